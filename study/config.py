@@ -1,0 +1,276 @@
+"""Configurations: frozen dataclasses, checked when built, never mutated.
+
+A `TrialConfig` is one point of a search space. Its parameter names are flat and unique over the
+three groups, so that a space file, an MLflow run and a table all use the same word. What depends
+on the FUSIONS table (legal pairs, which options a fusion has) is checked in `study.models.rules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self, get_type_hints
+
+from study.errors import ConfigError, listed, unknown
+
+N_SAMPLES = 128
+"""Samples T of every beat window after resampling."""
+
+SAMPLING_RATE_HZ = 360
+"""Sampling rate that windows are cut at; records at other rates are resampled to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputOption:
+    """Where RR enters: as early channels, as a late vector, both or not at all."""
+
+    channels: int
+    early_rr: bool
+    late_rr: bool
+
+
+INPUTS = {
+    "opt1": InputOption(channels=1, early_rr=False, late_rr=True),
+    "opt2": InputOption(channels=3, early_rr=True, late_rr=False),
+    "opt3": InputOption(channels=3, early_rr=True, late_rr=True),
+    "ecg": InputOption(channels=1, early_rr=False, late_rr=False),
+}
+
+LATE_RR_WIDTH = {"seed7": 7, "ratio2": 2, "causal": 6}
+"""Features R of each late RR vector (see `study.data.rr`)."""
+
+PUBLISHED_RESAMPLING = {
+    "daeac": "linear",
+    "centred": "linear",
+    "fixed": "antialiased",
+    "beat": "antialiased",
+}
+"""Segmentations and what `resampling = "auto"` means for each: published arms are linear."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "input": tuple(INPUTS),
+    "segmentation": tuple(PUBLISHED_RESAMPLING),
+    "resampling": ("auto", "linear", "antialiased"),
+    "late_rr": tuple(LATE_RR_WIDTH),
+    "ratio_mean": ("so_far", "record"),
+    "rr": ("real", "placebo"),
+    "rr_scale": ("raw", "standardised"),
+    "gate": ("learned", "frozen", "off"),
+    "loss": ("cross_entropy", "focal"),
+    "class_weights": ("none", "sqrt_inverse", "inverse"),
+    "schedule": ("one_cycle", "cosine"),
+}
+"""Allowed words of every parameter that is a choice, `fusion` apart (see FUSIONS)."""
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "embed_dim": (1, 4096),
+    "heads": (1, 64),
+    "ffn_expansion": (1, 16),
+    "gate_init": (-20.0, 20.0),
+    "dropout": (0.0, 0.95),
+    "epochs": (1, 1000),
+    "batch_size": (2, 65536),
+    "normal_beats_per_epoch": (0, 1_000_000),
+    "focal_gamma": (0.0, 10.0),
+    "label_smoothing": (0.0, 0.9),
+    "learning_rate": (1e-8, 10.0),
+    "weight_decay": (0.0, 10.0),
+    "rr_dropout": (0.0, 1.0),
+    "gradient_clip": (0.0, 1e6),
+    "ema_decay": (0.0, 0.99999),
+}
+"""Inclusive bounds of every numeric parameter."""
+
+
+def value_faults(name: str, value: object, type_: type) -> list[str]:
+    """Return what is wrong with one parameter's value: type, word or bound."""
+    if type_ is str:
+        if not isinstance(value, str):
+            return [f"{name}: must be text, got {value!r}"]
+        if name in CHOICES and value not in CHOICES[name]:
+            return [f"{name}: {unknown('value', value, CHOICES[name])}"]
+        return []
+    if isinstance(value, bool) or not isinstance(value, int if type_ is int else (int, float)):
+        kind = "a whole number" if type_ is int else "a number"
+        return [f"{name}: must be {kind}, got {value!r}"]
+    low, high = LIMITS[name]
+    if not low <= value <= high:
+        return [f"{name}: must be in [{low:g}, {high:g}], got {value!r}"]
+    return []
+
+
+def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:
+    hints = get_type_hints(type(config))
+    faults = [
+        fault
+        for item in fields(config)
+        for fault in value_faults(item.name, getattr(config, item.name), hints[item.name])
+    ]
+    if faults:
+        raise ConfigError(listed("configuration", faults))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalSpec:
+    """What a member sees of a beat.
+
+    Args:
+        input: Where RR enters; see `INPUTS`.
+        segmentation: How the window is cut; see `study.data.beats`.
+        resampling: To 128 samples: linear, antialiased, or auto (as published).
+        late_rr: Feature set of the late RR vector; see `study.data.rr`.
+        ratio_mean: Denominator of ratio2's first ratio: mean so far, or of the whole record.
+        rr: `placebo` permutes RR within each record, in training and validation alike.
+
+    Raises:
+        ConfigError: If a value is not among the allowed ones.
+    """
+
+    input: str = "opt1"
+    segmentation: str = "daeac"
+    resampling: str = "auto"
+    late_rr: str = "seed7"
+    ratio_mean: str = "so_far"
+    rr: str = "real"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def option(self) -> InputOption:
+        """Channels and RR entry points of this input."""
+        return INPUTS[self.input]
+
+    @property
+    def resampling_method(self) -> str:
+        """`linear` or `antialiased`, with `auto` resolved."""
+        auto = self.resampling == "auto"
+        return PUBLISHED_RESAMPLING[self.segmentation] if auto else self.resampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The network: MACNN-SE backbone and a fusion.
+
+    Args:
+        fusion: A name of the FUSIONS table.
+        embed_dim: Width D of the shared ECG-RR embedding.
+        heads: Attention heads H; must divide `embed_dim`.
+        ffn_expansion: Hidden width of the attention block's FFN, in multiples of `embed_dim`.
+        gate: Channel gate sigmoid(alpha): learned, frozen at its start, or off.
+        gate_init: Start of alpha; -2 opens the gate by 0.12.
+        dropout: Of attention, FFN and RR projections.
+        rr_scale: Late RR as it is, or standardised by the member's training beats.
+
+    Raises:
+        ConfigError: If a value is of the wrong kind or outside its bounds.
+    """
+
+    fusion: str = "concat_proj"
+    embed_dim: int = 64
+    heads: int = 1
+    ffn_expansion: int = 4
+    gate: str = "learned"
+    gate_init: float = -2.0
+    dropout: float = 0.2
+    rr_scale: str = "standardised"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How a member is trained.
+
+    Args:
+        epochs: Fixed number; the score is that of the last one.
+        batch_size: Beats B per step.
+        normal_beats_per_epoch: Fresh N beats per epoch beside all S, V, F; 0 takes all.
+        loss: `cross_entropy` or `focal` (Lin et al. 2017, arXiv:1708.02002).
+        focal_gamma: Focusing exponent of the focal loss.
+        class_weights: Loss weights from all of DS1's class counts.
+        label_smoothing: Mass spread over all classes.
+        learning_rate: Peak of the schedule.
+        schedule: One-cycle or cosine, both annealed to about zero at the last step.
+        weight_decay: Of AdamW, on matrices and kernels only.
+        gradient_clip: Largest gradient norm; 0 is off.
+        rr_dropout: Probability that a beat's whole RR is hidden in training.
+        ema_decay: Of averaged weights, which are then the ones scored; 0 is off.
+
+    Raises:
+        ConfigError: If a value is of the wrong kind or outside its bounds.
+    """
+
+    epochs: int = 6
+    batch_size: int = 128
+    normal_beats_per_epoch: int = 4000
+    loss: str = "cross_entropy"
+    focal_gamma: float = 2.0
+    class_weights: str = "sqrt_inverse"
+    label_smoothing: float = 0.0
+    learning_rate: float = 2e-3
+    schedule: str = "one_cycle"
+    weight_decay: float = 1e-2
+    gradient_clip: float = 1.0
+    rr_dropout: float = 0.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+GROUPS: dict[str, type[SignalSpec] | type[ModelConfig] | type[TrainConfig]] = {
+    "signal": SignalSpec,
+    "model": ModelConfig,
+    "train": TrainConfig,
+}
+
+PARAMETERS: dict[str, type] = {
+    name: hint for group in GROUPS.values() for name, hint in get_type_hints(group).items()
+}
+"""Every parameter name and its type: what a space file may fix or search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialConfig:
+    """One configuration: what one trial trains on all folds and seeds."""
+
+    signal: SignalSpec = field(default_factory=SignalSpec)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> Self:
+        """Build from flat parameter names; what is not given keeps its default.
+
+        Raises:
+            ConfigError: If a name is unknown or a value is not allowed; all faults together.
+        """
+        faults = []
+        for name, value in values.items():
+            if name in PARAMETERS:
+                faults += value_faults(name, value, PARAMETERS[name])
+            else:
+                faults.append(unknown("parameter", name, PARAMETERS))
+        if faults:
+            raise ConfigError(listed("configuration", sorted(faults)))
+        groups: dict[str, Any] = {}
+        for group, type_ in GROUPS.items():
+            hints = get_type_hints(type_)
+            given = {name: values[name] for name in hints if name in values}
+            # A TOML "1" for a float parameter must have the digest of "1.0".
+            groups[group] = type_(**{n: hints[n](v) for n, v in given.items()})
+        return cls(**groups)
+
+    def flat(self) -> dict[str, Any]:
+        """Return all parameters by flat name."""
+        return {name: value for group in asdict(self).values() for name, value in group.items()}
+
+
+def digest_of(values: object) -> str:
+    """Return the 12-digit hex digest of a JSON-able value, independent of key order."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

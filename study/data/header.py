@@ -1,0 +1,133 @@
+"""The header (.hea) of a WFDB record: which leads and files it promises, and whether they hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.errors import DataError, MissingDataError
+
+WFDB_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+"""What `wfdb` raises on damaged files: it checks little before it parses."""
+
+_BYTES_PER_SAMPLE = {
+    **{"8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0},
+    **{"212": 1.5, "310": 4 / 3, "311": 4 / 3},
+}
+_MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "V": 1e3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a header says; the tuples have one entry per signal, [leads].
+
+    Args:
+        path: The header file.
+        sampling_rate_hz: Samples per second and lead.
+        leads: Names.
+        files: Signal files, relative to the header's folder.
+        checksums: 16-bit sum of the samples, as stated; None where it cannot be compared.
+        units: Physical units.
+    """
+
+    path: Path
+    sampling_rate_hz: float
+    leads: tuple[str, ...]
+    files: tuple[str, ...]
+    checksums: tuple[int | None, ...]
+    units: tuple[str, ...]
+
+    @property
+    def stem(self) -> Path:
+        """Path of the record without suffix, as `wfdb` wants it."""
+        return self.path.with_suffix("")
+
+    def signal_path(self, channel: int) -> Path:
+        """Path of the file that holds a channel."""
+        return self.path.parent / self.files[channel]
+
+    def millivolts_per_unit(self, channel: int) -> float:
+        """Return the factor that brings a channel to millivolts.
+
+        Raises:
+            DataError: If its unit is not a voltage.
+        """
+        unit = self.units[channel]
+        if unit not in _MILLIVOLTS:
+            allowed = ", ".join(_MILLIVOLTS)
+            raise DataError(
+                f"{self.path}: lead {self.leads[channel]} is in '{unit}'; known: {allowed}"
+            )
+        return _MILLIVOLTS[unit]
+
+
+def require_files(folder: Path, name: str, suffixes: Sequence[str]) -> None:
+    """Check that a record's files are there and can be read.
+
+    Raises:
+        MissingDataError: If one is not there.
+        DataError: If one is no file, or may not be read.
+    """
+    missing = [
+        f"{name}{suffix}" for suffix in suffixes if not (folder / f"{name}{suffix}").exists()
+    ]
+    if missing:
+        raise MissingDataError(f"{folder}: record {name}: missing {', '.join(missing)}")
+    for suffix in suffixes:
+        path = folder / f"{name}{suffix}"
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise DataError(f"{path}: must be a file that can be read")
+
+
+def read_header(folder: Path, name: str) -> Header:
+    """Read a record's header and check the size of the signal files that it promises.
+
+    Raises:
+        MissingDataError: If the header or a signal file is not there.
+        DataError: If it cannot be read, joins several segments, or a signal file is truncated.
+    """
+    import wfdb
+
+    path = folder / f"{name}.hea"
+    require_files(folder, name, (".hea",))
+    try:
+        raw = wfdb.rdheader(str(folder / name))
+    except WFDB_ERRORS as err:
+        raise DataError(f"{path}: cannot be read as a WFDB header: {err}") from err
+    if isinstance(raw, wfdb.MultiRecord):
+        raise DataError(f"{path}: joins {raw.n_seg} segments; give the segments as records")
+    header = Header(
+        path=path,
+        sampling_rate_hz=float(raw.fs),
+        leads=tuple(lead or "?" for lead in raw.sig_name or ()),
+        files=tuple(raw.file_name or ()),
+        # Without a length the sum is a placeholder; with several samples a frame, wfdb averages.
+        checksums=tuple(
+            None if value is None or raw.sig_len is None or spf != 1 else value % 65536
+            for value, spf in zip(raw.checksum or (), raw.samps_per_frame or (), strict=True)
+        ),
+        units=tuple(raw.units or ()),
+    )
+    _check_sizes(header, raw)
+    return header
+
+
+def _check_sizes(header: Header, raw: Any) -> None:
+    for file in dict.fromkeys(header.files):
+        path = header.path.parent / file
+        if not path.is_file():
+            raise MissingDataError(f"{header.path}: names {file}, which is missing")
+        channels = [i for i, other in enumerate(header.files) if other == file]
+        per_sample = _BYTES_PER_SAMPLE.get(raw.fmt[channels[0]])
+        if per_sample is None or raw.sig_len is None:
+            continue
+        samples = raw.sig_len * sum(raw.samps_per_frame[i] for i in channels)
+        promised = int(samples * per_sample) + (raw.byte_offset[channels[0]] or 0)
+        if (got := path.stat().st_size) < promised:
+            raise DataError(
+                f"{path}: truncated: {header.path.name} promises {raw.sig_len} samples = "
+                f"{promised} bytes, got {got}; fetch the file again"
+            )

@@ -1,0 +1,253 @@
+"""From a source to the arrays of a study: read, filter, cut, describe rhythm, remember on disk.
+
+Shapes: N beats of all records, T samples (128), P permutations, M sampled beats.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
+from study.data import cache
+from study.data.beats import BeatList, band_pass, keep_beats
+from study.data.beatset import BeatSet, Reliance
+from study.data.checksums import files_of, sha256_of
+from study.data.header import require_files
+from study.data.placebo import reliance_sample
+from study.data.reading import Record, read_record
+from study.data.records import DS2, FILE_SUFFIXES
+from study.data.rr import FEATURES, rr_features
+from study.data.source import Source
+from study.data.windows import RESAMPLING, SEGMENTATIONS, cut_windows
+from study.errors import ConfigError, DataError, listed, unknown
+from study.keys import CLASSES
+
+_CODE = ("beats", "header", "placebo", "prepare", "reading", "records", "rr", "windows")
+_NUMERICS = ("numpy", "scipy", "wfdb")
+
+Cut = tuple[str, str]
+"""A segmentation and a resampling: what tells beat sets of one source apart."""
+
+
+def prepare(
+    source: Source,
+    segmentation: str,
+    resampling_method: str,
+    *,
+    cache_dir: Path,
+    study_seed: int = 0,
+    dataset: str | None = None,
+) -> BeatSet:
+    """Return the beats of a source under one segmentation; arguments as in `prepare_all`."""
+    cut = (segmentation, resampling_method)
+    sets = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=study_seed, dataset=dataset)
+    return sets[cut]
+
+
+def prepare_all(
+    source: Source,
+    cuts: Iterable[Cut],
+    *,
+    cache_dir: Path,
+    study_seed: int = 0,
+    dataset: str | None = None,
+) -> dict[Cut, BeatSet]:
+    """Return the beats of a source under several cuts, from the cache where it has them.
+
+    Records are read and filtered once for all cuts that the cache does not have.
+
+    Args:
+        source: Where the records are.
+        cuts: Pairs of segmentation and resampling (`linear` or `antialiased`).
+        cache_dir: Folder of prepared beats; each data set has its own folder in it.
+        study_seed: Seed of the reliance sample and its permutations.
+        dataset: The source's own data set if None, or `DS2`.
+
+    Raises:
+        ConfigError: If a segmentation or resampling is unknown.
+        DataError: If a record cannot be used, no beat is left, or the source has no such set.
+    """
+    cuts = list(dict.fromkeys(cuts))
+    _check(cuts)
+    dataset = dataset or source.dataset
+    names, checksums = _files(source, dataset)
+    fingerprints = {cut: _fingerprint(source, dataset, checksums, cut, study_seed) for cut in cuts}
+    sets: dict[Cut, BeatSet] = {}
+    for cut, fingerprint in fingerprints.items():
+        cached = cache.load(*_place(cache_dir, dataset, cut, fingerprint))
+        if cached is not None:
+            sets[cut] = cached
+    missing = [cut for cut in cuts if cut not in sets]
+    if missing:
+        beats = _read(source, names)
+        for cut in missing:
+            sets[cut] = beats.cut(cut, dataset, source.kind, study_seed, fingerprints[cut])
+            path, key = _place(cache_dir, dataset, cut, fingerprints[cut])
+            cache.store(path, key, sets[cut])
+    return {cut: sets[cut] for cut in cuts}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Beats:
+    """All that the cuts of one source share; records lie end to end in `signal`.
+
+    Args:
+        signal: Filtered signals of all records, [samples of all records].
+        names: Record names, sorted.
+        offset: [records] where each record begins in `signal`.
+        record: [N] index into `names`.
+        r_peak: [N] sample of the R peak in its record.
+        previous_r_peak: [N] sample of the R peak before.
+        label: [N] index into `CLASSES`.
+        rr: RR feature sets, each [N, R].
+        dropped: Beats left out, by record and reason.
+    """
+
+    signal: NDArray[np.float64]
+    names: tuple[str, ...]
+    offset: NDArray[np.int64]
+    record: NDArray[np.int64]
+    r_peak: NDArray[np.int64]
+    previous_r_peak: NDArray[np.int64]
+    label: NDArray[np.int64]
+    rr: Mapping[str, NDArray[np.float32]]
+    dropped: Mapping[str, Mapping[str, int]]
+
+    def cut(self, cut: Cut, dataset: str, kind: str, study_seed: int, fingerprint: str) -> BeatSet:
+        """Cut the windows of one segmentation and assemble its beat set."""
+        segmentation, resampling = cut
+        start, stop = SEGMENTATIONS[segmentation].bounds(self.r_peak, self.previous_r_peak)
+        offset = self.offset[self.record]
+        return BeatSet(
+            dataset=dataset,
+            source=kind,
+            segmentation=segmentation,
+            resampling=resampling,
+            record_names=self.names,
+            record=self.record,
+            r_peak_sample=self.r_peak,
+            label=self.label,
+            ecg=cut_windows(self.signal, offset + start, offset + stop, resampling),
+            rr=self.rr,
+            reliance=self._reliance(cut, study_seed),
+            dropped=self.dropped,
+            fingerprint=fingerprint,
+        )
+
+    def _reliance(self, cut: Cut, study_seed: int) -> Reliance:
+        segmentation, resampling = cut
+        beats, donors = reliance_sample(self.record, self.label, study_seed)
+        if not SEGMENTATIONS[segmentation].from_previous:
+            return Reliance(beats=beats, donors=donors, windows=None)
+        r_peak = np.broadcast_to(self.r_peak[beats], donors.shape)
+        donor_rr = self.r_peak[donors] - self.previous_r_peak[donors]
+        start, stop = SEGMENTATIONS[segmentation].bounds(r_peak, r_peak - donor_rr)
+        # A donor's RR may reach back beyond the record's first sample: the window begins there.
+        start = np.maximum(start, 0)
+        offset = np.broadcast_to(self.offset[self.record[beats]], donors.shape)
+        windows = cut_windows(
+            self.signal, (offset + start).ravel(), (offset + stop).ravel(), resampling
+        )
+        return Reliance(
+            beats=beats, donors=donors, windows=windows.reshape(*donors.shape, N_SAMPLES)
+        )
+
+
+def _read(source: Source, names: tuple[str, ...]) -> _Beats:
+    signals, lists, sets = [], [], []
+    for name in names:
+        record = read_record(source.folder, name, rules=source.rules)
+        beats = keep_beats(record)
+        signals.append(band_pass(record.signal_mv))
+        lists.append(beats)
+        sets.append({k: rows[beats.index] for k, rows in _rr(record).items()})
+    dropped = {name: dict(beats.dropped) for name, beats in zip(names, lists, strict=True)}
+    sizes = [len(beats.index) for beats in lists]
+    if not any(sizes):
+        raise DataError(f"{source.folder}: no beat can be used; left out, by record: {dropped}")
+    lengths = [len(signal) for signal in signals]
+    return _Beats(
+        signal=np.concatenate(signals),
+        names=names,
+        offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
+        record=np.repeat(np.arange(len(names)), sizes),
+        r_peak=_joined(lists, "r_peak"),
+        previous_r_peak=_joined(lists, "previous_r_peak"),
+        label=_joined(lists, "label"),
+        rr={name: np.concatenate([rows[name] for rows in sets]) for name in FEATURES},
+        dropped=dropped,
+    )
+
+
+def _joined(lists: list[BeatList], name: str) -> NDArray[np.int64]:
+    return np.concatenate([getattr(beats, name) for beats in lists])
+
+
+def _rr(record: Record) -> dict[str, NDArray[np.float32]]:
+    try:
+        return rr_features(record.beat_samples, record.sampling_rate_hz)
+    except DataError as err:
+        raise DataError(f"record {record.name}: {err}") from err
+
+
+def _check(cuts: list[Cut]) -> None:
+    faults = []
+    for segmentation, resampling in cuts:
+        if segmentation not in SEGMENTATIONS:
+            faults.append(unknown("segmentation", segmentation, SEGMENTATIONS))
+        if resampling not in RESAMPLING:
+            faults.append(unknown("resampling", resampling, RESAMPLING))
+    if faults:
+        raise ConfigError(listed("data preparation", faults))
+
+
+def _files(source: Source, dataset: str) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Return the records of a data set and the SHA-256 of their files."""
+    if dataset == source.dataset:
+        return tuple(sorted(source.development)), source.checksums
+    if dataset != "DS2" or source.kind == "records":
+        raise DataError(f"{source.folder}: has data set {source.dataset}, not {dataset}")
+    names = tuple(sorted(DS2))
+    for name in names:
+        require_files(source.folder, name, FILE_SUFFIXES)
+    return names, {file: sha256_of(source.folder / file) for file in files_of(names)}
+
+
+def _fingerprint(
+    source: Source, dataset: str, checksums: Mapping[str, str], cut: Cut, study_seed: int
+) -> str:
+    return digest_of(
+        {
+            "dataset": dataset,
+            "source": source.kind,
+            "files": dict(checksums),
+            "rules": asdict(source.rules),
+            "code": _code_version(),
+            "cut": cut,
+            "samples": [N_SAMPLES, SAMPLING_RATE_HZ],
+            "classes": CLASSES,
+            "study_seed": study_seed,
+        }
+    )
+
+
+def _place(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:
+    """Return the cache file of a beat set and its key.
+
+    The key also holds the versions of what computes: their last bits may differ.
+    """
+    key = digest_of([fingerprint, *(f"{name} {version(name)}" for name in _NUMERICS)])
+    return cache_dir / dataset / f"{'-'.join(cut)}-{key}.beats", key
+
+
+@functools.cache
+def _code_version() -> str:
+    folder = Path(__file__).parent
+    return digest_of([(folder / f"{name}.py").read_text(encoding="utf-8") for name in _CODE])

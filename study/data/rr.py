@@ -1,0 +1,152 @@
+"""RR-interval features of every beat of a record.
+
+Intervals run between consecutive beat annotations (class Q included, rhythm and noise marks not),
+before any beat is left out. Beat i's pre_rr ends at beat i, its post_rr begins there.
+
+Shapes: K beats of one record, R features of a set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from study.errors import DataError
+
+LOCAL_INTERVALS = 10
+"""Intervals in the local mean: the current pre_rr and up to nine before it."""
+
+
+class Causality(StrEnum):
+    """What must have been seen of the record before a feature can be computed."""
+
+    CAUSAL = "causal"
+    NEXT_BEAT = "looks one beat ahead"
+    RECORD = "needs the whole record"
+
+
+@dataclass(frozen=True, slots=True)
+class RRFeature:
+    """One column of a feature set: its name, unit and causality."""
+
+    name: str
+    unit: str
+    causality: Causality = Causality.CAUSAL
+
+
+_PRE = RRFeature("pre_rr", "ms")
+_PRE_TO_LOCAL = RRFeature("pre_rr / local_rr", "ratio")
+_PRE_TO_RUNNING = RRFeature("pre_rr / running mean", "ratio")
+_PRE_TO_GLOBAL = RRFeature("pre_rr / global_rr", "ratio", Causality.RECORD)
+
+FEATURES: dict[str, tuple[RRFeature, ...]] = {
+    "seed7": (
+        _PRE,
+        RRFeature("post_rr", "ms", Causality.NEXT_BEAT),
+        RRFeature("local_rr", "ms"),
+        RRFeature("pre_rr / post_rr", "ratio", Causality.NEXT_BEAT),
+        RRFeature("global_rr", "ms", Causality.RECORD),
+        RRFeature("pre_rr - global_rr", "ms", Causality.RECORD),
+        _PRE_TO_GLOBAL,
+    ),
+    "ratio2_so_far": (_PRE_TO_RUNNING, _PRE_TO_LOCAL),
+    "ratio2_record": (_PRE_TO_GLOBAL, _PRE_TO_LOCAL),
+    "causal": (
+        _PRE,
+        _PRE_TO_LOCAL,
+        _PRE_TO_RUNNING,
+        RRFeature("pre_rr / previous pre_rr", "ratio"),
+        RRFeature("pre_rr / pre_rr two before", "ratio"),
+        RRFeature("running variability", "ratio"),
+    ),
+}
+"""Feature sets by name, in column order.
+
+local_rr is the mean of the current pre_rr and up to nine before it; the running mean that of all
+pre_rr so far, the current one included; global_rr that of the whole record. Running variability
+is the standard deviation of all pre_rr so far over their mean. Near the record's start, where one
+or two intervals before do not exist, the record's first interval stands in for them.
+"""
+
+
+def rr_features(
+    beat_samples: ArrayLike, sampling_rate_hz: float
+) -> dict[str, NDArray[np.float32]]:
+    """Return every feature set of a record, [K, R] each.
+
+    Rows that need an interval that does not exist hold NaN: the first beat has no pre_rr, the
+    last no post_rr.
+
+    Args:
+        beat_samples: [K] sample index of every beat annotation, in time order.
+        sampling_rate_hz: Samples per second of these indices.
+
+    Raises:
+        DataError: If two beats share a sample or are out of order.
+    """
+    samples = np.asarray(beat_samples, dtype=np.int64)
+    _check_order(samples)
+    if len(samples) < 2:
+        return {name: _nan_rows(len(samples), len(FEATURES[name])) for name in FEATURES}
+    interval_ms = np.diff(samples) * (1000.0 / sampling_rate_hz)
+    columns = _columns(interval_ms)
+    sets = {}
+    for name, features in FEATURES.items():
+        rows = _nan_rows(len(samples), len(features))
+        rows[1:] = np.stack([columns[feature.name] for feature in features], axis=1)
+        sets[name] = rows
+    return sets
+
+
+def _columns(pre_ms: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return every feature by name for the beats that have a pre_rr, [K - 1] each."""
+    n_so_far = np.arange(1, len(pre_ms) + 1)
+    post_ms = np.append(pre_ms[1:], np.nan)
+    local_ms = _local_mean(pre_ms)
+    running_ms = np.cumsum(pre_ms) / n_so_far
+    global_ms = np.full_like(pre_ms, pre_ms.mean())
+    # Deviations from the first interval, because the sum of squares of intervals cancels badly.
+    deviation = pre_ms - pre_ms[0]
+    variance = np.cumsum(deviation**2) / n_so_far - (np.cumsum(deviation) / n_so_far) ** 2
+    return {
+        "pre_rr": pre_ms,
+        "post_rr": post_ms,
+        "local_rr": local_ms,
+        "global_rr": global_ms,
+        "pre_rr / post_rr": pre_ms / post_ms,
+        "pre_rr - global_rr": pre_ms - global_ms,
+        "pre_rr / global_rr": pre_ms / global_ms,
+        "pre_rr / local_rr": pre_ms / local_ms,
+        "pre_rr / running mean": pre_ms / running_ms,
+        "pre_rr / previous pre_rr": pre_ms / _earlier(pre_ms, 1),
+        "pre_rr / pre_rr two before": pre_ms / _earlier(pre_ms, 2),
+        "running variability": np.sqrt(np.maximum(variance, 0.0)) / running_ms,
+    }
+
+
+def _local_mean(interval_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = np.concatenate([[0.0], np.cumsum(interval_ms)])
+    stop = np.arange(1, len(interval_ms) + 1)
+    start = np.maximum(stop - LOCAL_INTERVALS, 0)
+    return np.asarray((total[stop] - total[start]) / (stop - start))
+
+
+def _earlier(interval_ms: NDArray[np.float64], back: int) -> NDArray[np.float64]:
+    return interval_ms[np.maximum(np.arange(len(interval_ms)) - back, 0)]
+
+
+def _nan_rows(rows: int, columns: int) -> NDArray[np.float32]:
+    return np.full((rows, columns), np.nan, dtype=np.float32)
+
+
+def _check_order(samples: NDArray[np.int64]) -> None:
+    wrong = np.flatnonzero(np.diff(samples) <= 0)
+    if len(wrong):
+        at = int(wrong[0])
+        raise DataError(
+            f"beat annotations must be in time order, each at a sample of its own; beat {at + 1} "
+            f"is at sample {samples[at + 1]}, the one before it at {samples[at]}"
+        )

@@ -1,0 +1,79 @@
+"""The errors of this project.
+
+Each derives from `StudyError` and from a builtin, so that callers need not know this module.
+A message says where, what rule, what was got, what is allowed and what to do; all faults of one
+input are reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class StudyError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ConfigError(StudyError, ValueError):
+    """A configuration breaks a rule: a value, a combination, a synonym."""
+
+
+class SpaceError(StudyError, ValueError):
+    """A search-space file breaks a rule."""
+
+
+class UsageError(StudyError, ValueError):
+    """A command line asks for what cannot be given."""
+
+
+class DataError(StudyError, ValueError):
+    """Records or annotations that cannot be used as they are."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A folder, record or file that should be there is not."""
+
+
+class ChecksumError(DataError):
+    """A file's SHA-256 is not the published one."""
+
+
+class DownloadError(StudyError, OSError):
+    """Records could not be downloaded."""
+
+
+class DivergedError(StudyError, ArithmeticError):
+    """A member's loss is no longer finite."""
+
+
+class CheckpointError(StudyError, RuntimeError):
+    """A checkpoint is damaged, or belongs to another configuration."""
+
+
+class StudyStateError(StudyError, RuntimeError):
+    """A study on disk does not allow what was asked: it exists, differs, or is in use."""
+
+
+class TrackingError(StudyError, RuntimeError):
+    """The tracking store cannot be used."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest known name, or an empty string."""
+    near = get_close_matches(name, sorted(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that a name is unknown, list the known ones and suggest the nearest."""
+    names = sorted(known)
+    return f"unknown {what} '{name}'; known: {', '.join(names)}.{did_you_mean(name, names)}"
+
+
+def listed(heading: str, faults: Sequence[str]) -> str:
+    """Join all faults of one input into one message: a line if one, a list if more."""
+    if len(faults) == 1:
+        return f"{heading}: {faults[0]}"
+    lines = "\n".join(f"  - {fault}" for fault in faults)
+    return f"{heading}: {len(faults)} faults\n{lines}"

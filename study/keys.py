@@ -1,0 +1,72 @@
+"""Names of metrics, tags and outcomes: one place, so that trainer, tracker and reports agree.
+
+Direction is in the name: `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` go up, `loss` goes down.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+CLASSES = ("N", "S", "V", "F")
+"""AAMI EC57 beat classes, in the order of every class axis [C]. Q is dropped and counted."""
+
+EPOCH = "epoch"
+TRAIN_LOSS = "train_loss"
+VAL_LOSS = "val_loss"
+LEARNING_RATE = "learning_rate"
+BEATS_PER_SECOND = "beats_per_second"
+
+AUPRC_SV = "val_auprc_sv"
+AUPRC_MACRO = "val_auprc_macro"
+AUROC_MACRO = "val_auroc_macro"
+AUROC_SV = "val_auroc_sv"
+OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
+
+GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
+
+RELIANCE_KINDS = ("inputs", "window", "total")
+
+
+def metric(name: str, aami_class: str) -> str:
+    """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""
+    return f"val_{name}_{aami_class}"
+
+
+def reliance(kind: str, aami_class: str) -> str:
+    """Name of an RR reliance: the loss of AUPRC of a class when RR is permuted."""
+    return f"rr_reliance_{kind}_{aami_class}"
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    """Full budget, finite score: can be compared."""
+    PRUNED = "pruned"
+    """Stopped early by the scheduler: never compared with finished ones."""
+    FAILED = "failed"
+    """Raised, diverged, or ended without a finite score."""
+    STOPPED = "stopped"
+    """Interrupted by the user or the study's time limit: still owed."""
+
+
+class Tag:
+    """MLflow tags and Optuna user attributes."""
+
+    STUDY = "study"
+    STUDY_ID = "study_id"
+    KIND = "kind"
+    SPACE = "space"
+    ARM = "arm"
+    INPUT = "input"
+    FUSION = "fusion"
+    DIGEST = "digest"
+    ATTEMPT = "attempt"
+    OUTCOME = "outcome"
+    CAUSE = "cause"
+    DATA_SOURCE = "data_source"
+    DATA_FINGERPRINT = "data_fingerprint"
+    FOLD_FINGERPRINT = "fold_fingerprint"
+    GIT_COMMIT = "git_commit"
+    DEVICE = "device"
+    STAGE = "stage"

@@ -1,0 +1,180 @@
+"""Blocks that fusions share: cross-attention, channel gate, projections.
+
+Shapes: B beats, D embedding, H heads, L tokens, R RR features. Tokens are [B, D, L], channels
+first as the feature map is, so that no transposed copy of it is made.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from study.models.backbone import FEATURES
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one query over tokens (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Parameters and their start are those of `torch.nn.MultiheadAttention`. The softmax is written
+    out, not left to a fused kernel, because over a single token its gradient is then exactly
+    zero, not zero up to rounding.
+
+    Args:
+        embed_dim: Width D.
+        heads: H, a divisor of D.
+        dropout: Of the attention weights.
+    """
+
+    def __init__(self, *, embed_dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = nn.Dropout(dropout)
+        self.in_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        self.in_bias = nn.Parameter(torch.empty(3 * embed_dim))
+        self.out = nn.Linear(embed_dim, embed_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as `torch.nn.MultiheadAttention` does; the weight of `out` starts by itself."""
+        nn.init.xavier_uniform_(self.in_weight)
+        nn.init.zeros_(self.in_bias)
+        nn.init.zeros_(self.out.bias)
+
+    def weights(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Return the attention of queries [B, D] over tokens [B, D, L] as [B, H, L]."""
+        w_query, w_key, _ = self.in_weight.chunk(3)
+        b_query, b_key, _ = self.in_bias.chunk(3)
+        q = functional.linear(query, w_query, b_query)
+        k = functional.conv1d(tokens, w_key[:, :, None], b_key)
+        n, width, length = k.shape
+        head_width = width // self.heads
+        q = q.reshape(n, self.heads, 1, head_width) * head_width**-0.5
+        scores = q @ k.reshape(n, self.heads, head_width, length)
+        weights: Tensor = scores.squeeze(2).softmax(dim=-1)
+        return weights
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Map queries [B, D] and tokens [B, D, L] to what was attended to, [B, D]."""
+        weights: Tensor = self.dropout(self.weights(query, tokens))
+        w_value, b_value = self.in_weight.chunk(3)[2], self.in_bias.chunk(3)[2]
+        v = functional.conv1d(tokens, w_value[:, :, None], b_value)
+        n, width, length = v.shape
+        context = v.reshape(n, self.heads, width // self.heads, length) @ weights[:, :, :, None]
+        attended: Tensor = self.out(context.reshape(n, width))
+        return attended
+
+
+class AttentionBlock(nn.Module):
+    """Cross-attention, layer norm, x + FFN(x), layer norm.
+
+    Args:
+        embed_dim: Width D.
+        heads: H, a divisor of D.
+        ffn_expansion: The FFN is D -> expansion * D -> D, with GELU.
+        dropout: Of attention weights and FFN.
+        query_residual: Add the query to what was attended to. As published there is no such
+            path: the query only weighs the tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        heads: int,
+        ffn_expansion: int,
+        dropout: float,
+        query_residual: bool,
+    ) -> None:
+        super().__init__()
+        self.query_residual = query_residual
+        self.attention = CrossAttention(embed_dim=embed_dim, heads=heads, dropout=dropout)
+        self.norm_1 = nn.LayerNorm(embed_dim)
+        self.ffn = nn.Sequential(
+            nn.Linear(embed_dim, ffn_expansion * embed_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(ffn_expansion * embed_dim, embed_dim),
+        )
+        self.norm_2 = nn.LayerNorm(embed_dim)
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Map queries [B, D] and tokens [B, D, L] to [B, D]."""
+        attended = self.attention(query, tokens)
+        x = self.norm_1(query + attended if self.query_residual else attended)
+        result: Tensor = self.norm_2(x + self.ffn(x))
+        return result
+
+
+class GatedHead(nn.Module):
+    """Classify concat(ECG, gate * branch), where the gate is sigmoid(alpha) for each channel.
+
+    The gate is no measure of the branch's contribution: W (g * a) = (W diag g) a, so that it adds
+    a path for the optimiser and no function.
+
+    Args:
+        embed_dim: Width D of ECG embedding and branch.
+        n_classes: C.
+        gate: `learned`, `frozen` at its start, or `off` (the branch passes as it is).
+        gate_init: Start of every alpha.
+    """
+
+    alpha: Tensor | None
+
+    def __init__(self, *, embed_dim: int, n_classes: int, gate: str, gate_init: float) -> None:
+        super().__init__()
+        self.gate_init = gate_init
+        if gate == "learned":
+            self.alpha = nn.Parameter(torch.empty(embed_dim))
+        else:
+            self.register_buffer("alpha", None if gate == "off" else torch.empty(embed_dim))
+        self.output = nn.Linear(2 * embed_dim, n_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start every alpha at the configured value."""
+        if self.alpha is not None:
+            nn.init.constant_(self.alpha, self.gate_init)
+
+    def gate_values(self) -> Tensor | None:
+        """Return sigmoid(alpha) [D], or None without a gate."""
+        return None if self.alpha is None else self.alpha.detach().sigmoid()
+
+    def forward(self, ecg: Tensor, branch: Tensor) -> Tensor:
+        """Map two embeddings [B, D] to logits [B, C]."""
+        if self.alpha is not None:
+            branch = branch * self.alpha.sigmoid()
+        logits: Tensor = self.output(torch.cat((ecg, branch), dim=1))
+        return logits
+
+
+class RRProjection(nn.Sequential):
+    """Linear, layer norm, GELU: the late RR vector [B, R] as an embedding [B, D].
+
+    Args:
+        n_rr: RR features R.
+        embed_dim: Width D.
+    """
+
+    def __init__(self, *, n_rr: int, embed_dim: int) -> None:
+        super().__init__(nn.Linear(n_rr, embed_dim), nn.LayerNorm(embed_dim), nn.GELU())
+
+
+class ECGMLP(nn.Sequential):
+    """The pooled ECG [B, 256] as an embedding [B, D], then an MLP D -> expansion * D -> D.
+
+    Args:
+        embed_dim: Width D.
+        ffn_expansion: Hidden width in multiples of D.
+        dropout: After the hidden layer.
+    """
+
+    def __init__(self, *, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(FEATURES, embed_dim),
+            nn.Linear(embed_dim, ffn_expansion * embed_dim),
+            nn.LayerNorm(ffn_expansion * embed_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(ffn_expansion * embed_dim, embed_dim),
+        )

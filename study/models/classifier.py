@@ -1,0 +1,169 @@
+"""The whole network: channels, backbone, fusion; and the builder from a configuration.
+
+Shapes: B beats, T samples (128), R late RR features, C classes, H heads, L time steps (64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from study.config import LATE_RR_WIDTH, ModelConfig, SignalSpec
+from study.models.backbone import FEATURES, MACNNSE
+from study.models.fusion import FUSIONS
+from study.models.fusion_base import Fusion
+from study.models.initialise import initialise
+from study.models.rules import check_combination
+
+_NEUTRAL_RATIO = 1.0
+
+
+class Classifier(nn.Module):
+    """Beats and their RR in, logits or log-probabilities out.
+
+    The mean and standard deviation of the late RR vector are buffers: they are part of a trained
+    model, and belong to the member's training beats (see `set_rr_statistics`).
+
+    Args:
+        channels: Rows of the ECG tensor: 1, or 3 with the two early ratios.
+        n_rr: Features R of the late vector, 0 without one.
+        standardise_rr: Standardise the late vector, or take it as it is.
+        fusion: What follows the backbone; where it does not use the ECG there is no backbone.
+    """
+
+    rr_mean: Tensor
+    rr_sd: Tensor
+
+    def __init__(self, *, channels: int, n_rr: int, standardise_rr: bool, fusion: Fusion) -> None:
+        super().__init__()
+        self.early = channels > 1
+        self.n_rr = n_rr
+        self.standardise_rr = standardise_rr
+        self.register_buffer("rr_mean", torch.zeros(n_rr))
+        self.register_buffer("rr_sd", torch.ones(n_rr))
+        self.backbone = MACNNSE(channels=channels) if fusion.uses_ecg else None
+        self.fusion = fusion
+
+    def set_rr_statistics(self, mean: Tensor, sd: Tensor) -> None:
+        """Keep mean and standard deviation [R] of the training beats' late RR vectors.
+
+        A feature that does not vary is only centred.
+
+        Raises:
+            ValueError: If a shape is not [R] or a value is not finite.
+        """
+        for name, values in (("mean", mean), ("sd", sd)):
+            if tuple(values.shape) != (self.n_rr,) or not bool(torch.isfinite(values).all()):
+                raise ValueError(
+                    f"{name}: must be {self.n_rr} finite values, got {values.tolist()}"
+                )
+        self.rr_mean.copy_(mean)
+        self.rr_sd.copy_(torch.where(sd > 0, sd, 1.0))
+
+    def forward(
+        self,
+        ecg: Tensor,
+        early_rr: Tensor | None,
+        late_rr: Tensor | None,
+        hide_rr: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits or log-probabilities [B, C]; `log_softmax` suits both.
+
+        Args:
+            ecg: [B, T] windows.
+            early_rr: [B, 2] ratios, or None where the input has no early channels.
+            late_rr: [B, R] as prepared, unscaled, or None where the input has no late vector.
+            hide_rr: [B] bool, beats whose RR is hidden: ratios become 1, the late vector the mean.
+
+        Raises:
+            ValueError: If RR is missing, or given where this network has no input for it.
+        """
+        feature_map, rr = self._inside(ecg, early_rr, late_rr, hide_rr)
+        scores: Tensor = self.fusion(feature_map, rr)
+        return scores
+
+    def attention(
+        self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None
+    ) -> Tensor | None:
+        """Return attention over time [B, H, L], or None if the fusion has none."""
+        return self.fusion.attention(*self._inside(ecg, early_rr, late_rr, None))
+
+    def gate_values(self) -> Tensor | None:
+        """Return the channel gate [D] in (0, 1), or None if the fusion has none."""
+        return self.fusion.gate_values()
+
+    def _inside(
+        self,
+        ecg: Tensor,
+        early_rr: Tensor | None,
+        late_rr: Tensor | None,
+        hide_rr: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        if (early_rr is not None) != self.early:
+            raise ValueError(_mismatch("early_rr", "[B, 2]", needed=self.early))
+        if (late_rr is not None) != (self.n_rr > 0):
+            raise ValueError(_mismatch("late_rr", f"[B, {self.n_rr}]", needed=self.n_rr > 0))
+        if late_rr is not None:
+            late_rr = self._scaled(late_rr, hide_rr)
+        if self.backbone is None:
+            return ecg.new_empty((len(ecg), FEATURES, 0)), late_rr
+        rows = ecg[:, None]
+        if early_rr is not None:
+            if hide_rr is not None:
+                early_rr = early_rr.masked_fill(hide_rr[:, None], _NEUTRAL_RATIO)
+            rows = torch.cat((rows, early_rr[:, :, None].expand(-1, -1, ecg.shape[1])), dim=1)
+        feature_map: Tensor = self.backbone(rows[:, None])
+        return feature_map, late_rr
+
+    def _scaled(self, late_rr: Tensor, hide_rr: Tensor | None) -> Tensor:
+        if hide_rr is not None:
+            late_rr = torch.where(hide_rr[:, None], self.rr_mean, late_rr)
+        return (late_rr - self.rr_mean) / self.rr_sd if self.standardise_rr else late_rr
+
+
+def _mismatch(name: str, shape: str, *, needed: bool) -> str:
+    return (
+        f"{name}: this network needs {shape}, got None"
+        if needed
+        else f"{name}: this network has no input for it; give None"
+    )
+
+
+def build_fusion(model: ModelConfig, *, n_rr: int) -> Fusion:
+    """Build a configuration's fusion from the options that it declares.
+
+    Args:
+        model: Its fusion must be in FUSIONS.
+        n_rr: Features R of the late vector, for the fusions that take one.
+    """
+    class_ = FUSIONS[model.fusion]
+    options: dict[str, Any] = {name: getattr(model, name) for name in sorted(class_.options)}
+    return class_(n_rr=n_rr, **options) if class_.takes_late_rr else class_(**options)
+
+
+def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) -> Classifier:
+    """Build and start the network of a configuration, on the CPU.
+
+    Args:
+        signal: What it sees of a beat.
+        model: What it is.
+        seed: Entropy of its start, such as (study seed, seed index, fold); nothing else does.
+
+    Raises:
+        ConfigError: If input and fusion do not go together, or heads do not divide `embed_dim`.
+    """
+    check_combination(signal, model)
+    option = signal.option
+    n_rr = LATE_RR_WIDTH[signal.late_rr] if option.late_rr else 0
+    with torch.random.fork_rng(devices=[]):
+        classifier = Classifier(
+            channels=option.channels,
+            n_rr=n_rr,
+            standardise_rr=model.rr_scale == "standardised",
+            fusion=build_fusion(model, n_rr=n_rr),
+        )
+    initialise(classifier, seed)
+    return classifier

@@ -1,0 +1,205 @@
+"""How RR is fused with the ECG: one class for each type, listed in FUSIONS.
+
+To add a fusion: a class here and its line in FUSIONS. Its constructor takes exactly what it
+declares: the names in `options`, and `n_rr` if it takes a late RR vector. The types that attend
+are in `study.models.mhca`. `Concat` and `ConcatProjected` follow
+https://github.com/h4xryu/CrossAttention_MACNN_SE.
+
+Shapes: B beats, C classes, D embedding, L time steps of the feature map (64), R RR features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from study.models.attention import ECGMLP, GatedHead, RRProjection
+from study.models.backbone import FEATURES, mean_over_time
+from study.models.fusion_base import N_CLASSES, Fusion, required
+from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
+
+__all__ = ["FUSIONS", "Fusion"]
+
+
+class NoFusion(Fusion):
+    """Classify the pooled feature map, as MACNN-SE does."""
+
+    summary = "ECG embedding alone"
+    uses_rr = False
+    takes_late_rr = False
+    options = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = nn.Linear(FEATURES, N_CLASSES)
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] to logits [B, C]."""
+        logits: Tensor = self.output(mean_over_time(feature_map))
+        return logits
+
+
+class Concat(Fusion):
+    """Classify the ECG MLP's output joined with the RR features as they are.
+
+    Args:
+        n_rr: RR features R.
+        embed_dim: Width D.
+        ffn_expansion: Hidden width of the ECG MLP in multiples of D.
+        dropout: In the ECG MLP.
+    """
+
+    summary = "ECG MLP output with raw RR"
+    options = frozenset({"embed_dim", "ffn_expansion", "dropout"})
+
+    def __init__(self, *, n_rr: int, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.ecg = ECGMLP(embed_dim=embed_dim, ffn_expansion=ffn_expansion, dropout=dropout)
+        self.output = nn.Linear(embed_dim + n_rr, N_CLASSES)
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        ecg = self.ecg(mean_over_time(feature_map))
+        logits: Tensor = self.output(torch.cat((ecg, required(rr)), dim=1))
+        return logits
+
+
+class ConcatProjected(Fusion):
+    """Classify the ECG MLP's output joined with an RR embedding: a gate without attention.
+
+    Args:
+        n_rr: RR features R.
+        embed_dim: Width D of both embeddings.
+        ffn_expansion: Hidden width of the ECG MLP in multiples of D.
+        gate: Channel gate on the RR embedding; as published: off.
+        gate_init: Start of the gate's alpha.
+        dropout: In the ECG MLP.
+    """
+
+    summary = "ECG MLP output with projected RR"
+    options = frozenset({"embed_dim", "ffn_expansion", "gate", "gate_init", "dropout"})
+
+    def __init__(
+        self,
+        *,
+        n_rr: int,
+        embed_dim: int,
+        ffn_expansion: int,
+        gate: str,
+        gate_init: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.ecg = ECGMLP(embed_dim=embed_dim, ffn_expansion=ffn_expansion, dropout=dropout)
+        self.rr = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
+        self.head = GatedHead(
+            embed_dim=embed_dim, n_classes=N_CLASSES, gate=gate, gate_init=gate_init
+        )
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        ecg = self.ecg(mean_over_time(feature_map))
+        logits: Tensor = self.head(ecg, self.rr(required(rr)))
+        return logits
+
+    def gate_values(self) -> Tensor | None:
+        """Return the gate on the RR embedding [D]."""
+        return self.head.gate_values()
+
+
+class FiLM(Fusion):
+    """RR scales and shifts the ECG embedding (Perez et al. 2018, arXiv:1709.07871).
+
+    Scales are 1 + delta, as there; a GELU follows the modulation, a ReLU there.
+
+    Args:
+        n_rr: RR features R.
+        embed_dim: Width D.
+        dropout: Of the RR projection.
+    """
+
+    summary = "RR scales and shifts the ECG embedding"
+    options = frozenset({"embed_dim", "dropout"})
+
+    def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.ecg = nn.Linear(FEATURES, embed_dim)
+        self.rr = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
+        self.modulation = nn.Sequential(nn.Dropout(dropout), nn.Linear(embed_dim, 2 * embed_dim))
+        self.output = nn.Sequential(nn.GELU(), nn.Linear(embed_dim, N_CLASSES))
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        delta, shift = self.modulation(self.rr(required(rr))).chunk(2, dim=1)
+        logits: Tensor = self.output(self.ecg(mean_over_time(feature_map)) * (1 + delta) + shift)
+        return logits
+
+
+class RROnly(Fusion):
+    """An MLP with two hidden layers on the late RR vector; the ECG is not looked at.
+
+    Args:
+        n_rr: RR features R.
+        embed_dim: Width D of both hidden layers.
+        dropout: Before the second hidden layer.
+    """
+
+    summary = "MLP on the late RR vector, no ECG"
+    uses_ecg = False
+    options = frozenset({"embed_dim", "dropout"})
+
+    def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.rr = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
+        self.output = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(embed_dim, embed_dim),
+            nn.GELU(),
+            nn.Linear(embed_dim, N_CLASSES),
+        )
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, R] to logits [B, C]."""
+        logits: Tensor = self.output(self.rr(required(rr)))
+        return logits
+
+
+class ExpertSum(Fusion):
+    """Two experts, `none` and `rr_only`, whose class log-probabilities add (Hinton 2002).
+
+    The sum is the product of experts before normalisation, doi:10.1162/089976602760128018.
+
+    Args:
+        n_rr: RR features R.
+        embed_dim: Width D of the RR expert.
+        dropout: In the RR expert.
+    """
+
+    summary = "a separate RR-only head; class log-probabilities add"
+    options = frozenset({"embed_dim", "dropout"})
+
+    def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.ecg = NoFusion()
+        self.rr = RROnly(n_rr=n_rr, embed_dim=embed_dim, dropout=dropout)
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] and [B, R] to summed log-probabilities [B, C]."""
+        ecg: Tensor = self.ecg(feature_map, None)
+        expert: Tensor = self.rr(feature_map, rr)
+        return ecg.log_softmax(dim=1) + expert.log_softmax(dim=1)
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "none": NoFusion,
+    "concat": Concat,
+    "concat_proj": ConcatProjected,
+    "mhca": MHCA,
+    "mhca_residual": MHCAResidual,
+    "mhca_time": MHCATime,
+    "attention_pool": AttentionPool,
+    "film": FiLM,
+    "expert_sum": ExpertSum,
+    "rr_only": RROnly,
+}
+"""Every fusion by the name that space files and tables use."""

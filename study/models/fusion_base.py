@@ -1,0 +1,57 @@
+"""What every fusion declares and gives.
+
+Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
+features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from study.keys import CLASSES
+
+N_CLASSES = len(CLASSES)
+
+
+class Fusion(nn.Module, ABC):
+    """Base of all fusions: a feature map and a late RR vector in, class scores out.
+
+    Attributes:
+        summary: One line for tables and help texts.
+        uses_rr: Whether the late RR vector can change the output.
+        takes_late_rr: Whether it is given a late RR vector; `mhca` is, and is blind to it.
+        uses_ecg: Whether the feature map can change the output; without, no backbone is built.
+        options: Parameters of `study.config.ModelConfig` that it has.
+    """
+
+    summary: ClassVar[str]
+    uses_rr: ClassVar[bool] = True
+    takes_late_rr: ClassVar[bool] = True
+    uses_ecg: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] and [B, R] to logits or log-probabilities [B, C]."""
+
+    def gate_values(self) -> Tensor | None:
+        """Return the channel gate [D] in (0, 1), or None if there is none."""
+        return None
+
+    def attention(self, feature_map: Tensor, rr: Tensor | None) -> Tensor | None:
+        """Return attention over time [B, H, L], or None where there is nothing to choose from."""
+        return None
+
+
+def required(rr: Tensor | None) -> Tensor:
+    """Return the late RR vector of a fusion that takes one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if rr is None:
+        raise ValueError("rr: this fusion takes a late RR vector [B, R], got None")
+    return rr

@@ -1,0 +1,34 @@
+"""How weights start: every submodule from a random stream of its own.
+
+A stream depends on the seed and the submodule's qualified name only, so that a backbone starts
+alike whatever fusion follows it, and adding or removing a part leaves all others as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def initialise(module: nn.Module, seed: Sequence[int]) -> None:
+    """Start all parameters of a module anew, without touching the global random state.
+
+    Args:
+        module: Built on the CPU; each submodule with parameters has `reset_parameters`.
+        seed: Entropy, such as (study seed, seed index, fold).
+    """
+    with torch.random.fork_rng(devices=[]):
+        # Children first: a parent may then set what is special about them.
+        for name, part in reversed(list(module.named_modules())):
+            reset = getattr(part, "reset_parameters", None)
+            if reset is not None:
+                torch.default_generator.manual_seed(_stream(seed, name))
+                reset()
+
+
+def _stream(seed: Sequence[int], name: str) -> int:
+    text = f"{','.join(str(int(part)) for part in seed)}:{name}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -1,0 +1,140 @@
+"""Fusions by cross-attention from RR to the ECG.
+
+`MHCA` follows https://github.com/h4xryu/CrossAttention_MACNN_SE; the others change one thing each.
+
+Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
+features.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from study.models.attention import AttentionBlock, GatedHead, RRProjection
+from study.models.backbone import FEATURES, STEPS, mean_over_time
+from study.models.fusion_base import N_CLASSES, Fusion, required
+
+
+class MHCA(Fusion):
+    """Cross-attention as published: RR asks, one pooled ECG token answers.
+
+    Blind to RR: the softmax over a single key is 1 whatever the query, and no other path leads
+    from the query to the output. For the same reason heads change nothing at evaluation.
+
+    Args:
+        n_rr: Width R of what the query is made from.
+        embed_dim: Width D.
+        heads: H, a divisor of D.
+        ffn_expansion: Hidden width of the FFN in multiples of D.
+        gate: Channel gate on the attended vector.
+        gate_init: Start of the gate's alpha.
+        dropout: Of attention weights and FFN.
+    """
+
+    summary = "attention from RR to one pooled ECG token, as published"
+    uses_rr = False
+    options = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
+    query_residual: ClassVar[bool] = False
+    over_time: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        n_rr: int = 1,
+        embed_dim: int,
+        heads: int,
+        ffn_expansion: int,
+        gate: str,
+        gate_init: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.ecg = nn.Linear(FEATURES, embed_dim)
+        self.positions = nn.Parameter(torch.empty(embed_dim, STEPS)) if self.over_time else None
+        self.query = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
+        self.block = AttentionBlock(
+            embed_dim=embed_dim,
+            heads=heads,
+            ffn_expansion=ffn_expansion,
+            dropout=dropout,
+            query_residual=self.query_residual,
+        )
+        self.head = GatedHead(
+            embed_dim=embed_dim, n_classes=N_CLASSES, gate=gate, gate_init=gate_init
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the positions; submodules start by themselves."""
+        if self.positions is not None:
+            nn.init.normal_(self.positions, std=0.02)
+
+    def _embedded(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        if self.positions is None:
+            pooled: Tensor = self.ecg(mean_over_time(feature_map))
+            return pooled, pooled[:, :, None]
+        steps = functional.conv1d(feature_map, self.ecg.weight[:, :, None], self.ecg.bias)
+        return mean_over_time(steps), steps + self.positions
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        pooled, tokens = self._embedded(feature_map)
+        attended: Tensor = self.block(self.query(required(rr)), tokens)
+        logits: Tensor = self.head(pooled, attended)
+        return logits
+
+    def gate_values(self) -> Tensor | None:
+        """Return the gate on the attended vector [D]."""
+        return self.head.gate_values()
+
+    def attention(self, feature_map: Tensor, rr: Tensor | None) -> Tensor | None:
+        """Return attention over time [B, H, L]; None over one token, whose weight is always 1."""
+        if self.positions is None:
+            return None
+        tokens = self._embedded(feature_map)[1]
+        return self.block.attention.weights(self.query(required(rr)), tokens)
+
+
+class MHCAResidual(MHCA):
+    """`mhca` with the query added to what was attended to: the smallest repair."""
+
+    summary = "attention from RR to one pooled ECG token, query residual"
+    uses_rr = True
+    query_residual = True
+
+
+class MHCATime(MHCA):
+    """Cross-attention in which there is something to choose from: the feature map over time.
+
+    Keys and values are the embedded feature map plus learned positions, which start at
+    N(0, 0.02) (Dosovitskiy et al. 2021, arXiv:2010.11929). The query is added to what was
+    attended to.
+    """
+
+    summary = "attention from RR to the feature map over time, query residual"
+    uses_rr = True
+    query_residual = True
+    over_time = True
+
+
+class AttentionPool(MHCATime):
+    """`mhca_time` with the constant 1 for an RR vector: a learned query, the same for all beats.
+
+    The control for "attention to rhythm": what it gains over `none` is attention's, not RR's.
+    """
+
+    summary = "attention from a learned constant to the feature map over time"
+    uses_rr = False
+    takes_late_rr = False
+
+    def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Map [B, 256, L] to logits [B, C]."""
+        return super().forward(feature_map, feature_map.new_ones(len(feature_map), 1))
+
+    def attention(self, feature_map: Tensor, rr: Tensor | None) -> Tensor | None:
+        """Return attention over time [B, H, L]."""
+        return super().attention(feature_map, feature_map.new_ones(len(feature_map), 1))

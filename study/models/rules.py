@@ -1,0 +1,197 @@
+"""Which configurations are legal, what in them counts, and where RR can reach the output.
+
+All of it follows from `study.config.INPUTS` and what each class of FUSIONS declares; no network
+is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from study.config import (
+    INPUTS,
+    LIMITS,
+    PARAMETERS,
+    ModelConfig,
+    SignalSpec,
+    TrialConfig,
+    digest_of,
+)
+from study.errors import ConfigError, listed, unknown
+from study.models.fusion import FUSIONS
+from study.models.fusion_base import Fusion
+
+_OPTIONS = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RRRoutes:
+    """The ways by which rhythm can reach a configuration's output.
+
+    Args:
+        early: Through the channels of RR ratios.
+        late: Through the late RR vector.
+        window: Through the cut: a daeac window starts at the previous beat.
+        remark: What the flags do not say, for `text`.
+    """
+
+    early: bool
+    late: bool
+    window: bool
+    remark: str = ""
+
+    @property
+    def inputs(self) -> bool:
+        """Whether RR given as a number can change the output: what a placebo permutes."""
+        return self.early or self.late
+
+    @property
+    def possible(self) -> bool:
+        """Whether RR can change the output at all."""
+        return self.inputs or self.window
+
+    def text(self) -> str:
+        """Say it in a line for plans and tables."""
+        names = {"early channels": self.early, "late vector": self.late, "window": self.window}
+        open_ = [name for name, is_open in names.items() if is_open]
+        line = f"RR reaches the output by: {', '.join(open_)}" if open_ else "RR cannot be used"
+        return f"{line} ({self.remark})" if self.remark else line
+
+
+def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
+    """Refuse what FUSIONS cannot build, and a second name for what has one already.
+
+    Raises:
+        ConfigError: If the fusion is unknown, does not go with the input or is a synonym with
+            it, heads do not divide the embedding, or a placebo has no RR to permute; all faults
+            together.
+    """
+    if model.fusion not in FUSIONS:
+        raise ConfigError(f"configuration: fusion: {unknown('value', model.fusion, FUSIONS)}")
+    fusion = FUSIONS[model.fusion]
+    pair = _pair_fault(signal, model.fusion)
+    faults = [pair] if pair else _placebo_faults(signal, model)
+    if "heads" in fusion.options and model.embed_dim % model.heads:
+        most = min(model.embed_dim, int(LIMITS["heads"][1]))
+        divisors = [str(h) for h in range(1, most + 1) if model.embed_dim % h == 0]
+        faults.append(
+            f"heads: must divide embed_dim, got heads={model.heads} and "
+            f"embed_dim={model.embed_dim}; allowed: {', '.join(divisors)}"
+        )
+    if faults:
+        raise ConfigError(listed("configuration", faults))
+
+
+def fusions_for(input_: str) -> tuple[str, ...]:
+    """Return the fusions that an input goes with, in the order of FUSIONS."""
+    return tuple(name for name in FUSIONS if input_ in inputs_for(name))
+
+
+def inputs_for(fusion: str) -> tuple[str, ...]:
+    """Return the inputs that a fusion goes with, in the order of INPUTS."""
+    class_ = FUSIONS[fusion]
+    return tuple(
+        name
+        for name, option in INPUTS.items()
+        if option.late_rr == class_.takes_late_rr and (class_.uses_ecg or option.channels == 1)
+    )
+
+
+def _pair_fault(signal: SignalSpec, fusion: str) -> str | None:
+    if signal.input in inputs_for(fusion):
+        return None
+    class_, option = FUSIONS[fusion], signal.option
+    if class_.takes_late_rr and not option.late_rr:
+        return (
+            f"fusion: '{fusion}' takes a late RR vector, and input '{signal.input}' has none; "
+            f"inputs for '{fusion}': {', '.join(inputs_for(fusion))}; "
+            f"fusions for '{signal.input}': {', '.join(fusions_for(signal.input))}"
+        )
+    unused = "late RR vector" if option.late_rr and not class_.takes_late_rr else "early channels"
+    early = option.early_rr and class_.uses_ecg
+    same = next(n for n in inputs_for(fusion) if INPUTS[n].early_rr == early)
+    return (
+        f"input: '{signal.input}' with fusion '{fusion}' is input '{same}' with fusion "
+        f"'{fusion}', whose {unused} it would not use; write input = \"{same}\""
+    )
+
+
+def _placebo_faults(signal: SignalSpec, model: ModelConfig) -> list[str]:
+    option = signal.option
+    if signal.rr == "real" or option.early_rr or FUSIONS[model.fusion].uses_rr:
+        return []
+    if not option.late_rr:
+        with_rr = [name for name, o in INPUTS.items() if o.early_rr or o.late_rr]
+        return [
+            f"rr: 'placebo' permutes RR, and input '{signal.input}' has none; "
+            f"inputs with RR: {', '.join(with_rr)}"
+        ]
+    return [
+        f"rr: 'placebo' is the same as 'real' with input '{signal.input}' and fusion "
+        f"'{model.fusion}', which cannot use the late RR vector; write rr = \"real\""
+    ]
+
+
+def rr_routes(config: TrialConfig) -> RRRoutes:
+    """Say, before training, by which ways RR can reach the output of a legal configuration."""
+    signal, fusion = config.signal, FUSIONS[config.model.fusion]
+    remarks = []
+    if signal.option.late_rr and not fusion.uses_rr:
+        remarks.append(f"{config.model.fusion} is blind to the late vector it is given")
+    if signal.segmentation == "centred" and fusion.uses_ecg:
+        remarks.append("neighbouring beats inside the window can show the rhythm")
+    if signal.segmentation == "daeac" and fusion.uses_ecg and signal.rr == "placebo":
+        remarks.append("the placebo leaves the window as it is")
+    return RRRoutes(
+        early=signal.option.early_rr and fusion.uses_ecg,
+        late=signal.option.late_rr and fusion.uses_rr,
+        window=signal.segmentation == "daeac" and fusion.uses_ecg,
+        remark="; ".join(remarks),
+    )
+
+
+def active_parameters(config: TrialConfig) -> dict[str, Any]:
+    """Return, by flat name, the parameters that can change the result of a configuration.
+
+    `resampling` is resolved. What is a no-op by mathematics alone (heads over one token, an RR
+    set that `mhca` is blind to) stays: identical results are to be noticed, not assumed.
+    """
+    dropped = _inactive(config, FUSIONS[config.model.fusion])
+    values = config.flat() | {"resampling": config.signal.resampling_method}
+    # A float given as 1 must have the digest of 1.0.
+    return {name: PARAMETERS[name](v) for name, v in values.items() if name not in dropped}
+
+
+def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
+    signal, train, routes = config.signal, config.train, rr_routes(config)
+    dropped = set(_OPTIONS - fusion.options)
+    if config.model.gate == "off":
+        dropped.add("gate_init")
+    if not fusion.uses_ecg:
+        dropped |= {"segmentation", "resampling"}
+    if not signal.option.late_rr:
+        dropped |= {"late_rr", "rr_scale"}
+    ratios = signal.option.early_rr or (signal.option.late_rr and signal.late_rr == "ratio2")
+    if not ratios:
+        dropped.add("ratio_mean")
+    if not routes.inputs:
+        dropped |= {"rr", "rr_dropout"}
+    if train.loss != "focal":
+        dropped.add("focal_gamma")
+    return dropped
+
+
+def digest(config: TrialConfig) -> str:
+    """Return the identity of a configuration: the digest of its active parameters."""
+    return digest_of(active_parameters(config))
+
+
+def arm(config: TrialConfig) -> str:
+    """Name what is compared: input, segmentation, fusion, late RR set, real RR or placebo.
+
+    Parts that do not apply are left out, such as the segmentation under `rr_only`.
+    """
+    active = active_parameters(config)
+    parts = ("input", "segmentation", "fusion", "late_rr", "rr")
+    return " / ".join(active[part] for part in parts if part in active)

@@ -1,0 +1,355 @@
+"""Runs a study: `python -m study.run --space fusion_grid`.
+
+  python -m study.run --list                              spaces and studies
+  python -m study.run --space smoke                       two trials, under a minute
+  python -m study.run --space fusion_grid --dry-run       the plan, every branch built once
+  python -m study.run --space fusion_grid                 the main search
+  python -m study.run --space fusion_grid --resume        continue it after a stop
+  python -m study.run --space seed_experiments            the published arms, compared
+
+The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` opens them) and
+studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
+weights of each trial.
+
+Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records or study state, nothing
+was run; 3 stopped by --time-limit; 130 interrupted. After 3 and 130, --resume continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import StudyError, UsageError
+from study.keys import OBJECTIVES, Outcome
+
+if TYPE_CHECKING:
+    from study.tracking.sink import Sink
+    from study.tuning.session import Options, Summary
+    from study.tuning.setup import Setup
+    from study.tuning.space import Space
+
+DONE, TRIALS_FAILED, REFUSED, TIME_OVER, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXPERIMENTS = {
+    "mitdb": "ecg-rr-fusion",
+    "records": "ecg-rr-fusion-own-records",
+    "synthetic": "ecg-rr-fusion-synthetic",
+}
+"""MLflow experiment by data source: synthetic results never stand among real ones."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    began = time.monotonic()
+    args = _parser().parse_args(argv)
+    level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("study").setLevel(level)
+    try:
+        if args.list:
+            return _list()
+        if not args.space:
+            raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
+        return _run(args, began)
+    except StudyError as error:
+        if args.verbose:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted before the study started", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--list", action="store_true", help="show spaces and studies, and end")
+    parser.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
+    what = parser.add_argument_group("what is run (default: as the space says)")
+    what.add_argument("--trials", type=int, metavar="N", help="configurations of a search")
+    what.add_argument("--epochs", type=int, metavar="N", help="epochs of each trial")
+    what.add_argument(
+        "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
+    )
+    what.add_argument("--seeds", type=int, metavar="N", help="seeds per fold")
+    what.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
+    what.add_argument("--scheduler", metavar="NAME", help="asha or none")
+    what.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
+    what.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="root of all random streams (default 0)"
+    )
+    what.add_argument(
+        "--partition-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which of the even fold partitions (default 0)",
+    )
+    data = parser.add_argument_group(
+        "records (default: MITDB_DIR, ./data/mitdb, PhysioNet, else synthetic ones)"
+    )
+    data.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records")
+    data.add_argument("--records", type=Path, metavar="DIR", help="one's own WFDB records")
+    data.add_argument(
+        "--split", type=Path, metavar="FILE", help="their split; `python -m study.data --help`"
+    )
+    where = parser.add_argument_group("where it runs")
+    where.add_argument(
+        "--concurrency", type=int, metavar="N", help="trials at once (default: one a core)"
+    )
+    where.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default auto)"
+    )
+    where.add_argument(
+        "--gpus-per-trial",
+        type=float,
+        metavar="X",
+        help="share of a GPU (default: from the memory that a trial needs)",
+    )
+    where.add_argument(
+        "--address", metavar="ADDR", help="a running Ray cluster; 'auto' finds it on this host"
+    )
+    where.add_argument(
+        "--storage",
+        metavar="PLACE",
+        help="checkpoints and results: shared folder, s3://, gs:// (default: studies/NAME/trials)",
+    )
+    where.add_argument(
+        "--study-storage", metavar="URL", help="Optuna storage (default: studies/NAME/study.db)"
+    )
+    where.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
+    )
+    where.add_argument("--no-track", action="store_true", help="record nothing in MLflow")
+    how = parser.add_argument_group("how it goes")
+    how.add_argument("--name", help="name of the study (default: that of its space)")
+    how.add_argument("--resume", action="store_true", help="continue an unfinished study")
+    how.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="T",
+        help="of the study: 90s, 30m, 2h (default none)",
+    )
+    how.add_argument(
+        "--trial-time-limit",
+        type=_seconds,
+        metavar="T",
+        help="of each trial, checked at every epoch; it then counts as failed (default none)",
+    )
+    how.add_argument("--dry-run", action="store_true", help="show the plan, run each branch once")
+    how.add_argument("-v", "--verbose", action="store_true", help="debug messages and tracebacks")
+    how.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+    return parser
+
+
+def _folds(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def _seconds(text: str) -> float:
+    number, unit = (text[:-1], text[-1]) if text[-1:].isalpha() else (text, "s")
+    if unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number and s, m, h or d, as in 30m")
+    try:
+        seconds = float(number) * _UNITS[unit]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number, as in 30m") from error
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be above 0")
+    return seconds
+
+
+def _list() -> int:
+    from study.tuning.folder import studies
+    from study.tuning.space import list_spaces
+
+    print("spaces (search_spaces/):")
+    for space in list_spaces():
+        size = space.fault or f"{space.kind}, {space.n_configurations} configurations"
+        print(f"  {space.name:<18} {size}\n  {'':<18} {space.description}")
+    stored = studies(Path.cwd())
+    print("studies (studies/):" if stored else "studies (studies/): none in this folder")
+    for plan in stored:
+        print(
+            f"  {plan['name']:<18} {plan['kind']} of space {plan.get('space', '?')}, "
+            f"{plan.get('trials', '?')} trials, data: {plan.get('data_source', '?')}"
+        )
+    return DONE
+
+
+def _run(args: argparse.Namespace, began: float) -> int:
+    from study.data.source import find_source
+    from study.training.device import resolve_device
+    from study.tuning.folder import locked, study_folder
+    from study.tuning.resources import plan_resources
+    from study.tuning.session import Options, run_study
+    from study.tuning.setup import set_up
+    from study.tuning.storage import Storage
+
+    workspace = Path.cwd()
+    space = _space(args)
+    name = args.name or space.name
+    folder = study_folder(workspace, name)
+    device = resolve_device(args.device).type
+    resources = plan_resources(
+        device=device, concurrency=args.concurrency, gpus_per_trial=args.gpus_per_trial
+    )
+    source = find_source(
+        data_dir=args.data_dir,
+        records_dir=args.records,
+        split_file=args.split,
+        workspace=workspace,
+    )
+    storage = Storage.at(args.storage).folder(name) if args.storage else None
+    setup = set_up(
+        space,
+        source,
+        name=name,
+        study_seed=args.seed,
+        partition_seed=args.partition_seed,
+        device=device,
+        storage=storage or Storage.at(folder / "trials"),
+        cache_dir=Path(os.environ.get("STUDY_CACHE_DIR", workspace / ".cache" / "beats")),
+    )
+    if args.dry_run:
+        _print_plan(setup, resources.concurrency)
+        return DONE
+    options = Options(
+        folder=folder,
+        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
+        resume=args.resume,
+        address=args.address,
+        deadline_s=args.time_limit,
+        trial_limit_s=args.trial_time_limit,
+        quiet=args.quiet,
+        began=began,
+    )
+    with locked(folder):
+        sink = _sink(args, source.kind, workspace)
+        summary = run_study(setup, options, resources, sink)
+    return _report(setup, summary, sink, options)
+
+
+def _space(args: argparse.Namespace) -> Space:
+    from study.tuning.space import load_space
+
+    return load_space(args.space).override(
+        trials=args.trials,
+        epochs=args.epochs,
+        folds=args.folds,
+        seeds=args.seeds,
+        sampler=args.sampler,
+        scheduler=args.scheduler,
+        objective=args.objective,
+    )
+
+
+def _sink(args: argparse.Namespace, source_kind: str, workspace: Path) -> Sink:
+    from study.tracking.mlflow_sink import MlflowSink
+    from study.tracking.sink import NullSink
+
+    if args.no_track:
+        return NullSink()
+    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    return MlflowSink(tracking_uri=uri, experiment=EXPERIMENTS[source_kind], workspace=workspace)
+
+
+def _print_plan(setup: Setup, concurrency: int) -> None:
+    from study.data.splits import folds_table
+    from study.tuning.dry_run import build_branches, trial_seconds
+    from study.tuning.optuna_space import limits_of
+    from study.tuning.progress import duration
+    from study.tuning.setup import configurations
+
+    plan, space = setup.plan, setup.space
+    branches = list(build_branches(setup))
+    arms = len({branch.arm for branch in branches})
+    print(f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}")
+    print(f"records: {setup.source.description}")
+    print(
+        f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
+        f"({plan.n_folds} folds x {plan.n_seeds} seeds), epochs: {plan.epochs}"
+    )
+    if plan.kind == "search":
+        size = space.grid_size()
+        print(
+            f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
+            f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
+        )
+        if plan.trials < arms:
+            print(f"note: {plan.trials} trials do not reach all {arms} arms once")
+        for note in limits_of(plan.sampler, space):
+            print(f"note: {note}")
+    print(f"folds:\n{folds_table(setup.job.folds, setup.beats)}")
+    print("branches, each built and run once:")
+    for branch in branches:
+        print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")
+    seconds = trial_seconds(setup, configurations(space)[0])
+    rounds = -(-plan.trials // concurrency)
+    most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
+    print(
+        f"time: about {duration(seconds)} a trial on {setup.job.device}, {concurrency} at once: "
+        f"{most}{duration(seconds * rounds)} in all"
+    )
+
+
+def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
+    from study.reporting.tables import failures, ranked_table
+
+    plan = setup.plan
+    chance = setup.beats.counts().sum(axis=0) / len(setup.beats.label)
+    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=chance))
+    failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
+    if failed:
+        print(failures(summary.rows))
+    if setup.source.synthetic:
+        print("these records are SYNTHETIC: the figures say nothing about patients")
+    print(
+        f"look further: {sink.where()}\n"
+        f"              optuna-dashboard {_shown(options.storage_url)}\n"
+        f"              {options.folder}/trials.csv"
+    )
+    _print_run_facts(summary, plan.scheduler)
+    if sink.failures:
+        print(f"warning: {sink.failures} records could not be written to the tracker")
+    if summary.stopped:
+        print(
+            f"stopped: {summary.stopped}; {len(summary.rows)} of {plan.trials} trials settled. "
+            "The same command with --resume continues."
+        )
+        return INTERRUPTED if summary.interrupted else TIME_OVER
+    return TRIALS_FAILED if failed or not summary.rows else DONE
+
+
+def _print_run_facts(summary: Summary, scheduler: str) -> None:
+    rho, n_finished = summary.rungs
+    if scheduler == "asha" and rho == rho:
+        print(f"rank correlation of first-rung and final score: {rho:.2f} (n = {n_finished})")
+    if summary.overhead == summary.overhead:
+        print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
+
+
+def _shown(url: str) -> str:
+    """Return a storage URL without its password."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The calls to MLflow that a study needs, on top of its client; any of them may raise.
+
+Nothing of MLflow's global state is touched. MLflow is imported when a client is built: it takes
+over a second, and `--help` needs none of it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from study.errors import TrackingError
+from study.keys import Tag
+from study.tracking.run import Run
+from study.tracking.store import Store
+
+_logger = logging.getLogger(__name__)
+
+PARENT = "mlflow.parentRunId"
+_PAGE = 1000
+
+
+class Client:
+    """Writes and finds the runs of one experiment; its tables exist once this is built.
+
+    Args:
+        store: Where the runs are kept.
+        experiment: Name of the experiment, created where it does not exist.
+
+    Raises:
+        TrackingError: If the experiment has been deleted.
+    """
+
+    def __init__(self, *, store: Store, experiment: str) -> None:
+        location = store.artifact_location(experiment)
+        with _alone_in(store.workspace):
+            self._mlflow: Any = _connect(store)
+            self.experiment_id = _find_experiment(self._mlflow, experiment, location)
+
+    def search(self, tags: Mapping[str, str]) -> list[Any]:
+        """Return the MLflow runs that carry all these tags, oldest first."""
+        terms = [f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items()]
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self._mlflow.search_runs(
+                [self.experiment_id],
+                filter_string=" and ".join(terms),
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def write(self, run: Run) -> None:
+        """Send all that a run holds unsent in one batch, creating or reopening it first."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        if not run.opened:
+            self._open(run)
+        now = int(time.time() * 1000)
+        self._mlflow.log_batch(
+            run.run_id,
+            metrics=[Metric(name, value, now, step) for name, value, step in run.points],
+            params=[Param(name, value) for name, value in run.params.items()],
+            tags=[RunTag(name, value) for name, value in run.tags.items()],
+        )
+        run.sent()
+
+    def upload(self, run_id: str, path: Path) -> None:
+        """Send a file, or a folder under its own name."""
+        if path.is_dir():
+            self._mlflow.log_artifacts(run_id, str(path), path.name)
+        else:
+            self._mlflow.log_artifact(run_id, str(path))
+
+    def tag_experiment(self, name: str, value: str) -> None:
+        """Set a tag of the experiment."""
+        self._mlflow.set_experiment_tag(self.experiment_id, name, value)
+
+    def terminate(self, run_id: str, status: str) -> None:
+        """Close a run."""
+        self._mlflow.set_terminated(run_id, status)
+
+    def _open(self, run: Run) -> None:
+        if run.run_id is None:
+            tags = {**_origin(run.tags), **run.tags}
+            created = self._mlflow.create_run(self.experiment_id, run_name=run.name, tags=tags)
+            run.run_id = created.info.run_id
+            run.tags.clear()
+        else:
+            self._reopen(run, run.run_id)
+        run.opened = True
+
+    def _reopen(self, run: Run, run_id: str) -> None:
+        data = self._mlflow.get_run(run_id).data
+        seen = {
+            (point.key, point.step)
+            for name in data.metrics
+            for point in self._mlflow.get_metric_history(run_id, name)
+        }
+        for name, (old, new) in run.recall(data.tags, data.params, seen).items():
+            _logger.warning(
+                "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the first",
+                *(run.name, name, old, new),
+            )
+        # A run that goes on must not show how it ended before.
+        for tag in (Tag.OUTCOME, Tag.CAUSE):
+            if tag in data.tags:
+                self._mlflow.delete_tag(run_id, tag)
+        self._mlflow.update_run(run_id, status="RUNNING", name=run.name)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time make MLflow's tables: at once they break each other's."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # no such folder yet, or one that cannot be opened: nothing to wait for
+        yield
+        return
+    try:
+        with suppress(ImportError, OSError):  # no such lock on Windows and some network disks
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _connect(store: Store) -> Any:
+    """Return an MLflow client that is quiet, sends no telemetry and gives up in good time."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # At the end of a run MLflow prints the server's address as it was given, password included.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # MLflow's own 7 retries of 120 s would hold up every trial of the study behind them.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    with warnings.catch_warnings():
+        # SQLAlchemy deprecates what MLflow 3.17 uses as soon as its models are imported.
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            # Its INFO is alembic's table by table; of failures the sink tells once.
+            for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+                logging.getLogger(name).setLevel(logging.ERROR)
+        return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+
+
+def _find_experiment(client: Any, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            # The kind spares the reader a question, and the UI a guess at generative AI.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException:
+            # Another study may have created it since; if not, this is a fault of its own.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"tracking: experiment '{name}' was deleted in MLflow; bring it back with "
+            f"`mlflow experiments restore -x {found.experiment_id}`"
+        )
+    return str(found.experiment_id)
+
+
+def _origin(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return what MLflow's UI shows as user, source and version of a run."""
+    origin = {"mlflow.source.name": "python -m study.run", "mlflow.source.type": "LOCAL"}
+    if Tag.GIT_COMMIT in tags:
+        origin["mlflow.source.git.commit"] = tags[Tag.GIT_COMMIT]
+    try:
+        origin["mlflow.user"] = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under an id without a name
+        pass
+    return origin
+
+
+def _quoted(value: str) -> str:
+    """Return a value as MLflow's search language takes it: it has no escapes, but two quotes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"

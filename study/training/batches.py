@@ -1,0 +1,99 @@
+"""Which beats a member trains on, in which order: the same number of equal batches for all.
+
+An epoch of a member is all its S, V and F beats, once each, topped up with fresh N beats to the
+length that all members of the trial share. Normal beats are dealt from one shuffled deck after the
+other, so that none comes twice before all have come once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.errors import DataError
+from study.keys import CLASSES
+from study.training.seeding import Purpose, Streams
+
+_NORMAL = CLASSES.index("N")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochShape:
+    """Batches per epoch and beats per batch, the same for every member of a trial."""
+
+    batches: int
+    batch_size: int
+
+    @property
+    def beats(self) -> int:
+        """Beats that one member sees per epoch."""
+        return self.batches * self.batch_size
+
+
+def epoch_shape(
+    labels: Sequence[NDArray[np.int64]], *, normal_beats: int, batch_size: int
+) -> EpochShape:
+    """Return the epoch that fits every member.
+
+    It is as long as the member with most S, V and F beats needs to have `normal_beats` N beats
+    besides, cut into the fewest equal batches of at most `batch_size`. Equal batches instead of
+    full ones keep the share of N beats nearly independent of the batch size.
+
+    Args:
+        labels: Labels of each member's training beats.
+        normal_beats: N beats per epoch; 0 takes as many as the longest member has.
+        batch_size: Largest number of beats in a batch.
+
+    Raises:
+        DataError: If a member has no beat to train on.
+    """
+    empty = [fold for fold, label in enumerate(labels) if len(label) == 0]
+    if empty:
+        raise DataError(f"training: no beat to train on in fold(s) {empty}; use fewer folds")
+    if normal_beats:
+        longest = max(int((label != _NORMAL).sum()) for label in labels) + normal_beats
+    else:
+        longest = max(len(label) for label in labels)
+    batches = -(-longest // batch_size)
+    return EpochShape(batches, -(-longest // batches))
+
+
+class MemberBeats:
+    """Deals one member's training beats, epoch by epoch.
+
+    Args:
+        index: Its training beats, as indices into the beat set.
+        label: Their labels.
+        streams: The member's random streams.
+    """
+
+    def __init__(
+        self, index: NDArray[np.int64], label: NDArray[np.int64], streams: Streams
+    ) -> None:
+        normal = label == _NORMAL
+        self._rare = index[~normal]
+        # Records without a normal beat are topped up with what they have.
+        self._deck = index[normal] if normal.any() else index
+        self._streams = streams
+
+    def epoch(self, epoch: int, shape: EpochShape) -> NDArray[np.int64]:
+        """Return the beats of an epoch (from 0), [batches, batch_size]."""
+        n_dealt, size = shape.beats - len(self._rare), len(self._deck)
+        # Whole decks from `size` on: where all N beats are wanted, no epoch may miss one.
+        stride = n_dealt if n_dealt < size else -(-n_dealt // size) * size
+        beats = np.concatenate([self._rare, self._deal(epoch * stride, n_dealt)])
+        self._streams.generator(Purpose.ORDER, epoch).shuffle(beats)
+        return beats.reshape(shape.batches, shape.batch_size)
+
+    def _deal(self, start: int, n_beats: int) -> NDArray[np.int64]:
+        """Return `n_beats` from position `start` of the endless row of shuffled decks."""
+        size = len(self._deck)
+        first, last = start // size, (start + max(n_beats, 1) - 1) // size
+        row = np.concatenate([self._shuffled(deck) for deck in range(first, last + 1)])
+        return row[start - first * size :][:n_beats]
+
+    def _shuffled(self, deck: int) -> NDArray[np.int64]:
+        return self._streams.generator(Purpose.NORMALS, deck).permutation(self._deck)

@@ -1,0 +1,128 @@
+"""Devices, and the beats on them: moved once, then taken by index.
+
+Shapes: N beats, B batch, T samples, R RR features, P permutations, M sampled beats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from study.config import SignalSpec
+from study.data.beatset import BeatSet
+from study.errors import UsageError, unknown
+
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        UsageError: If the name is unknown, or there is no such device here.
+    """
+    kind = name.partition(":")[0]
+    if kind not in _DEVICES:
+        raise UsageError(f"device: {unknown('device', name, _DEVICES)}")
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if not there[kind]:
+        found = ", ".join(kind for kind in there if there[kind])
+        raise UsageError(f"device: '{name}' is not available here; available: {found}")
+    return torch.device(name)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was given, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return a tensor with a copy of an array, which may be read-only, on the device."""
+    return torch.tensor(array, device=device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """What models see of beats: a whole set [N], or a batch [B].
+
+    Args:
+        ecg: [N, T] windows.
+        early_rr: [N, 2] ratios of the early channels, or None.
+        late_rr: [N, R] late vectors, or None.
+    """
+
+    ecg: Tensor
+    early_rr: Tensor | None
+    late_rr: Tensor | None
+
+    def take(self, index: Tensor) -> Inputs:
+        """Return the beats of an index tensor."""
+        return self.recut(self.ecg[index], rr_of=index)
+
+    def recut(self, ecg: Tensor, *, rr_of: Tensor) -> Inputs:
+        """Return given windows [B, T] with the RR of the beats of an index tensor [B]."""
+        return Inputs(
+            ecg=ecg,
+            early_rr=None if self.early_rr is None else self.early_rr[rr_of],
+            late_rr=None if self.late_rr is None else self.late_rr[rr_of],
+        )
+
+    @property
+    def has_rr(self) -> bool:
+        """Whether RR is among the inputs, as channels or vector."""
+        return self.early_rr is not None or self.late_rr is not None
+
+
+class DeviceBeats:
+    """A beat set on a device. A worker makes one per beat set and keeps it for all its trials.
+
+    Args:
+        beats: The beat set.
+        device: Where to keep it.
+    """
+
+    def __init__(self, beats: BeatSet, device: torch.device) -> None:
+        self.beats = beats
+        self.device = device
+        self.ecg = to_device(beats.ecg, device)
+        self.label = to_device(beats.label, device)
+
+    @cached_property
+    def reliance_windows(self) -> Tensor | None:
+        """Sampled beats re-cut with their donors' RR, [P, M, T], or None."""
+        windows = self.beats.reliance.windows
+        return None if windows is None else to_device(windows, self.device)
+
+    def inputs(self, signal: SignalSpec, order: NDArray[np.int64] | None = None) -> Inputs:
+        """Return the inputs of a configuration.
+
+        Args:
+            signal: What enters, and which RR features.
+            order: [N] index of the beat whose RR each beat is given; None leaves each its own.
+        """
+
+        def placed(rr: NDArray[np.float32] | None) -> Tensor | None:
+            if rr is None:
+                return None
+            return to_device(rr if order is None else rr[order], self.device)
+
+        return Inputs(
+            ecg=self.ecg,
+            early_rr=placed(self.beats.early_rr(signal)),
+            late_rr=placed(self.beats.late_rr(signal)),
+        )

@@ -1,0 +1,253 @@
+"""Trains all members of a trial, epoch by epoch.
+
+Shapes: S seeds, N beats, C classes, D embedding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from study.config import TrialConfig
+from study.data.beatset import BeatSet
+from study.data.splits import Folds
+from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError, listed
+from study.keys import (
+    BEATS_PER_SECOND,
+    CLASSES,
+    GATE_MAX,
+    GATE_MEAN,
+    GATE_MIN,
+    LEARNING_RATE,
+    TRAIN_LOSS,
+)
+from study.models.rules import check_combination, digest
+from study.training.device import DeviceBeats, resolve_device, synchronise
+from study.training.ensemble import build_members
+from study.training.reliance import measure_reliance
+from study.training.results import EpochReport, TrialResult
+from study.training.scores import Scores, score
+
+__all__ = ["EpochReport", "TrialResult", "TrialTraining"]
+
+
+class TrialTraining:
+    """Trains one configuration on all folds and seeds.
+
+    Args:
+        config: The configuration.
+        beats: The beats, cut as the configuration says.
+        folds: Which records validate which fold.
+        n_seeds: Members per fold.
+        study_seed: Root of all random streams.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        device_beats: The same beats, already on the device; None moves them there.
+
+    Raises:
+        ConfigError: If the configuration is not allowed, or wants beats cut otherwise.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        beats: BeatSet,
+        folds: Folds,
+        *,
+        n_seeds: int,
+        study_seed: int,
+        device: str = "cpu",
+        device_beats: DeviceBeats | None = None,
+    ) -> None:
+        check_combination(config.signal, config.model)
+        _check_cut(config, beats)
+        self.config = config
+        self.epoch = 0
+        self._beats = beats
+        self._n_seeds = n_seeds
+        self._device = resolve_device(device)
+        self._on_device = device_beats or DeviceBeats(beats, self._device)
+        self._identity: dict[str, str | int] = {
+            "configuration": digest(config),
+            "beats": beats.fingerprint,
+            "folds": folds.fingerprint,
+            "seeds": n_seeds,
+            "study seed": study_seed,
+        }
+        masks = folds.masks(beats)
+        self._fold = np.full(len(beats.label), -1)
+        for fold, (_, validation) in enumerate(masks):
+            self._fold[validation] = fold
+        self._members = build_members(
+            config, self._on_device, masks, n_seeds=n_seeds, study_seed=study_seed
+        )
+        self._predictions: NDArray[np.float32] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch >= self.config.train.epochs
+
+    def run_epoch(self) -> EpochReport:
+        """Train all members for one epoch and score their validation predictions.
+
+        Raises:
+            DivergedError: If a member's loss or prediction is not finite.
+            StudyStateError: If all epochs are done.
+        """
+        if self.finished:
+            raise StudyStateError(f"training: all {self.epoch} epochs are done")
+        start = time.perf_counter()
+        losses = torch.stack([member.train_epoch(self.epoch) for member in self._members]).cpu()
+        trained = time.perf_counter()
+        self.epoch += 1
+        self._check_finite(losses, "training loss")
+        self._predictions = self._predict()
+        scores = self._score(self._predictions)
+        n_beats = sum(member.shape.beats for member in self._members)
+        metrics = {
+            TRAIN_LOSS: float(losses.mean()),
+            LEARNING_RATE: self._members[0].last_learning_rate,
+            BEATS_PER_SECOND: n_beats / (trained - start),
+            **scores.values,
+            **self._gate_metrics(),
+        }
+        return EpochReport(
+            epoch=self.epoch,
+            metrics=metrics,
+            undefined=scores.undefined,
+            seconds_train=trained - start,
+            seconds_eval=time.perf_counter() - trained,
+        )
+
+    def finish(self) -> TrialResult:
+        """Return predictions, scores, RR reliance and weights after the last epoch.
+
+        Raises:
+            StudyStateError: If epochs are still to be run.
+            DivergedError: If a prediction is not finite.
+        """
+        if not self.finished:
+            epochs = self.config.train.epochs
+            raise StudyStateError(f"training: {self.epoch} of {epochs} epochs are done")
+        if self._predictions is None:
+            self._predictions = self._predict()
+        scores = self._score(self._predictions)
+        start = time.perf_counter()
+        reliance = measure_reliance(
+            self._members, self._on_device, self._fold, n_seeds=self._n_seeds
+        )
+        synchronise(self._device)
+        seconds = time.perf_counter() - start
+        return TrialResult(
+            log_probs=self._predictions,
+            metrics={**scores.values, **self._gate_metrics(), **reliance.values},
+            undefined={**scores.undefined, **reliance.undefined},
+            per_fold=scores.per_fold,
+            per_record=scores.per_record,
+            confusion=scores.confusion,
+            gates=self._gates(),
+            attention=reliance.attention,
+            weights=[_on_cpu(member.scored.state_dict()) for member in self._members],
+            seconds_reliance=seconds,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that continuing needs: tensors on the CPU and plain containers."""
+        members = [_on_cpu(member.state_dict()) for member in self._members]
+        return {"identity": dict(self._identity), "epoch": self.epoch, "members": members}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `state_dict`; what follows is what would have followed.
+
+        Raises:
+            CheckpointError: If the state is damaged, or of another trial.
+        """
+        try:
+            identity, epoch, members = state["identity"], int(state["epoch"]), state["members"]
+            faults = [
+                f"{name}: the checkpoint has {identity[name]!r}, this trial {ours!r}"
+                for name, ours in self._identity.items()
+                if identity[name] != ours
+            ]
+            if not faults:
+                for member, member_state in zip(self._members, members, strict=True):
+                    member.load_state_dict(member_state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as err:
+            raise CheckpointError(f"checkpoint is damaged: {err!r}") from err
+        if faults:
+            raise CheckpointError(listed("checkpoint of another trial", faults))
+        self.epoch = epoch
+        self._predictions = None
+
+    def _predict(self) -> NDArray[np.float32]:
+        shape = (self._n_seeds, len(self._fold), len(CLASSES))
+        log_probs = torch.full(shape, torch.nan, device=self._device)
+        finite = []
+        for member in self._members:
+            predicted = member.predict()
+            finite.append(predicted.isfinite().all())
+            log_probs[member.streams.seed_index, member.validation] = predicted
+        unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
+        self._check_finite(unit, "validation predictions")
+        return log_probs.cpu().numpy()
+
+    def _score(self, log_probs: NDArray[np.float32]) -> Scores:
+        beats = self._beats
+        return score(
+            log_probs, beats.label, beats.record, self._fold, record_names=beats.record_names
+        )
+
+    def _check_finite(self, values: Tensor, what: str) -> None:
+        broken = [
+            m.streams for m, v in zip(self._members, values, strict=True) if not v.isfinite()
+        ]
+        if broken:
+            members = ", ".join(f"fold {s.fold} of seed {s.seed_index}" for s in broken)
+            raise DivergedError(
+                f"diverged: {what} not finite in epoch {self.epoch}, {members}; configuration "
+                f"{digest(self.config)}: {self.config.flat()}; try a lower learning_rate"
+            )
+
+    def _gates(self) -> NDArray[np.float32] | None:
+        gates = [member.scored.gate_values() for member in self._members]
+        present = [gate for gate in gates if gate is not None]
+        return torch.stack(present).cpu().numpy() if present else None
+
+    def _gate_metrics(self) -> dict[str, float]:
+        gates = self._gates()
+        if gates is None:
+            return {}
+        summary = {GATE_MEAN: gates.mean(), GATE_MIN: gates.min(), GATE_MAX: gates.max()}
+        return {name: float(value) for name, value in summary.items()}
+
+
+def _check_cut(config: TrialConfig, beats: BeatSet) -> None:
+    wanted = {
+        "segmentation": config.signal.segmentation,
+        "resampling": config.signal.resampling_method,
+    }
+    got = {"segmentation": beats.segmentation, "resampling": beats.resampling}
+    faults = [
+        f"{name}: the configuration has '{wanted[name]}', the beats '{got[name]}'"
+        for name in wanted
+        if wanted[name] != got[name]
+    ]
+    if faults:
+        raise ConfigError(listed("training", faults))
+
+
+def _on_cpu(state: Any) -> Any:
+    """Return a copy of nested containers with every tensor copied to the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_on_cpu(value) for value in state)
+    return state

@@ -1,0 +1,70 @@
+"""Class weights and losses. Shapes: B batch, C classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from study.errors import ConfigError, unknown
+from study.keys import CLASSES
+
+_POWERS = {"none": 0.0, "sqrt_inverse": 0.5, "inverse": 1.0}
+
+
+def class_weights(label: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
+    """Return loss weights [C] with mean 1 over the classes present, from a data set's labels.
+
+    A class without beats gets 0. The trial passes the labels of the whole data set, so that the
+    weights are the same in every fold.
+
+    Args:
+        label: Labels of all beats of the data set.
+        kind: `none`, `sqrt_inverse` or `inverse` (frequency).
+
+    Raises:
+        ConfigError: If the kind is unknown.
+    """
+    if kind not in _POWERS:
+        raise ConfigError(f"class_weights: {unknown('kind', kind, _POWERS)}")
+    counts = np.bincount(label, minlength=len(CLASSES))
+    present = counts > 0
+    weights = np.zeros(len(CLASSES), dtype=np.float32)
+    rarity = counts[present] ** -_POWERS[kind]
+    weights[present] = rarity / rarity.mean()
+    return weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Loss:
+    """Weighted cross-entropy, focal if `gamma` is above 0 (Lin et al. 2017, arXiv:1708.02002).
+
+    A beat's loss is weighted by its class and the sum divided by the batch's sum of weights, as in
+    `torch.nn.CrossEntropyLoss`; label smoothing mixes in the mean over classes, unweighted.
+
+    Args:
+        weights: [C] class weights.
+        gamma: Focusing exponent; 0 is cross-entropy.
+        label_smoothing: Mass spread over all classes.
+    """
+
+    weights: Tensor
+    gamma: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of a batch from logits or log-probabilities [B, C]."""
+        log_probs = F.log_softmax(outputs, dim=1)
+        log_prob = log_probs.gather(1, label[:, None])[:, 0]
+        loss = -log_prob
+        if self.label_smoothing:
+            loss = torch.lerp(loss, -log_probs.mean(dim=1), self.label_smoothing)
+        if self.gamma:
+            # Below 1 the power's slope at 0 is infinite, and 0 * inf would be NaN.
+            loss = loss * (-torch.expm1(log_prob)).clamp_min(1e-6) ** self.gamma
+        weight = self.weights[label]
+        return (loss * weight).sum() / weight.sum()

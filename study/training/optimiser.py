@@ -1,0 +1,91 @@
+"""AdamW, its learning-rate schedules, and averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+_WARM_UP = 0.3
+_START = 1 / 25
+_END = 1e-5
+"""Shares of the peak: warm-up share of the steps, first and last learning rate."""
+
+
+def make_optimiser(
+    model: nn.Module, *, learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Return AdamW that decays matrices and kernels only.
+
+    Biases, norms, gates, queries and positions are left alone: decay would pull a gate towards
+    half open, whatever it started at.
+    """
+    kernels = {
+        id(p)
+        for name, p in model.named_parameters()
+        if name.rpartition(".")[2].endswith("weight") and p.ndim > 1
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if id(p) in kernels], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) not in kernels], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def learning_rate(step: int, *, n_steps: int, peak: float, schedule: str) -> float:
+    """Return the learning rate of a step (from 0); the last one's is about zero.
+
+    `one_cycle` rises for 30 % of the steps from a 25th of the peak, then falls, both as half a
+    cosine (Smith & Topin 2018, arXiv:1708.07120, without its momentum cycle); `cosine` only falls
+    (Loshchilov & Hutter 2017, arXiv:1608.03983).
+    """
+    last = max(n_steps - 1, 1)
+    top = _WARM_UP * last if schedule == "one_cycle" else 0.0
+    if step < top:
+        return peak * _half_cosine(_START, 1.0, step / top)
+    return peak * _half_cosine(1.0, _END, (step - top) / (last - top))
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class AveragedWeights(Generic[Model]):
+    """Exponential moving average of a model's weights and float buffers (batch norm's).
+
+    The decay is min(decay, (1 + t) / (10 + t)) at step t, so that a short training does not keep
+    the initial weights.
+
+    Args:
+        model: The model that is trained; `self.model` is its averaged copy.
+        decay: Of the average, per step.
+    """
+
+    def __init__(self, model: Model, *, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self._decay = decay
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._means = [mean for mean, _ in averaged]
+        self._values = [value for _, value in averaged]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the model after a step (from 0)."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._means, self._values, 1 - decay)
+        for mean, value in self._copied:
+            mean.copy_(value)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

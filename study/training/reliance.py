@@ -1,0 +1,231 @@
+"""RR reliance: how much AUPRC of S and V a trained model loses when RR is permuted.
+
+Each sampled beat gets the RR of a donor beat of the same record: in the early channels and the
+late vector (`inputs`), in where its window is cut (`window`, daeac only), or in both (`total`).
+The reliance is AUPRC with real RR minus AUPRC with permuted RR, both within folds and on the
+sampled beats. A model that cannot use RR gives identical outputs, and a reliance of exactly 0.
+
+Shapes: S seeds, M sampled beats, P permutations, B batch, R RR features, C classes, H heads,
+L feature-map length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from study.data.splits import MIN_CLASS_BEATS
+from study.keys import CLASSES, RELIANCE_KINDS, reliance
+from study.models.classifier import Classifier
+from study.training.device import DeviceBeats, Inputs, to_device
+from study.training.member import EVALUATION_BATCH, Member
+from study.training.scores import rank_within
+
+RELIANCE_CLASSES = ("S", "V")
+"""Classes whose AUPRC is compared: those that rhythm should help with."""
+
+MAX_CHANGE = "max_change"
+"""In place of a class: the largest change of any log-probability, 0 where RR cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RelianceResult:
+    """RR reliance of a trial.
+
+    Args:
+        values: By `study.keys.reliance`: the mean over permutations and seeds; with `_min` and
+            `_max`, the extremes over permutations; and `MAX_CHANGE`. NaN where undefined.
+        undefined: Why, for every name whose value is NaN.
+        attention: [C, H, L] mean attention with real RR over the sampled beats of each class
+            (NaN for a class without), or None.
+    """
+
+    values: dict[str, float]
+    undefined: dict[str, str]
+    attention: NDArray[np.float32] | None
+
+
+def measure_reliance(
+    members: Sequence[Member], beats: DeviceBeats, fold: NDArray[np.int64], *, n_seeds: int
+) -> RelianceResult:
+    """Measure a trial's RR reliance, each member on the sampled beats of its own fold.
+
+    Args:
+        members: All members.
+        beats: The beats, on the device.
+        fold: [N] validation fold of each beat; -1 where it is in none.
+        n_seeds: Seeds S.
+    """
+    sample = beats.beats.reliance
+    outputs = _Outputs(beats, n_seeds=n_seeds)
+    for member in members:
+        mine = np.flatnonzero(fold[sample.beats] == member.streams.fold)
+        for start in range(0, len(mine), EVALUATION_BATCH):
+            outputs.add(member, mine[start : start + EVALUATION_BATCH])
+    reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
+    values, undefined = _compare(
+        outputs, beats.beats.label[sample.beats], fold[sample.beats], reasons
+    )
+    return RelianceResult(values=values, undefined=undefined, attention=outputs.attention())
+
+
+class _Outputs:
+    """What the members say about the sampled beats, with real and with permuted RR.
+
+    Args:
+        beats: The beats, on the device.
+        n_seeds: Seeds S.
+    """
+
+    def __init__(self, beats: DeviceBeats, *, n_seeds: int) -> None:
+        n_permutations, n_beats = beats.beats.reliance.donors.shape
+        shape = (n_permutations, n_seeds, n_beats, len(CLASSES))
+        self.real = torch.full(shape[1:], torch.nan, device=beats.device)
+        self.permuted: dict[str, Tensor] = {
+            kind: torch.full(shape, torch.nan, device=beats.device) for kind in RELIANCE_KINDS
+        }
+        self._beats = beats
+        self._attention: Tensor | None = None
+        self._n_attended = torch.zeros(len(CLASSES), device=beats.device)
+
+    @torch.inference_mode()
+    def add(self, member: Member, positions: NDArray[np.int64]) -> None:
+        """Evaluate a member on a batch, given as [B] positions in the sample."""
+        sample, device = self._beats.beats.reliance, self._beats.device
+        model, at, seed = (
+            member.scored.eval(),
+            to_device(positions, device),
+            member.streams.seed_index,
+        )
+        index = to_device(sample.beats[positions], device)
+        windows = self._beats.reliance_windows
+        real = _Encoded(model, member.inputs.take(index))
+        self.real[seed, at] = real.log_probs()
+        self._add_attention(real, self._beats.label[index])
+        for p, donors in enumerate(to_device(sample.donors[:, positions], device)):
+            donated = member.inputs.recut(real.inputs.ecg, rr_of=donors)
+            permuted = {"inputs": real.given(donated)} if donated.has_rr else {}
+            if windows is not None:
+                window = windows[p, at]
+                recut = _Encoded(model, replace(real.inputs, ecg=window))
+                permuted["window"] = recut
+                permuted["total"] = recut.given(replace(donated, ecg=window))
+            elif donated.has_rr:
+                permuted["total"] = permuted["inputs"]
+            for kind, encoded in permuted.items():
+                self.permuted[kind][p, seed, at] = encoded.log_probs()
+
+    def _add_attention(self, real: _Encoded, label: Tensor) -> None:
+        attention = real.attention()
+        if attention is None:
+            return
+        of_class = F.one_hot(label, len(CLASSES)).T.to(attention.dtype)
+        total = torch.einsum("cb,bhl->chl", of_class, attention)
+        self._attention = total if self._attention is None else self._attention + total
+        self._n_attended += of_class.sum(dim=1)
+
+    def attention(self) -> NDArray[np.float32] | None:
+        """Return mean attention by class [C, H, L], or None."""
+        if self._attention is None:
+            return None
+        mean: NDArray[np.float32] = (
+            (self._attention / self._n_attended[:, None, None]).cpu().numpy()
+        )
+        return mean
+
+
+class _Encoded:
+    """A batch with its feature map, so that the backbone runs once where only late RR differs.
+
+    Args:
+        model: In evaluation mode.
+        inputs: The batch.
+        feature_map: [B, 256, L] if known already.
+    """
+
+    def __init__(
+        self, model: Classifier, inputs: Inputs, feature_map: Tensor | None = None
+    ) -> None:
+        self.inputs = inputs
+        self._model = model
+        if feature_map is None:
+            self._feature_map, self._late_rr = model._inside(
+                inputs.ecg, inputs.early_rr, inputs.late_rr, None
+            )
+        else:
+            late_rr = inputs.late_rr
+            self._feature_map = feature_map
+            self._late_rr = None if late_rr is None else model._scaled(late_rr, None)
+
+    def given(self, inputs: Inputs) -> _Encoded:
+        """Return the same windows with other RR."""
+        return _Encoded(
+            self._model, inputs, self._feature_map if inputs.early_rr is None else None
+        )
+
+    def log_probs(self) -> Tensor:
+        """Return log-probabilities [B, C]."""
+        return F.log_softmax(self._model.fusion(self._feature_map, self._late_rr), dim=1)
+
+    def attention(self) -> Tensor | None:
+        """Return attention [B, H, L], or None."""
+        return self._model.fusion.attention(self._feature_map, self._late_rr)
+
+
+def _reasons(*, has_rr: bool, has_windows: bool) -> dict[str, str]:
+    """Say why a kind cannot be measured, for those that cannot."""
+    no_rr = "the input has no RR to permute"
+    no_window = "only daeac windows are cut by RR"
+    reasons = {} if has_rr else {"inputs": no_rr}
+    if not has_windows:
+        reasons["window"] = no_window
+    if not has_rr and not has_windows:
+        reasons["total"] = f"{no_rr}, and {no_window}"
+    return reasons
+
+
+def _compare(
+    outputs: _Outputs, label: NDArray[np.int64], fold: NDArray[np.int64], reasons: dict[str, str]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return reliances by name, and why those that are NaN are."""
+    values: dict[str, float] = {}
+    undefined: dict[str, str] = {}
+    real = outputs.real.cpu().numpy()
+    real_auprc = _auprc(real, label, fold)
+    for kind in RELIANCE_KINDS:
+        permuted = outputs.permuted[kind].cpu().numpy()
+        lost = np.full((len(permuted), len(CLASSES)), np.nan)
+        change = float("nan")
+        if kind not in reasons:
+            auprc = _auprc(permuted.reshape(-1, *permuted.shape[2:]), label, fold)
+            by_seed = real_auprc - auprc.reshape(*permuted.shape[:2], len(CLASSES))
+            lost = by_seed.mean(axis=1)
+            scored = fold >= 0
+            change = float(np.abs(permuted[:, :, scored] - real[:, scored]).max())
+        named = {reliance(kind, MAX_CHANGE): change}
+        for aami_class in RELIANCE_CLASSES:
+            of_class, name = lost[:, CLASSES.index(aami_class)], reliance(kind, aami_class)
+            named |= {
+                name: float(of_class.mean()),
+                f"{name}_min": float(of_class.min()),
+                f"{name}_max": float(of_class.max()),
+            }
+        values |= named
+        too_few = f"no fold has {MIN_CLASS_BEATS} or more sampled beats of the class and others"
+        undefined |= {name: reasons.get(kind, too_few) for name, v in named.items() if np.isnan(v)}
+    return values, undefined
+
+
+def _auprc(
+    log_probs: NDArray[np.float32], label: NDArray[np.int64], fold: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return AUPRC within folds [K, C] of K sets of log-probabilities [K, M, C]."""
+    n_folds = int(fold.max(initial=-1)) + 1
+    ranked = rank_within(log_probs, label, fold, n_groups=n_folds, min_beats=MIN_CLASS_BEATS)
+    return ranked.by_class("auprc")

@@ -1,0 +1,265 @@
+"""The scores of a trial from its out-of-fold predictions.
+
+The score of a class is its metric **within each fold's predictions**, because the probabilities of
+different members are not comparable (Forman & Scholz 2010, doi:10.1145/1882471.1882479): the mean
+over the folds with enough beats of the class, then over seeds. Values pooled over folds and the
+mean over records stand beside it. Undefined is NaN, with a reason.
+
+Shapes: S seeds, N beats, C classes, G groups (folds or records).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.data.splits import MIN_CLASS_BEATS
+from study.keys import CLASSES, VAL_LOSS, metric
+from study.training.metrics import DECISIONS, RANKING, confusion_matrix, threshold_counts
+
+MIN_BEATS_OF_RECORD = 5
+"""Beats of a class that a record needs to count in the class's patient mean."""
+
+AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
+"""Means over classes, undefined where one of their classes is."""
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores of one set of predictions.
+
+    Args:
+        values: By metric name (see `study.keys`); NaN where undefined.
+        undefined: Why, for every name whose value is NaN.
+        per_fold: One row a fold: beats and metrics by class.
+        per_record: One row a record: fold, beats and metrics by class.
+        confusion: [C, C] beats by true (rows) and decided class, summed over seeds.
+    """
+
+    values: dict[str, float]
+    undefined: dict[str, str]
+    per_fold: list[dict[str, Any]]
+    per_record: list[dict[str, Any]]
+    confusion: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouped:
+    """Ranking metrics within groups of beats.
+
+    Args:
+        counts: [G, C] beats.
+        counted: [G, C] whether the group has enough beats of the class, and others.
+        values: By ranking metric, [S, G, C]; NaN where not counted.
+    """
+
+    counts: NDArray[np.int64]
+    counted: NDArray[np.bool_]
+    values: dict[str, Float]
+
+    def by_class(self, name: str) -> Float:
+        """Return the mean over the counted groups, [S, C]; NaN where there is none."""
+        total = np.where(self.counted, self.values[name], 0.0).sum(axis=1)
+        n_groups = self.counted.sum(axis=0)
+        mean = np.full(total.shape, np.nan)
+        np.divide(total, n_groups, out=mean, where=n_groups > 0)
+        return mean
+
+
+def rank_within(
+    log_probs: NDArray[np.float32],
+    label: NDArray[np.int64],
+    group: NDArray[np.int64],
+    *,
+    n_groups: int,
+    min_beats: int,
+) -> Grouped:
+    """Rank the beats of each group by each class's log-probability.
+
+    Args:
+        log_probs: [S, N, C].
+        label: [N].
+        group: [N] group of each beat, from 0; a negative one leaves the beat out.
+        n_groups: Number of groups G.
+        min_beats: Beats of a class that a group needs to be counted.
+    """
+    n_seeds, n_classes = len(log_probs), len(CLASSES)
+    values = {name: np.full((n_seeds, n_groups, n_classes), np.nan) for name in RANKING}
+    counts = np.zeros((n_groups, n_classes), dtype=np.int64)
+    np.add.at(counts, (group[group >= 0], label[group >= 0]), 1)
+    counted = (counts >= min_beats) & (counts < counts.sum(axis=1, keepdims=True))
+    for g in np.flatnonzero(counted.any(axis=1)):
+        members = np.flatnonzero(group == g)
+        scores, labels = log_probs[:, members], label[members]
+        for c in np.flatnonzero(counted[g]):
+            positive = labels == c
+            for s in range(n_seeds):
+                true, false = threshold_counts(scores[s, :, c], positive)
+                for name, function in RANKING.items():
+                    values[name][s, g, c] = function(true, false)
+    return Grouped(counts, counted, values)
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Values with the reasons of the undefined ones."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, value: float, reason: str) -> None:
+        self.values[name] = float(value)
+        if np.isnan(value):
+            self.undefined[name] = reason
+
+    def add_classes(self, name: str, by_class: Float, reason: str) -> None:
+        """Add a metric by class [C] and its aggregates; `{}` in the reason is the class."""
+        for aami_class, value in zip(CLASSES, by_class, strict=True):
+            self.add(metric(name, aami_class), value, reason.format(aami_class))
+        for aggregate, classes in AGGREGATES.items():
+            mean, missing = _over(by_class, classes), _undefined(by_class, classes)
+            self.add(metric(name, aggregate), float(mean), f"undefined for {', '.join(missing)}")
+
+
+def _over(by_class: Float, classes: Sequence[str]) -> Float:
+    """Return the mean over some classes of [..., C]; NaN where one is."""
+    mean: Float = by_class[..., [CLASSES.index(c) for c in classes]].mean(axis=-1)
+    return mean
+
+
+def _undefined(by_class: Float, classes: Sequence[str]) -> list[str]:
+    return [c for c in classes if np.isnan(by_class[CLASSES.index(c)])]
+
+
+def score(
+    log_probs: NDArray[np.float32],
+    label: NDArray[np.int64],
+    record: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    *,
+    record_names: Sequence[str],
+) -> Scores:
+    """Return all scores of out-of-fold predictions.
+
+    Args:
+        log_probs: [S, N, C]; beats in no fold may be NaN.
+        label: [N] index into `CLASSES`.
+        record: [N] index into `record_names`.
+        fold: [N] validation fold of each beat, from 0; -1 where it is in none.
+        record_names: Names of the records.
+    """
+    held_out = np.flatnonzero(fold >= 0)
+    log_probs, label = log_probs[:, held_out], label[held_out]
+    record, fold = record[held_out], fold[held_out]
+    n_folds = int(fold.max()) + 1
+    folds = rank_within(log_probs, label, fold, n_groups=n_folds, min_beats=MIN_CLASS_BEATS)
+    pooled = rank_within(log_probs, label, np.zeros_like(fold), n_groups=1, min_beats=1)
+    records = rank_within(
+        log_probs, label, record, n_groups=len(record_names), min_beats=MIN_BEATS_OF_RECORD
+    )
+    confusions = _confusions(log_probs, label, record, n_records=len(record_names))
+    collected = _Collected()
+    for name in RANKING:
+        reason = f"no fold has {MIN_CLASS_BEATS} or more {{}} beats and others"
+        collected.add_classes(name, folds.by_class(name).mean(axis=0), reason)
+        reason = "no {} beats, or no others"
+        collected.add_classes(f"pooled_{name}", pooled.by_class(name).mean(axis=0), reason)
+        reason = f"no record has {MIN_BEATS_OF_RECORD} or more {{}} beats and others"
+        collected.add_classes(f"patient_{name}", records.by_class(name).mean(axis=0), reason)
+        _add_spread(collected, name, folds)
+    for name, decision in DECISIONS.items():
+        by_class = decision(confusions.sum(axis=1)).mean(axis=0)
+        collected.add_classes(
+            name, by_class, "a seed has no {} beats, true or decided, to divide by"
+        )
+    picked = np.take_along_axis(log_probs, label[None, :, None], axis=2)
+    collected.add(VAL_LOSS, -picked.mean(dtype=np.float64), "a prediction is not finite")
+    return Scores(
+        values=collected.values,
+        undefined=collected.undefined,
+        per_fold=_fold_table(folds),
+        per_record=_record_table(records, record_names, record, fold, confusions.sum(axis=0)),
+        confusion=confusions.sum(axis=(0, 1)),
+    )
+
+
+def _confusions(
+    log_probs: NDArray[np.float32],
+    label: NDArray[np.int64],
+    record: NDArray[np.int64],
+    *,
+    n_records: int,
+) -> NDArray[np.int64]:
+    """Return confusion matrices by seed and record, [S, records, C, C]."""
+    n_classes = len(CLASSES)
+    rows = record * n_classes + label
+    return np.stack(
+        [
+            confusion_matrix(rows, decided, n_rows=n_records * n_classes, n_columns=n_classes)
+            for decided in log_probs.argmax(axis=2)
+        ]
+    ).reshape(len(log_probs), n_records, n_classes, n_classes)
+
+
+def _add_spread(collected: _Collected, name: str, folds: Grouped) -> None:
+    """Add the standard deviation of each aggregate over seeds, and over folds."""
+    by_class = folds.by_class(name)
+    for aggregate, classes in AGGREGATES.items():
+        spreads = {"seed": _over(by_class, classes)}
+        by_fold = _over(folds.values[name].mean(axis=0), classes)
+        spreads["fold"] = by_fold[~np.isnan(by_fold)]
+        for over, values in spreads.items():
+            sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+            reason = f"{len(values)} {over}(s) with every class defined: no spread"
+            collected.add(f"{metric(name, aggregate)}_{over}_sd", sd, reason)
+
+
+def _fold_table(folds: Grouped) -> list[dict[str, Any]]:
+    return [
+        {"fold": g, "beats": int(counts.sum()), **_class_columns(folds, g)}
+        for g, counts in enumerate(folds.counts)
+    ]
+
+
+def _record_table(
+    records: Grouped,
+    record_names: Sequence[str],
+    record: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    confusions: NDArray[np.int64],
+) -> list[dict[str, Any]]:
+    fold_of = np.full(len(record_names), -1)
+    fold_of[record] = fold
+    decisions = {name: function(confusions) for name, function in DECISIONS.items()}
+    return [
+        {
+            "record": record_names[g],
+            "fold": int(fold_of[g]),
+            "beats": int(records.counts[g].sum()),
+            **_class_columns(records, g),
+            **{
+                f"{name}_{aami_class}": float(decisions[name][g, c])
+                for name in decisions
+                for c, aami_class in enumerate(CLASSES)
+            },
+        }
+        for g in range(len(record_names))
+        if records.counts[g].any()
+    ]
+
+
+def _class_columns(grouped: Grouped, group: int) -> dict[str, Any]:
+    """Return beats and ranking metrics (mean over seeds) of one group, a column a class."""
+    columns: dict[str, Any] = {
+        f"beats_{c}": int(n) for c, n in zip(CLASSES, grouped.counts[group], strict=True)
+    }
+    for name, values in grouped.values.items():
+        means = values[:, group].mean(axis=0)
+        columns |= {f"{name}_{c}": float(v) for c, v in zip(CLASSES, means, strict=True)}
+    return columns

@@ -1,0 +1,57 @@
+"""Random streams: by study seed, seed index, fold and purpose, never by configuration.
+
+Two arms of a study thus see the same order of beats and the same normal beats. A stream that
+serves one epoch is numbered by it, so that no generator has to be kept in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import torch
+
+
+class Purpose(StrEnum):
+    """What a stream is for; each purpose has its own."""
+
+    NORMALS = "normals"
+    ORDER = "order"
+    DROPOUT = "dropout"
+    RR_DROPOUT = "rr_dropout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """All random streams of one member."""
+
+    study_seed: int
+    seed_index: int
+    fold: int
+
+    @property
+    def entropy(self) -> tuple[int, int, int]:
+        """What the member's weights are initialised from (see `study.models`)."""
+        return self.study_seed, self.seed_index, self.fold
+
+    def generator(self, purpose: Purpose, number: int) -> np.random.Generator:
+        """Return the NumPy generator of a purpose; `number` is the epoch or round it serves."""
+        return np.random.default_rng(self._sequence(purpose, number))
+
+    @contextmanager
+    def torch_generators(
+        self, purpose: Purpose, number: int, device: torch.device
+    ) -> Iterator[None]:
+        """Run a block under torch generators of this stream, and restore the global ones after."""
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(self._sequence(purpose, number).generate_state(1, np.uint64)[0]))
+            yield
+
+    def _sequence(self, purpose: Purpose, number: int) -> np.random.SeedSequence:
+        # crc32 and not hash(), which differs from process to process.
+        return np.random.SeedSequence([*self.entropy, zlib.crc32(purpose.encode()), number])

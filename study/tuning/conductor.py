@@ -1,0 +1,243 @@
+"""Conducts a study: proposes, listens, decides, and writes down in the right order.
+
+It knows no engine: `study.tuning.execute` connects it to Ray Tune. The ledger is told first, the
+tracker afterwards and from a thread of its own, so that no trial waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from study.keys import EPOCH, Outcome, Tag
+from study.reporting.tables import TrialRow
+from study.tuning.ledger import Ledger, Proposal
+from study.tuning.plan import StudyPlan
+from study.tuning.progress import Progress
+from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.recorder import Recorder
+from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+
+_logger = logging.getLogger(__name__)
+
+REPEATS_TO_EXHAUSTION = 20
+"""Known configurations in a row after which a space counts as exhausted."""
+
+
+@dataclass(slots=True)
+class _Live:
+    number: int
+    proposal: Proposal
+    began: float
+    epochs: int = 0
+    value: float = math.nan
+    busy_s: float = 0.0
+    pruned: bool = False
+    overdue: bool = False
+    begun: bool = False
+
+
+class Conductor:
+    """The engine-free heart of a running study.
+
+    Args:
+        plan: What the study does.
+        proposals: What comes next.
+        ledger: The durable truth.
+        recorder: Writes to the tracker, in its own thread.
+        progress: Tells the user.
+        trial_limit_s: Wall seconds that one trial may take; None is no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: StudyPlan,
+        proposals: Proposals,
+        ledger: Ledger,
+        recorder: Recorder,
+        progress: Progress,
+        trial_limit_s: float | None = None,
+    ) -> None:
+        self._plan = plan
+        self._proposals = proposals
+        self._ledger = ledger
+        self._recorder = recorder
+        self._progress = progress
+        self._trial_limit_s = trial_limit_s
+        self._owed = [proposals.again(trial) for trial in ledger.reconcile()]
+        self._known = {row.digest: row for row in ledger.rows()}
+        self._next_index = ledger.next_index()
+        self._live: dict[str, _Live] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._pending: list[Future[None]] = []
+        self.exhausted = False
+        self.busy_s = 0.0
+        self.ended_at: list[float] = []
+        for row in self._known.values():
+            if row.outcome is Outcome.COMPLETE:
+                progress.known(row.metric(plan.objective))
+
+    @property
+    def owed(self) -> int:
+        """Configurations that were interrupted and come first."""
+        return len(self._owed)
+
+    def propose(self, key: str) -> dict[str, Any] | None:
+        """Open the next trial under an engine's key; None when nothing is left to propose."""
+        repeats = 0
+        while not self.exhausted and len(self._known) + len(self._live) < self._plan.trials:
+            opened = self._next()
+            if opened is None:
+                return None
+            trial, proposal = opened
+            if proposal.digest not in self._known and not self._runs(proposal.digest):
+                number = self._ledger.open(trial, proposal)
+                self._live[key] = _Live(number, proposal, time.monotonic())
+                return proposal.config.flat()
+            self._ledger.close_duplicate(trial, proposal, self._known.get(proposal.digest))
+            repeats += 1
+            if repeats >= REPEATS_TO_EXHAUSTION:
+                self.exhausted = True
+                self._progress.line(
+                    f"the sampler proposed {repeats} known configurations in a row: "
+                    f"the space counts as exhausted after {len(self._known)} trials"
+                )
+        return None
+
+    def _runs(self, digest: str) -> bool:
+        return any(live.proposal.digest == digest for live in self._live.values())
+
+    def _next(self) -> tuple[Any, Proposal] | None:
+        if self._owed:
+            proposal = self._owed.pop(0)
+            return self._ledger.enqueue(proposal), proposal
+        enumerated = self._proposals.enumerated(self._next_index)
+        if enumerated is not None:
+            self._next_index += 1
+            return self._ledger.enqueue(enumerated), enumerated
+        if self._plan.sampler in SAMPLED and self._plan.kind == "search":
+            return self._proposals.sampled(self._ledger)
+        return None
+
+    def started(self, key: str) -> None:
+        """A trial got its resources; a retry after a lost worker is told apart."""
+        live = self._live[key]
+        if live.begun:
+            self._progress.line(f"trial {live.number:>3} retried  its worker was lost")
+            return
+        live.begun, live.began = True, time.monotonic()
+        self._progress.started(live.number, live.proposal)
+        self._submit(self._recorder.open_trial, live.number, live.proposal)
+
+    def decide(self, key: str, epoch: int, value: float) -> bool:
+        """Take an epoch's objective; return whether the trial is to be stopped."""
+        live = self._live[key]
+        live.pruned = self._ledger.report(live.number, epoch, value)
+        limit = self._trial_limit_s
+        live.overdue = limit is not None and time.monotonic() - live.began > limit
+        return live.pruned or live.overdue
+
+    def reported(self, key: str, result: Mapping[str, Any]) -> None:
+        """Record an epoch."""
+        live = self._live[key]
+        metrics = result[METRICS]
+        if not live.epochs and result[NOTE] and metrics:
+            self._progress.line(f"trial {live.number:>3} {result[NOTE]}")
+        live.epochs = max(live.epochs, int(result[EPOCH]))
+        live.value = float(metrics.get(self._plan.objective, math.nan))
+        live.busy_s = float(result[BUSY_SECONDS])
+        if metrics:
+            self._submit(self._recorder.log_epoch, live.proposal.digest, live.epochs, metrics)
+
+    def completed(self, key: str, result: Mapping[str, Any]) -> None:
+        """A trial ended by itself or by a decision."""
+        live = self._live[key]
+        outcome, cause = self._verdict(live, result)
+        if outcome is Outcome.COMPLETE:
+            self._ledger.report(live.number, live.epochs, live.value)
+        if outcome is Outcome.FAILED and result.get(NOTE):
+            _logger.debug("trial %d: %s", live.number, result[NOTE])
+        self._close(key, outcome, cause, result.get(METRICS, {}), float(result[SECONDS]))
+
+    def _verdict(self, live: _Live, result: Mapping[str, Any]) -> tuple[Outcome, str]:
+        if result[Tag.OUTCOME] == Outcome.FAILED:
+            return Outcome.FAILED, str(result[Tag.CAUSE])
+        if result[Tag.OUTCOME] == Outcome.COMPLETE:
+            if math.isfinite(live.value):
+                return Outcome.COMPLETE, ""
+            return Outcome.FAILED, f"{self._plan.objective} is undefined after the last epoch"
+        if live.overdue:
+            return Outcome.FAILED, f"exceeded --trial-time-limit at epoch {live.epochs}"
+        return Outcome.PRUNED, f"{self._plan.scheduler} stopped it at epoch {live.epochs}"
+
+    def failed(self, key: str, cause: str) -> None:
+        """A trial's worker was lost more often than it may be retried."""
+        self._close(key, Outcome.FAILED, cause, {}, time.monotonic() - self._live[key].began)
+
+    def stop(self, cause: str) -> int:
+        """Write down all running trials as stopped: they stay owed. Return how many."""
+        keys = list(self._live)
+        for key in keys:
+            live = self._live[key]
+            seconds = time.monotonic() - live.began if live.begun else 0.0
+            self._close(key, Outcome.STOPPED, cause, {}, seconds)
+        return len(keys)
+
+    def _close(
+        self,
+        key: str,
+        outcome: Outcome,
+        cause: str,
+        metrics: Mapping[str, float],
+        seconds: float,
+    ) -> None:
+        live = self._live.pop(key)
+        self.busy_s += live.busy_s
+        self.ended_at.append(time.monotonic())
+        self._ledger.close(
+            live.number,
+            outcome,
+            cause=cause,
+            metrics=metrics,
+            epochs=live.epochs,
+            seconds=seconds,
+            objective=live.value,
+        )
+        if outcome is not Outcome.STOPPED:
+            self._known[live.proposal.digest] = next(
+                row for row in self._ledger.rows() if row.number == live.number
+            )
+            self._progress.ended(
+                live.number,
+                outcome,
+                value=live.value,
+                epochs=live.epochs,
+                seconds=seconds,
+                cause=cause,
+            )
+        if live.begun:
+            self._submit(self._recorder.close_trial, live.proposal.digest, outcome, cause, metrics)
+
+    def rows(self) -> list[TrialRow]:
+        """Return every settled configuration."""
+        return self._ledger.rows()
+
+    def _submit(self, call: Any, *arguments: Any) -> None:
+        self._pending.append(self._thread.submit(call, *arguments))
+
+    def flush(self) -> None:
+        """Wait until the tracker has everything.
+
+        A call that raised is logged: the tracker never decides over a trial.
+        """
+        self._thread.shutdown(wait=True)
+        for future in self._pending:
+            error = future.exception()
+            if error is not None:
+                _logger.warning("tracking: %s: %s", type(error).__name__, error)

@@ -1,0 +1,101 @@
+"""Before a study: build every branch of its space, run each once, and estimate the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from study.config import TrialConfig
+from study.keys import CLASSES
+from study.models import rules
+from study.models.classifier import Classifier, build_model
+from study.training.batches import epoch_shape
+from study.training.device import DeviceBeats, Inputs, resolve_device, synchronise
+from study.tuning.setup import Setup, configurations
+
+TIMED_STEPS = 6
+EVAL_BEATS = 2048
+_NORMAL = CLASSES.index("N")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One branch of a space, built and run once.
+
+    Args:
+        arm: Its arm.
+        parameters: Weights of one member.
+        routes: How RR can reach its output.
+    """
+
+    arm: str
+    parameters: int
+    routes: str
+
+
+def build_branches(setup: Setup) -> Iterator[Branch]:
+    """Build each branch and run a small batch forward and backward.
+
+    Raises:
+        ConfigError: If a branch cannot be built.
+    """
+    on_device: dict[int, DeviceBeats] = {}
+    for config in configurations(setup.space):
+        beats = setup.job.of(config)
+        device = resolve_device(setup.job.device)
+        placed = on_device.setdefault(id(beats), DeviceBeats(beats, device))
+        model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
+        index = torch.arange(min(32, len(beats.label)), device=device)
+        _step(model, placed.inputs(config.signal).take(index), placed.label[index])
+        yield Branch(
+            arm=rules.arm(config),
+            parameters=sum(p.numel() for p in model.parameters()),
+            routes=rules.rr_routes(config).text(),
+        )
+
+
+def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
+    model.train()
+    output = model(batch.ecg, batch.early_rr, batch.late_rr)
+    torch.nn.functional.cross_entropy(output, label).backward()
+
+
+def trial_seconds(setup: Setup, config: TrialConfig) -> float:
+    """Estimate a full trial's seconds from a few steps on this machine, alone on its core."""
+    beats, device = setup.job.of(config), resolve_device(setup.job.device)
+    placed = DeviceBeats(beats, device)
+    model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
+    inputs = placed.inputs(config.signal)
+    train = torch.arange(min(config.train.batch_size, len(beats.label)), device=device)
+    held = torch.arange(min(EVAL_BEATS, len(beats.label)), device=device)
+
+    def time_steps(n_steps: int, *, training: bool) -> float:
+        began = time.perf_counter()
+        for _ in range(n_steps):
+            if training:
+                _step(model, inputs.take(train), placed.label[train])
+            else:
+                batch = inputs.take(held)
+                with torch.inference_mode():
+                    model.eval()(batch.ecg, batch.early_rr, batch.late_rr)
+        synchronise(device)
+        return (time.perf_counter() - began) / n_steps
+
+    time_steps(2, training=True)
+    step_s = time_steps(TIMED_STEPS, training=True)
+    time_steps(1, training=False)
+    eval_s = time_steps(2, training=False) / len(held)
+    labels = [beats.label[index] for index, _ in setup.job.folds.masks(beats)]
+    shape = epoch_shape(
+        labels,
+        normal_beats=config.train.normal_beats_per_epoch,
+        batch_size=config.train.batch_size,
+    )
+    validated = int(np.sum([len(index) for _, index in setup.job.folds.masks(beats)]))
+    per_epoch = setup.plan.members * shape.batches * step_s
+    per_epoch += setup.job.n_seeds * validated * eval_s
+    return config.train.epochs * per_epoch

@@ -1,0 +1,272 @@
+"""Runs a study under Ray Tune: adapters between Ray's callbacks and the `Conductor`.
+
+Each start of the driver is a Ray experiment of its own over what is still owed. Ray brings
+placement, retries after lost workers, GPU shares and clusters; what is true is in the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Self
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from study.errors import StudyStateError
+from study.tuning.conductor import Conductor
+from study.tuning.resources import Resources
+from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
+
+_logger = logging.getLogger(__name__)
+
+MAX_LOST_WORKERS = 2
+"""Times that a trial is tried again after its worker was lost."""
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The study logs by itself; Ray's loggers cost a transaction per metric and report.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Ray's snapshots of the experiment are never read.
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    # A stopped trial is in the middle of an epoch; its last one is saved.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@dataclass(slots=True)
+class StopSignal:
+    """Why a study should end before it is done; empty while it should not."""
+
+    cause: str = ""
+    interrupted: bool = False
+
+
+class _Unsaved:
+    """Stays out of Ray's snapshot of the driver, which is never read."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class _Search(_Unsaved, Searcher):  # type: ignore[misc]
+    """Ray asks, the conductor proposes."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        flat = self._conductor.propose(trial_id)
+        return Searcher.FINISHED if flat is None else {CONFIG: flat}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing to do: the conductor hears of it through `_Listener`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
+    """Asks the conductor after each epoch whether a trial goes on."""
+
+    def __init__(self, conductor: Conductor, objective: str) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._key = f"{METRICS}/{objective}"
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        value = float(result.get(self._key, float("nan")))
+        stop = self._conductor.decide(trial.trial_id, int(result["epoch"]), value)
+        return str(self.STOP if stop else self.CONTINUE)
+
+
+class _Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
+    """Passes events of trials on to the conductor."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._conductor.started(trial.trial_id)
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        self._conductor.reported(trial.trial_id, result)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._conductor.completed(trial.trial_id, trial.last_result)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        error = trial.get_pickled_error() or trial.get_error() or "unknown"
+        first = str(error).strip().splitlines()[0]
+        self._conductor.failed(
+            trial.trial_id,
+            f"its worker was lost {trial.num_failures} times: {type(error).__name__}: {first}",
+        )
+
+
+class _Stopper(_Unsaved, Stopper):  # type: ignore[misc]
+    """Ends the experiment when the user or the time limit says so."""
+
+    def __init__(self, stop: StopSignal, deadline: float | None) -> None:
+        self._stop = stop
+        self._deadline = deadline
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if not self._stop.cause and self._deadline and time.monotonic() > self._deadline:
+            self._stop.cause = "the study's --time-limit was reached"
+        return bool(self._stop.cause)
+
+
+@contextmanager
+def catching_signals(stop: StopSignal) -> Iterator[None]:
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an orderly stop; a second one ends at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if stop.cause:
+            raise KeyboardInterrupt
+        stop.cause, stop.interrupted = f"{name} received", True
+        _logger.warning("%s: stopping; what is done is kept. Once more ends at once.", name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ray_session(address: str | None, concurrency: int, memory_bytes: int) -> Iterator[None]:
+    """Attach to a cluster, or start a local Ray that leaves nothing behind.
+
+    Raises:
+        StudyStateError: If there is no cluster at the address.
+    """
+    os.environ.update({**_ENVIRONMENT, **os.environ})
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise StudyStateError(
+                f"--address {address}: no Ray cluster answers ({error}); "
+                "start one with `ray start --head`, or leave --address out"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    # A short path: Ray's sockets live below it, and their names are limited to 107 bytes.
+    folder = tempfile.mkdtemp(prefix="ray-")
+    try:
+        ray.init(
+            num_cpus=concurrency,
+            include_dashboard=False,
+            object_store_memory=max(2 * memory_bytes, 256 * 2**20),
+            _temp_dir=folder,
+            **quiet,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_trials(
+    conductor: Conductor,
+    job: TrialJob,
+    resources: Resources,
+    *,
+    objective: str,
+    stop: StopSignal,
+    deadline: float | None = None,
+) -> None:
+    """Run what the conductor proposes until nothing is left or a stop is signalled.
+
+    Args:
+        conductor: Proposes and listens.
+        job: What the trials share.
+        resources: What each trial gets.
+        objective: Metric that the scheduler looks at.
+        stop: Set from outside, or here when the deadline passes.
+        deadline: `time.monotonic()` at which the study's time is over.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    scratch = tempfile.mkdtemp(prefix="study-ray-")
+    trainable = tune.with_resources(
+        tune.with_parameters(FusionTrial, job=job), resources.request()
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_Search(conductor),
+            scheduler=_Scheduler(conductor, objective),
+            num_samples=-1,
+            reuse_actors=True,
+            max_concurrent_trials=None,
+        ),
+        run_config=tune.RunConfig(
+            name="experiment",
+            storage_path=scratch,
+            failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+            callbacks=[_Listener(conductor)],
+            stop=_Stopper(stop, deadline),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        conductor.stop(stop.cause or "the driver ended")
+        shutil.rmtree(scratch, ignore_errors=True)

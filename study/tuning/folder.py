@@ -1,0 +1,107 @@
+"""A study's folder in the workspace: its plan, its lock, and what a new start may do with it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from study.errors import StudyStateError, UsageError
+from study.tuning.plan import GROWS, StudyPlan, load_plan
+
+STUDIES = "studies"
+_LOCK = "lock"
+_ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
+
+
+def study_folder(workspace: Path, name: str) -> Path:
+    """Return the folder of a study.
+
+    Raises:
+        UsageError: If the name could lead out of the workspace.
+    """
+    plain = name.replace("-", "").replace("_", "").replace(".", "")
+    if not plain.isalnum() or not plain.isascii() or name.startswith(".") or len(name) > 100:
+        raise UsageError(f"--name {name!r}: a study's name has {_ALLOWED}")
+    return workspace / STUDIES / name
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a study for this process.
+
+    Raises:
+        StudyStateError: If another process holds it; says which, on which host.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise StudyStateError(
+                f"study '{folder.name}' is being run by {owner}; wait for it, stop it, "
+                "or take another --name"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def admit(plan: StudyPlan, folder: Path, *, resume: bool, settled: int) -> None:
+    """Check that this start fits what the folder holds, and write the plan.
+
+    Args:
+        plan: What this start would do.
+        folder: The study's folder.
+        resume: Whether `--resume` was given.
+        settled: Trials that earlier starts have settled.
+
+    Raises:
+        StudyStateError: If the study exists with another plan, or is unfinished and `--resume`
+            was not given, or is to be resumed but does not exist.
+    """
+    stored = load_plan(folder)
+    if stored is None:
+        if resume:
+            raise StudyStateError(
+                f"--resume: there is no study '{plan.name}' in {folder.parent}; leave --resume out"
+            )
+        plan.save(folder)
+        return
+    differences = plan.differences(stored)
+    grown = plan.kind == "search" and resume and plan.trials >= stored.get(GROWS, 0)
+    refused = [line for line in differences if not (grown and line.startswith(f"{GROWS}:"))]
+    if refused:
+        listing = "\n".join(f"  - {line}" for line in refused)
+        raise StudyStateError(
+            f"study '{plan.name}' exists with another plan:\n{listing}\n"
+            "give this one another --name, or start it as it was"
+        )
+    if settled < plan.trials and not resume:
+        raise StudyStateError(
+            f"study '{plan.name}' is unfinished ({settled} of {plan.trials} trials settled): "
+            "add --resume to continue it, or give another --name"
+        )
+    plan.save(folder)
+
+
+def studies(workspace: Path) -> list[dict[str, object]]:
+    """Return the stored plans of a workspace's studies, by name."""
+    found = []
+    for path in sorted((workspace / STUDIES).glob("*/plan.json")):
+        try:
+            found.append(json.loads(path.read_text()))
+        except json.JSONDecodeError:
+            found.append({"name": path.parent.name, "kind": "unreadable plan"})
+    return found

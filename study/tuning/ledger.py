@@ -1,0 +1,311 @@
+"""The study's one durable truth: an Optuna study on disk.
+
+Every proposal becomes an Optuna trial before it runs, and every outcome is told before anything
+else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the storage and
+cannot be restored. A start of the driver closes what an earlier one left RUNNING, and proposes it
+again under the same configuration digest.
+
+Pruning is Optuna's asynchronous successive halving (Li et al. 2020, "A System for Massively
+Parallel Hyperparameter Tuning", MLSys): its rungs live in the storage, so a resume keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import spearmanr
+
+from study.config import TrialConfig
+from study.errors import StudyStateError
+from study.keys import Outcome, Tag
+from study.models.rules import active_parameters
+from study.reporting.tables import TrialRow
+
+PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
+INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
+OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
+
+_STATES = {
+    Outcome.COMPLETE: TrialState.COMPLETE,
+    Outcome.PRUNED: TrialState.PRUNED,
+    Outcome.FAILED: TrialState.FAIL,
+    Outcome.STOPPED: TrialState.FAIL,
+}
+_COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration to be evaluated, and where it came from.
+
+    Args:
+        config: What the trial trains.
+        digest: Identity of the configuration: equal digests train the same thing.
+        arm: What is compared; all else is nuisance.
+        params: The searched (or drawn) parameters only.
+        distributions: Their Optuna distributions.
+        index: Position in an enumerated sequence; None for a sampled proposal.
+        draw: Index of the nuisance draw in a compare study.
+        attempt: 1, or one more than the attempt that was interrupted.
+        protected: Never pruned: the first trial of its arm, at the space's defaults.
+    """
+
+    config: TrialConfig
+    digest: str
+    arm: str
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    index: int | None = None
+    draw: int | None = None
+    attempt: int = 1
+    protected: bool = False
+
+
+class Ledger:
+    """Opens, resumes and keeps the Optuna study of one study.
+
+    Args:
+        storage_url: SQLAlchemy URL of the storage.
+        name: Name of the study.
+        sampler: What proposes when nothing is enumerated.
+        epochs: Full budget of a trial.
+        reduction_factor: One in how many trials is kept at each rung; None prunes nothing.
+
+    Raises:
+        StudyStateError: If the storage cannot be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage_url: str,
+        name: str,
+        sampler: optuna.samplers.BaseSampler | None = None,
+        epochs: int = 1,
+        reduction_factor: int | None = None,
+    ) -> None:
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+        if reduction_factor:
+            pruner = optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=first_rung(epochs), reduction_factor=reduction_factor
+            )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            self._storage = optuna.storages.get_storage(storage_url)
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=self._storage,
+                direction="maximize",
+                sampler=sampler,
+                pruner=pruner,
+                load_if_exists=True,
+            )
+        except Exception as error:
+            # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
+            raise StudyStateError(
+                f"study '{name}': its Optuna storage cannot be opened "
+                f"({type(error).__name__}); check --study-storage"
+            ) from None
+        if Tag.STUDY_ID not in self._study.user_attrs:
+            self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
+        self._epochs = epochs
+        self._first_rung = first_rung(epochs)
+        self._live: dict[int, optuna.Trial] = {}
+
+    @property
+    def study_id(self) -> str:
+        """Identity of this study in any tracker: another study may have the same name later."""
+        return str(self._study.user_attrs[Tag.STUDY_ID])
+
+    def reconcile(self) -> list[FrozenTrial]:
+        """Settle what an earlier driver left running; return the trials that are still owed.
+
+        A trial whose outcome was written down but not yet told is told now; any other was
+        interrupted and is owed.
+        """
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                continue
+            outcome = Outcome(trial.user_attrs.get(Tag.OUTCOME, Outcome.STOPPED))
+            if outcome is Outcome.STOPPED:
+                self._set_attr(trial.number, Tag.OUTCOME, str(outcome))
+                self._set_attr(trial.number, Tag.CAUSE, "the driver ended")
+                self._set_attr(trial.number, EPOCHS, trial.last_step or 0)
+            self._tell(trial.number, outcome, trial.user_attrs.get(OBJECTIVE))
+        owed: dict[str, FrozenTrial] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            digest = trial.user_attrs.get(Tag.DIGEST)
+            if digest is None or DUPLICATE_OF in trial.user_attrs:
+                continue
+            if trial.user_attrs.get(Tag.OUTCOME) == Outcome.STOPPED:
+                owed[digest] = trial
+            else:
+                owed.pop(digest, None)
+        return sorted(owed.values(), key=lambda trial: trial.number)
+
+    def _set_attr(self, number: int, key: str, value: Any) -> None:
+        # `optuna.Trial` has the setter, but cannot be had again for another process's trial.
+        study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        if not self._storage.get_trial(trial_id).state.is_finished():
+            self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def _tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
+        value = objective if outcome is Outcome.COMPLETE else None
+        self._study.tell(number, value, state=_STATES[outcome])
+
+    def ask(self) -> optuna.Trial:
+        """Ask the sampler for a trial; its parameters are suggested by the caller."""
+        return self._study.ask()
+
+    def enqueue(self, proposal: Proposal) -> optuna.Trial:
+        """Open a trial with given parameters.
+
+        Raises:
+            StudyStateError: If Optuna did not take the parameters as they are.
+        """
+        self._study.enqueue_trial(dict(proposal.params))
+        trial = self._study.ask(dict(proposal.distributions))
+        if trial.params != dict(proposal.params):
+            raise StudyStateError(
+                f"Optuna took {trial.params} for the proposal {dict(proposal.params)}; "
+                "this is a fault of the study tool"
+            )
+        return trial
+
+    def open(self, trial: optuna.Trial, proposal: Proposal) -> int:
+        """Write down what a trial is, and keep it as running; return its number."""
+        attrs = {
+            Tag.DIGEST: proposal.digest,
+            Tag.ARM: proposal.arm,
+            Tag.ATTEMPT: proposal.attempt,
+            INDEX: proposal.index,
+            DRAW: proposal.draw,
+            CONFIG: active_parameters(proposal.config),
+            PROTECTED: proposal.protected,
+        }
+        for key, value in attrs.items():
+            trial.set_user_attr(key, value)
+        self._live[trial.number] = trial
+        return trial.number
+
+    def attach(self, number: int, key: str, value: str) -> None:
+        """Write an attribute of a trial down, unless it has ended already."""
+        self._set_attr(number, key, value)
+
+    def close_duplicate(
+        self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None
+    ) -> None:
+        """Tell a repeated proposal the known outcome; a repeat of a running trial has none."""
+        trial.set_user_attr(Tag.DIGEST, proposal.digest)
+        trial.set_user_attr(Tag.ARM, proposal.arm)
+        trial.set_user_attr(DUPLICATE_OF, known.number if known else proposal.digest)
+        value = known.metrics.get(OBJECTIVE) if known else None
+        outcome = known.outcome if known and value is not None else Outcome.FAILED
+        if outcome is Outcome.PRUNED and known is not None and value is not None:
+            trial.report(value, known.epochs)
+        self._study.tell(
+            trial, value if outcome is Outcome.COMPLETE else None, state=_STATES[outcome]
+        )
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Write down an epoch's objective; return whether the trial should be pruned."""
+        trial = self._live[number]
+        if not math.isfinite(value):
+            return False
+        trial.report(value, epoch)
+        if epoch >= self._epochs:
+            return False
+        # Asked for protected trials too: it is what enters them into the rung.
+        prune = trial.should_prune()
+        return prune and not trial.user_attrs[PROTECTED]
+
+    def close(
+        self,
+        number: int,
+        outcome: Outcome,
+        *,
+        cause: str,
+        metrics: Mapping[str, float],
+        epochs: int,
+        seconds: float,
+        objective: float = math.nan,
+    ) -> None:
+        """Write down how a trial ended. After this line it is never run again, unless stopped."""
+        trial = self._live.pop(number)
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        attrs: dict[str, Any] = {METRICS: finite, EPOCHS: epochs, SECONDS: round(seconds, 3)}
+        if outcome is Outcome.COMPLETE:
+            attrs[OBJECTIVE] = objective
+        # The outcome is the last attribute: where it stands, everything before it does too.
+        for key, value in {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}.items():
+            trial.set_user_attr(key, value)
+        self._tell(number, outcome, objective)
+
+    def rows(self) -> list[TrialRow]:
+        """Return every configuration's outcome once, in order of number."""
+        return [self._row(trial) for trial in self._settled()]
+
+    def _settled(self) -> Iterator[FrozenTrial]:
+        for trial in self._study.get_trials(deepcopy=False):
+            outcome = trial.user_attrs.get(Tag.OUTCOME)
+            if outcome in _COUNTED and trial.state.is_finished():
+                yield trial
+
+    def _row(self, trial: FrozenTrial) -> TrialRow:
+        attrs = trial.user_attrs
+        metrics = dict(attrs.get(METRICS, {}))
+        value = trial.value if trial.state is TrialState.COMPLETE else _last(trial)
+        if value is not None:
+            metrics[OBJECTIVE] = value
+        return TrialRow(
+            number=trial.number,
+            digest=attrs[Tag.DIGEST],
+            arm=attrs[Tag.ARM],
+            params=dict(trial.params),
+            outcome=Outcome(attrs[Tag.OUTCOME]),
+            cause=attrs.get(Tag.CAUSE, ""),
+            metrics=metrics,
+            epochs=attrs.get(EPOCHS, 0),
+            seconds=attrs.get(SECONDS, 0.0),
+            full_epochs=self._epochs,
+            draw=attrs.get(DRAW),
+        )
+
+    def next_index(self) -> int:
+        """Return the first index of the enumerated sequence that was never proposed."""
+        taken = [
+            trial.user_attrs[INDEX]
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.user_attrs.get(INDEX) is not None
+        ]
+        return max(taken, default=-1) + 1
+
+    def rung_correlation(self) -> tuple[float, int]:
+        """Return Spearman's rho between first-rung and final objective, and n finished trials."""
+        pairs = [
+            (trial.intermediate_values[self._first_rung], trial.value)
+            for trial in self._settled()
+            if trial.state is TrialState.COMPLETE and self._first_rung in trial.intermediate_values
+        ]
+        first, final = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+        if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
+            return math.nan, len(pairs)
+        return float(spearmanr(first, final).statistic), len(pairs)
+
+
+def first_rung(epochs: int) -> int:
+    """Return the first epoch after which a trial may be pruned: a third of the budget."""
+    return max(1, math.ceil(epochs / 3))
+
+
+def _last(trial: FrozenTrial) -> float | None:
+    return trial.intermediate_values[trial.last_step] if trial.last_step is not None else None

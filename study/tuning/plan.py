@@ -1,0 +1,136 @@
+"""The plan of a study: all that shapes its results, written down before anything runs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from study import __version__
+from study.errors import StudyStateError
+
+PLAN_FILE = "plan.json"
+
+GROWS = "trials"
+"""The only part of a search's plan that a resume may change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlan:
+    """What a study will do; two starts with equal plans are the same study.
+
+    Args:
+        name: Name of the study and of its folder.
+        space: Name of its space.
+        space_digest: Digest of the space's content, overrides included.
+        kind: `search` or `compare`.
+        objective: Metric that is searched for.
+        sampler: What proposes.
+        scheduler: `asha` or `none`.
+        reduction_factor: One in how many trials asha keeps at each rung.
+        trials: Configurations to evaluate.
+        epochs: Full budget of a trial.
+        folds: Name of the fold plan.
+        fold_fingerprint: Digest of which records each fold validates on.
+        n_folds: Folds.
+        n_seeds: Seeds per fold.
+        study_seed: Root of all random streams.
+        data_source: `mitdb`, `records` or `synthetic`.
+        data_fingerprints: Digest of each beat set, by segmentation and resampling.
+        version: Version of the study package.
+    """
+
+    name: str
+    space: str
+    space_digest: str
+    kind: str
+    objective: str
+    sampler: str
+    scheduler: str
+    reduction_factor: int
+    trials: int
+    epochs: int
+    folds: str
+    fold_fingerprint: str
+    n_folds: int
+    n_seeds: int
+    study_seed: int
+    data_source: str
+    data_fingerprints: Mapping[str, str]
+    version: str = __version__
+
+    @property
+    def members(self) -> int:
+        """Members of one trial."""
+        return self.n_folds * self.n_seeds
+
+    def save(self, folder: Path) -> None:
+        """Write the plan into the study's folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(self), indent=2, sort_keys=True)
+        part = folder / f"{PLAN_FILE}.part"
+        part.write_text(text + "\n")
+        part.replace(folder / PLAN_FILE)
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """Return what differs from a stored plan, a line each."""
+        mine = json.loads(json.dumps(asdict(self)))
+        return [
+            f"{key}: was {stored.get(key)!r}, now {mine.get(key)!r}"
+            for key in sorted(mine.keys() | stored.keys())
+            if mine.get(key) != stored.get(key)
+        ]
+
+
+def load_plan(folder: Path) -> dict[str, Any] | None:
+    """Return the stored plan of a study folder, or None where there is none.
+
+    Raises:
+        StudyStateError: If the file is not a plan.
+    """
+    path = folder / PLAN_FILE
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyStateError(
+            f"{path}: is not a plan ({error}); move the folder away, or take another --name"
+        ) from error
+    if not isinstance(stored, dict):
+        raise StudyStateError(f"{path}: is not a plan; move the folder away")
+    return stored
+
+
+def provenance(device: str) -> dict[str, str]:
+    """Return git commit, versions and device for the tracker's tags."""
+    packages = ("torch", "ray", "optuna", "mlflow", "numpy", "wfdb")
+    return {
+        "git_commit": _git_commit(),
+        "device": device,
+        "host_python": platform.python_version(),
+        **{f"version_{name}": metadata.version(name) for name in packages},
+        "version_study": __version__,
+    }
+
+
+def _git_commit() -> str:
+    """Return the commit of this checkout, with +dirty where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

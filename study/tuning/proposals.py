@@ -1,0 +1,115 @@
+"""What a study proposes next: owed trials, then the arms' defaults, then the sampler.
+
+Grid, random and quasi-random proposals are enumerated by index, so that they are the same whatever
+happened before; compare studies are enumerated altogether. Only tpe and gp look at outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from study.keys import Tag
+from study.models import rules
+from study.tuning.ledger import DRAW, INDEX, PROTECTED, Ledger, Proposal
+from study.tuning.optuna_space import distributions, suggest
+from study.tuning.space import Space
+
+SAMPLED = ("tpe", "gp")
+"""Samplers that look at outcomes, and so propose other points where the order differs."""
+
+ARM = "arm"
+"""Parameter of a compare study in Optuna: its arm's name."""
+
+
+class Proposals:
+    """Yields the proposals of one study.
+
+    Args:
+        space: What is searched or compared.
+        seed: Seed of random and quasi-random sequences.
+    """
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._fixed = list(self._leading())
+        self._cells: list[Proposal] | None = None
+
+    def total(self) -> int | None:
+        """Return the number of distinct enumerated proposals; None where there is no end."""
+        if self._space.kind == "compare":
+            return len(self._fixed)
+        return self._space.grid_size()
+
+    def _leading(self) -> Iterator[Proposal]:
+        """Yield what comes first: all of a comparison, or each arm's defaults in a search."""
+        if self._space.kind == "search":
+            for index, params in enumerate(self._space.defaults()):
+                yield self._searched(params, index=index, protected=True)
+            return
+        names = CategoricalDistribution([arm.name for arm in self._space.arms])
+        for index, point in enumerate(self._space.comparisons()):
+            yield Proposal(
+                config=point.config,
+                digest=rules.digest(point.config),
+                arm=point.arm,
+                params={ARM: point.arm, **point.params},
+                distributions={ARM: names, **distributions(self._space, point.params)},
+                index=index,
+                draw=point.draw,
+                protected=True,
+            )
+
+    def _searched(
+        self, params: Mapping[str, Any], *, index: int | None = None, protected: bool = False
+    ) -> Proposal:
+        config = self._space.configuration(params)
+        return Proposal(
+            config=config,
+            digest=rules.digest(config),
+            arm=rules.arm(config),
+            params=dict(params),
+            distributions=distributions(self._space, params),
+            index=index,
+            protected=protected,
+        )
+
+    def enumerated(self, index: int) -> Proposal | None:
+        """Return the proposal of an index; None where the sampler decides, or at the end."""
+        if index < len(self._fixed):
+            return self._fixed[index]
+        if self._space.kind == "compare" or self._space.sampler in SAMPLED:
+            return None
+        position = index - len(self._fixed)
+        if self._space.sampler == "grid":
+            cells = self._grid()
+            return replace(cells[position], index=index) if position < len(cells) else None
+        draw = self._space.qmc if self._space.sampler == "qmc" else self._space.random
+        return self._searched(draw(self._seed, position), index=index)
+
+    def _grid(self) -> list[Proposal]:
+        if self._cells is None:
+            done = {proposal.digest for proposal in self._fixed}
+            cells = [self._searched(params) for params in self._space.grid()]
+            self._cells = [cell for cell in cells if cell.digest not in done]
+        return self._cells
+
+    def sampled(self, ledger: Ledger) -> tuple[optuna.Trial, Proposal]:
+        """Let the sampler choose."""
+        trial = ledger.ask()
+        return trial, self._searched(suggest(self._space, trial))
+
+    def again(self, owed: FrozenTrial) -> Proposal:
+        """Rebuild the proposal of an interrupted trial, one attempt on."""
+        attrs = owed.user_attrs
+        if self._space.kind == "compare":
+            proposal = self._fixed[attrs[INDEX]]
+        else:
+            proposal = self._searched(owed.params, index=attrs[INDEX], protected=attrs[PROTECTED])
+        return replace(proposal, attempt=attrs[Tag.ATTEMPT] + 1, draw=attrs[DRAW])

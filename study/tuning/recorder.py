@@ -1,0 +1,149 @@
+"""Hands a study's events to its tracker: parameters, epochs, final metrics, pictures, weights."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from study.data.beatset import BeatSet
+from study.keys import Outcome, Tag
+from study.models import rules
+from study.reporting.figures import draw_trial
+from study.reporting.tables import TrialRow
+from study.tracking.sink import Sink
+from study.tuning.ledger import RUN_ID, Ledger, Proposal
+from study.tuning.plan import StudyPlan
+from study.tuning.storage import Storage
+from study.tuning.trial import PER_RECORD, PREDICTIONS, WEIGHTS
+
+_logger = logging.getLogger(__name__)
+
+BEST_WEIGHTS = 3
+"""Trials whose weights are logged; those of all trials stay in the study's storage."""
+
+
+class Recorder:
+    """Writes a study into a sink; called from one thread, in the order of events.
+
+    Args:
+        sink: Where to write.
+        plan: The study's plan.
+        ledger: Told which run belongs to which trial.
+        storage: Where trials left their results.
+        beats: Any beat set of the study: labels and records are the same in all.
+        tags: Tags of every run.
+    """
+
+    def __init__(
+        self,
+        *,
+        sink: Sink,
+        plan: StudyPlan,
+        ledger: Ledger,
+        storage: Storage,
+        beats: BeatSet,
+        tags: Mapping[str, str],
+    ) -> None:
+        self._sink = sink
+        self._plan = plan
+        self._ledger = ledger
+        self._storage = storage
+        self._beats = beats
+        self._tags = dict(tags)
+        self._runs: dict[str, str] = {}
+
+    def open_study(self, params: Mapping[str, object], artifacts: Sequence[Path]) -> None:
+        """Open the parent run."""
+        self._sink.open_study(
+            self._plan.name,
+            params=params,
+            tags={**self._tags, Tag.KIND: "study"},
+            artifacts=artifacts,
+        )
+
+    def open_trial(self, number: int, proposal: Proposal) -> None:
+        """Open the nested run of a configuration, or open it again."""
+        signal, model = proposal.config.signal, proposal.config.model
+        run_id = self._sink.open_trial(
+            proposal.digest,
+            number=number,
+            params=rules.active_parameters(proposal.config),
+            tags={
+                **self._tags,
+                Tag.KIND: "trial",
+                Tag.ARM: proposal.arm,
+                Tag.INPUT: signal.input,
+                Tag.FUSION: model.fusion,
+                Tag.ATTEMPT: str(proposal.attempt),
+            },
+        )
+        self._runs[proposal.digest] = run_id
+        self._ledger.attach(number, RUN_ID, run_id)
+
+    def log_epoch(self, digest: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record one epoch."""
+        self._sink.log_epoch(self._runs[digest], epoch, metrics)
+
+    def close_trial(
+        self, digest: str, outcome: Outcome, cause: str, metrics: Mapping[str, float]
+    ) -> None:
+        """Record how a trial ended, with its files where it finished."""
+        with tempfile.TemporaryDirectory(prefix="study-") as name:
+            files: list[Path] = []
+            if outcome is Outcome.COMPLETE:
+                files = self._files(digest, Path(name))
+            self._sink.close_trial(
+                self._runs[digest], outcome=outcome, cause=cause, metrics=metrics, artifacts=files
+            )
+
+    def _files(self, digest: str, folder: Path) -> list[Path]:
+        stored = self._storage.folder(digest)
+        files = []
+        for name in (PREDICTIONS, PER_RECORD):
+            content = stored.read(name)
+            if content is None:
+                _logger.warning("trial %s left no %s in %s", digest, name, stored.root)
+                continue
+            (folder / name).write_bytes(content)
+            files.append(folder / name)
+            if name == PREDICTIONS:
+                files += self._draw(content, folder)
+        return files
+
+    def _draw(self, predictions: bytes, folder: Path) -> list[Path]:
+        with np.load(io.BytesIO(predictions)) as arrays:
+            return draw_trial(
+                folder,
+                label=self._beats.label,
+                record=self._beats.record,
+                log_probs=arrays["log_probs"],
+                gates=arrays.get("gates"),
+                attention=arrays.get("attention"),
+            )
+
+    def close_study(
+        self,
+        *,
+        outcome: str,
+        metrics: Mapping[str, float],
+        rows: Sequence[TrialRow],
+        files: Sequence[Path],
+    ) -> None:
+        """Record how the study ended, and the weights of its best trials."""
+        ranked = sorted(
+            (row for row in rows if row.ranks(self._plan.objective)),
+            key=lambda row: -row.metric(self._plan.objective),
+        )
+        with tempfile.TemporaryDirectory(prefix="study-") as name:
+            weights = []
+            for row in ranked[:BEST_WEIGHTS]:
+                content = self._storage.folder(row.digest).read(WEIGHTS)
+                if content is not None:
+                    weights.append(Path(name) / f"weights_{row.number:03d}_{row.digest}.pt")
+                    weights[-1].write_bytes(content)
+            self._sink.close_study(outcome=outcome, metrics=metrics, artifacts=[*files, *weights])

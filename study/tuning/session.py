@@ -1,0 +1,269 @@
+"""One start of a study's driver: opens what it needs, runs the trials, closes what it opened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from study.keys import Outcome, Tag
+from study.reporting.tables import TrialRow, trials_csv
+from study.tracking.sink import Sink
+from study.tuning.conductor import Conductor
+from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
+from study.tuning.folder import admit
+from study.tuning.ledger import Ledger
+from study.tuning.optuna_space import make_sampler
+from study.tuning.plan import PLAN_FILE, provenance
+from study.tuning.progress import Progress
+from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.recorder import Recorder
+from study.tuning.resources import Resources
+from study.tuning.setup import Setup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a study runs, which does not shape its results.
+
+    Args:
+        folder: The study's folder.
+        storage_url: SQLAlchemy URL of the Optuna storage.
+        resume: Continue an unfinished study.
+        address: Ray cluster to attach to; None starts a local one.
+        deadline_s: Seconds from the start after which the study stops; None is no limit.
+        trial_limit_s: Seconds that a trial may take; None is no limit.
+        quiet: Print no progress.
+        began: `time.monotonic()` at which the command started.
+    """
+
+    folder: Path
+    storage_url: str
+    resume: bool = False
+    address: str | None = None
+    deadline_s: float | None = None
+    trial_limit_s: float | None = None
+    quiet: bool = False
+    began: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a start ended.
+
+    Args:
+        rows: Every settled configuration.
+        stopped: Why it ended before it was done; empty if it is done.
+        interrupted: Whether a signal stopped it.
+        ran: Whether any trial ran in this start.
+        exhausted: Whether the space ran out of new configurations.
+        overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
+        rungs: Spearman's rho of first-rung and final objective, and finished trials.
+    """
+
+    rows: Sequence[TrialRow]
+    stopped: str
+    interrupted: bool
+    ran: bool
+    exhausted: bool
+    overhead: float
+    rungs: tuple[float, int]
+
+
+def open_ledger(setup: Setup, options: Options) -> Ledger:
+    """Open the study's ledger with the sampler and pruner of its plan."""
+    plan = setup.plan
+    options.folder.mkdir(parents=True, exist_ok=True)
+    probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
+    # A resumed sampler must not repeat its first random draws.
+    seed = plan.study_seed + len(probe.rows())
+    sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
+    return Ledger(
+        storage_url=options.storage_url,
+        name=plan.name,
+        sampler=sampler,
+        epochs=plan.epochs,
+        reduction_factor=plan.reduction_factor if plan.scheduler == "asha" else None,
+    )
+
+
+def run_study(setup: Setup, options: Options, resources: Resources, sink: Sink) -> Summary:
+    """Run what a study still owes.
+
+    Raises:
+        StudyStateError: If the folder's study does not allow this start.
+        TrackingError: If the tracking store cannot be used.
+    """
+    plan, folder = setup.plan, options.folder
+    ledger = open_ledger(setup, options)
+    settled = len(ledger.rows())
+    admit(plan, folder, resume=options.resume, settled=settled)
+    if settled >= plan.trials:
+        return _summary(ledger, StopSignal(), ran=False, exhausted=False, overhead=float("nan"))
+    _keep_labels(setup, folder)
+    (folder / "space.toml").write_text(setup.space.text)
+    recorder = Recorder(
+        sink=sink,
+        plan=plan,
+        ledger=ledger,
+        storage=setup.job.storage,
+        beats=setup.beats,
+        tags={**_tags(setup), Tag.STUDY_ID: ledger.study_id},
+    )
+    recorder.open_study(_study_params(setup), [folder / PLAN_FILE, folder / "space.toml"])
+    progress = Progress(
+        total=plan.trials,
+        done=settled,
+        concurrency=resources.concurrency,
+        objective=plan.objective,
+        quiet=options.quiet,
+    )
+    conductor = Conductor(
+        plan=plan,
+        proposals=Proposals(setup.space, seed=plan.study_seed),
+        ledger=ledger,
+        recorder=recorder,
+        progress=progress,
+        trial_limit_s=options.trial_limit_s,
+    )
+    if settled or conductor.owed:
+        progress.line(
+            f"resuming '{plan.name}': {settled} of {plan.trials} trials settled, "
+            f"{conductor.owed} interrupted"
+        )
+        if plan.sampler in SAMPLED and plan.kind == "search":
+            progress.line(f"{plan.sampler} may propose other points than without the interruption")
+    stop = StopSignal()
+    try:
+        _run(conductor, setup, options, resources, stop)
+    finally:
+        progress.close()
+        summary = _summary(
+            ledger,
+            stop,
+            ran=True,
+            exhausted=conductor.exhausted,
+            overhead=_overhead(conductor, resources.concurrency, options.began),
+        )
+        conductor.flush()
+        table = folder / "trials.csv"
+        table.write_text(trials_csv(summary.rows))
+        recorder.close_study(
+            outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),
+            metrics=_study_metrics(summary, plan.objective),
+            rows=summary.rows,
+            files=[table],
+        )
+    return summary
+
+
+def _run(
+    conductor: Conductor, setup: Setup, options: Options, resources: Resources, stop: StopSignal
+) -> None:
+    size = sum(b.ecg.nbytes + _nbytes(b.reliance.windows) for b in setup.job.beats.values())
+    deadline = options.began + options.deadline_s if options.deadline_s else None
+    with catching_signals(stop):
+        try:
+            with ray_session(options.address, resources.concurrency, size):
+                run_trials(
+                    conductor,
+                    setup.job,
+                    resources,
+                    objective=setup.plan.objective,
+                    stop=stop,
+                    deadline=deadline,
+                )
+        except KeyboardInterrupt:
+            stop.interrupted = True
+            stop.cause = stop.cause or "interrupted"
+
+
+def _nbytes(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None) -> int:
+    return 0 if array is None else array.nbytes
+
+
+def _summary(
+    ledger: Ledger, stop: StopSignal, *, ran: bool, exhausted: bool, overhead: float
+) -> Summary:
+    return Summary(
+        rows=ledger.rows(),
+        stopped=stop.cause,
+        interrupted=stop.interrupted,
+        ran=ran,
+        exhausted=exhausted,
+        overhead=overhead,
+        rungs=ledger.rung_correlation(),
+    )
+
+
+def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
+    """Return the share of slot time that was neither training nor evaluation.
+
+    The time in which the last trials run while other slots have nothing left to do is not
+    counted: it is the study's length that is not a multiple of the slots.
+    """
+    now = time.monotonic()
+    last = conductor.ended_at[-concurrency:]
+    if not last:
+        return float("nan")
+    idle = sum(max(last) - moment for moment in last)
+    slot_seconds = concurrency * (now - began) - idle
+    return max(0.0, 1.0 - conductor.busy_s / slot_seconds)
+
+
+def _tags(setup: Setup) -> dict[str, str]:
+    plan = setup.plan
+    return {
+        Tag.STUDY: plan.name,
+        Tag.SPACE: plan.space,
+        Tag.STAGE: "validation",
+        Tag.DATA_SOURCE: plan.data_source,
+        Tag.DATA_FINGERPRINT: " ".join(plan.data_fingerprints.values()),
+        Tag.FOLD_FINGERPRINT: plan.fold_fingerprint,
+        **provenance(setup.job.device),
+    }
+
+
+def _study_params(setup: Setup) -> Mapping[str, object]:
+    plan = setup.plan
+    names = (
+        "kind",
+        "objective",
+        "sampler",
+        "scheduler",
+        "trials",
+        "epochs",
+        "folds",
+        "n_seeds",
+        "study_seed",
+    )
+    return {name: getattr(plan, name) for name in names}
+
+
+def _study_metrics(summary: Summary, objective: str) -> dict[str, float]:
+    outcomes = [row.outcome for row in summary.rows]
+    counts = {f"trials_{name}": float(outcomes.count(name)) for name in Outcome}
+    values = [row.metric(objective) for row in summary.rows if row.ranks(objective)]
+    best = {f"best_{objective}": max(values)} if values else {}
+    return {**counts, **best, "orchestration_share": summary.overhead}
+
+
+def _keep_labels(setup: Setup, folder: Path) -> None:
+    """Keep labels and records once per study: what every trial's predictions refer to."""
+    beats = setup.beats
+    fold_of = {
+        name: fold for fold, names in enumerate(setup.job.folds.validation) for name in names
+    }
+    part = folder / "beats.part.npz"
+    np.savez_compressed(
+        part,
+        label=beats.label,
+        record=beats.record,
+        record_names=np.asarray(beats.record_names),
+        r_peak_sample=beats.r_peak_sample,
+        fold_of_record=np.asarray([fold_of.get(name, -1) for name in beats.record_names]),
+    )
+    part.replace(folder / "beats.npz")

@@ -1,0 +1,78 @@
+"""Where trials keep their checkpoints and results: a local or shared folder, or a cloud URI.
+
+`pyarrow.fs` (which Ray brings) speaks to all of them. A file is written whole or not at all: on a
+file system under a temporary name that is then renamed, in an object store by its own atomic put.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from study.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A root for trial files; picklable, so that workers open it by themselves.
+
+    Args:
+        root: Absolute path, or a URI such as `s3://bucket/study`.
+    """
+
+    root: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> Storage:
+        """Resolve a path or URI given by the user.
+
+        Raises:
+            UsageError: If the URI's scheme is not one that pyarrow can open.
+        """
+        text = str(place)
+        if "://" not in text:
+            return cls(str(Path(text).expanduser().resolve()))
+        try:
+            fs.FileSystem.from_uri(text)
+        except (ValueError, OSError) as error:
+            raise UsageError(
+                f"--storage {text.split('://', 1)[0]}://...: cannot be opened ({error}); "
+                "give a folder that all nodes share, or an s3:// or gs:// URI"
+            ) from error
+        return cls(text)
+
+    def folder(self, *parts: str) -> Storage:
+        """Return the storage of a subfolder."""
+        return Storage("/".join([self.root.rstrip("/"), *parts]))
+
+    def _open(self, name: str) -> tuple[fs.FileSystem, str]:
+        filesystem, path = fs.FileSystem.from_uri(self.root)
+        return filesystem, f"{path}/{name}"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        filesystem, path = self._open(name)
+        filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+        local = isinstance(filesystem, fs.LocalFileSystem)
+        target = f"{path}.{os.getpid()}.part" if local else path
+        with filesystem.open_output_stream(target) as stream:
+            stream.write(content)
+        if local:
+            os.replace(target, path)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or None where there is no such file."""
+        filesystem, path = self._open(name)
+        if filesystem.get_file_info(path).type != fs.FileType.File:
+            return None
+        with filesystem.open_input_stream(path) as stream:
+            return bytes(stream.read())
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it is there."""
+        filesystem, path = self._open(name)
+        if filesystem.get_file_info(path).type == fs.FileType.File:
+            filesystem.delete_file(path)

@@ -1,0 +1,256 @@
+"""The Ray trainable: one configuration, trained on all its folds and seeds.
+
+It wires prepared beats to `study.training` and knows where its files are. It does not know the
+search, the tracker or the other trials. State is kept under the configuration's digest, outside
+Ray's experiment, so that any later driver can continue it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+import time
+import traceback
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+
+import study
+from study.config import TrialConfig
+from study.data.beatset import BeatSet
+from study.data.splits import Folds
+from study.errors import CheckpointError
+from study.keys import EPOCH, Outcome, Tag
+from study.models import rules
+from study.training.device import DeviceBeats, resolve_device
+from study.training.loop import TrialResult, TrialTraining
+from study.tuning.storage import Storage
+
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+PREDICTIONS, PER_RECORD = "predictions.npz", "per_record.csv"
+METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
+CONFIG = "config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialJob:
+    """What all trials of a study share; Ray's object store holds it once.
+
+    Args:
+        beats: Beat sets by segmentation and resampling method.
+        folds: Folds over the records of every beat set.
+        n_seeds: Seeds per fold.
+        study_seed: Root of all random streams.
+        device: Device that trials train on.
+        storage: Where trials keep their files.
+    """
+
+    beats: Mapping[tuple[str, str], BeatSet]
+    folds: Folds
+    n_seeds: int
+    study_seed: int
+    device: str
+    storage: Storage
+
+    def of(self, config: TrialConfig) -> BeatSet:
+        """Return the beat set that a configuration trains on."""
+        return self.beats[(config.signal.segmentation, config.signal.resampling_method)]
+
+    def training(
+        self, config: TrialConfig, device_beats: DeviceBeats | None = None
+    ) -> TrialTraining:
+        """Build the members of a configuration."""
+        return TrialTraining(
+            config,
+            self.of(config),
+            self.folds,
+            n_seeds=self.n_seeds,
+            study_seed=self.study_seed,
+            device=self.device,
+            device_beats=device_beats,
+        )
+
+
+class TrialRun:
+    """One configuration from its first (or checkpointed) epoch to its result.
+
+    Args:
+        config: What to train.
+        job: What the study's trials share.
+        device_beats: The configuration's beats, already on the device.
+    """
+
+    def __init__(
+        self, config: TrialConfig, job: TrialJob, device_beats: DeviceBeats | None = None
+    ) -> None:
+        self._config = config
+        self._job = job
+        self._device_beats = device_beats
+        self._folder = job.storage.folder(rules.digest(config))
+        self._started = time.perf_counter()
+        self._busy_s = 0.0
+        self._training = job.training(config, device_beats)
+        self._unsaved = False
+        self._note = self._continue()
+
+    def _continue(self) -> str:
+        """Load the checkpoint if there is an intact one; say what was done."""
+        content = self._folder.read(CHECKPOINT)
+        if content is None:
+            return ""
+        try:
+            self._training.load_state_dict(read_checkpoint(content))
+        except CheckpointError as error:
+            self._training = self._job.training(self._config, self._device_beats)
+            return f"started again: {error}"
+        return f"continued after epoch {self._training.epoch}"
+
+    def _save(self) -> None:
+        buffer = io.BytesIO()
+        state = self._training.state_dict()
+        torch.save({"version": study.__version__, "state": state}, buffer)
+        self._folder.write(CHECKPOINT, buffer.getvalue())
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch of all members; after the last, finish and write the result."""
+        if self._unsaved:
+            # An epoch is saved when its report has been received, that is, when the next one is
+            # asked for: a continued trial then never skips an epoch that nobody recorded.
+            self._save()
+        report = self._training.run_epoch()
+        self._unsaved = True
+        self._busy_s += report.seconds_train + report.seconds_eval
+        metrics = dict(report.metrics)
+        outcome = ""
+        if self._training.finished:
+            metrics.update(self._finish())
+            outcome = str(Outcome.COMPLETE)
+        return {
+            EPOCH: report.epoch,
+            METRICS: metrics,
+            NOTE: self._note,
+            SECONDS: time.perf_counter() - self._started,
+            BUSY_SECONDS: self._busy_s,
+            Tag.OUTCOME: outcome,
+            Tag.CAUSE: "",
+        }
+
+    def _finish(self) -> dict[str, float]:
+        begun = time.perf_counter()
+        result = self._training.finish()
+        self._folder.write(PREDICTIONS, pack_predictions(result))
+        self._folder.write(PER_RECORD, as_csv(result.per_record))
+        buffer = io.BytesIO()
+        torch.save(result.weights, buffer)
+        self._folder.write(WEIGHTS, buffer.getvalue())
+        self._folder.delete(CHECKPOINT)
+        self._busy_s += time.perf_counter() - begun
+        return dict(result.metrics)
+
+
+def read_checkpoint(content: bytes) -> dict[str, Any]:
+    """Return the training state of a checkpoint.
+
+    Raises:
+        CheckpointError: If it is damaged, or of another version.
+    """
+    try:
+        loaded = torch.load(io.BytesIO(content), weights_only=True)
+        version, state = loaded["version"], loaded["state"]
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        KeyError,
+        TypeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise CheckpointError(f"its checkpoint is damaged ({type(error).__name__})") from error
+    if version != study.__version__:
+        raise CheckpointError(
+            f"its checkpoint is of version {version}, this is {study.__version__}"
+        )
+    return dict(state)
+
+
+def pack_predictions(result: TrialResult) -> bytes:
+    """Pack out-of-fold log-probabilities, gates, attention and the confusion matrix as npz."""
+    arrays: dict[str, Any] = {"log_probs": result.log_probs, "confusion": result.confusion}
+    if result.gates is not None:
+        arrays["gates"] = result.gates
+    if result.attention is not None:
+        arrays["attention"] = result.attention
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write rows with equal keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+class FusionTrial(tune.Trainable):  # type: ignore[misc]
+    """Ray's face of a `TrialRun`: builds it lazily, so that every failure has a cause."""
+
+    def setup(self, config: dict[str, Any], *, job: TrialJob) -> None:
+        """Remember what the study shares; Ray calls this once per actor."""
+        # Two trials on two threads each are slower than on one each, many times so on a busy
+        # machine, where OpenMP's barriers spin.
+        torch.set_num_threads(1)
+        self._job = job
+        self._run: TrialRun | None = None
+        self._on_device: dict[tuple[str, str], DeviceBeats] = {}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial in the same process (`reuse_actors`)."""
+        self._run = None
+        self.config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; a failure that would repeat itself is reported, not raised."""
+        begun = time.perf_counter()
+        try:
+            if self._run is None:
+                self._run = self._begin(TrialConfig.from_flat(self.config[CONFIG]))
+            result = self._run.step()
+        # The one place that catches everything: a trial that fails must end as FAILED with its
+        # cause, and Ray would try it again, which helps against lost workers only.
+        except Exception as error:
+            self._run = None
+            result = {
+                EPOCH: 0,
+                METRICS: {},
+                NOTE: traceback.format_exc(),
+                SECONDS: time.perf_counter() - begun,
+                BUSY_SECONDS: 0.0,
+                Tag.OUTCOME: str(Outcome.FAILED),
+                Tag.CAUSE: f"{type(error).__name__}: {error}",
+            }
+        return {**result, "done": bool(result[Tag.OUTCOME])}
+
+    def _begin(self, config: TrialConfig) -> TrialRun:
+        # Beats are moved to the device once per worker, not once per trial.
+        cut = (config.signal.segmentation, config.signal.resampling_method)
+        if cut not in self._on_device:
+            device = resolve_device(self._job.device)
+            self._on_device[cut] = DeviceBeats(self._job.of(config), device)
+        return TrialRun(config, self._job, self._on_device[cut])
+
+    def cleanup(self) -> None:
+        """Let go of the members, and of a GPU's memory."""
+        self._run = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

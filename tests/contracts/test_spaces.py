@@ -1,0 +1,166 @@
+"""Every file of search_spaces/: it loads, each branch is legal, its header tells the truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from optuna.trial import FixedTrial
+
+from study.config import TrialConfig
+from study.models import rules
+from study.models.fusion import FUSIONS
+from study.tuning.optuna_space import distributions, suggest
+from study.tuning.space import FOLDER, Space, list_spaces, load_space
+
+FILES = sorted(FOLDER.rglob("*.toml"))
+NAMED = ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke")
+COMPARE = ("fusion_compare", "seed_experiments")
+
+
+def test_there_are_spaces_and_each_is_listed() -> None:
+    assert {*NAMED} <= {path.stem for path in FILES}
+    listed = list_spaces()
+    assert [space.name for space in listed] == [path.stem for path in FILES]
+    assert [space.fault for space in listed] == [""] * len(FILES)
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def space(request: pytest.FixtureRequest) -> Space:
+    """Each space of the project."""
+    path: Path = request.param
+    return load_space(path)
+
+
+def test_name_and_file_load_the_same_space(space: Space) -> None:
+    assert load_space(space.name) == space
+
+
+def test_every_branch_is_a_configuration_of_its_own(space: Space) -> None:
+    if space.kind == "compare":
+        configs = [point.config for point in space.comparisons()]
+    else:
+        configs = [space.configuration(params) for params in space.branches()]
+    assert configs
+    assert all(isinstance(config, TrialConfig) for config in configs)
+    assert len({rules.digest(config) for config in configs}) == len(configs)
+
+
+def test_header_names_the_command_and_the_counts(space: Space) -> None:
+    command, counts, question = space.text.splitlines()[:3]
+    assert command == f"# python -m study.run --space {space.name}"
+    assert question.startswith("# Answers: ")
+    assert "?" in question
+    if space.kind == "compare":
+        expected = (
+            f"# {space.trials} trials = {len(space.arms)} arms x {space.draws} "
+            f"draw{'s' if space.draws > 1 else ''}, each of {space.folds} folds x "
+            f"{space.seeds} seeds."
+        )
+        assert counts == expected
+        return
+    size = space.grid_size()
+    of = "of a continuous space" if size is None else f"of {size} configurations"
+    arms = len(space.defaults())
+    told = rf"# {space.trials} trials {of} in {arms} arms?\b"
+    assert re.match(told, counts), counts
+
+
+def test_search_proposes_what_it_can_run(space: Space) -> None:
+    if space.kind == "compare":
+        return
+    points = [draw(0, index) for draw in (space.random, space.qmc) for index in range(16)]
+    for point in [*points, *space.defaults()]:
+        assert suggest(space, FixedTrial(dict(point))) == point
+        assert distributions(space, point).keys() == point.keys()
+        config = space.configuration(point)
+        assert set(point) <= set(rules.active_parameters(config))
+
+
+def test_grid_of_fusion_grid_has_every_cell_once() -> None:
+    space = load_space("fusion_grid").override(sampler="grid")
+    cells = list(space.grid())
+    digests = {rules.digest(space.configuration(cell)) for cell in cells}
+    # 2 inputs x 3 widths x (3 fusions without attention + 5 gates x (1 + 4 + 4 heads))
+    assert space.trials == space.grid_size() == len(cells) == len(digests) == 2 * 3 * (3 + 5 * 9)
+
+
+@pytest.mark.parametrize("name", COMPARE)
+def test_compare_declares_each_fusion_against_its_placebo(name: str) -> None:
+    space = load_space(name)
+    arms = {point.arm: point.config for point in space.comparisons()}
+    for arm, config in arms.items():
+        if f"{arm}_placebo" in arms:
+            assert (arm, f"{arm}_placebo") in space.contrasts
+        elif not arm.endswith("_placebo"):
+            assert not rules.rr_routes(config).inputs, f"{arm} uses RR and has no placebo"
+
+
+def test_fusion_compare_has_every_fusion_and_one_window() -> None:
+    space = load_space("fusion_compare")
+    points = space.comparisons()
+    assert {point.config.model.fusion for point in points} == {*FUSIONS}
+    assert {point.config.signal.segmentation for point in points} == {"beat"}
+    with_rr = {
+        point.arm
+        for point in points
+        if rules.rr_routes(point.config).inputs and not point.arm.endswith("_placebo")
+    }
+    for arm in with_rr - {space.reference}:
+        assert (arm, space.reference) in space.contrasts
+    assert not any(rules.rr_routes(point.config).window for point in points)
+
+
+PUBLISHED: list[tuple[str, Mapping[str, object]]] = [
+    (
+        "baseline_opt2",
+        {"input": "opt2", "segmentation": "daeac", "fusion": "none", "ratio_mean": "so_far"},
+    ),
+    (
+        "mhca_h1",
+        {
+            "input": "opt1",
+            "segmentation": "centred",
+            "fusion": "mhca",
+            "heads": 1,
+            "late_rr": "seed7",
+            "rr_scale": "raw",
+            "embed_dim": 64,
+            "gate_init": -2.0,
+            "dropout": 0.2,
+        },
+    ),
+    (
+        "opt3_mhca_h1",
+        {
+            "input": "opt3",
+            "segmentation": "daeac",
+            "fusion": "mhca",
+            "heads": 1,
+            "late_rr": "seed7",
+            "rr_scale": "raw",
+            "embed_dim": 64,
+            "gate_init": -2.0,
+            "dropout": 0.2,
+        },
+    ),
+]
+"""The three published experiments; see the README for their source."""
+
+
+@pytest.mark.parametrize(("arm", "expected"), PUBLISHED)
+def test_published_experiments_are_as_published(arm: str, expected: Mapping[str, object]) -> None:
+    space = load_space("seed_experiments")
+    config = next(point.config for point in space.comparisons() if point.arm == arm)
+    active = rules.active_parameters(config)
+    assert {name: active[name] for name in expected} == expected
+    assert (active["resampling"], active["rr"] if "rr" in active else "real") == ("linear", "real")
+    assert (active["epochs"], active["normal_beats_per_epoch"]) == (6, 4000)
+
+
+def test_smoke_is_small() -> None:
+    space = load_space("smoke")
+    assert (space.trials, space.folds, space.seeds) == (2, 2, 1)
+    assert len(space.defaults()) == 2

@@ -1,0 +1,173 @@
+"""The command line `python -m study.data`: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from study.data.__main__ import main
+from study.data.checksums import published_checksums
+from study.data.source import Source
+
+if TYPE_CHECKING:
+    from tests.data.conftest import WriteRecord
+
+
+@pytest.fixture(autouse=True)
+def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty workspace, with no folder given and no network."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MITDB_DIR", "STUDY_CACHE_DIR", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # Nothing listens there: a request ends as it would without a network.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def own(tmp_path: Path, write_record: WriteRecord) -> list[str]:
+    """Options that name two own records; one has Q beats."""
+    write_record(tmp_path / "mine", "a01", symbols="NNNAV", duration_s=20)
+    write_record(tmp_path / "mine", "a02", symbols="NNF?", duration_s=20, leads=("V5", "V1"))
+    split = 'name = "mine"\ndevelopment = ["a01", "a02"]\n[patients]\na02 = "p9"\n'
+    (tmp_path / "split.toml").write_text(split)
+    return ["--records", "mine", "--split", "split.toml"]
+
+
+def test_table_counts_beats_by_class_and_what_is_left_out(
+    own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """24 beats a record, in turn N N N A V and N N F ?: the last of the second is of class Q."""
+    assert main(own) == 0
+    assert capsys.readouterr().out == (
+        "source     own records 'mine' in mine (split.toml)\n"
+        "checksums  SHA-256 of 6 files: hashed; none are published for these records\n"
+        "\n"
+        "record  patient  lead  beats   N  S  V  F  Q  other  left out\n"
+        "a01     a01      MLII     24  15  5  4  0  0      0  first or last beat 2\n"
+        "a02     p9       V1       24  12  0  0  6  6      0  class Q 6, first or last beat 1\n"
+        "total                     48  27  5  4  6  6      0  class Q 6, first or last beat 3\n"
+        "\n"
+        "A study uses 39 beats of 2 records. Counts are of annotations, before\n"
+        "anything is left out; 'other' marks are no beats and take no part in RR intervals.\n"
+    )
+
+
+def test_without_a_folder_and_network_the_table_is_of_synthetic_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("source     SYNTHETIC records of 300 s (seed 0) in ")
+    assert sum(line[:3].isdigit() for line in out.splitlines()) == 22
+    assert "THESE ARE SYNTHETIC RECORDS" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cache", "data"]
+
+
+CODES = {
+    "unknown option": (["--recordz"], 2, "unrecognized arguments: --recordz"),
+    "half of a pair": (["--split", "s.toml"], 2, "--split needs --records DIR"),
+    "bad split": (["--records", ".", "--split", "bad.toml"], 2, "bad.toml: 2 faults"),
+    "bad folder": (["--data-dir", "no"], 1, "--data-dir: no: no such folder"),
+    "check of a bad folder": (["--data-dir", "no", "--check"], 1, "no: no such folder"),
+    "check of nothing": (["--check"], 2, "--check needs --data-dir DIR or MITDB_DIR"),
+}
+
+
+@pytest.mark.parametrize("case", CODES)
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    arguments, code, message = CODES[case]
+    (tmp_path / "bad.toml").write_text("")
+    try:
+        assert main(arguments) == code
+    except SystemExit as left:
+        assert left.code == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+def test_broken_record_ends_without_a_table(
+    own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine" / "a01.atr").write_bytes(b"")
+    assert main(own) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "python -m study.data: mine/a01.atr: truncated: its end mark is missing; "
+        "fetch the file again\n"
+    )
+
+
+def test_check_of_mitbih_goes_file_by_file(
+    records_source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Synthetic DS1 files pass for the published ones here; all others are absent."""
+    published = dict.fromkeys(published_checksums(), "0" * 64)
+    sums = published | dict(records_source.checksums)
+    monkeypatch.setattr("study.data.overview.published_checksums", lambda: sums)
+    folder = shutil.copytree(records_source.folder, tmp_path / "mitdb")
+
+    assert main(["--data-dir", str(folder), "--check"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 144 + 2
+    assert out[0] == "100.hea  absent (DS2: no study reads it)"
+    assert out[3] == "101.hea  ok"
+    assert out[6] == "102.hea  absent (paced: not studied)"
+    assert out[-1] == (
+        f"{folder}: 66 of 144 files as published, 0 at fault, 78 absent that no study needs"
+    )
+
+    (folder / "101.dat").write_bytes(b"cut")
+    (folder / "106.atr").unlink()
+    (folder / "100.hea").write_text("another")
+    assert main(["--data-dir", str(folder), "--check"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("100.hea  100.hea has SHA-256 ")
+    assert out[4].startswith("101.dat  101.dat has SHA-256 ")
+    assert "106.atr  106.atr is missing" in out
+    assert out[-1].startswith(f"{folder}: 64 of 144 files as published, 3 at fault, 77 absent")
+
+
+def test_check_of_own_records_reads_each(
+    own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*own, "--check"]) == 0
+    good = "a01: ok, lead MLII, 24 beats\na02: ok, lead V1, 24 beats\n"
+    assert capsys.readouterr().out == good
+    (tmp_path / "mine" / "a01.atr").unlink()
+    assert main([*own, "--check"]) == 1
+    bad = "a01: mine: record a01: missing a01.atr\na02: ok, lead V1, 24 beats\n"
+    assert capsys.readouterr().out == bad
+
+
+def test_help_teaches_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from study.data.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: print([m for m in ('numpy', 'wfdb', 'scipy', 'torch') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.endswith("[]\n")
+    for part in ("MITDB_DIR", "--check", "development = [", "exit codes:", "130"):
+        assert part in done.stdout
+
+
+@pytest.mark.data
+def test_table_of_the_real_records(
+    mitdb_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data-dir", str(mitdb_dir)]) == 0
+    total = next(line for line in capsys.readouterr().out.splitlines() if line[:5] == "total")
+    assert total.split()[1:7] == ["51021", "45866", "944", "3788", "415", "8"]

@@ -1,0 +1,355 @@
+"""From records to beat sets: what is in them, and when the cache may stand in."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING
+from study.data import prepare as module
+from study.data.beats import band_pass
+from study.data.beatset import BeatSet
+from study.data.checksums import files_of, sha256_of
+from study.data.placebo import PERMUTATIONS
+from study.data.prepare import prepare, prepare_all
+from study.data.reading import read_record
+from study.data.records import AAMI, DS1, DS2
+from study.data.rr import rr_features
+from study.data.source import Source, find_source, synthetic_source
+from study.data.windows import cut_windows
+from study.errors import ConfigError, DataError, MissingDataError
+from study.keys import CLASSES
+
+CUTS = sorted(PUBLISHED_RESAMPLING.items())
+
+
+def assert_same(one: BeatSet, other: BeatSet) -> None:
+    """Compare two beat sets to the last bit."""
+    np.testing.assert_equal(asdict(one), asdict(other))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """Three short synthetic records."""
+    folder = tmp_path_factory.mktemp("few")
+    return synthetic_source(folder, duration_s=60, names=("106", "101", "208"))
+
+
+@pytest.fixture(scope="module")
+def sets(few: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], BeatSet]:
+    """The records under every segmentation."""
+    return prepare_all(few, CUTS, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the records that are read from now on."""
+    names: list[str] = []
+
+    def noting(folder: Path, name: str, **options: object) -> object:
+        names.append(name)
+        return read_record(folder, name, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "read_record", noting)
+    return names
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_arrays_of_a_beat_set(cut: tuple[str, str], sets: dict[tuple[str, str], BeatSet]) -> None:
+    beats = sets[cut]
+    n = len(beats.label)
+    assert (beats.segmentation, beats.resampling) == cut
+    assert (beats.dataset, beats.source) == ("DS1", "synthetic")
+    assert beats.record_names == ("101", "106", "208")
+    assert beats.ecg.shape == (n, 128)
+    assert beats.ecg.dtype == np.float32
+    np.testing.assert_allclose(beats.ecg.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(beats.ecg.std(axis=1), 1, atol=1e-5)
+    for name, rows in beats.rr.items():
+        assert rows.shape == (n, LATE_RR_WIDTH[name.split("_")[0]])
+        assert np.isfinite(rows).all()
+    assert set(np.unique(beats.label)) == {0, 1, 2, 3}
+    in_time = np.diff(beats.r_peak_sample) > 0
+    assert (in_time | (np.diff(beats.record) == 1)).all()
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_all_segmentations_share_one_beat_list(
+    cut: tuple[str, str], sets: dict[tuple[str, str], BeatSet]
+) -> None:
+    one, other = sets["daeac", "linear"], sets[cut]
+    assert one.dropped == other.dropped
+    for name in ("record", "r_peak_sample", "label", "rr"):
+        np.testing.assert_equal(getattr(one, name), getattr(other, name))
+    np.testing.assert_array_equal(one.reliance.beats, other.reliance.beats)
+    np.testing.assert_array_equal(one.reliance.donors, other.reliance.donors)
+
+
+def test_kept_and_dropped_beats_are_all_beats(
+    few: Source, sets: dict[tuple[str, str], BeatSet]
+) -> None:
+    beats = sets["beat", "antialiased"]
+    for r, name in enumerate(beats.record_names):
+        record = read_record(few.folder, name)
+        kept = beats.record == r
+        assert kept.sum() + sum(beats.dropped[name].values()) == len(record.beat_samples)
+        assert beats.dropped[name]["first or last beat"] == 2
+        # Labels and RR are those of the annotation at the same sample, RR over all beats.
+        at = np.searchsorted(record.beat_samples, beats.r_peak_sample[kept])
+        symbols = [AAMI[symbol] for symbol in record.beat_symbols[at].tolist()]
+        assert [CLASSES[label] for label in beats.label[kept]] == symbols
+        expected = rr_features(record.beat_samples, 360)["seed7"][at]
+        np.testing.assert_array_equal(beats.rr["seed7"][kept], expected)
+
+
+def test_only_daeac_windows_depend_on_rr(sets: dict[tuple[str, str], BeatSet]) -> None:
+    for (segmentation, _), beats in sets.items():
+        assert (beats.reliance.windows is not None) == (segmentation == "daeac")
+
+
+def test_recut_windows_have_the_donors_rr(sets: dict[tuple[str, str], BeatSet]) -> None:
+    beats = sets["daeac", "linear"]
+    sampled, donors, windows = (
+        beats.reliance.beats,
+        beats.reliance.donors,
+        beats.reliance.windows,
+    )
+    assert windows is not None
+    assert windows.shape == (PERMUTATIONS, len(sampled), 128)
+    pre_rr_ms = beats.rr["seed7"][:, 0]
+    same_rr = pre_rr_ms[donors] == pre_rr_ms[sampled]
+    unchanged = (windows == beats.ecg[sampled]).all(axis=2)
+    np.testing.assert_array_equal(unchanged, same_rr)
+    assert 0 < same_rr.mean() < 0.5
+    np.testing.assert_allclose(windows.std(axis=2), 1, atol=1e-5)
+
+
+def test_recut_window_begins_at_the_records_first_sample_at_the_earliest(
+    few: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_gap(folder: Path, name: str, **_: object) -> object:
+        record = read_record(folder, name)
+        keep = abs(record.beat_samples - 30 * 360) > 20 * 360
+        return replace(
+            record,
+            beat_samples=record.beat_samples[keep],
+            beat_symbols=record.beat_symbols[keep],
+        )
+
+    monkeypatch.setattr(module, "read_record", with_a_gap)
+    beats = prepare(few, "daeac", "linear", cache_dir=tmp_path)
+    windows = beats.reliance.windows
+    assert windows is not None
+    r_peak = beats.r_peak_sample[beats.reliance.beats]
+    donor_rr = np.rint(beats.rr["seed7"][beats.reliance.donors, 0] * 0.36).astype(np.int64)
+    too_early = (r_peak - donor_rr + 50 < 0) & (beats.record[beats.reliance.beats] == 1)
+    assert too_early.any()
+    signal = band_pass(read_record(few.folder, "106").signal_mv)
+    for p, m in np.argwhere(too_early):
+        whole = cut_windows(signal, np.array([0]), r_peak[[m]] + 101, "linear")
+        np.testing.assert_allclose(windows[p, m], whole[0], atol=1e-6)
+
+
+def test_second_time_comes_from_the_cache(
+    few: Source,
+    sets: dict[tuple[str, str], BeatSet],
+    tmp_path: Path,
+    reads: list[str],
+) -> None:
+    first = prepare_all(few, CUTS, cache_dir=tmp_path)
+    assert sorted(reads) == ["101", "106", "208"]
+    reads.clear()
+    again = prepare_all(few, CUTS, cache_dir=tmp_path)
+    assert reads == []
+    for cut in CUTS:
+        assert_same(first[cut], again[cut])
+        assert_same(first[cut], sets[cut])
+    assert {path.parent.name for path in tmp_path.rglob("*.beats")} == {"DS1"}
+
+
+def _touch_a_file(source: Source) -> Source:
+    return replace(source, checksums={**source.checksums, "101.atr": "0" * 64})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _touch_a_file,
+        lambda source: replace(source, kind="records"),
+        lambda source: replace(source, dataset="mine"),
+        lambda source: replace(source, rules=replace(source.rules, leads=("MLII",))),
+    ],
+)
+def test_other_source_is_prepared_anew(
+    few: Source, tmp_path: Path, reads: list[str], change: Callable[[Source], Source]
+) -> None:
+    first = prepare(few, "beat", "linear", cache_dir=tmp_path)
+    reads.clear()
+    second = prepare(change(few), "beat", "linear", cache_dir=tmp_path)
+    assert len(reads) == 3
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"segmentation": "fixed"},
+        {"resampling_method": "antialiased"},
+        {"study_seed": 1},
+    ],
+)
+def test_other_parameters_are_prepared_anew(
+    few: Source, tmp_path: Path, reads: list[str], other: dict[str, object]
+) -> None:
+    given = {"segmentation": "beat", "resampling_method": "linear", "study_seed": 0}
+    first = prepare(few, cache_dir=tmp_path, **given)  # type: ignore[arg-type]
+    reads.clear()
+    second = prepare(few, cache_dir=tmp_path, **(given | other))  # type: ignore[arg-type]
+    assert len(reads) == 3
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "changes_fingerprint"), [("_code_version", True), ("version", False)]
+)
+def test_other_code_is_prepared_anew(
+    few: Source,
+    tmp_path: Path,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    changes_fingerprint: bool,
+) -> None:
+    first = prepare(few, "beat", "linear", cache_dir=tmp_path)
+    reads.clear()
+    monkeypatch.setattr(module, name, lambda *_: "another")
+    second = prepare(few, "beat", "linear", cache_dir=tmp_path)
+    assert len(reads) == 3
+    assert (first.fingerprint != second.fingerprint) == changes_fingerprint
+
+
+@pytest.mark.parametrize("damage", [b"", b"foreign"])
+def test_damaged_cache_file_is_rebuilt(
+    few: Source, tmp_path: Path, reads: list[str], damage: bytes
+) -> None:
+    first = prepare(few, "beat", "linear", cache_dir=tmp_path)
+    (path,) = tmp_path.rglob("*.beats")
+    path.write_bytes(path.read_bytes()[:-100] if not damage else damage)
+    reads.clear()
+    assert_same(prepare(few, "beat", "linear", cache_dir=tmp_path), first)
+    assert len(reads) == 3
+    reads.clear()
+    assert_same(prepare(few, "beat", "linear", cache_dir=tmp_path), first)
+    assert reads == []
+
+
+def _prepare_in_a_process(source: Source, cache_dir: Path, barrier: object) -> str:
+    barrier.wait()  # type: ignore[attr-defined]
+    beats = prepare(source, "daeac", "linear", cache_dir=cache_dir)
+    return f"{beats.fingerprint} {beats.ecg.astype(np.float64).sum()}"
+
+
+def test_two_processes_at_once(few: Source, tmp_path: Path) -> None:
+    # Spawned, because a fork of a process with threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(2) as pool:
+        barrier = manager.Barrier(2)
+        results = pool.starmap(_prepare_in_a_process, 2 * [(few, tmp_path, barrier)], chunksize=1)
+    assert len(set(results)) == 1
+    (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    beats = prepare(few, "daeac", "linear", cache_dir=tmp_path)
+    assert results[0] == f"{beats.fingerprint} {beats.ecg.astype(np.float64).sum()}"
+    assert path.suffix == ".beats"
+
+
+def test_ds2_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    source = synthetic_source(folder, duration_s=30, names=(*DS2, "101"))
+    own = replace(
+        source,
+        development=("101",),
+        checksums={file: sha256_of(folder / file) for file in files_of(["101"])},
+    )
+    development = prepare(own, "beat", "linear", cache_dir=tmp_path / "cache")
+    sealed = prepare(own, "beat", "linear", cache_dir=tmp_path / "cache", dataset="DS2")
+    assert (development.dataset, development.record_names) == ("DS1", ("101",))
+    assert (sealed.dataset, sealed.record_names) == ("DS2", DS2)
+    folders = {path.parent.name for path in (tmp_path / "cache").rglob("*.beats")}
+    assert folders == {"DS1", "DS2"}
+
+
+def test_study_needs_no_ds2_files(few: Source, tmp_path: Path) -> None:
+    assert not any((few.folder / f"{name}.hea").exists() for name in DS2)
+    with pytest.raises(MissingDataError, match="record 100: missing 100.hea, 100.dat, 100.atr"):
+        prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS2")
+
+
+def test_unknown_data_set(few: Source, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS3")
+    assert str(caught.value) == f"{few.folder}: has data set DS1, not DS3"
+
+
+def test_unknown_cuts_are_named_together(few: Source, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        prepare_all(few, [("daeca", "linear"), ("beat", "cubic")], cache_dir=tmp_path)
+    assert str(caught.value) == (
+        "data preparation: 2 faults\n"
+        "  - unknown segmentation 'daeca'; known: beat, centred, daeac, fixed. "
+        "Did you mean 'daeac'?\n"
+        "  - unknown resampling 'cubic'; known: antialiased, linear."
+    )
+
+
+def test_bad_record_leaves_nothing_behind(few: Source, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    shutil.copytree(few.folder, folder)
+    os.truncate(folder / "106.dat", 1000)
+    with pytest.raises(DataError, match=r"106\.dat: truncated"):
+        prepare(replace(few, folder=folder), "beat", "linear", cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_records_without_a_usable_beat(
+    few: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_middle(folder: Path, name: str, **_: object) -> object:
+        record = read_record(folder, name)
+        ends = [0, len(record.beat_samples) - 1]
+        return replace(
+            record,
+            beat_samples=record.beat_samples[ends],
+            beat_symbols=np.array(["N", "N"]),
+        )
+
+    monkeypatch.setattr(module, "read_record", without_middle)
+    with pytest.raises(DataError) as caught:
+        prepare(replace(few, development=("101",)), "beat", "linear", cache_dir=tmp_path)
+    assert str(caught.value) == (
+        f"{few.folder}: no beat can be used; left out, by record: "
+        "{'101': {'first or last beat': 2}}"
+    )
+
+
+@pytest.mark.data
+def test_real_records(mitdb_dir: Path, tmp_path: Path) -> None:
+    source = find_source(data_dir=mitdb_dir, workspace=tmp_path)
+    beats = prepare(source, "daeac", "linear", cache_dir=tmp_path)
+    assert beats.record_names == DS1
+    # 45866, 944, 3788, 415 annotations; all but 44 of the first and last beats, 13 at the ends.
+    assert beats.counts().sum(axis=0).tolist() == [45813, 943, 3786, 414]
+    reasons = {reason for counts in beats.dropped.values() for reason in counts}
+    total = {
+        reason: sum(counts.get(reason, 0) for counts in beats.dropped.values())
+        for reason in reasons
+    }
+    assert total == {"class Q": 8, "first or last beat": 44, "window leaves record": 13}
+    assert np.isfinite(beats.ecg).all()
+    assert all(np.isfinite(rows).all() for rows in beats.rr.values())

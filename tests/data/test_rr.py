@@ -1,0 +1,114 @@
+"""RR features against rhythms worked out by hand; causality labels against shorter records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from study.config import LATE_RR_WIDTH
+from study.data.rr import FEATURES, Causality, rr_features
+from study.errors import DataError
+
+# At 1000 Hz a sample is a millisecond: intervals 800, 800, 400 (premature), 1200 (pause), 800.
+RHYTHM = [100, 900, 1700, 2100, 3300, 4100]
+PREMATURE = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # pre 400, post 1200, local = running mean (800 + 800 + 400) / 3, global 4000 / 5.
+        ("seed7", [400, 1200, 2000 / 3, 1 / 3, 800, -400, 0.5]),
+        ("ratio2_so_far", [0.6, 0.6]),
+        ("ratio2_record", [0.5, 0.6]),
+        # Deviations of 800, 800, 400 from their mean: 400/3, 400/3, -800/3.
+        ("causal", [400, 0.6, 0.6, 0.5, 0.5, np.sqrt(2 * 400**2 / 9) / (2000 / 3)]),
+    ],
+)
+def test_premature_beat_by_hand(name: str, expected: list[float]) -> None:
+    row = rr_features(RHYTHM, 1000)[name][PREMATURE]
+    np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+def test_beat_after_the_pause_by_hand() -> None:
+    sets = rr_features(RHYTHM, 1000)
+    np.testing.assert_allclose(sets["seed7"][4], [1200, 800, 800, 1.5, 800, 400, 1.5], rtol=1e-6)
+    # 1200 over itself, the running mean 800; 400 one before, 800 two before; sd of 8, 8, 4, 12.
+    np.testing.assert_allclose(
+        sets["causal"][4], [1200, 1.5, 1.5, 3, 1.5, np.sqrt(80_000) / 800], rtol=1e-6
+    )
+
+
+def test_first_interval_stands_in_for_those_before_it() -> None:
+    causal = rr_features(RHYTHM, 1000)["causal"]
+    np.testing.assert_allclose(causal[1], [800, 1, 1, 1, 1, 0])
+
+
+def test_local_mean_takes_ten_intervals_and_running_mean_all() -> None:
+    intervals = [1000, 1000] + 10 * [500]
+    sets = rr_features(np.cumsum([0, *intervals]), 1000)
+    assert sets["seed7"][-1, 2] == 500
+    assert sets["ratio2_so_far"][-1, 1] == 1
+    assert sets["ratio2_so_far"][-1, 0] == pytest.approx(500 / (7000 / 12))
+    assert sets["ratio2_record"][-2, 0] == pytest.approx(500 / (7000 / 12))
+    # One beat earlier the ten intervals are 1000 and nine of 500.
+    assert sets["seed7"][-2, 2] == 550
+
+
+def test_intervals_are_in_milliseconds_at_any_sampling_rate() -> None:
+    at_360_hz = rr_features([0, 360, 540, 900], 360)["seed7"]
+    np.testing.assert_allclose(at_360_hz[2, :3], [500, 1000, 750])
+
+
+def test_steady_rhythm_has_no_variability_and_ratios_of_one() -> None:
+    sets = rr_features(np.arange(0, 300 * 277, 277), 360)
+    assert np.all(sets["causal"][1:, 5] == 0)
+    np.testing.assert_allclose(sets["causal"][1:, 1:5], 1, rtol=1e-6)
+
+
+def test_only_the_first_and_last_beat_lack_an_interval() -> None:
+    sets = rr_features(RHYTHM, 1000)
+    for rows in sets.values():
+        assert np.isnan(rows[0]).all()
+        assert np.isfinite(rows[1:-1]).all()
+    assert np.isnan(sets["seed7"][-1, [1, 3]]).all()
+    assert np.isfinite(sets["causal"][-1]).all()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_causality_labels_hold_when_the_record_is_cut_short(name: str) -> None:
+    beats = np.cumsum([0, 700, 900, 650, 1000, 400, 1300, 800, 820, 500, 1100, 760])
+    at = 6
+    whole = rr_features(beats, 1000)[name][at]
+    until_now = rr_features(beats[: at + 1], 1000)[name][at]
+    until_next = rr_features(beats[: at + 2], 1000)[name][at]
+    for column, feature in enumerate(FEATURES[name]):
+        known_now = whole[column] == until_now[column]
+        known_next = whole[column] == until_next[column]
+        assert known_now == (feature.causality is Causality.CAUSAL), feature
+        assert known_next == (feature.causality is not Causality.RECORD), feature
+
+
+@pytest.mark.parametrize(("late_rr", "width"), LATE_RR_WIDTH.items())
+def test_widths_are_those_of_the_configuration(late_rr: str, width: int) -> None:
+    names = ["ratio2_so_far", "ratio2_record"] if late_rr == "ratio2" else [late_rr]
+    for name in names:
+        assert len(FEATURES[name]) == width
+        assert rr_features(RHYTHM, 1000)[name].shape == (len(RHYTHM), width)
+
+
+@pytest.mark.parametrize("beats", [[], [5]])
+def test_record_without_an_interval_has_no_features(beats: list[int]) -> None:
+    for name, rows in rr_features(beats, 360).items():
+        assert rows.shape == (len(beats), len(FEATURES[name]))
+        assert np.isnan(rows).all()
+
+
+@pytest.mark.parametrize("second", [900, 850])
+def test_beats_out_of_order_are_refused(second: int) -> None:
+    with pytest.raises(DataError) as caught:
+        rr_features([100, 900, second, 2000], 360)
+    assert str(caught.value) == (
+        "beat annotations must be in time order, each at a sample of its own; "
+        f"beat 2 is at sample {second}, the one before it at 900"
+    )

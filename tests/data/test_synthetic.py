@@ -1,0 +1,182 @@
+"""Synthetic records: deterministic, whole or rewritten, and with the physiology they claim."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from study.data.checksums import sha256_of
+from study.data.reading import Record, read_record
+from study.data.records import AAMI, DS1
+from study.data.source import Source
+from study.data.splits import make_folds
+from study.data.synthetic import MANIFEST, write_records
+from study.errors import DataError
+from study.keys import CLASSES
+
+NAMES = ("101", "114")
+
+
+@pytest.fixture(scope="module")
+def records(records_source: Source) -> list[Record]:
+    return [read_record(records_source.folder, name) for name in records_source.development]
+
+
+def classes_of(record: Record) -> NDArray[np.str_]:
+    return np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
+
+
+def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_records(tmp_path / "a", names=NAMES, seed=3, duration_s=60)
+    assert first == write_records(tmp_path / "b", names=NAMES, seed=3, duration_s=60)
+    assert first == {file: sha256_of(tmp_path / "a" / file) for file in first}
+    assert sorted(first) == [f"{n}.{suffix}" for n in NAMES for suffix in ("atr", "dat", "hea")]
+
+
+def test_a_record_depends_on_the_seed_and_its_name_alone(tmp_path: Path) -> None:
+    both = write_records(tmp_path / "a", names=NAMES, seed=3, duration_s=60)
+    one = write_records(tmp_path / "b", names=NAMES[1:], seed=3, duration_s=60)
+    other = write_records(tmp_path / "c", names=NAMES[1:], seed=4, duration_s=60)
+    assert one.items() < both.items()
+    assert one["114.dat"] != other["114.dat"]
+    assert both["101.dat"] != both["114.dat"]
+
+
+def test_whole_records_are_kept_and_anything_else_is_written_anew(tmp_path: Path) -> None:
+    sums = write_records(tmp_path, names=NAMES, duration_s=60)
+    path = tmp_path / "101.dat"
+    before = path.stat().st_mtime_ns
+    assert write_records(tmp_path, names=NAMES, duration_s=60) == sums
+    assert path.stat().st_mtime_ns == before
+
+    path.write_bytes(path.read_bytes()[:-100])
+    assert write_records(tmp_path, names=NAMES, duration_s=60) == sums
+    assert sha256_of(path) == sums["101.dat"]
+
+    (tmp_path / "114.atr").unlink()
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(DataError, match="holds records that are not synthetic"):
+        write_records(tmp_path, names=NAMES, duration_s=60)
+
+
+def test_other_parameters_replace_the_records(tmp_path: Path) -> None:
+    short = write_records(tmp_path, names=NAMES, duration_s=60)
+    long = write_records(tmp_path, names=NAMES, duration_s=90)
+    assert short["101.dat"] != long["101.dat"]
+    assert json.loads((tmp_path / MANIFEST).read_text())["duration_s"] == 90
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*long, MANIFEST])
+
+
+def test_nothing_is_written_among_real_records(tmp_path: Path) -> None:
+    (tmp_path / "101.hea").write_text("101 2 360 650000\n")
+    with pytest.raises(DataError) as caught:
+        write_records(tmp_path)
+    message = f"{tmp_path}: holds records that are not synthetic; give another folder"
+    assert str(caught.value) == message
+    assert [path.name for path in tmp_path.iterdir()] == ["101.hea"]
+
+
+def test_too_short_a_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^duration_s must be at least 30 s, got 5 s$"):
+        write_records(tmp_path / "new", duration_s=5)
+    assert not (tmp_path / "new").exists()
+
+
+def test_records_are_in_the_format_of_mitbih(records_source: Source) -> None:
+    header = (records_source.folder / "208.hea").read_text().splitlines()
+    assert header[0] == "208 2 360 43200"
+    assert [line.split()[1] for line in header[1:3]] == ["212", "212"]
+    assert [line.split()[-1] for line in header[1:3]] == ["MLII", "V1"]
+    assert header[3] == "# Synthetic: no person's ECG."
+
+
+def test_lead_of_114_is_second_as_in_the_real_one(records_source: Source) -> None:
+    header = (records_source.folder / "114.hea").read_text().splitlines()
+    assert [line.split()[-1] for line in header[1:3]] == ["V1", "MLII"]
+    assert read_record(records_source.folder, "114").lead == "MLII"
+
+
+def test_every_record_has_every_class_and_marks_that_are_no_beats(records: list[Record]) -> None:
+    assert tuple(record.name for record in records) == DS1
+    for record in records:
+        counts = Counter(classes_of(record).tolist())
+        assert min(counts[name] for name in CLASSES) >= 2, record.name
+        assert counts["N"] > 0.5 * counts.total(), record.name
+        assert sum(record.other_annotations.values()) >= 3, record.name
+    assert any("Q" in classes_of(record) for record in records)
+
+
+def test_every_fold_can_score_every_class(records: list[Record]) -> None:
+    """A class counts in a fold from 10 beats on (see `study.training.scores`)."""
+    counts = np.array([[np.sum(classes_of(r) == name) for name in CLASSES] for r in records])
+    folds = make_folds(
+        [r.name for r in records],
+        counts,
+        n_folds=5,
+        partition_seed=0,
+        patients={r.name: r.name for r in records},
+    )
+    row = {record.name: i for i, record in enumerate(records)}
+    for names in folds.validation:
+        assert counts[[row[name] for name in names]].sum(axis=0).min() >= 10
+
+
+def test_rhythm_is_as_the_class_demands(records: list[Record]) -> None:
+    """Ratios of the intervals before and after a beat to the record's median N-N interval."""
+    before: dict[str, list[float]] = {name: [] for name in CLASSES}
+    both: dict[str, list[float]] = {name: [] for name in CLASSES}
+    for record in records:
+        rr, classes = np.diff(record.beat_samples), classes_of(record)
+        normal = (classes[1:] == "N") & (classes[:-1] == "N")
+        usual = float(np.median(rr[normal]))
+        for i in range(1, len(classes) - 1):
+            # A neighbour that is ectopic too would blur the pause.
+            if classes[i - 1] == classes[i + 1] == "N" and classes[i] in CLASSES:
+                before[classes[i]].append(rr[i - 1] / usual)
+                both[classes[i]].append((rr[i - 1] + rr[i]) / usual)
+    mean_before = {name: np.mean(values) for name, values in before.items()}
+    mean_both = {name: np.mean(values) for name, values in both.items()}
+    assert mean_before["N"] == pytest.approx(1.0, abs=0.05)
+    assert mean_before["S"] == pytest.approx(0.74, abs=0.05)
+    assert mean_before["V"] == pytest.approx(0.65, abs=0.05)
+    assert mean_before["F"] == pytest.approx(0.94, abs=0.05)
+    # A full compensatory pause: the beat after V comes when it would have come without it.
+    assert mean_both["V"] == pytest.approx(2.0, abs=0.04)
+    assert mean_both["S"] < 1.9
+
+
+def test_shape_is_as_the_class_demands(records: list[Record]) -> None:
+    """Width of the beat around its R peak, and likeness to the patient's mean N and V beats."""
+    widths: dict[str, list[float]] = {name: [] for name in CLASSES}
+    to_normal: dict[str, list[float]] = {name: [] for name in CLASSES}
+    to_wide: dict[str, list[float]] = {name: [] for name in CLASSES}
+    around = np.arange(-36, 37)
+    for record in records:
+        inside = (record.beat_samples > 40) & (record.beat_samples < len(record.signal_mv) - 40)
+        windows = record.signal_mv[record.beat_samples[inside, None] + around]
+        windows = windows - np.median(windows, axis=1, keepdims=True)
+        classes = classes_of(record)[inside]
+        means = {name: windows[classes == name].mean(axis=0) for name in CLASSES}
+        for name in CLASSES:
+            high = np.abs(means[name]) > 0.5 * np.abs(means[name]).max()
+            widths[name].append(high.sum() / 360)
+            to_normal[name].append(float(np.corrcoef(means[name], means["N"])[0, 1]))
+            to_wide[name].append(float(np.corrcoef(means[name], means["V"])[0, 1]))
+    assert np.mean(widths["V"]) > 1.7 * np.mean(widths["N"])
+    assert np.mean(widths["S"]) == pytest.approx(np.mean(widths["N"]), rel=0.1)
+    assert np.mean(to_normal["S"]) > 0.97
+    assert np.mean(to_normal["V"]) < np.mean(to_normal["F"]) < np.mean(to_normal["S"])
+    assert np.mean(to_wide["N"]) < np.mean(to_wide["F"]) < 0.99
+
+
+def test_patients_differ(records: list[Record]) -> None:
+    rates = [len(record.beat_samples) for record in records]
+    assert max(rates) > 1.3 * min(rates)
+    shares = [np.mean(classes_of(record) == "S") for record in records]
+    assert max(shares) > 3 * min(shares)
+    assert {s for record in records for s in record.beat_symbols.tolist()} >= set("NLRAV")

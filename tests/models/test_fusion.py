@@ -1,0 +1,153 @@
+"""What each fusion computes, against its formula; the contract suite tests what all share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from study.config import TrialConfig
+from study.models.classifier import build_fusion
+from study.models.fusion import (
+    FUSIONS,
+    Concat,
+    ConcatProjected,
+    ExpertSum,
+    FiLM,
+    NoFusion,
+    RROnly,
+)
+from study.models.fusion_base import Fusion
+from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
+
+FEATURE_MAP = torch.randn(4, 256, 64, generator=torch.Generator().manual_seed(1))
+RR = torch.randn(4, 7, generator=torch.Generator().manual_seed(2))
+POOLED = FEATURE_MAP.mean(dim=2)
+
+
+def build(fusion: str, **options: object) -> Fusion:
+    torch.manual_seed(0)
+    trial = TrialConfig.from_flat({"fusion": fusion, "embed_dim": 16, **options})
+    return build_fusion(trial.model, n_rr=7).eval()
+
+
+def attended(fusion: MHCA, query: Tensor, tokens: Tensor, *, residual: bool) -> Tensor:
+    """Return what DESIGN's MHCA gives to the head: LN, x + FFN(x), LN."""
+    x = fusion.block.attention(query, tokens)
+    x = fusion.block.norm_1(x + query if residual else x)
+    y: Tensor = fusion.block.norm_2(x + fusion.block.ffn(x))
+    return y
+
+
+def test_none() -> None:
+    fusion = build("none")
+    assert isinstance(fusion, NoFusion)
+    torch.testing.assert_close(fusion(FEATURE_MAP, None), fusion.output(POOLED))
+
+
+def test_concat() -> None:
+    fusion = build("concat")
+    assert isinstance(fusion, Concat)
+    expected = fusion.output(torch.cat((fusion.ecg(POOLED), RR), dim=1))
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), expected)
+
+
+def test_concat_proj_gates_the_rr_side() -> None:
+    fusion = build("concat_proj", gate_init=-1.0)
+    assert isinstance(fusion, ConcatProjected)
+    gated = torch.sigmoid(torch.tensor(-1.0)) * fusion.rr(RR)
+    expected = fusion.head.output(torch.cat((fusion.ecg(POOLED), gated), dim=1))
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), expected)
+
+
+def test_mhca_is_a_function_of_the_pooled_ecg() -> None:
+    """The published formula with the attention worked out: its weight is 1, value in, out."""
+    fusion = build("mhca", heads=2)
+    assert isinstance(fusion, MHCA)
+    pooled = fusion.ecg(POOLED)
+    block = fusion.block
+    value = block.attention.in_weight[32:] @ pooled.T + block.attention.in_bias[32:, None]
+    x = block.norm_1(block.attention.out(value.T))
+    x = block.norm_2(x + block.ffn(x))
+    expected = fusion.head.output(torch.cat((pooled, 0.11920292 * x), dim=1))
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), expected)
+
+
+def test_mhca_residual_adds_the_query() -> None:
+    fusion = build("mhca_residual", heads=2)
+    assert isinstance(fusion, MHCAResidual)
+    pooled, query = fusion.ecg(POOLED), fusion.query(RR)
+    x = attended(fusion, query, pooled[:, :, None], residual=True)
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(pooled, x))
+
+
+def test_mhca_time_attends_to_64_positioned_tokens() -> None:
+    fusion = build("mhca_time", heads=2)
+    assert isinstance(fusion, MHCATime) and fusion.positions is not None
+    steps = fusion.ecg(FEATURE_MAP.transpose(1, 2)).transpose(1, 2)
+    x = attended(fusion, fusion.query(RR), steps + fusion.positions, residual=True)
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(steps.mean(2), x))
+    assert fusion.positions.shape == (16, 64)
+    assert 0.01 < fusion.positions.std().item() < 0.03
+
+
+def test_time_matters_to_attention_over_time_only() -> None:
+    backwards = FEATURE_MAP.flip(2)
+    for name in ("mhca", "mhca_residual", "mhca_time", "attention_pool"):
+        fusion = build(name)
+        same = torch.allclose(fusion(FEATURE_MAP, RR), fusion(backwards, RR), atol=1e-6)
+        assert same is (name in ("mhca", "mhca_residual")), name
+
+
+def test_attention_pool_is_mhca_time_with_a_constant() -> None:
+    control, fusion = build("attention_pool"), build("mhca_time")
+    assert isinstance(control, AttentionPool) and isinstance(fusion, MHCATime)
+    rr_weights = {n: p for n, p in fusion.named_parameters() if not n.startswith("query.0")}
+    own_weights = {n: p for n, p in control.named_parameters() if not n.startswith("query.0")}
+    assert {n: p.shape for n, p in rr_weights.items()} == {
+        n: p.shape for n, p in own_weights.items()
+    }
+    query = control.query(torch.ones(4, 1))
+    assert torch.equal(query, query[:1].expand(4, -1))
+    weights = control.attention(FEATURE_MAP, None)
+    assert weights is not None and not torch.allclose(weights[0], weights[1], atol=1e-4)
+
+
+def test_film_scales_and_shifts() -> None:
+    fusion = build("film")
+    assert isinstance(fusion, FiLM)
+    delta, shift = fusion.modulation(fusion.rr(RR)).chunk(2, dim=1)
+    expected = fusion.output((1 + delta) * fusion.ecg(POOLED) + shift)
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), expected)
+    torch.nn.init.zeros_(fusion.modulation[1].weight)  # type: ignore[arg-type]
+    torch.nn.init.zeros_(fusion.modulation[1].bias)  # type: ignore[arg-type]
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.output(fusion.ecg(POOLED)))
+
+
+def test_expert_sum_adds_log_probabilities() -> None:
+    fusion = build("expert_sum")
+    assert isinstance(fusion, ExpertSum)
+    ecg = fusion.ecg(FEATURE_MAP, None).softmax(dim=1)
+    expert = fusion.rr(FEATURE_MAP, RR).softmax(dim=1)
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), (ecg * expert).log())
+
+
+def test_rr_only_needs_no_feature_map() -> None:
+    fusion = build("rr_only")
+    assert isinstance(fusion, RROnly)
+    assert torch.equal(fusion(FEATURE_MAP, RR), fusion(torch.empty(4, 256, 0), RR))
+
+
+def test_names_of_the_table() -> None:
+    classes = (
+        NoFusion,
+        Concat,
+        ConcatProjected,
+        MHCA,
+        MHCAResidual,
+        MHCATime,
+        AttentionPool,
+        FiLM,
+        ExpertSum,
+        RROnly,
+    )
+    assert tuple(FUSIONS.values()) == classes

@@ -1,0 +1,43 @@
+"""Numbers and tables as text."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from study.reporting.layout import number, plus_minus, table
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], "-"),
+        ([0.5], "0.500"),
+        ([0.4, 0.6], "0.500 ± 0.141"),  # sample sd of two: their distance / sqrt(2)
+    ],
+)
+def test_plus_minus(values: list[float], text: str) -> None:
+    assert plus_minus(values) == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_no_number(value: float) -> None:
+    assert number(value) == "-"
+
+
+def test_plain_table() -> None:
+    assert table(["arm", "n"], [["a | b", "10"], ["c", ""]]).splitlines() == [
+        "arm     n",
+        "-----  --",
+        "a | b  10",
+        "c",
+    ]
+
+
+def test_markdown_table() -> None:
+    assert table(["arm", "n"], [["a | b", "10"]], markdown=True).splitlines() == [
+        "| arm    |   n |",
+        "| ------ | --: |",
+        "| a \\| b |  10 |",
+    ]

@@ -1,0 +1,485 @@
+"""What ends up in MLflow, read back through MLflow's own client."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.errors import TrackingError
+from study.keys import Outcome, Tag
+from study.tracking.mlflow_client import PARENT
+from study.tracking.mlflow_sink import MlflowSink
+from study.tracking.run import UNDEFINED
+
+PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
+EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests here: making MLflow's tables takes seconds. Studies differ."""
+    return tmp_path_factory.mktemp("workspace with a space")
+
+
+@pytest.fixture(autouse=True)
+def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def study(request: pytest.FixtureRequest) -> str:
+    """A study name of the test's own."""
+    return str(request.node.name)
+
+
+def new_sink(workspace: Path, **changes: Any) -> MlflowSink:
+    return MlflowSink(
+        **{"tracking_uri": None, "experiment": "ecg", "workspace": workspace, **changes}
+    )
+
+
+def opened(workspace: Path, study: str) -> MlflowSink:
+    sink = new_sink(workspace)
+    sink.open_study(study, params={"trials": 2}, tags={})
+    return sink
+
+
+def trial(sink: MlflowSink, digest: str = "d1", number: int = 0) -> str:
+    return sink.open_trial(digest, number=number, params=PARAMS, tags={Tag.FUSION: "film"})
+
+
+def finish(sink: MlflowSink, run_id: str, outcome: Outcome = Outcome.COMPLETE) -> None:
+    sink.close_trial(run_id, outcome=outcome, cause="", metrics={})
+
+
+def end(sink: MlflowSink) -> None:
+    sink.close_study(outcome=Outcome.COMPLETE, metrics={})
+
+
+def reader(address: str | Path) -> Any:
+    from mlflow import MlflowClient
+
+    path = address / "mlflow.db" if isinstance(address, Path) else None
+    return MlflowClient(tracking_uri=f"sqlite:///{path}" if path else str(address))
+
+
+def stored(address: str | Path, run_id: str) -> Any:
+    return reader(address).get_run(run_id)
+
+
+def history(address: str | Path, run_id: str, name: str) -> list[tuple[int, float]]:
+    points = reader(address).get_metric_history(run_id, name)
+    return sorted((point.step, point.value) for point in points)
+
+
+def trials_of(address: str | Path, study: str) -> list[Any]:
+    client = reader(address)
+    experiment = client.get_experiment_by_name("ecg").experiment_id
+    terms = f"tags.study = '{study}' and tags.kind = 'trial'"
+    return list(client.search_runs([experiment], filter_string=terms))
+
+
+def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial(
+    workspace: Path, study: str, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 1\n")
+    sink = new_sink(workspace)
+    parent = sink.open_study(
+        study, params={"trials": 1}, tags={Tag.SPACE: "smoke"}, artifacts=[plan]
+    )
+    run_id = sink.open_trial(
+        "d1", number=12, params=PARAMS, tags={Tag.FUSION: "film", Tag.GIT_COMMIT: "abc"}
+    )
+    sink.log_epoch(run_id, 1, EPOCH)
+    sink.log_epoch(run_id, 2, {**EPOCH, "val_auprc_sv": 0.6})
+    sink.close_trial(
+        run_id,
+        outcome=Outcome.COMPLETE,
+        cause="",
+        metrics={"val_auprc_sv": 0.6, "rr_reliance_total_S": 0.1},
+        tags={Tag.ATTEMPT: "1"},
+        artifacts=[plan],
+    )
+    sink.close_study(outcome="complete", metrics={"n_complete": 1})
+
+    run = stored(workspace, run_id)
+    assert run.info.run_name == "12 opt3/film d=64 g=-2"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {name: str(value) for name, value in PARAMS.items()}
+    assert run.data.metrics == {**EPOCH, "val_auprc_sv": 0.6, "rr_reliance_total_S": 0.1}
+    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.5), (2, 0.6)]
+    assert history(workspace, run_id, "rr_reliance_total_S") == [(2, 0.1)]
+    expected = {
+        PARENT: parent,
+        Tag.STUDY: study,
+        Tag.KIND: "trial",
+        Tag.DIGEST: "d1",
+        Tag.FUSION: "film",
+        Tag.OUTCOME: "complete",
+        Tag.ATTEMPT: "1",
+        "mlflow.source.git.commit": "abc",
+    }
+    assert expected.items() <= run.data.tags.items()
+    assert Tag.CAUSE not in run.data.tags
+    assert UNDEFINED not in run.data.tags
+
+    top = stored(workspace, parent)
+    assert (top.info.run_name, top.info.status) == (study, "FINISHED")
+    assert top.data.params == {"trials": "1"}
+    assert top.data.metrics == {"n_complete": 1}
+    assert top.data.tags[Tag.SPACE] == "smoke"
+    assert sink.failures == 0
+    for id_ in (parent, run_id):
+        copy = workspace / "mlruns" / "ecg" / id_ / "artifacts" / "plan.toml"
+        assert copy.read_text() == "trials = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome.COMPLETE, "FINISHED"),
+        (Outcome.PRUNED, "KILLED"),
+        (Outcome.STOPPED, "KILLED"),
+        (Outcome.FAILED, "FAILED"),
+    ],
+)
+def test_outcomes_are_told_apart(
+    workspace: Path, study: str, outcome: Outcome, status: str
+) -> None:
+    sink = opened(workspace, study)
+    run_id = trial(sink)
+    sink.close_trial(run_id, outcome=outcome, cause="because\n" + "x" * 9000, metrics={})
+    sink.close_study(outcome=outcome, metrics={})
+    run = stored(workspace, run_id)
+    assert run.info.status == status
+    assert run.data.tags[Tag.OUTCOME] == outcome
+    assert run.data.tags[Tag.CAUSE].startswith("because\nxx")
+    assert run.data.tags[Tag.CAUSE].endswith("x (...)")
+    assert stored(workspace, run.data.tags[PARENT]).info.status == status
+    assert sink.failures == 0
+
+
+def test_undefined_metrics_are_left_out_and_named(workspace: Path, study: str) -> None:
+    sink = opened(workspace, study)
+    run_id = trial(sink)
+    sink.log_epoch(run_id, 1, {"val_auprc_F": math.nan, "train_loss": math.inf, "val_loss": 1.0})
+    sink.close_trial(
+        run_id, outcome=Outcome.COMPLETE, cause="", metrics={"val_auprc_S": -math.inf}
+    )
+    end(sink)
+    run = stored(workspace, run_id)
+    assert run.data.metrics == {"val_loss": 1.0}
+    assert run.data.tags[UNDEFINED] == "train_loss, val_auprc_F, val_auprc_S"
+
+
+def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
+    workspace: Path, study: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = opened(workspace, study)
+    run_id = trial(first)
+    first.log_epoch(run_id, 1, {"val_auprc_sv": 0.1, "val_auprc_F": math.nan})
+    first.log_epoch(run_id, 2, {"val_auprc_sv": 0.2})
+    first.close_trial(run_id, outcome=Outcome.STOPPED, cause="Ctrl-C", metrics={})
+    first.close_study(outcome=Outcome.STOPPED, metrics={"n_complete": 0})
+
+    second = opened(workspace, study)
+    again = second.open_trial("d1", number=0, params={**PARAMS, "heads": 4}, tags={})
+    assert again == run_id
+    reopened = stored(workspace, run_id)
+    assert reopened.info.status == "RUNNING"
+    assert Tag.OUTCOME not in reopened.data.tags
+    assert Tag.CAUSE not in reopened.data.tags
+    for epoch in (2, 3):  # from a checkpoint of epoch 1: the second is done again
+        second.log_epoch(run_id, epoch, {"val_auprc_sv": epoch / 10})
+    second.close_trial(run_id, outcome=Outcome.COMPLETE, cause="", metrics={"val_auprc_sv": 0.3})
+    second.close_study(outcome=Outcome.COMPLETE, metrics={"n_complete": 1})
+
+    assert len(trials_of(workspace, study)) == 1
+    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    run = stored(workspace, run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["heads"] == "4"
+    assert run.data.tags[UNDEFINED] == "val_auprc_F"
+    parent = run.data.tags[PARENT]
+    assert history(workspace, parent, "n_complete") == [(1, 0.0), (2, 1.0)]
+    assert (first.failures, second.failures, caplog.records) == (0, 0, [])
+
+
+def test_a_parameter_keeps_its_first_value(
+    workspace: Path, study: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = opened(workspace, study)
+    finish(sink, trial(sink))
+    run_id = sink.open_trial("d1", number=0, params={**PARAMS, "fusion": "mhca"}, tags={})
+    finish(sink, run_id)
+    end(sink)
+    assert stored(workspace, run_id).data.params["fusion"] == "film"
+    assert "parameter fusion is film in MLflow and mhca now; MLflow keeps" in caplog.text
+    assert sink.failures == 0
+
+
+def test_runs_of_a_killed_driver_do_not_stay_running(workspace: Path, study: str) -> None:
+    killed = opened(workspace, study)
+    left, done = trial(killed, "d1"), trial(killed, "d2", number=1)
+    killed.log_epoch(left, 1, EPOCH)
+    finish(killed, done)
+
+    sink = opened(workspace, study)
+    run = stored(workspace, left)
+    assert run.info.status == "KILLED"
+    assert run.data.tags[Tag.OUTCOME] == "stopped"
+    assert run.data.tags[Tag.CAUSE] == "the driver ended without closing it"
+    assert stored(workspace, done).info.status == "FINISHED"
+    assert trial(sink, "d1") == left
+    end(sink)
+
+
+def test_closing_a_study_closes_its_open_trials(workspace: Path, study: str) -> None:
+    sink = opened(workspace, study)
+    run_id = trial(sink)
+    sink.close_study(outcome=Outcome.STOPPED, metrics={})
+    run = stored(workspace, run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags[Tag.CAUSE] == "the study ended first"
+
+
+def test_a_study_id_tells_studies_of_one_name_apart(workspace: Path, study: str) -> None:
+    ids = []
+    for id_ in ("a", "b", "a"):
+        sink = new_sink(workspace)
+        ids.append(sink.open_study(study, params={}, tags={"study_id": id_}))
+        end(sink)
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_failures_are_told_once_and_counted(
+    workspace: Path, study: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = opened(workspace, study)
+    run_id = trial(sink)
+    sink.log_epoch("no such run", 1, EPOCH)
+    missing = tmp_path / "missing.png"
+    sink.close_trial(
+        run_id, outcome=Outcome.COMPLETE, cause="", metrics={}, artifacts=[missing, missing]
+    )
+    sink.log_epoch(run_id, 2, EPOCH)
+    end(sink)
+    assert sink.failures == 4
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told == [
+        "MLflow did not take run 'no such run': it is not open. The study goes on, and later "
+        "failures are only counted."
+    ]
+    assert stored(workspace, run_id).info.status == "FINISHED"
+
+
+def test_a_report_costs_the_same_whatever_its_number_of_metrics(
+    workspace: Path, study: str
+) -> None:
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    commits: list[object] = []
+
+    def count(connection: object) -> None:
+        commits.append(connection)
+
+    sink = opened(workspace, study)
+    run_id = trial(sink)
+    costs = []
+    event.listen(Engine, "commit", count)
+    for epoch, n_metrics in enumerate((1, 40), start=1):
+        commits.clear()
+        sink.log_epoch(run_id, epoch, {f"metric_{i}": float(i) for i in range(n_metrics)})
+        costs.append(len(commits))
+    event.remove(Engine, "commit", count)
+    end(sink)
+    assert costs[0] == costs[1] <= 2
+    assert len(stored(workspace, run_id).data.metrics) == 40
+
+
+def test_studies_that_start_at_once_in_a_new_folder_do_not_harm_each_other(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from study.tracking.mlflow_sink import MlflowSink\n"
+        "sink = MlflowSink(tracking_uri=None, experiment='ecg', workspace=Path(sys.argv[1]))\n"
+        "sink.open_study(sys.argv[2], params={}, tags={})\n"
+        "sink.close_study(outcome='complete', metrics={})\n"
+        "sys.exit(sink.failures)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
+    pipe = subprocess.PIPE
+    both = [
+        subprocess.Popen([*command, name], stdout=pipe, stderr=pipe, text=True)
+        for name in ("first", "second")
+    ]
+    output = [process.communicate(timeout=120) for process in both]
+    # Silent too: no address, no line for each table, no deprecation, no telemetry.
+    assert output == [("", ""), ("", "")]
+    assert [process.returncode for process in both] == [0, 0]
+
+
+def test_where_names_the_command_and_the_table(workspace: Path, study: str) -> None:
+    sink = opened(workspace, study)
+    end(sink)
+    experiment = reader(workspace).get_experiment_by_name("ecg")
+    page = f"experiments/{experiment.experiment_id}/runs?viewStateShareKey={study}"
+    assert sink.where() == (
+        f"MLflow: run `mlflow ui` in {workspace}, then open http://127.0.0.1:5000/#/{page}"
+    )
+    view = experiment.tags[f"mlflow.sharedViewState.{study}"]
+    assert f"tags.study = '{study}' and tags.kind = 'trial' and tags.outcome = 'complete'" in view
+    assert experiment.artifact_location == str(workspace / "mlruns" / "ecg")
+
+
+def test_deleted_experiment_is_explained(workspace: Path) -> None:
+    new_sink(workspace, experiment="gone")
+    client = reader(workspace)
+    id_ = client.get_experiment_by_name("gone").experiment_id
+    client.delete_experiment(id_)
+    message = (
+        "tracking: experiment 'gone' was deleted in MLflow; bring it back with "
+        f"`mlflow experiments restore -x {id_}`"
+    )
+    with pytest.raises(TrackingError) as caught:
+        new_sink(workspace, experiment="gone")
+    assert str(caught.value) == message
+
+
+def test_tables_of_another_version_are_refused(workspace: Path, tmp_path: Path) -> None:
+    new_sink(workspace)
+    copy = tmp_path / "mlflow.db"
+    copy.write_bytes((workspace / "mlflow.db").read_bytes())
+    with sqlite3.connect(copy) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    database.close()
+    with pytest.raises(TrackingError, match="out-of-date database schema.*mlflow db upgrade"):
+        new_sink(tmp_path)
+
+
+# A server of our own: MLflow's application, without the job runners of `mlflow server`.
+SERVER = """
+import os, sys
+folder, port = sys.argv[1:]
+os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{folder}/mlflow.db"
+os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "mlflow-artifacts:/"
+os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] = f"{folder}/mlruns"
+os.environ["_MLFLOW_SERVER_SERVE_ARTIFACTS"] = "true"
+from werkzeug.serving import run_simple
+from mlflow.server import app
+run_simple("127.0.0.1", int(port), app, threaded=True)
+"""
+
+
+class Server:
+    """A tracking server on this machine that can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        self.address = f"http://ann:s3cret@127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", SERVER, str(self.folder), str(self.port)]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise TimeoutError("the MLflow server did not start within 60 s")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+def test_a_server_that_goes_away_and_returns_misses_nothing(
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 2\n")
+    sink = new_sink(tmp_path, tracking_uri=server.address)
+    sink.open_study("outage", params={}, tags={})
+    run_id = trial(sink)
+    sink.log_epoch(run_id, 1, EPOCH)
+    server.stop()
+    started = time.monotonic()
+    sink.log_epoch(run_id, 2, EPOCH)
+    sink.log_epoch(run_id, 3, EPOCH)
+    late = trial(sink, "d2", number=1)
+    sink.log_epoch(late, 1, EPOCH)
+    brief, folder = tmp_path / "brief.txt", tmp_path / "figures"
+    brief.write_text("gone before it could be sent")
+    folder.mkdir()
+    (folder / "gate.png").touch()
+    sink.close_trial(
+        late, outcome=Outcome.PRUNED, cause="asha", metrics={}, artifacts=[brief, folder]
+    )
+    brief.unlink()
+    assert time.monotonic() - started < 5
+    assert sink.failures == 1
+    server.start()
+    sink.close_trial(
+        run_id, outcome=Outcome.COMPLETE, cause="", metrics={"n": 1}, artifacts=[plan]
+    )
+    end(sink)
+
+    assert sink.failures == 1
+    runs = {run.data.tags[Tag.DIGEST]: run for run in trials_of(server.address, "outage")}
+    assert {digest: run.info.status for digest, run in runs.items()} == {
+        "d1": "FINISHED",
+        "d2": "KILLED",
+    }
+    assert [step for step, _ in history(server.address, run_id, "train_loss")] == [1, 2, 3]
+    assert runs["d1"].data.metrics == {**EPOCH, "n": 1.0}
+    assert runs["d2"].data.metrics == EPOCH
+    assert runs["d2"].info.run_name == "1 opt3/film d=64 g=-2"
+    assert [file.path for file in reader(server.address).list_artifacts(run_id)] == ["plan.toml"]
+    files = reader(server.address).list_artifacts(runs["d2"].info.run_id)
+    assert [file.path for file in files] == ["brief.txt", "figures"]
+    output = capfd.readouterr()
+    shown = "".join([caplog.text, *output, sink.where()])
+    assert "s3cret" not in shown
+    assert f"MLflow: http://127.0.0.1:{server.port}/#/experiments/" in sink.where()
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
+
+
+def test_a_server_that_is_not_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    address = "http://ann:s3cret@127.0.0.1:9"
+    with pytest.raises(TrackingError) as caught:
+        new_sink(tmp_path, tracking_uri=address)
+    assert str(caught.value).startswith("tracking: cannot use http://127.0.0.1:9: ")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__suppress_context__

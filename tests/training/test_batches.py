@@ -1,0 +1,96 @@
+"""Every member gets the same number of equal batches: all S, V, F and fresh N beats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from study.errors import DataError
+from study.training.batches import EpochShape, MemberBeats, epoch_shape
+from study.training.seeding import Streams
+
+_STREAMS = Streams(study_seed=0, seed_index=0, fold=0)
+
+
+def _labels(n: int, s: int, v: int = 0) -> NDArray[np.int64]:
+    return np.repeat([0, 1, 2], [n, s, v])
+
+
+@pytest.mark.parametrize(
+    ("folds", "normal_beats", "batch_size", "expected"),
+    [
+        # Longest in S, V, F: 30 + 50 normal beats.
+        ([_labels(100, 30), _labels(100, 10)], 50, 80, EpochShape(1, 80)),
+        ([_labels(100, 30), _labels(100, 10)], 50, 79, EpochShape(2, 40)),
+        ([_labels(100, 30), _labels(100, 10)], 50, 16, EpochShape(5, 16)),
+        # More normal beats than there are: they come again.
+        ([_labels(10, 5)], 50, 100, EpochShape(1, 55)),
+        # 0 takes all: the longest fold has 130 beats.
+        ([_labels(100, 30), _labels(90, 10)], 0, 100, EpochShape(2, 65)),
+    ],
+)
+def test_epoch_shape(
+    folds: list[NDArray[np.int64]], normal_beats: int, batch_size: int, expected: EpochShape
+) -> None:
+    assert epoch_shape(folds, normal_beats=normal_beats, batch_size=batch_size) == expected
+
+
+def test_a_fold_without_training_beats_is_an_error() -> None:
+    with pytest.raises(DataError) as error:
+        epoch_shape([_labels(5, 5), _labels(0, 0)], normal_beats=5, batch_size=4)
+    assert str(error.value) == "training: no beat to train on in fold(s) [1]; use fewer folds"
+
+
+def _member(label: NDArray[np.int64], streams: Streams = _STREAMS) -> MemberBeats:
+    return MemberBeats(np.arange(len(label)) + 1000, label, streams)
+
+
+def test_an_epoch_has_every_rare_beat_once_and_normal_beats_besides() -> None:
+    label = _labels(100, 20, 10)
+    beats = _member(label).epoch(0, EpochShape(10, 7))
+    assert beats.shape == (10, 7)
+    drawn, times = np.unique(beats, return_counts=True)
+    assert (times == 1).all()
+    assert set(np.arange(100, 130) + 1000) <= set(drawn)
+
+
+def test_normal_beats_are_fresh_until_all_have_come() -> None:
+    member, shape = _member(_labels(100, 20)), EpochShape(5, 9)
+    normals = [beat for e in range(4) for beat in member.epoch(e, shape).ravel() if beat < 1100]
+    assert len(normals) == len(set(normals)) == 100
+    later = {beat for beat in member.epoch(4, shape).ravel() if beat < 1100}
+    assert len(later) == 25
+
+
+def test_when_all_normal_beats_are_wanted_no_epoch_misses_one() -> None:
+    label = _labels(50, 10)
+    shape = epoch_shape([label, _labels(60, 13)], normal_beats=0, batch_size=16)
+    for epoch in range(3):
+        drawn = _member(label).epoch(epoch, shape)
+        assert set(drawn.ravel()) == set(range(1000, 1060))
+
+
+def test_an_epoch_does_not_depend_on_the_epochs_before() -> None:
+    label, shape = _labels(100, 20), EpochShape(5, 9)
+    member = _member(label)
+    for epoch in range(3):
+        member.epoch(epoch, shape)
+    assert np.array_equal(member.epoch(3, shape), _member(label).epoch(3, shape))
+
+
+def test_order_differs_by_epoch_and_fold() -> None:
+    label, shape = _labels(0, 40), EpochShape(1, 40)
+    other = Streams(study_seed=0, seed_index=0, fold=1)
+    orders = {
+        tuple(_member(label).epoch(0, shape)[0]),
+        tuple(_member(label).epoch(1, shape)[0]),
+        tuple(_member(label, other).epoch(0, shape)[0]),
+    }
+    assert len(orders) == 3
+    assert all(sorted(order) == list(range(1000, 1040)) for order in orders)
+
+
+def test_without_normal_beats_the_epoch_is_filled_with_what_there_is() -> None:
+    beats = _member(_labels(0, 6)).epoch(0, EpochShape(2, 5))
+    assert sorted(np.unique(beats, return_counts=True)[1]) == [1, 1, 2, 2, 2, 2]

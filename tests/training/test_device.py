@@ -1,0 +1,54 @@
+"""Devices by name, and read-only arrays moved to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from study.errors import UsageError
+from study.training.device import Inputs, resolve_device, to_device
+
+
+def test_cpu_is_always_there() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_an_accelerator_where_there_is_one() -> None:
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (resolve_device("auto").type != "cpu") == accelerated
+
+
+def test_unknown_device() -> None:
+    with pytest.raises(UsageError) as error:
+        resolve_device("cdua")
+    assert str(error.value) == (
+        "device: unknown device 'cdua'; known: auto, cpu, cuda, mps. Did you mean 'cuda'?"
+    )
+
+
+def test_missing_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError) as error:
+        resolve_device("cuda:1")
+    assert str(error.value) == "device: 'cuda:1' is not available here; available: cpu"
+
+
+def test_a_read_only_array_is_copied() -> None:
+    array = np.arange(3.0)
+    array.flags.writeable = False
+    tensor = to_device(array, torch.device("cpu"))
+    tensor += 1
+    assert array.tolist() == [0, 1, 2]
+
+
+def test_a_batch_is_taken_by_index() -> None:
+    inputs = Inputs(
+        ecg=torch.arange(8.0).reshape(4, 2), early_rr=None, late_rr=torch.arange(4.0)[:, None]
+    )
+    batch = inputs.take(torch.tensor([2, 0]))
+    assert batch.ecg.tolist() == [[4, 5], [0, 1]]
+    assert batch.early_rr is None
+    assert batch.late_rr is not None
+    assert batch.late_rr.tolist() == [[2], [0]]

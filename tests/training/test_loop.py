@@ -1,0 +1,302 @@
+"""A trial trains all members, repeats to the last bit, and continues where it was."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from study.config import TrialConfig
+from study.data.beatset import BeatSet
+from study.data.splits import Folds
+from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
+from study.keys import BEATS_PER_SECOND, CLASSES, OBJECTIVES
+from study.models.classifier import build_model
+from study.training.loop import TrialResult, TrialTraining
+
+_FULL: dict[str, Any] = {
+    "fusion": "mhca_time",
+    "input": "opt3",
+    "ema_decay": 0.9,
+    "rr_dropout": 0.3,
+    "epochs": 3,
+}
+"""Everything that has state or draws random numbers."""
+
+
+def _config(**values: Any) -> TrialConfig:
+    small = {"epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40, "embed_dim": 8}
+    return TrialConfig.from_flat({"input": "opt1", "fusion": "rr_only", **small, **values})
+
+
+def _training(beats: BeatSet, folds: Folds, *, n_seeds: int = 1, **values: Any) -> TrialTraining:
+    return TrialTraining(_config(**values), beats, folds, n_seeds=n_seeds, study_seed=0)
+
+
+def _finish(training: TrialTraining) -> tuple[list[dict[str, float]], TrialResult]:
+    logged = []
+    while not training.finished:
+        logged.append(_logged(training))
+    return logged, training.finish()
+
+
+def _logged(training: TrialTraining) -> dict[str, float]:
+    metrics = dict(training.run_epoch().metrics)
+    del metrics[BEATS_PER_SECOND]
+    return metrics
+
+
+def _round_trip(state: dict[str, Any]) -> Any:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def _same(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Equal to the last bit, NaN included."""
+    return one.keys() == other.keys() and np.array_equal(
+        list(one.values()), [other[name] for name in one], equal_nan=True
+    )
+
+
+@dataclass
+class _Uninterrupted:
+    """A trial that ran through: its state before every epoch and after the last, and its end."""
+
+    states: list[dict[str, Any]]
+    logged: list[dict[str, float]]
+    result: TrialResult
+
+
+@pytest.fixture(scope="module")
+def full(tiny_beats: BeatSet, tiny_folds: Folds) -> _Uninterrupted:
+    training = _training(tiny_beats, tiny_folds, **_FULL)
+    states, logged = [training.state_dict()], []
+    while not training.finished:
+        logged.append(_logged(training))
+        states.append(training.state_dict())
+    return _Uninterrupted(states, logged, training.finish())
+
+
+@pytest.mark.parametrize("after", [None, 1, 3])
+def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
+    tiny_beats: BeatSet, tiny_folds: Folds, full: _Uninterrupted, after: int | None
+) -> None:
+    """After epoch 3, the last, only the result is owed."""
+    _finish(_training(tiny_beats, tiny_folds, epochs=1))
+    torch.rand(17)
+    training = _training(tiny_beats, tiny_folds, **_FULL)
+    if after is not None:
+        training.load_state_dict(_round_trip(full.states[after]))
+        assert training.epoch == after
+    logged, result = _finish(training)
+    assert len(logged) == 3 - (after or 0)
+    for ours, expected in zip(logged, full.logged[after or 0 :], strict=True):
+        assert _same(ours, expected)
+    assert _same(result.metrics, full.result.metrics)
+    assert np.array_equal(result.log_probs, full.result.log_probs)
+
+
+def test_global_random_state_is_left_alone(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    before = torch.get_rng_state()
+    _finish(_training(tiny_beats, tiny_folds, epochs=1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    state = _training(tiny_beats, tiny_folds).state_dict()
+    other = TrialTraining(
+        _config(), replace(tiny_beats, fingerprint="other"), tiny_folds, n_seeds=1, study_seed=1
+    )
+    with pytest.raises(CheckpointError) as error:
+        other.load_state_dict(state)
+    assert str(error.value) == (
+        "checkpoint of another trial: 2 faults\n"
+        "  - beats: the checkpoint has 'tiny', this trial 'other'\n"
+        "  - study seed: the checkpoint has 0, this trial 1"
+    )
+
+
+@pytest.mark.parametrize("part", ["identity", "epoch", "members"])
+def test_a_damaged_checkpoint_is_refused(
+    tiny_beats: BeatSet, tiny_folds: Folds, part: str
+) -> None:
+    training = _training(tiny_beats, tiny_folds)
+    state = training.state_dict()
+    del state[part]
+    with pytest.raises(CheckpointError, match=f"checkpoint is damaged: KeyError\\('{part}'\\)"):
+        training.load_state_dict(state)
+
+
+def test_a_checkpoint_with_missing_weights_is_refused(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    training = _training(tiny_beats, tiny_folds)
+    state = training.state_dict()
+    state["members"][1]["model"].popitem()
+    with pytest.raises(CheckpointError, match="checkpoint is damaged: RuntimeError"):
+        training.load_state_dict(state)
+
+
+def test_divergence_names_epoch_fold_seed_and_configuration(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    training = _training(tiny_beats, tiny_folds, n_seeds=2, learning_rate=0.003)
+    training.run_epoch()
+    state = training.state_dict()
+    for tensor in state["members"][4]["model"].values():
+        tensor.fill_(torch.nan)
+    training.load_state_dict(state)
+    with pytest.raises(DivergedError) as error:
+        training.run_epoch()
+    message = str(error.value)
+    assert message.startswith(
+        "diverged: training loss not finite in epoch 2, fold 1 of seed 1; configuration "
+    )
+    assert "'learning_rate': 0.003" in message
+
+
+def test_non_finite_predictions_diverge_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    training = _training(tiny_beats, tiny_folds, epochs=1, ema_decay=0.5)
+    training.run_epoch()
+    state = training.state_dict()
+    for tensor in state["members"][2]["average"].values():
+        tensor.fill_(torch.nan)
+    training.load_state_dict(state)
+    with pytest.raises(
+        DivergedError, match="validation predictions not finite in epoch 1, fold 2"
+    ):
+        training.finish()
+
+
+def test_finish_is_for_the_end_and_run_epoch_is_not(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    training = _training(tiny_beats, tiny_folds, epochs=1)
+    with pytest.raises(StudyStateError, match="training: 0 of 1 epochs are done"):
+        training.finish()
+    training.run_epoch()
+    with pytest.raises(StudyStateError, match="training: all 1 epochs are done"):
+        training.run_epoch()
+
+
+def test_beats_cut_otherwise_are_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    with pytest.raises(ConfigError) as error:
+        _training(tiny_beats, tiny_folds, segmentation="fixed", fusion="film")
+    assert str(error.value) == (
+        "training: 2 faults\n"
+        "  - segmentation: the configuration has 'fixed', the beats 'daeac'\n"
+        "  - resampling: the configuration has 'antialiased', the beats 'linear'"
+    )
+
+
+def test_reports_and_result_are_complete(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    values = {**_FULL, "heads": 2, "epochs": 1}
+    training = _training(tiny_beats, tiny_folds, n_seeds=2, **values)
+    report = training.run_epoch()
+    named = {"train_loss", "val_loss", "learning_rate", "beats_per_second"}
+    assert named | {"gate_mean", "gate_min", "gate_max", *OBJECTIVES} <= report.metrics.keys()
+    result = training.finish()
+    assert result.log_probs.shape == (2, 240, 4)
+    np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=2), 1, rtol=1e-5)
+    assert result.confusion.sum() == 2 * 240
+    assert result.gates is not None and result.gates.shape == (6, 8)
+    assert result.attention is not None and result.attention.shape == (4, 2, 64)
+    np.testing.assert_allclose(result.attention.sum(axis=2), 1, rtol=1e-5)
+    assert [row["record"] for row in result.per_record] == list("abcdef")
+    assert {name for name, v in result.metrics.items() if np.isnan(v)} == result.undefined.keys()
+    assert {f"rr_reliance_total_{c}" for c in "SV"} <= result.metrics.keys()
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_returned_weights_are_those_scored(
+    tiny_beats: BeatSet, tiny_folds: Folds, ema_decay: float
+) -> None:
+    config = _config(ema_decay=ema_decay, epochs=1, fusion="film")
+    training = TrialTraining(config, tiny_beats, tiny_folds, n_seeds=1, study_seed=0)
+    _, result = _finish(training)
+    model = build_model(config.signal, config.model, seed=(9, 9, 9))
+    model.load_state_dict(result.weights[2])
+    at = tiny_folds.masks(tiny_beats)[2][1]
+    late_rr = torch.from_numpy(tiny_beats.rr["seed7"][at])
+    with torch.inference_mode():
+        logits = model.eval()(torch.from_numpy(tiny_beats.ecg[at]), None, late_rr)
+    assert np.array_equal(logits.log_softmax(dim=1).numpy(), result.log_probs[0, at])
+
+
+def test_averaging_changes_what_is_scored_not_what_is_trained(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    plain, _ = _finish(_training(tiny_beats, tiny_folds))
+    averaged, _ = _finish(_training(tiny_beats, tiny_folds, ema_decay=0.9))
+    assert [m["train_loss"] for m in plain] == [m["train_loss"] for m in averaged]
+    assert plain[-1]["val_loss"] != averaged[-1]["val_loss"]
+
+
+def test_rr_is_standardised_by_the_training_beats(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    _, result = _finish(_training(tiny_beats, tiny_folds, epochs=1))
+    for weights, (training, _) in zip(result.weights, tiny_folds.masks(tiny_beats), strict=True):
+        rows = tiny_beats.rr["seed7"][training]
+        np.testing.assert_allclose(weights["rr_mean"].numpy(), rows.mean(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(weights["rr_sd"].numpy(), rows.std(axis=0), rtol=1e-4)
+
+
+def test_seeds_and_folds_give_different_members(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    _, result = _finish(_training(tiny_beats, tiny_folds, n_seeds=2, epochs=1))
+    weights = [
+        tuple(torch.cat([t.flatten() for t in member.values()]).tolist())
+        for member in result.weights
+    ]
+    assert len(set(weights)) == 6
+
+
+def test_a_trial_learns(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    logged, _ = _finish(_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02))
+    assert logged[-1]["val_auprc_sv"] > 0.9
+    assert logged[-1]["train_loss"] < logged[0]["train_loss"] / 2
+    assert logged[-1]["learning_rate"] < 1e-5
+
+
+def test_placebo_breaks_the_tie_of_rr_and_label(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    training = _training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02, rr="placebo")
+    logged, _ = _finish(training)
+    assert logged[-1]["val_auprc_sv"] < 0.4
+
+
+def test_rr_that_mhca_cannot_see_changes_nothing(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    """Published MHCA attends to one token: another RR set trains to the same predictions."""
+    seed7, causal = (
+        _finish(_training(tiny_beats, tiny_folds, epochs=1, fusion="mhca", late_rr=late_rr))[1]
+        for late_rr in ("seed7", "causal")
+    )
+    assert np.array_equal(seed7.log_probs, causal.log_probs)
+
+
+def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -> None:
+    folds = Folds(name="hold-out", validation=(("a", "c"),), fingerprint="x")
+    _, result = _finish(_training(tiny_beats, folds, epochs=1))
+    validated = np.isin(tiny_beats.record, [0, 2])
+    assert np.isfinite(result.log_probs[0, validated]).all()
+    assert np.isnan(result.log_probs[0, ~validated]).all()
+    assert result.confusion.sum() == validated.sum()
+    assert result.gates is None and result.attention is None
+
+
+def test_prepared_records_train(beat_set: BeatSet) -> None:
+    """Read-only arrays, as Ray's object store hands them over, are fine."""
+    beat_set.ecg.flags.writeable = beat_set.label.flags.writeable = False
+    for features in beat_set.rr.values():
+        features.flags.writeable = False
+    half = len(beat_set.record_names) // 2
+    folds = Folds(
+        name="half",
+        validation=(beat_set.record_names[:half], beat_set.record_names[half:]),
+        fingerprint="half",
+    )
+    _, result = _finish(_training(beat_set, folds, epochs=1))
+    assert result.log_probs.shape[2] == len(CLASSES)

@@ -1,0 +1,97 @@
+"""Metrics equal scikit-learn's on random cases with ties, and are NaN where undefined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from study.training.metrics import (
+    DECISIONS,
+    RANKING,
+    area_under_roc,
+    average_precision,
+    confusion_matrix,
+    threshold_counts,
+)
+
+_REFERENCE = {"auprc": reference.average_precision_score, "auroc": reference.roc_auc_score}
+
+
+def _case(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scores with no ties, many ties or one value only, and rare to common positives."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 200))
+    score = rng.normal(size=n)
+    if seed % 3:
+        score = np.round(score * rng.integers(0, 5))
+    positive = rng.random(n) < rng.uniform(0.02, 0.98)
+    positive[:2] = [True, False]
+    return score.astype(np.float32), rng.permutation(positive)
+
+
+def test_every_ranking_metric_has_a_reference() -> None:
+    assert RANKING.keys() == _REFERENCE.keys()
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_ranking_metrics_equal_scikit_learn(name: str) -> None:
+    for seed in range(300):
+        score, positive = _case(seed)
+        ours = RANKING[name](*threshold_counts(score, positive))
+        assert ours == pytest.approx(_REFERENCE[name](positive, score), abs=1e-12), seed
+
+
+def test_ranking_does_not_depend_on_the_order_of_the_beats() -> None:
+    score, positive = _case(1)
+    order = np.random.default_rng(0).permutation(len(score))
+    expected = average_precision(*threshold_counts(score, positive))
+    assert average_precision(*threshold_counts(score[order], positive[order])) == expected
+
+
+def test_average_precision_by_hand() -> None:
+    # Ranked + - (+ -) : precision 1 at recall 1/2, then 2/4 at recall 1.
+    counts = threshold_counts(np.array([4.0, 3, 2, 2]), np.array([True, False, True, False]))
+    assert [c.tolist() for c in counts] == [[1, 1, 2], [0, 1, 2]]
+    assert average_precision(*counts) == 0.75
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_auroc_of_one_class_is_undefined(positive: bool) -> None:
+    counts = threshold_counts(np.arange(4.0), np.full(4, positive))
+    assert np.isnan(area_under_roc(*counts))
+
+
+def test_auprc_without_positives_is_undefined() -> None:
+    assert np.isnan(average_precision(*threshold_counts(np.arange(4.0), np.zeros(4, bool))))
+
+
+def test_confusion_matrix_has_true_classes_as_rows() -> None:
+    label, decided = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])
+    ours = confusion_matrix(label, decided, n_rows=3, n_columns=3)
+    assert ours.tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
+    assert np.array_equal(ours, reference.confusion_matrix(label, decided))
+
+
+def test_decision_metrics_equal_scikit_learn() -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        label, decided = rng.integers(0, 4, size=(2, 60))
+        confusion = confusion_matrix(label, decided, n_rows=4, n_columns=4)
+        precision, recall, f1, _ = reference.precision_recall_fscore_support(label, decided)
+        specificity = [reference.recall_score(label != c, decided != c) for c in range(4)]
+        expected = {"f1": f1, "se": recall, "ppv": precision, "sp": specificity}
+        assert DECISIONS.keys() == expected.keys()
+        for name, function in DECISIONS.items():
+            np.testing.assert_allclose(function(confusion), expected[name], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "undefined"),
+    [("f1", [2]), ("se", [1, 2]), ("ppv", [0, 2]), ("sp", [])],
+)
+def test_decision_metrics_are_nan_where_undefined(name: str, undefined: list[int]) -> None:
+    """Class 0 is never decided, class 1 never true, class 2 neither."""
+    confusion = np.array([[0, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 5]])
+    assert np.flatnonzero(np.isnan(DECISIONS[name](confusion))).tolist() == undefined

@@ -1,0 +1,167 @@
+"""The score of a trial: within folds, pooled, by patient; against scikit-learn and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from study.keys import CLASSES, OBJECTIVES
+from study.training.scores import Scores, rank_within, score
+
+_REFERENCE = {"auprc": reference.average_precision_score, "auroc": reference.roc_auc_score}
+_N_SEEDS, _N_FOLDS, _N_RECORDS = 2, 3, 6
+
+
+class _Case:
+    """Random predictions of 6 records in 3 folds, rounded so that scores tie."""
+
+    def __init__(self, seed: int = 0, beats_per_record: tuple[int, ...] = (40, 8, 9, 6)) -> None:
+        rng = np.random.default_rng(seed)
+        self.label = np.tile(np.repeat(np.arange(4), beats_per_record), _N_RECORDS)
+        self.record = np.repeat(np.arange(_N_RECORDS), sum(beats_per_record))
+        self.fold = self.record % _N_FOLDS
+        chances = rng.dirichlet(np.ones(4), size=(_N_SEEDS, len(self.label)))
+        chances[:, np.arange(len(self.label)), self.label] += 0.3
+        log_probs = np.log(chances / chances.sum(axis=2, keepdims=True)).round(1)
+        self.log_probs: NDArray[np.float32] = log_probs.astype(np.float32)
+
+    def score(self) -> Scores:
+        names = [f"r{r}" for r in range(_N_RECORDS)]
+        return score(self.log_probs, self.label, self.record, self.fold, record_names=names)
+
+    def expected(self, name: str, aami_class: int, groups: NDArray[np.int64]) -> float:
+        """Mean over groups, then over seeds, of scikit-learn's metric."""
+        return float(
+            np.mean(
+                [
+                    _REFERENCE[name](self.label[at] == aami_class, scores[at, aami_class])
+                    for scores in self.log_probs
+                    for at in (groups == g for g in np.unique(groups))
+                ]
+            )
+        )
+
+
+@pytest.mark.parametrize("name", _REFERENCE)
+@pytest.mark.parametrize("seed", range(3))
+def test_within_folds_pooled_and_by_patient_equal_scikit_learn(name: str, seed: int) -> None:
+    case = _Case(seed)
+    values = case.score().values
+    pooled = np.zeros_like(case.fold)
+    for c, aami_class in enumerate(CLASSES):
+        for prefix, groups in {"": case.fold, "pooled_": pooled, "patient_": case.record}.items():
+            expected = case.expected(name, c, groups)
+            assert values[f"val_{prefix}{name}_{aami_class}"] == pytest.approx(expected)
+
+
+def test_aggregates_are_means_over_classes() -> None:
+    values = _Case().score().values
+    of = {c: values[f"val_auprc_{c}"] for c in CLASSES}
+    assert values["val_auprc_macro"] == pytest.approx(np.mean(list(of.values())))
+    assert values["val_auprc_sv"] == pytest.approx((of["S"] + of["V"]) / 2)
+    assert set(OBJECTIVES) <= values.keys()
+
+
+def test_every_undefined_value_has_a_reason_and_no_other() -> None:
+    for beats in [(40, 8, 9, 6), (40, 2, 9, 0)]:
+        scores = _Case(beats_per_record=beats).score()
+        undefined = {name for name, value in scores.values.items() if np.isnan(value)}
+        assert undefined == scores.undefined.keys()
+
+
+def test_a_class_counts_in_folds_with_ten_beats() -> None:
+    """Fold 0 has 10 S beats, folds 1 and 2 have 9: only fold 0 counts."""
+    case = _Case(beats_per_record=(40, 5, 9, 6))
+    for record in (1, 2):
+        case.label[np.flatnonzero((case.record == record) & (case.label == 1))[0]] = 0
+    at = case.fold == 0
+    expected = np.mean(
+        [
+            reference.average_precision_score(case.label[at] == 1, scores[at, 1])
+            for scores in case.log_probs
+        ]
+    )
+    assert case.score().values["val_auprc_S"] == pytest.approx(expected)
+
+
+def test_too_few_beats_are_undefined_with_the_reason() -> None:
+    scores = _Case(beats_per_record=(40, 8, 9, 4)).score()
+    reasons = scores.undefined
+    assert reasons["val_auprc_F"] == "no fold has 10 or more F beats and others"
+    assert reasons["val_auprc_macro"] == "undefined for F"
+    assert reasons["val_patient_auroc_F"] == "no record has 5 or more F beats and others"
+    assert "val_auprc_sv" not in reasons
+    assert "val_pooled_auprc_F" not in reasons
+
+
+def test_a_class_without_beats() -> None:
+    scores = _Case(beats_per_record=(40, 8, 9, 0)).score()
+    assert scores.undefined["val_pooled_auprc_F"] == "no F beats, or no others"
+    assert scores.undefined["val_se_F"] == "a seed has no F beats, true or decided, to divide by"
+
+
+def test_spread_over_seeds_and_folds() -> None:
+    case = _Case()
+    values = case.score().values
+    ranked = rank_within(case.log_probs, case.label, case.fold, n_groups=3, min_beats=10)
+    sv = ranked.values["auprc"][:, :, 1:3].mean(axis=2)  # [S, folds]
+    assert values["val_auprc_sv_seed_sd"] == pytest.approx(np.std(sv.mean(axis=1), ddof=1))
+    assert values["val_auprc_sv_fold_sd"] == pytest.approx(np.std(sv.mean(axis=0), ddof=1))
+
+
+def test_one_seed_has_no_spread() -> None:
+    case = _Case()
+    case.log_probs = case.log_probs[:1]
+    reason = case.score().undefined["val_auprc_sv_seed_sd"]
+    assert reason == "1 seed(s) with every class defined: no spread"
+
+
+def test_decisions_are_pooled_over_folds() -> None:
+    case = _Case()
+    scores = case.score()
+    decided = case.log_probs.argmax(axis=2)
+    expected = sum(reference.confusion_matrix(case.label, d) for d in decided)
+    assert np.array_equal(scores.confusion, expected)
+    f1 = np.mean([reference.f1_score(case.label, d, average=None) for d in decided], axis=0)
+    assert [scores.values[f"val_f1_{c}"] for c in CLASSES] == pytest.approx(f1.tolist())
+
+
+def test_loss_is_the_mean_negative_log_probability() -> None:
+    case = _Case()
+    expected = -np.mean(case.log_probs[:, np.arange(len(case.label)), case.label])
+    assert case.score().values["val_loss"] == pytest.approx(expected)
+
+
+def test_beats_in_no_fold_do_not_count() -> None:
+    case, without = _Case(), _Case()
+    case.fold[case.record >= 4] = -1
+    case.log_probs[:, case.record >= 4] = np.nan
+    kept = without.record < 4
+    without.log_probs = without.log_probs[:, kept]
+    without.label, without.record, without.fold = (
+        array[kept] for array in (without.label, without.record, without.fold)
+    )
+    ours, expected = case.score(), without.score()
+    assert ours.values == pytest.approx(expected.values, nan_ok=True)
+    assert [row["record"] for row in ours.per_record] == ["r0", "r1", "r2", "r3"]
+
+
+def test_per_record_and_per_fold_tables() -> None:
+    case = _Case()
+    scores = case.score()
+    row = scores.per_record[4]
+    assert {key: row[key] for key in ("record", "fold", "beats", "beats_S")} == {
+        "record": "r4",
+        "fold": 1,
+        "beats": 63,
+        "beats_S": 8,
+    }
+    at = case.record == 4
+    auroc = [reference.roc_auc_score(case.label[at] == 2, s[at, 2]) for s in case.log_probs]
+    assert row["auroc_V"] == pytest.approx(np.mean(auroc))
+    assert [row["fold"] for row in scores.per_fold] == [0, 1, 2]
+    assert np.mean([row["auprc_S"] for row in scores.per_fold]) == pytest.approx(
+        scores.values["val_auprc_S"]
+    )

@@ -1,0 +1,63 @@
+"""Random streams are told apart by every part of their name, and by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from study.training.seeding import Purpose, Streams
+
+_STREAMS = Streams(study_seed=3, seed_index=1, fold=2)
+
+
+def _draw(streams: Streams, purpose: Purpose = Purpose.ORDER, number: int = 0) -> list[float]:
+    return list(streams.generator(purpose, number).random(3))
+
+
+def test_same_name_same_numbers() -> None:
+    assert _draw(_STREAMS) == _draw(replace(_STREAMS))
+
+
+def test_numbers_are_those_of_every_machine() -> None:
+    """A change of these is a change of every result, and belongs in the changelog."""
+    drawn = _STREAMS.generator(Purpose.ORDER, 0).integers(0, 1000, size=4)
+    assert drawn.tolist() == [461, 481, 690, 15]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _draw(replace(_STREAMS, study_seed=4)),
+        _draw(replace(_STREAMS, seed_index=0)),
+        _draw(replace(_STREAMS, fold=0)),
+        _draw(_STREAMS, Purpose.NORMALS),
+        _draw(_STREAMS, number=1),
+    ],
+    ids=["study_seed", "seed_index", "fold", "purpose", "number"],
+)
+def test_each_part_of_the_name_tells_streams_apart(other: list[float]) -> None:
+    assert not set(other) & set(_draw(_STREAMS))
+
+
+def test_torch_generators_are_the_streams_own_and_the_global_ones_are_restored() -> None:
+    def draw(burned: int) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(5)
+        torch.rand(burned)
+        with _STREAMS.torch_generators(Purpose.DROPOUT, 0, torch.device("cpu")):
+            inside = torch.rand(3)
+        return inside, torch.rand(3)
+
+    (inside, after), (inside_later, after_later) = draw(0), draw(10)
+    assert torch.equal(inside, inside_later)
+    assert not torch.equal(after, after_later)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(3))
+
+
+def test_purposes_have_different_codes() -> None:
+    first = {purpose: _draw(_STREAMS, purpose)[0] for purpose in Purpose}
+    assert len(set(first.values())) == len(Purpose)
+    assert np.isfinite(list(first.values())).all()

@@ -1,0 +1,193 @@
+"""The ledger against real Optuna storages on disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from study.config import TrialConfig
+from study.errors import StudyStateError
+from study.keys import Outcome, Tag
+from study.models import rules
+from study.tuning.ledger import Ledger, Proposal, first_rung
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def proposal(dropout: float, *, protected: bool = False, index: int | None = None) -> Proposal:
+    config = TrialConfig.from_flat({"fusion": "concat_proj", "dropout": dropout})
+    return Proposal(
+        config=config,
+        digest=rules.digest(config),
+        arm=rules.arm(config),
+        params={"dropout": dropout},
+        distributions={"dropout": FloatDistribution(0.0, 0.9)},
+        protected=protected,
+        index=index,
+    )
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def open_ledger(url: str, *, epochs: int = 6, reduction_factor: int | None = None) -> Ledger:
+    return Ledger(storage_url=url, name="s", epochs=epochs, reduction_factor=reduction_factor)
+
+
+def begin(ledger: Ledger, point: Proposal) -> int:
+    return ledger.open(ledger.enqueue(point), point)
+
+
+def finish(ledger: Ledger, number: int, value: float, *, epochs: int = 6) -> None:
+    ledger.close(
+        number,
+        Outcome.COMPLETE,
+        cause="",
+        metrics={"val_auprc_sv": value},
+        epochs=epochs,
+        seconds=1.0,
+        objective=value,
+    )
+
+
+def states(url: str) -> list[TrialState]:
+    return [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome.COMPLETE, TrialState.COMPLETE),
+        (Outcome.PRUNED, TrialState.PRUNED),
+        (Outcome.FAILED, TrialState.FAIL),
+        (Outcome.STOPPED, TrialState.FAIL),
+    ],
+)
+def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: TrialState) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    ledger.report(number, 1, 0.4)
+    ledger.close(number, outcome, cause="why", metrics={}, epochs=1, seconds=2.0, objective=0.4)
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert trial.state is state
+    assert trial.user_attrs[Tag.OUTCOME] == outcome
+    assert trial.user_attrs[Tag.CAUSE] == "why"
+    settled = [row.outcome for row in ledger.rows()]
+    assert settled == ([] if outcome is Outcome.STOPPED else [outcome])
+
+
+def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str) -> None:
+    first = open_ledger(url)
+    finish(first, begin(first, proposal(0.1)), 0.5)
+    begin(first, proposal(0.2))
+
+    second = open_ledger(url)
+    owed = second.reconcile()
+    assert [trial.params for trial in owed] == [{"dropout": 0.2}]
+    assert states(url) == [TrialState.COMPLETE, TrialState.FAIL]
+    assert owed[0].user_attrs[Tag.CAUSE] == "the driver ended"
+
+    finish(second, begin(second, proposal(0.2)), 0.6)
+    assert open_ledger(url).reconcile() == []
+    assert [row.metric("val_auprc_sv") for row in second.rows()] == [0.5, 0.6]
+
+
+def test_an_outcome_written_down_but_not_told_is_told_at_the_next_start(url: str) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    for key, value in (("objective", 0.7), (Tag.OUTCOME, "complete")):
+        ledger._live[number].set_user_attr(key, value)
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert states(url) == [TrialState.COMPLETE]
+    assert again.rows()[0].metric("objective") == 0.7
+
+
+def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> None:
+    ledger = open_ledger(url)
+    finish(ledger, begin(ledger, proposal(0.1)), 0.5)
+    known = ledger.rows()[0]
+    ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
+    study = optuna.load_study(study_name="s", storage=url)
+    assert [trial.value for trial in study.trials] == [0.5, 0.5]
+    assert study.trials[1].user_attrs["duplicate_of"] == 0
+    assert len(ledger.rows()) == 1
+
+
+def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> None:
+    ledger = open_ledger(url, reduction_factor=2)
+    good = begin(ledger, proposal(0.1, protected=True))
+    assert not ledger.report(good, 1, 0.9), "no rung before a third of the epochs"
+    assert not ledger.report(good, 2, 0.9)
+    worse = begin(ledger, proposal(0.2))
+    assert not ledger.report(worse, 1, 0.1)
+    assert ledger.report(worse, 2, 0.1)
+    sheltered = begin(ledger, proposal(0.3, protected=True))
+    assert not ledger.report(sheltered, 2, 0.05)
+
+
+def test_rungs_survive_a_restart(url: str) -> None:
+    first = open_ledger(url, reduction_factor=2)
+    good = begin(first, proposal(0.1, protected=True))
+    first.report(good, 2, 0.9)
+    finish(first, good, 0.9)
+
+    second = open_ledger(url, reduction_factor=2)
+    worse = begin(second, proposal(0.2))
+    assert second.report(worse, 2, 0.1)
+
+
+def test_non_finite_values_are_not_reported_and_metrics_keep_only_finite_ones(url: str) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    assert not ledger.report(number, 1, math.nan)
+    ledger.close(
+        number,
+        Outcome.FAILED,
+        cause="undefined",
+        metrics={"a": math.nan, "b": 1.0},
+        epochs=6,
+        seconds=1.0,
+    )
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert trial.intermediate_values == {}
+    assert trial.user_attrs["metrics"] == {"b": 1.0}
+
+
+def test_next_index_counts_what_was_ever_proposed(url: str) -> None:
+    ledger = open_ledger(url)
+    assert ledger.next_index() == 0
+    begin(ledger, proposal(0.1, index=0))
+    begin(ledger, proposal(0.2, index=1))
+    assert open_ledger(url).next_index() == 2
+
+
+def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
+    ledger = open_ledger(url, reduction_factor=2)
+    for place, (rung, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]):
+        assert math.isnan(ledger.rung_correlation()[0])
+        number = begin(ledger, proposal(place / 10, protected=True))
+        ledger.report(number, 2, rung)
+        finish(ledger, number, final)
+    # Ranks 1 2 3 against 2 1 3: rho = 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5.
+    assert ledger.rung_correlation() == (pytest.approx(0.5), 3)
+
+
+@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (3, 1), (6, 2), (7, 3)])
+def test_the_first_rung_is_a_third_of_the_epochs(epochs: int, rung: int) -> None:
+    assert first_rung(epochs) == rung
+
+
+def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError) as caught:
+        open_ledger("postgresql://me:secret@127.0.0.1:1/none")
+    assert "study 's': its Optuna storage cannot be opened" in str(caught.value)
+    assert "secret" not in str(caught.value)

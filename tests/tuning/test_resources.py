@@ -1,0 +1,60 @@
+"""Resources of a trial: what is derived and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from study.errors import UsageError
+from study.tuning.resources import gpu_share, plan_resources
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "share"), [(141, 0.1), (24, 0.125), (16, 0.2), (8, 0.5), (2, 1.0)]
+)
+def test_the_smallest_share_that_holds_a_trial(memory_gib: int, share: float) -> None:
+    assert gpu_share(memory_gib * GIB, need_bytes=3 * GIB) == share
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "share", "asked", "expected"),
+    [
+        (16, 1, 0.25, None, 4),
+        (16, 2, 0.25, None, 8),
+        (3, 2, 0.25, None, 3),
+        (16, 3, 2.0, None, 1),
+        (16, 1, 0.25, 2, 2),
+    ],
+)
+def test_trials_at_once_on_gpus(
+    cores: int, gpus: int, share: float, asked: int | None, expected: int
+) -> None:
+    planned = plan_resources(
+        device="cuda",
+        concurrency=asked,
+        gpus_per_trial=share,
+        cluster={"CPU": cores, "GPU": gpus},
+    )
+    assert planned.concurrency == expected
+    assert planned.request() == {"cpu": 1, "gpu": share}
+
+
+def test_one_trial_a_core_without_gpus() -> None:
+    planned = plan_resources(
+        device="cpu", concurrency=None, gpus_per_trial=None, cluster={"CPU": 6}
+    )
+    assert planned.concurrency == 6
+    assert planned.request() == {"cpu": 1}
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--gpus-per-trial 0.5: no GPU is there to share"):
+        plan_resources(device="cpu", concurrency=None, gpus_per_trial=0.5, cluster={"CPU": 2})
+
+
+def test_no_room_for_a_single_trial_is_refused() -> None:
+    with pytest.raises(UsageError, match="no trial fits: there are 4 cores and 1 GPUs"):
+        plan_resources(
+            device="cuda", concurrency=None, gpus_per_trial=2.0, cluster={"CPU": 4, "GPU": 1}
+        )
