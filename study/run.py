@@ -196,7 +196,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.data.source import find_source
     from study.training.device import resolve_device
     from study.tuning.folder import locked, study_folder
-    from study.tuning.resources import plan_resources
+    from study.tuning.resources import Demand, plan_resources
     from study.tuning.session import Options, run_study
     from study.tuning.setup import set_up
     from study.tuning.storage import Storage
@@ -206,9 +206,11 @@ def _run(args: argparse.Namespace, began: float) -> int:
     name = args.name or space.name
     folder = study_folder(workspace, name)
     device = resolve_device(args.device).type
-    resources = plan_resources(
+    demand = Demand(
         device=device, concurrency=args.concurrency, gpus_per_trial=args.gpus_per_trial
     )
+    if not args.address:
+        plan_resources(demand)
     source = find_source(
         data_dir=args.data_dir,
         records_dir=args.records,
@@ -227,12 +229,13 @@ def _run(args: argparse.Namespace, began: float) -> int:
         cache_dir=Path(os.environ.get("STUDY_CACHE_DIR", workspace / ".cache" / "beats")),
     )
     if args.dry_run:
-        _print_plan(setup, resources.concurrency)
+        _print_plan(setup, 1 if args.address else plan_resources(demand).concurrency)
         return DONE
     options = Options(
         folder=folder,
         storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
         resume=args.resume,
+        demand=demand,
         address=args.address,
         deadline_s=args.time_limit,
         trial_limit_s=args.trial_time_limit,
@@ -241,7 +244,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     )
     with locked(folder):
         sink = _sink(args, source.kind, workspace)
-        summary = run_study(setup, options, resources, sink)
+        summary = run_study(setup, options, sink)
     return _report(setup, summary, sink, options)
 
 

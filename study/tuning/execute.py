@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -26,9 +27,11 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+import study
 from study.errors import StudyStateError
+from study.keys import EPOCH
 from study.tuning.conductor import Conductor
-from study.tuning.resources import Resources
+from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
 
 _logger = logging.getLogger(__name__)
@@ -102,7 +105,7 @@ class _Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         value = float(result.get(self._key, float("nan")))
-        stop = self._conductor.decide(trial.trial_id, int(result["epoch"]), value)
+        stop = self._conductor.decide(trial.trial_id, int(result[EPOCH]), value)
         return str(self.STOP if stop else self.CONTINUE)
 
 
@@ -183,38 +186,47 @@ def catching_signals(stop: StopSignal) -> Iterator[None]:
 
 
 @contextmanager
-def ray_session(address: str | None, concurrency: int, memory_bytes: int) -> Iterator[None]:
+def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Iterator[Resources]:
     """Attach to a cluster, or start a local Ray that leaves nothing behind.
+
+    Args:
+        demand: What the trials are to get.
+        address: A running cluster; None starts a local Ray.
+        memory_bytes: Size of what the trials share.
 
     Raises:
         StudyStateError: If there is no cluster at the address.
+        UsageError: If no trial would fit.
     """
     os.environ.update({**_ENVIRONMENT, **os.environ})
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
+        # The package travels to workers that have no checkout of it.
+        travels = {"py_modules": [str(Path(study.__file__).parent)]}
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, runtime_env=travels, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise StudyStateError(
                 f"--address {address}: no Ray cluster answers ({error}); "
                 "start one with `ray start --head`, or leave --address out"
             ) from error
         try:
-            yield
+            yield plan_resources(demand, ray.cluster_resources())
         finally:
             ray.shutdown()
         return
+    resources = plan_resources(demand)
     # A short path: Ray's sockets live below it, and their names are limited to 107 bytes.
     folder = tempfile.mkdtemp(prefix="ray-")
     try:
         ray.init(
-            num_cpus=concurrency,
+            num_cpus=resources.concurrency,
             include_dashboard=False,
             object_store_memory=max(2 * memory_bytes, 256 * 2**20),
             _temp_dir=folder,
             **quiet,
         )
-        yield
+        yield resources
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

@@ -119,6 +119,7 @@ class Ledger:
         self._epochs = epochs
         self._first_rung = first_rung(epochs)
         self._live: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, int] = {}
 
     @property
     def study_id(self) -> str:
@@ -221,7 +222,10 @@ class Ledger:
         trial = self._live[number]
         if not math.isfinite(value):
             return False
-        trial.report(value, epoch)
+        # A trial that was retried after losing its worker may report an epoch again.
+        if epoch > self._reported.get(number, 0):
+            trial.report(value, epoch)
+            self._reported[number] = epoch
         if epoch >= self._epochs:
             return False
         # Asked for protected trials too: it is what enters them into the rung.

@@ -19,7 +19,6 @@ class Progress:
     Args:
         total: Trials of the study.
         done: Trials that earlier starts have settled.
-        concurrency: Trials at once, for the remaining time.
         objective: Name of the score.
         quiet: Show neither lines nor bar.
         stream: Where to print; stderr by default.
@@ -30,7 +29,6 @@ class Progress:
         *,
         total: int,
         done: int = 0,
-        concurrency: int = 1,
         objective: str,
         quiet: bool = False,
         stream: TextIO | None = None,
@@ -39,7 +37,6 @@ class Progress:
         self._quiet = quiet
         self._total = total
         self._done = done
-        self._concurrency = concurrency
         self._objective = objective
         self._best = math.nan
         self._began = time.monotonic()

@@ -89,7 +89,10 @@ class Proposals:
         position = index - len(self._fixed)
         if self._space.sampler == "grid":
             cells = self._grid()
-            return replace(cells[position], index=index) if position < len(cells) else None
+            if position >= len(cells):
+                return None
+            cell: Proposal = replace(cells[position], index=index)
+            return cell
         draw = self._space.qmc if self._space.sampler == "qmc" else self._space.random
         return self._searched(draw(self._seed, position), index=index)
 

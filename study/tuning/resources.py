@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,18 +19,31 @@ SHARES = (1.0, 0.5, 0.25, 0.2, 0.125, 0.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What the user asks for.
+
+    Args:
+        device: A resolved device: cpu, cuda or mps.
+        concurrency: Trials at once; None derives it.
+        gpus_per_trial: Share of a GPU; None derives it from memory.
+    """
+
+    device: str = "cpu"
+    concurrency: int | None = None
+    gpus_per_trial: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """Resources of each trial and how many run side by side.
 
     Args:
-        device: Device that trials train on.
-        concurrency: Trials at once; on a cluster the number that its resources allow.
+        concurrency: Trials at once; at most the number that the resources allow.
         gpus_per_trial: Share of a GPU, 0 on CPU.
     """
 
-    device: str
     concurrency: int
-    gpus_per_trial: float
+    gpus_per_trial: float = 0.0
 
     def request(self) -> dict[str, float]:
         """Return Ray's resource request of one trial."""
@@ -49,46 +63,43 @@ def gpu_share(memory_bytes: int, need_bytes: int = TRIAL_GPU_BYTES) -> float:
     return min(fitting, default=1.0)
 
 
-def plan_resources(
-    *,
-    device: str,
-    concurrency: int | None,
-    gpus_per_trial: float | None,
-    cluster: dict[str, float] | None = None,
-) -> Resources:
+def plan_resources(demand: Demand, cluster: Mapping[str, float] | None = None) -> Resources:
     """Decide what a trial gets.
 
     Args:
-        device: A resolved device: cpu, cuda or mps.
-        concurrency: Trials at once as asked for; None derives it.
-        gpus_per_trial: Share of a GPU as asked for; None derives it from memory.
+        demand: What was asked for.
         cluster: CPU and GPU totals of a running cluster; None is this machine.
 
     Raises:
         UsageError: If GPUs are asked for where there are none, or no trial would fit.
     """
-    cores = cluster.get("CPU", 0.0) if cluster else float(available_cores())
-    local_gpus = torch.cuda.device_count() if device == "cuda" else 0
-    gpus = cluster.get("GPU", 0.0) if cluster else float(local_gpus)
-    if gpus_per_trial and not gpus:
+    here = {
+        "CPU": float(available_cores()),
+        "GPU": float(torch.cuda.device_count() if demand.device == "cuda" else 0),
+    }
+    totals = here if cluster is None else cluster
+    cores, gpus = totals.get("CPU", 0.0), totals.get("GPU", 0.0)
+    share = demand.gpus_per_trial or 0.0
+    if share and not gpus:
         raise UsageError(
-            f"--gpus-per-trial {gpus_per_trial:g}: no GPU is there to share; "
+            f"--gpus-per-trial {share:g}: no GPU is there to share; "
             "leave it out, or use --device cpu"
         )
-    share = 0.0
-    if device == "cuda":
-        share = gpus_per_trial or (
-            gpu_share(torch.cuda.get_device_properties(0).total_memory) if local_gpus else 1.0
-        )
+    if demand.device == "cuda" and not share:
+        share = _share_here() if torch.cuda.is_available() else 1.0
     fits = int(min(cores, _fitting(gpus, share) if share else cores))
     if fits < 1:
         raise UsageError(
             f"no trial fits: there are {cores:g} cores and {gpus:g} GPUs, "
             f"and a trial takes 1 core and {share:g} GPU"
         )
-    return Resources(
-        device=device, concurrency=min(concurrency or fits, fits), gpus_per_trial=share
-    )
+    if demand.concurrency is not None and demand.concurrency < 1:
+        raise UsageError(f"--concurrency must be at least 1, got {demand.concurrency}")
+    return Resources(concurrency=min(demand.concurrency or fits, fits), gpus_per_trial=share)
+
+
+def _share_here() -> float:
+    return gpu_share(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _fitting(gpus: float, share: float) -> float:

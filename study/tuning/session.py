@@ -21,7 +21,7 @@ from study.tuning.plan import PLAN_FILE, provenance
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.recorder import Recorder
-from study.tuning.resources import Resources
+from study.tuning.resources import Demand
 from study.tuning.setup import Setup
 
 
@@ -33,6 +33,7 @@ class Options:
         folder: The study's folder.
         storage_url: SQLAlchemy URL of the Optuna storage.
         resume: Continue an unfinished study.
+        demand: What each trial is to get.
         address: Ray cluster to attach to; None starts a local one.
         deadline_s: Seconds from the start after which the study stops; None is no limit.
         trial_limit_s: Seconds that a trial may take; None is no limit.
@@ -43,6 +44,7 @@ class Options:
     folder: Path
     storage_url: str
     resume: bool = False
+    demand: Demand = Demand()
     address: str | None = None
     deadline_s: float | None = None
     trial_limit_s: float | None = None
@@ -90,7 +92,7 @@ def open_ledger(setup: Setup, options: Options) -> Ledger:
     )
 
 
-def run_study(setup: Setup, options: Options, resources: Resources, sink: Sink) -> Summary:
+def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
     """Run what a study still owes.
 
     Raises:
@@ -117,7 +119,6 @@ def run_study(setup: Setup, options: Options, resources: Resources, sink: Sink) 
     progress = Progress(
         total=plan.trials,
         done=settled,
-        concurrency=resources.concurrency,
         objective=plan.objective,
         quiet=options.quiet,
     )
@@ -137,8 +138,9 @@ def run_study(setup: Setup, options: Options, resources: Resources, sink: Sink) 
         if plan.sampler in SAMPLED and plan.kind == "search":
             progress.line(f"{plan.sampler} may propose other points than without the interruption")
     stop = StopSignal()
+    concurrency = 0
     try:
-        _run(conductor, setup, options, resources, stop)
+        concurrency = _run(conductor, setup, options, stop)
     finally:
         progress.close()
         summary = _summary(
@@ -146,7 +148,7 @@ def run_study(setup: Setup, options: Options, resources: Resources, sink: Sink) 
             stop,
             ran=True,
             exhausted=conductor.exhausted,
-            overhead=_overhead(conductor, resources.concurrency, options.began),
+            overhead=_overhead(conductor, concurrency, options.began),
         )
         conductor.flush()
         table = folder / "trials.csv"
@@ -160,14 +162,13 @@ def run_study(setup: Setup, options: Options, resources: Resources, sink: Sink) 
     return summary
 
 
-def _run(
-    conductor: Conductor, setup: Setup, options: Options, resources: Resources, stop: StopSignal
-) -> None:
+def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal) -> int:
+    """Run the trials; return how many ran at once."""
     size = sum(b.ecg.nbytes + _nbytes(b.reliance.windows) for b in setup.job.beats.values())
     deadline = options.began + options.deadline_s if options.deadline_s else None
     with catching_signals(stop):
         try:
-            with ray_session(options.address, resources.concurrency, size):
+            with ray_session(options.demand, options.address, size) as resources:
                 run_trials(
                     conductor,
                     setup.job,
@@ -176,9 +177,11 @@ def _run(
                     stop=stop,
                     deadline=deadline,
                 )
+                return resources.concurrency
         except KeyboardInterrupt:
             stop.interrupted = True
             stop.cause = stop.cause or "interrupted"
+    return 0
 
 
 def _nbytes(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None) -> int:
@@ -206,7 +209,7 @@ def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
     counted: it is the study's length that is not a multiple of the slots.
     """
     now = time.monotonic()
-    last = conductor.ended_at[-concurrency:]
+    last = conductor.ended_at[-concurrency:] if concurrency else []
     if not last:
         return float("nan")
     idle = sum(max(last) - moment for moment in last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.errors import UsageError
-from study.tuning.resources import gpu_share, plan_resources
+from study.tuning.resources import Demand, gpu_share, plan_resources
 
 GIB = 2**30
 
@@ -30,31 +30,23 @@ def test_the_smallest_share_that_holds_a_trial(memory_gib: int, share: float) ->
 def test_trials_at_once_on_gpus(
     cores: int, gpus: int, share: float, asked: int | None, expected: int
 ) -> None:
-    planned = plan_resources(
-        device="cuda",
-        concurrency=asked,
-        gpus_per_trial=share,
-        cluster={"CPU": cores, "GPU": gpus},
-    )
+    demand = Demand(device="cuda", concurrency=asked, gpus_per_trial=share)
+    planned = plan_resources(demand, {"CPU": cores, "GPU": gpus})
     assert planned.concurrency == expected
     assert planned.request() == {"cpu": 1, "gpu": share}
 
 
 def test_one_trial_a_core_without_gpus() -> None:
-    planned = plan_resources(
-        device="cpu", concurrency=None, gpus_per_trial=None, cluster={"CPU": 6}
-    )
+    planned = plan_resources(Demand(), {"CPU": 6})
     assert planned.concurrency == 6
     assert planned.request() == {"cpu": 1}
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--gpus-per-trial 0.5: no GPU is there to share"):
-        plan_resources(device="cpu", concurrency=None, gpus_per_trial=0.5, cluster={"CPU": 2})
+        plan_resources(Demand(gpus_per_trial=0.5), {"CPU": 2})
 
 
 def test_no_room_for_a_single_trial_is_refused() -> None:
     with pytest.raises(UsageError, match="no trial fits: there are 4 cores and 1 GPUs"):
-        plan_resources(
-            device="cuda", concurrency=None, gpus_per_trial=2.0, cluster={"CPU": 4, "GPU": 1}
-        )
+        plan_resources(Demand(device="cuda", gpus_per_trial=2.0), {"CPU": 4, "GPU": 1})
