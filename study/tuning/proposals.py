@@ -91,8 +91,7 @@ class Proposals:
             cells = self._grid()
             if position >= len(cells):
                 return None
-            cell: Proposal = replace(cells[position], index=index)
-            return cell
+            return replace(cells[position], index=index)
         draw = self._space.qmc if self._space.sampler == "qmc" else self._space.random
         return self._searched(draw(self._seed, position), index=index)
 
@@ -112,7 +111,7 @@ class Proposals:
         """Rebuild the proposal of an interrupted trial, one attempt on."""
         attrs = owed.user_attrs
         if self._space.kind == "compare":
-            proposal = self._fixed[attrs[INDEX]]
+            proposal: Proposal = self._fixed[attrs[INDEX]]
         else:
             proposal = self._searched(owed.params, index=attrs[INDEX], protected=attrs[PROTECTED])
         return replace(proposal, attempt=attrs[Tag.ATTEMPT] + 1, draw=attrs[DRAW])

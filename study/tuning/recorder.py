@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from study.tracking.sink import Sink
 from study.tuning.ledger import RUN_ID, Ledger, Proposal
 from study.tuning.plan import StudyPlan
 from study.tuning.storage import Storage
-from study.tuning.trial import PER_RECORD, PREDICTIONS, WEIGHTS
+from study.tuning.trial import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 
 _logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Recorder:
         self._beats = beats
         self._tags = dict(tags)
         self._runs: dict[str, str] = {}
+        self._configs: dict[str, str] = {}
 
     def open_study(self, params: Mapping[str, object], artifacts: Sequence[Path]) -> None:
         """Open the parent run."""
@@ -83,6 +85,7 @@ class Recorder:
             },
         )
         self._runs[proposal.digest] = run_id
+        self._configs[proposal.digest] = json.dumps(proposal.config.flat(), indent=1)
         self._ledger.attach(number, RUN_ID, run_id)
 
     def log_epoch(self, digest: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -94,9 +97,11 @@ class Recorder:
     ) -> None:
         """Record how a trial ended, with its files where it finished."""
         with tempfile.TemporaryDirectory(prefix="study-") as name:
-            files: list[Path] = []
+            configuration = Path(name) / "configuration.json"
+            configuration.write_text(self._configs[digest])
+            files = [configuration]
             if outcome is Outcome.COMPLETE:
-                files = self._files(digest, Path(name))
+                files += self._files(digest, Path(name))
             self._sink.close_trial(
                 self._runs[digest], outcome=outcome, cause=cause, metrics=metrics, artifacts=files
             )
@@ -104,7 +109,7 @@ class Recorder:
     def _files(self, digest: str, folder: Path) -> list[Path]:
         stored = self._storage.folder(digest)
         files = []
-        for name in (PREDICTIONS, PER_RECORD):
+        for name in (PREDICTIONS, PER_RECORD, SCORES):
             content = stored.read(name)
             if content is None:
                 _logger.warning("trial %s left no %s in %s", digest, name, stored.root)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import pickle
 import time
 import traceback
@@ -33,7 +34,7 @@ from study.training.loop import TrialResult, TrialTraining
 from study.tuning.storage import Storage
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
-PREDICTIONS, PER_RECORD = "predictions.npz", "per_record.csv"
+PREDICTIONS, PER_RECORD, SCORES = "predictions.npz", "per_record.csv", "scores.json"
 METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
 CONFIG = "config"
 
@@ -146,6 +147,7 @@ class TrialRun:
         result = self._training.finish()
         self._folder.write(PREDICTIONS, pack_predictions(result))
         self._folder.write(PER_RECORD, as_csv(result.per_record))
+        self._folder.write(SCORES, as_json(result))
         buffer = io.BytesIO()
         torch.save(result.weights, buffer)
         self._folder.write(WEIGHTS, buffer.getvalue())
@@ -190,6 +192,21 @@ def pack_predictions(result: TrialResult) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def as_json(result: TrialResult) -> bytes:
+    """Write scores, why the undefined ones are so, and the table of folds; NaN as null."""
+    scores = {
+        METRICS: _nullable(result.metrics),
+        "undefined": result.undefined,
+        "per_fold": [_nullable(row) for row in result.per_fold],
+        "seconds_reliance": result.seconds_reliance,
+    }
+    return json.dumps(scores, indent=1).encode()
+
+
+def _nullable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if value != value else value for key, value in row.items()}
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
