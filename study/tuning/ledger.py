@@ -5,8 +5,9 @@ else records it. Ray's own snapshots are not used: after a SIGKILL they lag behi
 cannot be restored. A start of the driver closes what an earlier one left RUNNING, and proposes it
 again under the same configuration digest.
 
-Pruning is Optuna's asynchronous successive halving (Li et al. 2020, "A System for Massively
-Parallel Hyperparameter Tuning", MLSys): its rungs live in the storage, so a resume keeps them.
+Pruning is asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
+Hyperparameter Tuning", MLSys). Its rungs are the reported values in the storage and nothing else,
+so a resume keeps them, and an interrupted trial's values count once, with its next attempt.
 """
 
 from __future__ import annotations
@@ -92,11 +93,6 @@ class Ledger:
         epochs: int = 1,
         reduction_factor: int | None = None,
     ) -> None:
-        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-        if reduction_factor:
-            pruner = optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=first_rung(epochs), reduction_factor=reduction_factor
-            )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             self._storage = optuna.storages.get_storage(storage_url)
@@ -105,7 +101,6 @@ class Ledger:
                 storage=self._storage,
                 direction="maximize",
                 sampler=sampler,
-                pruner=pruner,
                 load_if_exists=True,
             )
         except Exception as error:
@@ -117,7 +112,8 @@ class Ledger:
         if Tag.STUDY_ID not in self._study.user_attrs:
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
         self._epochs = epochs
-        self._first_rung = first_rung(epochs)
+        self._rungs = rungs(epochs, reduction_factor or 2)
+        self._reduction_factor = reduction_factor
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
 
@@ -195,8 +191,19 @@ class Ledger:
         }
         for key, value in attrs.items():
             trial.set_user_attr(key, value)
+        if proposal.attempt > 1:
+            self._replay(trial, proposal.digest)
         self._live[trial.number] = trial
         return trial.number
+
+    def _replay(self, trial: optuna.Trial, digest: str) -> None:
+        """Give an attempt what earlier ones reported: what it reports again is the same."""
+        for earlier in self._study.get_trials(deepcopy=False):
+            if earlier.user_attrs.get(Tag.DIGEST) == digest and earlier.number < trial.number:
+                for epoch, value in sorted(earlier.intermediate_values.items()):
+                    if epoch > self._reported.get(trial.number, 0):
+                        trial.report(value, epoch)
+                        self._reported[trial.number] = epoch
 
     def attach(self, number: int, key: str, value: str) -> None:
         """Write an attribute of a trial down, unless it has ended already."""
@@ -226,11 +233,21 @@ class Ledger:
         if epoch > self._reported.get(number, 0):
             trial.report(value, epoch)
             self._reported[number] = epoch
-        if epoch >= self._epochs:
+        if self._reduction_factor is None or epoch not in self._rungs:
             return False
-        # Asked for protected trials too: it is what enters them into the rung.
-        prune = trial.should_prune()
-        return prune and not trial.user_attrs[PROTECTED]
+        return not (trial.user_attrs[PROTECTED] or self._promoted(epoch, value))
+
+    def _promoted(self, rung: int, value: float) -> bool:
+        """Say whether a value is in the best share of what has reached its rung so far."""
+        reached = [
+            trial.intermediate_values[rung]
+            for trial in self._study.get_trials(deepcopy=False)
+            if rung in trial.intermediate_values
+            and trial.user_attrs.get(Tag.OUTCOME) != Outcome.STOPPED
+            and DUPLICATE_OF not in trial.user_attrs
+        ]
+        kept = max(1, len(reached) // (self._reduction_factor or 1))
+        return value >= sorted(reached, reverse=True)[kept - 1]
 
     def close(
         self,
@@ -296,9 +313,9 @@ class Ledger:
     def rung_correlation(self) -> tuple[float, int]:
         """Return Spearman's rho between first-rung and final objective, and n finished trials."""
         pairs = [
-            (trial.intermediate_values[self._first_rung], trial.value)
+            (trial.intermediate_values[self._rungs[0]], trial.value)
             for trial in self._settled()
-            if trial.state is TrialState.COMPLETE and self._first_rung in trial.intermediate_values
+            if trial.state is TrialState.COMPLETE and self._rungs[0] in trial.intermediate_values
         ]
         first, final = np.asarray(pairs, dtype=float).reshape(-1, 2).T
         if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
@@ -306,9 +323,16 @@ class Ledger:
         return float(spearmanr(first, final).statistic), len(pairs)
 
 
-def first_rung(epochs: int) -> int:
-    """Return the first epoch after which a trial may be pruned: a third of the budget."""
-    return max(1, math.ceil(epochs / 3))
+def rungs(epochs: int, reduction_factor: int) -> list[int]:
+    """Return the epochs after which a trial may be pruned, the first at a third of the budget.
+
+    With a budget of one epoch there is none to stop before; its rung is the end.
+    """
+    rung = max(1, math.ceil(epochs / 3))
+    found = [rung]
+    while (rung := rung * reduction_factor) < epochs:
+        found.append(rung)
+    return found
 
 
 def _last(trial: FrozenTrial) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,7 @@ from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.tuning.ledger import Ledger, Proposal, first_rung
+from study.tuning.ledger import Ledger, Proposal, rungs
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -182,9 +183,39 @@ def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
     assert (round(rho, 9), n_finished) == (0.5, 3)
 
 
-@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (3, 1), (6, 2), (7, 3)])
-def test_the_first_rung_is_a_third_of_the_epochs(epochs: int, rung: int) -> None:
-    assert first_rung(epochs) == rung
+@pytest.mark.parametrize(
+    ("epochs", "factor", "expected"),
+    [(1, 3, [1]), (3, 2, [1, 2]), (6, 2, [2, 4]), (6, 3, [2]), (7, 2, [3, 6]), (27, 3, [9])],
+)
+def test_rungs_begin_at_a_third_of_the_epochs(
+    epochs: int, factor: int, expected: list[int]
+) -> None:
+    assert rungs(epochs, factor) == expected
+
+
+def test_an_interrupted_trial_counts_once_in_its_rung(url: str) -> None:
+    first = open_ledger(url, reduction_factor=2)
+    good = begin(first, proposal(0.1, protected=True))
+    first.report(good, 2, 0.3)
+    finish(first, good, 0.3)
+    first.report(begin(first, proposal(0.2, protected=True)), 2, 0.1)
+
+    second = open_ledger(url, reduction_factor=2)
+    assert len(second.reconcile()) == 1
+    begin(second, replace(proposal(0.2, protected=True), attempt=2))
+    study = optuna.load_study(study_name="s", storage=url)
+    assert study.trials[2].intermediate_values == {2: 0.1}
+    # Of 0.3, 0.2 and 0.1 one is kept; with 0.1 counted twice, two would be.
+    assert second.report(begin(second, proposal(0.3)), 2, 0.2)
+
+
+def test_an_epoch_reported_again_keeps_its_first_value(url: str) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    for value in (0.4, 0.9):
+        ledger.report(number, 1, value)
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert trial.intermediate_values == {1: 0.4}
 
 
 def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(tmp_path: Path) -> None:
