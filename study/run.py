@@ -298,7 +298,7 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
             print(f"note: {plan.trials} trials do not reach all {arms} arms once")
         for note in limits_of(plan.sampler, space):
             print(f"note: {note}")
-    print(f"folds:\n{folds_table(setup.job.folds, setup.beats)}")
+    print(folds_table(setup.job.folds, setup.beats))
     print("branches, each built and run once:")
     for branch in branches:
         print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")

@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         Raises:
             ValueError: If RR is missing, or given where this network has no input for it.
         """
-        feature_map, rr = self._inside(ecg, early_rr, late_rr, hide_rr)
+        feature_map, rr = self.encode(ecg, early_rr, late_rr, hide_rr)
         scores: Tensor = self.fusion(feature_map, rr)
         return scores
 
@@ -89,25 +89,30 @@ class Classifier(nn.Module):
         self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None
     ) -> Tensor | None:
         """Return attention over time [B, H, L], or None if the fusion has none."""
-        return self.fusion.attention(*self._inside(ecg, early_rr, late_rr, None))
+        return self.fusion.attention(*self.encode(ecg, early_rr, late_rr, None))
 
     def gate_values(self) -> Tensor | None:
         """Return the channel gate [D] in (0, 1), or None if the fusion has none."""
         return self.fusion.gate_values()
 
-    def _inside(
+    def encode(
         self,
         ecg: Tensor,
         early_rr: Tensor | None,
         late_rr: Tensor | None,
         hide_rr: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
+        """Return what the fusion gets: feature map [B, 256, L] and late vector [B, R].
+
+        Raises:
+            ValueError: If RR is missing, or given where this network has no input for it.
+        """
         if (early_rr is not None) != self.early:
             raise ValueError(_mismatch("early_rr", "[B, 2]", needed=self.early))
         if (late_rr is not None) != (self.n_rr > 0):
             raise ValueError(_mismatch("late_rr", f"[B, {self.n_rr}]", needed=self.n_rr > 0))
         if late_rr is not None:
-            late_rr = self._scaled(late_rr, hide_rr)
+            late_rr = self.scaled(late_rr, hide_rr)
         if self.backbone is None:
             return ecg.new_empty((len(ecg), FEATURES, 0)), late_rr
         rows = ecg[:, None]
@@ -118,7 +123,8 @@ class Classifier(nn.Module):
         feature_map: Tensor = self.backbone(rows[:, None])
         return feature_map, late_rr
 
-    def _scaled(self, late_rr: Tensor, hide_rr: Tensor | None) -> Tensor:
+    def scaled(self, late_rr: Tensor, hide_rr: Tensor | None) -> Tensor:
+        """Return late vectors [B, R] as the fusion sees them; hidden ones are the mean."""
         if hide_rr is not None:
             late_rr = torch.where(hide_rr[:, None], self.rr_mean, late_rr)
         return (late_rr - self.rr_mean) / self.rr_sd if self.standardise_rr else late_rr

@@ -155,13 +155,13 @@ class _Encoded:
         self.inputs = inputs
         self._model = model
         if feature_map is None:
-            self._feature_map, self._late_rr = model._inside(
+            self._feature_map, self._late_rr = model.encode(
                 inputs.ecg, inputs.early_rr, inputs.late_rr, None
             )
         else:
             late_rr = inputs.late_rr
             self._feature_map = feature_map
-            self._late_rr = None if late_rr is None else model._scaled(late_rr, None)
+            self._late_rr = None if late_rr is None else model.scaled(late_rr, None)
 
     def given(self, inputs: Inputs) -> _Encoded:
         """Return the same windows with other RR."""

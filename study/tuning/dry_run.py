@@ -66,6 +66,7 @@ def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
 
 def trial_seconds(setup: Setup, config: TrialConfig) -> float:
     """Estimate a full trial's seconds from a few steps on this machine, alone on its core."""
+    torch.set_num_threads(1)  # as in a trial
     beats, device = setup.job.of(config), resolve_device(setup.job.device)
     placed = DeviceBeats(beats, device)
     model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)

@@ -53,9 +53,9 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     # glibc gives activations back to the kernel after every batch and faults them in again at the
-    # next: keeping them trains 12 % faster (benchmarks/README.md). No number changes.
+    # next: keeping them trains 10 % faster (benchmarks/README.md). No number changes.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(10**10),
     "MALLOC_TOP_PAD_": str(2**28),
@@ -206,13 +206,13 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
         StudyStateError: If there is no cluster at the address.
         UsageError: If no trial would fit.
     """
-    os.environ.update({**_ENVIRONMENT, **_WORKER_ENVIRONMENT, **os.environ})
+    os.environ.update({**_ENVIRONMENT, **WORKER_ENVIRONMENT, **os.environ})
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
         # The package travels to workers that have no checkout of it.
         travels = {
             "py_modules": [str(Path(study.__file__).parent)],
-            "env_vars": _WORKER_ENVIRONMENT,
+            "env_vars": WORKER_ENVIRONMENT,
         }
         try:
             ray.init(address=address, runtime_env=travels, **quiet)

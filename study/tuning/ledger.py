@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
 
@@ -131,6 +133,10 @@ class Ledger:
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.is_finished():
                 continue
+            if trial.state is TrialState.WAITING:
+                # Enqueued and never asked for: the next ask would take it for its own.
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                continue
             outcome = Outcome(trial.user_attrs.get(Tag.OUTCOME, Outcome.STOPPED))
             if outcome is Outcome.STOPPED:
                 self._set_attr(trial.number, Tag.OUTCOME, str(outcome))
@@ -152,7 +158,7 @@ class Ledger:
         # `optuna.Trial` has the setter, but cannot be had again for another process's trial.
         study_id = self._storage.get_study_id_from_name(self._study.study_name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        if not self._storage.get_trial(trial_id).state.is_finished():
+        with suppress(UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(trial_id, key, value)
 
     def _tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
@@ -180,14 +186,15 @@ class Ledger:
 
     def open(self, trial: optuna.Trial, proposal: Proposal) -> int:
         """Write down what a trial is, and keep it as running; return its number."""
+        # The digest is the last attribute: a trial without one was never opened.
         attrs = {
-            Tag.DIGEST: proposal.digest,
             Tag.ARM: proposal.arm,
             Tag.ATTEMPT: proposal.attempt,
             INDEX: proposal.index,
             DRAW: proposal.draw,
             CONFIG: active_parameters(proposal.config),
             PROTECTED: proposal.protected,
+            Tag.DIGEST: proposal.digest,
         }
         for key, value in attrs.items():
             trial.set_user_attr(key, value)
@@ -213,9 +220,10 @@ class Ledger:
         self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None
     ) -> None:
         """Tell a repeated proposal the known outcome; a repeat of a running trial has none."""
+        # First of all that it is a repeat: a trial with a digest alone would be owed.
+        trial.set_user_attr(DUPLICATE_OF, known.number if known else proposal.digest)
         trial.set_user_attr(Tag.DIGEST, proposal.digest)
         trial.set_user_attr(Tag.ARM, proposal.arm)
-        trial.set_user_attr(DUPLICATE_OF, known.number if known else proposal.digest)
         value = known.metrics.get(OBJECTIVE) if known else None
         outcome = known.outcome if known and value is not None else Outcome.FAILED
         if outcome is Outcome.PRUNED and known is not None and value is not None:
@@ -306,7 +314,7 @@ class Ledger:
         taken = [
             trial.user_attrs[INDEX]
             for trial in self._study.get_trials(deepcopy=False)
-            if trial.user_attrs.get(INDEX) is not None
+            if trial.user_attrs.get(INDEX) is not None and Tag.DIGEST in trial.user_attrs
         ]
         return max(taken, default=-1) + 1
 
