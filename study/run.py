@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("study").setLevel(level)
+    logging.getLogger("study.data.source").setLevel(min(level, logging.WARNING))
     try:
         if args.list:
             return _list()
@@ -62,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args, began)
     except StudyError as error:
         if args.verbose:
-            raise
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("interrupted before the study started", file=sys.stderr)
+        print("interrupted; what is settled is kept, --resume continues", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -89,11 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--scheduler", metavar="NAME", help="asha or none")
     what.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
     what.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="root of all random streams (default 0)"
+        "--seed", type=_seed, default=0, metavar="N", help="root of all random streams (default 0)"
     )
     what.add_argument(
         "--partition-seed",
-        type=int,
+        type=_seed,
         default=0,
         metavar="N",
         help="which of the even fold partitions (default 0)",
@@ -111,11 +113,14 @@ def _parser() -> argparse.ArgumentParser:
         "--concurrency", type=int, metavar="N", help="trials at once (default: one a core)"
     )
     where.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (default auto)"
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="what trials train on (default auto)",
     )
     where.add_argument(
         "--gpus-per-trial",
-        type=float,
+        type=_gpus,
         metavar="X",
         help="share of a GPU (default: from the memory that a trial needs)",
     )
@@ -157,6 +162,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to 2^31 - 1")
+    return int(text)
+
+
+def _gpus(text: str) -> float:
+    try:
+        gpus = float(text)
+    except ValueError:
+        gpus = float("nan")
+    if not (0 < gpus <= 1 or (gpus > 1 and gpus.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a share up to 1, or a whole number")
+    return gpus
+
+
 def _folds(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
@@ -193,24 +214,22 @@ def _list() -> int:
 
 
 def _run(args: argparse.Namespace, began: float) -> int:
+    from study.data.cache import default_cache_dir
     from study.data.source import find_source
     from study.training.device import resolve_device
-    from study.tuning.folder import locked, study_folder
-    from study.tuning.resources import Demand, plan_resources
+    from study.tuning.folder import expect, locked, study_folder
+    from study.tuning.resources import Demand, plan_resources, trial_gpu_bytes
     from study.tuning.session import Options, run_study
-    from study.tuning.setup import set_up
+    from study.tuning.setup import largest_batch, set_up
     from study.tuning.storage import Storage
 
     workspace = Path.cwd()
     space = _space(args)
     name = args.name or space.name
     folder = study_folder(workspace, name)
-    device = resolve_device(args.device).type
-    demand = Demand(
-        device=device, concurrency=args.concurrency, gpus_per_trial=args.gpus_per_trial
-    )
-    if not args.address:
-        plan_resources(demand)
+    expect(folder, resume=args.resume)
+    # On a cluster it is the workers' devices that count.
+    device = args.device if args.address else resolve_device(args.device).type
     source = find_source(
         data_dir=args.data_dir,
         records_dir=args.records,
@@ -226,10 +245,18 @@ def _run(args: argparse.Namespace, began: float) -> int:
         partition_seed=args.partition_seed,
         device=device,
         storage=storage or Storage.at(folder / "trials"),
-        cache_dir=Path(os.environ.get("STUDY_CACHE_DIR", workspace / ".cache" / "beats")),
+        cache_dir=default_cache_dir(workspace),
     )
+    demand = Demand(
+        device=device,
+        concurrency=args.concurrency,
+        gpus_per_trial=args.gpus_per_trial,
+        trial_gpu_bytes=trial_gpu_bytes(largest_batch(space), setup.job.nbytes),
+        shared_storage=storage is not None,
+    )
+    at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
     if args.dry_run:
-        _print_plan(setup, 1 if args.address else plan_resources(demand).concurrency)
+        _print_plan(setup, at_once)
         return DONE
     options = Options(
         folder=folder,
@@ -277,7 +304,6 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
     from study.tuning.dry_run import build_branches, trial_seconds
     from study.tuning.optuna_space import limits_of
     from study.tuning.progress import duration
-    from study.tuning.setup import configurations
 
     plan, space = setup.plan, setup.space
     branches = list(build_branches(setup))
@@ -302,7 +328,7 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
     print("branches, each built and run once:")
     for branch in branches:
         print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")
-    seconds = trial_seconds(setup, configurations(space)[0])
+    seconds = trial_seconds(setup)
     rounds = -(-plan.trials // concurrency)
     most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
     print(
@@ -315,8 +341,7 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     from study.reporting.tables import failures, ranked_table
 
     plan = setup.plan
-    chance = setup.beats.counts().sum(axis=0) / len(setup.beats.label)
-    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=chance))
+    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(failures(summary.rows))
@@ -330,6 +355,8 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     _print_run_facts(summary, plan.scheduler)
     if sink.failures:
         print(f"warning: {sink.failures} records could not be written to the tracker")
+    if summary.exhausted:
+        print(f"exhausted: nothing new was left to propose after {len(summary.rows)} trials")
     if summary.stopped:
         print(
             f"stopped: {summary.stopped}; {len(summary.rows)} of {plan.trials} trials settled. "

@@ -25,7 +25,7 @@ PHYSIONET_URL = "https://physionet.org/files/mitdb/1.0.0/"
 
 _logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 16
-_ATTEMPTS = 4
+ATTEMPTS = 4
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TYPICAL_BYTES = {".dat": 1_950_000, ".hea": 200, ".atr": 4_500}
 
@@ -147,9 +147,10 @@ class _Server:
 
     def _raise_if_hopeless(self, err: DownloadError, failed: int) -> None:
         # Before a first byte, waiting only keeps a user without network waiting.
-        if not self.received:
+        answered = isinstance(err.__cause__, HTTPError)
+        if not self.received and not answered:
             raise UnreachableError(str(err)) from err
-        if failed >= _ATTEMPTS or not isinstance(err, _BrokenError):
+        if failed >= ATTEMPTS or not isinstance(err, _BrokenError):
             raise DownloadError(f"{err}; what has arrived is kept: run again to continue") from err
 
     def _receive(self, file: str, part: Path) -> bool:

@@ -26,6 +26,9 @@ _logger = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"
 _PAGE = 1000
 
+MOST_POINTS = 1000
+"""Metrics that MLflow takes in one batch: after an outage there may be more."""
+
 
 class Client:
     """Writes and finds the runs of one experiment; its tables exist once this is built.
@@ -69,9 +72,13 @@ class Client:
         if not run.opened:
             self._open(run)
         now = int(time.time() * 1000)
+        points = [Metric(name, value, now, step) for name, value, step in run.points]
+        while len(points) > MOST_POINTS:
+            self._mlflow.log_batch(run.run_id, metrics=points[:MOST_POINTS])
+            points = points[MOST_POINTS:]
         self._mlflow.log_batch(
             run.run_id,
-            metrics=[Metric(name, value, now, step) for name, value, step in run.points],
+            metrics=points,
             params=[Param(name, value) for name, value in run.params.items()],
             tags=[RunTag(name, value) for name, value in run.tags.items()],
         )

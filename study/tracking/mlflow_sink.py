@@ -62,6 +62,7 @@ class MlflowSink:
         self._study: Run | None = None
         self._runs: dict[str, Run] = {}
         self._known: dict[str, str] = {}
+        self._recorded: dict[str, str] = {}
         self._paused_until = 0.0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -94,9 +95,17 @@ class MlflowSink:
             self._close_abandoned(trials)
         self._name, self._study = name, study
         self._known = {run.data.tags[Tag.DIGEST]: run.info.run_id for run in reversed(trials)}
+        self._recorded = {
+            run.data.tags[Tag.DIGEST]: run.data.tags.get(Tag.OUTCOME, str(Outcome.STOPPED))
+            for run in reversed(trials)
+        }
         self._upload(study, artifacts)
         self._attempt("the view of the study", self._client.tag_experiment, *view_tag(name))
         return parent
+
+    def recorded(self) -> Mapping[str, str]:
+        """Return the outcome tag of each trial in the store, by digest, as it was at the start."""
+        return self._recorded
 
     def open_trial(
         self,

@@ -43,6 +43,9 @@ class Sink(Protocol):
     ) -> str:
         """Open or reopen the run of a configuration under the parent and return its id."""
 
+    def recorded(self) -> Mapping[str, str]:
+        """Return the outcome tag of each trial that the open study has in the store, by digest."""
+
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record one epoch's metrics in one write; an epoch already recorded is left as it is."""
 
@@ -102,6 +105,10 @@ class NullSink:
     ) -> str:
         """Return an empty run id."""
         return ""
+
+    def recorded(self) -> Mapping[str, str]:
+        """Return nothing."""
+        return {}
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Do nothing."""

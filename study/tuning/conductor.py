@@ -16,12 +16,12 @@ from typing import Any
 
 from study.keys import EPOCH, Outcome, Tag
 from study.reporting.tables import TrialRow
-from study.tuning.ledger import Ledger, Proposal
+from study.tuning.ledger import EXHAUSTED, Ledger, Proposal
 from study.tuning.plan import StudyPlan
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.recorder import Recorder
-from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
 _logger = logging.getLogger(__name__)
 
@@ -76,8 +76,9 @@ class Conductor:
         self._live: dict[str, _Live] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._pending: list[Future[None]] = []
-        self.exhausted = False
+        self.exhausted = bool(ledger.noted(EXHAUSTED))
         self.busy_s = 0.0
+        self.begun = 0
         self.ended_at: list[float] = []
         for row in self._known.values():
             if row.outcome is Outcome.COMPLETE:
@@ -132,6 +133,7 @@ class Conductor:
             self._progress.line(f"trial {live.number:>3} retried  its worker was lost")
             return
         live.begun, live.began = True, time.monotonic()
+        self.begun += 1
         self._progress.started(live.number, live.proposal)
         self._submit(self._recorder.open_trial, live.number, live.proposal)
 
@@ -149,11 +151,12 @@ class Conductor:
         metrics = result[METRICS]
         if not live.epochs and result[NOTE] and metrics:
             self._progress.line(f"trial {live.number:>3} {result[NOTE]}")
+        if not metrics:
+            return
         live.epochs = max(live.epochs, int(result[EPOCH]))
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = float(result[BUSY_SECONDS])
-        if metrics:
-            self._submit(self._recorder.log_epoch, live.proposal.digest, live.epochs, metrics)
+        self._submit(self._recorder.log_epoch, live.proposal.digest, live.epochs, metrics)
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
         """A trial ended by itself or by a decision."""
@@ -161,9 +164,10 @@ class Conductor:
         outcome, cause = self._verdict(live, result)
         if outcome is Outcome.COMPLETE:
             self._ledger.report(live.number, live.epochs, live.value)
-        if outcome is Outcome.FAILED and result.get(NOTE):
-            _logger.debug("trial %d: %s", live.number, result[NOTE])
-        self._close(key, outcome, cause, result.get(METRICS, {}), float(result[SECONDS]))
+        details = str(result[NOTE]) if result[Tag.OUTCOME] == Outcome.FAILED else ""
+        if details:
+            _logger.debug("trial %d: %s", live.number, details)
+        self._close(key, outcome, cause, result.get(METRICS, {}), details)
 
     def _verdict(self, live: _Live, result: Mapping[str, Any]) -> tuple[Outcome, str]:
         if result[Tag.OUTCOME] == Outcome.FAILED:
@@ -178,15 +182,13 @@ class Conductor:
 
     def failed(self, key: str, cause: str) -> None:
         """A trial's worker was lost more often than it may be retried."""
-        self._close(key, Outcome.FAILED, cause, {}, time.monotonic() - self._live[key].began)
+        self._close(key, Outcome.FAILED, cause, {})
 
     def stop(self, cause: str) -> int:
         """Write down all running trials as stopped: they stay owed. Return how many."""
         keys = list(self._live)
         for key in keys:
-            live = self._live[key]
-            seconds = time.monotonic() - live.began if live.begun else 0.0
-            self._close(key, Outcome.STOPPED, cause, {}, seconds)
+            self._close(key, Outcome.STOPPED, cause, {})
         return len(keys)
 
     def _close(
@@ -195,9 +197,10 @@ class Conductor:
         outcome: Outcome,
         cause: str,
         metrics: Mapping[str, float],
-        seconds: float,
+        details: str = "",
     ) -> None:
         live = self._live.pop(key)
+        seconds = time.monotonic() - live.began if live.begun else 0.0
         self.busy_s += live.busy_s
         self.ended_at.append(time.monotonic())
         self._ledger.close(
@@ -222,7 +225,14 @@ class Conductor:
                 cause=cause,
             )
         if live.begun:
-            self._submit(self._recorder.close_trial, live.proposal.digest, outcome, cause, metrics)
+            self._submit(
+                self._recorder.close_trial,
+                live.proposal.digest,
+                outcome,
+                cause,
+                metrics,
+                details,
+            )
 
     def rows(self) -> list[TrialRow]:
         """Return every settled configuration."""

@@ -15,10 +15,11 @@ from study.models import rules
 from study.models.classifier import Classifier, build_model
 from study.training.batches import epoch_shape
 from study.training.device import DeviceBeats, Inputs, resolve_device, synchronise
-from study.tuning.setup import Setup, configurations
+from study.tuning.setup import Setup, arm_configurations, configurations
+from study.tuning.space import Space
 
-TIMED_STEPS = 6
-EVAL_BEATS = 2048
+TIMED_STEPS = 4
+EVAL_BEATS = 1024
 _NORMAL = CLASSES.index("N")
 
 
@@ -37,6 +38,13 @@ class Branch:
     routes: str
 
 
+def branches(space: Space) -> list[tuple[str, TrialConfig]]:
+    """Return every branch of a search, or every arm of a comparison, with its arm's name."""
+    if space.kind == "compare":
+        return list(arm_configurations(space).items())
+    return [(rules.arm(config), config) for config in configurations(space)]
+
+
 def build_branches(setup: Setup) -> Iterator[Branch]:
     """Build each branch and run a small batch forward and backward.
 
@@ -44,15 +52,18 @@ def build_branches(setup: Setup) -> Iterator[Branch]:
         ConfigError: If a branch cannot be built.
     """
     on_device: dict[int, DeviceBeats] = {}
-    for config in configurations(setup.space):
+    named = branches(setup.space)
+    for name, config in named:
         beats = setup.job.of(config)
         device = resolve_device(setup.job.device)
-        placed = on_device.setdefault(id(beats), DeviceBeats(beats, device))
+        if id(beats) not in on_device:
+            on_device[id(beats)] = DeviceBeats(beats, device)
+        placed = on_device[id(beats)]
         model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
         index = torch.arange(min(32, len(beats.label)), device=device)
         _step(model, placed.inputs(config.signal).take(index), placed.label[index])
         yield Branch(
-            arm=rules.arm(config),
+            arm=name,
             parameters=sum(p.numel() for p in model.parameters()),
             routes=rules.rr_routes(config).text(),
         )
@@ -64,9 +75,14 @@ def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
     torch.nn.functional.cross_entropy(output, label).backward()
 
 
-def trial_seconds(setup: Setup, config: TrialConfig) -> float:
-    """Estimate a full trial's seconds from a few steps on this machine, alone on its core."""
+def trial_seconds(setup: Setup) -> float:
+    """Estimate a full trial's seconds, the mean over arms, from a few steps on this machine."""
     torch.set_num_threads(1)  # as in a trial
+    configs = list(arm_configurations(setup.space).values())
+    return float(np.mean([_seconds(setup, config) for config in configs]))
+
+
+def _seconds(setup: Setup, config: TrialConfig) -> float:
     beats, device = setup.job.of(config), resolve_device(setup.job.device)
     placed = DeviceBeats(beats, device)
     model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)

@@ -28,7 +28,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 import study
-from study.errors import StudyStateError
+from study.errors import StudyStateError, UsageError
 from study.keys import EPOCH
 from study.tuning.conductor import Conductor
 from study.tuning.resources import Demand, Resources, plan_resources
@@ -184,7 +184,9 @@ def catching_signals(stop: StopSignal) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    candidates = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # What the caller has ignored stays so: `nohup` must outlive its terminal.
+    signals = [number for number in candidates if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in signals}
     try:
         yield
@@ -209,6 +211,11 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     os.environ.update({**_ENVIRONMENT, **WORKER_ENVIRONMENT, **os.environ})
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
+        if "://" in address:
+            raise UsageError(
+                f"--address {address}: Ray's client cannot drive a study; start it on a node of "
+                "the cluster and give HOST:PORT or 'auto'"
+            )
         # The package travels to workers that have no checkout of it.
         travels = {
             "py_modules": [str(Path(study.__file__).parent)],
@@ -222,6 +229,12 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
                 "start one with `ray start --head`, or leave --address out"
             ) from error
         try:
+            alive = [node for node in ray.nodes() if node["Alive"]]
+            if len(alive) > 1 and not demand.shared_storage:
+                raise UsageError(
+                    f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
+                    "folder that all of them share, or an s3:// or gs:// URI"
+                )
             yield plan_resources(demand, ray.cluster_resources())
         finally:
             ray.shutdown()
@@ -231,6 +244,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     folder = tempfile.mkdtemp(prefix="ray-")
     try:
         ray.init(
+            address="local",  # whatever RAY_ADDRESS says
             num_cpus=resources.concurrency,
             include_dashboard=False,
             object_store_memory=max(2 * memory_bytes, 256 * 2**20),
@@ -251,6 +265,7 @@ def run_trials(
     objective: str,
     stop: StopSignal,
     deadline: float | None = None,
+    at_once: int | None = None,
 ) -> None:
     """Run what the conductor proposes until nothing is left or a stop is signalled.
 
@@ -261,6 +276,7 @@ def run_trials(
         objective: Metric that the scheduler looks at.
         stop: Set from outside, or here when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over.
+        at_once: Most trials at once; None is what the resources allow.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     scratch = tempfile.mkdtemp(prefix="study-ray-")
@@ -274,7 +290,7 @@ def run_trials(
             scheduler=_Scheduler(conductor, objective),
             num_samples=-1,
             reuse_actors=True,
-            max_concurrent_trials=None,
+            max_concurrent_trials=at_once,
         ),
         run_config=tune.RunConfig(
             name="experiment",

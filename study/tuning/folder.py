@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -58,7 +57,23 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def admit(plan: StudyPlan, folder: Path, *, resume: bool, settled: int) -> None:
+def expect(folder: Path, *, resume: bool) -> None:
+    """Refuse to resume what is not there, before anything is written.
+
+    Raises:
+        StudyStateError: If `--resume` was given for a study that does not exist.
+    """
+    if resume and load_plan(folder) is None:
+        names = [str(plan["name"]) for plan in studies(folder.parent.parent)]
+        raise StudyStateError(
+            f"--resume: there is no study '{folder.name}' in {folder.parent}; "
+            f"there is: {', '.join(names) or 'none'}. Leave --resume out to start one"
+        )
+
+
+def admit(
+    plan: StudyPlan, folder: Path, *, resume: bool, settled: int, exhausted: bool = False
+) -> None:
     """Check that this start fits what the folder holds, and write the plan.
 
     Args:
@@ -66,17 +81,14 @@ def admit(plan: StudyPlan, folder: Path, *, resume: bool, settled: int) -> None:
         folder: The study's folder.
         resume: Whether `--resume` was given.
         settled: Trials that earlier starts have settled.
+        exhausted: Whether an earlier start found nothing new to propose.
 
     Raises:
         StudyStateError: If the study exists with another plan, or is unfinished and `--resume`
-            was not given, or is to be resumed but does not exist.
+            was not given.
     """
     stored = load_plan(folder)
     if stored is None:
-        if resume:
-            raise StudyStateError(
-                f"--resume: there is no study '{plan.name}' in {folder.parent}; leave --resume out"
-            )
         plan.save(folder)
         return
     differences = plan.differences(stored)
@@ -88,7 +100,7 @@ def admit(plan: StudyPlan, folder: Path, *, resume: bool, settled: int) -> None:
             f"study '{plan.name}' exists with another plan:\n{listing}\n"
             "give this one another --name, or start it as it was"
         )
-    if settled < plan.trials and not resume:
+    if settled < plan.trials and not (resume or exhausted):
         raise StudyStateError(
             f"study '{plan.name}' is unfinished ({settled} of {plan.trials} trials settled): "
             "add --resume to continue it, or give another --name"
@@ -101,7 +113,7 @@ def studies(workspace: Path) -> list[dict[str, object]]:
     found = []
     for path in sorted((workspace / STUDIES).glob("*/plan.json")):
         try:
-            found.append(json.loads(path.read_text()))
-        except json.JSONDecodeError:
+            found.append({"name": path.parent.name, **(load_plan(path.parent) or {})})
+        except StudyStateError:
             found.append({"name": path.parent.name, "kind": "unreadable plan"})
     return found

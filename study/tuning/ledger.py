@@ -35,6 +35,7 @@ from study.reporting.tables import TrialRow
 PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
+PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
 
 _STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
@@ -123,6 +124,14 @@ class Ledger:
     def study_id(self) -> str:
         """Identity of this study in any tracker: another study may have the same name later."""
         return str(self._study.user_attrs[Tag.STUDY_ID])
+
+    def note(self, key: str, value: Any) -> None:
+        """Write down something about the study as a whole."""
+        self._study.set_user_attr(key, value)
+
+    def noted(self, key: str) -> Any:
+        """Return what was written down about the study, or None."""
+        return self._study.user_attrs.get(key)
 
     def reconcile(self) -> list[FrozenTrial]:
         """Settle what an earlier driver left running; return the trials that are still owed.
@@ -283,6 +292,10 @@ class Ledger:
         """Return every configuration's outcome once, in order of number."""
         return [self._row(trial) for trial in self._settled()]
 
+    def settled(self) -> list[tuple[TrialRow, Proposal]]:
+        """Return every settled configuration with its proposal."""
+        return [(self._row(trial), _proposal(trial)) for trial in self._settled()]
+
     def _settled(self) -> Iterator[FrozenTrial]:
         for trial in self._study.get_trials(deepcopy=False):
             outcome = trial.user_attrs.get(Tag.OUTCOME)
@@ -329,6 +342,20 @@ class Ledger:
         if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
             return math.nan, len(pairs)
         return float(spearmanr(first, final).statistic), len(pairs)
+
+
+def _proposal(trial: FrozenTrial) -> Proposal:
+    attrs = trial.user_attrs
+    return Proposal(
+        config=TrialConfig.from_flat(attrs[CONFIG]),
+        digest=attrs[Tag.DIGEST],
+        arm=attrs[Tag.ARM],
+        params=trial.params,
+        index=attrs[INDEX],
+        draw=attrs[DRAW],
+        attempt=attrs[Tag.ATTEMPT],
+        protected=attrs[PROTECTED],
+    )
 
 
 def rungs(epochs: int, reduction_factor: int) -> list[int]:

@@ -69,17 +69,21 @@ class StudyPlan:
         """Members of one trial."""
         return self.n_folds * self.n_seeds
 
+    def identity(self) -> dict[str, Any]:
+        """Return the plan as JSON has it."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
     def save(self, folder: Path) -> None:
         """Write the plan into the study's folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(self), indent=2, sort_keys=True)
+        text = json.dumps(self.identity(), indent=2, sort_keys=True)
         part = folder / f"{PLAN_FILE}.part"
         part.write_text(text + "\n")
         part.replace(folder / PLAN_FILE)
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Return what differs from a stored plan, a line each."""
-        mine = json.loads(json.dumps(asdict(self)))
+        mine = self.identity()
         return [
             f"{key}: was {stored.get(key)!r}, now {mine.get(key)!r}"
             for key in sorted(mine.keys() | stored.keys())

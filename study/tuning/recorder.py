@@ -17,10 +17,10 @@ from study.models import rules
 from study.reporting.figures import draw_trial
 from study.reporting.tables import TrialRow
 from study.tracking.sink import Sink
-from study.tuning.ledger import RUN_ID, Ledger, Proposal
+from study.tuning.ledger import OBJECTIVE, RUN_ID, Ledger, Proposal
 from study.tuning.plan import StudyPlan
 from study.tuning.storage import Storage
-from study.tuning.trial import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.tuning.trial import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 
 _logger = logging.getLogger(__name__)
 
@@ -93,18 +93,42 @@ class Recorder:
         self._sink.log_epoch(self._runs[digest], epoch, metrics)
 
     def close_trial(
-        self, digest: str, outcome: Outcome, cause: str, metrics: Mapping[str, float]
+        self,
+        digest: str,
+        outcome: Outcome,
+        cause: str,
+        metrics: Mapping[str, float],
+        details: str = "",
     ) -> None:
-        """Record how a trial ended, with its files where it finished."""
+        """Record how a trial ended: its files where it finished, the traceback where it failed."""
+        if outcome is not Outcome.STOPPED:
+            self._storage.folder(digest).delete(CHECKPOINT)
         with tempfile.TemporaryDirectory(prefix="study-") as name:
             configuration = Path(name) / "configuration.json"
             configuration.write_text(self._configs[digest])
             files = [configuration]
+            if details:
+                files.append(Path(name) / "traceback.txt")
+                files[-1].write_text(details)
             if outcome is Outcome.COMPLETE:
                 files += self._files(digest, Path(name))
             self._sink.close_trial(
                 self._runs[digest], outcome=outcome, cause=cause, metrics=metrics, artifacts=files
             )
+
+    def replay(self, settled: Sequence[tuple[TrialRow, Proposal]]) -> int:
+        """Record settled trials that a killed driver did not record; return how many.
+
+        What was reported between the last write and the kill is lost to the tracker; the outcome,
+        final metrics and files are not.
+        """
+        recorded = self._sink.recorded()
+        missing = [pair for pair in settled if recorded.get(pair[0].digest) != pair[0].outcome]
+        for row, proposal in missing:
+            self.open_trial(row.number, proposal)
+            metrics = {key: value for key, value in row.metrics.items() if key != OBJECTIVE}
+            self.close_trial(row.digest, row.outcome, row.cause, metrics)
+        return len(missing)
 
     def _files(self, digest: str, folder: Path) -> list[Path]:
         stored = self._storage.folder(digest)
@@ -112,7 +136,7 @@ class Recorder:
         for name in (PREDICTIONS, PER_RECORD, SCORES):
             content = stored.read(name)
             if content is None:
-                _logger.warning("trial %s left no %s in %s", digest, name, stored.root)
+                _logger.warning("trial %s left no %s in its storage", digest, name)
                 continue
             (folder / name).write_bytes(content)
             files.append(folder / name)

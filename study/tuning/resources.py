@@ -11,8 +11,8 @@ import torch
 
 from study.errors import UsageError
 
-TRIAL_GPU_BYTES = 3 * 2**30
-"""Memory that one trial needs on a GPU: CUDA context, beats, activations of one batch."""
+CONTEXT_BYTES, BYTES_PER_BEAT = 2**30, 4 * 2**20
+"""On a GPU: CUDA context and workspace of a process; activations and gradients of a beat."""
 
 SHARES = (1.0, 0.5, 0.25, 0.2, 0.125, 0.1)
 """GPU shares that divide one GPU without a rest; Ray counts them, it does not isolate them."""
@@ -26,11 +26,15 @@ class Demand:
         device: A resolved device: cpu, cuda or mps.
         concurrency: Trials at once; None derives it.
         gpus_per_trial: Share of a GPU; None derives it from memory.
+        trial_gpu_bytes: Memory that a trial needs on a GPU.
+        shared_storage: Whether trial files are where every node can reach them.
     """
 
     device: str = "cpu"
     concurrency: int | None = None
     gpus_per_trial: float | None = None
+    trial_gpu_bytes: int = 2**30
+    shared_storage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,16 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def gpu_share(memory_bytes: int, need_bytes: int = TRIAL_GPU_BYTES) -> float:
+def trial_gpu_bytes(batch_size: int, shared_bytes: int) -> int:
+    """Return what a trial needs on a GPU: its process, its beats and one batch.
+
+    An estimate from the number of activations (about 91,000 a beat and pass, in float32, with
+    room for their gradients), not a measurement.
+    """
+    return CONTEXT_BYTES + shared_bytes + batch_size * BYTES_PER_BEAT
+
+
+def gpu_share(memory_bytes: int, need_bytes: int) -> float:
     """Return the smallest share of a GPU that still holds what a trial needs."""
     fitting = [share for share in SHARES if memory_bytes * share >= need_bytes]
     return min(fitting, default=1.0)
@@ -85,8 +98,8 @@ def plan_resources(demand: Demand, cluster: Mapping[str, float] | None = None) -
             f"--gpus-per-trial {share:g}: no GPU is there to share; "
             "leave it out, or use --device cpu"
         )
-    if demand.device == "cuda" and not share:
-        share = _share_here() if torch.cuda.is_available() else 1.0
+    if not share and gpus and demand.device in ("cuda", "auto"):
+        share = _share_here(demand.trial_gpu_bytes) if torch.cuda.is_available() else 1.0
     fits = int(min(cores, _fitting(gpus, share) if share else cores))
     if fits < 1:
         raise UsageError(
@@ -98,8 +111,12 @@ def plan_resources(demand: Demand, cluster: Mapping[str, float] | None = None) -
     return Resources(concurrency=min(demand.concurrency or fits, fits), gpus_per_trial=share)
 
 
-def _share_here() -> float:
-    return gpu_share(torch.cuda.get_device_properties(0).total_memory)
+def _share_here(need_bytes: int) -> float:
+    smallest = min(
+        torch.cuda.get_device_properties(index).total_memory
+        for index in range(torch.cuda.device_count())
+    )
+    return gpu_share(smallest, need_bytes)
 
 
 def _fitting(gpus: float, share: float) -> float:

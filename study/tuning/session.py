@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
 from study.tuning.folder import admit
-from study.tuning.ledger import Ledger
-from study.tuning.optuna_space import make_sampler
-from study.tuning.plan import PLAN_FILE, provenance
+from study.tuning.ledger import EXHAUSTED, PLAN, TRACKED, Ledger
+from study.tuning.optuna_space import limits_of, make_sampler
+from study.tuning.plan import PLAN_FILE, load_plan, provenance
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.recorder import Recorder
@@ -60,7 +61,6 @@ class Summary:
         rows: Every settled configuration.
         stopped: Why it ended before it was done; empty if it is done.
         interrupted: Whether a signal stopped it.
-        ran: Whether any trial ran in this start.
         exhausted: Whether the space ran out of new configurations.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung and final objective, and finished trials.
@@ -69,7 +69,6 @@ class Summary:
     rows: Sequence[TrialRow]
     stopped: str
     interrupted: bool
-    ran: bool
     exhausted: bool
     overhead: float
     rungs: tuple[float, int]
@@ -101,10 +100,14 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
     """
     plan, folder = setup.plan, options.folder
     ledger = open_ledger(setup, options)
-    settled = len(ledger.rows())
-    admit(plan, folder, resume=options.resume, settled=settled)
-    if settled >= plan.trials:
-        return _summary(ledger, StopSignal(), ran=False, exhausted=False, overhead=float("nan"))
+    settled, exhausted = len(ledger.rows()), bool(ledger.noted(EXHAUSTED))
+    _admit_storage(setup, ledger, folder)
+    admit(plan, folder, resume=options.resume, settled=settled, exhausted=exhausted)
+    ledger.note(PLAN, setup.plan.identity())
+    done = settled >= plan.trials or exhausted
+    if done and ledger.noted(TRACKED):
+        return _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
+    ledger.note(TRACKED, False)
     _keep_labels(setup, folder)
     (folder / "space.toml").write_text(setup.space.text)
     recorder = Recorder(
@@ -116,6 +119,7 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         tags={**_tags(setup), Tag.STUDY_ID: ledger.study_id},
     )
     recorder.open_study(_study_params(setup), [folder / PLAN_FILE, folder / "space.toml"])
+    recorder.replay(ledger.settled())
     progress = Progress(
         total=plan.trials,
         done=settled,
@@ -130,6 +134,8 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         progress=progress,
         trial_limit_s=options.trial_limit_s,
     )
+    for note in limits_of(plan.sampler, setup.space) if plan.kind == "search" else ():
+        progress.line(f"note: {note}")
     if settled or conductor.owed:
         progress.line(
             f"resuming '{plan.name}': {settled} of {plan.trials} trials settled, "
@@ -140,17 +146,22 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
     stop = StopSignal()
     concurrency = 0
     try:
-        concurrency = _run(conductor, setup, options, stop)
+        if not done:
+            concurrency = _run(conductor, setup, options, stop)
+    except BaseException as error:
+        stop.cause = stop.cause or f"{type(error).__name__}: {error}"
+        raise
     finally:
         progress.close()
+        if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
+            stop.cause = "Ray ended the run early"
+        conductor.flush()
         summary = _summary(
             ledger,
             stop,
-            ran=True,
             exhausted=conductor.exhausted,
             overhead=_overhead(conductor, concurrency, options.began),
         )
-        conductor.flush()
         table = folder / "trials.csv"
         table.write_text(trials_csv(summary.rows))
         recorder.close_study(
@@ -159,16 +170,20 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
             rows=summary.rows,
             files=[table],
         )
+        # Not when it is found: what still runs then may be interrupted, and is owed.
+        ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
+        ledger.note(TRACKED, True)
     return summary
 
 
 def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal) -> int:
     """Run the trials; return how many ran at once."""
-    size = sum(b.ecg.nbytes + _nbytes(b.reliance.windows) for b in setup.job.beats.values())
+    size = setup.job.nbytes
     deadline = options.began + options.deadline_s if options.deadline_s else None
     with catching_signals(stop):
         try:
             with ray_session(options.demand, options.address, size) as resources:
+                at_once = resources.concurrency if options.address else None
                 run_trials(
                     conductor,
                     setup.job,
@@ -176,6 +191,7 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
                     objective=setup.plan.objective,
                     stop=stop,
                     deadline=deadline,
+                    at_once=at_once,
                 )
                 return resources.concurrency
         except KeyboardInterrupt:
@@ -184,18 +200,24 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
     return 0
 
 
-def _nbytes(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None) -> int:
-    return 0 if array is None else array.nbytes
+def _admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
+    """Refuse a study of this name that another workspace keeps in the same Optuna storage.
+
+    Raises:
+        StudyStateError: If there is one.
+    """
+    if ledger.noted(PLAN) is not None and load_plan(folder) is None:
+        raise StudyStateError(
+            f"the Optuna storage holds a study '{setup.plan.name}' that is not of this workspace; "
+            "give this one another --name, or start it where it was started"
+        )
 
 
-def _summary(
-    ledger: Ledger, stop: StopSignal, *, ran: bool, exhausted: bool, overhead: float
-) -> Summary:
+def _summary(ledger: Ledger, stop: StopSignal, *, exhausted: bool, overhead: float) -> Summary:
     return Summary(
         rows=ledger.rows(),
         stopped=stop.cause,
         interrupted=stop.interrupted,
-        ran=ran,
         exhausted=exhausted,
         overhead=overhead,
         rungs=ledger.rung_correlation(),
@@ -209,11 +231,12 @@ def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
     counted: it is the study's length that is not a multiple of the slots.
     """
     now = time.monotonic()
-    last = conductor.ended_at[-concurrency:] if concurrency else []
+    slots = min(concurrency, conductor.begun)
+    last = conductor.ended_at[-slots:] if slots else []
     if not last:
         return float("nan")
     idle = sum(max(last) - moment for moment in last)
-    slot_seconds = concurrency * (now - began) - idle
+    slot_seconds = slots * (now - began) - idle
     return max(0.0, 1.0 - conductor.busy_s / slot_seconds)
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.prepare import prepare_all
 from study.data.source import Source
-from study.data.splits import PUBLISHED, Folds, make_folds, published_holdout
+from study.data.splits import MIN_CLASS_BEATS, PUBLISHED, Folds, make_folds, published_holdout
+from study.errors import SpaceError
+from study.keys import CLASSES
+from study.models import rules
 from study.tuning.plan import StudyPlan
 from study.tuning.space import Space
 from study.tuning.space_params import Categorical
@@ -38,12 +44,50 @@ class Setup:
         """One of the study's beat sets: labels and records are the same in all."""
         return next(iter(self.job.beats.values()))
 
+    def chance(self) -> NDArray[np.float64]:
+        """Return the AUPRC of a random ranking by class [C], averaged as the score is.
+
+        Within each fold it is the class's prevalence; folds with too few beats do not count.
+        """
+        beats = self.beats
+        counts = np.stack(
+            [
+                np.bincount(beats.label[validation], minlength=len(CLASSES))
+                for _, validation in self.job.folds.masks(beats)
+            ]
+        )
+        prevalence = counts / counts.sum(axis=1, keepdims=True)
+        counted = counts >= MIN_CLASS_BEATS
+        total = np.where(counted, prevalence, 0.0).sum(axis=0)
+        folds = counted.sum(axis=0)
+        undefined = np.full(len(CLASSES), np.nan)
+        return np.asarray(np.divide(total, folds, out=undefined, where=folds > 0))
+
+
+def arm_configurations(space: Space) -> dict[str, TrialConfig]:
+    """Return one configuration of each arm, by the arm's name."""
+    if space.kind == "compare":
+        return {point.arm: point.config for point in space.comparisons() if point.draw == 0}
+    found: dict[str, TrialConfig] = {}
+    for config in configurations(space):
+        found.setdefault(rules.arm(config), config)
+    return found
+
 
 def configurations(space: Space) -> list[TrialConfig]:
     """Return one configuration of every branch of a search, or all of a comparison."""
     if space.kind == "compare":
         return [point.config for point in space.comparisons()]
     return [space.configuration(params) for params in space.branches()]
+
+
+def largest_batch(space: Space) -> int:
+    """Return the largest batch size that a space's configurations can have."""
+    sizes = [config.train.batch_size for config in configurations(space)]
+    for param in space.params:
+        if param.name == "batch_size":
+            sizes += [int(value) for value in param.points()]
+    return max(sizes)
 
 
 def cuts(space: Space) -> list[tuple[str, str]]:
@@ -75,6 +119,21 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
     )
 
 
+def _one_budget(space: Space) -> int:
+    """Return the epochs of every configuration.
+
+    Raises:
+        SpaceError: If they differ: trials of unequal budgets cannot be ranked.
+    """
+    budgets = {config.train.epochs for config in configurations(space)}
+    if len(budgets) > 1 or any(param.name == "epochs" for param in space.params):
+        raise SpaceError(
+            f"{space.path}: epochs: must be the same in every configuration, or a longer budget "
+            "would look like a better arm; give it under [fixed]"
+        )
+    return budgets.pop()
+
+
 def set_up(
     space: Space,
     source: Source,
@@ -90,11 +149,12 @@ def set_up(
 
     Raises:
         DataError: If records are unusable, or do not allow the folds.
+        SpaceError: If configurations have unequal budgets.
     """
+    epochs = _one_budget(space)
     beats = prepare_all(source, cuts(space), cache_dir=cache_dir, study_seed=study_seed)
     first = next(iter(beats.values()))
     folds = plan_folds(space, first, source, partition_seed)
-    epochs = {config.train.epochs for config in configurations(space)}
     plan = StudyPlan(
         name=name,
         space=space.name,
@@ -105,7 +165,7 @@ def set_up(
         scheduler=space.scheduler,
         reduction_factor=space.reduction_factor,
         trials=space.n_configurations,
-        epochs=max(epochs),
+        epochs=epochs,
         folds=folds.name,
         fold_fingerprint=folds.fingerprint,
         n_folds=len(folds.validation),

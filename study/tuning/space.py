@@ -25,7 +25,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
 
 _DEFAULTS = TrialConfig().flat()
 _DRAW_SEED = 0
-_NOT_RUN = {"name", "path", "description", "text"}
+_NOT_RUN = {"name", "path", "description", "text", "trials"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,15 @@ class TrialJob:
         """Return the beat set that a configuration trains on."""
         return self.beats[(config.signal.segmentation, config.signal.resampling_method)]
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the beats that trials share."""
+        return sum(
+            beats.ecg.nbytes
+            + (0 if beats.reliance.windows is None else beats.reliance.windows.nbytes)
+            for beats in self.beats.values()
+        )
+
     def training(
         self, config: TrialConfig, device_beats: DeviceBeats | None = None
     ) -> TrialTraining:
@@ -145,14 +154,13 @@ class TrialRun:
     def _finish(self) -> dict[str, float]:
         begun = time.perf_counter()
         result = self._training.finish()
+        self._busy_s += time.perf_counter() - begun
         self._folder.write(PREDICTIONS, pack_predictions(result))
         self._folder.write(PER_RECORD, as_csv(result.per_record))
         self._folder.write(SCORES, as_json(result))
         buffer = io.BytesIO()
         torch.save(result.weights, buffer)
         self._folder.write(WEIGHTS, buffer.getvalue())
-        self._folder.delete(CHECKPOINT)
-        self._busy_s += time.perf_counter() - begun
         return dict(result.metrics)
 
 
@@ -232,7 +240,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process (`reuse_actors`)."""
-        self._run = None
+        self.cleanup()
         self.config = new_config
         return True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from study.data.download import UnreachableError, download_records
+from study.data.download import ATTEMPTS, UnreachableError, download_records
 from study.errors import ChecksumError, DownloadError
 
 FILES = {
@@ -222,15 +222,23 @@ def test_altered_file_on_disk_is_never_overwritten(server: Server, tmp_path: Pat
     assert server.requests == []
 
 
-@pytest.mark.parametrize("answer", [503, 404, ("drop", 0)])
-def test_server_that_gives_nothing_is_unreachable(
-    server: Server, tmp_path: Path, answer: object
-) -> None:
-    server.plan["101.hea"] = [answer]
+def test_server_that_gives_nothing_is_unreachable(server: Server, tmp_path: Path) -> None:
+    server.plan["101.hea"] = [("drop", 0)]
     with pytest.raises(UnreachableError):
         download(server, tmp_path / "mitdb")
     assert len(server.requests) == 1
     assert not (tmp_path / "mitdb" / "101.hea").exists()
+
+
+@pytest.mark.parametrize(("answer", "requests"), [(404, 1), (503, ATTEMPTS)])
+def test_server_that_answers_with_an_error_is_no_missing_network(
+    server: Server, tmp_path: Path, answer: int, requests: int
+) -> None:
+    server.plan["101.hea"] = [answer] * requests
+    with pytest.raises(DownloadError, match=rf"101\.hea: the server answered {answer}") as caught:
+        download(server, tmp_path / "mitdb")
+    assert not isinstance(caught.value, UnreachableError)
+    assert len(server.requests) == requests
 
 
 def test_no_server_is_unreachable_and_leaves_nothing(server: Server, tmp_path: Path) -> None:
