@@ -146,12 +146,16 @@ class _Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        error = trial.get_pickled_error() or trial.get_error() or "unknown"
-        first = str(error).strip().splitlines()[0]
-        self._conductor.failed(
-            trial.trial_id,
-            f"its worker was lost {trial.num_failures} times: {type(error).__name__}: {first}",
-        )
+        error = trial.get_pickled_error() or trial.get_error()
+        self._conductor.failed(trial.trial_id, lost_cause(error, trial.num_failures))
+
+
+def lost_cause(error: object, times: int) -> str:
+    """Say why a worker was lost: what Ray says first, and last, where the reason stands."""
+    kind = [type(error).__name__] if isinstance(error, Exception) else []
+    lines = str(error or "unknown").strip().splitlines()
+    said = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:500]
+    return ": ".join([f"its worker was lost {times} times", *kind, *([said] if said else [])])
 
 
 class _Stopper(_Unsaved, Stopper):  # type: ignore[misc]
@@ -278,7 +282,9 @@ def run_trials(
         deadline: `time.monotonic()` at which the study's time is over.
         at_once: Most trials at once; None is what the resources allow.
     """
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Ray logs a traceback for each lost worker; the conductor says so in a line.
+    loud = _logger.isEnabledFor(logging.DEBUG)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR if loud else logging.CRITICAL)
     scratch = tempfile.mkdtemp(prefix="study-ray-")
     trainable = tune.with_resources(
         tune.with_parameters(FusionTrial, job=job), resources.request()

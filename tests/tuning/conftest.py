@@ -28,6 +28,7 @@ class MemorySink:
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
     failures: int = 0
 
     def open_study(
@@ -49,6 +50,10 @@ class MemorySink:
         """Remember a nested run."""
         self.events.append(("open_trial", digest, number, dict(params), dict(tags)))
         return f"run-{digest}"
+
+    def recorded(self) -> Mapping[str, str]:
+        """Return the outcomes that a test says are in the store already."""
+        return self.outcomes
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Remember an epoch."""

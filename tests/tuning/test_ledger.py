@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -121,6 +122,60 @@ def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> Non
     assert [trial.value for trial in study.trials] == [0.5, 0.5]
     assert study.trials[1].user_attrs["duplicate_of"] == 0
     assert len(ledger.rows()) == 1
+
+
+def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -> None:
+    ledger = open_ledger(url)
+    ledger._study.enqueue_trial({"dropout": 0.3})
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert states(url) == [TrialState.FAIL]
+    begin(again, proposal(0.1))
+    assert again.rows() == []
+
+
+@pytest.mark.parametrize("written", range(7))
+def test_a_driver_killed_while_it_opened_a_trial_proposes_it_again(
+    url: str, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while(monkeypatch, written)
+    with pytest.raises(KeyboardInterrupt):
+        begin(open_ledger(url), proposal(0.1, index=0))
+    monkeypatch.undo()
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert again.next_index() == 0
+
+
+@pytest.mark.parametrize("written", range(1, 3))
+def test_a_driver_killed_while_it_noted_a_duplicate_owes_nothing(
+    url: str, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(url)
+    finish(ledger, begin(ledger, proposal(0.1)), 0.5)
+    known = ledger.rows()[0]
+    killed_while(monkeypatch, written)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
+    monkeypatch.undo()
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert [row.number for row in again.rows()] == [0]
+
+
+def killed_while(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """Let the driver die when it has written some attributes of a trial down."""
+    write, done = optuna.Trial.set_user_attr, iter(range(written))
+
+    def write_or_die(trial: optuna.Trial, key: str, value: Any) -> None:
+        if next(done, None) is None:
+            raise KeyboardInterrupt
+        write(trial, key, value)
+
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", write_or_die)
 
 
 def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> None:

@@ -1,0 +1,254 @@
+"""The command line before any trial runs: help, lists, refusals, the plan. Whole studies are in
+tests/tuning/test_execute.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from study import run
+from study.data.source import Source
+
+ROOT = Path(__file__).parents[1]
+
+HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
+
+SPACE = """
+description = "two branches"
+[search]
+sampler = "tpe"
+trials = 4
+folds = 2
+seeds = 3
+[fixed]
+embed_dim = 16
+epochs = 2
+normal_beats_per_epoch = 50
+[params.fusion]
+values = ["film", "mhca_time"]
+[params.heads]
+values = [1, 2]
+when = { fusion = ["mhca_time"] }
+"""
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Give back the log levels that -v and -q set for the whole process."""
+    loggers = [logging.getLogger(name) for name in ("study", "study.data.source")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in, with a space and a split of six records."""
+    names = json.dumps(list(records_source.development[:6]))
+    (tmp_path / "split.toml").write_text(f'name = "tiny"\ndevelopment = {names}\n')
+    (tmp_path / "two.toml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "beats"))
+    return tmp_path
+
+
+@pytest.fixture
+def two(workspace: Path, records_source: Source) -> list[str]:
+    """The arguments that run the space of this file."""
+    return [
+        "--space",
+        "two.toml",
+        "--records",
+        str(records_source.folder),
+        "--split",
+        "split.toml",
+    ]
+
+
+def python(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    ask = "import sys, study.run; study.run._parser().format_help(); print(*sys.modules)"
+    loaded = python("-c", ask).split()
+    assert "study.run" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_help_shows_defaults_units_and_exit_codes() -> None:
+    text = " ".join(python("-m", "study.run", "--help").split())
+    for said in (
+        "root of all random streams (default 0)",
+        "trials at once (default: one a core)",
+        "of the study: 90s, 30m, 2h (default none)",
+        "Optuna storage (default: studies/NAME/study.db)",
+        "what trials train on (default auto)",
+        "Exit codes: 0 done; 1 done, but trials failed; 2 bad usage",
+        "130 interrupted",
+    ):
+        assert said in text, said
+
+
+def test_every_option_is_explained() -> None:
+    silent = [action.dest for action in run._parser()._actions if not action.help]
+    assert silent == []
+
+
+def test_a_list_shows_spaces_and_studies(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["--list"]) == 0
+    first = capsys.readouterr().out
+    for name in ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke"):
+        assert f"\n  {name} " in first
+    assert "  smoke              search, 2 configurations\n" in first
+    assert first.endswith("studies (studies/): none in this folder\n")
+
+    for name, text in (
+        ("mine", '{"kind": "search", "space": "smoke", "trials": 2}'),
+        ("bad", "{"),
+    ):
+        (workspace / "studies" / name).mkdir(parents=True)
+        (workspace / "studies" / name / "plan.json").write_text(text)
+    assert run.main(["--list"]) == 0
+    second = capsys.readouterr().out
+    assert "  mine               search of space smoke, 2 trials, data: ?\n" in second
+    assert "  bad                unreadable plan" in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--space NAME is needed; `python -m study.run --list` shows them"),
+        (
+            ["--space", "fusion_gird"],
+            "unknown space 'fusion_gird'; known: fusion_compare, fusion_grid, fusion_tuning, "
+            "seed_experiments, smoke. Did you mean 'fusion_grid'?",
+        ),
+        (["--space", "nowhere.toml"], "nowhere.toml"),
+        (["--space", "smoke", "--name", "../up"], "--name '../up': a study's name has letters"),
+        (["--space", "smoke", "--trials", "0"], "space smoke: trials: must be a whole number"),
+        (
+            ["--space", "smoke", "--sampler", "tpf"],
+            "space smoke: sampler: unknown value 'tpf'; known: gp, grid, qmc, random, tpe. "
+            "Did you mean 'tpe'?",
+        ),
+        (
+            ["--space", "seed_experiments", "--trials", "3"],
+            "space seed_experiments: trials: means nothing in a compare space",
+        ),
+        (
+            ["--space", "smoke", "--resume"],
+            "--resume: there is no study 'smoke' in ",
+        ),
+        (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
+        (["--space", "smoke", "--split", "split.toml"], "--split needs --records DIR"),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    before = sorted(workspace.rglob("*"))
+    assert run.main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert said in told.err
+    assert "Traceback" not in told.err
+    assert sorted(workspace.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--time-limit", "5x"], "'5x': give a number and s, m, h or d, as in 30m"),
+        (["--time-limit", "h"], "'h': give a number, as in 30m"),
+        (["--time-limit", "0"], "'0': must be above 0"),
+        (["--time-limit", "inf"], "'inf': give a number and s, m, h or d"),
+        (["--trial-time-limit=-1s"], "'-1s': must be above 0"),
+        (["--trials", "many"], "invalid int value: 'many'"),
+        (["--seed=-1"], "'-1': must be a whole number from 0 to 2^31 - 1"),
+        (["--gpus-per-trial", "1.5"], "'1.5': give a share up to 1, or a whole number"),
+        (["--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--sapce", "smoke"], "unrecognized arguments: --sapce"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_word_that_cannot_be_read_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run.main(arguments)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("90", 90), ("30m", 1800), ("2h", 7200), ("1.5h", 5400), ("1d", 86400)],
+)
+def test_a_time_limit_has_a_unit(text: str, seconds: float) -> None:
+    assert run._parser().parse_args(["--time-limit", text]).time_limit == seconds
+
+
+@pytest.mark.parametrize(("text", "folds"), [("5", 5), ("published", "published")])
+def test_folds_are_a_number_or_the_published_split(text: str, folds: int | str) -> None:
+    assert run._parser().parse_args(["--folds", text]).folds == folds
+
+
+def test_verbose_adds_the_traceback(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--space", "fusion_gird", "-v"]) == 2
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "SpaceError" in told
+
+
+def test_a_dry_run_prints_the_plan_and_writes_no_study(
+    workspace: Path, two: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([*two, "--dry-run", "--concurrency", "2", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    text = "\n".join(lines)
+    assert lines[:2] == ["study 'two': search of space 'two'", "  two branches"]
+    assert "trials: 4, arms: 2, members per trial: 6 (2 folds x 3 seeds), epochs: 2" in lines
+    assert "sampler: tpe, scheduler: asha, objective: val_auprc_sv, grid: 3" in lines, (
+        "mhca_time has two heads, film none"
+    )
+    assert "note: the space has 3 configurations, fewer than 4 trials" in lines
+    assert "note: tpe models conditional parameters one by one: heads" in lines
+    assert "fold       N       S       V       F  records" in lines
+    branches = [line for line in lines if " parameters  " in line]
+    assert [line.split("  ")[1] for line in branches] == [
+        "opt1 / daeac / film / seed7 / real",
+        "opt1 / daeac / mhca_time / seed7 / real",
+    ]
+    assert all(line.endswith("late vector, window") for line in branches)
+    assert "a trial on cpu, 2 at once: at most (early stopping shortens it) " in text
+    assert {path.name for path in workspace.iterdir()} == {"split.toml", "two.toml", "beats"}
+
+
+def test_a_dry_run_goes_by_the_command_line(
+    workspace: Path, two: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["--sampler", "grid", "--scheduler", "none", "--folds", "3", "--seeds", "1"]
+    changes += ["--epochs", "5", "--objective", "val_auprc_macro", "--name", "mine"]
+    assert run.main([*two, *changes, "--dry-run", "--concurrency", "1"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("study 'mine': search of space 'two'\n")
+    assert "trials: 3, arms: 2, members per trial: 3 (3 folds x 1 seeds), epochs: 5" in text
+    assert "sampler: grid, scheduler: none, objective: val_auprc_macro, grid: 3" in text
+    assert "at most" not in text

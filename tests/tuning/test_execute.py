@@ -1,0 +1,522 @@
+"""Whole studies under a real Ray: one search, one comparison, one that is interrupted."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import ray
+
+from study import run
+from study.data.source import Source
+from study.keys import Outcome, Tag
+from study.tuning.execute import StopSignal, catching_signals, lost_cause
+from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
+
+FIXED = """
+[fixed]
+fusion = "film"
+embed_dim = 8
+batch_size = 32
+schedule = "cosine"
+"""
+
+SEARCH = (
+    """
+description = "one that learns and two that do not"
+[search]
+sampler = "grid"
+trials = 3
+reduction_factor = 2
+folds = 2
+"""
+    + FIXED
+    + """
+epochs = 3
+normal_beats_per_epoch = 150
+[params.learning_rate]
+values = [0.003, 1e-8, 1e-7]
+"""
+)
+
+LONG_EPOCHS = 12
+LONG = (
+    """
+description = "long enough to be interrupted"
+[search]
+sampler = "random"
+trials = 3
+scheduler = "none"
+folds = 2
+"""
+    + FIXED
+    + f"""
+epochs = {LONG_EPOCHS}
+normal_beats_per_epoch = 100
+[params.learning_rate]
+low = 1e-4
+high = 1e-2
+log = true
+"""
+)
+
+COMPARE = """
+description = "two arms and a placebo"
+[compare]
+draws = 1
+folds = 2
+reference = "concat"
+[fixed]
+embed_dim = 8
+epochs = 1
+normal_beats_per_epoch = 40
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[[arms]]
+name = "concat"
+fusion = "concat"
+[params.learning_rate]
+low = 1e-3
+high = 1e-2
+log = true
+"""
+
+SLOWEST_STOP_S = 20.0
+
+STATUS = {
+    Outcome.COMPLETE: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.STOPPED: "KILLED",
+    Outcome.FAILED: "FAILED",
+}
+
+
+WORKER = "ray::ResourceTrainable"
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """Return id, parent and command line of all processes."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    rows = (line.split(maxsplit=2) for line in listed.stdout.splitlines())
+    return [(int(row[0]), int(row[1]), " ".join(row[2:])) for row in rows]
+
+
+def descendants() -> dict[int, str]:
+    """Return the command lines of all processes below this one, by id."""
+    listed, found = processes(), dict[int, str]()
+    generation = {os.getpid()}
+    while generation:
+        children = {pid: words for pid, parent, words in listed if parent in generation}
+        found |= children
+        generation = set(children)
+    return found
+
+
+@dataclass
+class Workspace:
+    """A folder with records, in which studies run; it can be looked into as a user would."""
+
+    folder: Path
+    scratch: Path
+
+    def arguments(self, name: str, *more: str) -> list[str]:
+        given = ["--space", f"{name}.toml", "--records", "records", "--split", "split.toml"]
+        return [*given, "--concurrency", "1", "--device", "cpu", *more]
+
+    def main(self, name: str, *more: str) -> Ended:
+        out, err = io.StringIO(), io.StringIO()
+        loggers = [logging.getLogger(name) for name in ("study", "study.data.source")]
+        levels = [logger.level for logger in loggers]
+        try:
+            with chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
+                code = run.main(self.arguments(name, *more))
+        finally:
+            # -q is for the whole process, and other tests look at its log.
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
+        url = f"sqlite:///{self.folder / 'studies' / name / 'study.db'}"
+        return optuna.load_study(study_name=name, storage=url).trials
+
+    def counted(self, name: str) -> dict[str, str]:
+        """Return the outcome by digest; one that is counted twice is told."""
+        attrs = [trial.user_attrs for trial in self.trials(name)]
+        settled = [a for a in attrs if a.get(Tag.OUTCOME) not in (None, Outcome.STOPPED)]
+        twice = [d for d, n in Counter(a[Tag.DIGEST] for a in settled).items() if n > 1]
+        assert not twice, f"counted more than once: {twice}"
+        return {a[Tag.DIGEST]: a[Tag.OUTCOME] for a in settled}
+
+    def runs(self, name: str, kind: str = "trial") -> list[Any]:
+        """Return MLflow's runs of a study."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("ecg-rr-fusion-own-records")
+        terms = f"tags.study = '{name}' and tags.kind = '{kind}'"
+        return list(client.search_runs([experiment.experiment_id], filter_string=terms))
+
+    def history(self, run_id: str, name: str) -> list[int]:
+        """Return the steps of a metric in MLflow."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+        return sorted(point.step for point in client.get_metric_history(run_id, name))
+
+    def leftovers(self) -> list[str]:
+        """Return what Ray and the study left in the temporary folder, or still run there."""
+        folders = [path.name for path in self.scratch.iterdir()]
+        running = [words for _, _, words in processes() if str(self.scratch) in words]
+        return [name for name in folders if "ray" in name or "study" in name] + running
+
+    def files(self, name: str, file: str) -> list[Path]:
+        return sorted((self.folder / "studies" / name / "trials").glob(f"*/{file}"))
+
+
+@dataclass
+class Ended:
+    """How a start of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def both(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+@pytest.fixture(scope="module")
+def workspace(
+    small_source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("workspace")
+    (folder / "records").symlink_to(small_source.folder)
+    names = ", ".join(f'"{name}"' for name in small_source.development)
+    (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
+    for name, text in (("search", SEARCH), ("long", LONG), ("compare", COMPARE)):
+        (folder / f"{name}.toml").write_text(text)
+    # Everything temporary goes here, to see what is left; short, because sockets go there too.
+    with (
+        tempfile.TemporaryDirectory(prefix="t-") as scratch,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(tempfile, "tempdir", scratch)
+        patch.setenv("TMPDIR", scratch)
+        for variable in ("MLFLOW_TRACKING_URI", "STUDY_CACHE_DIR", "RAY_ADDRESS"):
+            patch.delenv(variable, raising=False)
+        # Workers run in another folder than pytest: they find an uninstalled package by this.
+        patch.setenv("PYTHONPATH", str(Path(run.__file__).parents[1]))
+        yield Workspace(folder, Path(scratch))
+
+
+@pytest.fixture(scope="module")
+def searched(workspace: Workspace) -> Ended:
+    return workspace.main("search")
+
+
+def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
+    assert searched.code == 0, searched.both()
+    assert searched.out.startswith("Candidates by arm (unequal tries); no winner is named.")
+    assert "opt1 / daeac / film / seed7 / real" in searched.out
+    assert "look further: MLflow: run `mlflow ui`" in searched.out
+    assert "orchestration: " in searched.out
+    assert "trial   0 complete val_auprc_sv 0." in searched.err
+
+
+def test_optuna_and_mlflow_agree_on_every_outcome(searched: Ended, workspace: Workspace) -> None:
+    counted = workspace.counted("search")
+    assert list(counted.values()) == [Outcome.COMPLETE, Outcome.PRUNED, Outcome.PRUNED]
+    states = [trial.state.name for trial in workspace.trials("search")]
+    assert states == ["COMPLETE", "PRUNED", "PRUNED"]
+    recorded = [
+        (r.data.tags[Tag.DIGEST], r.data.tags[Tag.OUTCOME], r.info.status)
+        for r in workspace.runs("search")
+    ]
+    assert sorted(recorded) == sorted((d, o, STATUS[Outcome(o)]) for d, o in counted.items())
+    (parent,) = workspace.runs("search", "study")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials_pruned"] == 2
+
+
+def test_optuna_and_mlflow_agree_on_the_score(searched: Ended, workspace: Workspace) -> None:
+    (finished,) = [r for r in workspace.runs("search") if r.info.status == "FINISHED"]
+    first = workspace.trials("search")[0]
+    assert first.value == finished.data.metrics["val_auprc_sv"]
+    assert first.user_attrs["mlflow_run_id"] == finished.info.run_id
+    assert workspace.history(finished.info.run_id, "val_auprc_sv") == [1, 2, 3]
+
+
+def test_a_finished_trial_has_its_files_and_a_pruned_one_its_checkpoint_at_most(
+    searched: Ended, workspace: Workspace
+) -> None:
+    digest = workspace.trials("search")[0].user_attrs[Tag.DIGEST]
+    for name in (PREDICTIONS, WEIGHTS):
+        assert [path.parent.name for path in workspace.files("search", name)] == [digest]
+    assert digest not in [path.parent.name for path in workspace.files("search", CHECKPOINT)]
+
+
+def test_nothing_of_ray_is_left(searched: Ended, workspace: Workspace) -> None:
+    assert not ray.is_initialized()
+    assert workspace.leftovers() == []
+    assert [words for words in descendants().values() if "ray" in words] == []
+
+
+def test_the_same_command_again_prints_the_table_and_runs_nothing(
+    searched: Ended, workspace: Workspace
+) -> None:
+    before = workspace.trials("search")
+    again = workspace.main("search")
+    assert again.code == 0
+    assert again.err == ""
+    assert again.out.splitlines()[:5] == searched.out.splitlines()[:5]
+    assert len(workspace.trials("search")) == len(before)
+
+
+def test_another_plan_under_that_name_is_refused_with_the_difference(
+    searched: Ended, workspace: Workspace
+) -> None:
+    refused = workspace.main("search", "--seed", "1")
+    assert refused.code == 2
+    assert "study 'search' exists with another plan:" in refused.err
+    assert "  - study_seed: was 0, now 1\n" in refused.err
+
+
+def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> None:
+    ended = workspace.main("compare")
+    assert ended.code == 0, ended.both()
+    assert ended.out.startswith("Arms compared on the same draws, folds and seeds.")
+    counted = workspace.counted("compare")
+    assert list(counted.values()) == [Outcome.COMPLETE] * 3
+    runs = workspace.runs("compare")
+    assert sorted(r.data.tags[Tag.ARM] for r in runs) == ["concat", "film", "film_placebo"]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    rates = {r.data.params["learning_rate"] for r in runs}
+    assert len(rates) == 1, "all arms run at the same draw"
+
+
+def test_a_failing_trial_gives_exit_code_1_and_shows_its_cause(workspace: Workspace) -> None:
+    options = ("--trials", "1", "--trial-time-limit", "0.001s", "--no-track", "--quiet")
+    ended = workspace.main("search", "--name", "slow", *options)
+    assert ended.code == 1, ended.both()
+    assert "Failed: 1 of 1 trials\n  exceeded --trial-time-limit at epoch 1\n" in ended.out
+    assert "look further: tracking: off" in ended.out
+    assert ended.err == ""
+    assert workspace.trials("slow")[0].state.name == "FAIL"
+
+
+def test_a_time_limit_ends_with_3_and_the_study_can_be_resumed(workspace: Workspace) -> None:
+    ended = workspace.main("search", "--name", "late", "--time-limit", "0.1s", "--no-track")
+    assert ended.code == 3, ended.both()
+    assert (
+        "stopped: the study's --time-limit was reached; 0 of 3 trials settled. "
+        "The same command with --resume continues.\n"
+    ) in ended.out
+    assert {t.user_attrs[Tag.OUTCOME] for t in workspace.trials("late")} <= {Outcome.STOPPED}
+
+
+KILLED = RuntimeError("The actor died unexpectedly.\n\tpid: 7\nIts worker process has died.")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KILLED, "RuntimeError: The actor died unexpectedly. Its worker process has died."),
+        (ValueError("one line"), "ValueError: one line"),
+        ("text of an error", "text of an error"),
+        (None, "unknown"),
+        (ValueError(), "ValueError"),
+    ],
+    ids=["lost", "raised", "text", "none", "empty"],
+)
+def test_the_cause_of_a_lost_worker_is_its_first_and_last_line(error: object, said: str) -> None:
+    assert lost_cause(error, 3) == f"its worker was lost 3 times: {said}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_first_signal_stops_in_order_and_a_second_ends_at_once(number: signal.Signals) -> None:
+    stop, before = StopSignal(), signal.getsignal(number)
+    with catching_signals(stop):
+        signal.raise_signal(number)
+        assert (stop.cause, stop.interrupted) == (f"{number.name} received", True)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopSignal()
+        with catching_signals(stop):
+            signal.raise_signal(signal.SIGHUP)
+        assert not stop.cause
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(scope="module")
+def interrupted(workspace: Workspace) -> Ended:
+    """A study in a process group of its own, which gets Ctrl-C in the middle of a trial."""
+    log = workspace.folder / "long.err"
+    with log.open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "study.run", *workspace.arguments("long", "--trials", "2")],
+            cwd=workspace.folder,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            wait_for(
+                lambda: (
+                    "trial   0 complete" in log.read_text()
+                    and bool(workspace.files("long", CHECKPOINT))
+                ),
+                lambda: process.poll() is not None,
+                log.read_text,
+            )
+            os.killpg(process.pid, signal.SIGINT)
+            began = time.monotonic()
+            out, _ = process.communicate(timeout=60)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    took = time.monotonic() - began
+    assert took < SLOWEST_STOP_S, f"stopping took {took:.0f} s"
+    return Ended(process.returncode, out, log.read_text())
+
+
+def wait_for(
+    done: Callable[[], bool],
+    over: Callable[[], bool],
+    said: Callable[[], str],
+    limit_s: float = 90,
+) -> None:
+    deadline = time.monotonic() + limit_s
+    while not done():
+        assert not over(), f"it ended first:\n{said()}"
+        assert time.monotonic() < deadline, f"not within {limit_s:.0f} s:\n{said()}"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_with_130_and_keeps_what_is_done(
+    interrupted: Ended, workspace: Workspace
+) -> None:
+    assert interrupted.code == 130, interrupted.both()
+    assert (
+        "stopped: SIGINT received; 1 of 2 trials settled. "
+        "The same command with --resume continues.\n"
+    ) in interrupted.out
+    assert "Traceback" not in interrupted.err
+    assert workspace.leftovers() == []
+    outcomes = [trial.user_attrs[Tag.OUTCOME] for trial in workspace.trials("long")]
+    assert outcomes[0] == Outcome.COMPLETE
+    assert outcomes[1:] == [Outcome.STOPPED]
+    statuses = Counter(r.info.status for r in workspace.runs("long"))
+    assert statuses["FINISHED"] == 1
+    assert statuses["RUNNING"] == 0
+    (parent,) = workspace.runs("long", "study")
+    assert (parent.info.status, parent.data.tags[Tag.OUTCOME]) == ("KILLED", "stopped")
+
+
+def test_an_interrupted_study_is_not_started_again_by_accident(
+    interrupted: Ended, workspace: Workspace
+) -> None:
+    refused = workspace.main("long", "--trials", "2")
+    assert refused.code == 2
+    assert refused.err == (
+        "error: study 'long' is unfinished (1 of 2 trials settled): "
+        "add --resume to continue it, or give another --name\n"
+    )
+
+
+def kill_a_worker(workspace: Workspace, over: threading.Event, killed: list[int]) -> None:
+    """Kill the worker once, when it has saved an epoch of this start."""
+    began = time.time()
+    while not over.wait(0.02):
+        fresh = [
+            path
+            for path in workspace.files("long", CHECKPOINT)
+            if path.exists() and path.stat().st_mtime > began
+        ]
+        workers = [pid for pid, words in descendants().items() if words.startswith(WORKER)]
+        if fresh and workers:
+            os.kill(workers[0], signal.SIGKILL)
+            killed.append(workers[0])
+            return
+
+
+@pytest.fixture(scope="module")
+def resumed(interrupted: Ended, workspace: Workspace) -> Ended:
+    """The interrupted study, resumed with one more trial; one of its workers is killed."""
+    over, killed = threading.Event(), list[int]()
+    thread = threading.Thread(target=kill_a_worker, args=(workspace, over, killed))
+    thread.start()
+    try:
+        ended = workspace.main("long", "--resume")
+    finally:
+        over.set()
+        thread.join()
+    assert killed, f"no worker was found to kill\n{ended.both()}"
+    return ended
+
+
+def test_a_resumed_study_is_completed_with_more_trials_where_they_are_asked_for(
+    resumed: Ended, workspace: Workspace
+) -> None:
+    assert resumed.code == 0, resumed.both()
+    assert "resuming 'long': 1 of 3 trials settled, 1 interrupted" in resumed.err
+    assert " continued after epoch " in resumed.err
+    assert "(attempt 2)" in resumed.err
+    assert list(workspace.counted("long").values()) == [Outcome.COMPLETE] * 3
+
+
+def test_a_trial_whose_worker_is_killed_is_tried_again_and_completes(
+    resumed: Ended, workspace: Workspace
+) -> None:
+    assert resumed.err.count("retried  its worker was lost") == 1
+    assert "failed" not in resumed.err
+
+
+def test_a_resumed_study_has_one_run_for_each_configuration_and_each_epoch_once(
+    resumed: Ended, workspace: Workspace
+) -> None:
+    runs = workspace.runs("long")
+    assert sorted(r.data.tags[Tag.DIGEST] for r in runs) == sorted(workspace.counted("long"))
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    for r in runs:
+        steps = workspace.history(r.info.run_id, "val_auprc_sv")
+        assert steps == list(range(1, LONG_EPOCHS + 1)), r.info.run_name
+    (parent,) = workspace.runs("long", "study")
+    assert parent.info.status == "FINISHED"
+    assert workspace.files("long", CHECKPOINT) == []
+
+
+def test_a_resumed_random_search_ran_what_it_would_have_run(
+    resumed: Ended, workspace: Workspace
+) -> None:
+    attrs = [trial.user_attrs for trial in workspace.trials("long")]
+    by_index = {a["index"]: a[Tag.DIGEST] for a in attrs}
+    assert sorted(by_index) == [0, 1, 2]
+    assert set(by_index.values()) == workspace.counted("long").keys()

@@ -1,0 +1,120 @@
+"""What a study says: plain lines in a pipe, a bar on a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+
+from study.config import TrialConfig
+from study.keys import Outcome
+from study.models import rules
+from study.tuning.ledger import Proposal
+from study.tuning.progress import Progress, duration
+
+CONFIG = TrialConfig.from_flat({"fusion": "film"})
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def proposal(attempt: int = 1) -> Proposal:
+    return Proposal(
+        config=CONFIG,
+        digest=rules.digest(CONFIG),
+        arm=rules.arm(CONFIG),
+        params={"learning_rate": 0.00123456, "heads": 2},
+        attempt=attempt,
+    )
+
+
+def progress(stream: io.StringIO, **options: bool | int) -> Progress:
+    return Progress(**{"total": 4, "objective": "val_auprc_sv", "stream": stream, **options})  # type: ignore[arg-type]
+
+
+def ended(
+    progress: Progress, number: int, outcome: Outcome, value: float, cause: str = ""
+) -> None:
+    progress.ended(number, outcome, value=value, epochs=6, seconds=12.4, cause=cause)
+
+
+def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
+    stream = io.StringIO()
+    told = progress(stream)
+    told.started(0, proposal())
+    told.started(1, proposal(attempt=2), note="  here")
+    ended(told, 0, Outcome.FAILED, math.nan, "DivergedError: not finite\nand more")
+    ended(told, 1, Outcome.COMPLETE, 0.5)
+    ended(told, 2, Outcome.PRUNED, 0.9, "asha stopped it at epoch 2")
+    ended(told, 3, Outcome.COMPLETE, 0.4)
+    told.close()
+    arm = "opt1 / daeac / film / seed7 / real"
+    assert stream.getvalue().splitlines() == [
+        f"trial   0 started  {arm}  learning_rate=0.001235 heads=2",
+        f"trial   1 started  {arm}  learning_rate=0.001235 heads=2 (attempt 2)  here",
+        "trial   0 failed   no score  6 epochs, 12 s  [1/4, no score yet, 0 s left]"
+        "  DivergedError: not finite",
+        "trial   1 complete val_auprc_sv 0.5000  6 epochs, 12 s  [2/4, best 0.5000, 0 s left]",
+        "trial   2 pruned   val_auprc_sv 0.9000  6 epochs, 12 s  [3/4, best 0.5000, 0 s left]"
+        "  asha stopped it at epoch 2",
+        "trial   3 complete val_auprc_sv 0.4000  6 epochs, 12 s  [4/4, best 0.5000, 0 s left]",
+    ]
+
+
+def test_the_best_score_is_over_all_starts() -> None:
+    stream = io.StringIO()
+    told = progress(stream, done=2)
+    for value in (0.7, math.nan, 0.6):
+        told.known(value)
+    ended(told, 2, Outcome.COMPLETE, 0.5)
+    assert "[3/4, best 0.7000," in stream.getvalue()
+
+
+def test_the_time_left_is_unknown_until_a_trial_of_this_start_has_ended() -> None:
+    told = progress(io.StringIO(), done=3)
+    assert told.eta() == "?"
+    ended(told, 3, Outcome.COMPLETE, 0.5)
+    assert told.eta() == "0 s"
+
+
+def test_a_terminal_gets_lines_above_a_bar() -> None:
+    stream = Terminal()
+    told = progress(stream, done=1)
+    told.line("a line")
+    ended(told, 1, Outcome.COMPLETE, 0.5)
+    told.close()
+    assert "a line\n" in stream.getvalue()
+    assert "| 2/4 [" in stream.getvalue()
+    assert "best 0.5000" in stream.getvalue().splitlines()[-1]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_quiet_is_silent(stream: io.StringIO) -> None:
+    told = progress(stream, quiet=True)
+    told.started(0, proposal())
+    ended(told, 0, Outcome.COMPLETE, 0.5)
+    told.line("a line")
+    told.close()
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (41.6, "42 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (600, "10 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (100_000, "27.8 h"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,233 @@
+"""From a space and records to a plan: which cuts, which folds, what is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.data.beatset import BeatSet
+from study.data.source import Source
+from study.errors import DataError, SpaceError
+from study.tuning.setup import (
+    Setup,
+    arm_configurations,
+    configurations,
+    cuts,
+    largest_batch,
+    plan_folds,
+    set_up,
+)
+from study.tuning.space import Space, load_space
+from study.tuning.storage import Storage
+
+SEARCH = """
+description = "a search"
+[search]
+sampler = "random"
+trials = 5
+folds = 2
+seeds = 3
+reduction_factor = 4
+[fixed]
+epochs = 2
+"""
+ONE = "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
+CUTS = '[params.segmentation]\nvalues = ["centred", "fixed"]\n'
+METHODS = CUTS + '[params.resampling]\nvalues = ["auto", "linear", "antialiased"]\n'
+COMPARE = """
+description = "a comparison"
+[compare]
+draws = 2
+folds = 2
+reference = "now"
+[fixed]
+epochs = 4
+[[arms]]
+name = "now"
+segmentation = "daeac"
+[[arms]]
+name = "beat"
+segmentation = "beat"
+resampling = "linear"
+[params.dropout]
+low = 0.0
+high = 0.5
+"""
+
+
+def space_of(folder: Path, text: str) -> Space:
+    path = folder / "tiny.toml"
+    path.write_text(text)
+    return load_space(path)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("beats")
+
+
+def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) -> Setup:
+    known: dict[str, Any] = {"name": "mine", "study_seed": 0, "partition_seed": 0}
+    return set_up(
+        space_of(folder, text),
+        source,
+        device="cpu",
+        storage=Storage.at(folder / "trials"),
+        cache_dir=cache,
+        **(known | options),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SEARCH + ONE, [("daeac", "linear")]),
+        (SEARCH + CUTS, [("centred", "linear"), ("fixed", "antialiased")]),
+        (
+            SEARCH + METHODS,
+            [
+                ("centred", "antialiased"),
+                ("centred", "linear"),
+                ("fixed", "antialiased"),
+                ("fixed", "linear"),
+            ],
+        ),
+        (COMPARE, [("beat", "linear"), ("daeac", "linear")]),
+    ],
+    ids=["one", "searched segmentation", "searched resampling", "arms"],
+)
+def test_cuts_are_those_that_the_configurations_use(
+    tmp_path: Path, text: str, expected: list[tuple[str, str]]
+) -> None:
+    assert cuts(space_of(tmp_path, text)) == expected
+
+
+def test_configurations_are_all_of_a_comparison_and_a_branch_each_of_a_search(
+    tmp_path: Path,
+) -> None:
+    assert len(configurations(space_of(tmp_path, COMPARE))) == 4
+    assert len(configurations(space_of(tmp_path, SEARCH + CUTS))) == 2
+
+
+def test_arms_have_one_configuration_each(tmp_path: Path) -> None:
+    assert list(arm_configurations(space_of(tmp_path, COMPARE))) == ["now", "beat"]
+    searched = arm_configurations(space_of(tmp_path, SEARCH + METHODS))
+    assert list(searched) == [
+        f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "largest"),
+    [
+        (ONE, 128),
+        ("[params.batch_size]\nvalues = [64, 256]\n", 256),
+        ("[params.batch_size]\nlow = 32\nhigh = 512\nlog = true\n", 512),
+        ("[params.batch_size]\nlow = 32\nhigh = 96\nstep = 32\n", 96),
+    ],
+    ids=["default", "values", "range", "steps"],
+)
+def test_the_largest_batch_is_found(tmp_path: Path, params: str, largest: int) -> None:
+    assert largest_batch(space_of(tmp_path, SEARCH + params)) == largest
+
+
+def test_a_plan_holds_what_shapes_the_results(
+    small_source: Source, small_beats: BeatSet, tmp_path: Path, cache: Path
+) -> None:
+    setup = build(small_source, SEARCH + ONE, tmp_path, cache, study_seed=7)
+    plan = setup.plan
+    assert (plan.name, plan.space, plan.kind) == ("mine", "tiny", "search")
+    assert (plan.sampler, plan.scheduler, plan.reduction_factor) == ("random", "asha", 4)
+    assert (plan.trials, plan.epochs, plan.n_folds, plan.n_seeds) == (5, 2, 2, 3)
+    assert (plan.study_seed, plan.data_source) == (7, "synthetic")
+    assert plan.space_digest == setup.space.digest
+    assert plan.fold_fingerprint == setup.job.folds.fingerprint
+    assert plan.data_fingerprints == {"daeac/linear": setup.beats.fingerprint}
+    assert (setup.job.n_seeds, setup.job.study_seed, setup.job.device) == (3, 7, "cpu")
+    assert setup.beats.fingerprint != small_beats.fingerprint, "reliance draws by the study seed"
+
+
+def test_chance_is_the_mean_prevalence_over_folds_that_count(
+    small_source: Source, tmp_path: Path, cache: Path
+) -> None:
+    setup = build(small_source, SEARCH + ONE, tmp_path, cache)
+    counts = setup.job.folds.counts(setup.beats)
+    assert (counts >= 10).all(), "every fold counts for every class"
+    share = counts / counts.sum(axis=1, keepdims=True)
+    assert setup.chance() == pytest.approx(share.mean(axis=0))
+
+    only_first = np.concatenate([np.full(30, 1), np.full(70, 0)])
+    first, second = setup.job.folds.validation
+    names = setup.beats.record_names
+    record = np.repeat([names.index(first[0]), names.index(second[0])], 100)
+    label = np.concatenate([only_first, np.zeros(100, int)])
+    beats = replace(setup.beats, label=label, record=record)
+    job = replace(setup.job, beats={("daeac", "linear"): beats})
+    chance = replace(setup, job=job).chance()
+    assert chance[:2] == pytest.approx([(0.7 + 1.0) / 2, 0.3]), "S counts in one fold alone"
+    assert np.isnan(chance[2:]).all()
+
+
+def test_a_comparison_prepares_each_cut_once(
+    small_source: Source, tmp_path: Path, cache: Path
+) -> None:
+    setup = build(small_source, COMPARE, tmp_path, cache)
+    assert setup.job.beats.keys() == {("daeac", "linear"), ("beat", "linear")}
+    assert (setup.plan.trials, setup.plan.epochs, setup.plan.kind) == (4, 4, "compare")
+    for config in configurations(setup.space):
+        assert setup.job.of(config).segmentation == config.signal.segmentation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        COMPARE.replace('name = "now"', 'name = "now"\nepochs = 2'),
+        SEARCH.replace("epochs = 2\n", "") + "[params.epochs]\nvalues = [2, 4]\n",
+    ],
+    ids=["arms", "searched"],
+)
+def test_unequal_budgets_are_refused(
+    small_source: Source, tmp_path: Path, cache: Path, text: str
+) -> None:
+    with pytest.raises(SpaceError) as caught:
+        build(small_source, text, tmp_path, cache)
+    assert str(caught.value) == (
+        f"{tmp_path / 'tiny.toml'}: epochs: must be the same in every configuration, or a longer "
+        "budget would look like a better arm; give it under [fixed]"
+    )
+
+
+def test_the_plan_differs_where_folds_or_settings_differ(
+    small_source: Source, tmp_path: Path, cache: Path
+) -> None:
+    setup = build(small_source, SEARCH + ONE, tmp_path, cache)
+    stored = {name: getattr(setup.plan, name) for name in type(setup.plan).__slots__}
+    again = build(small_source, "# other words\n" + SEARCH + ONE, tmp_path, cache)
+    assert again.plan.differences(stored) == []
+    changes = {
+        "folds = 2": ("folds = 3", {"fold_fingerprint", "folds", "n_folds", "space_digest"}),
+        "epochs = 2": ("epochs = 3", {"epochs", "space_digest"}),
+    }
+    for old, (new, names) in changes.items():
+        other = build(small_source, (SEARCH + ONE).replace(old, new), tmp_path, cache)
+        found = {line.split(":")[0] for line in other.plan.differences(stored)}
+        assert found == names
+
+
+@pytest.mark.parametrize(
+    ("folds", "said"),
+    [
+        ('"published"', r"published"),
+        ("7", r"folds: must be in \[2, 6\] for 6 patients, got 7"),
+    ],
+)
+def test_folds_that_the_records_do_not_allow_are_refused(
+    small_source: Source, small_beats: BeatSet, tmp_path: Path, folds: str, said: str
+) -> None:
+    space = space_of(tmp_path, (SEARCH + ONE).replace("folds = 2", f"folds = {folds}"))
+    with pytest.raises(DataError, match=said):
+        plan_folds(space, small_beats, small_source, 0)

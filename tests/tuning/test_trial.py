@@ -1,0 +1,309 @@
+"""A trial continues where it was, to the last bit, and leaves the files that a study needs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import study
+from study.config import TrialConfig
+from study.data.beatset import BeatSet
+from study.errors import CheckpointError
+from study.keys import BEATS_PER_SECOND, CLASSES, EPOCH, Outcome, Tag
+from study.models import rules
+from study.tuning.storage import Storage
+from study.tuning.trial import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    NOTE,
+    PER_RECORD,
+    PREDICTIONS,
+    SCORES,
+    WEIGHTS,
+    FusionTrial,
+    TrialJob,
+    TrialRun,
+    read_checkpoint,
+)
+
+EPOCHS = 3
+
+CONFIGURATION = TrialConfig.from_flat(
+    {
+        "input": "opt3",
+        "fusion": "mhca_time",
+        "embed_dim": 8,
+        "heads": 2,
+        "ema_decay": 0.9,
+        "rr_dropout": 0.3,
+        "epochs": EPOCHS,
+        "batch_size": 32,
+        "normal_beats_per_epoch": 40,
+    }
+)
+"""Everything that has state or draws random numbers."""
+
+BROKEN = TrialConfig.from_flat(CONFIGURATION.flat() | {"segmentation": "fixed"})
+"""Wants beats that the study did not prepare."""
+
+
+@dataclass
+class Through:
+    """A trial that ran through: what it reported, the files it left, and those on its way."""
+
+    reports: list[dict[str, Any]]
+    files: dict[str, bytes]
+    checkpoints: list[bytes | None]
+
+
+def folder_of(job: TrialJob, config: TrialConfig = CONFIGURATION) -> Path:
+    return Path(job.storage.root) / rules.digest(config)
+
+
+def in_folder(job: TrialJob, folder: Path) -> TrialJob:
+    return replace(job, storage=Storage.at(folder))
+
+
+def steps(run: TrialRun, n_steps: int) -> list[dict[str, Any]]:
+    return [run.step() for _ in range(n_steps)]
+
+
+def logged(report: dict[str, Any]) -> dict[str, float]:
+    """Return what must be equal to the last bit: all metrics but the speed."""
+    return {name: v for name, v in report[METRICS].items() if name != BEATS_PER_SECOND}
+
+
+def arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(content)) as packed:
+        return dict(packed)
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        np.array_equal(value, other[name], equal_nan=True) for name, value in one.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def through(
+    small_beats: BeatSet, small_folds: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Through:
+    job = TrialJob(
+        beats={("daeac", "linear"): small_beats},
+        folds=small_folds,
+        n_seeds=1,
+        study_seed=0,
+        device="cpu",
+        storage=Storage.at(tmp_path_factory.mktemp("through")),
+    )
+    run, reports, checkpoints = TrialRun(CONFIGURATION, job), [], []
+    for _ in range(EPOCHS):
+        reports.append(run.step())
+        checkpoint = folder_of(job) / CHECKPOINT
+        checkpoints.append(checkpoint.read_bytes() if checkpoint.exists() else None)
+    files = {path.name: path.read_bytes() for path in folder_of(job).iterdir()}
+    return Through(reports, files, checkpoints)
+
+
+def test_a_continued_trial_equals_an_uninterrupted_one_to_the_last_bit(
+    through: Through, job: TrialJob
+) -> None:
+    cut_off = steps(TrialRun(CONFIGURATION, job), 2)
+    continued = TrialRun(CONFIGURATION, job)
+    rest = steps(continued, EPOCHS - 1)
+
+    assert [report[EPOCH] for report in rest] == [2, 3], "the unsaved second epoch runs again"
+    assert rest[0][NOTE] == "continued after epoch 1"
+    for got, expected in zip([*cut_off[:1], *rest], through.reports, strict=True):
+        assert same(logged(got), logged(expected)), got[EPOCH]
+    predictions = (folder_of(job) / PREDICTIONS).read_bytes()
+    assert same(arrays(predictions), arrays(through.files[PREDICTIONS]))
+    weights = [
+        torch.load(io.BytesIO(w), weights_only=True)
+        for w in ((folder_of(job) / WEIGHTS).read_bytes(), through.files[WEIGHTS])
+    ]
+    for one, other in zip(*weights, strict=True):
+        assert same(one, other)
+
+
+def test_a_trial_whose_end_was_not_recorded_ends_again_in_the_same_way(
+    through: Through, job: TrialJob
+) -> None:
+    steps(TrialRun(CONFIGURATION, job), EPOCHS)
+    (again,) = steps(TrialRun(CONFIGURATION, job), 1)
+    assert again[NOTE] == f"continued after epoch {EPOCHS - 1}"
+    assert again[Tag.OUTCOME] == Outcome.COMPLETE
+    assert same(logged(again), logged(through.reports[-1]))
+
+
+def test_only_the_last_epoch_ends_a_trial(through: Through) -> None:
+    assert [report[Tag.OUTCOME] for report in through.reports] == ["", "", Outcome.COMPLETE]
+    assert [report[EPOCH] for report in through.reports] == [1, 2, 3]
+    assert {report[NOTE] for report in through.reports} == {""}
+    reliance = {"rr_reliance_total_S", "rr_reliance_total_V"}
+    assert reliance <= through.reports[-1][METRICS].keys()
+    assert not reliance & through.reports[0][METRICS].keys()
+
+
+def test_an_epoch_is_saved_when_the_next_is_asked_for(through: Through) -> None:
+    assert through.checkpoints[0] is None
+    assert read_checkpoint(through.checkpoints[1] or b"")["epoch"] == 1
+
+
+def test_a_finished_trial_leaves_its_results(through: Through, small_beats: BeatSet) -> None:
+    # Its checkpoint goes when its outcome is recorded: until then it may have to finish again.
+    assert through.files.keys() == {PREDICTIONS, WEIGHTS, PER_RECORD, SCORES, CHECKPOINT}
+    packed = arrays(through.files[PREDICTIONS])
+    assert packed.keys() == {"log_probs", "confusion", "gates", "attention"}
+    n_beats = len(small_beats.label)
+    assert packed["log_probs"].shape == (1, n_beats, len(CLASSES))
+    assert packed["log_probs"].dtype == np.float32
+    assert np.isfinite(packed["log_probs"]).all(), "every beat validates in one of the folds"
+    assert packed["confusion"].sum() == n_beats
+    assert packed["gates"].shape == (2, 8)
+    members = torch.load(io.BytesIO(through.files[WEIGHTS]), weights_only=True)
+    assert len(members) == 2
+    per_record = list(csv.DictReader(io.StringIO(through.files[PER_RECORD].decode())))
+    assert {row["record"] for row in per_record} == set(small_beats.record_names)
+
+
+def test_scores_are_kept_with_null_and_a_reason_where_undefined(through: Through) -> None:
+    def no_constant(name: str) -> float:
+        raise ValueError(f"{name} is not JSON")
+
+    scores = json.loads(through.files[SCORES], parse_constant=no_constant)
+    final = {n: v for n, v in through.reports[-1][METRICS].items() if n in scores[METRICS]}
+    assert {n: v for n, v in scores[METRICS].items() if v is not None} == {
+        n: v for n, v in final.items() if v == v
+    }
+    assert {n for n, v in scores[METRICS].items() if v is None} <= scores["undefined"].keys()
+    assert len(scores["per_fold"]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content[: len(content) // 2], "its checkpoint is damaged"),
+        (lambda content: b"", "its checkpoint is damaged (EOFError)"),
+        (lambda content: b"not a checkpoint", "its checkpoint is damaged (UnpicklingError)"),
+    ],
+    ids=["truncated", "empty", "foreign"],
+)
+def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
+    through: Through, job: TrialJob, damage: Any, said: str
+) -> None:
+    job.storage.folder(rules.digest(CONFIGURATION)).write(
+        CHECKPOINT, damage(through.checkpoints[1])
+    )
+    report = TrialRun(CONFIGURATION, job).step()
+    assert report[NOTE].startswith(f"started again: {said}")
+    assert report[EPOCH] == 1
+    assert same(logged(report), logged(through.reports[0]))
+
+
+def test_a_checkpoint_of_another_study_seed_starts_the_trial_again(
+    through: Through, job: TrialJob
+) -> None:
+    job.storage.folder(rules.digest(CONFIGURATION)).write(
+        CHECKPOINT, through.checkpoints[1] or b""
+    )
+    report = TrialRun(CONFIGURATION, replace(job, study_seed=1)).step()
+    assert report[EPOCH] == 1
+    assert report[NOTE] == (
+        "started again: checkpoint of another trial: "
+        "study seed: the checkpoint has 0, this trial 1"
+    )
+
+
+def test_a_checkpoint_of_another_version_is_refused() -> None:
+    buffer = io.BytesIO()
+    torch.save({"version": "0.0.1", "state": {}}, buffer)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(buffer.getvalue())
+    assert str(caught.value) == (
+        f"its checkpoint is of version 0.0.1, this is {study.__version__}"
+    )
+
+
+@pytest.mark.parametrize("content", [{"state": {}}, [1, 2], {"version": "1"}])
+def test_a_checkpoint_without_its_parts_is_damaged(content: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with pytest.raises(CheckpointError, match="its checkpoint is damaged"):
+        read_checkpoint(buffer.getvalue())
+
+
+def worker(job: TrialJob) -> FusionTrial:
+    """Return what Ray makes an actor of, in this process."""
+    trial = FusionTrial.__new__(FusionTrial)
+    trial.setup({}, job=job)
+    return trial
+
+
+def test_a_worker_reports_a_failing_trial_and_takes_the_next(job: TrialJob) -> None:
+    trial = worker(job)
+    trial.reset_config({CONFIG: BROKEN.flat()})
+    failed = trial.step()
+    assert failed["done"]
+    assert failed[Tag.OUTCOME] == Outcome.FAILED
+    assert failed[Tag.CAUSE] == "KeyError: ('fixed', 'antialiased')"
+    assert "Traceback" in failed[NOTE]
+    assert (failed[EPOCH], failed[METRICS]) == (0, {})
+
+    short = TrialConfig.from_flat(CONFIGURATION.flat() | {"epochs": 1})
+    assert trial.reset_config({CONFIG: short.flat()})
+    done = trial.step()
+    assert (done["done"], done[Tag.OUTCOME], done[Tag.CAUSE]) == (True, Outcome.COMPLETE, "")
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        ({"fusion": "film", "input": "ecg"}, "ConfigError: fusion: 'film' takes a late RR vector"),
+        ({"learning_rate": 99.0}, "ConfigError: learning_rate: must be in [1e-08, 10]"),
+    ],
+)
+def test_an_illegal_configuration_fails_with_its_rule(
+    job: TrialJob, values: dict[str, Any], cause: str
+) -> None:
+    trial = worker(job)
+    trial.reset_config({CONFIG: CONFIGURATION.flat() | values})
+    failed = trial.step()
+    assert failed[Tag.OUTCOME] == Outcome.FAILED
+    assert failed[Tag.CAUSE].replace("configuration: ", "").startswith(cause)
+
+
+def test_a_diverged_trial_fails_with_epoch_fold_and_configuration(
+    job: TrialJob, small_beats: BeatSet
+) -> None:
+    loud = replace(small_beats, ecg=np.full_like(small_beats.ecg, np.nan))
+    trial = worker(replace(job, beats={("daeac", "linear"): loud}))
+    trial.reset_config({CONFIG: CONFIGURATION.flat()})
+    failed = trial.step()
+    assert failed[Tag.OUTCOME] == Outcome.FAILED
+    assert failed[Tag.CAUSE].startswith(
+        "DivergedError: diverged: training loss not finite in epoch 1, fold 0 of seed 0, "
+        f"fold 1 of seed 0; configuration {rules.digest(CONFIGURATION)}"
+    )
+
+
+def test_a_worker_continues_after_a_lost_one(through: Through, job: TrialJob) -> None:
+    first = worker(job)
+    first.reset_config({CONFIG: CONFIGURATION.flat()})
+    first.step(), first.step()
+    second = worker(job)
+    second.reset_config({CONFIG: CONFIGURATION.flat()})
+    report = second.step()
+    assert (report[EPOCH], report[NOTE]) == (2, "continued after epoch 1")
+    assert not report["done"]
+    assert same(logged(report), logged(through.reports[1]))
