@@ -6,6 +6,7 @@ placement, retries after lost workers, GPU shares and clusters; what is true is 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -241,7 +242,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
                 )
             yield plan_resources(demand, ray.cluster_resources())
         finally:
-            ray.shutdown()
+            _leave_ray()
         return
     resources = plan_resources(demand)
     # A short path: Ray's sockets live below it, and their names are limited to 107 bytes.
@@ -257,8 +258,24 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
         )
         yield resources
     finally:
-        ray.shutdown()
+        _leave_ray()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leave_ray() -> None:
+    """End this process's part in Ray.
+
+    Meanwhile no other thread may free one of Ray's objects, which the garbage collector does
+    anywhere: Ray then ends the whole process ("The core worker has already been shutdown").
+    """
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def run_trials(
