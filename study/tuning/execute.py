@@ -242,7 +242,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
                 )
             yield plan_resources(demand, ray.cluster_resources())
         finally:
-            _leave_ray()
+            leave_ray()
         return
     resources = plan_resources(demand)
     # A short path: Ray's sockets live below it, and their names are limited to 107 bytes.
@@ -258,11 +258,11 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
         )
         yield resources
     finally:
-        _leave_ray()
+        leave_ray()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _leave_ray() -> None:
+def leave_ray() -> None:
     """End this process's part in Ray.
 
     Meanwhile no other thread may free one of Ray's objects, which the garbage collector does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,11 +18,12 @@ from typing import Any
 
 import optuna
 import pytest
+import ray
 
 from study import run
 from study.data.source import Source
 from study.keys import Outcome, Tag
-from study.tuning.execute import StopSignal, catching_signals, lost_cause
+from study.tuning.execute import StopSignal, catching_signals, leave_ray, lost_cause
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
 
 FIXED = """
@@ -367,40 +369,12 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-COLLECTED = """
-import threading, time
-import ray
-from study.tuning.execute import ray_session
-from study.tuning.resources import Demand
-
-def collect():
-    while not over.wait(0.0005) and held:
-        cycle = [held.pop()]
-        cycle.append(cycle)
-        del cycle
-        for _ in range(200):
-            empty = []
-            empty.append(empty)
-
-over = threading.Event()
-with ray_session(Demand(concurrency=1), None, 0):
-    held = [ray.put(number) for number in range(6000)]
-    thread = threading.Thread(target=collect)
-    thread.start()
-    time.sleep(0.1)
-assert held, "the thread was done too early to disturb"
-over.set()
-thread.join()
-print("survived")
-"""
-
-
-def test_leaving_ray_survives_a_garbage_collection_in_another_thread(workspace: Workspace) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECTED], capture_output=True, text=True, cwd=workspace.folder
-    )
-    assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr
-    assert workspace.leftovers() == []
+def test_nothing_is_collected_while_ray_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    collecting = []
+    monkeypatch.setattr(ray, "shutdown", lambda: collecting.append(gc.isenabled()))
+    leave_ray()
+    assert collecting == [False]
+    assert gc.isenabled()
 
 
 @pytest.fixture(scope="module")
