@@ -20,6 +20,9 @@ AUPRC_SV = "val_auprc_sv"
 AUPRC_MACRO = "val_auprc_macro"
 AUROC_MACRO = "val_auroc_macro"
 AUROC_SV = "val_auroc_sv"
+PRECISIONS = ("auto", "fp32", "bf16")
+"""What `--precision` takes; `auto` becomes one of the others."""
+
 OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
 
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
@@ -69,4 +72,5 @@ class Tag:
     FOLD_FINGERPRINT = "fold_fingerprint"
     GIT_COMMIT = "git_commit"
     DEVICE = "device"
+    ENGINE = "engine"
     STAGE = "stage"

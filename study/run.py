@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import StudyError, UsageError
-from study.keys import OBJECTIVES, Outcome
+from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
     from study.tracking.sink import Sink
@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=("auto", "cpu", "cuda", "mps"),
         help="what trials train on (default auto)",
+    )
+    where.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="of training on a CPU: bf16 where it multiplies bfloat16 itself, or fp32 "
+        "(default auto)",
     )
     where.add_argument(
         "--gpus-per-trial",
@@ -236,6 +243,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
         split_file=args.split,
         workspace=workspace,
     )
+    cache_dir = default_cache_dir(workspace)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / "kernels"))
     storage = Storage.at(args.storage).folder(name) if args.storage else None
     setup = set_up(
         space,
@@ -244,8 +253,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
         study_seed=args.seed,
         partition_seed=args.partition_seed,
         device=device,
+        precision=args.precision,
         storage=storage or Storage.at(folder / "trials"),
-        cache_dir=default_cache_dir(workspace),
+        cache_dir=cache_dir,
     )
     demand = Demand(
         device=device,
@@ -324,6 +334,7 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
             print(f"note: {plan.trials} trials do not reach all {arms} arms once")
         for note in limits_of(plan.sampler, space):
             print(f"note: {note}")
+    print(f"arithmetic: {plan.engine}")
     print(folds_table(setup.job.folds, setup.beats))
     print("branches, each built and run once:")
     for branch in branches:

@@ -1,16 +1,49 @@
 """Blocks that fusions share: cross-attention, channel gate, projections.
 
-Shapes: B beats, D embedding, H heads, L tokens, R RR features. Tokens are [B, D, L], channels
-first as the feature map is, so that no transposed copy of it is made.
+Shapes: B beats, D embedding, H heads, L tokens, R RR features, K channels of the feature map.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from study.models.backbone import FEATURES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tokens:
+    """Tokens [B, D, L], given as weight @ features + offset and never written out.
+
+    A single query needs two sums over the tokens, which pass through the embedding: 40 times fewer
+    multiplications than embedding every time step first, and the same function.
+
+    Args:
+        features: [B, K, L].
+        weight: [D, K], the embedding; None where the features are the tokens, K = D.
+        offset: [D, L], or None for zero.
+    """
+
+    features: Tensor
+    weight: Tensor | None = None
+    offset: Tensor | None = None
+
+    def scores(self, queries: Tensor) -> Tensor:
+        """Return the inner products [B, H, L] of queries [B, H, D] with the tokens."""
+        inner = queries if self.weight is None else queries @ self.weight
+        scores = (inner.to(self.features.dtype) @ self.features).to(queries.dtype)
+        return scores if self.offset is None else scores + queries @ self.offset
+
+    def sums(self, weights: Tensor) -> Tensor:
+        """Return the sums [B, H, D] of the tokens, weighted by [B, H, L]."""
+        outer = weights.to(self.features.dtype) @ self.features.transpose(1, 2)
+        sums = outer.to(weights.dtype)
+        if self.weight is not None:
+            sums = sums @ self.weight.T
+        return sums if self.offset is None else sums + weights @ self.offset.T
 
 
 class CrossAttention(nn.Module):
@@ -41,27 +74,24 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.in_bias)
         nn.init.zeros_(self.out.bias)
 
-    def weights(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """Return the attention of queries [B, D] over tokens [B, D, L] as [B, H, L]."""
+    def weights(self, query: Tensor, tokens: Tokens) -> Tensor:
+        """Return the attention of queries [B, D] over L tokens as [B, H, L]."""
         w_query, w_key, _ = self.in_weight.chunk(3)
-        b_query, b_key, _ = self.in_bias.chunk(3)
-        q = functional.linear(query, w_query, b_query)
-        k = functional.conv1d(tokens, w_key[:, :, None], b_key)
-        n, width, length = k.shape
-        head_width = width // self.heads
-        q = q.reshape(n, self.heads, 1, head_width) * head_width**-0.5
-        scores = q @ k.reshape(n, self.heads, head_width, length)
-        weights: Tensor = scores.squeeze(2).softmax(dim=-1)
-        return weights
+        q = functional.linear(query, w_query, self.in_bias.chunk(3)[0])
+        q = q.unflatten(1, (self.heads, -1)) * (q.shape[1] // self.heads) ** -0.5
+        # The key's bias adds the same to all scores of a query, which softmax takes out again.
+        queries = torch.einsum("bhd,hdk->bhk", q, w_key.unflatten(0, (self.heads, -1)))
+        return tokens.scores(queries).softmax(dim=-1)
 
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """Map queries [B, D] and tokens [B, D, L] to what was attended to, [B, D]."""
+    def forward(self, query: Tensor, tokens: Tokens) -> Tensor:
+        """Map queries [B, D] and L tokens to what was attended to, [B, D]."""
         weights: Tensor = self.dropout(self.weights(query, tokens))
         w_value, b_value = self.in_weight.chunk(3)[2], self.in_bias.chunk(3)[2]
-        v = functional.conv1d(tokens, w_value[:, :, None], b_value)
-        n, width, length = v.shape
-        context = v.reshape(n, self.heads, width // self.heads, length) @ weights[:, :, :, None]
-        attended: Tensor = self.out(context.reshape(n, width))
+        heads = (self.heads, -1)
+        context = torch.einsum("bhk,hdk->bhd", tokens.sums(weights), w_value.unflatten(0, heads))
+        # Dropout changes the sum of the weights, and each of them carries the value's bias.
+        context = context + weights.sum(dim=2)[:, :, None] * b_value.unflatten(0, heads)
+        attended: Tensor = self.out(context.flatten(1))
         return attended
 
 
@@ -98,8 +128,8 @@ class AttentionBlock(nn.Module):
         )
         self.norm_2 = nn.LayerNorm(embed_dim)
 
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """Map queries [B, D] and tokens [B, D, L] to [B, D]."""
+    def forward(self, query: Tensor, tokens: Tokens) -> Tensor:
+        """Map queries [B, D] and L tokens to [B, D]."""
         attended = self.attention(query, tokens)
         x = self.norm_1(query + attended if self.query_residual else attended)
         result: Tensor = self.norm_2(x + self.ffn(x))

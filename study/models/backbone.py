@@ -34,7 +34,9 @@ STEPS = 64
 def mean_over_time(x: Tensor) -> Tensor:
     """Return the mean [B, K] of [B, K, T]."""
     # As a scaled sum: the gradient of `mean` is a division at full size, 5 % of a training step.
-    return x.sum(dim=2) / x.shape[2]
+    # A feature map in bfloat16 is summed in float32, as everything after it is computed.
+    wide = torch.float32 if x.dtype is torch.bfloat16 else x.dtype
+    return x.sum(dim=2, dtype=wide) / x.shape[2]
 
 
 class ASPP(nn.Module):

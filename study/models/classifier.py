@@ -5,7 +5,7 @@ Shapes: B beats, T samples (128), R late RR features, C classes, H heads, L time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,13 @@ class Classifier(nn.Module):
         n_rr: Features R of the late vector, 0 without one.
         standardise_rr: Standardise the late vector, or take it as it is.
         fusion: What follows the backbone; where it does not use the ECG there is no backbone.
+
+    Attributes:
+        run_backbone: Runs the backbone in another way than it is written (see
+            `study.models.fused`), or None.
     """
+
+    run_backbone: Callable[[MACNNSE, Tensor], Tensor] | None = None
 
     rr_mean: Tensor
     rr_sd: Tensor
@@ -120,6 +126,8 @@ class Classifier(nn.Module):
             if hide_rr is not None:
                 early_rr = early_rr.masked_fill(hide_rr[:, None], _NEUTRAL_RATIO)
             rows = torch.cat((rows, early_rr[:, :, None].expand(-1, -1, ecg.shape[1])), dim=1)
+        if self.run_backbone is not None:
+            return self.run_backbone(self.backbone, rows[:, None]), late_rr
         feature_map: Tensor = self.backbone(rows[:, None])
         return feature_map, late_rr
 

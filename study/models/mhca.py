@@ -12,9 +12,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from study.models.attention import AttentionBlock, GatedHead, RRProjection
+from study.models.attention import AttentionBlock, GatedHead, RRProjection, Tokens
 from study.models.backbone import FEATURES, STEPS, mean_over_time
 from study.models.fusion_base import N_CLASSES, Fusion, required
 
@@ -73,12 +72,12 @@ class MHCA(Fusion):
         if self.positions is not None:
             nn.init.normal_(self.positions, std=0.02)
 
-    def _embedded(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    def _embedded(self, feature_map: Tensor) -> tuple[Tensor, Tokens]:
+        pooled: Tensor = self.ecg(mean_over_time(feature_map))
         if self.positions is None:
-            pooled: Tensor = self.ecg(mean_over_time(feature_map))
-            return pooled, pooled[:, :, None]
-        steps = functional.conv1d(feature_map, self.ecg.weight[:, :, None], self.ecg.bias)
-        return mean_over_time(steps), steps + self.positions
+            return pooled, Tokens(features=pooled[:, :, None])
+        offset = self.positions + self.ecg.bias[:, None]
+        return pooled, Tokens(features=feature_map, weight=self.ecg.weight, offset=offset)
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
         """Map [B, 256, L] and [B, R] to logits [B, C]."""

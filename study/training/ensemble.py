@@ -17,6 +17,7 @@ from study.data.placebo import placebo_order
 from study.models.classifier import Classifier, build_model
 from study.training.batches import MemberBeats, epoch_shape
 from study.training.device import DeviceBeats, Inputs, to_device
+from study.training.engine import Engine
 from study.training.losses import Loss, class_weights
 from study.training.member import Member
 from study.training.seeding import Streams
@@ -32,6 +33,7 @@ def build_members(
     *,
     n_seeds: int,
     study_seed: int,
+    engine: Engine,
 ) -> list[Member]:
     """Return all members, in seed-major order.
 
@@ -41,7 +43,9 @@ def build_members(
         splits: Of every fold.
         n_seeds: Members per fold.
         study_seed: Root of all random streams.
+        engine: What they compute with.
     """
+    run_backbone = engine.backbone(beats.device)
     label = beats.beats.label
     loss = _loss(config.train, label, beats.device)
     shape = epoch_shape(
@@ -54,9 +58,11 @@ def build_members(
         inputs = _inputs(config, beats, study_seed=study_seed, seed_index=seed_index)
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
+            model = _model(config, inputs.late_rr, training, streams).to(beats.device)
+            model.run_backbone = run_backbone
             members.append(
                 Member(
-                    model=_model(config, inputs.late_rr, training, streams).to(beats.device),
+                    model=model,
                     train=config.train,
                     loss=loss,
                     inputs=inputs,

@@ -6,7 +6,7 @@ Shapes: S seeds, N beats, C classes, D embedding.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from study.keys import (
 )
 from study.models.rules import check_combination, digest
 from study.training.device import DeviceBeats, resolve_device, synchronise
+from study.training.engine import Engine
 from study.training.ensemble import build_members
 from study.training.reliance import measure_reliance
 from study.training.results import EpochReport, TrialResult
@@ -48,6 +49,7 @@ class TrialTraining:
         study_seed: Root of all random streams.
         device: `auto`, `cpu`, `cuda` or `mps`.
         device_beats: The same beats, already on the device; None moves them there.
+        engine: What it computes with.
 
     Raises:
         ConfigError: If the configuration is not allowed, or wants beats cut otherwise.
@@ -63,6 +65,7 @@ class TrialTraining:
         study_seed: int,
         device: str = "cpu",
         device_beats: DeviceBeats | None = None,
+        engine: Engine | None = None,
     ) -> None:
         check_combination(config.signal, config.model)
         _check_cut(config, beats)
@@ -71,6 +74,7 @@ class TrialTraining:
         self._beats = beats
         self._n_seeds = n_seeds
         self._device = resolve_device(device)
+        engine = engine or Engine()
         self._on_device = device_beats or DeviceBeats(beats, self._device)
         self._identity: dict[str, str | int] = {
             "configuration": digest(config),
@@ -78,13 +82,19 @@ class TrialTraining:
             "folds": folds.fingerprint,
             "seeds": n_seeds,
             "study seed": study_seed,
+            "engine": str(engine),
         }
         masks = folds.masks(beats)
         self._fold = np.full(len(beats.label), -1)
         for fold, (_, validation) in enumerate(masks):
             self._fold[validation] = fold
         self._members = build_members(
-            config, self._on_device, masks, n_seeds=n_seeds, study_seed=study_seed
+            config,
+            self._on_device,
+            masks,
+            n_seeds=n_seeds,
+            study_seed=study_seed,
+            engine=engine,
         )
         self._predictions: NDArray[np.float32] | None = None
 
@@ -156,6 +166,12 @@ class TrialTraining:
             weights=[_on_cpu(member.scored.state_dict()) for member in self._members],
             seconds_reliance=seconds,
         )
+
+    def predict_with(self, weights: Sequence[Mapping[str, Tensor]]) -> NDArray[np.float32]:
+        """Return validation log-probabilities [S, N, C] of given weights, one set a member."""
+        for member, its_weights in zip(self._members, weights, strict=True):
+            member.scored.load_state_dict(its_weights)
+        return self._predict()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that continuing needs: tensors on the CPU and plain containers."""

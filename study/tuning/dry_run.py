@@ -86,6 +86,7 @@ def _seconds(setup: Setup, config: TrialConfig) -> float:
     beats, device = setup.job.of(config), resolve_device(setup.job.device)
     placed = DeviceBeats(beats, device)
     model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
+    model.run_backbone = setup.job.engine.backbone(device)
     inputs = placed.inputs(config.signal)
     train = torch.arange(min(config.train.batch_size, len(beats.label)), device=device)
     held = torch.arange(min(EVAL_BEATS, len(beats.label)), device=device)

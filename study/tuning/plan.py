@@ -40,6 +40,7 @@ class StudyPlan:
         n_folds: Folds.
         n_seeds: Seeds per fold.
         study_seed: Root of all random streams.
+        engine: Precision of the arithmetic, and whether it is compiled.
         data_source: `mitdb`, `records` or `synthetic`.
         data_fingerprints: Digest of each beat set, by segmentation and resampling.
         version: Version of the study package.
@@ -60,6 +61,7 @@ class StudyPlan:
     n_folds: int
     n_seeds: int
     study_seed: int
+    engine: str
     data_source: str
     data_fingerprints: Mapping[str, str]
     version: str = __version__

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
@@ -180,6 +181,9 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
     """Run the trials; return how many ran at once."""
     size = setup.job.nbytes
     deadline = options.began + options.deadline_s if options.deadline_s else None
+    if not options.address:
+        # Compiled here, kernels are in the cache on disk before several workers ask for them.
+        setup.job.engine.backbone(torch.device(setup.job.device))
     with catching_signals(stop):
         try:
             with ray_session(options.demand, options.address, size) as resources:
@@ -249,6 +253,7 @@ def _tags(setup: Setup) -> dict[str, str]:
         Tag.DATA_SOURCE: plan.data_source,
         Tag.DATA_FINGERPRINT: " ".join(plan.data_fingerprints.values()),
         Tag.FOLD_FINGERPRINT: plan.fold_fingerprint,
+        Tag.ENGINE: plan.engine,
         **provenance(setup.job.device),
     }
 

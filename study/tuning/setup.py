@@ -16,6 +16,8 @@ from study.data.splits import MIN_CLASS_BEATS, PUBLISHED, Folds, make_folds, pub
 from study.errors import SpaceError
 from study.keys import CLASSES
 from study.models import rules
+from study.training.batches import epoch_shape
+from study.training.engine import COMPILED_FROM_BEATS, Engine, resolve_precision
 from study.tuning.plan import StudyPlan
 from study.tuning.space import Space
 from study.tuning.space_params import Categorical
@@ -134,6 +136,16 @@ def _one_budget(space: Space) -> int:
     return budgets.pop()
 
 
+def trained_beats(space: Space, beats: BeatSet, folds: Folds, epochs: int) -> int:
+    """Return the beats that all members of a whole trial train on."""
+    labels = [beats.label[training] for training, _ in folds.masks(beats)]
+    train = configurations(space)[0].train
+    shape = epoch_shape(
+        labels, normal_beats=train.normal_beats_per_epoch, batch_size=train.batch_size
+    )
+    return space.seeds * len(labels) * epochs * shape.beats
+
+
 def set_up(
     space: Space,
     source: Source,
@@ -142,6 +154,7 @@ def set_up(
     study_seed: int,
     partition_seed: int,
     device: str,
+    precision: str = "auto",
     storage: Storage,
     cache_dir: Path,
 ) -> Setup:
@@ -150,11 +163,16 @@ def set_up(
     Raises:
         DataError: If records are unusable, or do not allow the folds.
         SpaceError: If configurations have unequal budgets.
+        UsageError: If the device has no such precision.
     """
+    precision = resolve_precision(precision, device)
     epochs = _one_budget(space)
     beats = prepare_all(source, cuts(space), cache_dir=cache_dir, study_seed=study_seed)
     first = next(iter(beats.values()))
     folds = plan_folds(space, first, source, partition_seed)
+    engine = Engine(
+        precision, compiled=trained_beats(space, first, folds, epochs) >= COMPILED_FROM_BEATS
+    )
     plan = StudyPlan(
         name=name,
         space=space.name,
@@ -171,6 +189,7 @@ def set_up(
         n_folds=len(folds.validation),
         n_seeds=space.seeds,
         study_seed=study_seed,
+        engine=str(engine),
         data_source=source.kind,
         data_fingerprints={f"{s}/{r}": beat_set.fingerprint for (s, r), beat_set in beats.items()},
     )
@@ -181,5 +200,6 @@ def set_up(
         study_seed=study_seed,
         device=device,
         storage=storage,
+        engine=engine,
     )
     return Setup(space=space, source=source, plan=plan, job=job)

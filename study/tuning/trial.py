@@ -30,6 +30,7 @@ from study.errors import CheckpointError
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.training.device import DeviceBeats, resolve_device
+from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
 from study.tuning.storage import Storage
 
@@ -50,6 +51,7 @@ class TrialJob:
         study_seed: Root of all random streams.
         device: Device that trials train on.
         storage: Where trials keep their files.
+        engine: What trials compute with.
     """
 
     beats: Mapping[tuple[str, str], BeatSet]
@@ -58,6 +60,7 @@ class TrialJob:
     study_seed: int
     device: str
     storage: Storage
+    engine: Engine = Engine()
 
     def of(self, config: TrialConfig) -> BeatSet:
         """Return the beat set that a configuration trains on."""
@@ -84,6 +87,7 @@ class TrialJob:
             study_seed=self.study_seed,
             device=self.device,
             device_beats=device_beats,
+            engine=self.engine,
         )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from study.config import TrialConfig
+from study.models.attention import Tokens
 from study.models.classifier import build_fusion
 from study.models.fusion import (
     FUSIONS,
@@ -32,7 +33,7 @@ def build(fusion: str, **options: object) -> Fusion:
 
 def attended(fusion: MHCA, query: Tensor, tokens: Tensor, *, residual: bool) -> Tensor:
     """Return what DESIGN's MHCA gives to the head: LN, x + FFN(x), LN."""
-    x = fusion.block.attention(query, tokens)
+    x = fusion.block.attention(query, Tokens(features=tokens))
     x = fusion.block.norm_1(x + query if residual else x)
     y: Tensor = fusion.block.norm_2(x + fusion.block.ffn(x))
     return y

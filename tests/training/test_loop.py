@@ -16,6 +16,7 @@ from study.data.splits import Folds
 from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
 from study.keys import BEATS_PER_SECOND, CLASSES, OBJECTIVES
 from study.models.classifier import build_model
+from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
 
 _FULL: dict[str, Any] = {
@@ -222,6 +223,7 @@ def test_returned_weights_are_those_scored(
     _, result = _finish(training)
     model = build_model(config.signal, config.model, seed=(9, 9, 9))
     model.load_state_dict(result.weights[2])
+    model.run_backbone = Engine().backbone(torch.device("cpu"))
     at = tiny_folds.masks(tiny_beats)[2][1]
     late_rr = torch.from_numpy(tiny_beats.rr["seed7"][at])
     with torch.inference_mode():

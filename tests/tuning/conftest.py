@@ -155,6 +155,7 @@ def plan() -> StudyPlan:
         n_folds=2,
         n_seeds=1,
         study_seed=0,
+        engine="fp32, not compiled",
         data_source="synthetic",
         data_fingerprints={"daeac/linear": "2" * 12},
     )

@@ -1,0 +1,207 @@
+"""The backbone on a CPU: the network of `study.models.backbone`, in fewer passes over memory.
+
+Convolutions stay oneDNN's, over channels that lie innermost; everything between them is one
+kernel of `study.models.kernels` each way. Training in bfloat16 halves the activations and the
+operands of the convolutions, while weights, statistics, sums and gradients of weights stay as they
+are. Evaluation is in the weights' own type: what a model is worth is not rounded.
+
+A bias that batch norm subtracts again gets no gradient here: it is zero but for rounding.
+
+Shapes: B beats, T time steps, K channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from study.models.backbone import ASPP, MACNNSE, ResidualBlock, SqueezeExcitation
+from study.models.kernels import EPSILON, PLAIN, Kernels, Moments, Squeezed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedBackbone:
+    """Runs a `MACNNSE`: the same parameters and buffers, another order of operations.
+
+    Args:
+        dtype: Of the activations in training: float32, bfloat16, or float64 for tests.
+        kernels: What runs between convolutions.
+    """
+
+    dtype: torch.dtype = torch.float32
+    kernels: Kernels = PLAIN
+
+    def __call__(self, backbone: MACNNSE, x: Tensor) -> Tensor:
+        """Map beats [B, 1, channels, T] to the feature map [B, K, T / 2]."""
+        stem = backbone.stem
+        dtype = self.dtype if backbone.training else stem.weight.dtype
+        x = functional.conv2d(
+            x.to(dtype),
+            stem.weight.to(dtype),
+            None if stem.bias is None else stem.bias.to(dtype),
+            padding=cast(tuple[int, int], stem.padding),
+        )
+        rows = _rows(x).contiguous()
+        rows = self._residual(
+            backbone.residual_1, self._stage(backbone.aspp_1, backbone.se_1, rows)
+        )
+        rows = self._residual(
+            backbone.residual_2, self._stage(backbone.aspp_2, backbone.se_2, rows)
+        )
+        rows = self._norm_relu(cast(nn.BatchNorm2d, backbone.activation[0]), rows)
+        return self._stage(backbone.aspp_3, backbone.se_3, rows).transpose(1, 2)
+
+    def _stage(self, aspp: ASPP, excitation: SqueezeExcitation, rows: Tensor) -> Tensor:
+        branches = cast(Sequence[nn.Sequential], aspp.branches)
+        norms = [cast(nn.BatchNorm2d, branch[1]) for branch in branches]
+        joined = torch.cat(
+            [_convolved(cast(nn.Conv2d, b[0]), rows, normalised=True) for b in branches], dim=2
+        )
+        squeeze = cast(nn.Linear, excitation.scale[0]).weight
+        excite = cast(nn.Linear, excitation.scale[2]).weight
+        if not aspp.training:
+            scale, shift = _known(norms)
+            return self.kernels.affine_tanh_scale(
+                joined, scale, shift, squeeze.detach(), excite.detach()
+            )
+        weight = torch.cat([norm.weight for norm in norms])
+        bias = torch.cat([norm.bias for norm in norms])
+        out, mean, variance = _apply(
+            _NormTanhScale, self.kernels, joined, weight, bias, squeeze, excite
+        )
+        _track(norms, mean, variance, rows.shape[0] * rows.shape[1])
+        return out
+
+    def _residual(self, block: ResidualBlock, rows: Tensor) -> Tensor:
+        norm_1, _, conv_1, norm_2, _, conv_2 = block.body
+        change = _convolved(
+            cast(nn.Conv2d, conv_1),
+            self._norm_relu(cast(nn.BatchNorm2d, norm_1), rows),
+            normalised=True,
+        )
+        change = _convolved(
+            cast(nn.Conv2d, conv_2),
+            self._norm_relu(cast(nn.BatchNorm2d, norm_2), change),
+            normalised=False,
+        )
+        if block.stride == 1:
+            return change + rows
+        kept = sum(rows[:, step :: block.stride] for step in range(block.stride))
+        return change + kept / block.stride
+
+    def _norm_relu(self, norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
+        if not norm.training:
+            return self.kernels.affine_relu(rows, *_known([norm]))
+        out, mean, variance = _apply(_NormReLU, self.kernels, rows, norm.weight, norm.bias)
+        _track([norm], mean, variance, rows.shape[0] * rows.shape[1])
+        return out
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return [B, K, 1, T] as [B, T, K], without a copy where channels lie innermost."""
+    return x.squeeze(2).transpose(1, 2)
+
+
+def _convolved(conv: nn.Conv2d, rows: Tensor, *, normalised: bool) -> Tensor:
+    """Convolve [B, T, K]; `normalised` says that batch norm follows, and takes the bias away."""
+    bias = cast(Tensor, conv.bias)
+    out = functional.conv2d(
+        rows.transpose(1, 2).unsqueeze(2),
+        conv.weight.to(rows.dtype),
+        (bias.detach() if normalised else bias).to(rows.dtype),
+        cast(tuple[int, int], conv.stride),
+        cast(tuple[int, int], conv.padding),
+        cast(tuple[int, int], conv.dilation),
+    )
+    return _rows(out)
+
+
+def _known(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
+    """Return scale and shift [K] of batch norms side by side, from their running moments."""
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(norm, name).detach() for norm in norms])
+
+    scale = joined("weight") * (joined("running_var") + EPSILON).rsqrt()
+    return scale, joined("bias") - joined("running_mean") * scale
+
+
+def _track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, n: int) -> None:
+    """Update running moments as `torch.nn.BatchNorm2d` does, with the unbiased variance."""
+    with torch.no_grad():
+        unbiased = variance * (n / (n - 1))
+        each = zip(norms, mean.chunk(len(norms)), unbiased.chunk(len(norms)), strict=True)
+        for norm, its_mean, its_variance in each:
+            momentum = cast(float, norm.momentum)
+            cast(Tensor, norm.running_mean).lerp_(its_mean, momentum)
+            cast(Tensor, norm.running_var).lerp_(its_variance, momentum)
+            cast(Tensor, norm.num_batches_tracked).add_(1)
+
+
+# Everything is detached before it enters a kernel: compiled code is made for tensors without a
+# gradient, and would be made again for parameters, once for each of their shapes.
+
+
+def _apply(
+    function: type[torch.autograd.Function], kernels: Kernels, *inputs: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a function below returns: output, mean and variance."""
+    apply: Any = function.apply
+    return cast(tuple[Tensor, Tensor, Tensor], apply(kernels, *inputs))
+
+
+class _NormReLU(torch.autograd.Function):
+    """`kernels.norm_relu` with its gradient; also returns mean and variance."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight, bias = (tensor.detach() for tensor in inputs)
+        out, moments = kernels.norm_relu(x, weight, bias)
+        ctx.kernels = kernels
+        ctx.save_for_backward(x, out, weight, *moments)
+        ctx.mark_non_differentiable(moments.mean, moments.variance)
+        ctx.set_materialize_grads(False)
+        return out, moments.mean, moments.variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        x, out, weight, *moments = (tensor.detach() for tensor in ctx.saved_tensors)
+        back = ctx.kernels.norm_relu_backward(grad.contiguous(), x, out, weight, Moments(*moments))
+        return None, *back
+
+
+class _NormTanhScale(torch.autograd.Function):
+    """`kernels.norm_tanh_scale` with its gradient; also returns mean and variance."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight, bias, squeeze, excite = (tensor.detach() for tensor in inputs)
+        out, active, moments, squeezed = kernels.norm_tanh_scale(x, weight, bias, squeeze, excite)
+        ctx.kernels = kernels
+        ctx.save_for_backward(x, active, weight, squeeze, excite, *moments, *squeezed)
+        ctx.mark_non_differentiable(moments.mean, moments.variance)
+        ctx.set_materialize_grads(False)
+        return out, moments.mean, moments.variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        x, active, weight, squeeze, excite, *rest = (t.detach() for t in ctx.saved_tensors)
+        back = ctx.kernels.norm_tanh_scale_backward(
+            grad.contiguous(),
+            x,
+            active,
+            weight,
+            squeeze,
+            excite,
+            Moments(*rest[:3]),
+            Squeezed(*rest[3:]),
+        )
+        return None, *back

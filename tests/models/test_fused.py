@@ -1,0 +1,127 @@
+"""The fused backbone against the backbone as it is written."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+
+from study.models import kernels
+from study.models.backbone import MACNNSE
+from study.models.fused import FusedBackbone
+from study.models.initialise import initialise
+from study.models.kernels import PLAIN, compiled_kernels
+
+WITHOUT_GRADIENT = 14
+"""Biases that batch norm subtracts: of 12 branches, and of the first in each residual block."""
+
+
+def backbones(channels: int, dtype: torch.dtype) -> tuple[MACNNSE, MACNNSE, Tensor]:
+    """Return two equal backbones and beats [8, 1, channels, 128]."""
+    backbone = MACNNSE(channels=channels)
+    initialise(backbone, (0, 0, 0))
+    beats = torch.randn(8, 1, channels, 128, generator=torch.Generator().manual_seed(0))
+    return backbone.to(dtype), copy.deepcopy(backbone).to(dtype), beats.to(dtype)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equals_the_backbone_over_training_steps(channels: int) -> None:
+    """In float64, outputs, gradients, running moments and weights agree to rounding."""
+    plain, ours, beats = backbones(channels, torch.float64)
+    fused = FusedBackbone(torch.float64)
+    target = torch.randn(8, 256, 64, dtype=torch.float64)
+    optimisers = [torch.optim.SGD(b.parameters(), lr=0.01) for b in (plain, ours)]
+    for _ in range(3):
+        outputs = plain(beats), fused(ours, beats)
+        torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-10)
+        for output, optimiser in zip(outputs, optimisers, strict=True):
+            optimiser.zero_grad()
+            (output * target).sum().backward()
+            optimiser.step()
+        without = 0
+        for (name, theirs), mine in zip(plain.named_parameters(), ours.parameters(), strict=True):
+            assert theirs.grad is not None
+            if mine.grad is None:
+                without += 1
+                assert theirs.grad.abs().max() < 1e-10, name
+            else:
+                torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-9)
+        assert without == WITHOUT_GRADIENT
+    for theirs, mine in zip(plain.state_dict().values(), ours.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_equals_the_backbone_in_evaluation() -> None:
+    plain, ours, beats = backbones(3, torch.float64)
+    for backbone in (plain, ours):
+        backbone.train()(beats)
+        backbone.eval()
+    before = copy.deepcopy(ours.state_dict())
+    with torch.inference_mode():
+        expected, got = plain(beats), FusedBackbone(torch.float64)(ours, beats)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    for was, now in zip(before.values(), ours.state_dict().values(), strict=True):
+        assert torch.equal(was, now)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.1)], ids=str
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_compiled_kernels_agree(dtype: torch.dtype, tolerance: float, training: bool) -> None:
+    """bfloat16 has 8 bits: .004 an operation, over some 20 layers."""
+    plain, ours, beats = backbones(1, torch.float32)
+    plain.train()(beats)
+    ours.train()(beats)
+    fused = FusedBackbone(dtype, compiled_kernels(dtype))
+    assert fused.kernels is not PLAIN
+    with torch.no_grad() if training else torch.inference_mode():
+        expected, got = plain.train(training)(beats), fused(ours.train(training), beats)
+    assert got.dtype is (dtype if training else torch.float32)
+    assert (got.float() - expected).abs().max() < (tolerance if training else 1e-4)
+    with torch.no_grad() if training else torch.inference_mode():
+        # Other sizes go through the same code.
+        fewer = fused(ours, beats[:3])
+    if not training:
+        torch.testing.assert_close(fewer, got[:3], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_compiled_gradients_agree(dtype: torch.dtype) -> None:
+    plain, ours, beats = backbones(1, torch.float32)
+    target = torch.randn(8, 256, 64, generator=torch.Generator().manual_seed(1))
+    (plain(beats) * target).sum().backward()
+    (FusedBackbone(dtype, compiled_kernels(dtype))(ours, beats).float() * target).sum().backward()
+    for (name, theirs), mine in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        if mine.grad is None or theirs.grad is None:
+            continue
+        cosine = torch.cosine_similarity(mine.grad.flatten(), theirs.grad.flatten(), dim=0)
+        # Behind the last residual block a bias is subtracted again: its gradient is rounding.
+        if name != "residual_2.body.5.bias":
+            assert cosine > (0.9999 if dtype is torch.float32 else 0.9), name
+
+
+def test_moments_do_not_cancel() -> None:
+    """Values far from zero: the naive sum of squares would lose the variance in float32."""
+    x = 1000 + torch.randn(16, 32, 4, generator=torch.Generator().manual_seed(0))
+    _, moments = kernels.norm_relu(x, torch.ones(4), torch.zeros(4))
+    expected = x.double().var(dim=(0, 1), correction=0)
+    torch.testing.assert_close(moments.variance.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_without_a_compiler_kernels_run_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise RuntimeError("no g++ here\nand a long trace")
+
+    monkeypatch.setattr(kernels, "_call_each", broken)
+    with caplog.at_level(logging.WARNING, logger="study.models.kernels"):
+        assert compiled_kernels.__wrapped__(torch.float32) is PLAIN
+    assert caplog.messages == [
+        "kernels run uncompiled, which is about half as fast: torch.compile failed "
+        "(RuntimeError: no g++ here); it needs a C++ compiler such as g++"
+    ]

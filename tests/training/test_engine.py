@@ -1,0 +1,54 @@
+"""Precisions: what is chosen, what is refused, and what they change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from study.config import TrialConfig
+from study.data.beatset import BeatSet
+from study.data.splits import Folds
+from study.errors import CheckpointError, UsageError
+from study.training.engine import Engine, resolve_precision
+from study.training.loop import TrialTraining
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_auto_takes_what_the_processor_multiplies(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("auto", "cuda") == "fp32"
+    assert resolve_precision("bf16", "cpu") == "bf16"
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match="--precision bf16: only on a CPU so far, .* 'cuda'"):
+        resolve_precision("bf16", "cuda")
+    with pytest.raises(UsageError, match="--precision: .*'half'"):
+        resolve_precision("half", "cpu")
+
+
+def test_a_gpu_runs_the_backbone_as_it_is_written() -> None:
+    assert Engine("fp32").backbone(torch.device("cuda")) is None
+
+
+def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    def training(precision: str) -> TrialTraining:
+        config = TrialConfig.from_flat({"epochs": 1, "batch_size": 16})
+        engine = Engine(precision)
+        return TrialTraining(
+            config, tiny_beats, tiny_folds, n_seeds=1, study_seed=0, engine=engine
+        )
+
+    half = training("bf16")
+    half.run_epoch()
+    with pytest.raises(CheckpointError, match="engine: the checkpoint has 'bf16, not compiled'"):
+        training("fp32").load_state_dict(half.state_dict())
+    again = training("bf16")
+    again.run_epoch()
+    assert (again.finish().log_probs == half.finish().log_probs).all()
