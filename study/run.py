@@ -11,13 +11,15 @@ The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` o
 studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
 weights of each trial.
 
-Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records or study state, nothing
-was run; 3 stopped by --time-limit; 130 interrupted. After 3 and 130, --resume continues.
+Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records, study state or file
+system; 3 stopped by --time-limit; 130 stopped by a signal; 141 nobody reads the output any more.
+After 3 and 130, --resume continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -31,12 +33,14 @@ from study.errors import StudyError, UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
+    from study.reporting.contrasts import Folds
     from study.tracking.sink import Sink
     from study.tuning.session import Options, Summary
     from study.tuning.setup import Setup
     from study.tuning.space import Space
 
 DONE, TRIALS_FAILED, REFUSED, TIME_OVER, INTERRUPTED = 0, 1, 2, 3, 130
+CLOSED_PIPE = 141
 
 EXPERIMENTS = {
     "mitdb": "ecg-rr-fusion",
@@ -66,6 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    except BrokenPipeError:
+        # Whoever read this has enough; the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except OSError as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}; what is settled is "
+            "kept: mend this, then --resume continues",
+            file=sys.stderr,
+        )
         return REFUSED
     except KeyboardInterrupt:
         print("interrupted; what is settled is kept, --resume continues", file=sys.stderr)
@@ -265,6 +282,12 @@ def _run(args: argparse.Namespace, began: float) -> int:
         shared_storage=storage is not None,
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
+    if args.address:
+        from study.tuning.execute import reachable
+
+        reachable(args.address)
+    if args.concurrency and not args.address and at_once < args.concurrency:
+        print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
     if args.dry_run:
         _print_plan(setup, at_once)
         return DONE
@@ -279,6 +302,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
         quiet=args.quiet,
         began=began,
     )
+    if storage is not None:
+        storage.probe()
     with locked(folder):
         sink = _sink(args, source.kind, workspace)
         summary = run_study(setup, options, sink)
@@ -339,6 +364,8 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
     print("branches, each built and run once:")
     for branch in branches:
         print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")
+        if branch.factors != branch.arm:
+            print(f"    {branch.factors}")
     seconds = trial_seconds(setup)
     rounds = -(-plan.trials // concurrency)
     most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
@@ -349,10 +376,15 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
 
 
 def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
+    from study.reporting.contrasts import contrast_table
     from study.reporting.tables import failures, ranked_table
 
     plan = setup.plan
+    if summary.repeated:
+        print(f"study '{plan.name}' was complete already: nothing was run")
     print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
+    if setup.space.contrasts:
+        print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}\n")
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(failures(summary.rows))
@@ -375,6 +407,18 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
         )
         return INTERRUPTED if summary.interrupted else TIME_OVER
     return TRIALS_FAILED if failed or not summary.rows else DONE
+
+
+def _scores_by_fold(setup: Setup, summary: Summary) -> dict[tuple[str, int], Folds]:
+    """Return the scores by fold of every trial that counts, by arm and draw."""
+    from study.tuning.trial import SCORES
+
+    found: dict[tuple[str, int], Folds] = {}
+    for row in summary.rows:
+        content = setup.job.storage.folder(row.digest).read(SCORES)
+        if row.ranks(setup.plan.objective) and content is not None:
+            found[row.arm, row.draw or 0] = json.loads(content)["per_fold"]
+    return found
 
 
 def _print_run_facts(summary: Summary, scheduler: str) -> None:

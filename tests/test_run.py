@@ -97,7 +97,7 @@ def test_help_shows_defaults_units_and_exit_codes() -> None:
         "Optuna storage (default: studies/NAME/study.db)",
         "what trials train on (default auto)",
         "Exit codes: 0 done; 1 done, but trials failed; 2 bad usage",
-        "130 interrupted",
+        "130 stopped by a signal",
     ):
         assert said in text, said
 

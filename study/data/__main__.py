@@ -16,7 +16,7 @@ from pathlib import Path
 
 _EPILOG = """\
 Records are looked for in this order: --records with --split; --data-dir; the variable MITDB_DIR;
-./data/mitdb; a download from PhysioNet into it (45 MB; resumed when broken off); without network
+./data/mitdb; a download from PhysioNet into it (43 MB; resumed when broken off); without network
 synthetic records in ./data/synthetic. A folder that is given and bad is an error. Of MIT-BIH a
 study reads DS1 alone: DS2 is sealed, and its files may be absent.
 

@@ -29,11 +29,13 @@ class Branch:
 
     Args:
         arm: Its arm.
+        factors: What the arm is made of.
         parameters: Weights of one member.
         routes: How RR can reach its output.
     """
 
     arm: str
+    factors: str
     parameters: int
     routes: str
 
@@ -64,6 +66,7 @@ def build_branches(setup: Setup) -> Iterator[Branch]:
         _step(model, placed.inputs(config.signal).take(index), placed.label[index])
         yield Branch(
             arm=name,
+            factors=rules.arm(config),
             parameters=sum(p.numel() for p in model.parameters()),
             routes=rules.rr_routes(config).text(),
         )

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -260,6 +261,24 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     finally:
         leave_ray()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def reachable(address: str, timeout_s: float = 5.0) -> None:
+    """Check that something listens at HOST:PORT: Ray itself would try for minutes.
+
+    Raises:
+        StudyStateError: If nothing does, or the address has another form.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=timeout_s).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise StudyStateError(
+            f"--address {address}: nothing answers there ({error}); give HOST:PORT of a head "
+            "started with `ray start --head`, or 'auto' for one on this host"
+        ) from error
 
 
 def leave_ray() -> None:

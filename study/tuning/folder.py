@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
 import socket
@@ -13,6 +14,10 @@ from study.errors import StudyStateError, UsageError
 from study.tuning.plan import GROWS, StudyPlan, load_plan
 
 STUDIES = "studies"
+SPACE_COPY = "space.toml"
+"""The space as a study was started with it."""
+
+_HEADERS = ("---", "+++")
 _LOCK = "lock"
 _ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
 
@@ -34,14 +39,22 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a study for this process.
 
     Raises:
-        StudyStateError: If another process holds it; says which, on which host.
+        StudyStateError: If another process holds it (says which, on which host), or the folder
+            cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / _LOCK
-    with path.open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+")
+    except OSError as error:
+        raise StudyStateError(
+            f"{folder}: cannot be written ({error.strerror}); a study keeps its records in "
+            f"{STUDIES}/ of the current folder: start it in one of yours"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise StudyStateError(
@@ -55,6 +68,10 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+            if [entry.name for entry in folder.iterdir()] == [_LOCK]:
+                # Refused before anything was written: nothing stays behind.
+                path.unlink()
+                folder.rmdir()
 
 
 def expect(folder: Path, *, resume: bool) -> None:
@@ -72,7 +89,13 @@ def expect(folder: Path, *, resume: bool) -> None:
 
 
 def admit(
-    plan: StudyPlan, folder: Path, *, resume: bool, settled: int, exhausted: bool = False
+    plan: StudyPlan,
+    folder: Path,
+    *,
+    resume: bool,
+    settled: int,
+    exhausted: bool = False,
+    space_text: str = "",
 ) -> None:
     """Check that this start fits what the folder holds, and write the plan.
 
@@ -82,6 +105,7 @@ def admit(
         resume: Whether `--resume` was given.
         settled: Trials that earlier starts have settled.
         exhausted: Whether an earlier start found nothing new to propose.
+        space_text: The space as it is now, to show what changed since.
 
     Raises:
         StudyStateError: If the study exists with another plan, or is unfinished and `--resume`
@@ -92,6 +116,8 @@ def admit(
         plan.save(folder)
         return
     differences = plan.differences(stored)
+    if any(line.startswith("space_digest:") for line in differences):
+        differences += _space_changes(folder, space_text)
     grown = plan.kind == "search" and resume and plan.trials >= stored.get(GROWS, 0)
     refused = [line for line in differences if not (grown and line.startswith(f"{GROWS}:"))]
     if refused:
@@ -106,6 +132,15 @@ def admit(
             "add --resume to continue it, or give another --name"
         )
     plan.save(folder)
+
+
+def _space_changes(folder: Path, now: str) -> list[str]:
+    """Return the lines in which the space differs from the one that the study was started with."""
+    stored = folder / SPACE_COPY
+    if not stored.exists():
+        return []
+    lines = difflib.unified_diff(stored.read_text().splitlines(), now.splitlines(), n=0)
+    return [f"space {line}" for line in lines if line[:1] in "+-" and line[:3] not in _HEADERS]
 
 
 def studies(workspace: Path) -> list[dict[str, object]]:

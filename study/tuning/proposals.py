@@ -41,12 +41,6 @@ class Proposals:
         self._fixed = list(self._leading())
         self._cells: list[Proposal] | None = None
 
-    def total(self) -> int | None:
-        """Return the number of distinct enumerated proposals; None where there is no end."""
-        if self._space.kind == "compare":
-            return len(self._fixed)
-        return self._space.grid_size()
-
     def _leading(self) -> Iterator[Proposal]:
         """Yield what comes first: all of a comparison, or each arm's defaults in a search."""
         if self._space.kind == "search":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
-from study.tuning.folder import admit
+from study.tuning.folder import SPACE_COPY, admit
 from study.tuning.ledger import EXHAUSTED, PLAN, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.plan import PLAN_FILE, load_plan, provenance
@@ -63,6 +63,7 @@ class Summary:
         stopped: Why it ended before it was done; empty if it is done.
         interrupted: Whether a signal stopped it.
         exhausted: Whether the space ran out of new configurations.
+        repeated: Whether it was done before this start, which then ran nothing.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung and final objective, and finished trials.
     """
@@ -71,6 +72,7 @@ class Summary:
     stopped: str
     interrupted: bool
     exhausted: bool
+    repeated: bool = False
     overhead: float
     rungs: tuple[float, int]
 
@@ -103,14 +105,22 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
     ledger = open_ledger(setup, options)
     settled, exhausted = len(ledger.rows()), bool(ledger.noted(EXHAUSTED))
     _admit_storage(setup, ledger, folder)
-    admit(plan, folder, resume=options.resume, settled=settled, exhausted=exhausted)
+    admit(
+        plan,
+        folder,
+        resume=options.resume,
+        settled=settled,
+        exhausted=exhausted,
+        space_text=setup.space.text,
+    )
     ledger.note(PLAN, setup.plan.identity())
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
-        return _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
+        done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
+        return replace(done_before, repeated=True)
     ledger.note(TRACKED, False)
     _keep_labels(setup, folder)
-    (folder / "space.toml").write_text(setup.space.text)
+    (folder / SPACE_COPY).write_text(setup.space.text)
     recorder = Recorder(
         sink=sink,
         plan=plan,
@@ -119,7 +129,7 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         beats=setup.beats,
         tags={**_tags(setup), Tag.STUDY_ID: ledger.study_id},
     )
-    recorder.open_study(_study_params(setup), [folder / PLAN_FILE, folder / "space.toml"])
+    recorder.open_study(_study_params(setup), [folder / PLAN_FILE, folder / SPACE_COPY])
     recorder.replay(ledger.settled())
     progress = Progress(
         total=plan.trials,
@@ -186,7 +196,9 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
         setup.job.engine.backbone(torch.device(setup.job.device))
     with catching_signals(stop):
         try:
-            with ray_session(options.demand, options.address, size) as resources:
+            # Caught twice: Ray, when it starts, puts a handler of its own in place of SIGTERM's.
+            session = ray_session(options.demand, options.address, size)
+            with session as resources, catching_signals(stop):
                 at_once = resources.concurrency if options.address else None
                 run_trials(
                     conductor,

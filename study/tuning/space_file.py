@@ -45,6 +45,12 @@ def read(name: str, folder: Path) -> tuple[Path, str, str]:
     path, shown = _locate(name, folder)
     try:
         return path, shown, path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        shipped = (folder / path.name).is_file()
+        hint = (
+            f"; for the shipped space, leave '.toml' out: --space {path.stem}" if shipped else ""
+        )
+        raise SpaceError(f"{shown}: there is no such file{hint}") from error
     except OSError as error:
         raise SpaceError(f"{shown}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -100,13 +106,14 @@ class _Reader:
     def _compare(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         if "exclude" in self._data:
             self.faults.append("[[exclude]] means nothing in a compare space")
-        if not self._data.get("params") and fields["draws"] > 1:
-            got = fields["draws"]
+        draws = fields["draws"] or 1  # None where it has a fault itself
+        if not self._data.get("params") and draws > 1:
+            got = draws
             self.faults.append(
                 f"compare.draws: must be 1, as [params] has nothing to draw; got {got}"
             )
         arms = self._arms()
-        trials = len(arms) * fields["draws"]
+        trials = len(arms) * draws
         return {"arms": arms, "trials": trials, **self._pairs({arm.name for arm in arms})}
 
     def _search(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,9 +231,13 @@ class _Reader:
         given = self._table("compare", self._data.get("compare", {}))
         reference, pairs = given.get("reference"), given.get("contrasts", [])
         if reference is None:
-            self.faults.append(f"compare.reference: is missing; arms: {', '.join(sorted(arms))}")
+            self.faults.append(
+                f"compare.reference: is missing; arms: {', '.join(sorted(arms)) or 'none yet'}"
+            )
+        elif not isinstance(reference, str):
+            self.faults.append(f"compare.reference: must be the name of an arm, got {reference!r}")
         elif reference not in arms and arms:
-            self.faults.append(f"compare.reference: {unknown('arm', str(reference), arms)}")
+            self.faults.append(f"compare.reference: {unknown('arm', reference, arms)}")
         if not isinstance(pairs, list):
             self.faults.append(
                 f"compare.contrasts: must be a list of pairs of arms, got {pairs!r}"
@@ -238,7 +249,7 @@ class _Reader:
             if not isinstance(pair, list) or [type(name) for name in pair] != [str, str]:
                 self.faults.append(f'{where}: must be a pair of arms ["a", "b"], got {pair!r}')
                 continue
-            lost = [name for name in pair if name not in arms]
+            lost = [name for name in pair if arms and name not in arms]
             self.faults += [f"{where}: {unknown('arm', name, arms)}" for name in lost]
             if pair[0] == pair[1]:
                 self.faults.append(f"{where}: '{pair[0]}' is compared with itself")

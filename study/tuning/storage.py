@@ -44,6 +44,22 @@ class Storage:
             ) from error
         return cls(text)
 
+    def probe(self) -> None:
+        """Write and delete a file, so that a place that cannot be written costs no trial.
+
+        Raises:
+            UsageError: If that fails.
+        """
+        name = f"probe-{os.getpid()}"
+        try:
+            self.write(name, b"")
+            self.delete(name)
+        except OSError as error:
+            raise UsageError(
+                f"--storage: cannot be written ({error}); give a folder that all nodes share, "
+                "or an s3:// or gs:// URI"
+            ) from error
+
     def folder(self, *parts: str) -> Storage:
         """Return the storage of a subfolder."""
         return Storage("/".join([self.root.rstrip("/"), *parts]))

@@ -378,13 +378,18 @@ def test_nothing_is_collected_while_ray_is_left(monkeypatch: pytest.MonkeyPatch)
     assert gc.isenabled()
 
 
-@pytest.fixture(scope="module")
-def interrupted(workspace: Workspace) -> Ended:
-    """A study in a process group of its own, which gets Ctrl-C in the middle of a trial."""
-    log = workspace.folder / "long.err"
+def signalled(
+    workspace: Workspace,
+    name: str,
+    number: signal.Signals,
+    ready: Callable[[str], bool],
+    *options: str,
+) -> Ended:
+    """Run a study in a process group of its own, which gets a signal once it is ready."""
+    log = workspace.folder / f"{name}.err"
     with log.open("w") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "study.run", *workspace.arguments("long", "--trials", "2")],
+            [sys.executable, "-m", "study.run", *workspace.arguments(name, *options)],
             cwd=workspace.folder,
             stdout=subprocess.PIPE,
             stderr=err,
@@ -393,14 +398,14 @@ def interrupted(workspace: Workspace) -> Ended:
         )
         try:
             wait_for(
-                lambda: (
-                    "trial   0 complete" in log.read_text()
-                    and bool(workspace.files("long", CHECKPOINT))
-                ),
+                lambda: ready(log.read_text()),
                 lambda: process.poll() is not None,
                 log.read_text,
             )
-            os.killpg(process.pid, signal.SIGINT)
+            if number is signal.SIGINT:
+                os.killpg(process.pid, number)  # as a terminal does
+            else:
+                process.send_signal(number)  # as Slurm, Docker and systemd do
             began = time.monotonic()
             out, _ = process.communicate(timeout=60)
         except BaseException:
@@ -409,6 +414,35 @@ def interrupted(workspace: Workspace) -> Ended:
     took = time.monotonic() - began
     assert took < SLOWEST_STOP_S, f"stopping took {took:.0f} s"
     return Ended(process.returncode, out, log.read_text())
+
+
+@pytest.fixture(scope="module")
+def interrupted(workspace: Workspace) -> Ended:
+    """A study that gets Ctrl-C in the middle of a trial."""
+
+    def ready(text: str) -> bool:
+        return "trial   0 complete" in text and bool(workspace.files("long", CHECKPOINT))
+
+    return signalled(workspace, "long", signal.SIGINT, ready, "--trials", "2")
+
+
+def test_sigterm_stops_in_order_although_ray_has_a_handler_for_it(workspace: Workspace) -> None:
+    ended = signalled(workspace, "ended", signal.SIGTERM, lambda text: "started" in text)
+    assert ended.code == 130, ended.both()
+    assert "stopped: SIGTERM received; 0 of " in ended.out
+    assert "The same command with --resume continues.\n" in ended.out
+    assert "***" not in ended.err
+    assert workspace.leftovers() == []
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(workspace: Workspace) -> None:
+    began = time.monotonic()
+    for address in ("127.0.0.1:1", "nowhere", "host:port"):
+        refused = workspace.main("far", "--address", address)
+        assert refused.code == 2
+        assert refused.err.startswith(f"error: --address {address}: nothing answers there (")
+    assert time.monotonic() - began < 60
+    assert not (workspace.folder / "studies" / "far").exists()
 
 
 def wait_for(

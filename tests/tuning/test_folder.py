@@ -70,11 +70,28 @@ def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> No
 
 
 def test_a_lock_is_given_back_when_its_holder_raises(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(KeyboardInterrupt), locked(tmp_path):
         raise KeyboardInterrupt
     with locked(tmp_path):
         assert "process" in (tmp_path / "lock").read_text()
     assert (tmp_path / "lock").read_text() == ""
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError), locked(tmp_path / "studies" / "new"):
+        raise StudyStateError("refused")
+    assert list((tmp_path / "studies").iterdir()) == []
+
+
+def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "studies").write_text("a file")
+    with pytest.raises(StudyStateError) as caught, locked(tmp_path / "studies" / "new"):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}/studies/new: cannot be written (Not a directory); a study keeps its records "
+        "in studies/ of the current folder: start it in one of yours"
+    )
 
 
 def test_a_new_study_is_admitted_and_its_plan_written(plan: StudyPlan, tmp_path: Path) -> None:

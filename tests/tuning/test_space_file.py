@@ -326,6 +326,20 @@ SECTION_FAULTS = [
         "arms: a compare space needs at least one [[arms]]",
     ),
     (
+        COMPARE.replace("[params.dropout]\nlow = 0.0\nhigh = 0.5\n", "").replace(
+            "draws = 2", 'draws = "x"'
+        ),
+        "compare.draws: must be a whole number in [1, 1000], got 'x'",
+    ),
+    (
+        COMPARE.replace("draws = 2", "draws = 0"),
+        "compare.draws: must be a whole number in [1, 1000], got 0",
+    ),
+    (
+        COMPARE.replace('reference = "film"', 'reference = ["film"]'),
+        "compare.reference: must be the name of an arm, got ['film']",
+    ),
+    (
         COMPARE.replace("[params.dropout]\nlow = 0.0\nhigh = 0.5\n", ""),
         "compare.draws: must be 1, as [params] has nothing to draw; got 2",
     ),
@@ -408,7 +422,7 @@ def test_file_is_taken_as_it_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(SEARCH + _OK)
     assert load_space(path).name == "mine"
-    with pytest.raises(SpaceError, match=r"none\.toml: cannot be read: No such file"):
+    with pytest.raises(SpaceError, match=r"none\.toml: there is no such file$"):
         load_space(str(tmp_path / "none.toml"))
     with pytest.raises(SpaceError, match="the name of a space must be letters, digits, - and _"):
         load_space(str(tmp_path / "my space.toml"))

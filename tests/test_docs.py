@@ -1,0 +1,53 @@
+"""The reference of spaces against the code: every key, default and allowed value."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
+from study.tuning.space import load_space
+from study.tuning.space_settings import SETTINGS
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = (ROOT / "docs" / "spaces.md").read_text()
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """Return the cells of a section's table by the key in the first."""
+    section = REFERENCE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def test_every_parameter_with_its_default_and_what_is_allowed() -> None:
+    listed = rows("Parameters")
+    assert set(listed) == set(PARAMETERS)
+    defaults = TrialConfig().flat()
+    for name, (default, allowed, _) in listed.items():
+        assert default.strip("`") == str(defaults[name]), name
+        if name in CHOICES:
+            assert re.findall(r"`([^`]+)`", allowed) == list(CHOICES[name]), name
+        elif name in LIMITS:
+            assert [float(bound) for bound in allowed.split(" to ")] == list(LIMITS[name]), name
+
+
+def test_every_setting_with_its_default() -> None:
+    listed = rows("Settings")
+    assert set(listed) == {*SETTINGS, "reference", "contrasts"}
+    for name, setting in SETTINGS.items():
+        of, default, _ = listed[name]
+        assert of in (setting.kinds[0] if len(setting.kinds) == 1 else "both", of)
+        expected = "required" if setting.default is None else str(setting.default)
+        assert default.strip("`").startswith(expected), name
+
+
+def test_the_example_is_a_space(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(description.*?)```", REFERENCE, re.DOTALL)
+    assert example is not None
+    path = tmp_path / "example.toml"
+    path.write_text(example[1])
+    space = load_space(path)
+    names = {param.name for param in space.params}
+    assert names == {"fusion", "embed_dim", "learning_rate", "heads"}
