@@ -5,7 +5,7 @@ Shapes: B beats, T samples (128), R late RR features, C classes, H heads, L time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from study.config import LATE_RR_WIDTH, ModelConfig, SignalSpec
 from study.models.backbone import FEATURES, MACNNSE
+from study.models.fused import FusedBackbone
 from study.models.fusion import FUSIONS
 from study.models.fusion_base import Fusion
 from study.models.initialise import initialise
@@ -38,7 +39,7 @@ class Classifier(nn.Module):
             `study.models.fused`), or None.
     """
 
-    run_backbone: Callable[[MACNNSE, Tensor], Tensor] | None = None
+    run_backbone: FusedBackbone | None = None
 
     rr_mean: Tensor
     rr_sd: Tensor
@@ -110,6 +111,8 @@ class Classifier(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return what the fusion gets: feature map [B, 256, L] and late vector [B, R].
 
+        Run fused, a feature map of which only the mean over time is used is that mean, L = 1.
+
         Raises:
             ValueError: If RR is missing, or given where this network has no input for it.
         """
@@ -127,7 +130,8 @@ class Classifier(nn.Module):
                 early_rr = early_rr.masked_fill(hide_rr[:, None], _NEUTRAL_RATIO)
             rows = torch.cat((rows, early_rr[:, :, None].expand(-1, -1, ecg.shape[1])), dim=1)
         if self.run_backbone is not None:
-            return self.run_backbone(self.backbone, rows[:, None]), late_rr
+            over_time = self.fusion.over_time
+            return self.run_backbone(self.backbone, rows[:, None], over_time=over_time), late_rr
         feature_map: Tensor = self.backbone(rows[:, None])
         return feature_map, late_rr
 

@@ -12,7 +12,7 @@ Shapes: B beats, T time steps, K channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,8 +37,14 @@ class FusedBackbone:
     dtype: torch.dtype = torch.float32
     kernels: Kernels = PLAIN
 
-    def __call__(self, backbone: MACNNSE, x: Tensor) -> Tensor:
-        """Map beats [B, 1, channels, T] to the feature map [B, K, T / 2]."""
+    def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
+        """Map beats [B, 1, channels, T] to the feature map, or to its mean over time.
+
+        Args:
+            backbone: The network.
+            x: The beats.
+            over_time: Return the feature map [B, K, T / 2]; else its mean, [B, K, 1].
+        """
         stem = backbone.stem
         dtype = self.dtype if backbone.training else stem.weight.dtype
         x = functional.conv2d(
@@ -55,25 +61,35 @@ class FusedBackbone:
             backbone.residual_2, self._stage(backbone.aspp_2, backbone.se_2, rows)
         )
         rows = self._norm_relu(cast(nn.BatchNorm2d, backbone.activation[0]), rows)
-        return self._stage(backbone.aspp_3, backbone.se_3, rows).transpose(1, 2)
+        if over_time:
+            return self._stage(backbone.aspp_3, backbone.se_3, rows).transpose(1, 2)
+        return self._stage(backbone.aspp_3, backbone.se_3, rows, pooled=True)[:, :, None]
 
-    def _stage(self, aspp: ASPP, excitation: SqueezeExcitation, rows: Tensor) -> Tensor:
-        branches = cast(Sequence[nn.Sequential], aspp.branches)
-        norms = [cast(nn.BatchNorm2d, branch[1]) for branch in branches]
-        joined = torch.cat(
-            [_convolved(cast(nn.Conv2d, b[0]), rows, normalised=True) for b in branches], dim=2
-        )
+    def _stage(
+        self, aspp: ASPP, excitation: SqueezeExcitation, rows: Tensor, *, pooled: bool = False
+    ) -> Tensor:
+        modules = cast(Sequence[nn.Sequential], aspp.branches)
+        norms = [cast(nn.BatchNorm2d, branch[1]) for branch in modules]
+        branches = [
+            _convolved(cast(nn.Conv2d, branch[0]), rows, normalised=True) for branch in modules
+        ]
+        kernels = self.kernels
         squeeze = cast(nn.Linear, excitation.scale[0]).weight
         excite = cast(nn.Linear, excitation.scale[2]).weight
         if not aspp.training:
             scale, shift = _known(norms)
-            return self.kernels.affine_tanh_scale(
-                joined, scale, shift, squeeze.detach(), excite.detach()
-            )
+            evaluate = kernels.affine_tanh_pool if pooled else kernels.affine_tanh_scale
+            known: Tensor = evaluate(branches, scale, shift, squeeze.detach(), excite.detach())
+            return known
         weight = torch.cat([norm.weight for norm in norms])
         bias = torch.cat([norm.bias for norm in norms])
+        there, back = (
+            (kernels.norm_tanh_pool, kernels.norm_tanh_pool_backward)
+            if pooled
+            else (kernels.norm_tanh_scale, kernels.norm_tanh_scale_backward)
+        )
         out, mean, variance = _apply(
-            _NormTanhScale, self.kernels, joined, weight, bias, squeeze, excite
+            _NormTanh, there, back, weight, bias, squeeze, excite, *branches
         )
         _track(norms, mean, variance, rows.shape[0] * rows.shape[1])
         return out
@@ -92,13 +108,20 @@ class FusedBackbone:
         )
         if block.stride == 1:
             return change + rows
-        kept = sum(rows[:, step :: block.stride] for step in range(block.stride))
-        return change + kept / block.stride
+        kept: Tensor = rows.unflatten(1, (-1, block.stride)).mean(dim=2)
+        return change + kept
 
     def _norm_relu(self, norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
         if not norm.training:
             return self.kernels.affine_relu(rows, *_known([norm]))
-        out, mean, variance = _apply(_NormReLU, self.kernels, rows, norm.weight, norm.bias)
+        out, mean, variance = _apply(
+            _NormReLU,
+            self.kernels.norm_relu,
+            self.kernels.norm_relu_backward,
+            rows,
+            norm.weight,
+            norm.bias,
+        )
         _track([norm], mean, variance, rows.shape[0] * rows.shape[1])
         return out
 
@@ -149,21 +172,23 @@ def _track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, n: i
 
 
 def _apply(
-    function: type[torch.autograd.Function], kernels: Kernels, *inputs: Tensor
+    function: type[torch.autograd.Function], *inputs: object
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what a function below returns: output, mean and variance."""
     apply: Any = function.apply
-    return cast(tuple[Tensor, Tensor, Tensor], apply(kernels, *inputs))
+    return cast(tuple[Tensor, Tensor, Tensor], apply(*inputs))
 
 
 class _NormReLU(torch.autograd.Function):
-    """`kernels.norm_relu` with its gradient; also returns mean and variance."""
+    """Batch norm and ReLU, with the kernels of both ways; also returns mean and variance."""
 
     @staticmethod
-    def forward(ctx: Any, kernels: Kernels, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, there: Callable[..., Any], back: Callable[..., Any], *inputs: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         x, weight, bias = (tensor.detach() for tensor in inputs)
-        out, moments = kernels.norm_relu(x, weight, bias)
-        ctx.kernels = kernels
+        out, moments = there(x, weight, bias)
+        ctx.back = back
         ctx.save_for_backward(x, out, weight, *moments)
         ctx.mark_non_differentiable(moments.mean, moments.variance)
         ctx.set_materialize_grads(False)
@@ -173,19 +198,20 @@ class _NormReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         x, out, weight, *moments = (tensor.detach() for tensor in ctx.saved_tensors)
-        back = ctx.kernels.norm_relu_backward(grad.contiguous(), x, out, weight, Moments(*moments))
-        return None, *back
+        return None, None, *ctx.back(grad.contiguous(), x, out, weight, Moments(*moments))
 
 
-class _NormTanhScale(torch.autograd.Function):
-    """`kernels.norm_tanh_scale` with its gradient; also returns mean and variance."""
+class _NormTanh(torch.autograd.Function):
+    """Joined branches, batch norm, tanh and squeeze-and-excitation, scaled or pooled."""
 
     @staticmethod
-    def forward(ctx: Any, kernels: Kernels, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, bias, squeeze, excite = (tensor.detach() for tensor in inputs)
-        out, active, moments, squeezed = kernels.norm_tanh_scale(x, weight, bias, squeeze, excite)
-        ctx.kernels = kernels
-        ctx.save_for_backward(x, active, weight, squeeze, excite, *moments, *squeezed)
+    def forward(
+        ctx: Any, there: Callable[..., Any], back: Callable[..., Any], *inputs: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        weight, bias, squeeze, excite, *branches = (tensor.detach() for tensor in inputs)
+        out, joined, active, moments, squeezed = there(branches, weight, bias, squeeze, excite)
+        ctx.back = back
+        ctx.save_for_backward(joined, active, weight, squeeze, excite, *moments, *squeezed)
         ctx.mark_non_differentiable(moments.mean, moments.variance)
         ctx.set_materialize_grads(False)
         return out, moments.mean, moments.variance
@@ -193,10 +219,10 @@ class _NormTanhScale(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        x, active, weight, squeeze, excite, *rest = (t.detach() for t in ctx.saved_tensors)
-        back = ctx.kernels.norm_tanh_scale_backward(
+        joined, active, weight, squeeze, excite, *rest = (t.detach() for t in ctx.saved_tensors)
+        gradients = ctx.back(
             grad.contiguous(),
-            x,
+            joined,
             active,
             weight,
             squeeze,
@@ -204,4 +230,4 @@ class _NormTanhScale(torch.autograd.Function):
             Moments(*rest[:3]),
             Squeezed(*rest[3:]),
         )
-        return None, *back
+        return None, None, *gradients

@@ -23,6 +23,8 @@ class Fusion(nn.Module, ABC):
         summary: One line for tables and help texts.
         uses_rr: Whether the late RR vector can change the output.
         takes_late_rr: Whether it is given a late RR vector; `mhca` is, and is blind to it.
+        over_time: Whether it looks at single time steps; else at the mean over them only, and may
+            be given that instead of the feature map, as [B, 256, 1].
         uses_ecg: Whether the feature map can change the output; without, no backbone is built.
         options: Parameters of `study.config.ModelConfig` that it has.
     """
@@ -30,6 +32,7 @@ class Fusion(nn.Module, ABC):
     summary: ClassVar[str]
     uses_rr: ClassVar[bool] = True
     takes_late_rr: ClassVar[bool] = True
+    over_time: ClassVar[bool] = False
     uses_ecg: ClassVar[bool] = True
     options: ClassVar[frozenset[str]]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import NamedTuple
@@ -21,6 +21,9 @@ import torch
 from torch import Tensor
 
 _logger = logging.getLogger(__name__)
+
+BRANCHES = 4
+"""Convolutions side by side in an ASPP stage."""
 
 EPSILON = 1e-5
 """Added to the variance, as `torch.nn.BatchNorm2d` does."""
@@ -58,37 +61,66 @@ def norm_relu_backward(
 
 
 def norm_tanh_scale(
-    x: Tensor, weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
-) -> tuple[Tensor, Tensor, Moments, Squeezed]:
-    """Return tanh(batch norm(x)) scaled by its squeeze-and-excitation, and the tanh itself."""
-    wide = _wide(x)
-    moments = _moments(wide)
-    normal = _affine(wide, moments, weight, bias)
-    active = _fast_tanh(normal) if x.dtype is torch.bfloat16 else normal.tanh()
-    squeezed = _squeeze(active, squeeze, excite)
+    branches: Sequence[Tensor], weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+    """Join branches along the channels: tanh of batch norm, scaled by squeeze-and-excitation.
+
+    Returns:
+        The result, the joined branches, their tanh, moments, and what the scaling saw.
+    """
+    joined, active, moments, squeezed = _norm_tanh(branches, weight, bias, squeeze, excite)
     scaled = active * squeezed.factor[:, None]
-    return scaled.to(x.dtype), active.to(x.dtype), moments, squeezed
+    return scaled.to(joined.dtype), joined, active.to(joined.dtype), moments, squeezed
 
 
 def norm_tanh_scale_backward(
     grad: Tensor,
-    x: Tensor,
+    joined: Tensor,
     active: Tensor,
     weight: Tensor,
     squeeze: Tensor,
     excite: Tensor,
     moments: Moments,
     squeezed: Squeezed,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, weight, bias, squeeze and excite."""
+) -> tuple[Tensor, ...]:
+    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
     grad, active = _wide(grad), _wide(active)
-    mean, hidden, factor = squeezed
-    d_excited = (grad * active).sum(1) * factor * (1 - factor)
-    d_hidden = (d_excited @ excite) * (hidden > 0)
-    d_mean = (d_hidden @ squeeze) / x.shape[1]
-    g = (grad * factor[:, None] + d_mean[:, None]) * (1 - active * active)
-    d_x, d_weight, d_bias = _norm_backward(g, x, weight, moments)
-    return d_x, d_weight, d_bias, d_hidden.T @ mean, d_excited.T @ hidden
+    d_factor = (grad * active).sum(1)
+    d_mean, d_squeeze, d_excite = _squeeze_backward(d_factor, squeeze, excite, squeezed)
+    d_active = grad * squeezed.factor[:, None] + (d_mean / joined.shape[1])[:, None]
+    g = d_active * (1 - active * active)
+    d_x, d_weight, d_bias = _norm_backward(g, joined, weight, moments)
+    return d_weight, d_bias, d_squeeze, d_excite, *_apart(d_x)
+
+
+def norm_tanh_pool(
+    branches: Sequence[Tensor], weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+    """Return the mean over time of `norm_tanh_scale`, [B, K], and the rest as it does."""
+    joined, active, moments, squeezed = _norm_tanh(branches, weight, bias, squeeze, excite)
+    pooled = squeezed.mean * squeezed.factor
+    return pooled, joined, active.to(joined.dtype), moments, squeezed
+
+
+def norm_tanh_pool_backward(
+    grad: Tensor,
+    joined: Tensor,
+    active: Tensor,
+    weight: Tensor,
+    squeeze: Tensor,
+    excite: Tensor,
+    moments: Moments,
+    squeezed: Squeezed,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
+    active = _wide(active)
+    d_mean, d_squeeze, d_excite = _squeeze_backward(
+        grad * squeezed.mean, squeeze, excite, squeezed
+    )
+    d_active = (grad * squeezed.factor + d_mean) / joined.shape[1]
+    g = d_active[:, None] * (1 - active * active)
+    d_x, d_weight, d_bias = _norm_backward(g, joined, weight, moments)
+    return d_weight, d_bias, d_squeeze, d_excite, *_apart(d_x)
 
 
 def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -97,11 +129,20 @@ def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def affine_tanh_scale(
-    x: Tensor, scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
+    branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
 ) -> Tensor:
-    """Return tanh(x * scale + shift), scaled by its squeeze-and-excitation."""
-    active = _fast_tanh(_wide(x) * scale + shift)
-    return (active * _squeeze(active, squeeze, excite).factor[:, None]).to(x.dtype)
+    """Return tanh(joined branches * scale + shift), scaled by its squeeze-and-excitation."""
+    active = _fast_tanh(torch.cat(list(branches), dim=2) * scale + shift)
+    return active * _squeeze(active, squeeze, excite).factor[:, None]
+
+
+def affine_tanh_pool(
+    branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
+) -> Tensor:
+    """Return the mean over time of `affine_tanh_scale`, [B, K]."""
+    active = _fast_tanh(torch.cat(list(branches), dim=2) * scale + shift)
+    squeezed = _squeeze(active, squeeze, excite)
+    return squeezed.mean * squeezed.factor
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -134,6 +175,32 @@ def _squeeze(active: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
     return Squeezed(mean, hidden, (hidden @ excite.T).sigmoid())
 
 
+def _norm_tanh(
+    branches: Sequence[Tensor], weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
+) -> tuple[Tensor, Tensor, Moments, Squeezed]:
+    joined = torch.cat(list(branches), dim=2)
+    wide = _wide(joined)
+    moments = _moments(wide)
+    normal = _affine(wide, moments, weight, bias)
+    active = _fast_tanh(normal) if joined.dtype is torch.bfloat16 else normal.tanh()
+    return joined, active, moments, _squeeze(active, squeeze, excite)
+
+
+def _squeeze_backward(
+    d_factor: Tensor, squeeze: Tensor, excite: Tensor, squeezed: Squeezed
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the means [B, K], of squeeze and of excite."""
+    mean, hidden, factor = squeezed
+    d_excited = d_factor * factor * (1 - factor)
+    d_hidden = (d_excited @ excite) * (hidden > 0)
+    return d_hidden @ squeeze, d_hidden.T @ mean, d_excited.T @ hidden
+
+
+def _apart(joined: Tensor) -> list[Tensor]:
+    """Return the gradient of each branch, in memory of its own."""
+    return [part.contiguous() for part in joined.chunk(BRANCHES, dim=2)]
+
+
 def _norm_backward(
     g: Tensor, x: Tensor, weight: Tensor, moments: Moments
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,10 +219,13 @@ class Kernels:
 
     norm_relu: Callable[..., tuple[Tensor, Moments]]
     norm_relu_backward: Callable[..., tuple[Tensor, ...]]
-    norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Moments, Squeezed]]
+    norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
     norm_tanh_scale_backward: Callable[..., tuple[Tensor, ...]]
+    norm_tanh_pool: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
+    norm_tanh_pool_backward: Callable[..., tuple[Tensor, ...]]
     affine_relu: Callable[..., Tensor]
     affine_tanh_scale: Callable[..., Tensor]
+    affine_tanh_pool: Callable[..., Tensor]
 
 
 PLAIN = Kernels(
@@ -163,8 +233,11 @@ PLAIN = Kernels(
     norm_relu_backward,
     norm_tanh_scale,
     norm_tanh_scale_backward,
+    norm_tanh_pool,
+    norm_tanh_pool_backward,
     affine_relu,
     affine_tanh_scale,
+    affine_tanh_pool,
 )
 
 
@@ -204,20 +277,30 @@ def _call_each(kernels: Kernels, dtype: torch.dtype) -> None:
     # No two equal, or they would be taken for one; and long enough to be reduced in parts.
     beats, steps, channels, hidden = 72, 96, 20, 5
 
-    def arguments(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        x = torch.ones(beats, steps, channels, dtype=dtype)
-        vector, other = torch.ones(channels), torch.ones(channels)
-        return x, vector, other, torch.ones(hidden, channels), torch.ones(channels, hidden)
+    def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.ones(*shape, dtype=dtype)
 
+    def branches(dtype: torch.dtype) -> list[Tensor]:
+        return [ones(beats, steps, channels, dtype=dtype) for _ in range(BRANCHES)]
+
+    all_channels = BRANCHES * channels
+    x = ones(beats, steps, channels, dtype=dtype)
+    whole = ones(beats, steps, all_channels, dtype=dtype)
+    weight, bias = ones(all_channels), ones(all_channels)
+    squeeze, excite = ones(hidden, all_channels), ones(all_channels, hidden)
     with torch.no_grad():
-        x, weight, bias, squeeze, excite = arguments(dtype)
-        out, moments = kernels.norm_relu(x, weight, bias)
-        kernels.norm_relu_backward(torch.ones_like(x), x, out, weight, moments)
-        _, active, moments, squeezed = kernels.norm_tanh_scale(x, weight, bias, squeeze, excite)
-        kernels.norm_tanh_scale_backward(
-            torch.ones_like(x), x, active, weight, squeeze, excite, moments, squeezed
-        )
+        out, moments = kernels.norm_relu(x, ones(channels), ones(channels))
+        kernels.norm_relu_backward(torch.ones_like(x), x, out, ones(channels), moments)
+        for forward, backward, grad in (
+            (kernels.norm_tanh_scale, kernels.norm_tanh_scale_backward, whole),
+            (kernels.norm_tanh_pool, kernels.norm_tanh_pool_backward, ones(beats, all_channels)),
+        ):
+            _, joined, active, moments, squeezed = forward(
+                branches(dtype), weight, bias, squeeze, excite
+            )
+            backward(grad, joined, active, weight, squeeze, excite, moments, squeezed)
     with torch.inference_mode():
-        x, scale, shift, squeeze, excite = arguments(torch.float32)
-        kernels.affine_relu(x, scale, shift)
-        kernels.affine_tanh_scale(x, scale, shift, squeeze, excite)
+        kernels.affine_relu(ones(beats, steps, channels), ones(channels), ones(channels))
+        arguments = ones(all_channels), ones(all_channels), ones(hidden, all_channels)
+        for kernel in (kernels.affine_tanh_scale, kernels.affine_tanh_pool):
+            kernel(branches(torch.float32), *arguments, ones(all_channels, hidden))

@@ -38,7 +38,6 @@ class MHCA(Fusion):
     uses_rr = False
     options = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
     query_residual: ClassVar[bool] = False
-    over_time: ClassVar[bool] = False
 
     def __init__(
         self,
