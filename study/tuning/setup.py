@@ -170,9 +170,8 @@ def set_up(
     beats = prepare_all(source, cuts(space), cache_dir=cache_dir, study_seed=study_seed)
     first = next(iter(beats.values()))
     folds = plan_folds(space, first, source, partition_seed)
-    engine = Engine(
-        precision, compiled=trained_beats(space, first, folds, epochs) >= COMPILED_FROM_BEATS
-    )
+    long = trained_beats(space, first, folds, epochs) >= COMPILED_FROM_BEATS
+    engine = Engine(precision, compiled=device == "cpu" and long)
     plan = StudyPlan(
         name=name,
         space=space.name,

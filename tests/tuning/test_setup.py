@@ -71,15 +71,36 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) -> Setup:
-    known: dict[str, Any] = {"name": "mine", "study_seed": 0, "partition_seed": 0}
+    known: dict[str, Any] = {
+        "name": "mine",
+        "study_seed": 0,
+        "partition_seed": 0,
+        "device": "cpu",
+    }
     return set_up(
         space_of(folder, text),
         source,
-        device="cpu",
         storage=Storage.at(folder / "trials"),
         cache_dir=cache,
         **(known | options),
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "batches", "engine"),
+    [
+        ("cpu", 2, "fp32, not compiled"),
+        ("cpu", 10_000, "fp32, compiled"),
+        ("cuda", 10_000, "fp32, not compiled"),
+    ],
+)
+def test_kernels_are_compiled_where_a_trial_is_long_enough(
+    small_source: Source, tmp_path: Path, cache: Path, device: str, batches: int, engine: str
+) -> None:
+    """2 folds x 3 seeds x 2 epochs of at least 10,000 beats are 120,000, of few hundred 5,000."""
+    text = (SEARCH + ONE).replace("[fixed]", f"[fixed]\nnormal_beats_per_epoch = {batches}")
+    setup = build(small_source, text, tmp_path, cache, device=device, precision="fp32")
+    assert str(setup.job.engine) == setup.plan.engine == engine
 
 
 @pytest.mark.parametrize(
@@ -204,16 +225,17 @@ def test_unequal_budgets_are_refused(
 def test_the_plan_differs_where_folds_or_settings_differ(
     small_source: Source, tmp_path: Path, cache: Path
 ) -> None:
-    setup = build(small_source, SEARCH + ONE, tmp_path, cache)
+    text = (SEARCH + ONE).replace("[fixed]", "[fixed]\nnormal_beats_per_epoch = 20")
+    setup = build(small_source, text, tmp_path, cache)
     stored = {name: getattr(setup.plan, name) for name in type(setup.plan).__slots__}
-    again = build(small_source, "# other words\n" + SEARCH + ONE, tmp_path, cache)
+    again = build(small_source, "# other words\n" + text, tmp_path, cache)
     assert again.plan.differences(stored) == []
     changes = {
         "folds = 2": ("folds = 3", {"fold_fingerprint", "folds", "n_folds", "space_digest"}),
         "epochs = 2": ("epochs = 3", {"epochs", "space_digest"}),
     }
     for old, (new, names) in changes.items():
-        other = build(small_source, (SEARCH + ONE).replace(old, new), tmp_path, cache)
+        other = build(small_source, text.replace(old, new), tmp_path, cache)
         found = {line.split(":")[0] for line in other.plan.differences(stored)}
         assert found == names
 
