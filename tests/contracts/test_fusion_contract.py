@@ -12,6 +12,7 @@ from torch import Tensor
 from study.config import INPUTS, LATE_RR_WIDTH, TrialConfig
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
+from study.models.fused import FusedBackbone
 from study.models.fusion import FUSIONS
 from study.models.rules import inputs_for, rr_routes
 
@@ -216,6 +217,51 @@ def test_attention_is_over_time_and_sums_to_one(fusion: str) -> None:
         torch.testing.assert_close(weights.sum(2), torch.ones(BEATS, 4))
     else:
         assert weights is None
+
+
+def double(inputs: Sample) -> Sample:
+    ecg, early, late = inputs
+    return (
+        ecg.double(),
+        None if early is None else early.double(),
+        None if late is None else late.double(),
+    )
+
+
+@pytest.mark.parametrize(("input_", "fusion"), PAIRS)
+@pytest.mark.parametrize("training", [True, False])
+def test_runs_fused_as_it_is_written(input_: str, fusion: str, training: bool) -> None:
+    """In float64, with what the fusion says of `over_time`: outputs and gradients to rounding."""
+    trial = config(input_, fusion, dropout=0.0)
+    inputs = double(sample(trial))
+    found = []
+    for run_backbone in (None, FusedBackbone(torch.float64)):
+        model = build(trial).double().train(training)
+        model.run_backbone = run_backbone
+        output = model(*inputs)
+        if training:
+            output.square().sum().backward()
+        found.append((output, {n: p.grad for n, p in model.named_parameters()}))
+    (written, gradients), (fused, fused_gradients) = found
+    torch.testing.assert_close(fused, written, rtol=1e-9, atol=1e-10)
+    for name, gradient in fused_gradients.items():
+        if gradient is not None:
+            torch.testing.assert_close(gradient, gradients[name], rtol=1e-6, atol=1e-8)
+
+
+def test_the_blind_one_is_blind_in_bfloat16_too() -> None:
+    trial = config("opt1", "mhca")
+    model = build(trial).train()
+    model.run_backbone = FusedBackbone(torch.bfloat16)
+    ecg, early, late = sample(trial)
+    assert late is not None
+    outputs = []
+    for rr in (late.requires_grad_(), 100 * late.detach()):
+        torch.manual_seed(0)
+        outputs.append(model(ecg, early, rr))
+    assert torch.equal(*outputs)
+    (gradient,) = torch.autograd.grad(outputs[0].square().sum(), late)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
