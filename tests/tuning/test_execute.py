@@ -283,7 +283,9 @@ def test_the_same_command_again_prints_the_table_and_runs_nothing(
     again = workspace.main("search")
     assert again.code == 0
     assert again.err == ""
-    assert again.out.splitlines()[:5] == searched.out.splitlines()[:5]
+    said, *lines = again.out.splitlines()
+    assert said == "study 'search' was complete already: nothing was run"
+    assert lines[:5] == searched.out.splitlines()[:5]
     assert len(workspace.trials("search")) == len(before)
 
 
@@ -386,7 +388,7 @@ def signalled(
     *options: str,
 ) -> Ended:
     """Run a study in a process group of its own, which gets a signal once it is ready."""
-    log = workspace.folder / f"{name}.err"
+    log = workspace.folder / f"{number.name}.err"
     with log.open("w") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "study.run", *workspace.arguments(name, *options)],
@@ -427,7 +429,9 @@ def interrupted(workspace: Workspace) -> Ended:
 
 
 def test_sigterm_stops_in_order_although_ray_has_a_handler_for_it(workspace: Workspace) -> None:
-    ended = signalled(workspace, "ended", signal.SIGTERM, lambda text: "started" in text)
+    ended = signalled(
+        workspace, "long", signal.SIGTERM, lambda text: "started" in text, "--name", "ended"
+    )
     assert ended.code == 130, ended.both()
     assert "stopped: SIGTERM received; 0 of " in ended.out
     assert "The same command with --resume continues.\n" in ended.out
@@ -438,7 +442,7 @@ def test_sigterm_stops_in_order_although_ray_has_a_handler_for_it(workspace: Wor
 def test_an_address_where_nothing_listens_is_refused_at_once(workspace: Workspace) -> None:
     began = time.monotonic()
     for address in ("127.0.0.1:1", "nowhere", "host:port"):
-        refused = workspace.main("far", "--address", address)
+        refused = workspace.main("long", "--name", "far", "--address", address)
         assert refused.code == 2
         assert refused.err.startswith(f"error: --address {address}: nothing answers there (")
     assert time.monotonic() - began < 60
