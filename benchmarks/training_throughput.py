@@ -24,18 +24,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from study.config import TrialConfig
+from study.data.beatset import BeatSet
 from study.data.prepare import prepare
 from study.data.source import find_source
-from study.data.splits import make_folds
+from study.data.splits import Folds, make_folds
 from study.models.backbone import MACNNSE
 from study.training.batches import EpochShape, MemberBeats, epoch_shape
 from study.training.device import DeviceBeats
@@ -98,7 +100,7 @@ def _side_by_side(side: str, processes: int, cache: str) -> float:
         )
         for _ in range(processes)
     ]
-    return sum(json.loads(process.communicate()[0]) for process in started)
+    return float(sum(json.loads(process.communicate()[0]) for process in started))
 
 
 def run(side: str, cache: Path) -> float:
@@ -129,7 +131,9 @@ def run(side: str, cache: Path) -> float:
     return trained / (time.perf_counter() - began)
 
 
-def _plain(config, beats, folds, shape: EpochShape, *, loader: bool) -> float:  # type: ignore[no-untyped-def]
+def _plain(
+    config: TrialConfig, beats: BeatSet, folds: Folds, shape: EpochShape, *, loader: bool
+) -> float:
     """Return the seconds that the usual loop takes for one epoch of all folds."""
     placed = DeviceBeats(beats, torch.device("cpu"))
     members = build_members(
@@ -160,7 +164,9 @@ def _plain(config, beats, folds, shape: EpochShape, *, loader: bool) -> float:  
     return time.perf_counter() - began
 
 
-def _batches(data: TensorDataset, batches, *, loader: bool) -> Iterator[list[torch.Tensor]]:  # type: ignore[no-untyped-def]
+def _batches(
+    data: TensorDataset, batches: Iterable[NDArray[np.int64]], *, loader: bool
+) -> Iterator[list[torch.Tensor]]:
     indices = [batch.tolist() for batch in batches]
     if loader:
         yield from DataLoader(data, batch_sampler=indices, num_workers=4)
