@@ -1,0 +1,116 @@
+"""The networks of one configuration and several seeds, used together: one file, one probability.
+
+Shapes: S seeds, B beats, T samples (128), R late RR features, C classes.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import study
+from study.config import TrialConfig
+from study.errors import CheckpointError
+from study.models.classifier import Classifier, build_model
+
+_BATCH = 128
+"""Beats a pass: activations that fit a core's cache are quickest."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeedEnsemble:
+    """Trained networks of one configuration.
+
+    Args:
+        config: The configuration.
+        models: One network a seed.
+    """
+
+    config: TrialConfig
+    models: tuple[Classifier, ...]
+
+    @classmethod
+    def of_weights(
+        cls, config: TrialConfig, weights: Sequence[Mapping[str, Tensor]]
+    ) -> SeedEnsemble:
+        """Build the networks of a configuration with given weights, a state dict a seed.
+
+        Raises:
+            CheckpointError: If there are no weights, or they are those of another configuration.
+        """
+        if not weights:
+            raise CheckpointError("weights: an ensemble needs those of one seed or more, got none")
+        models = []
+        for state in weights:
+            model = build_model(config.signal, config.model, seed=(0,))
+            try:
+                model.load_state_dict(state)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"weights are not of this configuration: {config.flat()}: {error}"
+                ) from error
+            models.append(model.eval().requires_grad_(False))
+        return cls(config, tuple(models))
+
+    @classmethod
+    def read(cls, content: bytes) -> SeedEnsemble:
+        """Return the ensemble that `content` gave; nothing in it is executed.
+
+        Raises:
+            CheckpointError: If it is damaged, or of another version.
+        """
+        try:
+            loaded = torch.load(io.BytesIO(content), weights_only=True)
+            version, config, weights = loaded["version"], loaded["config"], loaded["weights"]
+        except (
+            RuntimeError,
+            EOFError,
+            KeyError,
+            TypeError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise CheckpointError(f"the ensemble is damaged ({type(error).__name__})") from error
+        if version != study.__version__:
+            raise CheckpointError(
+                f"the ensemble is of version {version}, this is {study.__version__}"
+            )
+        return cls.of_weights(TrialConfig.from_flat(config), weights)
+
+    def content(self) -> bytes:
+        """Return configuration and weights as the content of a file."""
+        weights = [model.state_dict() for model in self.models]
+        buffer = io.BytesIO()
+        torch.save(
+            {"version": study.__version__, "config": self.config.flat(), "weights": weights},
+            buffer,
+        )
+        return buffer.getvalue()
+
+    @torch.inference_mode()
+    def log_probs(self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None) -> Tensor:
+        """Return each network's log-probabilities [S, B, C].
+
+        Args:
+            ecg: [B, T] windows.
+            early_rr: [B, 2] ratios where the input has early channels, else None.
+            late_rr: [B, R] where the input has a late vector, else None.
+        """
+        chunks = []
+        for start in range(0, len(ecg), _BATCH):
+            part = slice(start, start + _BATCH)
+            early = None if early_rr is None else early_rr[part]
+            late = None if late_rr is None else late_rr[part]
+            chunks.append(torch.stack([model(ecg[part], early, late) for model in self.models]))
+        return F.log_softmax(torch.cat(chunks, dim=1), dim=2)
+
+    def probs(self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None) -> Tensor:
+        """Return the mean of the networks' probabilities [B, C]."""
+        return self.log_probs(ecg, early_rr, late_rr).exp().mean(dim=0)
