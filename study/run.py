@@ -19,7 +19,6 @@ After 3 and 130, --resume continues.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -33,7 +32,6 @@ from study.errors import StudyError, UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
-    from study.reporting.contrasts import Folds
     from study.tracking.sink import Sink
     from study.tuning.session import Options, Summary
     from study.tuning.setup import Setup
@@ -48,6 +46,9 @@ EXPERIMENTS = {
     "synthetic": "ecg-rr-fusion-synthetic",
 }
 """MLflow experiment by data source: synthetic results never stand among real ones."""
+
+PROGRESS_S = 5
+"""Seconds after which a comparison says what it is doing."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -376,15 +377,17 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
 
 
 def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
-    from study.reporting.contrasts import contrast_table
     from study.reporting.tables import failures, ranked_table
+    from study.tuning.folder import PAIRS, RECORDS
 
     plan = setup.plan
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
-    if setup.space.contrasts:
-        print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}\n")
+    compared = _compared(setup, options) if plan.kind == "compare" and not summary.stopped else ""
+    if compared:
+        print(f"{compared}\n")
+    else:
+        print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(failures(summary.rows))
@@ -394,6 +397,7 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
         f"look further: {sink.where()}\n"
         f"              optuna-dashboard {_shown(options.storage_url)}\n"
         f"              {options.folder}/trials.csv"
+        + (f", {PAIRS}, {RECORDS}" if compared else "")
     )
     _print_run_facts(summary, plan.scheduler)
     if sink.failures:
@@ -409,16 +413,23 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     return TRIALS_FAILED if failed or not summary.rows else DONE
 
 
-def _scores_by_fold(setup: Setup, summary: Summary) -> dict[tuple[str, int], Folds]:
-    """Return the scores by fold of every trial that counts, by arm and draw."""
-    from study.tuning.trial import SCORES
+def _compared(setup: Setup, options: Options) -> str:
+    """Return what a finished comparison found; empty, with a note, where nothing can be said."""
+    from study.tuning.stored import report_comparison
 
-    found: dict[tuple[str, int], Folds] = {}
-    for row in summary.rows:
-        content = setup.job.storage.folder(row.digest).read(SCORES)
-        if row.ranks(setup.plan.objective) and content is not None:
-            found[row.arm, row.draw or 0] = json.loads(content)["per_fold"]
-    return found
+    begun = time.monotonic()
+
+    def progress(what: str) -> None:
+        nonlocal begun
+        if not options.quiet and time.monotonic() - begun > PROGRESS_S:
+            print(f"comparing: {what}", file=sys.stderr, flush=True)
+            begun = time.monotonic()
+
+    try:
+        return report_comparison(options.folder, setup.job.storage, progress)
+    except StudyError as error:
+        print(f"note: the arms are not compared: {error}")
+        return ""
 
 
 def _print_run_facts(summary: Summary, scheduler: str) -> None:
