@@ -30,7 +30,14 @@ from study.reporting.findings import (
 from study.reporting.predictions import ArmRuns, Beats
 from study.reporting.ranking import choose
 from study.reporting.resampling import WeightedScores, draw_patients, draw_seeds
-from study.reporting.statistics import class_facts, estimate, not_estimable, spread, with_means
+from study.reporting.statistics import (
+    class_facts,
+    estimate,
+    not_estimable,
+    spread,
+    undercovered,
+    with_means,
+)
 from study.reporting.swapping import SwapTest, draw_swaps, swap_test
 from study.reporting.weighted_metrics import MEASURES, Float, Ranking
 
@@ -127,10 +134,23 @@ class ScoredArms:
     def _named(self, values: Float) -> dict[str, float]:
         return dict(zip(QUANTITIES, values.tolist(), strict=True))
 
-    def _estimates(self, values: Float, resampled: Float) -> dict[str, Estimate]:
-        """Return estimates of all quantities from [Q] values and [W, Q] resamples."""
+    def _estimates(
+        self, values: Float, resampled: Float, *, own: bool = False
+    ) -> dict[str, Estimate]:
+        """Return estimates of all quantities from [Q] values and [W, Q] resamples.
+
+        Args:
+            values: The values themselves.
+            resampled: The same in every resample.
+            own: Whether they are an arm's own scores, and not differences.
+        """
         return {
-            name: estimate(float(values[q]), resampled[:, q], not_estimable(name, self.facts))
+            name: estimate(
+                float(values[q]),
+                resampled[:, q],
+                not_estimable(name, self.facts),
+                undercovered(name, self.facts, self.beats.n_folds) if own else "",
+            )
             for q, name in enumerate(QUANTITIES)
         }
 
@@ -140,12 +160,12 @@ class ScoredArms:
     def arm(self, index: int) -> ArmResult:
         """Return what one arm scored."""
         arm = self.arms[index]
-        values = self.values[index]
+        values, resampled = self.values[index], self.resampled[index]
         pooled = self._pooled(arm)
         without = self.scores.by_class(slice(1, 1 + len(CLASSES)))[index]
         return ArmResult(
             name=arm.name,
-            estimates=self._estimates(values, self.resampled[index]),
+            estimates=self._estimates(values, resampled, own=True),
             **self._spreads(index),
             without_largest=self._named(with_means(np.diagonal(without))),
             patient_mean=self._named(with_means(self._patient_mean(index))),

@@ -176,6 +176,26 @@ def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: Ma
     )
 
 
+def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[ArmRuns]) -> None:
+    """One fold: V of five patients, one of whom has two records; S of six, the same."""
+    label = np.where((beats.label == 2) & (beats.record > 5), 0, beats.label)
+    one_fold = replace(beats, label=label, fold_of_record=(0,) * 8 + (-1,))
+    found = run(one_fold, arms)
+    film, little = found.arms[0], "covers less than 90 % in simulation"
+    of_v = f"{little}: V rests on 4.5 effective patients in one fold"
+    of_both = f"{little}: S rests on 5.4 effective patients, V rests on 4.5 effective patients"
+    assert film.estimates["V"].remark == of_v and math.isfinite(film.estimates["V"].low)
+    assert film.estimates["sv"].remark == f"{of_both} in one fold"
+    assert film.estimates["N"].remark == ""
+    assert found.contrasts[0].estimates["V"].remark == ""
+    text = comparison_text(found)
+    line = next(line for line in text.splitlines() if line.startswith("film "))
+    assert line.count("]*") == 3
+    assert text.endswith(f"note: * {of_v}")
+    folds = replace(one_fold, fold_of_record=beats.fold_of_record)
+    assert run(folds, arms).arms[0].estimates["V"].remark == ""
+
+
 def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
     with pytest.raises(ComparisonError, match="these arms cannot be compared: beat windows diff"):
         run(
