@@ -20,7 +20,7 @@ from study.reporting.weighted_metrics import Float
 MIN_EFFECTIVE_PATIENTS = 4.0
 """Below this a class is not estimable: no interval and no test."""
 
-FEW_IN_ONE_FOLD = 5.5
+FEW_IN_ONE_FOLD = 6.0
 """Effective patients of a class below which, with all patients in one fold, the interval of an
 arm's own score covers less than 90 % in simulation. Differences of arms, and folds, are not
 concerned."""
