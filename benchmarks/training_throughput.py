@@ -137,7 +137,7 @@ def _plain(
     """Return the seconds that the usual loop takes for one epoch of all folds."""
     placed = DeviceBeats(beats, torch.device("cpu"))
     members = build_members(
-        config, placed, folds.masks(beats), n_seeds=1, study_seed=0, engine=Engine()
+        config, placed, folds.masks(beats), seeds=(0,), study_seed=0, engine=Engine()
     )
     data = TensorDataset(placed.ecg, torch.from_numpy(beats.rr["seed7"].copy()), placed.label)
     began = time.perf_counter()

@@ -31,7 +31,7 @@ def build_members(
     beats: DeviceBeats,
     splits: Sequence[Split],
     *,
-    n_seeds: int,
+    seeds: Sequence[int],
     study_seed: int,
     engine: Engine,
 ) -> list[Member]:
@@ -41,7 +41,7 @@ def build_members(
         config: The configuration.
         beats: All beats, on the device.
         splits: Of every fold.
-        n_seeds: Members per fold.
+        seeds: Index of each seed: the members of a fold.
         study_seed: Root of all random streams.
         engine: What they compute with.
     """
@@ -54,8 +54,8 @@ def build_members(
         batch_size=config.train.batch_size,
     )
     members = []
-    for seed_index in range(n_seeds):
-        inputs = _inputs(config, beats, study_seed=study_seed, seed_index=seed_index)
+    for seed_index in seeds:
+        inputs = seed_inputs(config, beats, study_seed=study_seed, seed_index=seed_index)
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
             model = _model(config, inputs.late_rr, training, streams).to(beats.device)
@@ -84,7 +84,7 @@ def _loss(train: TrainConfig, label: NDArray[np.int64], device: torch.device) ->
     )
 
 
-def _inputs(
+def seed_inputs(
     config: TrialConfig, beats: DeviceBeats, *, study_seed: int, seed_index: int
 ) -> Inputs:
     """Return what the members of one seed see: under a placebo each seed has its permutation."""

@@ -120,15 +120,9 @@ class Member:
         draws = generator.random((self.shape.batches, self.shape.batch_size))
         return to_device(draws < probability, self._label.device)
 
-    @torch.inference_mode()
     def predict(self) -> Tensor:
         """Return log-probabilities of the validation beats, [m, C], on the device."""
-        model = self.scored.eval()
-        chunks = []
-        for index in torch.split(self.validation, EVALUATION_BATCH):
-            batch = self.inputs.take(index)
-            chunks.append(model(batch.ecg, batch.early_rr, batch.late_rr))
-        return F.log_softmax(torch.cat(chunks), dim=1)
+        return predict(self.scored, self.inputs, self.validation)
 
     def state_dict(self) -> dict[str, Any]:
         """Return model, optimiser and average; random streams need none, being by epoch."""
@@ -144,3 +138,20 @@ class Member:
         self._optimiser.load_state_dict(state["optimiser"])
         if self._average is not None:
             self._average.model.load_state_dict(state["average"])
+
+
+@torch.inference_mode()
+def predict(model: Classifier, inputs: Inputs, beats: Tensor) -> Tensor:
+    """Return a model's log-probabilities of some beats, [m, C], on the device.
+
+    Args:
+        model: On the device; left in evaluation mode.
+        inputs: All beats.
+        beats: [m] indices into them.
+    """
+    model.eval()
+    chunks = []
+    for index in torch.split(beats, EVALUATION_BATCH):
+        batch = inputs.take(index)
+        chunks.append(model(batch.ecg, batch.early_rr, batch.late_rr))
+    return F.log_softmax(torch.cat(chunks), dim=1)
