@@ -23,6 +23,10 @@ class SpaceError(StudyError, ValueError):
     """A search-space file breaks a rule."""
 
 
+class PlanError(StudyError, ValueError):
+    """The plan of a sealed test breaks a rule, or does not fit what it is to be used on."""
+
+
 class UsageError(StudyError, ValueError):
     """A command line asks for what cannot be given."""
 
