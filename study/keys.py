@@ -44,6 +44,11 @@ def metric(name: str, aami_class: str) -> str:
     return f"val_{name}_{aami_class}"
 
 
+def sealed_metric(name: str, of: str) -> str:
+    """Name of a metric on DS2, of a class or an aggregate: `test_auprc_S`."""
+    return f"test_{name}_{of}"
+
+
 def reliance(kind: str, aami_class: str) -> str:
     """Name of an RR reliance: the loss of AUPRC of a class when RR is permuted."""
     return f"rr_reliance_{kind}_{aami_class}"

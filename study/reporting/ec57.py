@@ -105,7 +105,9 @@ def _mean_of_defined(values: Float) -> Float:
     defined = np.isfinite(values)
     total = np.where(defined, values, 0.0).sum(axis=1)
     n_records = defined.sum(axis=1)
-    return np.divide(total, n_records, out=np.full(total.shape, np.nan), where=n_records > 0)
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, n_records, out=mean, where=n_records > 0)
+    return mean
 
 
 def _ratio(numerator: Counts, denominator: Counts) -> Float:

@@ -40,6 +40,11 @@ class Arm:
     name: str
     config: TrialConfig
 
+    @property
+    def cut(self) -> tuple[str, str]:
+        """Segmentation and resampling of its beats."""
+        return self.config.signal.segmentation, self.config.signal.resampling_method
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:

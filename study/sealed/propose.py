@@ -104,7 +104,7 @@ def propose(
         raise UsageError(listed("--arms", faults))
     choose = _of_comparison if stored["kind"] == "compare" else _of_search
     chosen, contrasts, comments = choose(folder, found, wanted)
-    cuts = {cut(arm.config) for arm in chosen}
+    cuts = {"/".join(arm.cut) for arm in chosen}
     plan = SealedPlan(
         **{
             **{name: SETTINGS[name] for name in ("seeds", "resamples", "permutations")},
@@ -119,11 +119,6 @@ def propose(
         arms=tuple(chosen),
     )
     return Proposal(plan=plan, comments=comments)
-
-
-def cut(config: TrialConfig) -> str:
-    """Return which beats a configuration takes, as a study's plan names them."""
-    return f"{config.signal.segmentation}/{config.signal.resampling_method}"
 
 
 def _metrics(objective: str) -> tuple[str, ...]:
@@ -246,19 +241,22 @@ def _of_comparison(
 def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> list[str]:
     """Return the best arm that uses RR, its placebo, the reference and the bare ECG."""
     means = {name: fmean(c.score for c in draws.values()) for name, draws in by_arm.items()}
-    configs = {name: next(iter(draws.values())).config for name, draws in by_arm.items()}
+    some = {
+        name: Arm(name=name, config=next(iter(draws.values())).config)
+        for name, draws in by_arm.items()
+    }
     uses_rr = [
         name
-        for name, config in configs.items()
-        if rules.rr_routes(config).inputs and config.signal.rr == "real"
+        for name, arm in some.items()
+        if rules.rr_routes(arm.config).inputs and arm.config.signal.rr == "real"
     ]
     best = max(uses_rr or list(means), key=lambda name: means[name])
     wanted = [best]
-    for name, config in configs.items():
-        bare = config.signal.input == "ecg" and config.model.fusion == "none"
+    for name, arm in some.items():
+        bare = arm.config.signal.input == "ecg" and arm.config.model.fusion == "none"
         if (
             name == reference
-            or (bare and cut(config) == cut(configs[best]))
+            or (bare and arm.cut == some[best].cut)
             or _is_placebo_of(by_arm[name], by_arm[best])
         ):
             wanted.append(name)

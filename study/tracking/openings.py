@@ -102,8 +102,12 @@ class OpeningsLog:
             ) from error
         return Opening(number=len(lines) + 1, content=opening)
 
-    def sentence(self) -> str:
-        """Say how often DS2 has been opened, and for which plans; then each fault, a line each."""
+    def sentence(self, what: str = "DS2") -> str:
+        """Say how often DS2 has been opened, and for which plans; then each fault, a line each.
+
+        Args:
+            what: What was opened: a rehearsal has a stand-in.
+        """
         openings = self.read()
         plans: dict[str, int] = {}
         for opening in openings:
@@ -111,7 +115,7 @@ class OpeningsLog:
         names = ", ".join(plan if n == 1 else f"{plan} x {n}" for plan, n in plans.items())
         times = f"{len(openings)} time{'' if len(openings) == 1 else 's'}"
         which = f", for {'this plan' if len(plans) == 1 else 'these plans'}: {names}"
-        lines = [f"DS2 has been opened {times} in this workspace{which if plans else ''}."]
+        lines = [f"{what} has been opened {times} in this workspace{which if plans else ''}."]
         lines += [f"warning: {opening.fault}" for opening in openings if opening.fault]
         return "\n".join(lines)
 
