@@ -169,7 +169,7 @@ def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
     told = [
         name
         for name in ARM_PARAMETERS
-        if len({values.get(name) for values in factors.values()}) > 1
+        if len({values[name] for values in factors.values() if name in values}) > 1
     ]
     return {
         arm: "-".join(values[name] for name in told or ("input", "fusion") if name in values)
@@ -251,16 +251,15 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
         if rules.rr_routes(arm.config).inputs and arm.config.signal.rr == "real"
     ]
     best = max(uses_rr or list(means), key=lambda name: means[name])
-    wanted = [best]
-    for name, arm in some.items():
-        bare = arm.config.signal.input == "ecg" and arm.config.model.fusion == "none"
-        if (
-            name == reference
-            or (bare and arm.cut == some[best].cut)
-            or _is_placebo_of(by_arm[name], by_arm[best])
-        ):
-            wanted.append(name)
-    return list(dict.fromkeys(wanted))
+    placebos = [name for name in some if _is_placebo_of(by_arm[name], by_arm[best])]
+    bare = [
+        name
+        for name, arm in some.items()
+        if (arm.config.signal.input, arm.config.model.fusion) == ("ecg", "none")
+        and arm.cut == some[best].cut
+    ]
+    references = [reference] if reference in some else []
+    return list(dict.fromkeys([best, *placebos, *references, *bare]))
 
 
 def _is_placebo_of(draws: Mapping[int, Candidate], of: Mapping[int, Candidate]) -> bool:

@@ -157,7 +157,8 @@ def test_all_faults_are_reported_together() -> None:
         "precision: unknown value 'bf32'; known: auto, bf16, fp32. Did you mean 'fp32'?",
         "study.nam: unknown key 'nam'; known: data, fingerprint, name. Did you mean 'name'?",
         "study.fingerprint: must be a text, got None",
-        "arms[2]: 'logistic_regression' is the logistic floor, which every plan includes; choose another name",
+        "arms[2]: 'logistic_regression' is the logistic floor, which every plan includes; choose "
+        "another name",
     ):
         assert fault in found, fault
     assert any(line.startswith("arms.film: unknown parameter 'dropuot'") for line in found)
@@ -183,7 +184,8 @@ def test_all_faults_are_reported_together() -> None:
         ),
         (
             'contrasts = [["film", "logistic_regresion"]]' + MINIMAL,
-            "contrasts[1]: unknown arm 'logistic_regresion'; known: film, logistic_regression. Did you mean 'logistic_regression'?",
+            "contrasts[1]: unknown arm 'logistic_regresion'; known: film, logistic_regression. "
+            "Did you mean 'logistic_regression'?",
         ),
         (
             'contrasts = [["film", "logistic_regression"], ["logistic_regression", "film"]]'
