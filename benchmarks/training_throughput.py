@@ -41,11 +41,10 @@ from study.data.splits import Folds, make_folds
 from study.models.backbone import MACNNSE
 from study.training.batches import EpochShape, MemberBeats, epoch_shape
 from study.training.device import DeviceBeats
-from study.training.engine import Engine
+from study.training.engine import WORKER_ENVIRONMENT, Engine
 from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
 from study.training.seeding import Streams
-from study.tuning.execute import WORKER_ENVIRONMENT
 
 SIDES = {
     "plain, 2 threads": ("plain-loader", 1),

@@ -35,10 +35,9 @@ from study.errors import CheckpointError, DivergedError, StudyStateError
 from study.models import rules
 from study.sealed.plan import Arm
 from study.training.device import DeviceBeats, resolve_device
-from study.training.engine import Engine
+from study.training.engine import WORKER_ENVIRONMENT, Engine
 from study.training.final import train_on_all
 from study.training.loop import TrialTraining
-from study.tuning.execute import WORKER_ENVIRONMENT
 
 FIRST_SEED = 1000
 """Index of the first seed; a study has at most 1000, from 0."""
@@ -143,6 +142,7 @@ def read_done(task: Task, job: Job) -> Done | None:
         EOFError,
         KeyError,
         TypeError,
+        ValueError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ) as error:

@@ -11,33 +11,35 @@ from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
 from study.reporting.predictions import Beats
 from study.sealed.folder import EvaluationFolder
-from study.sealed.plan import SealedPlan
+from study.sealed.plan import Arm, SealedPlan
 from study.sealed.plan_file import load_plan
 from study.sealed.preparation import make_job
 from study.sealed.records import Records, synthetic_records
 from study.sealed.retrain import Job
 
-PLAN = """
-name = "tiny"
-contrasts = [["film", "ecg"]]
-resamples = 100
-permutations = 100
-precision = "fp32"
+ARM = """
 [[arms]]
-name = "film"
-fusion = "film"
-embed_dim = 8
-epochs = 1
-batch_size = 32
-normal_beats_per_epoch = 40
-[[arms]]
-name = "ecg"
-input = "ecg"
-fusion = "none"
+name = "{name}"
+{lines}
 epochs = 1
 batch_size = 32
 normal_beats_per_epoch = 40
 """
+
+PLAN = (
+    """
+name = "tiny"
+contrasts = [["rr", "rr_placebo"]]
+resamples = 100
+permutations = 100
+precision = "fp32"
+"""
+    + ARM.format(name="rr", lines='fusion = "rr_only"\nembed_dim = 8')
+    + ARM.format(name="rr_placebo", lines='fusion = "rr_only"\nembed_dim = 8\nrr = "placebo"')
+)
+"""Arms without an ECG train and predict in no time."""
+
+WITH_ECG = 'name = "with_ecg"' + ARM.format(name="film", lines='fusion = "film"\nembed_dim = 8')
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +68,14 @@ def plan(tmp_path: Path) -> SealedPlan:
     path = tmp_path / "tiny.toml"
     path.write_text(PLAN)
     return load_plan(path)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Arm:
+    """An arm with an ECG."""
+    path = tmp_path / "with_ecg.toml"
+    path.write_text(WITH_ECG)
+    return load_plan(path).arms[0]
 
 
 @pytest.fixture
