@@ -3,7 +3,7 @@
 NumPy in, no file read: `study.tuning.stored` reads them from a study's folder. A sealed test has
 the same form with all records in fold 0.
 
-Shapes: N beats, C classes, R runs of an arm (one for each draw and seed).
+Shapes: N beats, C classes, F folds, R runs of an arm (one for each draw and seed).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.errors import ComparisonError, listed
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 Int = NDArray[np.int64]
 
@@ -76,6 +76,19 @@ class Beats:
         table = np.zeros((len(self.record_names), len(CLASSES)), dtype=np.int64)
         np.add.at(table, (self.record, self.label), 1)
         return table
+
+    @property
+    def counts_by_fold(self) -> Int:
+        """Beats per fold and class, [F, C]."""
+        folds = np.asarray(self.fold_of_record)
+        return np.stack([self.counts[folds == k].sum(axis=0) for k in range(self.n_folds)])
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Whether each fold counts for each class, [F, C]: enough of its beats, and others."""
+        counts = self.counts_by_fold
+        others = counts.sum(axis=1, keepdims=True) - counts
+        return np.asarray((counts >= MIN_CLASS_BEATS) & (others > 0), dtype=bool)
 
     @property
     def fingerprints(self) -> dict[str, str]:
