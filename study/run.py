@@ -139,8 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         default="auto",
         choices=PRECISIONS,
-        help="of training on a CPU: bf16 where it multiplies bfloat16 itself, or fp32 "
-        "(default auto)",
+        help="of training: fp32; bf16 (CPU, CUDA); tf32 (CUDA); auto is bf16 on a CPU that "
+        "multiplies bfloat16 itself, else fp32 (default auto)",
     )
     where.add_argument(
         "--gpus-per-trial",
@@ -241,8 +241,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.data.cache import default_cache_dir
     from study.data.source import find_source
     from study.training.device import resolve_device
+    from study.training.memory import training_bytes
     from study.tuning.folder import expect, locked, study_folder
-    from study.tuning.resources import Demand, plan_resources, trial_gpu_bytes
+    from study.tuning.resources import Demand, plan_resources
     from study.tuning.session import Options, run_study
     from study.tuning.setup import largest_batch, set_up
     from study.tuning.storage import Storage
@@ -278,7 +279,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         device=device,
         concurrency=args.concurrency,
         gpus_per_trial=args.gpus_per_trial,
-        trial_gpu_bytes=trial_gpu_bytes(largest_batch(space), setup.job.nbytes),
+        trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(space), setup.job.nbytes),
         shared_storage=storage is not None,
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency

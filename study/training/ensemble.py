@@ -16,7 +16,7 @@ from study.config import TrainConfig, TrialConfig
 from study.data.placebo import placebo_order
 from study.models.classifier import Classifier, build_model
 from study.training.batches import MemberBeats, epoch_shape
-from study.training.device import DeviceBeats, Inputs, to_device
+from study.training.device import DeviceBeats, to_device
 from study.training.engine import Engine
 from study.training.losses import Loss, class_weights
 from study.training.member import Member
@@ -47,7 +47,7 @@ def build_members(
     """
     run_backbone = engine.backbone(beats.device)
     label = beats.beats.label
-    loss = _loss(config.train, label, beats.device)
+    loss = _loss(config.train, label, beats.device, engine.weights)
     shape = epoch_shape(
         [label[training] for training, _ in splits],
         normal_beats=config.train.normal_beats_per_epoch,
@@ -55,10 +55,12 @@ def build_members(
     )
     members = []
     for seed_index in range(n_seeds):
-        inputs = _inputs(config, beats, study_seed=study_seed, seed_index=seed_index)
+        placebo = _placebo(config, beats, study_seed=study_seed, seed_index=seed_index)
+        inputs = beats.inputs(config.signal, placebo, dtype=engine.weights)
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
-            model = _model(config, inputs.late_rr, training, streams).to(beats.device)
+            model = _model(config, inputs.late_rr, training, streams)
+            model.to(beats.device, engine.weights)
             model.run_backbone = run_backbone
             members.append(
                 Member(
@@ -76,21 +78,23 @@ def build_members(
     return members
 
 
-def _loss(train: TrainConfig, label: NDArray[np.int64], device: torch.device) -> Loss:
+def _loss(
+    train: TrainConfig, label: NDArray[np.int64], device: torch.device, dtype: torch.dtype
+) -> Loss:
     return Loss(
-        weights=to_device(class_weights(label, train.class_weights), device),
+        weights=to_device(class_weights(label, train.class_weights), device, dtype),
         gamma=train.focal_gamma if train.loss == "focal" else 0.0,
         label_smoothing=train.label_smoothing,
     )
 
 
-def _inputs(
+def _placebo(
     config: TrialConfig, beats: DeviceBeats, *, study_seed: int, seed_index: int
-) -> Inputs:
-    """Return what the members of one seed see: under a placebo each seed has its permutation."""
-    placebo = config.signal.rr == "placebo"
-    order = placebo_order(beats.beats.record, study_seed, seed_index) if placebo else None
-    return beats.inputs(config.signal, order)
+) -> NDArray[np.int64] | None:
+    """Return whose RR each beat is given: under a placebo each seed has its permutation."""
+    if config.signal.rr != "placebo":
+        return None
+    return placebo_order(beats.beats.record, study_seed, seed_index)
 
 
 def _model(

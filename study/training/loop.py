@@ -28,7 +28,7 @@ from study.keys import (
     TRAIN_LOSS,
 )
 from study.models.rules import check_combination, digest
-from study.training.device import DeviceBeats, resolve_device, synchronise
+from study.training.device import DeviceBeats, on_cpu, resolve_device, synchronise
 from study.training.engine import Engine
 from study.training.ensemble import build_members
 from study.training.reliance import measure_reliance
@@ -96,7 +96,13 @@ class TrialTraining:
             study_seed=study_seed,
             engine=engine,
         )
+        self._trainer = engine.trainer(self._members)
         self._predictions: NDArray[np.float32] | None = None
+
+    @property
+    def note(self) -> str:
+        """What happened in training that a user should know; empty if nothing did."""
+        return self._trainer.note
 
     @property
     def finished(self) -> bool:
@@ -113,7 +119,7 @@ class TrialTraining:
         if self.finished:
             raise StudyStateError(f"training: all {self.epoch} epochs are done")
         start = time.perf_counter()
-        losses = torch.stack([member.train_epoch(self.epoch) for member in self._members]).cpu()
+        losses = self._trainer.train_epoch(self.epoch).cpu()
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
@@ -122,7 +128,7 @@ class TrialTraining:
         n_beats = sum(member.shape.beats for member in self._members)
         metrics = {
             TRAIN_LOSS: float(losses.mean()),
-            LEARNING_RATE: self._members[0].last_learning_rate,
+            LEARNING_RATE: self._trainer.last_learning_rate,
             BEATS_PER_SECOND: n_beats / (trained - start),
             **scores.values,
             **self._gate_metrics(),
@@ -163,7 +169,7 @@ class TrialTraining:
             confusion=scores.confusion,
             gates=self._gates(),
             attention=reliance.attention,
-            weights=[_on_cpu(member.scored.state_dict()) for member in self._members],
+            weights=[on_cpu(member.scored.state_dict()) for member in self._members],
             seconds_reliance=seconds,
         )
 
@@ -175,7 +181,7 @@ class TrialTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that continuing needs: tensors on the CPU and plain containers."""
-        members = [_on_cpu(member.state_dict()) for member in self._members]
+        members = on_cpu(self._trainer.state_dicts())
         return {"identity": dict(self._identity), "epoch": self.epoch, "members": members}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -192,8 +198,7 @@ class TrialTraining:
                 if identity[name] != ours
             ]
             if not faults:
-                for member, member_state in zip(self._members, members, strict=True):
-                    member.load_state_dict(member_state)
+                self._trainer.load_state_dicts(members)
         except (KeyError, TypeError, ValueError, RuntimeError) as err:
             raise CheckpointError(f"checkpoint is damaged: {err!r}") from err
         if faults:
@@ -205,10 +210,9 @@ class TrialTraining:
         shape = (self._n_seeds, len(self._fold), len(CLASSES))
         log_probs = torch.full(shape, torch.nan, device=self._device)
         finite = []
-        for member in self._members:
-            predicted = member.predict()
+        for member, predicted in zip(self._members, self._trainer.predict(), strict=True):
             finite.append(predicted.isfinite().all())
-            log_probs[member.streams.seed_index, member.validation] = predicted
+            log_probs[member.streams.seed_index, member.validation] = predicted.float()
         unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
         self._check_finite(unit, "validation predictions")
         return log_probs.cpu().numpy()
@@ -256,14 +260,3 @@ def _check_cut(config: TrialConfig, beats: BeatSet) -> None:
     ]
     if faults:
         raise ConfigError(listed("training", faults))
-
-
-def _on_cpu(state: Any) -> Any:
-    """Return a copy of nested containers with every tensor copied to the CPU."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(_on_cpu(value) for value in state)
-    return state

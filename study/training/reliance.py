@@ -24,7 +24,7 @@ from study.data.splits import MIN_CLASS_BEATS
 from study.keys import CLASSES, RELIANCE_KINDS, reliance
 from study.models.classifier import Classifier
 from study.training.device import DeviceBeats, Inputs, to_device
-from study.training.member import EVALUATION_BATCH, Member
+from study.training.member import Member, evaluation_batch
 from study.training.scores import rank_within
 
 RELIANCE_CLASSES = ("S", "V")
@@ -64,10 +64,11 @@ def measure_reliance(
     """
     sample = beats.beats.reliance
     outputs = _Outputs(beats, n_seeds=n_seeds)
+    size = evaluation_batch(beats.device)
     for member in members:
         mine = np.flatnonzero(fold[sample.beats] == member.streams.fold)
-        for start in range(0, len(mine), EVALUATION_BATCH):
-            outputs.add(member, mine[start : start + EVALUATION_BATCH])
+        for start in range(0, len(mine), size):
+            outputs.add(member, mine[start : start + size])
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
     values, undefined = _compare(
         outputs, beats.beats.label[sample.beats], fold[sample.beats], reasons

@@ -24,11 +24,19 @@ def test_auto_takes_what_the_processor_multiplies(
     assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("auto", "cuda") == "fp32"
     assert resolve_precision("bf16", "cpu") == "bf16"
+    assert resolve_precision("tf32", "cuda") == "tf32"
 
 
 def test_refusals() -> None:
-    with pytest.raises(UsageError, match="--precision bf16: only on a CPU so far, .* 'cuda'"):
-        resolve_precision("bf16", "cuda")
+    with pytest.raises(
+        UsageError,
+        match="--precision bf16: not on .* 'mps'; leave it out, or add --device cpu or --device c",
+    ):
+        resolve_precision("bf16", "mps")
+    with pytest.raises(
+        UsageError, match="--precision tf32: not on this .* 'cpu'; .* --device cud"
+    ):
+        resolve_precision("tf32", "cpu")
     with pytest.raises(UsageError, match="--precision: .*'half'"):
         resolve_precision("half", "cpu")
 
