@@ -112,6 +112,9 @@ class TrialTraining:
     def run_epoch(self) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
 
+        Before the last epoch the predictions are computed in the type of training, where that is
+        quicker: such scores steer, and only the last are a trial's.
+
         Raises:
             DivergedError: If a member's loss or prediction is not finite.
             StudyStateError: If all epochs are done.
@@ -123,7 +126,8 @@ class TrialTraining:
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
-        self._predictions = self._predict()
+        # Before the last epoch, scores only steer.
+        self._predictions = self._predict(exact=self.finished)
         scores = self._score(self._predictions)
         n_beats = sum(member.shape.beats for member in self._members)
         metrics = {
@@ -152,7 +156,7 @@ class TrialTraining:
             epochs = self.config.train.epochs
             raise StudyStateError(f"training: {self.epoch} of {epochs} epochs are done")
         if self._predictions is None:
-            self._predictions = self._predict()
+            self._predictions = self._predict(exact=True)
         scores = self._score(self._predictions)
         start = time.perf_counter()
         reliance = measure_reliance(
@@ -177,7 +181,7 @@ class TrialTraining:
         """Return validation log-probabilities [S, N, C] of given weights, one set a member."""
         for member, its_weights in zip(self._members, weights, strict=True):
             member.scored.load_state_dict(its_weights)
-        return self._predict()
+        return self._predict(exact=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that continuing needs: tensors on the CPU and plain containers."""
@@ -206,11 +210,12 @@ class TrialTraining:
         self.epoch = epoch
         self._predictions = None
 
-    def _predict(self) -> NDArray[np.float32]:
+    def _predict(self, *, exact: bool) -> NDArray[np.float32]:
         shape = (self._n_seeds, len(self._fold), len(CLASSES))
         log_probs = torch.full(shape, torch.nan, device=self._device)
         finite = []
-        for member, predicted in zip(self._members, self._trainer.predict(), strict=True):
+        predictions = self._trainer.predict(exact=exact)
+        for member, predicted in zip(self._members, predictions, strict=True):
             finite.append(predicted.isfinite().all())
             log_probs[member.streams.seed_index, member.validation] = predicted.float()
         unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()

@@ -127,7 +127,7 @@ class PackedStep:
 
     @torch.inference_mode()
     def predict(self) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C]."""
+        """Return each member's log-probabilities of its validation beats, [m, C], exactly."""
         self._skeleton.eval()
         state = self._state if self._average is None else self._average
         # Padded with beat 0: in evaluation a beat does not depend on its batch mates.
@@ -332,8 +332,11 @@ class Packed:
         self.note = f"out of memory with {len(members)} members in a pack; now packs of {sizes}"
         _logger.warning("%s", self.note)
 
-    def predict(self) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C]."""
+    def predict(self, *, exact: bool) -> list[Tensor]:
+        """Return each member's log-probabilities of its validation beats, [m, C].
+
+        They are always exact: predicting is a small part of the time here.
+        """
         return [predicted for pack in self._packs for predicted in pack.predict()]
 
     def state_dicts(self) -> list[dict[str, Any]]:

@@ -35,8 +35,12 @@ class Trainer(Protocol):
     def train_epoch(self, epoch: int) -> Tensor:
         """Train all members for one epoch (from 0); return their mean losses, on the device."""
 
-    def predict(self) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C]."""
+    def predict(self, *, exact: bool) -> list[Tensor]:
+        """Return each member's log-probabilities of its validation beats, [m, C].
+
+        Args:
+            exact: Compute in the weights' own type; else, where it is quicker, as in training.
+        """
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Return each member's model, optimiser and average; random streams are by epoch."""
@@ -78,9 +82,9 @@ class Serial:
         pairs = zip(self._members, self._optimisers, strict=True)
         return torch.stack([self._train_epoch(member, own, epoch) for member, own in pairs])
 
-    def predict(self) -> list[Tensor]:
+    def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities of its validation beats, [m, C]."""
-        return [member.predict() for member in self._members]
+        return [member.predict(exact=exact) for member in self._members]
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Return each member's model, optimiser and average."""
