@@ -23,6 +23,10 @@ class SpaceError(StudyError, ValueError):
     """A search-space file breaks a rule."""
 
 
+class PlanError(StudyError, ValueError):
+    """The plan of a sealed test breaks a rule, or does not fit what it is to be used on."""
+
+
 class UsageError(StudyError, ValueError):
     """A command line asks for what cannot be given."""
 
@@ -53,6 +57,10 @@ class CheckpointError(StudyError, RuntimeError):
 
 class StudyStateError(StudyError, RuntimeError):
     """A study on disk does not allow what was asked: it exists, differs, or is in use."""
+
+
+class ComparisonError(StudyError, ValueError):
+    """Arms whose predictions cannot be compared."""
 
 
 class TrackingError(StudyError, RuntimeError):

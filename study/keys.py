@@ -27,12 +27,26 @@ OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
 
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 
+MIN_CLASS_BEATS = 10
+"""Beats of a class below which a fold does not count for that class's score."""
+
+MIN_BEATS_OF_RECORD = 5
+"""Beats of a class that a record needs to count in the class's patient mean."""
+
+AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
+"""Means over classes, undefined where one of their classes is."""
+
 RELIANCE_KINDS = ("inputs", "window", "total")
 
 
 def metric(name: str, aami_class: str) -> str:
     """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""
     return f"val_{name}_{aami_class}"
+
+
+def sealed_metric(name: str, of: str) -> str:
+    """Name of a metric on DS2, of a class or an aggregate: `test_auprc_S`."""
+    return f"test_{name}_{of}"
 
 
 def reliance(kind: str, aami_class: str) -> str:

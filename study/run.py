@@ -383,7 +383,13 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     plan = setup.plan
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
+    floors = {floor.label: floor.metrics for floor in summary.floors if floor.metrics}
+    print(
+        ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance(), floors=floors)
+    )
+    for floor in summary.floors:
+        if floor.missing:
+            print(f"note: no {floor.label}: {floor.missing}")
     if setup.space.contrasts:
         print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}\n")
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]

@@ -74,6 +74,7 @@ class SeedEnsemble:
             EOFError,
             KeyError,
             TypeError,
+            ValueError,
             pickle.UnpicklingError,
             zipfile.BadZipFile,
         ) as error:

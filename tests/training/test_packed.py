@@ -45,7 +45,7 @@ def members(
         config(**values),
         DeviceBeats(beats, CPU),
         folds.masks(beats),
-        n_seeds=n_seeds,
+        seeds=range(n_seeds),
         study_seed=3,
         engine=engine,
     )
