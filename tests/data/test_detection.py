@@ -19,7 +19,7 @@ from study.errors import DataError
 RULES = ReadingRules(leads=("MLII",), sampling_rate_hz=None)
 
 
-def lead_of(signal: NDArray[np.float64], rate_hz: float = 360) -> Lead:
+def lead_of(signal: NDArray[np.floating], rate_hz: float = 360) -> Lead:
     return Lead(
         record="x", name="II", sampling_rate_hz=rate_hz, signal_mv=signal.astype(np.float32)
     )
