@@ -2,7 +2,7 @@
 
   python -m study.predict --record data/p01                     with the only registered champion
   python -m study.predict --record data/p01 --model svt@champion        or @3: a version
-  python -m study.predict --record data/p0* --model ensemble.pt         a file, several records
+  python -m study.predict --record data/*.hea --model ensemble.pt       a file, several records
   python -m study.predict --record data/p01 --plot-from 12:30 --plot-seconds 20
 
 A record is a header (.hea) with its signals, at 100 Hz to 10 kHz; it is named without suffix. Its
@@ -139,14 +139,17 @@ def _length(text: str) -> float:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from study.data.one_record import record_path
     from study.tracking.registered import load
 
+    # A shell's p01* names the header, the signal and the annotations of one record.
+    records = list(dict.fromkeys(record_path(path) for path in args.record))
     suffixes = [EXTENSION, "csv", *(["png"] if args.plot_seconds else [])]
-    _check_outputs(args.record, args.out, suffixes, overwrite=args.overwrite)
+    _check_outputs(records, args.out, suffixes, overwrite=args.overwrite)
     model = load(args.model, workspace=Path.cwd(), tracking_uri=args.tracking_uri)
     _print_model(model)
     failed = 0
-    for path in args.record:
+    for path in records:
         try:
             _classify(path, model, args)
         except DataError as error:
@@ -174,8 +177,7 @@ def _check_outputs(
 
 
 def _output_name(record: Path) -> str:
-    stem = record.stem if record.suffix in (".hea", ".atr", ".dat") else record.name
-    return re.sub(r"[^-\w]", "_", stem)
+    return re.sub(r"[^-\w]", "_", record.name)  # what WFDB allows
 
 
 def _print_model(model: Loaded) -> None:

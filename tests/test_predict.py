@@ -73,7 +73,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_a_record_becomes_annotations_a_table_and_a_strip(
     workspace: Path, records: Path, ensemble: SeedEnsemble, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--record", records / "p01", "--model", "model.pt") == 0
+    # As a shell gives p01*: three files of one record.
+    files = [records / f"p01.{suffix}" for suffix in ("atr", "dat", "hea")]
+    assert run("--record", *files, "--model", "model.pt") == 0
     out = workspace / "predictions"
     assert sorted(path.name for path in out.iterdir()) == ["p01.csv", "p01.ecgrr", "p01.png"]
 
@@ -110,8 +112,8 @@ def test_a_record_becomes_annotations_a_table_and_a_strip(
     )
     assert "note: models trained on MIT-BIH have seen lead MLII alone, not II" in printed
     assert "beside its own labels (one record is no test):" in printed
-    files = ", ".join(f"predictions/p01.{suffix}" for suffix in ("ecgrr", "csv", "png"))
-    assert printed.endswith(f"  wrote {files}\n")
+    written_files = ", ".join(f"predictions/p01.{suffix}" for suffix in ("ecgrr", "csv", "png"))
+    assert printed.endswith(f"  wrote {written_files}\n")
 
 
 def test_beats_are_found_where_none_are_annotated(

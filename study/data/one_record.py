@@ -26,7 +26,7 @@ from study.data.header import require_files
 from study.data.own_records import file_checksums
 from study.data.prepare import Cut, prepare_record
 from study.data.reading import Lead, Record, read_lead, to_record
-from study.data.records import AAMI, DS1
+from study.data.records import AAMI, DS1, FILE_SUFFIXES
 from study.errors import NoBeatsError
 
 _ANY = "N"
@@ -65,6 +65,11 @@ class OneRecord:
         return prepare_record(self.resampled, cut)
 
 
+def record_path(path: Path) -> Path:
+    """Return a record's path without suffix, where it is named by one of its files."""
+    return path.with_suffix("") if path.suffix in FILE_SUFFIXES else path
+
+
 def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> OneRecord:
     """Read a record with its own beat annotations (.atr), or find R peaks where it has none.
 
@@ -78,8 +83,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
         DataError: If a file cannot be used, it is a record of MIT-BIH's sealed DS2, or no beats
             are found.
     """
-    if path.suffix in (".hea", ".atr", ".dat"):
-        path = path.with_suffix("")
+    path = record_path(path)
     folder, name = path.parent, path.name
     require_files(folder, name, (".hea",))
     checksums = file_checksums(folder, name)
