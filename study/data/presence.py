@@ -15,8 +15,7 @@ from study.data.beats import DROP_REASONS, SHORTEST_RR_S
 from study.data.beatset import BeatSet
 from study.data.doubled import Doubled
 from study.data.external import External
-from study.data.splits import MIN_CLASS_BEATS
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 MIN_EFFECTIVE_PATIENTS = 4.0
 """Effective number of patients below which a class's score is that of one or two of them."""
