@@ -382,10 +382,10 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     plan = setup.plan
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    floors = {floor.label: floor.metrics for floor in summary.floors if floor.metrics}
-    print(
-        ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance(), floors=floors)
-    )
+    # Without prevalence, which is the level of chance.
+    floors = {f.label: f.metrics for f in summary.floors if f.metrics and f.name != "prevalence"}
+    chance = setup.chance()
+    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=chance, floors=floors))
     for floor in summary.floors:
         if floor.missing:
             print(f"note: no {floor.label}: {floor.missing}")
