@@ -33,6 +33,7 @@ from study.errors import StudyError, UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
+    from study.reporting.alarms import Alarm
     from study.reporting.contrasts import Folds
     from study.tracking.sink import Sink
     from study.tuning.session import Options, Summary
@@ -376,6 +377,7 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
 
 
 def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
+    from study.reporting.alarms import alarms_text
     from study.reporting.contrasts import contrast_table
     from study.reporting.tables import failures, ranked_table
 
@@ -394,6 +396,7 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(failures(summary.rows))
+    print(alarms_text(_alarms(setup, summary)))
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
     print(
@@ -413,6 +416,19 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
         )
         return INTERRUPTED if summary.interrupted else TIME_OVER
     return TRIALS_FAILED if failed or not summary.rows else DONE
+
+
+def _alarms(setup: Setup, summary: Summary) -> list[Alarm]:
+    from study.tuning.study_alarms import study_alarms
+
+    return study_alarms(
+        setup.space,
+        summary.rows,
+        setup.job.storage,
+        setup.job.folds.of_beats(setup.beats),
+        floors=summary.floors,
+        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
+    )
 
 
 def _scores_by_fold(setup: Setup, summary: Summary) -> dict[tuple[str, int], Folds]:

@@ -105,9 +105,7 @@ def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
 
 def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> TrialResult:
     """Score a floor's predictions as a trial's are, in the form that a trial's have."""
-    fold = np.full(len(beats.label), -1)
-    for number, (_, validation) in enumerate(folds.masks(beats)):
-        fold[validation] = number
+    fold = folds.of_beats(beats)
     scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
     return TrialResult(
         log_probs=log_probs,

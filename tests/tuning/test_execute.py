@@ -236,6 +236,10 @@ def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
     assert "opt1 / daeac / film / seed7 / real" in searched.out
     assert "look further: MLflow: run `mlflow ui`" in searched.out
     assert "orchestration: " in searched.out
+    assert "\nAlarms:\n" in searched.out
+    assert "note: whether early stopping was right cannot be told: finished trials: 1" in (
+        searched.out
+    )
     assert "trial   0 complete val_auprc_sv 0." in searched.err
 
 
