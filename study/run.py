@@ -6,6 +6,7 @@
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --resume        continue it after a stop
   python -m study.run --space seed_experiments            the published arms, compared
+  python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
 The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` opens them) and
 studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
@@ -29,6 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.confirm import confirm
 from study.errors import StudyError, UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
@@ -64,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.list:
             return _list()
+        if args.confirm:
+            return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
+        lost = [f"--{name}" for name in ("top", "partitions") if getattr(args, name) is not None]
+        if lost:
+            raise UsageError(f"{', '.join(lost)}: means something with --confirm only")
         if not args.space:
             raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
         return _run(args, began)
@@ -98,13 +105,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="show spaces and studies, and end")
     parser.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
+    confirming = parser.add_argument_group("confirm a search on fresh seeds and fold partitions")
+    confirming.add_argument(
+        "--confirm", metavar="STUDY", help="compare the best configurations of a search"
+    )
+    confirming.add_argument(
+        "--top", type=int, metavar="K", help="arms whose best configuration is taken (default 4)"
+    )
+    confirming.add_argument(
+        "--partitions", type=int, metavar="P", help="fold partitions, a study each (default 3)"
+    )
     what = parser.add_argument_group("what is run (default: as the space says)")
     what.add_argument("--trials", type=int, metavar="N", help="configurations of a search")
     what.add_argument("--epochs", type=int, metavar="N", help="epochs of each trial")
     what.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
     )
-    what.add_argument("--seeds", type=int, metavar="N", help="seeds per fold")
+    what.add_argument(
+        "--seeds", type=int, metavar="N", help="seeds per fold (default of --confirm: 5)"
+    )
     what.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
     what.add_argument("--scheduler", metavar="NAME", help="asha or none")
     what.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
@@ -396,7 +415,7 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(failures(summary.rows))
-    print(alarms_text(_alarms(setup, summary)))
+    print("\n" + alarms_text(_alarms(setup, summary)))
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
     print(
