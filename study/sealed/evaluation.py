@@ -12,46 +12,33 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import study as package
 from study.data.beatset import BeatSet
 from study.data.prepare import Cut
 from study.models import rules
+from study.reporting.comparison import compare
+from study.reporting.findings import MEASURE_NAMES, Comparison
 from study.reporting.predictions import ArmRuns, Beats
 from study.sealed.folder import PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.preparation import Prepared, cuts_of, seeds_of
 from study.sealed.records import Records, read_ds2
-from study.sealed.scoring import ArmScores, Exclusion, Half, exclusions, score_arm
-from study.sealed.tables import score_tables
+from study.sealed.scoring import Half, exclusions, score_arm
+from study.sealed.tables import Findings, result_text
+from study.sealed.thresholds import ensemble_of
 from study.tracking.openings import Opening, OpeningsLog
 from study.training.device import DeviceBeats, resolve_device
 from study.training.final import predict_all
 from study.tuning import floors
 from study.tuning.plan import provenance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What an opening gave.
-
-    Args:
-        opening: The opening.
-        text: Its tables.
-        arms: Scores of every arm, the floor last.
-        files: Files of the result, in the opening's folder.
-    """
-
-    opening: Opening
-    text: str
-    arms: Sequence[ArmScores]
-    files: Sequence[Path]
 
 
 def open_ds2(
@@ -114,7 +101,7 @@ def evaluate(
     *,
     cache_dir: Path,
     say: Callable[[str], None],
-) -> Result:
+) -> None:
     """Read DS2, predict it with every model, score the predictions and keep everything.
 
     Args:
@@ -138,9 +125,20 @@ def evaluate(
     for name, values in log_probs.items():
         say(f"scoring {name}")
         arms.append(score_arm(name, values, beats, prepared.thresholds[name], left_out))
-    text = score_tables(arms, beats, left_out, primary=plan.metrics[0], floor=FLOOR)
-    files = _keep(plan, prepared, folder, opening, beats, log_probs, arms, left_out, text)
-    return Result(opening=opening, text=text, arms=arms, files=files)
+    compared = comparisons(plan, log_probs, beats, say)
+    ensembles = compare_ensembles(plan, log_probs, beats, say)
+    findings = Findings(
+        plan=plan, arms=arms, left_out=left_out, comparisons=compared, ensembles=ensembles
+    )
+    _keep(
+        plan,
+        prepared,
+        folder,
+        opening,
+        beats=beats,
+        log_probs=log_probs,
+        findings=findings,
+    )
 
 
 def predictions(
@@ -150,6 +148,8 @@ def predictions(
     say: Callable[[str], None],
 ) -> dict[str, NDArray[np.float32]]:
     """Return the log-probabilities of every arm, [S, N, C], the floor's last, [1, N, C]."""
+    # One model after the other on one thread: its last bits do not depend on the machine's cores.
+    torch.set_num_threads(1)
     job = prepared.job
     device = resolve_device(job.device)
     placed = {key: DeviceBeats(beat_set, device) for key, beat_set in sets.items()}
@@ -169,11 +169,66 @@ def predictions(
     return found
 
 
+def comparisons(
+    plan: SealedPlan,
+    log_probs: Mapping[str, NDArray[np.float32]],
+    beats: Beats,
+    say: Callable[[str], None],
+) -> dict[str, Comparison]:
+    """Return what the comparison of each of the plan's metrics finds, and of each measure.
+
+    Args:
+        plan: The plan.
+        log_probs: [S, N, C] of every arm and [1, N, C] of the floor.
+        beats: Of DS2.
+        say: Told about progress.
+    """
+    lacking = [m for m in MEASURE_NAMES if not any(n.startswith(m) for n in plan.metrics)]
+    single = runs(plan, log_probs, beats)
+    found = {}
+    for name in (*plan.metrics, *(f"{measure}_sv" for measure in lacking)):
+        say(f"resampling patients and seeds: {name}")
+        found[name] = _compare(plan, beats, single, name, contrasts=plan.contrasts)
+    return found
+
+
+def compare_ensembles(
+    plan: SealedPlan,
+    log_probs: Mapping[str, NDArray[np.float32]],
+    beats: Beats,
+    say: Callable[[str], None],
+) -> Comparison:
+    """Return what the seed ensembles' comparison finds; arguments as in `comparisons`."""
+    say("resampling patients: seed ensembles")
+    together = {name: ensemble_of(values) for name, values in log_probs.items()}
+    return _compare(plan, beats, runs(plan, together, beats), plan.metrics[0])
+
+
+def _compare(
+    plan: SealedPlan,
+    beats: Beats,
+    arms: Sequence[ArmRuns],
+    metric: str,
+    contrasts: Sequence[tuple[str, str]] = (),
+) -> Comparison:
+    return compare(
+        beats,
+        arms,
+        contrasts=contrasts,
+        # The same measures and classes have names of their own on DS1.
+        objective=f"val_{metric}",
+        resamples=plan.resamples,
+        permutations=plan.permutations,
+        seed=plan.study_seed,
+        choosing=False,
+    )
+
+
 def runs(
-    plan: SealedPlan, log_probs: Mapping[str, NDArray[np.float32]], beats: Beats
+    plan: SealedPlan, log_probs: Mapping[str, NDArray[np.floating]], beats: Beats
 ) -> list[ArmRuns]:
     """Return the arms in the form that comparisons take; the floor's one model stands for all."""
-    seeds = np.arange(plan.seeds)
+    seeds = np.arange(max(len(values) for values in log_probs.values()))
     shared: dict[str, Any] = {
         "draw": np.zeros_like(seeds),
         "seed": seeds,
@@ -182,7 +237,7 @@ def runs(
     found = [
         ArmRuns(
             name=arm.name,
-            log_probs=log_probs[arm.name],
+            log_probs=log_probs[arm.name].astype(np.float32),
             input=arm.config.signal.input,
             segmentation=arm.config.signal.segmentation,
             fusion=arm.config.model.fusion,
@@ -193,7 +248,7 @@ def runs(
     ]
     floor = ArmRuns(
         name=FLOOR,
-        log_probs=np.repeat(log_probs[FLOOR], plan.seeds, axis=0),
+        log_probs=np.repeat(log_probs[FLOOR], len(seeds), axis=0).astype(np.float32),
         input=FLOOR,
         segmentation=floors.FLOOR_CUT[0],
         fusion=FLOOR,
@@ -218,12 +273,11 @@ def _keep(
     prepared: Prepared,
     folder: EvaluationFolder,
     opening: Opening,
+    *,
     beats: Beats,
     log_probs: Mapping[str, NDArray[np.float32]],
-    arms: Sequence[ArmScores],
-    left_out: Sequence[Exclusion],
-    text: str,
-) -> list[Path]:
+    findings: Findings,
+) -> None:
     """Write the result; where `result.json` stands, everything else does too."""
     place = folder.opening(opening).name
     buffer = io.BytesIO()
@@ -247,7 +301,7 @@ def _keep(
             "total": len(beats.label),
             "by_record": dict(zip(beats.record_names, beats.counts, strict=True)),
         },
-        "exclusions": [asdict(exclusion) for exclusion in left_out],
+        "exclusions": [asdict(exclusion) for exclusion in findings.left_out],
         "arms": {
             arm.name: {
                 "configuration": configs.get(arm.name, dict(floors.SETTINGS)),
@@ -255,16 +309,18 @@ def _keep(
                 "seeds": _half(arm.seeds),
                 "ensemble": _half(arm.ensemble),
             }
-            for arm in arms
+            for arm in findings.arms
         },
+        "comparisons": {
+            name: asdict(comparison) for name, comparison in findings.comparisons.items()
+        },
+        "ensembles": asdict(findings.ensembles),
     }
-    files = [
-        folder.write(f"{place}/{PREDICTIONS}", buffer.getvalue()),
-        folder.write(f"{place}/{PER_RECORD}", _csv([r for arm in arms for r in arm.per_record])),
-        folder.write(f"{place}/{TABLES}", text + "\n"),
-        folder.write_json(f"{place}/{RESULT}", result),
-    ]
-    return files
+    rows = [row for arm in findings.arms for row in arm.per_record]
+    folder.write(f"{place}/{PREDICTIONS}", buffer.getvalue())
+    folder.write(f"{place}/{PER_RECORD}", _csv(rows))
+    folder.write(f"{place}/{TABLES}", result_text(findings) + "\n")
+    folder.write_json(f"{place}/{RESULT}", result)
 
 
 def _half(half: Half) -> dict[str, Any]:

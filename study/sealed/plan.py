@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.config import TrialConfig
-from study.keys import OBJECTIVES
+from study.keys import AGGREGATES, CLASSES
 from study.models import rules
 
 MIN_SEEDS = 10
@@ -18,8 +18,8 @@ MIN_SEEDS = 10
 FLOOR = "logistic_regression"
 """Name of the logistic floor, which every plan includes: a contrast may name it."""
 
-METRICS = tuple(name.removeprefix("val_") for name in OBJECTIVES)
-"""What a plan may declare; AUPRC and AUROC of every class are always reported."""
+METRICS = tuple(f"{m}_{of}" for m in ("auprc", "auroc") for of in (*AGGREGATES, *CLASSES))
+"""What a plan may declare; all of them are reported, those that it declares are tested."""
 
 SETTINGS: dict[str, Any] = {
     "metrics": ["auprc_sv", "auroc_sv"],

@@ -3,145 +3,237 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import AGGREGATES, CLASSES, sealed_metric
 from study.reporting.ec57 import ECTOPIC, STATISTICS
-from study.reporting.layout import UNDEFINED, number, table
-from study.reporting.predictions import Beats
-from study.sealed.scoring import RARE, ArmScores, Exclusion, Half
+from study.reporting.findings import MEASURE_NAMES, Comparison, Contrast, Estimate
+from study.reporting.layout import UNDEFINED, short, table
+from study.sealed.plan import FLOOR, SealedPlan
+from study.sealed.scoring import RARE, ArmScores, Exclusion
 
 Float = NDArray[np.float64]
 
-_HEADINGS = {"auprc": "AUPRC", "auroc": "AUROC"}
-_OF = {"sv": "S+V"}
+_LABELS = {"sv": "S+V", "se": "Se", "ppv": "+P", "f1": "F1"}
+_QUANTITIES = (*AGGREGATES, *CLASSES)
+_WIDTH = 110
 
 
-def score_tables(
-    arms: Sequence[ArmScores],
-    beats: Beats,
-    left_out: Sequence[Exclusion],
-    *,
-    primary: str,
-    floor: str,
-) -> str:
-    """Return every table of scores.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that the tables show.
 
     Args:
-        arms: All arms, the floor last.
-        beats: Of DS2.
+        plan: The plan.
+        arms: Scores of every arm in the plan's order, the floor last.
         left_out: What totals are also given without.
-        primary: The plan's primary metric, such as `auprc_sv`.
-        floor: Name of the floor, which has one model and no spread.
+        comparisons: By metric; of both measures at least one.
+        ensembles: Of the seed ensembles, on the primary metric.
     """
+
+    plan: SealedPlan
+    arms: Sequence[ArmScores]
+    left_out: Sequence[Exclusion]
+    comparisons: Mapping[str, Comparison]
+    ensembles: Comparison
+
+    def of_measure(self, measure: str) -> Comparison:
+        """Return the first comparison of a measure, `auprc` or `auroc`."""
+        return next(c for name, c in self.comparisons.items() if name.startswith(measure))
+
+
+def result_text(findings: Findings) -> str:
+    """Return all tables, each with a line that says how to read it."""
+    arms = findings.arms
     parts = [
-        _beats(beats, left_out),
-        _ranking(arms, beats, primary, floor),
-        _ensembles(arms, primary, floor),
-        *(_decisions(arms, prefix, title) for prefix, title in _DECIDED.items()),
-        _without(arms, left_out),
+        _classes(findings),
+        *(_ranking(findings, measure) for measure in MEASURE_NAMES),
+        *(_contrasts(findings, metric) for metric in findings.plan.metrics),
+        _kept(findings),
+        _ensembles(findings),
+        _decisions(arms, ""),
+        _decisions(arms, "fixed_"),
+        _without(arms, findings.left_out),
         _ec57(arms),
         _confusions(arms),
+        _notes(findings),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-_DECIDED = {
-    "": "Decisions at the most probable class (mean over seeds)",
-    "fixed_": "Decisions at thresholds fixed on DS1, each class against the others "
-    "(mean over seeds)",
-}
-
-
-def _beats(beats: Beats, left_out: Sequence[Exclusion]) -> str:
-    totals = beats.counts.sum(axis=0)
-    counts = ", ".join(f"{name} {n:,}" for name, n in zip(CLASSES, totals, strict=True))
-    lines = [f"DS2: {len(beats.label):,} beats of {len(beats.record_names)} records: {counts}"]
-    lines += [f"  {exclusion.label}: {exclusion.why}" for exclusion in left_out]
-    return "\n".join(lines)
-
-
-def _ranking(arms: Sequence[ArmScores], beats: Beats, primary: str, floor: str) -> str:
-    measure, _, of = primary.partition("_")
-    columns = [(measure, of)]
-    columns += [
-        (name, of)
-        for name in _HEADINGS
-        for of in ("sv", "macro", *CLASSES)
-        if (name, of) != columns[0]
+def _classes(findings: Findings) -> str:
+    comparison = findings.of_measure("auprc")
+    rows = [
+        [
+            fact.name,
+            f"{fact.beats:,}",
+            str(fact.records),
+            f"{fact.largest_record} ({fact.largest_share:.0%})" if fact.beats else UNDEFINED,
+            f"{fact.effective_patients:.1f}" + ("" if fact.estimable else " (n. e.)"),
+            short(fact.chance),
+        ]
+        for fact in comparison.classes
     ]
-    header = ["arm", _heading(*columns[0]), "sd seeds", *(_heading(*c) for c in columns[1:])]
-    rows = []
-    for arm in arms:
-        means = [_mean(arm.seeds, sealed_metric(*column)) for column in columns]
-        spread = arm.seeds.values[sealed_metric(*columns[0])]
-        sd = UNDEFINED if arm.name == floor else number(_sd(spread))
-        rows.append([arm.name, number(means[0]), sd, *map(number, means[1:])])
-    chance = _chance(beats)
-    cells = [number(chance[sealed_metric(*column)]) for column in columns]
-    rows.append(["chance (prevalence)", cells[0], "", *cells[1:]])
-    return f"Scores on DS2, mean over seeds (primary: {_heading(*columns[0])})\n\n" + table(
-        header, rows
+    header = ["class", "beats", "records", "largest record", "effective patients", "chance AUPRC"]
+    return _part(
+        "What DS2 has of each class. Effective patients are (sum n)^2 / sum n^2 of the patients' "
+        "beats n; below 4 a class is not estimable (n. e.): no interval, no test.",
+        table(header, rows),
     )
 
 
-def _ensembles(arms: Sequence[ArmScores], primary: str, floor: str) -> str:
-    measure, _, of = primary.partition("_")
-    columns = [(measure, of), ("auprc", "macro"), ("auroc", "macro")]
-    columns += [("auprc", name) for name in RARE]
-    columns = list(dict.fromkeys(columns))
+def _ranking(findings: Findings, measure: str) -> str:
+    comparison = findings.of_measure(measure)
+    estimates = {arm.name: arm.estimates for arm in comparison.arms}
+    first = findings.plan.metrics[0].partition("_")
+    primary = first[2] if first[0] == measure else "sv"
+    quantities = list(dict.fromkeys([primary, *_QUANTITIES]))
+    rows = []
+    for arm in findings.arms:
+        cells = [_interval(estimates[arm.name][quantity]) for quantity in quantities]
+        spread = arm.seeds.values[sealed_metric(measure, primary)]
+        rows.append([arm.name, cells[0], short(_sd(spread)), *cells[1:]])
+    chance = _chance(comparison) if measure == "auprc" else dict.fromkeys(_QUANTITIES, 0.5)
+    levels = [short(chance[quantity]) for quantity in quantities]
+    rows.append(["chance", levels[0], "", *levels[1:]])
+    heading = "the primary metric first" if first[0] == measure else "beside it"
+    return _part(
+        f"{MEASURE_NAMES[measure]} on DS2, {heading}: mean over seeds, with 95 % intervals from "
+        f"{comparison.resamples:,} resamples of patients and seeds, conditional on DS1. Arms "
+        "share patients: whether intervals overlap says nothing, the contrasts do.",
+        table(["arm", _label(primary), "sd seeds", *map(_label, quantities[1:])], rows),
+    )
+
+
+def _chance(comparison: Comparison) -> dict[str, float]:
+    found = {fact.name: fact.chance for fact in comparison.classes}
+    means = {of: float(np.mean([found[c] for c in some])) for of, some in AGGREGATES.items()}
+    return found | means
+
+
+def _contrasts(findings: Findings, metric: str) -> str:
+    plan, comparison = findings.plan, findings.comparisons[metric]
+    measure, _, quantity = metric.partition("_")
+    shown = list(dict.fromkeys([quantity, *RARE]))
+    found = {(pair.first, pair.second): pair for pair in comparison.contrasts}
+    to_floor = [(arm.name, FLOOR) for arm in plan.arms if (arm.name, FLOOR) not in plan.contrasts]
+    rows = []
+    for first, second in (*plan.contrasts, *to_floor):
+        pair = found.get((first, second)) or _reversed(found[second, first])
+        cells = [_interval(pair.estimates[name], signed=True) for name in shown]
+        tests = [_p(pair.p), _p(pair.p_adjusted)] if pair.primary else ["", ""]
+        rows.append([f"{first} - {second}", cells[0], *tests, *cells[1:]])
+    name = f"{MEASURE_NAMES[measure]} {_label(quantity)}"
+    note = (
+        f"p of {name} by {comparison.permutations:,} swaps of whole records, and adjusted for all "
+        f"{len(plan.contrasts)} that the plan declares (max-T); the others have intervals only."
+        if plan.contrasts
+        else "The plan declares none: there are intervals, and no test."
+    )
+    return _part(
+        f"Contrasts in {MEASURE_NAMES[measure]}, paired over the same beats and seeds; the "
+        f"floor's one model stands for all seeds. {note}",
+        table(["contrast", _label(quantity), "p", "adjusted", *map(_label, shown[1:])], rows),
+    )
+
+
+def _reversed(pair: Contrast) -> Contrast:
+    return Contrast(
+        first=pair.second,
+        second=pair.first,
+        primary=pair.primary,
+        estimates={
+            name: Estimate(
+                value=-found.value,
+                se=found.se,
+                low=-found.high,
+                high=-found.low,
+                remark=found.remark,
+            )
+            for name, found in pair.estimates.items()
+        },
+        p=pair.p,
+        p_adjusted=pair.p_adjusted,
+        detectable=pair.detectable,
+    )
+
+
+def _kept(findings: Findings) -> str:
+    comparison = findings.of_measure("auprc")
+    if not comparison.non_inferiority:
+        return ""
+    rows = []
+    for found in comparison.non_inferiority:
+        row = [f"{found.arm} - {found.reference}"]
+        for name, difference in found.differences.items():
+            row += [_interval(difference, signed=True), found.verdicts[name]]
+        rows.append(row)
+    header = ["arm - bare ECG of its window"]
+    for name in comparison.non_inferiority[0].differences:
+        header += [f"AUPRC {name}", "kept?"]
+    return _part(
+        "Is the performance of ECG alone kept? Yes where the whole interval is above "
+        f"{short(-comparison.margin, signed=True)}, no where it is below, else DS2 cannot say.",
+        table(header, rows),
+    )
+
+
+def _ensembles(findings: Findings) -> str:
+    measure, _, quantity = findings.plan.metrics[0].partition("_")
+    shown = list(dict.fromkeys([quantity, *_QUANTITIES]))
+    estimates = {arm.name: arm.estimates for arm in findings.ensembles.arms}
     rows = [
-        [arm.name, *(number(_mean(arm.ensemble, sealed_metric(*column))) for column in columns)]
-        for arm in arms
-        if arm.name != floor
+        [arm.name, *(_interval(estimates[arm.name][name]) for name in shown)]
+        for arm in findings.arms
+        if arm.name != FLOOR
     ]
-    title = "Seed ensembles: mean probability of all seeds; one model more, not a mean of scores"
-    return f"{title}\n\n{table(['arm', *(_heading(*c) for c in columns)], rows)}"
+    return _part(
+        f"{MEASURE_NAMES[measure]} of the seed ensembles, each the mean probability of all "
+        f"{findings.plan.seeds} seeds: another model, not a mean of scores. Intervals are over "
+        "patients alone.",
+        table(["arm", *map(_label, shown)], rows),
+    )
 
 
-def _decisions(arms: Sequence[ArmScores], prefix: str, title: str) -> str:
-    names = {"se": "Se", "ppv": "+P", "f1": "F1"}
-    header = ["arm", *(f"{names[m]} {c}" for c in CLASSES for m in names), "F1 macro"]
+def _decisions(arms: Sequence[ArmScores], prefix: str) -> str:
+    metrics = ("se", "ppv", "f1")
+    header = ["arm", *(f"{_label(m)} {c}" for c in CLASSES for m in metrics), "F1 macro"]
     rows = []
     for arm in arms:
-        cells = [
-            number(_mean(arm.seeds, sealed_metric(prefix + metric, aami_class)))
-            for aami_class in CLASSES
-            for metric in names
-        ]
-        macro = _mean(arm.seeds, sealed_metric(f"{prefix}f1", "macro"))
-        rows.append([arm.name, *cells, number(macro)])
-    text = f"{title}\n\n{table(header, rows)}"
+        names = [sealed_metric(prefix + m, c) for c in CLASSES for m in metrics]
+        names.append(sealed_metric(f"{prefix}f1", "macro"))
+        rows.append([arm.name, *(_mean(arm.seeds.values[name]) for name in names)])
     if not prefix:
-        return text
-    sources = [f"  {arm.name}: {_thresholds(arm)}" for arm in arms]
-    return "\n".join([text, "thresholds:", *sources])
-
-
-def _thresholds(arm: ArmScores) -> str:
-    fixed = zip(CLASSES, arm.thresholds.single, strict=True)
-    return ", ".join(f"{c} {number(t)}" for c, t in fixed) + f" from {arm.thresholds.source}"
+        return _part("Decisions at the most probable class, mean over seeds.", table(header, rows))
+    fixed = [[arm.name, *map(short, arm.thresholds.single), arm.thresholds.source] for arm in arms]
+    return _part(
+        "Decisions at thresholds that are best for F1 on DS1, each class against all others, mean "
+        "over seeds.",
+        table(header, rows),
+        "The thresholds, and the out-of-fold predictions that they were chosen on.",
+        table(["arm", *CLASSES, "chosen on"], fixed),
+    )
 
 
 def _without(arms: Sequence[ArmScores], left_out: Sequence[Exclusion]) -> str:
     if not left_out:
         return ""
-    columns = [("auprc", of) for of in ("sv", "macro", *RARE)] + [("auroc", "macro")]
+    columns = [("auprc", of) for of in (*AGGREGATES, *RARE)]
+    columns += [("auroc", of) for of in (*AGGREGATES, *RARE)]
     rows = []
     for arm in arms:
         rows.append([arm.name, "all", *_cells(arm.seeds.values, columns)])
         for exclusion in left_out:
             values = arm.seeds.without[exclusion.label]
             rows.append(["", exclusion.label, *_cells(values, columns)])
-    header = ["arm", "records", *(_heading(*column) for column in columns)]
-    return f"Without some records (mean over seeds)\n\n{table(header, rows)}"
-
-
-def _cells(values: Mapping[str, Float], columns: Sequence[tuple[str, str]]) -> list[str]:
-    return [number(_over_seeds(values[sealed_metric(*column)])) for column in columns]
+    header = ["arm", "records", *(f"{MEASURE_NAMES[m]} {_label(of)}" for m, of in columns)]
+    why = "; ".join(f"{exclusion.label}: {exclusion.why}" for exclusion in left_out)
+    return _part(f"Without some records, mean over seeds. {why}.", table(header, rows))
 
 
 def _ec57(arms: Sequence[ArmScores]) -> str:
@@ -151,16 +243,16 @@ def _ec57(arms: Sequence[ArmScores]) -> str:
     for arm in arms:
         for kind in ("gross", "average"):
             cells = [
-                number(_over_seeds(arm.seeds.ec57[beat_type][kind][name]))
+                _mean(arm.seeds.ec57[beat_type][kind][name])
                 for beat_type in ECTOPIC
                 for name in STATISTICS
             ]
             rows.append([arm.name if kind == "gross" else "", kind, *cells])
-    title = (
-        "AAMI EC57 at the most probable class (mean over seeds): gross over all beats, average "
-        "over records"
+    return _part(
+        "AAMI EC57 at the most probable class, mean over seeds: gross over all beats, average "
+        "over the records in which a statistic is defined.",
+        table(header, rows),
     )
-    return f"{title}\n\n{table(header, rows)}"
 
 
 def _confusions(arms: Sequence[ArmScores]) -> str:
@@ -170,32 +262,55 @@ def _confusions(arms: Sequence[ArmScores]) -> str:
             counts = [f"{n:,}" for n in arm.seeds.confusion[c]]
             rows.append([arm.name if c == 0 else "", aami_class, *counts])
     header = ["arm", "true", *(f"called {c}" for c in CLASSES)]
-    return f"Beats by true and called class, all seeds added up\n\n{table(header, rows)}"
+    return _part("Beats by true and called class, all seeds added up.", table(header, rows))
 
 
-def _chance(beats: Beats) -> dict[str, float]:
-    """Return what a random ranking scores on DS2."""
-    share = np.bincount(beats.label, minlength=len(CLASSES)) / len(beats.label)
-    found = {sealed_metric("auprc", c): float(s) for c, s in zip(CLASSES, share, strict=True)}
-    for of, classes in AGGREGATES.items():
-        found[sealed_metric("auprc", of)] = float(
-            np.mean([found[sealed_metric("auprc", c)] for c in classes])
+def _notes(findings: Findings) -> str:
+    every = [*findings.comparisons.values(), findings.ensembles]
+    notes = dict.fromkeys(note for comparison in every[:-1] for note in comparison.notes)
+    remarks = {
+        found.remark
+        for comparison in every
+        for estimates in (
+            *(arm.estimates for arm in comparison.arms),
+            *(pair.estimates for pair in comparison.contrasts),
         )
-    return found | {sealed_metric("auroc", of): 0.5 for of in (*CLASSES, *AGGREGATES)}
+        for found in estimates.values()
+        if found.remark
+    }
+    undefined = "- is undefined: nothing of the class, or nothing called so, in some seed."
+    return "\n".join(f"note: {note}" for note in (*notes, *sorted(remarks), undefined))
 
 
-def _heading(measure: str, of: str) -> str:
-    return f"{_HEADINGS[measure]} {_OF.get(of, of)}"
+def _interval(found: Estimate, *, signed: bool = False) -> str:
+    value = short(found.value, signed=signed)
+    if not math.isfinite(found.low):
+        return f"{value} n. e." if found.remark and math.isfinite(found.value) else value
+    low, high = short(found.low, signed=signed), short(found.high, signed=signed)
+    return f"{value} [{low}, {high}]{'*' if found.remark else ''}"
 
 
-def _mean(half: Half, name: str) -> float:
-    return _over_seeds(half.values[name])
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else short(value)
 
 
-def _over_seeds(values: Float) -> float:
+def _label(name: str) -> str:
+    return _LABELS.get(name, name)
+
+
+def _cells(values: Mapping[str, Float], columns: Iterable[tuple[str, str]]) -> list[str]:
+    return [_mean(values[sealed_metric(*column)]) for column in columns]
+
+
+def _mean(values: Float) -> str:
     """Return the mean over seeds; undefined where it is for one of them."""
-    return float(values.mean())
+    return short(float(values.mean()))
 
 
 def _sd(values: Float) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def _part(title: str, body: str, *more: str) -> str:
+    parts = (textwrap.fill(title, _WIDTH), body, *more)
+    return "\n\n".join(parts)

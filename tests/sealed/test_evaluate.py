@@ -104,16 +104,19 @@ def test_a_plan_is_trained_opened_scored_and_kept(
     assert run() == 0
     told = capsys.readouterr()
     for said in (
-        "Scores on DS2, mean over seeds (primary: AUPRC S+V)",
-        "logistic_regression",
-        "chance (prevalence)",
-        "Seed ensembles: mean probability of all seeds",
-        "Decisions at the most probable class",
-        "Decisions at thresholds fixed on DS1",
-        "from a cross-validation of 5 folds",
-        "Without some records",
-        "AAMI EC57",
-        "Beats by true and called class",
+        "What DS2 has of each class.",
+        "AUPRC on DS2, the primary metric first: mean over seeds, with 95 % intervals from 100 ",
+        "AUROC on DS2, beside it: mean over seeds",
+        "Contrasts in AUPRC, paired over the same beats and seeds",
+        "rr - rr_placebo ",
+        "rr - logistic_regression ",
+        "AUPRC of the seed ensembles, each the mean probability of all 10 seeds",
+        "Decisions at the most probable class, mean over seeds.",
+        "Decisions at thresholds that are best for F1 on DS1",
+        "a cross-validation of 5 folds",
+        "Without some records, mean over seeds.",
+        "AAMI EC57 at the most probable class",
+        "Beats by true and called class, all seeds added up.",
         "these records are SYNTHETIC: the figures say nothing about patients",
         "REHEARSAL: a synthetic DS2 has been opened 1 time in this workspace, for this plan: ",
     ):
@@ -129,6 +132,13 @@ def test_a_plan_is_trained_opened_scored_and_kept(
     arm = result["arms"]["rr"]
     assert len(arm["seeds"]["values"]["test_auprc_S"]) == 10
     assert len(arm["ensemble"]["values"]["test_auprc_S"]) == 1
+    compared = result["comparisons"]["auprc_sv"]
+    estimates = {one["name"]: one["estimates"] for one in compared["arms"]}
+    assert estimates["rr"]["sv"]["value"] == pytest.approx(
+        np.mean(arm["seeds"]["values"]["test_auprc_sv"])
+    ), "two ways to the same score"
+    (primary,) = [pair for pair in compared["contrasts"] if pair["primary"]]
+    assert (primary["first"], primary["second"]) == ("rr", "rr_placebo")
     with np.load(path.with_name("predictions.npz")) as arrays:
         assert arrays["log_probs_rr"].shape == (10, len(arrays["label"]), 4)
         assert arrays["log_probs_logistic_regression"].shape[0] == 1

@@ -141,7 +141,8 @@ def test_all_faults_are_reported_together() -> None:
         [[arms]]
         fusion = "film"
     """
-    known = "auprc_macro, auprc_sv, auroc_macro, auroc_sv"
+    of = ("F", "N", "S", "V", "macro", "sv")
+    known = ", ".join(f"{measure}_{name}" for measure in ("auprc", "auroc") for name in of)
     found = refusal(text)
     for fault in (
         "unknown key 'sedes'; known: arms, contrasts, metrics, name, permutations, precision, "
