@@ -39,6 +39,10 @@ class MissingDataError(DataError, FileNotFoundError):
     """A folder, record or file that should be there is not."""
 
 
+class NoBeatsError(DataError):
+    """A record's annotations hold no beats."""
+
+
 class ChecksumError(DataError):
     """A file's SHA-256 is not the published one."""
 

@@ -20,7 +20,7 @@ AUPRC_SV = "val_auprc_sv"
 AUPRC_MACRO = "val_auprc_macro"
 AUROC_MACRO = "val_auroc_macro"
 AUROC_SV = "val_auroc_sv"
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 """What `--precision` takes; `auto` becomes one of the others."""
 
 OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)

@@ -76,11 +76,12 @@ def train_on_all(
         study_seed=study_seed,
         engine=engine,
     )
+    trainer = engine.trainer([member])
     losses: list[float] = []
     for epoch in range(config.train.epochs):
         if not goes_on():
             return None
-        losses.append(float(member.train_epoch(epoch)))
+        losses.append(float(trainer.train_epoch(epoch)))
         if not np.isfinite(losses[-1]):
             raise _diverged(config, seed_index, f"training loss not finite in epoch {epoch + 1}")
     weights = {

@@ -176,7 +176,9 @@ def set_up(
     first = prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
     long = trained_beats(space, first, folds, epochs) >= COMPILED_FROM_BEATS
-    engine = Engine(precision, compiled=device == "cpu" and long)
+    engine = Engine(
+        precision, compiled=device == "cpu" and long, packed=device in ("cuda", "auto")
+    )
     plan = StudyPlan(
         name=name,
         space=space.name,

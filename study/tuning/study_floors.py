@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,16 @@ def study_floors(beats: BeatSet, folds: Folds, folder: Path) -> list[StudyFloor]
     return [_floor(name, beats, folds, folder / FOLDER / name) for name in floors.FLOORS]
 
 
+def stored_metrics(folder: Path, name: str) -> dict[str, float]:
+    """Return what the folder of a study has of a floor; nothing where it has none."""
+    stored = json.loads(Storage.at(folder / FOLDER / name).read(SCORES) or b"{}")
+    return _values(stored)
+
+
+def _values(stored: Mapping[str, Any]) -> dict[str, float]:
+    return {k: math.nan if v is None else v for k, v in stored.get(METRICS, {}).items()}
+
+
 def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
     began = time.perf_counter()
     storage = Storage.at(folder)
@@ -83,8 +94,7 @@ def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
     digest = digest_of([name, _code(), beats.fingerprint, folds.fingerprint])
     stored = json.loads(storage.read(SCORES) or b"{}")
     if stored.get(_KEY) == digest:
-        values = {k: math.nan if v is None else v for k, v in stored[METRICS].items()}
-        return StudyFloor(name=name, digest=digest, metrics=values, files=files)
+        return StudyFloor(name=name, digest=digest, metrics=_values(stored), files=files)
     try:
         result = _scored(floors.out_of_fold(name, beats, folds), beats, folds)
     except StudyError as error:
@@ -105,9 +115,7 @@ def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
 
 def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> TrialResult:
     """Score a floor's predictions as a trial's are, in the form that a trial's have."""
-    fold = np.full(len(beats.label), -1)
-    for number, (_, validation) in enumerate(folds.masks(beats)):
-        fold[validation] = number
+    fold = folds.of_beats(beats)
     scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
     return TrialResult(
         log_probs=log_probs,

@@ -29,8 +29,8 @@ def test_as_published(beat_type: str, se: float, ppv: float, fpr: float) -> None
 
 def test_the_counts_of_bxb() -> None:
     # The letters of PhysioNet's bxb: Nv is a beat of N that was called V.
-    names = [[f"{true}{called}" for called in "nsvf"] for true in "NSVF"]
-    n = dict(zip(np.ravel(names), np.arange(1, 17), strict=True))
+    names = [f"{true}{called}" for true in "NSVF" for called in "nsvf"]
+    n = dict(zip(names, range(1, 17), strict=True))
     confusion = np.arange(1, 17).reshape(4, 4)
     veb = detection(confusion, "VEB")
     assert int(veb.true_positive) == n["Vv"]

@@ -16,7 +16,7 @@ from study import evaluate
 from study.config import digest_of
 from study.data.records import DS2
 from study.models.seed_ensemble import SeedEnsemble
-from study.sealed import evaluation, retrain
+from study.sealed import evaluation, records, retrain
 from study.tuning.plan import StudyPlan
 
 ROOT = Path(evaluate.__file__).parents[1]
@@ -232,7 +232,7 @@ def test_code_that_changed_after_an_opening_makes_another_one(
 def test_the_opening_is_on_disk_before_ds2_is_read(
     run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, seen = evaluation.read_ds2, []
+    read, seen = records.read_ds2, []
 
     def reading(*args: object, **kwargs: object) -> object:
         seen.append(len(openings(workspace)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from study.errors import DivergedError
+from study.errors import DivergedError, StudyStateError
 from study.sealed import retrain
 from study.sealed.plan import Arm, SealedPlan
 from study.sealed.retrain import FIRST_SEED, Job, Task, Worker, do_all, read_done
+from study.training.engine import Engine
 from study.tuning.space_settings import SETTINGS
 
 
@@ -68,6 +70,7 @@ def test_interrupted_processes_leave_whole_models_or_none(job: Job, plan: Sealed
     endless = [Task(arm=long, seed_index=1000 + n) for n in range(3)]
     running = do_all(job, [short, *endless], at_once=2)
     assert next(running)[0] == short
+    assert isinstance(running, Generator)
     running.close()  # as an exception in the loop over it does
     assert read_done(short, job) is not None
     assert [read_done(task, job) for task in endless] == [None, None, None]
@@ -92,7 +95,7 @@ def test_cross_validations_come_first(job: Job, plan: SealedPlan, tasks: list[Ta
     "changed",
     [
         {"study_seed": 1},
-        {"engine": retrain.Engine(precision="bf16")},
+        {"engine": Engine(precision="bf16")},
     ],
     ids=["seed", "engine"],
 )
@@ -134,9 +137,7 @@ def test_a_lost_process_says_what_to_do(
 ) -> None:
     # What a process is told when it starts cannot be undone there: it dies of this.
     monkeypatch.setattr(retrain, "_begin", _die)
-    with pytest.raises(
-        retrain.StudyStateError, match="a process was lost, as happens when memory"
-    ):
+    with pytest.raises(StudyStateError, match="a process was lost, as happens when memory"):
         list(do_all(job, tasks, at_once=2))
 
 

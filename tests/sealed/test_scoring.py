@@ -18,7 +18,8 @@ from study.sealed.thresholds import Thresholds
 def predicted(beats: Beats, n_seeds: int = 3) -> np.ndarray:
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(n_seeds, len(beats.label), 4)) + np.eye(4)[beats.label]
-    return (logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))).astype(np.float32)
+    log_probs: np.ndarray = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+    return log_probs.astype(np.float32)
 
 
 def thresholds(single: float = 0.3, ensemble: float = 0.4) -> Thresholds:

@@ -25,7 +25,8 @@ def ds1(job: Job) -> BeatSet:
 
 def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
     logits = np.random.default_rng(3).normal(size=(n_seeds, n_beats, 4))
-    return (logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))).astype(np.float32)
+    normalised: np.ndarray = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+    return normalised.astype(np.float32)
 
 
 def keep_study(study: Path, beats: BeatSet, predictions: np.ndarray) -> None:

@@ -67,7 +67,7 @@ def test_a_member_is_trained_as_in_a_trial(
     training = TrialTraining(CONFIG, tiny_beats, nothing, n_seeds=1, study_seed=0)
     member = training._members[0]
     for epoch in range(CONFIG.train.epochs):
-        member.train_epoch(epoch)
+        training._trainer.train_epoch(epoch)
     final = trained(placed, seed=0)
     assert all(
         torch.equal(final[name], value) for name, value in member.scored.state_dict().items()
