@@ -23,6 +23,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -195,11 +196,12 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     path = args.output or Path(f"{name}_test.toml")
     proposal = propose(workspace, name, arms=args.arms, storage_url=args.study_storage)
     plan = proposal.plan
-    comments = (
-        f"python -m study.evaluate --plan {path}\n"
-        f"From study '{name}', its results on DS1 alone. {proposal.comments}\n"
-        "Change what you want before DS2 is opened; the hash of what it says is logged then."
+    said = (
+        f"From study '{name}', its results on DS1 alone. {proposal.comments}",
+        "Change what you want before DS2 is opened; the hash of what it says is logged then.",
     )
+    lines = [line for text in said for line in textwrap.wrap(text, 95)]
+    comments = "\n".join([f"python -m study.evaluate --plan {path}", *lines])
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(plan.text(comments))

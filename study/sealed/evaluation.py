@@ -128,7 +128,12 @@ def evaluate(
     compared = comparisons(plan, log_probs, beats, say)
     ensembles = compare_ensembles(plan, log_probs, beats, say)
     findings = Findings(
-        plan=plan, arms=arms, left_out=left_out, comparisons=compared, ensembles=ensembles
+        plan=plan,
+        how=_how(plan, prepared, records, opening),
+        arms=arms,
+        left_out=left_out,
+        comparisons=compared,
+        ensembles=ensembles,
     )
     _keep(
         plan,
@@ -138,6 +143,17 @@ def evaluate(
         beats=beats,
         log_probs=log_probs,
         findings=findings,
+    )
+
+
+def _how(plan: SealedPlan, prepared: Prepared, records: Records, opening: Opening) -> str:
+    job = prepared.job
+    n_beats = len(next(iter(job.beats.values())).label)
+    return (
+        f"Sealed test of plan {plan.title}, opening {opening.number}, "
+        f"{opening.content['time']}, commit {opening.content['commit']}.\n"
+        f"Every arm: {plan.seeds} models, each trained on all of DS1 ({n_beats:,} beats of "
+        f"{len(records.source.development)} records), {job.engine}."
     )
 
 

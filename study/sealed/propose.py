@@ -194,7 +194,7 @@ def _of_search(
         arms,
         contrasts,
         (
-            f"The best configuration of each arm, by its cross-validated score on DS1: {shown}.\n"
+            f"The best configuration of each arm, by its cross-validated score on DS1: {shown}. "
             "It was the best of several tries, so that this score is optimistic."
         ),
     )
@@ -233,7 +233,7 @@ def _of_comparison(
         contrasts,
         (
             f"Draw {draw} of the nuisance parameters, whose mean score over these arms is highest "
-            f"of {len(draws)}.\nCross-validated scores on DS1: {shown}."
+            f"of {len(draws)}. Cross-validated scores on DS1: {shown}."
         ),
     )
 

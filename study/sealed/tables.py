@@ -30,6 +30,7 @@ class Findings:
 
     Args:
         plan: The plan.
+        how: Opening, commit, data and arithmetic, in words.
         arms: Scores of every arm in the plan's order, the floor last.
         left_out: What totals are also given without.
         comparisons: By metric; of both measures at least one.
@@ -37,6 +38,7 @@ class Findings:
     """
 
     plan: SealedPlan
+    how: str
     arms: Sequence[ArmScores]
     left_out: Sequence[Exclusion]
     comparisons: Mapping[str, Comparison]
@@ -51,6 +53,7 @@ def result_text(findings: Findings) -> str:
     """Return all tables, each with a line that says how to read it."""
     arms = findings.arms
     parts = [
+        findings.how,
         _classes(findings),
         *(_ranking(findings, measure) for measure in MEASURE_NAMES),
         *(_contrasts(findings, metric) for metric in findings.plan.metrics),

@@ -98,7 +98,8 @@ class MlflowSink:
             for run in reversed(trials)
         }
         self._upload(study, artifacts)
-        self._attempt("the view of the study", self._client.tag_experiment, *view_tag(name))
+        view = view_tag(name, tags.get(Tag.STAGE, "validation"))
+        self._attempt("the view of the study", self._client.tag_experiment, *view)
         return parent
 
     def recorded(self) -> Mapping[str, str]:
