@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from study.config import TrialConfig
 from study.errors import ComparisonError, StudyStateError
 from study.reporting.comparison import compare
-from study.reporting.comparison_text import pairs_csv, records_csv
+from study.reporting.comparison_csv import pairs_csv, records_csv
 from study.reporting.findings import Comparison
 from study.reporting.predictions import ArmRuns, Beats
 from study.reporting.tables import TrialRow, read_trials_csv
