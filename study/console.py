@@ -67,6 +67,7 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_text import comparison_text
     from study.reporting.tables import failures, ranked_table
+    from study.tracking.openings import OPENINGS, OpeningsLog
     from study.tuning.folder import PAIRS, RECORDS
 
     plan = setup.plan
@@ -87,6 +88,9 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
     if any(row.outcome is Outcome.FAILED for row in summary.rows):
         print(f"\n{failures(summary.rows)}")
     print(f"\n{alarms_text(_alarms(setup, summary, compared))}\n")
+    if setup.source.kind == "mitdb":
+        # Whoever has seen DS2 reads a study of DS1 with other eyes.
+        print(OpeningsLog(options.folder.parents[1] / OPENINGS).sentence())
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
     print(

@@ -635,6 +635,7 @@ values = ["rr_only"]
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "opt1 / rr_only / seed7 / real" in done.stdout
+    assert "DS2 has been opened 0 times in this workspace." in done.stdout
     plan = json.loads((workspace.folder / "studies/rhythm/plan.json").read_text())
     assert plan["data_source"] == "mitdb"
     beats = np.load(workspace.folder / "studies/rhythm/beats.npz")
