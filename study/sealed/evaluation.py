@@ -129,7 +129,7 @@ def evaluate(
     ensembles = compare_ensembles(plan, log_probs, beats, say)
     findings = Findings(
         plan=plan,
-        how=_how(plan, prepared, records, opening),
+        how=_how(plan, prepared, opening),
         arms=arms,
         left_out=left_out,
         comparisons=compared,
@@ -146,14 +146,14 @@ def evaluate(
     )
 
 
-def _how(plan: SealedPlan, prepared: Prepared, records: Records, opening: Opening) -> str:
+def _how(plan: SealedPlan, prepared: Prepared, opening: Opening) -> str:
     job = prepared.job
     n_beats = len(next(iter(job.beats.values())).label)
     return (
         f"Sealed test of plan {plan.title}, opening {opening.number}, "
         f"{opening.content['time']}, commit {opening.content['commit']}.\n"
-        f"Every arm: {plan.seeds} models, each trained on all of DS1 ({n_beats:,} beats of "
-        f"{len(records.source.development)} records), {job.engine}."
+        f"Every arm: {plan.seeds} models, each trained on {job.records} ({n_beats:,} beats); "
+        f"{job.engine}."
     )
 
 

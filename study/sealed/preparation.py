@@ -13,7 +13,8 @@ import numpy as np
 from study.data.beatset import BeatSet
 from study.data.prepare import Cut
 from study.data.splits import make_folds
-from study.errors import PlanError, listed
+from study.errors import PlanError, UsageError, listed
+from study.keys import Tag
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.folder import EvaluationFolder
 from study.sealed.plan import FLOOR, SealedPlan
@@ -30,6 +31,7 @@ FOLDS = 5
 """Of the cross-validation that an arm's thresholds come from if no study has it."""
 
 _THRESHOLDS = "thresholds.json"
+_NAMES = {"mitdb": "MIT-BIH's DS1", "synthetic": "a SYNTHETIC DS1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +135,25 @@ def make_job(
     )
     long = device == "cpu" and _beats_trained(plan, first) >= COMPILED_FROM_BEATS
     return Job(
+        records=f"all {len(first.record_names)} records of {_NAMES[records.source.kind]}",
         beats=beats,
         folds=folds,
         study_seed=plan.study_seed,
         device=device,
-        engine=Engine(resolve_precision(plan.precision, device), compiled=long),
+        engine=Engine(_precision(plan, device), compiled=long),
         folder=folder.models,
         commit=commit,
     )
+
+
+def _precision(plan: SealedPlan, device: str) -> str:
+    try:
+        return resolve_precision(plan.precision, device)
+    except UsageError as error:
+        raise UsageError(
+            f"plan {plan.title}: precision '{plan.precision}' is not for device '{device}'; "
+            "give --device another, or the plan another precision before DS2 is opened"
+        ) from error
 
 
 def _beats_trained(plan: SealedPlan, beats: BeatSet) -> int:
@@ -231,8 +244,15 @@ def prepare_models(
         arm.name: [done[Task(arm=arm, seed_index=s)].weights for s in seeds_of(plan)]
         for arm in plan.arms
     }
+    about = {
+        "trained_on": f"{job.records}, {plan.seeds} seeds, for the sealed test '{plan.name}'",
+        Tag.DATA_SOURCE: next(iter(job.beats.values())).source,
+        "plan_hash": plan.hash,
+        Tag.GIT_COMMIT: job.commit,
+    }
     ensembles = {
-        arm.name: SeedEnsemble.of_weights(arm.config, weights[arm.name]) for arm in plan.arms
+        arm.name: SeedEnsemble.of_weights(arm.config, weights[arm.name], about)
+        for arm in plan.arms
     }
     for name, ensemble in ensembles.items():
         folder.write(f"ensembles/{name}.pt", ensemble.content())

@@ -50,6 +50,7 @@ class Job:
     """What all models of a plan share.
 
     Args:
+        records: What they are trained on, in words.
         beats: All of DS1 by cut.
         folds: Folds of DS1, for arms whose thresholds need a cross-validation.
         study_seed: Root of all random streams.
@@ -59,6 +60,7 @@ class Job:
         commit: Commit of the code that trains.
     """
 
+    records: str
     beats: Mapping[Cut, BeatSet]
     folds: Folds
     study_seed: int

@@ -104,6 +104,8 @@ def test_a_plan_is_trained_opened_scored_and_kept(
     assert run() == 0
     told = capsys.readouterr()
     for said in (
+        ", opening 1, ",
+        "Every arm: 10 models, each trained on all 6 records of a SYNTHETIC DS1 (",
         "What DS2 has of each class.",
         "AUPRC on DS2, the primary metric first: mean over seeds, with 95 % intervals from 100 ",
         "AUROC on DS2, beside it: mean over seeds",
@@ -148,6 +150,10 @@ def test_a_plan_is_trained_opened_scored_and_kept(
     assert rows[0].startswith("arm,record,beats,beats_N") and len(rows) == 1 + 3 * 22
     ensemble = SeedEnsemble.read((path.parents[1] / "ensembles" / "rr.pt").read_bytes())
     assert len(ensemble.models) == 10
+    assert ensemble.about["trained_on"] == (
+        "all 6 records of a SYNTHETIC DS1, 10 seeds, for the sealed test 'tiny'"
+    )
+    assert ensemble.about["data_source"] == "synthetic"
     assert not (workspace / "test_openings.jsonl").exists(), "a rehearsal is no opening"
 
 

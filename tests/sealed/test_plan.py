@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from study.config import ModelConfig, SignalSpec, TrialConfig
-from study.errors import PlanError
+from study.errors import PlanError, unknown
+from study.keys import PRECISIONS
 from study.sealed.plan import Arm, Origin, SealedPlan
 from study.sealed.plan_file import load_plan, parse_plan
 
@@ -155,7 +156,7 @@ def test_all_faults_are_reported_together() -> None:
         "contrasts[2]: 'film' is compared with itself",
         'contrasts[3]: must be a pair of arms ["a", "b"], got \'film\'',
         "resamples: must be a whole number in [100, 100000], got 2.5",
-        "precision: unknown value 'bf32'; known: auto, bf16, fp32. Did you mean 'fp32'?",
+        f"precision: {unknown('value', 'bf32', PRECISIONS)}",
         "study.nam: unknown key 'nam'; known: data, fingerprint, name. Did you mean 'name'?",
         "study.fingerprint: must be a text, got None",
         "arms[2]: 'logistic_regression' is the logistic floor, which every plan includes; choose "
