@@ -55,6 +55,10 @@ class StudyStateError(StudyError, RuntimeError):
     """A study on disk does not allow what was asked: it exists, differs, or is in use."""
 
 
+class ComparisonError(StudyError, ValueError):
+    """Arms whose predictions cannot be compared."""
+
+
 class TrackingError(StudyError, RuntimeError):
     """The tracking store cannot be used."""
 

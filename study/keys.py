@@ -27,6 +27,15 @@ OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
 
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 
+MIN_CLASS_BEATS = 10
+"""Beats of a class below which a fold does not count for that class's score."""
+
+MIN_BEATS_OF_RECORD = 5
+"""Beats of a class that a record needs to count in the class's patient mean."""
+
+AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
+"""Means over classes, undefined where one of their classes is."""
+
 RELIANCE_KINDS = ("inputs", "window", "total")
 
 

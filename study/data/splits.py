@@ -15,10 +15,7 @@ from study.config import digest_of
 from study.data.beatset import BeatSet
 from study.data.records import PATIENT_OF, PUBLISHED_VALIDATION
 from study.errors import DataError
-from study.keys import CLASSES
-
-MIN_CLASS_BEATS = 10
-"""Beats of a class below which a fold does not count for that class's score."""
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 DOMINANT_SHARE = 0.25
 """Share of a class's beats above which one record is named in the table of folds: this, or twice

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from study.data.splits import MIN_CLASS_BEATS
-from study.keys import CLASSES, RELIANCE_KINDS, reliance
+from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_KINDS, reliance
 from study.models.classifier import Classifier
 from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.member import Member, evaluation_batch

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.data.splits import MIN_CLASS_BEATS
-from study.keys import CLASSES, VAL_LOSS, metric
+from study.keys import (
+    AGGREGATES,
+    CLASSES,
+    MIN_BEATS_OF_RECORD,
+    MIN_CLASS_BEATS,
+    VAL_LOSS,
+    metric,
+)
 from study.training.metrics import DECISIONS, RANKING, confusion_matrix, threshold_counts
-
-MIN_BEATS_OF_RECORD = 5
-"""Beats of a class that a record needs to count in the class's patient mean."""
-
-AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
-"""Means over classes, undefined where one of their classes is."""
 
 Float = NDArray[np.float64]
 

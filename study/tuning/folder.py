@@ -16,6 +16,10 @@ from study.tuning.plan import GROWS, StudyPlan, load_plan
 STUDIES = "studies"
 SPACE_COPY = "space.toml"
 """The space as a study was started with it."""
+TRIALS = "trials.csv"
+"""A row a trial."""
+BEATS = "beats.npz"
+"""What every trial's predictions refer to."""
 
 _HEADERS = ("---", "+++")
 _LOCK = "lock"

@@ -16,7 +16,7 @@ from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
-from study.tuning.folder import SPACE_COPY, admit
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit
 from study.tuning.ledger import EXHAUSTED, PLAN, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.plan import PLAN_FILE, load_plan, provenance
@@ -173,7 +173,7 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
             exhausted=conductor.exhausted,
             overhead=_overhead(conductor, concurrency, options.began),
         )
-        table = folder / "trials.csv"
+        table = folder / TRIALS
         table.write_text(trials_csv(summary.rows))
         recorder.close_study(
             outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),
@@ -308,5 +308,8 @@ def _keep_labels(setup: Setup, folder: Path) -> None:
         record_names=np.asarray(beats.record_names),
         r_peak_sample=beats.r_peak_sample,
         fold_of_record=np.asarray([fold_of.get(name, -1) for name in beats.record_names]),
+        patient_of_record=np.asarray(
+            [setup.source.patients.get(name, name) for name in beats.record_names]
+        ),
     )
-    part.replace(folder / "beats.npz")
+    part.replace(folder / BEATS)

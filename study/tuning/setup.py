@@ -12,9 +12,9 @@ from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.prepare import prepare_all
 from study.data.source import Source
-from study.data.splits import MIN_CLASS_BEATS, PUBLISHED, Folds, make_folds, published_holdout
+from study.data.splits import PUBLISHED, Folds, make_folds, published_holdout
 from study.errors import SpaceError
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models import rules
 from study.training.batches import epoch_shape
 from study.training.engine import COMPILED_FROM_BEATS, Engine, resolve_precision

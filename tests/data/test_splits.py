@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from study.data.beatset import BeatSet, Reliance
 from study.data.records import DS1, PUBLISHED_VALIDATION
-from study.data.splits import MIN_CLASS_BEATS, folds_table, make_folds, published_holdout
+from study.data.splits import folds_table, make_folds, published_holdout
 from study.errors import DataError
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 # N, S, V, F annotations of DS1's records, in the order of DS1.
 COUNTS = np.array(
