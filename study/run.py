@@ -6,6 +6,7 @@
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --resume        continue it after a stop
   python -m study.run --space seed_experiments            the published arms, compared
+  python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
 The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` opens them) and
 studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
@@ -29,10 +30,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.confirm import confirm
 from study.errors import StudyError, UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
+    from study.reporting.alarms import Alarm
     from study.reporting.contrasts import Folds
     from study.tracking.sink import Sink
     from study.tuning.session import Options, Summary
@@ -63,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.list:
             return _list()
+        if args.confirm:
+            return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
+        lost = [f"--{name}" for name in ("top", "partitions") if getattr(args, name) is not None]
+        if lost:
+            raise UsageError(f"{', '.join(lost)}: means something with --confirm only")
         if not args.space:
             raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
         return _run(args, began)
@@ -97,13 +105,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="show spaces and studies, and end")
     parser.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
+    confirming = parser.add_argument_group("confirm a search on fresh seeds and fold partitions")
+    confirming.add_argument(
+        "--confirm", metavar="STUDY", help="compare the best configurations of a search"
+    )
+    confirming.add_argument(
+        "--top", type=int, metavar="K", help="arms whose best configuration is taken (default 4)"
+    )
+    confirming.add_argument(
+        "--partitions", type=int, metavar="P", help="fold partitions, a study each (default 3)"
+    )
     what = parser.add_argument_group("what is run (default: as the space says)")
     what.add_argument("--trials", type=int, metavar="N", help="configurations of a search")
     what.add_argument("--epochs", type=int, metavar="N", help="epochs of each trial")
     what.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
     )
-    what.add_argument("--seeds", type=int, metavar="N", help="seeds per fold")
+    what.add_argument(
+        "--seeds", type=int, metavar="N", help="seeds per fold (default of --confirm: 5)"
+    )
     what.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
     what.add_argument("--scheduler", metavar="NAME", help="asha or none")
     what.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
@@ -377,18 +397,26 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
 
 
 def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
+    from study.reporting.alarms import alarms_text
     from study.reporting.contrasts import contrast_table
     from study.reporting.tables import failures, ranked_table
 
     plan = setup.plan
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
+    # Without prevalence, which is the level of chance.
+    floors = {f.label: f.metrics for f in summary.floors if f.metrics and f.name != "prevalence"}
+    chance = setup.chance()
+    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=chance, floors=floors))
+    for floor in summary.floors:
+        if floor.missing:
+            print(f"note: no {floor.label}: {floor.missing}")
     if setup.space.contrasts:
         print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}\n")
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(failures(summary.rows))
+    print("\n" + alarms_text(_alarms(setup, summary)))
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
     print(
@@ -408,6 +436,19 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
         )
         return INTERRUPTED if summary.interrupted else TIME_OVER
     return TRIALS_FAILED if failed or not summary.rows else DONE
+
+
+def _alarms(setup: Setup, summary: Summary) -> list[Alarm]:
+    from study.tuning.study_alarms import study_alarms
+
+    return study_alarms(
+        setup.space,
+        summary.rows,
+        setup.job.storage,
+        setup.job.folds.of_beats(setup.beats),
+        floors=summary.floors,
+        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
+    )
 
 
 def _scores_by_fold(setup: Setup, summary: Summary) -> dict[tuple[str, int], Folds]:

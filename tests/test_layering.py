@@ -28,6 +28,7 @@ HOMES = {
     "torch": {"models", "training", "tuning"},
     "wfdb": {"data"},
     "matplotlib": {"reporting"},
+    "sklearn": {"tuning"},
 }
 """The only packages that may import each engine."""
 

@@ -25,7 +25,7 @@ from study.tracking.view import view_key, view_tag
 
 _logger = logging.getLogger(__name__)
 
-STUDY, TRIAL = "study", "trial"
+STUDY, TRIAL, FLOOR = "study", "trial", "floor"
 """Values of the tag `kind`."""
 
 STATUS = {
@@ -167,6 +167,26 @@ class MlflowSink:
             folder = Path(tempfile.mkdtemp(dir=self._kept_files()))
             self._attempt(f"files of run '{run.name}'", run.ending.keep_files, folder)
 
+    def add_floor(
+        self,
+        digest: str,
+        *,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Record a floor under the open study; one that is recorded already is left as it is."""
+        if self._study is None:
+            self._count(f"floor '{name}'", "no study is open")
+            return
+        fixed = {Tag.KIND: FLOOR, Tag.DIGEST: digest, PARENT: str(self._study.run_id)}
+        always = {**fixed, Tag.STUDY: self._study.name, Tag.OUTCOME: Outcome.COMPLETE}
+        run = Run(name=name, tags=as_text({**tags, **always}), params=as_text(params))
+        run.add_metrics(metrics, 0)
+        self._attempt(f"floor '{name}'", self._write_floor, run, fixed, artifacts)
+
     def close_study(
         self,
         *,
@@ -207,6 +227,19 @@ class MlflowSink:
             f"MLflow: run `mlflow ui{option}` in {self._store.workspace}, "
             f"then open http://127.0.0.1:5000{page}"
         )
+
+    def _write_floor(
+        self, run: Run, identity: Mapping[str, str], artifacts: Sequence[Path]
+    ) -> None:
+        status, found = STATUS[Outcome.COMPLETE], self._client.search(identity)
+        if found and found[0].info.status == status:
+            return
+        # A killed driver may have left it half written.
+        run.run_id = found[0].info.run_id if found else None
+        self._client.write(run)
+        for path in artifacts:
+            self._client.upload(str(run.run_id), path)
+        self._client.terminate(str(run.run_id), status)
 
     def _open_run(self, run_id: str) -> Run | None:
         run = self._runs.get(run_id)

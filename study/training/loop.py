@@ -85,9 +85,7 @@ class TrialTraining:
             "engine": str(engine),
         }
         masks = folds.masks(beats)
-        self._fold = np.full(len(beats.label), -1)
-        for fold, (_, validation) in enumerate(masks):
-            self._fold[validation] = fold
+        self._fold = folds.of_beats(beats)
         self._members = build_members(
             config,
             self._on_device,

@@ -236,7 +236,27 @@ def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
     assert "opt1 / daeac / film / seed7 / real" in searched.out
     assert "look further: MLflow: run `mlflow ui`" in searched.out
     assert "orchestration: " in searched.out
+    assert "\nAlarms:\n" in searched.out
+    assert "note: whether early stopping was right cannot be told: finished trials: 1" in (
+        searched.out
+    )
     assert "trial   0 complete val_auprc_sv 0." in searched.err
+
+
+def test_a_search_ends_with_its_floors(searched: Ended, workspace: Workspace) -> None:
+    floors = ("logistic_regression", "prevalence")
+    stored = (workspace.folder / "studies" / "search" / "floors").glob("*/predictions.npz")
+    assert sorted(path.parent.name for path in stored) == sorted(floors)
+    assert "\nfloor: logistic regression " in searched.out
+    assert "floor: prevalence" not in searched.out, "the table has it as the level of chance"
+    runs = {r.data.params["floor"]: r for r in workspace.runs("search", "floor")}
+    (parent,) = workspace.runs("search", "study")
+    assert sorted(runs) == sorted(floors)
+    for r in runs.values():
+        assert (r.info.status, r.data.tags[Tag.OUTCOME]) == ("FINISHED", Outcome.COMPLETE)
+        assert r.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert 0 < runs["prevalence"].data.metrics["val_auprc_sv"]
+    assert runs["prevalence"].data.metrics["val_auroc_sv"] == 0.5
 
 
 def test_optuna_and_mlflow_agree_on_every_outcome(searched: Ended, workspace: Workspace) -> None:
