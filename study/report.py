@@ -1,0 +1,105 @@
+"""The page of a study: `python -m study.report --study fusion_compare`.
+
+  python -m study.report --study fusion_grid                 studies/fusion_grid/report/report.html
+  python -m study.report --study fusion_grid --output DIR    somewhere else
+
+One HTML file that opens without a network, and its tables as Markdown, LaTeX, CSV and JSON. Any
+study has one: running, stopped, failed or done; what is missing is said with the reason. Page and
+tables are also files of the study's run in MLflow.
+
+Exit codes: 0 done; 2 bad usage, no such study, or a file system that does not take the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import StudyError
+
+if TYPE_CHECKING:
+    from study.reporting.page.results import StudyResults
+
+DONE, REFUSED = 0, 2
+REPORT = "report"
+"""Folder of the page in a study's folder, and among the files of its run."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = _parser().parse_args(argv)
+    level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("study").setLevel(level)
+    try:
+        return _report(args)
+    except (StudyError, OSError) as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--study", required=True, metavar="NAME", help="a study of this folder")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to (default: studies/NAME/report)"
+    )
+    where = parser.add_argument_group("where the study keeps what, if not in studies/NAME")
+    where.add_argument("--storage", metavar="PLACE", help="the --storage it was started with")
+    where.add_argument("--study-storage", metavar="URL", help="its Optuna storage")
+    where.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
+    )
+    where.add_argument("--no-track", action="store_true", help="leave MLflow alone")
+    parser.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
+    return parser
+
+
+def _report(args: argparse.Namespace) -> int:
+    from study.reporting.page.page import PAGE, report_files
+    from study.tuning.folder import study_folder
+    from study.tuning.read_back import read_results
+    from study.tuning.storage import Storage
+
+    workspace = Path.cwd()
+    folder = study_folder(workspace, args.study)
+    storage = Storage.at(args.storage).folder(args.study) if args.storage else None
+    _, results = read_results(
+        folder,
+        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
+        storage=storage or Storage.at(folder / "trials"),
+        say=lambda text: None if args.quiet else print(text, file=sys.stderr, flush=True),
+    )
+    results = _with_openings(results, workspace)
+    output = args.output or folder / REPORT
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in report_files(results).items():
+        (output / name).write_text(content, encoding="utf-8")
+    if not args.quiet:
+        print(output / PAGE)
+    return DONE
+
+
+def _with_openings(results: StudyResults, workspace: Path) -> StudyResults:
+    from study.tracking.openings import OPENINGS, OpeningsLog
+
+    return replace(results, openings=OpeningsLog(workspace / OPENINGS).sentence())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
