@@ -47,8 +47,10 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         if alarm.severity is not Severity.NOTE:
             text = f"{alarm.what}: {alarm.evidence}; {alarm.advice}."
             yield Note(text, Tone(str(alarm.severity)))
-    if not results.alarms and results.ranked:
-        yield Note("Alarms: none.", Tone.GOOD)
+    notes = sum(alarm.severity is Severity.NOTE for alarm in results.alarms)
+    if results.ranked and notes == len(results.alarms):
+        said = f"; {plural(notes, 'note')} below" if notes else ""
+        yield Note(f"Alarms: no error and no warning{said}.", Tone.GOOD)
     yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from study.reporting.page.alarms import alarms, not_shown
 from study.reporting.page.blocks import Section
 from study.reporting.page.contrasts import contrasts
+from study.reporting.page.curves import class_curves
 from study.reporting.page.data_and_protocol import dataset, protocol
 from study.reporting.page.factors import factors
 from study.reporting.page.first_screen import first_screen
 from study.reporting.page.formats import table_files, tables_of
 from study.reporting.page.html import page_html
+from study.reporting.page.learning import learning_curves
 from study.reporting.page.provenance import provenance
 from study.reporting.page.ranking import ranking
+from study.reporting.page.records import records
 from study.reporting.page.results import StudyResults
+from study.reporting.page.rr_reliance import rr_reliance
 
 PAGE = "report.html"
 
@@ -22,6 +26,10 @@ SECTIONS = (
     contrasts,
     not_shown,
     factors,
+    rr_reliance,
+    class_curves,
+    records,
+    learning_curves,
     alarms,
     dataset,
     protocol,

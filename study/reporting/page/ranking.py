@@ -84,10 +84,10 @@ def _floor_rows(results: StudyResults, width: int, names: Sequence[str]) -> Iter
 
 
 def _shown(results: StudyResults) -> list[str]:
-    return [
-        *beside(results.objective),
-        *(metric(measure, name) for measure in ("auprc", "auroc") for name in ("S", "V", "F")),
+    by_class = [
+        metric(measure, name) for name in ("S", "V", "F", "N") for measure in ("auprc", "auroc")
     ]
+    return [*beside(results.objective), *by_class]
 
 
 def _heading(name: str) -> str:
@@ -122,8 +122,8 @@ def _arms(results: StudyResults) -> Table:
     comparison, quantity = results.comparison, quantity_of(results)
     names = _shown(results)
     by_name = {arm.name: arm for arm in comparison.arms} if comparison else {}
-    header = ["arm", f"{objective_name(results.objective)} [95 %]", "sd seeds", "sd draws"]
-    header += ["sd folds", *(_heading(name) for name in names)]
+    header = ["arm", f"{objective_name(results.objective)} [95 %]"]
+    header += [*(_heading(name) for name in names), "sd seeds", "sd draws", "sd folds"]
     header += ["complete", "pruned", "failed"]
     rows = []
     for arm in _names(results):
@@ -132,10 +132,10 @@ def _arms(results: StudyResults) -> Table:
         own = mean(row.metric(results.objective) for row in mine)
         spread = [found.sd_seeds, found.sd_draws, found.sd_folds] if found else [math.nan] * 3
         first = interval(found.estimates[quantity]) if found else score(own)
-        cells = [*(score(value) for value in spread), *_scores(mine, names)]
+        cells = [*_scores(mine, names), *(score(value) for value in spread)]
         rows.append([text(arm), first, *cells, *_counts(results, arm)])
     for line in _floor_rows(results, len(names) + 2, [results.objective, *names]):
-        rows.append([line[0], line[1], *[Cell("")] * 3, *line[2:], *[Cell("")] * 3])
+        rows.append([*line, *[Cell("")] * 6])
     return Table(
         name="ranking",
         title="Arms by score",

@@ -36,10 +36,12 @@ def quantity_of(results: StudyResults) -> str:
 
 
 def beside(objective: str) -> tuple[str, ...]:
-    """Return the means that stand beside the objective: AUPRC beside AUROC."""
-    return tuple(
-        name for name in (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO) if name != objective
-    )
+    """Return the means that stand beside the objective, that of the other measure first."""
+    pairs = {AUPRC_SV: AUROC_SV, AUPRC_MACRO: AUROC_MACRO}
+    pairs |= {other: one for one, other in pairs.items()}
+    first = pairs[objective]
+    rest = (AUPRC_SV, AUROC_SV, AUPRC_MACRO, AUROC_MACRO)
+    return (first, *(name for name in rest if name not in (objective, first)))
 
 
 def interval(found: Estimate, *, signed: bool = False, digits: int = 3) -> Cell:
