@@ -18,17 +18,19 @@ from study.reporting.comparison import compare
 from study.reporting.page.results import StudyResults
 from study.reporting.predictions import ArmRuns, Beats
 from study.reporting.tables import TrialRow
+from study.tuning import costs, exclusions, explanations
 from study.tuning.arm_facts import facts_of
 from study.tuning.floors import FLOORS
 from study.tuning.folder import BEATS, SPACE_COPY, studies
 from study.tuning.importance import importance
 from study.tuning.ledger import EXHAUSTED, Ledger
 from study.tuning.plan import load_plan
+from study.tuning.setup import Setup
 from study.tuning.space import Space, load_space
 from study.tuning.storage import Storage
 from study.tuning.stored import gather_arms, read_beats
 from study.tuning.study_alarms import study_alarms
-from study.tuning.study_floors import StudyFloor, stored_metrics
+from study.tuning.study_floors import StudyFloor, stored_metrics, study_floors
 from study.tuning.trial import PREDICTIONS
 
 Say = Callable[[str], None]
@@ -46,7 +48,9 @@ class ReadStudy:
         rows: Settled trials.
         configs: Configuration of each arm's first trial, or of the trial that stands for it.
         beats: What trials predict; None before the first start has prepared them.
+        shown: The trial that stands for each arm: its first draw, or the best of a search.
         gaps: Why something is not there.
+        study_id: Its identity in trackers; empty before its first start.
     """
 
     folder: Path
@@ -58,18 +62,26 @@ class ReadStudy:
     shown: dict[str, TrialRow] = field(default_factory=dict)
     beats: Beats | None = None
     gaps: dict[str, str] = field(default_factory=dict)
+    study_id: str = ""
 
 
 def read_results(
-    folder: Path, *, storage_url: str, storage: Storage, say: Say
+    folder: Path,
+    *,
+    storage_url: str,
+    storage: Storage,
+    say: Say,
+    restored: Callable[[ReadStudy], Setup],
 ) -> tuple[ReadStudy, StudyResults]:
-    """Read a study and compute what its page shows, but what needs networks or records.
+    """Read a study and compute what its page shows.
 
     Args:
         folder: The study's folder.
         storage_url: SQLAlchemy URL of its Optuna storage.
         storage: Where its trials' files are.
         say: Told what is being done.
+        restored: Prepares its beats again; whatever `StudyError` it raises is why there is
+            nothing on the page that needs them.
 
     Raises:
         UsageError: If there is no such study.
@@ -80,6 +92,7 @@ def read_results(
     curves: Mapping[int, Mapping[int, float]] = {}
     rungs, owed, exhausted = None, int(study.plan["trials"]), False
     if ledger is not None:
+        study.study_id = ledger.study_id
         settled = ledger.settled()
         study.rows = tuple(row for row, _ in settled)
         configs = {row.number: proposal.config for row, proposal in settled}
@@ -104,19 +117,61 @@ def read_results(
         beats=study.beats,
         gaps=study.gaps,
     )
+    if study.shown:
+        results = looked_up(study, results, restored, say)
+    else:
+        reason = "no trial is complete yet"
+        study.gaps |= {"dropped": reason, "explanations": reason, "floors": reason}
     return study, _computed(study, results, rungs, say)
+
+
+def looked_up(
+    study: ReadStudy, results: StudyResults, restored: Callable[[ReadStudy], Setup], say: Say
+) -> StudyResults:
+    """Return the results with exclusions, floors, costs and explanations, kept in the folder."""
+    absent = [
+        arm
+        for arm in explanations.explainable(study.configs)
+        if arm in study.shown
+        and arm not in explanations.stored(study.folder, study.shown, study.configs)
+    ]
+    dropped = exclusions.stored(study.folder)
+    if absent or dropped is None or not _floors(study):
+        try:
+            setup = restored(study)
+        except StudyError as error:
+            for name in ("dropped", "explanations", "floors"):
+                study.gaps[name] = str(error)
+        else:
+            dropped = exclusions.keep(study.folder, setup.beats)
+            study_floors(setup.floor_beats, setup.job.folds, study.folder)
+            failed = explanations.explain_arms(
+                study.folder, setup, study.shown, study.configs, say=say
+            )
+            if failed:
+                study.gaps["explanations"] = "; ".join(f"{a}: {why}" for a, why in failed.items())
+    say("measuring what networks cost")
+    return replace(
+        results,
+        dropped=dropped or {},
+        explanations=explanations.stored(study.folder, study.shown, study.configs),
+        costs=costs.measure(study.configs),
+        provenance={"timed on": costs.machine()},
+    )
+
+
+def _floors(study: ReadStudy) -> list[StudyFloor]:
+    floors = [
+        StudyFloor(name=name, digest="", metrics=stored_metrics(study.folder, name))
+        for name in FLOORS
+    ]
+    return [floor for floor in floors if floor.metrics]
 
 
 def _computed(
     study: ReadStudy, results: StudyResults, rungs: tuple[float, int] | None, say: Say
 ) -> StudyResults:
-    floors = [
-        StudyFloor(name=name, digest="", metrics=stored_metrics(study.folder, name))
-        for name in FLOORS
-    ]
-    floors = [floor for floor in floors if floor.metrics]
-    if not floors:
-        study.gaps["floors"] = "the study has left none: they are computed when it ends"
+    floors = _floors(study)
     runs, notes = _runs(study)
     comparison = None
     if runs and study.beats is not None:

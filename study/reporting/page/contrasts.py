@@ -122,7 +122,7 @@ def _forest_panel(title: str, pairs: Sequence[Contrast], found: Sequence[Estimat
     for index, (pair, one) in enumerate(zip(pairs, found, strict=True)):
         y = top + _ROW * index + 12
         words = escape(f"{pair.first} - {second_of(pair)}")
-        parts.append(f'<text x="2" y="{y}">{words}</text>')
+        parts.append(f'<text class="over" x="2" y="{y}">{words}</text>')
         line = y + 11
         if math.isfinite(one.low):
             parts.append(

@@ -17,6 +17,8 @@ from study.reporting.page.words import listing
 from study.reporting.predictions import ArmRuns
 
 MOST_ARMS = 4
+BANDS = 2
+"""Arms with bands: more would hide each other."""
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -48,8 +50,8 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
                 "over the folds that count and over seeds, as the score is."
             ),
             reading=(
-                "The band is 95 % of what resampled patients give; it is left out where a class "
-                "is not estimable. "
+                f"Bands, of {listing(names[:BANDS])}, are 95 % of what resampled patients give; "
+                "there is none where a class is not estimable. "
                 + (
                     "The dashed line is chance: the prevalence."
                     if index == 0
@@ -112,7 +114,7 @@ def _panel(
         y_label=y_label,
         height=260,
     )
-    for series, curve in enumerate(found):
+    for series, curve in enumerate(found[:BANDS]):
         if fact.estimable:
             panel.band(GRID, curve.low, curve.high, series=series)
     for series, curve in enumerate(found):

@@ -69,7 +69,7 @@ def _block(block: Block) -> str:
 
 def _note(note: Note) -> str:
     lines = "<br>".join(escape(line) for line in note.text.splitlines())
-    return f'<p class="note {note.tone}">{lines}</p>'
+    return f'<p class="note t-{note.tone}">{lines}</p>'
 
 
 def _facts(facts: Facts) -> str:
@@ -118,7 +118,7 @@ def _figure(figure: Figure) -> str:
         f'd="M0 5H26"/></svg>{escape(name)}</li>'
         for index, name in enumerate(figure.legend)
     )
-    kind = "panels wide" if figure.wide else "panels"
+    kind = "panels wide" if figure.wide else f"panels of-{len(figure.panels)}"
     return (
         f'<figure id="figure-{escape(figure.name)}"><h3>{escape(figure.title)}</h3>'
         f'<p class="says">{escape(figure.shows)}</p>'

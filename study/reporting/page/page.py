@@ -11,12 +11,17 @@ from study.reporting.page.factors import factors
 from study.reporting.page.first_screen import first_screen
 from study.reporting.page.formats import table_files, tables_of
 from study.reporting.page.html import page_html
+from study.reporting.page.inside import inside
 from study.reporting.page.learning import learning_curves
+from study.reporting.page.literature import literature
+from study.reporting.page.methods import methods
+from study.reporting.page.parameters import parameters
 from study.reporting.page.provenance import provenance
 from study.reporting.page.ranking import ranking
 from study.reporting.page.records import records
 from study.reporting.page.results import StudyResults
 from study.reporting.page.rr_reliance import rr_reliance
+from study.reporting.page.sealed import sealed
 
 PAGE = "report.html"
 
@@ -30,9 +35,14 @@ SECTIONS = (
     class_curves,
     records,
     learning_curves,
+    inside,
+    parameters,
     alarms,
+    sealed,
     dataset,
     protocol,
+    literature,
+    methods,
     provenance,
 )
 """Functions from results to a section, in the order of the page."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 
 from study.keys import CLASSES, Outcome, metric
 from study.reporting.findings import ArmResult, Comparison
-from study.reporting.layout import UNDEFINED, plus_minus, short
+from study.reporting.layout import UNDEFINED, short
 from study.reporting.page.blocks import (
     Block,
     Cell,
@@ -102,7 +103,7 @@ def _trials(results: StudyResults) -> Table:
     for arm in _names(results):
         mine = [row for row in results.ranked if row.arm == arm]
         values = [row.metric(results.objective) for row in mine]
-        first = Cell(plus_minus(values), mean(values) if values else None)
+        first = Cell(_plus_minus(values), mean(values) if values else None)
         rows.append([text(arm), *_counts(results, arm), first, *_scores(mine, names[1:])])
     rows += _floor_rows(results, len(header), names)
     return Table(
@@ -116,6 +117,11 @@ def _trials(results: StudyResults) -> Table:
         header=header,
         rows=rows,
     )
+
+
+def _plus_minus(values: Sequence[float]) -> str:
+    spread = f" ± {short(statistics.stdev(values))}" if len(values) > 1 else ""
+    return short(mean(values)) + spread
 
 
 def _arms(results: StudyResults) -> Table:

@@ -32,7 +32,8 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         title="AUPRC lost when RR is permuted",
         shows=(
             "For each arm, the loss when RR is exchanged between beats of a record in its inputs, "
-            "in its window (daeac alone is cut by RR), and in both; the line spans permutations."
+            "in its window (daeac alone is cut by RR), and in both, from top to bottom; the line "
+            "spans permutations."
         ),
         reading=(
             "0: the trained model does not use it. It says what this model uses, not what RR is "
@@ -79,7 +80,7 @@ def _panel(results: StudyResults, arms: list[str], aami_class: str) -> str:
     parts.append(f'<path class="mark" d="M{at(0.0):.1f} {top}V{bottom}"/>')
     for row, arm in enumerate(arms):
         y = top + row * each + 11
-        parts.append(f'<text x="2" y="{y}">{escape(arm)}</text>')
+        parts.append(f'<text class="over" x="2" y="{y}">{escape(arm)}</text>')
         for k, kind in enumerate(RELIANCE_KINDS):
             value, low, high = (values[arm, kind, end] for end in ("", "_min", "_max"))
             line = y + 9 + k * _LINE
@@ -108,8 +109,7 @@ def _table(results: StudyResults, arms: list[str]) -> Table:
         ]
         change = _value(results, arm, reliance("inputs", "max_change"))
         exact = text("0 exactly") if change == 0 else score(change)
-        routes = results.arms[arm].routes if arm in results.arms else ""
-        rows.append([text(arm), *cells, exact, text(routes)])
+        rows.append([text(arm), *cells, exact])
     return Table(
         name="reliance",
         title="RR reliance by arm",
@@ -118,7 +118,6 @@ def _table(results: StudyResults, arms: list[str]) -> Table:
             f"Within ±{short(NO_RELIANCE)} counts as none. A largest change of exactly 0 says that "
             "RR cannot reach the output; a dash, that there is no RR of this kind to permute."
         ),
-        header=[*header, "largest change by inputs", "routes"],
+        header=[*header, "largest change by inputs"],
         rows=rows,
-        text_columns=(len(header) + 1,),
     )

@@ -110,7 +110,7 @@ class Panel:
             return
         self._parts.append(f'<path class="mark" d="M{left} {self.at_y(y):.1f}H{right}"/>')
         if words:
-            self.words(right - 2, self.at_y(y) - 3, words, anchor="end", soft=True)
+            self.words(left + 3, self.at_y(y) - 3, words, soft=True)
 
     def upright(self, x: float) -> None:
         """Mark a place on the horizontal axis."""
@@ -121,9 +121,9 @@ class Panel:
         self, x: float, y: float, said: str, *, anchor: str = "start", soft: bool = False
     ) -> None:
         """Write text at a place in units."""
-        kind = ' class="soft"' if soft else ""
+        kind = "over soft" if soft else "over"
         self._parts.append(
-            f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
+            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
         )
 
     def svg(self) -> str:
