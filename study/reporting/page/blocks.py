@@ -72,7 +72,7 @@ class Figure:
         shows: What it shows.
         reading: How to read it.
         panels: SVG elements, laid side by side where there is room.
-        legend: Names of the series, in the order of their colours; may be empty.
+        legend: Names of the series, in the order of their colours; an empty one is left out.
         wide: One panel that keeps its size, and is scrolled where there is no room.
     """
 

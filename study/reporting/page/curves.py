@@ -122,5 +122,5 @@ def _panel(
     if chance and np.isfinite(fact.chance):
         panel.level(fact.chance, "chance" if fact.chance < 0.8 else "")
     if not fact.estimable:
-        panel.words(324, 60, "not estimable: no band", anchor="end", soft=True)
+        panel.words(326, 60 if chance else 205, "not estimable: no band", anchor="end", soft=True)
     return panel.svg()

@@ -117,6 +117,7 @@ def _figure(figure: Figure) -> str:
         f'<li><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line s{index}" '
         f'd="M0 5H26"/></svg>{escape(name)}</li>'
         for index, name in enumerate(figure.legend)
+        if name
     )
     kind = "panels wide" if figure.wide else f"panels of-{len(figure.panels)}"
     return (

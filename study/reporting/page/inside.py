@@ -37,7 +37,6 @@ def inside(results: StudyResults) -> Section:
 
 def _blocks(results: StudyResults) -> Iterator[Block]:
     found = results.explanations
-    why = results.why("explanations", "no complete trial has attention over time or a gate")
     attending = {arm: e for arm, e in found.items() if e.attention is not None}
     if attending:
         yield Note(
@@ -54,12 +53,20 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
                     "no arm of this study has that fusion and a complete trial",
                 )
     else:
-        yield missing("No attention on the mean beat, and no deletion check", why)
+        yield missing(
+            "No attention on the mean beat, and no deletion check",
+            results.why(
+                "explanations", f"no complete trial attends over time ({', '.join(OVER_TIME)})"
+            ),
+        )
     shares = {arm: e for arm, e in found.items() if e.branch_share is not None}
     if shares:
         yield _branches(results, shares)
     else:
-        yield missing("No branch share of logit variance", why)
+        yield missing(
+            "No branch share of logit variance",
+            results.why("explanations", "no complete trial has a branch with a gate"),
+        )
 
 
 def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Figure:

@@ -58,7 +58,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
             "budget of epochs decides."
         ),
         panels=panels,
-        legend=ENDINGS,
+        legend=[ending if ending in ended.values() else "" for ending in ENDINGS],
     )
 
 

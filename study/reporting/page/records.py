@@ -108,7 +108,7 @@ def _table(comparison: Comparison) -> Table:
         shows="Beats and score of each class within each record, for the arm that leads.",
         reading=(
             f"A dash stands where a record has fewer than {MIN_BEATS_OF_RECORD} beats of a class, "
-            "or no others. Files beside this page have every arm."
+            "or no others."
         ),
         header=["arm", "record", "patient", "fold"]
         + [h for name in CLASSES for h in (f"{name} beats", f"{name} score")],
