@@ -412,11 +412,11 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
         if floor.missing:
             print(f"note: no {floor.label}: {floor.missing}")
     if setup.space.contrasts:
-        print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}\n")
+        print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}")
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
-        print(failures(summary.rows))
-    print("\n" + alarms_text(_alarms(setup, summary)))
+        print(f"\n{failures(summary.rows)}")
+    print(f"\n{alarms_text(_alarms(setup, summary))}\n")
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
     print(

@@ -183,14 +183,15 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
 
 
 def floor_alarms(
-    intervals: Mapping[str, tuple[float, float]], floors: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]], floors: Mapping[str, float], score: str
 ) -> list[Alarm]:
-    """Name arms that are not shown to beat the highest floor.
+    """Name arms that are not shown to beat the highest floor in some score.
 
     Args:
-        intervals: By arm, the lower and upper end of its objective; a point twice if there is
-            no interval.
-        floors: By label, the objective of each floor.
+        intervals: By arm, the lower and upper end of its score; a point twice if there is no
+            interval.
+        floors: By name, the score of each floor.
+        score: What it is called.
     """
     finite = {label: value for label, value in floors.items() if math.isfinite(value)}
     if not finite:
@@ -206,9 +207,10 @@ def floor_alarms(
     return [
         Alarm(
             severity=Severity.WARNING,
-            what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label}",
+            what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label} "
+            f"in {score}",
             evidence=f"it scores {number(finite[label])}, they {listing(said)}",
-            advice="claim nothing of these arms: they do no more than a linear model may",
+            advice="claim nothing of these arms that a linear model does not do",
         )
     ]
 

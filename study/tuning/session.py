@@ -166,6 +166,7 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         if not stop.cause:
             # Last, so that no trial waits for them.
             floors = _floors(setup, folder)
+            progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
     except BaseException as error:
         stop.cause = stop.cause or f"{type(error).__name__}: {error}"
         raise

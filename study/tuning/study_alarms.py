@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import PARAMETERS, TrialConfig
-from study.keys import Outcome
+from study.keys import Outcome, metric
 from study.models import rules
 from study.reporting.alarms import (
     Alarm,
@@ -26,7 +26,7 @@ from study.reporting.prediction_alarms import (
     describe_predictions,
     no_effect_alarms,
 )
-from study.reporting.tables import TrialRow
+from study.reporting.tables import COLUMNS, TrialRow
 from study.tuning.space import Space
 from study.tuning.storage import Storage
 from study.tuning.study_floors import StudyFloor
@@ -54,7 +54,7 @@ def study_alarms(
         rungs: Rank correlation of first-rung and final score, and finished trials; None where
             nothing was stopped early.
         intervals: By arm, the ends of its objective's interval; without, the best trial of each
-            arm stands for it.
+            arm stands for it, in AUPRC S and V always.
     """
     configs = _configurations(space, rows)
     rows = [
@@ -64,13 +64,6 @@ def study_alarms(
         for row in rows
     ]
     facts = _facts(rows, storage, fold)
-    if intervals is None:
-        intervals = _best(rows, space.objective)
-    values = {
-        floor.label: floor.metrics[space.objective]
-        for floor in floors
-        if space.objective in floor.metrics
-    }
     return in_order(
         [
             *constant_alarms(rows, facts),
@@ -78,9 +71,24 @@ def study_alarms(
             *no_effect_alarms(rows, facts),
             *reliance_alarms(rows, _given_rr(rows, configs)),
             *(rung_alarms(*rungs) if rungs is not None else ()),
-            *floor_alarms(intervals, values),
+            *_below_floors(rows, floors, space.objective, intervals),
         ]
     )
+
+
+def _below_floors(
+    rows: Sequence[TrialRow],
+    floors: Sequence[StudyFloor],
+    objective: str,
+    intervals: Mapping[str, tuple[float, float]] | None,
+) -> list[Alarm]:
+    """Hold arms against the floors in the objective and, as points, in AUPRC S and V."""
+    alarms = []
+    for name in dict.fromkeys([objective, metric("auprc", "S"), metric("auprc", "V")]):
+        ends = intervals if intervals is not None and name == objective else _best(rows, name)
+        values = {f.name.replace("_", " "): f.metrics[name] for f in floors if name in f.metrics}
+        alarms += floor_alarms(ends, values, COLUMNS[name])
+    return alarms
 
 
 def _configurations(space: Space, rows: Sequence[TrialRow]) -> dict[int, TrialConfig]:
@@ -123,10 +131,11 @@ def _given_rr(rows: Sequence[TrialRow], configs: Mapping[int, TrialConfig]) -> d
     return found
 
 
-def _best(rows: Sequence[TrialRow], objective: str) -> dict[str, tuple[float, float]]:
+def _best(rows: Sequence[TrialRow], name: str) -> dict[str, tuple[float, float]]:
+    """Return the highest score of each arm's comparable trials, as both ends of an interval."""
     best: dict[str, tuple[float, float]] = {}
     for row in rows:
-        if row.ranks(objective):
-            value = max(row.metric(objective), *best.get(row.arm, (-np.inf,)))
+        if row.ranks(name):
+            value = max(row.metric(name), *best.get(row.arm, (-np.inf,)))
             best[row.arm] = (value, value)
     return best

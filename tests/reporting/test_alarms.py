@@ -150,15 +150,15 @@ def test_an_arm_that_lost_all_trials_or_many_failures_are_an_error() -> None:
 
 
 def test_arms_whose_interval_includes_the_highest_floor_are_named() -> None:
-    floors = {"prevalence": 0.05, "floor: logistic regression": 0.48, "floor: none": math.nan}
+    floors = {"prevalence": 0.05, "logistic regression": 0.48, "none": math.nan}
     arms = {"film": (0.5, 0.6), "concat": (0.45, 0.6), "mhca": (0.4, 0.4)}
-    assert said(floor_alarms(arms, floors)) == [
-        "warning: 2 of 3 arms are not shown to beat floor: logistic regression: it scores 0.480, "
-        "they concat 0.450 to 0.600 and mhca 0.400; claim nothing of these arms: they do no more "
-        "than a linear model may"
+    assert said(floor_alarms(arms, floors, "AUPRC S")) == [
+        "warning: 2 of 3 arms are not shown to beat logistic regression in AUPRC S: it scores "
+        "0.480, they concat 0.450 to 0.600 and mhca 0.400; claim nothing of these arms that a "
+        "linear model does not do"
     ]
-    assert floor_alarms({"film": (0.5, 0.6)}, floors) == []
-    assert floor_alarms(arms, {"floor: none": math.nan}) == []
+    assert floor_alarms({"film": (0.5, 0.6)}, floors, "AUPRC S") == []
+    assert floor_alarms(arms, {"none": math.nan}, "AUPRC S") == []
 
 
 def test_what_reaches_furthest_comes_first() -> None:

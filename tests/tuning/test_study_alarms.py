@@ -128,14 +128,20 @@ def test_arms_of_a_comparison_differ_by_their_configurations(
 def test_floors_are_held_against_intervals_or_the_best_trial_of_each_arm(
     compared: tuple[Space, list[TrialRow], Storage],
 ) -> None:
-    floor = StudyFloor(name="logistic_regression", digest="f", metrics={AUPRC_SV: 0.45})
+    scores = {AUPRC_SV: 0.45, "val_auprc_S": 0.7, "val_auprc_V": 0.1}
+    floor = StudyFloor(name="logistic_regression", digest="f", metrics=scores)
     missing = StudyFloor(name="prevalence", digest="g", missing="no beats")
-    *_, points = study_alarms(*compared, FOLD, floors=[floor, missing])
-    assert points.what == "1 of 3 arms are not shown to beat floor: logistic regression"
+    space, rows, storage = compared
+    rows = [replace(row, metrics={**row.metrics, "val_auprc_S": 0.6}) for row in rows]
+    floors = [floor, missing]
+    *_, points, of_s = study_alarms(space, rows, storage, FOLD, floors=floors)
+    said = "arms are not shown to beat logistic regression in"
+    assert points.what == f"1 of 3 {said} AUPRC S+V"
     assert points.evidence == "it scores 0.450, they film 0.400"
+    assert of_s.what == f"3 of 3 {said} AUPRC S"
     intervals = {"film": (0.3, 0.5), "film_placebo": (0.4, 0.6), "ecg": (0.5, 0.7)}
-    *_, within = study_alarms(*compared, FOLD, floors=[floor], intervals=intervals)
-    assert within.what == "2 of 3 arms are not shown to beat floor: logistic regression"
+    *_, within, _ = study_alarms(space, rows, storage, FOLD, floors=floors, intervals=intervals)
+    assert within.what == f"2 of 3 {said} AUPRC S+V"
 
 
 def test_rungs_are_judged_where_trials_were_stopped_early(
