@@ -32,11 +32,15 @@ from study.data.records import DS1, DS2
 from study.data.splits import make_folds
 from study.keys import CLASSES, metric
 from study.reporting.comparison import compare
-from study.reporting.findings import Comparison
+from study.reporting.findings import Comparison, members_of, parts_of
 from study.reporting.layout import number, table
 from study.reporting.predictions import ArmRuns, Beats
+from study.reporting.swapping import draw_swaps, swap_test
 
 ARMS, SEEDS = 6, 3
+OTHERS = (0, 2, 3, 4, 5)
+"""Arms that are compared with arm 1."""
+
 RESAMPLES, SWAPS = 1_000, 999
 BETTER = 0.7
 """What the first arm adds to the scores of S and V where it is better."""
@@ -151,17 +155,25 @@ def simulate(design: Design, better: float, rng: np.random.Generator) -> list[Ar
 
 def data_set(design: Design, better: float, seed: int) -> dict[str, Any]:
     """Return what `compare` says of one simulated data set."""
-    arms = simulate(design, better, np.random.default_rng(seed))
+    beats, arms = design.beats(), simulate(design, better, np.random.default_rng(seed))
     found = compare(
-        design.beats(),
+        beats,
         arms,
-        contrasts=[("arm0", "arm1"), *((f"arm{k}", "arm1") for k in range(2, ARMS))],
+        contrasts=[(arms[k].name, arms[1].name) for k in OTHERS],
         objective=design.objective,
         resamples=RESAMPLES,
         permutations=SWAPS,
         seed=seed,
     )
-    return {"seed": seed, **_kept(found)}
+    measure, quantity = parts_of(design.objective)
+    swapped = swap_test(
+        beats,
+        [(arms[k], arms[1]) for k in OTHERS],
+        classes=members_of(quantity),
+        measure=measure,
+        swaps=draw_swaps(beats, SWAPS, np.random.default_rng([seed, 1])),
+    )
+    return {"seed": seed, "p_records": swapped.p.tolist(), **_kept(found)}
 
 
 def _kept(found: Comparison) -> dict[str, Any]:
@@ -241,7 +253,8 @@ def _coverage(stored: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[
 
 
 def _tests(stored: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
-    header = ["design, arms", "data sets", "p < .05 of equal arms", "any adjusted p < .05"]
+    header = ["design, arms", "data sets", "p < .05 of equal arms", "swaps alone"]
+    header += ["any adjusted p < .05"]
     header += ["better arm found", "p < .05 unadjusted", "its difference", "median detectable"]
     rows = []
     for key, sets in stored.items():
@@ -250,6 +263,8 @@ def _tests(stored: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[lis
             continue
         equal = slice(0, None) if "equal" in key else slice(1, None)
         row = [key, str(len(sets)), _share((p[:, equal] < 0.05).mean(axis=1))]
+        alone = np.array([one["p_records"] for one in sets])
+        row.append(_share((alone[:, equal] < 0.05).mean(axis=1)))
         row.append(_share((adjusted[:, equal] < 0.05).any(axis=1)))
         quantity = "V" if key.startswith("ds2") else "sv"
         difference = np.mean([one["differences"][quantity][0][0] for one in sets])

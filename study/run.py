@@ -20,7 +20,6 @@ After 3 and 130, --resume continues.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -36,7 +35,6 @@ from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
     from study.reporting.alarms import Alarm
-    from study.reporting.contrasts import Folds
     from study.tracking.sink import Sink
     from study.tuning.session import Options, Summary
     from study.tuning.setup import Setup
@@ -51,6 +49,9 @@ EXPERIMENTS = {
     "synthetic": "ecg-rr-fusion-synthetic",
 }
 """MLflow experiment by data source: synthetic results never stand among real ones."""
+
+PROGRESS_S = 5
+"""Seconds after which a comparison says what it is doing."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -398,8 +399,8 @@ def _print_plan(setup: Setup, concurrency: int) -> None:
 
 def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
     from study.reporting.alarms import alarms_text
-    from study.reporting.contrasts import contrast_table
     from study.reporting.tables import failures, ranked_table
+    from study.tuning.folder import PAIRS, RECORDS
 
     plan = setup.plan
     if summary.repeated:
@@ -411,8 +412,9 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
     for floor in summary.floors:
         if floor.missing:
             print(f"note: no {floor.label}: {floor.missing}")
-    if setup.space.contrasts:
-        print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}")
+    compared = _compared(setup, options) if plan.kind == "compare" and not summary.stopped else ""
+    if compared:
+        print(f"\n{compared}")
     failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
     if failed:
         print(f"\n{failures(summary.rows)}")
@@ -423,6 +425,7 @@ def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int
         f"look further: {sink.where()}\n"
         f"              optuna-dashboard {_shown(options.storage_url)}\n"
         f"              {options.folder}/trials.csv"
+        + (f", {PAIRS}, {RECORDS}" if compared else "")
     )
     _print_run_facts(summary, plan.scheduler)
     if sink.failures:
@@ -451,16 +454,23 @@ def _alarms(setup: Setup, summary: Summary) -> list[Alarm]:
     )
 
 
-def _scores_by_fold(setup: Setup, summary: Summary) -> dict[tuple[str, int], Folds]:
-    """Return the scores by fold of every trial that counts, by arm and draw."""
-    from study.tuning.trial import SCORES
+def _compared(setup: Setup, options: Options) -> str:
+    """Return what a finished comparison found; empty, with a note, where nothing can be said."""
+    from study.tuning.stored import report_comparison
 
-    found: dict[tuple[str, int], Folds] = {}
-    for row in summary.rows:
-        content = setup.job.storage.folder(row.digest).read(SCORES)
-        if row.ranks(setup.plan.objective) and content is not None:
-            found[row.arm, row.draw or 0] = json.loads(content)["per_fold"]
-    return found
+    begun = time.monotonic()
+
+    def progress(what: str) -> None:
+        nonlocal begun
+        if not options.quiet and time.monotonic() - begun > PROGRESS_S:
+            print(f"comparing: {what}", file=sys.stderr, flush=True)
+            begun = time.monotonic()
+
+    try:
+        return report_comparison(options.folder, setup.job.storage, progress)
+    except StudyError as error:
+        print(f"note: the arms are not compared: {error}")
+        return ""
 
 
 def _print_run_facts(summary: Summary, scheduler: str) -> None:

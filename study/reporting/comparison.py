@@ -28,6 +28,7 @@ from study.reporting.findings import (
     Estimate,
     NonInferiority,
     RecordRow,
+    label_of,
     members_of,
     parts_of,
 )
@@ -359,15 +360,18 @@ class _Scored:
         if not contrasts or not_estimable(self.quantity, self.facts):
             return None
         swaps = draw_swaps(self.beats, permutations, np.random.default_rng([seed, 1]))
-        pairs = [tuple(self.arms[self._place(name)] for name in pair) for pair in contrasts]
-        return swap_test(
+        places = [(self._place(first), self._place(second)) for first, second in contrasts]
+        test = swap_test(
             self.beats,
-            [(first, second) for first, second in pairs],
+            [(self.arms[one], self.arms[other]) for one, other in places],
             classes=members_of(self.quantity),
             measure=self.measure,
             swaps=swaps,
             progress=progress,
         )
+        resampled = self._of(self.resampled)
+        errors = [spread(resampled[one] - resampled[other]) for one, other in places]
+        return test.stretched(np.asarray(errors))
 
     def primary(
         self, contrasts: Sequence[tuple[str, str]], tested: SwapTest | None
@@ -428,7 +432,8 @@ class _Scored:
         """Yield what limits the intervals and tests of these arms."""
         why = not_estimable(self.quantity, self.facts)
         if why:
-            yield f"{MEASURE_NAMES[self.measure]} {self.quantity} is {why}: nothing is tested"
+            name = f"{MEASURE_NAMES[self.measure]} {label_of(self.quantity)}"
+            yield f"{name} is {why}: nothing is tested"
         if len(np.unique(self.arms[0].seed)) == 1:
             yield "one seed: the intervals leave out what another seed would change"
         folds = dict(zip(self.beats.patient_of_record, self.beats.fold_of_record, strict=True))

@@ -1,4 +1,4 @@
-"""A comparison as text: tables of at most 120 columns, each with a line that says how to read it.
+"""A comparison as text: tables for 120 columns, each with words that say how to read it.
 
 Also as CSV: every pair of arms, and every record.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from statistics import median
 
@@ -17,13 +18,18 @@ from study.reporting.findings import (
     Comparison,
     Contrast,
     Estimate,
-    members_of,
+    label_of,
     parts_of,
 )
 from study.reporting.layout import UNDEFINED, short, table
 
 PLACEBO_SUFFIX = "_placebo"
 """What a space appends to the name of an arm for its placebo."""
+
+CAUTION = "*"
+"""Marks an interval that has a remark, which is told below."""
+
+_WIDTH = 110
 
 
 def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
@@ -35,7 +41,7 @@ def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
         _primary(comparison, markdown=markdown),
         _kept(comparison, markdown=markdown),
         _choice(comparison),
-        "\n".join(f"{'- ' if markdown else 'note: '}{note}" for note in comparison.notes),
+        _notes(comparison, markdown=markdown),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -70,29 +76,27 @@ def records_csv(comparison: Comparison) -> str:
 
 
 def _classes(comparison: Comparison, *, markdown: bool) -> str:
-    rows = []
     n_folds = 1 + max((fold for fact in comparison.classes for fold in fact.folds), default=0)
-    for fact in comparison.classes:
-        largest = f"{fact.largest_record} ({fact.largest_share:.0%})" if fact.beats else UNDEFINED
-        rows.append(
-            [
-                fact.name,
-                f"{fact.beats:,}",
-                str(fact.records),
-                f"{fact.effective_patients:.1f}",
-                largest,
-                f"{len(fact.folds)} of {n_folds}",
-                short(fact.chance),
-                "" if fact.estimable else "not estimable",
-            ]
-        )
-    title = (
-        "What each class rests on. Effective patients: as many equal ones weigh as much; below 4 a "
-        "class is not\nestimable: no interval, no test."
+    rows = [
+        [
+            fact.name,
+            f"{fact.beats:,}",
+            str(fact.records),
+            f"{fact.largest_record} ({fact.largest_share:.0%})" if fact.beats else UNDEFINED,
+            f"{fact.effective_patients:.1f}" + ("" if fact.estimable else " (n. e.)"),
+            f"{len(fact.folds)} of {n_folds}",
+            short(fact.chance),
+        ]
+        for fact in comparison.classes
+    ]
+    header = ["class", "beats", "records", "largest record", "effective patients"]
+    header += ["folds that count", f"chance {_measure(comparison)}"]
+    return _part(
+        "Arms compared on the same draws, folds and seeds, from the predictions that they left. "
+        "What each class rests on; effective patients are (sum n)^2 / sum n^2 of the patients' "
+        "beats n. Below 4 a class is not estimable (n. e.): no interval, no test.",
+        table(header, rows, markdown=markdown),
     )
-    header = ["class", "beats", "records", "effective patients", "largest record"]
-    header += ["folds that count", f"chance {_measure(comparison)}", ""]
-    return f"{title}\n\n{table(header, rows, markdown=markdown)}"
 
 
 def _arms(comparison: Comparison, *, markdown: bool) -> str:
@@ -106,41 +110,39 @@ def _arms(comparison: Comparison, *, markdown: bool) -> str:
         for arm in comparison.arms
     ]
     name = _name(comparison, shown[0])
-    title = (
-        f"Arms by {name}, with 95 % intervals from {comparison.resamples:,} resamples of patients "
-        "and seeds within folds.\nThey are conditional on these training sets. Beside them the "
-        f"standard deviation of {name} over seeds,\ndraws and folds, each by itself."
-    )
     header = ["arm", *(_name(comparison, quantity) for quantity in shown)]
-    body = table([*header, "sd seeds", "draws", "folds"], rows, markdown=markdown)
-    return f"{title}\n\n{body}"
+    return _part(
+        f"Arms by {name}, with 95 % intervals from {comparison.resamples:,} resamples of patients "
+        "and seeds within folds, conditional on these training sets. Arms share patients: whether "
+        "intervals overlap says nothing, the contrasts below do. Last, the standard deviation of "
+        f"{name} over seeds, draws and folds, each by itself.",
+        table([*header, "sd seeds", "draws", "folds"], rows, markdown=markdown),
+    )
 
 
 def _beside(comparison: Comparison, *, markdown: bool) -> str:
     shown = _shown(comparison)
     largest = {fact.name: fact.largest_record for fact in comparison.classes}
-    classes = members_of(shown[0]) if len(shown) == 1 else shown[1:]
-    rows = []
-    for arm in comparison.arms:
-        row = [arm.name, *(short(arm.without_largest[name]) for name in shown)]
-        for name in classes:
-            row += [
-                short(arm.patient_mean[name]),
-                short(arm.pooled[name]),
-                short(arm.gap[name], signed=True),
-            ]
-        rows.append(row)
-    measure = _measure(comparison)
+    classes = [name for name in shown if name in largest]
+    rows = [
+        [
+            arm.name,
+            *(short(arm.without_largest[name]) for name in shown),
+            *(short(arm.patient_mean[name]) for name in classes),
+            *(f"{short(arm.pooled[name])} ({_signed(arm.gap[name])})" for name in classes),
+        ]
+        for arm in comparison.arms
+    ]
     header = ["arm"]
-    header += [f"{_label(name)} w/o {largest.get(name, 'both')}" for name in shown]
-    for name in classes:
-        header += [f"{name} patient mean", f"{name} pooled", "gap"]
-    title = (
-        f"Beside the {measure} above: without the record that has most of the class, the mean over "
-        "records, and of all\nfolds pooled; the gap is what pooling loses, as probabilities of "
-        "different members do not compare."
+    header += [f"{label_of(name)} w/o {largest.get(name, 'them')}" for name in shown]
+    header += [f"{name} by record" for name in classes]
+    header += [f"{name} pooled (gap)" for name in classes]
+    return _part(
+        f"Beside this {_measure(comparison)}: without the record that has most of the class; the "
+        "mean over records of their own; and of all folds pooled, where the gap is what is lost "
+        "because probabilities of different members do not compare.",
+        table(header, rows, markdown=markdown),
     )
-    return f"{title}\n\n{table(header, rows, markdown=markdown)}"
 
 
 def _primary(comparison: Comparison, *, markdown: bool) -> str:
@@ -152,30 +154,33 @@ def _primary(comparison: Comparison, *, markdown: bool) -> str:
         [
             _pair(pair),
             _interval(pair.estimates[shown[0]], signed=True),
-            _p(pair.p, comparison.permutations),
-            _p(pair.p_adjusted, comparison.permutations),
+            _p(pair.p),
+            _p(pair.p_adjusted),
             *(_interval(pair.estimates[name], signed=True) for name in shown[1:]),
         ]
         for pair in contrasts
     ]
     name = _name(comparison, shown[0])
-    title = (
-        f"Declared contrasts, paired within draws, folds and seeds: 95 % intervals; p of {name} by "
-        f"{comparison.permutations:,} swaps\nof whole records between the two arms, and adjusted "
-        f"for all {len(contrasts)} (max-T). Other pairs have intervals only."
-    )
     header = ["contrast", name, "p", "adjusted"]
     header += [_name(comparison, quantity) for quantity in shown[1:]]
-    detectable = [pair.detectable for pair in contrasts if math.isfinite(pair.detectable)]
-    least = (
-        f"Smallest difference that this design finds (80 % power, 5 % for all {len(contrasts)} "
-        f"together): {short(median(detectable))} in {name},\nby contrast "
-        f"{short(min(detectable))} to {short(max(detectable))}."
-        if detectable
-        else ""
+    return _part(
+        "Declared contrasts, paired within draws, folds and seeds, with 95 % intervals; p of "
+        f"{name} by {comparison.permutations:,} swaps of whole records between the two arms, and "
+        f"adjusted for all {len(contrasts)} (max-T). Of other pairs there are intervals only.",
+        table(header, rows, markdown=markdown),
+        _detectable(contrasts, name),
     )
-    body = table(header, rows, markdown=markdown)
-    return "\n\n".join(part for part in (f"{title}\n\n{body}", least) if part)
+
+
+def _detectable(contrasts: Sequence[Contrast], name: str) -> str:
+    found = [pair.detectable for pair in contrasts if math.isfinite(pair.detectable)]
+    if not found:
+        return ""
+    return (
+        "Smallest difference that such a study finds (80 % power, 5 % for all contrasts "
+        f"together): {short(median(found))} in {name}; by contrast {short(min(found))} to "
+        f"{short(max(found))}."
+    )
 
 
 def _kept(comparison: Comparison, *, markdown: bool) -> str:
@@ -185,49 +190,63 @@ def _kept(comparison: Comparison, *, markdown: bool) -> str:
     for found in comparison.non_inferiority:
         row = [f"{found.arm} - {found.reference}"]
         for name, difference in found.differences.items():
-            row += [_interval(difference, signed=True), found.verdicts[name]]
+            row += [_interval(difference, signed=True, digits=4), found.verdicts[name]]
         rows.append(row)
-    classes = list(comparison.non_inferiority[0].differences)
     header = ["arm - bare ECG of its window"]
-    for name in classes:
+    for name in comparison.non_inferiority[0].differences:
         header += [_name(comparison, name), "kept?"]
-    title = (
-        f"ECG performance: kept where the whole interval is above -{short(comparison.margin)}, "
-        "lost where it is below."
+    return _part(
+        "Is the performance of ECG alone kept? Yes where the whole interval is above "
+        f"{_signed(-comparison.margin)}, no where it is below, else this study cannot say.",
+        table(header, rows, markdown=markdown),
     )
-    return f"{title}\n\n{table(header, rows, markdown=markdown)}"
 
 
 def _choice(comparison: Comparison) -> str:
     choice = comparison.choice
     if choice is None:
         return ""
-    name = _name(comparison, parts_of(comparison.objective)[1])
+    _, quantity = parts_of(comparison.objective)
+    name = _name(comparison, quantity)
     often = [f"{arm} {share:.0%}" for arm, share in list(choice.selected.items())[:4]]
     others = [arm for arm in choice.within if arm != choice.best]
-    budgets = {arm.name: (arm.trials, arm.beats_trained) for arm in comparison.arms}
     lines = [
-        f"Best: {choice.best}. {name} to quote: {short(choice.corrected)}, chosen on the patients "
-        "of each resample and scored on the others;",
-        f"its own {short(choice.value)} is too good, as it was chosen by it. Best in resamples: "
-        f"{', '.join(often)}.",
-        f"Simplest within one standard error of the difference to it: {choice.simplest}"
-        + (f" (of {len(others)}: {', '.join(others)})." if others else " (no other is)."),
-        _budget(budgets),
+        f"Best, placebos left out: {choice.best}; in resamples {', '.join(often)}. {name} to "
+        f"quote: {short(choice.corrected)}, chosen on the patients of each resample and scored on "
+        f"the others; its own {short(choice.value)} is too good, because it was chosen by it.",
+        f"Simplest within one standard error of its difference to the best: {choice.simplest} "
+        + (f"(within it: {', '.join(others)})." if others else "(no other is within it)."),
+        _budget(comparison),
     ]
-    return "\n".join(lines)
+    if math.isnan(comparison.arms[0].estimates[quantity].se):
+        lines[1] = "Simplest within one standard error: not estimable."
+    return "\n".join(_prose(line) for line in lines)
 
 
-def _budget(budgets: dict[str, tuple[int, int]]) -> str:
+def _budget(comparison: Comparison) -> str:
     by_size: dict[tuple[int, int], list[str]] = {}
-    for name, budget in budgets.items():
-        by_size.setdefault(budget, []).append(name)
+    for arm in comparison.arms:
+        by_size.setdefault((arm.trials, arm.beats_trained), []).append(arm.name)
     parts = [
-        f"{trials} trial{'s' if trials > 1 else ''} and {beats:,} beats trained"
+        f"{trials} trial{'s' if trials > 1 else ''}, {beats:,} beats trained"
         + ("" if len(by_size) == 1 else f" ({', '.join(names)})")
         for (trials, beats), names in by_size.items()
     ]
     return f"Budget of {'every' if len(by_size) == 1 else 'each'} arm: {'; '.join(parts)}."
+
+
+def _notes(comparison: Comparison, *, markdown: bool) -> str:
+    shown = [arm.estimates for arm in comparison.arms]
+    shown += [pair.estimates for pair in comparison.contrasts]
+    shown += [found.differences for found in comparison.non_inferiority]
+    remarks = {
+        found.remark
+        for estimates in shown
+        for found in estimates.values()
+        if math.isfinite(found.low) and found.remark
+    }
+    notes = [*comparison.notes, *(f"{CAUTION} {remark}" for remark in sorted(remarks))]
+    return "\n".join(f"{'- ' if markdown else 'note: '}{note}" for note in notes)
 
 
 def _shown(comparison: Comparison) -> tuple[str, ...]:
@@ -240,12 +259,8 @@ def _measure(comparison: Comparison) -> str:
     return MEASURE_NAMES[parts_of(comparison.objective)[0]]
 
 
-def _label(quantity: str) -> str:
-    return {"sv": "S+V"}.get(quantity, quantity)
-
-
 def _name(comparison: Comparison, quantity: str) -> str:
-    return f"{_measure(comparison)} {_label(quantity)}"
+    return f"{_measure(comparison)} {label_of(quantity)}"
 
 
 def _pair(pair: Contrast) -> str:
@@ -253,20 +268,29 @@ def _pair(pair: Contrast) -> str:
     return f"{pair.first} - {'its placebo' if placebo else pair.second}"
 
 
-def _interval(found: Estimate, *, signed: bool = False) -> str:
-    value = short(found.value, signed=signed)
+def _interval(found: Estimate, *, signed: bool = False, digits: int = 3) -> str:
+    value, low, high = (
+        short(x, signed=signed, digits=digits) for x in (found.value, found.low, found.high)
+    )
     if not math.isfinite(found.low):
         return f"{value} (n. e.)" if found.remark else value
-    mark = "*" if found.remark else ""
-    low, high = short(found.low, signed=signed), short(found.high, signed=signed)
-    return f"{value} [{low}, {high}]{mark}"
+    return f"{value} [{low}, {high}]{CAUTION if found.remark else ''}"
 
 
-def _p(value: float, n_swaps: int) -> str:
-    if not math.isfinite(value):
-        return UNDEFINED
-    least = 1 / (1 + n_swaps)
-    return f"<{short(2 * least)}" if value < 0.0005 else short(value)
+def _signed(value: float) -> str:
+    return short(value, signed=True)
+
+
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else short(value)
+
+
+def _part(title: str, body: str, below: str = "") -> str:
+    return "\n\n".join(part for part in (_prose(title), body, _prose(below)) if part)
+
+
+def _prose(text: str) -> str:
+    return textwrap.fill(text, _WIDTH)
 
 
 def _exact(value: float) -> str:

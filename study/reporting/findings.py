@@ -23,6 +23,11 @@ def parts_of(objective: str) -> tuple[str, str]:
     return measure, quantity
 
 
+def label_of(quantity: str) -> str:
+    """Return how tables call a quantity."""
+    return {"sv": "S+V"}.get(quantity, quantity)
+
+
 def members_of(quantity: str) -> tuple[str, ...]:
     """Return the classes that a quantity is the mean of."""
     return AGGREGATES.get(quantity, (quantity,))

@@ -87,7 +87,7 @@ def estimate(value: float, resampled: Float, remark: str) -> Estimate:
     if remark or np.isnan(value):
         return none
     finite = resampled[np.isfinite(resampled)]
-    undefined = 1.0 - len(finite) / len(resampled)
+    undefined = np.mean(~np.isfinite(resampled))
     if undefined > MAX_UNDEFINED:
         return Estimate(
             value=value,

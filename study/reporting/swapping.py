@@ -6,7 +6,12 @@ computed again. Ranks, because log-probabilities of two arms have no common scal
 serve all contrasts, so that the largest statistic of each swap adjusts p for all of them (max-T,
 step-down: Westfall & Young 1993, Resampling-Based Multiple Testing).
 
-Shapes: N beats, G records, K contrasts, Q swaps, U distinct swaps of a fold.
+Swaps of records spread too little: they leave the luck of seeds in place, which all patients of a
+fold share, and ranks spread what a patient does to an arm over all others. So where the resamples
+of patients and seeds spread wider, the swaps' differences are stretched to that
+(`docs/statistics.md` has what this is worth in simulation).
+
+Shapes: N beats, G records, R runs, K contrasts, Q swaps, U distinct swaps of a fold.
 """
 
 from __future__ import annotations
@@ -40,6 +45,16 @@ class SwapTest:
         """Standard deviation of each contrast's differences after swaps, [K]."""
         return np.asarray(np.sqrt(np.mean(self.null**2, axis=1)))
 
+    def stretched(self, se: Float) -> SwapTest:
+        """Return the test with every contrast's differences spread no less than this.
+
+        Args:
+            se: [K] standard error of each contrast over patients and seeds.
+        """
+        spread = np.where(self.spread > 0, self.spread, 1.0)
+        factor = np.maximum(se / spread, 1.0)
+        return SwapTest(self.observed, self.null * factor[:, None])
+
     @property
     def p(self) -> Float:
         """Two-sided p of each contrast by itself, [K]."""
@@ -65,9 +80,10 @@ class SwapTest:
 
 
 def draw_swaps(beats: Beats, n_swaps: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which records are swapped, [Q, G]; records of one patient together."""
+    """Return which records change arms, [Q, G]; records of one patient together."""
     _, patient = np.unique(np.asarray(beats.patient_of_record), return_inverse=True)
-    return rng.random((n_swaps, int(patient.max()) + 1))[:, patient.reshape(-1)] < 0.5
+    patient = patient.reshape(-1)
+    return np.asarray(rng.random((n_swaps, int(patient.max()) + 1))[:, patient] < 0.5)
 
 
 def swap_test(
@@ -86,26 +102,26 @@ def swap_test(
         pairs: The contrasts, first minus second.
         classes: Classes whose mean score is compared.
         measure: One of `MEASURES`.
-        swaps: [Q, G] records that are swapped.
+        swaps: [Q, G] records that change arms.
         progress: Told of every fold.
     """
     observed = np.zeros(len(pairs))
     null = np.zeros((len(pairs), len(swaps)))
-    counted = beats.counted
     for fold in range(beats.n_folds):
         if progress:
             progress(f"swapping records (fold {fold + 1} of {beats.n_folds})")
         records = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
-        with_none = np.vstack([np.zeros(len(records), dtype=bool), swaps[:, records]])
-        distinct, place = np.unique(with_none, axis=0, return_inverse=True)
+        as_it_is = np.zeros((1, len(records)), dtype=bool)
+        distinct, place = np.unique(
+            np.vstack([as_it_is, swaps[:, records]]), axis=0, return_inverse=True
+        )
         place = place.reshape(-1)
         for c in [CLASSES.index(name) for name in classes]:
-            if not counted[fold, c]:
+            if not beats.counted[fold, c]:
                 continue
-            share = 1.0 / (len(classes) * counted[:, c].sum())
-            for k, difference in enumerate(
-                _differences(beats, pairs, records, c, measure, distinct)
-            ):
+            share = 1.0 / (len(classes) * beats.counted[:, c].sum())
+            differences = _differences(beats, pairs, records, c, measure, distinct)
+            for k, difference in enumerate(differences):
                 looked_up = difference[place] * share
                 observed[k] += looked_up[0]
                 null[k] += looked_up[1:]
@@ -118,7 +134,7 @@ def _differences(
     records: Int,
     c: int,
     measure: str,
-    swaps: NDArray[np.bool_],
+    swapped: NDArray[np.bool_],
 ) -> list[Float]:
     """Return each pair's difference in one fold and class after each swap, [U], runs averaged."""
     rows = np.flatnonzero(np.isin(beats.record, records))
@@ -127,7 +143,7 @@ def _differences(
     record, positive = place[beats.record[rows]], beats.label[rows] == c
     # Both arms' ranks in one list, the second's records apart: to swap is to weight.
     twice_positive, twice_record = np.tile(positive, 2), np.append(record, record + len(records))
-    first, second = np.hstack([~swaps, swaps]) * 1.0, np.hstack([swaps, ~swaps]) * 1.0
+    first, second = np.hstack([~swapped, swapped]) * 1.0, np.hstack([swapped, ~swapped]) * 1.0
     arms = {arm.name: arm for pair in pairs for arm in pair}
     ranks = {
         name: [_ranks(arm, run, rows, c) for run in np.lexsort((arm.seed, arm.draw))]
@@ -135,11 +151,13 @@ def _differences(
     }
     found = []
     for one, other in pairs:
-        total = np.zeros(len(swaps))
-        for a, b in zip(ranks[one.name], ranks[other.name], strict=True):
-            both = Ranking.of(np.append(a, b), twice_positive, twice_record, 2 * len(records))
-            total += MEASURES[measure](both, first) - MEASURES[measure](both, second)
-        found.append(total / len(ranks[one.name]))
+        total = np.zeros(len(swapped))
+        for both in zip(ranks[one.name], ranks[other.name], strict=True):
+            ranking = Ranking.of(
+                np.concatenate(both), twice_positive, twice_record, 2 * len(records)
+            )
+            total += MEASURES[measure](ranking, first) - MEASURES[measure](ranking, second)
+        found.append(total / len(one.draw))
     return found
 
 

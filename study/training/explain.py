@@ -52,9 +52,7 @@ class Insides:
     branch_share: Float | None
 
 
-def look_inside(
-    members: Sequence[Member], beats: DeviceBeats, fold: NDArray[np.int64]
-) -> Insides:
+def look_inside(members: Sequence[Member], beats: DeviceBeats, fold: NDArray[np.int64]) -> Insides:
     """Look inside the members of one seed, each on the sampled beats of its own fold.
 
     Args:
@@ -89,7 +87,9 @@ def look_inside(
     deletion = {}
     if attention:
         n_folds = int(fold.max()) + 1
-        deletion = {mask: _auprc_s(log_probs[mask], label, fold[sample], n_folds) for mask in MASKS}
+        deletion = {
+            mask: _auprc_s(log_probs[mask], label, fold[sample], n_folds) for mask in MASKS
+        }
     counts = np.bincount(label[fold[sample] >= 0], minlength=len(CLASSES))
     return Insides(
         beats=counts,
@@ -108,9 +108,7 @@ class _Found:
     attention: Tensor | None
 
 
-def _batch(
-    member: Member, index: Tensor, branch: _Branch, generator: torch.Generator
-) -> _Found:
+def _batch(member: Member, index: Tensor, branch: _Branch, generator: torch.Generator) -> _Found:
     model, inputs = member.scored.eval(), member.inputs.take(index)
     feature_map, late_rr = model.encode(inputs.ecg, inputs.early_rr, inputs.late_rr, None)
     with branch:

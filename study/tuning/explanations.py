@@ -42,8 +42,7 @@ def explainable(configs: Mapping[str, TrialConfig]) -> list[str]:
     return [
         arm
         for arm, config in configs.items()
-        if FUSIONS[config.model.fusion].over_time
-        or "gate" in FUSIONS[config.model.fusion].options
+        if FUSIONS[config.model.fusion].over_time or "gate" in FUSIONS[config.model.fusion].options
     ]
 
 
@@ -93,7 +92,9 @@ def explain_arms(
         files = setup.job.storage.folder(row.digest)
         weights, predictions = files.read(WEIGHTS), files.read(PREDICTIONS)
         if weights is None or predictions is None:
-            failed[arm] = f"trial {row.number} has no {WEIGHTS if weights is None else PREDICTIONS}"
+            failed[arm] = (
+                f"trial {row.number} has no {WEIGHTS if weights is None else PREDICTIONS}"
+            )
             continue
         cut = (config.signal.segmentation, config.signal.resampling_method)
         if cut not in on_device:
@@ -101,7 +102,9 @@ def explain_arms(
         try:
             insides = _insides(config, setup, on_device[cut], weights)
         except _DAMAGED as error:
-            failed[arm] = f"trial {row.number}: its weights cannot be used ({type(error).__name__})"
+            failed[arm] = (
+                f"trial {row.number}: its weights cannot be used ({type(error).__name__})"
+            )
             continue
         _write(folder, row, insides, predictions)
     return failed

@@ -20,6 +20,8 @@ TRIALS = "trials.csv"
 """A row a trial."""
 BEATS = "beats.npz"
 """What every trial's predictions refer to."""
+PAIRS, RECORDS = "pairs.csv", "records.csv"
+"""What a comparison says of every pair of arms, and of every record."""
 
 _HEADERS = ("---", "+++")
 _LOCK = "lock"

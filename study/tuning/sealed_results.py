@@ -47,7 +47,9 @@ def _sealed(content: Mapping[str, Any]) -> Sealed:
     )
 
 
-def _metrics(values: Mapping[str, list[float | None]]) -> Iterator[tuple[str, tuple[float, float]]]:
+def _metrics(
+    values: Mapping[str, list[float | None]],
+) -> Iterator[tuple[str, tuple[float, float]]]:
     for name, by_seed in values.items():
         finite = [value for value in by_seed if value is not None]
         if finite and len(finite) == len(by_seed):

@@ -1,9 +1,9 @@
-"""A finished study read back: its beats and each arm's predictions, for what compares them."""
+"""A finished compare study read back: its beats, each arm's predictions, and what they say."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import TrialConfig
-from study.errors import StudyStateError
+from study.errors import ComparisonError, StudyStateError
+from study.reporting.comparison import compare
+from study.reporting.comparison_text import comparison_text, pairs_csv, records_csv
+from study.reporting.findings import Comparison
 from study.reporting.predictions import ArmRuns, Beats
 from study.reporting.tables import TrialRow, read_trials_csv
 from study.training.batches import epoch_shape
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS
+from study.tuning.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
 from study.tuning.plan import PLAN_FILE, load_plan
 from study.tuning.space import Space, load_space
 from study.tuning.storage import Storage
@@ -84,6 +87,53 @@ def read_study(folder: Path, storage: Storage | None = None) -> StoredStudy:
         arms=tuple(arms),
         left_out=tuple(left_out),
     )
+
+
+def compare_study(study: StoredStudy, progress: Callable[[str], None] | None = None) -> Comparison:
+    """Compare the arms of a study by its own objective and contrasts.
+
+    Args:
+        study: What was stored.
+        progress: Told what is being done.
+
+    Raises:
+        ComparisonError: If it has fewer than two arms, or they cannot be compared.
+    """
+    compared = {arm.name for arm in study.arms}
+    if len(compared) < 2:
+        raise ComparisonError(
+            "; ".join(
+                [f"two arms with complete trials are needed, got {len(compared)}", *study.left_out]
+            )
+        )
+    return compare(
+        study.beats,
+        study.arms,
+        contrasts=[pair for pair in study.space.contrasts if compared.issuperset(pair)],
+        objective=study.plan["objective"],
+        notes=study.left_out,
+        progress=progress,
+    )
+
+
+def report_comparison(
+    folder: Path, storage: Storage, progress: Callable[[str], None] | None = None
+) -> str:
+    """Compare a study's arms; leave every pair and record in its folder, return the tables.
+
+    Args:
+        folder: The study's folder.
+        storage: Where its trials' files are.
+        progress: Told what is being done.
+
+    Raises:
+        StudyStateError: If something that the study has left is gone.
+        ComparisonError: If its arms cannot be compared.
+    """
+    comparison = compare_study(read_study(folder, storage), progress)
+    (folder / PAIRS).write_text(pairs_csv(comparison))
+    (folder / RECORDS).write_text(records_csv(comparison))
+    return comparison_text(comparison)
 
 
 def read_beats(content: bytes) -> Beats:

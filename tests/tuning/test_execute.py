@@ -79,6 +79,7 @@ description = "two arms and a placebo"
 draws = 1
 folds = 2
 reference = "concat"
+contrasts = [["film", "film_placebo"]]
 [fixed]
 embed_dim = 8
 epochs = 1
@@ -321,7 +322,13 @@ def test_another_plan_under_that_name_is_refused_with_the_difference(
 def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> None:
     ended = workspace.main("compare")
     assert ended.code == 0, ended.both()
-    assert ended.out.startswith("Arms compared on the same draws, folds and seeds.")
+    assert ended.out.startswith("Arms compared on the same draws, folds and seeds,")
+    assert "film - its placebo" in ended.out and "/trials.csv, pairs.csv, records.csv" in ended.out
+    assert (
+        workspace.main("compare")
+        .out.split("look further")[0]
+        .endswith(ended.out.split("look further")[0])
+    ), "asked again, a finished comparison says the same"
     counted = workspace.counted("compare")
     assert list(counted.values()) == [Outcome.COMPLETE] * 3
     runs = workspace.runs("compare")

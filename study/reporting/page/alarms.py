@@ -45,7 +45,9 @@ def _alarms(results: StudyResults) -> Iterator[Block]:
 
 def not_shown(results: StudyResults) -> Section:
     """Return the section of negative results."""
-    return Section(anchor="not-shown", title="What was not shown", blocks=list(_not_shown(results)))
+    return Section(
+        anchor="not-shown", title="What was not shown", blocks=list(_not_shown(results))
+    )
 
 
 def _not_shown(results: StudyResults) -> Iterator[Block]:
@@ -93,9 +95,7 @@ def negative_results(results: StudyResults) -> list[str]:
     if failed:
         found.append(f"Anything about what failed: {plural(failed, 'trial')}.")
     if pruned:
-        found.append(
-            f"What {plural(pruned, 'trial')} stopped early would have scored in the end."
-        )
+        found.append(f"What {plural(pruned, 'trial')} stopped early would have scored in the end.")
     if not results.sealed:
         found.append("Anything about patients outside DS1: the sealed test set was not opened.")
     return found
@@ -107,4 +107,3 @@ def _unused(results: StudyResults) -> Iterator[str]:
         lost = mean(row.metric(reliance("inputs", "S")) for row in rows)
         if facts.real and rows and math.isfinite(lost) and abs(lost) <= 0.01:
             yield f"That {arm} uses the RR that it is given: permuting it loses {lost:+.3f} AUPRC S."
-

@@ -78,9 +78,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         )
 
 
-def forest(
-    comparison: Comparison, pairs: Sequence[Contrast], results: StudyResults
-) -> Figure:
+def forest(comparison: Comparison, pairs: Sequence[Contrast], results: StudyResults) -> Figure:
     """Return the forest plot of contrasts: one panel for the objective, and for S and V."""
     names = tuple(dict.fromkeys((quantity_of(results), "S", "V")))
     panels = [
@@ -142,9 +140,7 @@ def second_of(pair: Contrast) -> str:
     return "its placebo" if pair.second == f"{pair.first}_placebo" else pair.second
 
 
-def _primary(
-    comparison: Comparison, pairs: Sequence[Contrast], results: StudyResults
-) -> Table:
+def _primary(comparison: Comparison, pairs: Sequence[Contrast], results: StudyResults) -> Table:
     names = tuple(dict.fromkeys((quantity_of(results), "S", "V", "N", "F", "macro")))
     rows = [
         [
@@ -187,24 +183,26 @@ def matrix(comparison: Comparison, results: StudyResults) -> Figure:
     found: dict[tuple[str, str], Estimate] = {}
     for pair in comparison.contrasts:
         found[pair.first, pair.second] = pair.estimates[quantity]
-    largest = max(
-        (abs(e.value) for e in found.values() if math.isfinite(e.value)), default=1.0
-    ) or 1.0
+    largest = (
+        max((abs(e.value) for e in found.values() if math.isfinite(e.value)), default=1.0) or 1.0
+    )
     size, left, top = 46.0, 190.0, 26.0
     parts = []
     for row, first in enumerate(names):
         y = top + row * size
         parts.append(
             f'<text x="{left - 8}" y="{y + size / 2 + 4}" text-anchor="end">'
-            f"{escape(_short_name(first))} <tspan class=\"soft\">{row + 1}</tspan></text>"
+            f'{escape(_short_name(first))} <tspan class="soft">{row + 1}</tspan></text>'
         )
         parts.append(
-            f'<text class="soft" x="{left + (row + .5) * size}" y="{top - 8}" '
+            f'<text class="soft" x="{left + (row + 0.5) * size}" y="{top - 8}" '
             f'text-anchor="middle">{row + 1}</text>'
         )
         for column, second in enumerate(names):
             if row != column:
-                parts.append(_matrix_cell(found, first, second, left + column * size, y, size, largest))
+                parts.append(
+                    _matrix_cell(found, first, second, left + column * size, y, size, largest)
+                )
     width, height = left + size * len(names) + 4, top + size * len(names) + 4
     return Figure(
         name="matrix",
@@ -214,7 +212,14 @@ def matrix(comparison: Comparison, results: StudyResults) -> Figure:
             "Blue: the row is better, red: worse; bold where the 95 % interval of the pair leaves "
             "out 0. With this many pairs some do so by chance: only declared contrasts are tested."
         ),
-        panels=[element("".join(parts), height, describe="Matrix of differences", width=max(width, WIDTH + 1))],
+        panels=[
+            element(
+                "".join(parts),
+                height,
+                describe="Matrix of differences",
+                width=max(width, WIDTH + 1),
+            )
+        ],
         wide=True,
     )
 
@@ -241,7 +246,9 @@ def _matrix_cell(
     clear = low > 0 or high < 0
     tone = "cool" if value > 0 else "warm"
     weight = ' font-weight="700"' if clear else ""
-    said = escape(f"{first} - {second}: {short(value, signed=True)} [{short(low, signed=True)}, {short(high, signed=True)}]")
+    said = escape(
+        f"{first} - {second}: {short(value, signed=True)} [{short(low, signed=True)}, {short(high, signed=True)}]"
+    )
     return (
         f'<rect class="cell {tone}" x="{x}" y="{y}" width="{size}" height="{size}" '
         f'fill-opacity="{0.05 + 0.4 * abs(value) / largest:.2f}"><title>{said}</title></rect>'

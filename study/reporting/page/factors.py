@@ -32,7 +32,13 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
 
 def _table(results: StudyResults) -> Table:
     names = (results.objective, metric("auprc", "S"), metric("auprc", "V"))
-    header = ["entry of RR", "late RR", "segmentation", "fusion", objective_name(results.objective)]
+    header = [
+        "entry of RR",
+        "late RR",
+        "segmentation",
+        "fusion",
+        objective_name(results.objective),
+    ]
     header += ["minus its placebo [95 %]", "AUPRC S", "S minus placebo [95 %]", "AUPRC V"]
     header += ["V minus placebo [95 %]"]
     rows = []

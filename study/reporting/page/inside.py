@@ -170,7 +170,9 @@ def _branches(results: StudyResults, shares: dict[str, Explanation]) -> Table:
                 f"{short(float(gates.mean()))} ({short(float(gates.min()))} to "
                 f"{short(float(gates.max()))})"
             )
-        rows.append([text(arm), text(results.arms[arm].fusion), count(found.trial), *cells, spread])
+        rows.append(
+            [text(arm), text(results.arms[arm].fusion), count(found.trial), *cells, spread]
+        )
     return Table(
         name="branch_share",
         title="What the branch moves",

@@ -42,9 +42,7 @@ def _importance(results: StudyResults) -> Table:
             "conditional parameters are left out. With so few trials the order is a hint."
         ),
         header=["parameter", "share"],
-        rows=[
-            [text(name), Cell(f"{share:.0%}", share)] for name, share in found.shares.items()
-        ],
+        rows=[[text(name), Cell(f"{share:.0%}", share)] for name, share in found.shares.items()],
     )
 
 

@@ -54,9 +54,7 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
             f"<title>{escape(arm.name)}</title></text>"
         )
         for column, record in enumerate(shown):
-            parts.append(
-                _cell(value.get((arm.name, record), math.nan), _LEFT + column * _CELL, y)
-            )
+            parts.append(_cell(value.get((arm.name, record), math.nan), _LEFT + column * _CELL, y))
     width = _LEFT + _CELL * len(shown) + 4
     height = _TOP + _ROW * len(comparison.arms) + 4
     return Figure(

@@ -88,7 +88,9 @@ class Panel:
         ]
         self._parts.append(f'<path class="band f{series}" d="M{"L".join(there + back)}Z"/>')
 
-    def dot(self, x: float, y: float, *, style: str = "f0", radius: float = 3, tip: str = "") -> None:
+    def dot(
+        self, x: float, y: float, *, style: str = "f0", radius: float = 3, tip: str = ""
+    ) -> None:
         """Draw a point."""
         if math.isfinite(x) and math.isfinite(y):
             self._parts.append(
