@@ -1,4 +1,4 @@
-"""The run of a study in MLflow, after its end: what it says of its origin, and files added to it."""
+"""The run of a study in MLflow, after its end: its origin, and files added to it."""
 
 from __future__ import annotations
 

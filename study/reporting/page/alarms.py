@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from study.keys import Outcome, reliance
+from study.reporting.alarms import NO_RELIANCE
 from study.reporting.page.blocks import Block, Note, Section, Table, Tone, missing, text
 from study.reporting.page.results import StudyResults
 from study.reporting.page.words import interval_text, mean, objective_name, plural, quantity_of
@@ -105,5 +106,8 @@ def _unused(results: StudyResults) -> Iterator[str]:
     for arm, facts in results.arms.items():
         rows = [row for row in results.ranked if row.arm == arm]
         lost = mean(row.metric(reliance("inputs", "S")) for row in rows)
-        if facts.real and rows and math.isfinite(lost) and abs(lost) <= 0.01:
-            yield f"That {arm} uses the RR that it is given: permuting it loses {lost:+.3f} AUPRC S."
+        if facts.real and rows and math.isfinite(lost) and abs(lost) <= NO_RELIANCE:
+            yield (
+                f"That {arm} uses the RR that it is given: permuting it loses {lost:+.3f} of "
+                "AUPRC S."
+            )

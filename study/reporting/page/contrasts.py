@@ -1,4 +1,4 @@
-"""Paired differences: forest plots, the matrix of all pairs, and whether ECG performance is kept."""
+"""Paired differences: forest plots, the matrix of pairs, whether ECG performance is kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from study.reporting.findings import Comparison, Contrast, Estimate
+from study.reporting.findings import (
+    MEASURE_NAMES,
+    Comparison,
+    Contrast,
+    Estimate,
+    parts_of,
+)
 from study.reporting.layout import short
 from study.reporting.page.blocks import (
     Block,
@@ -15,11 +21,11 @@ from study.reporting.page.blocks import (
     Note,
     Section,
     Table,
-    Tone,
     missing,
     score,
     text,
 )
+from study.reporting.page.matrix import matrix
 from study.reporting.page.results import StudyResults
 from study.reporting.page.svg import WIDTH, element, shown, span, ticks
 from study.reporting.page.words import (
@@ -80,9 +86,12 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
 
 def forest(comparison: Comparison, pairs: Sequence[Contrast], results: StudyResults) -> Figure:
     """Return the forest plot of contrasts: one panel for the objective, and for S and V."""
+    measure = MEASURE_NAMES[parts_of(comparison.objective)[0]]
     names = tuple(dict.fromkeys((quantity_of(results), "S", "V")))
     panels = [
-        _forest_panel(f"AUPRC {of_name(name)}", pairs, [pair.estimates[name] for pair in pairs])
+        _forest_panel(
+            f"{measure} {of_name(name)}", pairs, [pair.estimates[name] for pair in pairs]
+        )
         for name in names
     ]
     return Figure(
@@ -174,87 +183,6 @@ def _primary(comparison: Comparison, pairs: Sequence[Contrast], results: StudyRe
 
 def _p(value: float) -> Cell:
     return Cell(p_text(value), value) if math.isfinite(value) else Cell("-")
-
-
-def matrix(comparison: Comparison, results: StudyResults) -> Figure:
-    """Return the matrix of all paired differences of the objective."""
-    quantity = quantity_of(results)
-    names = [arm.name for arm in comparison.arms]
-    found: dict[tuple[str, str], Estimate] = {}
-    for pair in comparison.contrasts:
-        found[pair.first, pair.second] = pair.estimates[quantity]
-    largest = (
-        max((abs(e.value) for e in found.values() if math.isfinite(e.value)), default=1.0) or 1.0
-    )
-    size, left, top = 46.0, 190.0, 26.0
-    parts = []
-    for row, first in enumerate(names):
-        y = top + row * size
-        parts.append(
-            f'<text x="{left - 8}" y="{y + size / 2 + 4}" text-anchor="end">'
-            f'{escape(_short_name(first))} <tspan class="soft">{row + 1}</tspan></text>'
-        )
-        parts.append(
-            f'<text class="soft" x="{left + (row + 0.5) * size}" y="{top - 8}" '
-            f'text-anchor="middle">{row + 1}</text>'
-        )
-        for column, second in enumerate(names):
-            if row != column:
-                parts.append(
-                    _matrix_cell(found, first, second, left + column * size, y, size, largest)
-                )
-    width, height = left + size * len(names) + 4, top + size * len(names) + 4
-    return Figure(
-        name="matrix",
-        title="All pairs",
-        shows=f"{objective_name(results.objective)} of the arm of the row minus that of the column.",
-        reading=(
-            "Blue: the row is better, red: worse; bold where the 95 % interval of the pair leaves "
-            "out 0. With this many pairs some do so by chance: only declared contrasts are tested."
-        ),
-        panels=[
-            element(
-                "".join(parts),
-                height,
-                describe="Matrix of differences",
-                width=max(width, WIDTH + 1),
-            )
-        ],
-        wide=True,
-    )
-
-
-def _short_name(name: str, most: int = 27) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _matrix_cell(
-    found: dict[tuple[str, str], Estimate],
-    first: str,
-    second: str,
-    x: float,
-    y: float,
-    size: float,
-    largest: float,
-) -> str:
-    sign = 1 if (first, second) in found else -1
-    one = found.get((first, second)) or found.get((second, first))
-    if one is None or not math.isfinite(one.value):
-        return ""
-    value = sign * one.value
-    low, high = sorted((sign * one.low, sign * one.high)) if math.isfinite(one.low) else (0.0, 0.0)
-    clear = low > 0 or high < 0
-    tone = "cool" if value > 0 else "warm"
-    weight = ' font-weight="700"' if clear else ""
-    said = escape(
-        f"{first} - {second}: {short(value, signed=True)} [{short(low, signed=True)}, {short(high, signed=True)}]"
-    )
-    return (
-        f'<rect class="cell {tone}" x="{x}" y="{y}" width="{size}" height="{size}" '
-        f'fill-opacity="{0.05 + 0.4 * abs(value) / largest:.2f}"><title>{said}</title></rect>'
-        f'<text x="{x + size / 2}" y="{y + size / 2 + 4}" text-anchor="middle"'
-        f' style="pointer-events:none"{weight}>{short(value, signed=True)}</text>'
-    )
 
 
 def _kept(comparison: Comparison) -> Table:

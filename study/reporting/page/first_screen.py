@@ -1,4 +1,4 @@
-"""What a reader in a hurry gets: which arm, by how much, how sure, with RR or not, what it is worth.
+"""What a reader in a hurry gets: which arm, by how much, how sure, with RR or not, worth what.
 
 Nothing is computed here; every figure stands in a section below with what it means.
 """

@@ -51,7 +51,10 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
     yield Figure(
         name="learning",
         title="Objective by epoch",
-        shows=f"{objective_name(results.objective)} after every epoch of {plural(len(drawn), 'trial')}: {counts}.",
+        shows=(
+            f"{objective_name(results.objective)} after every epoch of "
+            f"{plural(len(drawn), 'trial')}: {counts}."
+        ),
         reading=(
             "A trial's score is that of its last epoch. Pruned trials end early with a dot and "
             "are never compared with complete ones; where lines still rise at the end, the "

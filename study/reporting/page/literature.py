@@ -196,9 +196,9 @@ def literature(results: StudyResults) -> Section:
                     "beats pooled, as printed or computed from Se and +P."
                 ),
                 reading=(
-                    f"{flagged} selected on DS2, which makes their figures upper bounds; of {open_} "
-                    "it is not stated what they selected on. Only rows marked DS1 only are "
-                    "estimates of what happens on new patients."
+                    f"{flagged} selected on DS2, which makes their figures upper bounds; of "
+                    f"{open_} it is not stated what they selected on. Only rows marked DS1 only "
+                    "are estimates of what happens on new patients."
                 ),
                 header=["work", "classes", "S", "V", "other", "chosen on", "flag", "source"],
                 rows=[

@@ -28,8 +28,8 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
     yield from _data(results)
     yield (
         f"Models were trained for {plan['epochs']} epochs in {plan['folds'].split(',')[0]} "
-        f"cross-validation over whole patients with {plural(int(plan['n_seeds']), 'seed')} a fold, "
-        "and scored at the last epoch."
+        "cross-validation over whole patients with "
+        f"{plural(int(plan['n_seeds']), 'seed')} a fold, and scored at the last epoch."
     )
     pruned, failed = results.count(Outcome.PRUNED), results.count(Outcome.FAILED)
     if results.searches:

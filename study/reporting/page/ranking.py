@@ -166,6 +166,8 @@ def _best(results: StudyResults, comparison: Comparison) -> Table:
     rows = []
     for arm in comparison.arms:
         mine = [row for row in results.ranked if row.arm == arm.name]
+        if not mine:
+            continue
         best = max(mine, key=lambda row: row.metric(results.objective))
         cells = [interval(arm.estimates[name]) for name in shown]
         rows.append(

@@ -10,6 +10,7 @@ from study.keys import CLASSES, MIN_BEATS_OF_RECORD
 from study.reporting.findings import Comparison
 from study.reporting.layout import short
 from study.reporting.page.blocks import Block, Figure, Section, Table, count, missing, score, text
+from study.reporting.page.matrix import shortened
 from study.reporting.page.results import StudyResults
 from study.reporting.page.svg import WIDTH, element
 
@@ -48,9 +49,8 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
         )
     for row, arm in enumerate(comparison.arms):
         y = _TOP + row * _ROW
-        name = arm.name if len(arm.name) < 28 else f"{arm.name[:27]}…"
         parts.append(
-            f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(name)}'
+            f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(shortened(arm.name))}'
             f"<title>{escape(arm.name)}</title></text>"
         )
         for column, record in enumerate(shown):

@@ -189,7 +189,7 @@ class StudyResults:
     @property
     def searches(self) -> bool:
         """Whether arms had unequal tries, so that nothing is claimed."""
-        return self.plan["kind"] == "search"
+        return bool(self.plan["kind"] == "search")
 
     @property
     def synthetic(self) -> bool:

@@ -115,8 +115,8 @@ def _table(results: StudyResults, arms: list[str]) -> Table:
         title="RR reliance by arm",
         shows="AUPRC of S and V lost, mean over permutations, seeds and the arm's trials.",
         reading=(
-            f"Within ±{short(NO_RELIANCE)} counts as none. A largest change of exactly 0 says that "
-            "RR cannot reach the output; a dash, that there is no RR of this kind to permute."
+            f"Within ±{short(NO_RELIANCE)} counts as none. A largest change of exactly 0 says "
+            "that RR cannot reach the output; a dash, that there is no RR of this kind to permute."
         ),
         header=[*header, "largest change by inputs"],
         rows=rows,

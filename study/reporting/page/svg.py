@@ -125,7 +125,8 @@ class Panel:
         """Write text at a place in units."""
         kind = "over soft" if soft else "over"
         self._parts.append(
-            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
+            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+            f"{escape(said)}</text>"
         )
 
     def svg(self) -> str:
