@@ -1,6 +1,6 @@
 """What a reader in a hurry gets: which arm, by how much, how sure, with RR or not, worth what.
 
-Nothing is computed here; every figure stands in a section below with what it means.
+Every figure stands in a section below with what it means, and every alarm with its evidence.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
     )
     for alarm in results.alarms:
         if alarm.severity is not Severity.NOTE:
-            text = f"{alarm.what}: {alarm.evidence}; {alarm.advice}."
-            yield Note(text, Tone(str(alarm.severity)))
+            said = f"{alarm.what[:1].upper()}{alarm.what[1:]}: {alarm.advice}."
+            yield Note(said, Tone(str(alarm.severity)))
     notes = sum(alarm.severity is Severity.NOTE for alarm in results.alarms)
     if results.ranked and notes == len(results.alarms):
         said = f"; {plural(notes, 'note')} below" if notes else ""

@@ -90,7 +90,7 @@ def _table(table: Table) -> str:
     body = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{_kind(index in words)}{_key(cell.value)}>{escape(cell.text)}</td>"
+            f"<td{_kind(index in words)}{_key(cell.value)}>{_broken(cell.text)}</td>"
             for index, cell in enumerate(row)
         )
         + "</tr>"
@@ -102,6 +102,11 @@ def _table(table: Table) -> str:
         f'<div class="scroll" tabindex="0"><table id="table-{escape(table.name)}">'
         f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
     )
+
+
+def _broken(text: str) -> str:
+    """Let a name be broken after its underscores where a column is narrow."""
+    return escape(text).replace("_", "_<wbr>")
 
 
 def _kind(is_text: bool) -> str:

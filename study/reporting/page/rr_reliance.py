@@ -28,7 +28,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         yield missing("No RR reliance", "it is measured when a trial is complete; none is")
         return
     yield Figure(
-        name="reliance",
+        name="reliance_lost",
         title="AUPRC lost when RR is permuted",
         shows=(
             "For each arm, the loss when RR is exchanged between beats of a record in its inputs, "
