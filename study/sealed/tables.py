@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,17 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import AGGREGATES, CLASSES, sealed_metric
+from study.reporting.comparison_text import interval, kept_table, p_value, part
 from study.reporting.ec57 import ECTOPIC, STATISTICS
-from study.reporting.findings import MEASURE_NAMES, Comparison, Contrast, Estimate
+from study.reporting.findings import (
+    MEASURE_NAMES,
+    Comparison,
+    Contrast,
+    Estimate,
+    label_of,
+)
 from study.reporting.layout import UNDEFINED, short, table
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.scoring import RARE, ArmScores, Exclusion
 
 Float = NDArray[np.float64]
 
-_LABELS = {"sv": "S+V", "se": "Se", "ppv": "+P", "f1": "F1"}
+_HEADINGS = {"se": "Se", "ppv": "+P", "f1": "F1"}
 _QUANTITIES = (*AGGREGATES, *CLASSES)
-_WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ def result_text(findings: Findings) -> str:
         _classes(findings),
         *(_ranking(findings, measure) for measure in MEASURE_NAMES),
         *(_contrasts(findings, metric) for metric in findings.plan.metrics),
-        _kept(findings),
+        kept_table(findings.of_measure("auprc")),
         _ensembles(findings),
         _decisions(arms, ""),
         _decisions(arms, "fixed_"),
@@ -66,7 +71,7 @@ def result_text(findings: Findings) -> str:
         _confusions(arms),
         _notes(findings),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(text for text in parts if text)
 
 
 def _classes(findings: Findings) -> str:
@@ -83,7 +88,7 @@ def _classes(findings: Findings) -> str:
         for fact in comparison.classes
     ]
     header = ["class", "beats", "records", "largest record", "effective patients", "chance AUPRC"]
-    return _part(
+    return part(
         "What DS2 has of each class. Effective patients are (sum n)^2 / sum n^2 of the patients' "
         "beats n; below 4 a class is not estimable (n. e.): no interval, no test.",
         table(header, rows),
@@ -98,18 +103,18 @@ def _ranking(findings: Findings, measure: str) -> str:
     quantities = list(dict.fromkeys([primary, *_QUANTITIES]))
     rows = []
     for arm in findings.arms:
-        cells = [_interval(estimates[arm.name][quantity]) for quantity in quantities]
+        cells = [interval(estimates[arm.name][quantity]) for quantity in quantities]
         spread = arm.seeds.values[sealed_metric(measure, primary)]
         rows.append([arm.name, cells[0], short(_sd(spread)), *cells[1:]])
     chance = _chance(comparison) if measure == "auprc" else dict.fromkeys(_QUANTITIES, 0.5)
     levels = [short(chance[quantity]) for quantity in quantities]
     rows.append(["chance", levels[0], "", *levels[1:]])
     heading = "the primary metric first" if first[0] == measure else "beside it"
-    return _part(
+    return part(
         f"{MEASURE_NAMES[measure]} on DS2, {heading}: mean over seeds, with 95 % intervals from "
         f"{comparison.resamples:,} resamples of patients and seeds, conditional on DS1. Arms "
         "share patients: whether intervals overlap says nothing, the contrasts do.",
-        table(["arm", _label(primary), "sd seeds", *map(_label, quantities[1:])], rows),
+        table(["arm", label_of(primary), "sd seeds", *map(label_of, quantities[1:])], rows),
     )
 
 
@@ -124,24 +129,25 @@ def _contrasts(findings: Findings, metric: str) -> str:
     measure, _, quantity = metric.partition("_")
     shown = list(dict.fromkeys([quantity, *RARE]))
     found = {(pair.first, pair.second): pair for pair in comparison.contrasts}
-    to_floor = [(arm.name, FLOOR) for arm in plan.arms if (arm.name, FLOOR) not in plan.contrasts]
+    declared = [set(pair) for pair in plan.contrasts]
+    to_floor = [(a.name, FLOOR) for a in plan.arms if {a.name, FLOOR} not in declared]
     rows = []
     for first, second in (*plan.contrasts, *to_floor):
         pair = found.get((first, second)) or _reversed(found[second, first])
-        cells = [_interval(pair.estimates[name], signed=True) for name in shown]
-        tests = [_p(pair.p), _p(pair.p_adjusted)] if pair.primary else ["", ""]
+        cells = [interval(pair.estimates[name], signed=True) for name in shown]
+        tests = [p_value(pair.p), p_value(pair.p_adjusted)] if pair.primary else ["", ""]
         rows.append([f"{first} - {second}", cells[0], *tests, *cells[1:]])
-    name = f"{MEASURE_NAMES[measure]} {_label(quantity)}"
+    name = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
     note = (
         f"p of {name} by {comparison.permutations:,} swaps of whole records, and adjusted for all "
         f"{len(plan.contrasts)} that the plan declares (max-T); the others have intervals only."
         if plan.contrasts
         else "The plan declares none: there are intervals, and no test."
     )
-    return _part(
+    return part(
         f"Contrasts in {MEASURE_NAMES[measure]}, paired over the same beats and seeds; the "
         f"floor's one model stands for all seeds. {note}",
-        table(["contrast", _label(quantity), "p", "adjusted", *map(_label, shown[1:])], rows),
+        table(["contrast", label_of(quantity), "p", "adjusted", *map(label_of, shown[1:])], rows),
     )
 
 
@@ -166,61 +172,43 @@ def _reversed(pair: Contrast) -> Contrast:
     )
 
 
-def _kept(findings: Findings) -> str:
-    comparison = findings.of_measure("auprc")
-    if not comparison.non_inferiority:
-        return ""
-    rows = []
-    for found in comparison.non_inferiority:
-        row = [f"{found.arm} - {found.reference}"]
-        for name, difference in found.differences.items():
-            row += [_interval(difference, signed=True), found.verdicts[name]]
-        rows.append(row)
-    header = ["arm - bare ECG of its window"]
-    for name in comparison.non_inferiority[0].differences:
-        header += [f"AUPRC {name}", "kept?"]
-    return _part(
-        "Is the performance of ECG alone kept? Yes where the whole interval is above "
-        f"{short(-comparison.margin, signed=True)}, no where it is below, else DS2 cannot say.",
-        table(header, rows),
-    )
-
-
 def _ensembles(findings: Findings) -> str:
     measure, _, quantity = findings.plan.metrics[0].partition("_")
     shown = list(dict.fromkeys([quantity, *_QUANTITIES]))
     estimates = {arm.name: arm.estimates for arm in findings.ensembles.arms}
     rows = [
-        [arm.name, *(_interval(estimates[arm.name][name]) for name in shown)]
+        [arm.name, *(interval(estimates[arm.name][name]) for name in shown)]
         for arm in findings.arms
         if arm.name != FLOOR
     ]
-    return _part(
+    return part(
         f"{MEASURE_NAMES[measure]} of the seed ensembles, each the mean probability of all "
         f"{findings.plan.seeds} seeds: another model, not a mean of scores. Intervals are over "
         "patients alone.",
-        table(["arm", *map(_label, shown)], rows),
+        table(["arm", *map(label_of, shown)], rows),
     )
 
 
 def _decisions(arms: Sequence[ArmScores], prefix: str) -> str:
-    metrics = ("se", "ppv", "f1")
-    header = ["arm", *(f"{_label(m)} {c}" for c in CLASSES for m in metrics), "F1 macro"]
+    header = ["arm", *(f"{_HEADINGS[m]} {c}" for c in CLASSES for m in _HEADINGS), "F1 macro"]
     rows = []
     for arm in arms:
-        names = [sealed_metric(prefix + m, c) for c in CLASSES for m in metrics]
+        names = [sealed_metric(prefix + m, c) for c in CLASSES for m in _HEADINGS]
         names.append(sealed_metric(f"{prefix}f1", "macro"))
         rows.append([arm.name, *(_mean(arm.seeds.values[name]) for name in names)])
     if not prefix:
-        return _part("Decisions at the most probable class, mean over seeds.", table(header, rows))
+        return part("Decisions at the most probable class, mean over seeds.", table(header, rows))
     fixed = [[arm.name, *map(short, arm.thresholds.single), arm.thresholds.source] for arm in arms]
-    return _part(
+    decided = part(
         "Decisions at thresholds that are best for F1 on DS1, each class against all others, mean "
         "over seeds.",
         table(header, rows),
+    )
+    chosen = part(
         "The thresholds, and the out-of-fold predictions that they were chosen on.",
         table(["arm", *CLASSES, "chosen on"], fixed),
     )
+    return f"{decided}\n\n{chosen}"
 
 
 def _without(arms: Sequence[ArmScores], left_out: Sequence[Exclusion]) -> str:
@@ -234,9 +222,9 @@ def _without(arms: Sequence[ArmScores], left_out: Sequence[Exclusion]) -> str:
         for exclusion in left_out:
             values = arm.seeds.without[exclusion.label]
             rows.append(["", exclusion.label, *_cells(values, columns)])
-    header = ["arm", "records", *(f"{MEASURE_NAMES[m]} {_label(of)}" for m, of in columns)]
+    header = ["arm", "records", *(f"{MEASURE_NAMES[m]} {label_of(of)}" for m, of in columns)]
     why = "; ".join(f"{exclusion.label}: {exclusion.why}" for exclusion in left_out)
-    return _part(f"Without some records, mean over seeds. {why}.", table(header, rows))
+    return part(f"Without some records, mean over seeds. {why}.", table(header, rows))
 
 
 def _ec57(arms: Sequence[ArmScores]) -> str:
@@ -251,7 +239,7 @@ def _ec57(arms: Sequence[ArmScores]) -> str:
                 for name in STATISTICS
             ]
             rows.append([arm.name if kind == "gross" else "", kind, *cells])
-    return _part(
+    return part(
         "AAMI EC57 at the most probable class, mean over seeds: gross over all beats, average "
         "over the records in which a statistic is defined.",
         table(header, rows),
@@ -265,7 +253,7 @@ def _confusions(arms: Sequence[ArmScores]) -> str:
             counts = [f"{n:,}" for n in arm.seeds.confusion[c]]
             rows.append([arm.name if c == 0 else "", aami_class, *counts])
     header = ["arm", "true", *(f"called {c}" for c in CLASSES)]
-    return _part("Beats by true and called class, all seeds added up.", table(header, rows))
+    return part("Beats by true and called class, all seeds added up.", table(header, rows))
 
 
 def _notes(findings: Findings) -> str:
@@ -285,22 +273,6 @@ def _notes(findings: Findings) -> str:
     return "\n".join(f"note: {note}" for note in (*notes, *sorted(remarks), undefined))
 
 
-def _interval(found: Estimate, *, signed: bool = False) -> str:
-    value = short(found.value, signed=signed)
-    if not math.isfinite(found.low):
-        return f"{value} n. e." if found.remark and math.isfinite(found.value) else value
-    low, high = short(found.low, signed=signed), short(found.high, signed=signed)
-    return f"{value} [{low}, {high}]{'*' if found.remark else ''}"
-
-
-def _p(value: float) -> str:
-    return "<.001" if value < 0.001 else short(value)
-
-
-def _label(name: str) -> str:
-    return _LABELS.get(name, name)
-
-
 def _cells(values: Mapping[str, Float], columns: Iterable[tuple[str, str]]) -> list[str]:
     return [_mean(values[sealed_metric(*column)]) for column in columns]
 
@@ -312,8 +284,3 @@ def _mean(values: Float) -> str:
 
 def _sd(values: Float) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
-
-
-def _part(title: str, body: str, *more: str) -> str:
-    parts = (textwrap.fill(title, _WIDTH), body, *more)
-    return "\n\n".join(parts)
