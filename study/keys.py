@@ -1,4 +1,4 @@
-"""Names of metrics, tags and outcomes: one place, so that trainer, tracker and reports agree.
+"""Names of metrics, tags and outcomes, and rules of the score: one place, so that all agree.
 
 Direction is in the name: `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` go up, `loss` goes down.
 """

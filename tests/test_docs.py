@@ -1,4 +1,4 @@
-"""The references of spaces and plans against the code: every key, default, allowed value."""
+"""The documents against the code: keys of spaces and plans, numbers of the statistics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import tomllib
 from pathlib import Path
 
 from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
+from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS
+from study.reporting.comparison import MARGIN, PERMUTATIONS, RESAMPLES
+from study.reporting.ranking import SIMPLICITY
+from study.reporting.statistics import FEW_IN_ONE_FOLD, MIN_EFFECTIVE_PATIENTS
 from study.sealed import plan
 from study.sealed.plan_file import parse_plan
 from study.tuning.space import load_space
@@ -45,6 +49,21 @@ def test_every_setting_with_its_default() -> None:
         assert of in (setting.kinds[0] if len(setting.kinds) == 1 else "both", of)
         expected = "required" if setting.default is None else str(setting.default)
         assert default.strip("`").startswith(expected), name
+
+
+def test_the_statistics_are_those_of_the_code() -> None:
+    text = " ".join((ROOT / "docs" / "statistics.md").read_text().split())
+    for said in (
+        f"percentile intervals over {RESAMPLES:,} resamples",
+        f"{PERMUTATIONS:,} times",
+        f"Below {MIN_EFFECTIVE_PATIENTS:.0f} a class is **not estimable**",
+        f"with at least {MIN_CLASS_BEATS} beats of it",
+        f"those with at least {MIN_BEATS_OF_RECORD} beats of the class",
+        f"in an order declared before any result: {', '.join(SIMPLICITY)};",
+        f"below {FEW_IN_ONE_FOLD} effective patients",
+        "is above -" + f"{MARGIN}".removeprefix("0"),
+    ):
+        assert said in text, said
 
 
 def test_the_example_is_a_space(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
 
 
 def _classes(comparison: Comparison, *, markdown: bool) -> str:
-    n_folds = 1 + max((fold for fact in comparison.classes for fold in fact.folds), default=0)
+    n_folds = len({record.fold for record in comparison.records})
     rows = [
         [
             fact.name,

@@ -359,7 +359,7 @@ class ScoredArms:
             name = f"{MEASURE_NAMES[self.measure]} {label_of(self.quantity)}"
             yield f"{name} is {why}: nothing is tested"
         if len(np.unique(self.arms[0].seed)) == 1:
-            yield "one seed: the intervals leave out what another seed would change"
+            yield "one seed: intervals and p leave out what another seed would change"
         folds = dict(zip(self.beats.patient_of_record, self.beats.fold_of_record, strict=True))
         single = [k for k in self._folds if list(folds.values()).count(k) == 1]
         if single:

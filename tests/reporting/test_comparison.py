@@ -166,12 +166,12 @@ def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: Ma
     found = run(alone, arms, contrasts=[], notes=["draw 1 is left out"])
     assert found.notes == (
         "draw 1 is left out",
-        "one seed: the intervals leave out what another seed would change",
+        "one seed: intervals and p leave out what another seed would change",
         "fold 1 has one patient, who is in every resample",
     )
     assert comparison_text(found).endswith(
         "note: draw 1 is left out\n"
-        "note: one seed: the intervals leave out what another seed would change\n"
+        "note: one seed: intervals and p leave out what another seed would change\n"
         "note: fold 1 has one patient, who is in every resample"
     )
 

@@ -334,6 +334,12 @@ def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> No
         .out.split("look further")[0]
         .endswith(ended.out.split("look further")[0])
     ), "asked again, a finished comparison says the same"
+    digest = workspace.trials("compare")[0].user_attrs[Tag.DIGEST]
+    (workspace.folder / "studies/compare/trials" / digest / "predictions.npz").unlink()
+    without = workspace.main("compare")
+    assert without.code == 0
+    assert "note: the arms are not compared: trial 0, film: " in without.out
+    assert "\nArms compared on the same draws, folds and seeds.\n" in without.out
     counted = workspace.counted("compare")
     assert list(counted.values()) == [Outcome.COMPLETE] * 3
     runs = workspace.runs("compare")
