@@ -71,14 +71,13 @@ def open_ds2(
     }
     same = ("plan_hash", "code", "models", "ds2")
     earlier = [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]
-    for opening in reversed(earlier):
-        unfinished = not folder.has_result(opening)
-        if unfinished and all(opening.content.get(key) == content[key] for key in same):
-            return opening, ": continued, as it left no result; it counts once"
-    again = any(folder.has_result(opening) for opening in earlier)
     why = ""
-    if earlier and not again:
-        why = f": a new one, as code or models have changed since opening {earlier[-1].number}"
+    if earlier and not folder.has_result(earlier[-1]):
+        last = earlier[-1]
+        if all(last.content.get(key) == content[key] for key in same):
+            return last, ": continued, as it left no result; it counts once"
+        why = f": a new one, as code or models have changed since opening {last.number}"
+    again = any(folder.has_result(opening) for opening in earlier)
     return log.append({**content, "again": again}), why
 
 

@@ -187,6 +187,19 @@ def test_again_opens_once_more_and_says_so(
     assert first == second
 
 
+def test_once_more_that_is_interrupted_is_continued_by_once_more(
+    run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "read_ds2", interrupted)
+        assert run("--again") == 130
+    assert run() == 0, "the first result is there"
+    assert (len(openings(workspace)), len(results(workspace))) == (2, 1)
+    assert run("--again") == 0
+    assert (len(openings(workspace)), len(results(workspace))) == (2, 2)
+
+
 def test_training_that_is_interrupted_continues_and_costs_no_opening(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +336,8 @@ def test_everything_is_recorded_in_mlflow_under_stage_test(
     (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= names
+    view = experiment.tags["mlflow.sharedViewState.tiny on DS2"]
+    assert "metrics.`test_auprc_sv`" in view and "val_" not in view
     # Once recorded, it is not recorded again.
     assert evaluate.main(words) == 0
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
