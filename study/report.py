@@ -155,7 +155,7 @@ def _with_run(
         )
     except TrackingError as error:
         return None, replace(results, gaps={**results.gaps, "provenance": str(error)})
-    return run, replace(results, provenance={**run.origin(), **results.provenance})
+    return run, replace(results, provenance=run.origin())
 
 
 def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:

@@ -156,7 +156,7 @@ def looked_up(
         dropped=dropped or {},
         explanations=explanations.stored(study.folder, study.shown, study.configs),
         costs=costs.measure(study.configs),
-        provenance={"timed on": costs.machine()},
+        timed_on=costs.machine(),
     )
 
 

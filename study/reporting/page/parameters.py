@@ -54,7 +54,7 @@ def _costs(results: StudyResults) -> Table:
             "Of one network at inference: trained parameters, multiplications and additions of a "
             "beat (two for each pair), and time alone and in a batch of 256."
         ),
-        reading=f"Times are medians on {results.provenance.get('timed on', 'this machine')}.",
+        reading=f"Times are medians on {results.timed_on or 'this machine'}.",
         header=["arm", "parameters", "operations a beat", "ms, one beat", "ms a beat in a batch"],
         rows=[
             [

@@ -148,6 +148,7 @@ class StudyResults:
         floors: Metrics of what an arm must beat, by label.
         dropped: Beats left out, by reason.
         costs: By arm.
+        timed_on: What their times were measured on.
         explanations: By arm.
         importance: Of the searched parameters.
         provenance: Commit, versions and device, by name.
@@ -174,6 +175,7 @@ class StudyResults:
     floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     costs: Mapping[str, Cost] = field(default_factory=dict)
+    timed_on: str = ""
     explanations: Mapping[str, Explanation] = field(default_factory=dict)
     importance: Importance | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)

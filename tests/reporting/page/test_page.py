@@ -209,7 +209,7 @@ def test_attention_is_called_descriptive_and_checked(make_results: MakeResults) 
         "+.300",
         "+.010",
         "+.050",
-        "points at what matters",
+        "+.250",
     ]
 
 
