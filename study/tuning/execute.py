@@ -298,18 +298,16 @@ def run_trials(
     objective: str,
     stop: StopSignal,
     deadline: float | None = None,
-    at_once: int | None = None,
 ) -> None:
     """Run what the conductor proposes until nothing is left or a stop is signalled.
 
     Args:
         conductor: Proposes and listens.
         job: What the trials share.
-        resources: What each trial gets.
+        resources: What each trial gets, and how many run at once.
         objective: Metric that the scheduler looks at.
         stop: Set from outside, or here when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over.
-        at_once: Most trials at once; None is what the resources allow.
     """
     # Ray logs a traceback for each lost worker; the conductor says so in a line.
     loud = _logger.isEnabledFor(logging.DEBUG)
@@ -325,7 +323,9 @@ def run_trials(
             scheduler=_Scheduler(conductor, objective),
             num_samples=-1,
             reuse_actors=True,
-            max_concurrent_trials=at_once,
+            # Without a limit Ray starts workers one after the other, and asks for a trial while
+            # all slots are taken: by what is known then, not by what the running ones will say.
+            max_concurrent_trials=resources.concurrency,
         ),
         run_config=tune.RunConfig(
             name="experiment",

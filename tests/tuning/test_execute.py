@@ -475,6 +475,8 @@ def test_sigterm_stops_in_order_although_ray_has_a_handler_for_it(workspace: Wor
     assert "The same command with --resume continues.\n" in ended.out
     assert "***" not in ended.err
     assert workspace.leftovers() == []
+    # The next trial is proposed when the one before has ended, and can learn from it.
+    assert len(workspace.trials("ended")) == 1
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once(workspace: Workspace) -> None:
