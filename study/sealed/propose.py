@@ -143,6 +143,7 @@ def _candidates(
     )
     objective = str(stored["objective"])
     settled = [(row, p.config) for row, p in ledger.settled() if row.ranks(objective)]
+    ledger.release()
     names = _names([config for _, config in settled])
     found = [
         Candidate(
