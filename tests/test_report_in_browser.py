@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from study.reporting.page.blocks import Figure, Note, Section, Table, Tone, count, score, text
+from study.reporting.page.blocks import (
+    Block,
+    Figure,
+    Note,
+    Section,
+    Table,
+    Tone,
+    count,
+    score,
+    text,
+)
 from study.reporting.page.html import page_html
 from study.reporting.page.svg import Panel
 
@@ -54,7 +64,7 @@ def page() -> str:
     figure = Figure(
         name="f", title="F", shows="It shows.", reading="It reads.", panels=panels, legend=["a"]
     )
-    blocks = [table, figure, Note("x" * 60, Tone.WARNING)]
+    blocks: list[Block] = [table, figure, Note("x" * 60, Tone.WARNING)]
     return page_html(
         "Study with_a_rather_long_name_of_one_word",
         "below",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,13 @@ def section(results: StudyResults, anchor: str) -> Section:
 
 def states(make: MakeResults) -> dict[str, StudyResults]:
     """Return a study in every state in which it has little."""
-    nothing = {"rows": (), "curves": {}, "runs": (), "comparison": None, "alarms": ()}
+    nothing: dict[str, Any] = {
+        "rows": (),
+        "curves": {},
+        "runs": (),
+        "comparison": None,
+        "alarms": (),
+    }
     nothing |= {"floors": {}, "dropped": {}, "costs": {}, "explanations": {}, "provenance": {}}
     why = {"comparison": "no trial is complete yet", "beats": "not prepared"}
     failed = tuple(
