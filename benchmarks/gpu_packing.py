@@ -216,7 +216,7 @@ def members_of(
         config,
         DeviceBeats(beats, device),
         folds_of(beats).masks(beats),
-        n_seeds=-(-n_members // N_FOLDS),
+        seeds=range(-(-n_members // N_FOLDS)),
         study_seed=0,
         engine=Engine(),
     )

@@ -33,7 +33,7 @@ from study.data.splits import make_folds
 from study.keys import CLASSES, metric
 from study.reporting.comparison import compare
 from study.reporting.findings import Comparison, members_of, parts_of
-from study.reporting.layout import number, table
+from study.reporting.layout import short, table
 from study.reporting.predictions import ArmRuns, Beats
 from study.reporting.swapping import draw_swaps, swap_test
 
@@ -55,6 +55,7 @@ NORMAL_PATIENT, ARM_PATIENT, SEED, SHARED_NOISE = 0.8, 0.4, 0.25, 0.7
 """Standard deviations over patients of the normal beats' scores, over arms of a patient, over
 seeds (of a fold, and of a patient); share of the noise's variance that arms have in common."""
 
+QUANTITIES = ("S", "V", "sv")
 SPREADS = ("sd_folds", "sd_seeds")
 
 # N, S, V, F annotations of the records (those of Q are left out), in the order of DS1 and DS2.
@@ -123,13 +124,9 @@ def simulate(design: Design, better: float, rng: np.random.Generator) -> list[Ar
         positive = beats.label == CLASSES.index(name)
         other = (beats.label > 0) & ~positive
 
-        def of_patient(
-            positives: NDArray[np.floating], others: NDArray[np.floating]
-        ) -> NDArray[np.floating]:
-            return np.where(positive, positives[beats.record], others[beats.record])  # noqa: B023
-
         far = MEAN[name] + rng.normal(0, PATIENT[name], n_patients)
-        base = of_patient(far, rng.normal(0, NORMAL_PATIENT, n_patients)) + other
+        near = rng.normal(0, NORMAL_PATIENT, n_patients)
+        base = np.where(positive, far[beats.record], near[beats.record]) + other
         base = base + rng.standard_normal(n_beats) * np.sqrt(SHARED_NOISE)
         for arm in range(ARMS):
             of_arm = rng.normal(0, ARM_PATIENT, (2, n_patients))
@@ -138,7 +135,8 @@ def simulate(design: Design, better: float, rng: np.random.Generator) -> list[Ar
                 of_seed = of_arm + rng.normal(0, SEED, (2, n_patients))
                 of_seed[0] += rng.normal(0, SEED, 1 + max(design.folds))[list(design.folds)]
                 noise = rng.standard_normal(n_beats) * np.sqrt(1 - SHARED_NOISE)
-                log_probs[arm, seed, :, CLASSES.index(name)] = base + of_patient(*of_seed) + noise
+                of_beat = np.where(positive, *of_seed[:, beats.record])
+                log_probs[arm, seed, :, CLASSES.index(name)] = base + of_beat + noise
     return [
         ArmRuns(
             name=f"arm{arm}",
@@ -177,15 +175,14 @@ def data_set(design: Design, better: float, seed: int) -> dict[str, Any]:
 
 
 def _kept(found: Comparison) -> dict[str, Any]:
-    quantities = [name for name in ("S", "V", "sv")]
     arms = sorted(found.arms, key=lambda arm: arm.name)
     primary = [pair for pair in found.contrasts if pair.primary]
     choice = found.choice
     assert choice is not None
     return {
-        "arms": {name: [_interval(arm.estimates[name]) for arm in arms] for name in quantities},
+        "arms": {name: [_interval(arm.estimates[name]) for arm in arms] for name in QUANTITIES},
         "differences": {
-            name: [_interval(pair.estimates[name]) for pair in primary] for name in quantities
+            name: [_interval(pair.estimates[name]) for pair in primary] for name in QUANTITIES
         },
         "spreads": {name: float(np.mean([getattr(a, name) for a in arms])) for name in SPREADS},
         "p": [pair.p for pair in primary],
@@ -224,83 +221,103 @@ def run(folder: Path, n_data_sets: int, names: list[str]) -> None:
 
 
 def tables(folder: Path) -> Iterator[str]:
-    """Yield the tables of what was simulated."""
+    """Yield the tables of what was simulated, in Markdown."""
     stored = {
-        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
-        for path in sorted(folder.glob("*.jsonl"))
+        (design, scenario): [json.loads(line) for line in path.read_text().splitlines()]
+        for design in designs()
+        for scenario in SCENARIOS
+        if (path := folder / f"{design}_{scenario}.jsonl").exists()
     }
-    yield "Coverage of 95 % intervals", table(*_coverage(stored), markdown=True)
-    yield "Tests", table(*_tests(stored), markdown=True)
-    yield "The best arm's score", table(*_choices(stored), markdown=True)
+    for title, rows in (
+        ("95 % intervals that cover, %", _coverage(stored)),
+        ("Tests: p below .05, % of contrasts or of data sets", _tests(stored)),
+        ("Score of the best arm, minus what that arm is worth", _choices(stored)),
+        ("How large the simulated effects are, means over data sets", _sizes(stored)),
+    ):
+        yield f"{title}\n\n{table(rows[0], rows[1:], markdown=True)}"
 
 
-def _coverage(stored: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
-    header = ["design, arms", "data sets"]
-    header += [f"{of}{name}" for name in ("S", "V", "S+V") for of in ("", "difference ")]
-    rows = []
-    for key, sets in stored.items():
-        row = [key, str(len(sets))]
-        for name in ("S", "V", "sv"):
-            for kind in ("arms", "differences"):
+Stored = dict[tuple[str, str], list[dict[str, Any]]]
+
+
+def _coverage(stored: Stored) -> list[list[str]]:
+    rows = [["design", "arms", "data sets"]]
+    rows[0] += [f"{name}{of}" for of in ("", ", difference") for name in ("S", "V", "S+V")]
+    for (design, scenario), sets in stored.items():
+        row = [design, scenario, str(len(sets))]
+        for kind in ("arms", "differences"):
+            for name in QUANTITIES:
                 found = np.array([one[kind][name] for one in sets])
                 truth = found[..., 0].mean(axis=0)
-                if kind == "differences" and "equal" in key:
+                if kind == "differences" and scenario == "equal":
                     truth[:] = 0.0
                 inside = (found[..., 1] <= truth) & (truth <= found[..., 2])
                 row.append(_share(inside.mean(axis=1)) if np.isfinite(found).all() else "n. e.")
         rows.append(row)
-    return header, rows
+    return rows
 
 
-def _tests(stored: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
-    header = ["design, arms", "data sets", "p < .05 of equal arms", "swaps alone"]
-    header += ["any adjusted p < .05"]
-    header += ["better arm found", "p < .05 unadjusted", "its difference", "median detectable"]
-    rows = []
-    for key, sets in stored.items():
-        p, adjusted = (np.array([one[name] for one in sets]) for name in ("p", "p_adjusted"))
-        if not np.isfinite(p).all():
-            continue
-        equal = slice(0, None) if "equal" in key else slice(1, None)
-        row = [key, str(len(sets)), _share((p[:, equal] < 0.05).mean(axis=1))]
-        alone = np.array([one["p_records"] for one in sets])
-        row.append(_share((alone[:, equal] < 0.05).mean(axis=1)))
-        row.append(_share((adjusted[:, equal] < 0.05).any(axis=1)))
-        quantity = "V" if key.startswith("ds2") else "sv"
-        difference = np.mean([one["differences"][quantity][0][0] for one in sets])
+def _tests(stored: Stored) -> list[list[str]]:
+    rows = [["design", "arms", "data sets", "equal arms, swaps alone", "equal arms"]]
+    rows[0] += ["any of 4 or 5, adjusted", "better arm, adjusted", "its difference"]
+    rows[0] += ["difference said to be found"]
+    for (design, scenario), sets in stored.items():
+        p, alone, adjusted = (
+            (np.array([one[name] for one in sets]) < 0.05).astype(np.float64)
+            for name in ("p", "p_records", "p_adjusted")
+        )
+        equal = slice(0 if scenario == "equal" else 1, None)
+        difference = np.mean([one["differences"][_tested(design)][0][0] for one in sets])
         detectable = np.median([one["detectable"] for one in sets])
-        better = "better" in key
-        row += [_share(adjusted[:, 0] < 0.05) if better else "-"]
-        row += [_share(p[:, 0] < 0.05) if better else "-"]
-        row += [number(float(difference)) if better else "-", number(float(detectable))]
-        rows.append(row)
-    return header, rows
+        better = scenario == "better"
+        rows.append(
+            [
+                *(design, scenario, str(len(sets))),
+                _share(alone[:, equal].mean(axis=1)),
+                _share(p[:, equal].mean(axis=1)),
+                _share(adjusted[:, equal].max(axis=1)),
+                _share(adjusted[:, 0]) if better else "-",
+                short(float(difference)) if better else "-",
+                short(float(detectable)),
+            ]
+        )
+    return rows
 
 
-def _choices(stored: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
-    header = ["design, arms", "data sets", "true score of the arm chosen", "as it scored"]
-    header += ["out of bag, plain", "corrected", "sd folds", "sd seeds"]
-    rows = []
-    for key, sets in stored.items():
-        quantity = "V" if key.startswith("ds2") else "sv"
-        values = np.array([one["arms"][quantity] for one in sets])[..., 0]
+def _choices(stored: Stored) -> list[list[str]]:
+    rows = [["design", "arms", "data sets", "as it scored", "out of bag, plain", "as quoted"]]
+    for (design, scenario), sets in stored.items():
+        values = np.array([one["arms"][_tested(design)] for one in sets])[..., 0]
         truth = values.mean(axis=0)
-        if "equal" in key:
-            truth[:] = truth.mean()
-        else:
-            truth[1:] = truth[1:].mean()
+        equal = slice(0 if scenario == "equal" else 1, None)
+        truth[equal] = truth[equal].mean()
         true = np.array([truth[int(one["best"].removeprefix("arm"))] for one in sets])
-        row = [key, str(len(sets)), number(float(true.mean()))]
+        row = [design, scenario, str(len(sets))]
         for name in ("value", "out_of_bag", "corrected"):
             off = np.array([one[name] for one in sets]) - true
-            row.append(f"{np.nanmean(off):+.3f} ± {np.nanstd(off):.3f}")
-        row += [number(float(np.mean([one["spreads"][name] for one in sets]))) for name in SPREADS]
+            row.append(f"{short(float(off.mean()), signed=True)} ± {short(float(off.std()))}")
         rows.append(row)
-    return header, rows
+    return rows
+
+
+def _sizes(stored: Stored) -> list[list[str]]:
+    rows = [["design", "S", "V", "sd over folds", "sd over seeds"]]
+    for (design, scenario), sets in stored.items():
+        if scenario == "equal":
+            scores = [np.mean([one["arms"][name] for one in sets], axis=0)[:, 0] for name in "SV"]
+            spreads = [np.mean([one["spreads"][name] for one in sets]) for name in SPREADS]
+            values = [*(float(np.mean(score)) for score in scores), *map(float, spreads)]
+            rows.append([design, *map(short, values)])
+    return rows
+
+
+def _tested(design: str) -> str:
+    """Return the quantity that a design's contrasts are tested on."""
+    return parts_of(designs()[design].objective)[1]
 
 
 def _share(by_set: NDArray[np.floating]) -> str:
-    """Return a mean over data sets, in percent, with its standard error."""
+    """Return a mean over data sets [sets], in percent, with its standard error."""
     error = 100 * by_set.std(ddof=1) / np.sqrt(len(by_set))
     return f"{100 * by_set.mean():.1f} ± {error:.1f}"
 
@@ -345,8 +362,8 @@ def main() -> None:
         return
     if args.what == "simulate":
         run(args.out, args.data_sets, args.designs)
-    for title, text in tables(args.out):
-        print(f"{title}\n\n{text}\n")
+    for text in tables(args.out):
+        print(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Names of metrics, tags and outcomes: one place, so that trainer, tracker and reports agree.
+"""Names of metrics, tags and outcomes, and rules of the score: one place, so that all agree.
 
 Direction is in the name: `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` go up, `loss` goes down.
 """
@@ -42,6 +42,11 @@ RELIANCE_KINDS = ("inputs", "window", "total")
 def metric(name: str, aami_class: str) -> str:
     """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""
     return f"val_{name}_{aami_class}"
+
+
+def sealed_metric(name: str, of: str) -> str:
+    """Name of a metric on DS2, of a class or an aggregate: `test_auprc_S`."""
+    return f"test_{name}_{of}"
 
 
 def reliance(kind: str, aami_class: str) -> str:

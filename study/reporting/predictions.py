@@ -168,6 +168,8 @@ def check_comparable(beats: Beats, arms: Sequence[ArmRuns]) -> None:
         faults.append(f"draws and seeds differ: {'; '.join(sides)}")
     names = [arm.name for arm in arms]
     faults += [f"{name}: is given twice" for name in sorted(set(names)) if names.count(name) > 1]
+    if not arms:
+        faults.append("there are none")
     if faults:
         raise ComparisonError(listed("these arms cannot be compared", faults))
 

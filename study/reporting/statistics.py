@@ -20,6 +20,11 @@ from study.reporting.weighted_metrics import Float
 MIN_EFFECTIVE_PATIENTS = 4.0
 """Below this a class is not estimable: no interval and no test."""
 
+FEW_IN_ONE_FOLD = 5.5
+"""Effective patients of a class below which, with all patients in one fold, the interval of an
+arm's own score covers less than 90 % in simulation. Differences of arms, and folds, are not
+concerned."""
+
 LEVELS = (0.025, 0.975)
 """Ends of an interval."""
 
@@ -75,17 +80,17 @@ def with_means(by_class: Float) -> Float:
     return np.concatenate([by_class, np.stack(means, axis=-1)], axis=-1)
 
 
-def estimate(value: float, resampled: Float, remark: str) -> Estimate:
+def estimate(value: float, resampled: Float, why_not: str, caution: str = "") -> Estimate:
     """Return a value with the interval that its resamples [W] give.
 
     Args:
         value: The value itself.
         resampled: The same in every resample; NaN where undefined.
-        remark: Why there can be no interval; empty if there can.
+        why_not: Why there can be no interval; empty if there can.
+        caution: What is wrong with the interval; empty if nothing is.
     """
-    none = Estimate(value=value, se=np.nan, low=np.nan, high=np.nan, remark=remark)
-    if remark or np.isnan(value):
-        return none
+    if why_not or np.isnan(value):
+        return Estimate(value=value, se=np.nan, low=np.nan, high=np.nan, remark=why_not)
     finite = resampled[np.isfinite(resampled)]
     undefined = np.mean(~np.isfinite(resampled))
     if undefined > MAX_UNDEFINED:
@@ -97,7 +102,9 @@ def estimate(value: float, resampled: Float, remark: str) -> Estimate:
             remark=f"not estimable: undefined in {undefined:.0%} of the resamples",
         )
     low, high = np.quantile(finite, LEVELS)
-    return Estimate(value=value, se=float(finite.std()), low=float(low), high=float(high))
+    return Estimate(
+        value=value, se=float(finite.std()), low=float(low), high=float(high), remark=caution
+    )
 
 
 def not_estimable(quantity: str, facts: Sequence[ClassFacts]) -> str:
@@ -112,6 +119,18 @@ def not_estimable(quantity: str, facts: Sequence[ClassFacts]) -> str:
         for fact in weak
     ]
     return f"not estimable: {', '.join(parts)}"
+
+
+def undercovered(quantity: str, facts: Sequence[ClassFacts], n_folds: int) -> str:
+    """Say that the interval of an arm's own score covers too little; empty if it does not."""
+    few = [
+        f"{fact.name} rests on {fact.effective_patients:.1f} effective patients"
+        for fact in facts
+        if fact.name in members_of(quantity) and fact.effective_patients < FEW_IN_ONE_FOLD
+    ]
+    if n_folds > 1 or not few:
+        return ""
+    return f"covers less than 90 % in simulation: {', '.join(few)} in one fold"
 
 
 def spread(values: Float) -> float:

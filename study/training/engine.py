@@ -22,6 +22,15 @@ COMPILED_FROM_BEATS = 50_000
 _DEVICES = {"tf32": ("cuda",), "bf16": ("cpu", "cuda")}
 """Devices that compute so; every device has the other precisions."""
 
+WORKER_ENVIRONMENT = {
+    # glibc gives activations back to the kernel after every batch and faults them in again at the
+    # next: keeping them trains 10 % faster (benchmarks/README.md). No number changes.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(10**10),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+"""What a process that trains is started with."""
+
 
 def resolve_precision(name: str, device: str) -> str:
     """Return `fp32`, `tf32` or `bf16`; `auto` is bf16 on a CPU that multiplies bfloat16 itself.

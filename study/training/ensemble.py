@@ -16,7 +16,7 @@ from study.config import TrainConfig, TrialConfig
 from study.data.placebo import placebo_order
 from study.models.classifier import Classifier, build_model
 from study.training.batches import MemberBeats, epoch_shape
-from study.training.device import DeviceBeats, to_device
+from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.engine import Engine
 from study.training.losses import Loss, class_weights
 from study.training.member import Member
@@ -31,7 +31,7 @@ def build_members(
     beats: DeviceBeats,
     splits: Sequence[Split],
     *,
-    n_seeds: int,
+    seeds: Sequence[int],
     study_seed: int,
     engine: Engine,
 ) -> list[Member]:
@@ -41,7 +41,7 @@ def build_members(
         config: The configuration.
         beats: All beats, on the device.
         splits: Of every fold.
-        n_seeds: Members per fold.
+        seeds: Index of each seed: the members of a fold.
         study_seed: Root of all random streams.
         engine: What they compute with.
     """
@@ -54,9 +54,10 @@ def build_members(
         batch_size=config.train.batch_size,
     )
     members = []
-    for seed_index in range(n_seeds):
-        placebo = _placebo(config, beats, study_seed=study_seed, seed_index=seed_index)
-        inputs = beats.inputs(config.signal, placebo, dtype=engine.weights)
+    for seed_index in seeds:
+        inputs = seed_inputs(
+            config, beats, study_seed=study_seed, seed_index=seed_index, dtype=engine.weights
+        )
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
             model = _model(config, inputs.late_rr, training, streams)
@@ -88,13 +89,18 @@ def _loss(
     )
 
 
-def _placebo(
-    config: TrialConfig, beats: DeviceBeats, *, study_seed: int, seed_index: int
-) -> NDArray[np.int64] | None:
-    """Return whose RR each beat is given: under a placebo each seed has its permutation."""
-    if config.signal.rr != "placebo":
-        return None
-    return placebo_order(beats.beats.record, study_seed, seed_index)
+def seed_inputs(
+    config: TrialConfig,
+    beats: DeviceBeats,
+    *,
+    study_seed: int,
+    seed_index: int,
+    dtype: torch.dtype = torch.float32,
+) -> Inputs:
+    """Return what the members of one seed see: under a placebo each seed has its permutation."""
+    placebo = config.signal.rr == "placebo"
+    order = placebo_order(beats.beats.record, study_seed, seed_index) if placebo else None
+    return beats.inputs(config.signal, order, dtype=dtype)
 
 
 def _model(

@@ -68,7 +68,7 @@ class TrialTraining:
         engine: Engine | None = None,
     ) -> None:
         check_combination(config.signal, config.model)
-        _check_cut(config, beats)
+        check_cut(config, beats)
         self.config = config
         self.epoch = 0
         self._beats = beats
@@ -90,7 +90,7 @@ class TrialTraining:
             config,
             self._on_device,
             masks,
-            n_seeds=n_seeds,
+            seeds=range(n_seeds),
             study_seed=study_seed,
             engine=engine,
         )
@@ -250,7 +250,12 @@ class TrialTraining:
         return {name: float(value) for name, value in summary.items()}
 
 
-def _check_cut(config: TrialConfig, beats: BeatSet) -> None:
+def check_cut(config: TrialConfig, beats: BeatSet) -> None:
+    """Check that beats are cut as a configuration says.
+
+    Raises:
+        ConfigError: If they are not.
+    """
     wanted = {
         "segmentation": config.signal.segmentation,
         "resampling": config.signal.resampling_method,

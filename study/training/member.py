@@ -97,20 +97,32 @@ class Member:
         hidden: NDArray[np.bool_] = draws < probability
         return hidden
 
-    @torch.inference_mode()
     def predict(self, *, exact: bool) -> Tensor:
         """Return log-probabilities of the validation beats, [m, C], on the device.
 
         Args:
             exact: Compute in the weights' own type; else, where it is quicker, as in training.
         """
-        model = self.scored.eval()
-        chunks = []
-        with nullcontext() if exact else model.roughly():
-            for index in torch.split(self.validation, evaluation_batch(self.device)):
-                batch = self.inputs.take(index)
-                chunks.append(model(batch.ecg, batch.early_rr, batch.late_rr))
-        return F.log_softmax(torch.cat(chunks), dim=1)
+        return predict(self.scored, self.inputs, self.validation, exact=exact)
+
+
+@torch.inference_mode()
+def predict(model: Classifier, inputs: Inputs, beats: Tensor, *, exact: bool = True) -> Tensor:
+    """Return a model's log-probabilities of some beats, [m, C], on the device.
+
+    Args:
+        model: On the device; left in evaluation mode.
+        inputs: All beats.
+        beats: [m] indices into them.
+        exact: Compute in the weights' own type; else, where it is quicker, as in training.
+    """
+    model.eval()
+    chunks = []
+    with nullcontext() if exact else model.roughly():
+        for index in torch.split(beats, evaluation_batch(beats.device)):
+            batch = inputs.take(index)
+            chunks.append(model(batch.ecg, batch.early_rr, batch.late_rr))
+    return F.log_softmax(torch.cat(chunks), dim=1)
 
 
 def evaluation_batch(device: torch.device) -> int:

@@ -119,7 +119,7 @@ def _insides(
         config,
         beats,
         setup.job.folds.masks(beats.beats),
-        n_seeds=1,
+        seeds=range(1),
         study_seed=setup.job.study_seed,
         engine=Engine(),
     )

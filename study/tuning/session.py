@@ -87,6 +87,7 @@ def open_ledger(setup: Setup, options: Options) -> Ledger:
     probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
     # A resumed sampler must not repeat its first random draws.
     seed = plan.study_seed + len(probe.rows())
+    probe.release()
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
         storage_url=options.storage_url,
@@ -104,8 +105,15 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         StudyStateError: If the folder's study does not allow this start.
         TrackingError: If the tracking store cannot be used.
     """
-    plan, folder = setup.plan, options.folder
     ledger = open_ledger(setup, options)
+    try:
+        return _run_study(setup, options, sink, ledger)
+    finally:
+        ledger.release()
+
+
+def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:
+    plan, folder = setup.plan, options.folder
     settled, exhausted = len(ledger.rows()), bool(ledger.noted(EXHAUSTED))
     _admit_storage(setup, ledger, folder)
     admit(
@@ -210,7 +218,6 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
             # Caught twice: Ray, when it starts, puts a handler of its own in place of SIGTERM's.
             session = ray_session(options.demand, options.address, size)
             with session as resources, catching_signals(stop):
-                at_once = resources.concurrency if options.address else None
                 run_trials(
                     conductor,
                     setup.job,
@@ -218,7 +225,6 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
                     objective=setup.plan.objective,
                     stop=stop,
                     deadline=deadline,
-                    at_once=at_once,
                 )
                 return resources.concurrency
         except KeyboardInterrupt:

@@ -85,7 +85,10 @@ def _below_floors(
     """Hold arms against the floors in the objective and, as points, in AUPRC S and V."""
     alarms = []
     for name in dict.fromkeys([objective, metric("auprc", "S"), metric("auprc", "V")]):
-        ends = intervals if intervals is not None and name == objective else _best(rows, name)
+        ends = _best(rows, name)
+        if name == objective:
+            # An arm that is not estimable keeps its point.
+            ends |= intervals or {}
         values = {f.name.replace("_", " "): f.metrics[name] for f in floors if name in f.metrics}
         alarms += floor_alarms(ends, values, COLUMNS[name])
     return alarms

@@ -188,6 +188,7 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
         OSError,
         KeyError,
         TypeError,
+        ValueError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ) as error:

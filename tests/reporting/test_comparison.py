@@ -15,8 +15,10 @@ from sklearn.metrics import average_precision_score
 
 from study.errors import ComparisonError
 from study.keys import AUPRC_SV, CLASSES, metric
-from study.reporting.comparison import Comparison, compare, comparison_text
-from study.reporting.comparison_text import pairs_csv, records_csv
+from study.reporting.comparison import compare
+from study.reporting.comparison_csv import pairs_csv, records_csv
+from study.reporting.comparison_text import comparison_text
+from study.reporting.findings import Comparison
 from study.reporting.predictions import ArmRuns, Beats
 
 MakeArm = Callable[..., ArmRuns]
@@ -164,17 +166,37 @@ def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: Ma
     found = run(alone, arms, contrasts=[], notes=["draw 1 is left out"])
     assert found.notes == (
         "draw 1 is left out",
-        "one seed: the intervals leave out what another seed would change",
+        "one seed: intervals and p leave out what another seed would change",
         "fold 1 has one patient, who is in every resample",
     )
     assert comparison_text(found).endswith(
         "note: draw 1 is left out\n"
-        "note: one seed: the intervals leave out what another seed would change\n"
+        "note: one seed: intervals and p leave out what another seed would change\n"
         "note: fold 1 has one patient, who is in every resample"
     )
 
 
-def test_unlike_arms_and_unknown_contrasts_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
+def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[ArmRuns]) -> None:
+    """One fold: V of five patients, one of whom has two records; S of six, the same."""
+    label = np.where((beats.label == 2) & (beats.record > 5), 0, beats.label)
+    one_fold = replace(beats, label=label, fold_of_record=(0,) * 8 + (-1,))
+    found = run(one_fold, arms)
+    film, little = found.arms[0], "covers less than 90 % in simulation"
+    of_v = f"{little}: V rests on 4.5 effective patients in one fold"
+    of_both = f"{little}: S rests on 5.4 effective patients, V rests on 4.5 effective patients"
+    assert film.estimates["V"].remark == of_v and math.isfinite(film.estimates["V"].low)
+    assert film.estimates["sv"].remark == f"{of_both} in one fold"
+    assert film.estimates["N"].remark == ""
+    assert found.contrasts[0].estimates["V"].remark == ""
+    text = comparison_text(found)
+    line = next(line for line in text.splitlines() if line.startswith("film "))
+    assert line.count("]*") == 3
+    assert text.endswith(f"note: * {of_v}")
+    folds = replace(one_fold, fold_of_record=beats.fold_of_record)
+    assert run(folds, arms).arms[0].estimates["V"].remark == ""
+
+
+def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
     with pytest.raises(ComparisonError, match="these arms cannot be compared: beat windows diff"):
         run(
             beats,
@@ -184,14 +206,24 @@ def test_unlike_arms_and_unknown_contrasts_are_refused(beats: Beats, arms: list[
             ],
         )
     with pytest.raises(ComparisonError) as caught:
-        run(beats, arms, contrasts=[("film", "concta"), ("flim", "concat")])
+        run(
+            beats,
+            arms,
+            contrasts=[("film", "concta"), ("flim", "concat")],
+            objective="val_auprc_SV",
+        )
     assert str(caught.value) == (
-        "contrasts: 2 faults\n"
+        "comparison: 3 faults\n"
         "  - contrast film - concta: unknown arm 'concta'; known: concat, ecg, film, "
         "film_placebo. Did you mean 'concat'?\n"
         "  - contrast flim - concat: unknown arm 'flim'; known: concat, ecg, film, film_placebo. "
-        "Did you mean 'film'?"
+        "Did you mean 'film'?\n"
+        "  - unknown objective 'val_auprc_SV'; known: val_auprc_F, val_auprc_N, val_auprc_S, "
+        "val_auprc_V, val_auprc_macro, val_auprc_sv, val_auroc_F, val_auroc_N, val_auroc_S, "
+        "val_auroc_V, val_auroc_macro, val_auroc_sv. Did you mean 'val_auprc_V'?"
     )
+    with pytest.raises(ComparisonError, match="cannot be compared: there are none"):
+        run(beats, [], contrasts=[])
 
 
 def test_the_tables_fit_and_say_what_they_are(beats: Beats, arms: list[ArmRuns]) -> None:

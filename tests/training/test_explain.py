@@ -32,7 +32,7 @@ def look(beats: BeatSet, fusion: str, input_: str) -> Insides:
     )
     on_device = DeviceBeats(beats, torch.device("cpu"))
     members = build_members(
-        config, on_device, folds.masks(beats), n_seeds=1, study_seed=0, engine=Engine()
+        config, on_device, folds.masks(beats), seeds=(0,), study_seed=0, engine=Engine()
     )
     return look_inside(members, on_device, folds.of_beats(beats))
 

@@ -45,7 +45,7 @@ def members(
         config(**values),
         DeviceBeats(beats, CPU),
         folds.masks(beats),
-        n_seeds=n_seeds,
+        seeds=range(n_seeds),
         study_seed=3,
         engine=engine,
     )
@@ -67,8 +67,8 @@ def assert_same_members(one: Trainer, other: Trainer) -> None:
                 torch.testing.assert_close(
                     value, theirs[part][name], rtol=1e-9, atol=1e-11, msg=f"{part} {name}"
                 )
-    for ours, theirs in zip(one.predict(exact=True), other.predict(exact=True), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+    for mine, others in zip(one.predict(exact=True), other.predict(exact=True), strict=True):
+        torch.testing.assert_close(mine, others, rtol=1e-9, atol=1e-11)
 
 
 def legal_input(fusion: str) -> str:
@@ -79,7 +79,10 @@ def legal_input(fusion: str) -> str:
 def test_packed_members_equal_separate_ones(
     fusion: str, tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    values = {"fusion": fusion, "input": "opt1" if fusion == "rr_only" else legal_input(fusion)}
+    values: dict[str, Any] = {
+        "fusion": fusion,
+        "input": "opt1" if fusion == "rr_only" else legal_input(fusion),
+    }
     values |= {"gradient_clip": 0.5, "ema_decay": 0.9, "rr_dropout": 0.3}
     alone = Serial(members(tiny_beats, tiny_folds, **values))
     together = packed(members(tiny_beats, tiny_folds, **values))
@@ -96,14 +99,19 @@ def test_members_train_apart(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
 
 
 def test_each_seed_has_its_placebo(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values = {"fusion": "rr_only", "rr": "placebo"}
+    values: dict[str, Any] = {"fusion": "rr_only", "rr": "placebo"}
     alone = Serial(members(tiny_beats, tiny_folds, n_seeds=2, **values))
     together = packed(members(tiny_beats, tiny_folds, n_seeds=2, **values))
     torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
 
 
 def test_other_losses_and_no_clipping(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values = {"fusion": "rr_only", "loss": "focal", "label_smoothing": 0.1, "gradient_clip": 0.0}
+    values: dict[str, Any] = {
+        "fusion": "rr_only",
+        "loss": "focal",
+        "label_smoothing": 0.1,
+        "gradient_clip": 0.0,
+    }
     alone = Serial(members(tiny_beats, tiny_folds, **values))
     together = packed(members(tiny_beats, tiny_folds, **values))
     torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
@@ -112,7 +120,7 @@ def test_other_losses_and_no_clipping(tiny_beats: BeatSet, tiny_folds: Folds) ->
 def test_a_checkpoint_goes_from_pack_to_single_members_and_back(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    values = {"fusion": "rr_only", "ema_decay": 0.9}
+    values: dict[str, Any] = {"fusion": "rr_only", "ema_decay": 0.9}
     through = packed(members(tiny_beats, tiny_folds, **values))
     epochs(through, 2)
     first = packed(members(tiny_beats, tiny_folds, **values))
@@ -159,7 +167,7 @@ def test_a_pack_that_does_not_fit_is_halved(
         step(pack)
 
     monkeypatch.setattr(PackedStep, "_step", out_of_memory)
-    values = {"fusion": "rr_only", "ema_decay": 0.9}
+    values: dict[str, Any] = {"fusion": "rr_only", "ema_decay": 0.9}
     trainer = packed(members(tiny_beats, tiny_folds, n_seeds=2, **values))
     with caplog.at_level(logging.WARNING):
         losses = epochs(trainer)
@@ -187,7 +195,12 @@ def test_dropout_differs_between_members_and_is_distributed_as_alone(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
     """The loss of one batch under 200 masks: one member 200 times, and 200 copies of it."""
-    values = {"fusion": "rr_only", "dropout": 0.5, "embed_dim": 16, "batch_size": 200}
+    values: dict[str, Any] = {
+        "fusion": "rr_only",
+        "dropout": 0.5,
+        "embed_dim": 16,
+        "batch_size": 200,
+    }
     (one,) = members(tiny_beats, tiny_folds, **values)[:1]
     index = torch.from_numpy(one.batches(0)[0])
     batch = one.inputs.take(index)
@@ -265,7 +278,7 @@ def test_lower_precision_trains_a_pack(
 
 
 def test_a_compiled_forward_pass_trains_alike(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values = {"fusion": "rr_only", "epochs": 1}
+    values: dict[str, Any] = {"fusion": "rr_only", "epochs": 1}
     plain, compiled = (
         packed(members(tiny_beats, tiny_folds, **values), compiled=on) for on in (False, True)
     )
