@@ -72,7 +72,7 @@ class Engine:
             `tf32` for products on a GPU; or `fp64`, weights and all, to compare engines by.
             Evaluation is in the weights' type.
         compiled: Whether the kernels between convolutions are compiled (on a CPU).
-        packed: Whether a trial's members train in lockstep (see `study.training.packed`).
+        packed: Whether a trial's members train in lockstep (see `study.training.lockstep`).
     """
 
     precision: str = "fp32"

@@ -22,10 +22,11 @@ from study.models.fusion import FUSIONS
 from study.training.device import DeviceBeats, on_cpu
 from study.training.engine import Engine
 from study.training.ensemble import build_members
+from study.training.lockstep import PackedStep
 from study.training.loop import TrialTraining
 from study.training.member import Member
 from study.training.memory import BYTES_PER_BEAT, CONTEXT_BYTES, largest_pack, training_bytes
-from study.training.packed import Packed, PackedStep
+from study.training.packed import Packed
 from study.training.serial import Serial, Trainer
 
 CPU = torch.device("cpu")
