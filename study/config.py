@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Self, get_type_hints
 
 from study.errors import ConfigError, listed, unknown
@@ -101,12 +102,16 @@ def value_faults(name: str, value: object, type_: type) -> list[str]:
     return []
 
 
+_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
+"""Read from text every time otherwise: most of what building a configuration takes."""
+
+
 def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:
-    hints = get_type_hints(type(config))
+    types = _types(type(config))
     faults = [
         fault
         for item in fields(config)
-        for fault in value_faults(item.name, getattr(config, item.name), hints[item.name])
+        for fault in value_faults(item.name, getattr(config, item.name), types[item.name])
     ]
     if faults:
         raise ConfigError(listed("configuration", faults))
@@ -229,7 +234,7 @@ GROUPS: dict[str, type[SignalSpec] | type[ModelConfig] | type[TrainConfig]] = {
 }
 
 PARAMETERS: dict[str, type] = {
-    name: hint for group in GROUPS.values() for name, hint in get_type_hints(group).items()
+    name: hint for group in GROUPS.values() for name, hint in _types(group).items()
 }
 """Every parameter name and its type: what a space file may fix or search."""
 
@@ -259,7 +264,7 @@ class TrialConfig:
             raise ConfigError(listed("configuration", sorted(faults)))
         groups: dict[str, Any] = {}
         for group, type_ in GROUPS.items():
-            hints = get_type_hints(type_)
+            hints = _types(type_)
             given = {name: values[name] for name in hints if name in values}
             # A TOML "1" for a float parameter must have the digest of "1.0".
             groups[group] = type_(**{n: hints[n](v) for n, v in given.items()})

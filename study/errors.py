@@ -23,6 +23,10 @@ class SpaceError(StudyError, ValueError):
     """A search-space file breaks a rule."""
 
 
+class PlanError(StudyError, ValueError):
+    """The plan of a sealed test breaks a rule, or does not fit what it is to be used on."""
+
+
 class UsageError(StudyError, ValueError):
     """A command line asks for what cannot be given."""
 
@@ -33,6 +37,10 @@ class DataError(StudyError, ValueError):
 
 class MissingDataError(DataError, FileNotFoundError):
     """A folder, record or file that should be there is not."""
+
+
+class NoBeatsError(DataError):
+    """A record's annotations hold no beats."""
 
 
 class ChecksumError(DataError):

@@ -20,7 +20,7 @@ AUPRC_SV = "val_auprc_sv"
 AUPRC_MACRO = "val_auprc_macro"
 AUROC_MACRO = "val_auroc_macro"
 AUROC_SV = "val_auroc_sv"
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 """What `--precision` takes; `auto` becomes one of the others."""
 
 OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
@@ -42,6 +42,11 @@ RELIANCE_KINDS = ("inputs", "window", "total")
 def metric(name: str, aami_class: str) -> str:
     """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""
     return f"val_{name}_{aami_class}"
+
+
+def sealed_metric(name: str, of: str) -> str:
+    """Name of a metric on DS2, of a class or an aggregate: `test_auprc_S`."""
+    return f"test_{name}_{of}"
 
 
 def reliance(kind: str, aami_class: str) -> str:

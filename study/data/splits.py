@@ -58,6 +58,17 @@ class Folds:
             for validates in self._validates(beat_set)
         ]
 
+    def of_beats(self, beat_set: BeatSet) -> NDArray[np.int64]:
+        """Return the fold that each beat validates in, [N]; -1 where it is in none.
+
+        Raises:
+            DataError: If a validation record is not in the beat set.
+        """
+        fold = np.full(len(beat_set.label), -1)
+        for k, validates in enumerate(self._validates(beat_set)):
+            fold[validates] = k
+        return fold
+
     def counts(self, beat_set: BeatSet) -> NDArray[np.int64]:
         """Return validation beats per fold and class, [K, C]."""
         return np.stack(

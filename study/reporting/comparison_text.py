@@ -33,7 +33,7 @@ def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
         _arms(comparison, markdown=markdown),
         _beside(comparison, markdown=markdown),
         _primary(comparison, markdown=markdown),
-        _kept(comparison, markdown=markdown),
+        kept_table(comparison, markdown=markdown),
         _choice(comparison),
         _notes(comparison, markdown=markdown),
     ]
@@ -56,7 +56,7 @@ def _classes(comparison: Comparison, *, markdown: bool) -> str:
     ]
     header = ["class", "beats", "records", "largest record", "effective patients"]
     header += ["folds that count", f"chance {_measure(comparison)}"]
-    return _part(
+    return part(
         "Arms compared on the same draws, folds and seeds, from the predictions that they left. "
         "What each class rests on; effective patients are (sum n)^2 / sum n^2 of the patients' "
         "beats n. Below 4 a class is not estimable (n. e.): no interval, no test.",
@@ -69,14 +69,14 @@ def _arms(comparison: Comparison, *, markdown: bool) -> str:
     rows = [
         [
             arm.name,
-            *(_interval(arm.estimates[name]) for name in shown),
+            *(interval(arm.estimates[name]) for name in shown),
             *(short(sd) for sd in (arm.sd_seeds, arm.sd_draws, arm.sd_folds)),
         ]
         for arm in comparison.arms
     ]
     name = _name(comparison, shown[0])
     header = ["arm", *(_name(comparison, quantity) for quantity in shown)]
-    return _part(
+    return part(
         f"Arms by {name}, with 95 % intervals from {comparison.resamples:,} resamples of patients "
         "and seeds within folds, conditional on these training sets. Arms share patients: whether "
         "intervals overlap says nothing, the contrasts below do. Last, the standard deviation of "
@@ -102,7 +102,7 @@ def _beside(comparison: Comparison, *, markdown: bool) -> str:
     header += [f"{label_of(name)} w/o {largest.get(name, 'them')}" for name in shown]
     header += [f"{name} by record" for name in classes]
     header += [f"{name} pooled (gap)" for name in classes]
-    return _part(
+    return part(
         f"Beside this {_measure(comparison)}: without the record that has most of the class; the "
         "mean over records of their own; and of all folds pooled, where the gap is what is lost "
         "because probabilities of different members do not compare.",
@@ -118,17 +118,17 @@ def _primary(comparison: Comparison, *, markdown: bool) -> str:
     rows = [
         [
             _pair(pair),
-            _interval(pair.estimates[shown[0]], signed=True),
-            _p(pair.p),
-            _p(pair.p_adjusted),
-            *(_interval(pair.estimates[name], signed=True) for name in shown[1:]),
+            interval(pair.estimates[shown[0]], signed=True),
+            p_value(pair.p),
+            p_value(pair.p_adjusted),
+            *(interval(pair.estimates[name], signed=True) for name in shown[1:]),
         ]
         for pair in contrasts
     ]
     name = _name(comparison, shown[0])
     header = ["contrast", name, "p", "adjusted"]
     header += [_name(comparison, quantity) for quantity in shown[1:]]
-    return _part(
+    return part(
         "Declared contrasts, paired within draws, folds and seeds, with 95 % intervals; p of "
         f"{name} by {comparison.permutations:,} swaps of whole records between the two arms, and "
         f"adjusted for all {len(contrasts)} (max-T). Of other pairs there are intervals only.",
@@ -148,19 +148,20 @@ def _detectable(contrasts: Sequence[Contrast], name: str) -> str:
     )
 
 
-def _kept(comparison: Comparison, *, markdown: bool) -> str:
+def kept_table(comparison: Comparison, *, markdown: bool = False) -> str:
+    """Return what arms lose of N and V against the ECG of their window; empty without such."""
     if not comparison.non_inferiority:
         return ""
     rows = []
     for found in comparison.non_inferiority:
         row = [f"{found.arm} - {found.reference}"]
         for name, difference in found.differences.items():
-            row += [_interval(difference, signed=True, digits=4), found.verdicts[name]]
+            row += [interval(difference, signed=True, digits=4), found.verdicts[name]]
         rows.append(row)
     header = ["arm - bare ECG of its window"]
     for name in comparison.non_inferiority[0].differences:
         header += [_name(comparison, name), "kept?"]
-    return _part(
+    return part(
         "Is the performance of ECG alone kept? Yes where the whole interval is above "
         f"{_signed(-comparison.margin)}, no where it is below, else this study cannot say.",
         table(header, rows, markdown=markdown),
@@ -233,7 +234,8 @@ def _pair(pair: Contrast) -> str:
     return f"{pair.first} - {'its placebo' if placebo else pair.second}"
 
 
-def _interval(found: Estimate, *, signed: bool = False, digits: int = 3) -> str:
+def interval(found: Estimate, *, signed: bool = False, digits: int = 3) -> str:
+    """Return an estimate with its interval as a table shows it."""
     value, low, high = (
         short(x, signed=signed, digits=digits) for x in (found.value, found.low, found.high)
     )
@@ -246,12 +248,14 @@ def _signed(value: float) -> str:
     return short(value, signed=True)
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """Return a p value as a table shows it."""
     return "<.001" if value < 0.001 else short(value)
 
 
-def _part(title: str, body: str, below: str = "") -> str:
-    return "\n\n".join(part for part in (_prose(title), body, _prose(below)) if part)
+def part(title: str, body: str, below: str = "") -> str:
+    """Return a table under the words that say how to read it, and more words below."""
+    return "\n\n".join(text for text in (_prose(title), body, _prose(below)) if text)
 
 
 def _prose(text: str) -> str:

@@ -203,7 +203,7 @@ class Conductor:
         seconds = time.monotonic() - live.began if live.begun else 0.0
         self.busy_s += live.busy_s
         self.ended_at.append(time.monotonic())
-        self._ledger.close(
+        row = self._ledger.close(
             live.number,
             outcome,
             cause=cause,
@@ -213,9 +213,7 @@ class Conductor:
             objective=live.value,
         )
         if outcome is not Outcome.STOPPED:
-            self._known[live.proposal.digest] = next(
-                row for row in self._ledger.rows() if row.number == live.number
-            )
+            self._known[live.proposal.digest] = row
             self._progress.ended(
                 live.number,
                 outcome,

@@ -32,6 +32,7 @@ from ray.tune.stopper import Stopper
 import study
 from study.errors import StudyStateError, UsageError
 from study.keys import EPOCH
+from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.conductor import Conductor
 from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
@@ -53,14 +54,6 @@ _ENVIRONMENT = {
     # A stopped trial is in the middle of an epoch; its last one is saved.
     "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-
-WORKER_ENVIRONMENT = {
-    # glibc gives activations back to the kernel after every batch and faults them in again at the
-    # next: keeping them trains 10 % faster (benchmarks/README.md). No number changes.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(10**10),
-    "MALLOC_TOP_PAD_": str(2**28),
 }
 
 
@@ -305,18 +298,16 @@ def run_trials(
     objective: str,
     stop: StopSignal,
     deadline: float | None = None,
-    at_once: int | None = None,
 ) -> None:
     """Run what the conductor proposes until nothing is left or a stop is signalled.
 
     Args:
         conductor: Proposes and listens.
         job: What the trials share.
-        resources: What each trial gets.
+        resources: What each trial gets, and how many run at once.
         objective: Metric that the scheduler looks at.
         stop: Set from outside, or here when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over.
-        at_once: Most trials at once; None is what the resources allow.
     """
     # Ray logs a traceback for each lost worker; the conductor says so in a line.
     loud = _logger.isEnabledFor(logging.DEBUG)
@@ -332,7 +323,9 @@ def run_trials(
             scheduler=_Scheduler(conductor, objective),
             num_samples=-1,
             reuse_actors=True,
-            max_concurrent_trials=at_once,
+            # Without a limit Ray starts workers one after the other, and asks for a trial while
+            # all slots are taken: by what is known then, not by what the running ones will say.
+            max_concurrent_trials=resources.concurrency,
         ),
         run_config=tune.RunConfig(
             name="experiment",

@@ -23,6 +23,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
 
@@ -31,6 +32,7 @@ from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
 from study.reporting.tables import TrialRow
+from study.tuning.optuna_storage import close_storage, open_storage
 
 PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
@@ -77,7 +79,7 @@ class Ledger:
     """Opens, resumes and keeps the Optuna study of one study.
 
     Args:
-        storage_url: SQLAlchemy URL of the storage.
+        storage_url: SQLAlchemy URL of the storage, or one that is open.
         name: Name of the study.
         sampler: What proposes when nothing is enumerated.
         epochs: Full budget of a trial.
@@ -90,7 +92,7 @@ class Ledger:
     def __init__(
         self,
         *,
-        storage_url: str,
+        storage_url: str | BaseStorage,
         name: str,
         sampler: optuna.samplers.BaseSampler | None = None,
         epochs: int = 1,
@@ -98,7 +100,7 @@ class Ledger:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self._storage = optuna.storages.get_storage(storage_url)
+            self._storage = open_storage(storage_url)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
@@ -119,6 +121,10 @@ class Ledger:
         self._reduction_factor = reduction_factor
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
+
+    def release(self) -> None:
+        """Close the storage's connections; SQLite then has everything in one file."""
+        close_storage(self._storage)
 
     @property
     def study_id(self) -> str:
@@ -276,8 +282,11 @@ class Ledger:
         epochs: int,
         seconds: float,
         objective: float = math.nan,
-    ) -> None:
-        """Write down how a trial ended. After this line it is never run again, unless stopped."""
+    ) -> TrialRow:
+        """Write down how a trial ended, and return it as a row.
+
+        After this line it is never run again, unless stopped.
+        """
         trial = self._live.pop(number)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         attrs: dict[str, Any] = {METRICS: finite, EPOCHS: epochs, SECONDS: round(seconds, 3)}
@@ -287,6 +296,7 @@ class Ledger:
         for key, value in {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}.items():
             trial.set_user_attr(key, value)
         self._tell(number, outcome, objective)
+        return self._row(self._storage.get_trial(trial._trial_id))
 
     def rows(self) -> list[TrialRow]:
         """Return every configuration's outcome once, in order of number."""
@@ -321,6 +331,14 @@ class Ledger:
             full_epochs=self._epochs,
             draw=attrs.get(DRAW),
         )
+
+    def curves(self) -> dict[int, dict[int, float]]:
+        """Return the objective by epoch of every trial that was opened, by its number."""
+        return {
+            trial.number: dict(sorted(trial.intermediate_values.items()))
+            for trial in self._study.get_trials(deepcopy=False)
+            if Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
+        }
 
     def next_index(self) -> int:
         """Return the first index of the enumerated sequence that was never proposed."""

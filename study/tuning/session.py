@@ -25,6 +25,7 @@ from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.recorder import Recorder
 from study.tuning.resources import Demand
 from study.tuning.setup import Setup
+from study.tuning.study_floors import StudyFloor, study_floors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class Summary:
         repeated: Whether it was done before this start, which then ran nothing.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung and final objective, and finished trials.
+        floors: What an arm must beat; none in a study that was stopped.
     """
 
     rows: Sequence[TrialRow]
@@ -75,6 +77,7 @@ class Summary:
     repeated: bool = False
     overhead: float
     rungs: tuple[float, int]
+    floors: Sequence[StudyFloor] = ()
 
 
 def open_ledger(setup: Setup, options: Options) -> Ledger:
@@ -84,6 +87,7 @@ def open_ledger(setup: Setup, options: Options) -> Ledger:
     probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
     # A resumed sampler must not repeat its first random draws.
     seed = plan.study_seed + len(probe.rows())
+    probe.release()
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
         storage_url=options.storage_url,
@@ -101,8 +105,15 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         StudyStateError: If the folder's study does not allow this start.
         TrackingError: If the tracking store cannot be used.
     """
-    plan, folder = setup.plan, options.folder
     ledger = open_ledger(setup, options)
+    try:
+        return _run_study(setup, options, sink, ledger)
+    finally:
+        ledger.release()
+
+
+def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:
+    plan, folder = setup.plan, options.folder
     settled, exhausted = len(ledger.rows()), bool(ledger.noted(EXHAUSTED))
     _admit_storage(setup, ledger, folder)
     admit(
@@ -117,7 +128,7 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
-        return replace(done_before, repeated=True)
+        return replace(done_before, repeated=True, floors=_floors(setup, folder))
     ledger.note(TRACKED, False)
     _keep_labels(setup, folder)
     (folder / SPACE_COPY).write_text(setup.space.text)
@@ -156,9 +167,14 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
             progress.line(f"{plan.sampler} may propose other points than without the interruption")
     stop = StopSignal()
     concurrency = 0
+    floors: list[StudyFloor] = []
     try:
         if not done:
             concurrency = _run(conductor, setup, options, stop)
+        if not stop.cause:
+            # Last, so that no trial waits for them.
+            floors = _floors(setup, folder)
+            progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
     except BaseException as error:
         stop.cause = stop.cause or f"{type(error).__name__}: {error}"
         raise
@@ -167,14 +183,17 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
             stop.cause = "Ray ended the run early"
         conductor.flush()
+        floor_s = sum(floor.seconds for floor in floors)
         summary = _summary(
             ledger,
             stop,
             exhausted=conductor.exhausted,
-            overhead=_overhead(conductor, concurrency, options.began),
+            overhead=_overhead(conductor, concurrency, options.began + floor_s),
+            floors=floors,
         )
         table = folder / TRIALS
         table.write_text(trials_csv(summary.rows))
+        recorder.add_floors(floors)
         recorder.close_study(
             outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),
             metrics=_study_metrics(summary, plan.objective),
@@ -199,7 +218,6 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
             # Caught twice: Ray, when it starts, puts a handler of its own in place of SIGTERM's.
             session = ray_session(options.demand, options.address, size)
             with session as resources, catching_signals(stop):
-                at_once = resources.concurrency if options.address else None
                 run_trials(
                     conductor,
                     setup.job,
@@ -207,7 +225,6 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
                     objective=setup.plan.objective,
                     stop=stop,
                     deadline=deadline,
-                    at_once=at_once,
                 )
                 return resources.concurrency
         except KeyboardInterrupt:
@@ -229,7 +246,18 @@ def _admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
         )
 
 
-def _summary(ledger: Ledger, stop: StopSignal, *, exhausted: bool, overhead: float) -> Summary:
+def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
+    return study_floors(setup.floor_beats, setup.job.folds, folder)
+
+
+def _summary(
+    ledger: Ledger,
+    stop: StopSignal,
+    *,
+    exhausted: bool,
+    overhead: float,
+    floors: Sequence[StudyFloor] = (),
+) -> Summary:
     return Summary(
         rows=ledger.rows(),
         stopped=stop.cause,
@@ -237,6 +265,7 @@ def _summary(ledger: Ledger, stop: StopSignal, *, exhausted: bool, overhead: flo
         exhausted=exhausted,
         overhead=overhead,
         rungs=ledger.rung_correlation(),
+        floors=floors,
     )
 
 

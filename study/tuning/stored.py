@@ -15,7 +15,6 @@ from study.config import TrialConfig
 from study.errors import ComparisonError, StudyStateError
 from study.reporting.comparison import compare
 from study.reporting.comparison_csv import pairs_csv, records_csv
-from study.reporting.comparison_text import comparison_text
 from study.reporting.findings import Comparison
 from study.reporting.predictions import ArmRuns, Beats
 from study.reporting.tables import TrialRow, read_trials_csv
@@ -117,10 +116,10 @@ def compare_study(study: StoredStudy, progress: Callable[[str], None] | None = N
     )
 
 
-def report_comparison(
+def keep_comparison(
     folder: Path, storage: Storage, progress: Callable[[str], None] | None = None
-) -> str:
-    """Compare a study's arms; leave every pair and record in its folder, return the tables.
+) -> Comparison:
+    """Compare a study's arms, and leave every pair and record in its folder.
 
     Args:
         folder: The study's folder.
@@ -134,7 +133,7 @@ def report_comparison(
     comparison = compare_study(read_study(folder, storage), progress)
     (folder / PAIRS).write_text(pairs_csv(comparison))
     (folder / RECORDS).write_text(records_csv(comparison))
-    return comparison_text(comparison)
+    return comparison
 
 
 def read_beats(content: bytes) -> Beats:

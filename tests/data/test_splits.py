@@ -125,6 +125,15 @@ def test_more_folds_than_patients(n_folds: int, patients: dict[str, str], messag
     assert str(caught.value) == message
 
 
+def test_the_fold_of_each_beat_is_where_it_validates() -> None:
+    folds = make_folds(DS1, COUNTS)
+    of_beats = folds.of_beats(BEATS)
+    for fold, (_, validation) in enumerate(folds.masks(BEATS)):
+        assert np.array_equal(np.flatnonzero(of_beats == fold), validation)
+    published = published_holdout(DS1).of_beats(BEATS)
+    assert set(published) == {-1, 0}
+
+
 def test_masks_are_disjoint_and_complete_and_of_whole_records() -> None:
     folds = make_folds(DS1, COUNTS)
     validated = np.zeros(len(BEATS.label), dtype=int)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
@@ -40,6 +44,7 @@ values = [8, 16, 32]
 RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n[params.heads]\n"
 RANGE += 'values = [1, 2, 4]\nwhen = { fusion = ["mhca_time"] }\n'
 RANGE += '[params.fusion]\nvalues = ["film", "mhca_time"]\n'
+ONE_RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
 COMPARE = """
 description = "two arms"
 [compare]
@@ -414,6 +419,34 @@ def test_a_tracker_that_raises_does_not_change_an_outcome(
     driver.conductor.flush()
     assert driver.outcomes() == [Outcome.COMPLETE]
     assert "tracking: OSError: disk full" in caplog.text
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    """Yield a list that grows by every statement that any storage is sent."""
+    sent: list[str] = []
+
+    def count(*about: Any) -> None:
+        sent.append(str(about[2]))
+
+    event.listen(Engine, "after_cursor_execute", count)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "after_cursor_execute", count)
+
+
+def test_a_trial_costs_the_storage_the_same_however_many_went_before(start: Starter) -> None:
+    driver, counts = start(search(ONE_RANGE, sampler="random", trials=30)), []
+    with counted_statements() as sent:
+        for value in itertools.count():
+            if (key := driver.begin()) is None:
+                break
+            driver.train(key, value)  # better and better: none is pruned
+            counts.append(len(sent))
+            sent.clear()
+    assert len(counts) == 30
+    assert statistics.median(counts[2:10]) == statistics.median(counts[22:])
 
 
 def test_sampled_proposals_lie_inside_the_space(start: Starter) -> None:

@@ -85,6 +85,24 @@ def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: T
     assert settled == ([] if outcome is Outcome.STOPPED else [outcome])
 
 
+def test_how_a_trial_ended_is_returned_as_its_row(url: str) -> None:
+    ledger = open_ledger(url)
+    for value in (0.5, 0.6):
+        number = begin(ledger, proposal(value))
+        row = ledger.close(
+            number,
+            Outcome.COMPLETE,
+            cause="",
+            metrics={"val_auprc_S": value},
+            epochs=6,
+            seconds=1.0,
+            objective=value,
+        )
+        assert row == ledger.rows()[-1]
+        assert (row.number, row.outcome) == (number, Outcome.COMPLETE)
+        assert row.metric("val_auprc_S") == value
+
+
 def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str) -> None:
     first = open_ledger(url)
     finish(first, begin(first, proposal(0.1)), 0.5)

@@ -14,6 +14,7 @@ from study.data.beatset import BeatSet
 from study.data.splits import Folds
 from study.errors import ComparisonError, StudyStateError
 from study.keys import AUPRC_SV, Outcome
+from study.reporting.comparison_text import comparison_text
 from study.reporting.predictions import check_comparable
 from study.reporting.tables import TrialRow, read_trials_csv, trials_csv
 from study.tuning.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
@@ -21,7 +22,7 @@ from study.tuning.plan import StudyPlan
 from study.tuning.setup import trained_beats
 from study.tuning.space import load_space
 from study.tuning.storage import Storage
-from study.tuning.stored import compare_study, read_beats, read_study, report_comparison
+from study.tuning.stored import compare_study, keep_comparison, read_beats, read_study
 from study.tuning.trial import PREDICTIONS
 
 SPACE = """
@@ -173,8 +174,8 @@ def test_arms_without_a_common_draw_are_no_comparison(folder: Path) -> None:
 
 
 def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
-    text = report_comparison(folder, Storage.at(folder / "trials"))
-    assert "film - its placebo" in text
+    comparison = keep_comparison(folder, Storage.at(folder / "trials"))
+    assert "film - its placebo" in comparison_text(comparison)
     assert (folder / PAIRS).read_text().startswith("first,second,primary,quantity,difference,se,")
     assert len((folder / RECORDS).read_text().splitlines()) == 1 + 3 * 6
 
