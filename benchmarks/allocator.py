@@ -75,7 +75,7 @@ def main() -> int:
 
     import torch
 
-    from study.tuning.execute import WORKER_ENVIRONMENT
+    from study.training.engine import WORKER_ENVIRONMENT
 
     pairs = [(measure({}), measure(WORKER_ENVIRONMENT)) for _ in range(args.rounds)]
     print(f"torch {torch.__version__}, {platform.machine()}, {args.rounds} rounds, beats/s")

@@ -27,8 +27,8 @@ from study.models.backbone import MACNNSE
 from study.models.classifier import Classifier, build_model
 from study.models.fused import FusedBackbone
 from study.models.kernels import compiled_kernels
+from study.training.engine import WORKER_ENVIRONMENT
 from study.training.optimiser import make_optimiser
-from study.tuning.execute import WORKER_ENVIRONMENT
 
 SECONDS = 1.0
 BATCH = TrialConfig().train.batch_size

@@ -27,8 +27,8 @@ from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.prepare import prepare
 from study.data.source import find_source
-from study.data.splits import MIN_CLASS_BEATS, published_holdout
-from study.keys import CLASSES
+from study.data.splits import published_holdout
+from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.training.engine import Engine
 from study.training.loop import TrialTraining
 from study.training.scores import rank_within

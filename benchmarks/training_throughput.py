@@ -41,11 +41,10 @@ from study.data.splits import Folds, make_folds
 from study.models.backbone import MACNNSE
 from study.training.batches import EpochShape, MemberBeats, epoch_shape
 from study.training.device import DeviceBeats
-from study.training.engine import Engine
+from study.training.engine import WORKER_ENVIRONMENT, Engine
 from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
 from study.training.seeding import Streams
-from study.tuning.execute import WORKER_ENVIRONMENT
 
 SIDES = {
     "plain, 2 threads": ("plain-loader", 1),
@@ -137,7 +136,7 @@ def _plain(
     """Return the seconds that the usual loop takes for one epoch of all folds."""
     placed = DeviceBeats(beats, torch.device("cpu"))
     members = build_members(
-        config, placed, folds.masks(beats), n_seeds=1, study_seed=0, engine=Engine()
+        config, placed, folds.masks(beats), seeds=(0,), study_seed=0, engine=Engine()
     )
     data = TensorDataset(placed.ecg, torch.from_numpy(beats.rr["seed7"].copy()), placed.label)
     began = time.perf_counter()

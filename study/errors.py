@@ -23,6 +23,10 @@ class SpaceError(StudyError, ValueError):
     """A search-space file breaks a rule."""
 
 
+class PlanError(StudyError, ValueError):
+    """The plan of a sealed test breaks a rule, or does not fit what it is to be used on."""
+
+
 class UsageError(StudyError, ValueError):
     """A command line asks for what cannot be given."""
 
@@ -33,6 +37,10 @@ class DataError(StudyError, ValueError):
 
 class MissingDataError(DataError, FileNotFoundError):
     """A folder, record or file that should be there is not."""
+
+
+class NoBeatsError(DataError):
+    """A record's annotations hold no beats."""
 
 
 class ChecksumError(DataError):
@@ -53,6 +61,10 @@ class CheckpointError(StudyError, RuntimeError):
 
 class StudyStateError(StudyError, RuntimeError):
     """A study on disk does not allow what was asked: it exists, differs, or is in use."""
+
+
+class ComparisonError(StudyError, ValueError):
+    """Arms whose predictions cannot be compared."""
 
 
 class TrackingError(StudyError, RuntimeError):

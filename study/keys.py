@@ -1,4 +1,4 @@
-"""Names of metrics, tags and outcomes: one place, so that trainer, tracker and reports agree.
+"""Names of metrics, tags and outcomes, and rules of the score: one place, so that all agree.
 
 Direction is in the name: `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` go up, `loss` goes down.
 """
@@ -20,12 +20,21 @@ AUPRC_SV = "val_auprc_sv"
 AUPRC_MACRO = "val_auprc_macro"
 AUROC_MACRO = "val_auroc_macro"
 AUROC_SV = "val_auroc_sv"
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 """What `--precision` takes; `auto` becomes one of the others."""
 
 OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
 
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
+
+MIN_CLASS_BEATS = 10
+"""Beats of a class below which a fold does not count for that class's score."""
+
+MIN_BEATS_OF_RECORD = 5
+"""Beats of a class that a record needs to count in the class's patient mean."""
+
+AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
+"""Means over classes, undefined where one of their classes is."""
 
 RELIANCE_KINDS = ("inputs", "window", "total")
 
@@ -33,6 +42,11 @@ RELIANCE_KINDS = ("inputs", "window", "total")
 def metric(name: str, aami_class: str) -> str:
     """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""
     return f"val_{name}_{aami_class}"
+
+
+def sealed_metric(name: str, of: str) -> str:
+    """Name of a metric on DS2, of a class or an aggregate: `test_auprc_S`."""
+    return f"test_{name}_{of}"
 
 
 def reliance(kind: str, aami_class: str) -> str:

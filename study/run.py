@@ -6,6 +6,7 @@
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --resume        continue it after a stop
   python -m study.run --space seed_experiments            the published arms, compared
+  python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
 The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` opens them) and
 studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
@@ -19,7 +20,6 @@ After 3 and 130, --resume continues.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -29,14 +29,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.confirm import confirm
 from study.errors import StudyError, UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
-    from study.reporting.contrasts import Folds
     from study.tracking.sink import Sink
-    from study.tuning.session import Options, Summary
-    from study.tuning.setup import Setup
     from study.tuning.space import Space
 
 DONE, TRIALS_FAILED, REFUSED, TIME_OVER, INTERRUPTED = 0, 1, 2, 3, 130
@@ -63,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.list:
             return _list()
+        if args.confirm:
+            return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
+        lost = [f"--{name}" for name in ("top", "partitions") if getattr(args, name) is not None]
+        if lost:
+            raise UsageError(f"{', '.join(lost)}: means something with --confirm only")
         if not args.space:
             raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
         return _run(args, began)
@@ -97,13 +100,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="show spaces and studies, and end")
     parser.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
+    confirming = parser.add_argument_group("confirm a search on fresh seeds and fold partitions")
+    confirming.add_argument(
+        "--confirm", metavar="STUDY", help="compare the best configurations of a search"
+    )
+    confirming.add_argument(
+        "--top", type=int, metavar="K", help="arms whose best configuration is taken (default 4)"
+    )
+    confirming.add_argument(
+        "--partitions", type=int, metavar="P", help="fold partitions, a study each (default 3)"
+    )
     what = parser.add_argument_group("what is run (default: as the space says)")
     what.add_argument("--trials", type=int, metavar="N", help="configurations of a search")
     what.add_argument("--epochs", type=int, metavar="N", help="epochs of each trial")
     what.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
     )
-    what.add_argument("--seeds", type=int, metavar="N", help="seeds per fold")
+    what.add_argument(
+        "--seeds", type=int, metavar="N", help="seeds per fold (default of --confirm: 5)"
+    )
     what.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
     what.add_argument("--scheduler", metavar="NAME", help="asha or none")
     what.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
@@ -139,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         default="auto",
         choices=PRECISIONS,
-        help="of training on a CPU: bf16 where it multiplies bfloat16 itself, or fp32 "
-        "(default auto)",
+        help="of training: fp32; bf16 (CPU, CUDA); tf32 (CUDA); auto is bf16 on a CPU that "
+        "multiplies bfloat16 itself, else fp32 (default auto)",
     )
     where.add_argument(
         "--gpus-per-trial",
@@ -238,11 +253,13 @@ def _list() -> int:
 
 
 def _run(args: argparse.Namespace, began: float) -> int:
+    from study.console import print_plan, print_result
     from study.data.cache import default_cache_dir
     from study.data.source import find_source
     from study.training.device import resolve_device
+    from study.training.memory import training_bytes
     from study.tuning.folder import expect, locked, study_folder
-    from study.tuning.resources import Demand, plan_resources, trial_gpu_bytes
+    from study.tuning.resources import Demand, plan_resources
     from study.tuning.session import Options, run_study
     from study.tuning.setup import largest_batch, set_up
     from study.tuning.storage import Storage
@@ -278,7 +295,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         device=device,
         concurrency=args.concurrency,
         gpus_per_trial=args.gpus_per_trial,
-        trial_gpu_bytes=trial_gpu_bytes(largest_batch(space), setup.job.nbytes),
+        trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(space), setup.job.nbytes),
         shared_storage=storage is not None,
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
@@ -289,7 +306,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if args.concurrency and not args.address and at_once < args.concurrency:
         print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
     if args.dry_run:
-        _print_plan(setup, at_once)
+        print_plan(setup, at_once)
         return DONE
     options = Options(
         folder=folder,
@@ -307,7 +324,11 @@ def _run(args: argparse.Namespace, began: float) -> int:
     with locked(folder):
         sink = _sink(args, source.kind, workspace)
         summary = run_study(setup, options, sink)
-    return _report(setup, summary, sink, options)
+    print_result(setup, summary, sink, options)
+    if summary.stopped:
+        return INTERRUPTED if summary.interrupted else TIME_OVER
+    failed = any(row.outcome is Outcome.FAILED for row in summary.rows)
+    return TRIALS_FAILED if failed or not summary.rows else DONE
 
 
 def _space(args: argparse.Namespace) -> Space:
@@ -332,108 +353,6 @@ def _sink(args: argparse.Namespace, source_kind: str, workspace: Path) -> Sink:
         return NullSink()
     uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
     return MlflowSink(tracking_uri=uri, experiment=EXPERIMENTS[source_kind], workspace=workspace)
-
-
-def _print_plan(setup: Setup, concurrency: int) -> None:
-    from study.data.splits import folds_table
-    from study.tuning.dry_run import build_branches, trial_seconds
-    from study.tuning.optuna_space import limits_of
-    from study.tuning.progress import duration
-
-    plan, space = setup.plan, setup.space
-    branches = list(build_branches(setup))
-    arms = len({branch.arm for branch in branches})
-    print(f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}")
-    print(f"records: {setup.source.description}")
-    print(
-        f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
-        f"({plan.n_folds} folds x {plan.n_seeds} seeds), epochs: {plan.epochs}"
-    )
-    if plan.kind == "search":
-        size = space.grid_size()
-        print(
-            f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
-            f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
-        )
-        if plan.trials < arms:
-            print(f"note: {plan.trials} trials do not reach all {arms} arms once")
-        for note in limits_of(plan.sampler, space):
-            print(f"note: {note}")
-    print(f"arithmetic: {plan.engine}")
-    print(folds_table(setup.job.folds, setup.beats))
-    print("branches, each built and run once:")
-    for branch in branches:
-        print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")
-        if branch.factors != branch.arm:
-            print(f"    {branch.factors}")
-    seconds = trial_seconds(setup)
-    rounds = -(-plan.trials // concurrency)
-    most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
-    print(
-        f"time: about {duration(seconds)} a trial on {setup.job.device}, {concurrency} at once: "
-        f"{most}{duration(seconds * rounds)} in all"
-    )
-
-
-def _report(setup: Setup, summary: Summary, sink: Sink, options: Options) -> int:
-    from study.reporting.contrasts import contrast_table
-    from study.reporting.tables import failures, ranked_table
-
-    plan = setup.plan
-    if summary.repeated:
-        print(f"study '{plan.name}' was complete already: nothing was run")
-    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=setup.chance()))
-    if setup.space.contrasts:
-        print(f"\n{contrast_table(setup.space.contrasts, _scores_by_fold(setup, summary))}\n")
-    failed = [row for row in summary.rows if row.outcome is Outcome.FAILED]
-    if failed:
-        print(failures(summary.rows))
-    if setup.source.synthetic:
-        print("these records are SYNTHETIC: the figures say nothing about patients")
-    print(
-        f"look further: {sink.where()}\n"
-        f"              optuna-dashboard {_shown(options.storage_url)}\n"
-        f"              {options.folder}/trials.csv"
-    )
-    _print_run_facts(summary, plan.scheduler)
-    if sink.failures:
-        print(f"warning: {sink.failures} records could not be written to the tracker")
-    if summary.exhausted:
-        print(f"exhausted: nothing new was left to propose after {len(summary.rows)} trials")
-    if summary.stopped:
-        print(
-            f"stopped: {summary.stopped}; {len(summary.rows)} of {plan.trials} trials settled. "
-            "The same command with --resume continues."
-        )
-        return INTERRUPTED if summary.interrupted else TIME_OVER
-    return TRIALS_FAILED if failed or not summary.rows else DONE
-
-
-def _scores_by_fold(setup: Setup, summary: Summary) -> dict[tuple[str, int], Folds]:
-    """Return the scores by fold of every trial that counts, by arm and draw."""
-    from study.tuning.trial import SCORES
-
-    found: dict[tuple[str, int], Folds] = {}
-    for row in summary.rows:
-        content = setup.job.storage.folder(row.digest).read(SCORES)
-        if row.ranks(setup.plan.objective) and content is not None:
-            found[row.arm, row.draw or 0] = json.loads(content)["per_fold"]
-    return found
-
-
-def _print_run_facts(summary: Summary, scheduler: str) -> None:
-    rho, n_finished = summary.rungs
-    if scheduler == "asha" and rho == rho:
-        print(f"rank correlation of first-rung and final score: {rho:.2f} (n = {n_finished})")
-    if summary.overhead == summary.overhead:
-        print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
-
-
-def _shown(url: str) -> str:
-    """Return a storage URL without its password."""
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
 
 
 if __name__ == "__main__":

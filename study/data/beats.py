@@ -82,29 +82,36 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
 def keep_beats(record: Record) -> BeatList:
     """Choose the beats of a record that every segmentation can show, and count the others."""
     r_peak = record.beat_samples
-    classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
-    previous = np.concatenate([r_peak[:1], r_peak[:-1]])
-    reasons = _reasons(record, classes, previous)
-    dropped: dict[str, int] = {}
-    keep = np.ones(len(r_peak), dtype=np.bool_)
-    for reason in DROP_REASONS:
-        if count := int(np.count_nonzero(keep & reasons[reason])):
-            dropped[reason] = count
-        keep &= ~reasons[reason]
-    index = np.flatnonzero(keep)
+    why = why_left_out(record)
+    index = np.flatnonzero(why == "")
+    symbols = record.beat_symbols[index].tolist()
     return BeatList(
         index=index,
         r_peak=r_peak[index],
-        previous_r_peak=previous[index],
-        label=np.array([CLASSES.index(name) for name in classes[index]], dtype=np.int64),
-        dropped=dropped,
+        previous_r_peak=_previous(r_peak)[index],
+        label=np.array([CLASSES.index(AAMI[symbol]) for symbol in symbols], dtype=np.int64),
+        dropped={
+            reason: count
+            for reason in DROP_REASONS
+            if (count := int(np.count_nonzero(why == reason)))
+        },
     )
 
 
-def _reasons(
-    record: Record, classes: NDArray[np.str_], previous: NDArray[np.int64]
-) -> dict[str, NDArray[np.bool_]]:
+def why_left_out(record: Record) -> NDArray[np.str_]:
+    """Return the first of `DROP_REASONS` that holds for each beat, [K]; empty for those kept."""
+    reasons = _reasons(record)
+    return np.select([reasons[name] for name in DROP_REASONS], DROP_REASONS, default="")
+
+
+def _previous(r_peak: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([r_peak[:1], r_peak[:-1]])
+
+
+def _reasons(record: Record) -> dict[str, NDArray[np.bool_]]:
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
+    previous = _previous(r_peak)
+    classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
     place = np.arange(len(r_peak))
     edge = (place == 0) | (place == len(place) - 1)
     bounds = [cut.bounds(r_peak, previous) for cut in SEGMENTATIONS.values()]

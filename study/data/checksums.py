@@ -40,6 +40,27 @@ def published_checksums() -> Mapping[str, str]:
     return MappingProxyType({name: digest for digest, name in map(str.split, text.splitlines())})
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A file that is one of MIT-BIH's, under whatever name."""
+
+    file: str
+    published: str
+
+
+def published_among(checksums: Mapping[str, str], names: Sequence[str]) -> Known | None:
+    """Return the first file that is one of some MIT-BIH records', told by its content.
+
+    Args:
+        checksums: SHA-256 of files, by name.
+        names: Names of the MIT-BIH records.
+    """
+    published = published_checksums()
+    files = {published[file]: file for file in files_of(names)}
+    found = (Known(file, files[sum_]) for file, sum_ in checksums.items() if sum_ in files)
+    return next(found, None)
+
+
 def files_of(names: Sequence[str]) -> list[str]:
     """Return the file names of MIT-BIH records, record by record."""
     return [f"{name}{suffix}" for name in names for suffix in FILE_SUFFIXES]

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.data.checksums import files_of, published_checksums, require_records_folder, sha256_of
+from study.data.checksums import published_among, require_records_folder, sha256_of
 from study.data.header import read_header, require_files
 from study.data.reading import ReadingRules
 from study.data.records import DS2, LEADS
@@ -43,13 +43,18 @@ class Split:
         name: Name of the data set.
         development: Record names, sorted.
         patients: Patient of each record.
-        rules: Accepted leads; any sampling rate.
+        leads: The lead that it names, if any.
     """
 
     name: str
     development: tuple[str, ...]
     patients: Mapping[str, str]
-    rules: ReadingRules
+    leads: tuple[str, ...]
+
+    @property
+    def rules(self) -> ReadingRules:
+        """What a study accepts: the leads, at any sampling rate."""
+        return ReadingRules(leads=self.leads or LEADS, sampling_rate_hz=None)
 
 
 def load_split(path: Path) -> Split:
@@ -76,9 +81,7 @@ def load_split(path: Path) -> Split:
         name=values["name"],
         development=names,
         patients={name: patients.get(name, name) for name in names},
-        rules=ReadingRules(
-            leads=(values["lead"],) if "lead" in values else LEADS, sampling_rate_hz=None
-        ),
+        leads=(values["lead"],) if "lead" in values else (),
     )
 
 
@@ -114,17 +117,27 @@ def record_checksums(folder: Path, name: str) -> dict[str, str]:
         DataError: If the header cannot be used, or a file is one of the sealed DS2.
     """
     require_files(folder, name, (".hea", ".atr"))
+    return file_checksums(folder, name)
+
+
+def file_checksums(folder: Path, name: str) -> dict[str, str]:
+    """Return the SHA-256 of the files that one record has, with annotations or without.
+
+    Raises:
+        MissingDataError: If the header or a signal file is not there.
+        DataError: If the header cannot be used, or a file is one of the sealed DS2.
+    """
     signals = [(Path(name).parent / file).as_posix() for file in read_header(folder, name).files]
-    files = dict.fromkeys([f"{name}.hea", *signals, f"{name}.atr"])
+    files = dict.fromkeys([f"{name}.hea", *signals])
+    if (folder / f"{name}.atr").exists():
+        files[f"{name}.atr"] = None
     sums = {file: sha256_of(folder / file) for file in files}
-    published = published_checksums()
-    sealed = {published[file]: file for file in files_of(DS2)}
-    for file, digest in sums.items():
-        if digest in sealed:
-            raise DataError(
-                f"{folder / file}: is {sealed[digest]} of MIT-BIH's DS2, which is sealed: no "
-                "study develops on it"
-            )
+    sealed = published_among(sums, DS2)
+    if sealed is not None:
+        raise DataError(
+            f"{folder / sealed.file}: is {sealed.published} of MIT-BIH's DS2, which is sealed: "
+            "only `python -m study.evaluate` reads it, by a plan written before; give another"
+        )
     return sums
 
 

@@ -6,7 +6,7 @@ Shapes: N beats of all records, T samples (128), P permutations, M sampled beats
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,10 @@ from study.data.windows import RESAMPLING, SEGMENTATIONS, cut_windows
 from study.errors import ConfigError, DataError, listed, unknown
 from study.keys import CLASSES
 
-_CODE = ("beats", "header", "placebo", "prepare", "reading", "records", "rr", "windows")
+_CODE = (
+    *("annotations", "beats", "doubled", "header", "placebo", "prepare", "reading"),
+    *("records", "rr", "windows"),
+)
 _NUMERICS = ("numpy", "scipy", "wfdb")
 
 Cut = tuple[str, str]
@@ -92,6 +95,18 @@ def prepare_all(
             path, key = _place(cache_dir, dataset, cut, fingerprints[cut])
             cache.store(path, key, sets[cut])
     return {cut: sets[cut] for cut in cuts}
+
+
+def prepare_record(record: Record, cut: Cut) -> BeatSet:
+    """Return the beats of one record under a cut, without a cache: what is not from a source.
+
+    Raises:
+        ConfigError: If the segmentation or resampling is unknown.
+        DataError: If no beat can be used.
+    """
+    _check([cut])
+    beats = _joined([_part(record)], f"record {record.name}")
+    return beats.cut(cut, record.name, "records", study_seed=0, fingerprint="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,34 +175,58 @@ class _Beats:
         )
 
 
-def _read(source: Source, names: tuple[str, ...]) -> _Beats:
-    signals, lists, sets = [], [], []
-    for name in names:
-        record = read_record(source.folder, name, rules=source.rules)
-        beats = keep_beats(record)
-        signals.append(band_pass(record.signal_mv))
-        lists.append(beats)
-        sets.append({k: rows[beats.index] for k, rows in _rr(record).items()})
-    dropped = {name: dict(beats.dropped) for name, beats in zip(names, lists, strict=True)}
-    sizes = [len(beats.index) for beats in lists]
-    if not any(sizes):
-        raise DataError(f"{source.folder}: no beat can be used; left out, by record: {dropped}")
-    lengths = [len(signal) for signal in signals]
-    return _Beats(
-        signal=np.concatenate(signals),
-        names=names,
-        offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
-        record=np.repeat(np.arange(len(names)), sizes),
-        r_peak=_joined(lists, "r_peak"),
-        previous_r_peak=_joined(lists, "previous_r_peak"),
-        label=_joined(lists, "label"),
-        rr={name: np.concatenate([rows[name] for rows in sets]) for name in FEATURES},
-        dropped=dropped,
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """What one record gives: its filtered signal, the beats kept, and their RR features."""
+
+    name: str
+    signal: NDArray[np.float64]
+    beats: BeatList
+    rr: Mapping[str, NDArray[np.float32]]
+
+
+def _part(record: Record) -> _Part:
+    beats = keep_beats(record)
+    return _Part(
+        name=record.name,
+        signal=band_pass(record.signal_mv),
+        beats=beats,
+        rr={name: rows[beats.index] for name, rows in _rr(record).items()},
     )
 
 
-def _joined(lists: list[BeatList], name: str) -> NDArray[np.int64]:
-    return np.concatenate([getattr(beats, name) for beats in lists])
+def _read(source: Source, names: tuple[str, ...]) -> _Beats:
+    parts, faults = [], []
+    for name in names:
+        try:
+            parts.append(_part(read_record(source.folder, name, rules=source.rules)))
+        except DataError as err:
+            faults.append(err)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise DataError(listed(str(source.folder), [str(fault) for fault in faults]))
+    return _joined(parts, str(source.folder))
+
+
+def _joined(parts: Sequence[_Part], where: str) -> _Beats:
+    lists = [part.beats for part in parts]
+    dropped = {part.name: dict(part.beats.dropped) for part in parts}
+    sizes = [len(beats.index) for beats in lists]
+    if not any(sizes):
+        raise DataError(f"{where}: no beat can be used; left out, by record: {dropped}")
+    lengths = [len(part.signal) for part in parts]
+    return _Beats(
+        signal=np.concatenate([part.signal for part in parts]),
+        names=tuple(part.name for part in parts),
+        offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
+        record=np.repeat(np.arange(len(parts)), sizes),
+        r_peak=np.concatenate([beats.r_peak for beats in lists]),
+        previous_r_peak=np.concatenate([beats.previous_r_peak for beats in lists]),
+        label=np.concatenate([beats.label for beats in lists]),
+        rr={name: np.concatenate([part.rr[name] for part in parts]) for name in FEATURES},
+        dropped=dropped,
+    )
 
 
 def _rr(record: Record) -> dict[str, NDArray[np.float32]]:

@@ -6,7 +6,6 @@ What is wrong with a record is one `DataError` that names the file, the rule and
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
+from study.data.annotations import Annotations, read_annotations
 from study.data.header import WFDB_ERRORS, Header, read_header, require_files
-from study.data.records import BEAT_SYMBOLS, LEADS
+from study.data.records import LEADS
 from study.errors import ChecksumError, DataError
 
 _RATES_HZ = (100.0, 10_000.0)
@@ -32,10 +32,13 @@ class ReadingRules:
     Args:
         leads: Accepted lead names, best first.
         sampling_rate_hz: The only accepted rate; None accepts any and resamples to 360 Hz.
+        shortest_rr_s: Beat annotations closer together are of one beat (see
+            `study.data.doubled`); None takes each for a beat and refuses two at one sample.
     """
 
     leads: tuple[str, ...] = LEADS
     sampling_rate_hz: float | None = SAMPLING_RATE_HZ
+    shortest_rr_s: float | None = None
 
 
 MITDB_RULES = ReadingRules()
@@ -67,12 +70,20 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Annotations:
-    """The annotations of one record, as sampled in its file; fields as in `Record`."""
+class Lead:
+    """The accepted lead of one record as it was recorded.
 
-    beat_samples: NDArray[np.int64]
-    beat_symbols: NDArray[np.str_]
-    other_annotations: Mapping[str, int]
+    Args:
+        record: Name of the record.
+        name: Name of the lead.
+        sampling_rate_hz: Samples per second of the file.
+        signal_mv: [samples] in millivolts.
+    """
+
+    record: str
+    name: str
+    sampling_rate_hz: float
+    signal_mv: NDArray[np.float32]
 
 
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
@@ -91,18 +102,51 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
             annotations are out of order or beyond the signal.
     """
     require_files(folder, name, (".hea", ".atr"))
+    lead = read_lead(folder, name, rules=rules)
+    annotations = read_annotations(
+        folder,
+        name,
+        n_samples=len(lead.signal_mv),
+        sampling_rate_hz=lead.sampling_rate_hz,
+        shortest_rr_s=rules.shortest_rr_s,
+    )
+    return to_record(lead, annotations)
+
+
+def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
+    """Read the accepted lead of one record; annotations are not needed.
+
+    Args:
+        folder: Folder of the WFDB files.
+        name: Record name, without suffix.
+        rules: Accepted leads and sampling rate.
+
+    Raises:
+        MissingDataError: If the header or a signal file is not there.
+        ChecksumError: If the signal does not have the checksum that its header states.
+        DataError: If no accepted lead is there, the sampling rate is wrong, a file is truncated
+            or cannot be read, or the signal is constant or not finite.
+    """
     header = read_header(folder, name)
-    _check_rate(header, rules)
-    channel = _channel(header, rules)
-    signal_mv = _read_signal(header, channel)
-    annotations = read_annotations(folder, name, n_samples=len(signal_mv))
-    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(header.sampling_rate_hz)
-    signal_mv, samples = _resampled(signal_mv, annotations.beat_samples, ratio)
+    check_rate(header, rules)
+    channel = choose_lead(header, rules)
+    return Lead(
+        record=name,
+        name=header.leads[channel],
+        sampling_rate_hz=header.sampling_rate_hz,
+        signal_mv=_read_signal(header, channel),
+    )
+
+
+def to_record(lead: Lead, annotations: Annotations) -> Record:
+    """Bring a lead to 360 Hz with anti-aliasing, and its beats with it."""
+    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
+    signal_mv, samples = _resampled(lead.signal_mv, annotations.beat_samples, ratio)
     return Record(
-        name=name,
-        lead=header.leads[channel],
+        name=lead.record,
+        lead=lead.name,
         sampling_rate_hz=SAMPLING_RATE_HZ,
-        recorded_rate_hz=header.sampling_rate_hz,
+        recorded_rate_hz=lead.sampling_rate_hz,
         signal_mv=signal_mv,
         beat_samples=samples,
         beat_symbols=annotations.beat_symbols,
@@ -110,65 +154,12 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
     )
 
 
-def read_annotations(folder: Path, name: str, *, n_samples: int | None = None) -> Annotations:
-    """Read the reference annotations (.atr) of one record, beats apart from all others.
-
-    Args:
-        folder: Folder of the WFDB files.
-        name: Record name, without suffix.
-        n_samples: Length of the signal that they must lie in; None does not check it.
+def check_rate(header: Header, rules: ReadingRules) -> None:
+    """Check the sampling rate that a header states.
 
     Raises:
-        MissingDataError: If the .atr file is not there.
-        DataError: If it is truncated or cannot be read, holds no beats, or has annotations out of
-            order or outside the signal.
+        DataError: If the rules do not accept it.
     """
-    import wfdb
-
-    path = folder / f"{name}.atr"
-    require_files(folder, name, (".atr",))
-    try:
-        # Two zero bytes end every annotation file; without them the reader loses beats silently.
-        truncated = path.read_bytes()[-2:] != b"\0\0"
-        raw = None if truncated else wfdb.rdann(str(folder / name), "atr")
-    except WFDB_ERRORS as err:
-        raise DataError(f"{path}: cannot be read as WFDB annotations: {err}") from err
-    if raw is None:
-        raise DataError(f"{path}: truncated: its end mark is missing; fetch the file again")
-    samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
-    is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
-    _check_order(path, samples, is_beat, n_samples)
-    return Annotations(
-        beat_samples=samples[is_beat],
-        beat_symbols=symbols[is_beat],
-        other_annotations=dict(sorted(Counter(symbols[~is_beat].tolist()).items())),
-    )
-
-
-def _check_order(
-    path: Path, samples: NDArray[np.int64], is_beat: NDArray[np.bool_], n_samples: int | None
-) -> None:
-    if not is_beat.any():
-        raise DataError(f"{path}: a record must have beats; none of {len(samples)} annotations is")
-    if (np.diff(samples) < 0).any():
-        at = int(np.argmax(np.diff(samples) < 0))
-        raise DataError(
-            f"{path}: annotations must be in order of time, but sample {samples[at + 1]} follows "
-            f"sample {samples[at]}"
-        )
-    beats = samples[is_beat]
-    if (np.diff(beats) == 0).any():
-        at = int(beats[np.argmax(np.diff(beats) == 0)])
-        raise DataError(f"{path}: two beats are annotated at sample {at}; keep one")
-    last = int(samples[-1])
-    if samples[0] < 0 or (n_samples is not None and last >= n_samples):
-        outside = int(samples[0]) if samples[0] < 0 else last
-        raise DataError(
-            f"{path}: annotation at sample {outside} is outside the signal's {n_samples} samples"
-        )
-
-
-def _check_rate(header: Header, rules: ReadingRules) -> None:
     rate, (lowest, highest) = header.sampling_rate_hz, _RATES_HZ
     if rules.sampling_rate_hz is not None and rate != rules.sampling_rate_hz:
         raise DataError(
@@ -180,12 +171,17 @@ def _check_rate(header: Header, rules: ReadingRules) -> None:
         raise DataError(f"{header.path}: sampling rate must lie in {allowed}, got {rate:g} Hz")
 
 
-def _channel(header: Header, rules: ReadingRules) -> int:
+def choose_lead(header: Header, rules: ReadingRules) -> int:
+    """Return the channel of the best lead that the rules accept.
+
+    Raises:
+        DataError: If the record has none of them.
+    """
     for lead in rules.leads:
         if lead in header.leads:
             return header.leads.index(lead)
     has, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
-    own = "" if rules.sampling_rate_hz else '; the split file may name another: lead = "..."'
+    own = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
     raise DataError(
         f"{header.path}: must have a lead that is accepted, best first: {accepted}; got {has}{own}"
     )

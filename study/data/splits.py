@@ -15,10 +15,7 @@ from study.config import digest_of
 from study.data.beatset import BeatSet
 from study.data.records import PATIENT_OF, PUBLISHED_VALIDATION
 from study.errors import DataError
-from study.keys import CLASSES
-
-MIN_CLASS_BEATS = 10
-"""Beats of a class below which a fold does not count for that class's score."""
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 DOMINANT_SHARE = 0.25
 """Share of a class's beats above which one record is named in the table of folds: this, or twice
@@ -60,6 +57,17 @@ class Folds:
             (np.flatnonzero(~validates), np.flatnonzero(validates))
             for validates in self._validates(beat_set)
         ]
+
+    def of_beats(self, beat_set: BeatSet) -> NDArray[np.int64]:
+        """Return the fold that each beat validates in, [N]; -1 where it is in none.
+
+        Raises:
+            DataError: If a validation record is not in the beat set.
+        """
+        fold = np.full(len(beat_set.label), -1)
+        for k, validates in enumerate(self._validates(beat_set)):
+            fold[validates] = k
+        return fold
 
     def counts(self, beat_set: BeatSet) -> NDArray[np.int64]:
         """Return validation beats per fold and class, [K, C]."""

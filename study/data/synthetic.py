@@ -26,24 +26,34 @@ from study.errors import DataError
 
 MANIFEST = "synthetic.json"
 MIN_DURATION_S = 30.0
+LEAD_NAMES = ("MLII", "V1")
 
 _ADC_GAIN, _ADC_ZERO, _ADC_MAX = 200, 1024, 2047
 _RHYTHM_NOTE = "(N"
 
 
 def write_records(
-    folder: Path, *, names: Sequence[str] = DS1, seed: int = 0, duration_s: float = 300.0
+    folder: Path,
+    *,
+    names: Sequence[str] = DS1,
+    seed: int = 0,
+    duration_s: float = 300.0,
+    sampling_rate_hz: int = SAMPLING_RATE_HZ,
+    leads: tuple[str, str] = LEAD_NAMES,
 ) -> dict[str, str]:
     """Write synthetic records, unless the very same ones are there already.
 
-    A record depends on the seed, its name and the duration alone. Files are written aside and
-    moved into place one by one; a manifest that goes first tells whole from half.
+    A patient depends on the seed, the record's name and the duration alone: at another sampling
+    rate it is the same patient, recorded by another device. Files are written aside and moved
+    into place one by one; a manifest that goes first tells whole from half.
 
     Args:
         folder: Where to; made where absent.
         names: Record names.
         seed: Of all random draws.
         duration_s: Length of each record, at least 30 s.
+        sampling_rate_hz: Of the files.
+        leads: Names of the two leads.
 
     Returns:
         SHA-256 of every file, by name.
@@ -58,6 +68,8 @@ def write_records(
         "names": list(names),
         "seed": seed,
         "duration_s": duration_s,
+        "sampling_rate_hz": sampling_rate_hz,
+        "leads": list(leads),
     }
     old = _manifest(folder)
     if old is not None and made_by.items() <= old.items() and _is_whole(folder, old["files"]):
@@ -67,7 +79,7 @@ def write_records(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
         for name in names:
-            _write_record(Path(aside), name, seed, duration_s)
+            _write_record(Path(aside), name, seed, duration_s, sampling_rate_hz, leads)
         files = {file: sha256_of(Path(aside, file)) for file in files_of(names)}
         Path(aside, MANIFEST).write_text(json.dumps(made_by | {"files": files}, indent=1))
         for file in (MANIFEST, *files):
@@ -87,8 +99,11 @@ def _is_whole(folder: Path, files: Mapping[str, str]) -> bool:
     return all((folder / f).is_file() and sha256_of(folder / f) == files[f] for f in files)
 
 
-def _write_record(folder: Path, name: str, seed: int, duration_s: float) -> None:
+def _write_record(
+    folder: Path, name: str, seed: int, duration_s: float, rate_hz: int, leads: tuple[str, str]
+) -> None:
     import wfdb
+    from scipy.signal import resample_poly
 
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, key])
@@ -96,15 +111,16 @@ def _write_record(folder: Path, name: str, seed: int, duration_s: float) -> None
     beats = draw_beats(rng, n_samples)
     shapes = draw_shapes(rng)
     signal_mv = np.stack([draw_signal(rng, beats, s, n_samples) for s in shapes], axis=1)
-    leads = ["MLII", "V1"]
-    if name == "114":  # As in the real record 114, MLII comes second.
+    if name == "114":  # As in the real record 114, the first lead comes second.
         signal_mv, leads = signal_mv[:, ::-1], leads[::-1]
+    if rate_hz != SAMPLING_RATE_HZ:
+        signal_mv = resample_poly(signal_mv, rate_hz, SAMPLING_RATE_HZ, padtype="line")
     digital = np.clip(np.rint(signal_mv * _ADC_GAIN) + _ADC_ZERO, 0, _ADC_MAX)
     wfdb.wrsamp(
         name,
-        fs=SAMPLING_RATE_HZ,
+        fs=rate_hz,
         units=["mV", "mV"],
-        sig_name=leads,
+        sig_name=list(leads),
         d_signal=digital.astype(np.int64),
         fmt=["212", "212"],
         adc_gain=[_ADC_GAIN, _ADC_GAIN],
@@ -113,6 +129,7 @@ def _write_record(folder: Path, name: str, seed: int, duration_s: float) -> None
         write_dir=str(folder),
     )
     samples, symbols = _annotations(rng, beats)
+    samples = np.rint(samples * (rate_hz / SAMPLING_RATE_HZ)).astype(np.int64)
     notes = [_RHYTHM_NOTE if symbol == "+" else "" for symbol in symbols]
     wfdb.wrann(
         name, "atr", samples, symbol=symbols.tolist(), aux_note=notes, write_dir=str(folder)

@@ -5,7 +5,9 @@ Shapes: B beats, T samples (128), R late RR features, C classes, H heads, L time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -97,6 +99,20 @@ class Classifier(nn.Module):
     ) -> Tensor | None:
         """Return attention over time [B, H, L], or None if the fusion has none."""
         return self.fusion.attention(*self.encode(ecg, early_rr, late_rr, None))
+
+    @contextmanager
+    def roughly(self) -> Iterator[None]:
+        """Evaluate in the type of training, where that is less precise, while this is open.
+
+        For scores that only steer, and for differences between two such scores.
+        """
+        exact = self.run_backbone
+        if exact is not None:
+            self.run_backbone = replace(exact, exact=False)
+        try:
+            yield
+        finally:
+            self.run_backbone = exact
 
     def gate_values(self) -> Tensor | None:
         """Return the channel gate [D] in (0, 1), or None if the fusion has none."""

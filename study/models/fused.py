@@ -3,7 +3,8 @@
 Convolutions stay oneDNN's, over channels that lie innermost; everything between them is one
 kernel of `study.models.kernels` each way. Training in bfloat16 halves the activations and the
 operands of the convolutions, while weights, statistics, sums and gradients of weights stay as they
-are. Evaluation is in the weights' own type: what a model is worth is not rounded.
+are. Evaluation is in the weights' own type: what a model is worth is not rounded, except in scores
+that only steer.
 
 A bias that batch norm subtracts again gets no gradient here: it is zero but for rounding.
 
@@ -32,10 +33,12 @@ class FusedBackbone:
     Args:
         dtype: Of the activations in training: float32, bfloat16, or float64 for tests.
         kernels: What runs between convolutions.
+        exact: Evaluate in the weights' own type; else as in training.
     """
 
     dtype: torch.dtype = torch.float32
     kernels: Kernels = PLAIN
+    exact: bool = True
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
         """Map beats [B, 1, channels, T] to the feature map, or to its mean over time.
@@ -46,7 +49,7 @@ class FusedBackbone:
             over_time: Return the feature map [B, K, T / 2]; else its mean, [B, K, 1].
         """
         stem = backbone.stem
-        dtype = self.dtype if backbone.training else stem.weight.dtype
+        dtype = self.dtype if backbone.training or not self.exact else stem.weight.dtype
         x = functional.conv2d(
             x.to(dtype),
             stem.weight.to(dtype),

@@ -133,7 +133,8 @@ def affine_tanh_scale(
 ) -> Tensor:
     """Return tanh(joined branches * scale + shift), scaled by its squeeze-and-excitation."""
     active = _fast_tanh(torch.cat(list(branches), dim=2) * scale + shift)
-    return active * _squeeze(active, squeeze, excite).factor[:, None]
+    scaled = active * _squeeze(active, squeeze, excite).factor[:, None]
+    return scaled.to(branches[0].dtype)
 
 
 def affine_tanh_pool(
@@ -243,7 +244,7 @@ PLAIN = Kernels(
 
 @cache
 def compiled_kernels(dtype: torch.dtype) -> Kernels:
-    """Compile the kernels to train in a type and evaluate in float32; or say why not.
+    """Compile the kernels to train in a type, and evaluate in it and in float32; or say why not.
 
     The first time on a machine this takes 10 to 20 s, later 3 to 5: PyTorch keeps what it
     compiled in `TORCHINDUCTOR_CACHE_DIR`. Without a working C++ compiler the kernels are returned
@@ -300,7 +301,9 @@ def _call_each(kernels: Kernels, dtype: torch.dtype) -> None:
             )
             backward(grad, joined, active, weight, squeeze, excite, moments, squeezed)
     with torch.inference_mode():
-        kernels.affine_relu(ones(beats, steps, channels), ones(channels), ones(channels))
         arguments = ones(all_channels), ones(all_channels), ones(hidden, all_channels)
-        for kernel in (kernels.affine_tanh_scale, kernels.affine_tanh_pool):
-            kernel(branches(torch.float32), *arguments, ones(all_channels, hidden))
+        for own in {dtype, torch.float32}:
+            x = ones(beats, steps, channels, dtype=own)
+            kernels.affine_relu(x, ones(channels), ones(channels))
+            for kernel in (kernels.affine_tanh_scale, kernels.affine_tanh_pool):
+                kernel(branches(own), *arguments, ones(all_channels, hidden))

@@ -9,15 +9,18 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 import study
 from study.config import TrialConfig
 from study.errors import CheckpointError
+from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
 
 _BATCH = 128
@@ -31,14 +34,20 @@ class SeedEnsemble:
     Args:
         config: The configuration.
         models: One network a seed.
+        about: What a user of it must know. `trained_on` is a line that is shown with every use,
+            `data_source` says of what kind these records are (see `study.data.source`).
     """
 
     config: TrialConfig
     models: tuple[Classifier, ...]
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_weights(
-        cls, config: TrialConfig, weights: Sequence[Mapping[str, Tensor]]
+        cls,
+        config: TrialConfig,
+        weights: Sequence[Mapping[str, Tensor]],
+        about: Mapping[str, str] | None = None,
     ) -> SeedEnsemble:
         """Build the networks of a configuration with given weights, a state dict a seed.
 
@@ -57,23 +66,25 @@ class SeedEnsemble:
                     f"weights are not of this configuration: {config.flat()}: {error}"
                 ) from error
             models.append(model.eval().requires_grad_(False))
-        return cls(config, tuple(models))
+        return cls(config, tuple(models), dict(about or {}))
 
     @classmethod
     def read(cls, content: bytes) -> SeedEnsemble:
         """Return the ensemble that `content` gave; nothing in it is executed.
 
         Raises:
-            CheckpointError: If it is damaged, or of another version.
+            CheckpointError: If it is damaged, or of another version or other classes.
         """
         try:
             loaded = torch.load(io.BytesIO(content), weights_only=True)
             version, config, weights = loaded["version"], loaded["config"], loaded["weights"]
+            classes, about = loaded["classes"], loaded["about"]
         except (
             RuntimeError,
             EOFError,
             KeyError,
             TypeError,
+            ValueError,
             pickle.UnpicklingError,
             zipfile.BadZipFile,
         ) as error:
@@ -82,14 +93,24 @@ class SeedEnsemble:
             raise CheckpointError(
                 f"the ensemble is of version {version}, this is {study.__version__}"
             )
-        return cls.of_weights(TrialConfig.from_flat(config), weights)
+        if tuple(classes) != CLASSES:
+            raise CheckpointError(
+                f"the ensemble tells classes {', '.join(classes)}, this version "
+                f"{', '.join(CLASSES)}"
+            )
+        return cls.of_weights(TrialConfig.from_flat(config), weights, about)
 
     def content(self) -> bytes:
-        """Return configuration and weights as the content of a file."""
-        weights = [model.state_dict() for model in self.models]
+        """Return all of it as the content of a file."""
         buffer = io.BytesIO()
         torch.save(
-            {"version": study.__version__, "config": self.config.flat(), "weights": weights},
+            {
+                "version": study.__version__,
+                "classes": list(CLASSES),
+                "config": self.config.flat(),
+                "about": dict(self.about),
+                "weights": [model.state_dict() for model in self.models],
+            },
             buffer,
         )
         return buffer.getvalue()
@@ -114,3 +135,13 @@ class SeedEnsemble:
     def probs(self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None) -> Tensor:
         """Return the mean of the networks' probabilities [B, C]."""
         return self.log_probs(ecg, early_rr, late_rr).exp().mean(dim=0)
+
+    def predict(
+        self,
+        ecg: NDArray[np.float32],
+        early_rr: NDArray[np.float32] | None,
+        late_rr: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """Return `probs` of arrays, which may be read-only, as an array [B, C]."""
+        given = [None if rows is None else torch.tensor(rows) for rows in (early_rr, late_rr)]
+        return np.asarray(self.probs(torch.tensor(ecg), *given).numpy(), dtype=np.float32)

@@ -15,6 +15,14 @@ def number(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else UNDEFINED
 
 
+def short(value: float, *, signed: bool = False, digits: int = 3) -> str:
+    """Return a score without the zero before its point: .519, 1.000, +.023."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
+
+
 def plus_minus(values: Sequence[float]) -> str:
     """Return mean and sample standard deviation; of one value, the value alone."""
     if not values:

@@ -165,6 +165,41 @@ def trials_csv(rows: Sequence[TrialRow]) -> str:
     return text.getvalue()
 
 
+def read_trials_csv(text: str) -> list[TrialRow]:
+    """Return the rows of a file that `trials_csv` wrote; parameters as text."""
+    rows = []
+    for line in csv.DictReader(io.StringIO(text)):
+        params, metrics = (
+            {
+                name.removeprefix(f"{group}."): value
+                for name, value in line.items()
+                if name.startswith(f"{group}.") and value != ""
+            }
+            for group in ("params", "metrics")
+        )
+        full_epochs, draw, duplicate_of = (
+            int(line[name]) if line[name] else None
+            for name in ("full_epochs", "draw", "duplicate_of")
+        )
+        rows.append(
+            TrialRow(
+                number=int(line["number"]),
+                digest=line["digest"],
+                arm=line["arm"],
+                params=params,
+                outcome=Outcome(line["outcome"]),
+                cause=line["cause"],
+                metrics={name: float(value) for name, value in metrics.items()},
+                epochs=int(line["epochs"]),
+                full_epochs=full_epochs,
+                seconds=float(line["seconds"]),
+                draw=draw,
+                duplicate_of=duplicate_of,
+            )
+        )
+    return rows
+
+
 def chance_level(prevalence: Iterable[float]) -> dict[str, float]:
     """Return what guessing scores: AUPRC is a class's prevalence, AUROC 0.5.
 

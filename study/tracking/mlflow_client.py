@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from study.errors import TrackingError
+from study.errors import StudyError, TrackingError
 from study.keys import Tag
 from study.tracking.run import Run
 from study.tracking.store import Store
@@ -44,7 +44,7 @@ class Client:
     def __init__(self, *, store: Store, experiment: str) -> None:
         location = store.artifact_location(experiment)
         with _alone_in(store.workspace):
-            self._mlflow: Any = _connect(store)
+            self._mlflow: Any = connect(store)
             self.experiment_id = _find_experiment(self._mlflow, experiment, location)
 
     def search(self, tags: Mapping[str, str]) -> list[Any]:
@@ -146,11 +146,34 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _connect(store: Store) -> Any:
+@contextmanager
+def explained(store: Store) -> Iterator[None]:
+    """Turn whatever MLflow raises into one error that names the store, without credentials.
+
+    Raises:
+        TrackingError: If the store cannot be used.
+    """
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        # Not chained: the original error may quote the address with its credentials.
+        raise TrackingError(f"tracking: cannot use {store.shown}: {brief(store, error)}") from None
+
+
+def brief(store: Store, error: Exception) -> str:
+    """Return the first line of an error of MLflow's, without credentials."""
+    lines = store.redact(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:500]
+
+
+def connect(store: Store) -> Any:
     """Return an MLflow client that is quiet, sends no telemetry and gives up in good time."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # At the end of a run MLflow prints the server's address as it was given, password included.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's own 7 retries of 120 s would hold up every trial of the study behind them.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -10,22 +10,20 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from study.errors import TrackingError
 from study.keys import Outcome, Tag
-from study.tracking.mlflow_client import PARENT, Client
+from study.tracking.mlflow_client import PARENT, Client, brief, explained
 from study.tracking.run import Run, as_text, trial_name
 from study.tracking.store import find_store
 from study.tracking.view import view_key, view_tag
 
 _logger = logging.getLogger(__name__)
 
-STUDY, TRIAL = "study", "trial"
+STUDY, TRIAL, FLOOR = "study", "trial", "floor"
 """Values of the tag `kind`."""
 
 STATUS = {
@@ -56,7 +54,7 @@ class MlflowSink:
     def __init__(self, *, tracking_uri: str | None, experiment: str, workspace: Path) -> None:
         self.failures = 0
         self._store = find_store(tracking_uri, workspace)
-        with self._explained():
+        with explained(self._store):
             self._client = Client(store=self._store, experiment=experiment)
         self._name = ""
         self._study: Run | None = None
@@ -86,7 +84,7 @@ class MlflowSink:
         if Tag.STUDY_ID in tags:
             identity[Tag.STUDY_ID] = tags[Tag.STUDY_ID]
         study = Run(name=name, tags=as_text({**tags, **identity}), params=as_text(params))
-        with self._explained():
+        with explained(self._store):
             found = self._client.search(identity)
             study.run_id = found[0].info.run_id if found else None
             self._client.write(study)
@@ -100,7 +98,8 @@ class MlflowSink:
             for run in reversed(trials)
         }
         self._upload(study, artifacts)
-        self._attempt("the view of the study", self._client.tag_experiment, *view_tag(name))
+        view = view_tag(name, tags.get(Tag.STAGE, "validation"))
+        self._attempt("the view of the study", self._client.tag_experiment, *view)
         return parent
 
     def recorded(self) -> Mapping[str, str]:
@@ -167,6 +166,26 @@ class MlflowSink:
             folder = Path(tempfile.mkdtemp(dir=self._kept_files()))
             self._attempt(f"files of run '{run.name}'", run.ending.keep_files, folder)
 
+    def add_floor(
+        self,
+        digest: str,
+        *,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Record a floor under the open study; one that is recorded already is left as it is."""
+        if self._study is None:
+            self._count(f"floor '{name}'", "no study is open")
+            return
+        fixed = {Tag.KIND: FLOOR, Tag.DIGEST: digest, PARENT: str(self._study.run_id)}
+        always = {**fixed, Tag.STUDY: self._study.name, Tag.OUTCOME: Outcome.COMPLETE}
+        run = Run(name=name, tags=as_text({**tags, **always}), params=as_text(params))
+        run.add_metrics(metrics, 0)
+        self._attempt(f"floor '{name}'", self._write_floor, run, fixed, artifacts)
+
     def close_study(
         self,
         *,
@@ -207,6 +226,19 @@ class MlflowSink:
             f"MLflow: run `mlflow ui{option}` in {self._store.workspace}, "
             f"then open http://127.0.0.1:5000{page}"
         )
+
+    def _write_floor(
+        self, run: Run, identity: Mapping[str, str], artifacts: Sequence[Path]
+    ) -> None:
+        status, found = STATUS[Outcome.COMPLETE], self._client.search(identity)
+        if found and found[0].info.status == status:
+            return
+        # A killed driver may have left it half written.
+        run.run_id = found[0].info.run_id if found else None
+        self._client.write(run)
+        for path in artifacts:
+            self._client.upload(str(run.run_id), path)
+        self._client.terminate(str(run.run_id), status)
 
     def _open_run(self, run_id: str) -> Run | None:
         run = self._runs.get(run_id)
@@ -262,24 +294,12 @@ class MlflowSink:
                 self._client.write(run)
                 self._client.terminate(trial.info.run_id, STATUS[Outcome.STOPPED])
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except TrackingError:
-            raise
-        except Exception as error:
-            # Not chained: the original error may quote the address with its credentials.
-            raise TrackingError(
-                f"tracking: cannot use {self._store.shown}: {self._brief(error)}"
-            ) from None
-
     def _attempt(self, what: str, action: Callable[..., None], *args: object) -> bool:
         """Do what a broken tracker can break: the one place where its failures are caught."""
         try:
             action(*args)
         except Exception as error:  # MLflow raises what its stores raise: no common base
-            self._count(what, self._brief(error))
+            self._count(what, brief(self._store, error))
             return False
         return True
 
@@ -291,7 +311,3 @@ class MlflowSink:
             "MLflow did not take %s: %s. The study goes on, and later failures are only counted.",
             *(what, why),
         )
-
-    def _brief(self, error: Exception) -> str:
-        lines = self._store.redact(error).strip().splitlines() or [type(error).__name__]
-        return lines[0][:500]

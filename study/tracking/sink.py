@@ -64,6 +64,18 @@ class Sink(Protocol):
         The files may be deleted as soon as this returns.
         """
 
+    def add_floor(
+        self,
+        digest: str,
+        *,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Record a floor under the open study; one that is recorded already is left as it is."""
+
     def close_study(
         self,
         *,
@@ -121,6 +133,18 @@ class NullSink:
         cause: str,
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Do nothing."""
+
+    def add_floor(
+        self,
+        digest: str,
+        *,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
     ) -> None:
         """Do nothing."""

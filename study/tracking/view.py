@@ -20,16 +20,23 @@ def view_key(study: str) -> str:
     return re.sub(r"[^\w\-. ]", "_", study)
 
 
-def view_tag(study: str) -> tuple[str, str]:
-    """Return name and value of the experiment tag that holds a study's view."""
+def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
+    """Return name and value of the experiment tag that holds a study's view.
+
+    Args:
+        study: Name of the study.
+        stage: Value of the runs' tag `stage`: a sealed test has metrics of its own.
+    """
     quote = '"' if "'" in study else "'"
     terms = {Tag.STUDY: f"{quote}{study}{quote}", Tag.KIND: "'trial'"}
     # Pruned trials have scores too, of fewer epochs: not in one table with finished ones.
     terms[Tag.OUTCOME] = f"'{Outcome.COMPLETE}'"
-    scores = (AUPRC_SV, AUPRC_MACRO, AUROC_MACRO)
+    scores = [AUPRC_SV, AUPRC_MACRO, AUROC_MACRO]
+    if stage == "test":
+        scores = [name.replace("val_", "test_", 1) for name in scores]
     state = {
         "searchFilter": " and ".join(f"tags.{name} = {value}" for name, value in terms.items()),
-        "orderByKey": f"metrics.`{AUPRC_SV}`",
+        "orderByKey": f"metrics.`{scores[0]}`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",

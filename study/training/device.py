@@ -5,6 +5,7 @@ Shapes: N beats, B batch, T samples, R RR features, P permutations, M sampled be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,9 +52,22 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+def to_device(
+    array: NDArray[Any], device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
     """Return a tensor with a copy of an array, which may be read-only, on the device."""
-    return torch.tensor(array, device=device)
+    return torch.tensor(array, device=device, dtype=dtype)
+
+
+def on_cpu(state: Any) -> Any:
+    """Return a copy of nested containers with every tensor copied to the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: on_cpu(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(on_cpu(value) for value in state)
+    return state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,21 +122,28 @@ class DeviceBeats:
         windows = self.beats.reliance.windows
         return None if windows is None else to_device(windows, self.device)
 
-    def inputs(self, signal: SignalSpec, order: NDArray[np.int64] | None = None) -> Inputs:
+    def inputs(
+        self,
+        signal: SignalSpec,
+        order: NDArray[np.int64] | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> Inputs:
         """Return the inputs of a configuration.
 
         Args:
             signal: What enters, and which RR features.
             order: [N] index of the beat whose RR each beat is given; None leaves each its own.
+            dtype: Of the weights that they meet.
         """
 
         def placed(rr: NDArray[np.float32] | None) -> Tensor | None:
             if rr is None:
                 return None
-            return to_device(rr if order is None else rr[order], self.device)
+            return to_device(rr if order is None else rr[order], self.device, dtype)
 
         return Inputs(
-            ecg=self.ecg,
+            ecg=self.ecg.to(dtype),
             early_rr=placed(self.beats.early_rr(signal)),
             late_rr=placed(self.beats.late_rr(signal)),
         )

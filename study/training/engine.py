@@ -1,7 +1,8 @@
-"""How the arithmetic of training is done: its precision, and whether kernels are compiled."""
+"""How the arithmetic of training is done: precision, compiled kernels, packed members."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,28 +10,47 @@ import torch
 from study.errors import UsageError, unknown
 from study.keys import PRECISIONS
 from study.models.fused import FusedBackbone
-from study.models.kernels import PLAIN, compiled_kernels
+from study.models.kernels import compiled_kernels
+from study.training.member import Member
+from study.training.memory import largest_pack
+from study.training.packed import Packed
+from study.training.serial import Serial, Trainer
 
 COMPILED_FROM_BEATS = 50_000
 """Beats that a trial trains on, from which compiling pays: it takes seconds in every worker."""
 
+_DEVICES = {"tf32": ("cuda",), "bf16": ("cpu", "cuda")}
+"""Devices that compute so; every device has the other precisions."""
+
+WORKER_ENVIRONMENT = {
+    # glibc gives activations back to the kernel after every batch and faults them in again at the
+    # next: keeping them trains 10 % faster (benchmarks/README.md). No number changes.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(10**10),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+"""What a process that trains is started with."""
+
 
 def resolve_precision(name: str, device: str) -> str:
-    """Return `fp32` or `bf16`; `auto` is bf16 on a CPU that multiplies bfloat16 itself.
+    """Return `fp32`, `tf32` or `bf16`; `auto` is bf16 on a CPU that multiplies bfloat16 itself.
+
+    On a GPU `auto` is fp32 until a measurement has shown that less precision costs no AUPRC there.
 
     Args:
         name: One of `study.keys.PRECISIONS`.
         device: `cpu`, `cuda`, `mps`, or `auto` for a cluster's.
 
     Raises:
-        UsageError: If the name is unknown, or bf16 is asked for on anything but a CPU.
+        UsageError: If the name is unknown, or the device does not compute so.
     """
     if name not in PRECISIONS:
         raise UsageError(f"--precision: {unknown('precision', name, PRECISIONS)}")
-    if name == "bf16" and device != "cpu":
+    if device not in _DEVICES.get(name, (device,)):
+        allowed = " or ".join(f"--device {kind}" for kind in _DEVICES[name])
         raise UsageError(
-            f"--precision bf16: only on a CPU so far, this study's device is '{device}'; "
-            "leave it out, or add --device cpu"
+            f"--precision {name}: not on this study's device, '{device}'; "
+            f"leave it out, or add {allowed}"
         )
     if name != "auto":
         return name
@@ -48,21 +68,52 @@ class Engine:
     """What a study's trials compute with; part of what shapes their results.
 
     Args:
-        precision: Of training: `fp32`, or `bf16` for activations and operands of convolutions.
-            Evaluation is in float32.
-        compiled: Whether the kernels between convolutions are compiled.
+        precision: Of training: `fp32`; `bf16` for activations and operands of convolutions;
+            `tf32` for products on a GPU; or `fp64`, weights and all, to compare engines by.
+            Evaluation is in the weights' type.
+        compiled: Whether the kernels between convolutions are compiled (on a CPU).
+        packed: Whether a trial's members train in lockstep (see `study.training.lockstep`).
     """
 
     precision: str = "fp32"
     compiled: bool = False
+    packed: bool = False
+
+    @property
+    def weights(self) -> torch.dtype:
+        """The type of weights, sums and scores."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
 
     def backbone(self, device: torch.device) -> FusedBackbone | None:
-        """Return what runs the backbone on a device, or None where it runs as it is written."""
-        if device.type != "cpu":
+        """Return what runs the backbone on a device, or None where it runs as it is written.
+
+        Fused, but not compiled, it would be slower than as written (`benchmarks/formulations.py`).
+        """
+        if device.type != "cpu" or self.packed or not self.compiled:
             return None
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        return FusedBackbone(dtype, compiled_kernels(dtype) if self.compiled else PLAIN)
+        dtype = torch.bfloat16 if self.precision == "bf16" else self.weights
+        return FusedBackbone(dtype, compiled_kernels(dtype))
+
+    def trainer(self, members: Sequence[Member]) -> Trainer:
+        """Return what trains the members of a trial."""
+        device = members[0].device
+        if device.type == "cuda":
+            kind = "tf32" if self.precision == "tf32" else "ieee"
+            torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
+            torch.backends.cuda.matmul.fp32_precision = kind
+        # The fused backbone has its own way to compute in bfloat16.
+        lower = self.precision == "bf16" and members[0].model.run_backbone is None
+        autocast = torch.bfloat16 if lower else None
+        if not self.packed:
+            return Serial(members, autocast=autocast)
+        return Packed(
+            members,
+            largest=largest_pack(device, members[0].shape.batch_size),
+            autocast=autocast,
+            graphed=device.type == "cuda",
+        )
 
     def __str__(self) -> str:
         """Return what the plan and the tracker call it."""
-        return f"{self.precision}, {'compiled' if self.compiled else 'not compiled'}"
+        compiled = "compiled" if self.compiled else "not compiled"
+        return f"{self.precision}, {'packed' if self.packed else compiled}"

@@ -31,7 +31,7 @@ def build_members(
     beats: DeviceBeats,
     splits: Sequence[Split],
     *,
-    n_seeds: int,
+    seeds: Sequence[int],
     study_seed: int,
     engine: Engine,
 ) -> list[Member]:
@@ -41,24 +41,27 @@ def build_members(
         config: The configuration.
         beats: All beats, on the device.
         splits: Of every fold.
-        n_seeds: Members per fold.
+        seeds: Index of each seed: the members of a fold.
         study_seed: Root of all random streams.
         engine: What they compute with.
     """
     run_backbone = engine.backbone(beats.device)
     label = beats.beats.label
-    loss = _loss(config.train, label, beats.device)
+    loss = _loss(config.train, label, beats.device, engine.weights)
     shape = epoch_shape(
         [label[training] for training, _ in splits],
         normal_beats=config.train.normal_beats_per_epoch,
         batch_size=config.train.batch_size,
     )
     members = []
-    for seed_index in range(n_seeds):
-        inputs = _inputs(config, beats, study_seed=study_seed, seed_index=seed_index)
+    for seed_index in seeds:
+        inputs = seed_inputs(
+            config, beats, study_seed=study_seed, seed_index=seed_index, dtype=engine.weights
+        )
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
-            model = _model(config, inputs.late_rr, training, streams).to(beats.device)
+            model = _model(config, inputs.late_rr, training, streams)
+            model.to(beats.device, engine.weights)
             model.run_backbone = run_backbone
             members.append(
                 Member(
@@ -76,21 +79,28 @@ def build_members(
     return members
 
 
-def _loss(train: TrainConfig, label: NDArray[np.int64], device: torch.device) -> Loss:
+def _loss(
+    train: TrainConfig, label: NDArray[np.int64], device: torch.device, dtype: torch.dtype
+) -> Loss:
     return Loss(
-        weights=to_device(class_weights(label, train.class_weights), device),
+        weights=to_device(class_weights(label, train.class_weights), device, dtype),
         gamma=train.focal_gamma if train.loss == "focal" else 0.0,
         label_smoothing=train.label_smoothing,
     )
 
 
-def _inputs(
-    config: TrialConfig, beats: DeviceBeats, *, study_seed: int, seed_index: int
+def seed_inputs(
+    config: TrialConfig,
+    beats: DeviceBeats,
+    *,
+    study_seed: int,
+    seed_index: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Inputs:
     """Return what the members of one seed see: under a placebo each seed has its permutation."""
     placebo = config.signal.rr == "placebo"
     order = placebo_order(beats.beats.record, study_seed, seed_index) if placebo else None
-    return beats.inputs(config.signal, order)
+    return beats.inputs(config.signal, order, dtype=dtype)
 
 
 def _model(

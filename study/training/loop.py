@@ -28,7 +28,7 @@ from study.keys import (
     TRAIN_LOSS,
 )
 from study.models.rules import check_combination, digest
-from study.training.device import DeviceBeats, resolve_device, synchronise
+from study.training.device import DeviceBeats, on_cpu, resolve_device, synchronise
 from study.training.engine import Engine
 from study.training.ensemble import build_members
 from study.training.reliance import measure_reliance
@@ -68,7 +68,7 @@ class TrialTraining:
         engine: Engine | None = None,
     ) -> None:
         check_combination(config.signal, config.model)
-        _check_cut(config, beats)
+        check_cut(config, beats)
         self.config = config
         self.epoch = 0
         self._beats = beats
@@ -85,18 +85,22 @@ class TrialTraining:
             "engine": str(engine),
         }
         masks = folds.masks(beats)
-        self._fold = np.full(len(beats.label), -1)
-        for fold, (_, validation) in enumerate(masks):
-            self._fold[validation] = fold
+        self._fold = folds.of_beats(beats)
         self._members = build_members(
             config,
             self._on_device,
             masks,
-            n_seeds=n_seeds,
+            seeds=range(n_seeds),
             study_seed=study_seed,
             engine=engine,
         )
+        self._trainer = engine.trainer(self._members)
         self._predictions: NDArray[np.float32] | None = None
+
+    @property
+    def note(self) -> str:
+        """What happened in training that a user should know; empty if nothing did."""
+        return self._trainer.note
 
     @property
     def finished(self) -> bool:
@@ -106,6 +110,9 @@ class TrialTraining:
     def run_epoch(self) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
 
+        Before the last epoch the predictions are computed in the type of training, where that is
+        quicker: such scores steer, and only the last are a trial's.
+
         Raises:
             DivergedError: If a member's loss or prediction is not finite.
             StudyStateError: If all epochs are done.
@@ -113,16 +120,17 @@ class TrialTraining:
         if self.finished:
             raise StudyStateError(f"training: all {self.epoch} epochs are done")
         start = time.perf_counter()
-        losses = torch.stack([member.train_epoch(self.epoch) for member in self._members]).cpu()
+        losses = self._trainer.train_epoch(self.epoch).cpu()
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
-        self._predictions = self._predict()
+        # Before the last epoch, scores only steer.
+        self._predictions = self._predict(exact=self.finished)
         scores = self._score(self._predictions)
         n_beats = sum(member.shape.beats for member in self._members)
         metrics = {
             TRAIN_LOSS: float(losses.mean()),
-            LEARNING_RATE: self._members[0].last_learning_rate,
+            LEARNING_RATE: self._trainer.last_learning_rate,
             BEATS_PER_SECOND: n_beats / (trained - start),
             **scores.values,
             **self._gate_metrics(),
@@ -146,7 +154,7 @@ class TrialTraining:
             epochs = self.config.train.epochs
             raise StudyStateError(f"training: {self.epoch} of {epochs} epochs are done")
         if self._predictions is None:
-            self._predictions = self._predict()
+            self._predictions = self._predict(exact=True)
         scores = self._score(self._predictions)
         start = time.perf_counter()
         reliance = measure_reliance(
@@ -163,7 +171,7 @@ class TrialTraining:
             confusion=scores.confusion,
             gates=self._gates(),
             attention=reliance.attention,
-            weights=[_on_cpu(member.scored.state_dict()) for member in self._members],
+            weights=[on_cpu(member.scored.state_dict()) for member in self._members],
             seconds_reliance=seconds,
         )
 
@@ -171,11 +179,11 @@ class TrialTraining:
         """Return validation log-probabilities [S, N, C] of given weights, one set a member."""
         for member, its_weights in zip(self._members, weights, strict=True):
             member.scored.load_state_dict(its_weights)
-        return self._predict()
+        return self._predict(exact=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that continuing needs: tensors on the CPU and plain containers."""
-        members = [_on_cpu(member.state_dict()) for member in self._members]
+        members = on_cpu(self._trainer.state_dicts())
         return {"identity": dict(self._identity), "epoch": self.epoch, "members": members}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -192,8 +200,7 @@ class TrialTraining:
                 if identity[name] != ours
             ]
             if not faults:
-                for member, member_state in zip(self._members, members, strict=True):
-                    member.load_state_dict(member_state)
+                self._trainer.load_state_dicts(members)
         except (KeyError, TypeError, ValueError, RuntimeError) as err:
             raise CheckpointError(f"checkpoint is damaged: {err!r}") from err
         if faults:
@@ -201,14 +208,14 @@ class TrialTraining:
         self.epoch = epoch
         self._predictions = None
 
-    def _predict(self) -> NDArray[np.float32]:
+    def _predict(self, *, exact: bool) -> NDArray[np.float32]:
         shape = (self._n_seeds, len(self._fold), len(CLASSES))
         log_probs = torch.full(shape, torch.nan, device=self._device)
         finite = []
-        for member in self._members:
-            predicted = member.predict()
+        predictions = self._trainer.predict(exact=exact)
+        for member, predicted in zip(self._members, predictions, strict=True):
             finite.append(predicted.isfinite().all())
-            log_probs[member.streams.seed_index, member.validation] = predicted
+            log_probs[member.streams.seed_index, member.validation] = predicted.float()
         unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
         self._check_finite(unit, "validation predictions")
         return log_probs.cpu().numpy()
@@ -243,7 +250,12 @@ class TrialTraining:
         return {name: float(value) for name, value in summary.items()}
 
 
-def _check_cut(config: TrialConfig, beats: BeatSet) -> None:
+def check_cut(config: TrialConfig, beats: BeatSet) -> None:
+    """Check that beats are cut as a configuration says.
+
+    Raises:
+        ConfigError: If they are not.
+    """
     wanted = {
         "segmentation": config.signal.segmentation,
         "resampling": config.signal.resampling_method,
@@ -256,14 +268,3 @@ def _check_cut(config: TrialConfig, beats: BeatSet) -> None:
     ]
     if faults:
         raise ConfigError(listed("training", faults))
-
-
-def _on_cpu(state: Any) -> Any:
-    """Return a copy of nested containers with every tensor copied to the CPU."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(_on_cpu(value) for value in state)
-    return state

@@ -1,30 +1,29 @@
-"""One member: the model of one fold and one seed, its optimiser and its streams.
+"""One member: the network of one fold and one seed, what it trains on, and what it says.
 
-Shapes: B batch, C classes, D embedding, H heads, L feature-map length.
+Shapes: B batch, m validation beats, C classes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from study.config import TrainConfig
 from study.models.classifier import Classifier
 from study.training.batches import EpochShape, MemberBeats
-from study.training.device import Inputs, to_device
+from study.training.device import Inputs
 from study.training.losses import Loss
-from study.training.optimiser import AveragedWeights, learning_rate, make_optimiser
+from study.training.optimiser import AveragedWeights, learning_rate
 from study.training.seeding import Purpose, Streams
-
-EVALUATION_BATCH = 128
-"""Beats per forward pass of an evaluation: activations that fit a core's cache are quickest."""
 
 
 class Member:
-    """Trains and evaluates one model.
+    """A network with its beats and its random streams; a `Trainer` moves its weights.
 
     Args:
         model: As initialised, on its device.
@@ -36,6 +35,9 @@ class Member:
         validation: [m] indices of the validation beats, on the device.
         shape: Batches of an epoch, shared by all members.
         streams: Its random streams.
+
+    Attributes:
+        average: Its averaged weights, or None where averaging is off.
     """
 
     def __init__(
@@ -51,96 +53,81 @@ class Member:
         shape: EpochShape,
         streams: Streams,
     ) -> None:
-        self.streams = streams
+        self.model = model
+        self.train = train
+        self.loss = loss
         self.inputs = inputs
+        self.label = label
         self.validation = validation
         self.shape = shape
-        self._model = model
-        self._train = train
-        self._loss = loss
-        self._label = label
+        self.streams = streams
+        self.average = AveragedWeights(model, decay=train.ema_decay) if train.ema_decay else None
         self._training = training
-        self._optimiser = make_optimiser(
-            model, learning_rate=train.learning_rate, weight_decay=train.weight_decay
-        )
-        self._average = AveragedWeights(model, decay=train.ema_decay) if train.ema_decay else None
 
     @property
     def scored(self) -> Classifier:
         """The model that is scored: the averaged one where averaging is on."""
-        return self._model if self._average is None else self._average.model
+        return self.model if self.average is None else self.average.model
 
     @property
-    def last_learning_rate(self) -> float:
-        """The learning rate of the last step taken."""
-        return float(self._optimiser.param_groups[0]["lr"])
+    def device(self) -> torch.device:
+        """Where its beats are."""
+        return self.label.device
 
-    def _learning_rate(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step (from 0)."""
         return learning_rate(
             step,
-            n_steps=self._train.epochs * self.shape.batches,
-            peak=self._train.learning_rate,
-            schedule=self._train.schedule,
+            n_steps=self.train.epochs * self.shape.batches,
+            peak=self.train.learning_rate,
+            schedule=self.train.schedule,
         )
 
-    def train_epoch(self, epoch: int) -> Tensor:
-        """Train for one epoch (from 0) and return its mean loss, on the device."""
-        device = self._label.device
-        batches = to_device(self._training.epoch(epoch, self.shape), device)
-        hidden = self._hidden(epoch)
-        total = torch.zeros((), device=device)
-        self._model.train()
-        with self.streams.torch_generators(Purpose.DROPOUT, epoch, device):
-            for number, index in enumerate(batches.unbind()):
-                hide = None if hidden is None else hidden[number]
-                total += self._step(epoch * len(batches) + number, index, hide)
-        return total / len(batches)
+    def batches(self, epoch: int) -> NDArray[np.int64]:
+        """Return the beats of an epoch (from 0), [batches, B]."""
+        return self._training.epoch(epoch, self.shape)
 
-    def _step(self, step: int, index: Tensor, hide_rr: Tensor | None) -> Tensor:
-        batch = self.inputs.take(index)
-        self._optimiser.zero_grad(set_to_none=True)
-        outputs = self._model(batch.ecg, batch.early_rr, batch.late_rr, hide_rr=hide_rr)
-        loss = self._loss(outputs, self._label[index])
-        torch.autograd.backward(loss)
-        if self._train.gradient_clip:
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._train.gradient_clip)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._learning_rate(step)
-        self._optimiser.step()
-        if self._average is not None:
-            self._average.update(step)
-        return loss.detach()
-
-    def _hidden(self, epoch: int) -> Tensor | None:
+    def hidden(self, epoch: int) -> NDArray[np.bool_] | None:
         """Return which beats' RR is hidden in an epoch, [batches, B], or None."""
-        probability = self._train.rr_dropout
+        probability = self.train.rr_dropout
         if not probability or not self.inputs.has_rr:
             return None
         generator = self.streams.generator(Purpose.RR_DROPOUT, epoch)
         draws = generator.random((self.shape.batches, self.shape.batch_size))
-        return to_device(draws < probability, self._label.device)
+        hidden: NDArray[np.bool_] = draws < probability
+        return hidden
 
-    @torch.inference_mode()
-    def predict(self) -> Tensor:
-        """Return log-probabilities of the validation beats, [m, C], on the device."""
-        model = self.scored.eval()
-        chunks = []
-        for index in torch.split(self.validation, EVALUATION_BATCH):
-            batch = self.inputs.take(index)
+    def predict(self, *, exact: bool) -> Tensor:
+        """Return log-probabilities of the validation beats, [m, C], on the device.
+
+        Args:
+            exact: Compute in the weights' own type; else, where it is quicker, as in training.
+        """
+        return predict(self.scored, self.inputs, self.validation, exact=exact)
+
+
+@torch.inference_mode()
+def predict(model: Classifier, inputs: Inputs, beats: Tensor, *, exact: bool = True) -> Tensor:
+    """Return a model's log-probabilities of some beats, [m, C], on the device.
+
+    Args:
+        model: On the device; left in evaluation mode.
+        inputs: All beats.
+        beats: [m] indices into them.
+        exact: Compute in the weights' own type; else, where it is quicker, as in training.
+    """
+    model.eval()
+    chunks = []
+    with nullcontext() if exact else model.roughly():
+        for index in torch.split(beats, evaluation_batch(beats.device)):
+            batch = inputs.take(index)
             chunks.append(model(batch.ecg, batch.early_rr, batch.late_rr))
-        return F.log_softmax(torch.cat(chunks), dim=1)
+    return F.log_softmax(torch.cat(chunks), dim=1)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return model, optimiser and average; random streams need none, being by epoch."""
-        return {
-            "model": self._model.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "average": None if self._average is None else self._average.model.state_dict(),
-        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of `state_dict`."""
-        self._model.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        if self._average is not None:
-            self._average.model.load_state_dict(state["average"])
+def evaluation_batch(device: torch.device) -> int:
+    """Return the beats of a pass without gradients.
+
+    On a CPU few, so that activations stay in a core's cache; elsewhere many, to fill the device.
+    """
+    return 128 if device.type == "cpu" else 4096

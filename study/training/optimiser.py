@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -16,25 +17,40 @@ _END = 1e-5
 
 
 def make_optimiser(
-    model: nn.Module, *, learning_rate: float, weight_decay: float
+    parameters: Sequence[tuple[str, Tensor]],
+    *,
+    learning_rate: float | Tensor,
+    weight_decay: float,
+    packed: bool = False,
 ) -> torch.optim.AdamW:
     """Return AdamW that decays matrices and kernels only.
 
     Biases, norms, gates, queries and positions are left alone: decay would pull a gate towards
     half open, whatever it started at.
+
+    Args:
+        parameters: By qualified name, in the order of the module that has them.
+        learning_rate: As a tensor it may be changed in place, between the replays of a graph.
+        weight_decay: Of what is decayed.
+        packed: Whether the first axis of each parameter is that of packed members.
     """
-    kernels = {
+    decayed = {
         id(p)
-        for name, p in model.named_parameters()
-        if name.rpartition(".")[2].endswith("weight") and p.ndim > 1
+        for name, p in parameters
+        if name.rpartition(".")[2].endswith("weight") and p.ndim > 1 + packed
     }
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [p for _, p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if id(p) in kernels], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) not in kernels], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) in decayed], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) not in decayed], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    return torch.optim.AdamW(
+        groups,
+        lr=learning_rate,
+        fused=True,
+        capturable=any(p.is_cuda for p in trained),
+    )
 
 
 def learning_rate(step: int, *, n_steps: int, peak: float, schedule: str) -> float:
@@ -61,9 +77,6 @@ Model = TypeVar("Model", bound=nn.Module)
 class AveragedWeights(Generic[Model]):
     """Exponential moving average of a model's weights and float buffers (batch norm's).
 
-    The decay is min(decay, (1 + t) / (10 + t)) at step t, so that a short training does not keep
-    the initial weights.
-
     Args:
         model: The model that is trained; `self.model` is its averaged copy.
         decay: Of the average, per step.
@@ -72,18 +85,31 @@ class AveragedWeights(Generic[Model]):
     def __init__(self, model: Model, *, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
-        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
-        averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
-        self._means = [mean for mean, _ in averaged]
-        self._values = [value for _, value in averaged]
+        self._means, self._values = _tensors(self.model), _tensors(model)
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the model after a step (from 0)."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._means, self._values, 1 - decay)
-        for mean, value in self._copied:
+        move_average(self._means, self._values, decay=self._decay, step=step)
+
+
+@torch.no_grad()
+def move_average(
+    means: Sequence[Tensor], values: Sequence[Tensor], *, decay: float, step: int
+) -> None:
+    """Move averages towards values after a step (from 0); what is no float is copied.
+
+    The decay is min(decay, (1 + t) / (10 + t)) at step t, so that a short training does not keep
+    the initial weights.
+    """
+    pairs = list(zip(means, values, strict=True))
+    averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_(
+        [mean for mean, _ in averaged],
+        [value for _, value in averaged],
+        1 - min(decay, (1 + step) / (10 + step)),
+    )
+    for mean, value in pairs:
+        if not mean.is_floating_point():
             mean.copy_(value)
 
 

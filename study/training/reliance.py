@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from study.data.splits import MIN_CLASS_BEATS
-from study.keys import CLASSES, RELIANCE_KINDS, reliance
+from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_KINDS, reliance
 from study.models.classifier import Classifier
 from study.training.device import DeviceBeats, Inputs, to_device
-from study.training.member import EVALUATION_BATCH, Member
+from study.training.member import Member, evaluation_batch
 from study.training.scores import rank_within
 
 RELIANCE_CLASSES = ("S", "V")
@@ -56,6 +55,9 @@ def measure_reliance(
 ) -> RelianceResult:
     """Measure a trial's RR reliance, each member on the sampled beats of its own fold.
 
+    Real and permuted RR are both evaluated in the type of training, where that is quicker: it is
+    the difference that counts, and it is exactly 0 where RR cannot be used.
+
     Args:
         members: All members.
         beats: The beats, on the device.
@@ -64,10 +66,12 @@ def measure_reliance(
     """
     sample = beats.beats.reliance
     outputs = _Outputs(beats, n_seeds=n_seeds)
+    size = evaluation_batch(beats.device)
     for member in members:
         mine = np.flatnonzero(fold[sample.beats] == member.streams.fold)
-        for start in range(0, len(mine), EVALUATION_BATCH):
-            outputs.add(member, mine[start : start + EVALUATION_BATCH])
+        with member.scored.roughly():
+            for start in range(0, len(mine), size):
+                outputs.add(member, mine[start : start + size])
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
     values, undefined = _compare(
         outputs, beats.beats.label[sample.beats], fold[sample.beats], reasons

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.data.splits import MIN_CLASS_BEATS
-from study.keys import CLASSES, VAL_LOSS, metric
+from study.keys import (
+    AGGREGATES,
+    CLASSES,
+    MIN_BEATS_OF_RECORD,
+    MIN_CLASS_BEATS,
+    VAL_LOSS,
+    metric,
+)
 from study.training.metrics import DECISIONS, RANKING, confusion_matrix, threshold_counts
-
-MIN_BEATS_OF_RECORD = 5
-"""Beats of a class that a record needs to count in the class's patient mean."""
-
-AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
-"""Means over classes, undefined where one of their classes is."""
 
 Float = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class Grouped:
 
 
 def rank_within(
-    log_probs: NDArray[np.float32],
+    log_probs: NDArray[np.floating],
     label: NDArray[np.int64],
     group: NDArray[np.int64],
     *,
@@ -163,7 +163,7 @@ def score(
     records = rank_within(
         log_probs, label, record, n_groups=len(record_names), min_beats=MIN_BEATS_OF_RECORD
     )
-    confusions = _confusions(log_probs, label, record, n_records=len(record_names))
+    confusions = confusions_by_record(log_probs, label, record, n_records=len(record_names))
     collected = _Collected()
     for name in RANKING:
         reason = f"no fold has {MIN_CLASS_BEATS} or more {{}} beats and others"
@@ -189,8 +189,8 @@ def score(
     )
 
 
-def _confusions(
-    log_probs: NDArray[np.float32],
+def confusions_by_record(
+    log_probs: NDArray[np.floating],
     label: NDArray[np.int64],
     record: NDArray[np.int64],
     *,

@@ -32,6 +32,7 @@ from ray.tune.stopper import Stopper
 import study
 from study.errors import StudyStateError, UsageError
 from study.keys import EPOCH
+from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.conductor import Conductor
 from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
@@ -53,14 +54,6 @@ _ENVIRONMENT = {
     # A stopped trial is in the middle of an epoch; its last one is saved.
     "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-
-WORKER_ENVIRONMENT = {
-    # glibc gives activations back to the kernel after every batch and faults them in again at the
-    # next: keeping them trains 10 % faster (benchmarks/README.md). No number changes.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(10**10),
-    "MALLOC_TOP_PAD_": str(2**28),
 }
 
 

@@ -16,6 +16,12 @@ from study.tuning.plan import GROWS, StudyPlan, load_plan
 STUDIES = "studies"
 SPACE_COPY = "space.toml"
 """The space as a study was started with it."""
+TRIALS = "trials.csv"
+"""A row a trial."""
+BEATS = "beats.npz"
+"""What every trial's predictions refer to."""
+PAIRS, RECORDS = "pairs.csv", "records.csv"
+"""What a comparison says of every pair of arms, and of every record."""
 
 _HEADERS = ("---", "+++")
 _LOCK = "lock"

@@ -332,6 +332,14 @@ class Ledger:
             draw=attrs.get(DRAW),
         )
 
+    def curves(self) -> dict[int, dict[int, float]]:
+        """Return the objective by epoch of every trial that was opened, by its number."""
+        return {
+            trial.number: dict(sorted(trial.intermediate_values.items()))
+            for trial in self._study.get_trials(deepcopy=False)
+            if Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
+        }
+
     def next_index(self) -> int:
         """Return the first index of the enumerated sequence that was never proposed."""
         taken = [

@@ -120,7 +120,7 @@ def provenance(device: str) -> dict[str, str]:
     """Return git commit, versions and device for the tracker's tags."""
     packages = ("torch", "ray", "optuna", "mlflow", "numpy", "wfdb")
     return {
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "device": device,
         "host_python": platform.python_version(),
         **{f"version_{name}": metadata.version(name) for name in packages},
@@ -128,7 +128,7 @@ def provenance(device: str) -> dict[str, str]:
     }
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """Return the commit of this checkout, with +dirty where files differ from it."""
     here = Path(__file__).parent
     try:

@@ -17,9 +17,11 @@ from study.models import rules
 from study.reporting.figures import draw_trial
 from study.reporting.tables import TrialRow
 from study.tracking.sink import Sink
+from study.tuning.floors import SETTINGS
 from study.tuning.ledger import OBJECTIVE, RUN_ID, Ledger, Proposal
 from study.tuning.plan import StudyPlan
 from study.tuning.storage import Storage
+from study.tuning.study_floors import StudyFloor
 from study.tuning.trial import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 
 _logger = logging.getLogger(__name__)
@@ -154,6 +156,19 @@ class Recorder:
                 gates=arrays.get("gates"),
                 attention=arrays.get("attention"),
             )
+
+    def add_floors(self, floors: Sequence[StudyFloor]) -> None:
+        """Record the study's floors, each as a run of its own."""
+        for floor in floors:
+            if not floor.missing:
+                self._sink.add_floor(
+                    floor.digest,
+                    name=floor.label,
+                    params={"floor": floor.name, **SETTINGS},
+                    tags={**self._tags, Tag.KIND: "floor"},
+                    metrics=floor.metrics,
+                    artifacts=floor.files,
+                )
 
     def close_study(
         self,

@@ -11,9 +11,6 @@ import torch
 
 from study.errors import UsageError
 
-CONTEXT_BYTES, BYTES_PER_BEAT = 2**30, 4 * 2**20
-"""On a GPU: CUDA context and workspace of a process; activations and gradients of a beat."""
-
 SHARES = (1.0, 0.5, 0.25, 0.2, 0.125, 0.1)
 """GPU shares that divide one GPU without a rest; Ray counts them, it does not isolate them."""
 
@@ -59,15 +56,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def trial_gpu_bytes(batch_size: int, shared_bytes: int) -> int:
-    """Return what a trial needs on a GPU: its process, its beats and one batch.
-
-    An estimate from the number of activations (about 91,000 a beat and pass, in float32, with
-    room for their gradients), not a measurement.
-    """
-    return CONTEXT_BYTES + shared_bytes + batch_size * BYTES_PER_BEAT
 
 
 def gpu_share(memory_bytes: int, need_bytes: int) -> float:

@@ -16,7 +16,7 @@ from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
-from study.tuning.folder import SPACE_COPY, admit
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit
 from study.tuning.ledger import EXHAUSTED, PLAN, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.plan import PLAN_FILE, load_plan, provenance
@@ -25,6 +25,7 @@ from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.recorder import Recorder
 from study.tuning.resources import Demand
 from study.tuning.setup import Setup
+from study.tuning.study_floors import StudyFloor, study_floors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class Summary:
         repeated: Whether it was done before this start, which then ran nothing.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung and final objective, and finished trials.
+        floors: What an arm must beat; none in a study that was stopped.
     """
 
     rows: Sequence[TrialRow]
@@ -75,6 +77,7 @@ class Summary:
     repeated: bool = False
     overhead: float
     rungs: tuple[float, int]
+    floors: Sequence[StudyFloor] = ()
 
 
 def open_ledger(setup: Setup, options: Options) -> Ledger:
@@ -125,7 +128,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
-        return replace(done_before, repeated=True)
+        return replace(done_before, repeated=True, floors=_floors(setup, folder))
     ledger.note(TRACKED, False)
     _keep_labels(setup, folder)
     (folder / SPACE_COPY).write_text(setup.space.text)
@@ -164,9 +167,14 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
             progress.line(f"{plan.sampler} may propose other points than without the interruption")
     stop = StopSignal()
     concurrency = 0
+    floors: list[StudyFloor] = []
     try:
         if not done:
             concurrency = _run(conductor, setup, options, stop)
+        if not stop.cause:
+            # Last, so that no trial waits for them.
+            floors = _floors(setup, folder)
+            progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
     except BaseException as error:
         stop.cause = stop.cause or f"{type(error).__name__}: {error}"
         raise
@@ -175,14 +183,17 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
             stop.cause = "Ray ended the run early"
         conductor.flush()
+        floor_s = sum(floor.seconds for floor in floors)
         summary = _summary(
             ledger,
             stop,
             exhausted=conductor.exhausted,
-            overhead=_overhead(conductor, concurrency, options.began),
+            overhead=_overhead(conductor, concurrency, options.began + floor_s),
+            floors=floors,
         )
-        table = folder / "trials.csv"
+        table = folder / TRIALS
         table.write_text(trials_csv(summary.rows))
+        recorder.add_floors(floors)
         recorder.close_study(
             outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),
             metrics=_study_metrics(summary, plan.objective),
@@ -235,7 +246,18 @@ def _admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
         )
 
 
-def _summary(ledger: Ledger, stop: StopSignal, *, exhausted: bool, overhead: float) -> Summary:
+def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
+    return study_floors(setup.floor_beats, setup.job.folds, folder)
+
+
+def _summary(
+    ledger: Ledger,
+    stop: StopSignal,
+    *,
+    exhausted: bool,
+    overhead: float,
+    floors: Sequence[StudyFloor] = (),
+) -> Summary:
     return Summary(
         rows=ledger.rows(),
         stopped=stop.cause,
@@ -243,6 +265,7 @@ def _summary(ledger: Ledger, stop: StopSignal, *, exhausted: bool, overhead: flo
         exhausted=exhausted,
         overhead=overhead,
         rungs=ledger.rung_correlation(),
+        floors=floors,
     )
 
 
@@ -314,5 +337,8 @@ def _keep_labels(setup: Setup, folder: Path) -> None:
         record_names=np.asarray(beats.record_names),
         r_peak_sample=beats.r_peak_sample,
         fold_of_record=np.asarray([fold_of.get(name, -1) for name in beats.record_names]),
+        patient_of_record=np.asarray(
+            [setup.source.patients.get(name, name) for name in beats.record_names]
+        ),
     )
-    part.replace(folder / "beats.npz")
+    part.replace(folder / BEATS)

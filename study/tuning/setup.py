@@ -12,12 +12,13 @@ from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.prepare import prepare_all
 from study.data.source import Source
-from study.data.splits import MIN_CLASS_BEATS, PUBLISHED, Folds, make_folds, published_holdout
+from study.data.splits import PUBLISHED, Folds, make_folds, published_holdout
 from study.errors import SpaceError
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models import rules
 from study.training.batches import epoch_shape
 from study.training.engine import COMPILED_FROM_BEATS, Engine, resolve_precision
+from study.tuning.floors import FLOOR_CUT
 from study.tuning.plan import StudyPlan
 from study.tuning.space import Space
 from study.tuning.space_params import Categorical
@@ -34,12 +35,14 @@ class Setup:
         source: Where its records come from.
         plan: All that shapes its results.
         job: What its trials share: beats, folds, seeds, storage.
+        floor_beats: The same beats as its floors see them.
     """
 
     space: Space
     source: Source
     plan: StudyPlan
     job: TrialJob
+    floor_beats: BeatSet
 
     @property
     def beats(self) -> BeatSet:
@@ -167,11 +170,15 @@ def set_up(
     """
     precision = resolve_precision(precision, device)
     epochs = _one_budget(space)
-    beats = prepare_all(source, cuts(space), cache_dir=cache_dir, study_seed=study_seed)
-    first = next(iter(beats.values()))
+    used = cuts(space)
+    prepared = prepare_all(source, [*used, FLOOR_CUT], cache_dir=cache_dir, study_seed=study_seed)
+    beats = {cut: prepared[cut] for cut in used}
+    first = prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
     long = trained_beats(space, first, folds, epochs) >= COMPILED_FROM_BEATS
-    engine = Engine(precision, compiled=device == "cpu" and long)
+    engine = Engine(
+        precision, compiled=device == "cpu" and long, packed=device in ("cuda", "auto")
+    )
     plan = StudyPlan(
         name=name,
         space=space.name,
@@ -201,4 +208,4 @@ def set_up(
         storage=storage,
         engine=engine,
     )
-    return Setup(space=space, source=source, plan=plan, job=job)
+    return Setup(space=space, source=source, plan=plan, job=job, floor_beats=prepared[FLOOR_CUT])

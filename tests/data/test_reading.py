@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.data.reading import MITDB_RULES, ReadingRules, read_annotations, read_record
-from study.errors import ChecksumError, DataError, MissingDataError
+from study.data.reading import MITDB_RULES, ReadingRules, read_record
+from study.errors import ChecksumError, DataError, MissingDataError, NoBeatsError
 
 if TYPE_CHECKING:
     from tests.data.conftest import WriteRecord
@@ -195,12 +195,12 @@ DAMAGED = {
     ),
     "no annotation": (
         _replace(".atr", annotation_bytes()),
-        DataError,
+        NoBeatsError,
         "{folder}/a.atr: a record must have beats; none of 0 annotations is",
     ),
     "no beats": (
         _replace(".atr", annotation_bytes((18, "+"), (90, "+"))),
-        DataError,
+        NoBeatsError,
         "{folder}/a.atr: a record must have beats; none of 2 annotations is",
     ),
     "annotation beyond": (
@@ -291,8 +291,8 @@ HEADERS: dict[str, tuple[dict[str, Any], ReadingRules, str]] = {
     "leads of one's own": (
         {"leads": ("V3", "aVR")},
         ReadingRules(leads=("II",), sampling_rate_hz=None),
-        "must have a lead that is accepted, best first: II; got V3, aVR; the split file may name "
-        'another: lead = "..."',
+        "must have a lead that is accepted, best first: II; got V3, aVR; name another: --lead, "
+        'or lead = "..." in a split',
     ),
     "unit": ({"unit": "mmHg"}, MITDB_RULES, "lead MLII is in 'mmHg'; known: mV, uV, µV, V"),
 }
@@ -307,15 +307,6 @@ def test_unsuitable_header_is_refused(
     with pytest.raises(DataError) as caught:
         read_record(tmp_path, "a", rules=rules)
     assert str(caught.value) == f"{tmp_path}/a.hea: {message}"
-
-
-def test_annotations_can_be_read_without_a_signal(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
-    samples = write_record(tmp_path, "a", symbols="NV")
-    (tmp_path / "a.dat").unlink()
-    annotations = read_annotations(tmp_path, "a")
-    np.testing.assert_array_equal(annotations.beat_samples, samples)
 
 
 @pytest.mark.data

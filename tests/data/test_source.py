@@ -273,12 +273,12 @@ def test_sealed_records_are_refused_under_any_name(
     sums = find_source(records_dir=folder, split_file=path, workspace=tmp_path).checksums
     sealed = dict.fromkeys([f"{n}{s}" for n in PATIENT_OF for s in (".hea", ".dat", ".atr")], "")
     sealed["100.dat"] = sums["a01.dat"]
-    monkeypatch.setattr("study.data.own_records.published_checksums", lambda: sealed)
+    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: sealed)
     with pytest.raises(DataError) as caught:
         find_source(records_dir=folder, split_file=path, workspace=tmp_path)
     assert str(caught.value) == (
         f"--records {folder}: {folder}/a01.dat: is 100.dat of MIT-BIH's DS2, which is sealed: "
-        "no study develops on it"
+        "only `python -m study.evaluate` reads it, by a plan written before; give another"
     )
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from study.data.beatset import BeatSet, Reliance
 from study.data.records import DS1, PUBLISHED_VALIDATION
-from study.data.splits import MIN_CLASS_BEATS, folds_table, make_folds, published_holdout
+from study.data.splits import folds_table, make_folds, published_holdout
 from study.errors import DataError
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 # N, S, V, F annotations of DS1's records, in the order of DS1.
 COUNTS = np.array(
@@ -123,6 +123,15 @@ def test_more_folds_than_patients(n_folds: int, patients: dict[str, str], messag
     with pytest.raises(DataError) as caught:
         make_folds(["a", "b", "c"], COUNTS[:3], n_folds, patients=patients)
     assert str(caught.value) == message
+
+
+def test_the_fold_of_each_beat_is_where_it_validates() -> None:
+    folds = make_folds(DS1, COUNTS)
+    of_beats = folds.of_beats(BEATS)
+    for fold, (_, validation) in enumerate(folds.masks(BEATS)):
+        assert np.array_equal(np.flatnonzero(of_beats == fold), validation)
+    published = published_holdout(DS1).of_beats(BEATS)
+    assert set(published) == {-1, 0}
 
 
 def test_masks_are_disjoint_and_complete_and_of_whole_records() -> None:

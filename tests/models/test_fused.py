@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,6 +104,11 @@ def test_compiled_kernels_agree(
         fewer = fused(ours, beats[:3], over_time=over_time)
     if not training:
         torch.testing.assert_close(fewer, got[:3], rtol=0, atol=1e-5)
+        with torch.inference_mode():
+            rough = replace(fused, exact=False)(ours, beats, over_time=over_time)
+        assert rough.dtype is (dtype if over_time else torch.float32)
+        assert (rough.float() - expected).abs().max() < tolerance
+        assert torch.equal(rough, got) == (dtype is torch.float32)
 
 
 @pytest.mark.parametrize("over_time", [True, False])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,8 @@ def weights(config: TrialConfig, n_seeds: int = 2) -> list[dict[str, torch.Tenso
 
 def inputs(n_beats: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return tuple(torch.randn(n_beats, width, generator=generator) for width in (128, 2, 7))
+    ecg, early, late = (torch.randn(n_beats, n, generator=generator) for n in (128, 2, 7))
+    return ecg, early, late
 
 
 def test_what_was_written_predicts_alike() -> None:
@@ -42,6 +44,22 @@ def test_probabilities_are_the_mean_over_seeds_and_do_not_depend_on_the_batch() 
     torch.testing.assert_close(
         ensemble.log_probs(ecg[200:203], early[200:203], late[200:203]), log_probs[:, 200:203]
     )
+
+
+def test_arrays_give_the_same_probabilities_though_they_may_not_be_written() -> None:
+    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG))
+    arrays = [rows.numpy() for rows in inputs(5)]
+    for rows in arrays:
+        rows.flags.writeable = False
+    probs = ensemble.predict(*arrays)
+    assert probs.dtype == np.float32
+    np.testing.assert_array_equal(probs, ensemble.probs(*inputs(5)).numpy())
+
+
+def test_what_its_users_must_know_goes_with_it() -> None:
+    about = {"trained_on": "DS1 of MIT-BIH", "data_source": "mitdb"}
+    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1), about)
+    assert SeedEnsemble.read(ensemble.content()).about == about
 
 
 def test_weights_of_another_configuration_are_refused() -> None:
@@ -64,3 +82,11 @@ def test_a_file_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("study.__version__", "99.0")
     with pytest.raises(CheckpointError, match=r"is of version .*, this is 99\.0"):
         SeedEnsemble.read(content)
+
+
+def test_a_file_of_other_classes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1)).content()
+    monkeypatch.setattr("study.models.seed_ensemble.CLASSES", ("N", "V", "S", "F"))
+    with pytest.raises(CheckpointError) as caught:
+        SeedEnsemble.read(content)
+    assert str(caught.value) == "the ensemble tells classes N, S, V, F, this version N, V, S, F"

@@ -254,6 +254,63 @@ def test_closing_a_study_closes_its_open_trials(workspace: Path, study: str) -> 
     assert run.data.tags[Tag.CAUSE] == "the study ended first"
 
 
+def test_a_floor_is_a_run_under_the_study_and_recorded_once(
+    workspace: Path, study: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "scores.json"
+    file.write_text("{}")
+
+    def add(sink: MlflowSink, digest: str = "f1") -> None:
+        sink.add_floor(
+            digest,
+            name="floor: prevalence",
+            params={"floor": "prevalence"},
+            tags={Tag.SPACE: "smoke"},
+            metrics={"val_auprc_sv": 0.05, "val_auprc_sv_seed_sd": math.nan},
+            artifacts=[file],
+        )
+
+    sink = opened(workspace, study)
+    add(sink)
+    end(sink)
+    again = opened(workspace, study)
+    add(again)
+    add(again, "f2")
+    end(again)
+    assert (sink.failures, again.failures) == (0, 0)
+    client = reader(workspace)
+    experiment = client.get_experiment_by_name("ecg").experiment_id
+    terms = f"tags.study = '{study}' and tags.kind = 'floor'"
+    runs = {r.data.tags[Tag.DIGEST]: r for r in client.search_runs([experiment], terms)}
+    assert sorted(runs) == ["f1", "f2"]
+    floor = runs["f1"]
+    assert (floor.info.run_name, floor.info.status) == ("floor: prevalence", "FINISHED")
+    assert floor.data.metrics == {"val_auprc_sv": 0.05}
+    assert floor.data.tags[UNDEFINED] == "val_auprc_sv_seed_sd"
+    assert floor.data.tags[Tag.SPACE] == "smoke"
+    assert [item.path for item in client.list_artifacts(floor.info.run_id)] == ["scores.json"]
+    assert trials_of(workspace, study) == []
+
+    add(again)
+    assert again.failures == 1, "no study is open"
+
+
+def test_a_floor_that_was_half_written_is_completed(workspace: Path, study: str) -> None:
+    client = reader(workspace)
+    sink = opened(workspace, study)
+    sink.add_floor("f", name="floor", params={}, tags={}, metrics={"val_auprc_sv": 0.1})
+    experiment = client.get_experiment_by_name("ecg").experiment_id
+    terms = f"tags.study = '{study}' and tags.kind = 'floor'"
+    (half,) = client.search_runs([experiment], terms)
+    client.update_run(half.info.run_id, status="RUNNING")
+    more = {"val_auprc_sv": 0.1, "val_auroc_sv": 0.6}
+    sink.add_floor("f", name="floor", params={}, tags={}, metrics=more)
+    (floor,) = client.search_runs([experiment], terms)
+    assert (floor.info.run_id, floor.info.status) == (half.info.run_id, "FINISHED")
+    assert floor.data.metrics == more
+    end(sink)
+
+
 def test_a_study_id_tells_studies_of_one_name_apart(workspace: Path, study: str) -> None:
     ids = []
     for id_ in ("a", "b", "a"):

@@ -19,6 +19,7 @@ def test_null_sink_takes_a_whole_study() -> None:
     run_id = sink.open_trial("d", number=0, params={}, tags={})
     sink.log_epoch(run_id, 1, {"val_auprc_sv": 0.5})
     sink.close_trial(run_id, outcome=Outcome.COMPLETE, cause="", metrics={})
+    sink.add_floor("f", name="floor", params={}, tags={}, metrics={})
     sink.close_study(outcome="complete", metrics={})
     assert (sink.failures, sink.where()) == (0, "tracking: off")
 

@@ -24,11 +24,19 @@ def test_auto_takes_what_the_processor_multiplies(
     assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("auto", "cuda") == "fp32"
     assert resolve_precision("bf16", "cpu") == "bf16"
+    assert resolve_precision("tf32", "cuda") == "tf32"
 
 
 def test_refusals() -> None:
-    with pytest.raises(UsageError, match="--precision bf16: only on a CPU so far, .* 'cuda'"):
-        resolve_precision("bf16", "cuda")
+    with pytest.raises(
+        UsageError,
+        match="--precision bf16: not on .* 'mps'; leave it out, or add --device cpu or --device c",
+    ):
+        resolve_precision("bf16", "mps")
+    with pytest.raises(
+        UsageError, match="--precision tf32: not on this .* 'cpu'; .* --device cud"
+    ):
+        resolve_precision("tf32", "cpu")
     with pytest.raises(UsageError, match="--precision: .*'half'"):
         resolve_precision("half", "cpu")
 
@@ -52,3 +60,28 @@ def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Fold
     again = training("bf16")
     again.run_epoch()
     assert (again.finish().log_probs == half.finish().log_probs).all()
+
+
+def test_last_scores_are_exact_and_those_before_need_not_be(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    config = TrialConfig.from_flat({"fusion": "mhca", "epochs": 2, "batch_size": 32})
+    training = TrialTraining(
+        config,
+        tiny_beats,
+        tiny_folds,
+        n_seeds=1,
+        study_seed=0,
+        engine=Engine("bf16", compiled=True),
+    )
+    for exact in (False, True):
+        report = training.run_epoch()
+        rough = training._score(training._predict(exact=False)).values["val_loss"]
+        exactly = training._score(training._predict(exact=True)).values["val_loss"]
+        assert rough != exactly
+        assert report.metrics["val_loss"] == (exactly if exact else rough)
+        assert rough == pytest.approx(exactly, abs=0.02)
+    metrics = training.finish().metrics
+    # Both sides of a reliance are rounded alike: what cannot use RR is still exactly blind to it.
+    assert metrics["rr_reliance_inputs_max_change"] == 0.0
+    assert metrics["rr_reliance_window_max_change"] > 0.0

@@ -25,7 +25,9 @@ def test_only_matrices_and_kernels_decay() -> None:
     names = {id(p): name for name, p in net.named_parameters()}
     decays = {
         names[id(p)]: group["weight_decay"]
-        for group in make_optimiser(net, learning_rate=0.1, weight_decay=0.5).param_groups
+        for group in make_optimiser(
+            list(net.named_parameters()), learning_rate=0.1, weight_decay=0.5
+        ).param_groups
         for p in group["params"]
     }
     assert {name for name, decay in decays.items() if decay == 0.5} == {
@@ -102,3 +104,15 @@ def test_what_does_not_change_stays_the_same_to_the_last_bit() -> None:
     for step in range(50):
         average.update(step)
     assert torch.equal(average.model.conv.weight, net.conv.weight)
+
+
+def test_packed_parameters_decay_by_the_shape_of_one() -> None:
+    stacked = [
+        (name, torch.stack([p.detach(), p.detach()]).requires_grad_(p.requires_grad))
+        for name, p in _Net().named_parameters()
+    ]
+    decayed, others = make_optimiser(
+        stacked, learning_rate=0.1, weight_decay=0.5, packed=True
+    ).param_groups
+    assert [p.shape for p in decayed["params"]] == [(2, 2, 1, 1, 3), (2, 2, 2)]
+    assert len(others["params"]) == 6

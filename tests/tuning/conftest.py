@@ -73,6 +73,20 @@ class MemorySink:
         self.events.append(("close_trial", run_id, outcome, cause, dict(metrics)))
         self._keep(run_id, artifacts)
 
+    def add_floor(
+        self,
+        digest: str,
+        *,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """Remember a floor."""
+        self.events.append(("add_floor", name, dict(params), dict(tags), dict(metrics)))
+        self._keep(name, artifacts)
+
     def close_study(
         self,
         *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -16,12 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import ray
 
 from study import run
+from study.data.checksums import files_of, sha256_of
+from study.data.records import DS1, DS2
 from study.data.source import Source
+from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
 from study.tuning.execute import StopSignal, catching_signals, leave_ray, lost_cause
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
@@ -79,6 +84,7 @@ description = "two arms and a placebo"
 draws = 1
 folds = 2
 reference = "concat"
+contrasts = [["film", "film_placebo"]]
 [fixed]
 embed_dim = 8
 epochs = 1
@@ -236,7 +242,27 @@ def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
     assert "opt1 / daeac / film / seed7 / real" in searched.out
     assert "look further: MLflow: run `mlflow ui`" in searched.out
     assert "orchestration: " in searched.out
+    assert "\nAlarms:\n" in searched.out
+    assert "note: whether early stopping was right cannot be told: finished trials: 1" in (
+        searched.out
+    )
     assert "trial   0 complete val_auprc_sv 0." in searched.err
+
+
+def test_a_search_ends_with_its_floors(searched: Ended, workspace: Workspace) -> None:
+    floors = ("logistic_regression", "prevalence")
+    stored = (workspace.folder / "studies" / "search" / "floors").glob("*/predictions.npz")
+    assert sorted(path.parent.name for path in stored) == sorted(floors)
+    assert "\nfloor: logistic regression " in searched.out
+    assert "floor: prevalence" not in searched.out, "the table has it as the level of chance"
+    runs = {r.data.params["floor"]: r for r in workspace.runs("search", "floor")}
+    (parent,) = workspace.runs("search", "study")
+    assert sorted(runs) == sorted(floors)
+    for r in runs.values():
+        assert (r.info.status, r.data.tags[Tag.OUTCOME]) == ("FINISHED", Outcome.COMPLETE)
+        assert r.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert 0 < runs["prevalence"].data.metrics["val_auprc_sv"]
+    assert runs["prevalence"].data.metrics["val_auroc_sv"] == 0.5
 
 
 def test_optuna_and_mlflow_agree_on_every_outcome(searched: Ended, workspace: Workspace) -> None:
@@ -301,7 +327,19 @@ def test_another_plan_under_that_name_is_refused_with_the_difference(
 def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> None:
     ended = workspace.main("compare")
     assert ended.code == 0, ended.both()
-    assert ended.out.startswith("Arms compared on the same draws, folds and seeds.")
+    assert ended.out.startswith("Arms compared on the same draws, folds and seeds,")
+    assert "film - its placebo" in ended.out and "/trials.csv, pairs.csv, records.csv" in ended.out
+    assert (
+        workspace.main("compare")
+        .out.split("look further")[0]
+        .endswith(ended.out.split("look further")[0])
+    ), "asked again, a finished comparison says the same"
+    digest = workspace.trials("compare")[0].user_attrs[Tag.DIGEST]
+    (workspace.folder / "studies/compare/trials" / digest / "predictions.npz").unlink()
+    without = workspace.main("compare")
+    assert without.code == 0
+    assert "note: the arms are not compared: trial 0, film: " in without.out
+    assert "\nArms compared on the same draws, folds and seeds.\n" in without.out
     counted = workspace.counted("compare")
     assert list(counted.values()) == [Outcome.COMPLETE] * 3
     runs = workspace.runs("compare")
@@ -564,3 +602,51 @@ def test_a_resumed_random_search_ran_what_it_would_have_run(
     by_index = {a["index"]: a[Tag.DIGEST] for a in attrs}
     assert sorted(by_index) == [0, 1, 2]
     assert set(by_index.values()) == workspace.counted("long").keys()
+
+
+WITHOUT_DS2 = """
+import json, sys
+from study import run
+from study.data import source
+sums = json.load(open("sums.json"))
+source.published_checksums = lambda: sums
+sys.exit(run.main(sys.argv[1:]))
+"""
+
+
+def test_a_study_of_mitdb_runs_with_the_files_of_ds2_absent(workspace: Workspace) -> None:
+    folder = workspace.folder / "mitdb"
+    write_records(folder, names=DS1, duration_s=30)
+    sums = {file: sha256_of(folder / file) for file in files_of(DS1)}
+    (workspace.folder / "sums.json").write_text(json.dumps(sums))
+    (workspace.folder / "rhythm.toml").write_text(
+        """
+description = "one trial without ECG"
+[search]
+sampler = "grid"
+folds = 2
+[fixed]
+embed_dim = 8
+epochs = 1
+normal_beats_per_epoch = 50
+[params.fusion]
+values = ["rr_only"]
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DS2, "--space", "rhythm.toml", "--data-dir", "mitdb"]
+        + ["--concurrency", "1", "--device", "cpu", "--no-track"],
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "opt1 / rr_only / seed7 / real" in done.stdout
+    assert "DS2 has been opened 0 times in this workspace." in done.stdout
+    plan = json.loads((workspace.folder / "studies/rhythm/plan.json").read_text())
+    assert plan["data_source"] == "mitdb"
+    beats = np.load(workspace.folder / "studies/rhythm/beats.npz")
+    assert sorted(beats["record_names"]) == sorted(DS1)
+    names = {path.stem for path in folder.iterdir()}
+    assert not names & set(DS2), "nothing put them there"

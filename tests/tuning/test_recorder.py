@@ -15,9 +15,11 @@ from study.data.beatset import BeatSet
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.reporting.tables import TrialRow
+from study.tuning.floors import SETTINGS
 from study.tuning.ledger import Ledger, Proposal
 from study.tuning.plan import StudyPlan
 from study.tuning.recorder import BEST_WEIGHTS, Recorder
+from study.tuning.study_floors import StudyFloor
 from study.tuning.trial import (
     CHECKPOINT,
     PER_RECORD,
@@ -131,6 +133,20 @@ def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(
     open_trial(recorder, ledger)
     recorder.close_trial(DIGEST, outcome, "", {})
     assert (stored.read(CHECKPOINT) is not None) == kept
+
+
+def test_floors_are_handed_over_unless_they_are_missing(
+    recorder: Recorder, memory_sink: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "scores.json"
+    file.write_bytes(b"{}")
+    there = StudyFloor(name="prevalence", digest="f", metrics={"val_auprc_sv": 0.1}, files=(file,))
+    recorder.add_floors([there, StudyFloor(name="logistic_regression", digest="g", missing="no")])
+    ((_, name, params, tags, metrics),) = memory_sink.events
+    assert (name, metrics) == ("floor: prevalence", {"val_auprc_sv": 0.1})
+    assert params == {"floor": "prevalence", **SETTINGS}
+    assert tags == {**TAGS, Tag.KIND: "floor"}
+    assert memory_sink.files[name] == {"scores.json": b"{}"}
 
 
 def test_a_failed_trial_hands_over_its_traceback(

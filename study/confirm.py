@@ -1,0 +1,200 @@
+"""Confirms a search: `python -m study.run --confirm STUDY`.
+
+The best configuration of each of the best arms, and the simplest arm within one standard error of
+the best, are compared on fresh seeds and on several fresh fold partitions, a study for each.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import UsageError, listed
+
+if TYPE_CHECKING:
+    from study.tuning.confirm import Pick, Search
+    from study.tuning.storage import Storage
+
+Run = Callable[[Namespace, float], int]
+"""Runs the study of a command line that began at a moment of `time.monotonic()`."""
+
+_OF_THE_SEARCH = ("space", "trials", "epochs", "folds", "sampler", "scheduler", "objective")
+_CHOSEN_FRESH = ("seed", "partition_seed")
+_SHORTEST_S = 0.1
+
+
+def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) -> int:
+    """Run what confirms a search, or its dry run; return the exit code.
+
+    Args:
+        args: The command line.
+        began: `time.monotonic()` at its start.
+        run: Runs one study.
+        go_on: Exit codes after which the next partition may follow; any other ends it.
+
+    Raises:
+        UsageError: If options do not go together.
+        StudyStateError: If there is nothing to confirm, or another confirmation of that name.
+    """
+    from study.tuning.confirm import (
+        MIN_PARTITIONS,
+        MIN_SEEDS,
+        TOP,
+        fresh_partitions,
+        keep_space,
+        pick,
+        space_text,
+    )
+    from study.tuning.folder import study_folder
+    from study.tuning.plan import load_plan
+    from study.tuning.space import load_space
+
+    _check(args, min_seeds=MIN_SEEDS, min_partitions=MIN_PARTITIONS)
+    search = _search(args)
+    picks = pick(search, args.top or TOP)
+    text = space_text(search, picks, seeds=args.seeds or MIN_SEEDS)
+    workspace = Path.cwd()
+    name = args.name or f"{args.confirm}-confirm"
+    folder = study_folder(workspace, name)
+    numbers = range(1, (args.partitions or MIN_PARTITIONS) + 1)
+    studies = [study_folder(workspace, f"{name}-p{number}") for number in numbers]
+    begun = [load_plan(study) is not None for study in studies]
+    with tempfile.TemporaryDirectory(prefix="study-") as scratch:
+        # A dry run leaves nothing behind.
+        path = Path(scratch if args.dry_run else folder) / f"{name.replace('.', '_')}.toml"
+        keep_space(path, text, begun=any(begun))
+        partitions = fresh_partitions(
+            workspace / "studies" / args.confirm / "beats.npz",
+            _patients(args, search),
+            str(search.plan["fold_fingerprint"]),
+            n_folds=int(load_space(path).folds),
+            n=len(studies),
+        )
+        _announce(search, picks, partitions)
+        codes = []
+        for study, partition, is_begun in zip(studies, partitions, begun, strict=True):
+            now = time.monotonic()
+            mine = {**vars(args), "confirm": None, "space": str(path), "name": study.name}
+            mine |= {"seed": int(search.plan["study_seed"]) + 1, "partition_seed": partition}
+            mine |= {"seeds": None, "resume": args.resume and (is_begun or not any(begun))}
+            if args.time_limit:
+                mine["time_limit"] = max(_SHORTEST_S, args.time_limit - (now - began))
+            print(f"\npartition seed {partition}: study '{study.name}'")
+            codes.append(run(Namespace(**mine), now))
+            if args.dry_run:
+                print(f"and so for each of {len(studies)} partitions")
+                return codes[0]
+            if codes[-1] not in go_on:
+                return codes[-1]
+    print("\n" + _table(args, search, picks, studies))
+    return max(codes)
+
+
+def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
+    given = [name for name in _OF_THE_SEARCH if getattr(args, name) is not None]
+    given += [name for name in _CHOSEN_FRESH if getattr(args, name)]
+    option = {name: f"--{name.replace('_', '-')}" for name in given}
+    faults = [
+        f"{option[name]}: does not go with --confirm, which "
+        + ("takes it from the search" if name in _OF_THE_SEARCH else "takes one that is fresh")
+        for name in given
+    ]
+    for name, least in (("seeds", min_seeds), ("partitions", min_partitions), ("top", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            faults.append(f"--{name}: a confirmation needs {least} or more, got {value}")
+    if faults:
+        raise UsageError(listed(f"--confirm {args.confirm}", faults))
+
+
+def _search(args: Namespace) -> Search:
+    from study.tuning.confirm import read_search
+    from study.tuning.folder import study_folder
+
+    folder = study_folder(Path.cwd(), args.confirm)
+    search = read_search(folder, storage_url=_url(args, folder), storage=_files(args, folder))
+    if search.unfinished:
+        print(
+            f"warning: '{search.name}' is unfinished ({search.settled} of "
+            f"{search.plan['trials']} trials settled): what it would find may be better"
+        )
+    return search
+
+
+def _url(args: Namespace, folder: Path) -> str:
+    return args.study_storage or f"sqlite:///{folder / 'study.db'}"
+
+
+def _files(args: Namespace, folder: Path) -> Storage:
+    from study.tuning.storage import Storage
+
+    if args.storage:
+        return Storage.at(args.storage).folder(folder.name)
+    return Storage.at(folder / "trials")
+
+
+def _patients(args: Namespace, search: Search) -> dict[str, str]:
+    from study.data.source import find_source
+
+    source = find_source(
+        data_dir=args.data_dir,
+        records_dir=args.records,
+        split_file=args.split,
+        workspace=Path.cwd(),
+    )
+    if source.kind != search.plan["data_source"]:
+        raise UsageError(
+            f"--confirm {search.name}: it ran on records of kind '{search.plan['data_source']}', "
+            f"and these are '{source.kind}'"
+        )
+    return dict(source.patients)
+
+
+def _announce(search: Search, picks: Sequence[Pick], partitions: Sequence[int]) -> None:
+    print(
+        f"confirming '{search.name}': {len(picks)} configurations on partition seeds "
+        f"{', '.join(map(str, partitions))} and study seed {search.plan['study_seed'] + 1}"
+    )
+    for chosen in picks:
+        rule = " (simplest within one standard error of the best)" if chosen.simplest else ""
+        print(f"  trial {chosen.row.number:>3}  {chosen.row.arm}{rule}")
+
+
+def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequence[Path]) -> str:
+    from study.reporting.confirmation import Confirmed, confirmation_table
+    from study.reporting.tables import COLUMNS
+    from study.tuning.confirm import scores_of_arms
+
+    objective = str(search.plan["objective"])
+    scored = [scores_of_arms(study, _url(args, study), objective) for study in studies]
+    arms = [
+        Confirmed(
+            arm=chosen.name,
+            searched=chosen.row.metric(objective),
+            values=tuple(scores.get(chosen.name, math.nan) for scores in scored),
+        )
+        for chosen in picks
+    ]
+    workspace = studies[0].parent
+    floors = [_floor(folder, objective) for folder in (workspace / args.confirm, *studies)]
+    floor = Confirmed(arm="floor: logistic regression", searched=floors[0], values=(*floors[1:],))
+    return confirmation_table(
+        arms,
+        floor if all(map(math.isfinite, floor.values)) else None,
+        reference=next(chosen.name for chosen in picks if chosen.simplest),
+        heading=f"Confirmation of '{search.name}', {COLUMNS[objective]}: mean ± sd over "
+        f"{len(studies)} fold partitions, seeds averaged; differences are paired within "
+        "partitions.",
+    )
+
+
+def _floor(folder: Path, objective: str) -> float:
+    """Return a study's floor; NaN where it has none."""
+    from study.tuning.study_floors import stored_metrics
+
+    return stored_metrics(folder, "logistic_regression").get(objective, math.nan)

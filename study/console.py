@@ -1,0 +1,169 @@
+"""What a study prints: its plan in a dry run, and what came out at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from study.errors import StudyError
+from study.keys import Outcome
+
+if TYPE_CHECKING:
+    from study.reporting.alarms import Alarm
+    from study.reporting.findings import Comparison
+    from study.tracking.sink import Sink
+    from study.tuning.session import Options, Summary
+    from study.tuning.setup import Setup
+
+_PROGRESS_S = 5.0
+"""Seconds between two lines of a comparison that takes long."""
+
+
+def print_plan(setup: Setup, concurrency: int) -> None:
+    """Print what a study would do, every branch of its space built and run once."""
+    from study.data.splits import folds_table
+    from study.tuning.dry_run import build_branches, trial_seconds
+    from study.tuning.optuna_space import limits_of
+    from study.tuning.progress import duration
+
+    plan, space = setup.plan, setup.space
+    branches = list(build_branches(setup))
+    arms = len({branch.arm for branch in branches})
+    print(f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}")
+    print(f"records: {setup.source.description}")
+    print(
+        f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
+        f"({plan.n_folds} folds x {plan.n_seeds} seeds), epochs: {plan.epochs}"
+    )
+    if plan.kind == "search":
+        size = space.grid_size()
+        print(
+            f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
+            f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
+        )
+        if plan.trials < arms:
+            print(f"note: {plan.trials} trials do not reach all {arms} arms once")
+        for note in limits_of(plan.sampler, space):
+            print(f"note: {note}")
+    print(f"arithmetic: {plan.engine}")
+    print(folds_table(setup.job.folds, setup.beats))
+    print("branches, each built and run once:")
+    for branch in branches:
+        print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")
+        if branch.factors != branch.arm:
+            print(f"    {branch.factors}")
+    seconds = trial_seconds(setup)
+    rounds = -(-plan.trials // concurrency)
+    most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
+    print(
+        f"time: about {duration(seconds)} a trial on {setup.job.device}, {concurrency} at once: "
+        f"{most}{duration(seconds * rounds)} in all"
+    )
+
+
+def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -> None:
+    """Print the tables of a study that has ended, its alarms, and where to look further."""
+    from study.reporting.alarms import alarms_text
+    from study.reporting.comparison_text import comparison_text
+    from study.reporting.tables import failures, ranked_table
+    from study.tracking.openings import OPENINGS, OpeningsLog
+    from study.tuning.folder import PAIRS, RECORDS
+
+    plan = setup.plan
+    if summary.repeated:
+        print(f"study '{plan.name}' was complete already: nothing was run")
+    # Without prevalence, which is the level of chance.
+    floors = {f.label: f.metrics for f in summary.floors if f.metrics and f.name != "prevalence"}
+    compared = None
+    if plan.kind == "compare" and not summary.stopped:
+        compared = _compared(setup, options)
+    if compared:
+        print(f"{comparison_text(compared)}\n")
+    chance = setup.chance()
+    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=chance, floors=floors))
+    for floor in summary.floors:
+        if floor.missing:
+            print(f"note: no {floor.label}: {floor.missing}")
+    if any(row.outcome is Outcome.FAILED for row in summary.rows):
+        print(f"\n{failures(summary.rows)}")
+    print(f"\n{alarms_text(_alarms(setup, summary, compared))}\n")
+    if setup.source.kind == "mitdb":
+        # Whoever has seen DS2 reads a study of DS1 with other eyes.
+        print(OpeningsLog(options.folder.parents[1] / OPENINGS).sentence())
+    if setup.source.synthetic:
+        print("these records are SYNTHETIC: the figures say nothing about patients")
+    print(
+        f"look further: {sink.where()}\n"
+        f"              optuna-dashboard {_shown(options.storage_url)}\n"
+        f"              {options.folder}/trials.csv"
+        + (f", {PAIRS}, {RECORDS}" if compared else "")
+    )
+    _print_run_facts(summary, plan.scheduler)
+    if sink.failures:
+        print(f"warning: {sink.failures} records could not be written to the tracker")
+    if summary.exhausted:
+        print(f"exhausted: nothing new was left to propose after {len(summary.rows)} trials")
+    if summary.stopped:
+        print(
+            f"stopped: {summary.stopped}; {len(summary.rows)} of {plan.trials} trials settled. "
+            "The same command with --resume continues."
+        )
+
+
+def _compared(setup: Setup, options: Options) -> Comparison | None:
+    """Return what a finished comparison found; None, with a note, where nothing can be said."""
+    from study.tuning.stored import keep_comparison
+
+    begun = time.monotonic()
+
+    def progress(what: str) -> None:
+        nonlocal begun
+        if not options.quiet and time.monotonic() - begun > _PROGRESS_S:
+            print(f"comparing: {what}", file=sys.stderr, flush=True)
+            begun = time.monotonic()
+
+    try:
+        return keep_comparison(options.folder, setup.job.storage, progress)
+    except StudyError as error:
+        print(f"note: the arms are not compared: {error}")
+        return None
+
+
+def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list[Alarm]:
+    from study.reporting.findings import parts_of
+    from study.tuning.study_alarms import study_alarms
+
+    intervals = None
+    if compared:
+        quantity = parts_of(compared.objective)[1]
+        found = {arm.name: arm.estimates[quantity] for arm in compared.arms}
+        intervals = {
+            name: (estimate.low, estimate.high)
+            for name, estimate in found.items()
+            if estimate.low == estimate.low
+        }
+    return study_alarms(
+        setup.space,
+        summary.rows,
+        setup.job.storage,
+        setup.job.folds.of_beats(setup.beats),
+        floors=summary.floors,
+        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
+        intervals=intervals or None,
+    )
+
+
+def _print_run_facts(summary: Summary, scheduler: str) -> None:
+    rho, n_finished = summary.rungs
+    if scheduler == "asha" and rho == rho:
+        print(f"rank correlation of first-rung and final score: {rho:.2f} (n = {n_finished})")
+    if summary.overhead == summary.overhead:
+        print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
+
+
+def _shown(url: str) -> str:
+    """Return a storage URL without its password."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)

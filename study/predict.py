@@ -1,0 +1,342 @@
+"""Classifies the beats of WFDB records: `python -m study.predict --record PATH`.
+
+  python -m study.predict --record data/p01                     with the only registered champion
+  python -m study.predict --record data/p01 --model svt@champion        or @3: a version
+  python -m study.predict --record data/*.hea --model ensemble.pt       a file, several records
+  python -m study.predict --record data/p01 --plot-from 12:30 --plot-seconds 20
+
+A record is a header (.hea) with its signals, at 100 Hz to 10 kHz; it is named without suffix. Its
+beats are those of its annotations (.atr), whose labels take no part in the decision. Where there
+are none, R peaks are found by GQRS of wfdb.processing. Signal and R peaks are brought to 360 Hz
+and prepared as the model's training records were.
+
+Each record gives three files in --out:
+  NAME.ecgrr   WFDB annotations N, S, V, F at the record's own sampling rate, Q for a beat without
+               a class: wfdb.rdann("NAME", "ecgrr"), or any WFDB viewer beside NAME.hea
+  NAME.csv     a row a beat: sample, time, class, four probabilities, why a beat has none, and the
+               record's own label
+  NAME.png     a strip at 25 mm/s: the stretch with the most S, V and F beats, or the one asked for
+
+The class is the most probable one. A class is no diagnosis: this is a research tool.
+
+Exit codes: 0 done; 1 a record could not be classified; 2 bad usage or no such model; 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.config import SAMPLING_RATE_HZ
+from study.errors import DataError, StudyError, UsageError, listed
+from study.keys import CLASSES, Tag
+
+if TYPE_CHECKING:
+    from study.data.one_record import OneRecord
+    from study.models.seed_ensemble import SeedEnsemble
+    from study.reporting.classified import ClassifiedRecord
+    from study.tracking.registered import Loaded
+
+DONE, RECORDS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+EXTENSION = "ecgrr"
+"""Of the annotation files that are written."""
+
+_CHUNK = 1024
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        return _predict(args)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; files of finished records are whole", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--record", type=Path, nargs="+", required=True, metavar="PATH", help="WFDB records"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME@ALIAS",
+        help="a registered model: NAME@champion, NAME@3, or NAME for its champion; or the file of "
+        "a seed ensemble (default: the champion, if just one model has one)",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow with the registry (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
+    )
+    parser.add_argument(
+        "--lead",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="lead to read; given again: the next best (default MLII, II, V1, V2, V4, V5)",
+    )
+    parser.add_argument(
+        "--detect", action="store_true", help="find R peaks although there are annotations"
+    )
+    out = parser.add_argument_group("what is written")
+    out.add_argument(
+        "--out", type=Path, default=Path("predictions"), metavar="DIR", help="default predictions/"
+    )
+    out.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    out.add_argument(
+        "--plot-from",
+        type=_seconds,
+        metavar="T",
+        help="start of the strip in seconds or m:ss (default: where most S, V and F beats are)",
+    )
+    out.add_argument(
+        "--plot-seconds",
+        type=_length,
+        default=60.0,
+        metavar="S",
+        help="length of the strip, at most 600 s; 0 draws none (default 60)",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    parts = text.split(":")
+    if not all(re.fullmatch(r"\d+(\.\d+)?", part) for part in parts) or len(parts) > 3:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds, m:ss or h:mm:ss, as in 12:30")
+    return sum((float(part) * 60.0**place for place, part in enumerate(reversed(parts))), 0.0)
+
+
+def _length(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = float("nan")
+    if not 0 <= seconds <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of seconds from 0 to 600")
+    return seconds
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from study.data.one_record import record_path
+    from study.tracking.registered import load
+
+    # A shell's p01* names the header, the signal and the annotations of one record.
+    records = list(dict.fromkeys(record_path(path) for path in args.record))
+    suffixes = [EXTENSION, "csv", *(["png"] if args.plot_seconds else [])]
+    _check_outputs(records, args.out, suffixes, overwrite=args.overwrite)
+    model = load(args.model, workspace=Path.cwd(), tracking_uri=args.tracking_uri)
+    _print_model(model)
+    failed = 0
+    for path in records:
+        try:
+            _classify(path, model, args)
+        except DataError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+    return RECORDS_FAILED if failed else DONE
+
+
+def _check_outputs(
+    records: Sequence[Path], out: Path, suffixes: Sequence[str], *, overwrite: bool
+) -> None:
+    """Refuse before anything is computed what would write a file twice, or over another."""
+    counts = Counter(_output_name(path) for path in records)
+    faults = [f"two records would write {out / name}.csv" for name, n in counts.items() if n > 1]
+    files = [out / f"{name}.{suffix}" for name in counts for suffix in suffixes]
+    there = [str(file) for file in files if file.exists()]
+    if there and not overwrite:
+        faults.append(
+            f"{', '.join(there)}: already there; --overwrite replaces, --out DIR writes elsewhere"
+        )
+    if out.exists() and not out.is_dir():
+        faults.append(f"{out}: must be a folder")
+    if faults:
+        raise UsageError(listed("--out", faults))
+
+
+def _output_name(record: Path) -> str:
+    return re.sub(r"[^-\w]", "_", record.name)  # what WFDB allows
+
+
+def _print_model(model: Loaded) -> None:
+    ensemble = model.ensemble
+    print(f"model: {_model_line(model)}")
+    if "trained_on" in ensemble.about:
+        print(f"       trained on {ensemble.about['trained_on']}")
+    if ensemble.about.get(Tag.DATA_SOURCE) == "synthetic":
+        print("note: trained on SYNTHETIC records: its classes say nothing about patients")
+    if ensemble.config.signal.rr == "placebo":
+        print("note: a control, trained on permuted RR: it has learnt to do without rhythm")
+
+
+def _model_line(model: Loaded) -> str:
+    from study.models.rules import arm
+
+    ensemble = model.ensemble
+    return f"{model.origin}: {arm(ensemble.config)}, {len(ensemble.models)} networks"
+
+
+def _classify(path: Path, model: Loaded, args: argparse.Namespace) -> None:
+    from study.data.one_record import read_one
+
+    one = read_one(path, leads=args.lead, detect=args.detect)
+    duration_s = len(one.lead.signal_mv) / one.lead.sampling_rate_hz
+    if args.plot_from is not None and args.plot_from >= duration_s:
+        raise DataError(
+            f"record {one.lead.record}: --plot-from: must be before its end at {duration_s:g} s, "
+            f"got {args.plot_from:g} s"
+        )
+    classified = classify(one, model.ensemble)
+    _print_record(classified, one, detect=args.detect)
+    name = _output_name(path)
+    args.out.mkdir(parents=True, exist_ok=True)
+    # Written aside and moved, so that a file is whole or not there.
+    with tempfile.TemporaryDirectory(dir=args.out, prefix=".writing-") as aside:
+        files = _write(Path(aside), name, classified, model, args)
+        for file in files:
+            os.replace(file, args.out / file.name)
+    print(f"  wrote {', '.join(str(args.out / file.name) for file in files)}", flush=True)
+
+
+def classify(one: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
+    """Classify the beats of a record.
+
+    Raises:
+        DataError: If none of them can be classified.
+    """
+    import numpy as np
+    from tqdm import tqdm
+
+    from study.reporting.classified import ClassifiedRecord
+
+    signal = ensemble.config.signal
+    beats = one.beats((signal.segmentation, signal.resampling_method))
+    early, late = beats.early_rr(signal), beats.late_rr(signal)
+    parts = []
+    starts = range(0, len(beats.ecg), _CHUNK)
+    for start in tqdm(starts, desc=one.lead.record, leave=False, disable=None):
+        part = slice(start, start + _CHUNK)
+        rows = (None if rr is None else rr[part] for rr in (early, late))
+        parts.append(ensemble.predict(beats.ecg[part], *rows))
+    probs = np.full((len(one.samples), len(CLASSES)), np.nan, dtype=np.float32)
+    probs[one.why == ""] = np.concatenate(parts)
+    return ClassifiedRecord(
+        name=one.lead.record,
+        lead=one.lead.name,
+        sampling_rate_hz=one.lead.sampling_rate_hz,
+        signal_mv=one.lead.signal_mv,
+        samples=one.samples,
+        probs=probs,
+        why=one.why,
+        annotated=one.annotated,
+    )
+
+
+def _print_record(classified: ClassifiedRecord, one: OneRecord, *, detect: bool) -> None:
+    from study.reporting.classified import agreement, beat_counts, clock
+
+    rate_hz = classified.sampling_rate_hz
+    resampled = "" if rate_hz == SAMPLING_RATE_HZ else f", resampled to {SAMPLING_RATE_HZ} Hz"
+    print(
+        f"record {classified.name}: lead {classified.lead}, {rate_hz:g} Hz{resampled}, "
+        f"{clock(classified.duration_s)}\n  {beat_counts(classified)}"
+    )
+    for note in _notes(one, detect=detect):
+        print(f"  note: {note}")
+    if one.annotated is not None:
+        lines = agreement(classified).splitlines()
+        print("\n    ".join(["  beside its own labels (one record is no test):", *lines]))
+
+
+def _notes(one: OneRecord, *, detect: bool) -> list[str]:
+    from study.data.detection import DETECTOR
+
+    notes = []
+    if one.annotated is None:
+        why = "--detect" if detect else "it has no beat annotations"
+        notes.append(
+            f"{why}: R peaks are found by {DETECTOR}. A beat that it misses or\n"
+            "        makes up changes the RR intervals of its neighbours too; scores are measured "
+            "on annotated\n        beats, so expect more errors than they say"
+        )
+    if one.doubled:
+        at = ", ".join(str(beat.samples[0]) for beat in one.doubled[:3])
+        more = " ..." if len(one.doubled) > 3 else ""
+        notes.append(
+            f"{len(one.doubled)} beats are annotated more than once (samples {at}{more}): each is "
+            "taken once"
+        )
+    if one.lead.name != "MLII":
+        notes.append(f"models trained on MIT-BIH have seen lead MLII alone, not {one.lead.name}")
+    if one.in_ds1:
+        notes.append(
+            "it is of MIT-BIH's DS1: a model trained on DS1 has learnt this very record, which "
+            "says\n        nothing about new patients"
+        )
+    return notes
+
+
+def _write(
+    folder: Path,
+    name: str,
+    classified: ClassifiedRecord,
+    model: Loaded,
+    args: argparse.Namespace,
+) -> list[Path]:
+    from study.data.annotations import write_annotations
+    from study.reporting.classified import write_csv
+
+    marks = write_annotations(
+        folder,
+        name,
+        EXTENSION,
+        samples=classified.samples,
+        symbols=classified.symbols,
+        sampling_rate_hz=classified.sampling_rate_hz,
+    )
+    rows = folder / f"{name}.csv"
+    write_csv(rows, classified)
+    if not args.plot_seconds:
+        return [marks, rows]
+    # Imported here: drawing takes longest to import.
+    from study.reporting.strip import busiest_start, draw_strip
+
+    strip, start_s = folder / f"{name}.png", args.plot_from
+    if start_s is None:
+        start_s = busiest_start(classified, args.plot_seconds)
+    found = "" if classified.annotated is not None else ", R peaks found"
+    draw_strip(
+        strip,
+        classified,
+        start_s=start_s,
+        length_s=args.plot_seconds,
+        title=f"record {classified.name}, lead {classified.lead}, "
+        f"{classified.sampling_rate_hz:g} Hz{found}\n{_model_line(model)}",
+    )
+    return [marks, rows, strip]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The page of a study: `python -m study.report --study fusion_compare`.
+
+  python -m study.report --study fusion_grid                 studies/fusion_grid/report/report.html
+  python -m study.report --study fusion_grid --output DIR    somewhere else
+
+One HTML file that opens without a network, and its tables as Markdown, LaTeX, CSV and JSON. Any
+study has one: running, stopped, failed or done; what is missing is said with the reason. Page and
+tables are also files of the study's run in MLflow.
+
+Exit codes: 0 done; 2 bad usage, no such study, or a file system that does not take the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.errors import StudyError, StudyStateError, TrackingError
+
+if TYPE_CHECKING:
+    from study.reporting.page.results import StudyResults
+    from study.tracking.study_files import StudyRun
+    from study.tuning.read_back import ReadStudy
+    from study.tuning.setup import Setup
+
+DONE, REFUSED = 0, 2
+REPORT = "report"
+"""Folder of the page in a study's folder, and among the files of its run."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = _parser().parse_args(argv)
+    level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("study").setLevel(level)
+    try:
+        return _report(args)
+    except (StudyError, OSError) as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--study", required=True, metavar="NAME", help="a study of this folder")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to (default: studies/NAME/report)"
+    )
+    data = parser.add_argument_group(
+        "records that the study saw, for exclusions, floors and what is inside its networks "
+        "(default: MITDB_DIR, ./data/mitdb)"
+    )
+    data.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records")
+    data.add_argument("--records", type=Path, metavar="DIR", help="one's own WFDB records")
+    data.add_argument("--split", type=Path, metavar="FILE", help="their split")
+    data.add_argument(
+        "--no-records", action="store_true", help="write the page without them, and say so"
+    )
+    where = parser.add_argument_group("where the study keeps what, if not in studies/NAME")
+    where.add_argument("--storage", metavar="PLACE", help="the --storage it was started with")
+    where.add_argument("--study-storage", metavar="URL", help="its Optuna storage")
+    where.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
+    )
+    where.add_argument("--no-track", action="store_true", help="leave MLflow alone")
+    parser.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
+    return parser
+
+
+def _report(args: argparse.Namespace) -> int:
+    from study.reporting.page.page import PAGE, report_files
+    from study.tuning.folder import study_folder
+    from study.tuning.read_back import read_results
+    from study.tuning.storage import Storage
+
+    def say(text: str) -> None:
+        if not args.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    workspace = Path.cwd()
+    folder = study_folder(workspace, args.study)
+    storage = Storage.at(args.storage).folder(args.study) if args.storage else None
+    study, results = read_results(
+        folder,
+        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
+        storage=storage or Storage.at(folder / "trials"),
+        say=say,
+        restored=lambda study: _restored(args, study, workspace, say),
+    )
+    run, results = _with_run(args, results, workspace, study.study_id)
+    results = _with_test_set(results, workspace)
+    output = args.output or folder / REPORT
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in report_files(results).items():
+        (output / name).write_text(content, encoding="utf-8")
+    if run is not None:
+        run.add(output)
+    if not args.quiet:
+        print(output / PAGE)
+    return DONE
+
+
+def _restored(
+    args: argparse.Namespace, study: ReadStudy, workspace: Path, say: Callable[[str], None]
+) -> Setup:
+    from study.tuning.restore import restore
+
+    if args.no_records:
+        raise StudyStateError("--no-records was given")
+    say("preparing its beats, for what is looked up in records and networks")
+    return restore(
+        study.plan,
+        study.space,
+        study.storage,
+        workspace=workspace,
+        data_dir=args.data_dir,
+        records_dir=args.records,
+        split_file=args.split,
+    )
+
+
+def _with_run(
+    args: argparse.Namespace, results: StudyResults, workspace: Path, study_id: str
+) -> tuple[StudyRun | None, StudyResults]:
+    """Find the study's run, and take from it what computed the trials."""
+    from study.run import EXPERIMENTS
+    from study.tracking.study_files import StudyRun
+
+    if args.no_track:
+        gaps = {**results.gaps, "provenance": "--no-track was given"}
+        return None, replace(results, gaps=gaps)
+    try:
+        run = StudyRun(
+            results.name,
+            study_id=study_id,
+            tracking_uri=args.tracking_uri,
+            experiment=EXPERIMENTS[str(results.plan["data_source"])],
+            workspace=workspace,
+        )
+    except TrackingError as error:
+        return None, replace(results, gaps={**results.gaps, "provenance": str(error)})
+    return run, replace(results, provenance=run.origin())
+
+
+def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
+    from study.tracking.openings import OPENINGS, OpeningsLog
+    from study.tuning.sealed_results import sealed_results
+
+    return replace(
+        results,
+        openings=OpeningsLog(workspace / OPENINGS).sentence(),
+        sealed=tuple(sealed_results(workspace, results.name)),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""What a reader of a study has to know before believing its table, each alarm in one sentence.
+
+Alarms are computed from trials and floors here, from stored predictions in
+`study.reporting.prediction_alarms`. They decide nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from study.keys import Outcome, reliance
+from study.reporting.layout import number
+from study.reporting.tables import TrialRow
+
+NO_RELIANCE = 0.01
+"""AUPRC within which a loss by permuted RR counts as none."""
+
+ENOUGH_RANK_CORRELATION = 0.6
+"""First-rung and final score agree enough below no less than this.
+
+Were both normal, with this rank correlation, a rung that keeps a third would keep the best of 30
+configurations with a probability of .84; with .3, .59.
+"""
+
+ENOUGH_TRIALS = 10
+"""Finished trials below which that correlation says nothing."""
+
+MANY_FAILED = 0.2
+"""Share of failed trials above which those that are left are a selection."""
+
+_RELIANCE_CLASSES = ("S", "V")
+
+
+class Severity(StrEnum):
+    """How far an alarm reaches."""
+
+    ERROR = "error"
+    """What it names is not a result."""
+    WARNING = "warning"
+    """A conclusion that looks likely is not supported."""
+    NOTE = "note"
+    """To be said beside the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One thing that is wrong, or not shown.
+
+    Args:
+        severity: How far it reaches.
+        what: What is wrong, with what.
+        evidence: The figures that say so.
+        advice: What to do.
+    """
+
+    severity: Severity
+    what: str
+    evidence: str
+    advice: str
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return f"{self.severity}: {self.what}: {self.evidence}; {self.advice}"
+
+
+def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) -> list[Alarm]:
+    """Name arms that are given real RR as a number and do not use it.
+
+    Args:
+        rows: Trials with their metrics.
+        can_use_rr: By arm that is given real RR: whether it can reach the output at all.
+    """
+    alarms = []
+    blind = [arm for arm, can in can_use_rr.items() if not can]
+    for arm in (arm for arm, can in can_use_rr.items() if can):
+        mine = [row for row in rows if row.arm == arm and row.outcome is Outcome.COMPLETE]
+        unused = [row for row in mine if _unused(row)]
+        if not unused:
+            continue
+        exact = all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused)
+        lost = [_mean_lost(unused, "inputs", name) for name in _RELIANCE_CLASSES]
+        window = [_mean_lost(unused, "window", name) for name in _RELIANCE_CLASSES]
+        figures = " and ".join(f"{value:+.3f}" for value in lost)
+        elsewhere = " and ".join(f"{value:+.3f}" for value in window)
+        by_window = f", by the window {elsewhere}" if all(map(math.isfinite, window)) else ""
+        alarms.append(
+            Alarm(
+                severity=Severity.ERROR if exact else Severity.WARNING,
+                what=f"{arm} does not use the RR that it is given",
+                evidence=(
+                    "permuting it changes no output at all"
+                    if exact
+                    else f"permuting it loses {figures} of AUPRC S and V, within "
+                    f"±{NO_RELIANCE} in {len(unused)} of {len(mine)} trials{by_window}"
+                ),
+                advice="do not credit its score to this way of fusing RR",
+            )
+        )
+    if blind:
+        alarms.append(
+            Alarm(
+                severity=Severity.NOTE,
+                what=f"cannot use the RR that they are given: {listing(blind)}",
+                evidence="no path leads from it to the output",
+                advice="read them as models of the ECG",
+            )
+        )
+    return alarms
+
+
+def _unused(row: TrialRow) -> bool:
+    """Whether all permutations lose no more of S and V than counts as nothing."""
+    ends = [
+        row.metric(f"{reliance('inputs', name)}_{end}")
+        for name in _RELIANCE_CLASSES
+        for end in ("min", "max")
+    ]
+    return all(abs(value) <= NO_RELIANCE for value in ends)
+
+
+def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
+    return float(np.mean([row.metric(reliance(kind, name)) for row in rows]))
+
+
+def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
+    """Say where early stopping is not to be trusted.
+
+    Args:
+        rho: Spearman's correlation of first-rung and final objective; NaN where undefined.
+        n_finished: Trials that it is over.
+    """
+    advice = "do not read pruned configurations as worse: repeat with --scheduler none"
+    if n_finished < ENOUGH_TRIALS:
+        return [
+            Alarm(
+                severity=Severity.NOTE,
+                what="whether early stopping was right cannot be told",
+                evidence=f"finished trials: {n_finished}, of {ENOUGH_TRIALS} that a rank "
+                "correlation needs",
+                advice=advice,
+            )
+        ]
+    if rho >= ENOUGH_RANK_CORRELATION:
+        return []
+    return [
+        Alarm(
+            severity=Severity.WARNING,
+            what="early stopping may have stopped the best configurations",
+            evidence=f"first-rung and final score have a rank correlation of {number(rho)} "
+            f"(n = {n_finished}), below {ENOUGH_RANK_CORRELATION}",
+            advice=advice,
+        )
+    ]
+
+
+def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
+    """Say how many trials failed, how many of them diverged, and which arms lost all."""
+    failed = [row for row in rows if row.outcome is Outcome.FAILED]
+    if not failed:
+        return []
+    diverged = [row for row in failed if "diverged" in row.cause.lower()]
+    settled = [row for row in rows if row.duplicate_of is None]
+    lost = [
+        arm
+        for arm in dict.fromkeys(row.arm for row in failed)
+        if all(row.outcome is Outcome.FAILED for row in settled if row.arm == arm)
+    ]
+    gone = f", all of {listing(lost)} among them" if lost else ""
+    share = len(failed) / len(settled)
+    return [
+        Alarm(
+            severity=Severity.ERROR if lost or share > MANY_FAILED else Severity.WARNING,
+            what=f"{share:.0%} of the trials failed",
+            evidence=f"{len(failed)} of {len(settled)}, {len(diverged)} of these diverged{gone}",
+            advice="arms are compared on what is left: mend the cause, or narrow the space",
+        )
+    ]
+
+
+def floor_alarms(
+    intervals: Mapping[str, tuple[float, float]], floors: Mapping[str, float], score: str
+) -> list[Alarm]:
+    """Name arms that are not shown to beat the highest floor in some score.
+
+    Args:
+        intervals: By arm, the lower and upper end of its score; a point twice if there is no
+            interval.
+        floors: By name, the score of each floor.
+        score: What it is called.
+    """
+    finite = {label: value for label, value in floors.items() if math.isfinite(value)}
+    if not finite:
+        return []
+    label = max(finite, key=lambda name: finite[name])
+    within = {arm: ends for arm, ends in intervals.items() if ends[0] <= finite[label]}
+    if not within:
+        return []
+    said = [
+        f"{arm} {number(low)}" if low == high else f"{arm} {number(low)} to {number(high)}"
+        for arm, (low, high) in within.items()
+    ]
+    return [
+        Alarm(
+            severity=Severity.WARNING,
+            what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label} "
+            f"in {score}",
+            evidence=f"it scores {number(finite[label])}, they {listing(said)}",
+            advice="claim nothing of these arms that a linear model does not do",
+        )
+    ]
+
+
+def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:
+    """Return alarms with what reaches furthest first."""
+    ranks = list(Severity)
+    return sorted(alarms, key=lambda alarm: ranks.index(alarm.severity))
+
+
+def alarms_text(alarms: Sequence[Alarm]) -> str:
+    """Return the lines that end a study."""
+    if not alarms:
+        return "Alarms: none"
+    return "\n".join(["Alarms:", *(f"  {alarm}" for alarm in in_order(alarms))])
+
+
+def listing(words: Iterable[str]) -> str:
+    """Return words as a sentence lists them."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,119 @@
+"""What a model says of the beats of one record, as a table of beats and as text.
+
+Shapes: K beats of the record, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.keys import CLASSES
+from study.reporting.layout import table
+
+NO_CLASS = -1
+"""Stands for the class of a beat that has none."""
+
+UNCLASSIFIABLE = "Q"
+"""Symbol of such a beat, and AAMI's class of beats whose class is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassifiedRecord:
+    """A record and what a model says of its beats.
+
+    Args:
+        name: The record.
+        lead: The lead that was read.
+        sampling_rate_hz: Samples per second, as recorded.
+        signal_mv: [samples] of the lead.
+        samples: [K] sample of each R peak, rising.
+        probs: [K, C] probabilities; NaN for beats that have none.
+        why: [K] why a beat has none; empty where it has.
+        annotated: [K] the record's own class of each beat, one letter; None where it has no
+            annotations, or they were not used.
+    """
+
+    name: str
+    lead: str
+    sampling_rate_hz: float
+    signal_mv: NDArray[np.float32]
+    samples: NDArray[np.int64]
+    probs: NDArray[np.float32]
+    why: NDArray[np.str_]
+    annotated: NDArray[np.str_] | None
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the record."""
+        return len(self.signal_mv) / self.sampling_rate_hz
+
+    @property
+    def beats_s(self) -> NDArray[np.float64]:
+        """Times of the R peaks, [K]."""
+        return self.samples / self.sampling_rate_hz
+
+    @property
+    def decided(self) -> NDArray[np.int64]:
+        """Index of the most probable class, [K]; `NO_CLASS` where there are no probabilities."""
+        known = np.isfinite(self.probs).all(axis=1)
+        return np.where(known, np.nan_to_num(self.probs).argmax(axis=1), NO_CLASS)
+
+    @property
+    def symbols(self) -> NDArray[np.str_]:
+        """The decided classes as WFDB symbols, [K]: N, S, V, F, or Q for none."""
+        return np.array([*CLASSES, UNCLASSIFIABLE])[self.decided]
+
+
+def clock(seconds: float) -> str:
+    """Return a time in a record as h:mm:ss or m:ss."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
+
+
+def beat_counts(record: ClassifiedRecord) -> str:
+    """Return the line of beats by decided class, and why the others have none."""
+    counts = Counter(record.decided.tolist())
+    classes = ", ".join(f"{name} {counts[c]}" for c, name in enumerate(CLASSES))
+    reasons = Counter(why for why in record.why.tolist() if why)
+    none = ", ".join(f"{why} {n}" for why, n in reasons.items())
+    return f"{len(record.samples)} beats: {classes}" + (f"; no class: {none}" if none else "")
+
+
+def agreement(record: ClassifiedRecord) -> str:
+    """Return the table of the record's own labels against decided classes; empty without labels.
+
+    Beats without a class are left out; beats of class Q have a row where there are some.
+    """
+    if record.annotated is None:
+        return ""
+    decided, rows = record.decided, []
+    for name in (*CLASSES, UNCLASSIFIABLE):
+        here = (decided != NO_CLASS) & (record.annotated == name)
+        if here.any():
+            counts = np.bincount(decided[here], minlength=len(CLASSES)).tolist()
+            rows.append([name, *(str(n) for n in counts)])
+    return table(["own label", *(f"as {name}" for name in CLASSES)], rows)
+
+
+def write_csv(path: Path, record: ClassifiedRecord) -> None:
+    """Write a row a beat: sample, time, class, probabilities, why none, the record's own label."""
+    own = [""] * len(record.samples) if record.annotated is None else record.annotated.tolist()
+    columns = (record.samples, record.beats_s, record.decided, record.probs, record.why)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        probs = [f"prob_{name}" for name in CLASSES]
+        writer.writerow(["sample", "time_s", "class", *probs, "why_none", "own_label"])
+        for sample, time_s, decided, row, why, label in zip(
+            *(column.tolist() for column in columns), own, strict=True
+        ):
+            known = decided != NO_CLASS
+            shown = [f"{p:.6f}" if known else "" for p in row]
+            class_ = CLASSES[decided] if known else ""
+            writer.writerow([sample, f"{time_s:.4f}", class_, *shown, why, label])

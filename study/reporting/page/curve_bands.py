@@ -1,0 +1,105 @@
+"""Precision-recall and ROC curves as the score sees them: within folds, averaged over folds.
+
+At every place of the grid the curve is the mean over runs, and over the folds that count, of what
+each ranking reaches there. The band is what resampled patients make of it, the same resamples that
+stand behind every interval.
+
+Shapes: U distinct weightings of a fold, W resamples, G records, T thresholds, P places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.keys import MIN_CLASS_BEATS
+from study.reporting.predictions import ArmRuns, Beats
+from study.reporting.resampling import draw_patients
+from study.reporting.weighted_metrics import Ranking
+
+Float = NDArray[np.float64]
+
+GRID = np.linspace(0.01, 1.0, 100)
+"""Recall, or false positive rate, at which curves are read."""
+
+RESAMPLES = 400
+MOST_RUNS = 5
+"""Runs of an arm that its curve is the mean of: it moves little with more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """A mean curve [P] and the ends of its band [P]; all NaN where no fold counts."""
+
+    value: Float
+    low: Float
+    high: Float
+
+
+def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
+    """Return precision over recall, and sensitivity over the false positive rate.
+
+    Args:
+        beats: What the arm predicts.
+        arm: Its predictions.
+        aami_class: Index of the class.
+    """
+    drawn = draw_patients(beats, RESAMPLES, np.random.default_rng(0))
+    weights = np.vstack([np.ones(len(beats.record_names)), drawn])
+    runs = arm.log_probs[np.linspace(0, len(arm.log_probs) - 1, MOST_RUNS).astype(int)]
+    runs = arm.log_probs if len(arm.log_probs) <= MOST_RUNS else runs
+    total = np.zeros((2, len(weights), len(GRID)))
+    n_folds = np.zeros(len(weights))
+    for fold in range(beats.n_folds):
+        rows = np.flatnonzero(beats.fold == fold)
+        positive = beats.label[rows] == aami_class
+        if not positive.any() or positive.all():
+            continue
+        mine = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
+        place = np.full(len(beats.record_names), -1)
+        place[mine] = np.arange(len(mine))
+        distinct, index = np.unique(weights[:, mine], axis=0, return_inverse=True)
+        index = index.reshape(-1)
+        of_class = distinct @ beats.counts[mine, aami_class]
+        others = distinct @ beats.counts[mine].sum(axis=1) - of_class
+        counted = ((of_class >= MIN_CLASS_BEATS) & (others > 0))[index]
+        read = np.zeros((2, len(distinct), len(GRID)))
+        for run in runs:
+            record = place[beats.record[rows]]
+            ranking = Ranking.of(run[rows, aami_class], positive, record, len(mine))
+            read += _read(ranking, distinct)
+        total[:, counted] += read[:, index][:, counted] / len(runs)
+        n_folds += counted
+    with np.errstate(invalid="ignore"):
+        mean = np.where(n_folds[:, None] > 0, total / n_folds[:, None], np.nan)
+    return _curve(mean[0]), _curve(mean[1])
+
+
+def _read(ranking: Ranking, weights: Float) -> Float:
+    """Return precision and sensitivity [2, U, P] under weightings [U, G]."""
+    true = weights @ ranking.positives
+    found = weights @ ranking.beats
+    negatives = weights @ ranking.negatives
+    read = np.full((2, len(weights), len(GRID)), np.nan)
+    for u in range(len(weights)):
+        if true[u, -1] == 0 or negatives[u] == 0:
+            continue
+        recall = true[u] / true[u, -1]
+        precision = np.divide(true[u], found[u], out=np.ones_like(recall), where=found[u] > 0)
+        at = np.minimum(np.searchsorted(recall, GRID - 1e-9), len(recall) - 1)
+        read[0, u] = precision[at]
+        false = (found[u] - true[u]) / negatives[u]
+        reached = np.append(0.0, recall)
+        read[1, u] = reached[np.searchsorted(false, GRID, side="right")]
+    return read
+
+
+def _curve(values: Float) -> Curve:
+    resampled = values[1:]
+    whole = np.isfinite(resampled).all(axis=1)
+    if not whole.any():
+        return Curve(values[0], *np.full((2, len(GRID)), np.nan))
+    low, high = np.percentile(resampled[whole], [2.5, 97.5], axis=0)
+    return Curve(values[0], low, high)

@@ -1,0 +1,115 @@
+"""The per-record heat map: on whom an arm works, and on whom it does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from html import escape
+
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD
+from study.reporting.findings import Comparison
+from study.reporting.layout import short
+from study.reporting.page.blocks import Block, Figure, Section, Table, count, missing, score, text
+from study.reporting.page.matrix import shortened
+from study.reporting.page.results import StudyResults
+from study.reporting.page.svg import WIDTH, element
+
+_CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
+
+
+def records(results: StudyResults) -> Section:
+    """Return the section."""
+    return Section(anchor="records", title="Records", blocks=list(_blocks(results)))
+
+
+def _blocks(results: StudyResults) -> Iterator[Block]:
+    comparison = results.comparison
+    if comparison is None:
+        yield missing("No scores by record", results.why("comparison", "no predictions"))
+        return
+    for name in ("S", "V"):
+        yield _heat_map(comparison, name)
+    yield _table(comparison)
+
+
+def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
+    value = {(row.arm, row.record): row.scores[aami_class] for row in comparison.records}
+    beats = {row.record: row.beats[aami_class] for row in comparison.records}
+    shown = [
+        name
+        for name in beats
+        if any(math.isfinite(value.get((arm.name, name), math.nan)) for arm in comparison.arms)
+    ]
+    parts = []
+    for column, record in enumerate(shown):
+        x = _LEFT + (column + 0.5) * _CELL
+        parts.append(f'<text x="{x}" y="14" text-anchor="middle">{escape(record)}</text>')
+        parts.append(
+            f'<text class="soft" x="{x}" y="28" text-anchor="middle">{beats[record]}</text>'
+        )
+    for row, arm in enumerate(comparison.arms):
+        y = _TOP + row * _ROW
+        parts.append(
+            f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(shortened(arm.name))}'
+            f"<title>{escape(arm.name)}</title></text>"
+        )
+        for column, record in enumerate(shown):
+            parts.append(_cell(value.get((arm.name, record), math.nan), _LEFT + column * _CELL, y))
+    width = _LEFT + _CELL * len(shown) + 4
+    height = _TOP + _ROW * len(comparison.arms) + 4
+    return Figure(
+        name=f"records_{aami_class}",
+        title=f"{aami_class} by record",
+        shows=(
+            f"Score of {aami_class} within each record that has {MIN_BEATS_OF_RECORD} or more of "
+            "its beats (their number below the record's), draws and seeds averaged."
+        ),
+        reading=(
+            "The darker, the better. Columns that are pale throughout are patients whom no arm "
+            "gets right; rows that differ in one column differ in one patient."
+        ),
+        panels=[
+            element(
+                "".join(parts),
+                height,
+                describe=f"Scores of {aami_class} by arm and record",
+                width=max(width, WIDTH + 1.0),
+            )
+        ]
+        if shown
+        else [],
+        wide=True,
+    )
+
+
+def _cell(value: float, x: float, y: float) -> str:
+    if not math.isfinite(value):
+        return f'<text class="soft" x="{x + _CELL / 2}" y="{y + 17}" text-anchor="middle">-</text>'
+    return (
+        f'<rect class="cell cool" x="{x}" y="{y}" width="{_CELL}" height="{_ROW}" '
+        f'fill-opacity="{0.04 + 0.5 * max(value, 0.0):.2f}"/>'
+        f'<text x="{x + _CELL / 2}" y="{y + 17}" text-anchor="middle">'
+        f"{short(value, digits=2)}</text>"
+    )
+
+
+def _table(comparison: Comparison) -> Table:
+    rows = [
+        [text(row.arm), text(row.record), text(row.patient), count(row.fold)]
+        + [cell for name in CLASSES for cell in (count(row.beats[name]), score(row.scores[name]))]
+        for row in comparison.records
+        if row.arm == comparison.arms[0].name
+    ]
+    return Table(
+        name="records",
+        title=f"Every record, {comparison.arms[0].name}",
+        shows="Beats and score of each class within each record, for the arm that leads.",
+        reading=(
+            f"A dash stands where a record has fewer than {MIN_BEATS_OF_RECORD} beats of a class, "
+            "or no others."
+        ),
+        header=["arm", "record", "patient", "fold"]
+        + [h for name in CLASSES for h in (f"{name} beats", f"{name} score")],
+        rows=rows,
+        text_columns=(1, 2),
+    )

@@ -1,0 +1,215 @@
+"""Small panels as SVG: colours come from the page's style, so that they follow its scheme.
+
+A panel is 340 units wide and drawn at about that many pixels, also on a phone, so that its text
+stays legible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+WIDTH = 340
+
+Range = tuple[float, float]
+
+
+@dataclass(slots=True, kw_only=True)
+class Panel:
+    """One set of axes.
+
+    Args:
+        x: Ends of the horizontal axis.
+        y: Ends of the vertical axis.
+        title: Over the panel.
+        x_label: Below it.
+        y_label: Over its left edge.
+        height: Units.
+        left: Room for the labels of the vertical axis, units.
+        x_ticks: Where labelled lines stand; None chooses.
+        y_ticks: The same, of the vertical axis.
+        describe: What a reader who cannot see it is told.
+    """
+
+    x: Range
+    y: Range
+    title: str = ""
+    x_label: str = ""
+    y_label: str = ""
+    height: int = 230
+    left: int = 38
+    x_ticks: Sequence[float] | None = None
+    y_ticks: Sequence[float] | None = None
+    describe: str = ""
+    _parts: list[str] = field(default_factory=list)
+
+    @property
+    def _box(self) -> tuple[float, float, float, float]:
+        top = 32 if self.title else 16
+        return self.left, top, WIDTH - 8.0, self.height - 34.0
+
+    def at_x(self, value: float) -> float:
+        """Return the place of a value on the horizontal axis."""
+        left, _, right, _ = self._box
+        return left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (right - left)
+
+    def at_y(self, value: float) -> float:
+        """Return the place of a value on the vertical axis."""
+        _, top, _, bottom = self._box
+        return bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (bottom - top)
+
+    def line(self, x: ArrayLike, y: ArrayLike, *, style: str = "line s0") -> None:
+        """Draw a line through points; where one is not finite it is broken."""
+        pieces, pen = [], "M"
+        for a, b in zip(np.asarray(x, float), np.asarray(y, float), strict=True):
+            if math.isfinite(a) and math.isfinite(b):
+                pieces.append(f"{pen}{self.at_x(a):.1f} {self.at_y(b):.1f}")
+                pen = "L"
+            else:
+                pen = "M"
+        if pieces:
+            self._parts.append(f'<path class="{style}" d="{"".join(pieces)}"/>')
+
+    def band(self, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, series: int) -> None:
+        """Fill between two lines; points that are not finite are left out."""
+        edges = np.stack([np.asarray(values, float) for values in (x, low, high)])
+        xs, lows, highs = edges[:, np.isfinite(edges).all(axis=0)]
+        if len(xs) < 2:
+            return
+        there = [f"{self.at_x(a):.1f} {self.at_y(b):.1f}" for a, b in zip(xs, highs, strict=True)]
+        back = [
+            f"{self.at_x(a):.1f} {self.at_y(b):.1f}"
+            for a, b in zip(xs[::-1], lows[::-1], strict=True)
+        ]
+        self._parts.append(f'<path class="band f{series}" d="M{"L".join(there + back)}Z"/>')
+
+    def dot(
+        self, x: float, y: float, *, style: str = "f0", radius: float = 3, tip: str = ""
+    ) -> None:
+        """Draw a point."""
+        if math.isfinite(x) and math.isfinite(y):
+            self._parts.append(
+                f'<circle class="{style}" cx="{self.at_x(x):.1f}" cy="{self.at_y(y):.1f}" '
+                f'r="{radius}">{_tip(tip)}</circle>'
+            )
+
+    def cross(self, x: float, y: float, *, style: str = "line s1") -> None:
+        """Draw a cross."""
+        a, b = self.at_x(x), self.at_y(y)
+        self._parts.append(
+            f'<path class="{style} whisker" d="M{a - 3:.1f} {b - 3:.1f}l6 6m0 -6l-6 6"/>'
+        )
+
+    def level(self, y: float, words: str = "") -> None:
+        """Mark a level across the panel."""
+        left, _, right, _ = self._box
+        if not self.y[0] <= y <= self.y[1]:
+            return
+        self._parts.append(f'<path class="mark" d="M{left} {self.at_y(y):.1f}H{right}"/>')
+        if words:
+            self.words(left + 3, self.at_y(y) - 3, words, soft=True)
+
+    def upright(self, x: float) -> None:
+        """Mark a place on the horizontal axis."""
+        _, top, _, bottom = self._box
+        self._parts.append(f'<path class="mark" d="M{self.at_x(x):.1f} {top}V{bottom}"/>')
+
+    def words(
+        self, x: float, y: float, said: str, *, anchor: str = "start", soft: bool = False
+    ) -> None:
+        """Write text at a place in units."""
+        kind = "over soft" if soft else "over"
+        self._parts.append(
+            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+            f"{escape(said)}</text>"
+        )
+
+    def svg(self) -> str:
+        """Return the element."""
+        left, top, right, bottom = self._box
+        frame = [f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>']
+        for value in ticks(self.x) if self.x_ticks is None else self.x_ticks:
+            place = f"{self.at_x(value):.1f}"
+            frame.append(f'<path class="grid" d="M{place} {top}V{bottom}"/>')
+            frame.append(
+                f'<text class="soft" x="{place}" y="{bottom + 13}" text-anchor="middle">'
+                f"{shown(value)}</text>"
+            )
+        for value in ticks(self.y) if self.y_ticks is None else self.y_ticks:
+            place = f"{self.at_y(value):.1f}"
+            frame.append(f'<path class="grid" d="M{left} {place}H{right}"/>')
+            frame.append(
+                f'<text class="soft" x="{left - 4}" y="{self.at_y(value) + 4:.1f}" '
+                f'text-anchor="end">{shown(value)}</text>'
+            )
+        words = [f'<text class="head" x="0" y="11">{escape(self.title)}</text>' * bool(self.title)]
+        if self.y_label:
+            words.append(f'<text class="soft" x="0" y="{top - 6}">{escape(self.y_label)}</text>')
+        if self.x_label:
+            words.append(
+                f'<text class="soft" x="{right}" y="{bottom + 28}" text-anchor="end">'
+                f"{escape(self.x_label)}</text>"
+            )
+        inner = "".join([*frame, *self._parts, *words])
+        return element(inner, self.height, describe=self.describe or self.title)
+
+
+def element(inner: str, height: float, *, describe: str, width: float = WIDTH) -> str:
+    """Return an SVG element of some parts.
+
+    Args:
+        inner: The parts.
+        height: Units.
+        describe: What a reader who cannot see it is told.
+        width: Units.
+    """
+    size = f'width="{width:g}" height="{height:g}" ' if width > WIDTH else ""
+    return (
+        f'<svg viewBox="0 0 {width:g} {height:g}" {size}role="img" '
+        f'aria-label="{escape(describe)}">{inner}</svg>'
+    )
+
+
+def ticks(ends: Range, *, most: int = 6) -> list[float]:
+    """Return round values within a range, from its lower end."""
+    low, high = ends
+    if not high > low:
+        return [low]
+    step: float = 10.0 ** math.floor(math.log10((high - low) / most))
+    for factor in (1, 2, 5, 10):
+        if (high - low) / (step * factor) <= most:
+            step *= factor
+            break
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(k * step, 10) for k in range(first, last + 1)]
+
+
+def span(values: Sequence[float], *, around: float | None = None, pad: float = 0.06) -> Range:
+    """Return a range that holds all finite values, with some room.
+
+    Args:
+        values: What is to be in it.
+        around: A value that is to be in it too.
+        pad: Room at either end, as a share.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    finite += [] if around is None else [around]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    room = (high - low) * pad or 0.05
+    return low - room, high + room
+
+
+def shown(value: float) -> str:
+    """Return the label of a tick: .2, 1, -.05."""
+    text = f"{value:.6g}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def _tip(said: str) -> str:
+    return f"<title>{escape(said)}</title>" if said else ""

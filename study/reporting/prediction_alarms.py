@@ -1,0 +1,184 @@
+"""Alarms that need a study's stored predictions: what changes nothing, and what is constant.
+
+Shapes: S seeds, N beats, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.keys import CLASSES
+from study.reporting.alarms import Alarm, Severity, listing
+from study.reporting.tables import TrialRow
+
+ROUNDING = 1e-4
+"""Difference of log-probabilities that another order of summation makes in training."""
+
+_FLAT = 1e-6
+"""Range of log-probabilities below which they count as the same."""
+
+_SAMPLED_BEATS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictionFacts:
+    """What alarms need of a trial's predictions.
+
+    Args:
+        digest: Equal for predictions that are equal to the last bit.
+        sample: [S, M, C] log-probabilities of M of the beats, to tell which are nearly equal.
+        members: Models that made them.
+        flat: Members whose log-probabilities do not vary from beat to beat.
+        one_class: By class, members that decide for it for every beat.
+    """
+
+    digest: str
+    sample: NDArray[np.float32]
+    members: int
+    flat: int
+    one_class: Mapping[str, int]
+
+    def alike(self, other: PredictionFacts) -> bool:
+        """Whether predictions differ by no more than another order of summation makes."""
+        same_shape = self.sample.shape == other.sample.shape
+        return same_shape and bool(np.abs(self.sample - other.sample).max() <= ROUNDING)
+
+
+def describe_predictions(
+    log_probs: NDArray[np.float32], fold: NDArray[np.int64]
+) -> PredictionFacts:
+    """Return the facts of out-of-fold predictions.
+
+    Args:
+        log_probs: [S, N, C].
+        fold: [N] validation fold of each beat, from 0; -1 where it is in none.
+    """
+    flat, one_class = 0, dict.fromkeys(CLASSES, 0)
+    folds = range(int(fold.max(initial=-1)) + 1)
+    for held in (fold == k for k in folds):
+        for member in log_probs[:, held]:
+            flat += bool(np.ptp(member, axis=0).max() < _FLAT)
+            decided = np.unique(member.argmax(axis=1))
+            if len(decided) == 1:
+                one_class[CLASSES[decided[0]]] += 1
+    predicted = np.ascontiguousarray(log_probs[:, fold >= 0])
+    return PredictionFacts(
+        digest=hashlib.sha256(predicted.data).hexdigest(),
+        sample=predicted[:, :: max(1, predicted.shape[1] // _SAMPLED_BEATS)],
+        members=len(log_probs) * len(folds),
+        flat=flat,
+        one_class={name: n for name, n in one_class.items() if n},
+    )
+
+
+def no_effect_alarms(
+    rows: Sequence[TrialRow], predictions: Mapping[str, PredictionFacts]
+) -> list[Alarm]:
+    """Name parameters whose values give the same results, to the last bit or but for rounding.
+
+    Random streams do not depend on the configuration, so that what does nothing shows.
+
+    Args:
+        rows: Trials; what their `params` differ in is what is named.
+        predictions: By digest of the configuration.
+    """
+    groups: list[list[TrialRow]] = []
+    for row in rows:
+        if row.digest not in predictions or row.duplicate_of is not None:
+            continue
+        facts = predictions[row.digest]
+        alike = [same for same in groups if facts.alike(predictions[same[0].digest])]
+        (alike[0] if alike else _new(groups)).append(row)
+    found: dict[tuple[tuple[str, ...], bool], list[list[TrialRow]]] = {}
+    for same in groups:
+        exact = len({predictions[row.digest].digest for row in same}) == 1
+        for names in _smallest_differences(same):
+            found.setdefault((names, exact), []).append(same)
+    return [_no_effect(*which, same) for which, same in sorted(found.items())]
+
+
+def _new(groups: list[list[TrialRow]]) -> list[TrialRow]:
+    groups.append([])
+    return groups[-1]
+
+
+def _smallest_differences(rows: Sequence[TrialRow]) -> list[tuple[str, ...]]:
+    """Return the sets of parameters in which two rows differ, and no two in fewer of them."""
+    pairs = itertools.combinations(rows, 2)
+    sets = {frozenset(_differing(one.params, other.params)) for one, other in pairs} - {
+        frozenset()
+    }
+    return [tuple(sorted(names)) for names in sets if not any(less < names for less in sets)]
+
+
+def _differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    return [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+
+
+def _no_effect(names: tuple[str, ...], exact: bool, groups: Sequence[Sequence[TrialRow]]) -> Alarm:
+    said = []
+    for rows in groups:
+        values = dict.fromkeys(
+            ", ".join(_shown(row.params.get(name)) for name in names) for row in rows
+        )
+        said.append(f"{_trials(rows)} ({', '.join(names)} = {'; '.join(values)})")
+    arms = listing(dict.fromkeys(row.arm for rows in groups for row in rows))
+    verb = "changes" if len(names) == 1 else "together change"
+    return Alarm(
+        severity=Severity.WARNING,
+        what=f"{listing(names)} {verb} nothing in {arms}",
+        evidence=f"equal {'to the last bit' if exact else 'but for rounding'} are {listing(said)}",
+        advice="count these trials as one try, and leave out what does nothing",
+    )
+
+
+def constant_alarms(
+    rows: Sequence[TrialRow], predictions: Mapping[str, PredictionFacts]
+) -> list[Alarm]:
+    """Name trials whose members say the same of every beat that they validate on."""
+    known = [(row, predictions[row.digest]) for row in rows if row.digest in predictions]
+    flat = [(row, facts) for row, facts in known if facts.flat]
+    decided = [(row, facts) for row, facts in known if facts.one_class and not facts.flat]
+    alarms = []
+    if flat:
+        said = [f"{_trial(row)}, {f.flat} of {f.members} members" for row, f in flat]
+        alarms.append(
+            Alarm(
+                severity=Severity.ERROR,
+                what=f"{len(flat)} of {len(known)} trials predict a constant",
+                evidence=f"the same log-probabilities for every beat: {'; '.join(said)}",
+                advice="they have learned nothing: lower the learning rate, look at their losses",
+            )
+        )
+    if decided:
+        said = [
+            f"{_trial(row)}, {listing(f'{c} by {n} of {f.members} members' for c, n in parts)}"
+            for row, f, parts in ((row, f, f.one_class.items()) for row, f in decided)
+        ]
+        alarms.append(
+            Alarm(
+                severity=Severity.WARNING,
+                what=f"{len(decided)} of {len(known)} trials decide for one class",
+                evidence=f"for every beat: {'; '.join(said)}",
+                advice="their F1, Se and +P say nothing; their ranking metrics still may",
+            )
+        )
+    return alarms
+
+
+def _trial(row: TrialRow) -> str:
+    return f"trial {row.number} ({row.arm})"
+
+
+def _trials(rows: Sequence[TrialRow]) -> str:
+    return "trials " + listing(sorted({str(row.number) for row in rows}, key=int))
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

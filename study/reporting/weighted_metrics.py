@@ -1,0 +1,124 @@
+"""Ranking metrics for many weightings of the records at once.
+
+All beats of a record share a weight. So a ranking is reduced once to counts by record at the
+thresholds where precision is read, and a weighting is then a row of a matrix product.
+
+Shapes: N beats, G records, T thresholds, U weightings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+_ROWS, _COLUMNS = 64, 512
+"""Weightings and thresholds of one matrix product, so that its parts stay in a core's cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """One class against the rest, as counts by record at every score of a positive beat.
+
+    Args:
+        positives: [G, T] positive beats at or above each threshold, highest first.
+        beats: [G, T] all beats at or above it.
+        above: [G, T] all beats strictly above it.
+        negatives: [G] all beats that are not positive.
+    """
+
+    positives: Float
+    beats: Float
+    above: Float
+    negatives: Float
+
+    @classmethod
+    def of(
+        cls,
+        score: NDArray[np.floating],
+        positive: NDArray[np.bool_],
+        record: Int,
+        n_records: int,
+    ) -> Ranking:
+        """Reduce a ranking.
+
+        Args:
+            score: [N] score of each beat; equal ones stand or fall together.
+            positive: [N] whether it is of the class; one at least.
+            record: [N] its record, from 0.
+            n_records: Number of records G.
+        """
+        order = np.argsort(-score)
+        ranked, positive, record = score[order], positive[order], record[order]
+        tie = np.cumsum(np.append(0, ranked[1:] != ranked[:-1]))
+        read = np.bincount(tie[positive], minlength=tie[-1] + 1) > 0
+        exceeded = np.cumsum(read)
+        n_thresholds = int(exceeded[-1])
+        # The threshold, from the highest, that each beat reaches, and the first that it exceeds.
+        enters: Int = (exceeded - read)[tie]
+        passes: Int = exceeded[tie]
+
+        def cumulative(first: Int, of: Int) -> Float:
+            width = n_thresholds + 1
+            cells = np.bincount(of * width + first, minlength=n_records * width)
+            table = cells.reshape(n_records, width)[:, :n_thresholds]
+            return np.cumsum(table, axis=1, dtype=np.float64)
+
+        return cls(
+            positives=cumulative(enters[positive], record[positive]),
+            beats=cumulative(enters, record),
+            above=cumulative(passes, record),
+            negatives=np.bincount(record[~positive], minlength=n_records).astype(np.float64),
+        )
+
+    def average_precision(self, weights: Float) -> Float:
+        """Return the area under the precision-recall step curve, [U]; NaN without positives.
+
+        Args:
+            weights: [U, G] weight of each record's beats.
+        """
+        area = np.zeros(len(weights))
+        for first in range(0, len(weights), _ROWS):
+            rows = slice(first, first + _ROWS)
+            block = weights[rows]
+            before = np.zeros((len(block), 1))
+            for start in range(0, self.positives.shape[1], _COLUMNS):
+                columns = slice(start, start + _COLUMNS)
+                true = block @ self.positives[:, columns]
+                total = block @ self.beats[:, columns]
+                total[total == 0] = 1.0
+                gained = np.diff(true, prepend=before)
+                area[rows] += np.einsum("ut,ut->u", gained, np.divide(true, total, out=total))
+                before = true[:, -1:]
+        return _share(area, weights @ self.positives[:, -1])
+
+    def area_under_roc(self, weights: Float) -> Float:
+        """Return the area under the ROC curve, a tie counting half, [U]; NaN where undefined.
+
+        Args:
+            weights: [U, G] weight of each record's beats.
+        """
+        gained = np.diff(self.positives, prepend=0.0)
+        before = self.positives - gained
+        not_below = (self.beats - self.positives + self.above - before) / 2
+        won = gained @ (self.negatives[:, None] - not_below).T
+        area = np.einsum("ug,ug->u", weights @ won, weights)
+        return _share(area, (weights @ self.positives[:, -1]) * (weights @ self.negatives))
+
+
+MEASURES: dict[str, Callable[[Ranking, Float], Float]] = {
+    "auprc": Ranking.average_precision,
+    "auroc": Ranking.area_under_roc,
+}
+"""Metrics of a ranking, by the names of `study.training.metrics.RANKING`."""
+
+
+def _share(part: Float, whole: Float) -> Float:
+    share = np.full(len(part), np.nan)
+    np.divide(part, whole, out=share, where=whole > 0)
+    return share

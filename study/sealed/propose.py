@@ -1,0 +1,270 @@
+"""Writes the plan of a sealed test from what a study found on DS1: which arms, which contrasts.
+
+A test should ask little: each arm that DS2 scores is one more that could look best by chance. So
+the arms that are taken without being named are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from study.config import TrialConfig, digest_of
+from study.errors import PlanError, StudyStateError, UsageError, listed, unknown
+from study.models import rules
+from study.reporting.tables import ARM_PARAMETERS
+from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
+from study.tuning.folder import SPACE_COPY, STUDIES, studies, study_folder
+from study.tuning.ledger import Ledger
+from study.tuning.plan import load_plan
+from study.tuning.space import load_space
+
+ALL = "all"
+"""`--arms all` takes every arm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A trial of a study that could be tested.
+
+    Args:
+        arm: Its arm, as a plan names it.
+        draw: Its nuisance draw, 0 in a search.
+        config: What it trained.
+        score: Its objective on DS1.
+    """
+
+    arm: str
+    draw: int
+    config: TrialConfig
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A plan, and how it came about."""
+
+    plan: SealedPlan
+    comments: str
+
+
+def origin_of(workspace: Path, name: str) -> tuple[Path, Mapping[str, Any], Origin]:
+    """Return the folder, the stored plan and the identity of a study.
+
+    Raises:
+        PlanError: If there is no such study in the workspace.
+    """
+    folder = study_folder(workspace, name)
+    stored = load_plan(folder)
+    if stored is None:
+        known = [str(plan["name"]) for plan in studies(workspace)]
+        there = unknown("study", name, known) if known else f"no study '{name}', and no other"
+        raise PlanError(f"{workspace / STUDIES}: {there}")
+    return (
+        folder,
+        stored,
+        Origin(name=name, fingerprint=digest_of(stored), data=dict(stored["data_fingerprints"])),
+    )
+
+
+def propose(
+    workspace: Path, study: str, *, arms: Sequence[str] = (), storage_url: str | None = None
+) -> Proposal:
+    """Return the plan that tests arms of a study.
+
+    Of a comparison all arms get the same nuisance draw: the one with the best mean objective of
+    them. Of a search each arm gets its best configuration.
+
+    Args:
+        workspace: Folder with `studies/`.
+        study: Name of the study.
+        arms: Which arms, or `all`. None named: of a comparison its reference, the best arm that
+            uses RR, that arm's placebo and the bare ECG; of a search the best configuration and
+            its placebo.
+        storage_url: Optuna storage of the study; None is the one in its folder.
+
+    Raises:
+        PlanError: If there is no such study, or it has no trial that could be tested.
+        UsageError: If an arm is unknown.
+    """
+    folder, stored, origin = origin_of(workspace, study)
+    found = _candidates(folder, stored, storage_url)
+    if not found:
+        raise PlanError(
+            f"study '{study}': has no complete trial with a finite {stored['objective']}; "
+            "nothing of it can be tested"
+        )
+    known = list(dict.fromkeys(candidate.arm for candidate in found))
+    wanted = known if list(arms) == [ALL] else list(dict.fromkeys(arms))
+    faults = [unknown("arm", name, known) for name in wanted if name not in known]
+    if faults:
+        raise UsageError(listed("--arms", faults))
+    choose = _of_comparison if stored["kind"] == "compare" else _of_search
+    chosen, contrasts, comments = choose(folder, found, wanted)
+    cuts = {"/".join(arm.cut) for arm in chosen}
+    plan = SealedPlan(
+        **{
+            **{name: SETTINGS[name] for name in ("seeds", "resamples", "permutations")},
+            "metrics": _metrics(str(stored["objective"])),
+        },
+        name=study,
+        contrasts=tuple(contrasts),
+        study_seed=int(stored["study_seed"]),
+        # "bf16, compiled": whether it is compiled changes no result.
+        precision=str(stored["engine"]).partition(",")[0],
+        origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
+        arms=tuple(chosen),
+    )
+    return Proposal(plan=plan, comments=comments)
+
+
+def _metrics(objective: str) -> tuple[str, ...]:
+    primary = objective.removeprefix("val_")
+    return tuple(dict.fromkeys([primary, *SETTINGS["metrics"]]))
+
+
+def _candidates(
+    folder: Path, stored: Mapping[str, Any], storage_url: str | None
+) -> list[Candidate]:
+    """Return all trials that count, best first."""
+    database = folder / "study.db"
+    if storage_url is None and not database.exists():
+        raise StudyStateError(
+            f"{folder}: has no study.db; give the Optuna storage that the study was started with "
+            "by --study-storage"
+        )
+    ledger = Ledger(
+        storage_url=storage_url or f"sqlite:///{database}",
+        name=str(stored["name"]),
+        epochs=int(stored["epochs"]),
+    )
+    objective = str(stored["objective"])
+    settled = [(row, p.config) for row, p in ledger.settled() if row.ranks(objective)]
+    ledger.release()
+    names = _names([config for _, config in settled])
+    found = [
+        Candidate(
+            arm=row.arm if stored["kind"] == "compare" else names[rules.arm(config)],
+            draw=row.draw or 0,
+            config=config,
+            score=row.metric(objective),
+        )
+        for row, config in settled
+    ]
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
+    """Return a short name of each arm of a search: what tells it from the others."""
+    factors = {
+        rules.arm(config): {
+            name: str(value)
+            for name, value in rules.active_parameters(config).items()
+            if name in ARM_PARAMETERS
+        }
+        for config in configs
+    }
+    told = [
+        name
+        for name in ARM_PARAMETERS
+        if len({values[name] for values in factors.values() if name in values}) > 1
+    ]
+    return {
+        arm: "-".join(values[name] for name in told or ("input", "fusion") if name in values)
+        for arm, values in factors.items()
+    }
+
+
+def _of_search(
+    folder: Path, found: Sequence[Candidate], wanted: Sequence[str]
+) -> tuple[list[Arm], list[tuple[str, str]], str]:
+    best: dict[str, Candidate] = {}
+    for candidate in found:
+        best.setdefault(candidate.arm, candidate)
+    names = wanted or [found[0].arm]
+    arms = [Arm(name=name, config=best[name].config) for name in names]
+    if not wanted and rules.rr_routes(arms[0].config).inputs:
+        placebo = _with_placebo(arms[0].config)
+        arms.append(Arm(name=f"{names[0]}_placebo", config=placebo))
+    contrasts = [(arms[0].name, arm.name) for arm in arms[1:]]
+    shown = ", ".join(f"{name} {best[name].score:.3f}" for name in names)
+    return (
+        arms,
+        contrasts,
+        (
+            f"The best configuration of each arm, by its cross-validated score on DS1: {shown}. "
+            "It was the best of several tries, so that this score is optimistic."
+        ),
+    )
+
+
+def _with_placebo(config: TrialConfig) -> TrialConfig:
+    return replace(config, signal=replace(config.signal, rr="placebo"))
+
+
+def _of_comparison(
+    folder: Path, found: Sequence[Candidate], wanted: Sequence[str]
+) -> tuple[list[Arm], list[tuple[str, str]], str]:
+    space = load_space(folder / SPACE_COPY)
+    by_arm: dict[str, dict[int, Candidate]] = {}
+    for candidate in found:
+        by_arm.setdefault(candidate.arm, {})[candidate.draw] = candidate
+    names = list(wanted) or _compact(by_arm, space.reference)
+    draws = set.intersection(*(set(by_arm[name]) for name in names))
+    if not draws:
+        raise PlanError(f"arms {', '.join(names)}: have no draw of which all are complete")
+
+    def mean(draw: int) -> float:
+        return fmean(by_arm[name][draw].score for name in names)
+
+    draw = max(sorted(draws), key=mean)
+    arms = [Arm(name=name, config=by_arm[name][draw].config) for name in names]
+    contrasts = [pair for pair in space.contrasts if set(pair) <= set(names)]
+    first, reference = names[0], space.reference
+    if not wanted and first != reference and (first, reference) not in contrasts:
+        contrasts.append((first, reference))
+    if not contrasts:
+        contrasts = [(first, name) for name in names[1:]]
+    shown = ", ".join(f"{name} {by_arm[name][draw].score:.3f}" for name in names)
+    return (
+        arms,
+        contrasts,
+        (
+            f"Draw {draw} of the nuisance parameters, whose mean score over these arms is highest "
+            f"of {len(draws)}. Cross-validated scores on DS1: {shown}."
+        ),
+    )
+
+
+def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> list[str]:
+    """Return the best arm that uses RR, its placebo, the reference and the bare ECG."""
+    means = {name: fmean(c.score for c in draws.values()) for name, draws in by_arm.items()}
+    some = {
+        name: Arm(name=name, config=next(iter(draws.values())).config)
+        for name, draws in by_arm.items()
+    }
+    uses_rr = [
+        name
+        for name, arm in some.items()
+        if rules.rr_routes(arm.config).inputs and arm.config.signal.rr == "real"
+    ]
+    best = max(uses_rr or list(means), key=lambda name: means[name])
+    placebos = [name for name in some if _is_placebo_of(by_arm[name], by_arm[best])]
+    bare = [
+        name
+        for name, arm in some.items()
+        if (arm.config.signal.input, arm.config.model.fusion) == ("ecg", "none")
+        and arm.cut == some[best].cut
+    ]
+    references = [reference] if reference in some else []
+    return list(dict.fromkeys([best, *placebos, *references, *bare]))
+
+
+def _is_placebo_of(draws: Mapping[int, Candidate], of: Mapping[int, Candidate]) -> bool:
+    return any(
+        rules.digest(draws[draw].config) == rules.digest(_with_placebo(of[draw].config))
+        for draw in draws.keys() & of.keys()
+    )

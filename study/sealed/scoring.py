@@ -1,0 +1,202 @@
+"""The scores of one arm on DS2: of every seed, of the seed ensemble, and without some records.
+
+Every seed is scored by itself; tables show mean and standard deviation over seeds. The seed
+ensemble is the mean probability of all seeds, and stands apart. Undefined is NaN.
+
+Shapes: S seeds, N beats, C classes, G records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.keys import (
+    AGGREGATES,
+    CLASSES,
+    MIN_BEATS_OF_RECORD,
+    MIN_CLASS_BEATS,
+    sealed_metric,
+)
+from study.reporting.ec57 import gross_and_average
+from study.reporting.predictions import Beats
+from study.sealed.thresholds import Thresholds, ensemble_of
+from study.training.metrics import DECISIONS
+from study.training.scores import confusions_by_record, rank_within, score
+from study.training.thresholds import decisions_at
+
+Float = NDArray[np.float64]
+
+RARE = ("S", "V", "F")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """Records that a second look leaves out.
+
+    Args:
+        label: How a table calls it.
+        records: Their names.
+        why: What is special about them.
+    """
+
+    label: str
+    records: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Half:
+    """The scores of one set of predictions: of all seeds, or of their ensemble (S = 1).
+
+    Args:
+        values: [S] by metric name.
+        without: [S] by exclusion and metric name.
+        ec57: [S] by beat type, `gross` or `average`, and statistic.
+        confusion: [C, C] beats by true (rows) and decided class, summed over seeds.
+    """
+
+    values: Mapping[str, Float]
+    without: Mapping[str, Mapping[str, Float]]
+    ec57: Mapping[str, Mapping[str, Mapping[str, Float]]]
+    confusion: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ArmScores:
+    """All scores of an arm.
+
+    Args:
+        name: The arm.
+        seeds: Of every seed.
+        ensemble: Of the seed ensemble.
+        thresholds: Where decisions at fixed thresholds were taken.
+        per_record: One row a record, the mean over seeds.
+    """
+
+    name: str
+    seeds: Half
+    ensemble: Half
+    thresholds: Thresholds
+    per_record: list[dict[str, Any]]
+
+
+def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]:
+    """Return what the totals are also given without.
+
+    The record with most beats of each rare class, and the records of patients that are among
+    those trained on.
+
+    Args:
+        beats: Of DS2.
+        trained_patients: Patients of DS1.
+    """
+    largest: dict[int, list[str]] = {}
+    for name in RARE:
+        of_class = beats.counts[:, CLASSES.index(name)]
+        if of_class.any():
+            share = f"{of_class.max() / of_class.sum():.0%} of {name}"
+            largest.setdefault(int(of_class.argmax()), []).append(share)
+    found = [
+        Exclusion(label=f"without {name}", records=(name,), why=", ".join(shares))
+        for record, shares in largest.items()
+        for name in [beats.record_names[record]]
+    ]
+    known = set(trained_patients)
+    shared = [
+        name
+        for name, patient in zip(beats.record_names, beats.patient_of_record, strict=True)
+        if patient in known
+    ]
+    if shared:
+        why = "patient is also in DS1"
+        label = f"without {', '.join(shared)}"
+        found.append(Exclusion(label=label, records=tuple(shared), why=why))
+    return found
+
+
+def score_arm(
+    name: str,
+    log_probs: NDArray[np.float32],
+    beats: Beats,
+    thresholds: Thresholds,
+    left_out: Iterable[Exclusion],
+) -> ArmScores:
+    """Score an arm.
+
+    Args:
+        name: The arm.
+        log_probs: [S, N, C] of DS2.
+        beats: Of DS2.
+        thresholds: Fixed on DS1.
+        left_out: What the totals are also given without.
+    """
+    left_out = list(left_out)
+    fold = np.zeros(len(beats.label), dtype=np.int64)
+    whole = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
+    rows = [{k: v for k, v in row.items() if k != "fold"} for row in whole.per_record]
+    return ArmScores(
+        name=name,
+        seeds=_half(log_probs, beats, thresholds.single, left_out),
+        ensemble=_half(ensemble_of(log_probs), beats, thresholds.ensemble, left_out),
+        thresholds=thresholds,
+        per_record=[{"arm": name, **row} for row in rows],
+    )
+
+
+def _half(
+    log_probs: NDArray[np.floating],
+    beats: Beats,
+    thresholds: Float,
+    left_out: Iterable[Exclusion],
+) -> Half:
+    confusion = confusions_by_record(
+        log_probs, beats.label, beats.record, n_records=len(beats.record_names)
+    )
+    by_class: dict[str, Float] = _ranking(log_probs, beats, np.zeros_like(beats.record))
+    records = rank_within(
+        log_probs,
+        beats.label,
+        beats.record,
+        n_groups=len(beats.record_names),
+        min_beats=MIN_BEATS_OF_RECORD,
+    )
+    by_class |= {f"patient_{name}": records.by_class(name) for name in records.values}
+    by_class |= {name: metric(confusion.sum(axis=1)) for name, metric in DECISIONS.items()}
+    fixed = decisions_at(log_probs, beats.label, thresholds)
+    by_class |= {f"fixed_{name}": values for name, values in fixed.items()}
+    without = {}
+    for exclusion in left_out:
+        out = [beats.record_names.index(name) for name in exclusion.records]
+        group = np.where(np.isin(beats.record, out), -1, 0)
+        without[exclusion.label] = _named(_ranking(log_probs, beats, group))
+    return Half(
+        values=_named(by_class),
+        without=without,
+        ec57=gross_and_average(confusion),
+        confusion=confusion.sum(axis=(0, 1)),
+    )
+
+
+def _ranking(
+    log_probs: NDArray[np.floating], beats: Beats, group: NDArray[np.int64]
+) -> dict[str, Float]:
+    """Return the ranking metrics of the beats of group 0, by name, [S, C]."""
+    ranked = rank_within(log_probs, beats.label, group, n_groups=1, min_beats=MIN_CLASS_BEATS)
+    return {name: values[:, 0] for name, values in ranked.values.items()}
+
+
+def _named(by_class: Mapping[str, Float]) -> dict[str, Float]:
+    """Return metrics [S, C] by full name, a class or an aggregate each, [S]."""
+    found: dict[str, Float] = {}
+    for name, values in by_class.items():
+        for c, aami_class in enumerate(CLASSES):
+            found[sealed_metric(name, aami_class)] = values[:, c]
+        for aggregate, classes in AGGREGATES.items():
+            some = values[:, [CLASSES.index(c) for c in classes]]
+            found[sealed_metric(name, aggregate)] = some.mean(axis=1)
+    return found

@@ -1,0 +1,111 @@
+"""The decision thresholds of each arm, fixed on DS1 before DS2 is opened.
+
+They come from out-of-fold predictions: no beat that a threshold is chosen on was trained on by
+the model that predicted it. Those of the study are taken where it has them; an arm that the study
+did not train is cross-validated once.
+
+Shapes: S seeds, N beats, C classes.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.data.beatset import BeatSet
+from study.keys import CLASSES
+from study.models import rules
+from study.sealed.plan import Arm
+from study.training.thresholds import best_f1_thresholds
+from study.tuning.folder import BEATS
+from study.tuning.storage import Storage
+from study.tuning.stored import TRIAL_FILES, read_beats
+from study.tuning.trial import PREDICTIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Thresholds:
+    """Of one arm.
+
+    Args:
+        single: [C] for single models: seeds taken together.
+        ensemble: [C] for the mean probability of all seeds.
+        source: Where the predictions are from, for tables.
+    """
+
+    single: NDArray[np.float64]
+    ensemble: NDArray[np.float64]
+    source: str
+
+    def as_json(self) -> dict[str, object]:
+        """Return it by class; NaN as null."""
+
+        def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
+            pairs = zip(CLASSES, values.tolist(), strict=True)
+            return {name: None if value != value else value for name, value in pairs}
+
+        return {
+            "single": by_class(self.single),
+            "ensemble": by_class(self.ensemble),
+            "source": self.source,
+        }
+
+
+def thresholds_from(
+    log_probs: NDArray[np.float32], label: NDArray[np.int64], source: str
+) -> Thresholds:
+    """Choose the thresholds of an arm.
+
+    Args:
+        log_probs: [S, N, C] out of fold; beats in no fold are NaN.
+        label: [N].
+        source: Where they are from.
+    """
+    held_out = np.isfinite(log_probs).all(axis=(0, 2))
+    log_probs, label = log_probs[:, held_out], label[held_out]
+    return Thresholds(
+        single=best_f1_thresholds(log_probs, label),
+        ensemble=best_f1_thresholds(ensemble_of(log_probs), label),
+        source=source,
+    )
+
+
+def ensemble_of(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the logarithm of the mean probability over seeds, [1, N, C]."""
+    mean: NDArray[np.float64] = np.exp(log_probs.astype(np.float64)).mean(axis=0, keepdims=True)
+    # A class that every model gives nothing must still be ranked.
+    return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
+
+
+def stored_predictions(
+    study: Path, arm: Arm, beats: BeatSet, storage: Storage | None = None
+) -> NDArray[np.float32] | None:
+    """Return a study's out-of-fold predictions of an arm, [S, N, C].
+
+    None where it has none, or has them of other beats.
+
+    Args:
+        study: The study's folder.
+        arm: The arm; its configuration must be one of the study's to the last parameter.
+        beats: DS1 as it is today.
+        storage: Where the study's trials keep their files; None is its own folder.
+    """
+    trials = storage or Storage.at(study / TRIAL_FILES)
+    content = trials.folder(rules.digest(arm.config)).read(PREDICTIONS)
+    if content is None or not (study / BEATS).exists():
+        return None
+    stored = read_beats((study / BEATS).read_bytes())
+    same = (
+        stored.record_names == beats.record_names
+        and np.array_equal(stored.label, beats.label)
+        and np.array_equal(stored.record, beats.record)
+    )
+    if not same:
+        return None
+    with np.load(io.BytesIO(content)) as arrays:
+        log_probs: NDArray[np.float32] = arrays["log_probs"]
+    return log_probs

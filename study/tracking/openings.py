@@ -1,0 +1,205 @@
+"""The openings of the sealed test set in a workspace: an append-only file, a line for each.
+
+A line is written, and on disk, before anything of DS2 is read. Each holds the SHA-256 of the line
+before it and one of its own content, so that an edit shows. A line that cannot be read is named
+and still counts: somebody has seen DS2, whatever the file says about it now. This module reads no
+records: tables and pages of DS1 take its sentence.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from study.errors import StudyStateError
+
+OPENINGS = "test_openings.jsonl"
+"""The file, in the workspace."""
+
+_PREVIOUS, _DIGEST = "previous", "digest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """One line.
+
+    Args:
+        number: Its place in the file, from 1.
+        content: What it says; empty if it cannot be read.
+        fault: What is wrong with it; empty if nothing is.
+    """
+
+    number: int
+    content: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Digest of its content, as the line gives it."""
+        return str(self.content.get(_DIGEST, ""))
+
+    @property
+    def plan(self) -> str:
+        """Name and digest of the plan, as shown."""
+        if "plan" not in self.content:
+            return "an unreadable line"
+        return f"{self.content['plan']} ({str(self.content.get('plan_hash', '?'))[:12]})"
+
+
+class OpeningsLog:
+    """The openings of one workspace.
+
+    Args:
+        path: The file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[Opening]:
+        """Return all openings, oldest first, damaged lines included.
+
+        Raises:
+            StudyStateError: If the file is there and cannot be read.
+        """
+        return _parsed(self._lines())
+
+    def append(self, content: Mapping[str, Any]) -> Opening:
+        """Write an opening down; when this returns it is on disk.
+
+        Time, host and user are added.
+
+        Raises:
+            StudyStateError: If the file cannot be written.
+        """
+        try:
+            with self._locked() as file:
+                lines = _split(file.read())
+                opening = _signed(content, previous=lines[-1] if lines else b"")
+                # A line that was cut short keeps its place, and does not spoil this one.
+                file.seek(0, os.SEEK_END)
+                size = file.tell()
+                if size:
+                    file.seek(size - 1)
+                    file.write(b"" if file.read(1) == b"\n" else b"\n")
+                file.write(json.dumps(opening, sort_keys=True).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise StudyStateError(
+                f"{self.path}: cannot be written ({error.strerror}); DS2 was not opened"
+            ) from error
+        return Opening(number=len(lines) + 1, content=opening)
+
+    def sentence(self, what: str = "DS2") -> str:
+        """Say how often DS2 has been opened, and for which plans; then each fault, a line each.
+
+        Args:
+            what: What was opened: a rehearsal has a stand-in.
+        """
+        openings = self.read()
+        plans: dict[str, int] = {}
+        for opening in openings:
+            plans[opening.plan] = plans.get(opening.plan, 0) + 1
+        names = ", ".join(plan if n == 1 else f"{plan} x {n}" for plan, n in plans.items())
+        times = f"{len(openings)} time{'' if len(openings) == 1 else 's'}"
+        which = f", for {'this plan' if len(plans) == 1 else 'these plans'}: {names}"
+        lines = [f"{what} has been opened {times} in this workspace{which if plans else ''}."]
+        lines += [f"warning: {opening.fault}" for opening in openings if opening.fault]
+        return "\n".join(lines)
+
+    def _lines(self) -> list[tuple[bytes, str]]:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StudyStateError(
+                f"{self.path}: cannot be read ({error.strerror}), so that nobody knows how often "
+                "DS2 was opened; mend that first"
+            ) from error
+        return [
+            (line, f"{self.path.name} line {number}")
+            for number, line in enumerate(_split(content), start=1)
+        ]
+
+    @contextmanager
+    def _locked(self) -> Iterator[IO[bytes]]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            yield file
+
+
+def _split(content: bytes) -> list[bytes]:
+    return [line for line in content.split(b"\n") if line.strip()]
+
+
+def _signed(content: Mapping[str, Any], *, previous: bytes) -> dict[str, Any]:
+    opening = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_who(),
+        **content,
+        _PREVIOUS: hashlib.sha256(previous).hexdigest(),
+    }
+    return {**opening, _DIGEST: _digest(opening)}
+
+
+def _who() -> dict[str, str]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under an id without a name
+        user = "?"
+    return {"host": socket.gethostname(), "user": user}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parsed(lines: list[tuple[bytes, str]]) -> list[Opening]:
+    openings: list[Opening] = []
+    before = b""
+    for number, (line, where) in enumerate(lines, start=1):
+        content, fault = _content(line)
+        if not fault and content[_PREVIOUS] != hashlib.sha256(before).hexdigest():
+            fault = "the line before it was altered, added or taken away since it was written"
+        fault = f"{where}: {fault}" if fault else ""
+        openings.append(Opening(number=number, content=content, fault=fault))
+        before = line
+    return openings
+
+
+def _content(line: bytes) -> tuple[dict[str, Any], str]:
+    """Return what a line says, and what is wrong with the line by itself."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return {}, "cannot be read, and counts as an opening"
+    if not isinstance(content, dict) or not {"plan", _PREVIOUS, _DIGEST} <= content.keys():
+        return {}, "is not an opening, and counts as one"
+    unsigned = {name: value for name, value in content.items() if name != _DIGEST}
+    altered = content[_DIGEST] != _digest(unsigned)
+    return content, "was altered since it was written" if altered else ""
+
+
+def _sync_folder(folder: Path) -> None:
+    # A new file's name is on disk only when its folder is.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

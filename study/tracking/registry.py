@@ -1,0 +1,202 @@
+"""Into MLflow's model registry: a seed ensemble as a version of a registered model.
+
+A version is a pyfunc whose code is `study.models.served` and whose data is the ensemble's file,
+so nothing is pickled: loading needs this package installed. Its files lie with a run, by which
+the UI shows where a version comes from.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.errors import UsageError
+from study.keys import CLASSES, Tag
+from study.models import rules, served
+from study.models.seed_ensemble import SeedEnsemble
+from study.models.served import input_widths
+from study.tracking.mlflow_client import Client, connect, explained
+from study.tracking.run import Run, as_text
+from study.tracking.store import find_store
+
+CHAMPION = "champion"
+"""Alias of the version that was registered last."""
+
+KIND = "model"
+"""Value of the tag `kind` of a run that holds a model."""
+
+FILE = "ensemble.pt"
+"""Name of the ensemble's file, in the folder `data` of the model."""
+
+_FOLDER = "model"
+_NOT_IN_NAMES = "/:@"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A version of a registered model.
+
+    Args:
+        name: The registered model.
+        version: Which version of it.
+        previous: The version that was champion before; None for the first.
+    """
+
+    name: str
+    version: str
+    previous: str | None
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        was = f" (before: version {self.previous})" if self.previous else ""
+        return f"registered as {self.name}@{CHAMPION}: version {self.version}{was}"
+
+
+def register(
+    ensemble: SeedEnsemble,
+    name: str,
+    *,
+    experiment: str,
+    workspace: Path,
+    tracking_uri: str | None = None,
+    run_id: str | None = None,
+) -> Registered:
+    """Add an ensemble to the registry as the champion of a registered model.
+
+    Args:
+        ensemble: The networks.
+        name: The registered model; made where it does not exist, else it gets a new version.
+        experiment: MLflow experiment of the run that holds the files.
+        workspace: Folder of the study.
+        tracking_uri: As in `find_store`.
+        run_id: The run that the model comes from; None makes one.
+
+    Raises:
+        UsageError: If the name is empty or has a character that addresses use.
+        TrackingError: If the store cannot be used.
+    """
+    check_name(name)
+    store = find_store(tracking_uri, workspace)
+    with explained(store):
+        client = Client(store=store, experiment=experiment)
+        holder = Run(
+            name=f"model {name}",
+            tags=as_text({**ensemble.about, Tag.KIND: KIND, Tag.ARM: rules.arm(ensemble.config)}),
+            params=as_text(ensemble.config.flat()),
+            run_id=run_id,
+            opened=run_id is not None,
+        )
+        if run_id is None:
+            client.write(holder)
+        with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
+            path = Path(folder, _FOLDER)
+            _save(ensemble, path)
+            client.upload(str(holder.run_id), path)
+        if run_id is None:
+            client.terminate(str(holder.run_id), "FINISHED")
+        return _add_version(connect(store), ensemble, name, str(holder.run_id))
+
+
+def check_name(name: str) -> None:
+    """Check the name of a registered model, before anything is trained for it.
+
+    Raises:
+        UsageError: If it is empty or has a character that addresses use.
+    """
+    if not name.strip() or any(c in name for c in _NOT_IN_NAMES):
+        raise UsageError(
+            f"model name: must be a text without {' '.join(_NOT_IN_NAMES)}, got {name!r}"
+        )
+
+
+def _save(ensemble: SeedEnsemble, folder: Path) -> None:
+    """Write an ensemble as an MLflow model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.models import ModelSignature
+        from mlflow.pyfunc import save_model
+        from mlflow.types import Schema, TensorSpec
+
+        real = np.dtype(np.float32)
+        widths = input_widths(ensemble.config.signal)
+        inputs = [TensorSpec(real, (-1, width), name) for name, width in widths.items()]
+        file = folder.parent / FILE
+        file.write_bytes(ensemble.content())
+        save_model(
+            folder,
+            loader_module=served.__name__,
+            data_path=file,
+            signature=ModelSignature(
+                inputs=Schema(inputs),
+                outputs=Schema([TensorSpec(real, (-1, len(CLASSES)))]),
+            ),
+            input_example={name: _example(width) for name, width in widths.items()},
+            # Named here, or MLflow would find them out by loading the model in a new process.
+            pip_requirements=[f"{name}=={_release(name)}" for name in ("numpy", "torch")],
+            metadata={"classes": list(CLASSES), "configuration": ensemble.config.flat()},
+        )
+
+
+def _example(width: int) -> Any:
+    return np.linspace(-1.0, 1.0, 2 * width, dtype=np.float32).reshape(2, width)
+
+
+def _release(package: str) -> str:
+    """Return a version as the package index knows it, without the name of a build."""
+    return version_of(package).partition("+")[0]
+
+
+def _add_version(mlflow: Any, ensemble: SeedEnsemble, name: str, run_id: str) -> Registered:
+    models = aliases_of(mlflow)
+    if name not in models:
+        mlflow.create_registered_model(name)
+    source = f"{mlflow.get_run(run_id).info.artifact_uri.rstrip('/')}/{_FOLDER}"
+    added = mlflow.create_model_version(
+        name,
+        source,
+        run_id=run_id,
+        tags=as_text({**ensemble.about, Tag.ARM: rules.arm(ensemble.config)}),
+        description=_description(ensemble),
+    )
+    mlflow.set_registered_model_alias(name, CHAMPION, added.version)
+    previous = models.get(name, {}).get(CHAMPION)
+    return Registered(name=name, version=str(added.version), previous=previous)
+
+
+def _description(ensemble: SeedEnsemble) -> str:
+    signal = ensemble.config.signal
+    lines = [
+        f"{rules.arm(ensemble.config)}: mean probability of {len(ensemble.models)} networks.",
+        *(f"{name}: {text}" for name, text in ensemble.about.items()),
+        "",
+        "Input, a dict of float32 arrays with a row a beat:",
+        f"- ecg [beats, 128]: window cut as '{signal.segmentation}', in any unit",
+    ]
+    if signal.option.early_rr:
+        lines.append(f"- early_rr [beats, 2]: study.data.rr, 'ratio2_{signal.ratio_mean}'")
+    if signal.option.late_rr:
+        of = f"ratio2_{signal.ratio_mean}" if signal.late_rr == "ratio2" else signal.late_rr
+        width = input_widths(signal)["late_rr"]
+        lines.append(f"- late_rr [beats, {width}]: study.data.rr, '{of}', unscaled")
+    lines += ["", f"Output: probabilities of {', '.join(CLASSES)} [beats, {len(CLASSES)}]."]
+    return "\n".join(lines)
+
+
+def aliases_of(mlflow: Any) -> dict[str, Mapping[str, str]]:
+    """Return the aliases of every registered model, each with its version."""
+    found: dict[str, Mapping[str, str]] = {}
+    token = None
+    while True:
+        page = mlflow.search_registered_models(page_token=token)
+        # Versions are numbers in a database and texts on a server.
+        found |= {m.name: {alias: str(v) for alias, v in m.aliases.items()} for m in page}
+        token = page.token
+        if not token:
+            return found

@@ -1,0 +1,319 @@
+"""Members trained in lockstep as one packed model, as a GPU does it best.
+
+A network of this size leaves most of a big GPU idle: a step is hundreds of kernels, each over in
+less time than it takes to launch. Packed, all members (folds x seeds) of a trial make one step
+together: each parameter is stacked along a first axis [K, ...], `torch.vmap` turns the layers of
+one network into grouped ones, and one backward pass and one optimiser step serve all (the idea of
+HFTA, Wang et al. 2021, arXiv:2102.02344). Members never mix: weights, batch statistics, batches,
+losses, gradient norms and divergence are each member's own. On CUDA the step is captured as a
+graph once, and replayed.
+
+What differs from training one by one is rounding, and the random numbers of dropout, which are
+drawn for the whole pack.
+
+Shapes: K members, B batch, N beats, S seeds, T samples, R RR features, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from study.training.device import Inputs
+from study.training.member import Member, evaluation_batch
+from study.training.optimiser import make_optimiser, move_average
+from study.training.seeding import Purpose
+
+_WARM_UP_STEPS = 3
+"""Steps before a capture, as PyTorch's documentation has it; they are undone."""
+
+
+class PackedStep:
+    """Trains K members in lockstep.
+
+    The members' own parameters and buffers become views of the stacked ones, so that a member's
+    `model` and `scored` are always up to date.
+
+    Args:
+        members: Members of one trial, on one device.
+        autocast: Type of the operands of convolutions and products in training, or None for the
+            weights' own.
+        graphed: Capture the step as a CUDA graph.
+        compiled: Run the forward pass through `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        autocast: torch.dtype | None = None,
+        graphed: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        first = members[0]
+        self.members = members
+        self.tried = False
+        self._autocast = autocast
+        self._device = first.device
+        self._train = first.train
+        self._loss = first.loss
+        # Without memory of its own: it only lends its structure to the stacked parameters.
+        self._skeleton = copy.deepcopy(first.model).to("meta")
+        self._inputs = _PackedInputs([member.inputs for member in members])
+        self._state = _stack([member.model for member in members])
+        names = [name for name, p in first.model.named_parameters() if p.requires_grad]
+        self._parameters = [self._state[name].requires_grad_() for name in names]
+        self._average = (
+            None if first.average is None else _stack([member.scored for member in members])
+        )
+        dtype = self._loss.weights.dtype
+        self._rate = torch.tensor(first.learning_rate(0), dtype=dtype, device=self._device)
+        self._optimiser = make_optimiser(
+            list(zip(names, self._parameters, strict=True)),
+            learning_rate=self._rate,
+            weight_decay=self._train.weight_decay,
+            packed=True,
+        )
+        shape = (len(members), first.shape.batch_size)
+        self._index = torch.zeros(shape, dtype=torch.int64, device=self._device)
+        self._hide: Tensor | None = None
+        if self._train.rr_dropout and first.inputs.has_rr:
+            self._hide = torch.zeros(shape, dtype=torch.bool, device=self._device)
+        self._losses = torch.zeros(len(members), dtype=dtype, device=self._device)
+        self._outputs = torch.compile(self._outputs_of) if compiled else self._outputs_of
+        self._graphed = graphed
+        self._replay: Callable[[], None] | None = None
+
+    @property
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step taken."""
+        return float(self._rate)
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """Train for one epoch (from 0); return each member's mean loss [K], on the device."""
+        batches = torch.stack([torch.from_numpy(m.batches(epoch)) for m in self.members], dim=1)
+        batches = batches.to(self._device)
+        hide = None
+        if self._hide is not None:
+            drawn = [torch.from_numpy(cast(Any, m.hidden(epoch))) for m in self.members]
+            hide = torch.stack(drawn, dim=1).to(self._device)
+        self._skeleton.train()
+        self._index.copy_(batches[0])
+        advance = self._advance()
+        self._losses.zero_()
+        streams = self.members[0].streams
+        with streams.torch_generators(Purpose.DROPOUT, epoch, self._device):
+            for number, index in enumerate(batches.unbind()):
+                step = epoch * len(batches) + number
+                self._index.copy_(index)
+                if self._hide is not None and hide is not None:
+                    self._hide.copy_(hide[number])
+                self._rate.fill_(self.members[0].learning_rate(step))
+                advance()
+                self._move_average(step)
+        self.tried = True
+        return self._losses / len(batches)
+
+    @torch.inference_mode()
+    def predict(self) -> list[Tensor]:
+        """Return each member's log-probabilities of its validation beats, [m, C], exactly."""
+        self._skeleton.eval()
+        state = self._state if self._average is None else self._average
+        # Padded with beat 0: in evaluation a beat does not depend on its batch mates.
+        index = pad_sequence([member.validation for member in self.members], batch_first=True)
+        size = max(1, evaluation_batch(self._device) // len(self.members))
+        outputs = [
+            self._outputs_of(state, self._inputs.take(part), None)
+            for part in index.split(size, dim=1)
+        ]
+        log_probs = F.log_softmax(torch.cat(outputs, dim=1), dim=2)
+        return [
+            rows[: len(member.validation)]
+            for rows, member in zip(log_probs, self.members, strict=True)
+        ]
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """Return each member's model, optimiser and average, as if it had been trained alone."""
+        whole = self._optimiser.state_dict()
+        groups = [{**group, "lr": self.last_learning_rate} for group in whole["param_groups"]]
+        return [
+            {
+                "model": member.model.state_dict(),
+                "optimiser": {
+                    "state": {
+                        number: {
+                            name: value if name == "step" else value[k]
+                            for name, value in moments.items()
+                        }
+                        for number, moments in whole["state"].items()
+                    },
+                    "param_groups": groups,
+                },
+                "average": None if member.average is None else member.average.model.state_dict(),
+            }
+            for k, member in enumerate(self.members)
+        ]
+
+    def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take over states of `state_dicts`, or of members trained one by one."""
+        for member, state in zip(self.members, states, strict=True):
+            # Copied into the views, and so into the stacked tensors.
+            member.model.load_state_dict(state["model"])
+            if member.average is not None:
+                member.average.model.load_state_dict(state["average"])
+        optimisers = [state["optimiser"] for state in states]
+        stacked = {
+            number: {
+                name: moments[name]
+                if name == "step"
+                else torch.stack([own["state"][number][name] for own in optimisers])
+                for name in moments
+            }
+            for number, moments in optimisers[0]["state"].items()
+        }
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": stacked, "param_groups": groups})
+        # Loading copies the groups, and with them the tensor that is changed in place.
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate
+        self._rate.fill_(float(optimisers[0]["param_groups"][0]["lr"]))
+        self._replay = None
+
+    def _advance(self) -> Callable[[], None]:
+        """Return what makes a step with the batch, mask and rate that stand ready."""
+        if not self._graphed:
+            return self._step
+        if self._replay is None:
+            self._replay = self._captured()
+        return self._replay
+
+    def _step(self) -> None:
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
+            outputs = self._outputs(self._state, self._inputs.take(self._index), self._hide)
+        label = self.members[0].label[self._index]
+        losses = torch.vmap(self._loss)(outputs.to(self._losses.dtype), label)
+        found = torch.autograd.grad(losses.sum(), self._parameters, allow_unused=True)
+        # The fused optimiser takes a transposed gradient for one laid out like its parameter.
+        gradients = [None if gradient is None else gradient.contiguous() for gradient in found]
+        if self._train.gradient_clip:
+            _clip([g for g in gradients if g is not None], self._train.gradient_clip)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimiser.step()
+        self._losses += losses.detach()
+
+    def _outputs_of(
+        self, state: dict[str, Tensor], batch: Inputs, hide_rr: Tensor | None
+    ) -> Tensor:
+        """Return logits or log-probabilities [K, B, C] of a batch of [K, B, ...]."""
+
+        def one(state: dict[str, Tensor], *arguments: Tensor | None) -> Tensor:
+            outputs: Tensor = functional_call(self._skeleton, state, arguments)
+            return outputs
+
+        arguments = (batch.ecg, batch.early_rr, batch.late_rr, hide_rr)
+        axes = (0, *(None if argument is None else 0 for argument in arguments))
+        packed = torch.vmap(one, in_dims=axes, randomness="different")
+        outputs: Tensor = packed(state, *arguments)
+        return outputs
+
+    def _move_average(self, step: int) -> None:
+        if self._average is not None:
+            values = [self._state[name] for name in self._average]
+            move_average(
+                list(self._average.values()), values, decay=self._train.ema_decay, step=step
+            )
+
+    def _captured(self) -> Callable[[], None]:
+        """Capture a step as a CUDA graph, leaving all state as it was."""
+        with self._undone():
+            aside = torch.cuda.Stream(self._device)
+            aside.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(aside):
+                for _ in range(_WARM_UP_STEPS):
+                    self._step()
+            torch.cuda.current_stream(self._device).wait_stream(aside)
+            for parameter in self._parameters:
+                parameter.grad = None
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._step()
+        return graph.replay
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Run steps and take them back; the memory that they used stays where it is."""
+        before = {
+            id(tensor): tensor.detach().clone()
+            for tensor in (*self._state.values(), *self._moments())
+        }
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor in (*self._state.values(), *self._moments()):
+                    was = before.get(id(tensor))
+                    # The first step makes the moments, as zeros.
+                    tensor.zero_() if was is None else tensor.copy_(was)
+
+    def _moments(self) -> list[Tensor]:
+        return [value for own in self._optimiser.state.values() for value in own.values()]
+
+
+class _PackedInputs:
+    """The inputs of several members, whose RR may differ: under a placebo each seed has its own.
+
+    Args:
+        inputs: Of each member; those of one seed are one object.
+    """
+
+    def __init__(self, inputs: Sequence[Inputs]) -> None:
+        distinct = list({id(own): own for own in inputs}.values())
+        first = distinct[0]
+        places = [[own is other for other in distinct].index(True) for own in inputs]
+        self._row = torch.tensor(places, device=first.ecg.device)[:, None]
+        self._ecg = first.ecg
+        self._early = _stacked_rr([own.early_rr for own in distinct])
+        self._late = _stacked_rr([own.late_rr for own in distinct])
+
+    def take(self, index: Tensor) -> Inputs:
+        """Return a batch [K, B, ...] of the beats of an index tensor [K, B]."""
+        return Inputs(
+            ecg=self._ecg[index],
+            early_rr=None if self._early is None else self._early[self._row, index],
+            late_rr=None if self._late is None else self._late[self._row, index],
+        )
+
+
+def _stacked_rr(rows: Sequence[Tensor | None]) -> Tensor | None:
+    """Return RR features of the distinct inputs [S, N, R], or None where there are none."""
+    present = [row for row in rows if row is not None]
+    return torch.stack(present) if present else None
+
+
+def _stack(models: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Return parameters and buffers [K, ...] by name; the models' own become views of them."""
+    tensors = [dict((*model.named_parameters(), *model.named_buffers())) for model in models]
+    stacked = {}
+    for name in tensors[0]:
+        whole = torch.stack([own[name].detach() for own in tensors])
+        for own, view in zip(tensors, whole, strict=True):
+            own[name].data = view
+        stacked[name] = whole
+    return stacked
+
+
+def _clip(gradients: Sequence[Tensor], largest: float) -> None:
+    """Scale each member's gradients [K, ...] as `torch.nn.utils.clip_grad_norm_` scales one's."""
+    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
+    factor = (largest / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor.view(-1, *(1,) * (gradient.ndim - 1)))

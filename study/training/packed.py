@@ -1,0 +1,98 @@
+"""All members of a trial in packs: in one, or in as few as memory allows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from study.training.device import on_cpu
+from study.training.lockstep import PackedStep
+from study.training.member import Member
+
+_logger = logging.getLogger(__name__)
+
+
+class Packed:
+    """Trains all members of a trial in one pack, or in as few as fit.
+
+    Args:
+        members: All members of a trial.
+        largest: Members of a pack at most.
+        options: Of every `PackedStep`.
+    """
+
+    def __init__(self, members: Sequence[Member], *, largest: int, **options: Any) -> None:
+        self._options = options
+        n_packs = -(-len(members) // max(1, largest))
+        bounds = [len(members) * pack // n_packs for pack in range(n_packs + 1)]
+        self._packs = [
+            PackedStep(members[start:end], **options)
+            for start, end in zip(bounds, bounds[1:], strict=False)
+        ]
+        self.note = "" if n_packs == 1 else f"{len(members)} members in {n_packs} packs"
+
+    @property
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step taken."""
+        return self._packs[0].last_learning_rate
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """Train all members for one epoch (from 0); return their mean losses, on the device.
+
+        A pack that does not fit into memory in its first epoch is halved, and starts that epoch
+        again from the weights that it had.
+
+        Raises:
+            torch.OutOfMemoryError: If a single member does not fit.
+        """
+        losses: list[Tensor] = []
+        while len(losses) < len(self._packs):
+            pack = self._packs[len(losses)]
+            before = None if pack.tried else on_cpu(pack.state_dicts())
+            try:
+                losses.append(pack.train_epoch(epoch))
+                continue
+            except torch.OutOfMemoryError:
+                if before is None or len(pack.members) == 1:
+                    raise
+            # Here, where the error no longer holds the frames and their tensors.
+            self._halve(len(losses), before)
+        return torch.cat(losses)
+
+    def _halve(self, number: int, before: Sequence[Mapping[str, Any]]) -> None:
+        members = self._packs[number].members
+        del self._packs[number]
+        if members[0].device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(members) // 2
+        for part in (slice(half, None), slice(None, half)):
+            pack = PackedStep(members[part], **self._options)
+            pack.load_state_dicts(before[part])
+            self._packs.insert(number, pack)
+        sizes = ", ".join(str(len(pack.members)) for pack in self._packs)
+        self.note = f"out of memory with {len(members)} members in a pack; now packs of {sizes}"
+        _logger.warning("%s", self.note)
+
+    def predict(self, *, exact: bool) -> list[Tensor]:
+        """Return each member's log-probabilities of its validation beats, [m, C].
+
+        They are always exact: predicting is a small part of the time here.
+        """
+        return [predicted for pack in self._packs for predicted in pack.predict()]
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """Return each member's model, optimiser and average."""
+        return [state for pack in self._packs for state in pack.state_dicts()]
+
+    def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take over states of `state_dicts`."""
+        start = 0
+        for pack in self._packs:
+            pack.load_state_dicts(states[start : start + len(pack.members)])
+            start += len(pack.members)
+        if start != len(states):
+            raise ValueError(f"states of {len(states)} members for {start}")

@@ -1,0 +1,144 @@
+"""Members trained one after the other, as a CPU does it best.
+
+Packed into one model they would be slower there: the activations of one already fill a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from study.training.device import to_device
+from study.training.member import Member
+from study.training.optimiser import make_optimiser
+from study.training.seeding import Purpose
+
+
+class Trainer(Protocol):
+    """What moves the weights of a trial's members.
+
+    A member's state is the same whoever trained it, so that a checkpoint can be continued by
+    another trainer.
+    """
+
+    @property
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step taken."""
+
+    @property
+    def note(self) -> str:
+        """What happened that a user should know; empty if nothing did."""
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """Train all members for one epoch (from 0); return their mean losses, on the device."""
+
+    def predict(self, *, exact: bool) -> list[Tensor]:
+        """Return each member's log-probabilities of its validation beats, [m, C].
+
+        Args:
+            exact: Compute in the weights' own type; else, where it is quicker, as in training.
+        """
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """Return each member's model, optimiser and average; random streams are by epoch."""
+
+    def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take over states of `state_dicts`."""
+
+
+class Serial:
+    """Trains members in turn, each for a whole epoch.
+
+    Args:
+        members: All members of a trial.
+        autocast: Type of the operands of convolutions and products in training, or None for the
+            weights' own.
+    """
+
+    note = ""
+
+    def __init__(self, members: Sequence[Member], *, autocast: torch.dtype | None = None) -> None:
+        self._members = members
+        self._autocast = autocast
+        self._optimisers = [
+            make_optimiser(
+                list(member.model.named_parameters()),
+                learning_rate=member.train.learning_rate,
+                weight_decay=member.train.weight_decay,
+            )
+            for member in members
+        ]
+
+    @property
+    def last_learning_rate(self) -> float:
+        """The learning rate of the last step taken."""
+        return float(self._optimisers[0].param_groups[0]["lr"])
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """Train all members for one epoch (from 0); return their mean losses, on the device."""
+        pairs = zip(self._members, self._optimisers, strict=True)
+        return torch.stack([self._train_epoch(member, own, epoch) for member, own in pairs])
+
+    def predict(self, *, exact: bool) -> list[Tensor]:
+        """Return each member's log-probabilities of its validation beats, [m, C]."""
+        return [member.predict(exact=exact) for member in self._members]
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """Return each member's model, optimiser and average."""
+        return [
+            {
+                "model": member.model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": None if member.average is None else member.average.model.state_dict(),
+            }
+            for member, optimiser in zip(self._members, self._optimisers, strict=True)
+        ]
+
+    def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take over states of `state_dicts`."""
+        for member, own, state in zip(self._members, self._optimisers, states, strict=True):
+            member.model.load_state_dict(state["model"])
+            own.load_state_dict(state["optimiser"])
+            if member.average is not None:
+                member.average.model.load_state_dict(state["average"])
+
+    def _train_epoch(self, member: Member, optimiser: torch.optim.AdamW, epoch: int) -> Tensor:
+        batches = to_device(member.batches(epoch), member.device)
+        hidden = member.hidden(epoch)
+        hide = None if hidden is None else to_device(hidden, member.device)
+        total = torch.zeros((), dtype=member.loss.weights.dtype, device=member.device)
+        member.model.train()
+        with member.streams.torch_generators(Purpose.DROPOUT, epoch, member.device):
+            for number, index in enumerate(batches.unbind()):
+                hide_rr = None if hide is None else hide[number]
+                step = epoch * len(batches) + number
+                total += self._step(member, optimiser, step, index, hide_rr)
+        return total / len(batches)
+
+    def _step(
+        self,
+        member: Member,
+        optimiser: torch.optim.AdamW,
+        step: int,
+        index: Tensor,
+        hide_rr: Tensor | None,
+    ) -> Tensor:
+        batch = member.inputs.take(index)
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(
+            member.device.type, self._autocast, enabled=self._autocast is not None
+        ):
+            outputs = member.model(batch.ecg, batch.early_rr, batch.late_rr, hide_rr=hide_rr)
+        loss = member.loss(outputs.to(member.loss.weights.dtype), member.label[index])
+        torch.autograd.backward(loss)
+        if member.train.gradient_clip:
+            nn.utils.clip_grad_norm_(member.model.parameters(), member.train.gradient_clip)
+        for group in optimiser.param_groups:
+            group["lr"] = member.learning_rate(step)
+        optimiser.step()
+        if member.average is not None:
+            member.average.update(step)
+        return loss.detach()

@@ -1,0 +1,252 @@
+"""From a search to what confirms it: which configurations, as which space, on which folds.
+
+A confirmation is one compare study for each fold partition: arms and seeds are the same in all.
+Each is a study like any other, that is paired, resumed, recorded and compared by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.config import TrialConfig
+from study.data.splits import make_folds
+from study.errors import StudyStateError, UsageError
+from study.keys import CLASSES
+from study.models.rules import active_parameters
+from study.reporting.one_standard_error import Candidate, simplest_within_one_se
+from study.reporting.tables import TrialRow
+from study.tuning.ledger import Ledger
+from study.tuning.plan import load_plan
+from study.tuning.storage import Storage
+from study.tuning.trial import SCORES
+
+MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
+DEFAULT_FOLDS = 5
+"""Folds where the search had a single one, the published hold-out."""
+
+_MOST_PARTITION_SEEDS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A search as its folder has it.
+
+    Args:
+        name: Name of the study.
+        plan: Its plan.
+        best: Best trial of each arm that may be confirmed and its configuration, best first.
+        candidates: The same, with scores by fold.
+        settled: Trials that have ended.
+    """
+
+    name: str
+    plan: Mapping[str, Any]
+    best: tuple[tuple[TrialRow, TrialConfig], ...]
+    candidates: tuple[Candidate, ...]
+    settled: int
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it still owes trials."""
+        return self.settled < int(self.plan["trials"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """A configuration that is to be confirmed.
+
+    Args:
+        name: Name of its arm in the comparison.
+        row: Its trial in the search.
+        config: The configuration.
+        simplest: Whether the one-standard-error rule picks it.
+    """
+
+    name: str
+    row: TrialRow
+    config: TrialConfig
+    simplest: bool
+
+
+def read_search(folder: Path, *, storage_url: str, storage: Storage) -> Search:
+    """Read the best trials of a search; placebos are controls and left out.
+
+    Args:
+        folder: The study's folder.
+        storage_url: Its Optuna storage.
+        storage: Where its trials' files are.
+
+    Raises:
+        StudyStateError: If there is no such study, it is no search, or has no complete trial.
+    """
+    plan = load_plan(folder)
+    if plan is None:
+        raise StudyStateError(
+            f"--confirm {folder.name}: there is no such study in {folder.parent}"
+        )
+    if plan["kind"] != "search":
+        raise StudyStateError(
+            f"--confirm {folder.name}: is a {plan['kind']} study; a search is what needs to be "
+            "confirmed"
+        )
+    ledger = Ledger(storage_url=storage_url, name=plan["name"], epochs=plan["epochs"])
+    pairs = ledger.settled()
+    ranked = [
+        (row, proposal.config)
+        for row, proposal in pairs
+        if row.ranks(plan["objective"]) and proposal.config.signal.rr == "real"
+    ]
+    best: dict[str, tuple[TrialRow, TrialConfig]] = {}
+    for row, config in sorted(
+        ranked, key=lambda pair: (-pair[0].metric(plan["objective"]), pair[0].number)
+    ):
+        best.setdefault(row.arm, (row, config))
+    if not best:
+        raise StudyStateError(
+            f"--confirm {folder.name}: none of its {len(pairs)} settled trials is complete"
+        )
+    return Search(
+        name=folder.name,
+        plan=plan,
+        best=tuple(best.values()),
+        candidates=tuple(_candidate(*pair, plan["objective"], storage) for pair in best.values()),
+        settled=len(pairs),
+    )
+
+
+def _candidate(row: TrialRow, config: TrialConfig, objective: str, storage: Storage) -> Candidate:
+    content = storage.folder(row.digest).read(SCORES)
+    if content is None:
+        raise StudyStateError(
+            f"trial {row.number}, {row.arm}: {storage.root}/{row.digest} has no {SCORES}; "
+            "a study started with --storage keeps its files there"
+        )
+    return Candidate(
+        name=row.arm,
+        input=config.signal.input,
+        fusion=config.model.fusion,
+        score=row.metric(objective),
+        per_fold=json.loads(content)["per_fold"],
+    )
+
+
+def pick(search: Search, top: int) -> list[Pick]:
+    """Return the best configuration of each of the best arms, and the one-standard-error pick."""
+    simplest = simplest_within_one_se(search.candidates, search.plan["objective"]).name
+    return [
+        Pick(
+            name=row.arm.replace(" / ", "_"), row=row, config=config, simplest=row.arm == simplest
+        )
+        for place, (row, config) in enumerate(search.best)
+        if place < top or row.arm == simplest
+    ]
+
+
+def space_text(search: Search, picks: Sequence[Pick], *, seeds: int) -> str:
+    """Return the space that compares the picked configurations, as TOML.
+
+    What all of them share is under [fixed]; the one-standard-error pick is the reference.
+    """
+    values = {p.name: active_parameters(p.config) for p in picks}
+    first = next(iter(values.values()))
+    fixed = {
+        name: value
+        for name, value in first.items()
+        if all(name in mine and mine[name] == value for mine in values.values())
+    }
+    reference = next(p.name for p in picks if p.simplest)
+    others = [p.name for p in picks if p.name != reference]
+    folds = search.plan["n_folds"] if search.plan["n_folds"] > 1 else DEFAULT_FOLDS
+    lines = [
+        f"# The best configurations of '{search.name}' after {search.settled} trials, to be",
+        "# confirmed on seeds and folds that it did not use. Reference: the simplest arm within",
+        "# one standard error of the best.",
+        f'description = "Do the candidates of {search.name} stay what they were?"',
+        "",
+        "[compare]",
+        "draws = 1",
+        f"seeds = {seeds}",
+        f"folds = {folds}",
+        f"objective = {json.dumps(search.plan['objective'])}",
+        f"reference = {json.dumps(reference)}",
+        f"contrasts = {json.dumps([[name, reference] for name in others])}",
+        "",
+        "[fixed]",
+        *_assignments(fixed),
+    ]
+    for p in picks:
+        own = {name: v for name, v in values[p.name].items() if name not in fixed}
+        lines += ["", f"# Trial {p.row.number}.", "[[arms]]", f"name = {json.dumps(p.name)}"]
+        lines += _assignments(own)
+    return "\n".join(lines) + "\n"
+
+
+def _assignments(values: Mapping[str, Any]) -> list[str]:
+    # What JSON writes of text and finite numbers is TOML.
+    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+
+
+def keep_space(path: Path, text: str, *, begun: bool) -> None:
+    """Write the space of a confirmation; once that has begun it stays as it is.
+
+    Args:
+        path: The file.
+        text: The space.
+        begun: Whether a study of it is there.
+
+    Raises:
+        StudyStateError: If it has begun with another: the search has gone on since, or other
+            options were given.
+    """
+    if begun and path.exists() and path.read_text() != text:
+        raise StudyStateError(
+            f"{path}: holds another choice of configurations or seeds than this command makes; "
+            "give the options that it was started with, or another --name"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def scores_of_arms(folder: Path, storage_url: str, objective: str) -> dict[str, float]:
+    """Return the objective of each arm that a comparison of one draw has scored."""
+    ledger = Ledger(storage_url=storage_url, name=folder.name)
+    return {row.arm: row.metric(objective) for row in ledger.rows() if row.ranks(objective)}
+
+
+def fresh_partitions(
+    beats_file: Path, patients: Mapping[str, str], used: str, *, n_folds: int, n: int
+) -> list[int]:
+    """Return partition seeds whose folds differ from the search's and from each other.
+
+    Args:
+        beats_file: The search's `beats.npz`.
+        patients: Patient of each record.
+        used: Fingerprint of the search's folds.
+        n_folds: Folds of each partition.
+        n: Partitions.
+
+    Raises:
+        UsageError: If the records do not allow as many.
+    """
+    with np.load(beats_file) as arrays:
+        names = tuple(map(str, arrays["record_names"]))
+        counts = np.zeros((len(names), len(CLASSES)), dtype=np.int64)
+        np.add.at(counts, (arrays["record"], arrays["label"]), 1)
+    seen, seeds = {used}, list[int]()
+    for seed in range(1, _MOST_PARTITION_SEEDS):
+        fingerprint = make_folds(names, counts, n_folds, seed, patients).fingerprint
+        if fingerprint not in seen:
+            seen.add(fingerprint)
+            seeds.append(seed)
+        if len(seeds) == n:
+            return seeds
+    raise UsageError(
+        f"--partitions {n}: these {len(names)} records allow {len(seeds)} partitions into "
+        f"{n_folds} folds besides the search's"
+    )

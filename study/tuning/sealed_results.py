@@ -1,0 +1,57 @@
+"""Results on the sealed test set that rest on a study, as `study.evaluate` has left them."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from study.reporting.page.results import Sealed
+
+
+def sealed_results(workspace: Path, study: str) -> list[Sealed]:
+    """Return the results of a study's openings, oldest first; a damaged one is left out.
+
+    Args:
+        workspace: Folder with `evaluations/`.
+        study: Name of the study that a plan has to rest on.
+    """
+    found = []
+    for path in (workspace / "evaluations").glob("*/opening_*/result.json"):
+        try:
+            content = json.loads(path.read_text())
+            plan = tomllib.loads(content["plan"])
+            if plan.get("study", {}).get("name") == study:
+                found.append((int(path.parent.name.split("_")[1]), _sealed(content)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+
+
+def _sealed(content: Mapping[str, Any]) -> Sealed:
+    opening = content["opening"]
+    arms = {arm: dict(_metrics(of["seeds"]["values"])) for arm, of in content["arms"].items()}
+    seeds = max(
+        (len(v) for of in content["arms"].values() for v in of["seeds"]["values"].values()),
+        default=0,
+    )
+    return Sealed(
+        plan=f"{opening['plan']} ({str(opening['plan_hash'])[:12]})",
+        opened=str(opening["time"])[:10],
+        arms=arms,
+        seeds=seeds,
+    )
+
+
+def _metrics(
+    values: Mapping[str, list[float | None]],
+) -> Iterator[tuple[str, tuple[float, float]]]:
+    for name, by_seed in values.items():
+        finite = [value for value in by_seed if value is not None]
+        if finite and len(finite) == len(by_seed):
+            sd = statistics.stdev(finite) if len(finite) > 1 else math.nan
+            yield name, (statistics.fmean(finite), sd)

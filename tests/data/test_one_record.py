@@ -1,0 +1,144 @@
+"""One record to be classified: with its own beats or with found ones, and what stays sealed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import wfdb
+
+from study.data.checksums import published_checksums, sha256_of
+from study.data.one_record import OneRecord, read_one
+from study.data.prepare import prepare
+from study.data.source import Source, synthetic_source
+from study.errors import DataError, MissingDataError
+
+if TYPE_CHECKING:
+    from tests.data.conftest import WriteRecord
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """One synthetic record, as the source of a study."""
+    return synthetic_source(tmp_path_factory.mktemp("one"), duration_s=60, names=("208",))
+
+
+@pytest.fixture(scope="module")
+def one(source: Source) -> OneRecord:
+    """The same record, to be classified."""
+    return read_one(source.folder / "208")
+
+
+def test_beats_are_those_of_a_study_and_those_of_class_q(
+    source: Source, one: OneRecord, tmp_path: Path
+) -> None:
+    studied = prepare(source, "daeac", "linear", cache_dir=tmp_path)
+    beats = one.beats(("daeac", "linear"))
+    assert one.annotated is not None
+    kept = one.annotated[one.why == ""]
+    assert len(kept) == len(beats.label)
+    known = kept != "Q"
+    np.testing.assert_array_equal(beats.ecg[known], studied.ecg)
+    for name, rows in studied.rr.items():
+        np.testing.assert_array_equal(beats.rr[name][known], rows)
+
+
+def test_why_beats_cannot_be_classified(one: OneRecord) -> None:
+    assert one.why[[0, -1]].tolist() == ["first or last beat"] * 2
+    assert set(one.why.tolist()) <= {"", "first or last beat", "window leaves record"}
+    assert (one.why == "").mean() > 0.9
+
+
+def test_labels_take_no_part(source: Source, one: OneRecord, tmp_path: Path) -> None:
+    for suffix in (".hea", ".dat"):
+        (tmp_path / f"208{suffix}").write_bytes((source.folder / f"208{suffix}").read_bytes())
+    symbols = ["V"] * len(one.samples)
+    wfdb.wrann("208", "atr", one.samples, symbol=symbols, write_dir=str(tmp_path))
+    other = read_one(tmp_path / "208")
+    np.testing.assert_array_equal(other.why, one.why)
+    beats, truth = other.beats(("beat", "antialiased")), one.beats(("beat", "antialiased"))
+    np.testing.assert_array_equal(beats.ecg, truth.ecg)
+
+
+@pytest.mark.parametrize("suffix", ["", ".hea", ".dat", ".atr"])
+def test_a_record_may_be_named_by_one_of_its_files(source: Source, suffix: str) -> None:
+    assert read_one(source.folder / f"208{suffix}").lead.record == "208"
+
+
+def test_samples_stay_at_the_rate_of_the_record(tmp_path: Path, write_record: WriteRecord) -> None:
+    samples = write_record(tmp_path, "a", rate_hz=257, leads=("aVR", "V2"), duration_s=20)
+    record = read_one(tmp_path / "a")
+    np.testing.assert_array_equal(record.samples, samples)
+    assert (record.lead.name, record.lead.sampling_rate_hz) == ("V2", 257.0)
+    assert read_one(tmp_path / "a", leads=["aVR"]).lead.name == "aVR"
+    assert not record.in_ds1
+
+
+def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, tmp_path: Path) -> None:
+    for suffix in (".hea", ".dat"):
+        (tmp_path / f"208{suffix}").write_bytes((source.folder / f"208{suffix}").read_bytes())
+    bare = read_one(tmp_path / "208")
+    assert bare.annotated is None
+    assert len(bare.samples) > 40
+    wfdb.wrann(
+        "208", "atr", np.array([18]), symbol=["+"], aux_note=["(N"], write_dir=str(tmp_path)
+    )
+    for found in (read_one(tmp_path / "208"), read_one(source.folder / "208", detect=True)):
+        assert found.annotated is None
+        np.testing.assert_array_equal(found.samples, bare.samples)
+        assert len(found.beats(("daeac", "linear")).label) == (found.why == "").sum()
+
+
+def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: WriteRecord) -> None:
+    samples = write_record(tmp_path, "a")
+    both = np.sort(np.concatenate([samples, samples[4:5] + 2]))
+    symbols = ["N"] * len(both)
+    symbols[5] = "V"
+    wfdb.wrann("a", "atr", both, symbol=symbols, write_dir=str(tmp_path))
+    record = read_one(tmp_path / "a")
+    np.testing.assert_array_equal(record.samples, samples)
+    assert record.annotated is not None
+    assert record.annotated[4] == "Q"
+    assert record.why[4] == ""
+    assert len(record.doubled) == 1
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_sealed_records_are_refused_under_any_name(
+    tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch, annotated: bool
+) -> None:
+    write_record(tmp_path, "mine")
+    if not annotated:
+        (tmp_path / "mine.atr").unlink()
+    published = dict(published_checksums()) | {"100.dat": sha256_of(tmp_path / "mine.dat")}
+    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: published)
+    with pytest.raises(DataError) as caught:
+        read_one(tmp_path / "mine")
+    assert str(caught.value) == (
+        f"{tmp_path}/mine.dat: is 100.dat of MIT-BIH's DS2, which is sealed: only "
+        "`python -m study.evaluate` reads it, by a plan written before; give another"
+    )
+
+
+def test_records_that_models_train_on_are_told(
+    tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(tmp_path, "mine")
+    published = dict(published_checksums()) | {"208.atr": sha256_of(tmp_path / "mine.atr")}
+    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: published)
+    assert read_one(tmp_path / "mine").in_ds1
+
+
+def test_a_record_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match=rf"^{tmp_path}: record a: missing a\.hea$"):
+        read_one(tmp_path / "a")
+
+
+def test_a_record_too_short_for_any_beat_is_one_clear_error(
+    tmp_path: Path, write_record: WriteRecord
+) -> None:
+    write_record(tmp_path, "a", duration_s=1.2)
+    with pytest.raises(DataError, match="^record a: no beat can be used; left out, by record: "):
+        read_one(tmp_path / "a").beats(("beat", "linear"))

@@ -1,0 +1,127 @@
+"""The model that MLflow serves: which inputs it takes, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from study.config import INPUTS, LATE_RR_WIDTH, ModelConfig, SignalSpec, TrialConfig
+from study.errors import DataError
+from study.models.classifier import build_model
+from study.models.rules import fusions_for
+from study.models.seed_ensemble import SeedEnsemble
+from study.models.served import ServedEnsemble, _load_pyfunc, input_widths
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def ensemble_of(signal: SignalSpec) -> SeedEnsemble:
+    config = TrialConfig(
+        signal=signal, model=ModelConfig(fusion=fusions_for(signal.input)[0], embed_dim=8)
+    )
+    states = [build_model(signal, config.model, seed=(s,)).state_dict() for s in range(2)]
+    return SeedEnsemble.of_weights(config, states)
+
+
+def beats_of(signal: SignalSpec, n_beats: int = 5) -> Arrays:
+    """Prepared beats: windows of zero mean and unit variance."""
+    rng = np.random.default_rng(0)
+    beats = {name: rng.normal(size=(n_beats, n)) for name, n in input_widths(signal).items()}
+    ecg = beats["ecg"]
+    beats["ecg"] = (ecg - ecg.mean(axis=1, keepdims=True)) / ecg.std(axis=1, keepdims=True)
+    return {name: rows.astype(np.float32) for name, rows in beats.items()}
+
+
+@pytest.mark.parametrize("input_", INPUTS)
+@pytest.mark.parametrize("late_rr", LATE_RR_WIDTH)
+def test_every_configuration_is_served_with_its_own_inputs(input_: str, late_rr: str) -> None:
+    signal = SignalSpec(input=input_, late_rr=late_rr)
+    ensemble, beats = ensemble_of(signal), beats_of(signal)
+    probs = ServedEnsemble(ensemble).predict(beats)
+    assert probs.shape == (5, 4)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+    given = (beats["ecg"], beats.get("early_rr"), beats.get("late_rr"))
+    np.testing.assert_array_equal(probs, ensemble.predict(*given))
+
+
+def test_windows_may_be_in_any_unit() -> None:
+    signal = SignalSpec(input="opt3")
+    model, beats = ServedEnsemble(ensemble_of(signal)), beats_of(signal)
+    raw = beats | {"ecg": 1024 + 200 * beats["ecg"].astype(np.float64)}
+    np.testing.assert_allclose(model.predict(raw), model.predict(beats), atol=1e-6)
+
+
+def test_no_beats_have_no_probabilities() -> None:
+    signal = SignalSpec(input="opt1")
+    assert ServedEnsemble(ensemble_of(signal)).predict(beats_of(signal, 0)).shape == (0, 4)
+
+
+def test_the_file_is_what_mlflow_loads(tmp_path: Path) -> None:
+    signal = SignalSpec(input="opt2")
+    ensemble, beats = ensemble_of(signal), beats_of(signal)
+    (tmp_path / "ensemble.pt").write_bytes(ensemble.content())
+    loaded = _load_pyfunc(str(tmp_path / "ensemble.pt"))
+    np.testing.assert_array_equal(
+        loaded.predict(beats), ensemble.predict(beats["ecg"], beats["early_rr"], None)
+    )
+
+
+def _with(**changes: Any) -> Arrays:
+    beats = beats_of(SignalSpec(input="opt3"))
+    for name, value in changes.items():
+        if value is None:
+            del beats[name]
+        elif callable(value):
+            beats[name] = value(beats[name].copy())
+        else:
+            beats[name] = value
+    return beats
+
+
+def _spoil(row: int, value: float) -> Any:
+    def spoilt(rows: NDArray[Any]) -> NDArray[Any]:
+        rows[row] = value
+        return rows
+
+    return spoilt
+
+
+FAULTS: dict[str, tuple[Arrays, str]] = {
+    "missing": (_with(late_rr=None), "late_rr: must be given, [beats, 7]"),
+    "unknown": (
+        _with(rr=np.zeros((5, 7))),
+        "rr: this model has no such input; it has ecg, early_rr, late_rr",
+    ),
+    "width": (
+        _with(late_rr=np.zeros((5, 2))),
+        "late_rr: must be [beats, 7] with as many beats each, got [5, 2]",
+    ),
+    "number": (
+        _with(early_rr=np.zeros((4, 2))),
+        "early_rr: must be [beats, 2] with as many beats each, got [4, 2]",
+    ),
+    "one beat": (
+        _with(ecg=np.ones(128), early_rr=None, late_rr=None),
+        "3 faults\n"
+        "  - ecg: must be [beats, 128] with as many beats each, got [128]\n"
+        "  - early_rr: must be given, [beats, 2]\n"
+        "  - late_rr: must be given, [beats, 7]",
+    ),
+    "not finite": (
+        _with(late_rr=_spoil(3, np.nan)),
+        "late_rr: must be finite, but is not in beat 3",
+    ),
+    "flat": (_with(ecg=_spoil(2, 0.5)), "ecg: the window of beat 2 is flat"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_unsuitable_input_is_one_clear_error(case: str) -> None:
+    given, message = FAULTS[case]
+    with pytest.raises(DataError) as caught:
+        ServedEnsemble(ensemble_of(SignalSpec(input="opt3"))).predict(given)
+    assert str(caught.value) == f"model input: {message}"

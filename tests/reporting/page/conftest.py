@@ -1,0 +1,183 @@
+"""Results of made-up studies: a comparison, a search, and what little an unlucky one has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.keys import AUPRC_SV, CLASSES, Outcome, metric, reliance
+from study.reporting.alarms import Alarm, Severity
+from study.reporting.comparison import compare
+from study.reporting.page.results import ArmFacts, Cost, Explanation, Importance, StudyResults
+from study.reporting.predictions import ArmRuns, Beats
+from study.reporting.tables import TrialRow
+
+MakeResults = Callable[..., StudyResults]
+
+ARMS = ("film", "film_placebo", "ecg")
+
+_COST = Cost(
+    parameters=90_000, operations=10_000_000, milliseconds_one=1.0, milliseconds_batch=0.5
+)
+
+COUNTS = {"N": 40, "S": 12, "V": 14, "F": 6}
+
+
+@pytest.fixture(scope="session")
+def page_beats() -> Beats:
+    """Twelve patients in two folds, so that every class is estimable."""
+    one = np.repeat(np.arange(len(CLASSES)), list(COUNTS.values()))
+    names = tuple(str(100 + k) for k in range(12))
+    return Beats(
+        label=np.tile(one, len(names)),
+        record=np.repeat(np.arange(len(names)), len(one)),
+        record_names=names,
+        patient_of_record=names,
+        fold_of_record=tuple(k % 2 for k in range(12)),
+    )
+
+
+def run_of(name: str, beats: Beats, better: float) -> ArmRuns:
+    """Return predictions of two seeds that rank the beats more or less well."""
+    rng = np.random.default_rng(list(name.encode()))
+    own = np.arange(len(CLASSES)) == beats.label[:, None]
+    scores = rng.normal(size=(2, len(beats.label), len(CLASSES))) + better * own
+    return ArmRuns(
+        name=name,
+        log_probs=np.log(np.exp(scores) / np.exp(scores).sum(axis=2, keepdims=True)).astype(
+            np.float32
+        ),
+        draw=np.zeros(2, dtype=np.int64),
+        seed=np.arange(2),
+        input="ecg" if name == "ecg" else "opt1",
+        segmentation="beat",
+        fusion="none" if name == "ecg" else "film",
+        rr="placebo" if name.endswith("_placebo") else "real",
+    )
+
+
+def row_of(number: int, arm: str, value: float, **changes: Any) -> TrialRow:
+    """Return a complete trial."""
+    metrics = {AUPRC_SV: value, "val_auroc_sv": 0.9, "val_auprc_macro": value}
+    metrics |= {metric("auprc", name): value for name in CLASSES}
+    for kind in ("inputs", "total"):
+        metrics |= {reliance(kind, name) + end: 0.1 for name in "SV" for end in ("", "_min")}
+        metrics |= {reliance(kind, name) + "_max": 0.12 for name in "SV"}
+    given: dict[str, Any] = {
+        "number": number,
+        "digest": f"{number:012x}",
+        "arm": arm,
+        "params": {"learning_rate": 0.001 * (number + 1)},
+        "outcome": Outcome.COMPLETE,
+        "metrics": metrics,
+        "epochs": 6,
+        "full_epochs": 6,
+        "seconds": 60.0,
+    }
+    return TrialRow(**{**given, **changes})
+
+
+@pytest.fixture(scope="session")
+def make_results(page_beats: Beats) -> MakeResults:
+    """A factory of results of a finished comparison; give what is otherwise."""
+    runs = tuple(run_of(name, page_beats, 1.5 - 0.5 * k) for k, name in enumerate(ARMS))
+    comparison = compare(
+        page_beats,
+        runs,
+        contrasts=[("film", "film_placebo")],
+        objective=AUPRC_SV,
+        resamples=200,
+        permutations=200,
+    )
+
+    def make(**changes: Any) -> StudyResults:
+        facts = {
+            name: ArmFacts(
+                input="ecg" if name == "ecg" else "opt1",
+                segmentation="beat",
+                fusion="none" if name == "ecg" else "mhca_time",
+                late_rr="" if name == "ecg" else "seed7",
+                rr="placebo" if name.endswith("_placebo") else "real",
+                routes="RR cannot be used"
+                if name == "ecg"
+                else "RR reaches the output by: late vector",
+                look_ahead="none" if name == "ecg" else "needs the whole record",
+                stand_in="film_placebo" if name == "film" else "",
+            )
+            for name in ARMS
+        }
+        explanation = Explanation(
+            trial=0,
+            beats=np.full(4, 20),
+            mean_beat=np.tile(np.sin(np.linspace(0, 6, 128)), (4, 1)).astype(np.float32),
+            attention=np.full((4, 2, 64), 1 / 64, dtype=np.float32),
+            deletion={"nothing": 0.5, "most": 0.2, "least": 0.49, "random": 0.45},
+            masked_share=0.2,
+            branch_share=np.array([0.1, 0.4, 0.2, 0.3]),
+            gates=np.full((4, 8), 0.12),
+        )
+        given: dict[str, Any] = {
+            "name": "made_up",
+            "description": "Which <arm> & why",
+            "plan": {
+                "kind": "compare",
+                "space": "made_up",
+                "space_digest": "abc",
+                "objective": AUPRC_SV,
+                "trials": 3,
+                "epochs": 6,
+                "folds": "2-fold, partition seed 0",
+                "n_folds": 2,
+                "n_seeds": 2,
+                "sampler": "draws",
+                "scheduler": "none",
+                "data_source": "mitdb",
+                "data_fingerprints": {"beat/antialiased": "f00"},
+                "fold_fingerprint": "beef",
+                "study_seed": 0,
+                "version": "0.1.0",
+            },
+            "state": "complete",
+            "written": "2026-01-01T00:00:00+00:00",
+            "rows": tuple(row_of(k, name, 0.5 - 0.1 * k) for k, name in enumerate(ARMS)),
+            "curves": {k: {e: 0.1 * e for e in range(1, 7)} for k in range(3)},
+            "arms": facts,
+            "reference": "ecg",
+            "beats": page_beats,
+            "runs": runs,
+            "comparison": comparison,
+            "alarms": (Alarm(severity=Severity.WARNING, what="w <b>", evidence="e", advice="a"),),
+            "floors": {"floor: logistic regression": {AUPRC_SV: 0.3}},
+            "dropped": {"class Q": 8},
+            "costs": {name: _COST for name in ARMS},
+            "explanations": {"film": explanation},
+            "provenance": {"commit": "c0ffee"},
+            "openings": "DS2 has been opened 0 times in this workspace.",
+        }
+        return StudyResults(**{**given, **changes})
+
+    return make
+
+
+@pytest.fixture
+def search_results(make_results: MakeResults) -> StudyResults:
+    """A search with a pruned, a failed and a running trial."""
+    plan = {**make_results().plan, "kind": "search", "sampler": "tpe", "scheduler": "asha"}
+    rows = (
+        row_of(0, "film", 0.5),
+        row_of(1, "film", 0.4),
+        row_of(2, "ecg", 0.3),
+        row_of(3, "ecg", 0.2, outcome=Outcome.PRUNED, epochs=2),
+        row_of(4, "film", 0.2, outcome=Outcome.FAILED, cause="DivergedError: loss", epochs=1),
+    )
+    return make_results(
+        plan={**plan, "trials": 8},
+        rows=rows,
+        curves={k: {1: 0.1, 2: 0.2 + 0.01 * k} for k in range(6)},
+        importance=Importance(shares={"learning_rate": 0.8}, trials=30),
+        state="running",
+        owed=3,
+    )

@@ -1,0 +1,173 @@
+"""What a study's trials and floors raise an alarm for, sentence by sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.keys import Outcome, reliance
+from study.reporting.alarms import (
+    ENOUGH_RANK_CORRELATION,
+    Alarm,
+    Severity,
+    alarms_text,
+    failure_alarms,
+    floor_alarms,
+    reliance_alarms,
+    rung_alarms,
+)
+from study.reporting.tables import TrialRow
+
+
+def row(number: int, arm: str = "film", **changes: Any) -> TrialRow:
+    known: dict[str, Any] = {
+        "number": number,
+        "digest": f"d{number}",
+        "arm": arm,
+        "params": {},
+        "outcome": Outcome.COMPLETE,
+    }
+    return TrialRow(**(known | changes))
+
+
+def relying(number: int, s: float, v: float, spread: float = 0.002, **more: float) -> TrialRow:
+    """A trial that loses this much of AUPRC S and V when the RR in its inputs is permuted."""
+    metrics = {reliance("inputs", "max_change"): 1.0, **more}
+    for name, value in (("S", s), ("V", v)):
+        metric = reliance("inputs", name)
+        metrics |= {
+            metric: value,
+            f"{metric}_min": value - spread,
+            f"{metric}_max": value + spread,
+        }
+    return row(number, metrics=metrics)
+
+
+def said(alarms: list[Alarm]) -> list[str]:
+    return [str(alarm) for alarm in alarms]
+
+
+def test_an_arm_that_loses_nothing_does_not_use_its_rr() -> None:
+    rows = [relying(0, 0.001, -0.003), relying(1, 0.15, 0.02), relying(2, 0.003, 0.001)]
+    assert said(reliance_alarms(rows, {"film": True})) == [
+        "warning: film does not use the RR that it is given: permuting it loses +0.002 and -0.001 "
+        "of AUPRC S and V, within ±0.01 in 2 of 3 trials; do not credit its score to this way of "
+        "fusing RR"
+    ]
+
+
+def test_the_window_is_named_where_rhythm_comes_by_it() -> None:
+    window = {reliance("window", "S"): 0.21, reliance("window", "V"): 0.04}
+    (alarm,) = reliance_alarms([relying(0, 0.0, 0.0, **window)], {"film": True})
+    assert alarm.evidence.endswith("in 1 of 1 trials, by the window +0.210 and +0.040")
+
+
+def test_a_reliance_of_zero_to_the_last_bit_is_an_error() -> None:
+    trial = relying(0, 0.0, 0.0, spread=0.0, **{reliance("inputs", "max_change"): 0.0})
+    (alarm,) = reliance_alarms([trial], {"film": True})
+    assert (alarm.severity, alarm.evidence) == (
+        Severity.ERROR,
+        "permuting it changes no output at all",
+    )
+
+
+@pytest.mark.parametrize(
+    ("s", "v", "spread"),
+    [(0.05, 0.0, 0.0), (0.0, -0.02, 0.0), (0.0, 0.0, 0.011), (math.nan, math.nan, 0.0)],
+    ids=["uses it for S", "is harmed in V", "is not shown", "is undefined"],
+)
+def test_an_arm_that_may_use_its_rr_raises_no_alarm(s: float, v: float, spread: float) -> None:
+    assert reliance_alarms([relying(0, s, v, spread)], {"film": True}) == []
+
+
+def test_an_arm_that_cannot_use_rr_is_told_apart_and_never_alarmed() -> None:
+    rows = [relying(0, 0.0, 0.0, spread=0.0)]
+    assert said(reliance_alarms(rows, {"film": False})) == [
+        "note: cannot use the RR that they are given: film: no path leads from it to the output; "
+        "read them as models of the ECG"
+    ]
+    assert reliance_alarms(rows, {}) == [], "given no RR, or a placebo"
+
+
+def test_unfinished_trials_say_nothing_about_reliance() -> None:
+    pruned = row(0, outcome=Outcome.PRUNED, metrics=relying(0, 0.0, 0.0).metrics)
+    assert reliance_alarms([pruned], {"film": True}) == []
+
+
+def test_rungs_that_do_not_order_are_told() -> None:
+    assert said(rung_alarms(0.53, 18)) == [
+        "warning: early stopping may have stopped the best configurations: first-rung and final "
+        "score have a rank correlation of 0.530 (n = 18), below 0.6; do not read pruned "
+        "configurations as worse: repeat with --scheduler none"
+    ]
+    assert rung_alarms(0.6, 18) == []
+    assert rung_alarms(math.nan, 18)[0].severity is Severity.WARNING
+    (few,) = rung_alarms(0.9, 9)
+    assert (few.severity, few.evidence) == (
+        Severity.NOTE,
+        "finished trials: 9, of 10 that a rank correlation needs",
+    )
+
+
+@pytest.mark.parametrize(("rho", "kept"), [(ENOUGH_RANK_CORRELATION, 0.84), (0.3, 0.59)])
+def test_the_limit_of_the_rank_correlation_is_what_its_reason_says(
+    rho: float, kept: float
+) -> None:
+    """Normal scores of 30 configurations; Pearson's r from Spearman's by Pearson 1907, 2 sin."""
+    rng = np.random.default_rng(0)
+    r = 2 * math.sin(math.pi * rho / 6)
+    final = rng.normal(size=(20_000, 30))
+    first = r * final + math.sqrt(1 - r**2) * rng.normal(size=final.shape)
+    of_best = np.take_along_axis(first, final.argmax(axis=1)[:, None], axis=1)
+    assert np.mean((first > of_best).sum(axis=1) < 10) == pytest.approx(kept, abs=0.01)
+
+
+def test_failed_trials_are_shares_with_those_that_diverged() -> None:
+    rows = [row(number) for number in range(9)]
+    cause = "DivergedError: diverged: training loss not finite in epoch 2"
+    one = [*rows, row(9, outcome=Outcome.FAILED, cause=cause)]
+    assert failure_alarms(rows) == []
+    assert said(failure_alarms(one)) == [
+        "warning: 10% of the trials failed: 1 of 10, 1 of these diverged; arms are compared on "
+        "what is left: mend the cause, or narrow the space"
+    ]
+
+
+def test_an_arm_that_lost_all_trials_or_many_failures_are_an_error() -> None:
+    rows = [row(number) for number in range(9)]
+    lost = row(9, "concat", outcome=Outcome.FAILED, cause="ValueError: no")
+    (alarm,) = failure_alarms([*rows, lost])
+    assert (alarm.severity, alarm.evidence) == (
+        Severity.ERROR,
+        "1 of 10, 0 of these diverged, all of concat among them",
+    )
+    failed = [row(number, outcome=Outcome.FAILED) for number in range(9, 12)]
+    (alarm,) = failure_alarms([*rows, *failed])
+    assert (alarm.severity, alarm.what) == (Severity.ERROR, "25% of the trials failed")
+
+
+def test_arms_whose_interval_includes_the_highest_floor_are_named() -> None:
+    floors = {"prevalence": 0.05, "logistic regression": 0.48, "none": math.nan}
+    arms = {"film": (0.5, 0.6), "concat": (0.45, 0.6), "mhca": (0.4, 0.4)}
+    assert said(floor_alarms(arms, floors, "AUPRC S")) == [
+        "warning: 2 of 3 arms are not shown to beat logistic regression in AUPRC S: it scores "
+        "0.480, they concat 0.450 to 0.600 and mhca 0.400; claim nothing of these arms that a "
+        "linear model does not do"
+    ]
+    assert floor_alarms({"film": (0.5, 0.6)}, floors, "AUPRC S") == []
+    assert floor_alarms(arms, {"none": math.nan}, "AUPRC S") == []
+
+
+def test_what_reaches_furthest_comes_first() -> None:
+    alarms = [
+        Alarm(severity=severity, what="this", evidence="that", advice="do so")
+        for severity in (Severity.NOTE, Severity.ERROR, Severity.WARNING)
+    ]
+    assert alarms_text(alarms) == (
+        "Alarms:\n  error: this: that; do so\n  warning: this: that; do so\n"
+        "  note: this: that; do so"
+    )
+    assert alarms_text([]) == "Alarms: none"

@@ -1,0 +1,136 @@
+"""The strip of a record: which stretch, to which scale, and that any record can be drawn."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from study.reporting.classified import ClassifiedRecord
+from study.reporting.strip import busiest_start, draw_strip
+
+RATE_HZ = 250.0
+
+
+def classified(
+    classes: str,
+    *,
+    duration_s: float = 60.0,
+    height_mv: float = 1.0,
+    annotated: str | None = None,
+    signal_mv: NDArray[np.float32] | None = None,
+) -> ClassifiedRecord:
+    """A record with a beat each second from 0.5 s on; `-` has no class."""
+    samples = ((np.arange(len(classes)) + 0.5) * RATE_HZ).astype(np.int64)
+    probs = np.full((len(classes), 4), np.nan, dtype=np.float32)
+    for k, name in enumerate(classes):
+        if name != "-":
+            probs[k] = np.where(np.arange(4) == "NSVF".index(name), 0.97, 0.01)
+    if signal_mv is None:
+        signal_mv = np.zeros(round(duration_s * RATE_HZ), dtype=np.float32)
+        signal_mv[samples] = height_mv
+    return ClassifiedRecord(
+        name="p01",
+        lead="II",
+        sampling_rate_hz=RATE_HZ,
+        signal_mv=signal_mv,
+        samples=samples,
+        probs=probs,
+        why=np.array(["first or last beat" if name == "-" else "" for name in classes]),
+        annotated=None if annotated is None else np.array(list(annotated)),
+    )
+
+
+def drawn(
+    path: Path, record: ClassifiedRecord, start_s: float = 0.0, length_s: float = 60.0
+) -> NDArray[np.float32]:
+    """Draw a stretch; return the picture, [rows, columns, 4]."""
+    draw_strip(path, record, start_s=start_s, length_s=length_s, title="p01\nmodel")
+    return np.asarray(imread(path))
+
+
+@pytest.mark.parametrize(
+    ("classes", "length_s", "start_s"),
+    [
+        ("N" * 60, 10, 0),
+        # A second before the first abnormal beat, at 30.5 s.
+        ("N" * 30 + "VVV" + "N" * 27, 10, 29),
+        # Three beats from 40 s on are more than two from 10 s on; of equals the earlier.
+        ("N" * 10 + "SNV" + "N" * 27 + "FVS" + "N" * 17, 10, 39),
+        ("N" * 10 + "SNV" + "N" * 27 + "FVN" + "N" * 17, 10, 9),
+        # The stretch stays inside the record.
+        ("N" * 57 + "VV-", 10, 50),
+        ("-V" + "N" * 58, 100, 0),
+    ],
+)
+def test_the_stretch_with_most_abnormal_beats_is_found(
+    classes: str, length_s: float, start_s: float
+) -> None:
+    assert busiest_start(classified(classes), length_s) == start_s
+
+
+def test_every_row_of_ten_seconds_is_as_high_as_the_others(tmp_path: Path) -> None:
+    record = classified("NSVF-" * 12)
+    heights = [drawn(tmp_path / "a.png", record, 0, s).shape[0] for s in (5, 10, 20, 25, 30)]
+    assert heights[0] == heights[1]
+    assert heights[3] == heights[4]
+    assert heights[2] - heights[1] == pytest.approx(heights[4] - heights[2], abs=1)
+    assert heights[2] > heights[1]
+
+
+def test_a_second_is_25_mm_and_a_millivolt_10_mm_as_on_paper(tmp_path: Path) -> None:
+    """A trace of full squares shows as black columns a second apart, 1.5 mV high."""
+    signal = np.zeros(round(20 * RATE_HZ), dtype=np.float32)
+    for second in range(1, 19, 2):
+        signal[round(second * RATE_HZ) : round((second + 1) * RATE_HZ)] = 1.5
+    image = drawn(tmp_path / "a.png", classified("-", signal_mv=signal), 0, 10)
+    mm = 130 / 25.4  # pixels: 130 dots an inch
+    assert image.shape[1] == pytest.approx((16 + 250 + 6) * mm, abs=1)
+    row = image[round(50 * mm) :, :, :3].max(axis=2) < 0.3
+    edges = np.flatnonzero(row.sum(axis=0) > 1.2 * 10 * mm)
+    steps = np.diff(edges)[np.diff(edges) > 5]
+    np.testing.assert_allclose(steps, 25 * mm, atol=3)
+    height = np.ptp(np.flatnonzero(row[:, edges[0]]))
+    assert height == pytest.approx(15 * mm, abs=3)
+
+
+def test_same_record_same_file(tmp_path: Path) -> None:
+    record = classified("NNVNN-", annotated="NNNNNQ")
+    for name in ("a", "b"):
+        drawn(tmp_path / f"{name}.png", record)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_own_labels_show_where_they_differ(tmp_path: Path) -> None:
+    same, other = (classified("NNVNN-", annotated=own) for own in ("NNVNNQ", "NNSNNQ"))
+    image, differing = drawn(tmp_path / "a.png", same), drawn(tmp_path / "b.png", other)
+    assert image.shape == differing.shape
+    assert (image != differing).any()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        classified("-", duration_s=1.0),
+        classified("N" * 60, height_mv=0.0),
+        classified("NVN", duration_s=12.3, height_mv=5000.0),
+        classified("V" * 60, height_mv=1e-4, annotated="N" * 60),
+    ],
+    ids=["a second", "flat", "uncalibrated", "tiny"],
+)
+def test_any_record_can_be_drawn(record: ClassifiedRecord, tmp_path: Path) -> None:
+    image = drawn(tmp_path / "a.png", record)
+    assert image.shape[0] < 6 * 60 * 130 / 25.4
+
+
+@pytest.mark.parametrize(("start_s", "length_s"), [(60.0, 10.0), (-1.0, 10.0), (0.0, 0.0)])
+def test_a_stretch_that_is_none_is_refused(
+    start_s: float, length_s: float, tmp_path: Path
+) -> None:
+    message = f"a stretch must begin in [0, 60) s and have a length, got {start_s:g} s and"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        drawn(tmp_path / "a.png", classified("N" * 60), start_s, length_s)

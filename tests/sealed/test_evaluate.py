@@ -1,0 +1,471 @@
+"""The command line of the sealed test, from a plan to its stored result, on synthetic records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study import evaluate
+from study.config import digest_of
+from study.data.records import DS2
+from study.models.seed_ensemble import SeedEnsemble
+from study.sealed import evaluation, records, retrain
+from study.tuning.plan import StudyPlan
+
+ROOT = Path(evaluate.__file__).parents[1]
+HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Give back the log level that -v and -q set for the whole process."""
+    logger = logging.getLogger("study")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def workspace(
+    halves: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: object
+) -> Path:
+    """A folder to evaluate in, with `tiny.toml`."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
+    return tmp_path
+
+
+@pytest.fixture
+def run(workspace: Path, halves: Path) -> Run:
+    """Evaluates `tiny.toml` on synthetic records in this process, untracked."""
+
+    def run(*more: str, plan: str = "tiny.toml") -> int:
+        words = ["--plan", plan, "--synthetic", "--data-dir", str(halves)]
+        return evaluate.main([*words, "--no-track", "--concurrency", "1", *more])
+
+    return run
+
+
+def openings(workspace: Path) -> list[dict[str, object]]:
+    path = workspace / "rehearsals" / "test_openings.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def results(workspace: Path) -> list[Path]:
+    return sorted((workspace / "rehearsals").glob("*/opening_*/result.json"))
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, *, fail_at: int | None = None) -> list[retrain.Task]:
+    """Note what is trained from now on; interrupt it where told."""
+    tasks: list[retrain.Task] = []
+    do = retrain.Worker.do
+
+    def noting(worker: retrain.Worker, task: retrain.Task) -> float:
+        if len(tasks) == fail_at:
+            raise KeyboardInterrupt
+        tasks.append(task)
+        return do(worker, task)
+
+    monkeypatch.setattr(retrain.Worker, "do", noting)
+    return tasks
+
+
+def interrupted(*args: object, **kwargs: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_help_imports_nothing_heavy_and_explains_every_option() -> None:
+    ask = (
+        "import sys, study.evaluate as e; e._parser().format_help(); print(*sys.modules); "
+        "print([a.dest for a in e._parser()._actions if not a.help])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules, silent = done.stdout.splitlines()
+    assert [name for name in HEAVY if name in modules.split()] == []
+    assert silent == "[]"
+
+
+def test_a_plan_is_trained_opened_scored_and_kept(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    told = capsys.readouterr()
+    for said in (
+        ", opening 1, ",
+        "Every arm: 10 models, each trained on all 6 records of a SYNTHETIC DS1 (",
+        "What DS2 has of each class.",
+        "AUPRC on DS2, the primary metric first: mean over seeds, with 95 % intervals from 100 ",
+        "AUROC on DS2, beside it: mean over seeds",
+        "Contrasts in AUPRC, paired over the same beats and seeds",
+        "rr - rr_placebo ",
+        "rr - logistic_regression ",
+        "AUPRC of the seed ensembles, each the mean probability of all 10 seeds",
+        "Decisions at the most probable class, mean over seeds.",
+        "Decisions at thresholds that are best for F1 on DS1",
+        "a cross-validation of 5 folds",
+        "Without some records, mean over seeds.",
+        "AAMI EC57 at the most probable class",
+        "Beats by true and called class, all seeds added up.",
+        "these records are SYNTHETIC: the figures say nothing about patients",
+        "REHEARSAL: a synthetic DS2 has been opened 1 time in this workspace, for this plan: ",
+    ):
+        assert said in told.out, said
+    assert "[22/22] rr_placebo: seed 1009" in told.err
+    (line,) = openings(workspace)
+    assert line["plan"] == "tiny" and line["arms"] == ["rr", "rr_placebo"] and line["seeds"] == 10
+    assert {"time", "commit", "code", "models", "ds2", "previous", "digest"} <= line.keys()
+    (path,) = results(workspace)
+    result = json.loads(path.read_text())
+    assert result["opening"] == line
+    assert sorted(result["arms"]) == ["logistic_regression", "rr", "rr_placebo"]
+    arm = result["arms"]["rr"]
+    assert len(arm["seeds"]["values"]["test_auprc_S"]) == 10
+    assert len(arm["ensemble"]["values"]["test_auprc_S"]) == 1
+    compared = result["comparisons"]["auprc_sv"]
+    estimates = {one["name"]: one["estimates"] for one in compared["arms"]}
+    assert estimates["rr"]["sv"]["value"] == pytest.approx(
+        np.mean(arm["seeds"]["values"]["test_auprc_sv"])
+    ), "two ways to the same score"
+    (primary,) = [pair for pair in compared["contrasts"] if pair["primary"]]
+    assert (primary["first"], primary["second"]) == ("rr", "rr_placebo")
+    with np.load(path.with_name("predictions.npz")) as arrays:
+        assert arrays["log_probs_rr"].shape == (10, len(arrays["label"]), 4)
+        assert arrays["log_probs_logistic_regression"].shape[0] == 1
+        assert tuple(arrays["record_names"]) == DS2
+        assert arrays["seeds"].tolist() == list(range(1000, 1010))
+    rows = path.with_name("per_record.csv").read_text().splitlines()
+    assert rows[0].startswith("arm,record,beats,beats_N") and len(rows) == 1 + 3 * 22
+    ensemble = SeedEnsemble.read((path.parents[1] / "ensembles" / "rr.pt").read_bytes())
+    assert len(ensemble.models) == 10
+    assert ensemble.about["trained_on"] == (
+        "all 6 records of a SYNTHETIC DS1, 10 seeds, for the sealed test 'tiny'"
+    )
+    assert ensemble.about["data_source"] == "synthetic"
+    assert not (workspace / "test_openings.jsonl").exists(), "a rehearsal is no opening"
+
+
+def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    first = capsys.readouterr().out
+    # Neither records nor models are needed to show it.
+    monkeypatch.setattr("study.sealed.records.synthetic_records", interrupted)
+    (workspace / "tiny.toml").write_text(
+        "# now with a comment\n" + (workspace / "tiny.toml").read_text()
+    )
+    assert run() == 0
+    second = capsys.readouterr().out
+    assert "has a result: nothing was opened (--again opens DS2 once more)" in second
+    assert second.endswith(first)
+    assert len(openings(workspace)) == 1
+
+
+def test_again_opens_once_more_and_says_so(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    tasks = trained(monkeypatch)
+    assert run("--again") == 0
+    assert "opened 2 times in this workspace, for this plan: tiny (" in capsys.readouterr().out
+    assert [line["again"] for line in openings(workspace)] == [False, True]
+    assert tasks == [], "the models are the same"
+    first, second = (json.loads(path.read_text())["arms"] for path in results(workspace))
+    assert first == second
+
+
+def test_once_more_that_is_interrupted_is_continued_by_once_more(
+    run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "read_ds2", interrupted)
+        assert run("--again") == 130
+    assert run() == 0, "the first result is there"
+    assert (len(openings(workspace)), len(results(workspace))) == (2, 1)
+    assert run("--again") == 0
+    assert (len(openings(workspace)), len(results(workspace))) == (2, 2)
+
+
+def test_training_that_is_interrupted_continues_and_costs_no_opening(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        first = trained(patch, fail_at=5)
+        assert run() == 130
+    assert "interrupted; what is trained is kept, the same command continues" in (
+        capsys.readouterr().err
+    )
+    assert openings(workspace) == []
+    second = trained(monkeypatch)
+    assert run("--stop-before-opening") == 0
+    told = capsys.readouterr()
+    assert "continuing: 5 of 22 models are trained already" in told.err
+    assert "a synthetic DS2 has been opened 0 times" in told.out
+    assert (len(first), len(second)) == (5, 17) and not set(first) & set(second)
+    assert openings(workspace) == []
+
+
+def test_an_opening_that_left_no_result_is_continued_and_counts_once(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "read_ds2", interrupted)
+        assert run() == 130
+    assert len(openings(workspace)) == 1 and results(workspace) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "_keep", interrupted)
+        assert run() == 130
+    assert run() == 0
+    told = capsys.readouterr()
+    assert "continued, as it left no result; it counts once" in told.err
+    assert "has been opened 1 time in this workspace" in told.out
+    assert len(openings(workspace)) == 1 and len(results(workspace)) == 1
+
+
+def test_code_that_changed_after_an_opening_makes_another_one(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "read_ds2", interrupted)
+        run()
+    monkeypatch.setattr(evaluation, "code_digest", lambda: "changed")
+    assert run() == 0
+    assert "a new one, as code or models have changed since opening 1" in capsys.readouterr().err
+    assert [line["again"] for line in openings(workspace)] == [False, False]
+
+
+def test_the_opening_is_on_disk_before_ds2_is_read(
+    run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = records.read_ds2, []
+
+    def reading(*args: object, **kwargs: object) -> object:
+        seen.append(len(openings(workspace)))
+        return read(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluation, "read_ds2", reading)
+    run()
+    assert seen == [1]
+
+
+def test_a_log_that_was_tampered_with_shows(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    log = workspace / "rehearsals" / "test_openings.jsonl"
+    log.write_text(log.read_text().replace('"seeds": 10', '"seeds": 11'))
+    capsys.readouterr()
+    run()
+    assert "warning: test_openings.jsonl line 1: was altered since it was written" in (
+        capsys.readouterr().out
+    )
+    log.unlink()
+    assert run("--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "a synthetic DS2 has been opened 0 times" in told
+    assert (
+        "result.json: is the result of an opening that test_openings.jsonl does not have" in told
+    )
+
+
+def test_a_dry_run_says_what_would_be_done(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("plan tiny (") and "2 arms x 10 seeds" in lines[0]
+    for said in (
+        "  rr: opt1 / rr_only / seed7 / real, 1 epochs",
+        "    thresholds: cross-validated first, 5 folds",
+        "contrasts: rr - rr_placebo",
+        "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
+        "DS2: 66 files, known by name and hash, not read",
+        "arithmetic: fp32, not compiled",
+        "models: 0 of 22 are trained already",
+    ):
+        assert said in lines, said
+    assert not (workspace / "rehearsals").exists()
+
+
+def test_everything_is_recorded_in_mlflow_under_stage_test(
+    workspace: Path, halves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--plan", "tiny.toml", "--synthetic", "--data-dir", str(halves), "--quiet"]
+    assert evaluate.main([*words, "--no-track", "--concurrency", "1"]) == 0
+    # A result that an earlier start did not record is recorded when it is shown.
+    assert evaluate.main(words) == 0
+    assert "look further: MLflow: run `mlflow ui`" in capsys.readouterr().out
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ecg-rr-fusion-synthetic")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.data.tags["stage"] for run in runs} == {"test"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    by_kind: dict[str, list[object]] = {}
+    for found in runs:
+        by_kind.setdefault(found.data.tags["kind"], []).append(found)
+    assert {kind: len(some) for kind, some in by_kind.items()} == {
+        "study": 1,
+        "trial": 2,
+        "floor": 1,
+    }
+    (arm,) = [run for run in runs if run.data.tags.get("arm") == "rr"]
+    stored = json.loads(results(workspace)[0].read_text())["arms"]["rr"]
+    values = stored["seeds"]["values"]["test_auprc_sv"]
+    assert arm.data.metrics["test_auprc_sv"] == pytest.approx(np.mean(values))
+    assert arm.data.metrics["test_auprc_sv_seed_sd"] == pytest.approx(np.std(values, ddof=1))
+    assert arm.data.metrics["test_ensemble_auprc_sv"] == pytest.approx(
+        stored["ensemble"]["values"]["test_auprc_sv"][0]
+    )
+    assert arm.data.params["fusion"] == "rr_only"
+    (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
+    names = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= names
+    view = experiment.tags["mlflow.sharedViewState.tiny on DS2"]
+    assert "metrics.`test_auprc_sv`" in view and "val_" not in view
+    # Once recorded, it is not recorded again.
+    assert evaluate.main(words) == 0
+    assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+
+
+def of_study(workspace: Path, **changes: object) -> StudyPlan:
+    """Leave a study's plan in the workspace, and `tiny.toml` as a plan that comes from it."""
+    values = {"data_source": "synthetic", "data_fingerprints": {"daeac/linear": "0" * 12}}
+    study = StudyPlan(
+        **{  # type: ignore[arg-type]
+            **dict.fromkeys(("space", "space_digest", "sampler", "scheduler", "folds"), "x"),
+            **dict.fromkeys(("reduction_factor", "trials", "epochs", "n_folds", "n_seeds"), 1),
+            "name": "smoke",
+            "kind": "compare",
+            "objective": "val_auprc_sv",
+            "fold_fingerprint": "x",
+            "study_seed": 0,
+            "engine": "fp32, not compiled",
+            **values,
+            **changes,
+        }
+    )
+    study.save(workspace / "studies" / "smoke")
+    fingerprint = digest_of(json.loads((workspace / "studies/smoke/plan.json").read_text()))
+    data = json.dumps(dict(study.data_fingerprints)).replace(":", " =")
+    text = (workspace / "tiny.toml").read_text().split("[study]")[0]
+    head, arms = text.split("[[arms]]", 1)
+    origin = f'[study]\nname = "smoke"\nfingerprint = "{fingerprint}"\ndata = {data}\n'
+    (workspace / "tiny.toml").write_text(f"{head}{origin}[[arms]]{arms}")
+    return study
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    told = capsys.readouterr()
+    assert told.out == "" and "Traceback" not in told.err
+    return told.err.removeprefix("error: ").strip()
+
+
+def test_a_plan_of_an_unknown_study_is_refused(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_study(workspace)
+    text = (workspace / "tiny.toml").read_text()
+    (workspace / "tiny.toml").write_text(text.replace('"smoke"', '"smoky"'))
+    assert run() == 2
+    assert "unknown study 'smoky'; known: smoke. Did you mean 'smoke'?" in refusal(capsys)
+    assert not (workspace / "rehearsals").exists()
+
+
+def test_a_study_that_was_run_again_is_refused(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = of_study(workspace)
+    (workspace / "studies/smoke/plan.json").write_text(
+        json.dumps({**study.identity(), "trials": 9})
+    )
+    assert run() == 2
+    said = refusal(capsys)
+    assert "it was run again, or its plan was edited. Write the plan anew" in said
+
+
+def test_a_study_on_other_records_is_refused(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_study(workspace, data_source="mitdb")
+    assert run() == 2
+    assert "study 'smoke' ran on mitdb records, and this test would be on synthetic ones" in (
+        refusal(capsys)
+    )
+
+
+def test_beats_that_differ_from_the_study_s_are_refused_by_name(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_study(workspace)
+    assert run() == 2
+    said = refusal(capsys)
+    assert "DS1 is not what study 'smoke' saw: daeac/linear: the study had 000000000000, " in said
+    assert said.endswith("Run the study again with today's records and code")
+    assert openings(workspace) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--plan", "none.toml"], "none.toml: there is no such plan; `--write-plan STUDY` writes"),
+        (["--write-plan", "smok"], "no study 'smok', and no other"),
+        (["--plan", "few.toml"], "few.toml: seeds: must be a whole number in [10, 1000], got 9"),
+        (
+            ["--plan", "tiny.toml", "--data-dir", "nowhere"],
+            "--data-dir: nowhere: no such folder; give the folder of the WFDB records",
+        ),
+        (
+            ["--plan", "tiny.toml", "--synthetic", "--data-dir", "nowhere"],
+            "--synthetic: nowhere does not hold synthetic records (synthetic.json is missing)",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
+    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    (workspace / "few.toml").write_text('name = "few"\nseeds = 9\n[[arms]]\nname = "film"\n')
+    before = sorted(workspace.rglob("*"))
+    assert evaluate.main(arguments) == 2
+    assert said in refusal(capsys)
+    assert sorted(workspace.rglob("*")) == before
+
+
+def test_synthetic_records_are_not_evaluated_as_mitdb(
+    workspace: Path, halves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(["--plan", "tiny.toml", "--data-dir", str(halves)]) == 2
+    assert "holds synthetic records, and a sealed test is on MIT-BIH; --synthetic rehearses" in (
+        refusal(capsys)
+    )
+    assert not (workspace / "test_openings.jsonl").exists()
+
+
+def test_openings_can_be_listed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["--openings"]) == 0
+    assert capsys.readouterr().out == "DS2 has been opened 0 times in this workspace.\n"
+
+
+def test_a_second_process_waits_its_turn(
+    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], folder: object
+) -> None:
+    assert hasattr(folder, "locked")
+    with folder.locked():
+        assert run() == 2
+    assert "another process is evaluating this plan; wait for it" in capsys.readouterr().err

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from study.config import TrialConfig, digest_of
+from study.errors import PlanError, StudyStateError, UsageError
+from study.keys import Outcome
+from study.models import rules
+from study.sealed.plan import SealedPlan
+from study.sealed.plan_file import parse_plan
+from study.sealed.propose import propose
+from study.tuning.folder import study_folder
+from study.tuning.ledger import Ledger, Proposal
+from study.tuning.plan import StudyPlan, load_plan
+from study.tuning.space import load_space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+COMPARE = """
+description = "four arms, two draws"
+[compare]
+draws = 2
+reference = "concat"
+contrasts = [["film", "film_placebo"], ["concat", "bare"], ["wide", "bare"]]
+[fixed]
+segmentation = "beat"
+epochs = 2
+[params.learning_rate]
+low = 1e-3
+high = 1e-2
+log = true
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[[arms]]
+name = "concat"
+fusion = "concat"
+[[arms]]
+name = "bare"
+input = "ecg"
+fusion = "none"
+[[arms]]
+name = "wide"
+fusion = "film"
+embed_dim = 128
+[[arms]]
+name = "bare_daeac"
+input = "ecg"
+fusion = "none"
+segmentation = "daeac"
+"""
+
+PLAN = StudyPlan(
+    name="s",
+    space="space",
+    space_digest="0" * 12,
+    kind="compare",
+    objective="val_auprc_sv",
+    sampler="draws",
+    scheduler="none",
+    reduction_factor=3,
+    trials=12,
+    epochs=2,
+    folds="5-fold, partition seed 0",
+    fold_fingerprint="1" * 12,
+    n_folds=5,
+    n_seeds=1,
+    study_seed=7,
+    engine="bf16, compiled",
+    data_source="mitdb",
+    data_fingerprints={"beat/antialiased": "2" * 12, "daeac/linear": "3" * 12},
+)
+
+
+def settle(
+    workspace: Path, plan: StudyPlan, trials: list[tuple[str, int, TrialConfig, float]]
+) -> None:
+    """Leave a study with complete trials: arm, draw, configuration, objective."""
+    folder = study_folder(workspace, plan.name)
+    plan.save(folder)
+    (folder / "space.toml").write_text(COMPARE)
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=plan.name, epochs=2)
+    for arm, draw, config, score in trials:
+        proposal = Proposal(
+            config=config, digest=rules.digest(config), arm=arm, params={}, draw=draw
+        )
+        number = ledger.open(ledger.enqueue(proposal), proposal)
+        ledger.close(
+            number,
+            Outcome.COMPLETE,
+            cause="",
+            metrics={plan.objective: score},
+            epochs=2,
+            seconds=1.0,
+            objective=score,
+        )
+
+
+def _compared(workspace: Path, scores: Mapping[str, tuple[float, float]]) -> None:
+    """Leave the comparison with these scores of draw 0 and 1 by arm."""
+    folder = study_folder(workspace, "s")
+    folder.mkdir(parents=True)
+    (folder / "space.toml").write_text(COMPARE)
+    points = load_space(folder / "space.toml").comparisons()
+    settle(
+        workspace,
+        PLAN,
+        [(p.arm, p.draw, p.config, scores[p.arm][p.draw]) for p in points if p.arm in scores],
+    )
+
+
+SCORES = {
+    "film": (0.5, 0.52),
+    "film_placebo": (0.4, 0.41),
+    "concat": (0.45, 0.3),
+    "bare": (0.42, 0.43),
+    "wide": (0.48, 0.2),
+    "bare_daeac": (0.6, 0.6),
+}
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the finished comparison; nothing may write to it."""
+    workspace = tmp_path_factory.mktemp("comparison")
+    _compared(workspace, SCORES)
+    return workspace
+
+
+def proposed(workspace: Path, *arms: str) -> SealedPlan:
+    return propose(workspace, "s", arms=arms).plan
+
+
+def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
+    comparison: Path,
+) -> None:
+    plan = proposed(comparison)
+    # Not bare_daeac, which scores best: it uses no RR, and has another window than film.
+    assert [arm.name for arm in plan.arms] == ["film", "film_placebo", "concat", "bare"]
+    assert plan.contrasts == (("film", "film_placebo"), ("concat", "bare"), ("film", "concat"))
+    assert (plan.seeds, plan.metrics) == (10, ("auprc_sv", "auroc_sv"))
+    assert (plan.study_seed, plan.precision) == (7, "bf16")
+
+
+def test_all_arms_of_a_plan_have_the_draw_that_suits_them_best(comparison: Path) -> None:
+    points = {
+        (p.arm, p.draw): p.config
+        for p in load_space(study_folder(comparison, "s") / "space.toml").comparisons()
+    }
+
+    def draw_of(plan: SealedPlan) -> set[int]:
+        return {
+            draw
+            for arm in plan.arms
+            for draw in (0, 1)
+            if rules.digest(arm.config) == rules.digest(points[arm.name, draw])
+        }
+
+    assert draw_of(proposed(comparison)) == {0}, "means .4425 and .415"
+    assert draw_of(proposed(comparison, "film", "bare")) == {1}, "means .46 and .475"
+
+
+def test_a_plan_says_which_study_it_is_of(comparison: Path) -> None:
+    plan = proposed(comparison)
+    stored = load_plan(study_folder(comparison, "s"))
+    assert plan.origin is not None
+    assert plan.origin.name == "s"
+    assert plan.origin.fingerprint == digest_of(stored)
+    assert dict(plan.origin.data) == {"beat/antialiased": "2" * 12}, "only of the arms' windows"
+    assert "daeac/linear" in proposed(comparison, "all").origin.data  # type: ignore[union-attr]
+
+
+def test_arms_can_be_chosen(comparison: Path) -> None:
+    assert len(proposed(comparison, "all").arms) == 6
+    some = proposed(comparison, "wide", "bare", "film")
+    assert [arm.name for arm in some.arms] == ["wide", "bare", "film"]
+    assert some.contrasts == (("wide", "bare"),), "what the space declares of them"
+    none_declared = proposed(comparison, "wide", "film")
+    assert none_declared.contrasts == (("wide", "film"),), "the first minus each other"
+
+
+def test_a_written_plan_can_be_read(comparison: Path) -> None:
+    proposal = propose(comparison, "s")
+    text = proposal.plan.text(proposal.comments)
+    assert parse_plan(tomllib.loads(text), "x").hash == proposal.plan.hash
+    assert text.startswith("# Draw 0 of the nuisance parameters, whose mean score")
+    assert "film 0.500, film_placebo 0.400" in text
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a search of three arms that differ in input and fusion."""
+    workspace = tmp_path_factory.mktemp("search")
+
+    def config(input_: str, fusion: str, rate: float) -> TrialConfig:
+        return TrialConfig.from_flat(
+            {"input": input_, "fusion": fusion, "learning_rate": rate, "epochs": 2}
+        )
+
+    trials = [
+        ("opt1", "film", 1e-3, 0.3),
+        ("opt1", "film", 2e-3, 0.5),
+        ("opt3", "mhca", 1e-3, 0.4),
+        ("ecg", "none", 1e-3, 0.2),
+    ]
+    configs = [(config(i, f, r), score) for i, f, r, score in trials]
+    plan = replace(PLAN, kind="search", sampler="tpe")
+    settle(workspace, plan, [(rules.arm(c), 0, c, score) for c, score in configs])
+    return workspace
+
+
+def test_a_search_is_tested_by_its_best_configuration_and_that_one_s_placebo(
+    search: Path,
+) -> None:
+    plan = proposed(search)
+    assert [arm.name for arm in plan.arms] == ["opt1-film", "opt1-film_placebo"]
+    best, placebo = (arm.config for arm in plan.arms)
+    assert (best.train.learning_rate, best.signal.rr, placebo.signal.rr) == (
+        2e-3,
+        "real",
+        "placebo",
+    )
+    assert replace(placebo, signal=best.signal) == best
+    assert plan.contrasts == (("opt1-film", "opt1-film_placebo"),)
+
+
+def test_arms_of_a_search_are_named_by_what_tells_them_apart(search: Path) -> None:
+    plan = proposed(search, "all")
+    assert [arm.name for arm in plan.arms] == ["opt1-film", "opt3-mhca", "ecg-none"]
+    assert plan.contrasts == (("opt1-film", "opt3-mhca"), ("opt1-film", "ecg-none"))
+    assert [arm.name for arm in proposed(search, "ecg-none").arms] == ["ecg-none"]
+
+
+def test_an_arm_that_uses_no_rr_has_no_placebo(tmp_path: Path) -> None:
+    config = TrialConfig.from_flat({"input": "ecg", "fusion": "none", "epochs": 2})
+    plan = replace(PLAN, kind="search")
+    settle(tmp_path, plan, [(rules.arm(config), 0, config, 0.3)])
+    proposal = proposed(tmp_path)
+    assert [arm.name for arm in proposal.arms] == ["ecg-none"]
+    assert proposal.contrasts == ()
+
+
+def test_unknown_arms_are_named_together(comparison: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        proposed(comparison, "flim", "concta")
+    known = "bare, bare_daeac, concat, film, film_placebo, wide"
+    assert str(caught.value).splitlines() == [
+        "--arms: 2 faults",
+        f"  - unknown arm 'flim'; known: {known}. Did you mean 'film'?",
+        f"  - unknown arm 'concta'; known: {known}. Did you mean 'concat'?",
+    ]
+
+
+def test_an_unknown_study_is_refused(tmp_path: Path, comparison: Path) -> None:
+    with pytest.raises(PlanError, match="no study 's', and no other"):
+        propose(tmp_path, "s")
+    with pytest.raises(PlanError, match="unknown study 't'; known: s"):
+        propose(comparison, "t")
+
+
+def test_arms_without_a_draw_in_common_are_refused(tmp_path: Path) -> None:
+    folder = study_folder(tmp_path, "s")
+    folder.mkdir(parents=True)
+    (folder / "space.toml").write_text(COMPARE)
+    points = load_space(folder / "space.toml").comparisons()
+    some: list[Any] = [
+        (p.arm, p.draw, p.config, 0.5)
+        for p in points
+        if (p.arm, p.draw) in (("film", 0), ("concat", 1))
+    ]
+    settle(tmp_path, PLAN, some)
+    with pytest.raises(PlanError, match="film, concat: have no draw of which all are complete"):
+        proposed(tmp_path, "film", "concat")
+
+
+def test_a_study_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
+    settle(tmp_path, PLAN, [])
+    with pytest.raises(PlanError, match="no complete trial with a finite val_auprc_sv"):
+        proposed(tmp_path)
+
+
+def test_a_study_whose_storage_is_elsewhere_asks_for_it(tmp_path: Path, comparison: Path) -> None:
+    shutil.copytree(comparison / "studies", tmp_path / "studies")
+    database = study_folder(tmp_path, "s") / "study.db"
+    database.rename(tmp_path / "moved.db")
+    with pytest.raises(StudyStateError, match="give the Optuna storage .* by --study-storage"):
+        proposed(tmp_path)
+    assert not database.exists()
+    plan = propose(tmp_path, "s", storage_url=f"sqlite:///{tmp_path / 'moved.db'}").plan
+    assert len(plan.arms) == 4

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from study.data import source as source_module
+from study.data.checksums import files_of, sha256_of
+from study.data.records import DS1, DS2
+from study.data.synthetic import MANIFEST, write_records
+from study.errors import ChecksumError, DataError, MissingDataError, UsageError
+from study.sealed import records as module
+from study.sealed.records import (
+    Records,
+    mitdb_records,
+    read_ds1,
+    read_ds2,
+    synthetic_records,
+)
+
+
+@pytest.fixture(scope="module")
+def all_of_mitdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stand-ins of every record of DS1 and DS2, without the manifest that gives them away."""
+    folder = tmp_path_factory.mktemp("mitdb")
+    write_records(folder, names=(*DS1, *DS2), duration_s=30)
+    (folder / MANIFEST).unlink()
+    return folder
+
+
+@pytest.fixture
+def published(all_of_mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files that count as the published ones."""
+    sums = {file: sha256_of(all_of_mitdb / file) for file in files_of((*DS1, *DS2))}
+    for place in (module, source_module):
+        monkeypatch.setattr(place, "published_checksums", lambda: sums)
+    monkeypatch.delenv("MITDB_DIR", raising=False)
+    return Path(shutil.copytree(all_of_mitdb, tmp_path / "mitdb"))
+
+
+def test_ds2_is_known_by_name_and_hash(published: Path, tmp_path: Path) -> None:
+    records = mitdb_records(published, tmp_path)
+    assert (records.source.kind, records.source.development) == ("mitdb", DS1)
+    assert sorted(records.ds2) == sorted(files_of(DS2))
+    assert records.ds2["100.dat"] == sha256_of(published / "100.dat")
+    assert records.ds2_patients["202"] == records.source.patients["201"] == "201"
+
+
+def test_mitdb_dir_names_the_folder_too(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MITDB_DIR", str(published))
+    assert mitdb_records(None, tmp_path).source.folder == published
+
+
+def test_a_workspace_that_has_all_files_downloads_nothing(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, tuple[str, ...]]] = []
+    monkeypatch.setattr(module, "download_records", lambda f, names: asked.append((f, names)))
+    own = tmp_path / "data" / "mitdb"
+    own.parent.mkdir()
+    published.rename(own)
+    assert mitdb_records(None, tmp_path).source.folder == own
+    # What is there is verified and kept; what is not would be fetched, DS2 included.
+    assert asked == [(own, (*DS1, *DS2))]
+
+
+def test_a_folder_without_ds2_is_refused(published: Path, tmp_path: Path) -> None:
+    for file in files_of(DS2[:2]):
+        (published / file).unlink()
+    with pytest.raises(MissingDataError) as caught:
+        mitdb_records(published, tmp_path)
+    assert str(caught.value) == (
+        f"--data-dir: the sealed test needs DS2, whose files a study does not: {published}: "
+        "2 faults\n  - record 100: missing 100.hea, 100.dat, 100.atr\n"
+        "  - record 103: missing 103.hea, 103.dat, 103.atr"
+    )
+
+
+def test_an_edited_file_of_ds2_is_refused(published: Path, tmp_path: Path) -> None:
+    (published / "234.atr").write_bytes(b"edited")
+    with pytest.raises(ChecksumError, match="needs DS2.*234.atr has SHA-256 .* damaged or edited"):
+        mitdb_records(published, tmp_path)
+
+
+def test_synthetic_records_are_no_mitdb(halves: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        mitdb_records(halves, tmp_path)
+    assert str(caught.value) == (
+        f"--data-dir: {halves} holds synthetic records, and a sealed test is on MIT-BIH; "
+        "--synthetic rehearses on them"
+    )
+
+
+def test_real_records_are_no_rehearsal(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not hold synthetic records \(synthetic.json is"):
+        synthetic_records(published, tmp_path)
+
+
+def test_a_rehearsal_writes_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REHEARSAL_S", 30.0)
+    records = synthetic_records(None, tmp_path)
+    assert records.source.folder == tmp_path / "data" / "rehearsal"
+    assert (records.source.kind, records.source.development) == ("synthetic", DS1)
+
+
+def test_a_rehearsal_needs_all_of_ds2(tmp_path: Path) -> None:
+    write_records(tmp_path / "few", names=("101", "100"), duration_s=30)
+    with pytest.raises(MissingDataError, match="record 103: missing"):
+        synthetic_records(tmp_path / "few", tmp_path)
+
+
+def test_each_half_is_read_and_cached_by_itself(
+    records: Records, tmp_path: Path, cache_dir: Path
+) -> None:
+    cut = ("beat", "antialiased")
+    ds1 = read_ds1(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
+    assert (ds1.dataset, ds1.record_names) == ("DS1", records.source.development)
+    ds2 = read_ds2(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
+    assert (ds2.dataset, ds2.record_names) == ("DS2", DS2)
+    assert {path.parent.name for path in cache_dir.rglob("*.beats")} == {"DS1", "DS2"}
+
+
+def test_the_digest_of_ds2_is_that_of_its_files(records: Records) -> None:
+    changed = Records(
+        source=records.source,
+        ds2={**records.ds2, "100.atr": "other"},
+        ds2_patients=records.ds2_patients,
+    )
+    assert changed.ds2_digest != records.ds2_digest

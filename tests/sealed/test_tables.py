@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import tomllib
+
+import numpy as np
+import pytest
+
+from study.reporting.predictions import Beats
+from study.sealed.evaluation import compare_ensembles, comparisons
+from study.sealed.plan import FLOOR, SealedPlan
+from study.sealed.plan_file import parse_plan
+from study.sealed.scoring import exclusions, score_arm
+from study.sealed.tables import Findings, result_text
+from study.sealed.thresholds import Thresholds
+
+TWO = """
+name = "two"
+metrics = ["auprc_V"]
+contrasts = [["film", "ecg"], ["logistic_regression", "film"]]
+resamples = 100
+permutations = 200
+[[arms]]
+name = "film"
+fusion = "film"
+[[arms]]
+name = "ecg"
+input = "ecg"
+fusion = "none"
+"""
+
+
+@pytest.fixture
+def beats() -> Beats:
+    """Eight records with equal V, of which one has all F."""
+    counts = [(20, 2 + r % 2, 5, 12 if r == 2 else 0) for r in range(8)]
+    return Beats(
+        label=np.concatenate([np.repeat(np.arange(4), n) for n in counts]),
+        record=np.repeat(np.arange(8), [sum(n) for n in counts]),
+        record_names=tuple("abcdefgh"),
+        patient_of_record=tuple("abcdefgh"),
+        fold_of_record=8 * (0,),
+    )
+
+
+def found(beats: Beats, text: str = TWO) -> tuple[SealedPlan, Findings]:
+    plan = parse_plan(tomllib.loads(text), "two")
+    rng = np.random.default_rng(8)
+    log_probs = {}
+    # The worse, the more noise.
+    for name, noise in (("film", 1.0), ("ecg", 2.0), (FLOOR, 0.5)):
+        shape = (1 if name == FLOOR else plan.seeds, len(beats.label), 4)
+        logits = noise * rng.normal(size=shape) + 2 * np.eye(4)[beats.label]
+        normalised = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        log_probs[name] = normalised.astype(np.float32)
+    fixed = Thresholds(single=np.full(4, 0.3), ensemble=np.full(4, 0.3), source="a test")
+    left_out = exclusions(beats, [])
+    findings = Findings(
+        plan=plan,
+        how="How it was done.",
+        arms=[score_arm(name, p, beats, fixed, left_out) for name, p in log_probs.items()],
+        left_out=left_out,
+        comparisons=comparisons(plan, log_probs, beats, lambda text: None),
+        ensembles=compare_ensembles(plan, log_probs, beats, lambda text: None),
+    )
+    return plan, findings
+
+
+@pytest.fixture
+def text(beats: Beats) -> str:
+    return result_text(found(beats)[1])
+
+
+def row(text: str, title: str, first: str) -> list[str]:
+    """Return the cells of a table's row, the tables told by the words above them."""
+    table = text.split(title)[1].split("\n\n")[1]
+    (line,) = [line for line in table.splitlines() if line.startswith(f"{first}  ")]
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_both_measures_are_reported_whatever_the_plan_declares(text: str) -> None:
+    assert text.startswith("How it was done.\n\nWhat DS2 has of each class.")
+    assert "AUPRC on DS2, the primary metric first: mean over seeds" in text
+    assert "AUROC on DS2, beside it: mean over seeds" in text
+    assert text.count("Contrasts in ") == 1, "only of what is declared"
+
+
+def test_the_primary_metric_stands_first_beside_its_spread(beats: Beats, text: str) -> None:
+    _, findings = found(beats)
+    values = findings.arms[0].seeds.values["test_auprc_V"]
+    cells = row(text, "AUPRC on DS2", "film")
+    assert cells[1].startswith(f"{values.mean():.3f} [".removeprefix("0"))
+    assert cells[2] == f"{values.std(ddof=1):.3f}".removeprefix("0")
+    assert row(text, "AUPRC on DS2", FLOOR)[2] == "-", "one model has no spread"
+
+
+def test_chance_is_the_prevalence(beats: Beats, text: str) -> None:
+    share = f"{(beats.label == 2).mean():.3f}".removeprefix("0")
+    assert row(text, "AUPRC on DS2", "chance")[1] == share
+    assert row(text, "AUROC on DS2", "chance")[1] == ".500"
+
+
+def test_contrasts_have_the_sign_and_the_order_of_the_plan(beats: Beats, text: str) -> None:
+    _, findings = found(beats)
+    mean = {arm.name: float(arm.seeds.values["test_auprc_V"].mean()) for arm in findings.arms}
+    for first, second in (("film", "ecg"), (FLOOR, "film"), ("ecg", FLOOR)):
+        cells = row(text, "Contrasts in AUPRC", f"{first} - {second}")
+        assert float(cells[1].split()[0]) == pytest.approx(mean[first] - mean[second], abs=6e-4)
+        low, high = (float(end) for end in cells[1].split("[")[1].rstrip("]").split(","))
+        assert low <= mean[first] - mean[second] <= high
+    assert "film - logistic_regression" not in text, "declared the other way round"
+
+
+def test_only_declared_contrasts_are_tested(text: str) -> None:
+    assert len(row(text, "Contrasts in AUPRC", "film - ecg")) == 6
+    assert len(row(text, "Contrasts in AUPRC", f"ecg - {FLOOR}")) == 4, "no p, not adjusted"
+
+
+def test_a_class_of_few_patients_is_not_estimable(text: str) -> None:
+    # All F beats are of record c.
+    assert row(text, "What DS2 has of each class", "F")[4] == "1.0 (n. e.)"
+    assert "n. e." in row(text, "AUPRC on DS2", "film")[-1]
+    assert "note: not estimable: F rests on 1.0 effective patients" in text
+
+
+def test_a_plan_without_contrasts_tests_nothing(beats: Beats) -> None:
+    lines = [line for line in TWO.splitlines() if not line.startswith("contrasts")]
+    text = result_text(found(beats, "\n".join(lines))[1])
+    assert "The plan declares none: there are intervals, and no test." in " ".join(text.split())
+    assert len(row(text, "Contrasts in AUPRC", f"film - {FLOOR}")) == 4

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.config import ModelConfig, TrialConfig
+from study.data.beatset import BeatSet
+from study.models import rules
+from study.sealed.plan import Arm
+from study.sealed.retrain import Job
+from study.sealed.thresholds import ensemble_of, stored_predictions, thresholds_from
+from study.tuning.storage import Storage
+
+ARM = Arm(name="film", config=TrialConfig(model=ModelConfig(fusion="film")))
+
+
+@pytest.fixture
+def ds1(job: Job) -> BeatSet:
+    return job.beats[("daeac", "linear")]
+
+
+def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
+    logits = np.random.default_rng(3).normal(size=(n_seeds, n_beats, 4))
+    normalised: np.ndarray = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+    return normalised.astype(np.float32)
+
+
+def keep_study(study: Path, beats: BeatSet, predictions: np.ndarray) -> None:
+    """Write what a study leaves of its beats, and of the trial of `ARM`."""
+    study.mkdir()
+    np.savez(
+        study / "beats.npz",
+        label=beats.label,
+        record=beats.record,
+        record_names=np.asarray(beats.record_names),
+        fold_of_record=np.arange(len(beats.record_names)) % 2,
+    )
+    buffer = io.BytesIO()
+    np.savez(buffer, log_probs=predictions)
+    digest = rules.digest(ARM.config)
+    Storage.at(study / "trials").folder(digest).write("predictions.npz", buffer.getvalue())
+
+
+def test_a_study_s_out_of_fold_predictions_are_found(tmp_path: Path, ds1: BeatSet) -> None:
+    study = tmp_path / "study"
+    predictions = log_probs(len(ds1.label))
+    keep_study(study, ds1, predictions)
+    np.testing.assert_array_equal(stored_predictions(study, ARM, ds1), predictions)
+
+
+def test_another_configuration_has_none(tmp_path: Path, ds1: BeatSet) -> None:
+    keep_study(tmp_path / "study", ds1, log_probs(len(ds1.label)))
+    config = replace(ARM.config, model=ModelConfig(fusion="film", dropout=0.3))
+    assert stored_predictions(tmp_path / "study", Arm(name="film", config=config), ds1) is None
+
+
+def test_predictions_of_other_beats_are_not_taken(tmp_path: Path, ds1: BeatSet) -> None:
+    other = replace(ds1, label=np.roll(ds1.label, 1))
+    keep_study(tmp_path / "study", other, log_probs(len(ds1.label)))
+    assert stored_predictions(tmp_path / "study", ARM, ds1) is None
+
+
+def test_a_storage_elsewhere_is_looked_into(tmp_path: Path, ds1: BeatSet) -> None:
+    keep_study(tmp_path / "study", ds1, log_probs(len(ds1.label)))
+    (tmp_path / "study" / "trials").rename(tmp_path / "elsewhere")
+    assert stored_predictions(tmp_path / "study", ARM, ds1) is None
+    found = stored_predictions(tmp_path / "study", ARM, ds1, Storage.at(tmp_path / "elsewhere"))
+    assert found is not None
+
+
+def test_beats_in_no_fold_do_not_count() -> None:
+    label = np.tile(np.arange(4), 25)
+    predictions = log_probs(100)
+    few = predictions.copy()
+    few[:, 60:] = np.nan
+    expected = thresholds_from(predictions[:, :60], label[:60], "x")
+    got = thresholds_from(few, label, "x")
+    np.testing.assert_array_equal(got.single, expected.single)
+    np.testing.assert_array_equal(got.ensemble, expected.ensemble)
+
+
+def test_an_ensemble_of_one_has_the_thresholds_of_its_model() -> None:
+    label = np.tile(np.arange(4), 25)
+    found = thresholds_from(log_probs(100, n_seeds=1), label, "x")
+    np.testing.assert_allclose(found.single, found.ensemble, rtol=1e-6)
+
+
+def test_a_class_that_no_model_gives_anything_is_finite() -> None:
+    predictions = np.full((2, 1, 4), -np.inf)
+    predictions[:, :, 0] = 0.0
+    mean = ensemble_of(predictions)
+    assert mean.shape == (1, 1, 4) and np.isfinite(mean).all()
+
+
+def test_undefined_thresholds_are_null_in_json() -> None:
+    label = np.tile(np.arange(3), 30)
+    found = thresholds_from(log_probs(90), label, "x").as_json()
+    assert found["source"] == "x"
+    single = found["single"]
+    assert isinstance(single, dict)
+    assert list(single) == ["N", "S", "V", "F"] and single["F"] is None

@@ -1,0 +1,236 @@
+"""Confirming a search: what is refused, and a whole confirmation that is stopped and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import optuna
+import pytest
+
+from study import run
+from study.data.source import synthetic_source
+from study.keys import Outcome, Tag
+
+NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
+"""Eight records allow six partitions into two folds that are about as even."""
+
+SPACE = """
+description = "two fusions"
+[search]
+sampler = "grid"
+scheduler = "none"
+folds = 2
+[fixed]
+embed_dim = 8
+epochs = 1
+normal_beats_per_epoch = 40
+[params.fusion]
+values = ["film", "concat"]
+"""
+
+
+@dataclass
+class Ended:
+    """How a start of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Workspace:
+    """A folder with records and a search."""
+
+    folder: Path
+
+    def main(self, *words: str) -> Ended:
+        given = ["--records", "records", "--split", "split.toml", "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, "-m", "study.run", *given, "--concurrency", "1", *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def plan(self, name: str) -> dict[str, Any]:
+        text = (self.folder / "studies" / name / "plan.json").read_text()
+        return dict(json.loads(text))
+
+    def scores(self, name: str) -> dict[str, float]:
+        """Return the objective by arm, from the study's table."""
+        with (self.folder / "studies" / name / "trials.csv").open() as file:
+            return {row["arm"]: float(row["metrics.val_auprc_sv"]) for row in csv.DictReader(file)}
+
+    def outcomes(self, name: str) -> list[tuple[str, str]]:
+        url = f"sqlite:///{self.folder / 'studies' / name / 'study.db'}"
+        attrs = [
+            trial.user_attrs for trial in optuna.load_study(study_name=name, storage=url).trials
+        ]
+        return [(a[Tag.DIGEST], a[Tag.OUTCOME]) for a in attrs if a.get(Tag.OUTCOME)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("workspace")
+    source = synthetic_source(folder / "made", duration_s=60, names=NAMES)
+    (folder / "records").symlink_to(source.folder)
+    (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = {json.dumps(NAMES)}\n')
+    (folder / "tiny.toml").write_text(SPACE)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("MLFLOW_TRACKING_URI", "STUDY_CACHE_DIR", "RAY_ADDRESS"):
+            patch.delenv(variable, raising=False)
+        patch.setenv("PYTHONPATH", str(Path(run.__file__).parents[1]))
+        found = Workspace(folder)
+        searched = found.main("--space", "tiny.toml", "--no-track")
+        assert searched.code == 0, searched.err
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--confirm", "none"], "--confirm none: there is no such study in "),
+        (
+            ["--confirm", "x", "--space", "smoke", "--epochs", "3", "--seed", "4"],
+            "--confirm x: 3 faults\n"
+            "  - --space: does not go with --confirm, which takes it from the search\n"
+            "  - --epochs: does not go with --confirm, which takes it from the search\n"
+            "  - --seed: does not go with --confirm, which takes one that is fresh",
+        ),
+        (
+            ["--confirm", "x", "--seeds", "4", "--partitions", "2", "--top", "0"],
+            "--confirm x: 3 faults\n"
+            "  - --seeds: a confirmation needs 5 or more, got 4\n"
+            "  - --partitions: a confirmation needs 3 or more, got 2\n"
+            "  - --top: a confirmation needs 1 or more, got 0",
+        ),
+        (["--space", "smoke", "--top", "3"], "--top: means something with --confirm only"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_confirmed_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {said}"), told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_shows_the_choice_and_leaves_nothing(workspace: Workspace) -> None:
+    ended = workspace.main("--confirm", "tiny", "--dry-run")
+    assert ended.code == 0, ended.err
+    assert "confirming 'tiny': 2 configurations on partition seeds " in ended.out
+    assert " (simplest within one standard error of the best)" in ended.out
+    assert "members per trial: 10 (2 folds x 5 seeds), epochs: 1" in ended.out
+    assert ended.out.endswith("and so for each of 3 partitions\n")
+    assert [path.name for path in (workspace.folder / "studies").iterdir()] == ["tiny"]
+
+
+@pytest.fixture(scope="module")
+def confirmed(workspace: Workspace) -> Ended:
+    """A confirmation that a time limit stopped at once, and that was then resumed."""
+    stopped = workspace.main("--confirm", "tiny", "--no-track", "--time-limit", "0.1s")
+    assert stopped.code == 3, stopped.err
+    assert "The same command with --resume continues.\n" in stopped.out
+    refused = workspace.main("--confirm", "tiny", "--no-track")
+    assert refused.code == 2
+    assert refused.err.startswith("error: study 'tiny-confirm-p1' is unfinished (0 of 2 trials ")
+    return workspace.main("--confirm", "tiny", "--no-track", "--resume")
+
+
+STUDIES = [f"tiny-confirm-p{number}" for number in (1, 2, 3)]
+
+
+def test_seeds_and_folds_are_ones_that_the_search_did_not_use(
+    confirmed: Ended, workspace: Workspace
+) -> None:
+    assert confirmed.code == 0, confirmed.err
+    plans = [workspace.plan(name) for name in ("tiny", *STUDIES)]
+    assert len({plan["fold_fingerprint"] for plan in plans}) == 4
+    assert [plan["study_seed"] for plan in plans] == [0, 1, 1, 1]
+    assert [plan["n_seeds"] for plan in plans[1:]] == [5, 5, 5]
+    assert len({plan["space_digest"] for plan in plans[1:]}) == 1
+
+
+def test_each_configuration_is_counted_once_in_each_partition(
+    confirmed: Ended, workspace: Workspace
+) -> None:
+    searched = {digest for digest, _ in workspace.outcomes("tiny")}
+    for name in STUDIES:
+        settled = [digest for digest, o in workspace.outcomes(name) if o != Outcome.STOPPED]
+        assert sorted(settled) == sorted(searched), name
+
+
+def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Workspace) -> None:
+    scores = [workspace.scores(name) for name in STUDIES]
+    film, concat = sorted(scores[0], reverse=True)
+    table = confirmed.out.split("Confirmation of 'tiny', AUPRC S+V: mean ± sd over 3 fold ")[1]
+    reference = table.split(" minus ")[1].split()[0]
+    other = {film: concat, concat: film}[reference]
+    paired = [by_arm[other] - by_arm[reference] for by_arm in scores]
+    (line,) = (line for line in table.splitlines() if line.startswith(other))
+    assert f"{fmean(paired):+.3f} ± " in line
+    assert line.endswith(f"{sum(value > 0 for value in paired)} of 3")
+    was = next(
+        v for arm, v in workspace.scores("tiny").items() if arm.replace(" / ", "_") == other
+    )
+    assert f"  {was:.3f}  " in line
+    assert "Optimism seen: " in table
+    assert "The floor, which nobody chose, changes by " in table
+    assert "Optimism that remains: seeds and folds are fresh, patients are not." in table
+
+
+def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
+    confirmed: Ended, workspace: Workspace
+) -> None:
+    again = workspace.main("--confirm", "tiny", "--no-track")
+    assert again.code == 0, again.err
+    assert again.out.count("was complete already: nothing was run") == 3
+    split = "Confirmation of 'tiny'"
+    assert again.out.split(split)[1] == confirmed.out.split(split)[1]
+
+
+def test_other_options_are_refused_once_it_has_begun(
+    confirmed: Ended, workspace: Workspace
+) -> None:
+    refused = workspace.main("--confirm", "tiny", "--no-track", "--seeds", "6")
+    assert refused.code == 2
+    assert "holds another choice of configurations or seeds than this command makes" in refused.err
+
+
+def test_a_failed_trial_does_not_keep_other_partitions_from_running(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from study.confirm import confirm
+
+    monkeypatch.chdir(workspace.folder)
+    args = run._parser().parse_args(
+        ["--confirm", "tiny", "--name", "other", "--records", "records", "--split", "split.toml"]
+    )
+    codes, started = iter([1, 0, 130]), list[Namespace]()
+
+    def one(mine: Namespace, began: float) -> int:
+        started.append(mine)
+        return next(codes)
+
+    assert confirm(args, 0.0, one, go_on=(0, 1)) == 130
+    assert [mine.name for mine in started] == ["other-p1", "other-p2", "other-p3"]
+    assert len({mine.partition_seed for mine in started}) == 3

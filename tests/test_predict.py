@@ -1,0 +1,265 @@
+"""The command that classifies records, from arguments to files."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import wfdb
+
+from study import predict
+from study.config import ModelConfig, SignalSpec, TrialConfig
+from study.data.checksums import published_checksums, sha256_of
+from study.data.external import find_external
+from study.data.prepare import prepare
+from study.data.synthetic import write_records
+from study.models.classifier import build_model
+from study.models.seed_ensemble import SeedEnsemble
+from study.tracking.registered import HOW
+from study.tracking.registry import register
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "mlflow", "wfdb", "matplotlib", "scipy", "numpy")
+ABOUT = {"trained_on": "random numbers", "data_source": "synthetic"}
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> SeedEnsemble:
+    """A small ensemble with random weights."""
+    config = TrialConfig(
+        signal=SignalSpec(input="opt3"), model=ModelConfig(fusion="film", embed_dim=8)
+    )
+    states = [build_model(config.signal, config.model, seed=(s,)).state_dict() for s in range(2)]
+    return SeedEnsemble.of_weights(config, states, ABOUT)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients at 257 Hz, the second without annotations."""
+    folder = tmp_path_factory.mktemp("records")
+    write_records(
+        folder, names=("p01", "p02"), duration_s=40, sampling_rate_hz=257, leads=("II", "V5")
+    )
+    (folder / "p02.atr").unlink()
+    return folder
+
+
+@pytest.fixture
+def workspace(ensemble: SeedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to run in, with the file of the ensemble."""
+    (tmp_path / "model.pt").write_bytes(ensemble.content())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def run(*words: object) -> int:
+    return predict.main([str(word) for word in words])
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_record_becomes_annotations_a_table_and_a_strip(
+    workspace: Path, records: Path, ensemble: SeedEnsemble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As a shell gives p01*: three files of one record.
+    files = [records / f"p01.{suffix}" for suffix in ("atr", "dat", "hea")]
+    assert run("--record", *files, "--model", "model.pt") == 0
+    out = workspace / "predictions"
+    assert sorted(path.name for path in out.iterdir()) == ["p01.csv", "p01.ecgrr", "p01.png"]
+
+    truth = wfdb.rdann(str(records / "p01"), "atr")
+    is_beat = [symbol not in "+~|" for symbol in truth.symbol]
+    marks = wfdb.rdann(str(out / "p01"), "ecgrr")
+    np.testing.assert_array_equal(marks.sample, truth.sample[is_beat])
+    assert marks.fs == 257
+    rows = rows_of(out / "p01.csv")
+    assert [int(row["sample"]) for row in rows] == marks.sample.tolist()
+    assert [row["class"] or "Q" for row in rows] == marks.symbol
+    assert float(rows[5]["time_s"]) == pytest.approx(marks.sample[5] / 257, abs=1e-4)
+    assert rows[0]["why_none"] == rows[-1]["why_none"] == "first or last beat"
+
+    # The same probabilities as a test of the same records gives.
+    beats = prepare(
+        find_external(records).source, "daeac", "linear", cache_dir=workspace / "cache"
+    )
+    signal = ensemble.config.signal
+    late = beats.late_rr(signal)
+    probs = ensemble.predict(beats.ecg, beats.early_rr(signal), late)
+    classified = [row for row in rows if not row["why_none"] and row["own_label"] != "Q"]
+    written = [[float(row[f"prob_{name}"]) for name in "NSVF"] for row in classified]
+    np.testing.assert_allclose(written, probs, atol=1e-6)
+    assert [row["class"] for row in classified] == ["NSVF"[c] for c in probs.argmax(axis=1)]
+
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "model: model.pt: opt3 / daeac / film / seed7 / real, 2 networks\n"
+        "       trained on random numbers\n"
+        "note: trained on SYNTHETIC records: its classes say nothing about patients\n"
+        "record p01: lead II, 257 Hz, resampled to 360 Hz, 0:40\n"
+        f"  {len(rows)} beats: N "
+    )
+    assert "note: models trained on MIT-BIH have seen lead MLII alone, not II" in printed
+    assert "beside its own labels (one record is no test):" in printed
+    written_files = ", ".join(f"predictions/p01.{suffix}" for suffix in ("ecgrr", "csv", "png"))
+    assert printed.endswith(f"  wrote {written_files}\n")
+
+
+def test_beats_are_found_where_none_are_annotated(
+    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--model", "model.pt", "--plot-seconds", 0)
+    assert run("--record", records / "p02", *command) == 0
+    rows = rows_of(workspace / "predictions" / "p02.csv")
+    assert len(rows) > 30
+    assert {row["own_label"] for row in rows} == {""}
+    assert not (workspace / "predictions" / "p02.png").exists()
+    printed = capsys.readouterr().out
+    assert "note: it has no beat annotations: R peaks are found by GQRS of" in printed
+    assert "own labels" not in printed
+    assert run("--record", records / "p01", "--detect", *command) == 0
+    assert "note: --detect: R peaks are found by GQRS of" in capsys.readouterr().out
+
+
+def test_the_registered_champion_is_the_default(
+    workspace: Path, records: Path, ensemble: SeedEnsemble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(ensemble, "svt", experiment="ecg", workspace=workspace)
+    command = ("--record", records / "p01", "--plot-seconds", 0)
+    assert run(*command, "--out", "a") == 0
+    assert "model: svt version 1: opt3 / daeac" in capsys.readouterr().out
+    assert run(*command, "--out", "b", "--model", "svt@champion") == 0
+    assert run(*command, "--out", "c", "--model", "model.pt") == 0
+    tables = [(workspace / out / "p01.csv").read_bytes() for out in "abc"]
+    assert tables[0] == tables[1] == tables[2]
+    assert run(*command, "--out", "d", "--model", "svt@7") == 2
+    assert "error: --model svt: unknown version '7'; known: 1." in capsys.readouterr().err
+
+
+def test_files_that_are_there_are_replaced_only_when_asked(
+    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("--record", records / "p01", "--model", "model.pt", "--plot-seconds", 0)
+    assert run(*command) == 0
+    table = workspace / "predictions" / "p01.csv"
+    table.write_text("my notes")
+    capsys.readouterr()
+    assert run(*command) == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "error: --out: predictions/p01.ecgrr, predictions/p01.csv: already there; --overwrite "
+        "replaces, --out DIR writes elsewhere\n"
+    )
+    assert captured.out == ""
+    assert table.read_text() == "my notes"
+    assert run(*command, "--overwrite") == 0
+    assert table.read_text().startswith("sample,time_s,class,")
+
+
+def test_two_records_of_one_name_are_refused(
+    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = (records / "p01", workspace / "p01.hea")
+    assert run("--record", *both, "--model", "model.pt") == 2
+    message = "error: --out: two records would write predictions/p01.csv\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_bad_record_does_not_stop_the_others(
+    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (records / "p99", records / "p01")
+    assert run("--record", *given, "--model", "model.pt", "--plot-from", "0:05") == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {records}: record p99: missing p99.hea\n"
+    assert (workspace / "predictions" / "p01.png").stat().st_size > 20_000
+    command = ("--record", records / "p01", "--model", "model.pt", "--out", "other")
+    assert run(*command, "--plot-from", "1:00") == 1
+    assert capsys.readouterr().err == (
+        "error: record p01: --plot-from: must be before its end at 40 s, got 60 s\n"
+    )
+    assert not (workspace / "other").exists()
+
+
+def test_sealed_records_are_refused_and_trained_ones_told(
+    workspace: Path,
+    records: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ("--record", records / "p01", "--model", "model.pt", "--plot-seconds", 0)
+    published = dict(published_checksums())
+    signal = sha256_of(records / "p01.dat")
+    found = published | {"100.dat": signal}
+    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: found)
+    assert run(*command) == 1
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"error: {records}/p01.dat: is 100.dat of MIT-BIH's DS2, which is sealed: only "
+        "`python -m study.evaluate` reads it, by a plan written before; give another\n"
+    )
+    assert "record p01" not in captured.out
+    assert not (workspace / "predictions").exists()
+    found = published | {"208.dat": signal}
+    assert run(*command) == 0
+    assert "a model trained on DS1 has learnt this very record" in capsys.readouterr().out
+
+
+def test_without_a_model_it_is_said_how_to_get_one(
+    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--record", records / "p01") == 2
+    store = f"sqlite:///{workspace}/mlflow.db"
+    assert capsys.readouterr().err == (
+        f"error: --model: there is no MLflow store at {store}; {HOW}\n"
+    )
+    assert [path.name for path in workspace.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--plot-from", "5 min"), "'5 min': give seconds, m:ss or h:mm:ss, as in 12:30"),
+        (("--plot-seconds", "601"), "'601': must be a number of seconds from 0 to 600"),
+        (("--plot-seconds", "all"), "'all': must be a number of seconds from 0 to 600"),
+    ],
+)
+def test_unsuitable_arguments_are_refused(
+    words: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--record", "p01", *words)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30.5", 90.5), ("1:00:01", 3601)])
+def test_times_are_given_in_seconds_or_as_on_a_clock(text: str, seconds: float) -> None:
+    assert (
+        predict._parser().parse_args(["--record", "a", "--plot-from", text]).plot_from == seconds
+    )
+
+
+def test_help_teaches_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from study import predict\n"
+        "try: predict.main(['--help'])\n"
+        f"finally: print('loaded:', *[m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "loaded:"
+    for word in ("--model", "NAME.ecgrr", "--plot-from", "--overwrite", "no diagnosis"):
+        assert word in done.stdout

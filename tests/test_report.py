@@ -1,0 +1,233 @@
+"""The command line of the page on a study that was trained, and on those that never got so far."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study import report
+from study.data.source import Source, find_source
+from study.keys import EPOCH, Outcome, Tag
+from study.models import rules
+from study.reporting.page.formats import table_files
+from study.reporting.page.page import PAGE
+from study.tracking.mlflow_sink import MlflowSink
+from study.tuning.folder import BEATS, SPACE_COPY
+from study.tuning.ledger import Ledger, Proposal
+from study.tuning.optuna_space import distributions
+from study.tuning.setup import Setup, set_up
+from study.tuning.space import load_space
+from study.tuning.storage import Storage
+from study.tuning.trial import METRICS, TrialRun
+
+SPACE = """
+description = "Does attention over time help?"
+[compare]
+draws = 1
+seeds = 2
+folds = 2
+reference = "ecg"
+contrasts = [["time", "ecg"]]
+[fixed]
+segmentation = "daeac"
+embed_dim = 8
+epochs = 1
+normal_beats_per_epoch = 20
+[[arms]]
+name = "ecg"
+input = "ecg"
+fusion = "none"
+[[arms]]
+name = "time"
+input = "opt1"
+fusion = "mhca_time"
+"""
+
+NAME = "tiny"
+
+
+@pytest.fixture(autouse=True)
+def _level() -> Iterator[None]:
+    """Give back the log level that the command line sets for the whole process."""
+    logger = logging.getLogger("study")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def trained(records_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a finished study of two arms, recorded in MLflow."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    names = json.dumps(list(records_source.development[:6]))
+    (workspace / "split.toml").write_text(f'name = "tiny"\ndevelopment = {names}\n')
+    folder = workspace / "studies" / NAME
+    folder.mkdir(parents=True)
+    (folder / SPACE_COPY).write_text(SPACE)
+    source = find_source(
+        records_dir=records_source.folder,
+        split_file=workspace / "split.toml",
+        workspace=workspace,
+    )
+    setup = set_up(
+        load_space(folder / SPACE_COPY),
+        source,
+        name=NAME,
+        study_seed=0,
+        partition_seed=0,
+        device="cpu",
+        precision="fp32",
+        storage=Storage.at(folder / "trials"),
+        cache_dir=workspace / "beats",
+    )
+    setup.plan.save(folder)
+    keep_beats(setup, folder)
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME, epochs=1)
+    for point in setup.space.comparisons():
+        train(setup, ledger, point.arm, point.draw)
+    sink = MlflowSink(
+        tracking_uri=None, experiment="ecg-rr-fusion-own-records", workspace=workspace
+    )
+    tags = {Tag.STUDY_ID: ledger.study_id, Tag.GIT_COMMIT: "c0ffee", "version_torch": "2"}
+    sink.open_study(NAME, params={}, tags=tags)
+    sink.close_study(outcome="complete", metrics={})
+    return workspace
+
+
+def keep_beats(setup: Setup, folder: Path) -> None:
+    """Write what every trial's predictions refer to."""
+    beats = setup.beats
+    fold_of = {n: k for k, names in enumerate(setup.job.folds.validation) for n in names}
+    np.savez(
+        folder / BEATS,
+        label=beats.label,
+        record=beats.record,
+        record_names=np.asarray(beats.record_names),
+        fold_of_record=np.asarray([fold_of[name] for name in beats.record_names]),
+    )
+
+
+def train(setup: Setup, ledger: Ledger, arm: str, draw: int) -> None:
+    """Train one configuration in this process, and write its outcome down."""
+    space = setup.space
+    point = next(p for p in space.comparisons() if (p.arm, p.draw) == (arm, draw))
+    params = {"arm": arm}
+    proposal = Proposal(
+        config=point.config,
+        digest=rules.digest(point.config),
+        arm=arm,
+        params={},
+        distributions=distributions(space, params),
+        draw=draw,
+    )
+    number = ledger.open(ledger.enqueue(proposal), proposal)
+    result = TrialRun(point.config, setup.job).step()
+    value = result[METRICS][space.objective]
+    ledger.report(number, result[EPOCH], value)
+    ledger.close(
+        number,
+        Outcome.COMPLETE,
+        cause="",
+        metrics=result[METRICS],
+        epochs=1,
+        seconds=1.0,
+        objective=value,
+    )
+
+
+@pytest.fixture
+def workspace(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workspace as the current folder."""
+    monkeypatch.chdir(trained)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(trained / "beats"))
+    return trained
+
+
+def options(records_source: Source) -> list[str]:
+    return ["--study", NAME, "--records", str(records_source.folder), "--split", "split.toml"]
+
+
+def test_a_study_gets_its_page(
+    workspace: Path, records_source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main(options(records_source)) == 0
+    output = workspace / "studies" / NAME / "report"
+    said = capsys.readouterr()
+    assert said.out == f"{output / PAGE}\n"
+    assert "looking inside time" in said.err
+    page = (output / PAGE).read_text()
+    # What needs networks, records and the tracker is there.
+    for found in (
+        "Attention on the mean beat: time",
+        "Deletion check",
+        "What the branch moves",
+        "Beats left out",
+        "c0ffee",
+        "DS2 has been opened 0 times in this workspace.",
+        "No attention of attention_pool beside it",
+    ):
+        assert found in page, found
+    assert set(table_files([])) < {path.name for path in output.iterdir()}
+    logged = list((workspace / "mlruns").glob(f"*/*/artifacts/report/{PAGE}"))
+    assert len(logged) == 1 and logged[0].read_text() == page
+
+    # What was looked up is kept: the second time no records are needed.
+    assert report.main(["--study", NAME, "--no-track"]) == 0
+    said = capsys.readouterr()
+    assert "looking inside" not in said.err and "preparing" not in said.err
+    again = (output / PAGE).read_text()
+    assert "Attention on the mean beat: time" in again
+    assert "No commit, versions and device: --no-track was given" in again
+
+
+def test_the_same_study_without_its_records(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workspace / "studies", tmp_path / "studies")
+    folder = tmp_path / "studies" / NAME
+    for name in ("explanations", "floors"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "exclusions.json").unlink(missing_ok=True)
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["--study", NAME, "--output", "elsewhere", "--quiet"]) == 0
+    page = (tmp_path / "elsewhere" / PAGE).read_text()
+    reason = "its own records are needed; give --records and --split"
+    assert f"No exclusions by reason: {reason}" in page
+    assert f"No attention on the mean beat, and no deletion check: {reason}" in page
+    assert "there is no mlflow.db in" in page
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_study_that_has_not_begun(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies" / NAME
+    folder.mkdir(parents=True)
+    for name in ("plan.json", SPACE_COPY):
+        shutil.copy(workspace / "studies" / NAME / name, folder / name)
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["--study", NAME, "--no-track", "--quiet"]) == 0
+    page = (folder / "report" / PAGE).read_text()
+    assert (
+        "The study has not settled a trial: nothing is known yet (0 of 2 trials settled)" in page
+    )
+    assert not (folder / "study.db").exists(), "reading must not make a study"
+
+
+def test_no_such_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--study", "other"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --study: there is no study 'other' in {workspace / 'studies'}; there is: {NAME}\n"
+    )
+
+
+def test_every_option_is_explained() -> None:
+    silent = [action.dest for action in report._parser()._actions if not action.help]
+    assert silent == []

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from study.errors import StudyStateError
+from study.tracking.openings import OPENINGS, OpeningsLog
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> OpeningsLog:
+    return OpeningsLog(tmp_path / OPENINGS)
+
+
+def opened(log: OpeningsLog, *plans: str) -> list[str]:
+    """Append an opening of each plan; return the lines of the file."""
+    for plan in plans:
+        log.append({"plan": plan, "plan_hash": 20 * plan})
+    return log.path.read_text().splitlines()
+
+
+def faults(log: OpeningsLog) -> list[str]:
+    return [opening.fault for opening in log.read()]
+
+
+def test_no_opening_yet(log: OpeningsLog) -> None:
+    assert log.read() == []
+    assert log.sentence() == "DS2 has been opened 0 times in this workspace."
+    assert not log.path.exists()
+
+
+def test_openings_are_counted_by_plan(log: OpeningsLog) -> None:
+    opened(log, "a")
+    assert log.sentence() == (
+        "DS2 has been opened 1 time in this workspace, for this plan: a (aaaaaaaaaaaa)."
+    )
+    opened(log, "b", "a")
+    assert log.sentence() == (
+        "DS2 has been opened 3 times in this workspace, for these plans: a (aaaaaaaaaaaa) x 2, "
+        "b (bbbbbbbbbbbb)."
+    )
+    assert [opening.number for opening in log.read()] == [1, 2, 3]
+
+
+def test_an_opening_says_when_and_who(log: OpeningsLog) -> None:
+    opening = log.append({"plan": "a", "commit": "abc"})
+    assert {"time", "host", "user", "previous", "digest"} < opening.content.keys()
+    assert str(opening.content["time"]).endswith("+00:00")
+    assert log.read() == [opening]
+
+
+def test_an_altered_line_shows_wherever_it_is(log: OpeningsLog) -> None:
+    lines = opened(log, "a", "b", "c")
+    for number in range(3):
+        altered = [
+            line.replace('"host"', '"haste"') if i == number else line
+            for i, line in enumerate(lines)
+        ]
+        log.path.write_text("\n".join(altered) + "\n")
+        found = faults(log)
+        assert found[number] == (
+            f"test_openings.jsonl line {number + 1}: was altered since it was written"
+        )
+        assert len(log.read()) == 3
+
+
+def test_a_line_that_was_taken_away_or_made_up_shows(log: OpeningsLog) -> None:
+    lines = opened(log, "a", "b", "c")
+    broken = "the line before it was altered, added or taken away since it was written"
+    log.path.write_text("\n".join([lines[0], lines[2]]) + "\n")
+    assert faults(log) == ["", f"test_openings.jsonl line 2: {broken}"]
+    log.path.write_text("\n".join(lines[1:]) + "\n")
+    assert faults(log)[0] == f"test_openings.jsonl line 1: {broken}"
+
+
+def test_a_damaged_line_is_named_and_counts(log: OpeningsLog) -> None:
+    lines = opened(log, "a", "b")
+    # As after a full disk: the last line is half there, without an end.
+    log.path.write_text(f"{lines[0]}\n{lines[1][:40]}")
+    assert log.sentence().splitlines() == [
+        "DS2 has been opened 2 times in this workspace, for these plans: a (aaaaaaaaaaaa), "
+        "an unreadable line.",
+        "warning: test_openings.jsonl line 2: cannot be read, and counts as an opening",
+    ]
+    third = log.append({"plan": "c", "plan_hash": "c"})
+    assert (third.number, faults(log)[2]) == (3, "")
+    assert log.path.read_text().splitlines()[1] == lines[1][:40]
+
+
+def test_a_line_that_is_no_opening_counts_as_one(log: OpeningsLog) -> None:
+    log.path.write_text('{"plan": "a"}\n[]\n')
+    assert faults(log) == [
+        f"test_openings.jsonl line {n}: is not an opening, and counts as one" for n in (1, 2)
+    ]
+
+
+def test_a_place_that_cannot_be_written_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = OpeningsLog(tmp_path / "file" / OPENINGS)
+    with pytest.raises(StudyStateError, match=r"cannot be written \(.*\); DS2 was not opened"):
+        log.append({"plan": "a"})
+
+
+def test_a_log_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
+    (tmp_path / OPENINGS).mkdir()
+    with pytest.raises(StudyStateError, match="nobody knows how often DS2 was opened"):
+        OpeningsLog(tmp_path / OPENINGS).read()
+
+
+def _append(path: Path, name: str) -> None:
+    for _ in range(20):
+        OpeningsLog(path).append({"plan": name})
+
+
+def test_processes_that_append_at_once_break_no_line(log: OpeningsLog) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append, args=(log.path, name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert faults(log) == 40 * [""]
+    plans = [json.loads(line)["plan"] for line in log.path.read_text().splitlines()]
+    assert (plans.count("a"), plans.count("b")) == (20, 20)

@@ -1,0 +1,272 @@
+"""Models into MLflow's registry and back, in this process and in a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.config import ModelConfig, SignalSpec, TrialConfig
+from study.errors import CheckpointError, MissingDataError, TrackingError, UsageError
+from study.models.classifier import build_model
+from study.models.seed_ensemble import SeedEnsemble
+from study.models.served import ServedEnsemble
+from study.tracking.mlflow_client import Client, connect
+from study.tracking.registered import HOW, load
+from study.tracking.registry import Registered, check_name, register
+from study.tracking.run import Run
+from study.tracking.store import find_store
+
+ROOT = Path(__file__).parents[2]
+NAME = "svt on Holter"
+
+
+@pytest.fixture(autouse=True)
+def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def ensemble_of(start: int, fusion: str = "film") -> SeedEnsemble:
+    config = TrialConfig(
+        signal=SignalSpec(input="opt3"), model=ModelConfig(fusion=fusion, embed_dim=8)
+    )
+    states = [
+        build_model(config.signal, config.model, seed=(start, s)).state_dict() for s in range(2)
+    ]
+    return SeedEnsemble.of_weights(config, states, {"trained_on": f"nothing, start {start}"})
+
+
+def beats() -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    widths = {"ecg": 128, "early_rr": 2, "late_rr": 7}
+    return {name: rng.normal(size=(6, n)).astype(np.float32) for name, n in widths.items()}
+
+
+def registered_in(workspace: Path, ensemble: SeedEnsemble, name: str = NAME) -> Registered:
+    return register(ensemble, name, experiment="ecg", workspace=workspace)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables and nothing in them: making them takes seconds."""
+    folder = tmp_path_factory.mktemp("empty")
+    connect(find_store(None, folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def workspace(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two versions of one model; the second is champion."""
+    folder = tmp_path_factory.mktemp("work space")
+    shutil.copy(empty, folder)
+    registered_in(folder, ensemble_of(1))
+    registered_in(folder, ensemble_of(2))
+    return folder
+
+
+@pytest.fixture
+def fresh(empty: Path, tmp_path: Path) -> Path:
+    """A workspace of the test's own, with nothing registered."""
+    shutil.copy(empty, tmp_path)
+    return tmp_path
+
+
+def probs_of(ensemble: SeedEnsemble) -> Any:
+    return ServedEnsemble(ensemble).predict(beats())
+
+
+def test_each_registration_is_a_new_version_and_the_champion(fresh: Path) -> None:
+    one, two = (registered_in(fresh, ensemble_of(s)) for s in (1, 2))
+    assert one == Registered(name=NAME, version="1", previous=None)
+    assert two == Registered(name=NAME, version="2", previous="1")
+    assert str(one) == f"registered as {NAME}@champion: version 1"
+    assert str(two) == f"registered as {NAME}@champion: version 2 (before: version 1)"
+
+
+@pytest.mark.parametrize(
+    ("reference", "start"),
+    [
+        (None, 2),
+        (NAME, 2),
+        (f"{NAME}@champion", 2),
+        (f"{NAME}@1", 1),
+        (f"{NAME}@2", 2),
+    ],
+)
+def test_what_was_registered_predicts_alike(
+    workspace: Path, reference: str | None, start: int
+) -> None:
+    loaded = load(reference, workspace=workspace)
+    assert loaded.origin == f"{NAME} version {start}"
+    assert loaded.ensemble.about == {"trained_on": f"nothing, start {start}"}
+    np.testing.assert_array_equal(probs_of(loaded.ensemble), probs_of(ensemble_of(start)))
+
+
+PROGRAM = f"""
+import json, sys
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model("models:/{NAME}@champion")
+with np.load(sys.argv[1]) as file:
+    probs = model.predict(dict(file))
+inputs = {{spec.name: [str(spec.type), *spec.shape] for spec in model.metadata.signature.inputs}}
+outputs = [[str(spec.type), *spec.shape] for spec in model.metadata.signature.outputs]
+try:
+    with np.load(sys.argv[1]) as file:
+        model.predict(dict(file) | {{"late_rr": np.zeros((6, 3), np.float32)}})
+    refused = False
+except mlflow.exceptions.MlflowException:
+    refused = True
+print(json.dumps([probs.astype(float).tolist(), inputs, outputs, refused]))
+"""
+
+
+def test_a_new_process_loads_it_by_mlflow_alone_with_the_same_probabilities(
+    workspace: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "beats.npz", **beats())
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path / "beats.npz")],
+        cwd=workspace,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    probs, inputs, outputs, refused = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_array_equal(np.array(probs, np.float32), probs_of(ensemble_of(2)))
+    assert inputs == {
+        "ecg": ["float32", -1, 128],
+        "early_rr": ["float32", -1, 2],
+        "late_rr": ["float32", -1, 7],
+    }
+    assert outputs == [["float32", -1, 4]]
+    assert refused
+
+
+def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db", f"sqlite:///{workspace}/mlflow.db")
+    version = client.get_model_version_by_alias(NAME, "champion")
+    assert version.tags == {
+        "trained_on": "nothing, start 2",
+        "arm": "opt3 / daeac / film / seed7 / real",
+    }
+    assert version.description == (
+        "opt3 / daeac / film / seed7 / real: mean probability of 2 networks.\n"
+        "trained_on: nothing, start 2\n\n"
+        "Input, a dict of float32 arrays with a row a beat:\n"
+        "- ecg [beats, 128]: window cut as 'daeac', in any unit\n"
+        "- early_rr [beats, 2]: study.data.rr, 'ratio2_so_far'\n"
+        "- late_rr [beats, 7]: study.data.rr, 'seed7', unscaled\n\n"
+        "Output: probabilities of N, S, V, F [beats, 4]."
+    )
+    run = client.get_run(version.run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", f"model {NAME}")
+    assert run.data.params["fusion"] == "film"
+    assert run.data.tags["kind"] == "model"
+    model = Path(version.source)
+    # Nothing of ours is pickled: code by its module, data by its file.
+    assert "loader_module: study.models.served" in (model / "MLmodel").read_text()
+    assert [path.name for path in (model / "data").iterdir()] == ["ensemble.pt"]
+    assert not list(model.rglob("*.pkl"))
+    requirements = (model / "requirements.txt").read_text()
+    assert re.fullmatch(r"mlflow==\S+\nnumpy==\S+\ntorch==[\d.]+", requirements)
+
+
+def test_a_model_may_belong_to_a_run_that_is_there(fresh: Path) -> None:
+    store = find_store(None, fresh)
+    client = Client(store=store, experiment="ecg")
+    run = Run(name="sealed test", tags={"kind": "sealed"}, params={})
+    client.write(run)
+    added = register(
+        ensemble_of(1), NAME, experiment="ecg", workspace=fresh, run_id=str(run.run_id)
+    )
+    mlflow = connect(store)
+    assert mlflow.get_model_version(NAME, added.version).run_id == run.run_id
+    assert [r.info.run_name for r in mlflow.search_runs([client.experiment_id])] == ["sealed test"]
+    assert load(None, workspace=fresh).origin == f"{NAME} version 1"
+
+
+def test_a_file_of_an_ensemble_needs_no_registry(tmp_path: Path) -> None:
+    path = tmp_path / "ensemble.pt"
+    path.write_bytes(ensemble_of(4).content())
+    loaded = load(str(path), workspace=tmp_path)
+    assert loaded.origin == "ensemble.pt"
+    np.testing.assert_array_equal(probs_of(loaded.ensemble), probs_of(ensemble_of(4)))
+    path.write_bytes(b"no ensemble")
+    with pytest.raises(CheckpointError, match=r"^--model ensemble\.pt: the ensemble is damaged"):
+        load(str(path), workspace=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (
+            "svt",
+            f"--model: unknown registered model 'svt'; known: {NAME}.",
+        ),
+        (
+            f"{NAME}@campion",
+            f"--model {NAME}: unknown alias 'campion'; known: champion. Did you mean 'champion'?",
+        ),
+        (f"{NAME}@7", f"--model {NAME}: unknown version '7'; known: 1, 2."),
+    ],
+)
+def test_unknown_models_are_refused_with_the_known_ones(
+    workspace: Path, reference: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(reference, workspace=workspace)
+    assert str(caught.value) == message
+
+
+def test_where_nothing_is_registered_it_is_said_how_to_get_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(None, workspace=tmp_path)
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    assert str(caught.value) == f"--model: there is no MLflow store at {store}; {HOW}"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MissingDataError) as missing:
+        load("models/none.pt", workspace=tmp_path)
+    assert str(missing.value) == f"--model models/none.pt: no such file; {HOW}"
+
+
+def test_an_empty_registry_and_one_with_several_champions(fresh: Path) -> None:
+    for reference in (None, "svt"):
+        with pytest.raises(UsageError) as caught:
+            load(reference, workspace=fresh)
+        assert str(caught.value) == f"--model: there is no registered model; {HOW}"
+    for name in ("b", "a"):
+        registered_in(fresh, ensemble_of(1), name)
+    with pytest.raises(UsageError) as several:
+        load(None, workspace=fresh)
+    assert str(several.value) == "--model NAME: choose one of the registered models a, b"
+
+
+def test_files_that_were_moved_away_are_named(fresh: Path) -> None:
+    registered_in(fresh, ensemble_of(5), "gone")
+    folder = next(fresh.glob("mlruns/ecg/*/artifacts/model"))
+    shutil.rmtree(folder)
+    with pytest.raises(TrackingError) as caught:
+        load("gone", workspace=fresh)
+    assert str(caught.value) == (
+        f"--model gone@1: data/ensemble.pt cannot be had from {folder}: its files were moved or "
+        "deleted, or it is no model of this package"
+    )
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a/b", "a:b", "a@champion"])
+def test_names_that_addresses_cannot_hold_are_refused(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_name(name)
+    assert str(caught.value) == f"model name: must be a text without / : @, got {name!r}"

@@ -1,0 +1,238 @@
+"""What is taken from a search to be confirmed, and how it is written down."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.data.beatset import BeatSet
+from study.data.source import Source
+from study.data.splits import Folds, make_folds
+from study.errors import StudyStateError, UsageError
+from study.keys import AUPRC_SV, Outcome
+from study.models import rules
+from study.tuning.confirm import (
+    Search,
+    fresh_partitions,
+    keep_space,
+    pick,
+    read_search,
+    scores_of_arms,
+    space_text,
+)
+from study.tuning.ledger import Ledger
+from study.tuning.plan import StudyPlan
+from study.tuning.proposals import Proposals
+from study.tuning.space import load_space
+from study.tuning.storage import Storage
+from study.tuning.trial import SCORES
+
+SPACE = """
+description = "three fusions"
+[search]
+sampler = "grid"
+scheduler = "none"
+folds = 2
+[fixed]
+input = "opt1"
+epochs = 2
+normal_beats_per_epoch = 40
+[params.fusion]
+values = ["mhca_time", "concat", "film"]
+[params.embed_dim]
+values = [8, 16]
+default = 8
+[params.rr]
+values = ["real", "placebo"]
+"""
+
+SCORES_OF = {
+    ("mhca_time", 8, "real"): 0.50,
+    ("mhca_time", 16, "real"): 0.55,
+    ("concat", 8, "real"): 0.52,
+    ("concat", 16, "real"): 0.51,
+    ("film", 8, "real"): 0.54,
+    ("film", 16, "real"): math.nan,
+    ("film", 8, "placebo"): 0.60,
+}
+"""Objectives of trials that ended; NaN failed. The others were not run."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plan: StudyPlan) -> Path:
+    """The folder of a search that was stopped."""
+    path = tmp_path / "studies" / "tiny"
+    replace(plan, epochs=2, trials=12).save(path)
+    (tmp_path / "tiny.toml").write_text(SPACE)
+    space = load_space(tmp_path / "tiny.toml")
+    ledger = Ledger(storage_url=url(path), name="tiny", epochs=2)
+    proposals = Proposals(space, seed=0)
+    for index in range(space.n_configurations):
+        proposal = proposals.enumerated(index)
+        assert proposal is not None
+        params = proposal.params
+        key = (params["fusion"], params["embed_dim"], params["rr"])
+        if key in SCORES_OF:
+            end(ledger, path, proposal, SCORES_OF[key])
+    return path
+
+
+def end(ledger: Ledger, folder: Path, proposal: object, value: float) -> None:
+    number = ledger.open(ledger.enqueue(proposal), proposal)  # type: ignore[arg-type]
+    outcome = Outcome.COMPLETE if math.isfinite(value) else Outcome.FAILED
+    ledger.close(
+        number,
+        outcome,
+        cause="",
+        metrics={AUPRC_SV: value},
+        epochs=2,
+        seconds=1.0,
+        objective=value,
+    )
+    folds = [value - 0.2, value + 0.2]
+    if value == 0.55:
+        # The best arm is good where the others are not: its lead has a large standard error.
+        folds = [folds[0] + 0.04, folds[1] - 0.04]
+    per_fold = [{"auprc_S": fold, "auprc_V": fold} for fold in folds]
+    storage = Storage.at(folder / "trials").folder(proposal.digest)  # type: ignore[attr-defined]
+    storage.write(SCORES, json.dumps({"per_fold": per_fold}).encode())
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'study.db'}"
+
+
+def read(folder: Path) -> Search:
+    return read_search(folder, storage_url=url(folder), storage=Storage.at(folder / "trials"))
+
+
+def test_the_best_trial_of_each_arm_is_read_and_placebos_are_not(folder: Path) -> None:
+    search = read(folder)
+    found = [(config.model.fusion, config.model.embed_dim) for _, config in search.best]
+    assert found == [("mhca_time", 16), ("film", 8), ("concat", 8)]
+    assert [c.score for c in search.candidates] == [0.55, 0.54, 0.52]
+    assert {config.signal.rr for _, config in search.best} == {"real"}
+    assert search.settled == len(SCORES_OF)
+
+
+@pytest.mark.parametrize(
+    ("top", "fusions"),
+    [
+        (1, ["mhca_time", "concat"]),
+        (2, ["mhca_time", "film", "concat"]),
+        (9, ["mhca_time", "film", "concat"]),
+    ],
+)
+def test_the_best_arms_and_the_simplest_within_one_standard_error_are_picked(
+    folder: Path, top: int, fusions: list[str]
+) -> None:
+    """By fold concat loses .07 and -.01: .03, with a standard error of .04."""
+    picks = pick(read(folder), top)
+    assert [p.config.model.fusion for p in picks] == fusions
+    assert [p.config.model.fusion for p in picks if p.simplest] == ["concat"]
+
+
+def test_the_space_of_a_confirmation_builds_the_configurations_of_the_search(
+    folder: Path, tmp_path: Path
+) -> None:
+    search = read(folder)
+    picks = pick(search, 3)
+    path = tmp_path / "again.toml"
+    path.write_text(space_text(search, picks, seeds=7))
+    space = load_space(path)
+    built = {point.arm: rules.digest(point.config) for point in space.comparisons()}
+    assert built == {p.name: p.row.digest for p in picks}
+    assert (space.kind, space.seeds, space.folds, space.draws) == ("compare", 7, 2, 1)
+    concat = "opt1_daeac_concat_seed7_real"
+    assert space.reference == concat
+    assert {pair[1] for pair in space.contrasts} == {concat}
+    assert len(space.contrasts) == 2
+    assert space.fixed["epochs"] == 2
+
+
+def test_a_hold_out_is_confirmed_on_folds(folder: Path, tmp_path: Path) -> None:
+    stored = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(stored | {"n_folds": 1}))
+    search = read(folder)
+    path = tmp_path / "again.toml"
+    path.write_text(space_text(search, pick(search, 1), seeds=5))
+    assert load_space(path).folds == 5
+
+
+def test_what_cannot_be_confirmed_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError) as caught:
+        read(tmp_path / "studies" / "other")
+    assert str(caught.value) == (
+        f"--confirm other: there is no such study in {tmp_path / 'studies'}"
+    )
+    for path in (folder / "trials").glob(f"*/{SCORES}"):
+        path.unlink()
+    with pytest.raises(StudyStateError, match=r"trial \d+, opt1 .* has no scores.json; a study"):
+        read(folder)
+    stored = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(stored | {"kind": "compare"}))
+    with pytest.raises(StudyStateError) as caught:
+        read(folder)
+    assert str(caught.value) == (
+        "--confirm tiny: is a compare study; a search is what needs to be confirmed"
+    )
+
+
+def test_a_search_without_a_complete_trial_has_nothing_to_confirm(
+    tmp_path: Path, plan: StudyPlan
+) -> None:
+    plan.save(tmp_path / "tiny")
+    with pytest.raises(StudyStateError) as caught:
+        read(tmp_path / "tiny")
+    assert str(caught.value) == "--confirm tiny: none of its 0 settled trials is complete"
+
+
+def test_the_space_is_kept_once_it_has_begun(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-confirm" / "tiny-confirm.toml"
+    keep_space(path, "first", begun=False)
+    keep_space(path, "second", begun=False)
+    keep_space(path, "second", begun=True)
+    with pytest.raises(StudyStateError) as caught:
+        keep_space(path, "third", begun=True)
+    assert str(caught.value) == (
+        f"{path}: holds another choice of configurations or seeds than this command makes; "
+        "give the options that it was started with, or another --name"
+    )
+    assert path.read_text() == "second"
+
+
+def test_partitions_are_new_ones_and_differ(
+    records_source: Source, beat_set: BeatSet, tmp_path: Path
+) -> None:
+    patients, path = records_source.patients, tmp_path / "beats.npz"
+    names, counts = beat_set.record_names, beat_set.counts()
+    np.savez(path, record_names=names, record=beat_set.record, label=beat_set.label)
+
+    def folds_of(seed: int) -> str:
+        return make_folds(names, counts, 5, seed, patients).fingerprint
+
+    seeds = fresh_partitions(path, patients, folds_of(2), n_folds=5, n=3)
+    assert seeds == [1, 3, 4], "the search had those of seed 2"
+    assert len({folds_of(seed) for seed in seeds}) == 3
+
+
+def test_records_that_allow_too_few_partitions_are_told(
+    small_source: Source, small_beats: BeatSet, small_folds: Folds, tmp_path: Path
+) -> None:
+    beats, path = small_beats, tmp_path / "beats.npz"
+    np.savez(path, record_names=beats.record_names, record=beats.record, label=beats.label)
+    with pytest.raises(UsageError) as caught:
+        fresh_partitions(path, small_source.patients, small_folds.fingerprint, n_folds=2, n=3)
+    assert str(caught.value) == (
+        "--partitions 3: these 6 records allow 1 partitions into 2 folds besides the search's"
+    )
+
+
+def test_scores_of_a_comparison_are_read_by_arm(folder: Path) -> None:
+    scores = scores_of_arms(folder, url(folder), AUPRC_SV)
+    assert scores["opt1 / daeac / film / seed7 / placebo"] == 0.60
