@@ -1,0 +1,66 @@
+"""Recorded curves: what is kept, what is refused, and the space they are recorded on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import recording
+from benchmarks.recording import Params, Recording, complete_curves
+from benchmarks.time_to_quality import SPACE
+from study.models import rules
+from study.tuning.space import load_space
+
+CELLS: list[Params] = [{"fusion": "film"}, {"fusion": "mhca", "heads": 2}]
+
+
+def test_a_recording_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    curves = np.random.default_rng(0).random((2, 2, 6)).round(5)
+    written = Recording(
+        space="two.toml",
+        digest="0" * 12,
+        beats_per_epoch=100,
+        cells=CELLS,
+        curves={6: curves, 1: curves[:, :, :1]},
+        provenance={"git_commit": "1" * 40},
+    )
+    written.write(tmp_path / "two.json")
+    back = recording.read(tmp_path / "two.json")
+    assert (back.space, back.digest, back.beats_per_epoch) == ("two.toml", "0" * 12, 100)
+    assert (back.cells, back.provenance) == (CELLS, {"git_commit": "1" * 40})
+    assert (back.horizon, back.n_seeds) == (6, 2)
+    for horizon in (6, 1):
+        np.testing.assert_array_equal(back.curves[horizon], written.curves[horizon])
+    np.testing.assert_allclose(back.confirmed(), curves[:, :, -1].mean(axis=0))
+    np.testing.assert_array_equal(back.seen(6, seed=3), curves[1])
+
+
+def test_curves_are_in_the_order_of_the_cells_whatever_was_trained_first() -> None:
+    trials: list[tuple[Params, dict[int, float]]] = [
+        ({"heads": 2, "fusion": "mhca"}, {2: 0.4, 1: 0.3}),
+        ({"fusion": "film"}, {1: 0.1}),  # interrupted
+        ({"fusion": "film"}, {1: 0.1, 2: 0.2}),
+    ]
+    assert complete_curves(CELLS, trials, 2).tolist() == [[0.1, 0.2], [0.3, 0.4]]
+
+
+def test_a_cell_without_a_whole_curve_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^1 of 2 cells have no curve of 2 epochs, the first "):
+        complete_curves(CELLS, [({"fusion": "film"}, {1: 0.1, 2: 0.2})], 2)
+
+
+def test_the_sample_is_a_grid_of_cells_of_fusion_grid_with_its_defaults() -> None:
+    sample, whole = load_space(SPACE), load_space("fusion_grid")
+    cells = list(sample.grid())
+    assert len(cells) == sample.trials == 108
+    assert all(whole.contains(cell) for cell in cells)
+    digests = {rules.digest(sample.configuration(cell)) for cell in cells}
+    assert digests <= {rules.digest(whole.configuration(cell)) for cell in whole.grid()}
+    assert sample.defaults() == whole.defaults()
+    assert (sample.folds, sample.seeds, sample.objective) == (
+        whole.folds,
+        whole.seeds,
+        whole.objective,
+    )
