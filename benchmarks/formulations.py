@@ -26,7 +26,7 @@ from study.keys import CLASSES
 from study.models.backbone import MACNNSE
 from study.models.classifier import Classifier, build_model
 from study.models.fused import FusedBackbone
-from study.models.kernels import compiled_kernels
+from study.models.kernels import PLAIN, compiled_kernels
 from study.training.engine import WORKER_ENVIRONMENT
 from study.training.optimiser import make_optimiser
 
@@ -54,7 +54,8 @@ class Way:
         self.beats = torch.randn(BATCH, N_SAMPLES, generator=generator)
         self.rr = torch.randn(BATCH, width, generator=generator)
         self.label = torch.randint(len(CLASSES), (BATCH,), generator=generator)
-        self.optimiser = make_optimiser(self.model, learning_rate=1e-3, weight_decay=1e-2)
+        parameters = list(self.model.named_parameters())
+        self.optimiser = make_optimiser(parameters, learning_rate=1e-3, weight_decay=1e-2)
         began = time.perf_counter()
         self.prepare(self.model)
         self.step()
@@ -85,8 +86,7 @@ def fused(dtype: torch.dtype, *, compiled: bool) -> Callable[[Classifier], None]
     """Return what makes a network run fused."""
 
     def prepare(model: Classifier) -> None:
-        kernels = {"kernels": compiled_kernels(dtype)} if compiled else {}
-        model.run_backbone = FusedBackbone(dtype, **kernels)
+        model.run_backbone = FusedBackbone(dtype, compiled_kernels(dtype) if compiled else PLAIN)
 
     return prepare
 
