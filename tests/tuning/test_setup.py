@@ -91,7 +91,7 @@ def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) 
     [
         ("cpu", 2, "fp32, not compiled"),
         ("cpu", 10_000, "fp32, compiled"),
-        ("cuda", 10_000, "fp32, not compiled"),
+        ("cuda", 10_000, "fp32, packed"),
     ],
 )
 def test_kernels_are_compiled_where_a_trial_is_long_enough(
