@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
 
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -28,8 +28,8 @@ from study.tuning.optuna_space import make_sampler
 from study.tuning.plan import StudyPlan
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
-from study.tuning.recorder import Recorder
 from study.tuning.space import Space
+from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
 CLOSE = 0.01
@@ -185,33 +185,30 @@ class Replays:
         running: list[tuple[int, int, str, int, int]] = []
         order = itertools.count()
         epochs = settled = now = 0
-        try:
-            while True:
-                while len(running) < SLOTS:
-                    key = f"replay-{next(order)}"
-                    flat = conductor.propose(key)
-                    if flat is None:
-                        break
-                    conductor.started(key)
-                    cell = self._cell_of[rules.digest(TrialConfig.from_flat(flat))]
-                    heapq.heappush(running, (now + 1, next(order), key, cell, 0))
-                if not running:
-                    return
-                now, _, key, cell, epoch = heapq.heappop(running)
-                epochs, epoch = epochs + 1, epoch + 1
-                value, full = float(curves[cell, epoch - 1]), epoch == horizon
-                if _report(conductor, key, epoch, {space.objective: value}, last=full):
-                    settled += 1
-                else:
-                    heapq.heappush(running, (now + 1, next(order), key, cell, epoch))
-                yield Event(
-                    epochs=epochs,
-                    settled=settled,
-                    cell=cell if full else None,
-                    value=value if full else math.nan,
-                )
-        finally:
-            conductor.flush()
+        while True:
+            while len(running) < SLOTS:
+                key = f"replay-{next(order)}"
+                flat = conductor.propose(key)
+                if flat is None:
+                    break
+                conductor.started(key)
+                cell = self._cell_of[rules.digest(TrialConfig.from_flat(flat))]
+                heapq.heappush(running, (now + 1, next(order), key, cell, 0))
+            if not running:
+                return
+            now, _, key, cell, epoch = heapq.heappop(running)
+            epochs, epoch = epochs + 1, epoch + 1
+            value, full = float(curves[cell, epoch - 1]), epoch == horizon
+            if _report(conductor, key, epoch, {space.objective: value}, last=full):
+                settled += 1
+            else:
+                heapq.heappush(running, (now + 1, next(order), key, cell, epoch))
+            yield Event(
+                epochs=epochs,
+                settled=settled,
+                cell=cell if full else None,
+                value=value if full else math.nan,
+            )
 
 
 def _report(
@@ -264,7 +261,7 @@ def _conductor(method: Method, space: Space, seed: int, *, trials: int, horizon:
         plan=plan,
         proposals=proposals(space, seed=seed),
         ledger=_Ledger(method, sampler=make(seed), epochs=horizon),
-        recorder=cast(Recorder, _Silent()),
+        teller=Teller(None, Path()),
         progress=Progress(total=trials, objective=space.objective, quiet=True),
     )
 
@@ -298,12 +295,3 @@ class _Ledger(Ledger):
         if self._by_optuna and not trial.user_attrs[PROTECTED]:
             return trial.should_prune()
         return pruned
-
-
-class _Silent:
-    """Takes the place of the tracker's recorder."""
-
-    def open_trial(self, *_: object) -> None:
-        """Record nothing."""
-
-    log_epoch = close_trial = open_trial

@@ -100,8 +100,7 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
         + (f", {PAIRS}, {RECORDS}" if compared else "")
     )
     _print_run_facts(summary, plan.scheduler)
-    if sink.failures:
-        print(f"warning: {sink.failures} records could not be written to the tracker")
+    _print_tracking(summary, options)
     if summary.exhausted:
         print(f"exhausted: nothing new was left to propose after {len(summary.rows)} trials")
     if summary.stopped:
@@ -160,6 +159,19 @@ def _print_run_facts(summary: Summary, scheduler: str) -> None:
         print(f"rank correlation of first-rung and final score: {rho:.2f} (n = {n_finished})")
     if summary.overhead == summary.overhead:
         print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
+
+
+def _print_tracking(summary: Summary, options: Options) -> None:
+    tracking, resume = summary.tracking, " with --resume" if summary.stopped else ""
+    if summary.repeated and tracking.sent:
+        print(f"tracking: {tracking.sent} events that were kept have been sent to MLflow")
+    if tracking.left:
+        print(
+            f"tracking: {tracking.left} events could not be sent to MLflow and are kept in "
+            f"{options.folder}/journal.jsonl: the same command{resume} sends them"
+        )
+    if tracking.refused:
+        print(f"tracking: {tracking.refused} events were left out, as the warnings say")
 
 
 def _shown(url: str) -> str:

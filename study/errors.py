@@ -71,6 +71,10 @@ class TrackingError(StudyError, RuntimeError):
     """The tracking store cannot be used."""
 
 
+class RefusedError(TrackingError):
+    """The tracking store works, and does not take what it was told."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest known name, or an empty string."""
     near = get_close_matches(name, sorted(known), n=1)

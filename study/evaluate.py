@@ -30,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from study.errors import StudyError, StudyStateError, UsageError
+from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 
 if TYPE_CHECKING:
     from study.sealed.folder import EvaluationFolder
@@ -337,12 +337,10 @@ def _track(
     if args.no_track or folder.is_tracked(opening):
         return
     sink = _sink(args)
-    record(sink, plan, folder, opening)
-    if sink.failures:
-        print(
-            f"warning: {sink.failures} records could not be written to the tracker; the same "
-            "command tries again"
-        )
+    try:
+        record(sink, plan, folder, opening)
+    except TrackingError as error:
+        print(f"warning: {error}; the result is kept, and the same command tries again")
         return
     folder.note_tracked(opening)
     print(f"look further: {sink.where()}")

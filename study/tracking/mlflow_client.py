@@ -9,14 +9,13 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from study.errors import StudyError, TrackingError
+from study.errors import RefusedError, StudyError, TrackingError
 from study.keys import Tag
 from study.tracking.run import Run
 from study.tracking.store import Store
@@ -27,7 +26,9 @@ PARENT = "mlflow.parentRunId"
 _PAGE = 1000
 
 MOST_POINTS = 1000
-"""Metrics that MLflow takes in one batch: after an outage there may be more."""
+"""Metrics that MLflow takes in one batch."""
+
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
 class Client:
@@ -65,14 +66,39 @@ class Client:
             if not token:
                 return runs
 
+    def find(self, identity: Mapping[str, str]) -> Any | None:
+        """Return the run that carries these tags, or None.
+
+        A second one is what a request made that nobody waited for any more. It is empty, and
+        deleted.
+        """
+        found = self.search(identity)
+        kept = next((run for run in found if run.data.params), *found[:1] or [None])
+        for twin in found:
+            if twin is not kept and not (twin.data.params or twin.data.metrics):
+                self._mlflow.delete_run(twin.info.run_id)
+        return kept
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run is there, and not deleted."""
+        return bool(self._mlflow.get_run(run_id).info.lifecycle_stage == "active")
+
     def write(self, run: Run) -> None:
         """Send all that a run holds unsent in one batch, creating or reopening it first."""
+        try:
+            self._write(run)
+        except Exception:
+            # Whether it arrived is not known: the next try looks.
+            run.opened = False
+            raise
+
+    def _write(self, run: Run) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         if not run.opened:
             self._open(run)
-        now = int(time.time() * 1000)
-        points = [Metric(name, value, now, step) for name, value, step in run.points]
+        # With the time of the event the store itself tells a repeated point from a new one.
+        points = [Metric(name, value, at_ms, step) for name, value, step, at_ms in run.points]
         while len(points) > MOST_POINTS:
             self._mlflow.log_batch(run.run_id, metrics=points[:MOST_POINTS])
             points = points[MOST_POINTS:]
@@ -95,14 +121,20 @@ class Client:
         """Set a tag of the experiment."""
         self._mlflow.set_experiment_tag(self.experiment_id, name, value)
 
-    def terminate(self, run_id: str, status: str) -> None:
-        """Close a run."""
-        self._mlflow.set_terminated(run_id, status)
+    def terminate(self, run_id: str, status: str, at_ms: int | None = None) -> None:
+        """Close a run, now or at a time in ms."""
+        self._mlflow.set_terminated(run_id, status, at_ms)
 
     def _open(self, run: Run) -> None:
+        if run.run_id is None and (found := self.find(run.identity)):
+            run.run_id = found.info.run_id
         if run.run_id is None:
-            tags = {**_origin(run.tags), **run.tags}
-            created = self._mlflow.create_run(self.experiment_id, run_name=run.name, tags=tags)
+            created = self._mlflow.create_run(
+                self.experiment_id,
+                start_time=run.began_ms,
+                run_name=run.name,
+                tags={**_origin(run.tags), **run.tags},
+            )
             run.run_id = created.info.run_id
             run.tags.clear()
         else:
@@ -111,12 +143,12 @@ class Client:
 
     def _reopen(self, run: Run, run_id: str) -> None:
         data = self._mlflow.get_run(run_id).data
-        seen = {
-            (point.key, point.step)
+        points = [
+            (point.key, point.step, point.timestamp)
             for name in data.metrics
             for point in self._mlflow.get_metric_history(run_id, name)
-        }
-        for name, (old, new) in run.recall(data.tags, data.params, seen).items():
+        ]
+        for name, (old, new) in run.recall(data.tags, data.params, points).items():
             _logger.warning(
                 "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the first",
                 *(run.name, name, old, new),
@@ -147,10 +179,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained(store: Store) -> Iterator[None]:
+def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn whatever MLflow raises into one error that names the store, without credentials.
 
+    Args:
+        store: The store.
+        works: Whether it works, asked where it says that something was wrong with what it got:
+            a broken one says so too.
+
     Raises:
+        RefusedError: If the store works, and does not take this.
         TrackingError: If the store cannot be used.
     """
     try:
@@ -159,6 +197,8 @@ def explained(store: Store) -> Iterator[None]:
         raise
     except Exception as error:
         # Not chained: the original error may quote the address with its credentials.
+        if getattr(error, "error_code", "") in _REFUSALS and works():
+            raise RefusedError(f"{store.shown} does not take it: {brief(store, error)}") from None
         raise TrackingError(f"tracking: cannot use {store.shown}: {brief(store, error)}") from None
 
 
@@ -183,9 +223,10 @@ def connect(store: Store) -> Any:
         from mlflow import MlflowClient
 
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-            # Its INFO is alembic's table by table; of failures the sink tells once.
+            # Its INFO is alembic's table by table, its ERROR a traceback each time that a database
+            # is locked; of failures the sender tells once.
             for name in ("mlflow", "alembic", "urllib3.connectionpool"):
-                logging.getLogger(name).setLevel(logging.ERROR)
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
 
 

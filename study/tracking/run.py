@@ -1,16 +1,14 @@
 """One MLflow run while it is open: what is stored of it and what is still to be sent.
 
-Nothing here talks to MLflow. What cannot be sent stays in the run and goes with its next write,
-so that a tracker that was away for a while still ends up with everything.
+Nothing here talks to MLflow. What could not be sent stays in the run, less what turns out to have
+arrived, and goes with the next try.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from study.config import SignalSpec
 from study.keys import Tag
@@ -23,82 +21,74 @@ MAX_TEXT = 5000
 
 
 @dataclass(slots=True, kw_only=True)
-class Ending:
-    """How a run is to be closed: its MLflow status and the files that go with it."""
-
-    status: str
-    artifacts: list[Path]
-
-    def keep_files(self, folder: Path) -> None:
-        """Copy the files that could not be sent: their owner may delete them."""
-        kept = []
-        for path in self.artifacts:
-            if path.is_dir():
-                kept.append(Path(shutil.copytree(path, folder / path.name)))
-            elif path.exists():
-                kept.append(Path(shutil.copy(path, folder)))
-        self.artifacts = kept
-
-
-@dataclass(slots=True, kw_only=True)
 class Run:
     """A run of this session.
 
     Args:
         name: What the MLflow UI shows.
+        identity: Tags that no other run has together.
         tags: Tags not sent yet.
         params: Parameters not sent yet; MLflow never lets one change.
-        run_id: Id of the stored run to open; None creates one.
-        digest: Digest of a trial's configuration; empty for a study.
-        opened: Whether the run exists in the store and is open.
-        points: Metric points not sent yet: name, value, step.
+        began_ms: When it began, where it does not exist yet.
+        run_id: Id of the stored run; None looks for its identity.
+        opened: Whether the run is known to be in the store as it is here, and open.
+        points: Metric points not sent yet: name, value, step, time in ms.
         seen: Metric names and steps that were sent or are waiting.
+        step_at: Step of the metrics of each time in ms.
         undefined: Names of metrics that were left out.
         last_step: Last epoch recorded.
-        ending: How to close it; None while it goes on.
     """
 
     name: str
+    identity: Mapping[str, str]
     tags: dict[str, str]
     params: dict[str, str]
+    began_ms: int
     run_id: str | None = None
-    digest: str = ""
     opened: bool = False
-    points: list[tuple[str, float, int]] = field(default_factory=list)
+    points: list[tuple[str, float, int, int]] = field(default_factory=list)
     seen: set[tuple[str, int]] = field(default_factory=set)
+    step_at: dict[int, int] = field(default_factory=dict)
     undefined: set[str] = field(default_factory=set)
     last_step: int = 0
-    ending: Ending | None = None
 
-    def add_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def add_metrics(self, metrics: Mapping[str, float], step: int, at_ms: int) -> None:
         """Queue metrics of a step; what the run has already is left, what is not finite named."""
         self.last_step = max(self.last_step, step)
+        self.step_at[at_ms] = step
         for name, value in metrics.items():
             if (name, step) in self.seen:
                 continue
             if math.isfinite(value):
                 self.seen.add((name, step))
-                self.points.append((name, float(value), step))
+                self.points.append((name, float(value), step, at_ms))
             else:
                 self.undefined.add(name)
                 self.tags[UNDEFINED] = shortened(", ".join(sorted(self.undefined)))
 
     def recall(
-        self, tags: Mapping[str, str], params: Mapping[str, str], seen: set[tuple[str, int]]
+        self,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        points: Collection[tuple[str, int, int]],
     ) -> dict[str, tuple[str, str]]:
         """Take over what the store has of this run and return the parameters that differ.
 
         Args:
             tags: Stored tags.
             params: Stored parameters.
-            seen: Stored metric names and steps.
+            points: Stored metric names, steps and times in ms.
 
         Returns:
             By name, the stored and the new value of each parameter that differs: the stored one
             stays, since MLflow never changes a parameter.
         """
-        self.seen |= seen
-        self.last_step = max([self.last_step, *(step for _, step in seen)])
+        stored = {(name, step) for name, step, _ in points}
+        self.step_at |= {at_ms: step for _, step, at_ms in points}
+        # An answer that was lost on its way left them waiting here.
+        self.points = [point for point in self.points if (point[0], point[2]) not in stored]
+        self.seen |= stored
+        self.last_step = max([self.last_step, *(step for _, step in stored)])
         self.undefined |= set(filter(None, tags.get(UNDEFINED, "").split(", ")))
         differing = {
             name: (params[name], value)
@@ -108,19 +98,10 @@ class Run:
         self.params = {name: v for name, v in self.params.items() if name not in params}
         return differing
 
-    def end(
-        self,
-        status: str,
-        outcome: str,
-        cause: str,
-        *,
-        tags: Mapping[str, str] | None = None,
-        artifacts: Sequence[Path] = (),
-    ) -> None:
-        """Queue the ending: its tags, MLflow's status and the files to send before it."""
+    def end(self, outcome: str, cause: str, tags: Mapping[str, str] | None = None) -> None:
+        """Queue the tags of its ending."""
         why = {Tag.CAUSE: cause} if cause else {}
         self.tags |= as_text({**(tags or {}), Tag.OUTCOME: outcome, **why})
-        self.ending = Ending(status=status, artifacts=list(artifacts))
 
     def sent(self) -> None:
         """Forget what has been written."""

@@ -1,7 +1,10 @@
 """What a study tells its tracker: the `Sink` protocol, and a sink that keeps nothing.
 
 A sink gets plain values only (names, numbers, paths) and decides nothing: outcomes and causes
-come from the one who decided them.
+come from the one who decided them. Every call may raise `TrackingError`, where the store cannot be
+used, or `RefusedError`, where it does not take this; a call may be made again, and what was
+recorded already is then left as it is. `at_s` is when it happened, in seconds since 1970; None is
+now.
 """
 
 from __future__ import annotations
@@ -16,9 +19,6 @@ from study.keys import Outcome
 class Sink(Protocol):
     """Receives a study: one parent run, one nested run per configuration digest."""
 
-    failures: int
-    """Calls that could not be recorded; a trial goes on without them."""
-
     def open_study(
         self,
         name: str,
@@ -26,12 +26,9 @@ class Sink(Protocol):
         params: Mapping[str, object],
         tags: Mapping[str, str],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> str:
-        """Open or reopen the parent run of a study and return its id.
-
-        Raises:
-            TrackingError: If the store cannot be used at all.
-        """
+        """Open or reopen the parent run of a study and return its id."""
 
     def open_trial(
         self,
@@ -40,13 +37,13 @@ class Sink(Protocol):
         number: int,
         params: Mapping[str, object],
         tags: Mapping[str, str],
+        at_s: float | None = None,
     ) -> str:
         """Open or reopen the run of a configuration under the parent and return its id."""
 
-    def recorded(self) -> Mapping[str, str]:
-        """Return the outcome tag of each trial that the open study has in the store, by digest."""
-
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(
+        self, run_id: str, epoch: int, metrics: Mapping[str, float], *, at_s: float | None = None
+    ) -> None:
         """Record one epoch's metrics in one write; an epoch already recorded is left as it is."""
 
     def close_trial(
@@ -58,6 +55,7 @@ class Sink(Protocol):
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Record how a trial ended, its final metrics and its files.
 
@@ -83,8 +81,13 @@ class Sink(Protocol):
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
-        """Record how the study ended; no run of it stays open."""
+        """Record how the study ended; no run of it stays open.
+
+        Metrics get a step of their own at every ending: a resumed study has new ones. One that
+        ended at the same time is the same.
+        """
 
     def where(self) -> str:
         """Return one line for the user: where to look at what was recorded."""
@@ -93,9 +96,6 @@ class Sink(Protocol):
 class NullSink:
     """Keeps nothing: for `--no-track` and for tests."""
 
-    def __init__(self) -> None:
-        self.failures = 0
-
     def open_study(
         self,
         name: str,
@@ -103,6 +103,7 @@ class NullSink:
         params: Mapping[str, object],
         tags: Mapping[str, str],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> str:
         """Return an empty run id."""
         return ""
@@ -114,15 +115,14 @@ class NullSink:
         number: int,
         params: Mapping[str, object],
         tags: Mapping[str, str],
+        at_s: float | None = None,
     ) -> str:
         """Return an empty run id."""
         return ""
 
-    def recorded(self) -> Mapping[str, str]:
-        """Return nothing."""
-        return {}
-
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(
+        self, run_id: str, epoch: int, metrics: Mapping[str, float], *, at_s: float | None = None
+    ) -> None:
         """Do nothing."""
 
     def close_trial(
@@ -134,6 +134,7 @@ class NullSink:
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Do nothing."""
 
@@ -156,6 +157,7 @@ class NullSink:
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Do nothing."""
 

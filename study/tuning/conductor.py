@@ -1,7 +1,8 @@
 """Conducts a study: proposes, listens, decides, and writes down in the right order.
 
-It knows no engine: `study.tuning.execute` connects it to Ray Tune. The ledger is told first, the
-tracker afterwards and from a thread of its own, so that no trial waits for it.
+It knows no engine: `study.tuning.execute` connects it to Ray Tune. What the tracker is to know is
+in the journal before anything follows from it, and is sent from a thread of its own: no trial
+waits for the tracker.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,9 @@ from study.tuning.ledger import EXHAUSTED, Ledger, Proposal
 from study.tuning.plan import StudyPlan
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
-from study.tuning.recorder import Recorder
-from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
+from study.tuning.storage import Storage
+from study.tuning.teller import Teller
+from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
 
 _logger = logging.getLogger(__name__)
 
@@ -49,8 +51,9 @@ class Conductor:
         plan: What the study does.
         proposals: What comes next.
         ledger: The durable truth.
-        recorder: Writes to the tracker, in its own thread.
+        teller: Writes down what the tracker is to know.
         progress: Tells the user.
+        storage: Where trials keep their files; None keeps none.
         trial_limit_s: Wall seconds that one trial may take; None is no limit.
     """
 
@@ -60,22 +63,22 @@ class Conductor:
         plan: StudyPlan,
         proposals: Proposals,
         ledger: Ledger,
-        recorder: Recorder,
+        teller: Teller,
         progress: Progress,
+        storage: Storage | None = None,
         trial_limit_s: float | None = None,
     ) -> None:
         self._plan = plan
         self._proposals = proposals
         self._ledger = ledger
-        self._recorder = recorder
+        self._teller = teller
         self._progress = progress
+        self._storage = storage
         self._trial_limit_s = trial_limit_s
         self._owed = [proposals.again(trial) for trial in ledger.reconcile()]
         self._known = {row.digest: row for row in ledger.rows()}
         self._next_index = ledger.next_index()
         self._live: dict[str, _Live] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
-        self._pending: list[Future[None]] = []
         self.exhausted = bool(ledger.noted(EXHAUSTED))
         self.busy_s = 0.0
         self.begun = 0
@@ -135,7 +138,7 @@ class Conductor:
         live.begun, live.began = True, time.monotonic()
         self.begun += 1
         self._progress.started(live.number, live.proposal)
-        self._submit(self._recorder.open_trial, live.number, live.proposal)
+        self._teller.open_trial(live.number, live.proposal)
 
     def decide(self, key: str, epoch: int, value: float) -> bool:
         """Take an epoch's objective; return whether the trial is to be stopped."""
@@ -156,7 +159,7 @@ class Conductor:
         live.epochs = max(live.epochs, int(result[EPOCH]))
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = float(result[BUSY_SECONDS])
-        self._submit(self._recorder.log_epoch, live.proposal.digest, live.epochs, metrics)
+        self._teller.log_epoch(live.proposal.digest, live.epochs, metrics)
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
         """A trial ended by itself or by a decision."""
@@ -203,6 +206,10 @@ class Conductor:
         seconds = time.monotonic() - live.began if live.begun else 0.0
         self.busy_s += live.busy_s
         self.ended_at.append(time.monotonic())
+        digest = live.proposal.digest
+        if live.begun:
+            # First: killed in between, a driver owes the trial still, and records it once.
+            self._teller.close_trial(digest, outcome, cause, metrics, details)
         row = self._ledger.close(
             live.number,
             outcome,
@@ -213,7 +220,10 @@ class Conductor:
             objective=live.value,
         )
         if outcome is not Outcome.STOPPED:
-            self._known[live.proposal.digest] = row
+            self._known[digest] = row
+            if self._storage is not None:
+                with suppress(OSError):  # it is in nobody's way
+                    self._storage.folder(digest).delete(CHECKPOINT)
             self._progress.ended(
                 live.number,
                 outcome,
@@ -222,30 +232,7 @@ class Conductor:
                 seconds=seconds,
                 cause=cause,
             )
-        if live.begun:
-            self._submit(
-                self._recorder.close_trial,
-                live.proposal.digest,
-                outcome,
-                cause,
-                metrics,
-                details,
-            )
 
     def rows(self) -> list[TrialRow]:
         """Return every settled configuration."""
         return self._ledger.rows()
-
-    def _submit(self, call: Any, *arguments: Any) -> None:
-        self._pending.append(self._thread.submit(call, *arguments))
-
-    def flush(self) -> None:
-        """Wait until the tracker has everything.
-
-        A call that raised is logged: the tracker never decides over a trial.
-        """
-        self._thread.shutdown(wait=True)
-        for future in self._pending:
-            error = future.exception()
-            if error is not None:
-                _logger.warning("tracking: %s: %s", type(error).__name__, error)

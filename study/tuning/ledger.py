@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
@@ -228,8 +228,9 @@ class Ledger:
                         self._reported[trial.number] = epoch
 
     def attach(self, number: int, key: str, value: str) -> None:
-        """Write an attribute of a trial down, unless it has ended already."""
-        self._set_attr(number, key, value)
+        """Write an attribute of a trial down, if it runs still and the storage takes it."""
+        with suppress(StorageInternalError):
+            self._set_attr(number, key, value)
 
     def close_duplicate(
         self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None

@@ -1,4 +1,7 @@
-"""Hands a study's events to its tracker: parameters, epochs, final metrics, pictures, weights."""
+"""Records a study's journal in its tracker: parameters, epochs, final metrics, pictures, weights.
+
+It needs the study's folder and no more, so that what one driver told another process can send.
+"""
 
 from __future__ import annotations
 
@@ -6,133 +9,179 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from study.data.beatset import BeatSet
+from study.errors import StudyStateError
 from study.keys import Outcome, Tag
-from study.models import rules
 from study.reporting.figures import draw_trial
-from study.reporting.tables import TrialRow
 from study.tracking.sink import Sink
-from study.tuning.floors import SETTINGS
-from study.tuning.ledger import OBJECTIVE, RUN_ID, Ledger, Proposal
-from study.tuning.plan import StudyPlan
+from study.tuning.folder import BEATS
+from study.tuning.journal import JOURNAL, Event, Kind
 from study.tuning.storage import Storage
-from study.tuning.study_floors import StudyFloor
-from study.tuning.trial import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.tuning.trial import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 
 _logger = logging.getLogger(__name__)
 
-BEST_WEIGHTS = 3
-"""Trials whose weights are logged; those of all trials stay in the study's storage."""
-
 
 class Recorder:
-    """Writes a study into a sink; called from one thread, in the order of events.
+    """Writes events into a sink, in their order; an event may come again.
 
     Args:
         sink: Where to write.
-        plan: The study's plan.
-        ledger: Told which run belongs to which trial.
+        folder: The study's folder.
         storage: Where trials left their results.
-        beats: Any beat set of the study: labels and records are the same in all.
-        tags: Tags of every run.
+        attach: Told the number and the run of each trial that is opened.
     """
 
     def __init__(
         self,
         *,
         sink: Sink,
-        plan: StudyPlan,
-        ledger: Ledger,
+        folder: Path,
         storage: Storage,
-        beats: BeatSet,
-        tags: Mapping[str, str],
+        attach: Callable[[int, str], None] | None = None,
     ) -> None:
         self._sink = sink
-        self._plan = plan
-        self._ledger = ledger
+        self._folder = folder
         self._storage = storage
-        self._beats = beats
-        self._tags = dict(tags)
+        self._attach = attach or (lambda number, run_id: None)
+        self._study: Event | None = None
+        self._trials: dict[str, Event] = {}
         self._runs: dict[str, str] = {}
-        self._configs: dict[str, str] = {}
+        self._open = False
 
-    def open_study(self, params: Mapping[str, object], artifacts: Sequence[Path]) -> None:
-        """Open the parent run."""
+    def recall(self, event: Event) -> None:
+        """Take note of an event that was recorded before: later ones refer to it."""
+        if event.kind is Kind.STUDY:
+            self._study, self._open = event, False
+        elif event.kind is Kind.TRIAL:
+            self._trials[event.content["digest"]] = event
+
+    def record(self, event: Event) -> None:
+        """Record an event.
+
+        Raises:
+            TrackingError: If the store cannot be reached.
+            RefusedError: If the store does not take this event.
+            StudyStateError: If the journal lacks what came before it.
+        """
+        self.recall(event)
+        if not self._open:
+            self._open_study()
+        record = {
+            Kind.TRIAL: self._open_trial,
+            Kind.EPOCH: self._log_epoch,
+            Kind.END: self._close_trial,
+            Kind.FLOOR: self._add_floor,
+            Kind.CLOSE: self._close_study,
+        }.get(event.kind)
+        if record is not None:
+            record(event.content, event.time_s)
+
+    def _open_study(self) -> None:
+        study = self._known(self._study, "the study")
+        self._runs.clear()
         self._sink.open_study(
-            self._plan.name,
-            params=params,
-            tags={**self._tags, Tag.KIND: "study"},
-            artifacts=artifacts,
+            study.content["name"],
+            params=study.content["params"],
+            tags=self._tags({Tag.KIND: "study"}),
+            artifacts=self._files(study.content["files"]),
+            at_s=study.time_s,
         )
+        self._open = True
 
-    def open_trial(self, number: int, proposal: Proposal) -> None:
-        """Open the nested run of a configuration, or open it again."""
-        signal, model = proposal.config.signal, proposal.config.model
+    def _open_trial(self, content: Mapping[str, Any], time_s: float) -> None:
         run_id = self._sink.open_trial(
-            proposal.digest,
-            number=number,
-            params=rules.active_parameters(proposal.config),
-            tags={
-                **self._tags,
-                Tag.KIND: "trial",
-                Tag.ARM: proposal.arm,
-                Tag.INPUT: signal.input,
-                Tag.FUSION: model.fusion,
-                Tag.ATTEMPT: str(proposal.attempt),
-            },
+            content["digest"],
+            number=content["number"],
+            params=content["params"],
+            tags=self._tags({Tag.KIND: "trial", **content["tags"]}),
+            at_s=time_s,
         )
-        self._runs[proposal.digest] = run_id
-        self._configs[proposal.digest] = json.dumps(proposal.config.flat(), indent=1)
-        self._ledger.attach(number, RUN_ID, run_id)
+        self._runs[content["digest"]] = run_id
+        self._attach(content["number"], run_id)
 
-    def log_epoch(self, digest: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Record one epoch."""
-        self._sink.log_epoch(self._runs[digest], epoch, metrics)
+    def _log_epoch(self, content: Mapping[str, Any], time_s: float) -> None:
+        run_id = self._run(content["digest"])
+        self._sink.log_epoch(run_id, content["epoch"], content["metrics"], at_s=time_s)
 
-    def close_trial(
-        self,
-        digest: str,
-        outcome: Outcome,
-        cause: str,
-        metrics: Mapping[str, float],
-        details: str = "",
-    ) -> None:
-        """Record how a trial ended: its files where it finished, the traceback where it failed."""
-        if outcome is not Outcome.STOPPED:
-            self._storage.folder(digest).delete(CHECKPOINT)
+    def _close_trial(self, content: Mapping[str, Any], time_s: float) -> None:
+        digest, outcome = content["digest"], Outcome(content["outcome"])
+        run_id = self._run(digest)
         with tempfile.TemporaryDirectory(prefix="study-") as name:
             configuration = Path(name) / "configuration.json"
-            configuration.write_text(self._configs[digest])
+            config = self._trials[digest].content["config"]
+            configuration.write_text(json.dumps(config, indent=1))
             files = [configuration]
-            if details:
+            if content["details"]:
                 files.append(Path(name) / "traceback.txt")
-                files[-1].write_text(details)
+                files[-1].write_text(content["details"])
             if outcome is Outcome.COMPLETE:
-                files += self._files(digest, Path(name))
+                files += self._results(digest, Path(name))
             self._sink.close_trial(
-                self._runs[digest], outcome=outcome, cause=cause, metrics=metrics, artifacts=files
+                run_id,
+                outcome=outcome,
+                cause=content["cause"],
+                metrics=content["metrics"],
+                artifacts=files,
+                at_s=time_s,
             )
+        del self._runs[digest]
 
-    def replay(self, settled: Sequence[tuple[TrialRow, Proposal]]) -> int:
-        """Record settled trials that a killed driver did not record; return how many.
+    def _add_floor(self, content: Mapping[str, Any], time_s: float) -> None:
+        self._sink.add_floor(
+            content["digest"],
+            name=content["name"],
+            params=content["params"],
+            tags=self._tags({Tag.KIND: "floor"}),
+            metrics=content["metrics"],
+            artifacts=self._files(content["files"]),
+        )
 
-        What was reported between the last write and the kill is lost to the tracker; the outcome,
-        final metrics and files are not.
-        """
-        recorded = self._sink.recorded()
-        missing = [pair for pair in settled if recorded.get(pair[0].digest) != pair[0].outcome]
-        for row, proposal in missing:
-            self.open_trial(row.number, proposal)
-            metrics = {key: value for key, value in row.metrics.items() if key != OBJECTIVE}
-            self.close_trial(row.digest, row.outcome, row.cause, metrics)
-        return len(missing)
+    def _close_study(self, content: Mapping[str, Any], time_s: float) -> None:
+        with tempfile.TemporaryDirectory(prefix="study-") as name:
+            weights = []
+            for number, digest in content["weights"]:
+                stored = self._storage.folder(digest).read(WEIGHTS)
+                if stored is not None:
+                    weights.append(Path(name) / f"weights_{number:03d}_{digest}.pt")
+                    weights[-1].write_bytes(stored)
+            self._sink.close_study(
+                outcome=content["outcome"],
+                metrics=content["metrics"],
+                artifacts=[*self._files(content["files"]), *weights],
+                at_s=time_s,
+            )
+        self._open = False
 
-    def _files(self, digest: str, folder: Path) -> list[Path]:
+    def _run(self, digest: str) -> str:
+        """Return a trial's run, which an earlier process may have opened."""
+        if digest not in self._runs:
+            trial = self._known(self._trials.get(digest), f"trial {digest}")
+            self._open_trial(trial.content, trial.time_s)
+        return self._runs[digest]
+
+    def _known(self, event: Event | None, what: str) -> Event:
+        if event is None:
+            raise StudyStateError(f"{self._folder / JOURNAL} does not say how {what} was opened")
+        return event
+
+    def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
+        return {**self._known(self._study, "the study").content["tags"], **own}
+
+    def _files(self, names: Sequence[str]) -> list[Path]:
+        files = [self._folder / name for name in names]
+        for file in files:
+            if not file.exists():
+                _logger.warning("tracking: %s is not there any more", file)
+        return [file for file in files if file.exists()]
+
+    def _results(self, digest: str, folder: Path) -> list[Path]:
         stored = self._storage.folder(digest)
         files = []
         for name in (PREDICTIONS, PER_RECORD, SCORES):
@@ -143,51 +192,23 @@ class Recorder:
             (folder / name).write_bytes(content)
             files.append(folder / name)
             if name == PREDICTIONS:
-                files += self._draw(content, folder)
+                files += self._draw(digest, content, folder)
         return files
 
-    def _draw(self, predictions: bytes, folder: Path) -> list[Path]:
-        with np.load(io.BytesIO(predictions)) as arrays:
-            return draw_trial(
-                folder,
-                label=self._beats.label,
-                record=self._beats.record,
-                log_probs=arrays["log_probs"],
-                gates=arrays.get("gates"),
-                attention=arrays.get("attention"),
-            )
-
-    def add_floors(self, floors: Sequence[StudyFloor]) -> None:
-        """Record the study's floors, each as a run of its own."""
-        for floor in floors:
-            if not floor.missing:
-                self._sink.add_floor(
-                    floor.digest,
-                    name=floor.label,
-                    params={"floor": floor.name, **SETTINGS},
-                    tags={**self._tags, Tag.KIND: "floor"},
-                    metrics=floor.metrics,
-                    artifacts=floor.files,
+    def _draw(self, digest: str, predictions: bytes, folder: Path) -> list[Path]:
+        try:
+            with (
+                np.load(self._folder / BEATS) as beats,
+                np.load(io.BytesIO(predictions)) as arrays,
+            ):
+                return draw_trial(
+                    folder,
+                    label=beats["label"],
+                    record=beats["record"],
+                    log_probs=arrays["log_probs"],
+                    gates=arrays.get("gates"),
+                    attention=arrays.get("attention"),
                 )
-
-    def close_study(
-        self,
-        *,
-        outcome: str,
-        metrics: Mapping[str, float],
-        rows: Sequence[TrialRow],
-        files: Sequence[Path],
-    ) -> None:
-        """Record how the study ended, and the weights of its best trials."""
-        ranked = sorted(
-            (row for row in rows if row.ranks(self._plan.objective)),
-            key=lambda row: -row.metric(self._plan.objective),
-        )
-        with tempfile.TemporaryDirectory(prefix="study-") as name:
-            weights = []
-            for row in ranked[:BEST_WEIGHTS]:
-                content = self._storage.folder(row.digest).read(WEIGHTS)
-                if content is not None:
-                    weights.append(Path(name) / f"weights_{row.number:03d}_{row.digest}.pt")
-                    weights[-1].write_bytes(content)
-            self._sink.close_study(outcome=outcome, metrics=metrics, artifacts=[*files, *weights])
+        except (FileNotFoundError, ValueError, KeyError, BadZipFile) as error:
+            _logger.warning("trial %s is recorded without pictures: %s", digest, error)
+            return []

@@ -13,19 +13,20 @@ import torch
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.reporting.tables import TrialRow, trials_csv
-from study.tracking.sink import Sink
+from study.tracking.sink import NullSink, Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
 from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit
-from study.tuning.ledger import EXHAUSTED, PLAN, TRACKED, Ledger
+from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.plan import PLAN_FILE, load_plan, provenance
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
-from study.tuning.recorder import Recorder
 from study.tuning.resources import Demand
+from study.tuning.sender import Sender, Sent, send_owed
 from study.tuning.setup import Setup
 from study.tuning.study_floors import StudyFloor, study_floors
+from study.tuning.teller import Teller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class Summary:
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung and final objective, and finished trials.
         floors: What an arm must beat; none in a study that was stopped.
+        tracking: What the tracker was sent at last, and what it is owed still.
     """
 
     rows: Sequence[TrialRow]
@@ -78,6 +80,7 @@ class Summary:
     overhead: float
     rungs: tuple[float, int]
     floors: Sequence[StudyFloor] = ()
+    tracking: Sent = Sent()
 
 
 def open_ledger(setup: Setup, options: Options) -> Ledger:
@@ -128,20 +131,24 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
-        return replace(done_before, repeated=True, floors=_floors(setup, folder))
+        tracking = Sent()
+        if not isinstance(sink, NullSink):
+            tracking = send_owed(folder, sink, storage=setup.job.storage)
+        floors_before = _floors(setup, folder)
+        return replace(done_before, repeated=True, floors=floors_before, tracking=tracking)
     ledger.note(TRACKED, False)
     _keep_labels(setup, folder)
     (folder / SPACE_COPY).write_text(setup.space.text)
-    recorder = Recorder(
-        sink=sink,
-        plan=plan,
-        ledger=ledger,
-        storage=setup.job.storage,
-        beats=setup.beats,
+    sender = _sender(setup, folder, sink, ledger)
+    teller = Teller(sender and sender.tell, folder)
+    teller.open_study(
+        plan.name,
+        params=_study_params(setup),
         tags={**_tags(setup), Tag.STUDY_ID: ledger.study_id},
+        files=[folder / PLAN_FILE, folder / SPACE_COPY],
     )
-    recorder.open_study(_study_params(setup), [folder / PLAN_FILE, folder / SPACE_COPY])
-    recorder.replay(ledger.settled())
+    if sender is not None:
+        teller.catch_up(ledger.settled(), sender.outcomes)
     progress = Progress(
         total=plan.trials,
         done=settled,
@@ -152,8 +159,9 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         plan=plan,
         proposals=Proposals(setup.space, seed=plan.study_seed),
         ledger=ledger,
-        recorder=recorder,
+        teller=teller,
         progress=progress,
+        storage=setup.job.storage,
         trial_limit_s=options.trial_limit_s,
     )
     for note in limits_of(plan.sampler, setup.space) if plan.kind == "search" else ():
@@ -182,7 +190,6 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         progress.close()
         if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
             stop.cause = "Ray ended the run early"
-        conductor.flush()
         floor_s = sum(floor.seconds for floor in floors)
         summary = _summary(
             ledger,
@@ -193,17 +200,31 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         )
         table = folder / TRIALS
         table.write_text(trials_csv(summary.rows))
-        recorder.add_floors(floors)
-        recorder.close_study(
+        teller.add_floors(floors)
+        teller.close_study(
             outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),
             metrics=_study_metrics(summary, plan.objective),
             rows=summary.rows,
+            objective=plan.objective,
             files=[table],
         )
         # Not when it is found: what still runs then may be interrupted, and is owed.
         ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
         ledger.note(TRACKED, True)
-    return summary
+        tracking = sender.finish() if sender is not None else Sent()
+    return replace(summary, tracking=tracking)
+
+
+def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:
+    """Return what sends to the tracker; None where nothing is tracked."""
+    if isinstance(sink, NullSink):
+        return None
+    return Sender(
+        folder,
+        sink,
+        storage=setup.job.storage,
+        attach=lambda number, run_id: ledger.attach(number, RUN_ID, run_id),
+    )
 
 
 def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal) -> int:

@@ -28,8 +28,6 @@ class MemorySink:
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    outcomes: dict[str, str] = field(default_factory=dict)
-    failures: int = 0
 
     def open_study(
         self,
@@ -38,6 +36,7 @@ class MemorySink:
         params: Mapping[str, object],
         tags: Mapping[str, str],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> str:
         """Remember a parent run."""
         self.events.append(("open_study", name, dict(params), dict(tags)))
@@ -45,17 +44,21 @@ class MemorySink:
         return "study"
 
     def open_trial(
-        self, digest: str, *, number: int, params: Mapping[str, object], tags: Mapping[str, str]
+        self,
+        digest: str,
+        *,
+        number: int,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        at_s: float | None = None,
     ) -> str:
         """Remember a nested run."""
         self.events.append(("open_trial", digest, number, dict(params), dict(tags)))
         return f"run-{digest}"
 
-    def recorded(self) -> Mapping[str, str]:
-        """Return the outcomes that a test says are in the store already."""
-        return self.outcomes
-
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(
+        self, run_id: str, epoch: int, metrics: Mapping[str, float], *, at_s: float | None = None
+    ) -> None:
         """Remember an epoch."""
         self.events.append(("log_epoch", run_id, epoch, dict(metrics)))
 
@@ -68,6 +71,7 @@ class MemorySink:
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Remember an outcome."""
         self.events.append(("close_trial", run_id, outcome, cause, dict(metrics)))
@@ -94,6 +98,7 @@ class MemorySink:
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Remember the end."""
         self.events.append(("close_study", outcome, dict(metrics)))

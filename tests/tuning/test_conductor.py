@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import statistics
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.tracking.sink import NullSink, Sink
@@ -28,10 +28,11 @@ from study.tuning.optuna_space import make_sampler
 from study.tuning.plan import StudyPlan
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
-from study.tuning.recorder import Recorder
+from study.tuning.sender import Sender, Sent, owed
 from study.tuning.space import Space, load_space
 from study.tuning.storage import Storage
-from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+from study.tuning.teller import Teller
+from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE, SECONDS
 
 EPOCHS = 3
 
@@ -82,12 +83,12 @@ class Driver:
         text: str,
         *,
         sink: Sink | None = None,
-        beats: BeatSet,
         plan: StudyPlan,
         **options: Any,
     ) -> None:
         path = folder / "tiny.toml"
         path.write_text(text)
+        self.folder = folder
         self.space: Space = load_space(path)
         space = self.space
         plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=space.trials)
@@ -99,20 +100,17 @@ class Driver:
             epochs=EPOCHS,
             reduction_factor=2,
         )
-        recorder = Recorder(
-            sink=sink or NullSink(),
-            plan=plan,
-            ledger=self.ledger,
-            storage=Storage.at(folder / "trials"),
-            beats=beats,
-            tags={},
-        )
+        self.storage = Storage.at(folder / "trials")
+        self.sender = None if sink is None else Sender(folder, sink, pauses_s=(0.01, 0.01))
+        teller = Teller(self.sender and self.sender.tell, folder)
+        teller.open_study("tiny", params={}, tags={}, files=[])
         self._said = io.StringIO()
         self.conductor = Conductor(
             plan=plan,
             proposals=Proposals(space, seed=plan.study_seed),
             ledger=self.ledger,
-            recorder=recorder,
+            teller=teller,
+            storage=self.storage,
             progress=Progress(total=plan.trials, objective=plan.objective, stream=self._said),
             **options,
         )
@@ -122,6 +120,11 @@ class Driver:
     def said(self) -> list[str]:
         """Lines for the user."""
         return self._said.getvalue().splitlines()
+
+    def told(self) -> Sent:
+        """Wait until the tracker has everything."""
+        assert self.sender is not None
+        return self.sender.finish()
 
     def begin(self) -> str | None:
         """Ask for a trial and start it; None where nothing is left."""
@@ -187,16 +190,16 @@ def reported(epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
 class Starter:
     """Starts drivers in one folder."""
 
-    def __init__(self, folder: Path, beats: BeatSet, plan: StudyPlan) -> None:
-        self._folder, self._known = folder, {"beats": beats, "plan": plan}
+    def __init__(self, folder: Path, plan: StudyPlan) -> None:
+        self._folder, self._plan = folder, plan
 
     def __call__(self, text: str, **options: Any) -> Driver:
-        return Driver(self._folder, text, **self._known, **options)  # type: ignore[arg-type]
+        return Driver(self._folder, text, plan=self._plan, **options)
 
 
 @pytest.fixture
-def start(tmp_path: Path, small_beats: BeatSet, plan: StudyPlan) -> Starter:
-    return Starter(tmp_path, small_beats, plan)
+def start(tmp_path: Path, plan: StudyPlan) -> Starter:
+    return Starter(tmp_path, plan)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid"])
@@ -328,7 +331,7 @@ def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(
         key = driver.begin()
         assert key is not None
         driver.train(key, value)
-    driver.conductor.flush()
+    driver.told()
     assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
     pruned = driver.conductor.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
@@ -347,7 +350,7 @@ def test_a_failing_trial_ends_with_the_cause_from_its_worker(
     assert key is not None
     driver.fail(key, "DivergedError: diverged: training loss not finite in epoch 1")
     assert driver.begin() is not None, "the study goes on"
-    driver.conductor.flush()
+    driver.told()
     row = driver.conductor.rows()[0]
     assert (row.outcome, row.epochs) == (Outcome.FAILED, 0)
     assert row.cause == "DivergedError: diverged: training loss not finite in epoch 1"
@@ -399,26 +402,59 @@ def test_a_trial_that_finishes_its_last_epoch_over_the_limit_is_complete(start: 
 def test_the_tracker_hears_of_each_trial_in_order(start: Starter, memory_sink: Any) -> None:
     driver = start(search(trials=1), sink=memory_sink)
     driver.run(0.5)
-    driver.conductor.flush()
+    driver.told()
     digest = driver.conductor.rows()[0].digest
     kinds = ["open_trial"] + ["log_epoch"] * EPOCHS + ["close_trial"]
-    assert [event[0] for event in memory_sink.events] == kinds
-    assert memory_sink.events[1] == ("log_epoch", f"run-{digest}", 1, {"val_auprc_sv": 0.5})
+    assert [event[0] for event in memory_sink.events] == ["open_study", *kinds]
+    assert memory_sink.events[2] == ("log_epoch", f"run-{digest}", 1, {"val_auprc_sv": 0.5})
     assert memory_sink.events[-1][2:] == (Outcome.COMPLETE, "", {"val_auprc_sv": 0.5})
+
+
+def test_no_trial_waits_for_the_tracker(start: Starter) -> None:
+    answer = threading.Event()
+
+    class Silent(NullSink):
+        def open_study(self, name: str, **what: Any) -> str:
+            answer.wait(60)
+            return ""
+
+    driver = start(search(trials=2), sink=Silent())
+    driver.run(0.5)  # returns although the tracker has not answered yet
+    assert not answer.is_set()
+    assert driver.outcomes() == [Outcome.COMPLETE] * 2
+    assert owed(driver.folder) == 1 + 2 * (2 + EPOCHS)
+    answer.set()
+    assert driver.told() == Sent(sent=1 + 2 * (2 + EPOCHS))
+    assert owed(driver.folder) == 0
 
 
 def test_a_tracker_that_raises_does_not_change_an_outcome(
     start: Starter, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(NullSink):
-        def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-            raise OSError("disk full")
+        def log_epoch(self, run_id: str, epoch: int, *what: Any, **more: Any) -> None:
+            raise ArithmeticError("not a number")
 
     driver = start(search(trials=1), sink=Broken())
     driver.run(0.5)
-    driver.conductor.flush()
+    assert driver.told() == Sent(sent=3, refused=EPOCHS)
     assert driver.outcomes() == [Outcome.COMPLETE]
-    assert "tracking: OSError: disk full" in caplog.text
+    assert (
+        "tracking: event 3 of journal.jsonl (epoch) is left out: ArithmeticError: not a number"
+    ) in caplog.text
+
+
+def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(start: Starter) -> None:
+    driver = start(search(trials=3))
+    keys = [driver.begin() for _ in range(3)]
+    digests = [trial.user_attrs[Tag.DIGEST] for trial in driver.trials()]
+    for digest in digests:
+        driver.storage.folder(digest).write(CHECKPOINT, b"state")
+    driver.train(str(keys[0]), 0.5)
+    driver.fail(str(keys[1]), "ValueError: bad")
+    driver.conductor.stop("SIGINT received")
+    kept = [driver.storage.folder(digest).read(CHECKPOINT) for digest in digests]
+    assert kept == [None, None, b"state"]
 
 
 @contextmanager
@@ -464,13 +500,13 @@ def test_sampled_proposals_lie_inside_the_space(start: Starter) -> None:
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "qmc"])
 def test_enumerated_proposals_are_the_same_whatever_happened(
-    tmp_path: Path, small_beats: BeatSet, plan: StudyPlan, sampler: str
+    tmp_path: Path, plan: StudyPlan, sampler: str
 ) -> None:
     text = search(sampler=sampler, trials=6)
     folders = [tmp_path / "through", tmp_path / "cut"]
     for folder in folders:
         folder.mkdir()
-    through, cut = (Starter(folder, small_beats, plan) for folder in folders)
+    through, cut = (Starter(folder, plan) for folder in folders)
     straight = through(text)
     straight.run(0.5)
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
+from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.reporting.tables import TrialRow
 from study.tuning.floors import SETTINGS
+from study.tuning.folder import BEATS
+from study.tuning.journal import Journal, Kind
 from study.tuning.ledger import Ledger, Proposal
-from study.tuning.plan import StudyPlan
-from study.tuning.recorder import BEST_WEIGHTS, Recorder
+from study.tuning.recorder import Recorder
 from study.tuning.study_floors import StudyFloor
+from study.tuning.teller import BEST_WEIGHTS, Teller
 from study.tuning.trial import (
-    CHECKPOINT,
     PER_RECORD,
     PREDICTIONS,
     SCORES,
@@ -45,44 +49,68 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(storage_url=f"sqlite:///{tmp_path / 'study.db'}", name="tiny")
 
 
+class Told:
+    """A teller whose words go through a journal on disk to a recorder, one after the other."""
+
+    def __init__(self, folder: Path, sink: Any, job: TrialJob, ledger: Ledger) -> None:
+        self._journal = Journal(folder)
+        self._recorder = Recorder(
+            sink=sink,
+            folder=folder,
+            storage=job.storage,
+            attach=lambda number, run_id: ledger.attach(number, "mlflow_run_id", run_id),
+        )
+        self.teller = Teller(self._tell, folder)
+        self.kinds: list[Kind] = []
+
+    def _tell(self, kind: Kind, content: Mapping[str, Any]) -> None:
+        self.kinds.append(kind)
+        self._recorder.record(self._journal.append(kind, content))
+
+    def close(self) -> None:
+        self._journal.close()
+
+
 @pytest.fixture
-def recorder(
-    memory_sink: Any, plan: StudyPlan, ledger: Ledger, small_beats: BeatSet, job: TrialJob
-) -> Recorder:
-    return Recorder(
-        sink=memory_sink,
-        plan=plan,
-        ledger=ledger,
-        storage=job.storage,
-        beats=small_beats,
-        tags=TAGS,
-    )
+def told(
+    tmp_path: Path, memory_sink: Any, small_beats: BeatSet, job: TrialJob, ledger: Ledger
+) -> Iterator[Told]:
+    np.savez(tmp_path / BEATS, label=small_beats.label, record=small_beats.record)
+    told = Told(tmp_path, memory_sink, job, ledger)
+    told.teller.open_study("tiny", params={"trials": 3}, tags=TAGS, files=[])
+    yield told
+    told.close()
 
 
-def open_trial(recorder: Recorder, ledger: Ledger) -> int:
+@pytest.fixture
+def teller(told: Told) -> Teller:
+    return told.teller
+
+
+def open_trial(teller: Teller, ledger: Ledger) -> int:
     number = ledger.open(ledger.enqueue(PROPOSAL), PROPOSAL)
-    recorder.open_trial(number, PROPOSAL)
+    teller.open_trial(number, PROPOSAL)
     return number
 
 
 def test_a_study_is_opened_with_its_plan_and_tags(
-    recorder: Recorder, memory_sink: Any, tmp_path: Path
+    teller: Teller, memory_sink: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "plan.json"
     file.write_text("{}")
-    recorder.open_study({"trials": 3}, [file])
-    assert memory_sink.events == [
-        ("open_study", "tiny", {"trials": 3}, {**TAGS, Tag.KIND: "study"})
+    teller.open_study("tiny", params={"trials": 4}, tags=TAGS, files=[file])
+    assert memory_sink.events[1:] == [
+        ("open_study", "tiny", {"trials": 4}, {**TAGS, Tag.KIND: "study"})
     ]
     assert memory_sink.files["study"] == {"plan.json": b"{}"}
 
 
 def test_a_trial_is_opened_by_its_active_parameters_and_the_ledger_told(
-    recorder: Recorder, memory_sink: Any, ledger: Ledger
+    teller: Teller, memory_sink: Any, ledger: Ledger
 ) -> None:
-    number = open_trial(recorder, ledger)
-    ((_, digest, told, params, tags),) = memory_sink.events
-    assert (digest, told) == (DIGEST, number)
+    number = open_trial(teller, ledger)
+    ((_, digest, opened, params, tags),) = memory_sink.named("open_trial")
+    assert (digest, opened) == (DIGEST, number)
     assert params == rules.active_parameters(CONFIG)
     assert tags == {
         **TAGS,
@@ -97,12 +125,12 @@ def test_a_trial_is_opened_by_its_active_parameters_and_the_ledger_told(
 
 
 def test_a_finished_trial_hands_over_its_files_and_pictures(
-    recorder: Recorder, memory_sink: Any, ledger: Ledger, job: TrialJob
+    teller: Teller, memory_sink: Any, ledger: Ledger, job: TrialJob
 ) -> None:
     report = TrialRun(CONFIG, job).step()
-    open_trial(recorder, ledger)
-    recorder.log_epoch(DIGEST, 1, report["metrics"])
-    recorder.close_trial(DIGEST, Outcome.COMPLETE, "", report["metrics"])
+    open_trial(teller, ledger)
+    teller.log_epoch(DIGEST, 1, report["metrics"])
+    teller.close_trial(DIGEST, Outcome.COMPLETE, "", report["metrics"])
     assert memory_sink.named("log_epoch") == [("log_epoch", RUN, 1, report["metrics"])]
     assert memory_sink.named("close_trial")[0][1:4] == (RUN, Outcome.COMPLETE, "")
     files = memory_sink.files[RUN]
@@ -116,33 +144,14 @@ def test_a_finished_trial_hands_over_its_files_and_pictures(
     assert TrialConfig.from_flat(json.loads(files["configuration.json"])) == CONFIG
 
 
-@pytest.mark.parametrize(
-    ("outcome", "kept"),
-    [
-        (Outcome.COMPLETE, False),
-        (Outcome.PRUNED, False),
-        (Outcome.FAILED, False),
-        (Outcome.STOPPED, True),
-    ],
-)
-def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(
-    recorder: Recorder, ledger: Ledger, job: TrialJob, outcome: Outcome, kept: bool
-) -> None:
-    stored = job.storage.folder(DIGEST)
-    stored.write(CHECKPOINT, b"state")
-    open_trial(recorder, ledger)
-    recorder.close_trial(DIGEST, outcome, "", {})
-    assert (stored.read(CHECKPOINT) is not None) == kept
-
-
 def test_floors_are_handed_over_unless_they_are_missing(
-    recorder: Recorder, memory_sink: Any, tmp_path: Path
+    teller: Teller, memory_sink: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "scores.json"
     file.write_bytes(b"{}")
     there = StudyFloor(name="prevalence", digest="f", metrics={"val_auprc_sv": 0.1}, files=(file,))
-    recorder.add_floors([there, StudyFloor(name="logistic_regression", digest="g", missing="no")])
-    ((_, name, params, tags, metrics),) = memory_sink.events
+    teller.add_floors([there, StudyFloor(name="logistic_regression", digest="g", missing="no")])
+    ((_, name, params, tags, metrics),) = memory_sink.named("add_floor")
     assert (name, metrics) == ("floor: prevalence", {"val_auprc_sv": 0.1})
     assert params == {"floor": "prevalence", **SETTINGS}
     assert tags == {**TAGS, Tag.KIND: "floor"}
@@ -150,10 +159,10 @@ def test_floors_are_handed_over_unless_they_are_missing(
 
 
 def test_a_failed_trial_hands_over_its_traceback(
-    recorder: Recorder, memory_sink: Any, ledger: Ledger
+    teller: Teller, memory_sink: Any, ledger: Ledger
 ) -> None:
-    open_trial(recorder, ledger)
-    recorder.close_trial(DIGEST, Outcome.FAILED, "ValueError: bad", {}, "Traceback: ...")
+    open_trial(teller, ledger)
+    teller.close_trial(DIGEST, Outcome.FAILED, "ValueError: bad", {}, "Traceback: ...")
     assert memory_sink.files[RUN]["traceback.txt"] == b"Traceback: ..."
 
 
@@ -175,39 +184,39 @@ def settle(ledger: Ledger, dropout: float, outcome: Outcome, value: float) -> st
     return proposal.digest
 
 
-def test_what_a_killed_driver_settled_without_recording_it_is_recorded_at_the_next_start(
-    recorder: Recorder, memory_sink: Any, ledger: Ledger
+def test_what_was_settled_and_never_told_is_told_at_the_next_start(
+    teller: Teller, memory_sink: Any, ledger: Ledger
 ) -> None:
     told = settle(ledger, 0.1, Outcome.COMPLETE, 0.5)
     lost = settle(ledger, 0.2, Outcome.COMPLETE, 0.6)
     half = settle(ledger, 0.3, Outcome.FAILED, 0.4)
-    memory_sink.outcomes = {told: "complete", half: "stopped"}
-    assert recorder.replay(ledger.settled()) == 2
+    before = {told: "complete", half: "stopped"}
+    assert teller.catch_up(ledger.settled(), before) == 2
     assert [event[1] for event in memory_sink.named("open_trial")] == [lost, half]
     assert memory_sink.named("close_trial") == [
         ("close_trial", f"run-{lost}", Outcome.COMPLETE, "", {"val_auprc_sv": 0.6}),
         ("close_trial", f"run-{half}", Outcome.FAILED, "why", {"val_auprc_sv": 0.4}),
     ]
-    memory_sink.outcomes |= {lost: "complete", half: "failed"}
-    assert recorder.replay(ledger.settled()) == 0
+    before |= {lost: "complete", half: "failed"}
+    assert teller.catch_up(ledger.settled(), before) == 0
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PRUNED, Outcome.FAILED, Outcome.STOPPED])
 def test_an_unfinished_trial_hands_over_its_configuration_only(
-    recorder: Recorder, memory_sink: Any, ledger: Ledger, outcome: Outcome
+    teller: Teller, memory_sink: Any, ledger: Ledger, outcome: Outcome
 ) -> None:
-    open_trial(recorder, ledger)
-    recorder.close_trial(DIGEST, outcome, "why", {})
+    open_trial(teller, ledger)
+    teller.close_trial(DIGEST, outcome, "why", {})
     assert memory_sink.named("close_trial") == [("close_trial", RUN, outcome, "why", {})]
     assert memory_sink.files[RUN].keys() == {"configuration.json"}
 
 
 def test_a_finished_trial_without_files_is_recorded_and_the_loss_is_told(
-    recorder: Recorder, memory_sink: Any, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    teller: Teller, memory_sink: Any, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    open_trial(recorder, ledger)
+    open_trial(teller, ledger)
     with caplog.at_level(logging.WARNING):
-        recorder.close_trial(DIGEST, Outcome.COMPLETE, "", {})
+        teller.close_trial(DIGEST, Outcome.COMPLETE, "", {})
     assert memory_sink.files[RUN].keys() == {"configuration.json"}
     for name in (PREDICTIONS, PER_RECORD, SCORES):
         assert f"trial {DIGEST} left no {name} in its storage" in caplog.text
@@ -228,7 +237,7 @@ def row(number: int, value: float, **changes: Any) -> TrialRow:
 
 
 def test_a_closed_study_hands_over_the_weights_of_its_best_finished_trials(
-    recorder: Recorder, memory_sink: Any, job: TrialJob, tmp_path: Path
+    teller: Teller, memory_sink: Any, job: TrialJob, tmp_path: Path
 ) -> None:
     for number in range(7):
         job.storage.folder(f"d{number}").write(WEIGHTS, f"weights {number}".encode())
@@ -244,11 +253,35 @@ def test_a_closed_study_hands_over_the_weights_of_its_best_finished_trials(
     ]
     table = tmp_path / "trials.csv"
     table.write_text("number\n")
-    recorder.close_study(outcome="complete", metrics={"best": 0.9}, rows=rows, files=[table])
-    assert memory_sink.events == [("close_study", "complete", {"best": 0.9})]
+    teller.close_study(
+        outcome="complete",
+        metrics={"best": 0.9},
+        rows=rows,
+        objective="val_auprc_sv",
+        files=[table],
+    )
+    assert memory_sink.named("close_study") == [("close_study", "complete", {"best": 0.9})]
     assert BEST_WEIGHTS == 3
     assert memory_sink.files["closed study"] == {
         "trials.csv": b"number\n",
         "weights_001_d1.pt": b"weights 1",
         "weights_003_d3.pt": b"weights 3",
     }
+
+
+def test_a_trial_whose_opening_is_missing_is_named(teller: Teller, tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError) as caught:
+        teller.log_epoch("d", 1, {})
+    assert str(caught.value) == f"{tmp_path / 'journal.jsonl'} does not say how trial d was opened"
+
+
+def test_pictures_that_cannot_be_drawn_do_not_keep_a_trial(
+    teller: Teller, memory_sink: Any, ledger: Ledger, job: TrialJob, tmp_path: Path, caplog: Any
+) -> None:
+    for name in (PREDICTIONS, PER_RECORD, SCORES):
+        job.storage.folder(DIGEST).write(name, b"no archive")
+    open_trial(teller, ledger)
+    teller.close_trial(DIGEST, Outcome.COMPLETE, "", {})
+    assert f"trial {DIGEST} is recorded without pictures: " in caplog.text
+    files = {"configuration.json", PREDICTIONS, PER_RECORD, SCORES}
+    assert memory_sink.files[RUN].keys() == files
