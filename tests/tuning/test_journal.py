@@ -36,7 +36,9 @@ def test_events_come_back_in_order_to_the_last_bit(tmp_path: Path) -> None:
     assert event.content["text"] == "line\nbreak, \u00e4, \u2028"
     assert journal.append(Kind.CLOSE, {}).number == 2
     journal.close()
-    assert Journal(tmp_path).append(Kind.STUDY, {}).number == 3
+    again = Journal(tmp_path)
+    assert again.append(Kind.STUDY, {}).number == 3
+    again.close()
 
 
 def test_without_a_journal_nothing_was_told(tmp_path: Path) -> None:

@@ -172,6 +172,40 @@ def test_an_altered_line_is_named_and_the_others_are_sent(
     assert [step for name, step, _ in found["d1"][1] if name == "val_auprc_sv"] == [1]
 
 
+class Unreliable:
+    """Stands before MLflow's client; some calls are not made, of others the answer is lost.
+
+    The distance between them grows: in the end every event gets through.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._calls = 0
+        self._failing = {n * (n + 1) // 2: n % 2 == 0 for n in range(1, 40)}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            self._calls += 1
+            made = self._failing.get(self._calls)
+            if made is False:
+                raise ConnectionError("not made")
+            answer = getattr(self._client, name)(*given, **named)
+            if made:
+                raise ConnectionError("the answer was lost")
+            return answer
+
+        return call
+
+
+def test_calls_that_fail_before_or_after_they_are_made_are_recorded_once(
+    folder: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = mlflow_sink(workspace)
+    monkeypatch.setattr(sink._client, "_mlflow", Unreliable(sink._client._mlflow))
+    assert Sender(folder, sink, pauses_s=(0.001, 0.001)).finish() == Sent(sent=EVENTS)
+    assert recorded(workspace) == whole("d1", "d2")
+
+
 class Listed(NullSink):
     """Remembers the order of what it took; a call may be made to fail first."""
 
@@ -252,10 +286,13 @@ def test_a_database_that_is_locked_takes_everything_later(
         """MLflow waits for 20 s; so long would the test take."""
         return call[2].replace("busy_timeout = 20000", "busy_timeout = 50"), call[3]
 
+    def locked(context: Any) -> None:
+        failed.set()
+
     sink = mlflow_sink(workspace)
     failed = threading.Event()
     event.listen(Engine, "before_cursor_execute", impatient, retval=True)
-    event.listen(Engine, "handle_error", lambda context: failed.set())
+    event.listen(Engine, "handle_error", locked)
     lock = sqlite3.connect(workspace / "mlflow.db", isolation_level=None)
     try:
         lock.execute("BEGIN EXCLUSIVE")
@@ -267,4 +304,5 @@ def test_a_database_that_is_locked_takes_everything_later(
     finally:
         lock.close()
         event.remove(Engine, "before_cursor_execute", impatient)
+        event.remove(Engine, "handle_error", locked)
     assert recorded(workspace) == whole("d1", "d2")
