@@ -85,6 +85,12 @@ class Lines:
         ends = (event.content for event in self.events if event.kind is Kind.END)
         return {end["digest"]: end["outcome"] for end in ends}
 
+    @property
+    def closed(self) -> bool:
+        """Whether the last driver said how it ended; one that is killed does not."""
+        bounds = [event.kind for event in self.events if event.kind in (Kind.STUDY, Kind.CLOSE)]
+        return bounds[-1:] != [Kind.STUDY]
+
 
 class Journal:
     """A journal that is written to; one process at a time may.

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from study.errors import RefusedError, TrackingError
+from study.keys import Outcome
 from study.tracking.sink import Sink
 from study.tuning.journal import JOURNAL, Event, Journal, Kind, Mark, read
 from study.tuning.recorder import Recorder
@@ -64,6 +65,9 @@ def send_owed(
 ) -> Sent:
     """Send what a study's journal still owes its tracker; the caller holds the study's lock.
 
+    A study whose driver was killed is closed as stopped, with the trials that ran: nothing is left
+    running in the tracker.
+
     Args:
         folder: The study's folder.
         sink: Where to.
@@ -73,7 +77,14 @@ def send_owed(
     Raises:
         StudyStateError: If the journal cannot be read or written.
     """
-    return Sender(folder, sink, storage=storage).finish(patience_s) if owed(folder) else Sent()
+    closed = read(folder).closed
+    if closed and not owed(folder):
+        return Sent()
+    sender = Sender(folder, sink, storage=storage)
+    if not closed:
+        stopped = {"outcome": str(Outcome.STOPPED), "metrics": {}, "files": [], "weights": []}
+        sender.tell(Kind.CLOSE, stopped)
+    return sender.finish(patience_s)
 
 
 class Sender:

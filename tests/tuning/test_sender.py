@@ -135,7 +135,7 @@ def test_a_driver_that_was_killed_after_any_line_leaves_nothing_running(
     path = folder / JOURNAL
     content = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(content[:lines]) + content[lines][:-7])
-    send_owed(folder, mlflow_sink(workspace))
+    Sender(folder, mlflow_sink(workspace)).finish()
     (folder / SENT).write_text(f'{{"sent": {lines // 2}}}')
     assert owed(folder) == lines - lines // 2
 
@@ -156,6 +156,17 @@ def test_a_trial_that_is_not_run_again_is_closed_as_stopped(folder: Path, worksp
     tell_study(sender.tell)
     sender.finish()
     assert recorded(workspace)["d1"] == ("KILLED", [("val_auprc_sv", 1, 0.1)])
+
+
+def test_what_a_killed_driver_left_is_sent_and_closed(folder: Path, workspace: Path) -> None:
+    path = folder / JOURNAL
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:7]))
+    assert send_owed(folder, mlflow_sink(workspace)) == Sent(sent=8)
+    found = recorded(workspace)
+    assert found["d1"] == whole("d1")["d1"]
+    assert found["d2"] == ("KILLED", [("val_auprc_sv", 1, 1.1)])
+    assert found[NAME] == ("KILLED", [])
+    assert send_owed(folder, NullSink()) == Sent()
 
 
 def test_an_altered_line_is_named_and_the_others_are_sent(
