@@ -217,11 +217,15 @@ class MlflowSink:
             self._client.find({**identity, Tag.DIGEST: digest})
         for trial in self._client.search(identity) if twins else trials:
             if trial.info.status == "RUNNING":
-                run = _new("", {}, {}, {}, None)
-                run.run_id, run.opened = trial.info.run_id, True
-                run.end(Outcome.STOPPED, cause)
-                self._client.write(run)
-                self._client.terminate(trial.info.run_id, STATUS[Outcome.STOPPED])
+                # With an outcome only the last word was lost.
+                outcome = trial.data.tags.get(Tag.OUTCOME)
+                if outcome is None:
+                    run = _new("", {}, {}, {}, None)
+                    run.run_id, run.opened = trial.info.run_id, True
+                    run.end(Outcome.STOPPED, cause)
+                    self._client.write(run)
+                status = STATUS[Outcome(outcome or Outcome.STOPPED)]
+                self._client.terminate(trial.info.run_id, status)
 
     def _told(self) -> AbstractContextManager[None]:
         return explained(self._store, self._works)

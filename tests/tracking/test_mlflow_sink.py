@@ -241,6 +241,16 @@ def test_runs_of_a_killed_driver_do_not_stay_running(workspace: Path, study: str
     end(sink)
 
 
+def test_a_run_with_an_outcome_that_was_not_closed_keeps_it(workspace: Path, study: str) -> None:
+    sink = opened(workspace, study)
+    run_id = trial(sink)
+    finish(sink, run_id)
+    reader(workspace).update_run(run_id, status="RUNNING")
+    end(sink)
+    run = stored(workspace, run_id)
+    assert (run.info.status, run.data.tags[Tag.OUTCOME]) == ("FINISHED", "complete")
+
+
 def test_closing_a_study_closes_its_open_trials(workspace: Path, study: str) -> None:
     sink = opened(workspace, study)
     run_id = trial(sink)
