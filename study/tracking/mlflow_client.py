@@ -126,7 +126,7 @@ class Client:
         self._mlflow.set_terminated(run_id, status, at_ms)
 
     def _open(self, run: Run) -> None:
-        if run.run_id is None and (found := self.find(run.identity)):
+        if run.run_id is None and run.identity and (found := self.find(run.identity)):
             run.run_id = found.info.run_id
         if run.run_id is None:
             created = self._mlflow.create_run(

@@ -26,10 +26,10 @@ class Run:
 
     Args:
         name: What the MLflow UI shows.
-        identity: Tags that no other run has together.
         tags: Tags not sent yet.
         params: Parameters not sent yet; MLflow never lets one change.
-        began_ms: When it began, where it does not exist yet.
+        identity: Tags that no other run has together; without any it is always a new run.
+        began_ms: When it began, where it does not exist yet; None is now.
         run_id: Id of the stored run; None looks for its identity.
         opened: Whether the run is known to be in the store as it is here, and open.
         points: Metric points not sent yet: name, value, step, time in ms.
@@ -40,10 +40,10 @@ class Run:
     """
 
     name: str
-    identity: Mapping[str, str]
     tags: dict[str, str]
     params: dict[str, str]
-    began_ms: int
+    identity: Mapping[str, str] = field(default_factory=dict)
+    began_ms: int | None = None
     run_id: str | None = None
     opened: bool = False
     points: list[tuple[str, float, int, int]] = field(default_factory=list)

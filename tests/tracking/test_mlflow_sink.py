@@ -386,9 +386,9 @@ def test_a_repeated_call_changes_nothing(workspace: Path, study: str, tmp_path: 
     assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.5)]
     assert history(workspace, run_id, "n") == [(1, 1.0)]
     assert history(workspace, parent, "trials_complete") == [(1, 1.0)]
-    for id_, times in ((parent, (100_000, 104_000)), (run_id, (101_000, 103_000))):
+    for id_, began_ms, ended_ms in ((parent, 100_000, 104_000), (run_id, 101_000, 103_000)):
         info = stored(workspace, id_).info
-        assert (info.start_time, info.end_time, info.status) == (*times, "FINISHED")
+        assert (info.start_time, info.end_time, info.status) == (began_ms, ended_ms, "FINISHED")
 
 
 def test_a_run_that_a_lost_request_made_beside_its_own_is_deleted(

@@ -102,7 +102,7 @@ class Driver:
         )
         self.storage = Storage.at(folder / "trials")
         self.sender = None if sink is None else Sender(folder, sink, pauses_s=(0.01, 0.01))
-        teller = Teller(self.sender and self.sender.tell, folder)
+        teller = Teller(self.sender.tell if self.sender else None, folder)
         teller.open_study("tiny", params={}, tags={}, files=[])
         self._said = io.StringIO()
         self.conductor = Conductor(
