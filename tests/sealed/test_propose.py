@@ -103,6 +103,7 @@ def settle(
             seconds=1.0,
             objective=score,
         )
+    ledger.release()
 
 
 def _compared(workspace: Path, scores: Mapping[str, tuple[float, float]]) -> None:
