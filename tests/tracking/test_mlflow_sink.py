@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -533,12 +538,18 @@ class Server:
         self.process.wait(30)
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def server(served: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, whose clients make no second try by themselves."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return served
 
 
 def test_a_call_is_made_again_when_its_server_returns(server: Server, tmp_path: Path) -> None:
@@ -567,6 +578,121 @@ def test_a_call_is_made_again_when_its_server_returns(server: Server, tmp_path: 
     assert run.data.metrics == {**EPOCH, "n": 1.0}
     assert [file.path for file in reader(server.address).list_artifacts(run_id)] == ["plan.toml"]
     assert sink.where().startswith(f"MLflow: http://127.0.0.1:{server.port}/#/experiments/")
+
+
+TIMEOUT_S = 1
+WAYS = ("fails", "passes on and fails", "is late", "hangs up")
+"""What a bad server does, in turn, with the first requests of each kind."""
+KINDS = ("create", "log-batch", "update", "upload")
+"""Last part of the paths of what writes runs and experiments, and files."""
+
+
+class Proxy(ThreadingHTTPServer):
+    """Stands before a server and serves badly: each kind of write fails once in each way."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), Badly)
+        self.port = port
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.writes = Counter[str]()
+        self.late = list[threading.Thread]()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def way(self, command: str, path: str) -> str:
+        """Return what is to be done with a request; empty where all goes well."""
+        kind = "upload" if "/artifacts/" in path else path.partition("?")[0].rpartition("/")[2]
+        if command == "GET" or kind not in KINDS:
+            return ""
+        self.writes[kind] += 1
+        return WAYS[self.writes[kind] - 1] if self.writes[kind] <= len(WAYS) else ""
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Badly(BaseHTTPRequestHandler):
+    """One connection to the proxy."""
+
+    server: Proxy
+
+    def serve(self) -> None:
+        way = self.server.way(self.command, self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.close_connection = way == "hangs up"
+        if way == "hangs up":
+            return
+        if way == "fails":
+            self.send_error(500)
+            return
+        if way == "is late":
+            self.server.late.append(threading.current_thread())
+            time.sleep(TIMEOUT_S + 0.3)  # the client has given up
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.port)
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
+        upstream.request(self.command, self.path, body, headers)
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        with suppress(OSError):  # nobody waits any more
+            if way == "passes on and fails":
+                self.send_error(500)
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def insist(call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Make a call until it works, as the sender does."""
+    for _ in range(30):
+        try:
+            return call(*given, **named)
+        except TrackingError as error:
+            assert not isinstance(error, RefusedError), error
+    raise AssertionError("it never worked")
+
+
+def test_a_server_that_fails_hangs_up_or_is_late_gets_everything_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
+    proxy = Proxy(server.port)
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 2\n")
+    sink = insist(new_sink, tmp_path, tracking_uri=proxy.address)
+    insist(sink.open_study, "bad", params={"trials": 2}, tags={}, artifacts=[plan], at_s=1.0)
+    for number, digest in enumerate(("d1", "d2")):
+        run_id = insist(
+            sink.open_trial, digest, number=number, params=PARAMS, tags={}, at_s=2.0 + number
+        )
+        for epoch in range(1, 4):
+            insist(sink.log_epoch, run_id, epoch, EPOCH, at_s=10.0 * number + epoch)
+        end_of = {"outcome": Outcome.PRUNED, "cause": "asha", "metrics": {"n": 1.0}}
+        insist(sink.close_trial, run_id, **end_of, artifacts=[plan], at_s=50.0)
+    for thread in proxy.late:
+        thread.join()
+    insist(sink.close_study, outcome="complete", metrics={"trials_pruned": 2.0}, at_s=60.0)
+    proxy.stop()
+    for kind in KINDS:
+        assert proxy.writes[kind] > len(WAYS), kind
+    runs = trials_of(server.address, "bad")
+    assert sorted(run.data.tags[Tag.DIGEST] for run in runs) == ["d1", "d2"]
+    for run in runs:
+        assert run.info.status == "KILLED"
+        for name in EPOCH:
+            steps = [step for step, _ in history(server.address, run.info.run_id, name)]
+            assert steps == [1, 2, 3], name
+        assert history(server.address, run.info.run_id, "n") == [(3, 1.0)]
 
 
 def test_a_server_that_is_not_there_is_an_error(
