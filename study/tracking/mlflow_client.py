@@ -11,12 +11,13 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from study.errors import RefusedError, StudyError, TrackingError
 from study.keys import Tag
+from study.tracking.database import alone_with, make_database
 from study.tracking.run import Run
 from study.tracking.store import Store
 
@@ -44,7 +45,7 @@ class Client:
 
     def __init__(self, *, store: Store, experiment: str) -> None:
         location = store.artifact_location(experiment)
-        with _alone_in(store.workspace):
+        with alone_with(store):
             self._mlflow: Any = connect(store)
             self.experiment_id = _find_experiment(self._mlflow, experiment, location)
 
@@ -161,24 +162,6 @@ class Client:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time make MLflow's tables: at once they break each other's."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # no such folder yet, or one that cannot be opened: nothing to wait for
-        yield
-        return
-    try:
-        with suppress(ImportError, OSError):  # no such lock on Windows and some network disks
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn whatever MLflow raises into one error that names the store, without credentials.
 
@@ -227,6 +210,7 @@ def connect(store: Store) -> Any:
             # is locked; of failures the sender tells once.
             for name in ("mlflow", "alembic", "urllib3.connectionpool"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
+        make_database(store)
         return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
 
 

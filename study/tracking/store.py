@@ -45,12 +45,15 @@ class Store:
         """The address without credentials."""
         return self.redact(self.uri).replace("***@", "")
 
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None where a server or another database keeps the runs."""
+        return Path(self.uri.partition("///")[2]) if _scheme(self.uri) == "sqlite" else None
+
     def exists(self) -> bool:
         """Whether there is something to read: a server or database elsewhere is not asked."""
-        if _scheme(self.uri) != "sqlite":
-            return True
-        path = Path(self.uri.partition("///")[2])
-        return path.is_file() and path.stat().st_size > 0
+        path = self.path
+        return path is None or (path.is_file() and path.stat().st_size > 0)
 
     def redact(self, text: object) -> str:
         """Return a text, such as an error, with every credential of the address as `***`."""
