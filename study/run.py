@@ -322,7 +322,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if storage is not None:
         storage.probe()
     with locked(folder):
-        sink = _sink(args, source.kind, workspace)
+        sink = _sink(args, source.kind, workspace, folder)
         summary = run_study(setup, options, sink)
     print_result(setup, summary, sink, options)
     if summary.stopped:
@@ -345,14 +345,22 @@ def _space(args: argparse.Namespace) -> Space:
     )
 
 
-def _sink(args: argparse.Namespace, source_kind: str, workspace: Path) -> Sink:
+def _sink(args: argparse.Namespace, source_kind: str, workspace: Path, folder: Path) -> Sink:
     from study.tracking.mlflow_sink import MlflowSink
     from study.tracking.sink import NullSink
+    from study.tuning.journal import JOURNAL
 
     if args.no_track:
         return NullSink()
     uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-    return MlflowSink(tracking_uri=uri, experiment=EXPERIMENTS[source_kind], workspace=workspace)
+    return MlflowSink(
+        tracking_uri=uri,
+        experiment=EXPERIMENTS[source_kind],
+        workspace=workspace,
+        # A first start refuses a mistyped address; a later one has a journal that keeps what it
+        # is told.
+        patient=(folder / JOURNAL).exists(),
+    )
 
 
 if __name__ == "__main__":

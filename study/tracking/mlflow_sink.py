@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from study.errors import RefusedError
+from study.errors import RefusedError, TrackingError
 from study.keys import Outcome, Tag
 from study.tracking.mlflow_client import PARENT, Client, explained
 from study.tracking.run import Run, as_text, trial_name
@@ -40,18 +40,30 @@ class MlflowSink:
             `mlruns/` in the workspace.
         experiment: Name of the MLflow experiment; created where it does not exist.
         workspace: Folder of the study.
+        patient: Whether a store that cannot be used now may be used later: each call then tries
+            again. Who is told late keeps what it tells.
 
     Raises:
-        TrackingError: If the store cannot be used.
+        TrackingError: If the address is none of a store, or the store cannot be used and the sink
+            is not patient.
     """
 
-    def __init__(self, *, tracking_uri: str | None, experiment: str, workspace: Path) -> None:
+    def __init__(
+        self,
+        *,
+        tracking_uri: str | None,
+        experiment: str,
+        workspace: Path,
+        patient: bool = False,
+    ) -> None:
         self._store = find_store(tracking_uri, workspace)
-        with explained(self._store):
-            self._client = Client(store=self._store, experiment=experiment)
+        self._experiment = experiment
+        self._connected: Client | None = None
         self._name = ""
         self._study: Run | None = None
         self._runs: dict[str, Run] = {}
+        with suppress(TrackingError) if patient else nullcontext(), self._told():
+            self._connected = self._client
 
     def open_study(
         self,
@@ -139,18 +151,19 @@ class MlflowSink:
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Record a floor under the open study; one that is recorded already is left as it is."""
         study = self._opened()
         identity = {Tag.KIND: FLOOR, Tag.DIGEST: digest, PARENT: str(study.run_id)}
-        run = _new(name, identity, params, {**tags, Tag.STUDY: study.name}, None)
+        run = _new(name, identity, params, {**tags, Tag.STUDY: study.name}, at_s)
         status = STATUS[Outcome.COMPLETE]
         with self._told():
             found = self._client.find(identity)
         if found is None or found.info.status != status:  # half written by a killed driver
-            run.add_metrics(metrics, 0, _ms(None))
+            run.add_metrics(metrics, 0, _ms(at_s))
             run.end(Outcome.COMPLETE, "")
-            self._finish(run, status, artifacts, None)
+            self._finish(run, status, artifacts, at_s)
 
     def close_study(
         self,
@@ -179,9 +192,11 @@ class MlflowSink:
 
     def where(self) -> str:
         """Return one line for the user: how to see the study in MLflow."""
-        page = f"/#/experiments/{self._client.experiment_id}/runs"
-        if self._name:
-            page += f"?viewStateShareKey={quote(view_key(self._name))}"
+        page = ""
+        if self._connected is not None:
+            page = f"/#/experiments/{self._connected.experiment_id}/runs"
+            if self._name:
+                page += f"?viewStateShareKey={quote(view_key(self._name))}"
         if self._store.is_server:
             return f"MLflow: {self._store.shown.rstrip('/')}{page}"
         option = "" if self._store.default else f" --backend-store-uri '{self._store.shown}'"
@@ -189,6 +204,12 @@ class MlflowSink:
             f"MLflow: run `mlflow ui{option}` in {self._store.workspace}, "
             f"then open http://127.0.0.1:5000{page}"
         )
+
+    @property
+    def _client(self) -> Client:
+        if self._connected is None:
+            self._connected = Client(store=self._store, experiment=self._experiment)
+        return self._connected
 
     def _opened(self, run_id: str | None = None) -> Run:
         """Return the study's run, or that of a trial."""

@@ -71,6 +71,7 @@ class Sink(Protocol):
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Record a floor under the open study; one that is recorded already is left as it is."""
 
@@ -147,6 +148,7 @@ class NullSink:
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Do nothing."""
 

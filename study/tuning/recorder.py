@@ -141,6 +141,7 @@ class Recorder:
             tags=self._tags({Tag.KIND: "floor"}),
             metrics=content["metrics"],
             artifacts=self._files(content["files"]),
+            at_s=time_s,
         )
 
     def _close_study(self, content: Mapping[str, Any], time_s: float) -> None:

@@ -279,6 +279,7 @@ def test_a_floor_is_a_run_under_the_study_and_recorded_once(
             tags={Tag.SPACE: "smoke"},
             metrics={"val_auprc_sv": 0.05, "val_auprc_sv_seed_sd": math.nan},
             artifacts=[file],
+            at_s=100.0,
         )
 
     sink = opened(workspace, study)
@@ -295,6 +296,7 @@ def test_a_floor_is_a_run_under_the_study_and_recorded_once(
     assert sorted(runs) == ["f1", "f2"]
     floor = runs["f1"]
     assert (floor.info.run_name, floor.info.status) == ("floor: prevalence", "FINISHED")
+    assert (floor.info.start_time, floor.info.end_time) == (100_000, 100_000)
     assert floor.data.metrics == {"val_auprc_sv": 0.05}
     assert floor.data.tags[UNDEFINED] == "val_auprc_sv_seed_sd"
     assert floor.data.tags[Tag.SPACE] == "smoke"
@@ -565,7 +567,13 @@ def test_a_call_is_made_again_when_its_server_returns(server: Server, tmp_path: 
             sink.log_epoch(run_id, 2, EPOCH)
     assert str(caught.value).startswith(f"tracking: cannot use http://127.0.0.1:{server.port}: ")
     assert "s3cret" not in str(caught.value)
+    late = new_sink(tmp_path, tracking_uri=server.address, patient=True)
+    assert late.where() == f"MLflow: http://127.0.0.1:{server.port}"
+    with pytest.raises(TrackingError, match="^tracking: cannot use http"):
+        late.open_study("late", params={}, tags={})
     server.start()
+    assert late.open_study("late", params={}, tags={})
+    end(late)
     for epoch in (2, 3):
         sink.log_epoch(run_id, epoch, EPOCH)
     sink.close_trial(

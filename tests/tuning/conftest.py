@@ -86,6 +86,7 @@ class MemorySink:
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         artifacts: Sequence[Path] = (),
+        at_s: float | None = None,
     ) -> None:
         """Remember a floor."""
         self.events.append(("add_floor", name, dict(params), dict(tags), dict(metrics)))

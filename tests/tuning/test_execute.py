@@ -302,11 +302,13 @@ def test_nothing_of_ray_is_left(searched: Ended, workspace: Workspace) -> None:
     assert [words for words in descendants().values() if "ray" in words] == []
 
 
+@pytest.mark.parametrize("address", [[], ["--tracking-uri", "http://127.0.0.1:9"]])
 def test_the_same_command_again_prints_the_table_and_runs_nothing(
-    searched: Ended, workspace: Workspace
+    searched: Ended, workspace: Workspace, address: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     before = workspace.trials("search")
-    again = workspace.main("search")
+    again = workspace.main("search", *address)
     assert again.code == 0
     assert again.err == ""
     said, *lines = again.out.splitlines()
