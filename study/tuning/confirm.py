@@ -19,6 +19,7 @@ from study.data.splits import make_folds
 from study.errors import StudyStateError, UsageError
 from study.keys import CLASSES
 from study.models.rules import active_parameters
+from study.redact import shown
 from study.reporting.one_standard_error import Candidate, simplest_within_one_se
 from study.reporting.tables import TrialRow
 from study.tuning.ledger import Ledger
@@ -124,7 +125,7 @@ def _candidate(row: TrialRow, config: TrialConfig, objective: str, storage: Stor
     content = storage.folder(row.digest).read(SCORES)
     if content is None:
         raise StudyStateError(
-            f"trial {row.number}, {row.arm}: {storage.root}/{row.digest} has no {SCORES}; "
+            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no {SCORES}; "
             "a study started with --storage keeps its files there"
         )
     return Candidate(

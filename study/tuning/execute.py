@@ -32,6 +32,7 @@ from ray.tune.stopper import Stopper
 import study
 from study.errors import StudyStateError, UsageError
 from study.keys import EPOCH
+from study.redact import shown
 from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.conductor import Conductor
 from study.tuning.resources import Demand, Resources, plan_resources
@@ -212,7 +213,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     if address:
         if "://" in address:
             raise UsageError(
-                f"--address {address}: Ray's client cannot drive a study; start it on a node of "
+                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a node of "
                 "the cluster and give HOST:PORT or 'auto'"
             )
         # The package travels to workers that have no checkout of it.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from study.config import TrialConfig
 from study.errors import ComparisonError, StudyStateError
+from study.redact import shown
 from study.reporting.comparison import compare
 from study.reporting.comparison_csv import pairs_csv, records_csv
 from study.reporting.findings import Comparison
@@ -243,7 +244,7 @@ def _log_probs(storage: Storage, row: TrialRow) -> NDArray[np.float32]:
     content = storage.folder(row.digest).read(PREDICTIONS)
     if content is None:
         raise StudyStateError(
-            f"trial {row.number}, {row.arm}: {storage.root}/{row.digest} has no {PREDICTIONS}; "
+            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no {PREDICTIONS}; "
             "a study started with --storage keeps its files there"
         )
     with np.load(io.BytesIO(content)) as arrays:

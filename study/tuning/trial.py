@@ -111,7 +111,8 @@ class TrialRun:
         self._config = config
         self._job = job
         self._device_beats = device_beats
-        self._folder = job.storage.folder(rules.digest(config))
+        self._digest = rules.digest(config)
+        self._folder = job.storage.folder(self._digest)
         self._started = time.perf_counter()
         self._busy_s = 0.0
         self._training = job.training(config, device_beats)
@@ -124,7 +125,7 @@ class TrialRun:
         if content is None:
             return ""
         try:
-            self._training.load_state_dict(read_checkpoint(content))
+            self._training.load_state_dict(read_checkpoint(content, self._digest))
         except CheckpointError as error:
             self._training = self._job.training(self._config, self._device_beats)
             return f"started again: {error}"
@@ -133,7 +134,7 @@ class TrialRun:
     def _save(self) -> None:
         buffer = io.BytesIO()
         state = self._training.state_dict()
-        torch.save({"version": study.__version__, "state": state}, buffer)
+        torch.save({"version": study.__version__, "digest": self._digest, "state": state}, buffer)
         self._folder.write(CHECKPOINT, buffer.getvalue())
 
     def step(self) -> dict[str, Any]:
@@ -173,15 +174,19 @@ class TrialRun:
         return dict(result.metrics)
 
 
-def read_checkpoint(content: bytes) -> dict[str, Any]:
-    """Return the training state of a checkpoint.
+def read_checkpoint(content: bytes, digest: str) -> dict[str, Any]:
+    """Return the training state of a checkpoint; nothing in it is executed.
+
+    Args:
+        content: Of its file.
+        digest: Of the configuration that it is to continue.
 
     Raises:
-        CheckpointError: If it is damaged, or of another version.
+        CheckpointError: If it is damaged, or of another version or configuration.
     """
     try:
         loaded = torch.load(io.BytesIO(content), weights_only=True)
-        version, state = loaded["version"], loaded["state"]
+        version, of, state = loaded["version"], loaded["digest"], dict(loaded["state"])
     except (
         RuntimeError,
         EOFError,
@@ -197,7 +202,9 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
         raise CheckpointError(
             f"its checkpoint is of version {version}, this is {study.__version__}"
         )
-    return dict(state)
+    if of != digest:
+        raise CheckpointError(f"its checkpoint is of configuration {of}, this is {digest}")
+    return state
 
 
 def pack_predictions(result: TrialResult) -> bytes:
