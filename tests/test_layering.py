@@ -92,7 +92,8 @@ def test_imports_point_one_way() -> None:
         (
             "models/x.py",
             "\nfrom study.data import rr",
-            "models/x.py:2: imports study.data.rr; models may import config, errors, keys, models, redact",
+            "models/x.py:2: imports study.data.rr; models may import config, errors, keys, "
+            "models, redact",
         ),
         (
             "tuning/space.py",

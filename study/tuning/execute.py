@@ -213,8 +213,8 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     if address:
         if "://" in address:
             raise UsageError(
-                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a node of "
-                "the cluster and give HOST:PORT or 'auto'"
+                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
+                "node of the cluster and give HOST:PORT or 'auto'"
             )
         # The package travels to workers that have no checkout of it.
         travels = {

@@ -244,8 +244,8 @@ def _log_probs(storage: Storage, row: TrialRow) -> NDArray[np.float32]:
     content = storage.folder(row.digest).read(PREDICTIONS)
     if content is None:
         raise StudyStateError(
-            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no {PREDICTIONS}; "
-            "a study started with --storage keeps its files there"
+            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no "
+            f"{PREDICTIONS}; a study started with --storage keeps its files there"
         )
     with np.load(io.BytesIO(content)) as arrays:
         log_probs: NDArray[np.float32] = arrays["log_probs"]
