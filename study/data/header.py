@@ -128,7 +128,7 @@ def _check_promises(path: Path, raw: Any) -> None:
     """Refuse what would lead elsewhere, or have memory kept for more than a file can hold."""
     for file in raw.file_name or ():
         # Symbolic links are the owner's business; a header may come from anywhere.
-        if not _FILE_NAME.fullmatch(file):
+        if not _FILE_NAME.fullmatch(file or ""):
             raise DataError(
                 f"{path}: a signal file must be named without a folder: letters, digits, '.', "
                 f"'-' and '_'; got {file!r}"
