@@ -82,7 +82,7 @@ class SeedEnsemble:
         except (
             RuntimeError,
             EOFError,
-            KeyError,
+            LookupError,
             TypeError,
             ValueError,
             pickle.UnpicklingError,

@@ -186,12 +186,13 @@ def read_checkpoint(content: bytes, digest: str) -> dict[str, Any]:
     """
     try:
         loaded = torch.load(io.BytesIO(content), weights_only=True)
-        version, of, state = loaded["version"], loaded["digest"], dict(loaded["state"])
+        version, of, state = loaded["version"], loaded.get("digest"), dict(loaded["state"])
     except (
         RuntimeError,
         EOFError,
         OSError,
-        KeyError,
+        LookupError,
+        AttributeError,
         TypeError,
         ValueError,
         pickle.UnpicklingError,

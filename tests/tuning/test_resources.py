@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from study.errors import UsageError
+from study.errors import StudyStateError, UsageError
+from study.tuning.execute import ray_session
 from study.tuning.resources import Demand, gpu_share, plan_resources
 
 GIB = 2**30
@@ -50,3 +53,22 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 def test_no_room_for_a_single_trial_is_refused() -> None:
     with pytest.raises(UsageError, match="no trial fits: there are 4 cores and 1 GPUs"):
         plan_resources(Demand(device="cuda", gpus_per_trial=2.0), {"CPU": 4, "GPU": 1})
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
+def test_ray_serves_no_dashboard(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    """What Ray is asked for, without waiting for it to start."""
+    given: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        given.update(options)
+        raise ConnectionError("not started")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises((ConnectionError, StudyStateError)), ray_session(Demand(), address, 0):
+        pass
+    assert given["address"] == (address or "local")
+    # A cluster's dashboard is that of whoever started it; `ray start` binds it to loopback.
+    assert given.get("include_dashboard", False) is False
+    assert (address is None) == ("include_dashboard" in given)
+    assert not {"dashboard_host", "_node_ip_address"} & given.keys()
