@@ -111,8 +111,7 @@ class TrialRun:
         self._config = config
         self._job = job
         self._device_beats = device_beats
-        self._digest = rules.digest(config)
-        self._folder = job.storage.folder(self._digest)
+        self._folder = job.storage.folder(rules.digest(config))
         self._started = time.perf_counter()
         self._busy_s = 0.0
         self._training = job.training(config, device_beats)
@@ -125,7 +124,7 @@ class TrialRun:
         if content is None:
             return ""
         try:
-            self._training.load_state_dict(read_checkpoint(content, self._digest))
+            self._training.load_state_dict(read_checkpoint(content))
         except CheckpointError as error:
             self._training = self._job.training(self._config, self._device_beats)
             return f"started again: {error}"
@@ -134,7 +133,7 @@ class TrialRun:
     def _save(self) -> None:
         buffer = io.BytesIO()
         state = self._training.state_dict()
-        torch.save({"version": study.__version__, "digest": self._digest, "state": state}, buffer)
+        torch.save({"version": study.__version__, "state": state}, buffer)
         self._folder.write(CHECKPOINT, buffer.getvalue())
 
     def step(self) -> dict[str, Any]:
@@ -174,25 +173,20 @@ class TrialRun:
         return dict(result.metrics)
 
 
-def read_checkpoint(content: bytes, digest: str) -> dict[str, Any]:
+def read_checkpoint(content: bytes) -> dict[str, Any]:
     """Return the training state of a checkpoint; nothing in it is executed.
 
-    Args:
-        content: Of its file.
-        digest: Of the configuration that it is to continue.
-
     Raises:
-        CheckpointError: If it is damaged, or of another version or configuration.
+        CheckpointError: If it is damaged, or of another version.
     """
     try:
         loaded = torch.load(io.BytesIO(content), weights_only=True)
-        version, of, state = loaded["version"], loaded.get("digest"), dict(loaded["state"])
+        version, state = loaded["version"], loaded["state"]
     except (
         RuntimeError,
         EOFError,
         OSError,
         LookupError,
-        AttributeError,
         TypeError,
         ValueError,
         pickle.UnpicklingError,
@@ -203,9 +197,7 @@ def read_checkpoint(content: bytes, digest: str) -> dict[str, Any]:
         raise CheckpointError(
             f"its checkpoint is of version {version}, this is {study.__version__}"
         )
-    if of != digest:
-        raise CheckpointError(f"its checkpoint is of configuration {of}, this is {digest}")
-    return state
+    return dict(state)
 
 
 def pack_predictions(result: TrialResult) -> bytes:
