@@ -168,7 +168,7 @@ COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a = " + "[" * 1000 + "]" * 1000, "is nested too deeply"),
+        ("a = " + "[\n" * 1000 + "]\n" * 1000, "is nested too deeply"),
         ("a = " + "[" * 40 + "]" * 40, "a: is nested more than 8 deep"),
         ("a." * 900 + "a = 1", "a: is nested more than 8 deep"),
         ("a." * LONGEST_LINE + "a = 1", f"line 1: must have at most {LONGEST_LINE} characters"),
