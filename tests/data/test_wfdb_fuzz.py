@@ -167,6 +167,30 @@ def test_a_split_cannot_name_a_record_elsewhere(tmp_path: Path, name: str) -> No
         load_split(split)
 
 
+def note(text: bytes) -> bytes:
+    """Return a note at sample 0, as an annotation file holds it."""
+    return b"\x00\x58" + bytes([len(text), 0xFC]) + text + b"\0" * (len(text) % 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"## foo", b"## time resolution: x", b"## time resolution: 9", b"## end of definitions"],
+)
+def test_a_note_that_wfdb_would_never_end_at(
+    tmp_path: Path, write_record: WriteRecord, text: bytes
+) -> None:
+    write_record(tmp_path, NAME)
+    path = tmp_path / f"{NAME}.atr"
+    known = note(b"## time resolution: 360") + note(b"## annotation type definitions")
+    known += note(b"41 x a mark") + note(b"## end of definitions")
+    whole = path.read_bytes()
+    path.write_bytes(known + whole)
+    assert len(read_record(tmp_path, NAME).beat_samples) > 5
+    path.write_bytes(known + note(text) + whole)
+    with pytest.raises(DataError, match="r1.atr: its note '## .*' is none that wfdb can read"):
+        read_record(tmp_path, NAME)
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
