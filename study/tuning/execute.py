@@ -270,8 +270,8 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
         socket.create_connection((host, int(port)), timeout=timeout_s).close()
     except (OSError, ValueError, OverflowError) as error:
         raise StudyStateError(
-            f"--address {address}: nothing answers there ({error}); give HOST:PORT of a head "
-            "started with `ray start --head`, or 'auto' for one on this host"
+            f"--address {shown(address)}: nothing answers there ({error}); give HOST:PORT of a "
+            "head started with `ray start --head`, or 'auto' for one on this host"
         ) from error
 
 
