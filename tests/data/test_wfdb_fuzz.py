@@ -1,7 +1,7 @@
 """Bad WFDB files: whatever header, annotations and signal hold, no other error comes out.
 
 Small records are written, bytes of one of their files changed, and all that reads records is
-tried. FUZZ_EXAMPLES sets how often; the figures of a long run are in docs/reliability.md.
+tried. FUZZ_EXAMPLES sets how often (docs/reliability.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bad space files: whatever a file holds, a space comes out or an error of this project.
 
 Each file goes through the loader and all that a dry run computes of a space before any training.
-FUZZ_EXAMPLES sets how many are tried; the figures of a long run are in docs/reliability.md.
+FUZZ_EXAMPLES sets how many are tried (docs/reliability.md).
 """
 
 from __future__ import annotations
