@@ -28,9 +28,9 @@ def label_of(quantity: str) -> str:
     return {"sv": "S+V"}.get(quantity, quantity)
 
 
-def members_of(quantity: str) -> tuple[str, ...]:
-    """Return the classes that a quantity is the mean of."""
-    return AGGREGATES.get(quantity, (quantity,))
+def members_of(quantity: str, macro: tuple[str, ...] = CLASSES) -> tuple[str, ...]:
+    """Return the classes that a quantity is the mean of; `macro` those of the macro."""
+    return macro if quantity == "macro" else AGGREGATES.get(quantity, (quantity,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ class Beats:
         record_names: Names of the records.
         patient_of_record: Patient of each record: records of one patient stand or fall together.
         fold_of_record: Fold that each record validates in, from 0; -1 where it is in none.
+        macro: Classes that the macro is the mean of: all, unless records cannot show them.
 
     Raises:
         ComparisonError: If lengths or indices do not agree, or a patient is in two folds.
@@ -41,6 +42,7 @@ class Beats:
     record_names: tuple[str, ...]
     patient_of_record: tuple[str, ...]
     fold_of_record: tuple[int, ...]
+    macro: tuple[str, ...] = CLASSES
 
     def __post_init__(self) -> None:
         faults = _beat_faults(self)

@@ -117,10 +117,10 @@ class ScoredArms:
             quantity=quantity,
             facts=facts,
             scores=scores,
-            values=with_means(scores.by_class(slice(0, 1)))[:, 0],
-            resampled=with_means(scores.by_class(inside, seeds)),
-            in_bag=with_means(scores.by_class(inside)),
-            out_of_bag=with_means(scores.by_class(outside)),
+            values=with_means(scores.by_class(slice(0, 1)), beats.macro)[:, 0],
+            resampled=with_means(scores.by_class(inside, seeds), beats.macro),
+            in_bag=with_means(scores.by_class(inside), beats.macro),
+            out_of_bag=with_means(scores.by_class(outside), beats.macro),
         )
 
     @property
@@ -144,12 +144,13 @@ class ScoredArms:
             resampled: The same in every resample.
             own: Whether they are an arm's own scores, and not differences.
         """
+        n_folds, macro = self.beats.n_folds, self.beats.macro
         return {
             name: estimate(
                 float(values[q]),
                 resampled[:, q],
-                not_estimable(name, self.facts),
-                undercovered(name, self.facts, self.beats.n_folds) if own else "",
+                not_estimable(name, self.facts, macro),
+                undercovered(name, self.facts, n_folds, macro) if own else "",
             )
             for q, name in enumerate(QUANTITIES)
         }
@@ -167,8 +168,8 @@ class ScoredArms:
             name=arm.name,
             estimates=self._estimates(values, resampled, own=True),
             **self._spreads(index),
-            without_largest=self._named(with_means(np.diagonal(without))),
-            patient_mean=self._named(with_means(self._patient_mean(index))),
+            without_largest=self._named(with_means(np.diagonal(without), self.beats.macro)),
+            patient_mean=self._named(with_means(self._patient_mean(index), self.beats.macro)),
             pooled=self._named(pooled),
             gap=self._named(pooled - values),
             trials=arm.trials,
@@ -190,9 +191,9 @@ class ScoredArms:
         by_run = np.nansum(values, axis=0) / n_folds
         by_run[..., ~counted.any(axis=0)] = np.nan
         return {
-            "sd_seeds": spread(self._of(with_means(by_run.mean(axis=0)))),
-            "sd_draws": spread(self._of(with_means(by_run.mean(axis=1)))),
-            "sd_folds": spread(self._of(with_means(values.mean(axis=(1, 2))))),
+            "sd_seeds": spread(self._of(with_means(by_run.mean(axis=0), self.beats.macro))),
+            "sd_draws": spread(self._of(with_means(by_run.mean(axis=1), self.beats.macro))),
+            "sd_folds": spread(self._of(with_means(values.mean(axis=(1, 2)), self.beats.macro))),
         }
 
     @property
@@ -212,7 +213,7 @@ class ScoredArms:
                     for run in arm.log_probs
                 ]
                 by_class[c] = np.mean(found)
-        return with_means(by_class)
+        return with_means(by_class, self.beats.macro)
 
     def _record_scores(self, index: int) -> Float:
         """Return an arm's scores within each record, [G, C]; NaN where it has too few beats."""
@@ -281,14 +282,14 @@ class ScoredArms:
         progress: Callable[[str], None] | None,
     ) -> SwapTest | None:
         """Test the primary contrasts; None where the objective is not estimable."""
-        if not contrasts or not_estimable(self.quantity, self.facts):
+        if not contrasts or not_estimable(self.quantity, self.facts, self.beats.macro):
             return None
         swaps = draw_swaps(self.beats, permutations, np.random.default_rng([seed, 1]))
         places = [(self._place(first), self._place(second)) for first, second in contrasts]
         test = swap_test(
             self.beats,
             [(self.arms[one], self.arms[other]) for one, other in places],
-            classes=members_of(self.quantity),
+            classes=members_of(self.quantity, self.beats.macro),
             measure=self.measure,
             swaps=swaps,
             progress=progress,
@@ -346,7 +347,7 @@ class ScoredArms:
             [self.arms[index] for index in mine],
             self.objective[mine],
             np.full_like(resampled, np.nan)
-            if not_estimable(self.quantity, self.facts)
+            if not_estimable(self.quantity, self.facts, self.beats.macro)
             else resampled,
             self._of(self.in_bag)[mine],
             self._of(self.out_of_bag)[mine],
@@ -354,7 +355,7 @@ class ScoredArms:
 
     def notes(self) -> Iterator[str]:
         """Yield what limits the intervals and tests of these arms."""
-        why = not_estimable(self.quantity, self.facts)
+        why = not_estimable(self.quantity, self.facts, self.beats.macro)
         if why:
             name = f"{MEASURE_NAMES[self.measure]} {label_of(self.quantity)}"
             yield f"{name} is {why}: nothing is tested"

@@ -71,12 +71,17 @@ def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
     return tuple(found)
 
 
-def with_means(by_class: Float) -> Float:
-    """Return scores by class [..., C] with the means over classes behind, [..., Q]."""
-    means = [
-        by_class[..., [CLASSES.index(c) for c in classes]].mean(axis=-1)
-        for classes in AGGREGATES.values()
-    ]
+def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:
+    """Return scores by class [..., C] with the means over classes behind, [..., Q].
+
+    Args:
+        by_class: The scores.
+        macro: Classes that the macro is the mean of; NaN if there are none.
+    """
+    means = []
+    for name in AGGREGATES:
+        some = by_class[..., [CLASSES.index(c) for c in members_of(name, macro)]]
+        means.append(some.mean(axis=-1) if some.shape[-1] else np.full(some.shape[:-1], np.nan))
     return np.concatenate([by_class, np.stack(means, axis=-1)], axis=-1)
 
 
@@ -107,9 +112,14 @@ def estimate(value: float, resampled: Float, why_not: str, caution: str = "") ->
     )
 
 
-def not_estimable(quantity: str, facts: Sequence[ClassFacts]) -> str:
+def not_estimable(
+    quantity: str, facts: Sequence[ClassFacts], macro: tuple[str, ...] = CLASSES
+) -> str:
     """Say why a quantity has no interval; empty if it has one."""
-    weak = [fact for fact in facts if fact.name in members_of(quantity) and not fact.estimable]
+    members = members_of(quantity, macro)
+    if not members:
+        return "not estimable: no class has a part in the macro"
+    weak = [fact for fact in facts if fact.name in members and not fact.estimable]
     if not weak:
         return ""
     parts = [
@@ -121,12 +131,17 @@ def not_estimable(quantity: str, facts: Sequence[ClassFacts]) -> str:
     return f"not estimable: {', '.join(parts)}"
 
 
-def undercovered(quantity: str, facts: Sequence[ClassFacts], n_folds: int) -> str:
+def undercovered(
+    quantity: str,
+    facts: Sequence[ClassFacts],
+    n_folds: int,
+    macro: tuple[str, ...] = CLASSES,
+) -> str:
     """Say that the interval of an arm's own score covers too little; empty if it does not."""
     few = [
         f"{fact.name} rests on {fact.effective_patients:.1f} effective patients"
         for fact in facts
-        if fact.name in members_of(quantity) and fact.effective_patients < FEW_IN_ONE_FOLD
+        if fact.name in members_of(quantity, macro) and fact.effective_patients < FEW_IN_ONE_FOLD
     ]
     if n_folds > 1 or not few:
         return ""

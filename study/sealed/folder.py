@@ -7,6 +7,7 @@
       thresholds.json           decision thresholds, fixed on DS1
       opening_1/                what that opening gave: tables.txt, result.json, per_record.csv,
                                 predictions.npz
+      external/NAME/            the same of other records
 
 A rehearsal lies under `rehearsals/`, its openings included: nothing of it is near the real log.
 """
@@ -33,6 +34,9 @@ TABLES, RESULT, PER_RECORD, PREDICTIONS = (
     "per_record.csv",
     "predictions.npz",
 )
+EXTERNAL = "external"
+"""Folder of results on other records; also their key in `result.json` and their `stage`."""
+
 _TRACKED = "tracked"
 
 
@@ -53,6 +57,11 @@ class EvaluationFolder:
         return cls(workspace / kind / f"{plan.name}-{plan.hash[:12]}")
 
     @property
+    def is_rehearsal(self) -> bool:
+        """Whether it is that of a rehearsal on synthetic records."""
+        return self.root.parent.name == REHEARSALS
+
+    @property
     def models(self) -> Path:
         """Folder of the trained models."""
         return self.root / "models"
@@ -64,6 +73,10 @@ class EvaluationFolder:
     def opening(self, opening: Opening) -> Path:
         """Return the folder of an opening's result."""
         return self.root / f"opening_{opening.number}"
+
+    def external(self, name: str) -> Path:
+        """Return the folder of a result on other records."""
+        return self.root / EXTERNAL / name
 
     def has_result(self, opening: Opening) -> bool:
         """Say whether an opening has left its result."""
@@ -82,13 +95,17 @@ class EvaluationFolder:
         """Write JSON below the folder; NaN as null."""
         return self.write(name, json.dumps(_nullable(content), indent=1) + "\n")
 
-    def is_tracked(self, opening: Opening) -> bool:
-        """Say whether an opening's result is in the tracker."""
-        return (self.opening(opening) / _TRACKED).exists()
+    def is_tracked(self, place: Path) -> bool:
+        """Say whether the result in a folder is in the tracker."""
+        return (place / _TRACKED).exists()
 
-    def note_tracked(self, opening: Opening) -> None:
+    def note_tracked(self, place: Path) -> None:
         """Remember that it is."""
-        (self.opening(opening) / _TRACKED).touch()
+        (place / _TRACKED).touch()
+
+    def forget_tracked(self, place: Path) -> None:
+        """Forget it, as the result is about to be another."""
+        (place / _TRACKED).unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

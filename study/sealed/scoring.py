@@ -1,4 +1,4 @@
-"""The scores of one arm on DS2: of every seed, of the seed ensemble, and without some records.
+"""The scores of one arm on test records: of every seed, of the seed ensemble, and without some.
 
 Every seed is scored by itself; tables show mean and standard deviation over seeds. The seed
 ensemble is the mean probability of all seeds, and stands apart. Undefined is NaN.
@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import (
-    AGGREGATES,
     CLASSES,
     MIN_BEATS_OF_RECORD,
     MIN_CLASS_BEATS,
     sealed_metric,
 )
 from study.reporting.ec57 import gross_and_average
+from study.reporting.findings import QUANTITIES
 from study.reporting.predictions import Beats
+from study.reporting.statistics import with_means
 from study.sealed.thresholds import Thresholds, ensemble_of
 from study.training.metrics import DECISIONS
 from study.training.scores import confusions_by_record, rank_within, score
@@ -92,7 +93,7 @@ def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]
     those trained on.
 
     Args:
-        beats: Of DS2.
+        beats: Of the records to test on.
         trained_patients: Patients of DS1.
     """
     largest: dict[int, list[str]] = {}
@@ -130,8 +131,8 @@ def score_arm(
 
     Args:
         name: The arm.
-        log_probs: [S, N, C] of DS2.
-        beats: Of DS2.
+        log_probs: [S, N, C] of them.
+        beats: Of the records to test on.
         thresholds: Fixed on DS1.
         left_out: What the totals are also given without.
     """
@@ -173,9 +174,9 @@ def _half(
     for exclusion in left_out:
         out = [beats.record_names.index(name) for name in exclusion.records]
         group = np.where(np.isin(beats.record, out), -1, 0)
-        without[exclusion.label] = _named(_ranking(log_probs, beats, group))
+        without[exclusion.label] = _named(_ranking(log_probs, beats, group), beats.macro)
     return Half(
-        values=_named(by_class),
+        values=_named(by_class, beats.macro),
         without=without,
         ec57=gross_and_average(confusion),
         confusion=confusion.sum(axis=(0, 1)),
@@ -190,13 +191,10 @@ def _ranking(
     return {name: values[:, 0] for name, values in ranked.values.items()}
 
 
-def _named(by_class: Mapping[str, Float]) -> dict[str, Float]:
+def _named(by_class: Mapping[str, Float], macro: tuple[str, ...]) -> dict[str, Float]:
     """Return metrics [S, C] by full name, a class or an aggregate each, [S]."""
-    found: dict[str, Float] = {}
-    for name, values in by_class.items():
-        for c, aami_class in enumerate(CLASSES):
-            found[sealed_metric(name, aami_class)] = values[:, c]
-        for aggregate, classes in AGGREGATES.items():
-            some = values[:, [CLASSES.index(c) for c in classes]]
-            found[sealed_metric(name, aggregate)] = some.mean(axis=1)
-    return found
+    return {
+        sealed_metric(name, quantity): values
+        for name, of_class in by_class.items()
+        for quantity, values in zip(QUANTITIES, with_means(of_class, macro).T, strict=True)
+    }

@@ -14,12 +14,14 @@ from study.reporting.comparison_text import interval, kept_table, p_value, part
 from study.reporting.ec57 import ECTOPIC, STATISTICS
 from study.reporting.findings import (
     MEASURE_NAMES,
+    QUANTITIES,
     Comparison,
     Contrast,
     Estimate,
     label_of,
 )
 from study.reporting.layout import UNDEFINED, short, table
+from study.reporting.statistics import with_means
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.scoring import RARE, ArmScores, Exclusion
 
@@ -40,6 +42,8 @@ class Findings:
         left_out: What totals are also given without.
         comparisons: By metric; of both measures at least one.
         ensembles: Of the seed ensembles, on the primary metric.
+        records: What the records are called: DS2, or a folder of others.
+        macro: Classes that the macro is the mean of.
     """
 
     plan: SealedPlan
@@ -48,6 +52,8 @@ class Findings:
     left_out: Sequence[Exclusion]
     comparisons: Mapping[str, Comparison]
     ensembles: Comparison
+    records: str = "DS2"
+    macro: tuple[str, ...] = CLASSES
 
     def of_measure(self, measure: str) -> Comparison:
         """Return the first comparison of a measure, `auprc` or `auroc`."""
@@ -89,8 +95,9 @@ def _classes(findings: Findings) -> str:
     ]
     header = ["class", "beats", "records", "largest record", "effective patients", "chance AUPRC"]
     return part(
-        "What DS2 has of each class. Effective patients are (sum n)^2 / sum n^2 of the patients' "
-        "beats n; below 4 a class is not estimable (n. e.): no interval, no test.",
+        f"What {findings.records} has of each class. Effective patients are (sum n)^2 / "
+        "sum n^2 of the patients' beats n; below 4 a class is not estimable (n. e.): no interval, "
+        "no test.",
         table(header, rows),
     )
 
@@ -106,22 +113,22 @@ def _ranking(findings: Findings, measure: str) -> str:
         cells = [interval(estimates[arm.name][quantity]) for quantity in quantities]
         spread = arm.seeds.values[sealed_metric(measure, primary)]
         rows.append([arm.name, cells[0], short(_sd(spread)), *cells[1:]])
-    chance = _chance(comparison) if measure == "auprc" else dict.fromkeys(_QUANTITIES, 0.5)
+    chance = _chance(comparison, findings.macro)
     levels = [short(chance[quantity]) for quantity in quantities]
     rows.append(["chance", levels[0], "", *levels[1:]])
     heading = "the primary metric first" if first[0] == measure else "beside it"
     return part(
-        f"{MEASURE_NAMES[measure]} on DS2, {heading}: mean over seeds, with 95 % intervals from "
-        f"{comparison.resamples:,} resamples of patients and seeds, conditional on DS1. Arms "
-        "share patients: whether intervals overlap says nothing, the contrasts do.",
+        f"{MEASURE_NAMES[measure]} on {findings.records}, {heading}: mean over seeds, with "
+        f"95 % intervals from {comparison.resamples:,} resamples of patients and seeds, "
+        "conditional on DS1. Arms share patients: whether intervals overlap says nothing, the "
+        "contrasts do.",
         table(["arm", label_of(primary), "sd seeds", *map(label_of, quantities[1:])], rows),
     )
 
 
-def _chance(comparison: Comparison) -> dict[str, float]:
-    found = {fact.name: fact.chance for fact in comparison.classes}
-    means = {of: float(np.mean([found[c] for c in some])) for of, some in AGGREGATES.items()}
-    return found | means
+def _chance(comparison: Comparison, macro: tuple[str, ...]) -> dict[str, float]:
+    by_class = np.asarray([fact.chance for fact in comparison.classes])
+    return dict(zip(QUANTITIES, with_means(by_class, macro).tolist(), strict=True))
 
 
 def _contrasts(findings: Findings, metric: str) -> str:

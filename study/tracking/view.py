@@ -25,14 +25,14 @@ def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
 
     Args:
         study: Name of the study.
-        stage: Value of the runs' tag `stage`: a sealed test has metrics of its own.
+        stage: Value of the runs' tag `stage`: a test has metrics of its own.
     """
     quote = '"' if "'" in study else "'"
     terms = {Tag.STUDY: f"{quote}{study}{quote}", Tag.KIND: "'trial'"}
     # Pruned trials have scores too, of fewer epochs: not in one table with finished ones.
     terms[Tag.OUTCOME] = f"'{Outcome.COMPLETE}'"
     scores = [AUPRC_SV, AUPRC_MACRO, AUROC_MACRO]
-    if stage == "test":
+    if stage != "validation":
         scores = [name.replace("val_", "test_", 1) for name in scores]
     state = {
         "searchFilter": " and ".join(f"tags.{name} = {value}" for name, value in terms.items()),

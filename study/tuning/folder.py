@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import fcntl
 import os
-import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from study.errors import StudyStateError, UsageError
+from study.tuning.owner import Owner
 from study.tuning.plan import GROWS, StudyPlan, load_plan
 
 STUDIES = "studies"
@@ -25,6 +27,8 @@ PAIRS, RECORDS = "pairs.csv", "records.csv"
 
 _HEADERS = ("---", "+++")
 _LOCK = "lock"
+_PATIENCE_S = 0.5
+"""Who only looks whether a study is held has its lock for a moment; longer is a driver."""
 _ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
 
 
@@ -44,31 +48,17 @@ def study_folder(workspace: Path, name: str) -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a study for this process.
 
+    The system gives the lock back when its holder ends, however it ends. The lock's text says
+    who holds it; it decides only where a file system has no locks.
+
     Raises:
         StudyStateError: If another process holds it (says which, on which host), or the folder
             cannot be written.
     """
     path = folder / _LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        opened = path.open("a+")
-    except OSError as error:
-        raise StudyStateError(
-            f"{folder}: cannot be written ({error.strerror}); a study keeps its records in "
-            f"{STUDIES}/ of the current folder: start it in one of yours"
-        ) from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise StudyStateError(
-                f"study '{folder.name}' is being run by {owner}; wait for it, stop it, "
-                "or take another --name"
-            ) from None
+    with _acquired(folder) as file:
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.write(Owner.current().line())
         file.flush()
         try:
             yield
@@ -78,6 +68,73 @@ def locked(folder: Path) -> Iterator[None]:
                 # Refused before anything was written: nothing stays behind.
                 path.unlink()
                 folder.rmdir()
+
+
+def _acquired(folder: Path) -> TextIO:
+    path, deadline = folder / _LOCK, time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise StudyStateError(
+                f"{folder}: cannot be written ({error.strerror}); a study keeps its records in "
+                f"{STUDIES}/ of the current folder: start it in one of yours"
+            ) from error
+        file.seek(0)
+        owner = Owner.read(file.read())
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = False
+        except BlockingIOError:
+            held = True
+        except OSError:  # a file system without locks
+            held = owner is not None and owner.runs() is not False
+        # Who was refused before may have deleted the file since it was opened here.
+        if not held and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
+        if held and time.monotonic() > deadline:
+            raise StudyStateError(
+                f"study '{folder.name}' is being run by {owner or 'another process'}; wait for "
+                "it, stop it, or take another --name"
+            )
+        time.sleep(0.05)
+
+
+def holder(folder: Path) -> tuple[Owner | None, bool]:
+    """Return who holds a study, or held it and did not give it back; and whether it does now."""
+    try:
+        with (folder / _LOCK).open() as file:
+            owner = Owner.read(file.read())
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return owner, True
+            except OSError:  # a file system without locks
+                return owner, owner is not None and owner.runs() is not False
+    except OSError:
+        return None, False
+    return owner, False
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def leftovers(folder: Path, trials: str) -> list[Path]:
+    """Return the files that a killed process had half written; nothing reads them.
+
+    Args:
+        folder: The study's folder.
+        trials: Where its trials' files are; an object store has no half files.
+    """
+    places = {folder, *([] if "://" in trials else [Path(trials)])}
+    found = {path for place in places for path in place.rglob("*.part*")}
+    return sorted(path for path in found if path.suffix == ".part" or path.stem.endswith(".part"))
 
 
 def expect(folder: Path, *, resume: bool) -> None:

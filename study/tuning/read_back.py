@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +19,7 @@ from study.reporting.tables import TrialRow
 from study.tuning import costs, exclusions, explanations
 from study.tuning.arm_facts import facts_of
 from study.tuning.floors import FLOORS
-from study.tuning.folder import BEATS, SPACE_COPY, studies
+from study.tuning.folder import BEATS, SPACE_COPY, holder, studies
 from study.tuning.importance import importance
 from study.tuning.ledger import EXHAUSTED, Ledger
 from study.tuning.plan import load_plan
@@ -31,7 +29,7 @@ from study.tuning.storage import Storage
 from study.tuning.stored import gather_arms, read_beats
 from study.tuning.study_alarms import study_alarms
 from study.tuning.study_floors import StudyFloor, stored_metrics, study_floors
-from study.tuning.trial import PREDICTIONS
+from study.tuning.trial_files import PREDICTIONS, read_predictions
 
 Say = Callable[[str], None]
 
@@ -101,7 +99,7 @@ def read_results(
         exhausted = bool(ledger.noted(EXHAUSTED))
         owed = 0 if exhausted else max(0, int(study.plan["trials"]) - len(study.rows))
         rungs = ledger.rung_correlation() if study.plan["scheduler"] == "asha" else None
-    running = _held(folder)
+    _, running = holder(folder)
     plan = study.plan
     results = StudyResults(
         name=str(plan["name"]),
@@ -290,11 +288,10 @@ def _runs(study: ReadStudy) -> tuple[list[ArmRuns], list[str]]:
 
 
 def _best_run(study: ReadStudy, arm: str, row: TrialRow) -> ArmRuns:
-    content = study.storage.folder(row.digest).read(PREDICTIONS)
-    if content is None:
+    arrays = read_predictions(study.storage, row.digest)
+    if arrays is None:
         raise StudyStateError(f"trial {row.number}, {arm}: its {PREDICTIONS} is gone")
-    with np.load(io.BytesIO(content)) as arrays:
-        log_probs = arrays["log_probs"]
+    log_probs = arrays["log_probs"]
     config = study.configs[arm]
     return ArmRuns(
         name=arm,
@@ -306,15 +303,3 @@ def _best_run(study: ReadStudy, arm: str, row: TrialRow) -> ArmRuns:
         fusion=config.model.fusion,
         rr=config.signal.rr,
     )
-
-
-def _held(folder: Path) -> bool:
-    """Whether a driver runs the study now."""
-    try:
-        with (folder / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -16,7 +16,7 @@ from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit, leftovers, write_whole
 from study.tuning.ledger import EXHAUSTED, PLAN, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.plan import PLAN_FILE, load_plan, provenance
@@ -130,8 +130,10 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
         return replace(done_before, repeated=True, floors=_floors(setup, folder))
     ledger.note(TRACKED, False)
+    for path in leftovers(folder, setup.job.storage.root):
+        path.unlink(missing_ok=True)
     _keep_labels(setup, folder)
-    (folder / SPACE_COPY).write_text(setup.space.text)
+    write_whole(folder / SPACE_COPY, setup.space.text)
     recorder = Recorder(
         sink=sink,
         plan=plan,
@@ -192,7 +194,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
             floors=floors,
         )
         table = folder / TRIALS
-        table.write_text(trials_csv(summary.rows))
+        write_whole(table, trials_csv(summary.rows))
         recorder.add_floors(floors)
         recorder.close_study(
             outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),

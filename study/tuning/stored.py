@@ -24,7 +24,7 @@ from study.tuning.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
 from study.tuning.plan import PLAN_FILE, load_plan
 from study.tuning.space import Space, load_space
 from study.tuning.storage import Storage
-from study.tuning.trial import PREDICTIONS
+from study.tuning.trial_files import PREDICTIONS, read_predictions
 
 TRIAL_FILES = "trials"
 """Where a study keeps its trials' files unless it was started with `--storage`."""
@@ -168,7 +168,7 @@ def gather_arms(
         storage: Where their files are.
 
     Raises:
-        StudyStateError: If a trial's predictions are gone.
+        StudyStateError: If a trial's predictions are gone, or damaged.
     """
     ended = {(row.arm, row.draw or 0): row for row in rows if row.ranks(plan["objective"])}
     draws = {arm.name: {d for name, d in ended if name == arm.name} for arm in space.arms}
@@ -239,14 +239,13 @@ def _log_probs(storage: Storage, row: TrialRow) -> NDArray[np.float32]:
     """Return a trial's log-probabilities, [seeds, N, C].
 
     Raises:
-        StudyStateError: If its file is gone.
+        StudyStateError: If its file is gone, or damaged.
     """
-    content = storage.folder(row.digest).read(PREDICTIONS)
-    if content is None:
+    arrays = read_predictions(storage, row.digest)
+    if arrays is None:
         raise StudyStateError(
             f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no "
             f"{PREDICTIONS}; a study started with --storage keeps its files there"
         )
-    with np.load(io.BytesIO(content)) as arrays:
-        log_probs: NDArray[np.float32] = arrays["log_probs"]
+    log_probs: NDArray[np.float32] = arrays["log_probs"]
     return log_probs

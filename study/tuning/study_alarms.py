@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import PARAMETERS, TrialConfig
+from study.errors import StudyStateError
 from study.keys import Outcome, metric
 from study.models import rules
 from study.reporting.alarms import (
@@ -30,7 +31,9 @@ from study.reporting.tables import COLUMNS, TrialRow
 from study.tuning.space import Space
 from study.tuning.storage import Storage
 from study.tuning.study_floors import StudyFloor
-from study.tuning.trial import PREDICTIONS
+from study.tuning.trial_files import read_predictions
+
+_logger = logging.getLogger(__name__)
 
 
 def study_alarms(
@@ -115,10 +118,13 @@ def _facts(
     found = {}
     for row in rows:
         complete = row.outcome is Outcome.COMPLETE
-        content = storage.folder(row.digest).read(PREDICTIONS) if complete else None
-        if content is not None:
-            with np.load(io.BytesIO(content)) as arrays:
-                found[row.digest] = describe_predictions(arrays["log_probs"], fold)
+        try:
+            arrays = read_predictions(storage, row.digest) if complete else None
+        except StudyStateError as error:
+            _logger.warning("alarms without trial %d: %s", row.number, error)
+            continue
+        if arrays is not None:
+            found[row.digest] = describe_predictions(arrays["log_probs"], fold)
     return found
 
 

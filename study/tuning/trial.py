@@ -13,7 +13,6 @@ import json
 import pickle
 import time
 import traceback
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,10 +32,12 @@ from study.models import rules
 from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
+from study.tuning import trial_files
 from study.tuning.storage import Storage
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
-PREDICTIONS, PER_RECORD, SCORES = "predictions.npz", "per_record.csv", "scores.json"
+CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
+PREDICTIONS, PER_RECORD = trial_files.PREDICTIONS, trial_files.PER_RECORD
+SCORES = trial_files.SCORES
 METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
 CONFIG = "config"
 
@@ -179,6 +180,9 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is damaged, or of another version.
     """
+    # First: PyTorch would take altered weights for whole ones.
+    if fault := trial_files.archive_fault(content):
+        raise CheckpointError(f"its checkpoint is damaged ({fault})")
     try:
         loaded = torch.load(io.BytesIO(content), weights_only=True)
         version, state = loaded["version"], loaded["state"]
@@ -190,7 +194,6 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
         TypeError,
         ValueError,
         pickle.UnpicklingError,
-        zipfile.BadZipFile,
     ) as error:
         raise CheckpointError(f"its checkpoint is damaged ({type(error).__name__})") from error
     if version != study.__version__:

@@ -227,7 +227,7 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
         assert run() == 130
     assert len(openings(workspace)) == 1 and results(workspace) == []
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "_keep", interrupted)
+        patch.setattr(evaluation, "keep", interrupted)
         assert run() == 130
     assert run() == 0
     told = capsys.readouterr()

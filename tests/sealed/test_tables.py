@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from study.reporting.predictions import Beats
-from study.sealed.evaluation import compare_ensembles, comparisons
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.plan_file import parse_plan
+from study.sealed.predicted import compare_ensembles, comparisons
 from study.sealed.scoring import exclusions, score_arm
 from study.sealed.tables import Findings, result_text
 from study.sealed.thresholds import Thresholds

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,16 @@ from typing import Any
 import pytest
 
 from study.errors import StudyStateError, UsageError
-from study.tuning.folder import admit, expect, locked, studies, study_folder
+from study.tuning.folder import (
+    admit,
+    expect,
+    holder,
+    leftovers,
+    locked,
+    studies,
+    study_folder,
+)
+from study.tuning.owner import Owner
 from study.tuning.plan import PLAN_FILE, StudyPlan, load_plan
 
 HOLD = """
@@ -46,7 +57,7 @@ def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, name: str) 
 
 def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    holder = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -54,19 +65,55 @@ def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> No
         cwd=Path(__file__).parents[2],
     )
     try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
         with pytest.raises(StudyStateError) as caught, locked(folder):
             pass
         assert str(caught.value) == (
-            f"study 'mine' is being run by process {holder.pid} on {socket.gethostname()}; "
+            f"study 'mine' is being run by process {process.pid} on {socket.gethostname()}; "
             "wait for it, stop it, or take another --name"
         )
     finally:
-        holder.kill()
-        holder.communicate()
+        process.kill()
+        process.communicate()
+    left, held = holder(folder)
+    assert left is not None
+    assert (left.pid, held) == (process.pid, False), "a killed holder is named, and holds nothing"
     with locked(folder):
-        pass
+        assert holder(folder) == (Owner.current(), True)
+
+
+def test_two_studies_of_a_workspace_are_held_at_once(tmp_path: Path) -> None:
+    with locked(tmp_path / "one"), locked(tmp_path / "two"):
+        assert holder(tmp_path / "one") == holder(tmp_path / "two") == (Owner.current(), True)
+
+
+def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("")
+    with (tmp_path / "lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (look.fileno(), fcntl.LOCK_UN)).start()
+        with locked(tmp_path):
+            pass
+
+
+def test_a_folder_that_is_not_held_has_no_holder(tmp_path: Path) -> None:
+    assert holder(tmp_path) == (None, False)
+
+
+def test_half_written_files_are_found_and_no_others(tmp_path: Path) -> None:
+    for name in ("plan.json.part", "beats.part.npz", "trials/d/checkpoint.pt.7.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    for name in ("plan.json", "trials/d/checkpoint.pt", "a.particle"):
+        (tmp_path / name).write_text("")
+    found = leftovers(tmp_path, str(tmp_path / "trials"))
+    assert [path.name for path in found] == [
+        "beats.part.npz",
+        "plan.json.part",
+        "checkpoint.pt.7.part",
+    ]
+    assert leftovers(tmp_path, "s3://bucket/study") == found
 
 
 def test_a_lock_is_given_back_when_its_holder_raises(tmp_path: Path) -> None:

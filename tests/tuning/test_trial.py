@@ -190,14 +190,21 @@ def test_scores_are_kept_with_null_and_a_reason_where_undefined(through: Through
     assert len(scores["per_fold"]) >= 2
 
 
+NO_ARCHIVE = "its checkpoint is damaged (BadZipFile: File is not a zip file)"
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda content: content[: len(content) // 2], "its checkpoint is damaged"),
-        (lambda content: b"", "its checkpoint is damaged (EOFError)"),
-        (lambda content: b"not a checkpoint", "its checkpoint is damaged (UnpicklingError)"),
+        (lambda content: content[: len(content) // 2], NO_ARCHIVE),
+        (lambda content: b"", NO_ARCHIVE),
+        (lambda content: b"not a checkpoint", NO_ARCHIVE),
+        (
+            lambda content: flipped(content, len(content) // 2),
+            "its checkpoint is damaged (the checksum of its part ",
+        ),
     ],
-    ids=["truncated", "empty", "foreign"],
+    ids=["truncated", "empty", "foreign", "altered"],
 )
 def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
     through: Through, job: TrialJob, damage: Any, said: str
@@ -209,6 +216,34 @@ def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
     assert report[NOTE].startswith(f"started again: {said}")
     assert report[EPOCH] == 1
     assert same(logged(report), logged(through.reports[0]))
+
+
+def test_an_altered_byte_is_noticed_or_changes_nothing(through: Through) -> None:
+    whole = through.checkpoints[1] or b""
+    expected = flat(read_checkpoint(whole))
+    noticed = 0
+    for place in np.random.default_rng(0).integers(len(whole), size=60):
+        try:
+            state = read_checkpoint(flipped(whole, int(place)))
+        except CheckpointError:
+            noticed += 1
+        else:
+            assert flat(state) == expected, f"byte {place} altered the state unnoticed"
+    assert noticed > 30
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    """Return a file in which one bit differs."""
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def flat(state: Any) -> list[Any]:
+    """Return all leaves of a state, with tensors as their bytes."""
+    if isinstance(state, dict):
+        return [part for key, value in state.items() for part in (key, *flat(value))]
+    if isinstance(state, list | tuple):
+        return [part for value in state for part in flat(value)]
+    return [state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state)]
 
 
 def test_a_checkpoint_of_another_study_seed_starts_the_trial_again(

@@ -1,0 +1,147 @@
+"""The options of `python -m study.evaluate`; nothing heavy is imported for its help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from study.errors import UsageError, listed
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the command line, under its description."""
+    found = argparse.ArgumentParser(
+        prog="python -m study.evaluate",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = found.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
+    what.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
+    what.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
+    what.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
+    write = found.add_argument_group("with --write-plan")
+    write.add_argument(
+        "--arms",
+        type=_names,
+        default=(),
+        metavar="A,B,C",
+        help="which arms, the one of interest first, or 'all' (default: of a comparison the best "
+        "arm that uses RR, its placebo, the reference and the bare ECG; of a search the best "
+        "configuration and its placebo)",
+    )
+    write.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to (default: STUDY_test.toml)"
+    )
+    how = found.add_argument_group("with --plan")
+    how.add_argument("--dry-run", action="store_true", help="say what would be done; open nothing")
+    instead = how.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--stop-before-opening",
+        action="store_true",
+        help="train and fix thresholds, then end; open nothing",
+    )
+    instead.add_argument(
+        "--again",
+        action="store_true",
+        help="open DS2 once more for a plan that has a result; it counts",
+    )
+    instead.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="test the plan's models on this folder of annotated WFDB records instead; trains "
+        "what is not trained, opens nothing",
+    )
+    instead.add_argument(
+        "--register",
+        metavar="NAME",
+        help="put the trained seed ensemble of an arm into MLflow's model registry, as "
+        "NAME@champion; trains nothing, opens nothing",
+    )
+    how.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="rehearse on synthetic records, under rehearsals/: no opening of DS2",
+    )
+    how.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the MIT-BIH records (default: MITDB_DIR, ./data/mitdb, PhysioNet); with "
+        "--synthetic of synthetic ones (default: ./data/rehearsal)",
+    )
+    how.add_argument(
+        "--concurrency", type=int, metavar="N", help="models at once (default: one a core)"
+    )
+    how.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="what models train on (default auto)",
+    )
+    more = found.add_argument_group("with --records or --register")
+    more.add_argument(
+        "--lead",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="lead to read of --records; given again: the next best (default MLII, II, V1, V2, "
+        "V4, V5)",
+    )
+    more.add_argument(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="split file: which of the --records, whose, and under what name (default: all with "
+        "beat annotations, each a patient, under the folder's name)",
+    )
+    more.add_argument(
+        "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
+    )
+    where = found.add_argument_group("where a study keeps what, if not in studies/NAME")
+    where.add_argument("--study-storage", metavar="URL", help="its Optuna storage")
+    where.add_argument("--storage", metavar="PLACE", help="the --storage that it was started with")
+    where.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
+    )
+    where.add_argument("--no-track", action="store_true", help="record nothing in MLflow")
+    told = found.add_argument_group("how much it tells")
+    told.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
+    told.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+    return found
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("give names of arms with commas between them, or 'all'")
+    return names
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check that options go together.
+
+    Raises:
+        UsageError: If one lacks its partner, or excludes another; all together.
+    """
+    of = {
+        "--lead": ("--records", bool(args.lead), args.records),
+        "--split": ("--records", args.split is not None, args.records),
+        "--arm": ("--register", args.arm is not None, args.register),
+        "--records": ("--plan", args.records is not None, args.plan),
+        "--register": ("--plan", args.register is not None, args.plan),
+    }
+    faults = [
+        f"{option} goes with {partner}, which is not given"
+        for option, (partner, given, there) in of.items()
+        if given and there is None
+    ]
+    if args.register is not None and args.no_track:
+        faults.append(
+            "--register writes into MLflow's registry, and --no-track keeps MLflow out; leave one "
+            "of them out"
+        )
+    if faults:
+        raise UsageError(listed("options", faults))

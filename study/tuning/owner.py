@@ -1,0 +1,68 @@
+"""Which process holds a study, told apart from a later one that got its number."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_LINE = re.compile(r"process (\d+) on ([^\s,]+)(?:, begun (\S+))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A process on a host.
+
+    Args:
+        pid: Its number, which the system gives away again after its end.
+        host: Name of its host.
+        begun: When it began, by the system's own count; empty where that cannot be told.
+    """
+
+    pid: int
+    host: str
+    begun: str = ""
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Return this process."""
+        return cls(pid=os.getpid(), host=socket.gethostname(), begun=_begun(os.getpid()))
+
+    @classmethod
+    def read(cls, text: str) -> Owner | None:
+        """Return the owner that a lock names; None where it names none."""
+        found = _LINE.match(text)
+        return found and cls(pid=int(found[1]), host=found[2], begun=found[3] or "")
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    def line(self) -> str:
+        """Return what a lock says of it."""
+        return f"{self}, begun {self.begun}\n" if self.begun else f"{self}\n"
+
+    def runs(self) -> bool | None:
+        """Whether it still runs; None where it is on another host, which cannot be asked."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it runs, under another user
+        return not self.begun or self.begun == _begun(self.pid)
+
+
+def _begun(pid: int) -> str:
+    """Return boot and clock ticks since then at which a process began: no wall clock in it."""
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
+        # The second field is a name in parentheses, which may hold anything.
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return f"{boot}+{fields[19]}"
+    except (OSError, IndexError):  # a system without /proc, or a process that ended just now
+        return ""

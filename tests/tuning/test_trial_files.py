@@ -1,0 +1,61 @@
+"""Whether a trial's files are whole."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.errors import StudyStateError
+from study.tuning.storage import Storage
+from study.tuning.trial_files import PREDICTIONS, SCORES, WEIGHTS, file_fault, read_predictions
+
+
+@pytest.fixture
+def packed() -> bytes:
+    buffer = io.BytesIO()
+    values = np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32)
+    np.savez_compressed(buffer, log_probs=values)
+    return buffer.getvalue()
+
+
+def test_whole_predictions_are_read_and_absent_ones_are_none(
+    packed: bytes, tmp_path: Path
+) -> None:
+    storage = Storage.at(tmp_path)
+    assert read_predictions(storage, "d") is None
+    storage.folder("d").write(PREDICTIONS, packed)
+    arrays = read_predictions(storage, "d")
+    assert arrays is not None
+    assert arrays["log_probs"].shape == (2, 50, 4)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:300] + bytes([content[300] ^ 1]) + content[301:],
+    ],
+    ids=["truncated", "altered"],
+)
+def test_damaged_predictions_are_refused_by_name(
+    packed: bytes, tmp_path: Path, damage: Any
+) -> None:
+    storage = Storage.at(tmp_path)
+    storage.folder("d").write(PREDICTIONS, damage(packed))
+    with pytest.raises(StudyStateError) as caught:
+        read_predictions(storage, "d")
+    assert str(caught.value).startswith(f"{tmp_path}/d/predictions.npz is damaged (")
+    assert str(caught.value).endswith("; bring it back from a copy, or move it away")
+
+
+def test_each_kind_of_file_is_judged(packed: bytes) -> None:
+    assert file_fault(PREDICTIONS, packed) == ""
+    assert file_fault(WEIGHTS, None) == "is missing"
+    assert file_fault(WEIGHTS, b"no") == ("is damaged (BadZipFile: File is not a zip file)")
+    assert file_fault(SCORES, b"{}") == ""
+    assert file_fault(SCORES, b"{").startswith("is damaged (Expecting property name")
+    assert file_fault("per_record.csv", b"") == "is empty"
