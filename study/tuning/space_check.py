@@ -55,7 +55,8 @@ def _deciding_choices(space: Space) -> dict[str, tuple[Value, ...]]:
 def size_faults(space: Space) -> list[str]:
     """Return that a space has more combinations than can be checked one by one."""
     found, choices = 0, _deciding_choices(space)
-    for arm in [arm.name for arm in space.arms] or [None]:
+    arms: list[str | None] = [arm.name for arm in space.arms] or [None]
+    for arm in arms:
         walked = space_draw.walk(space.params, choices, (), space.context(arm))
         found += sum(1 for _ in islice(walked, MOST_COMBINATIONS + 1 - found))
     if found <= MOST_COMBINATIONS:
