@@ -7,6 +7,8 @@ FUZZ_EXAMPLES sets how many are tried (docs/reliability.md).
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,42 @@ def mutated(draw: st.DrawFn) -> bytes:
     return text
 
 
+NEAR = ["0", "1", "2", "3", "4", "5", "8", "32", "100", "1000", "0.0", "0.1", "0.5", "1.0", "1e-4"]
+QUOTED = sorted({f'"{word}"' for words in CHOICES.values() for word in words})
+EDITS: list[tuple[re.Pattern[str], Callable[[str, random.Random], str]]] = [
+    (re.compile(r"(?<=[ \[])[\d.]+(e-?\d+)?"), lambda _, rng: rng.choice(NEAR)),
+    (re.compile(r'"\w+"'), lambda _, rng: rng.choice(QUOTED)),
+    (re.compile(r"^\w+ = .*\n", re.MULTILINE), lambda _, rng: ""),
+    (
+        re.compile(r"^low = .*\nhigh = .*$", re.MULTILINE),
+        lambda _, rng: f"values = [{', '.join(rng.sample(NEAR, 3))}]",
+    ),
+    (
+        re.compile(r"^\[\[arms\]\]\n(.+\n)+", re.MULTILINE),
+        lambda arm, rng: arm + arm.replace('name = "', f'name = "x{rng.randrange(9)}'),
+    ),
+    (
+        re.compile(r"^\[params\.\w+\]", re.MULTILINE),
+        lambda _, rng: f"[params.{rng.choice(sorted(PARAMETERS))}]",
+    ),
+]
+"""What may be changed, and into what."""
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> bytes:
+    """Return a shipped space with a few words, numbers or lines changed for plausible ones."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    text = rng.choice(SHIPPED).decode()
+    for _ in range(rng.randint(1, 3)):
+        pattern, makes = rng.choice(EDITS)
+        places = list(pattern.finditer(text))
+        if places:
+            at = rng.choice(places)
+            text = text[: at.start()] + makes(at[0], rng) + text[at.end() :]
+    return text.encode()
+
+
 def _a_byte(text: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(len(text) + 1)
     return text[:at] + bytes([rng.randrange(256)]) + text[at + rng.randint(0, 1) :]
@@ -154,7 +192,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(content=st.one_of(mutated(), mutated(), grammatical(), st.binary(max_size=60)))
+@given(content=st.one_of(edited(), edited(), mutated(), grammatical(), st.binary(max_size=60)))
 def test_a_bad_space_file_ends_in_an_error_of_this_project(path: Path, content: bytes) -> None:
     with written_outside(path.parent) as files:
         through(path, content)
