@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from study.data.beatset import BeatSet
+from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.reporting.figures import draw_trial
@@ -23,6 +21,7 @@ from study.tuning.plan import StudyPlan
 from study.tuning.storage import Storage
 from study.tuning.study_floors import StudyFloor
 from study.tuning.trial import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.tuning.trial_files import read_predictions
 
 _logger = logging.getLogger(__name__)
 
@@ -143,19 +142,24 @@ class Recorder:
             (folder / name).write_bytes(content)
             files.append(folder / name)
             if name == PREDICTIONS:
-                files += self._draw(content, folder)
+                files += self._draw(digest, folder)
         return files
 
-    def _draw(self, predictions: bytes, folder: Path) -> list[Path]:
-        with np.load(io.BytesIO(predictions)) as arrays:
-            return draw_trial(
-                folder,
-                label=self._beats.label,
-                record=self._beats.record,
-                log_probs=arrays["log_probs"],
-                gates=arrays.get("gates"),
-                attention=arrays.get("attention"),
-            )
+    def _draw(self, digest: str, folder: Path) -> list[Path]:
+        label = self._beats.label
+        try:
+            arrays = read_predictions(self._storage, digest, n_beats=len(label)) or {}
+        except StudyStateError as error:
+            _logger.warning("a trial without pictures: %s", error)
+            return []
+        return draw_trial(
+            folder,
+            label=label,
+            record=self._beats.record,
+            log_probs=arrays["log_probs"],
+            gates=arrays.get("gates"),
+            attention=arrays.get("attention"),
+        )
 
     def add_floors(self, floors: Sequence[StudyFloor]) -> None:
         """Record the study's floors, each as a run of its own."""

@@ -213,6 +213,23 @@ def test_a_finished_trial_without_files_is_recorded_and_the_loss_is_told(
         assert f"trial {DIGEST} left no {name} in its storage" in caplog.text
 
 
+def test_a_trial_with_damaged_predictions_is_recorded_without_pictures(
+    recorder: Recorder,
+    memory_sink: Any,
+    ledger: Ledger,
+    job: TrialJob,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    open_trial(recorder, ledger)
+    job.storage.folder(DIGEST).write(PREDICTIONS, b"damaged")
+    with caplog.at_level(logging.WARNING):
+        recorder.close_trial(DIGEST, Outcome.COMPLETE, "", {})
+    assert memory_sink.files[RUN].keys() == {"configuration.json", PREDICTIONS}
+    assert f"a trial without pictures: {job.storage.root}/{DIGEST}/{PREDICTIONS} is damaged (" in (
+        caplog.text
+    )
+
+
 def row(number: int, value: float, **changes: Any) -> TrialRow:
     known = TrialRow(
         number=number,
