@@ -47,7 +47,7 @@ from study.training.results import EpochReport, TrialResult
 from study.training.scores import score
 from study.tuning.resources import Demand
 from study.tuning.session import Options, run_study
-from study.tuning.setup import set_up
+from study.tuning.setup import Setup, set_up
 from study.tuning.space import load_space
 from study.tuning.storage import Storage
 from study.tuning.trial import TrialJob
@@ -172,24 +172,30 @@ def _in_a_process(trials: int, tracked: str) -> Cost:
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
+def idle_setup(workspace: Path, trials: int, workers: int) -> Setup:
+    """Return a study of `fusion_tuning` whose trials train nothing."""
+    setup = set_up(
+        load_space("fusion_tuning").override(trials=trials, sampler=SAMPLER),
+        synthetic_source(workspace / "records", duration_s=60),
+        name="nothing",
+        study_seed=0,
+        partition_seed=0,
+        device="cpu",
+        storage=Storage.at(workspace / "studies" / "nothing" / "trials"),
+        cache_dir=workspace / "cache",
+    )
+    job = replace(setup.job, engine=Engine())
+    gate = workspace / "gate"
+    idle = IdleJob(**parts(job), gate=gate, result=made_up_result(job), workers=workers)
+    return replace(setup, job=idle)
+
+
 def run_study_of(trials: int, *, tracked: bool) -> Cost:
     """Run a study whose trials train nothing, in a folder of its own."""
     with tempfile.TemporaryDirectory() as name:
         workspace = Path(name)
         folder = workspace / "studies" / "nothing"
-        setup = set_up(
-            load_space("fusion_tuning").override(trials=trials, sampler=SAMPLER),
-            synthetic_source(workspace / "records", duration_s=60),
-            name="nothing",
-            study_seed=0,
-            partition_seed=0,
-            device="cpu",
-            storage=Storage.at(folder / "trials"),
-            cache_dir=workspace / "cache",
-        )
-        job = replace(setup.job, engine=Engine())
-        idle = IdleJob(**parts(job), gate=workspace / "gate", result=made_up_result(job))
-        setup = replace(setup, job=idle)
+        setup = idle_setup(workspace, trials, CONCURRENCY)
         sink: Sink = NullSink()
         if tracked:
             sink = MlflowSink(tracking_uri=None, experiment="nothing", workspace=workspace)
@@ -204,16 +210,18 @@ def run_study_of(trials: int, *, tracked: bool) -> Cost:
         cpu = time.process_time()
         run_study(setup, options, sink)
         ended, cpu = time.time(), time.process_time() - cpu
-        return _cost(_ends(url), ended, cpu)
+        return cost_of(ends_of(url), ended, cpu)
 
 
-def _ends(url: str) -> list[float]:
+def ends_of(url: str) -> list[float]:
+    """Return when each trial of the study ended, in order, in seconds since the epoch."""
     trials = optuna.load_study(study_name="nothing", storage=url).trials
     ends = [trial.datetime_complete for trial in trials]
     return sorted(end.timestamp() for end in ends if end is not None)
 
 
-def _cost(ends: list[float], ended: float, cpu: float) -> Cost:
+def cost_of(ends: list[float], ended: float, cpu: float) -> Cost:
+    """Return what trials cost by when they ended, when all did, and the driver's seconds."""
     between = np.diff(ends)
     tenth = max(1, len(between) // 10)
     return Cost(
@@ -292,12 +300,13 @@ class IdleJob(TrialJob):
 
     gate: Path
     result: TrialResult
+    workers: int = CONCURRENCY
 
     def training(self, config: TrialConfig, device_beats: DeviceBeats | None = None) -> Any:
         """Return what takes the place of training."""
         self.gate.mkdir(exist_ok=True)
         (self.gate / str(os.getpid())).touch()
-        while len(list(self.gate.iterdir())) < CONCURRENCY:
+        while len(list(self.gate.iterdir())) < self.workers:
             time.sleep(0.01)
         return NoTraining(config, self.result)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from study.errors import StudyError
 from study.keys import Outcome
+from study.redact import shown
 
 if TYPE_CHECKING:
     from study.reporting.alarms import Alarm
@@ -95,7 +96,7 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
         print("these records are SYNTHETIC: the figures say nothing about patients")
     print(
         f"look further: {sink.where()}\n"
-        f"              optuna-dashboard {_shown(options.storage_url)}\n"
+        f"              optuna-dashboard {shown(options.storage_url)}\n"
         f"              {options.folder}/trials.csv"
         + (f", {PAIRS}, {RECORDS}" if compared else "")
     )
@@ -172,10 +173,3 @@ def _print_tracking(summary: Summary, options: Options) -> None:
         )
     if tracking.refused:
         print(f"tracking: {tracking.refused} events were left out, as the warnings say")
-
-
-def _shown(url: str) -> str:
-    """Return a storage URL without its password."""
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)

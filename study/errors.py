@@ -55,6 +55,10 @@ class DivergedError(StudyError, ArithmeticError):
     """A member's loss is no longer finite."""
 
 
+class ArchiveError(StudyError, ValueError):
+    """An npz or pt file is damaged, or holds something else than it should."""
+
+
 class CheckpointError(StudyError, RuntimeError):
     """A checkpoint is damaged, or belongs to another configuration."""
 

@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=PRECISIONS,
         help="of training: fp32; bf16 (CPU, CUDA); tf32 (CUDA); auto is bf16 on a CPU that "
-        "multiplies bfloat16 itself, else fp32 (default auto)",
+        "convolves faster in it, else fp32 (default auto)",
     )
     where.add_argument(
         "--gpus-per-trial",

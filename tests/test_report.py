@@ -205,6 +205,39 @@ def test_the_same_study_without_its_records(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_damaged_files_are_told_on_the_page_or_as_an_error(
+    workspace: Path,
+    records_source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(workspace / "studies", tmp_path / "studies")
+    shutil.copy(workspace / "split.toml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "studies" / NAME
+    shutil.rmtree(folder / "explanations", ignore_errors=True)
+    for weights in folder.glob("trials/*/weights.pt"):
+        content = weights.read_bytes()
+        at = content.index(b"/data/0") + 200
+        weights.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        (folder / "explanations").mkdir(exist_ok=True)
+        (folder / "explanations" / f"{weights.parent.name}.npz").write_bytes(b"damaged")
+    command = [*options(records_source), "--no-track"]
+    assert report.main(command) == 0
+    page = (folder / "report" / PAGE).read_text()
+    assert "its weights cannot be used (CheckpointError)" in page
+
+    for predictions in folder.glob("trials/*/predictions.npz"):
+        predictions.write_bytes(b"damaged")
+    assert report.main(command) == 0
+    assert "predictions.npz is damaged (BadZipFile" in (folder / "report" / PAGE).read_text()
+
+    (folder / BEATS).write_bytes(b"damaged")
+    assert report.main(command) == 2
+    assert f"error: {folder / BEATS}: is damaged (BadZipFile" in capsys.readouterr().err
+
+
 def test_a_study_that_has_not_begun(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from study.data.doubled import Doubled, merged
 from study.data.header import WFDB_ERRORS, require_files
 from study.data.records import BEAT_SYMBOLS
 from study.errors import DataError, NoBeatsError
+
+_NOTE = re.compile(rb"(.)\xfc(?=## )", re.DOTALL)
+"""Length and code of a note that says something of the whole file."""
+_RATE = re.compile(rb"## time resolution: (\d+\.?\d*)")
+_BEGIN, _END = b"## annotation type definitions", b"## end of definitions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,8 +72,12 @@ def read_annotations(
     require_files(folder, name, (".atr",))
     try:
         # Two zero bytes end every annotation file; without them the reader loses beats silently.
-        truncated = path.read_bytes()[-2:] != b"\0\0"
+        content = path.read_bytes()
+        truncated = content[-2:] != b"\0\0"
+        _check_notes(path, content)
         raw = None if truncated else wfdb.rdann(str(folder / name), "atr")
+    except DataError:
+        raise
     except WFDB_ERRORS as err:
         raise DataError(f"{path}: cannot be read as WFDB annotations: {err}") from err
     if raw is None:
@@ -122,6 +132,29 @@ def write_annotations(
         write_dir=str(folder),
     )
     return folder / f"{name}.{extension}"
+
+
+def _check_notes(path: Path, content: bytes) -> None:
+    """Refuse a note at which `wfdb.rdann` (4.3) never ends: it skips none that it does not know.
+
+    Raises:
+        DataError: If there is one.
+    """
+    rate_known = defining = False
+    for found in _NOTE.finditer(content):
+        note = content[found.end() : found.end() + found[1][0]]
+        if found.start() % 2 or len(note) < 3:  # no pair of bytes begins here, or no note
+            continue
+        rate = _RATE.match(note)
+        if defining == (note == _END) and note in (_BEGIN, _END):
+            defining = not defining
+        elif rate and not rate_known:
+            rate_known = float(rate[1]) > 0
+        else:
+            raise DataError(
+                f"{path}: its note {note.decode('latin-1')!r} is none that wfdb can read: one "
+                "'## time resolution: HZ', and definitions between their begin and end"
+            )
 
 
 def _check_order(

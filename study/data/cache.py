@@ -13,14 +13,15 @@ import json
 import logging
 import os
 import uuid
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from study.archive import read_arrays
 from study.data.beatset import BeatSet, Reliance
+from study.errors import ArchiveError
 
 CACHE_VARIABLE = "STUDY_CACHE_DIR"
 """Environment variable that names another cache folder than the workspace's."""
@@ -28,6 +29,10 @@ CACHE_VARIABLE = "STUDY_CACHE_DIR"
 _DIGEST_BYTES = 32
 _TEXTS = ("dataset", "source", "segmentation", "resampling", "fingerprint")
 _ARRAYS = ("record", "r_peak_sample", "label", "ecg")
+_KINDS = {
+    **{"record": ("i", 1), "r_peak_sample": ("i", 1), "label": ("i", 1), "ecg": ("f", 2)},
+    **{"reliance.beats": ("i", 1), "reliance.donors": ("i", 2), "meta": ("u", 1)},
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +64,7 @@ def load(path: Path, key: str) -> BeatSet | None:
         return None
     try:
         beat_set = _unpacked(content, key)
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except (ArchiveError, LookupError, TypeError, AttributeError, ValueError):
         beat_set = None
     if beat_set is None:
         _logger.warning("%s: holds other content than its name says, preparing anew", path)
@@ -107,8 +112,7 @@ def _packed(key: str, beat_set: BeatSet) -> memoryview:
 
 
 def _unpacked(content: bytes, key: str) -> BeatSet | None:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = dict(file)
+    arrays: dict[str, Any] = read_arrays(content, _KINDS)
     meta = json.loads(arrays["meta"].tobytes())
     if meta["key"] != key:
         return None

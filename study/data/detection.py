@@ -54,7 +54,7 @@ def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
         )
     except DataError:
         raise
-    except (*WFDB_ERRORS, ArithmeticError, AssertionError) as err:
+    except WFDB_ERRORS as err:
         raise DataError(f"{fault}: {err}") from err
     return np.unique(np.asarray(moved, dtype=np.int64))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,20 @@ from typing import Any
 
 from study.errors import DataError, MissingDataError
 
-WFDB_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+WFDB_ERRORS = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, MemoryError, RuntimeError),
+)
 """What `wfdb` raises on damaged files: it checks little before it parses."""
 
 _BYTES_PER_SAMPLE = {
     **{"8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0},
     **{"212": 1.5, "310": 4 / 3, "311": 4 / 3},
 }
+_MOST_SAMPLES = 2**31
+"""Of a signal: 69 days at 360 Hz."""
+
+_FILE_NAME = re.compile(r"[-\w]+(\.\w+)*")
 _MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "V": 1e3}
 
 
@@ -99,6 +107,7 @@ def read_header(folder: Path, name: str) -> Header:
         raise DataError(f"{path}: cannot be read as a WFDB header: {err}") from err
     if isinstance(raw, wfdb.MultiRecord):
         raise DataError(f"{path}: joins {raw.n_seg} segments; give the segments as records")
+    _check_promises(path, raw)
     header = Header(
         path=path,
         sampling_rate_hz=float(raw.fs),
@@ -113,6 +122,21 @@ def read_header(folder: Path, name: str) -> Header:
     )
     _check_sizes(header, raw)
     return header
+
+
+def _check_promises(path: Path, raw: Any) -> None:
+    """Refuse what would lead elsewhere, or have memory kept for more than a file can hold."""
+    for file in raw.file_name or ():
+        # Symbolic links are the owner's business; a header may come from anywhere.
+        if not _FILE_NAME.fullmatch(file or ""):
+            raise DataError(
+                f"{path}: a signal file must be named without a folder: letters, digits, '.', "
+                f"'-' and '_'; got {file!r}"
+            )
+    numbers = (raw.sig_len, *(raw.samps_per_frame or ()), *(raw.skew or ()))
+    largest = max((*(raw.byte_offset or ()), *numbers), key=lambda n: n or 0, default=0)
+    if (largest or 0) > _MOST_SAMPLES:
+        raise DataError(f"{path}: no length, frame, skew or offset may be above {_MOST_SAMPLES}")
 
 
 def _check_sizes(header: Header, raw: Any) -> None:

@@ -194,15 +194,16 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
     path = header.signal_path(channel)
     try:
         raw: Any = wfdb.rdrecord(str(header.stem), channels=[channel], physical=False)
+        got = raw.calc_checksum()[0]
+        signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
     except WFDB_ERRORS as err:
         raise DataError(f"{path}: cannot be read as a WFDB signal: {err}") from err
     stated = header.checksums[channel]
-    if stated is not None and (got := raw.calc_checksum()[0]) != stated:
+    if stated is not None and got != stated:
         raise ChecksumError(
             f"{path}: the samples of lead {header.leads[channel]} have checksum {got}, "
             f"{header.path.name} states {stated}; one of the two files is damaged"
         )
-    signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
     bad = int(np.count_nonzero(~np.isfinite(signal)))
     if bad:
         raise DataError(

@@ -48,6 +48,9 @@ class FusedBackbone:
             x: The beats.
             over_time: Return the feature map [B, K, T / 2]; else its mean, [B, K, 1].
         """
+        if len(x) == 1 and not backbone.training:
+            # For a single beat the kernels would be compiled once more.
+            return self(backbone, x.expand(2, -1, -1, -1), over_time=over_time)[:1]
         stem = backbone.stem
         dtype = self.dtype if backbone.training or not self.exact else stem.weight.dtype
         x = functional.conv2d(

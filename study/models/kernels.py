@@ -252,6 +252,10 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels:
     """
     # A pool of compiler processes would outlive the few kernels that there are.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    # Trials train on one thread, and code is made for a number of threads: made for more, it would
+    # not be found in the cache by a worker.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     compiled = Kernels(
         *(
             torch.compile(getattr(PLAIN, field.name), dynamic=True, fullgraph=True)
@@ -270,6 +274,8 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels:
             reason,
         )
         return PLAIN
+    finally:
+        torch.set_num_threads(threads)
     return compiled
 
 
@@ -301,9 +307,10 @@ def _call_each(kernels: Kernels, dtype: torch.dtype) -> None:
             )
             backward(grad, joined, active, weight, squeeze, excite, moments, squeezed)
     with torch.inference_mode():
-        arguments = ones(all_channels), ones(all_channels), ones(hidden, all_channels)
+        # The scale is computed here, the weights were before: to the compiler they differ.
+        scale, shift = ones(all_channels), ones(all_channels)
         for own in {dtype, torch.float32}:
             x = ones(beats, steps, channels, dtype=own)
             kernels.affine_relu(x, ones(channels), ones(channels))
             for kernel in (kernels.affine_tanh_scale, kernels.affine_tanh_pool):
-                kernel(branches(own), *arguments, ones(all_channels, hidden))
+                kernel(branches(own), scale, shift, squeeze.detach(), excite.detach())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import study
+from study.archive import archive_fault
 from study.config import TrialConfig
-from study.errors import CheckpointError
+from study.errors import CheckpointError, ConfigError
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
 
@@ -61,7 +61,7 @@ class SeedEnsemble:
             model = build_model(config.signal, config.model, seed=(0,))
             try:
                 model.load_state_dict(state)
-            except RuntimeError as error:
+            except (RuntimeError, TypeError, AttributeError) as error:
                 raise CheckpointError(
                     f"weights are not of this configuration: {config.flat()}: {error}"
                 ) from error
@@ -75,30 +75,36 @@ class SeedEnsemble:
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.
         """
+        # First: PyTorch would take altered weights for whole ones.
+        if fault := archive_fault(content):
+            raise CheckpointError(f"the ensemble is damaged ({fault})")
         try:
             loaded = torch.load(io.BytesIO(content), weights_only=True)
             version, config, weights = loaded["version"], loaded["config"], loaded["weights"]
-            classes, about = loaded["classes"], loaded["about"]
+            classes, about = tuple(map(str, loaded["classes"])), dict(loaded["about"])
+            config, weights = dict(config), list(weights)
         except (
             RuntimeError,
             EOFError,
-            KeyError,
+            LookupError,
             TypeError,
             ValueError,
             pickle.UnpicklingError,
-            zipfile.BadZipFile,
         ) as error:
             raise CheckpointError(f"the ensemble is damaged ({type(error).__name__})") from error
         if version != study.__version__:
             raise CheckpointError(
                 f"the ensemble is of version {version}, this is {study.__version__}"
             )
-        if tuple(classes) != CLASSES:
+        if classes != CLASSES:
             raise CheckpointError(
                 f"the ensemble tells classes {', '.join(classes)}, this version "
                 f"{', '.join(CLASSES)}"
             )
-        return cls.of_weights(TrialConfig.from_flat(config), weights, about)
+        try:
+            return cls.of_weights(TrialConfig.from_flat(config), weights, about)
+        except ConfigError as error:
+            raise CheckpointError(f"the ensemble is damaged ({error})") from error
 
     def content(self) -> bytes:
         """Return all of it as the content of a file."""

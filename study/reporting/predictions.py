@@ -208,6 +208,10 @@ def _beat_faults(beats: Beats) -> list[str]:
         if values.size and not 0 <= values.min() <= values.max() < limit:
             low, high = values.min(), values.max()
             faults.append(f"{name}: must be in [0, {limit - 1}], got {low} to {high}")
+    if not n_records:
+        faults.append("record_names: must name at least one record")
+    if wrong := sorted({fold for fold in beats.fold_of_record if not -1 <= fold < n_records}):
+        faults.append(f"fold_of_record: must be in [-1, {n_records - 1}], got {wrong}")
     folds: dict[str, set[int]] = {}
     for patient, fold in zip(beats.patient_of_record, beats.fold_of_record, strict=False):
         folds.setdefault(patient, set()).add(fold)

@@ -13,7 +13,6 @@ import logging
 import os
 import pickle
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import study
+from study.archive import archive_fault
 from study.data.beatset import BeatSet
 from study.data.prepare import Cut
 from study.data.splits import Folds
@@ -129,6 +129,9 @@ def read_done(task: Task, job: Job) -> Done | None:
     except FileNotFoundError:
         return None
     try:
+        # First: PyTorch would take altered weights for whole ones.
+        if fault := archive_fault(content):
+            raise CheckpointError(f"is damaged ({fault})")
         loaded = torch.load(io.BytesIO(content), weights_only=True)
         if loaded["identity"] != task.identity(job):
             raise CheckpointError("is of other beats, code or arithmetic")
@@ -142,11 +145,11 @@ def read_done(task: Task, job: Job) -> Done | None:
         CheckpointError,
         RuntimeError,
         EOFError,
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
+        AttributeError,
         pickle.UnpicklingError,
-        zipfile.BadZipFile,
     ) as error:
         why = (
             error if isinstance(error, CheckpointError) else f"is damaged ({type(error).__name__})"

@@ -9,7 +9,6 @@ Shapes: S seeds, N beats, C classes.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from study.training.thresholds import best_f1_thresholds
 from study.tuning.folder import BEATS
 from study.tuning.storage import Storage
 from study.tuning.stored import TRIAL_FILES, read_beats
-from study.tuning.trial import PREDICTIONS
+from study.tuning.trial_files import read_predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,12 +92,14 @@ def stored_predictions(
         arm: The arm; its configuration must be one of the study's to the last parameter.
         beats: DS1 as it is today.
         storage: Where the study's trials keep their files; None is its own folder.
+
+    Raises:
+        StudyStateError: If its beats or these predictions are damaged.
     """
     trials = storage or Storage.at(study / TRIAL_FILES)
-    content = trials.folder(rules.digest(arm.config)).read(PREDICTIONS)
-    if content is None or not (study / BEATS).exists():
+    if not (study / BEATS).exists():
         return None
-    stored = read_beats((study / BEATS).read_bytes())
+    stored = read_beats(study / BEATS)
     same = (
         stored.record_names == beats.record_names
         and np.array_equal(stored.label, beats.label)
@@ -106,6 +107,5 @@ def stored_predictions(
     )
     if not same:
         return None
-    with np.load(io.BytesIO(content)) as arrays:
-        log_probs: NDArray[np.float32] = arrays["log_probs"]
-    return log_probs
+    arrays = read_predictions(trials, rules.digest(arm.config), n_beats=len(beats.label))
+    return None if arrays is None else arrays["log_probs"]

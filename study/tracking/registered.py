@@ -125,9 +125,9 @@ def _downloaded(mlflow: Any, store: Store, name: str, version: str, folder: Path
             tracking_uri=store.uri,
             registry_uri=store.uri,
         )
-    except (OSError, MlflowException) as error:
+    except (OSError, MlflowException):
         raise TrackingError(
             f"--model {name}@{version}: {_PATH} cannot be had from {store.redact(source)}: its "
             "files were moved or deleted, or it is no model of this package"
-        ) from error
+        ) from None
     return Path(local)

@@ -12,8 +12,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
+from study import redact
 from study.errors import TrackingError
 
 SERVERS = ("http", "https", "databricks")
@@ -43,7 +44,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The address without credentials."""
-        return self.redact(self.uri).replace("***@", "")
+        return redact.shown(self.uri)
 
     @property
     def path(self) -> Path | None:
@@ -57,10 +58,7 @@ class Store:
 
     def redact(self, text: object) -> str:
         """Return a text, such as an error, with every credential of the address as `***`."""
-        clean = str(text)
-        for secret in _secrets(self.uri):
-            clean = clean.replace(secret, "***")
-        return clean
+        return redact.redact(text, self.uri)
 
     def artifact_location(self, experiment: str) -> str | None:
         """Return the folder of an experiment's artifacts; None where a server chooses it.
@@ -120,21 +118,6 @@ def _sqlite_uri(path: Path) -> str:
             "no ?; choose another folder, or a server with --tracking-uri"
         )
     return f"sqlite:///{path}"
-
-
-def _secrets(uri: str) -> list[str]:
-    """Return the credentials in an address, longest first."""
-    if _scheme(uri) == "sqlite":
-        return []
-    parts = urlsplit(uri)
-    found = {value for _, value in parse_qsl(parts.query)}
-    userinfo, at, _ = parts.netloc.rpartition("@")
-    if at:
-        name, _, password = userinfo.partition(":")
-        found |= {userinfo, unquote(userinfo)}
-        # A token alone stands where the name would be.
-        found |= {password, unquote(password)} if password else {name, unquote(name)}
-    return sorted(found - {""}, key=len, reverse=True)
 
 
 def _refuse_old_file_store(workspace: Path) -> None:

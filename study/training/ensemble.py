@@ -21,6 +21,7 @@ from study.training.engine import Engine
 from study.training.losses import Loss, class_weights
 from study.training.member import Member
 from study.training.seeding import Streams
+from study.training.steering import stand_ins
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Indices of the training and of the validation beats of a fold."""
@@ -53,6 +54,7 @@ def build_members(
         normal_beats=config.train.normal_beats_per_epoch,
         batch_size=config.train.batch_size,
     )
+    stands = stand_ins(label, beats.beats.record)
     members = []
     for seed_index in seeds:
         inputs = seed_inputs(
@@ -72,6 +74,7 @@ def build_members(
                     label=beats.label,
                     training=MemberBeats(training, label[training], streams),
                     validation=to_device(validation, beats.device),
+                    steering=to_device(validation[stands[validation] == validation], beats.device),
                     shape=shape,
                     streams=streams,
                 )

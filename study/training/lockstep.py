@@ -123,22 +123,20 @@ class PackedStep:
         return self._losses / len(batches)
 
     @torch.inference_mode()
-    def predict(self) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C], exactly."""
+    def predict(self, *, exact: bool) -> list[Tensor]:
+        """Return each member's log-probabilities, [m, C], of the beats it is asked for."""
         self._skeleton.eval()
         state = self._state if self._average is None else self._average
         # Padded with beat 0: in evaluation a beat does not depend on its batch mates.
-        index = pad_sequence([member.validation for member in self.members], batch_first=True)
+        asked = [member.asked(exact=exact) for member in self.members]
+        index = pad_sequence(asked, batch_first=True)
         size = max(1, evaluation_batch(self._device) // len(self.members))
         outputs = [
             self._outputs_of(state, self._inputs.take(part), None)
             for part in index.split(size, dim=1)
         ]
         log_probs = F.log_softmax(torch.cat(outputs, dim=1), dim=2)
-        return [
-            rows[: len(member.validation)]
-            for rows, member in zip(log_probs, self.members, strict=True)
-        ]
+        return [rows[: len(beats)] for rows, beats in zip(log_probs, asked, strict=True)]
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Return each member's model, optimiser and average, as if it had been trained alone."""

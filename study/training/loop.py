@@ -34,6 +34,7 @@ from study.training.ensemble import build_members
 from study.training.reliance import measure_reliance
 from study.training.results import EpochReport, TrialResult
 from study.training.scores import Scores, score
+from study.training.steering import stand_ins
 
 __all__ = ["EpochReport", "TrialResult", "TrialTraining"]
 
@@ -86,6 +87,7 @@ class TrialTraining:
         }
         masks = folds.masks(beats)
         self._fold = folds.of_beats(beats)
+        self._stands = stand_ins(beats.label, beats.record)
         self._members = build_members(
             config,
             self._on_device,
@@ -110,8 +112,9 @@ class TrialTraining:
     def run_epoch(self) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
 
-        Before the last epoch the predictions are computed in the type of training, where that is
-        quicker: such scores steer, and only the last are a trial's.
+        Before the last epoch not every normal beat is predicted (`study.training.steering`), and
+        in the type of training, where that is quicker: such scores steer, and only the last are
+        a trial's.
 
         Raises:
             DivergedError: If a member's loss or prediction is not finite.
@@ -124,7 +127,6 @@ class TrialTraining:
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
-        # Before the last epoch, scores only steer.
         self._predictions = self._predict(exact=self.finished)
         scores = self._score(self._predictions)
         n_beats = sum(member.shape.beats for member in self._members)
@@ -215,10 +217,12 @@ class TrialTraining:
         predictions = self._trainer.predict(exact=exact)
         for member, predicted in zip(self._members, predictions, strict=True):
             finite.append(predicted.isfinite().all())
-            log_probs[member.streams.seed_index, member.validation] = predicted.float()
+            asked = member.asked(exact=exact)
+            log_probs[member.streams.seed_index, asked] = predicted.float()
         unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
         self._check_finite(unit, "validation predictions")
-        return log_probs.cpu().numpy()
+        every = log_probs.cpu().numpy()
+        return every if exact else every[:, self._stands]
 
     def _score(self, log_probs: NDArray[np.float32]) -> Scores:
         beats = self._beats

@@ -1,6 +1,6 @@
 """One member: the network of one fold and one seed, what it trains on, and what it says.
 
-Shapes: B batch, m validation beats, C classes.
+Shapes: B batch, m beats to predict, k of them to steer by, C classes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Member:
         label: [N] labels of all beats, on the device.
         training: Deals the training beats.
         validation: [m] indices of the validation beats, on the device.
+        steering: [k] those of them that are predicted before the last epoch.
         shape: Batches of an epoch, shared by all members.
         streams: Its random streams.
 
@@ -50,6 +51,7 @@ class Member:
         label: Tensor,
         training: MemberBeats,
         validation: Tensor,
+        steering: Tensor,
         shape: EpochShape,
         streams: Streams,
     ) -> None:
@@ -59,6 +61,7 @@ class Member:
         self.inputs = inputs
         self.label = label
         self.validation = validation
+        self.steering = steering
         self.shape = shape
         self.streams = streams
         self.average = AveragedWeights(model, decay=train.ema_decay) if train.ema_decay else None
@@ -97,13 +100,18 @@ class Member:
         hidden: NDArray[np.bool_] = draws < probability
         return hidden
 
+    def asked(self, *, exact: bool) -> Tensor:
+        """Return the beats that are predicted: all of its fold, or those that scores steer by."""
+        return self.validation if exact else self.steering
+
     def predict(self, *, exact: bool) -> Tensor:
-        """Return log-probabilities of the validation beats, [m, C], on the device.
+        """Return log-probabilities of the beats that are asked for, [m, C], on the device.
 
         Args:
-            exact: Compute in the weights' own type; else, where it is quicker, as in training.
+            exact: Of all validation beats, in the weights' own type; else of the steering ones
+                and, where it is quicker, as in training.
         """
-        return predict(self.scored, self.inputs, self.validation, exact=exact)
+        return predict(self.scored, self.inputs, self.asked(exact=exact), exact=exact)
 
 
 @torch.inference_mode()

@@ -78,11 +78,11 @@ class Packed:
         _logger.warning("%s", self.note)
 
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C].
+        """Return each member's log-probabilities, [m, C], of the beats it is asked for.
 
-        They are always exact: predicting is a small part of the time here.
+        They are always in the weights' own type: predicting is a small part of the time here.
         """
-        return [predicted for pack in self._packs for predicted in pack.predict()]
+        return [predicted for pack in self._packs for predicted in pack.predict(exact=exact)]
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Return each member's model, optimiser and average."""

@@ -36,10 +36,11 @@ class Trainer(Protocol):
         """Train all members for one epoch (from 0); return their mean losses, on the device."""
 
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C].
+        """Return each member's log-probabilities, [m, C], of the beats it is asked for.
 
         Args:
-            exact: Compute in the weights' own type; else, where it is quicker, as in training.
+            exact: Of all validation beats, in the weights' own type; else of the steering ones
+                and, where it is quicker, as in training.
         """
 
     def state_dicts(self) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ class Serial:
         return torch.stack([self._train_epoch(member, own, epoch) for member, own in pairs])
 
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities of its validation beats, [m, C]."""
+        """Return each member's log-probabilities, [m, C], of the beats it is asked for."""
         return [member.predict(exact=exact) for member in self._members]
 
     def state_dicts(self) -> list[dict[str, Any]]:

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from study.config import TrialConfig
 from study.data.splits import make_folds
 from study.errors import StudyStateError, UsageError
-from study.keys import CLASSES
 from study.models.rules import active_parameters
+from study.redact import shown
 from study.reporting.one_standard_error import Candidate, simplest_within_one_se
 from study.reporting.tables import TrialRow
 from study.tuning.ledger import Ledger
 from study.tuning.plan import load_plan
 from study.tuning.storage import Storage
+from study.tuning.stored import read_beats
 from study.tuning.trial import SCORES
 
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
@@ -124,7 +123,7 @@ def _candidate(row: TrialRow, config: TrialConfig, objective: str, storage: Stor
     content = storage.folder(row.digest).read(SCORES)
     if content is None:
         raise StudyStateError(
-            f"trial {row.number}, {row.arm}: {storage.root}/{row.digest} has no {SCORES}; "
+            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no {SCORES}; "
             "a study started with --storage keeps its files there"
         )
     return Candidate(
@@ -232,12 +231,11 @@ def fresh_partitions(
         n: Partitions.
 
     Raises:
+        StudyStateError: If the file is gone or damaged.
         UsageError: If the records do not allow as many.
     """
-    with np.load(beats_file) as arrays:
-        names = tuple(map(str, arrays["record_names"]))
-        counts = np.zeros((len(names), len(CLASSES)), dtype=np.int64)
-        np.add.at(counts, (arrays["record"], arrays["label"]), 1)
+    beats = read_beats(beats_file)
+    names, counts = beats.record_names, beats.counts
     seen, seeds = {used}, list[int]()
     for seed in range(1, _MOST_PARTITION_SEEDS):
         fingerprint = make_folds(names, counts, n_folds, seed, patients).fingerprint

@@ -15,9 +15,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -26,12 +26,13 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.stopper import Stopper
 
 import study
 from study.errors import StudyStateError, UsageError
 from study.keys import EPOCH
+from study.redact import shown
 from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.conductor import Conductor
 from study.tuning.resources import Demand, Resources, plan_resources
@@ -41,6 +42,9 @@ _logger = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS = 2
 """Times that a trial is tried again after its worker was lost."""
+
+NODES_EVERY_S = 2.0
+"""Seconds after which a cluster is asked again what nodes it has."""
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -96,6 +100,62 @@ class _Search(_Unsaved, Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+class _Slots(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
+    """Proposes no more trials than run at once, by what the nodes hold that are there now.
+
+    Without a limit Ray starts workers one after the other, and asks for a trial while all slots
+    are taken: by what is known then, not by what the running ones will say.
+
+    Args:
+        search: Proposes.
+        count: Returns how many trials may run at once.
+    """
+
+    def __init__(self, search: _Search, count: Callable[[], int]) -> None:
+        super().__init__(search, max_concurrent=count())
+        self._count = count
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self.max_concurrent = self._count()
+        suggested: dict[str, Any] | str | None = super().suggest(trial_id)
+        return suggested
+
+
+def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
+    """Return what counts the trials that may run at once.
+
+    Args:
+        resources: What each trial gets, and how many ran at once when the study began.
+        demand: What was asked of a cluster, whose nodes come and go; None is a Ray that stays
+            as it was started.
+    """
+    if demand is None:
+        return lambda: resources.concurrency
+    # What a trial gets was settled at the start; only how often it fits may change.
+    asked = replace(
+        demand,
+        device="cuda" if resources.gpus_per_trial else "cpu",
+        gpus_per_trial=resources.gpus_per_trial or None,
+    )
+    known, due = resources.concurrency, 0.0
+
+    def count() -> int:
+        nonlocal known, due
+        if time.monotonic() >= due:
+            due = time.monotonic() + NODES_EVERY_S
+            # Where no trial fits any more, those that are owed wait for a node to come back.
+            with suppress(UsageError):
+                known = plan_resources(asked, nodes_alive()).concurrency
+        return known
+
+    return count
+
+
+def nodes_alive() -> list[Mapping[str, float]]:
+    """Return what each living node of the cluster has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class _Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
@@ -212,8 +272,8 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     if address:
         if "://" in address:
             raise UsageError(
-                f"--address {address}: Ray's client cannot drive a study; start it on a node of "
-                "the cluster and give HOST:PORT or 'auto'"
+                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
+                "node of the cluster and give HOST:PORT or 'auto'"
             )
         # The package travels to workers that have no checkout of it.
         travels = {
@@ -228,13 +288,13 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
                 "start one with `ray start --head`, or leave --address out"
             ) from error
         try:
-            alive = [node for node in ray.nodes() if node["Alive"]]
+            alive = nodes_alive()
             if len(alive) > 1 and not demand.shared_storage:
                 raise UsageError(
                     f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
                     "folder that all of them share, or an s3:// or gs:// URI"
                 )
-            yield plan_resources(demand, ray.cluster_resources())
+            yield plan_resources(demand, alive)
         finally:
             leave_ray()
         return
@@ -269,8 +329,8 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
         socket.create_connection((host, int(port)), timeout=timeout_s).close()
     except (OSError, ValueError, OverflowError) as error:
         raise StudyStateError(
-            f"--address {address}: nothing answers there ({error}); give HOST:PORT of a head "
-            "started with `ray start --head`, or 'auto' for one on this host"
+            f"--address {shown(address)}: nothing answers there ({error}); give HOST:PORT of a "
+            "head started with `ray start --head`, or 'auto' for one on this host"
         ) from error
 
 
@@ -298,6 +358,7 @@ def run_trials(
     objective: str,
     stop: StopSignal,
     deadline: float | None = None,
+    demand: Demand | None = None,
 ) -> None:
     """Run what the conductor proposes until nothing is left or a stop is signalled.
 
@@ -308,6 +369,7 @@ def run_trials(
         objective: Metric that the scheduler looks at.
         stop: Set from outside, or here when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over.
+        demand: What was asked of a cluster, whose nodes come and go; None where they do not.
     """
     # Ray logs a traceback for each lost worker; the conductor says so in a line.
     loud = _logger.isEnabledFor(logging.DEBUG)
@@ -319,13 +381,10 @@ def run_trials(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Search(conductor),
+            search_alg=_Slots(_Search(conductor), slots(resources, demand)),
             scheduler=_Scheduler(conductor, objective),
             num_samples=-1,
             reuse_actors=True,
-            # Without a limit Ray starts workers one after the other, and asks for a trial while
-            # all slots are taken: by what is known then, not by what the running ones will say.
-            max_concurrent_trials=resources.concurrency,
         ),
         run_config=tune.RunConfig(
             name="experiment",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from study.archive import archive_fault, read_arrays
 from study.config import TrialConfig, digest_of
+from study.errors import ArchiveError, CheckpointError, StudyStateError
 from study.models.fusion import FUSIONS
 from study.reporting.page.results import Explanation
 from study.reporting.tables import TrialRow
@@ -23,18 +25,19 @@ from study.training.engine import Engine
 from study.training.ensemble import build_members
 from study.tuning.setup import Setup
 from study.tuning.storage import Storage
-from study.tuning.trial import PREDICTIONS, WEIGHTS
+from study.tuning.trial_files import PREDICTIONS, WEIGHTS, read_predictions
 
 FOLDER = "explanations"
 
 _DAMAGED = (
-    RuntimeError,
-    EOFError,
-    KeyError,
-    ValueError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
+    *(CheckpointError, RuntimeError, EOFError, LookupError, AttributeError, TypeError),
+    *(ValueError, pickle.UnpicklingError),
 )
+_NEEDED = {"key": ("U", 0), "beats": ("i", 1), "mean_beat": ("f", 2)}
+_OPTIONAL = {
+    **{"attention": ("f", 3), "branch_share": ("f", 1), "gates": ("f", 2)},
+    **{f"deletion_{mask}": ("f", 0) for mask in explain.MASKS},
+}
 
 
 def explainable(configs: Mapping[str, TrialConfig]) -> list[str]:
@@ -90,7 +93,14 @@ def explain_arms(
         say(f"looking inside {arm}")
         config, row = configs[arm], shown[arm]
         files = setup.job.storage.folder(row.digest)
-        weights, predictions = files.read(WEIGHTS), files.read(PREDICTIONS)
+        try:
+            predictions = read_predictions(
+                setup.job.storage, row.digest, n_beats=len(setup.beats.label)
+            )
+        except StudyStateError as error:
+            failed[arm] = f"trial {row.number}: {error}"
+            continue
+        weights = files.read(WEIGHTS)
         if weights is None or predictions is None:
             failed[arm] = (
                 f"trial {row.number} has no {WEIGHTS if weights is None else PREDICTIONS}"
@@ -106,7 +116,7 @@ def explain_arms(
                 f"trial {row.number}: its weights cannot be used ({type(error).__name__})"
             )
             continue
-        _write(folder, row, insides, predictions)
+        _write(folder, row, insides, predictions.get("gates"))
     return failed
 
 
@@ -114,6 +124,8 @@ def _insides(
     config: TrialConfig, setup: Setup, beats: DeviceBeats, weights: bytes
 ) -> explain.Insides:
     """Look inside the members of the first seed."""
+    if fault := archive_fault(weights):
+        raise CheckpointError(fault)
     states = torch.load(io.BytesIO(weights), weights_only=True)
     members = build_members(
         config,
@@ -128,7 +140,9 @@ def _insides(
     return explain.look_inside(members, beats, setup.job.folds.of_beats(beats.beats))
 
 
-def _write(folder: Path, row: TrialRow, insides: explain.Insides, predictions: bytes) -> None:
+def _write(
+    folder: Path, row: TrialRow, insides: explain.Insides, gates: NDArray[Any] | None
+) -> None:
     arrays: dict[str, Any] = {
         "key": np.asarray(_key(row)),
         "beats": insides.beats,
@@ -139,9 +153,8 @@ def _write(folder: Path, row: TrialRow, insides: explain.Insides, predictions: b
         arrays["attention"] = insides.attention
     if insides.branch_share is not None:
         arrays["branch_share"] = insides.branch_share
-    with np.load(io.BytesIO(predictions)) as of_trial:
-        if "gates" in of_trial:
-            arrays["gates"] = of_trial["gates"]
+    if gates is not None:
+        arrays["gates"] = gates
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     Storage.at(folder / FOLDER).write(f"{row.digest}.npz", buffer.getvalue())
@@ -151,19 +164,22 @@ def _read(folder: Path, row: TrialRow) -> Explanation | None:
     content = Storage.at(folder / FOLDER).read(f"{row.digest}.npz")
     if content is None:
         return None
-    with np.load(io.BytesIO(content)) as arrays:
-        if str(arrays["key"]) != _key(row):
-            return None
-        return Explanation(
-            trial=row.number,
-            beats=arrays["beats"],
-            mean_beat=arrays["mean_beat"],
-            attention=arrays.get("attention"),
-            deletion=dict(_deletions(arrays)),
-            masked_share=explain.MASKED_SHARE,
-            branch_share=arrays.get("branch_share"),
-            gates=arrays.get("gates"),
-        )
+    try:
+        arrays = read_arrays(content, _NEEDED, _OPTIONAL)
+    except ArchiveError:  # looked up anew, as is what an older explanation left
+        return None
+    if str(arrays["key"]) != _key(row):
+        return None
+    return Explanation(
+        trial=row.number,
+        beats=arrays["beats"],
+        mean_beat=arrays["mean_beat"],
+        attention=arrays.get("attention"),
+        deletion=dict(_deletions(arrays)),
+        masked_share=explain.MASKED_SHARE,
+        branch_share=arrays.get("branch_share"),
+        gates=arrays.get("gates"),
+    )
 
 
 def _deletions(arrays: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

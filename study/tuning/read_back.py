@@ -232,7 +232,7 @@ def _open(folder: Path, storage: Storage) -> ReadStudy:
     space = load_space(folder / SPACE_COPY).override(epochs=plan["epochs"], seeds=plan["n_seeds"])
     study = ReadStudy(folder=folder, plan=plan, space=space, storage=storage)
     if (folder / BEATS).exists():
-        study.beats = read_beats((folder / BEATS).read_bytes())
+        study.beats = read_beats(folder / BEATS)
     else:
         study.gaps["beats"] = f"{BEATS} is not there: its records were not prepared yet"
     return study
@@ -280,15 +280,17 @@ def _runs(study: ReadStudy) -> tuple[list[ArmRuns], list[str]]:
     try:
         if study.plan["kind"] == "compare":
             return gather_arms(study.space, study.plan, study.rows, study.beats, study.storage)
-        runs = [_best_run(study, arm, row) for arm, row in study.shown.items()]
+        runs = [
+            _best_run(study, arm, row, len(study.beats.label)) for arm, row in study.shown.items()
+        ]
     except StudyError as error:
         study.gaps["comparison"] = str(error)
         return [], []
     return runs, ["each arm stands by its best trial, which is optimistic: a search has chosen it"]
 
 
-def _best_run(study: ReadStudy, arm: str, row: TrialRow) -> ArmRuns:
-    arrays = read_predictions(study.storage, row.digest)
+def _best_run(study: ReadStudy, arm: str, row: TrialRow, n_beats: int) -> ArmRuns:
+    arrays = read_predictions(study.storage, row.digest, n_beats=n_beats)
     if arrays is None:
         raise StudyStateError(f"trial {row.number}, {arm}: its {PREDICTIONS} is gone")
     log_probs = arrays["log_probs"]

@@ -5,16 +5,12 @@ It needs the study's folder and no more, so that what one driver told another pr
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
@@ -23,7 +19,9 @@ from study.tracking.sink import Sink
 from study.tuning.folder import BEATS
 from study.tuning.journal import JOURNAL, Event, Kind
 from study.tuning.storage import Storage
+from study.tuning.stored import read_beats
 from study.tuning.trial import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.tuning.trial_files import read_predictions
 
 _logger = logging.getLogger(__name__)
 
@@ -193,23 +191,21 @@ class Recorder:
             (folder / name).write_bytes(content)
             files.append(folder / name)
             if name == PREDICTIONS:
-                files += self._draw(digest, content, folder)
+                files += self._draw(digest, folder)
         return files
 
-    def _draw(self, digest: str, predictions: bytes, folder: Path) -> list[Path]:
+    def _draw(self, digest: str, folder: Path) -> list[Path]:
         try:
-            with (
-                np.load(self._folder / BEATS) as beats,
-                np.load(io.BytesIO(predictions)) as arrays,
-            ):
-                return draw_trial(
-                    folder,
-                    label=beats["label"],
-                    record=beats["record"],
-                    log_probs=arrays["log_probs"],
-                    gates=arrays.get("gates"),
-                    attention=arrays.get("attention"),
-                )
-        except (FileNotFoundError, ValueError, KeyError, BadZipFile) as error:
-            _logger.warning("trial %s is recorded without pictures: %s", digest, error)
+            beats = read_beats(self._folder / BEATS)
+            arrays = read_predictions(self._storage, digest, n_beats=len(beats.label)) or {}
+        except StudyStateError as error:
+            _logger.warning("a trial without pictures: %s", error)
             return []
+        return draw_trial(
+            folder,
+            label=beats.label,
+            record=beats.record,
+            log_probs=arrays["log_probs"],
+            gates=arrays.get("gates"),
+            attention=arrays.get("attention"),
+        )

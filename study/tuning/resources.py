@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,12 +64,15 @@ def gpu_share(memory_bytes: int, need_bytes: int) -> float:
     return min(fitting, default=1.0)
 
 
-def plan_resources(demand: Demand, cluster: Mapping[str, float] | None = None) -> Resources:
+def plan_resources(
+    demand: Demand, nodes: Sequence[Mapping[str, float]] | None = None
+) -> Resources:
     """Decide what a trial gets.
 
     Args:
         demand: What was asked for.
-        cluster: CPU and GPU totals of a running cluster; None is this machine.
+        nodes: CPU and GPU totals of each node of a running cluster; None is this machine. A trial
+            runs on one node, so that what fits is counted node by node.
 
     Raises:
         UsageError: If GPUs are asked for where there are none, or no trial would fit.
@@ -78,8 +81,11 @@ def plan_resources(demand: Demand, cluster: Mapping[str, float] | None = None) -
         "CPU": float(available_cores()),
         "GPU": float(torch.cuda.device_count() if demand.device == "cuda" else 0),
     }
-    totals = here if cluster is None else cluster
-    cores, gpus = totals.get("CPU", 0.0), totals.get("GPU", 0.0)
+    counted = [
+        (node.get("CPU", 0.0), node.get("GPU", 0.0))
+        for node in ([here] if nodes is None else nodes)
+    ]
+    cores, gpus = sum(cpu for cpu, _ in counted), sum(gpu for _, gpu in counted)
     share = demand.gpus_per_trial or 0.0
     if share and not gpus:
         raise UsageError(
@@ -88,11 +94,12 @@ def plan_resources(demand: Demand, cluster: Mapping[str, float] | None = None) -
         )
     if not share and gpus and demand.device in ("cuda", "auto"):
         share = _share_here(demand.trial_gpu_bytes) if torch.cuda.is_available() else 1.0
-    fits = int(min(cores, _fitting(gpus, share) if share else cores))
+    fits = sum(int(min(cpu, _fitting(gpu, share)) if share else cpu) for cpu, gpu in counted)
     if fits < 1:
         raise UsageError(
             f"no trial fits: there are {cores:g} cores and {gpus:g} GPUs, "
             f"and a trial takes 1 core and {share:g} GPU"
+            + (f" of one of {len(counted)} nodes" if len(counted) > 1 else "")
         )
     if demand.concurrency is not None and demand.concurrency < 1:
         raise UsageError(f"--concurrency must be at least 1, got {demand.concurrency}")

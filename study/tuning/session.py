@@ -248,6 +248,7 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
                     objective=setup.plan.objective,
                     stop=stop,
                     deadline=deadline,
+                    demand=options.demand if options.address else None,
                 )
                 return resources.concurrency
         except KeyboardInterrupt:

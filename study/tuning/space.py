@@ -272,7 +272,10 @@ def load_space(name_or_path: str | Path, folder: Path = FOLDER) -> Space:
     parsed, faults = space_file.parse(text)
     if not faults:
         space = Space(name=path.stem, path=path, text=text, **parsed)
-        faults = space_check.combination_faults(space) + space_check.sampler_faults(space)
+        faults = space_check.size_faults(space)
+        faults = faults or (
+            space_check.combination_faults(space) + space_check.sampler_faults(space)
+        )
     if faults:
         raise SpaceError(listed(shown, faults))
     return _within_grid(space, whole=not space.trials)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from study.config import PARAMETERS, ModelConfig, TrialConfig
@@ -13,7 +14,9 @@ from study.errors import ConfigError, unknown
 from study.models import rules
 from study.tuning import space_draw
 from study.tuning.space_draw import Point
+from study.tuning.space_limits import MOST_COMBINATIONS
 from study.tuning.space_params import Parameter, Value
+from study.tuning.space_settings import SETTINGS
 
 if TYPE_CHECKING:
     from study.tuning.space import Space
@@ -39,12 +42,29 @@ def structures(space: Space, arm: str | None = None) -> Iterator[Point]:
     That is words, whole numbers of the model, conditions and exclusions; other parameters stay
     at their default. Of the points of an arm, the one nearest to the defaults comes first.
     """
+    choices = _deciding_choices(space)
+    return space_draw.walk(space.params, choices, space.exclude, space.context(arm))
+
+
+def _deciding_choices(space: Space) -> dict[str, tuple[Value, ...]]:
     deciding = {name for param in space.params for name in param.when}
     deciding.update(name for entry in space.exclude for name in entry)
-    choices = {
-        param.name: _choices(param, decides=param.name in deciding) for param in space.params
-    }
-    return space_draw.walk(space.params, choices, space.exclude, space.context(arm))
+    return {param.name: _choices(param, decides=param.name in deciding) for param in space.params}
+
+
+def size_faults(space: Space) -> list[str]:
+    """Return that a space has more combinations than can be checked one by one."""
+    found, choices = 0, _deciding_choices(space)
+    arms: list[str | None] = [arm.name for arm in space.arms] or [None]
+    for arm in arms:
+        walked = space_draw.walk(space.params, choices, (), space.context(arm))
+        found += sum(1 for _ in islice(walked, MOST_COMBINATIONS + 1 - found))
+    if found <= MOST_COMBINATIONS:
+        return []
+    return [
+        "params: words, whole numbers of the model, conditions and exclusions must have at most "
+        f"{MOST_COMBINATIONS} combinations; give fewer values, or larger steps"
+    ]
 
 
 def _choices(param: Parameter, *, decides: bool) -> tuple[Value, ...]:
@@ -91,7 +111,9 @@ def sampler_faults(space: Space) -> list[str]:
             "search.sampler: grid needs a step, or values, for every parameter; continuous: "
             + ", ".join(continuous)
         ]
-    cells = space.grid_size() or 0
+    cells, most = space.grid_size() or 0, SETTINGS["trials"].high
+    if cells > most:
+        return [f"search.sampler: a grid must have at most {most} cells, got {cells}"]
     if space.trials > cells:
         return [f"search.trials: the grid has {cells} cells, got trials={space.trials}"]
     return []

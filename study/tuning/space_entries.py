@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from study.config import PARAMETERS, value_faults
 from study.errors import unknown
 from study.models.fusion import FUSIONS
+from study.tuning.space_limits import MOST_STEPS
 from study.tuning.space_params import Categorical, Parameter, Range, Value, highest
 
 _LIST_KEYS = ("values", "default", "when")
@@ -61,11 +63,11 @@ def _categorical(name: str, spec: Mapping[str, Any]) -> tuple[Categorical | None
     if faults:
         return None, faults
     options = tuple(cast(name, value) for value in values)
-    doubles = sorted({repr(value) for value in options if options.count(value) > 1})
+    doubles = sorted(repr(value) for value, times in Counter(options).items() if times > 1)
     if doubles:
         return None, [f"{name}: values must differ, got {', '.join(doubles)} more than once"]
     default = spec.get("default")
-    if default is not None and default not in options:
+    if default is not None and (isinstance(default, bool) or default not in options):
         return None, [f"{name}: default must be one of the values, got {default!r}"]
     default = None if default is None else cast(name, default)
     return Categorical(name=name, values=options, default=default), []
@@ -124,6 +126,8 @@ def _step_faults(name: str, low: float, high: float, spec: Mapping[str, Any]) ->
         return [f"{name}: step must be {kind}, got {step!r}"]
     if not (math.isfinite(step) and step > 0):
         return [f"{name}: step must be a finite number above 0, got {step}"]
+    if (high - low) / step > MOST_STEPS:
+        return [f"{name}: a range must have at most {MOST_STEPS} steps, got step={step}"]
     top = highest(low, high, step)
     if top != high:
         return [

@@ -7,12 +7,13 @@ Faults that need the whole space, such as illegal combinations, are found by
 from __future__ import annotations
 
 import re
-import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from study.errors import SpaceError, unknown
+from study.tuning import space_limits
 from study.tuning.space_draw import Exclusion
 from study.tuning.space_entries import (
     cast,
@@ -24,7 +25,7 @@ from study.tuning.space_entries import (
 from study.tuning.space_params import ArmSpec, Categorical, Parameter, Value
 from study.tuning.space_settings import KINDS, SETTINGS, setting_faults
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """What the name of a space or an arm is made of."""
 
 _SECTIONS = ("description", *KINDS, "fixed", "params", "arms", "exclude")
@@ -55,13 +56,17 @@ def read(name: str, folder: Path) -> tuple[Path, str, str]:
         raise SpaceError(f"{shown}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SpaceError(f"{shown}: is not UTF-8 text: {error.reason}") from error
+    except ValueError as error:
+        raise SpaceError(f"{shown!r}: is no path: {error}") from error
 
 
 def _locate(name: str, folder: Path) -> tuple[Path, str]:
     path = Path(name)
     if path.suffix == ".toml":
         if not NAME.fullmatch(path.stem):
-            raise SpaceError(f"{name}: the name of a space must be letters, digits, - and _")
+            raise SpaceError(
+                f"{name}: the name of a space must be letters, digits, - and _, at most 100"
+            )
         return path, name
     known = [path.stem for path in folder.glob("*.toml")]
     if name not in known:
@@ -71,10 +76,9 @@ def _locate(name: str, folder: Path) -> tuple[Path, str]:
 
 def parse(text: str) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of `study.tuning.space.Space` and all faults, each with its key."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        return {}, [f"is not TOML: {error}"]
+    data, faults = space_limits.parsed(text)
+    if faults:
+        return {}, faults
     reader = _Reader(data)
     return reader.fields(), reader.faults
 
@@ -114,6 +118,11 @@ class _Reader:
             )
         arms = self._arms()
         trials = len(arms) * draws
+        if trials > space_limits.MOST_TRIALS:
+            self.faults.append(
+                f"compare.draws: arms x draws must be at most {space_limits.MOST_TRIALS} trials, "
+                f"got {len(arms)} x {draws}"
+            )
         return {"arms": arms, "trials": trials, **self._pairs({arm.name for arm in arms})}
 
     def _search(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,12 +203,13 @@ class _Reader:
             name = entry.get("name")
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 self.faults.append(
-                    f"arms[{number}]: name must be letters, digits, - and _, got {name!r}"
+                    f"arms[{number}]: name must be letters, digits, - and _, at most 100, "
+                    f"got {name!r}"
                 )
                 continue
             arms += self._arm(name, entry)
-        names = [arm.name for arm in arms]
-        for name in sorted({name for name in names if names.count(name) > 1}):
+        times = Counter(arm.name for arm in arms)
+        for name in sorted(name for name, n in times.items() if n > 1):
             self.faults.append(f"arms.{name}: the name is used more than once")
         if not arms:
             self.faults.append("arms: a compare space needs at least one [[arms]]")
@@ -207,12 +217,13 @@ class _Reader:
 
     def _arm(self, name: str, entry: Mapping[str, Any]) -> list[ArmSpec]:
         placebo, values = entry.get("placebo", False), {}
+        drawn = self._table("params", self._data.get("params", {}))
         found = []
         for key, value in entry.items():
             if key in ("name", "placebo"):
                 continue
             faults = values_faults(key, value)
-            if not faults and key in self._data.get("params", {}):
+            if not faults and key in drawn:
                 faults = [f"{key}: is drawn for every arm by [params]; an arm cannot set it"]
             found += faults
             if not faults:

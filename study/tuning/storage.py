@@ -13,6 +13,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from study.errors import UsageError
+from study.redact import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,12 @@ class Storage:
         try:
             fs.FileSystem.from_uri(text)
         except (ValueError, OSError) as error:
+            # Not chained: the original error may quote the URI with its keys.
             raise UsageError(
-                f"--storage {text.split('://', 1)[0]}://...: cannot be opened ({error}); "
-                "give a folder that all nodes share, or an s3:// or gs:// URI"
-            ) from error
+                f"--storage {text.split('://', 1)[0]}://...: cannot be opened "
+                f"({redact(error, text)}); give a folder that all nodes share, or an s3:// or "
+                "gs:// URI"
+            ) from None
         return cls(text)
 
     def probe(self) -> None:
@@ -56,9 +59,9 @@ class Storage:
             self.delete(name)
         except OSError as error:
             raise UsageError(
-                f"--storage: cannot be written ({error}); give a folder that all nodes share, "
-                "or an s3:// or gs:// URI"
-            ) from error
+                f"--storage: cannot be written ({redact(error, self.root)}); give a folder that "
+                "all nodes share, or an s3:// or gs:// URI"
+            ) from None
 
     def folder(self, *parts: str) -> Storage:
         """Return the storage of a subfolder."""

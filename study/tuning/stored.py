@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from study.archive import read_arrays
 from study.config import TrialConfig
-from study.errors import ComparisonError, StudyStateError
+from study.errors import ArchiveError, ComparisonError, StudyStateError
+from study.redact import shown
 from study.reporting.comparison import compare
 from study.reporting.comparison_csv import pairs_csv, records_csv
 from study.reporting.findings import Comparison
@@ -27,6 +28,11 @@ from study.tuning.trial_files import PREDICTIONS, read_predictions
 
 TRIAL_FILES = "trials"
 """Where a study keeps its trials' files unless it was started with `--storage`."""
+
+_BEATS = {
+    **{"label": ("i", 1), "record": ("i", 1)},
+    **{"record_names": ("U", 1), "fold_of_record": ("i", 1)},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,7 @@ def read_study(folder: Path, storage: Storage | None = None) -> StoredStudy:
         )
     space = load_space(folder / SPACE_COPY).override(epochs=plan["epochs"], seeds=plan["n_seeds"])
     rows = read_trials_csv((folder / TRIALS).read_text())
-    beats = read_beats((folder / BEATS).read_bytes())
+    beats = read_beats(folder / BEATS)
     arms, left_out = gather_arms(
         space, plan, rows, beats, storage or Storage.at(folder / TRIAL_FILES)
     )
@@ -136,18 +142,29 @@ def keep_comparison(
     return comparison
 
 
-def read_beats(content: bytes) -> Beats:
-    """Return the beats that every trial of a study predicts; `content` is its `beats.npz`."""
-    with np.load(io.BytesIO(content)) as arrays:
-        names = tuple(map(str, arrays["record_names"]))
-        patients = arrays.get("patient_of_record", arrays["record_names"])
+def read_beats(path: Path) -> Beats:
+    """Return the beats that every trial of a study predicts, from its `beats.npz`.
+
+    Raises:
+        StudyStateError: If the file is gone or damaged, or what it holds does not agree.
+    """
+    try:
+        arrays = read_arrays(path.read_bytes(), _BEATS, {"patient_of_record": ("U", 1)})
         return Beats(
             label=arrays["label"],
             record=arrays["record"],
-            record_names=names,
-            patient_of_record=tuple(map(str, patients)),
+            record_names=_texts(arrays["record_names"]),
+            patient_of_record=_texts(arrays.get("patient_of_record", arrays["record_names"])),
             fold_of_record=tuple(map(int, arrays["fold_of_record"])),
         )
+    except FileNotFoundError:
+        raise StudyStateError(f"{path}: is gone; bring it back from a copy") from None
+    except (ArchiveError, ComparisonError) as error:
+        raise StudyStateError(f"{path}: {error}; bring it back from a copy") from error
+
+
+def _texts(array: NDArray[Any]) -> tuple[str, ...]:
+    return tuple(map(str, array))
 
 
 def gather_arms(
@@ -186,7 +203,7 @@ def gather_arms(
     for spec in space.arms:
         keys = [(spec.name, draw) for draw in sorted(shared)]
         if draws[spec.name] and keys:
-            parts = [_log_probs(storage, ended[key]) for key in keys]
+            parts = [_log_probs(storage, ended[key], len(beats.label)) for key in keys]
             arms.append(_arm(plan, beats, [configs[key] for key in keys], keys, parts))
     return arms, left_out
 
@@ -234,17 +251,17 @@ def _beats_trained(beats: Beats, config: TrialConfig) -> int:
     return len(labels) * train.epochs * shape.beats
 
 
-def _log_probs(storage: Storage, row: TrialRow) -> NDArray[np.float32]:
+def _log_probs(storage: Storage, row: TrialRow, n_beats: int) -> NDArray[np.float32]:
     """Return a trial's log-probabilities, [seeds, N, C].
 
     Raises:
         StudyStateError: If its file is gone, or damaged.
     """
-    arrays = read_predictions(storage, row.digest)
+    arrays = read_predictions(storage, row.digest, n_beats=n_beats)
     if arrays is None:
         raise StudyStateError(
-            f"trial {row.number}, {row.arm}: {storage.root}/{row.digest} has no {PREDICTIONS}; "
-            "a study started with --storage keeps its files there"
+            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no "
+            f"{PREDICTIONS}; a study started with --storage keeps its files there"
         )
     log_probs: NDArray[np.float32] = arrays["log_probs"]
     return log_probs

@@ -119,7 +119,7 @@ def _facts(
     for row in rows:
         complete = row.outcome is Outcome.COMPLETE
         try:
-            arrays = read_predictions(storage, row.digest) if complete else None
+            arrays = read_predictions(storage, row.digest, n_beats=len(fold)) if complete else None
         except StudyStateError as error:
             _logger.warning("alarms without trial %d: %s", row.number, error)
             continue

@@ -23,6 +23,7 @@ import torch
 from ray import tune
 
 import study
+from study.archive import archive_fault
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.splits import Folds
@@ -175,22 +176,22 @@ class TrialRun:
 
 
 def read_checkpoint(content: bytes) -> dict[str, Any]:
-    """Return the training state of a checkpoint.
+    """Return the training state of a checkpoint; nothing in it is executed.
 
     Raises:
         CheckpointError: If it is damaged, or of another version.
     """
     # First: PyTorch would take altered weights for whole ones.
-    if fault := trial_files.archive_fault(content):
+    if fault := archive_fault(content):
         raise CheckpointError(f"its checkpoint is damaged ({fault})")
     try:
         loaded = torch.load(io.BytesIO(content), weights_only=True)
-        version, state = loaded["version"], loaded["state"]
+        version, state = loaded["version"], dict(loaded["state"])
     except (
         RuntimeError,
         EOFError,
         OSError,
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
         pickle.UnpicklingError,
@@ -200,7 +201,7 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
         raise CheckpointError(
             f"its checkpoint is of version {version}, this is {study.__version__}"
         )
-    return dict(state)
+    return state
 
 
 def pack_predictions(result: TrialResult) -> bytes:

@@ -1,22 +1,19 @@
 """The files that a trial leaves: their names, and whether one is whole.
 
-Neither torch nor Ray is needed to tell: npz and pt files are zip archives, whose checksums
-`torch.load` does not look at.
+Neither torch nor Ray is needed to tell.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import zipfile
-import zlib
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from study.errors import StudyStateError
+from study.archive import archive_fault, read_arrays
+from study.errors import ArchiveError, StudyStateError
+from study.keys import CLASSES
+from study.redact import shown
 from study.tuning.storage import Storage
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
@@ -24,27 +21,8 @@ PREDICTIONS, PER_RECORD, SCORES = "predictions.npz", "per_record.csv", "scores.j
 RESULTS = (PREDICTIONS, PER_RECORD, SCORES, WEIGHTS)
 """What a complete trial has."""
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
-"""What reading an altered archive may raise."""
-
-
-def archive_fault(content: bytes) -> str:
-    """Return what is wrong with an npz or pt file, or an empty string."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            altered = archive.testzip()
-    except _DAMAGE as error:
-        return f"{type(error).__name__}: {error}"
-    return f"the checksum of its part {altered} is wrong" if altered else ""
+_LOG_PROBS = {"log_probs": ("f", 3)}
+_BESIDES = {"gates": ("f", 2), "attention": ("f", 3), "confusion": ("iuf", 2)}
 
 
 def file_fault(name: str, content: bytes | None) -> str:
@@ -62,20 +40,32 @@ def file_fault(name: str, content: bytes | None) -> str:
     return "" if content else "is empty"
 
 
-def read_predictions(storage: Storage, digest: str) -> dict[str, NDArray[Any]] | None:
+def read_predictions(
+    storage: Storage, digest: str, *, n_beats: int
+) -> dict[str, NDArray[Any]] | None:
     """Return the arrays of a trial's predictions; None where it has none.
 
+    Args:
+        storage: Where trials keep their files.
+        digest: The trial's.
+        n_beats: Beats that it must have predicted.
+
     Raises:
-        StudyStateError: If the file is damaged.
+        StudyStateError: If the file is damaged, or does not hold predictions of so many beats.
     """
     content = storage.folder(digest).read(PREDICTIONS)
     if content is None:
         return None
-    fault = file_fault(PREDICTIONS, content)
-    if fault:
+    try:
+        arrays = read_arrays(content, _LOG_PROBS, _BESIDES)
+        shape, expected = arrays["log_probs"].shape, (n_beats, len(CLASSES))
+        if not shape[0] or shape[1:] != expected:
+            raise ArchiveError(
+                f"must hold log_probs of [seeds, {n_beats}, {len(CLASSES)}], got {list(shape)}"
+            )
+    except ArchiveError as error:
         raise StudyStateError(
-            f"{storage.root}/{digest}/{PREDICTIONS} {fault}; "
+            f"{shown(storage.root)}/{digest}/{PREDICTIONS} {error}; "
             "bring it back from a copy, or move it away"
-        )
-    with np.load(io.BytesIO(content)) as arrays:
-        return dict(arrays)
+        ) from error
+    return arrays

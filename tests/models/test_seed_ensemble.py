@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -72,9 +74,34 @@ def test_weights_of_another_configuration_are_refused() -> None:
 
 def test_a_damaged_file_is_refused() -> None:
     content = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1)).content()
-    for broken in (b"", content[:-200], b"no archive"):
+    at = content.index(b"/data/0") + 200
+    altered = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    for broken in (b"", content[:-200], b"no archive", altered):
         with pytest.raises(CheckpointError, match="the ensemble is damaged"):
             SeedEnsemble.read(broken)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"config": {"fusion": "film", "embed_dim": "x"}}, r"damaged \(configuration: embed_dim"),
+        ({"config": 5}, r"damaged \(TypeError\)"),
+        ({"classes": 5}, r"damaged \(TypeError\)"),
+        ({"about": [1]}, r"damaged \(TypeError\)"),
+        ({"weights": 5}, r"damaged \(TypeError\)"),
+        ({"weights": [5]}, "weights are not of this configuration"),
+        ({"weights": [{"x": 5}]}, "weights are not of this configuration"),
+        ({"weights": []}, "needs those of one seed or more"),
+    ],
+)
+def test_a_whole_file_that_holds_something_else_is_refused(
+    changed: dict[str, object], fault: str
+) -> None:
+    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1))
+    buffer = io.BytesIO()
+    torch.save({**torch.load(io.BytesIO(ensemble.content())), **changed}, buffer)
+    with pytest.raises(CheckpointError, match=fault):
+        SeedEnsemble.read(buffer.getvalue())
 
 
 def test_a_file_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

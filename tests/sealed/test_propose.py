@@ -292,7 +292,9 @@ def test_a_study_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
 def test_a_study_whose_storage_is_elsewhere_asks_for_it(tmp_path: Path, comparison: Path) -> None:
     shutil.copytree(comparison / "studies", tmp_path / "studies")
     database = study_folder(tmp_path, "s") / "study.db"
-    database.rename(tmp_path / "moved.db")
+    # With what is written ahead, where an open connection has not merged it yet.
+    for part in database.parent.glob("study.db*"):
+        part.rename(tmp_path / part.name.replace("study", "moved"))
     with pytest.raises(StudyStateError, match="give the Optuna storage .* by --study-storage"):
         proposed(tmp_path)
     assert not database.exists()

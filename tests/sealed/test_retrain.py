@@ -116,7 +116,10 @@ def test_a_damaged_model_is_trained_again(
 ) -> None:
     list(do_all(job, tasks[:1], at_once=1))
     path = tasks[0].path(job)
-    for content in (path.read_bytes()[:-100], b"", b"no model"):
+    whole = path.read_bytes()
+    at = whole.index(b"/data/0") + 200
+    altered = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    for content in (whole[:-100], b"", b"no model", altered):
         path.write_bytes(content)
         with caplog.at_level(logging.WARNING):
             assert read_done(tasks[0], job) is None

@@ -9,22 +9,26 @@ from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.splits import Folds
 from study.errors import CheckpointError, UsageError
-from study.training.engine import Engine, resolve_precision
+from study.training import engine
+from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from study.training.loop import TrialTraining
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
-)
-def test_auto_takes_what_the_processor_multiplies(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+@pytest.mark.parametrize(("gain", "expected"), [(3.0, "bf16"), (1.2, "fp32"), (0.5, "fp32")])
+def test_auto_takes_what_the_processor_convolves_faster(
+    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(engine, "bfloat16_gain", lambda: gain)
     assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("auto", "cuda") == "fp32"
     assert resolve_precision("bf16", "cpu") == "bf16"
     assert resolve_precision("tf32", "cuda") == "tf32"
+
+
+def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None:
+    threads = torch.get_num_threads()
+    assert 0.02 < bfloat16_gain() < 50
+    assert torch.get_num_threads() == threads
 
 
 def test_refusals() -> None:

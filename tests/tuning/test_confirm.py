@@ -206,12 +206,22 @@ def test_the_space_is_kept_once_it_has_begun(tmp_path: Path) -> None:
     assert path.read_text() == "second"
 
 
+def write_beats(path: Path, beats: BeatSet) -> None:
+    np.savez(
+        path,
+        label=beats.label,
+        record=beats.record,
+        record_names=np.array(beats.record_names),
+        fold_of_record=np.zeros(len(beats.record_names), dtype=np.int64),
+    )
+
+
 def test_partitions_are_new_ones_and_differ(
     records_source: Source, beat_set: BeatSet, tmp_path: Path
 ) -> None:
     patients, path = records_source.patients, tmp_path / "beats.npz"
     names, counts = beat_set.record_names, beat_set.counts()
-    np.savez(path, record_names=names, record=beat_set.record, label=beat_set.label)
+    write_beats(path, beat_set)
 
     def folds_of(seed: int) -> str:
         return make_folds(names, counts, 5, seed, patients).fingerprint
@@ -224,8 +234,8 @@ def test_partitions_are_new_ones_and_differ(
 def test_records_that_allow_too_few_partitions_are_told(
     small_source: Source, small_beats: BeatSet, small_folds: Folds, tmp_path: Path
 ) -> None:
-    beats, path = small_beats, tmp_path / "beats.npz"
-    np.savez(path, record_names=beats.record_names, record=beats.record, label=beats.label)
+    path = tmp_path / "beats.npz"
+    write_beats(path, small_beats)
     with pytest.raises(UsageError) as caught:
         fresh_partitions(path, small_source.patients, small_folds.fingerprint, n_folds=2, n=3)
     assert str(caught.value) == (

@@ -463,7 +463,10 @@ def interrupted(workspace: Workspace) -> Ended:
     """A study that gets Ctrl-C in the middle of a trial."""
 
     def ready(text: str) -> bool:
-        return "trial   0 complete" in text and bool(workspace.files("long", CHECKPOINT))
+        # The recorder may not yet have deleted that of the trial that is complete.
+        saved = [path.parent for path in workspace.files("long", CHECKPOINT)]
+        unfinished = [folder for folder in saved if not (folder / PREDICTIONS).exists()]
+        return "trial   0 complete" in text and bool(unfinished)
 
     return signalled(workspace, "long", signal.SIGINT, ready, "--trials", "2")
 

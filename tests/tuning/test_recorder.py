@@ -75,7 +75,14 @@ class Told:
 def told(
     tmp_path: Path, memory_sink: Any, small_beats: BeatSet, job: TrialJob, ledger: Ledger
 ) -> Iterator[Told]:
-    np.savez(tmp_path / BEATS, label=small_beats.label, record=small_beats.record)
+    names = np.asarray(small_beats.record_names)
+    np.savez(
+        tmp_path / BEATS,
+        label=small_beats.label,
+        record=small_beats.record,
+        record_names=names,
+        fold_of_record=np.arange(len(names)) % 2,
+    )
     told = Told(tmp_path, memory_sink, job, ledger)
     told.teller.open_study("tiny", params={"trials": 3}, tags=TAGS, files=[])
     yield told
@@ -275,13 +282,22 @@ def test_a_trial_whose_opening_is_missing_is_named(teller: Teller, tmp_path: Pat
     assert str(caught.value) == f"{tmp_path / 'journal.jsonl'} does not say how trial d was opened"
 
 
-def test_pictures_that_cannot_be_drawn_do_not_keep_a_trial(
-    teller: Teller, memory_sink: Any, ledger: Ledger, job: TrialJob, tmp_path: Path, caplog: Any
+@pytest.mark.parametrize("lost", [PREDICTIONS, BEATS])
+def test_a_trial_whose_pictures_cannot_be_drawn_is_recorded_without(
+    teller: Teller,
+    memory_sink: Any,
+    ledger: Ledger,
+    job: TrialJob,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    lost: str,
 ) -> None:
-    for name in (PREDICTIONS, PER_RECORD, SCORES):
-        job.storage.folder(DIGEST).write(name, b"no archive")
+    storage = job.storage.folder(DIGEST)
+    storage.write(PREDICTIONS, b"damaged")
+    if lost == BEATS:
+        (tmp_path / BEATS).unlink()
     open_trial(teller, ledger)
     teller.close_trial(DIGEST, Outcome.COMPLETE, "", {})
-    assert f"trial {DIGEST} is recorded without pictures: " in caplog.text
-    files = {"configuration.json", PREDICTIONS, PER_RECORD, SCORES}
-    assert memory_sink.files[RUN].keys() == files
+    where = tmp_path / BEATS if lost == BEATS else f"{storage.root}/{PREDICTIONS} is damaged ("
+    assert f"a trial without pictures: {where}" in caplog.text
+    assert memory_sink.files[RUN].keys() == {"configuration.json", PREDICTIONS}

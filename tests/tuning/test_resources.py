@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from study.errors import UsageError
+from study.errors import StudyStateError, UsageError
+from study.tuning.execute import ray_session
 from study.tuning.resources import Demand, gpu_share, plan_resources
 
 GIB = 2**30
@@ -31,22 +34,68 @@ def test_trials_at_once_on_gpus(
     cores: int, gpus: int, share: float, asked: int | None, expected: int
 ) -> None:
     demand = Demand(device="cuda", concurrency=asked, gpus_per_trial=share)
-    planned = plan_resources(demand, {"CPU": cores, "GPU": gpus})
+    planned = plan_resources(demand, [{"CPU": cores, "GPU": gpus}])
     assert planned.concurrency == expected
     assert planned.request() == {"cpu": 1, "gpu": share}
 
 
 def test_one_trial_a_core_without_gpus() -> None:
-    planned = plan_resources(Demand(), {"CPU": 6})
+    planned = plan_resources(Demand(), [{"CPU": 4}, {"CPU": 2}])
     assert planned.concurrency == 6
     assert planned.request() == {"cpu": 1}
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--gpus-per-trial 0.5: no GPU is there to share"):
-        plan_resources(Demand(gpus_per_trial=0.5), {"CPU": 2})
+        plan_resources(Demand(gpus_per_trial=0.5), [{"CPU": 2}])
 
 
 def test_no_room_for_a_single_trial_is_refused() -> None:
     with pytest.raises(UsageError, match="no trial fits: there are 4 cores and 1 GPUs"):
-        plan_resources(Demand(device="cuda", gpus_per_trial=2.0), {"CPU": 4, "GPU": 1})
+        plan_resources(Demand(device="cuda", gpus_per_trial=2.0), [{"CPU": 4, "GPU": 1}])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "share", "expected"),
+    [
+        ([(4, 1), (4, 2), (4, 1)], 2.0, 1),
+        ([(4, 1), (4, 2), (4, 1)], 0.5, 8),
+        ([(64, 0), (2, 4)], 1.0, 2),
+        ([(1, 1), (8, 1)], 0.25, 5),
+    ],
+    ids=["whole GPUs of one node", "shares", "cores without GPUs", "GPUs without cores"],
+)
+def test_what_fits_is_counted_node_by_node(
+    nodes: list[tuple[int, int]], share: float, expected: int
+) -> None:
+    demand = Demand(device="cuda", gpus_per_trial=share)
+    planned = plan_resources(demand, [{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes])
+    assert planned.concurrency == expected
+
+
+def test_a_trial_that_only_two_nodes_together_could_hold_is_refused() -> None:
+    with pytest.raises(UsageError) as refused:
+        plan_resources(Demand(gpus_per_trial=2.0), [{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}])
+    assert str(refused.value) == (
+        "no trial fits: there are 8 cores and 2 GPUs, and a trial takes 1 core and 2 GPU "
+        "of one of 2 nodes"
+    )
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
+def test_ray_serves_no_dashboard(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    """What Ray is asked for, without waiting for it to start."""
+    given: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        given.update(options)
+        raise ConnectionError("not started")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises((ConnectionError, StudyStateError)), ray_session(Demand(), address, 0):
+        pass
+    assert given["address"] == (address or "local")
+    # A cluster's dashboard is that of whoever started it; `ray start` binds it to loopback.
+    assert given.get("include_dashboard", False) is False
+    assert (address is None) == ("include_dashboard" in given)
+    assert not {"dashboard_host", "_node_ip_address"} & given.keys()

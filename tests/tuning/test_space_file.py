@@ -319,7 +319,7 @@ SECTION_FAULTS = [
     (COMPARE + '[[arms]]\nname = "concat"', "arms.concat: the name is used more than once"),
     (
         COMPARE + '[[arms]]\nname = "a/b"',
-        "arms[3]: name must be letters, digits, - and _, got 'a/b'",
+        "arms[3]: name must be letters, digits, - and _, at most 100, got 'a/b'",
     ),
     (
         'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n',

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,16 +181,56 @@ def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
     assert len((folder / RECORDS).read_text().splitlines()) == 1 + 3 * 6
 
 
-def test_beats_of_a_study_without_patients_are_of_a_patient_a_record() -> None:
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        label=np.array([0, 1]),
-        record=np.array([0, 1]),
-        record_names=np.array(["101", "106"]),
-        fold_of_record=np.array([0, 1]),
+FEW = {
+    "label": np.array([0, 1]),
+    "record": np.array([0, 1]),
+    "record_names": np.array(["101", "106"]),
+    "fold_of_record": np.array([0, 1]),
+}
+
+
+def test_beats_of_a_study_without_patients_are_of_a_patient_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "beats.npz"
+    np.savez(path, **FEW)  # type: ignore[arg-type]
+    assert read_beats(path).patient_of_record == ("101", "106")
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"label": np.array([0, 4])}, "label: must be in [0, 3], got 0 to 4"),
+        ({"label": np.array([0, 1, 2])}, "label and record must both be [N], got (3,) and (2,)"),
+        ({"label": np.array([0.0, 1.0])}, "'label' must have 1 dimensions and a type of kind i"),
+        ({"record": np.array([0, -1])}, "record: must be in [0, 1], got -1 to 0"),
+        ({"fold_of_record": np.array([0, 10**9])}, "fold_of_record: must be in [-1, 1], got ["),
+        ({"fold_of_record": np.array(0)}, "'fold_of_record' must have 1 dimensions"),
+        ({"record_names": np.array([], dtype="U3")}, "record_names: must name at least one"),
+    ],
+)
+def test_beats_that_do_not_agree_are_refused(
+    tmp_path: Path, changed: dict[str, Any], fault: str
+) -> None:
+    path = tmp_path / "beats.npz"
+    np.savez(path, **{**FEW, **changed})
+    with pytest.raises(StudyStateError) as caught:
+        read_beats(path)
+    assert fault in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith("; bring it back from a copy")
+
+
+def test_beats_that_are_damaged_or_gone_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "beats.npz"
+    with pytest.raises(StudyStateError) as caught:
+        read_beats(path)
+    assert str(caught.value) == f"{path}: is gone; bring it back from a copy"
+    np.savez(path, **FEW)  # type: ignore[arg-type]
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(StudyStateError) as caught:
+        read_beats(path)
+    assert str(caught.value) == (
+        f"{path}: is damaged (BadZipFile: File is not a zip file); bring it back from a copy"
     )
-    assert read_beats(buffer.getvalue()).patient_of_record == ("101", "106")
 
 
 def test_a_folder_that_is_none_is_refused_with_what_it_lacks(

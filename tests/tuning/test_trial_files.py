@@ -26,9 +26,9 @@ def test_whole_predictions_are_read_and_absent_ones_are_none(
     packed: bytes, tmp_path: Path
 ) -> None:
     storage = Storage.at(tmp_path)
-    assert read_predictions(storage, "d") is None
+    assert read_predictions(storage, "d", n_beats=50) is None
     storage.folder("d").write(PREDICTIONS, packed)
-    arrays = read_predictions(storage, "d")
+    arrays = read_predictions(storage, "d", n_beats=50)
     assert arrays is not None
     assert arrays["log_probs"].shape == (2, 50, 4)
 
@@ -47,9 +47,31 @@ def test_damaged_predictions_are_refused_by_name(
     storage = Storage.at(tmp_path)
     storage.folder("d").write(PREDICTIONS, damage(packed))
     with pytest.raises(StudyStateError) as caught:
-        read_predictions(storage, "d")
+        read_predictions(storage, "d", n_beats=50)
     assert str(caught.value).startswith(f"{tmp_path}/d/predictions.npz is damaged (")
     assert str(caught.value).endswith("; bring it back from a copy, or move it away")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        ({"log_probs": np.zeros((1, 49, 4))}, "must hold log_probs of [seeds, 50, 4], got [1, 49"),
+        ({"log_probs": np.zeros((1, 50, 3))}, "must hold log_probs of [seeds, 50, 4], got [1, 50"),
+        ({"log_probs": np.zeros((0, 50, 4))}, "must hold log_probs of [seeds, 50, 4], got [0, 50"),
+        ({"log_probs": np.zeros(4)}, "'log_probs' must have 3 dimensions"),
+        ({"probs": np.zeros((1, 50, 4))}, "has no 'log_probs'"),
+        ({"log_probs": np.zeros((1, 50, 4)), "gates": np.array("x")}, "'gates' must have 2 dim"),
+    ],
+)
+def test_predictions_of_something_else_are_refused(
+    tmp_path: Path, arrays: dict[str, Any], fault: str
+) -> None:
+    storage, buffer = Storage.at(tmp_path), io.BytesIO()
+    np.savez(buffer, **arrays)
+    storage.folder("d").write(PREDICTIONS, buffer.getvalue())
+    with pytest.raises(StudyStateError) as caught:
+        read_predictions(storage, "d", n_beats=50)
+    assert fault in str(caught.value)
 
 
 def test_each_kind_of_file_is_judged(packed: bytes) -> None:

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The study's command line, continued where it has been begun: after a pre-emption, a lost head or
+# a time limit the very same command goes on.
+#
+#   deploy/study.sh --space fusion_grid --address auto --storage /shared/trials
+#
+# The current folder is the workspace. PYTHON is the interpreter (default .venv/bin/python).
+set -euo pipefail
+
+name=""
+given=("$@")
+for ((i = 0; i < $#; i++)); do
+    case "${given[i]}" in
+        --name) name="${given[i + 1]-}" ;;
+        --name=*) name="${given[i]#*=}" ;;
+        --space) space="${given[i + 1]-}" ;;
+        --space=*) space="${given[i]#*=}" ;;
+        --resume) exec "${PYTHON:-.venv/bin/python}" -m study.run "$@" ;;
+    esac
+done
+if [ -z "$name" ]; then
+    # A study's default name is that of its space.
+    name="$(basename "${space:?--space NAME or --name NAME is needed}" .toml)"
+fi
+if [ -f "studies/$name/plan.json" ]; then
+    set -- "$@" --resume
+fi
+exec "${PYTHON:-.venv/bin/python}" -m study.run "$@"

@@ -1,0 +1,204 @@
+"""The Slurm script, run for real against stand-ins of Slurm: two Ray nodes on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy" / "slurm.sh"
+WORDS = ("--space", "smoke", "--storage", "trials")
+
+SRUN = """#!/usr/bin/env bash
+echo "$*" >> srun.log
+while [[ "$1" == --* ]]; do shift; done
+exec "$@"
+"""
+SCONTROL = """#!/usr/bin/env bash
+[ "$1" = show ] || exec echo "$*" >> scontrol.log
+printf 'node-a\\nnode-b\\n'
+"""
+STUDY = """#!{python}
+# In the place of `python -m study.run`: joins the cluster it is sent to, says what it saw.
+import json, os, pathlib, signal, sys, time
+import ray
+
+words = sys.argv[1:]
+ray.init(address=words[-1 - ("--resume" in words)].split("=")[1], log_to_driver=False)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))  # Ray has put a handler of its own
+wanted = int(os.environ["SLURM_JOB_NUM_NODES"])
+while sum(node["Alive"] for node in ray.nodes()) < wanted:
+    time.sleep(0.1)
+said = dict(words=words, resources=ray.cluster_resources(), token=os.environ["RAY_AUTH_TOKEN"])
+pathlib.Path("study.part").write_text(json.dumps(said | dict(mode=os.environ["RAY_AUTH_MODE"])))
+pathlib.Path("study.part").rename("study.json")
+if "--resume" not in words:
+    time.sleep(120)
+"""
+
+
+@dataclass
+class Job:
+    """How a job went.
+
+    Args:
+        code: Exit code of the script.
+        out: What it printed.
+        study: What the stand-in of the study saw.
+        requeued: What `scontrol` was asked for besides names of nodes.
+        steps: Arguments of each `srun`.
+        left: Command lines that name this job's Ray and still ran at the end.
+        address: Where the head was to be.
+        exposed: Whether a command line showed the token.
+    """
+
+    code: int
+    out: str
+    study: dict[str, Any]
+    requeued: str
+    steps: list[str]
+    left: list[str]
+    address: str
+    exposed: bool
+
+
+def command_lines() -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)
+    return listed.stdout.splitlines()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        while True:
+            port = 20000 + int.from_bytes(os.urandom(2), "big") % 20000
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def run_job(folder: Path, *, n_nodes: int, send: signal.Signals | None) -> Job:
+    """Run the script in a folder with stand-ins; send it a signal once the study runs."""
+    programs = folder / "bin"
+    programs.mkdir()
+    texts = {"srun": SRUN, "scontrol": SCONTROL, "study": STUDY.format(python=sys.executable)}
+    for name, text in texts.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (folder / "deploy").symlink_to(ROOT / "deploy")
+    port = free_port()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    env |= {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHON": str(programs / "study"),
+        "RAY": str(Path(sys.executable).parent / "ray"),
+        "HEAD_IP": "127.0.0.1",
+        "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_JOB_ID": str(port - 20000),
+        "SLURM_JOB_NODELIST": "node-[a-b]",
+        "SLURM_JOB_NUM_NODES": str(n_nodes),
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+    }
+    job = subprocess.Popen(
+        ["bash", str(SCRIPT), *WORDS],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = folder / "study.json"
+        for _ in range(1200):
+            if said.exists() or job.poll() is not None:
+                break
+            time.sleep(0.1)
+        exposed = said.exists() and any(
+            json.loads(said.read_text())["token"] in words for words in command_lines()
+        )
+        if send is not None and said.exists():
+            job.send_signal(send)
+        out, _ = job.communicate(timeout=60)
+    finally:
+        job.terminate()
+        job.wait(30)
+    address = f"127.0.0.1:{port}"
+    log = folder / "scontrol.log"
+    marks = (address, f"/tmp/ray-{port - 20000}/")
+    return Job(
+        code=job.returncode,
+        out=out,
+        study=json.loads(said.read_text()) if said.exists() else {},
+        requeued=log.read_text() if log.exists() else "",
+        steps=(folder / "srun.log").read_text().splitlines(),
+        left=[words for words in command_lines() if any(mark in words for mark in marks)],
+        address=address,
+        exposed=exposed,
+    )
+
+
+@pytest.fixture(scope="module")
+def warned(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A first start on two nodes, which gets the signal that Slurm sends before the limit."""
+    return run_job(tmp_path_factory.mktemp("job"), n_nodes=2, send=signal.SIGUSR1)
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The same command on one node where the study has been begun; it ends by itself."""
+    folder = tmp_path_factory.mktemp("again")
+    (folder / "studies" / "smoke").mkdir(parents=True)
+    (folder / "studies" / "smoke" / "plan.json").write_text("{}")
+    return run_job(folder, n_nodes=1, send=None)
+
+
+def test_head_and_worker_form_a_cluster_of_all_gpus(warned: Job) -> None:
+    assert warned.study, warned.out
+    assert warned.study["resources"]["GPU"] == 4
+    assert warned.study["resources"]["CPU"] == 2
+    head, worker = warned.steps
+    assert "--nodelist=node-a" in head and "--head" in head
+    assert "--exclude=node-a" in worker and f"--address={warned.address}" in worker
+
+
+def test_a_first_start_is_sent_to_the_cluster_without_resume(warned: Job) -> None:
+    expected = ["-m", "study.run", *WORDS, f"--address={warned.address}"]
+    assert warned.study["words"] == expected
+
+
+def test_every_job_has_a_token_that_no_command_line_shows(warned: Job, again: Job) -> None:
+    assert warned.study["mode"] == "token"
+    assert len(warned.study["token"]) == 64
+    assert warned.study["token"] != again.study["token"]
+    assert not warned.exposed
+
+
+def test_the_signal_before_the_limit_stops_the_study_and_requeues_the_job(warned: Job) -> None:
+    job_id = int(warned.address.rpartition(":")[2]) - 20000
+    assert warned.requeued == f"requeue {job_id}\n", warned.out
+    assert warned.code == 130
+    assert "stopped before it was done (exit code 130): requeued\n" in warned.out
+
+
+def test_a_study_that_was_begun_is_resumed_and_not_requeued_when_done(again: Job) -> None:
+    assert again.code == 0, again.out
+    assert again.study["words"][-2:] == [f"--address={again.address}", "--resume"]
+    assert again.requeued == ""
+    assert len(again.steps) == 1
+
+
+def test_nothing_of_ray_is_left_at_the_end(warned: Job, again: Job) -> None:
+    assert warned.left == [] and again.left == []
+    for job in (warned, again):
+        assert not Path(f"/tmp/ray-{int(job.address.rpartition(':')[2]) - 20000}").exists()

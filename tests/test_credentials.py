@@ -1,0 +1,120 @@
+"""Credentials in addresses: the commands are run with them against ports that nobody listens at,
+and neither what they print nor what they write may hold one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from study import predict, report, run
+from study.data.source import Source
+
+SECRET = "s3cr3t"
+SPACE = """
+description = "one branch"
+[search]
+sampler = "random"
+trials = 1
+folds = 2
+[fixed]
+fusion = "concat"
+embed_dim = 8
+epochs = 2
+normal_beats_per_epoch = 50
+[params.dropout]
+low = 0.0
+high = 0.5
+"""
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Give back the log levels that -v sets for the whole process."""
+    loggers = [logging.getLogger(name) for name in ("study", "study.data.source")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    names = json.dumps(list(records_source.development[:6]))
+    (tmp_path / "split.toml").write_text(f'name = "tiny"\ndevelopment = {names}\n')
+    (tmp_path / "one.toml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "beats"))
+    return tmp_path
+
+
+def check_nothing_told(
+    workspace: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> str:
+    """Look for the secret in all that was printed, logged and written; return what was printed."""
+    output = "".join(capfd.readouterr())
+    assert SECRET not in output
+    assert SECRET not in caplog.text
+    told = [path for path in workspace.rglob("*") if path.is_file()]
+    assert [path for path in told if SECRET.encode() in path.read_bytes()] == []
+    return output
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (
+            ["--study-storage", f"postgresql://user:{SECRET}@127.0.0.1:1/db"],
+            "its Optuna storage cannot be opened",
+        ),
+        (
+            ["--study-storage", f"mysql://127.0.0.1:1/db?user=u&password={SECRET}"],
+            "its Optuna storage cannot be opened",
+        ),
+        (
+            ["--tracking-uri", f"https://user:{SECRET}@127.0.0.1:1"],
+            "tracking: cannot use https://127.0.0.1:1: ",
+        ),
+        (
+            ["--tracking-uri", f"ftp://user:{SECRET}@127.0.0.1:1/x?token={SECRET}"],
+            "tracking: cannot use 'ftp://127.0.0.1:1/x?token=***'",
+        ),
+        (
+            ["--storage", f"s3://AKIA:{SECRET}@bucket/x?secret_key={SECRET}"],
+            "--storage s3://...: cannot be opened",
+        ),
+        (
+            ["--storage", f"nowhere://AKIA:{SECRET}@bucket/x"],
+            "--storage nowhere://...: cannot be opened",
+        ),
+        (["--address", f"ray://user:{SECRET}@127.0.0.1:1"], "--address ray://127.0.0.1:1: "),
+    ],
+)
+def test_a_study_tells_no_credentials(
+    workspace: Path,
+    records_source: Source,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    options: list[str],
+    fault: str,
+) -> None:
+    records = ["--records", str(records_source.folder), "--split", "split.toml"]
+    assert run.main(["-v", "--space", "one.toml", *records, *options]) == run.REFUSED
+    assert fault in check_nothing_told(workspace, capfd, caplog)
+
+
+def test_other_commands_tell_no_credentials(
+    workspace: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = f"https://user:{SECRET}@127.0.0.1:1"
+    database = f"postgresql://user:{SECRET}@127.0.0.1:1/db"
+    assert predict.main(["--record", "p01", "--tracking-uri", server]) == predict.REFUSED
+    options = ["--tracking-uri", server, "--study-storage", database]
+    assert report.main(["-v", "--study", "none", *options]) == report.REFUSED
+    assert "https://127.0.0.1:1" in check_nothing_told(workspace, capfd, caplog)

@@ -1,0 +1,140 @@
+"""Files from elsewhere: none of them is executed, and none leads out of its folder."""
+
+from __future__ import annotations
+
+import ast
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from study.archive import read_arrays
+from study.data import cache
+from study.errors import CheckpointError, PlanError, StudyError, UsageError
+from study.models.seed_ensemble import SeedEnsemble
+from study.sealed.plan_file import load_plan
+from study.tracking.registered import load
+from study.tuning.folder import study_folder
+from study.tuning.storage import Storage
+from study.tuning.stored import read_beats
+from study.tuning.trial import read_checkpoint
+from study.tuning.trial_files import PREDICTIONS, read_predictions
+
+STUDY = Path(__file__).parents[1] / "study"
+
+
+class Attack:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def torch_file(attack: Attack) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"version": attack, "state": attack}, buffer)
+    return buffer.getvalue()
+
+
+def old_torch_file(attack: Attack) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"version": attack}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def bare_pickle(attack: Attack) -> bytes:
+    return pickle.dumps(attack, protocol=2)  # the one that torch itself writes
+
+
+def numpy_file(attack: Attack) -> bytes:
+    buffer = io.BytesIO()
+    names = ("meta", "label", "record", "record_names", "patient_of_record", "log_probs")
+    rows = np.array([attack], dtype=object)
+    np.savez(buffer, allow_pickle=True, **dict.fromkeys(names, rows))
+    return buffer.getvalue()
+
+
+Make = Callable[[Attack], bytes]
+
+
+def test_the_attack_is_one(tmp_path: Path) -> None:
+    pickle.loads(bare_pickle(Attack(tmp_path / "executed")))
+    assert (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("make", [torch_file, old_torch_file, bare_pickle])
+def test_weights_and_checkpoints_execute_nothing(tmp_path: Path, make: Make) -> None:
+    content = make(Attack(tmp_path / "executed"))
+    with pytest.raises(CheckpointError, match="^its checkpoint is damaged"):
+        read_checkpoint(content)
+    with pytest.raises(CheckpointError, match="^the ensemble is damaged"):
+        SeedEnsemble.read(content)
+    (tmp_path / "bad.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="^--model bad.pt: the ensemble is damaged"):
+        load(str(tmp_path / "bad.pt"), workspace=tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("make", [numpy_file, bare_pickle])
+def test_arrays_execute_nothing(tmp_path: Path, make: Make) -> None:
+    content = make(Attack(tmp_path / "executed"))
+    path = tmp_path / "beats.npz"
+    path.write_bytes(content)
+    storage = Storage.at(tmp_path)
+    storage.folder("d").write(PREDICTIONS, content)
+    for read in (
+        lambda: read_beats(path),
+        lambda: read_predictions(storage, "d", n_beats=1),
+        lambda: read_arrays(content, {}),
+    ):
+        with pytest.raises(StudyError, match="is damaged"):
+            read()
+    (tmp_path / "x.beats").write_bytes(cache._digest(content) + b"\n" + content)
+    assert cache.load(tmp_path / "x.beats", "key") is None
+    assert not (tmp_path / "executed").exists()
+
+
+def test_no_file_is_loaded_in_a_way_that_executes_it() -> None:
+    """Read from the source, so that a new loader is seen too."""
+    loads, faults = 0, []
+    for path in sorted(STUDY.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            where = f"{path.relative_to(STUDY)}:{node.lineno}: {called}"
+            loads += called in ("torch.load", "np.load")
+            safe = called != "torch.load" or given.get("weights_only") == "True"
+            if not safe or given.get("allow_pickle", "False") != "False":
+                faults.append(where)
+            if called in ("pickle.load", "pickle.loads", "eval", "exec", "load_model"):
+                faults.append(where)
+            if called.startswith(("yaml.", "joblib.", "os.system", "mlflow.pyfunc.")):
+                faults.append(where)
+    assert loads >= 5
+    assert faults == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "..", ".x", "a/b", "a\\b", "", "a" * 101, "é"])
+def test_a_study_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="a study's name has letters, digits"):
+        study_folder(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "..", ".x", "a/b"])
+def test_a_plan_and_its_arms_stay_in_their_folder(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(f'name = "{name}"\n[[arms]]\nname = "{name}"\nfusion = "film"\n')
+    with pytest.raises(PlanError) as caught:
+        load_plan(path)
+    assert "name: must be letters, digits, '-', '_' and '.'" in str(caught.value)
+    assert "arms[1]: name must be letters, digits, '-', '_' and '.'" in str(caught.value)

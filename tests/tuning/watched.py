@@ -1,0 +1,131 @@
+"""A study's command line whose trials say where and when each epoch ran.
+
+  python -m tests.tuning.watched FOLDER --space ... --address ...
+
+Everything is the real study's, but that every trial waits in its third epoch until there is a file
+`go` in the folder: nodes can come and go meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from benchmarks.driven import parts, run_with
+from study.config import TrialConfig
+from study.models import rules
+from study.training.device import DeviceBeats
+from study.training.engine import Engine
+from study.training.results import EpochReport
+from study.tuning.trial import TrialJob
+
+WAITS_IN = 3
+"""Epoch in which a trial waits; those before it are then in its checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """An epoch that a worker has begun.
+
+    Args:
+        digest: The trial's configuration.
+        epoch: Which epoch.
+        node: Ray's id of the node.
+        gpus: Ids of the node's GPUs that the trial had a share of.
+        share: How much of each.
+        began: Seconds since the epoch of Unix.
+        ended: The same, when it was over; infinite where it was not seen to end.
+    """
+
+    digest: str
+    epoch: int
+    node: str
+    gpus: tuple[int, ...]
+    share: float
+    began: float
+    ended: float
+
+
+def read(folder: Path) -> list[Ran]:
+    """Return the epochs of all workers by their beginning; a line being written is left out."""
+    lines = [line for path in folder.glob("*.log") for line in path.read_text().split("\n")[:-1]]
+    rows = {(row["digest"], row["began"]): row for row in map(json.loads, lines)}
+    found = [Ran(**{**row, "gpus": tuple(row["gpus"])}) for row in rows.values()]
+    return sorted(found, key=lambda ran: ran.began)
+
+
+class Watched:
+    """Training that writes down where and when each epoch ran.
+
+    Args:
+        training: What trains.
+        digest: The trial's configuration.
+        folder: Where to write.
+    """
+
+    def __init__(self, training: Any, digest: str, folder: Path) -> None:
+        self._training, self._digest, self._folder = training, digest, folder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._training, name)
+
+    def run_epoch(self) -> EpochReport:
+        """Train an epoch."""
+        here = ray.get_runtime_context()
+        row = {
+            "digest": self._digest,
+            "epoch": self._training.epoch + 1,
+            "node": here.get_node_id(),
+            "gpus": [int(gpu) for gpu in ray.get_gpu_ids()],
+            "share": here.get_assigned_resources().get("GPU", 0.0),
+            "began": time.time(),
+            "ended": math.inf,
+        }
+        self._write(row)
+        while row["epoch"] == WAITS_IN and not (self._folder / "go").exists():
+            time.sleep(0.05)
+        report: EpochReport = self._training.run_epoch()
+        self._write(row | {"ended": time.time()})
+        return report
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with (self._folder / f"{os.getpid()}.log").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedJob(TrialJob):
+    """A job whose trials are watched."""
+
+    folder: Path
+
+    def training(self, config: TrialConfig, device_beats: DeviceBeats | None = None) -> Any:
+        """Build the members, and watch them."""
+        training = TrialJob.training(self, config, device_beats)
+        return Watched(training, rules.digest(config), self.folder)
+
+
+def main(folder: str, *words: str) -> int:
+    """Run the command line; return its exit code."""
+
+    def wrap(job: TrialJob) -> TrialJob:
+        # Not compiled: workers that start one by one would wait for the compiler.
+        plain = replace(job, engine=Engine())
+        return WatchedJob(**parts(plain), folder=Path(folder))
+
+    return run_with(words, wrap)
+
+
+if __name__ == "__main__":
+    # By its name, so that a worker finds the job's class where the driver has it.
+    from tests.tuning import watched
+
+    sys.exit(watched.main(*sys.argv[1:]))
