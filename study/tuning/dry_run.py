@@ -10,16 +10,18 @@ import numpy as np
 import torch
 
 from study.config import TrialConfig
+from study.data.beatset import BeatSet
 from study.keys import CLASSES
 from study.models import rules
 from study.models.classifier import Classifier, build_model
 from study.training.batches import epoch_shape
 from study.training.device import DeviceBeats, Inputs, resolve_device, synchronise
+from study.training.member import evaluation_batch
+from study.training.steering import stand_ins
 from study.tuning.setup import Setup, arm_configurations, configurations
 from study.tuning.space import Space
 
 TIMED_STEPS = 4
-EVAL_BEATS = 1024
 _NORMAL = CLASSES.index("N")
 
 
@@ -99,7 +101,7 @@ def _seconds(setup: Setup, config: TrialConfig) -> float:
     model.run_backbone = setup.job.engine.backbone(device)
     inputs = placed.inputs(config.signal)
     train = torch.arange(min(config.train.batch_size, len(beats.label)), device=device)
-    held = torch.arange(min(EVAL_BEATS, len(beats.label)), device=device)
+    held = torch.arange(min(evaluation_batch(device), len(beats.label)), device=device)
 
     def time_steps(n_steps: int, *, training: bool) -> float:
         began = time.perf_counter()
@@ -116,14 +118,26 @@ def _seconds(setup: Setup, config: TrialConfig) -> float:
     time_steps(2, training=True)
     step_s = time_steps(TIMED_STEPS, training=True)
     time_steps(1, training=False)
-    eval_s = time_steps(2, training=False) / len(held)
-    labels = [beats.label[index] for index, _ in setup.job.folds.masks(beats)]
+    eval_s = time_steps(2 * TIMED_STEPS, training=False) / len(held)
+    masks = setup.job.folds.masks(beats)
     shape = epoch_shape(
-        labels,
+        [beats.label[index] for index, _ in masks],
         normal_beats=config.train.normal_beats_per_epoch,
         batch_size=config.train.batch_size,
     )
-    validated = int(np.sum([len(index) for _, index in setup.job.folds.masks(beats)]))
-    per_epoch = setup.plan.members * shape.batches * step_s
-    per_epoch += setup.job.n_seeds * validated * eval_s
-    return config.train.epochs * per_epoch
+    held_out = np.concatenate([index for _, index in masks])
+    stands = stand_ins(beats.label, beats.record)
+    steering = int((stands[held_out] == held_out).sum())
+    epochs, n_seeds = config.train.epochs, setup.job.n_seeds
+    predicted = n_seeds * (
+        (epochs - 1) * steering + len(held_out) + _reliance_passes(config, beats)
+    )
+    return epochs * setup.plan.members * shape.batches * step_s + predicted * eval_s
+
+
+def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
+    """Return the beats that pass the backbone to measure one seed's RR reliance."""
+    sample, early = beats.reliance, config.signal.option.early_rr
+    # As it is; and with other RR in the channels, in the window, in both.
+    others = early + (sample.windows is not None) * (1 + early)
+    return len(sample.beats) * (1 + len(sample.donors) * others)
