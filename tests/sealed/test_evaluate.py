@@ -16,8 +16,12 @@ from study import evaluate
 from study.config import digest_of
 from study.data.records import DS2
 from study.models.seed_ensemble import SeedEnsemble
+from study.reporting.page.blocks import Table
+from study.reporting.page.results import StudyResults
+from study.reporting.page.sealed import sealed
 from study.sealed import evaluation, records, retrain
 from study.tuning.plan import StudyPlan
+from study.tuning.sealed_results import sealed_results
 
 ROOT = Path(evaluate.__file__).parents[1]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
@@ -155,6 +159,42 @@ def test_a_plan_is_trained_opened_scored_and_kept(
     )
     assert ensemble.about["data_source"] == "synthetic"
     assert not (workspace / "test_openings.jsonl").exists(), "a rehearsal is no opening"
+
+
+def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
+    run: Run, workspace: Path
+) -> None:
+    run()
+    (path,) = results(workspace)
+    content = json.loads(path.read_text())
+    content["plan"] += '\n[study]\nname = "s"\n'
+    place = workspace / "evaluations" / "tiny-1" / "opening_1"
+    place.mkdir(parents=True)
+    (place / "result.json").write_text(json.dumps(content))
+    (place.parent / "opening_2").mkdir()
+    (place.parent / "opening_2" / "result.json").write_text("half a res")
+    (found,) = sealed_results(workspace, "s")
+    assert found.seeds == 10 and found.plan.startswith("tiny (")
+    values = content["arms"]["rr"]["seeds"]["values"]["test_auprc_V"]
+    assert found.arms["rr"]["test_auprc_V"] == (
+        pytest.approx(np.mean(values)),
+        pytest.approx(np.std(values, ddof=1)),
+    )
+    assert sealed_results(workspace, "another") == []
+    page = StudyResults(
+        name="s",
+        description="",
+        plan={},
+        state="finished",
+        written="now",
+        sealed=(found,),
+        openings="DS2 has been opened 1 time in this workspace.",
+    )
+    table = sealed(page).blocks[1]
+    assert isinstance(table, Table)
+    assert [row[0].text for row in table.rows] == ["rr", "rr_placebo", "logistic_regression"]
+    by_column = dict(zip(table.header, table.rows[0], strict=True))
+    assert by_column["AUPRC V"].value == pytest.approx(np.mean(values))
 
 
 def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(
