@@ -23,7 +23,9 @@ cd "${SLURM_SUBMIT_DIR:-$PWD}"
 
 export PYTHON="${PYTHON:-$PWD/.venv/bin/python}"
 ray="${RAY:-$PWD/.venv/bin/ray}"
-head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+# Not `| head -n 1`: a list that is still being written when head leaves would end this script.
+hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+head="${hosts%%$'\n'*}"
 ip="${HEAD_IP:-$(getent ahostsv4 "$head" | awk 'NR == 1 { print $1 }')}"
 # Of its own, because nodes may be shared with other jobs.
 address="$ip:$((20000 + SLURM_JOB_ID % 20000))"

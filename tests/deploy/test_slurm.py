@@ -26,7 +26,9 @@ exec "$@"
 """
 SCONTROL = """#!/usr/bin/env bash
 [ "$1" = show ] || exec echo "$*" >> scontrol.log
-printf 'node-a\\nnode-b\\n'
+echo node-a
+sleep 0.2  # as for a long list: whoever leaves after the first line must not be missed
+echo node-b
 """
 STUDY = """#!{python}
 # In the place of `python -m study.run`: joins the cluster it is sent to, says what it saw.
@@ -134,14 +136,15 @@ def run_job(folder: Path, *, n_nodes: int, send: signal.Signals | None) -> Job:
         job.terminate()
         job.wait(30)
     address = f"127.0.0.1:{port}"
-    log = folder / "scontrol.log"
+    log, srun = folder / "scontrol.log", folder / "srun.log"
+    assert srun.exists(), out
     marks = (address, f"/tmp/ray-{port - 20000}/")
     return Job(
         code=job.returncode,
         out=out,
         study=json.loads(said.read_text()) if said.exists() else {},
         requeued=log.read_text() if log.exists() else "",
-        steps=(folder / "srun.log").read_text().splitlines(),
+        steps=srun.read_text().splitlines(),
         left=[words for words in command_lines() if any(mark in words for mark in marks)],
         address=address,
         exposed=exposed,
