@@ -63,6 +63,10 @@ class CheckpointError(StudyError, RuntimeError):
     """A checkpoint is damaged, or belongs to another configuration."""
 
 
+class DiskError(StudyError, OSError):
+    """A disk, shared folder or object store does not take or give a file."""
+
+
 class StudyStateError(StudyError, RuntimeError):
     """A study on disk does not allow what was asked: it exists, differs, or is in use."""
 

@@ -23,25 +23,20 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
 import sys
 import textwrap
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from study.errors import StudyError, UsageError
+from study.command import DONE, carry_out
+from study.errors import UsageError
 from study.sealed.arguments import check, parser
 
 if TYPE_CHECKING:
     from study.sealed.folder import EvaluationFolder
     from study.sealed.plan import SealedPlan
     from study.tracking.openings import Opening, OpeningsLog
-
-DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,36 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("study").setLevel(level)
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return _run(args)
-    except StudyError as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    except BrokenPipeError:
-        # Whoever read this has enough; the interpreter would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
-    except OSError as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(
-            f"error: {error.filename or 'a file'}: {error.strerror or error}; what is trained is "
-            "kept: mend this, then the same command continues",
-            file=sys.stderr,
-        )
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted; what is trained is kept, the same command continues", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return carry_out(
+        lambda: _run(args),
+        kept=lambda: "what is trained is kept, the same command continues",
+        verbose=args.verbose,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -35,8 +35,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.command import DONE, carry_out
 from study.config import SAMPLING_RATE_HZ
-from study.errors import DataError, StudyError, UsageError, listed
+from study.errors import DataError, UsageError, listed
 from study.keys import CLASSES, Tag
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from study.reporting.classified import ClassifiedRecord
     from study.tracking.registered import Loaded
 
-DONE, RECORDS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+RECORDS_FAILED = 1
 
 EXTENSION = "ecgrr"
 """Of the annotation files that are written."""
@@ -57,17 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        return _predict(args)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted; files of finished records are whole", file=sys.stderr)
-        return INTERRUPTED
+    return carry_out(lambda: _predict(args), kept=lambda: "files of finished records are whole")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,8 @@ One HTML file that opens without a network, and its tables as Markdown, LaTeX, C
 study has one: running, stopped, failed or done; what is missing is said with the reason. Page and
 tables are also files of the study's run in MLflow.
 
-Exit codes: 0 done; 2 bad usage, no such study, or a file system that does not take the files.
+Exit codes: 0 done; 2 bad usage, no such study, or a file system that does not take the files;
+130 stopped by a signal; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import StudyError, StudyStateError, TrackingError
+from study.command import DONE, carry_out
+from study.errors import StudyStateError, TrackingError
+from study.files import write_whole
 
 if TYPE_CHECKING:
     from study.reporting.page.results import StudyResults
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from study.tuning.read_back import ReadStudy
     from study.tuning.setup import Setup
 
-DONE, REFUSED = 0, 2
 REPORT = "report"
 """Folder of the page in a study's folder, and among the files of its run."""
 
@@ -40,13 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("study").setLevel(level)
-    try:
-        return _report(args)
-    except (StudyError, OSError) as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
+    return carry_out(
+        lambda: _report(args),
+        kept=lambda: "each file that is there is whole, the same command writes the others",
+        verbose=args.verbose,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,9 +105,8 @@ def _report(args: argparse.Namespace) -> int:
     run, results = _with_run(args, results, workspace, study.study_id)
     results = _with_test_set(results, workspace)
     output = args.output or folder / REPORT
-    output.mkdir(parents=True, exist_ok=True)
     for name, content in report_files(results).items():
-        (output / name).write_text(content, encoding="utf-8")
+        write_whole(output / name, content)
     if run is not None:
         run.add(output)
     if not args.quiet:

@@ -12,9 +12,9 @@ The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` o
 studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
 weights of each trial.
 
-Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records, study state or file
-system; 3 stopped by --time-limit; 130 stopped by a signal; 141 nobody reads the output any more.
-After 3 and 130, --resume continues.
+Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records, study state, or a disk
+or network that fails; 3 stopped by --time-limit; 130 stopped by a signal; 141 nobody reads the
+output any more. After 2 (once it is mended), 3 and 130, --resume continues.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ import logging
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.command import DONE, INTERRUPTED, REFUSED, carry_out
 from study.confirm import confirm
-from study.errors import StudyError, UsageError
+from study.errors import UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
 
 if TYPE_CHECKING:
     from study.tracking.sink import Sink
     from study.tuning.space import Space
 
-DONE, TRIALS_FAILED, REFUSED, TIME_OVER, INTERRUPTED = 0, 1, 2, 3, 130
-CLOSED_PIPE = 141
+TRIALS_FAILED, TIME_OVER = 1, 3
 
 EXPERIMENTS = {
     "mitdb": "ecg-rr-fusion",
@@ -58,38 +57,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("study").setLevel(level)
     logging.getLogger("study.data.source").setLevel(min(level, logging.WARNING))
-    try:
-        if args.list:
-            return _list()
-        if args.confirm:
-            return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
-        lost = [f"--{name}" for name in ("top", "partitions") if getattr(args, name) is not None]
-        if lost:
-            raise UsageError(f"{', '.join(lost)}: means something with --confirm only")
-        if not args.space:
-            raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
-        return _run(args, began)
-    except StudyError as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    except BrokenPipeError:
-        # Whoever read this has enough; the interpreter would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
-    except OSError as error:
-        if args.verbose:
-            traceback.print_exc()
-        print(
-            f"error: {error.filename or 'a file'}: {error.strerror or error}; what is settled is "
-            "kept: mend this, then --resume continues",
-            file=sys.stderr,
-        )
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted; what is settled is kept, --resume continues", file=sys.stderr)
-        return INTERRUPTED
+    return carry_out(
+        lambda: _dispatch(args, began), kept=lambda: _kept(args), verbose=args.verbose
+    )
+
+
+def _dispatch(args: argparse.Namespace, began: float) -> int:
+    if args.list:
+        return _list()
+    if args.confirm:
+        return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
+    lost = [f"--{name}" for name in ("top", "partitions") if getattr(args, name) is not None]
+    if lost:
+        raise UsageError(f"{', '.join(lost)}: means something with --confirm only")
+    if not args.space:
+        raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
+    return _run(args, began)
+
+
+def _kept(args: argparse.Namespace) -> str:
+    """Say what is left of a study that ended early, and how to go on."""
+    if args.confirm:
+        return "what is settled is kept: the same command with --resume continues"
+    # A study's default name is that of its space.
+    name = args.name or Path(args.space or "").stem
+    if (Path.cwd() / "studies" / name / "plan.json").exists():
+        return "what is settled is kept: the same command with --resume continues"
+    return "no trial was begun: the same command starts again"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,7 +187,9 @@ def _parser() -> argparse.ArgumentParser:
         "--trial-time-limit",
         type=_seconds,
         metavar="T",
-        help="of each trial, checked at every epoch; it then counts as failed (default none)",
+        help="of each trial, checked at every epoch; it then counts as failed. Where an epoch "
+        "takes longer than all of T, its worker is taken for hung and ended, and the trial tried "
+        "again, twice at most (default none)",
     )
     how.add_argument("--dry-run", action="store_true", help="show the plan, run each branch once")
     how.add_argument("-v", "--verbose", action="store_true", help="debug messages and tracebacks")
@@ -300,7 +296,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
     if args.address:
-        from study.tuning.execute import reachable
+        from study.tuning.ray_session import reachable
 
         reachable(args.address)
     if args.concurrency and not args.address and at_once < args.concurrency:
@@ -326,6 +322,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
         summary = run_study(setup, options, sink)
     print_result(setup, summary, sink, options)
     if summary.stopped:
+        if summary.faulty:
+            return REFUSED
         return INTERRUPTED if summary.interrupted else TIME_OVER
     failed = any(row.outcome is Outcome.FAILED for row in summary.rows)
     return TRIALS_FAILED if failed or not summary.rows else DONE

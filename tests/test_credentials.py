@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from study import predict, report, run
+from study.command import REFUSED
 from study.data.source import Source
 
 SECRET = "s3cr3t"
@@ -105,7 +106,7 @@ def test_a_study_tells_no_credentials(
     fault: str,
 ) -> None:
     records = ["--records", str(records_source.folder), "--split", "split.toml"]
-    assert run.main(["-v", "--space", "one.toml", *records, *options]) == run.REFUSED
+    assert run.main(["-v", "--space", "one.toml", *records, *options]) == REFUSED
     assert fault in check_nothing_told(workspace, capfd, caplog)
 
 
@@ -114,7 +115,7 @@ def test_other_commands_tell_no_credentials(
 ) -> None:
     server = f"https://user:{SECRET}@127.0.0.1:1"
     database = f"postgresql://user:{SECRET}@127.0.0.1:1/db"
-    assert predict.main(["--record", "p01", "--tracking-uri", server]) == predict.REFUSED
+    assert predict.main(["--record", "p01", "--tracking-uri", server]) == REFUSED
     options = ["--tracking-uri", server, "--study-storage", database]
-    assert report.main(["-v", "--study", "none", *options]) == report.REFUSED
+    assert report.main(["-v", "--study", "none", *options]) == REFUSED
     assert "https://127.0.0.1:1" in check_nothing_told(workspace, capfd, caplog)

@@ -10,7 +10,7 @@ import pytest
 
 STUDY = Path(__file__).parents[1] / "study"
 
-BASE = {"archive", "config", "errors", "keys", "redact"}
+BASE = {"archive", "config", "errors", "files", "interrupts", "keys", "redact"}
 ALLOWED = {
     "data": BASE | {"data"},
     "models": BASE | {"models"},
@@ -93,7 +93,7 @@ def test_imports_point_one_way() -> None:
             "models/x.py",
             "\nfrom study.data import rr",
             "models/x.py:2: imports study.data.rr; models may import archive, config, errors, "
-            "keys, models, redact",
+            "files, interrupts, keys, models, redact",
         ),
         (
             "tuning/space.py",

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import StudyStateError
+from study.files import write_whole
 from study.sealed.plan import SealedPlan
 from study.tracking.openings import OPENINGS, Opening, OpeningsLog
 
@@ -85,10 +85,7 @@ class EvaluationFolder:
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file below the folder, whole or not at all."""
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(part, path)
+        write_whole(path, content)
         return path
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:

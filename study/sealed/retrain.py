@@ -32,6 +32,7 @@ from study.data.beatset import BeatSet
 from study.data.prepare import Cut
 from study.data.splits import Folds
 from study.errors import CheckpointError, DivergedError, StudyStateError
+from study.files import write_whole
 from study.models import rules
 from study.sealed.plan import Arm
 from study.training.device import DeviceBeats, resolve_device
@@ -292,7 +293,6 @@ def do_all(job: Job, tasks: Sequence[Task], at_once: int) -> Iterator[tuple[Task
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    torch.save(content, part)
-    os.replace(part, path)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue())

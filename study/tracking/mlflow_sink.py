@@ -190,6 +190,11 @@ class MlflowSink:
         self._study = None
         self._runs.clear()
 
+    @property
+    def store(self) -> str:
+        """The address without credentials; of the workspace's own, which may move, its name."""
+        return "mlflow.db" if self._store.default else self._store.shown
+
     def where(self) -> str:
         """Return one line for the user: how to see the study in MLflow."""
         page = ""

@@ -93,6 +93,10 @@ class Sink(Protocol):
     def where(self) -> str:
         """Return one line for the user: where to look at what was recorded."""
 
+    @property
+    def store(self) -> str:
+        """Which store this is, without credentials: what one was told another was not."""
+
 
 class NullSink:
     """Keeps nothing: for `--no-track` and for tests."""
@@ -166,3 +170,8 @@ class NullSink:
     def where(self) -> str:
         """Say that nothing is recorded."""
         return "tracking: off"
+
+    @property
+    def store(self) -> str:
+        """No store."""
+        return ""

@@ -42,6 +42,10 @@ class _Live:
     pruned: bool = False
     overdue: bool = False
     begun: bool = False
+    tried_at: float = math.inf
+    heard_at: float = math.inf
+    hangs: int = 0
+    why_lost: str = ""
 
 
 class Conductor:
@@ -54,7 +58,8 @@ class Conductor:
         teller: Writes down what the tracker is to know.
         progress: Tells the user.
         storage: Where trials keep their files; None keeps none.
-        trial_limit_s: Wall seconds that one trial may take; None is no limit.
+        trial_limit_s: Wall seconds that one trial may take, from its start or from the last time
+            that it was tried again; None is no limit.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class Conductor:
         self.exhausted = bool(ledger.noted(EXHAUSTED))
         self.busy_s = 0.0
         self.begun = 0
+        self.fault = ""
+        """What of the machine must be mended before the study can go on."""
         self.ended_at: list[float] = []
         for row in self._known.values():
             if row.outcome is Outcome.COMPLETE:
@@ -132,8 +139,10 @@ class Conductor:
     def started(self, key: str) -> None:
         """A trial got its resources; a retry after a lost worker is told apart."""
         live = self._live[key]
+        live.tried_at = live.heard_at = time.monotonic()
         if live.begun:
-            self._progress.line(f"trial {live.number:>3} retried  its worker was lost")
+            why = live.why_lost or "its worker was lost"
+            self._progress.line(f"trial {live.number:>3} retried  {why}")
             return
         live.begun, live.began = True, time.monotonic()
         self.begun += 1
@@ -145,12 +154,13 @@ class Conductor:
         live = self._live[key]
         live.pruned = self._ledger.report(live.number, epoch, value)
         limit = self._trial_limit_s
-        live.overdue = limit is not None and time.monotonic() - live.began > limit
+        live.overdue = limit is not None and time.monotonic() - live.tried_at > limit
         return live.pruned or live.overdue
 
     def reported(self, key: str, result: Mapping[str, Any]) -> None:
         """Record an epoch."""
         live = self._live[key]
+        live.heard_at = time.monotonic()
         metrics = result[METRICS]
         if not live.epochs and result[NOTE] and metrics:
             self._progress.line(f"trial {live.number:>3} {result[NOTE]}")
@@ -183,9 +193,51 @@ class Conductor:
             return Outcome.FAILED, f"exceeded --trial-time-limit at epoch {live.epochs}"
         return Outcome.PRUNED, f"{self._plan.scheduler} stopped it at epoch {live.epochs}"
 
-    def failed(self, key: str, cause: str) -> None:
-        """A trial's worker was lost more often than it may be retried."""
-        self._close(key, Outcome.FAILED, cause, {})
+    def runs(self, key: str) -> bool:
+        """Say whether a trial is open: not ended, and not written down as stopped."""
+        return key in self._live
+
+    def hung(self) -> set[str]:
+        """Return the trials in whose epoch the whole time limit has passed, each once.
+
+        A trial that is only slow ends at its next epoch; trying it again would not help. One that
+        hangs never gets there: its worker is to be ended, and the trial is tried again.
+        """
+        limit, now = self._trial_limit_s, time.monotonic()
+        if limit is None:
+            return set()
+        found = {key for key, live in self._live.items() if now - live.heard_at > limit}
+        for key in found:
+            live = self._live[key]
+            live.hangs += 1
+            live.heard_at = math.inf
+        return found
+
+    def lost(self, key: str, cause: str) -> None:
+        """A trial's worker was lost, and the trial will be tried again."""
+        live = self._live[key]
+        live.why_lost = self._hang(live) or cause
+        live.heard_at = math.inf
+
+    def _hang(self, live: _Live) -> str:
+        if not live.hangs:
+            return ""
+        times = "" if live.hangs == 1 else f" ({live.hangs} times)"
+        return f"an epoch took longer than the whole --trial-time-limit{times}"
+
+    def failed(self, key: str, cause: str, *, faulty: bool = False) -> None:
+        """A trial's worker was lost more often than it may be retried.
+
+        Args:
+            key: The trial.
+            cause: Why.
+            faulty: Whether that is the machine's fault: the trial stays owed, and the study ends.
+        """
+        if faulty:
+            self.fault = self.fault or cause
+            self._close(key, Outcome.STOPPED, cause, {})
+        else:
+            self._close(key, Outcome.FAILED, self._hang(self._live[key]) or cause, {})
 
     def stop(self, cause: str) -> int:
         """Write down all running trials as stopped: they stay owed. Return how many."""

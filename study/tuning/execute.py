@@ -6,20 +6,13 @@ placement, retries after lost workers, GPU shares and clusters; what is true is 
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
-import shutil
 import signal
-import socket
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import ray
@@ -29,13 +22,13 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.stopper import Stopper
 
-import study
-from study.errors import StudyStateError, UsageError
+from study.errors import DiskError, UsageError
+from study.interrupts import handling
 from study.keys import EPOCH
-from study.redact import shown
-from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.conductor import Conductor
+from study.tuning.ray_session import nodes_alive
 from study.tuning.resources import Demand, Resources, plan_resources
+from study.tuning.scratch import scratch
 from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
 
 _logger = logging.getLogger(__name__)
@@ -43,30 +36,45 @@ _logger = logging.getLogger(__name__)
 MAX_LOST_WORKERS = 2
 """Times that a trial is tried again after its worker was lost."""
 
+_DISK_ERROR = f"{DiskError.__module__}.{DiskError.__qualname__}: "
+
 NODES_EVERY_S = 2.0
 """Seconds after which a cluster is asked again what nodes it has."""
-
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # The study logs by itself; Ray's loggers cost a transaction per metric and report.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Ray's snapshots of the experiment are never read.
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
-    # A stopped trial is in the middle of an epoch; its last one is saved.
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
 
 
 @dataclass(slots=True)
 class StopSignal:
-    """Why a study should end before it is done; empty while it should not."""
+    """Why a study should end before it is done; empty while it should not.
+
+    Args:
+        cause: Said to the user.
+        interrupted: Whether a signal asks for it.
+        faulty: Whether something of the machine has to be mended first.
+        at_once: Whether nothing may be waited for any more.
+    """
 
     cause: str = ""
     interrupted: bool = False
+    faulty: bool = False
+    at_once: bool = False
+
+
+@contextmanager
+def catching_signals(stop: StopSignal) -> Iterator[None]:
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an orderly stop; a second one ends at once."""
+
+    def handle(number: signal.Signals) -> None:
+        if stop.interrupted:
+            stop.at_once = True
+            raise KeyboardInterrupt(number.name)
+        stop.cause, stop.interrupted = stop.cause or f"{number.name} received", True
+        with suppress(OSError):  # the terminal may be gone
+            _logger.warning(
+                "%s: stopping; what is done is kept. Once more ends at once.", number.name
+            )
+
+    with handling(handle):
+        yield
 
 
 class _Unsaved:
@@ -153,11 +161,6 @@ def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
     return count
 
 
-def nodes_alive() -> list[Mapping[str, float]]:
-    """Return what each living node of the cluster has in all."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 class _Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
     """Asks the conductor after each epoch whether a trial goes on."""
 
@@ -167,13 +170,15 @@ class _Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
         self._key = f"{METRICS}/{objective}"
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if not self._conductor.runs(trial.trial_id):
+            return str(self.STOP)  # it was written down as stopped
         value = float(result.get(self._key, float("nan")))
         stop = self._conductor.decide(trial.trial_id, int(result[EPOCH]), value)
         return str(self.STOP if stop else self.CONTINUE)
 
 
 class _Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
-    """Passes events of trials on to the conductor."""
+    """Passes events of trials on to the conductor, and ends workers that hang."""
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
@@ -191,32 +196,84 @@ class _Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        self._conductor.reported(trial.trial_id, result)
+        if self._conductor.runs(trial.trial_id):
+            self._conductor.reported(trial.trial_id, result)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._conductor.completed(trial.trial_id, trial.last_result)
+        if self._conductor.runs(trial.trial_id):
+            self._conductor.completed(trial.trial_id, trial.last_result)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        if self._conductor.runs(trial.trial_id):
+            self._conductor.lost(trial.trial_id, Loss.of(trial).text())
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        error = trial.get_pickled_error() or trial.get_error()
-        self._conductor.failed(trial.trial_id, lost_cause(error, trial.num_failures))
+        if self._conductor.runs(trial.trial_id):
+            loss = Loss.of(trial)
+            self._conductor.failed(
+                trial.trial_id, loss.text(trial.num_failures), faulty=loss.faulty
+            )
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        hung = self._conductor.hung()
+        for trial in trials if hung else ():
+            actor = trial.temporary_state.ray_actor
+            if trial.trial_id in hung and actor is not None:
+                # Ray then takes the worker for lost, and tries the trial again.
+                ray.kill(actor)
 
 
-def lost_cause(error: object, times: int) -> str:
-    """Say why a worker was lost: what Ray says first, and last, where the reason stands."""
-    kind = [type(error).__name__] if isinstance(error, Exception) else []
-    lines = str(error or "unknown").strip().splitlines()
-    said = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:500]
-    return ": ".join([f"its worker was lost {times} times", *kind, *([said] if said else [])])
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a worker was lost.
+
+    Args:
+        said: What Ray says of it: some lines, with the reason in the first or the last.
+    """
+
+    said: str
+
+    @classmethod
+    def of(cls, trial: Trial) -> Loss:
+        """Read what Ray has written down of a trial's last failure."""
+        try:
+            written = Path(trial.error_file).read_text()
+        except (OSError, TypeError):
+            written = ""
+        return cls(written.rpartition("Failure # ")[2].partition("\n")[2].strip())
+
+    @property
+    def _reason(self) -> str:
+        return self.said.rpartition("\n")[2]
+
+    @property
+    def faulty(self) -> bool:
+        """Whether a disk or a network was at fault, which no other configuration would help."""
+        return self._reason.startswith(_DISK_ERROR)
+
+    def text(self, times: int = 1) -> str:
+        """Say it in a line, and how often it was so."""
+        if self.faulty:
+            return self._reason.removeprefix(_DISK_ERROR)
+        # Of a traceback the last line says it; of what Ray itself has to say the first does too.
+        lines = [self._reason] if "ray::" in self.said else self.said.splitlines()
+        # Ray has no reason for a worker that ends before it is ready.
+        reason = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:500]
+        often = "" if times == 1 else f" {times} times"
+        return f"its worker was lost{often}: {reason or 'without a word, as when memory runs out'}"
 
 
 class _Stopper(_Unsaved, Stopper):  # type: ignore[misc]
-    """Ends the experiment when the user or the time limit says so."""
+    """Ends the experiment when the user, the time limit or a fault of the machine says so."""
 
-    def __init__(self, stop: StopSignal, deadline: float | None) -> None:
+    def __init__(self, conductor: Conductor, stop: StopSignal, deadline: float | None) -> None:
+        self._conductor = conductor
         self._stop = stop
         self._deadline = deadline
 
@@ -224,130 +281,15 @@ class _Stopper(_Unsaved, Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        if not self._stop.cause and self._deadline and time.monotonic() > self._deadline:
-            self._stop.cause = "the study's --time-limit was reached"
-        return bool(self._stop.cause)
-
-
-@contextmanager
-def catching_signals(stop: StopSignal) -> Iterator[None]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an orderly stop; a second one ends at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
+        stop = self._stop
+        if not stop.cause and self._conductor.fault:
+            stop.cause, stop.faulty = self._conductor.fault, True
+        if not stop.cause and self._deadline and time.monotonic() > self._deadline:
+            stop.cause = "the study's --time-limit was reached"
         if stop.cause:
-            raise KeyboardInterrupt
-        stop.cause, stop.interrupted = f"{name} received", True
-        _logger.warning("%s: stopping; what is done is kept. Once more ends at once.", name)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    candidates = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # What the caller has ignored stays so: `nohup` must outlive its terminal.
-    signals = [number for number in candidates if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Iterator[Resources]:
-    """Attach to a cluster, or start a local Ray that leaves nothing behind.
-
-    Args:
-        demand: What the trials are to get.
-        address: A running cluster; None starts a local Ray.
-        memory_bytes: Size of what the trials share.
-
-    Raises:
-        StudyStateError: If there is no cluster at the address.
-        UsageError: If no trial would fit.
-    """
-    os.environ.update({**_ENVIRONMENT, **WORKER_ENVIRONMENT, **os.environ})
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        if "://" in address:
-            raise UsageError(
-                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
-                "node of the cluster and give HOST:PORT or 'auto'"
-            )
-        # The package travels to workers that have no checkout of it.
-        travels = {
-            "py_modules": [str(Path(study.__file__).parent)],
-            "env_vars": WORKER_ENVIRONMENT,
-        }
-        try:
-            ray.init(address=address, runtime_env=travels, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise StudyStateError(
-                f"--address {address}: no Ray cluster answers ({error}); "
-                "start one with `ray start --head`, or leave --address out"
-            ) from error
-        try:
-            alive = nodes_alive()
-            if len(alive) > 1 and not demand.shared_storage:
-                raise UsageError(
-                    f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
-                    "folder that all of them share, or an s3:// or gs:// URI"
-                )
-            yield plan_resources(demand, alive)
-        finally:
-            leave_ray()
-        return
-    resources = plan_resources(demand)
-    # A short path: Ray's sockets live below it, and their names are limited to 107 bytes.
-    folder = tempfile.mkdtemp(prefix="ray-")
-    try:
-        ray.init(
-            address="local",  # whatever RAY_ADDRESS says
-            num_cpus=resources.concurrency,
-            include_dashboard=False,
-            object_store_memory=max(2 * memory_bytes, 256 * 2**20),
-            _temp_dir=folder,
-            **quiet,
-        )
-        yield resources
-    finally:
-        leave_ray()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def reachable(address: str, timeout_s: float = 5.0) -> None:
-    """Check that something listens at HOST:PORT: Ray itself would try for minutes.
-
-    Raises:
-        StudyStateError: If nothing does, or the address has another form.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=timeout_s).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise StudyStateError(
-            f"--address {shown(address)}: nothing answers there ({error}); give HOST:PORT of a "
-            "head started with `ray start --head`, or 'auto' for one on this host"
-        ) from error
-
-
-def leave_ray() -> None:
-    """End this process's part in Ray.
-
-    Meanwhile no other thread may free one of Ray's objects, which the garbage collector does
-    anywhere: Ray then ends the whole process ("The core worker has already been shutdown").
-    """
-    gc.collect()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        ray.shutdown()
-    finally:
-        if collecting:
-            gc.enable()
+            # Before Ray ends its workers, which takes seconds that a signal may not leave.
+            self._conductor.stop(stop.cause)
+        return bool(stop.cause)
 
 
 def run_trials(
@@ -374,32 +316,31 @@ def run_trials(
     # Ray logs a traceback for each lost worker; the conductor says so in a line.
     loud = _logger.isEnabledFor(logging.DEBUG)
     logging.getLogger("ray.tune").setLevel(logging.ERROR if loud else logging.CRITICAL)
-    scratch = tempfile.mkdtemp(prefix="study-ray-")
     trainable = tune.with_resources(
         tune.with_parameters(FusionTrial, job=job), resources.request()
     )
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=_Slots(_Search(conductor), slots(resources, demand)),
-            scheduler=_Scheduler(conductor, objective),
-            num_samples=-1,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="experiment",
-            storage_path=scratch,
-            failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=0, checkpoint_at_end=False
+    with scratch() as folder:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=_Slots(_Search(conductor), slots(resources, demand)),
+                scheduler=_Scheduler(conductor, objective),
+                num_samples=-1,
+                reuse_actors=True,
             ),
-            callbacks=[_Listener(conductor)],
-            stop=_Stopper(stop, deadline),
-            verbose=0,
-        ),
-    )
-    try:
-        tuner.fit()
-    finally:
-        conductor.stop(stop.cause or "the driver ended")
-        shutil.rmtree(scratch, ignore_errors=True)
+            run_config=tune.RunConfig(
+                name="experiment",
+                storage_path=str(folder),
+                failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+                callbacks=[_Listener(conductor)],
+                stop=_Stopper(conductor, stop, deadline),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            conductor.stop(stop.cause or "the driver ended")

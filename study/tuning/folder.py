@@ -118,13 +118,6 @@ def holder(folder: Path) -> tuple[Owner | None, bool]:
     return owner, False
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
-
-
 def leftovers(folder: Path, trials: str) -> list[Path]:
     """Return the files that a killed process had half written; nothing reads them.
 
@@ -133,8 +126,7 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
         trials: Where its trials' files are; an object store has no half files.
     """
     places = {folder, *([] if "://" in trials else [Path(trials)])}
-    found = {path for place in places for path in place.rglob("*.part*")}
-    return sorted(path for path in found if path.suffix == ".part" or path.stem.endswith(".part"))
+    return sorted({path for place in places for path in place.rglob("*.part")})
 
 
 def expect(folder: Path, *, resume: bool) -> None:

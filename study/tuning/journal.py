@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import StudyStateError
+from study.files import write_whole
 
 JOURNAL, SENT = "journal.jsonl", "journal.sent"
 """The two files, in a study's folder."""
@@ -204,19 +204,26 @@ class Mark:
     Args:
         folder: The study's folder.
         last: Number of the journal's last event: a mark beyond it is of lines that are lost.
+        store: Which store it is about; empty is whichever was told last.
     """
 
-    def __init__(self, folder: Path, last: int) -> None:
+    def __init__(self, folder: Path, last: int, store: str = "") -> None:
         self._path = folder / SENT
+        self._store = store
         self.sent = 0
+        self.other_store = ""
+        """The store that was told instead of this one, which is to be told everything."""
         # Without it, or where it is damaged, everything is sent again, and recorded once.
         with suppress(OSError, ValueError, KeyError, TypeError):
-            self.sent = min(int(json.loads(self._path.read_text())["sent"]), last)
+            stored = dict(json.loads(self._path.read_text()))
+            told = str(stored.get("store", store))
+            if store and told != store:
+                self.other_store = told
+            else:
+                self.sent = min(int(stored["sent"]), last)
 
     def move(self, number: int) -> None:
         """Note that the tracker has everything up to an event."""
         self.sent = number
-        part = self._path.with_suffix(".part")
         with suppress(OSError):
-            part.write_text(json.dumps({"sent": number}) + "\n")
-            os.replace(part, self._path)
+            write_whole(self._path, json.dumps({"sent": number, "store": self._store}) + "\n")

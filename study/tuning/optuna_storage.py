@@ -19,6 +19,8 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
+from study.redact import redact
+
 MOUNTS = Path("/proc/self/mounts")
 """What Linux says of its disks; where it does not exist every disk counts as shared."""
 
@@ -52,6 +54,13 @@ def close_storage(storage: BaseStorage) -> None:
     backend = getattr(storage, "_backend", storage)
     if isinstance(backend, RDBStorage):
         backend.engine.dispose()
+
+
+def storage_fault(error: BaseException, url: str) -> str:
+    """Return what a database said of a transaction that failed, without credentials."""
+    cause = error.__cause__ or error
+    said = str(getattr(cause, "orig", None) or cause).strip()
+    return redact(said.splitlines()[0] if said else type(cause).__name__, url)
 
 
 def on_local_disk(path: Path, mounts: Path) -> bool:

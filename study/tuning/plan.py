@@ -13,6 +13,7 @@ from typing import Any
 
 from study import __version__
 from study.errors import StudyStateError
+from study.files import write_whole
 
 PLAN_FILE = "plan.json"
 
@@ -77,11 +78,8 @@ class StudyPlan:
 
     def save(self, folder: Path) -> None:
         """Write the plan into the study's folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.identity(), indent=2, sort_keys=True)
-        part = folder / f"{PLAN_FILE}.part"
-        part.write_text(text + "\n")
-        part.replace(folder / PLAN_FILE)
+        write_whole(folder / PLAN_FILE, text + "\n")
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Return what differs from a stored plan, a line each."""

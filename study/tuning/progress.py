@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import sys
 import time
@@ -52,10 +53,15 @@ class Progress:
         """Print one line."""
         if self._quiet:
             return
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
-        else:
-            print(text, file=self._stream, flush=True)
+        try:
+            if self._bar is not None:
+                self._bar.write(text, file=self._stream)
+            else:
+                print(text, file=self._stream, flush=True)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._quiet = True  # the terminal is gone: what is done is still written down
 
     def known(self, value: float) -> None:
         """Take note of a finished trial's score, so that the best is over all starts."""

@@ -49,14 +49,18 @@ class Sent:
     refused: int = 0
 
 
-def owed(folder: Path) -> int:
+def owed(folder: Path, store: str = "") -> int:
     """Return how many events of a study's journal its tracker has not been sent.
+
+    Args:
+        folder: The study's folder.
+        store: Which store; empty is the one that was told last.
 
     Raises:
         StudyStateError: If the journal cannot be read.
     """
     lines = read(folder)
-    mark = Mark(folder, lines.last)
+    mark = Mark(folder, lines.last, store)
     return sum(event.number > mark.sent for event in lines.events)
 
 
@@ -78,7 +82,7 @@ def send_owed(
         StudyStateError: If the journal cannot be read or written.
     """
     closed = read(folder).closed
-    if closed and not owed(folder):
+    if closed and not owed(folder, sink.store):
         return Sent()
     sender = Sender(folder, sink, storage=storage)
     if not closed:
@@ -116,7 +120,12 @@ class Sender:
         """What earlier starts have told last of each trial, by digest."""
         for fault in before.faults:
             _logger.warning("tracking: %s", fault)
-        self._mark = Mark(folder, before.last)
+        self._mark = Mark(folder, before.last, sink.store)
+        if self._mark.other_store:
+            _logger.warning(
+                "tracking: %s was told so far; %s is told everything from the beginning",
+                *(self._mark.other_store, sink.store),
+            )
         self._recorder = Recorder(
             sink=sink,
             folder=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,21 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from optuna.exceptions import StorageInternalError
 
 from study.errors import StudyStateError
+from study.files import write_whole
 from study.keys import Outcome, Tag
+from study.redact import shown
 from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
 from study.tuning.conductor import Conductor
-from study.tuning.execute import StopSignal, catching_signals, ray_session, run_trials
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit, leftovers, write_whole
+from study.tuning.execute import StopSignal, catching_signals, run_trials
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit, leftovers
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
+from study.tuning.optuna_storage import storage_fault
 from study.tuning.plan import PLAN_FILE, load_plan, provenance
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.ray_session import ray_session
 from study.tuning.resources import Demand
-from study.tuning.sender import Sender, Sent, send_owed
+from study.tuning.scratch import sweep
+from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
@@ -64,6 +71,7 @@ class Summary:
         rows: Every settled configuration.
         stopped: Why it ended before it was done; empty if it is done.
         interrupted: Whether a signal stopped it.
+        faulty: Whether a fault of the machine stopped it, which has to be mended first.
         exhausted: Whether the space ran out of new configurations.
         repeated: Whether it was done before this start, which then ran nothing.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
@@ -75,6 +83,7 @@ class Summary:
     rows: Sequence[TrialRow]
     stopped: str
     interrupted: bool
+    faulty: bool = False
     exhausted: bool
     repeated: bool = False
     overhead: float
@@ -105,12 +114,21 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
     """Run what a study still owes.
 
     Raises:
-        StudyStateError: If the folder's study does not allow this start.
+        StudyStateError: If the folder's study does not allow this start, or its Optuna storage
+            does not take what it is told.
         TrackingError: If the tracking store cannot be used.
+        DiskError: If a file of the study cannot be written.
     """
+    sweep()
     ledger = open_ledger(setup, options)
     try:
         return _run_study(setup, options, sink, ledger)
+    except StorageInternalError as error:
+        raise StudyStateError(
+            f"{shown(options.storage_url)}: the Optuna storage does not take what it is told "
+            f"({storage_fault(error, options.storage_url)}); what it has is kept: mend this, then "
+            "the same command with --resume continues"
+        ) from None
     finally:
         ledger.release()
 
@@ -191,7 +209,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     finally:
         progress.close()
         if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
-            stop.cause = "Ray ended the run early"
+            stop.cause, stop.faulty = "Ray ended the run early", True
         floor_s = sum(floor.seconds for floor in floors)
         summary = _summary(
             ledger,
@@ -213,7 +231,8 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         # Not when it is found: what still runs then may be interrupted, and is owed.
         ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
         ledger.note(TRACKED, True)
-        tracking = sender.finish() if sender is not None else Sent()
+        patience_s = 0.0 if stop.at_once else PATIENCE_S
+        tracking = sender.finish(patience_s) if sender is not None else Sent()
     return replace(summary, tracking=tracking)
 
 
@@ -238,9 +257,7 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
         setup.job.engine.backbone(torch.device(setup.job.device))
     with catching_signals(stop):
         try:
-            # Caught twice: Ray, when it starts, puts a handler of its own in place of SIGTERM's.
-            session = ray_session(options.demand, options.address, size)
-            with session as resources, catching_signals(stop):
+            with ray_session(options.demand, options.address, size) as resources:
                 run_trials(
                     conductor,
                     setup.job,
@@ -286,6 +303,7 @@ def _summary(
         rows=ledger.rows(),
         stopped=stop.cause,
         interrupted=stop.interrupted,
+        faulty=stop.faulty,
         exhausted=exhausted,
         overhead=overhead,
         rungs=ledger.rung_correlation(),
@@ -353,9 +371,9 @@ def _keep_labels(setup: Setup, folder: Path) -> None:
     fold_of = {
         name: fold for fold, names in enumerate(setup.job.folds.validation) for name in names
     }
-    part = folder / "beats.part.npz"
+    buffer = io.BytesIO()
     np.savez_compressed(
-        part,
+        buffer,
         label=beats.label,
         record=beats.record,
         record_names=np.asarray(beats.record_names),
@@ -365,4 +383,4 @@ def _keep_labels(setup: Setup, folder: Path) -> None:
             [setup.source.patients.get(name, name) for name in beats.record_names]
         ),
     )
-    part.replace(folder / BEATS)
+    write_whole(folder / BEATS, buffer.getvalue())

@@ -13,6 +13,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from study.errors import UsageError
+from study.files import reading, write_whole, writing
 from study.redact import redact
 
 
@@ -72,23 +73,32 @@ class Storage:
         return filesystem, f"{path}/{name}"
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, whole or not at all.
+
+        Raises:
+            DiskError: If the storage does not take it.
+        """
         filesystem, path = self._open(name)
-        filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        local = isinstance(filesystem, fs.LocalFileSystem)
-        target = f"{path}.{os.getpid()}.part" if local else path
-        with filesystem.open_output_stream(target) as stream:
-            stream.write(content)
-        if local:
-            os.replace(target, path)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            write_whole(Path(path), content)
+            return
+        with writing(f"{self.root}/{name}", len(content)):
+            filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+            with filesystem.open_output_stream(path) as stream:
+                stream.write(content)
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's content, or None where there is no such file."""
+        """Return a file's content, or None where there is no such file.
+
+        Raises:
+            DiskError: If the storage does not give it.
+        """
         filesystem, path = self._open(name)
-        if filesystem.get_file_info(path).type != fs.FileType.File:
-            return None
-        with filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
+        with reading(f"{self.root}/{name}"):
+            if filesystem.get_file_info(path).type != fs.FileType.File:
+                return None
+            with filesystem.open_input_stream(path) as stream:
+                return bytes(stream.read())
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""

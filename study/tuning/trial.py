@@ -27,7 +27,7 @@ from study.archive import archive_fault
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.splits import Folds
-from study.errors import CheckpointError
+from study.errors import CheckpointError, DiskError
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.training.device import DeviceBeats, resolve_device
@@ -41,6 +41,14 @@ PREDICTIONS, PER_RECORD = trial_files.PREDICTIONS, trial_files.PER_RECORD
 SCORES = trial_files.SCORES
 METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
 CONFIG = "config"
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "could not create a primitive",
+    "bad_alloc",
+    "failed to map segment",
+)
+"""What PyTorch, oneDNN, C++ and the loader say where Python would raise `MemoryError`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,10 +282,21 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
             if self._run is None:
                 self._run = self._begin(TrialConfig.from_flat(self.config[CONFIG]))
             result = self._run.step()
+        # Not the configuration's fault: Ray tries again, elsewhere or later.
+        except MemoryError:
+            self._run = None
+            raise
+        except OSError as error:
+            self._run = None
+            if isinstance(error, DiskError):
+                raise
+            raise DiskError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
         # The one place that catches everything: a trial that fails must end as FAILED with its
         # cause, and Ray would try it again, which helps against lost workers only.
         except Exception as error:
             self._run = None
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise MemoryError(str(error).partition("\n")[0]) from error
             result = {
                 EPOCH: 0,
                 METRICS: {},

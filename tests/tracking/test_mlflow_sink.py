@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import math
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from study.keys import Outcome, Tag
 from study.tracking.mlflow_client import PARENT
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.run import UNDEFINED
+from tests.mlflow_server import Server
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
 EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
@@ -497,47 +497,6 @@ def test_tables_of_another_version_are_refused(workspace: Path, tmp_path: Path) 
     database.close()
     with pytest.raises(TrackingError, match="out-of-date database schema.*mlflow db upgrade"):
         new_sink(tmp_path)
-
-
-# A server of our own: MLflow's application, without the job runners of `mlflow server`.
-SERVER = """
-import os, sys
-folder, port = sys.argv[1:]
-os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{folder}/mlflow.db"
-os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "mlflow-artifacts:/"
-os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] = f"{folder}/mlruns"
-os.environ["_MLFLOW_SERVER_SERVE_ARTIFACTS"] = "true"
-from werkzeug.serving import run_simple
-from mlflow.server import app
-run_simple("127.0.0.1", int(port), app, threaded=True)
-"""
-
-
-class Server:
-    """A tracking server on this machine that can go away and come back."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        self.address = f"http://ann:s3cret@127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-c", SERVER, str(self.folder), str(self.port)]
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise TimeoutError("the MLflow server did not start within 60 s")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
 
 
 @pytest.fixture(scope="module")

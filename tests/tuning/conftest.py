@@ -109,6 +109,11 @@ class MemorySink:
         """Say where it is."""
         return "memory"
 
+    @property
+    def store(self) -> str:
+        """Name it."""
+        return "memory"
+
     def named(self, name: str) -> list[tuple[Any, ...]]:
         """Return the events of one kind."""
         return [event for event in self.events if event[0] == name]

@@ -7,6 +7,7 @@ import itertools
 import math
 import statistics
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -363,8 +364,64 @@ def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> No
     assert key is not None
     driver.conductor.started(key)
     assert driver.said[-1] == "trial   0 retried  its worker was lost"
+    driver.conductor.lost(key, "its worker was lost: RuntimeError: gone")
+    driver.conductor.started(key)
+    assert driver.said[-1] == "trial   0 retried  its worker was lost: RuntimeError: gone"
     driver.conductor.failed(key, "its worker was lost 3 times: RuntimeError: gone")
     assert driver.outcomes() == [Outcome.FAILED]
+
+
+def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:
+    limit_s = 0.2
+    driver = start(search(), trial_limit_s=limit_s)
+    key = driver.begin()
+    assert key is not None
+    conductor = driver.conductor
+    assert conductor.hung() == set()
+    for times in ("", " (2 times)", " (3 times)"):
+        time.sleep(2 * limit_s)
+        assert conductor.hung() == {key}
+        assert conductor.hung() == set(), "its worker is being ended"
+        if times != " (3 times)":
+            conductor.lost(key, "its worker was lost: ActorDiedError: killed")
+            conductor.started(key)
+            why = f"an epoch took longer than the whole --trial-time-limit{times}"
+            assert driver.said[-1] == f"trial   0 retried  {why}"
+    conductor.failed(key, "its worker was lost 3 times: ActorDiedError: killed")
+    row = conductor.rows()[0]
+    assert row.outcome is Outcome.FAILED
+    assert row.cause == "an epoch took longer than the whole --trial-time-limit (3 times)"
+
+
+def test_an_epoch_in_time_is_no_hang(start: Starter) -> None:
+    driver = start(search(), trial_limit_s=3600)
+    key = driver.begin()
+    assert key is not None
+    driver.epoch(key, 1, 0.5)
+    assert driver.conductor.hung() == set()
+
+
+def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
+    start: Starter,
+) -> None:
+    driver = start(search())
+    key = driver.begin()
+    assert key is not None
+    cause = "/store/x: cannot be written (No space left on device); it takes 1.0 MB"
+    driver.conductor.failed(key, cause, faulty=True)
+    assert driver.conductor.fault == cause
+    assert driver.conductor.rows() == []
+    assert driver.trials()[0].user_attrs[Tag.CAUSE] == cause
+    assert start(search()).conductor.owed == 1
+
+
+def test_what_is_written_down_as_stopped_runs_no_more(start: Starter) -> None:
+    driver = start(search())
+    key = driver.begin()
+    assert key is not None
+    assert driver.conductor.runs(key)
+    driver.conductor.stop("SIGTERM received")
+    assert not driver.conductor.runs(key)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

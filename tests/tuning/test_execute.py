@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from study.data.records import DS1, DS2
 from study.data.source import Source
 from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
-from study.tuning.execute import StopSignal, catching_signals, leave_ray, lost_cause
+from study.tuning.execute import Loss, StopSignal, catching_signals
+from study.tuning.ray_session import leave_ray
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
 
 FIXED = """
@@ -352,10 +354,11 @@ def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> No
 
 
 def test_a_failing_trial_gives_exit_code_1_and_shows_its_cause(workspace: Workspace) -> None:
-    options = ("--trials", "1", "--trial-time-limit", "0.001s", "--no-track", "--quiet")
-    ended = workspace.main("search", "--name", "slow", *options)
+    limits = ("--trials", "1", "--epochs", "500", "--trial-time-limit", "8s")
+    ended = workspace.main("long", "--name", "slow", *limits, "--no-track", "--quiet")
     assert ended.code == 1, ended.both()
-    assert "Failed: 1 of 1 trials\n  exceeded --trial-time-limit at epoch 1\n" in ended.out
+    said = r"Failed: 1 of 1 trials\n  exceeded --trial-time-limit at epoch \d+\n"
+    assert re.search(said, ended.out)
     assert "look further: tracking: off" in ended.out
     assert ended.err == ""
     assert workspace.trials("slow")[0].state.name == "FAIL"
@@ -371,22 +374,31 @@ def test_a_time_limit_ends_with_3_and_the_study_can_be_resumed(workspace: Worksp
     assert {t.user_attrs[Tag.OUTCOME] for t in workspace.trials("late")} <= {Outcome.STOPPED}
 
 
-KILLED = RuntimeError("The actor died unexpectedly.\n\tpid: 7\nIts worker process has died.")
+KILLED = "The actor died unexpectedly.\n\tpid: 7\nIts worker process has died."
+RAISED = "\x1b[36mray::ResourceTrainable.train()\x1b[39m (pid=7)\n  File ...\nMemoryError: no more"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("said", "reason"),
     [
-        (KILLED, "RuntimeError: The actor died unexpectedly. Its worker process has died."),
-        (ValueError("one line"), "ValueError: one line"),
-        ("text of an error", "text of an error"),
-        (None, "unknown"),
-        (ValueError(), "ValueError"),
+        (KILLED, "The actor died unexpectedly. Its worker process has died."),
+        (RAISED, "MemoryError: no more"),
+        ("one line", "one line"),
+        ("", "without a word, as when memory runs out"),
     ],
-    ids=["lost", "raised", "text", "none", "empty"],
+    ids=["killed", "raised", "one line", "nothing"],
 )
-def test_the_cause_of_a_lost_worker_is_its_first_and_last_line(error: object, said: str) -> None:
-    assert lost_cause(error, 3) == f"its worker was lost 3 times: {said}"
+def test_the_cause_of_a_lost_worker_is_its_first_and_last_line(said: str, reason: str) -> None:
+    loss = Loss(said)
+    assert not loss.faulty
+    assert loss.text() == f"its worker was lost: {reason}"
+    assert loss.text(3) == f"its worker was lost 3 times: {reason}"
+
+
+def test_a_disk_that_failed_a_worker_is_told_apart() -> None:
+    loss = Loss("ray::train()\n  File ...\nstudy.errors.DiskError: /x: cannot be written (full)")
+    assert loss.faulty
+    assert loss.text(3) == "/x: cannot be written (full)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -102,14 +102,14 @@ def test_a_folder_that_is_not_held_has_no_holder(tmp_path: Path) -> None:
 
 
 def test_half_written_files_are_found_and_no_others(tmp_path: Path) -> None:
-    for name in ("plan.json.part", "beats.part.npz", "trials/d/checkpoint.pt.7.part"):
+    for name in ("plan.json.part", "beats.npz.7.part", "trials/d/checkpoint.pt.7.part"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     for name in ("plan.json", "trials/d/checkpoint.pt", "a.particle"):
         (tmp_path / name).write_text("")
     found = leftovers(tmp_path, str(tmp_path / "trials"))
     assert [path.name for path in found] == [
-        "beats.part.npz",
+        "beats.npz.7.part",
         "plan.json.part",
         "checkpoint.pt.7.part",
     ]

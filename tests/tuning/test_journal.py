@@ -130,7 +130,15 @@ def test_a_mark_moves_and_stays(tmp_path: Path) -> None:
     Mark(tmp_path, 9).move(7)
     assert Mark(tmp_path, 9).sent == 7
     assert Mark(tmp_path, 5).sent == 5, "the journal lost its end in a power cut"
-    assert json.loads((tmp_path / SENT).read_text()) == {"sent": 7}
+    assert json.loads((tmp_path / SENT).read_text()) == {"sent": 7, "store": ""}
+
+
+def test_a_mark_is_of_one_store(tmp_path: Path) -> None:
+    Mark(tmp_path, 9, "mlflow.db").move(7)
+    assert Mark(tmp_path, 9, "mlflow.db").sent == 7
+    assert Mark(tmp_path, 9).sent == 7, "whichever it was"
+    another = Mark(tmp_path, 9, "http://host")
+    assert (another.sent, another.other_store) == (0, "mlflow.db")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"sent": null}', b"\xff"])

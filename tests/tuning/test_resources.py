@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from study.errors import StudyStateError, UsageError
-from study.tuning.execute import ray_session
+from study.tuning.ray_session import ray_session
 from study.tuning.resources import Demand, gpu_share, plan_resources
 
 GIB = 2**30

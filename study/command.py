@@ -1,0 +1,66 @@
+"""What the command lines share: one line for each error, exit codes, signals."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from study.errors import StudyError
+from study.interrupts import interrupting
+
+DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
+
+
+def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool = False) -> int:
+    """Run a command, and return its exit code; what goes wrong is said in a line.
+
+    Args:
+        work: The command.
+        kept: Returns what is left of it when it ends early, and how to go on.
+        verbose: Show where an error came from.
+    """
+    try:
+        with interrupting():
+            code = work()
+            # Here, where it can be handled: the interpreter flushes when nobody looks any more.
+            sys.stdout.flush()
+            return code
+    except (StudyError, OSError) as error:
+        if _unread(error):
+            # Whoever read this has enough; the interpreter would complain when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return CLOSED_PIPE
+        if verbose:
+            traceback.print_exc()
+        _say(f"error: {_text(error, kept)}")
+        return REFUSED
+    except KeyboardInterrupt as interrupt:
+        by = f" by {interrupt}" if str(interrupt) else ""
+        _say(f"interrupted{by}; {kept()}")
+        return INTERRUPTED
+
+
+def _unread(error: Exception) -> bool:
+    """Say whether an error means that a pipe or terminal which was written to has no reader."""
+    if isinstance(error, StudyError):
+        return False
+    assert isinstance(error, OSError)
+    terminal_gone = error.errno == errno.EIO and error.filename is None
+    return isinstance(error, BrokenPipeError) or terminal_gone
+
+
+def _text(error: Exception, kept: Callable[[], str]) -> str:
+    if isinstance(error, StudyError):
+        return str(error)
+    assert isinstance(error, OSError)
+    return f"{error.filename or 'a file'}: {error.strerror or error}; mend this; {kept()}"
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # the terminal is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -1,0 +1,150 @@
+"""A Ray for the time of a study: one of its own that leaves nothing behind, or a cluster's."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+import study
+from study.errors import StudyStateError, UsageError
+from study.redact import shown
+from study.training.engine import WORKER_ENVIRONMENT
+from study.tuning.resources import Demand, Resources, plan_resources
+from study.tuning.scratch import scratch
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The study logs by itself; Ray's loggers cost a transaction per metric and report.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Ray's snapshots of the experiment are never read.
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    # A stopped trial is in the middle of an epoch; its last one is saved.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def nodes_alive() -> list[Mapping[str, float]]:
+    """Return what each living node of the cluster has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Iterator[Resources]:
+    """Attach to a cluster, or start a local Ray that leaves nothing behind.
+
+    Args:
+        demand: What the trials are to get.
+        address: A running cluster; None starts a local Ray.
+        memory_bytes: Size of what the trials share.
+
+    Raises:
+        StudyStateError: If there is no cluster at the address.
+        UsageError: If no trial would fit.
+    """
+    os.environ.update({**_ENVIRONMENT, **WORKER_ENVIRONMENT, **os.environ})
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        if "://" in address:
+            raise UsageError(
+                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
+                "node of the cluster and give HOST:PORT or 'auto'"
+            )
+        # The package travels to workers that have no checkout of it.
+        travels = {
+            "py_modules": [str(Path(study.__file__).parent)],
+            "env_vars": WORKER_ENVIRONMENT,
+        }
+        try:
+            with _keeping_handlers():
+                ray.init(address=address, runtime_env=travels, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise StudyStateError(
+                f"--address {address}: no Ray cluster answers ({error}); "
+                "start one with `ray start --head`, or leave --address out"
+            ) from error
+        try:
+            alive = nodes_alive()
+            if len(alive) > 1 and not demand.shared_storage:
+                raise UsageError(
+                    f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
+                    "folder that all of them share, or an s3:// or gs:// URI"
+                )
+            yield plan_resources(demand, alive)
+        finally:
+            leave_ray()
+        return
+    resources = plan_resources(demand)
+    with scratch() as folder:
+        try:
+            with _keeping_handlers():
+                ray.init(
+                    address="local",  # whatever RAY_ADDRESS says
+                    num_cpus=resources.concurrency,
+                    include_dashboard=False,
+                    object_store_memory=max(2 * memory_bytes, 256 * 2**20),
+                    _temp_dir=str(folder),
+                    **quiet,
+                )
+            yield resources
+        finally:
+            leave_ray()
+
+
+@contextmanager
+def _keeping_handlers() -> Iterator[None]:
+    """Keep what is done at SIGTERM: Ray, when it starts, puts a handler of its own there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def reachable(address: str, timeout_s: float = 5.0) -> None:
+    """Check that something listens at HOST:PORT: Ray itself would try for minutes.
+
+    Raises:
+        StudyStateError: If nothing does, or the address has another form.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=timeout_s).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise StudyStateError(
+            f"--address {shown(address)}: nothing answers there ({error}); give HOST:PORT of a "
+            "head started with `ray start --head`, or 'auto' for one on this host"
+        ) from error
+
+
+def leave_ray() -> None:
+    """End this process's part in Ray.
+
+    Meanwhile no other thread may free one of Ray's objects, which the garbage collector does
+    anywhere: Ray then ends the whole process ("The core worker has already been shutdown").
+    """
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()

@@ -1,0 +1,254 @@
+"""Studies that are hurt while they run, and an audit of what they leave in all their records."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from study.archive import archive_fault
+from study.keys import TRAIN_LOSS, Outcome, Tag
+from study.tuning.journal import JOURNAL
+from study.tuning.sender import owed
+from study.tuning.trial import CHECKPOINT, PREDICTIONS, SCORES, WEIGHTS
+
+EPOCHS = 3
+
+FAST = f"""
+description = "a trial that learns, and others of which some are stopped early"
+[search]
+sampler = "grid"
+reduction_factor = 2
+folds = 2
+[fixed]
+fusion = "film"
+embed_dim = 8
+batch_size = 32
+schedule = "cosine"
+epochs = {EPOCHS}
+normal_beats_per_epoch = 100
+[params.learning_rate]
+values = [0.003, 1e-8, 0.001, 1e-7]
+"""
+
+LONG = """
+description = "trials that last until something happens to them"
+[search]
+sampler = "grid"
+scheduler = "none"
+folds = 2
+[fixed]
+fusion = "film"
+embed_dim = 8
+batch_size = 32
+schedule = "cosine"
+epochs = 12
+normal_beats_per_epoch = 100
+[params.learning_rate]
+values = [0.003, 0.001]
+"""
+
+WORKER = "ray::ResourceTrainable"
+
+STATUS = {Outcome.COMPLETE: "FINISHED", Outcome.PRUNED: "KILLED", Outcome.FAILED: "FAILED"}
+
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a start of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+class Start:
+    """The command line while it runs."""
+
+    def __init__(
+        self, words: Sequence[str], folder: Path, log: Path, program: Sequence[str]
+    ) -> None:
+        self.began = time.monotonic()
+        self._files = [Path(f"{log}.{what}") for what in ("out", "err")]
+        with self._files[0].open("w") as out, self._files[1].open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *program, *words],
+                cwd=folder,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        """Return what it told so far on stderr."""
+        return self._files[1].read_text()
+
+    def wait_for(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait until something has happened, while the command runs."""
+        deadline = time.monotonic() + LIMIT_S
+        while not happened():
+            assert self.process.poll() is None, f"ended before {what}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"{what}: not within {LIMIT_S} s:\n{self.said()}"
+            time.sleep(0.005)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command itself, not to what it started."""
+        self.process.send_signal(number)
+
+    def ended(self, within_s: float = LIMIT_S) -> Ended:
+        """Wait for its end."""
+        try:
+            code = self.process.wait(within_s)
+        except BaseException:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+        return Ended(code, *(file.read_text() for file in self._files))
+
+    def workers(self) -> list[int]:
+        """Return the processes in which trials train, those of this start."""
+        listed = subprocess.run(
+            ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        )
+        rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+        mine, found = {self.process.pid}, list[int]()
+        for _ in range(3):  # driver, raylet, worker
+            children = [(int(pid), words) for pid, parent, words in rows if int(parent) in mine]
+            found += [pid for pid, words in children if words.startswith(WORKER)]
+            mine = {pid for pid, _ in children}
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Studies:
+    """A folder with records, in which studies run and are hurt.
+
+    Args:
+        folder: The workspace.
+        scratch: Where everything temporary goes.
+        tracker: Where MLflow is; empty is the workspace's own database.
+        program: What runs the command line.
+    """
+
+    folder: Path
+    scratch: Path
+    tracker: str = ""
+    program: Sequence[str] = ("-m", "study.run")
+
+    def start(self, space: str, name: str, *more: str) -> Start:
+        """Start the command line as a user does."""
+        n_before = len(list(self.folder.glob(f"{name}.*.err")))
+        log = self.folder / f"{name}.{n_before}"
+        return Start(self.words(space, name, *more), self.folder, log, self.program)
+
+    def words(self, space: str, name: str, *more: str) -> list[str]:
+        """Return the options of a study."""
+        words = ["--space", f"{space}.toml", "--name", name, "--device", "cpu"]
+        words += ["--records", "records", "--split", "split.toml", "--concurrency", "1", *more]
+        if self.tracker:
+            words += ["--tracking-uri", self.tracker]
+        return words
+
+    def run(self, space: str, name: str, *more: str) -> Ended:
+        """Run it to its end."""
+        return self.start(space, name, *more).ended()
+
+    def study(self, name: str) -> Path:
+        return self.folder / "studies" / name
+
+    def lines(self, name: str) -> int:
+        """Return how many events a study has written down."""
+        journal = self.study(name) / JOURNAL
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
+        url = f"sqlite:///{self.study(name) / 'study.db'}"
+        return list(optuna.load_study(study_name=name, storage=url).trials)
+
+    def checkpoints(self, name: str) -> list[Path]:
+        return sorted((self.study(name) / "trials").glob(f"*/{CHECKPOINT}"))
+
+    def outcomes(self, name: str) -> dict[str, str]:
+        """Return the outcome by digest; one that is counted twice is told."""
+        attrs = [trial.user_attrs for trial in self.trials(name)]
+        settled = [a for a in attrs if a.get(Tag.OUTCOME) not in (None, Outcome.STOPPED)]
+        twice = [d for d, n in Counter(a[Tag.DIGEST] for a in settled).items() if n > 1]
+        assert not twice, f"counted more than once: {twice}"
+        return {a[Tag.DIGEST]: a[Tag.OUTCOME] for a in settled}
+
+    def runs(self, name: str, kind: str) -> list[Any]:
+        """Return MLflow's runs of a study."""
+        client = self._client()
+        experiment = client.get_experiment_by_name("ecg-rr-fusion-own-records")
+        terms = f"tags.study = '{name}' and tags.kind = '{kind}'"
+        return list(client.search_runs([experiment.experiment_id], filter_string=terms))
+
+    def _client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.tracker or f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def curves(self, name: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        """Return all points that MLflow has, by digest and by name of the metric."""
+        client, found = self._client(), dict[str, dict[str, list[tuple[int, float]]]]()
+        for run in self.runs(name, "trial"):
+            digest = run.data.tags[Tag.DIGEST]
+            assert digest not in found, f"two runs of {digest}"
+            found[digest] = {
+                metric: [
+                    (p.step, p.value) for p in client.get_metric_history(run.info.run_id, metric)
+                ]
+                for metric in run.data.metrics
+            }
+        return found
+
+    def audit(self, name: str) -> dict[str, str]:
+        """Check that all records of a finished study agree, exactly once; return the outcomes."""
+        trials, outcomes = self.trials(name), self.outcomes(name)
+        assert all(trial.state.is_finished() for trial in trials)
+        owing = {t.user_attrs.get(Tag.DIGEST) for t in trials} - outcomes.keys() - {None}
+        assert not owing, f"never settled: {owing}"
+
+        (parent,) = self.runs(name, "study")
+        assert parent.info.status == "FINISHED"
+        statuses = {r.data.tags[Tag.DIGEST]: r.info.status for r in self.runs(name, "trial")}
+        assert statuses == {digest: STATUS[Outcome(o)] for digest, o in outcomes.items()}
+        for digest, metrics in self.curves(name).items():
+            for metric, points in metrics.items():
+                steps = sorted(step for step, _ in points)
+                assert len(set(steps)) == len(steps), f"{digest} {metric}: steps {steps}"
+            epochs = len(metrics["val_auprc_sv"])
+            assert sorted(s for s, _ in metrics["val_auprc_sv"]) == list(range(1, epochs + 1))
+            for metric in (TRAIN_LOSS, "val_auprc_macro"):
+                assert len(metrics[metric]) == epochs, f"{digest}: {metric}"
+
+        for digest, outcome in outcomes.items():
+            files = [
+                self.study(name) / "trials" / digest / file for file in (PREDICTIONS, WEIGHTS)
+            ]
+            if outcome == Outcome.COMPLETE:
+                assert [archive_fault(file.read_bytes()) for file in files] == ["", ""]
+                assert (files[0].parent / SCORES).exists()
+        assert self.checkpoints(name) == []
+        assert list(self.study(name).rglob("*.part*")) == []
+        assert owed(self.study(name)) == 0
+        return outcomes
+
+    def left(self) -> list[str]:
+        """Return what is left where temporary files go, and what still runs there."""
+        listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)
+        running = [words for words in listed.stdout.splitlines() if str(self.scratch) in words]
+        return [path.name for path in self.scratch.iterdir() if "study" in path.name] + running

@@ -1,0 +1,117 @@
+"""SIGTERM, Ctrl-C once and twice, and a terminal that is closed, at every stage of a study."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from study.keys import Outcome, Tag
+from tests.faults.studies import LIMIT_S, Start, Studies
+
+pytestmark = pytest.mark.faults
+
+SAVED_WITHIN_S = 5.0
+
+STOPPED = "The same command with --resume continues.\n"
+
+
+def wait_for_checkpoint(studies: Studies, start: Start, name: str) -> None:
+    start.wait_for(lambda: bool(studies.checkpoints(name)), "a checkpoint")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_trial_runs_is_written_down_within_seconds(
+    studies: Studies, number: signal.Signals
+) -> None:
+    name = f"stopped-{number.name}"
+    start = studies.start("long", name)
+    wait_for_checkpoint(studies, start, name)
+    start.send(number)
+    sent = time.monotonic()
+
+    def written() -> bool:
+        return studies.trials(name)[-1].user_attrs.get(Tag.OUTCOME) == Outcome.STOPPED
+
+    start.wait_for(written, "the trial is written down as stopped")
+    assert time.monotonic() - sent < SAVED_WITHIN_S
+    ended = start.ended()
+    assert ended.code == 130, ended
+    assert f"stopped: {number.name} received; 0 of 2 trials settled. {STOPPED}" in ended.out
+    assert "Traceback" not in ended.err
+    assert studies.left() == []
+    ended = studies.run("long", name, "--resume")
+    assert ended.code == 0, ended
+    assert "continued after epoch" in ended.err
+    assert len(studies.audit(name)) == 2
+
+
+def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) -> None:
+    name = "terminal"
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.run", *studies.words("long", name)],
+        cwd=studies.folder,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(inside)
+    deadline = time.monotonic() + LIMIT_S
+    while not studies.checkpoints(name):
+        assert process.poll() is None and time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    assert process.wait(30) in (130, 141)
+    assert studies.trials(name)[-1].user_attrs[Tag.CAUSE] == "SIGHUP received"
+    assert studies.left() == []
+    ended = studies.run("long", name, "--resume")
+    assert ended.code == 0, ended
+    assert len(studies.audit(name)) == 2
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> None:
+    name = "twice"
+    start = studies.start("long", name)
+    wait_for_checkpoint(studies, start, name)
+    start.send(signal.SIGINT)
+    time.sleep(0.3)
+    start.send(signal.SIGINT)
+    ended = start.ended(within_s=15)
+    assert ended.code == 130, ended
+    assert "SIGINT: stopping; what is done is kept. Once more ends at once." in ended.err
+    assert "Traceback" not in ended.err
+    assert studies.trials(name)[-1].user_attrs[Tag.OUTCOME] == Outcome.STOPPED
+    assert studies.left() == []
+    ended = studies.run("long", name, "--resume")
+    assert ended.code == 0, ended
+    assert len(studies.audit(name)) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_anything_is_begun_says_so(
+    studies: Studies, number: signal.Signals
+) -> None:
+    name = f"early-{number.name}"
+    start = studies.start("long", name)
+    lock = studies.study(name) / "lock"
+    start.wait_for(lock.exists, "the study is locked")
+    start.send(number)
+    ended = start.ended()
+    assert ended.code == 130, ended
+    assert "Traceback" not in ended.err
+    begun = (studies.study(name) / "plan.json").exists()
+    said = STOPPED if begun else "no trial was begun: the same command starts again\n"
+    assert said in ended.out + ended.err or f"interrupted by {number.name}; what is" in ended.err
+    assert studies.left() == []

@@ -1,0 +1,70 @@
+"""An MLflow that goes away or is locked while a study runs: no trial waits, nothing is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from study.tuning.sender import PATIENCE_S, owed
+from tests.faults.studies import Studies
+from tests.mlflow_server import Server
+
+pytestmark = pytest.mark.faults
+
+AWAY_S = 60.0
+LOCKED_S = 30.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    served = Server(tmp_path)
+    yield served
+    served.stop()
+
+
+def test_a_server_that_is_down_for_a_minute_gets_everything_later_and_once(
+    studies: Studies, server: Server
+) -> None:
+    name = "server-down"
+    tracked = replace(studies, tracker=f"http://127.0.0.1:{server.port}")
+    start = tracked.start("fast", name)
+    start.wait_for(lambda: "trial   0 started" in start.said(), "the first trial")
+    server.stop()
+    stopped = time.monotonic()
+    ended = start.ended()
+    assert ended.code == 0, ended
+    # A trial has the same few seconds as ever; only the end has waited.
+    assert time.monotonic() - stopped < PATIENCE_S + 60
+    assert ended.err.count("Nothing waits for it and nothing is lost") == 1
+    assert "events could not be sent to MLflow and are kept in " in ended.out
+    assert owed(studies.study(name)) > 0
+    time.sleep(max(0.0, AWAY_S - (time.monotonic() - stopped)))
+    server.start()
+    ended = tracked.run("fast", name)
+    assert ended.code == 0, ended
+    assert "events that were kept have been sent to MLflow" in ended.out
+    assert len(tracked.audit(name)) == 4
+
+
+def test_a_database_that_is_locked_for_half_a_minute_gets_everything_and_once(
+    studies: Studies,
+) -> None:
+    name = "locked"
+    start = studies.start("fast", name)
+    start.wait_for(lambda: "trial   0 started" in start.said(), "the first trial")
+    database = sqlite3.connect(studies.folder / "mlflow.db", isolation_level=None, timeout=60)
+    database.execute("BEGIN EXCLUSIVE")
+    time.sleep(LOCKED_S)
+    assert "[4/4" in start.said(), "no trial waits for it"
+    database.execute("ROLLBACK")
+    database.close()
+    ended = start.ended()
+    assert ended.code == 0, ended
+    if owed(studies.study(name)):
+        ended = studies.run("fast", name)
+    assert len(studies.audit(name)) == 4

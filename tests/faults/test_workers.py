@@ -1,0 +1,107 @@
+"""Workers that are killed, hang, or run out of memory: tried again, then failed with the cause."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from study.keys import Outcome, Tag
+from study.tuning.execute import MAX_LOST_WORKERS
+from tests.faults.studies import Start, Studies
+
+pytestmark = pytest.mark.faults
+
+KILLS = MAX_LOST_WORKERS + 1
+
+
+@contextmanager
+def struck(start: Start, strike: Callable[[int], object], times: int) -> Iterator[list[int]]:
+    """Do something to so many workers of a start, each as soon as a trial has it."""
+    over, hit = threading.Event(), list[int]()
+
+    def watch() -> None:
+        while len(hit) < times and not over.wait(0.05):
+            tries = start.said().count("started") + start.said().count("retried")
+            for pid in start.workers() if tries > len(hit) else ():
+                if pid not in hit:
+                    strike(pid)
+                    hit.append(pid)
+                    break
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield hit
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_trial_whose_worker_is_killed_again_and_again_fails_alone(studies: Studies) -> None:
+    name = "killed-workers"
+    start = studies.start("long", name)
+    with struck(start, lambda pid: os.kill(pid, signal.SIGKILL), KILLS) as hit:
+        ended = start.ended()
+    assert len(hit) == KILLS, ended
+    assert ended.code == 1, ended
+    assert ended.err.count("trial   0 retried  its worker was lost") == MAX_LOST_WORKERS
+    assert f"its worker was lost {KILLS} times: " in ended.out
+    first, second = studies.trials(name)
+    assert first.user_attrs[Tag.OUTCOME] == Outcome.FAILED
+    assert second.user_attrs[Tag.OUTCOME] == Outcome.COMPLETE
+    assert studies.left() == []
+
+
+def test_a_trial_that_hangs_is_ended_tried_again_and_completes(studies: Studies) -> None:
+    name = "hung"
+    start = studies.start("long", name, "--trial-time-limit", "15s")
+    with struck(start, lambda pid: os.kill(pid, signal.SIGSTOP), 1) as hit:
+        ended = start.ended()
+    assert len(hit) == 1, ended
+    assert ended.code == 0, ended
+    assert (
+        "trial   0 retried  an epoch took longer than the whole --trial-time-limit\n" in ended.err
+    )
+    assert list(studies.audit(name).values()) == [Outcome.COMPLETE] * 2
+    assert studies.left() == []
+
+
+def leave_no_memory(pid: int) -> None:
+    """Let a process have hardly more memory than it has now."""
+    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**20, used + 2**20))
+
+
+def test_a_trial_whose_workers_run_out_of_memory_fails_alone(studies: Studies) -> None:
+    name = "out-of-memory"
+    start = studies.start("long", name)
+    with struck(start, leave_no_memory, KILLS) as hit:
+        ended = start.ended()
+    assert len(hit) == KILLS, ended
+    assert ended.code == 1, ended
+    assert f"its worker was lost {KILLS} times: " in ended.out
+    first, second = studies.trials(name)
+    assert first.user_attrs[Tag.OUTCOME] == Outcome.FAILED
+    assert second.user_attrs[Tag.OUTCOME] == Outcome.COMPLETE
+    assert studies.left() == []
+
+
+def test_workers_that_ray_ends_because_the_machine_is_full_fail_their_trials(
+    studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray ends a worker when the machine's memory is fuller than this: it always is.
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
+    ended = studies.run("long", "full-machine")
+    assert ended.code == 1, ended
+    assert f"its worker was lost {KILLS} times: " in ended.out
+    assert "memory" in ended.out
+    assert set(studies.outcomes("full-machine").values()) == {Outcome.FAILED}
+    assert studies.left() == []

@@ -1,0 +1,94 @@
+"""What command lines share: a line for each error, exit codes, signals at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.command import carry_out
+from study.errors import StudyStateError
+
+ROOT = Path(__file__).parents[1]
+
+
+def kept() -> str:
+    return "what is done is kept"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (StudyStateError("it exists"), 2, "error: it exists\n"),
+        (
+            OSError(28, "No space left on device", "/data/x"),
+            2,
+            "error: /data/x: No space left on device; mend this; what is done is kept\n",
+        ),
+        (OSError("odd"), 2, "error: a file: odd; mend this; what is done is kept\n"),
+        (KeyboardInterrupt(), 130, "interrupted; what is done is kept\n"),
+    ],
+)
+def test_an_end_is_said_in_a_line(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        raise error
+
+    assert carry_out(work, kept=kept) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise StudyStateError("it exists")
+
+    assert carry_out(work, kept=kept, verbose=True) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback") and said.endswith("error: it exists\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_order_and_is_named(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+
+        def work() -> int:
+            signal.raise_signal(number)
+            return 0
+
+        assert carry_out(work, kept=kept) == 130
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert capsys.readouterr().err == f"interrupted by {number.name}; what is done is kept\n"
+
+
+WRITER = """
+import sys
+from study.command import carry_out
+
+def work():
+    for _ in range(100_000):
+        print("a line")
+    return 0
+
+sys.exit(carry_out(work, kept=lambda: ""))
+"""
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER], stdout=write, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    os.close(write)
+    os.close(read)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, b"")
