@@ -190,7 +190,6 @@ class MlflowSink:
         self._study = None
         self._runs.clear()
 
-    @property
     def store(self) -> str:
         """The address without credentials; of the workspace's own, which may move, its name."""
         return "mlflow.db" if self._store.default else self._store.shown

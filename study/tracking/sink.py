@@ -93,7 +93,6 @@ class Sink(Protocol):
     def where(self) -> str:
         """Return one line for the user: where to look at what was recorded."""
 
-    @property
     def store(self) -> str:
         """Which store this is, without credentials: what one was told another was not."""
 
@@ -171,7 +170,6 @@ class NullSink:
         """Say that nothing is recorded."""
         return "tracking: off"
 
-    @property
     def store(self) -> str:
         """No store."""
         return ""

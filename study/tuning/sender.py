@@ -82,7 +82,7 @@ def send_owed(
         StudyStateError: If the journal cannot be read or written.
     """
     closed = read(folder).closed
-    if closed and not owed(folder, sink.store):
+    if closed and not owed(folder, sink.store()):
         return Sent()
     sender = Sender(folder, sink, storage=storage)
     if not closed:
@@ -120,11 +120,11 @@ class Sender:
         """What earlier starts have told last of each trial, by digest."""
         for fault in before.faults:
             _logger.warning("tracking: %s", fault)
-        self._mark = Mark(folder, before.last, sink.store)
+        self._mark = Mark(folder, before.last, sink.store())
         if self._mark.other_store:
             _logger.warning(
                 "tracking: %s was told so far; %s is told everything from the beginning",
-                *(self._mark.other_store, sink.store),
+                *(self._mark.other_store, sink.store()),
             )
         self._recorder = Recorder(
             sink=sink,

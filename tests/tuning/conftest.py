@@ -109,7 +109,6 @@ class MemorySink:
         """Say where it is."""
         return "memory"
 
-    @property
     def store(self) -> str:
         """Name it."""
         return "memory"

@@ -259,14 +259,14 @@ def test_another_store_is_told_everything_from_the_beginning(
     assert send_owed(folder, Listed()).sent == EVENTS
     (folder / SENT).write_text(json.dumps({"sent": EVENTS, "store": "http://elsewhere"}))
     sink = mlflow_sink(workspace)
-    assert owed(folder, sink.store) == EVENTS
+    assert owed(folder, sink.store()) == EVENTS
     assert send_owed(folder, sink) == Sent(sent=EVENTS)
     assert (
         "tracking: http://elsewhere was told so far; mlflow.db is told everything from the "
         "beginning"
     ) in caplog.text
     assert recorded(workspace) == whole("d1", "d2")
-    assert owed(folder, sink.store) == 0
+    assert owed(folder, sink.store()) == 0
 
 
 def test_what_the_store_refuses_is_named_and_not_sent_again(
