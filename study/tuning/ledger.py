@@ -3,7 +3,7 @@
 Every proposal becomes an Optuna trial before it runs, and every outcome is told before anything
 else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the storage and
 cannot be restored. A start of the driver closes what an earlier one left RUNNING, and proposes it
-again under the same configuration digest.
+again under the same configuration digest; the attempt before is marked as superseded.
 
 Pruning is asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
 Hyperparameter Tuning", MLSys). Its rungs are the reported values in the storage and nothing else,

@@ -138,9 +138,14 @@ class _Comparison:
         return sorted(found, key=lambda run: run.blank)
 
     def _study(self) -> Iterator[Disagreement]:
-        runs, facts = self._recorded.studies, self._facts
-        if len(runs) > 1:
-            yield Disagreement(mend=Mend.NOTHING, what=f"MLflow has {len(runs)} runs of the study")
+        runs, facts = sorted(self._recorded.studies, key=lambda run: run.blank), self._facts
+        for run in runs[1:]:
+            what = f"MLflow has a second run of the study, {run.run_id}"
+            if run.blank:
+                yield Disagreement(mend=Mend.REMOVE, what=what, run=run)
+            else:
+                what += "; delete the one that has no trials yourself"
+                yield Disagreement(mend=Mend.NOTHING, what=what)
         closes = [e.content["outcome"] for e in facts.journal.events if e.kind is Kind.CLOSE]
         if self._ended and not facts.unsent and closes:
             wrong = _wrong_end(runs[0], closes[-1])

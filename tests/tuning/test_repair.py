@@ -153,6 +153,11 @@ def make_a_second_run(world: World) -> None:
     world.mlflow().set_terminated(second.info.run_id)
 
 
+def make_a_blank_second_run_of_the_study(world: World) -> None:
+    first = world.run_of(NAME)
+    world.mlflow().create_run(first.info.experiment_id, tags=first.data.tags)
+
+
 def log_a_metric_twice(world: World) -> None:
     run_id = world.run_of(world.digests[0]).info.run_id
     world.mlflow().log_metric(run_id, "val_loss", 0.77, step=2, timestamp=int(time.time() * 1000))
@@ -237,6 +242,11 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
     ),
     (make_a_second_run, "MLflow has a second run of it, ", "delete run "),
     (
+        make_a_blank_second_run_of_the_study,
+        "MLflow has a second run of the study, ",
+        "delete run ",
+    ),
+    (
         log_a_metric_twice,
         "MLflow has metrics of it twice: val_loss of epoch 2",
         "delete run ",
@@ -276,18 +286,13 @@ def test_a_disagreement_is_named_and_repaired_once(
         "`python -m study.run --repair tiny` makes them agree where it can, after showing how"
     )
 
-    code, shown = world.repair("--dry-run")
-    assert code == 1
-    assert any(line.startswith("  1. ") for line in shown)
-    assert any(step in line for line in shown[shown.index("repair:") :]), shown
-    assert world.status() == (1, lines), "a dry run changes nothing"
-
     code, done = world.repair()
-    assert done[: len(shown)] == shown
+    assert done[: len(lines) - 1] == lines[:-1], "the same is shown before anything is done"
+    assert done[len(lines) - 1] == "repair:"
+    assert any(step in line for line in done[len(lines) :]), done
     assert not any("NOT DONE" in line for line in done), done
-    assert "the three records agree" in done[len(shown) :]
+    assert "the three records agree" in done[len(lines) :]
     assert code == 0
-    assert world.status()[0] == 0
 
     code, again = world.repair()
     assert (code, again[-1]) == (0, "repair: nothing to do")
@@ -296,6 +301,22 @@ def test_a_disagreement_is_named_and_repaired_once(
     assert len(digests) == len(set(digests)) == 7, "one run a digest, one of the study"
     assert {r.info.status for r in world.runs()} <= {"FINISHED", "KILLED", "FAILED"}
     assert world.points(0) == before
+
+
+def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> None:
+    for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
+        inject(world)
+    before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
+    code, shown = world.repair("--dry-run")
+    assert code == 1
+    assert shown[-6:-4] == [
+        "repair:",
+        "  1. withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it "
+        "again",
+    ]
+    assert [line[:5] for line in shown[-4:]] == ["  2. ", "  3. ", "  4. ", "  5. "]
+    assert len(world.runs()) == 6
+    assert before == {p: p.read_bytes() for p in world.folder.rglob("*") if p.is_file()}
 
 
 def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: World) -> None:
