@@ -6,7 +6,6 @@ all; a run is deleted only by `remove`, and MLflow can restore it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from study.keys import Tag
 from study.tracking.mlflow_client import PARENT, connect, explained, refuse_deleted, search_runs
 from study.tracking.mlflow_sink import STUDY
 from study.tracking.store import find_store
+
+Points = dict[tuple[str, int], list[float]]
+"""Values of a metric, by its name, at a step: one, where all is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,18 +116,18 @@ class MlflowRecords:
             ]
         return RecordedStudy(studies=tuple(map(_recorded, studies)), runs=tuple(runs))
 
-    def points(self, run: RecordedRun) -> Counter[tuple[str, int]]:
-        """Return how often a run has each metric at each step.
+    def points(self, run: RecordedRun) -> Points:
+        """Return the values that a run has of each metric at each step.
 
         Raises:
             TrackingError: If the store cannot be used.
         """
+        found: Points = {}
         with self._explained():
-            return Counter(
-                (name, point.step)
-                for name in run.metrics
-                for point in self._mlflow.get_metric_history(run.run_id, name)
-            )
+            for name in run.metrics:
+                for point in self._mlflow.get_metric_history(run.run_id, name):
+                    found.setdefault((name, point.step), []).append(point.value)
+        return found
 
     def remove(self, run: RecordedRun) -> None:
         """Delete a run; `mlflow runs restore` brings it back.

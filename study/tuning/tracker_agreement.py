@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from study.keys import Outcome, Tag
-from study.tracking.mlflow_records import MlflowRecords, RecordedRun, RecordedStudy
+from study.tracking.mlflow_records import MlflowRecords, Points, RecordedRun, RecordedStudy
 from study.tracking.mlflow_sink import FLOOR, STATUS, TRIAL
 from study.tuning.agreement import Disagreement, Mend
 from study.tuning.attempts import COUNTED
 from study.tuning.journal import JOURNAL, Event, Kind
 from study.tuning.status import Facts
-
-Points = Counter[tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -24,7 +21,7 @@ class _Told:
 
     number: int = 0
     outcome: str = ""
-    epochs: set[tuple[str, int]] = field(default_factory=set)
+    epochs: dict[tuple[str, int], float] = field(default_factory=dict)
     final: set[str] = field(default_factory=set)
     last: int = 0
 
@@ -35,7 +32,9 @@ class _Told:
         if event.kind is Kind.TRIAL:
             self.number = content["number"]
         elif event.kind is Kind.EPOCH:
-            self.epochs |= {(name, content["epoch"]) for name in _finite(content["metrics"])}
+            for name, value in _finite(content["metrics"]).items():
+                # Of an epoch that was run again the tracker keeps the first.
+                self.epochs.setdefault((name, content["epoch"]), value)
         elif event.kind is Kind.END:
             self.outcome = content["outcome"]
             self.final |= set(_finite(content["metrics"]))
@@ -43,17 +42,31 @@ class _Told:
     def missing(self, points: Points) -> list[str]:
         """Return the metrics that a run lacks, and at which epoch."""
         names = {name for name, _ in points}
-        lost = [f"{name} of epoch {epoch}" for name, epoch in sorted(self.epochs - points.keys())]
-        return lost + sorted(self.final - names - {name for name, _ in self.epochs})
+        lost = sorted(self.epochs.keys() - points.keys())
+        return _named(lost) + sorted(self.final - names - {name for name, _ in self.epochs})
+
+    def other(self, points: Points) -> list[str]:
+        """Return the metrics that a run has with another value, and at which epoch."""
+        return _named(
+            sorted(
+                key
+                for key, value in self.epochs.items()
+                if not all(math.isclose(value, got) for got in points.get(key, []))
+            )
+        )
 
     def has_all(self, points: Points) -> bool:
         """Whether the journal can tell everything that a run has."""
         return all(name in self.final or (name, step) in self.epochs for name, step in points)
 
 
-def _finite(metrics: dict[str, float]) -> list[str]:
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     # What is not finite is a tag in MLflow, and no metric.
-    return [name for name, value in metrics.items() if math.isfinite(value)]
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _named(points: Iterable[tuple[str, int]]) -> list[str]:
+    return [f"{name} of epoch {epoch}" for name, epoch in points]
 
 
 def unsent(facts: Facts) -> list[Disagreement]:
@@ -169,12 +182,14 @@ class _Comparison:
         points = self._records.points(kept)
         for run in others:
             theirs = self._records.points(run)
-            safe = told.has_all(Counter({p: n for p, n in theirs.items() if p not in points}))
+            safe = told.has_all({key: theirs[key] for key in theirs.keys() - points.keys()})
             what = f"MLflow has a second run of it, {run.run_id}"
             yield _remove(what, run, safe, number, digest)
-        twice = sorted(f"{name} of epoch {step}" for (name, step), n in points.items() if n > 1)
-        if twice:
-            what = f"MLflow has metrics of it twice: {_some(twice)}"
+        twice = _named(sorted(key for key, values in points.items() if len(values) > 1))
+        other = told.other(points)
+        if twice or other:
+            what = f"twice: {_some(twice)}" if twice else f"with other values: {_some(other)}"
+            what = f"MLflow has metrics of it {what}"
             yield _remove(what, kept, told.has_all(points), number, digest)
             return
         wrong = _wrong_end(kept, str(row.outcome if row else Outcome.STOPPED))

@@ -169,6 +169,12 @@ def lose_an_epoch(world: World) -> None:
     change(world.workspace / "mlflow.db", statement, run_id)
 
 
+def change_a_value(world: World) -> None:
+    run_id = world.run_of(world.digests[1]).info.run_id
+    statement = "update metrics set value = 0.99 where run_uuid = ? and step = 3 and key = ?"
+    change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
+
+
 def send_less(world: World) -> None:
     sent = json.loads((world.folder / SENT).read_text())["sent"]
     (world.folder / SENT).write_text(json.dumps({"sent": sent - 7}))
@@ -255,6 +261,11 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
         lose_an_epoch,
         "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2",
         "tell MLflow again what journal.jsonl has of trial 0",
+    ),
+    (
+        change_a_value,
+        "MLflow has metrics of it with other values: val_auprc_sv of epoch 3",
+        "delete run ",
     ),
     (
         send_less,

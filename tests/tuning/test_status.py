@@ -295,9 +295,9 @@ def test_what_mlflow_has_is_counted_by_metric_and_step(workspace: Path, folder: 
     (complete, *_) = facts.settled
     points = records.points(runs[complete])
     assert points == {
-        **{("val_auprc_sv", epoch): 1 for epoch in (1, 2, 3)},
-        **{("val_loss", epoch): 1 for epoch in (1, 2, 3)},
-        ("val_patient_auprc_S", 3): 1,
+        **{("val_auprc_sv", epoch): [0.9] for epoch in (1, 2, 3)},
+        **{("val_loss", epoch): [1 - 0.9] for epoch in (1, 2, 3)},
+        ("val_patient_auprc_S", 3): [0.45],
     }
     assert records.study("other", facts.study_id).studies == ()
 
