@@ -87,7 +87,9 @@ def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSi
         else Storage.at(folder / "trials"),
     )
     if args.repair is None:
-        return _show(_read(args, places), repair=f"python -m study.run --repair {name}")
+        same = " with the same options" if any(getattr(args, option) for option in _WHERE) else ""
+        command = f"`python -m study.run --repair {name}`{same}"
+        return _show(_read(args, places), repair=command)
     if args.dry_run:
         return _plan(args, places)
     with locked(folder):
@@ -158,7 +160,7 @@ def _show(read: _Read, *, repair: str = "") -> int:
     _show_agreement(read)
     if read.found and repair:
         when = "when it has ended, " if read.facts.held else ""
-        print(f"{when}`{repair}` makes them agree where it can, after showing how")
+        print(f"{when}{repair} makes them agree where it can, after showing how")
     return DISAGREE if read.found else AGREE
 
 

@@ -495,6 +495,7 @@ def test_a_tracker_that_has_nothing_is_told_the_whole_journal(world: World) -> N
     said = "other.db has nothing of this study; if another store has it, give its --tracking-uri"
     assert code == 1
     assert any(said in line for line in lines)
+    assert lines[-1].startswith("`python -m study.run --repair tiny` with the same options makes")
     assert not (world.workspace / "other.db").exists()
     code, done = world.repair(*other)
     assert (code, done[-2]) == (0, "the three records agree")
