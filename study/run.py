@@ -5,6 +5,8 @@
   python -m study.run --space fusion_grid --dry-run       the plan, every branch built once
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --resume        continue it after a stop
+  python -m study.run --status fusion_grid                what is done, running, failed, owed
+  python -m study.run --repair fusion_grid                make its records agree
   python -m study.run --space seed_experiments            the published arms, compared
   python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
@@ -14,7 +16,8 @@ weights of each trial.
 
 Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records, study state, or a disk
 or network that fails; 3 stopped by --time-limit; 130 stopped by a signal; 141 nobody reads the
-output any more. After 2 (once it is mended), 3 and 130, --resume continues.
+output any more. After 2 (once it is mended), 3 and 130, --resume continues. --status and --repair:
+0 the study's records agree, 1 they do not, 2 there is no such study or, for --repair, it runs.
 """
 
 from __future__ import annotations
@@ -63,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(args: argparse.Namespace, began: float) -> int:
+    if args.status is not None or args.repair is not None:
+        from study.status import show_records
+
+        return show_records(args, vars(_parser().parse_args([])), _sink)
     if args.list:
         return _list()
     if args.confirm:
@@ -77,6 +84,8 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
 
 def _kept(args: argparse.Namespace) -> str:
     """Say what is left of a study that ended early, and how to go on."""
+    if args.repair:
+        return "what is mended stays so: the same command mends the rest"
     if args.confirm:
         return "what is settled is kept: the same command with --resume continues"
     # A study's default name is that of its space.
@@ -94,6 +103,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="show spaces and studies, and end")
     parser.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
+    records = parser.add_argument_group(
+        "what a study's records say (--storage, --study-storage, --tracking-uri as it was started)"
+    )
+    records.add_argument(
+        "--status",
+        metavar="STUDY",
+        help="what is done, running, failed and owed, and whether Optuna's storage, MLflow and "
+        "files agree; changes nothing; also while it runs",
+    )
+    records.add_argument(
+        "--repair",
+        metavar="STUDY",
+        help="show where they disagree and what will be done, then do it: Optuna's storage is the "
+        "truth, lost results are owed again; with --dry-run only show",
+    )
     confirming = parser.add_argument_group("confirm a search on fresh seeds and fold partitions")
     confirming.add_argument(
         "--confirm", metavar="STUDY", help="compare the best configurations of a search"

@@ -98,6 +98,7 @@ def test_help_shows_defaults_units_and_exit_codes() -> None:
         "what trials train on (default auto)",
         "Exit codes: 0 done; 1 done, but trials failed; 2 bad usage",
         "130 stopped by a signal",
+        "--status and --repair: 0 the study's records agree, 1 they do not",
     ):
         assert said in text, said
 

@@ -51,21 +51,7 @@ class Client:
 
     def search(self, tags: Mapping[str, str]) -> list[Any]:
         """Return the MLflow runs that carry all these tags, oldest first."""
-        terms = [f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items()]
-        runs: list[Any] = []
-        token = None
-        while True:
-            page = self._mlflow.search_runs(
-                [self.experiment_id],
-                filter_string=" and ".join(terms),
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        return search_runs(self._mlflow, self.experiment_id, tags)
 
     def find(self, identity: Mapping[str, str]) -> Any | None:
         """Return the run that carries these tags, or None.
@@ -214,6 +200,38 @@ def connect(store: Store) -> Any:
         return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
 
 
+def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
+    """Return an experiment's MLflow runs that carry all these tags, oldest first."""
+    terms = [f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items()]
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=" and ".join(terms),
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def refuse_deleted(experiment: Any) -> None:
+    """Refuse an experiment that was deleted in MLflow's UI.
+
+    Raises:
+        TrackingError: If it was.
+    """
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"tracking: experiment '{experiment.name}' was deleted in MLflow; bring it back with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`"
+        )
+
+
 def _find_experiment(client: Any, name: str, location: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
@@ -228,11 +246,7 @@ def _find_experiment(client: Any, name: str, location: str | None) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
-    if found.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"tracking: experiment '{name}' was deleted in MLflow; bring it back with "
-            f"`mlflow experiments restore -x {found.experiment_id}`"
-        )
+    refuse_deleted(found)
     return str(found.experiment_id)
 
 

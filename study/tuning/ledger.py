@@ -3,7 +3,7 @@
 Every proposal becomes an Optuna trial before it runs, and every outcome is told before anything
 else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the storage and
 cannot be restored. A start of the driver closes what an earlier one left RUNNING, and proposes it
-again under the same configuration digest.
+again under the same configuration digest; the attempt before is marked as superseded.
 
 Pruning is asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
 Hyperparameter Tuning", MLSys). Its rungs are the reported values in the storage and nothing else,
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,12 +32,14 @@ from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
 from study.reporting.tables import TrialRow
+from study.tuning import attempts
+from study.tuning.attempts import SECONDS, SUPERSEDED, WITHDRAWN, Marks, mark, row_of
 from study.tuning.optuna_storage import close_storage, open_storage
 
-PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
-INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
-OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
-PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
+PROTECTED, DUPLICATE_OF, RUN_ID = attempts.PROTECTED, attempts.DUPLICATE_OF, attempts.RUN_ID
+INDEX, METRICS, EPOCHS = attempts.INDEX, attempts.METRICS, attempts.EPOCHS
+OBJECTIVE, CONFIG, DRAW = attempts.OBJECTIVE, attempts.CONFIG, attempts.DRAW
+PLAN, EXHAUSTED, TRACKED = attempts.PLAN, attempts.EXHAUSTED, attempts.TRACKED
 
 _STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
@@ -45,7 +47,6 @@ _STATES = {
     Outcome.FAILED: TrialState.FAIL,
     Outcome.STOPPED: TrialState.FAIL,
 }
-_COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,7 @@ class Ledger:
         self._reduction_factor = reduction_factor
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
+        self._marks = Marks.of(self._study.user_attrs)
 
     def release(self) -> None:
         """Close the storage's connections; SQLite then has everything in one file."""
@@ -158,16 +160,26 @@ class Ledger:
                 self._set_attr(trial.number, Tag.CAUSE, "the driver ended")
                 self._set_attr(trial.number, EPOCHS, trial.last_step or 0)
             self._tell(trial.number, outcome, trial.user_attrs.get(OBJECTIVE))
-        owed: dict[str, FrozenTrial] = {}
-        for trial in self._study.get_trials(deepcopy=False):
-            digest = trial.user_attrs.get(Tag.DIGEST)
-            if digest is None or DUPLICATE_OF in trial.user_attrs:
-                continue
-            if trial.user_attrs.get(Tag.OUTCOME) == Outcome.STOPPED:
-                owed[digest] = trial
-            else:
-                owed.pop(digest, None)
-        return sorted(owed.values(), key=lambda trial: trial.number)
+        trials = self._study.get_trials(deepcopy=False)
+        # A driver may have been killed between an attempt and the mark of the one before.
+        for number, follower in attempts.unmarked(trials, self._marks).items():
+            self._mark(SUPERSEDED, number, follower)
+        return attempts.owed(trials, self._marks)
+
+    def withdraw(self, number: int, cause: str) -> None:
+        """Let a settled trial's outcome count no more: it is owed again, under the same digest.
+
+        Args:
+            number: The trial.
+            cause: Why, such as a result file that is gone.
+        """
+        self._mark(WITHDRAWN, number, cause)
+        # A space that was exhausted has something to run again.
+        self.note(EXHAUSTED, False)
+
+    def _mark(self, kind: str, number: int, value: int | str) -> None:
+        self._study.set_user_attr(mark(kind, number), value)
+        self._marks = Marks.of(self._study.user_attrs)
 
     def _set_attr(self, number: int, key: str, value: Any) -> None:
         # `optuna.Trial` has the setter, but cannot be had again for another process's trial.
@@ -214,18 +226,21 @@ class Ledger:
         for key, value in attrs.items():
             trial.set_user_attr(key, value)
         if proposal.attempt > 1:
-            self._replay(trial, proposal.digest)
+            self._follow(trial, proposal.digest)
         self._live[trial.number] = trial
         return trial.number
 
-    def _replay(self, trial: optuna.Trial, digest: str) -> None:
-        """Give an attempt what earlier ones reported: what it reports again is the same."""
+    def _follow(self, trial: optuna.Trial, digest: str) -> None:
+        """Mark earlier attempts, and give this one what they reported: it would be the same."""
         for earlier in self._study.get_trials(deepcopy=False):
-            if earlier.user_attrs.get(Tag.DIGEST) == digest and earlier.number < trial.number:
-                for epoch, value in sorted(earlier.intermediate_values.items()):
-                    if epoch > self._reported.get(trial.number, 0):
-                        trial.report(value, epoch)
-                        self._reported[trial.number] = epoch
+            if earlier.user_attrs.get(Tag.DIGEST) != digest or earlier.number >= trial.number:
+                continue
+            if attempts.is_attempt(earlier) and earlier.number not in self._marks.superseded:
+                self._mark(SUPERSEDED, earlier.number, trial.number)
+            for epoch, value in sorted(earlier.intermediate_values.items()):
+                if epoch > self._reported.get(trial.number, 0):
+                    trial.report(value, epoch)
+                    self._reported[trial.number] = epoch
 
     def attach(self, number: int, key: str, value: str) -> None:
         """Write an attribute of a trial down, if it runs still and the storage takes it."""
@@ -269,6 +284,7 @@ class Ledger:
             if rung in trial.intermediate_values
             and trial.user_attrs.get(Tag.OUTCOME) != Outcome.STOPPED
             and DUPLICATE_OF not in trial.user_attrs
+            and not self._marks.aside(trial.number)
         ]
         kept = max(1, len(reached) // (self._reduction_factor or 1))
         return value >= sorted(reached, reverse=True)[kept - 1]
@@ -297,48 +313,37 @@ class Ledger:
         for key, value in {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}.items():
             trial.set_user_attr(key, value)
         self._tell(number, outcome, objective)
-        return self._row(self._storage.get_trial(trial._trial_id))
+        return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
 
     def rows(self) -> list[TrialRow]:
         """Return every configuration's outcome once, in order of number."""
-        return [self._row(trial) for trial in self._settled()]
+        return [row_of(trial, self._epochs) for trial in self._settled()]
 
     def settled(self) -> list[tuple[TrialRow, Proposal]]:
         """Return every settled configuration with its proposal."""
-        return [(self._row(trial), _proposal(trial)) for trial in self._settled()]
+        return [(row_of(trial, self._epochs), _proposal(trial)) for trial in self._settled()]
 
-    def _settled(self) -> Iterator[FrozenTrial]:
-        for trial in self._study.get_trials(deepcopy=False):
-            outcome = trial.user_attrs.get(Tag.OUTCOME)
-            if outcome in _COUNTED and trial.state.is_finished():
-                yield trial
+    def owed(self) -> list[tuple[int, Proposal, str]]:
+        """Return what `reconcile` found to be owed: number, proposal and why it is."""
+        trials = attempts.owed(self._study.get_trials(deepcopy=False), self._marks)
+        return [
+            (
+                trial.number,
+                _proposal(trial),
+                self._marks.withdrawn.get(trial.number, trial.user_attrs.get(Tag.CAUSE, "")),
+            )
+            for trial in trials
+        ]
 
-    def _row(self, trial: FrozenTrial) -> TrialRow:
-        attrs = trial.user_attrs
-        metrics = dict(attrs.get(METRICS, {}))
-        value = trial.value if trial.state is TrialState.COMPLETE else _last(trial)
-        if value is not None:
-            metrics[OBJECTIVE] = value
-        return TrialRow(
-            number=trial.number,
-            digest=attrs[Tag.DIGEST],
-            arm=attrs[Tag.ARM],
-            params=dict(trial.params),
-            outcome=Outcome(attrs[Tag.OUTCOME]),
-            cause=attrs.get(Tag.CAUSE, ""),
-            metrics=metrics,
-            epochs=attrs.get(EPOCHS, 0),
-            seconds=attrs.get(SECONDS, 0.0),
-            full_epochs=self._epochs,
-            draw=attrs.get(DRAW),
-        )
+    def _settled(self) -> list[FrozenTrial]:
+        return list(attempts.settled(self._study.get_trials(deepcopy=False), self._marks))
 
     def curves(self) -> dict[int, dict[int, float]]:
         """Return the objective by epoch of every trial that was opened, by its number."""
         return {
             trial.number: dict(sorted(trial.intermediate_values.items()))
             for trial in self._study.get_trials(deepcopy=False)
-            if Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
+            if attempts.is_attempt(trial)
         }
 
     def next_index(self) -> int:
@@ -387,7 +392,3 @@ def rungs(epochs: int, reduction_factor: int) -> list[int]:
     while (rung := rung * reduction_factor) < epochs:
         found.append(rung)
     return found
-
-
-def _last(trial: FrozenTrial) -> float | None:
-    return trial.intermediate_values[trial.last_step] if trial.last_step is not None else None

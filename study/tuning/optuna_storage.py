@@ -1,4 +1,4 @@
-"""Opens an Optuna storage. A SQLite file on a local disk is written ahead.
+"""Opens an Optuna storage, to write or to read. A SQLite file on a local disk is written ahead.
 
 A trial takes some thirty short transactions, and the driver makes them for all slots. In SQLite's
 default journal each waits for the disk several times. Written ahead (https://sqlite.org/wal.html)
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
@@ -26,6 +28,9 @@ MOUNTS = Path("/proc/self/mounts")
 
 LOCAL = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
 """File systems that one host has to itself."""
+
+_FORM = slice(18, 20)
+"""Bytes of a SQLite file that tell whether it is written ahead: both are 2 then."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -46,6 +51,43 @@ def open_storage(url: str | BaseStorage) -> BaseStorage:
         event.listen(storage.engine, "connect", _write_ahead)
         storage.engine.dispose()  # its first connection was made before
     return optuna.storages.get_storage(storage)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[BaseStorage]:
+    """Open a storage that exists, to read: nothing is made or changed, and no writer waits.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Raises:
+        FileNotFoundError: If it is a SQLite file that does not exist.
+        Exception: Whatever SQLAlchemy raises for the driver; it may quote the URL's password.
+    """
+    address = make_url(url)
+    options: dict[str, Any] = {}
+    if address.get_backend_name() == "sqlite" and address.database:
+        path = Path(address.database)
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        options["creator"] = lambda: _connect_to_read(path)
+    storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
+    try:
+        yield storage
+    finally:
+        close_storage(storage)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    with path.open("rb") as file:
+        ahead = file.read(_FORM.stop)[_FORM] == b"\x02\x02"
+    # A file that is written ahead and that nobody has open cannot change, and without this SQLite
+    # would make two files beside it.
+    still = ahead and not path.with_name(f"{path.name}-wal").exists()
+    option = "immutable=1" if still else "mode=ro"
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?{option}", uri=True, check_same_thread=False
+    )
 
 
 def close_storage(storage: BaseStorage) -> None:

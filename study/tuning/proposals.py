@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from study.keys import Tag
+from study.keys import Outcome, Tag
 from study.models import rules
 from study.tuning.ledger import DRAW, INDEX, PROTECTED, Ledger, Proposal
 from study.tuning.optuna_space import distributions, suggest
@@ -102,10 +102,12 @@ class Proposals:
         return trial, self._searched(suggest(self._space, trial))
 
     def again(self, owed: FrozenTrial) -> Proposal:
-        """Rebuild the proposal of an interrupted trial, one attempt on."""
+        """Rebuild the proposal of an interrupted or withdrawn trial, one attempt on."""
         attrs = owed.user_attrs
+        # What was complete once had passed its rungs; those behind it may have raised them since.
+        protected = attrs[PROTECTED] or attrs[Tag.OUTCOME] == Outcome.COMPLETE
         if self._space.kind == "compare":
             proposal: Proposal = self._fixed[attrs[INDEX]]
         else:
-            proposal = self._searched(owed.params, index=attrs[INDEX], protected=attrs[PROTECTED])
+            proposal = self._searched(owed.params, index=attrs[INDEX], protected=protected)
         return replace(proposal, attempt=attrs[Tag.ATTEMPT] + 1, draw=attrs[DRAW])

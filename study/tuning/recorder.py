@@ -20,8 +20,7 @@ from study.tuning.folder import BEATS
 from study.tuning.journal import JOURNAL, Event, Kind
 from study.tuning.storage import Storage
 from study.tuning.stored import read_beats
-from study.tuning.trial import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.tuning.trial_files import read_predictions
+from study.tuning.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS, read_predictions
 
 _logger = logging.getLogger(__name__)
 

@@ -100,6 +100,11 @@ class Storage:
             with filesystem.open_input_stream(path) as stream:
                 return bytes(stream.read())
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file."""
+        filesystem, path = self._open(name)
+        return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
         filesystem, path = self._open(name)

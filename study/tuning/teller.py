@@ -94,7 +94,8 @@ class Teller:
     ) -> int:
         """Tell of settled trials that were never told of, as by a start with `--no-track`.
 
-        Their outcomes, final metrics and files are recorded; their epochs are not known any more.
+        Their outcomes, final metrics and files are recorded; epochs before the last are not known
+        any more.
 
         Args:
             settled: All settled trials.
@@ -107,8 +108,27 @@ class Teller:
         for row, proposal in missing:
             self.open_trial(row.number, proposal)
             metrics = {name: value for name, value in row.metrics.items() if name != OBJECTIVE}
+            if row.epochs and metrics:
+                # An earlier attempt may have told epochs: final metrics would stand at its last.
+                self.log_epoch(row.digest, row.epochs, metrics)
             self.close_trial(row.digest, row.outcome, row.cause, metrics)
         return len(missing)
+
+    def call_back(self, owed: Sequence[tuple[int, Proposal, str]], told: Mapping[str, str]) -> int:
+        """Tell of owed trials whose end was told: their results are lost, or its driver died then.
+
+        Args:
+            owed: Number and proposal of the last attempts that are owed, and why they are.
+            told: The outcome that was told last, by digest.
+
+        Returns:
+            How many there were.
+        """
+        ended = [one for one in owed if told.get(one[1].digest) not in (None, Outcome.STOPPED)]
+        for number, proposal, cause in ended:
+            self.open_trial(number, proposal)
+            self.close_trial(proposal.digest, Outcome.STOPPED, f"owed again: {cause}", {})
+        return len(ended)
 
     def add_floors(self, floors: Sequence[StudyFloor]) -> None:
         """Tell of the study's floors, each a run of its own."""

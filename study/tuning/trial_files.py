@@ -5,13 +5,17 @@ Neither torch nor Ray is needed to tell.
 
 from __future__ import annotations
 
+import io
 import json
+import pickletools
+import zipfile
 from typing import Any
 
 from numpy.typing import NDArray
 
+from study import __version__
 from study.archive import archive_fault, read_arrays
-from study.errors import ArchiveError, StudyStateError
+from study.errors import ArchiveError, CheckpointError, StudyStateError
 from study.keys import CLASSES
 from study.redact import shown
 from study.tuning.storage import Storage
@@ -22,6 +26,9 @@ RESULTS = (PREDICTIONS, PER_RECORD, SCORES, WEIGHTS)
 """What a complete trial has."""
 
 _LOG_PROBS = {"log_probs": ("f", 3)}
+_NAMES = ("BINPUT", "LONG_BINPUT", "MEMOIZE")
+"""What a pickle does with a value besides holding it."""
+
 _BESIDES = {"gates": ("f", 2), "attention": ("f", 3), "confusion": ("iuf", 2)}
 
 
@@ -38,6 +45,35 @@ def file_fault(name: str, content: bytes | None) -> str:
         except ValueError as error:
             return f"is damaged ({error})"
     return "" if content else "is empty"
+
+
+def checkpoint_epoch(content: bytes) -> int:
+    """Return the epoch after which a trial with this checkpoint goes on; nothing is executed.
+
+    Raises:
+        CheckpointError: If the trial would start again: it is damaged, or of another version.
+    """
+    if fault := archive_fault(content):
+        raise CheckpointError(f"its checkpoint is damaged ({fault})")
+    found: dict[str, object] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            key: object = None
+            for code, value, _ in pickletools.genops(archive.read(name)):
+                if code.name in _NAMES:
+                    continue
+                if key in ("version", "epoch"):
+                    found.setdefault(str(key), value)
+                key = value if isinstance(value, str) else None
+        version, epoch = found["version"], found["epoch"]
+    except (StopIteration, LookupError, ValueError) as error:
+        raise CheckpointError(f"its checkpoint is damaged ({type(error).__name__})") from error
+    if version != __version__:
+        raise CheckpointError(f"its checkpoint is of version {version}, this is {__version__}")
+    if not isinstance(epoch, int):
+        raise CheckpointError("its checkpoint is damaged (it names no epoch)")
+    return epoch
 
 
 def read_predictions(

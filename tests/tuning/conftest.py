@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,3 +184,29 @@ def plan() -> StudyPlan:
         data_source="synthetic",
         data_fingerprints={"daeac/linear": "2" * 12},
     )
+
+
+@pytest.fixture(scope="session")
+def made_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with an interrupted study, `tiny`, all of whose records agree."""
+    from tests.tuning.small_study import make
+
+    workspace = tmp_path_factory.mktemp("made")
+    make(workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(made_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that workspace, to change, as the current folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = tmp_path / "workspace"
+    shutil.copytree(made_study, place)
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    """The folder of that study."""
+    return workspace / "studies" / "tiny"

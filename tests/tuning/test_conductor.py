@@ -623,3 +623,22 @@ def test_what_is_proposed_is_what_the_ledger_wrote_down(start: Starter) -> None:
     assert attrs[Tag.DIGEST] == rules.digest(config)
     assert attrs["config"] == rules.active_parameters(config)
     assert attrs[Tag.ARM] == rules.arm(config)
+
+
+def test_a_trial_that_was_complete_is_run_to_its_end_when_it_is_owed_again(start: Starter) -> None:
+    first = start(search(sampler="grid"))
+    for value in (0.5, 0.5, 0.6, 0.9):
+        key = first.begin()
+        assert key is not None
+        first.train(key, value)
+    assert first.outcomes() == [Outcome.COMPLETE] * 4
+    first.ledger.withdraw(2, "weights.pt is missing")
+
+    second = start(search(sampler="grid"))
+    assert second.conductor.owed == 1
+    key = second.begin()
+    assert key is not None
+    second.train(key, 0.6)
+    assert second.outcomes() == [Outcome.COMPLETE] * 4, "0.6 is below the rung that 0.9 has raised"
+    assert [row.number for row in second.conductor.rows()] == [0, 1, 3, 4]
+    assert second.begin() is None

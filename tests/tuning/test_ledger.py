@@ -296,3 +296,60 @@ def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(tmp_pat
         open_ledger("postgresql://me:secret@127.0.0.1:1/none")
     assert "study 's': its Optuna storage cannot be opened" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def marks(url: str) -> dict[str, Any]:
+    attrs = optuna.load_study(study_name="s", storage=url).user_attrs
+    return {name: value for name, value in attrs.items() if ":" in name}
+
+
+def test_each_attempt_but_the_last_is_marked_with_the_one_that_followed(url: str) -> None:
+    for attempt in (1, 2, 3):
+        ledger = open_ledger(url)
+        assert len(ledger.reconcile()) == (attempt > 1)
+        begin(ledger, replace(proposal(0.1), attempt=attempt))
+        assert marks(url) == {f"superseded:{n}": n + 1 for n in range(attempt - 1)}
+    finish(ledger, 2, 0.5)
+    assert [row.number for row in ledger.rows()] == [2]
+
+
+def test_a_mark_that_a_killed_driver_did_not_set_is_set_by_the_next_start(url: str) -> None:
+    ledger = open_ledger(url)
+    begin(ledger, proposal(0.1))
+    ledger = open_ledger(url)
+    ledger.reconcile()
+    # A first attempt marks nothing, as one whose driver is killed before it does.
+    begin(ledger, replace(proposal(0.1), attempt=1))
+    assert marks(url) == {}
+    open_ledger(url).reconcile()
+    assert marks(url) == {"superseded:0": 1}
+
+
+def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
+    ledger = open_ledger(url, reduction_factor=2)
+    for dropout, value in ((0.1, 0.9), (0.2, 0.8)):
+        number = begin(ledger, proposal(dropout, protected=True))
+        ledger.report(number, 2, value)
+        finish(ledger, number, value)
+    ledger.note("exhausted", True)
+    ledger.withdraw(0, "predictions.npz is missing")
+
+    again = open_ledger(url, reduction_factor=2)
+    assert [trial.number for trial in again.reconcile()] == [0]
+    assert [(number, cause) for number, _, cause in again.owed()] == [
+        (0, "predictions.npz is missing")
+    ]
+    assert [row.number for row in again.rows()] == [1]
+    assert again.noted("exhausted") is False
+    # Of 0.85 and 0.8 one is kept; with the withdrawn 0.9 it would be that.
+    assert not again.report(begin(again, proposal(0.4)), 2, 0.85)
+
+    number = begin(again, replace(proposal(0.1, protected=True), attempt=2))
+    finish(again, number, 0.9)
+    assert marks(url) == {
+        "withdrawn:0": "predictions.npz is missing",
+        "superseded:0": number,
+    }
+    assert [row.metric("val_auprc_sv") for row in again.rows()] == [0.8, 0.9]
+    assert open_ledger(url).reconcile() != [], "the trial of 0.4 was interrupted"
+    assert [row.number for row in open_ledger(url).rows()] == [1, number]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from study.tuning import optuna_storage
-from study.tuning.optuna_storage import close_storage, on_local_disk, open_storage
+from study.tuning.optuna_storage import close_storage, on_local_disk, open_storage, reading
 
 KILLED = """
 import os, signal, sys
@@ -120,3 +121,40 @@ def test_the_disk_is_the_one_mounted_nearest(tmp_path: Path, mounts: str, local:
 
 def test_without_a_table_of_mounts_every_disk_counts_as_shared(tmp_path: Path) -> None:
     assert not on_local_disk(tmp_path / "study.db", tmp_path / "nothing")
+
+
+def trials(url: str) -> int:
+    with reading(url) as storage:
+        return len(storage.get_all_trials(storage.get_study_id_from_name("s")))
+
+
+def test_reading_sees_what_a_writer_has_told_and_makes_no_file(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a b#c" / "study.db"
+    path.parent.mkdir()
+    url = f"sqlite:///{path}"
+    storage = open_storage(url)
+    study = optuna.create_study(study_name="s", storage=storage)
+    for expected in (1, 2):
+        study.ask()
+        assert trials(url) == expected, "it is in the file that is written ahead"
+    close_storage(storage)
+    assert trials(url) == 2
+    assert [file.name for file in path.parent.iterdir()] == ["study.db"]
+
+
+def test_reading_sees_what_a_killed_writer_has_told(disk: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    subprocess.run([sys.executable, "-c", KILLED, url], cwd=Path(__file__).parents[2])
+    before = sorted(tmp_path.iterdir())
+    assert trials(url) == 5
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_is_read_cannot_be_written_or_made(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with pytest.raises(FileNotFoundError), reading(f"sqlite:///{path}"):
+        pass
+    assert not path.exists()
+    close_storage(open_storage(f"sqlite:///{path}"))
+    with reading(f"sqlite:///{path}") as storage, pytest.raises(StorageInternalError):
+        optuna.create_study(study_name="s", storage=storage)

@@ -1,0 +1,139 @@
+"""What Optuna's trials say: the attempts at each configuration, how they ended, what is owed.
+
+A configuration may have several attempts: an interrupted one is followed by another under the same
+digest, and so is one whose result files were lost. Optuna lets no attribute of a finished trial
+change: what is said of one later is an attribute of the study that has its number in its name.
+
+Neither torch nor Ray is needed to read any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Self
+
+from optuna.trial import FrozenTrial, TrialState
+
+from study.keys import Outcome, Tag
+from study.reporting.tables import TrialRow
+
+PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
+INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
+OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
+PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
+SUPERSEDED, WITHDRAWN = "superseded", "withdrawn"
+"""Marks of finished trials: the number of the attempt that followed; why it is owed again."""
+
+COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
+"""Outcomes that settle a configuration."""
+
+
+def mark(kind: str, number: int) -> str:
+    """Return the name of the study's attribute that marks a trial."""
+    return f"{kind}:{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What was said of finished trials later.
+
+    Args:
+        superseded: The attempt that followed, by the trial's number.
+        withdrawn: Why its outcome does not count any more, by the trial's number.
+    """
+
+    superseded: Mapping[int, int] = field(default_factory=dict)
+    withdrawn: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, attrs: Mapping[str, Any]) -> Self:
+        """Return the marks among a study's attributes."""
+        found: dict[str, dict[int, Any]] = {SUPERSEDED: {}, WITHDRAWN: {}}
+        for name, value in attrs.items():
+            kind, _, number = name.partition(":")
+            if kind in found and number.isdigit():
+                found[kind][int(number)] = value
+        return cls(found[SUPERSEDED], found[WITHDRAWN])
+
+    def aside(self, number: int) -> bool:
+        """Whether a trial's outcome counts no more."""
+        return number in self.superseded or number in self.withdrawn
+
+
+def is_attempt(trial: FrozenTrial) -> bool:
+    """Whether a trial was opened to be run: no repeat, and none cut off while it was proposed."""
+    return Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
+
+
+def attempts(trials: Iterable[FrozenTrial]) -> dict[str, list[FrozenTrial]]:
+    """Return the attempts at each configuration, first to last, by its digest."""
+    found: dict[str, list[FrozenTrial]] = {}
+    for trial in trials:
+        if is_attempt(trial):
+            found.setdefault(trial.user_attrs[Tag.DIGEST], []).append(trial)
+    return found
+
+
+def settled(trials: Iterable[FrozenTrial], marks: Marks) -> Iterator[FrozenTrial]:
+    """Yield the trials whose outcome counts, one a configuration."""
+    for trial in trials:
+        outcome = trial.user_attrs.get(Tag.OUTCOME)
+        if outcome in COUNTED and trial.state.is_finished() and not marks.aside(trial.number):
+            yield trial
+
+
+def owed(trials: Iterable[FrozenTrial], marks: Marks) -> list[FrozenTrial]:
+    """Return the last attempts that were interrupted or withdrawn, in order of number."""
+    last = [tries[-1] for tries in attempts(trials).values()]
+    return sorted(
+        (
+            trial
+            for trial in last
+            if trial.user_attrs.get(Tag.OUTCOME) == Outcome.STOPPED
+            or trial.number in marks.withdrawn
+        ),
+        key=lambda trial: trial.number,
+    )
+
+
+def unmarked(trials: Iterable[FrozenTrial], marks: Marks) -> dict[int, int]:
+    """Return the attempts that another followed and that do not say so, each with its follower."""
+    return {
+        earlier.number: later.number
+        for tries in attempts(trials).values()
+        for earlier, later in pairwise(tries)
+        if earlier.number not in marks.superseded
+    }
+
+
+def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:
+    """Return a settled trial as a row of a table.
+
+    Args:
+        trial: The trial.
+        full_epochs: Full budget of a trial of its study.
+    """
+    attrs = trial.user_attrs
+    metrics = dict(attrs.get(METRICS, {}))
+    value = trial.value if trial.state is TrialState.COMPLETE else _last(trial)
+    if value is not None:
+        metrics[OBJECTIVE] = value
+    return TrialRow(
+        number=trial.number,
+        digest=attrs[Tag.DIGEST],
+        arm=attrs[Tag.ARM],
+        params=dict(trial.params),
+        outcome=Outcome(attrs[Tag.OUTCOME]),
+        cause=attrs.get(Tag.CAUSE, ""),
+        metrics=metrics,
+        epochs=attrs.get(EPOCHS, 0),
+        seconds=attrs.get(SECONDS, 0.0),
+        full_epochs=full_epochs,
+        draw=attrs.get(DRAW),
+    )
+
+
+def _last(trial: FrozenTrial) -> float | None:
+    return trial.intermediate_values[trial.last_step] if trial.last_step is not None else None

@@ -1,0 +1,248 @@
+"""A study on disk with all of its records, driven without Ray: Optuna, journal, MLflow, files."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import study
+from study.config import TrialConfig
+from study.errors import TrackingError
+from study.files import write_whole
+from study.keys import EPOCH, Outcome, Tag
+from study.models import rules
+from study.reporting.tables import trials_csv
+from study.run import EXPERIMENTS
+from study.tracking.mlflow_sink import MlflowSink
+from study.tracking.sink import NullSink, Sink
+from study.tuning.conductor import Conductor
+from study.tuning.folder import BEATS, TRIALS, study_folder
+from study.tuning.ledger import TRACKED, Ledger
+from study.tuning.optuna_space import make_sampler
+from study.tuning.plan import StudyPlan
+from study.tuning.progress import Progress
+from study.tuning.proposals import Proposals
+from study.tuning.sender import Sender
+from study.tuning.space import load_space
+from study.tuning.storage import Storage
+from study.tuning.study_floors import StudyFloor
+from study.tuning.teller import Teller
+from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+from study.tuning.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+
+NAME = "tiny"
+EPOCHS = 3
+TRIALS_WANTED = 5
+SPACE = f"""
+description = "tiny"
+[search]
+sampler = "grid"
+trials = {TRIALS_WANTED}
+[fixed]
+epochs = {EPOCHS}
+[params.fusion]
+values = ["concat_proj", "film"]
+[params.embed_dim]
+values = [8, 16, 32]
+"""
+OBJECTIVE = "val_auprc_sv"
+EXPERIMENT = EXPERIMENTS["synthetic"]
+
+PLAN = StudyPlan(
+    name=NAME,
+    space=NAME,
+    space_digest="0" * 12,
+    kind="search",
+    objective=OBJECTIVE,
+    sampler="grid",
+    scheduler="asha",
+    reduction_factor=2,
+    trials=TRIALS_WANTED,
+    epochs=EPOCHS,
+    folds="2-fold, partition seed 0",
+    fold_fingerprint="1" * 12,
+    n_folds=2,
+    n_seeds=1,
+    study_seed=0,
+    engine="fp32, not compiled",
+    data_source="synthetic",
+    data_fingerprints={"daeac/linear": "2" * 12},
+)
+
+
+def archive(**arrays: Any) -> bytes:
+    """Return an npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def checkpoint(epoch: int, version: str = study.__version__) -> bytes:
+    """Return a checkpoint, as a trial writes it."""
+    state = {"identity": {"digest": "d", "epochs": EPOCHS}, "epoch": epoch}
+    buffer = io.BytesIO()
+    members = [{"weight": torch.arange(300.0)}]
+    torch.save({"version": version, "state": {**state, "members": members}}, buffer)
+    return buffer.getvalue()
+
+
+class Away(NullSink):
+    """A tracker that cannot be reached."""
+
+    def open_study(self, name: str, **what: Any) -> str:
+        """Fail."""
+        raise TrackingError("tracking: no answer")
+
+
+class Start:
+    """One start of a driver, and what Ray would tell it.
+
+    Args:
+        workspace: Where the study is.
+        track: Whether MLflow is told.
+        away: Whether MLflow cannot be reached all the while.
+    """
+
+    def __init__(self, workspace: Path, *, track: bool = True, away: bool = False) -> None:
+        self.folder = study_folder(workspace, NAME)
+        self.storage = Storage.at(self.folder / "trials")
+        PLAN.save(self.folder)
+        (self.folder / BEATS).write_bytes(archive(beats=np.arange(3)))
+        path = workspace / f"{NAME}.toml"
+        path.write_text(SPACE)
+        space = load_space(path)
+        self.ledger = Ledger(
+            storage_url=f"sqlite:///{self.folder / 'study.db'}",
+            name=NAME,
+            sampler=make_sampler(space.sampler, 0, space),
+            epochs=EPOCHS,
+            reduction_factor=2,
+        )
+        self.ledger.note(TRACKED, False)
+        sink: Sink = Away()
+        if track and not away:
+            sink = MlflowSink(tracking_uri=None, experiment=EXPERIMENT, workspace=workspace)
+        self.sender = Sender(self.folder, sink, storage=self.storage) if track else None
+        self.teller = Teller(self.sender.tell if self.sender else None, self.folder)
+        tags = {Tag.STUDY_ID: self.ledger.study_id}
+        self.teller.open_study(NAME, params={"trials": TRIALS_WANTED}, tags=tags, files=[])
+        if self.sender:
+            self.teller.catch_up(self.ledger.settled(), self.sender.outcomes)
+        self.conductor = Conductor(
+            plan=replace(PLAN, trials=TRIALS_WANTED),
+            proposals=Proposals(space, seed=0),
+            ledger=self.ledger,
+            teller=self.teller,
+            storage=self.storage,
+            progress=Progress(total=5, objective=OBJECTIVE, stream=io.StringIO()),
+        )
+        self._digests: dict[str, str] = {}
+        self._away = away
+
+    def begin(self, key: str) -> str:
+        """Open the next trial under a key; return its digest."""
+        flat = self.conductor.propose(key)
+        assert flat is not None
+        self.conductor.started(key)
+        self._digests[key] = rules.digest(TrialConfig.from_flat(flat))
+        return self._digests[key]
+
+    def epoch(self, key: str, epoch: int, value: float, *, save: bool = False) -> bool:
+        """Report an epoch; return whether the trial was stopped there. The last one ends it."""
+        metrics = {OBJECTIVE: value, "val_loss": 1 - value, "val_auprc_F": float("nan")}
+        result = _result(epoch, metrics)
+        if epoch == EPOCHS:
+            self.leave_results(self._digests[key])
+            result[Tag.OUTCOME] = str(Outcome.COMPLETE)
+            metrics["val_patient_auprc_S"] = value / 2
+        stop = epoch == EPOCHS or self.conductor.decide(key, epoch, value)
+        self.conductor.reported(key, result)
+        if stop:
+            self.conductor.completed(key, result)
+        elif save:
+            self.storage.folder(self._digests[key]).write(CHECKPOINT, checkpoint(epoch))
+        return stop
+
+    def train(self, key: str, value: float, *, first: int = 1) -> None:
+        """Report epochs until the trial has ended."""
+        for epoch in range(first, EPOCHS + 1):
+            if self.epoch(key, epoch, value):
+                return
+
+    def fail(self, key: str, cause: str) -> None:
+        """End a trial as its worker does when the training raises."""
+        result = _result(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
+        self.conductor.reported(key, result)
+        self.conductor.completed(key, result)
+
+    def leave_results(self, digest: str) -> None:
+        """Write what a complete trial leaves."""
+        files = self.storage.folder(digest)
+        files.write(PREDICTIONS, archive(log_probs=np.zeros((1, 3, 4), np.float32)))
+        files.write(PER_RECORD, b"record,auprc_S\n101,0.5\n")
+        files.write(SCORES, b"{}")
+        files.write(WEIGHTS, checkpoint(EPOCHS))
+
+    def end(self, cause: str = "") -> None:
+        """End in order: by a cause, or because all is done."""
+        if cause:
+            self.conductor.stop(cause)
+        rows = self.conductor.rows()
+        table = self.folder / TRIALS
+        write_whole(table, trials_csv(rows))
+        floor = StudyFloor(name="prevalence", digest="floor", metrics={OBJECTIVE: 0.1})
+        self.teller.add_floors([floor])
+        self.teller.close_study(
+            outcome=str(Outcome.STOPPED if cause else Outcome.COMPLETE),
+            metrics={"trials_complete": float(len(rows))},
+            rows=rows,
+            objective=OBJECTIVE,
+            files=[table],
+        )
+        self.ledger.note(TRACKED, True)
+        self.leave()
+
+    def leave(self) -> None:
+        """End as a killed driver does, once the tracker has what it was told."""
+        if self.sender:
+            self.sender.finish(0.05 if self._away else 30)
+        self.ledger.release()
+
+
+def _result(epoch: int, metrics: dict[str, float]) -> dict[str, Any]:
+    return {
+        EPOCH: epoch,
+        METRICS: metrics,
+        NOTE: "",
+        SECONDS: float(epoch),
+        BUSY_SECONDS: 0.9 * epoch,
+        Tag.OUTCOME: "",
+        Tag.CAUSE: "",
+    }
+
+
+def make(workspace: Path) -> None:
+    """Make a study of which two trials are complete, one is pruned, one failed and one is owed."""
+    start = Start(workspace)
+    for key, value in (("0", 0.9), ("1", 0.8), ("2", 0.1)):
+        start.begin(key)
+        start.train(key, value)
+    start.begin("3")
+    start.fail("3", "ValueError: bad")
+    start.begin("4")
+    start.epoch("4", 1, 0.95, save=True)
+    start.end("SIGINT received")
+
+
+def change(database: Path, statement: str, *values: object) -> None:
+    """Change a SQLite database behind everybody's back."""
+    connection = sqlite3.connect(database)
+    with connection:
+        assert connection.execute(statement, values).rowcount > 0
+    connection.close()

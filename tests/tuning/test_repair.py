@@ -1,0 +1,517 @@
+"""`--repair`: every disagreement made for real, named by the status, and mended, once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from study import run
+from study.keys import Outcome, Tag
+from study.tuning.journal import SENT
+from tests.tuning.small_study import EXPERIMENT, NAME, Start, change
+
+
+@dataclass
+class World:
+    """The records of a study, to be damaged and to be looked at."""
+
+    folder: Path
+    workspace: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def __post_init__(self) -> None:
+        attrs = [trial.user_attrs for trial in self.trials()]
+        self.digests = [str(a[Tag.DIGEST]) for a in attrs]
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        storage = f"sqlite:///{self.folder / 'study.db'}"
+        return optuna.load_study(study_name=NAME, storage=storage).trials
+
+    def of(self, number: int, name: str) -> Path:
+        """Return a file of a trial."""
+        return self.folder / "trials" / self.digests[number] / name
+
+    def optuna(self, statement: str, *values: object) -> None:
+        """Change the Optuna storage."""
+        change(self.folder / "study.db", statement, *values)
+
+    def mlflow(self) -> Any:
+        """Return a client of MLflow."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=f"sqlite:///{self.workspace / 'mlflow.db'}")
+
+    def runs(self) -> list[Any]:
+        """Return all MLflow runs that are not deleted."""
+        experiment = self.mlflow().get_experiment_by_name(EXPERIMENT)
+        return list(self.mlflow().search_runs([experiment.experiment_id]))
+
+    def run_of(self, key: str) -> Any:
+        """Return the one run of a digest, or of the study."""
+        (found,) = [r for r in self.runs() if r.data.tags.get(Tag.DIGEST, NAME) == key]
+        return found
+
+    def points(self, number: int) -> dict[str, list[tuple[int, float]]]:
+        """Return step and value of every metric of a trial."""
+        info = self.run_of(self.digests[number])
+        return {
+            name: [
+                (point.step, point.value)
+                for point in self.mlflow().get_metric_history(info.info.run_id, name)
+            ]
+            for name in info.data.metrics
+        }
+
+    def status(self, *words: str) -> tuple[int, list[str]]:
+        return self._told("--status", NAME, *words)
+
+    def repair(self, *words: str) -> tuple[int, list[str]]:
+        return self._told("--repair", NAME, *words)
+
+    def _told(self, *words: str) -> tuple[int, list[str]]:
+        code = run.main(list(words))
+        return code, self.capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture
+def world(workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> World:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return World(folder, workspace, capsys)
+
+
+def delete_predictions(world: World) -> None:
+    world.of(0, "predictions.npz").unlink()
+
+
+def flip_a_byte_of_weights(world: World) -> None:
+    path = world.of(1, "weights.pt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def leave_a_checkpoint(world: World) -> None:
+    world.of(2, "checkpoint.pt").parent.mkdir(exist_ok=True)
+    shutil.copy(world.of(4, "checkpoint.pt"), world.of(2, "checkpoint.pt"))
+
+
+def leave_half_a_file(world: World) -> None:
+    world.of(0, "scores.json.77.part").write_bytes(b"{")
+
+
+def set_a_settled_trial_running(world: World) -> None:
+    world.optuna("update trials set state = 'RUNNING' where number = 0")
+
+
+def enqueue_a_trial(world: World) -> None:
+    storage = f"sqlite:///{world.folder / 'study.db'}"
+    optuna.load_study(study_name=NAME, storage=storage).enqueue_trial({})
+
+
+def set_a_run_running(world: World) -> None:
+    run_id = world.run_of(world.digests[0]).info.run_id
+    world.mlflow().update_run(run_id, status="RUNNING")
+
+
+def set_the_run_of_an_owed_trial_running(world: World) -> None:
+    run_id = world.run_of(world.digests[4]).info.run_id
+    world.mlflow().update_run(run_id, status="RUNNING")
+
+
+def set_the_run_of_the_study_running(world: World) -> None:
+    world.mlflow().update_run(world.run_of(NAME).info.run_id, status="RUNNING")
+
+
+def set_the_run_of_a_floor_running(world: World) -> None:
+    world.mlflow().update_run(world.run_of("floor").info.run_id, status="RUNNING")
+
+
+def set_another_outcome(world: World) -> None:
+    run_id = world.run_of(world.digests[2]).info.run_id
+    world.mlflow().set_tag(run_id, Tag.OUTCOME, "complete")
+    world.mlflow().set_terminated(run_id, "FINISHED")
+
+
+def delete_a_run(world: World) -> None:
+    world.mlflow().delete_run(world.run_of(world.digests[1]).info.run_id)
+
+
+def make_a_second_run(world: World) -> None:
+    first = world.run_of(world.digests[0])
+    second = world.mlflow().create_run(first.info.experiment_id, tags=first.data.tags)
+    world.mlflow().log_param(second.info.run_id, "fusion", "film")
+    world.mlflow().log_metric(second.info.run_id, "val_loss", 0.3, step=1)
+    world.mlflow().set_terminated(second.info.run_id)
+
+
+def make_a_blank_second_run_of_the_study(world: World) -> None:
+    first = world.run_of(NAME)
+    world.mlflow().create_run(first.info.experiment_id, tags=first.data.tags)
+
+
+def log_a_metric_twice(world: World) -> None:
+    run_id = world.run_of(world.digests[0]).info.run_id
+    world.mlflow().log_metric(run_id, "val_loss", 0.77, step=2, timestamp=int(time.time() * 1000))
+
+
+def lose_an_epoch(world: World) -> None:
+    run_id = world.run_of(world.digests[0]).info.run_id
+    statement = "delete from metrics where run_uuid = ? and step = 2"
+    change(world.workspace / "mlflow.db", statement, run_id)
+
+
+def change_a_value(world: World) -> None:
+    run_id = world.run_of(world.digests[1]).info.run_id
+    statement = "update metrics set value = 0.99 where run_uuid = ? and step = 3 and key = ?"
+    change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
+
+
+def send_less(world: World) -> None:
+    sent = json.loads((world.folder / SENT).read_text())["sent"]
+    (world.folder / SENT).write_text(json.dumps({"sent": sent - 7}))
+
+
+def lose_the_table(world: World) -> None:
+    (world.folder / "trials.csv").unlink()
+
+
+def change_the_table(world: World) -> None:
+    path = world.folder / "trials.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+INJECTED: list[tuple[Callable[[World], None], str, str]] = [
+    (
+        delete_predictions,
+        "trial   0  opt1 / daeac / concat_proj / seed7 / real: predictions.npz is missing",
+        "withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it",
+    ),
+    (
+        flip_a_byte_of_weights,
+        "weights.pt is damaged (",
+        "withdraw the outcome of trial 1, whose weights.pt is damaged (",
+    ),
+    (
+        leave_a_checkpoint,
+        "is pruned, and its checkpoint.pt is still there",
+        "delete checkpoint.pt of trial 2",
+    ),
+    (leave_half_a_file, "scores.json.77.part is half written, and nothing reads it", "delete "),
+    (
+        set_a_settled_trial_running,
+        "is RUNNING in Optuna, where it is written down as complete",
+        "tell Optuna how trial 0 ended; what has no outcome is owed",
+    ),
+    (
+        enqueue_a_trial,
+        "trial   5: waits in Optuna, and nothing will ask for it",
+        "tell Optuna how trial 5 ended; what has no outcome is owed",
+    ),
+    (
+        set_a_run_running,
+        "its MLflow run is RUNNING, and nothing runs it: it is complete",
+        "tell MLflow again what journal.jsonl has of trial 0",
+    ),
+    (
+        set_the_run_of_an_owed_trial_running,
+        "its MLflow run is RUNNING, and nothing runs it: it is stopped",
+        "tell MLflow again what journal.jsonl has of trial 4",
+    ),
+    (
+        set_the_run_of_the_study_running,
+        "MLflow's run of the study is RUNNING, and nothing runs it: it is stopped",
+        "tell MLflow again what journal.jsonl has of the study",
+    ),
+    (
+        set_the_run_of_a_floor_running,
+        "MLflow's run of floor: prevalence is RUNNING, and nothing runs it: it is complete",
+        "tell MLflow again what journal.jsonl has of the study",
+    ),
+    (
+        set_another_outcome,
+        "its MLflow run says FINISHED, outcome 'complete': it is pruned",
+        "tell MLflow again what journal.jsonl has of trial 2",
+    ),
+    (
+        delete_a_run,
+        "MLflow has no run of it",
+        "tell MLflow again what journal.jsonl has of trial 1",
+    ),
+    (make_a_second_run, "MLflow has a second run of it, ", "delete run "),
+    (
+        make_a_blank_second_run_of_the_study,
+        "MLflow has a second run of the study, ",
+        "delete run ",
+    ),
+    (
+        log_a_metric_twice,
+        "MLflow has metrics of it twice: val_loss of epoch 2",
+        "delete run ",
+    ),
+    (
+        lose_an_epoch,
+        "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2",
+        "tell MLflow again what journal.jsonl has of trial 0",
+    ),
+    (
+        change_a_value,
+        "MLflow has metrics of it with other values: val_auprc_sv of epoch 3",
+        "delete run ",
+    ),
+    (
+        send_less,
+        "MLflow has not been told 7 events that journal.jsonl keeps",
+        "send MLflow the 7 events that journal.jsonl keeps",
+    ),
+    (lose_the_table, "trials.csv is missing", "write trials.csv as the storage has it"),
+    (
+        change_the_table,
+        "trials.csv has not the rows of the storage",
+        "write trials.csv as the storage has it",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("inject", "said", "step"), INJECTED, ids=[one[0].__name__ for one in INJECTED]
+)
+def test_a_disagreement_is_named_and_repaired_once(
+    world: World, inject: Callable[[World], None], said: str, step: str
+) -> None:
+    before = world.points(0)
+    inject(world)
+    code, lines = world.status()
+    assert code == 1
+    start = next(i for i, line in enumerate(lines) if line.startswith("the three records disag"))
+    assert any(said in line for line in lines[start + 1 :]), lines
+    assert lines[-1] == (
+        "`python -m study.run --repair tiny` makes them agree where it can, after showing how"
+    )
+
+    code, done = world.repair()
+    assert done[: len(lines) - 1] == lines[:-1], "the same is shown before anything is done"
+    assert done[len(lines) - 1] == "repair:"
+    assert any(step in line for line in done[len(lines) :]), done
+    assert not any("NOT DONE" in line for line in done), done
+    assert "the three records agree" in done[len(lines) :]
+    assert code == 0
+
+    code, again = world.repair()
+    assert (code, again[-1]) == (0, "repair: nothing to do")
+
+    digests = [r.data.tags.get(Tag.DIGEST) for r in world.runs()]
+    assert len(digests) == len(set(digests)) == 7, "one run a digest, one of the study"
+    assert {r.info.status for r in world.runs()} <= {"FINISHED", "KILLED", "FAILED"}
+    assert world.points(0) == before
+
+
+def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> None:
+    for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
+        inject(world)
+    before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
+    code, shown = world.repair("--dry-run")
+    assert code == 1
+    assert shown[-6:-4] == [
+        "repair:",
+        "  1. withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it "
+        "again",
+    ]
+    assert [line[:5] for line in shown[-4:]] == ["  2. ", "  3. ", "  4. ", "  5. "]
+    assert len(world.runs()) == 6
+    assert before == {p: p.read_bytes() for p in world.folder.rglob("*") if p.is_file()}
+
+
+def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: World) -> None:
+    delete_predictions(world)
+    value = world.trials()[0].value
+    assert world.repair()[0] == 0
+    kept = world.run_of(world.digests[0])
+    assert (kept.info.status, kept.data.tags[Tag.OUTCOME]) == ("KILLED", "stopped")
+    assert kept.data.tags[Tag.CAUSE] == "owed again: predictions.npz is missing"
+    code, lines = world.status()
+    assert "trials: 1 complete, 1 pruned, 1 failed, 0 running, 2 owed, 0 not proposed yet" in lines
+    (owed,) = [line for line in lines if line.startswith("owed:    trial   0")]
+    assert owed.endswith("(attempt 1: predictions.npz is missing)")
+
+    start = Start(world.workspace)
+    assert start.begin("0") == world.digests[0], "what is owed comes first"
+    # Others were better at its rung since: what was complete is run to its end all the same.
+    start.train("0", 0.9)
+    start.begin("4")
+    start.train("4", 0.95, first=2)
+    start.end()
+    rows = {row.number: row.outcome for row in start.conductor.rows()}
+    assert rows == {
+        **{1: Outcome.COMPLETE, 2: Outcome.PRUNED, 3: Outcome.FAILED},
+        **{5: Outcome.COMPLETE, 6: Outcome.COMPLETE},
+    }
+    assert world.trials()[5].value == value
+    again = world.run_of(world.digests[0])
+    assert (again.info.run_id, again.info.status) == (kept.info.run_id, "FINISHED")
+    code, lines = world.status()
+    assert "besides: 2 superseded attempts, 0 repeats" in lines
+    assert (code, lines[-1]) == (0, "the three records agree")
+
+
+def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> None:
+    start = Start(world.workspace)
+    start.begin("4")
+    start.epoch("4", 2, 0.95, save=True)
+    start.leave()
+    code, lines = world.status()
+    assert (code, lines[1]) == (
+        1,
+        "nobody runs it; the last start was killed, or its machine went down",
+    )
+    arm = "opt1 / daeac / film / seed7 / real"
+    assert (
+        f"owed:    trial   5  {arm}: goes on after epoch 2 (attempt 2: the driver ended)" in lines
+    )
+    assert "  MLflow has not been told how the last start ended" in lines
+    assert "  trial   5: is RUNNING in Optuna, and no process runs it" in lines
+    assert {r.info.status for r in world.runs()} >= {"RUNNING"}
+
+    code, done = world.repair()
+    assert code == 0, done
+    assert world.trials()[5].state is TrialState.FAIL
+    assert world.run_of(world.digests[4]).info.status == "KILLED"
+    assert world.run_of(NAME).info.status == "KILLED"
+    code, lines = world.status()
+    assert code == 0
+    assert f"owed:    trial   5  {arm}: goes on after epoch 2 (attempt 2: the driver ended)" in (
+        lines
+    )
+
+
+def test_a_driver_killed_between_its_word_and_the_ledgers_owes_the_trial(world: World) -> None:
+    """MLflow was told that it is complete; the storage, which is the truth, was not."""
+    start = Start(world.workspace)
+    digest = start.begin("4")
+    start.epoch("4", 2, 0.95)
+    start.leave_results(digest)
+    metrics = {"val_auprc_sv": 0.95}
+    start.teller.close_trial(digest, Outcome.COMPLETE, "", metrics)
+    start.leave()
+    assert world.run_of(digest).info.status == "FINISHED"
+    lines = world.status()[1]
+    assert any("is owed, and MLflow was told that it is complete" in line for line in lines)
+    assert world.repair()[0] == 0
+    kept = world.run_of(digest)
+    assert (kept.info.status, kept.data.tags[Tag.CAUSE]) == (
+        "KILLED",
+        "owed again: the driver ended",
+    )
+
+
+def test_what_was_done_untracked_is_told_by_a_repair(world: World) -> None:
+    start = Start(world.workspace, track=False)
+    start.begin("4")
+    start.train("4", 0.96, first=2)
+    start.end()
+    code, lines = world.status()
+    assert code == 1
+    assert any(
+        "trial   5" in line and "is complete, and MLflow was told that it is stopped" in line
+        for line in lines
+    )
+    assert world.repair()[0] == 0
+    assert world.run_of(world.digests[4]).info.status == "FINISHED"
+    assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (3, 0.96)]
+    assert world.run_of(NAME).info.status == "FINISHED"
+    assert world.repair()[1][-1] == "repair: nothing to do"
+
+
+def test_what_could_not_be_sent_when_a_study_ended_is_sent_by_a_repair(world: World) -> None:
+    before = world.run_of(world.digests[4]).info.status
+    start = Start(world.workspace, away=True)
+    start.begin("4")
+    start.train("4", 0.95, first=2)
+    start.end()
+    code, lines = world.status()
+    assert (code, before) == (1, "KILLED")
+    # A start, a trial opened, two epochs, its end, a floor, the study's end.
+    assert "  MLflow has not been told 7 events that journal.jsonl keeps" in lines
+    code, done = world.repair()
+    assert (code, done[-1]) == (0, "the three records agree")
+    assert "  1. send MLflow the 7 events that journal.jsonl keeps" in done
+    assert "1 of 1: 7 events sent" in done
+    assert world.run_of(world.digests[4]).info.status == "FINISHED"
+    assert [step for step, _ in world.points(4)["val_auprc_sv"]] == [1, 2, 3]
+
+
+def test_an_attempt_that_was_not_marked_is_marked(world: World) -> None:
+    start = Start(world.workspace)
+    start.begin("4")
+    start.train("4", 0.95, first=2)
+    start.end()
+    world.optuna("delete from study_user_attributes where key = 'superseded:4'")
+    code, lines = world.status()
+    assert code == 1
+    assert "  trial   4: was followed by trial 5, and is not marked as superseded" in lines
+    code, done = world.repair()
+    assert (code, done[-1]) == (0, "the three records agree")
+    assert "  1. mark trial 4 as superseded" in done
+
+
+def test_a_run_with_more_than_the_journal_can_tell_is_left(world: World) -> None:
+    run_id = world.run_of(world.digests[0]).info.run_id
+    world.mlflow().log_metric(run_id, "mine", 1.0, step=2)
+    log_a_metric_twice(world)
+    code, lines = world.repair()
+    assert code == 1
+    assert any("with more than journal.jsonl can tell again; delete" in line for line in lines)
+    assert lines[-1] == "repair: none of it can be repaired"
+    assert world.run_of(world.digests[0]).info.run_id == run_id
+
+
+def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
+    delete_predictions(world)
+    code, lines = world.repair("--no-track")
+    assert (code, lines[-2:]) == (
+        0,
+        [
+            "the records but MLflow's agree",
+            "what is owed is run by the study's own command with --resume",
+        ],
+    )
+    assert world.run_of(world.digests[0]).info.status == "FINISHED"
+    assert world.repair()[0] == 0
+    assert world.run_of(world.digests[0]).info.status == "KILLED"
+
+
+def test_a_tracker_that_has_nothing_is_told_the_whole_journal(world: World) -> None:
+    before = world.points(0)
+    other = ("--tracking-uri", f"sqlite:///{world.workspace / 'other.db'}")
+    code, lines = world.status(*other)
+    said = "other.db has nothing of this study; if another store has it, give its --tracking-uri"
+    assert code == 1
+    assert any(said in line for line in lines)
+    assert lines[-1].startswith("`python -m study.run --repair tiny` with the same options makes")
+    assert not (world.workspace / "other.db").exists()
+    code, done = world.repair(*other)
+    assert (code, done[-2]) == (0, "the three records agree")
+    (world.workspace / "other.db").rename(world.workspace / "mlflow.db")
+    assert world.points(0) == before
+
+
+def test_several_disagreements_are_mended_together(world: World) -> None:
+    for inject in (
+        delete_predictions,
+        leave_a_checkpoint,
+        set_the_run_of_an_owed_trial_running,
+        delete_a_run,
+        send_less,
+    ):
+        inject(world)
+    code, done = world.repair()
+    assert code == 0, done
+    assert world.repair()[1][-1] == "repair: nothing to do"
