@@ -158,6 +158,9 @@ def _show(read: _Read, *, repair: str = "") -> int:
     for fault in read.facts.journal.faults:
         print(f"note: {fault}")
     _show_agreement(read)
+    facts = read.facts
+    if not (facts.held or facts.gap) and (facts.owed or facts.not_proposed):
+        print("to go on: the command that started it, with --resume")
     if read.found and repair:
         when = "when it has ended, " if read.facts.held else ""
         print(f"{when}{repair} makes them agree where it can, after showing how")

@@ -44,6 +44,7 @@ class _Live:
     begun: bool = False
     tried_at: float = math.inf
     heard_at: float = math.inf
+    noted: bool = False
     hangs: int = 0
     why_lost: str = ""
 
@@ -140,6 +141,7 @@ class Conductor:
         """A trial got its resources; a retry after a lost worker is told apart."""
         live = self._live[key]
         live.tried_at = live.heard_at = time.monotonic()
+        live.noted = False
         if live.begun:
             why = live.why_lost or "its worker was lost"
             self._progress.line(f"trial {live.number:>3} retried  {why}")
@@ -162,8 +164,9 @@ class Conductor:
         live = self._live[key]
         live.heard_at = time.monotonic()
         metrics = result[METRICS]
-        if not live.epochs and result[NOTE] and metrics:
+        if not live.noted and result[NOTE] and metrics:
             self._progress.line(f"trial {live.number:>3} {result[NOTE]}")
+        live.noted = True
         if not metrics:
             return
         live.epochs = max(live.epochs, int(result[EPOCH]))

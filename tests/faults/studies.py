@@ -61,6 +61,8 @@ WORKER = "ray::ResourceTrainable"
 
 STATUS = {Outcome.COMPLETE: "FINISHED", Outcome.PRUNED: "KILLED", Outcome.FAILED: "FAILED"}
 
+COMMAND = (sys.executable, "-m", "study.run")
+
 LIMIT_S = 120.0
 
 
@@ -86,7 +88,7 @@ class Start:
         self._files = [Path(f"{log}.{what}") for what in ("out", "err")]
         with self._files[0].open("w") as out, self._files[1].open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *program, *words],
+                [*program, *words],
                 cwd=folder,
                 stdout=out,
                 stderr=err,
@@ -146,7 +148,7 @@ class Studies:
     folder: Path
     scratch: Path
     tracker: str = ""
-    program: Sequence[str] = ("-m", "study.run")
+    program: Sequence[str] = COMMAND
 
     def start(self, space: str, name: str, *more: str) -> Start:
         """Start the command line as a user does."""
@@ -245,7 +247,15 @@ class Studies:
         assert self.checkpoints(name) == []
         assert list(self.study(name).rglob("*.part*")) == []
         assert owed(self.study(name)) == 0
+        status = self._status(name)
+        assert status.code == 0, status
         return outcomes
+
+    def _status(self, name: str) -> Ended:
+        """Ask the study's own status, which must find nothing either."""
+        words = ["--status", name, *(["--tracking-uri", self.tracker] if self.tracker else [])]
+        log = self.folder / f"{name}.status"
+        return Start(words, self.folder, log, COMMAND).ended()
 
     def left(self) -> list[str]:
         """Return what is left where temporary files go, and what still runs there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_study_goes_on_after_the_clock_was_set_back(studies: Studies) -> None:
     start.wait_for(lambda: studies.lines(name) >= 4, "an epoch")
     start.send(signal.SIGKILL)
     start.ended()
-    earlier = replace(studies, program=("-c", A_DAY_EARLIER))
+    earlier = replace(studies, program=(sys.executable, "-c", A_DAY_EARLIER))
     ended = earlier.run("fast", name, "--resume")
     assert ended.code == 0, ended
     assert len(studies.audit(name)) == 4

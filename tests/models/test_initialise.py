@@ -52,8 +52,9 @@ def test_an_option_leaves_all_other_weights_as_they_were(option: str, value: obj
 def test_heads_over_one_token_change_nothing_at_evaluation() -> None:
     ecg, rr = torch.randn(6, 128), torch.randn(6, 7)
     outputs = [start(options={"heads": h}).eval()(ecg, None, rr) for h in (1, 4, 8)]
+    # But for rounding, where a processor multiplies matrices of another shape in another order.
     for a, b in combinations(outputs, 2):
-        assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
 def test_seed_decides_and_nothing_else_does() -> None:

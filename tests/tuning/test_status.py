@@ -57,6 +57,9 @@ def holder(folder: Path) -> Iterator[int]:
     process.communicate("")
 
 
+GO_ON = "to go on: the command that started it, with --resume"
+
+
 def status(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[str]]:
     """Return exit code and lines of `--status tiny`."""
     code = run.main(["--status", NAME, *words])
@@ -88,6 +91,7 @@ def test_an_interrupted_study_whose_records_agree(
         f"MLflow: {events} of {events} events of the journal are sent to "
         f"sqlite:///{workspace}/mlflow.db",
         "the three records agree",
+        GO_ON,
     ]
     assert code == 0
     assert contents(workspace) == before, "a status changes nothing and leaves nothing"
@@ -219,8 +223,8 @@ def test_a_tracker_that_cannot_be_used_is_said_and_is_not_fatal(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, lines = status(capsys, "--tracking-uri", f"sqlite:///{tmp_path}")
-    assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-2]
-    assert (code, lines[-1]) == (0, "the records but MLflow's agree")
+    assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-3]
+    assert (code, lines[-2:]) == (0, ["the records but MLflow's agree", GO_ON])
 
 
 def test_without_a_tracker_nothing_of_it_is_read(
@@ -228,9 +232,9 @@ def test_without_a_tracker_nothing_of_it_is_read(
 ) -> None:
     (workspace / "mlflow.db").unlink()
     code, lines = status(capsys, "--no-track")
-    assert (code, lines[-2:]) == (
+    assert (code, lines[-3:]) == (
         0,
-        ["MLflow: left out (--no-track)", "the records but MLflow's agree"],
+        ["MLflow: left out (--no-track)", "the records but MLflow's agree", GO_ON],
     )
     assert not (workspace / "mlflow.db").exists()
 
@@ -244,9 +248,9 @@ def test_an_untracked_study_owes_no_tracker_anything(
     start.train("0", 0.5)
     start.end("SIGINT received")
     code, lines = status(capsys)
-    assert (code, lines[-2:]) == (
+    assert (code, lines[-3:]) == (
         0,
-        ["MLflow: nothing was told to any tracker", "the three records agree"],
+        ["MLflow: nothing was told to any tracker", "the three records agree", GO_ON],
     )
     assert not (tmp_path / "mlflow.db").exists()
 
