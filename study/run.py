@@ -307,7 +307,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         study_seed=args.seed,
         partition_seed=args.partition_seed,
         device=device,
-        precision=args.precision,
+        precision=_precision(args.precision, folder),
         storage=storage or Storage.at(folder / "trials"),
         cache_dir=cache_dir,
     )
@@ -351,6 +351,14 @@ def _run(args: argparse.Namespace, began: float) -> int:
         return INTERRUPTED if summary.interrupted else TIME_OVER
     failed = any(row.outcome is Outcome.FAILED for row in summary.rows)
     return TRIALS_FAILED if failed or not summary.rows else DONE
+
+
+def _precision(asked: str, folder: Path) -> str:
+    """Return the precision to train in: a study keeps to what was measured when it began."""
+    from study.tuning.plan import load_plan
+
+    stored = (load_plan(folder) or {}).get("engine") if asked == "auto" else None
+    return str(stored).partition(",")[0] if stored else asked
 
 
 def _space(args: argparse.Namespace) -> Space:

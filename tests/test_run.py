@@ -15,6 +15,7 @@ import pytest
 
 from study import run
 from study.data.source import Source
+from study.training import engine
 
 ROOT = Path(__file__).parents[1]
 
@@ -240,6 +241,23 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(
     assert all(line.endswith("late vector, window") for line in branches)
     assert "a trial on cpu, 2 at once: at most (early stopping shortens it) " in text
     assert {path.name for path in workspace.iterdir()} == {"split.toml", "two.toml", "beats"}
+
+
+@pytest.mark.parametrize("kept", ["bf16", "fp32"])
+def test_a_study_keeps_the_precision_that_was_measured_when_it_began(
+    workspace: Path,
+    two: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kept: str,
+) -> None:
+    """A machine that is busy now may measure something else."""
+    monkeypatch.setattr(engine, "bfloat16_gain", lambda: 0.5 if kept == "bf16" else 2.0)
+    folder = workspace / "studies" / "two"
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps({"engine": f"{kept}, not compiled"}))
+    assert run.main([*two, "--dry-run", "--resume", "--device", "cpu"]) == 0
+    assert f"arithmetic: {kept}, " in capsys.readouterr().out
 
 
 def test_a_dry_run_goes_by_the_command_line(
