@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from study.errors import StudyError
+from study.errors import DiskError, StudyError
 from study.interrupts import interrupting
 
 DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
@@ -53,6 +53,8 @@ def _unread(error: Exception) -> bool:
 
 
 def _text(error: Exception, kept: Callable[[], str]) -> str:
+    if isinstance(error, DiskError):
+        return f"{error}; mend this; {kept()}"
     if isinstance(error, StudyError):
         return str(error)
     assert isinstance(error, OSError)

@@ -212,8 +212,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         metavar="T",
         help="of each trial, checked at every epoch; it then counts as failed. Where an epoch "
-        "takes longer than all of T, its worker is taken for hung and ended, and the trial tried "
-        "again, twice at most (default none)",
+        "(the first one with the worker's start, the last with the final scores) takes longer "
+        "than all of T, its worker is taken for hung and ended, and the trial tried again, twice "
+        "at most (default none)",
     )
     how.add_argument("--dry-run", action="store_true", help="show the plan, run each branch once")
     how.add_argument("-v", "--verbose", action="store_true", help="debug messages and tracebacks")

@@ -49,6 +49,7 @@ class _Read:
         records: Its tracker; None where it was not looked into.
         tracker: What is to be said of the tracker.
         compared: Whether the tracker was compared, or there was nothing to compare.
+        left_out: Whether it was not to be compared.
     """
 
     facts: Facts
@@ -56,6 +57,12 @@ class _Read:
     records: MlflowRecords | None
     tracker: str
     compared: bool
+    left_out: bool
+
+    @property
+    def agree(self) -> bool:
+        """Whether all that was to be compared agrees."""
+        return not self.found and (self.compared or self.left_out)
 
 
 def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSink) -> int:
@@ -117,6 +124,7 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
 
 def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
     from study.tuning.agreement import disagreements
+    from study.tuning.journal import JOURNAL, SENT
     from study.tuning.status import read_facts
     from study.tuning.tracker_agreement import in_tracker, unsent
 
@@ -125,6 +133,8 @@ def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
     records, compared, tracker = None, True, "nothing was told to any tracker"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
+    elif not facts.tracked and (places.folder / SENT).exists():
+        compared, tracker = False, f"NOT COMPARED: {JOURNAL} is missing; bring it back from a copy"
     elif facts.tracked:
         found += unsent(facts)
         total = len(facts.journal.events)
@@ -136,7 +146,14 @@ def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
         except TrackingError as error:
             records, compared = None, False
             tracker += f"; NOT COMPARED: {error}"
-    return _Read(facts=facts, found=found, records=records, tracker=tracker, compared=compared)
+    return _Read(
+        facts=facts,
+        found=found,
+        records=records,
+        tracker=tracker,
+        compared=compared,
+        left_out=args.no_track,
+    )
 
 
 def _records(args: Namespace, facts: Facts) -> MlflowRecords:
@@ -164,7 +181,8 @@ def _show(read: _Read, *, repair: str = "") -> int:
     if read.found and repair:
         when = "when it has ended, " if read.facts.held else ""
         print(f"{when}{repair} makes them agree where it can, after showing how")
-    return DISAGREE if read.found else AGREE
+    # What could not be compared is not known to agree.
+    return AGREE if read.agree else DISAGREE
 
 
 def _show_agreement(read: _Read) -> None:
@@ -276,4 +294,4 @@ def _repair(args: Namespace, places: _Places, open_sink: OpenSink) -> int:
     _show_agreement(after)
     if after.facts.owed:
         print("what is owed is run by the study's own command with --resume")
-    return DISAGREE if after.found else AGREE
+    return AGREE if after.agree else DISAGREE

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from study.errors import StudyStateError, UsageError
 from study.tuning.owner import Owner
-from study.tuning.plan import GROWS, StudyPlan, load_plan
+from study.tuning.plan import GROWS, PLAN_FILE, StudyPlan, load_plan
 
 STUDIES = "studies"
 SPACE_COPY = "space.toml"
@@ -129,12 +129,33 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
     return sorted({path for place in places for path in place.rglob("*.part")})
 
 
+def has_trials(folder: Path) -> bool:
+    """Say whether a folder has what only a study's trials leave."""
+    return any((folder / name).exists() for name in ("journal.jsonl", "trials"))
+
+
+def check_plan_is_there(folder: Path) -> None:
+    """Notice a plan that was lost.
+
+    Raises:
+        StudyStateError: If a folder has trials and no plan.
+    """
+    if load_plan(folder) is None and has_trials(folder):
+        raise StudyStateError(
+            f"{folder / PLAN_FILE}: is missing, and the folder has trials of a study; bring it "
+            "back from a copy (MLflow has one among the files of the study's run), or take "
+            "another --name"
+        )
+
+
 def expect(folder: Path, *, resume: bool) -> None:
     """Refuse to resume what is not there, before anything is written.
 
     Raises:
-        StudyStateError: If `--resume` was given for a study that does not exist.
+        StudyStateError: If `--resume` was given for a study that does not exist, or its plan is
+            lost.
     """
+    check_plan_is_there(folder)
     if resume and load_plan(folder) is None:
         names = [str(plan["name"]) for plan in studies(folder.parent.parent)]
         raise StudyStateError(

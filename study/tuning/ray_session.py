@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -68,7 +70,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
             "env_vars": WORKER_ENVIRONMENT,
         }
         try:
-            with _keeping_handlers():
+            with _undisturbed():
                 ray.init(address=address, runtime_env=travels, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise StudyStateError(
@@ -89,7 +91,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     resources = plan_resources(demand)
     with scratch() as folder:
         try:
-            with _keeping_handlers():
+            with _undisturbed():
                 ray.init(
                     address="local",  # whatever RAY_ADDRESS says
                     num_cpus=resources.concurrency,
@@ -104,16 +106,29 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
 
 
 @contextmanager
-def _keeping_handlers() -> Iterator[None]:
-    """Keep what is done at SIGTERM: Ray, when it starts, puts a handler of its own there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _undisturbed() -> Iterator[None]:
+    """Let Ray start so that signals go on doing what they did.
+
+    Its processes get groups of their own: what `timeout` or a closed terminal sends to ours would
+    end them first, and the driver would wait for them for a minute. At SIGTERM Ray puts a handler
+    of its own, which leaves without a word.
+    """
+    begin = subprocess.Popen.__init__
+
+    def begin_apart(self: subprocess.Popen[Any], *given: Any, **options: Any) -> None:
+        begin(self, *given, **{"process_group": 0, **options})
+
+    main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
+    subprocess.Popen.__init__ = begin_apart  # type: ignore[method-assign]
     try:
         yield
+    except SystemExit as left:
+        raise KeyboardInterrupt(signal.SIGTERM.name) from left
     finally:
-        signal.signal(signal.SIGTERM, before)
+        subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def reachable(address: str, timeout_s: float = 5.0) -> None:

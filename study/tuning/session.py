@@ -20,7 +20,7 @@ from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, run_trials
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit, leftovers
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit, has_trials, leftovers
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.optuna_storage import storage_fault
@@ -268,9 +268,9 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
                     demand=options.demand if options.address else None,
                 )
                 return resources.concurrency
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             stop.interrupted = True
-            stop.cause = stop.cause or "interrupted"
+            stop.cause = stop.cause or f"{interrupt or 'interrupt'} received"
     return 0
 
 
@@ -280,6 +280,12 @@ def _admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
     Raises:
         StudyStateError: If there is one.
     """
+    if ledger.noted(PLAN) is None and has_trials(folder):
+        raise StudyStateError(
+            f"the Optuna storage holds nothing of study '{setup.plan.name}', and {folder} has "
+            "results of its trials: bring the storage back from a copy, give --study-storage as "
+            "the study was started with, or start another under another --name"
+        )
     if ledger.noted(PLAN) is not None and load_plan(folder) is None:
         raise StudyStateError(
             f"the Optuna storage holds a study '{setup.plan.name}' that is not of this workspace; "

@@ -21,7 +21,7 @@ from study.redact import redact, shown
 from study.reporting.tables import TrialRow
 from study.tuning import attempts
 from study.tuning.attempts import DUPLICATE_OF, EXHAUSTED, TRACKED, Marks, row_of
-from study.tuning.folder import holder, studies
+from study.tuning.folder import check_plan_is_there, holder, studies
 from study.tuning.journal import JOURNAL, Kind, Lines, Mark, read
 from study.tuning.optuna_storage import reading
 from study.tuning.owner import Owner
@@ -212,6 +212,7 @@ def plan_of(folder: Path) -> Mapping[str, Any]:
         UsageError: If there is no such study.
         StudyStateError: If its plan cannot be read.
     """
+    check_plan_is_there(folder)
     plan = load_plan(folder)
     if plan is None:
         names = [str(known["name"]) for known in studies(folder.parent.parent)]

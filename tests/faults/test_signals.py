@@ -28,14 +28,19 @@ def wait_for_checkpoint(studies: Studies, start: Start, name: str) -> None:
     start.wait_for(lambda: bool(studies.checkpoints(name)), "a checkpoint")
 
 
+@pytest.mark.parametrize("to_group", [False, True], ids=["alone", "group"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_trial_runs_is_written_down_within_seconds(
-    studies: Studies, number: signal.Signals
+    studies: Studies, number: signal.Signals, to_group: bool
 ) -> None:
-    name = f"stopped-{number.name}"
+    """Slurm and Docker signal the command alone, `timeout` and a terminal its whole group."""
+    name = f"stopped-{number.name}-{to_group}"
     start = studies.start("long", name)
     wait_for_checkpoint(studies, start, name)
-    start.send(number)
+    if to_group:
+        os.killpg(start.process.pid, number)
+    else:
+        start.send(number)
     sent = time.monotonic()
 
     def written() -> bool:
@@ -43,7 +48,7 @@ def test_a_signal_while_a_trial_runs_is_written_down_within_seconds(
 
     start.wait_for(written, "the trial is written down as stopped")
     assert time.monotonic() - sent < SAVED_WITHIN_S
-    ended = start.ended()
+    ended = start.ended(within_s=30)
     assert ended.code == 130, ended
     assert f"stopped: {number.name} received; 0 of 2 trials settled. {STOPPED}" in ended.out
     assert "Traceback" not in ended.err
@@ -79,6 +84,19 @@ def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) ->
     ended = studies.run("long", name, "--resume")
     assert ended.code == 0, ended
     assert len(studies.audit(name)) == 2
+
+
+@pytest.mark.parametrize("after_s", [0.5, 1.5])
+def test_sigterm_while_ray_starts_is_told(studies: Studies, after_s: float) -> None:
+    name = f"starting-{10 * after_s:.0f}"
+    start = studies.start("long", name)
+    start.wait_for(lambda: studies.lines(name) > 0, "the study is opened")
+    time.sleep(after_s)
+    start.send(signal.SIGTERM)
+    ended = start.ended(within_s=30)
+    assert ended.code == 130, ended
+    assert f"stopped: SIGTERM received; 0 of 2 trials settled. {STOPPED}" in ended.out
+    assert studies.left() == []
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> None:

@@ -329,6 +329,16 @@ def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
     assert {r.info.status for r in workspace.runs("search")} == {"FINISHED", "KILLED"}
 
 
+def test_a_study_whose_storage_is_lost_is_not_begun_again(
+    searched: Ended, workspace: Workspace
+) -> None:
+    elsewhere = ("--study-storage", "sqlite:///elsewhere.db")
+    refused = workspace.main("search", "--resume", *elsewhere)
+    assert refused.code == 2, refused.both()
+    assert "the Optuna storage holds nothing of study 'search', and " in refused.err
+    assert "Traceback" not in refused.err
+
+
 def test_another_plan_under_that_name_is_refused_with_the_difference(
     searched: Ended, workspace: Workspace
 ) -> None:

@@ -279,3 +279,11 @@ def test_studies_are_listed_by_name_unreadable_ones_too(plan: StudyPlan, tmp_pat
         ("c", "unreadable plan"),
     ]
     assert studies(tmp_path / "nowhere") == []
+
+
+def test_a_plan_that_was_lost_is_named_and_not_taken_for_no_study(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "mine"
+    (folder / "trials").mkdir(parents=True)
+    for resume in (False, True):
+        with pytest.raises(StudyStateError, match=r"plan\.json: is missing, and the folder has"):
+            expect(folder, resume=resume)
