@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,15 @@ from study.tuning.resources import Demand
 from study.tuning.scratch import sweep
 from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
+from study.tuning.storage import Storage
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
+from study.tuning.trial import PREDICTIONS, SCORES, WEIGHTS
+
+_logger = logging.getLogger(__name__)
+
+SHOWN = 5
+"""Missing files that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +154,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         space_text=setup.space.text,
     )
     ledger.note(PLAN, setup.plan.identity())
+    _name_lost_results(ledger.rows(), setup.job.storage, plan.name)
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
@@ -234,6 +243,24 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         patience_s = 0.0 if stop.at_once else PATIENCE_S
         tracking = sender.finish(patience_s) if sender is not None else Sent()
     return replace(summary, tracking=tracking)
+
+
+def _name_lost_results(rows: Sequence[TrialRow], storage: Storage, study: str) -> None:
+    """Warn of complete trials whose results are gone: tables would leave them out."""
+    lost = [
+        f"trial {row.number}: {name}"
+        for row in rows
+        if row.outcome is Outcome.COMPLETE
+        for name in (PREDICTIONS, SCORES, WEIGHTS)
+        if not storage.folder(row.digest).holds(name)
+    ]
+    if lost:
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        _logger.warning(
+            "results are missing (%s); `--status %s` says more, and after `--repair %s` these "
+            "trials are run again",
+            *(", ".join(lost[:SHOWN]) + more, study, study),
+        )
 
 
 def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:

@@ -317,6 +317,22 @@ def test_the_same_command_again_prints_the_table_and_runs_nothing(
     assert workspace.trials("search") == before
 
 
+def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
+    searched: Ended, workspace: Workspace
+) -> None:
+    (weights,) = workspace.files("search", WEIGHTS)
+    aside = weights.rename(weights.with_suffix(".aside"))
+    try:
+        again = workspace.main("search")
+    finally:
+        aside.rename(weights)
+    assert again.code == 0
+    assert (
+        "results are missing (trial 0: weights.pt); `--status search` says more, and after "
+        "`--repair search` these trials are run again"
+    ) in again.err
+
+
 def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
     searched: Ended, workspace: Workspace
 ) -> None:
