@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMES = {number.name for number in SIGNALS}
+
+_AGAIN_S = 0.05
+"""Seconds after which a signal that was dropped is sent again."""
 
 
 @contextmanager
@@ -26,9 +32,23 @@ def handling(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
         return
     numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
+    unraisable = sys.unraisablehook
+
+    def again(raised: sys.UnraisableHookArgs) -> None:
+        # Python drops what is raised while it frees an object: the signal would be lost.
+        if raised.exc_type is KeyboardInterrupt and str(raised.exc_value) in _NAMES:
+            number = signal.Signals[str(raised.exc_value)]
+            sending = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+            sending.daemon = True
+            sending.start()
+        else:
+            unraisable(raised)
+
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         for number, earlier in before.items():
             signal.signal(number, earlier)
 

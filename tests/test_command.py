@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,27 @@ def test_a_signal_ends_a_command_in_order_and_is_named(
     finally:
         signal.signal(number, before)
     assert capsys.readouterr().err == f"interrupted by {number.name}; what is done is kept\n"
+
+
+def test_a_signal_that_comes_while_an_object_is_freed_is_not_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Freed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+
+        def work() -> int:
+            Freed()
+            time.sleep(5)
+            return 0
+
+        assert carry_out(work, kept=kept) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "interrupted by SIGTERM; what is done is kept\n"
 
 
 WRITER = """
