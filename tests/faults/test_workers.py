@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -70,26 +68,6 @@ def test_a_trial_that_hangs_is_ended_tried_again_and_completes(studies: Studies)
         "trial   0 retried  an epoch took longer than the whole --trial-time-limit\n" in ended.err
     )
     assert list(studies.audit(name).values()) == [Outcome.COMPLETE] * 2
-    assert studies.left() == []
-
-
-def leave_no_memory(pid: int) -> None:
-    """Let a process have hardly more memory than it has now."""
-    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**20, used + 2**20))
-
-
-def test_a_trial_whose_workers_run_out_of_memory_fails_alone(studies: Studies) -> None:
-    name = "out-of-memory"
-    start = studies.start("long", name)
-    with struck(start, leave_no_memory, KILLS) as hit:
-        ended = start.ended()
-    assert len(hit) == KILLS, ended
-    assert ended.code == 1, ended
-    assert f"its worker was lost {KILLS} times: " in ended.out
-    first, second = studies.trials(name)
-    assert first.user_attrs[Tag.OUTCOME] == Outcome.FAILED
-    assert second.user_attrs[Tag.OUTCOME] == Outcome.COMPLETE
     assert studies.left() == []
 
 
