@@ -18,7 +18,9 @@ import pytest
 from study.keys import Outcome
 from tests.faults.studies import COMMAND, Studies
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+EPOCHS = 40
 
 HEAD, NODE, PORT = "10.77.0.1", "10.77.0.2", 6379
 
@@ -116,17 +118,17 @@ def test_a_trial_of_a_host_that_is_cut_off_goes_on_elsewhere(
             "long",
             "cut-off",
             *("--address", f"{HEAD}:{PORT}", "--storage", "shared", "--concurrency", "2"),
-            *("--epochs", "60"),
+            *("--epochs", str(EPOCHS)),
         )
         shared = studies.folder / "shared" / "cut-off"
         start.wait_for(
             lambda: len(list(shared.glob("*/checkpoint.pt"))) == 2, "two trials have a checkpoint"
         )
         ip("-n", hosts.head, "link", "set", hosts.head, "down")
-        ended = start.ended()
+        ended = start.ended(within_s=300)
     assert ended.code == 0, ended
     assert ended.err.count("retried  its worker was lost: ") == 1
     assert "continued after epoch " in ended.err
     assert list(studies.outcomes("cut-off").values()) == [Outcome.COMPLETE] * 2
     for curves in studies.curves("cut-off").values():
-        assert sorted(step for step, _ in curves["val_auprc_sv"]) == list(range(1, 61))
+        assert sorted(step for step, _ in curves["val_auprc_sv"]) == list(range(1, EPOCHS + 1))
