@@ -23,6 +23,9 @@ from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.scratch import scratch
 
+STARTS = 3
+"""Times that a Ray of one's own is started before it is given up."""
+
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -53,7 +56,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
         memory_bytes: Size of what the trials share.
 
     Raises:
-        StudyStateError: If there is no cluster at the address.
+        StudyStateError: If there is no cluster at the address, or a local Ray does not start.
         UsageError: If no trial would fit.
     """
     os.environ.update({**_ENVIRONMENT, **WORKER_ENVIRONMENT, **os.environ})
@@ -91,15 +94,26 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     resources = plan_resources(demand)
     with scratch() as folder:
         try:
-            with _undisturbed():
-                ray.init(
-                    address="local",  # whatever RAY_ADDRESS says
-                    num_cpus=resources.concurrency,
-                    include_dashboard=False,
-                    object_store_memory=max(2 * memory_bytes, 256 * 2**20),
-                    _temp_dir=str(folder),
-                    **quiet,
-                )
+            for number in range(STARTS):
+                try:
+                    with _undisturbed():
+                        ray.init(
+                            address="local",  # whatever RAY_ADDRESS says
+                            num_cpus=resources.concurrency,
+                            include_dashboard=False,
+                            object_store_memory=max(2 * memory_bytes, 256 * 2**20),
+                            _temp_dir=str(folder / str(number)),
+                            **quiet,
+                        )
+                    break
+                # Ray gives its node half a minute, and then raises the bare class.
+                except Exception as error:
+                    leave_ray()
+                    if number + 1 == STARTS:
+                        raise StudyStateError(
+                            f"Ray did not start, {STARTS} times ({error}); where the machine is "
+                            "busy with other work, the same command may do better later"
+                        ) from error
             yield resources
         finally:
             leave_ray()

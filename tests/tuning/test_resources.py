@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from study.errors import StudyStateError, UsageError
-from study.tuning.ray_session import ray_session
+from study.tuning.ray_session import STARTS, ray_session
 from study.tuning.resources import Demand, gpu_share, plan_resources
 
 GIB = 2**30
@@ -99,3 +99,21 @@ def test_ray_serves_no_dashboard(monkeypatch: pytest.MonkeyPatch, address: str |
     assert given.get("include_dashboard", False) is False
     assert (address is None) == ("include_dashboard" in given)
     assert not {"dashboard_host", "_node_ip_address"} & given.keys()
+
+
+def test_a_ray_that_does_not_start_is_started_again_and_then_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[str] = []
+
+    def init(**options: Any) -> None:
+        tries.append(options["_temp_dir"])
+        if len(tries) != STARTS:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", init)
+    with ray_session(Demand(), None, 0):
+        assert len(set(tries)) == STARTS
+    with pytest.raises(StudyStateError, match="Ray did not start, 3 times .The current node"):
+        with ray_session(Demand(), None, 0):
+            pass
