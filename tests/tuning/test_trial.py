@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import study
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
-from study.errors import CheckpointError
+from study.errors import CheckpointError, DiskError
 from study.keys import BEATS_PER_SECOND, CLASSES, EPOCH, Outcome, Tag
 from study.models import rules
 from study.tuning.storage import Storage
@@ -330,6 +330,31 @@ def test_a_diverged_trial_fails_with_epoch_fold_and_configuration(
         "DivergedError: diverged: training loss not finite in epoch 1, fold 0 of seed 0, "
         f"fold 1 of seed 0; configuration {rules.digest(CONFIGURATION)}"
     )
+
+
+@pytest.mark.parametrize(
+    ("raised", "passed_on"),
+    [
+        (MemoryError("no more"), MemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."), MemoryError),
+        (RuntimeError("could not create a primitive"), MemoryError),
+        (OSError(5, "Input/output error", "/store/x"), DiskError),
+        (DiskError("/store/x: cannot be written"), DiskError),
+    ],
+)
+def test_what_is_the_machines_fault_is_for_ray_to_try_again(
+    job: TrialJob, monkeypatch: pytest.MonkeyPatch, raised: Exception, passed_on: type[Exception]
+) -> None:
+    def step(self: TrialRun) -> dict[str, Any]:
+        raise raised
+
+    monkeypatch.setattr(TrialRun, "step", step)
+    trial = worker(job)
+    trial.reset_config({CONFIG: CONFIGURATION.flat()})
+    with pytest.raises(passed_on) as caught:
+        trial.step()
+    if passed_on is DiskError:
+        assert str(caught.value).startswith("/store/x: ")
 
 
 def test_a_worker_continues_after_a_lost_one(through: Through, job: TrialJob) -> None:
