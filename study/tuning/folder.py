@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from study.errors import StudyStateError, UsageError
+from study.tuning.journal import JOURNAL
 from study.tuning.owner import Owner
 from study.tuning.plan import GROWS, PLAN_FILE, StudyPlan, load_plan
 
@@ -131,7 +132,7 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
 
 def has_trials(folder: Path) -> bool:
     """Say whether a folder has what only a study's trials leave."""
-    return any((folder / name).exists() for name in ("journal.jsonl", "trials"))
+    return any((folder / name).exists() for name in (JOURNAL, "trials"))
 
 
 def check_plan_is_there(folder: Path) -> None:

@@ -36,7 +36,7 @@ from study.tuning.setup import Setup
 from study.tuning.storage import Storage
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
-from study.tuning.trial import PREDICTIONS, SCORES, WEIGHTS
+from study.tuning.trial_files import RESULTS
 
 _logger = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ def _name_lost_results(rows: Sequence[TrialRow], storage: Storage, study: str) -
         f"trial {row.number}: {name}"
         for row in rows
         if row.outcome is Outcome.COMPLETE
-        for name in (PREDICTIONS, SCORES, WEIGHTS)
+        for name in RESULTS
         if not storage.folder(row.digest).holds(name)
     ]
     if lost:
