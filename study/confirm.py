@@ -7,7 +7,6 @@ the best, are compared on fresh seeds and on several fresh fold partitions, a st
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -52,6 +51,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     )
     from study.tuning.folder import study_folder
     from study.tuning.plan import load_plan
+    from study.tuning.scratch import scratch
     from study.tuning.space import load_space
 
     _check(args, min_seeds=MIN_SEEDS, min_partitions=MIN_PARTITIONS)
@@ -64,9 +64,9 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     numbers = range(1, (args.partitions or MIN_PARTITIONS) + 1)
     studies = [study_folder(workspace, f"{name}-p{number}") for number in numbers]
     begun = [load_plan(study) is not None for study in studies]
-    with tempfile.TemporaryDirectory(prefix="study-") as scratch:
+    with scratch() as aside:
         # A dry run leaves nothing behind.
-        path = Path(scratch if args.dry_run else folder) / f"{name.replace('.', '_')}.toml"
+        path = (aside if args.dry_run else folder) / f"{name.replace('.', '_')}.toml"
         keep_space(path, text, begun=any(begun))
         partitions = fresh_partitions(
             workspace / "studies" / args.confirm / "beats.npz",

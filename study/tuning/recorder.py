@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from study.reporting.figures import draw_trial
 from study.tracking.sink import Sink
 from study.tuning.folder import BEATS
 from study.tuning.journal import JOURNAL, Event, Kind
+from study.tuning.scratch import scratch
 from study.tuning.storage import Storage
 from study.tuning.stored import read_beats
 from study.tuning.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS, read_predictions
@@ -110,16 +110,16 @@ class Recorder:
     def _close_trial(self, content: Mapping[str, Any], time_s: float) -> None:
         digest, outcome = content["digest"], Outcome(content["outcome"])
         run_id = self._run(digest)
-        with tempfile.TemporaryDirectory(prefix="study-") as name:
-            configuration = Path(name) / "configuration.json"
+        with scratch() as folder:
+            configuration = folder / "configuration.json"
             config = self._trials[digest].content["config"]
             configuration.write_text(json.dumps(config, indent=1))
             files = [configuration]
             if content["details"]:
-                files.append(Path(name) / "traceback.txt")
+                files.append(folder / "traceback.txt")
                 files[-1].write_text(content["details"])
             if outcome is Outcome.COMPLETE:
-                files += self._results(digest, Path(name))
+                files += self._results(digest, folder)
             self._sink.close_trial(
                 run_id,
                 outcome=outcome,
@@ -142,12 +142,12 @@ class Recorder:
         )
 
     def _close_study(self, content: Mapping[str, Any], time_s: float) -> None:
-        with tempfile.TemporaryDirectory(prefix="study-") as name:
+        with scratch() as folder:
             weights = []
             for number, digest in content["weights"]:
                 stored = self._storage.folder(digest).read(WEIGHTS)
                 if stored is not None:
-                    weights.append(Path(name) / f"weights_{number:03d}_{digest}.pt")
+                    weights.append(folder / f"weights_{number:03d}_{digest}.pt")
                     weights[-1].write_bytes(stored)
             self._sink.close_study(
                 outcome=content["outcome"],

@@ -7,7 +7,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from study.tuning.owner import Owner
@@ -27,7 +27,7 @@ def scratch() -> Iterator[Path]:
         (folder / _OWNER).write_text(Owner.current().line())
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
 
 
 def sweep() -> list[Path]:
@@ -42,6 +42,20 @@ def sweep() -> list[Path]:
         except (OSError, UnicodeDecodeError):
             continue
         if owner is not None and owner.runs() is False:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
             found.append(folder)
     return found
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder, its marker last: where something still writes, a later sweep goes on.
+
+    The processes of a killed driver's Ray live for seconds after it.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _OWNER:
+                path.unlink()
+        shutil.rmtree(folder)

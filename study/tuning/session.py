@@ -139,6 +139,8 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         ) from None
     finally:
         ledger.release()
+        # What a killed start's processes still wrote while this one began.
+        sweep()
 
 
 def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,21 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
         "study-of-somebody",
     ]
     assert (target / "owner").exists()
+
+
+def test_a_folder_that_something_still_writes_into_is_swept_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "study-left"
+    (left / "0").mkdir(parents=True)
+    (left / "owner").write_text(replace(Owner.current(), begun="before").line())
+
+    def fails(path: Path, **_: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "a process made a file while it was deleted", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", fails)
+        sweep()
+    assert (left / "owner").exists()
+    assert sweep() == [left]
+    assert list(tmp_path.iterdir()) == []
