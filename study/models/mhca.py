@@ -131,8 +131,12 @@ class AttentionPool(MHCATime):
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
         """Map [B, 256, L] to logits [B, C]."""
-        return super().forward(feature_map, feature_map.new_ones(len(feature_map), 1))
+        return super().forward(feature_map, self._constant(feature_map))
 
     def attention(self, feature_map: Tensor, rr: Tensor | None) -> Tensor | None:
         """Return attention over time [B, H, L]."""
-        return super().attention(feature_map, feature_map.new_ones(len(feature_map), 1))
+        return super().attention(feature_map, self._constant(feature_map))
+
+    def _constant(self, feature_map: Tensor) -> Tensor:
+        # In the type of the weights: the feature map may be in bfloat16.
+        return feature_map.new_ones(len(feature_map), 1, dtype=self.ecg.weight.dtype)

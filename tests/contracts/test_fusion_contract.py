@@ -249,6 +249,25 @@ def test_runs_fused_as_it_is_written(input_: str, fusion: str, training: bool) -
             torch.testing.assert_close(gradient, gradients[name], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(("input_", "fusion"), PAIRS)
+@pytest.mark.parametrize("training", [True, False])
+def test_runs_with_a_backbone_in_bfloat16(input_: str, fusion: str, training: bool) -> None:
+    """Weights, their gradients and scores stay float32; bfloat16 has 8 bits, .004 an operation."""
+    trial = config(input_, fusion, dropout=0.0)
+    model = build(trial).train(training)
+    written = model(*sample(trial))
+    model.run_backbone = FusedBackbone(torch.bfloat16, exact=False)
+    output = model(*sample(trial))
+    assert output.dtype is torch.float32
+    torch.testing.assert_close(output, written, rtol=0.1, atol=0.1)
+    output.square().sum().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    for gradient in gradients:
+        assert gradient.dtype is torch.float32
+        assert gradient.isfinite().all()
+
+
 def test_the_blind_one_is_blind_in_bfloat16_too() -> None:
     trial = config("opt1", "mhca")
     model = build(trial).train()
