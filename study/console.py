@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from study.errors import StudyError
@@ -72,6 +73,9 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
     from study.tuning.folder import PAIRS, RECORDS
 
     plan = setup.plan
+    if summary.stopped and not summary.rows:
+        _print_where(setup, summary, sink, options)
+        return
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
     # Without prevalence, which is the level of chance.
@@ -94,13 +98,21 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
         print(OpeningsLog(options.folder.parents[1] / OPENINGS).sentence())
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
+    _print_where(setup, summary, sink, options, tables=[PAIRS, RECORDS] if compared else [])
+
+
+def _print_where(
+    setup: Setup, summary: Summary, sink: Sink, options: Options, tables: Sequence[str] = ()
+) -> None:
+    """Print where to look further, how the study ran, and how it goes on."""
+    plan = setup.plan
     print(
         f"look further: {sink.where()}\n"
         f"              optuna-dashboard {shown(options.storage_url)}\n"
-        f"              {options.folder}/trials.csv"
-        + (f", {PAIRS}, {RECORDS}" if compared else "")
+        f"              {', '.join([f'{options.folder}/trials.csv', *tables])}"
     )
-    _print_run_facts(summary, plan.scheduler)
+    if summary.rows:
+        _print_run_facts(summary, plan.scheduler)
     _print_tracking(summary, options)
     if summary.exhausted:
         print(f"exhausted: nothing new was left to propose after {len(summary.rows)} trials")

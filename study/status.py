@@ -169,6 +169,8 @@ def _records(args: Namespace, facts: Facts) -> MlflowRecords:
 
 def _show(read: _Read, *, repair: str = "") -> int:
     """Print a status; return the exit code."""
+    from study.tuning.agreement import Mend
+
     for line in _status(read.facts):
         print(line)
     print(f"MLflow: {read.tracker}")
@@ -178,7 +180,7 @@ def _show(read: _Read, *, repair: str = "") -> int:
     facts = read.facts
     if not (facts.held or facts.gap) and (facts.owed or facts.not_proposed):
         print("to go on: the command that started it, with --resume")
-    if read.found and repair:
+    if repair and any(one.mend is not Mend.NOTHING for one in read.found):
         when = "when it has ended, " if read.facts.held else ""
         print(f"{when}{repair} makes them agree where it can, after showing how")
     # What could not be compared is not known to agree.

@@ -141,7 +141,7 @@ def test_a_list_shows_spaces_and_studies(
             "seed_experiments, smoke. Did you mean 'fusion_grid'?",
         ),
         (["--space", "nowhere.toml"], "nowhere.toml"),
-        (["--space", "smoke", "--name", "../up"], "--name '../up': a study's name has letters"),
+        (["--space", "smoke", "--name", "../up"], "study '../up': a study's name has letters"),
         (["--space", "smoke", "--trials", "0"], "space smoke: trials: must be a whole number"),
         (
             ["--space", "smoke", "--sampler", "tpf"],

@@ -17,7 +17,7 @@ from study.redact import redact, shown
 from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.mlflow_records import RecordedRun
 from study.tuning import attempts
-from study.tuning.folder import BEATS, TRIALS, leftovers
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, leftovers
 from study.tuning.status import Facts
 from study.tuning.storage import Storage
 from study.tuning.trial_files import CHECKPOINT, RESULTS, file_fault
@@ -77,6 +77,7 @@ def disagreements(facts: Facts) -> list[Disagreement]:
         return list(_without_storage(facts))
     return [
         *_of_storage(facts),
+        *_of_folder(facts),
         *_of_results(facts),
         *_of_checkpoints(facts),
         *_leftovers(facts),
@@ -116,17 +117,24 @@ def _of_storage(facts: Facts) -> Iterator[Disagreement]:
         )
 
 
+def _of_folder(facts: Facts) -> Iterator[Disagreement]:
+    """Look for what every start writes, whether anything is left to run or not."""
+    again = "the study's own command with --resume writes it again"
+    if facts.settled and not (facts.folder / SPACE_COPY).exists():
+        yield Disagreement(mend=Mend.NOTHING, what=f"{SPACE_COPY} is missing; {again}")
+    beats = facts.folder / BEATS
+    fault = file_fault(BEATS, beats.read_bytes() if beats.exists() else None)
+    if facts.settled and fault:
+        yield Disagreement(
+            mend=Mend.NOTHING,
+            what=f"{BEATS}, which all predictions refer to, {fault}; {again}",
+        )
+
+
 def _of_results(facts: Facts) -> Iterator[Disagreement]:
     rows = [row for row in facts.settled.values() if row.outcome is Outcome.COMPLETE]
     if not rows:
         return
-    beats = facts.folder / BEATS
-    fault = file_fault(BEATS, beats.read_bytes() if beats.exists() else None)
-    if fault:
-        yield Disagreement(
-            mend=Mend.NOTHING,
-            what=f"{BEATS}, which all predictions refer to, {fault}; bring it back from a copy",
-        )
     files = [(row, facts.storage.folder(row.digest)) for row in rows]
     if not any(place.holds(name) for _, place in files for name in RESULTS):
         yield Disagreement(

@@ -41,7 +41,7 @@ def study_folder(workspace: Path, name: str) -> Path:
     """
     plain = name.replace("-", "").replace("_", "").replace(".", "")
     if not plain.isalnum() or not plain.isascii() or name.startswith(".") or len(name) > 100:
-        raise UsageError(f"--name {name!r}: a study's name has {_ALLOWED}")
+        raise UsageError(f"study {name!r}: a study's name has {_ALLOWED}")
     return workspace / STUDIES / name
 
 

@@ -34,7 +34,7 @@ from study.models.rules import active_parameters
 from study.reporting.tables import TrialRow
 from study.tuning import attempts
 from study.tuning.attempts import SECONDS, SUPERSEDED, WITHDRAWN, Marks, mark, row_of
-from study.tuning.optuna_storage import close_storage, open_storage
+from study.tuning.optuna_storage import close_storage, open_storage, storage_fault
 
 PROTECTED, DUPLICATE_OF, RUN_ID = attempts.PROTECTED, attempts.DUPLICATE_OF, attempts.RUN_ID
 INDEX, METRICS, EPOCHS = attempts.INDEX, attempts.METRICS, attempts.EPOCHS
@@ -111,9 +111,11 @@ class Ledger:
             )
         except Exception as error:
             # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
+            url = storage_url if isinstance(storage_url, str) else ""
+            why = storage_fault(error, url)
             raise StudyStateError(
-                f"study '{name}': its Optuna storage cannot be opened "
-                f"({type(error).__name__}); check --study-storage"
+                f"study '{name}': its Optuna storage cannot be opened ({why}); check "
+                "--study-storage, or bring the storage back from a copy"
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])

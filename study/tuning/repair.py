@@ -87,8 +87,9 @@ def _in_tracker(facts: Facts, by: dict[Mend, tuple[Disagreement, ...]]) -> Itera
             text += f", after the {facts.unsent} events that {JOURNAL} keeps"
         yield Step(mend=Mend.TELL, text=text, what=late)
     elif by[Mend.SEND]:
-        text = f"send MLflow the {facts.unsent} events that {JOURNAL} keeps"
-        text += "" if facts.journal.closed else ", and that the last start was stopped"
+        parts = [f"the {facts.unsent} events that {JOURNAL} keeps"] if facts.unsent else []
+        parts += [] if facts.journal.closed else ["that the last start was stopped"]
+        text = f"send MLflow {', and '.join(parts)}"
         yield Step(mend=Mend.SEND, text=text, what=by[Mend.SEND])
     for one in by[Mend.REMOVE]:
         run = one.run.run_id if one.run else ""

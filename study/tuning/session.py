@@ -157,6 +157,9 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     )
     ledger.note(PLAN, setup.plan.identity())
     _name_lost_results(ledger.rows(), setup.job.storage, plan.name)
+    # Also of a study that is complete: a file that was lost is back.
+    _keep_labels(setup, folder)
+    write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
@@ -168,8 +171,6 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     ledger.note(TRACKED, False)
     for path in leftovers(folder, setup.job.storage.root):
         path.unlink(missing_ok=True)
-    _keep_labels(setup, folder)
-    write_whole(folder / SPACE_COPY, setup.space.text)
     sender = _sender(setup, folder, sink, ledger)
     teller = Teller(sender.tell if sender else None, folder)
     teller.open_study(

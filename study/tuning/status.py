@@ -23,7 +23,7 @@ from study.tuning import attempts
 from study.tuning.attempts import DUPLICATE_OF, EXHAUSTED, TRACKED, Marks, row_of
 from study.tuning.folder import check_plan_is_there, holder, studies
 from study.tuning.journal import JOURNAL, Kind, Lines, Mark, read
-from study.tuning.optuna_storage import reading
+from study.tuning.optuna_storage import reading, storage_fault
 from study.tuning.owner import Owner
 from study.tuning.plan import load_plan
 from study.tuning.storage import Storage
@@ -188,7 +188,9 @@ class Facts:
             return "nothing was started yet"
         if not self.attrs.get(TRACKED):
             who = f", {self.owner}," if self.owner else ""
-            return f"the last start{who} was killed, or its machine went down"
+            return (
+                f"the last start{who} did not close it: killed, out of disk, or its machine down"
+            )
         closes = [event for event in self.journal.events if event.kind is Kind.CLOSE]
         when = ""
         if self.journal.closed and closes:
@@ -271,9 +273,7 @@ def _read_storage(name: str, url: str) -> tuple[tuple[FrozenTrial, ...], Mapping
     except KeyError:
         return (), {}, f"{shown(url)} holds no study '{name}'"
     except Exception as error:
-        # SQLAlchemy raises errors of each driver, some of which quote the URL's password.
-        first = redact(error, url).strip().splitlines()[:1]
-        return (), {}, f"{shown(url)} cannot be read ({type(error).__name__}: {''.join(first)})"
+        return (), {}, f"{shown(url)} cannot be read ({storage_fault(error, url)})"
 
 
 def _continuation(files: Storage) -> tuple[int, str]:

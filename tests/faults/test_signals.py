@@ -51,6 +51,7 @@ def test_a_signal_while_a_trial_runs_is_written_down_within_seconds(
     ended = start.ended(within_s=30)
     assert ended.code == 130, ended
     assert f"stopped: {number.name} received; 0 of 2 trials settled. {STOPPED}" in ended.out
+    assert "Alarms" not in ended.out, "there is nothing to be alarmed about yet"
     assert "Traceback" not in ended.err
     assert studies.left() == []
     ended = studies.run("long", name, "--resume")

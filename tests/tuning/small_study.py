@@ -22,7 +22,7 @@ from study.run import EXPERIMENTS
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
 from study.tuning.conductor import Conductor
-from study.tuning.folder import BEATS, TRIALS, study_folder
+from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.tuning.ledger import TRACKED, Ledger
 from study.tuning.optuna_space import make_sampler
 from study.tuning.plan import StudyPlan
@@ -114,6 +114,7 @@ class Start:
         self.storage = Storage.at(self.folder / "trials")
         PLAN.save(self.folder)
         (self.folder / BEATS).write_bytes(archive(beats=np.arange(3)))
+        (self.folder / SPACE_COPY).write_text(SPACE)
         path = workspace / f"{NAME}.toml"
         path.write_text(SPACE)
         space = load_space(path)

@@ -30,6 +30,7 @@ from study.data.source import Source
 from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
 from study.tuning.execute import Loss, StopSignal, catching_signals
+from study.tuning.folder import BEATS, SPACE_COPY
 from study.tuning.ray_session import leave_ray
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
 
@@ -150,8 +151,12 @@ class Workspace:
 
     def main(self, name: str, *more: str) -> Ended:
         """Run the command line as a user does; a process has one Ray session in its life."""
+        return self.told(*self.arguments(name, *more))
+
+    def told(self, *words: str) -> Ended:
+        """Run the command line with these words."""
         done = subprocess.run(
-            [sys.executable, "-m", "study.run", *self.arguments(name, *more)],
+            [sys.executable, "-m", "study.run", *words],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -315,6 +320,24 @@ def test_the_same_command_again_prints_the_table_and_runs_nothing(
     assert said == "study 'search' was complete already: nothing was run"
     assert lines[:5] == searched.out.splitlines()[:5]
     assert workspace.trials("search") == before
+
+
+def test_the_same_command_again_brings_back_what_every_start_writes(
+    searched: Ended, workspace: Workspace
+) -> None:
+    files = [workspace.folder / "studies" / "search" / name for name in (SPACE_COPY, BEATS)]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    status = workspace.told("--status", "search")
+    said = status.out
+    assert status.code == 1
+    again = "the study's own command with --resume writes it again"
+    assert f"  {SPACE_COPY} is missing; {again}\n" in said
+    assert f"  {BEATS}, which all predictions refer to, is missing; {again}\n" in said
+    assert "--repair" not in said, "nothing of it is repaired by that"
+    assert workspace.main("search", "--resume").code == 0
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_results_that_are_lost_are_named_when_the_study_is_shown_again(

@@ -50,7 +50,7 @@ def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, name: str) 
     with pytest.raises(UsageError) as caught:
         study_folder(tmp_path, name)
     assert str(caught.value) == (
-        f"--name {name!r}: a study's name has letters, digits, '-', '_' and '.', "
+        f"study {name!r}: a study's name has letters, digits, '-', '_' and '.', "
         "not starting with '.'"
     )
 

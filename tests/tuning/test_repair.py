@@ -370,7 +370,8 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     code, lines = world.status()
     assert (code, lines[1]) == (
         1,
-        "nobody runs it; the last start was killed, or its machine went down",
+        "nobody runs it; the last start did not close it: killed, out of disk, "
+        "or its machine down",
     )
     arm = "opt1 / daeac / film / seed7 / real"
     assert (

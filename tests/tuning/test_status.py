@@ -286,6 +286,17 @@ def test_facts_can_be_taken_by_a_program(folder: Path) -> None:
     assert (facts.unsent, facts.held, facts.not_proposed) == (0, False, 0)
 
 
+def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "study.db").open("r+b") as file:
+        file.truncate(20_000)
+    assert run.main(["--status", NAME]) == 1
+    said = capsys.readouterr().out
+    assert "study.db cannot be read (database disk image is malformed)" in said
+    assert "--repair" not in said, "it can repair nothing"
+
+
 def test_what_mlflow_has_is_counted_by_metric_and_step(workspace: Path, folder: Path) -> None:
     facts = read_facts(
         folder,
@@ -318,7 +329,7 @@ def test_records_of_a_store_that_does_not_exist_are_none_and_make_none(tmp_path:
     [
         (["--status", "tini"], "there is no study 'tini' in {}/studies; there is: tiny. Did you"),
         (["--repair", "tini"], "there is no study 'tini' in {}/studies; there is: tiny. Did you"),
-        (["--status", "../tiny"], "--name '../tiny': a study's name has letters"),
+        (["--status", "../tiny"], "study '../tiny': a study's name has letters"),
         (["--status", "tiny", "--repair", "tiny"], "--status, --repair: give one; --repair shows"),
         (
             ["--status", "tiny", "--space", "smoke", "--resume"],
