@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ from study.tuning.owner import Owner
 # Short: Ray's sockets lie below, and their names are limited to 107 bytes.
 _PREFIX, _OWNER = "study-", "owner"
 
+_TRIES, _PAUSE_S = 10, 0.2
+"""How often, and how far apart, a folder is tried to be deleted."""
+
 
 @contextmanager
 def scratch() -> Iterator[Path]:
@@ -22,12 +26,14 @@ def scratch() -> Iterator[Path]:
 
     A process that is killed leaves its folder, which says whose it was: `sweep` deletes it.
     """
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    try:
+    # At the latest it goes with the interpreter, which does not wait for the block of a thread.
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         (folder / _OWNER).write_text(Owner.current().line())
-        yield folder
-    finally:
-        _delete(folder)
+        try:
+            yield folder
+        finally:
+            _delete(folder)
 
 
 def sweep() -> list[Path]:
@@ -48,14 +54,18 @@ def sweep() -> list[Path]:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder, its marker last: where something still writes, a later sweep goes on.
+    """Delete a folder, its marker last: what cannot be deleted now is swept later.
 
-    The processes of a killed driver's Ray live for seconds after it.
+    Ray's processes live for a moment after their driver, and write as long.
     """
-    with suppress(OSError):
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != _OWNER:
-                path.unlink()
-        shutil.rmtree(folder)
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            for path in folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != _OWNER:
+                    path.unlink()
+            if [path.name for path in folder.iterdir()] in ([], [_OWNER]):
+                shutil.rmtree(folder)
+                return
+        time.sleep(_PAUSE_S)

@@ -78,6 +78,12 @@ class Ended:
         return f"exit code {self.code}\n{self.out}\n{self.err}"
 
 
+def hear_signals() -> None:
+    """Undo what `nohup` and `&` make a process ignore, and its children after it."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Start:
     """The command line while it runs."""
 
@@ -93,6 +99,7 @@ class Start:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=hear_signals,
             )
 
     def said(self) -> str:

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from study.keys import Outcome, Tag
-from tests.faults.studies import LIMIT_S, Start, Studies
+from tests.faults.studies import LIMIT_S, Start, Studies, hear_signals
 
 pytestmark = pytest.mark.faults
 
@@ -63,6 +63,11 @@ def test_a_signal_while_a_trial_runs_is_written_down_within_seconds(
 def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) -> None:
     name = "terminal"
     terminal, inside = pty.openpty()
+
+    def begin() -> None:
+        hear_signals()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     process = subprocess.Popen(
         [sys.executable, "-m", "study.run", *studies.words("long", name)],
         cwd=studies.folder,
@@ -70,7 +75,7 @@ def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) ->
         stdout=inside,
         stderr=inside,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=begin,
     )
     os.close(inside)
     deadline = time.monotonic() + LIMIT_S

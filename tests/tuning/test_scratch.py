@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,20 @@ with scratch() as folder:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+THREAD = """
+import tempfile, threading, time
+tempfile.tempdir = {folder!r}
+from study.tuning.scratch import scratch
+begun = threading.Event()
+def hold():
+    with scratch() as folder:
+        (folder / "big").write_text("x")
+        begun.set()
+        time.sleep(60)
+threading.Thread(target=hold, daemon=True).start()
+begun.wait()
+"""
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +49,14 @@ def test_a_folder_lasts_for_its_block(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), scratch() as folder:
         assert folder.parent == tmp_path
         raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_a_thread_goes_with_its_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREAD.format(folder=str(tmp_path))], cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,19 +86,29 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
     assert (target / "owner").exists()
 
 
-def test_a_folder_that_something_still_writes_into_is_swept_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_folder_that_something_still_writes_into_is_deleted_when_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
     left = tmp_path / "study-left"
     (left / "0").mkdir(parents=True)
     (left / "owner").write_text(replace(Owner.current(), begun="before").line())
+    waited = list[float]()
 
-    def fails(path: Path, **_: object) -> None:
-        raise OSError(errno.ENOTEMPTY, "a process made a file while it was deleted", str(path))
+    def write(path: Path, **_: object) -> None:
+        """Be a process that makes a file for each that is deleted."""
 
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", fails)
-        sweep()
-    assert (left / "owner").exists()
-    assert sweep() == [left]
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if not lasting:
+            monkeypatch.setattr(shutil, "rmtree", rmtree)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", write)
+    monkeypatch.setattr(time, "sleep", wait)
+    sweep()
+    assert (left / "owner").exists() == left.exists() == lasting
+    assert len(waited) == (10 if lasting else 1)
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    sweep()
     assert list(tmp_path.iterdir()) == []
