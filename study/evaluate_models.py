@@ -201,8 +201,8 @@ def track(
     """
     if args.no_track or folder.is_tracked(place):
         return
-    sink = open_sink(args, kind)
     try:
+        sink = open_sink(args, kind)
         record(sink)
     except TrackingError as error:
         print(f"warning: {error}; the result is kept, and the same command tries again")

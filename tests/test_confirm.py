@@ -19,6 +19,7 @@ import pytest
 from study import run
 from study.data.source import synthetic_source
 from study.keys import Outcome, Tag
+from tests.surroundings import own_surroundings
 
 NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 """Eight records allow six partitions into two folds that are about as even."""
@@ -88,10 +89,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     (folder / "records").symlink_to(source.folder)
     (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = {json.dumps(NAMES)}\n')
     (folder / "tiny.toml").write_text(SPACE)
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in ("MLFLOW_TRACKING_URI", "STUDY_CACHE_DIR", "RAY_ADDRESS"):
-            patch.delenv(variable, raising=False)
-        patch.setenv("PYTHONPATH", str(Path(run.__file__).parents[1]))
+    with own_surroundings():
         found = Workspace(folder)
         searched = found.main("--space", "tiny.toml", "--no-track")
         assert searched.code == 0, searched.err

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import study as package
 from study.sealed.folder import EvaluationFolder
-from study.sealed.kept import keep
+from study.sealed.kept import keep, keep_predictions
 from study.sealed.plan import SealedPlan
 from study.sealed.predicted import beats_of, findings_of, predictions, trained_line
 from study.sealed.preparation import Prepared, cuts_of
@@ -99,6 +99,8 @@ def evaluate(
     sets = read_ds2(records, cuts_of(plan), cache_dir=cache_dir, study_seed=plan.study_seed)
     beats = beats_of(sets, records.ds2_patients)
     log_probs = predictions(plan, prepared, sets, say)
+    place = folder.opening(opening).name
+    keep_predictions(plan, folder, place, beats=beats, log_probs=log_probs)
     findings = findings_of(
         plan,
         prepared,
@@ -113,10 +115,9 @@ def evaluate(
         plan,
         prepared,
         folder,
-        folder.opening(opening).name,
+        place,
         about={"opening": dict(opening.content)},
         beats=beats,
-        log_probs=log_probs,
         findings=findings,
     )
 

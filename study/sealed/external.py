@@ -21,7 +21,7 @@ from study.errors import DataError, UsageError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.sealed.evaluation import code_digest
 from study.sealed.folder import EXTERNAL, RESULT, EvaluationFolder
-from study.sealed.kept import keep
+from study.sealed.kept import keep, keep_predictions
 from study.sealed.plan import SealedPlan
 from study.sealed.predicted import beats_of, findings_of, predictions, trained_line
 from study.sealed.preparation import Prepared, cuts_of
@@ -154,6 +154,10 @@ def evaluate_external(
     external, source = found.external, found.external.source
     beats = beats_of(found.sets, source.patients, found.macro)
     log_probs = predictions(plan, prepared, found.sets, say)
+    # A tracked result that is replaced is to be tracked again.
+    folder.forget_tracked(folder.external(found.name))
+    place = f"{EXTERNAL}/{found.name}"
+    keep_predictions(plan, folder, place, beats=beats, log_probs=log_probs)
     how = (
         f"External test of plan {plan.title} on {found.name}, commit {prepared.job.commit}. DS2 "
         f"was not read.\n{trained_line(plan, prepared)}\n{found.text()}"
@@ -168,9 +172,6 @@ def evaluate_external(
         how=how,
         say=say,
     )
-    place = folder.external(found.name)
-    # A tracked result that is replaced is to be tracked again.
-    folder.forget_tracked(place)
     about = {
         "name": found.name,
         "identity": identity_of(found, prepared),
@@ -189,10 +190,9 @@ def evaluate_external(
         plan,
         prepared,
         folder,
-        f"{EXTERNAL}/{found.name}",
+        place,
         about={EXTERNAL: about},
         beats=beats,
-        log_probs=log_probs,
         findings=findings,
     )
 

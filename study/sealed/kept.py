@@ -1,5 +1,7 @@
 """Writes a result of a sealed test, on DS2 or on other records, into four files.
 
+Predictions come first: what is made of them can be made again.
+
 Shapes: S seeds, N beats, C classes.
 """
 
@@ -25,28 +27,22 @@ from study.tuning import floors
 from study.tuning.plan import provenance
 
 
-def keep(
+def keep_predictions(
     plan: SealedPlan,
-    prepared: Prepared,
     folder: EvaluationFolder,
     place: str,
     *,
-    about: Mapping[str, Any],
     beats: Beats,
     log_probs: Mapping[str, NDArray[np.float32]],
-    findings: Findings,
 ) -> None:
-    """Write a result; where `result.json` stands, everything else does too.
+    """Write what was predicted, before anything is made of it.
 
     Args:
         plan: The plan.
-        prepared: Its models and thresholds.
         folder: Where everything of the plan is kept.
         place: Where the result goes in it.
-        about: What `result.json` says besides.
         beats: The beats that were predicted.
         log_probs: [S, N, C] of every arm and [1, N, C] of the floor.
-        findings: What the tables show.
     """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"log_probs_{name}": values for name, values in log_probs.items()}
@@ -58,6 +54,30 @@ def keep(
         seeds=np.asarray(seeds_of(plan)),
         **arrays,
     )
+    folder.write(f"{place}/{PREDICTIONS}", buffer.getvalue())
+
+
+def keep(
+    plan: SealedPlan,
+    prepared: Prepared,
+    folder: EvaluationFolder,
+    place: str,
+    *,
+    about: Mapping[str, Any],
+    beats: Beats,
+    findings: Findings,
+) -> None:
+    """Write a result beside its predictions; where `result.json` stands, everything else does too.
+
+    Args:
+        plan: The plan.
+        prepared: Its models and thresholds.
+        folder: Where everything of the plan is kept.
+        place: Where the result goes in it.
+        about: What `result.json` says besides.
+        beats: The beats that were predicted.
+        findings: What the tables show.
+    """
     configs = {arm.name: rules.active_parameters(arm.config) for arm in plan.arms}
     result = {
         **about,
@@ -85,7 +105,6 @@ def keep(
         "ensembles": asdict(findings.ensembles),
     }
     rows = [row for arm in findings.arms for row in arm.per_record]
-    folder.write(f"{place}/{PREDICTIONS}", buffer.getvalue())
     folder.write(f"{place}/{PER_RECORD}", _csv(rows))
     folder.write(f"{place}/{TABLES}", result_text(findings) + "\n")
     folder.write_json(f"{place}/{RESULT}", result)

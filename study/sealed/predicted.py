@@ -122,8 +122,7 @@ def predictions(
             seeds=seeds_of(plan),
             engine=job.engine,
         )
-    training, test = job.beats[floors.FLOOR_CUT], sets[floors.FLOOR_CUT]
-    found[FLOOR] = floors.on_others(FLOOR, training, test)
+    found[FLOOR] = prepared.floor(sets[floors.FLOOR_CUT])
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from study.data.beatset import BeatSet
 from study.data.prepare import Cut
@@ -42,6 +43,7 @@ class Prepared:
         job: What the models were trained on, and with.
         ensembles: All seeds of each arm, by its name.
         thresholds: Of each arm and the floor, by name.
+        floor: Predicts other beats by the floor, fitted on all of DS1, as [1, N, C].
         digest: Digest of all weights and thresholds.
         trained_by: Commits of the code that trained the models.
     """
@@ -49,6 +51,7 @@ class Prepared:
     job: Job
     ensembles: Mapping[str, SeedEnsemble]
     thresholds: Mapping[str, Thresholds]
+    floor: Callable[[BeatSet], NDArray[np.float32]]
     digest: str
     trained_by: tuple[str, ...]
 
@@ -262,6 +265,7 @@ def prepare_models(
         job=job,
         ensembles=ensembles,
         thresholds=thresholds,
+        floor=floors.fit(FLOOR, job.beats[floors.FLOOR_CUT]),
         digest=_digest(ensembles, fixed),
         trained_by=tuple(sorted({found.commit for found in done.values()})),
     )

@@ -91,7 +91,7 @@ def propose(
         UsageError: If an arm is unknown.
     """
     folder, stored, origin = origin_of(workspace, study)
-    found = _candidates(folder, stored, storage_url)
+    found, n_settled = _candidates(folder, stored, storage_url)
     if not found:
         raise PlanError(
             f"study '{study}': has no complete trial with a finite {stored['objective']}; "
@@ -104,6 +104,11 @@ def propose(
         raise UsageError(listed("--arms", faults))
     choose = _of_comparison if stored["kind"] == "compare" else _of_search
     chosen, contrasts, comments = choose(folder, found, wanted)
+    if n_settled < int(stored["trials"]):
+        comments = (
+            f"The study is UNFINISHED: {n_settled} of its {stored['trials']} trials are settled. "
+            f"{comments}"
+        )
     cuts = {"/".join(arm.cut) for arm in chosen}
     plan = SealedPlan(
         **{
@@ -122,14 +127,16 @@ def propose(
 
 
 def _metrics(objective: str) -> tuple[str, ...]:
+    """Return the objective, and V by itself: nearly all S beats of DS2 are of one record, 232."""
     primary = objective.removeprefix("val_")
-    return tuple(dict.fromkeys([primary, *SETTINGS["metrics"]]))
+    testable = f"{primary.partition('_')[0]}_V"
+    return tuple(dict.fromkeys([primary, testable, *SETTINGS["metrics"]]))
 
 
 def _candidates(
     folder: Path, stored: Mapping[str, Any], storage_url: str | None
-) -> list[Candidate]:
-    """Return all trials that count, best first."""
+) -> tuple[list[Candidate], int]:
+    """Return all trials that count, best first, and how many are settled."""
     database = folder / "study.db"
     if storage_url is None and not database.exists():
         raise StudyStateError(
@@ -142,9 +149,10 @@ def _candidates(
         epochs=int(stored["epochs"]),
     )
     objective = str(stored["objective"])
-    settled = [(row, p.config) for row, p in ledger.settled() if row.ranks(objective)]
+    settled = [(row, proposal.config) for row, proposal in ledger.settled()]
     ledger.release()
-    names = _names([config for _, config in settled])
+    ranked = [(row, config) for row, config in settled if row.ranks(objective)]
+    names = _names([config for _, config in ranked])
     found = [
         Candidate(
             arm=row.arm if stored["kind"] == "compare" else names[rules.arm(config)],
@@ -152,9 +160,9 @@ def _candidates(
             config=config,
             score=row.metric(objective),
         )
-        for row, config in settled
+        for row, config in ranked
     ]
-    return sorted(found, key=lambda candidate: -candidate.score)
+    return sorted(found, key=lambda candidate: -candidate.score), len(settled)
 
 
 def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
@@ -223,11 +231,9 @@ def _of_comparison(
     draw = max(sorted(draws), key=mean)
     arms = [Arm(name=name, config=by_arm[name][draw].config) for name in names]
     contrasts = [pair for pair in space.contrasts if set(pair) <= set(names)]
-    first, reference = names[0], space.reference
-    if not wanted and first != reference and (first, reference) not in contrasts:
-        contrasts.append((first, reference))
-    if not contrasts:
-        contrasts = [(first, name) for name in names[1:]]
+    against_first = [(names[0], name) for name in names[1:]]
+    if not wanted or not contrasts:
+        contrasts += [pair for pair in against_first if pair not in contrasts]
     shown = ", ".join(f"{name} {by_arm[name][draw].score:.3f}" for name in names)
     return (
         arms,
@@ -240,8 +246,17 @@ def _of_comparison(
 
 
 def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> list[str]:
-    """Return the best arm that uses RR, its placebo, the reference and the bare ECG."""
-    means = {name: fmean(c.score for c in draws.values()) for name, draws in by_arm.items()}
+    """Return the best arm that uses RR, its placebo, the reference and the bare ECG.
+
+    Best on the draws that all arms have: a draw may suit every arm, and must not rank them.
+    """
+    shared = set.intersection(*(set(draws) for draws in by_arm.values()))
+    if not shared:
+        raise PlanError(
+            f"arms {', '.join(by_arm)}: have no draw of which all are complete; name the arms to "
+            "be tested by --arms"
+        )
+    means = {name: fmean(draws[draw].score for draw in shared) for name, draws in by_arm.items()}
     some = {
         name: Arm(name=name, config=next(iter(draws.values())).config)
         for name, draws in by_arm.items()
@@ -253,11 +268,12 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
     ]
     best = max(uses_rr or list(means), key=lambda name: means[name])
     placebos = [name for name in some if _is_placebo_of(by_arm[name], by_arm[best])]
+    has_window = "segmentation" in rules.active_parameters(some[best].config)
     bare = [
         name
         for name, arm in some.items()
         if (arm.config.signal.input, arm.config.model.fusion) == ("ecg", "none")
-        and arm.cut == some[best].cut
+        and (arm.cut == some[best].cut or not has_window)
     ]
     references = [reference] if reference in some else []
     return list(dict.fromkeys([best, *placebos, *references, *bare]))

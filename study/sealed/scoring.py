@@ -76,7 +76,7 @@ class ArmScores:
         seeds: Of every seed.
         ensemble: Of the seed ensemble.
         thresholds: Where decisions at fixed thresholds were taken.
-        per_record: One row a record, the mean over seeds.
+        per_record: One row a record: areas are means over seeds, ratios of all seeds' beats.
     """
 
     name: str

@@ -162,13 +162,12 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     return log_probs
 
 
-def on_others(name: str, training: BeatSet, others: BeatSet) -> NDArray[np.float32]:
-    """Return log-probabilities [1, M, C] of other beats from a floor fitted on a whole data set.
+def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]]:
+    """Fit a floor on a whole data set; return what gives other beats' log-probabilities [1, M, C].
 
     Args:
         name: A floor of `FLOORS`.
-        training: All beats to train on, cut as `FLOOR_CUT` says.
-        others: The beats to predict, cut in the same way.
+        training: All beats to train on, cut as `FLOOR_CUT` says; so are those to predict.
 
     Raises:
         DataError: If a class has no beats to train on.
@@ -176,4 +175,4 @@ def on_others(name: str, training: BeatSet, others: BeatSet) -> NDArray[np.float
     """
     weights = class_weights(training.label, CLASS_WEIGHTS)
     fitted = FLOORS[name](features(training), training.label, weights)
-    return fitted(features(others))[None].astype(np.float32)
+    return lambda others: fitted(features(others))[None].astype(np.float32)

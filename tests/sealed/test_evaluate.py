@@ -265,8 +265,11 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
         assert run() == 130
     assert len(openings(workspace)) == 1 and results(workspace) == []
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "keep", interrupted)
+        patch.setattr(evaluation, "findings_of", interrupted)
         assert run() == 130
+    (kept,) = workspace.glob("rehearsals/*/opening_1/predictions.npz")
+    with np.load(kept) as predicted:
+        assert len(predicted["seeds"]) == 10, "what was predicted is there"
     assert run() == 0
     told = capsys.readouterr()
     assert "continued, as it left no result; it counts once" in told.err

@@ -147,8 +147,10 @@ def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
     plan = proposed(comparison)
     # Not bare_daeac, which scores best: it uses no RR, and has another window than film.
     assert [arm.name for arm in plan.arms] == ["film", "film_placebo", "concat", "bare"]
-    assert plan.contrasts == (("film", "film_placebo"), ("concat", "bare"), ("film", "concat"))
-    assert (plan.seeds, plan.metrics) == (10, ("auprc_sv", "auroc_sv"))
+    declared = (("film", "film_placebo"), ("concat", "bare"))
+    assert plan.contrasts == (*declared, ("film", "concat"), ("film", "bare"))
+    # S of DS2 is nearly one patient's: V is what a test can be of.
+    assert (plan.seeds, plan.metrics) == (10, ("auprc_sv", "auprc_V", "auroc_sv"))
     assert (plan.study_seed, plan.precision) == (7, "bf16")
 
 
@@ -281,6 +283,33 @@ def test_arms_without_a_draw_in_common_are_refused(tmp_path: Path) -> None:
     settle(tmp_path, PLAN, some)
     with pytest.raises(PlanError, match="film, concat: have no draw of which all are complete"):
         proposed(tmp_path, "film", "concat")
+    with pytest.raises(PlanError, match="complete; name the arms to be tested by --arms"):
+        proposed(tmp_path)
+
+
+def test_an_unfinished_study_is_told_and_ranks_arms_on_the_draws_that_all_have(
+    tmp_path: Path, comparison: Path
+) -> None:
+    folder = study_folder(tmp_path, "s")
+    folder.mkdir(parents=True)
+    (folder / "space.toml").write_text(COMPARE)
+    points = load_space(folder / "space.toml").comparisons()
+    # Draw 1 suits every arm, and only some have got to it.
+    scores: dict[tuple[str, int], float] = {(arm, 0): found[0] for arm, found in SCORES.items()}
+    scores |= {("concat", 1): 0.9, ("wide", 1): 0.9}
+    settle(
+        tmp_path,
+        PLAN,
+        [
+            (p.arm, p.draw, p.config, scores[p.arm, p.draw])
+            for p in points
+            if (p.arm, p.draw) in scores
+        ],
+    )
+    proposal = propose(tmp_path, "s")
+    assert [arm.name for arm in proposal.plan.arms] == ["film", "film_placebo", "concat", "bare"]
+    assert "The study is UNFINISHED: 8 of its 12 trials are settled. Draw 0" in proposal.comments
+    assert "UNFINISHED" not in propose(comparison, "s").comments
 
 
 def test_a_study_without_a_complete_trial_is_refused(tmp_path: Path) -> None:

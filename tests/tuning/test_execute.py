@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,7 +22,6 @@ import optuna
 import pytest
 import ray
 
-from study import run
 from study.data.checksums import files_of, sha256_of
 from study.data.records import DS1, DS2
 from study.data.source import Source
@@ -33,6 +31,7 @@ from study.tuning.execute import Loss, StopSignal, catching_signals
 from study.tuning.folder import BEATS, SPACE_COPY
 from study.tuning.ray_session import leave_ray
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
+from tests.surroundings import own_surroundings
 
 FIXED = """
 [fixed]
@@ -224,18 +223,8 @@ def workspace(
     (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
     for name, text in (("search", SEARCH), ("long", LONG), ("compare", COMPARE)):
         (folder / f"{name}.toml").write_text(text)
-    # Everything temporary goes here, to see what is left; short, because sockets go there too.
-    with (
-        tempfile.TemporaryDirectory(prefix="t-") as scratch,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(tempfile, "tempdir", scratch)
-        patch.setenv("TMPDIR", scratch)
-        for variable in ("MLFLOW_TRACKING_URI", "STUDY_CACHE_DIR", "RAY_ADDRESS"):
-            patch.delenv(variable, raising=False)
-        # Workers run in another folder than pytest: they find an uninstalled package by this.
-        patch.setenv("PYTHONPATH", str(Path(run.__file__).parents[1]))
-        yield Workspace(folder, Path(scratch))
+    with own_surroundings() as scratch:
+        yield Workspace(folder, scratch)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from study.errors import DataError, DivergedError
 from study.keys import CLASSES
 from study.training.losses import class_weights
 from study.tuning import floors
-from study.tuning.floors import FLOOR_CUT, FLOORS, features, on_others, out_of_fold
+from study.tuning.floors import FLOOR_CUT, FLOORS, features, fit, out_of_fold
 
 V = CLASSES.index("V")
 
@@ -118,7 +118,7 @@ def test_a_whole_data_set_predicts_other_beats(floor_beats: BeatSet, small_folds
         at = {"ecg": floor_beats.ecg[index], "label": floor_beats.label[index]}
         return replace(floor_beats, rr=rr, record=floor_beats.record[index], **at)
 
-    log_probs = on_others("logistic_regression", part(training), part(validation))
+    log_probs = fit("logistic_regression", part(training))(part(validation))
     assert log_probs.shape == (1, len(validation), 4)
     assert log_probs.dtype == np.float32
     # Not the fold's model: the class weights are those of the data set that it is fitted on.
