@@ -11,8 +11,13 @@ from study.errors import DiskError
 from study.redact import redact, shown
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
     """Write a file beside its place, then put it there; what was there stays until then.
+
+    Args:
+        path: The file.
+        content: What it shall hold.
+        durable: Wait until the disk has it, so that a power cut does not leave it empty.
 
     Raises:
         DiskError: If the disk does not take it; nothing half-written stays behind.
@@ -23,7 +28,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
     with writing(path, len(whole)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(whole)
+            with part.open("wb") as file:
+                file.write(whole)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
             with suppress(OSError):

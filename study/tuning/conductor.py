@@ -106,6 +106,8 @@ class Conductor:
         while not self.exhausted and len(self._known) + len(self._live) < self._plan.trials:
             opened = self._next()
             if opened is None:
+                # A grid or a comparison that names a configuration twice has fewer than it says.
+                self.exhausted = True
                 return None
             trial, proposal = opened
             if proposal.digest not in self._known and not self._runs(proposal.digest):
@@ -169,10 +171,12 @@ class Conductor:
         live.noted = True
         if not metrics:
             return
-        live.epochs = max(live.epochs, int(result[EPOCH]))
+        epoch = int(result[EPOCH])
+        live.epochs = max(live.epochs, epoch)
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = float(result[BUSY_SECONDS])
-        self._teller.log_epoch(live.proposal.digest, live.epochs, metrics)
+        # A retry from the beginning comes by earlier epochs again.
+        self._teller.log_epoch(live.proposal.digest, epoch, metrics)
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
         """A trial ended by itself or by a decision."""
@@ -240,7 +244,11 @@ class Conductor:
             self.fault = self.fault or cause
             self._close(key, Outcome.STOPPED, cause, {})
         else:
-            self._close(key, Outcome.FAILED, self._hang(self._live[key]) or cause, {})
+            live = self._live[key]
+            if not live.begun:  # no worker ever was: its outcome is told all the same
+                live.begun, live.began = True, time.monotonic()
+                self._teller.open_trial(live.number, live.proposal)
+            self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
 
     def stop(self, cause: str) -> int:
         """Write down all running trials as stopped: they stay owed. Return how many."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from study.errors import StudyStateError, UsageError
+from study.files import writing
 from study.tuning.journal import JOURNAL
 from study.tuning.owner import Owner
 from study.tuning.plan import GROWS, PLAN_FILE, StudyPlan, load_plan
@@ -58,9 +59,11 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / _LOCK
     with _acquired(folder) as file:
-        file.truncate(0)
-        file.write(Owner.current().line())
-        file.flush()
+        line = Owner.current().line()
+        with writing(path, len(line)):
+            file.truncate(0)
+            file.write(line)
+            file.flush()
         try:
             yield
         finally:
@@ -96,9 +99,11 @@ def _acquired(folder: Path) -> TextIO:
             return file
         file.close()
         if held and time.monotonic() > deadline:
+            # Only where a file system has no locks is anything but the lock itself asked.
+            lost = f"; where it is gone, delete {path}" if owner and owner.runs() is None else ""
             raise StudyStateError(
                 f"study '{folder.name}' is being run by {owner or 'another process'}; wait for "
-                "it, stop it, or take another --name"
+                f"it, stop it, or take another --name{lost}"
             )
         time.sleep(0.05)
 
@@ -132,7 +137,7 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
 
 def has_trials(folder: Path) -> bool:
     """Say whether a folder has what only a study's trials leave."""
-    return any((folder / name).exists() for name in (JOURNAL, "trials"))
+    return any((folder / name).exists() for name in (JOURNAL, "trials", BEATS))
 
 
 def check_plan_is_there(folder: Path) -> None:

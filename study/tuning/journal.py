@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import StudyStateError
-from study.files import write_whole
+from study.files import write_whole, writing
 
 JOURNAL, SENT = "journal.jsonl", "journal.sent"
 """The two files, in a study's folder."""
@@ -119,16 +119,17 @@ class Journal:
         """Write an event down; when this returns, no end of this process can lose it.
 
         Raises:
-            OSError: If the disk does not take it; the file is then as it was.
+            DiskError: If the disk does not take it; the file is then as it was.
         """
         event = Event(number=self._next, time_s=time.time(), kind=kind, content=content)
         line = _line(event)
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, "no space left for a whole line", str(self.path))
-        except OSError:
-            self._file.truncate(self._size)
-            raise
+        with writing(self.path, len(line)):
+            try:
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, "no space left for a whole line", str(self.path))
+            except OSError:
+                self._file.truncate(self._size)
+                raise
         self._size += len(line)
         self._next += 1
         return event

@@ -143,6 +143,11 @@ class Ledger:
         """Return what was written down about the study, or None."""
         return self._study.user_attrs.get(key)
 
+    @property
+    def n_asked(self) -> int:
+        """Trials that any start has asked for, whatever came of them."""
+        return len(self._study.get_trials(deepcopy=False))
+
     def reconcile(self) -> list[FrozenTrial]:
         """Settle what an earlier driver left running; return the trials that are still owed.
 

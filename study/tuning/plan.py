@@ -77,9 +77,14 @@ class StudyPlan:
         return dict(json.loads(json.dumps(asdict(self))))
 
     def save(self, folder: Path) -> None:
-        """Write the plan into the study's folder."""
-        text = json.dumps(self.identity(), indent=2, sort_keys=True)
-        write_whole(folder / PLAN_FILE, text + "\n")
+        """Write the plan into the study's folder, where it is not there yet, and onto its disk.
+
+        Without a plan no other file of the study means anything.
+        """
+        text = json.dumps(self.identity(), indent=2, sort_keys=True) + "\n"
+        path = folder / PLAN_FILE
+        if not path.exists() or path.read_text() != text:
+            write_whole(path, text, durable=True)
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Return what differs from a stored plan, a line each."""

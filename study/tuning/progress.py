@@ -59,9 +59,9 @@ class Progress:
             else:
                 print(text, file=self._stream, flush=True)
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno not in (errno.EIO, errno.EPIPE):
                 raise
-            self._quiet = True  # the terminal is gone: what is done is still written down
+            self._quiet = True  # nobody reads any more: what is done is still written down
 
     def known(self, value: float) -> None:
         """Take note of a finished trial's score, so that the best is over all starts."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from optuna.exceptions import StorageInternalError
 
@@ -19,13 +17,14 @@ from study.keys import Outcome, Tag
 from study.redact import shown
 from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
+from study.tuning.admission import admit_storage, claim, keep_labels, name_lost_results
 from study.tuning.conductor import Conductor
 from study.tuning.execute import StopSignal, catching_signals, run_trials
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, admit, has_trials, leftovers
+from study.tuning.folder import SPACE_COPY, TRIALS, admit, leftovers
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.optuna_storage import storage_fault
-from study.tuning.plan import PLAN_FILE, load_plan, provenance
+from study.tuning.plan import PLAN_FILE, provenance
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.ray_session import ray_session
@@ -33,15 +32,11 @@ from study.tuning.resources import Demand
 from study.tuning.scratch import sweep
 from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
-from study.tuning.storage import Storage
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
-from study.tuning.trial_files import RESULTS
+from study.tuning.trial_files import CHECKPOINT
 
 _logger = logging.getLogger(__name__)
-
-SHOWN = 5
-"""Missing files that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +100,8 @@ def open_ledger(setup: Setup, options: Options) -> Ledger:
     plan = setup.plan
     options.folder.mkdir(parents=True, exist_ok=True)
     probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
-    # A resumed sampler must not repeat its first random draws.
-    seed = plan.study_seed + len(probe.rows())
+    # A resumed sampler must not repeat its first random draws, settled or not.
+    seed = plan.study_seed + probe.n_asked
     probe.release()
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
@@ -128,25 +123,26 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         DiskError: If a file of the study cannot be written.
     """
     sweep()
-    ledger = open_ledger(setup, options)
     try:
-        return _run_study(setup, options, sink, ledger)
+        ledger = open_ledger(setup, options)
+        try:
+            return _run_study(setup, options, sink, ledger)
+        finally:
+            ledger.release()
+            # What a killed start's processes still wrote while this one began.
+            sweep()
     except StorageInternalError as error:
         raise StudyStateError(
             f"{shown(options.storage_url)}: the Optuna storage does not take what it is told "
             f"({storage_fault(error, options.storage_url)}); what it has is kept: mend this, then "
             "the same command with --resume continues"
         ) from None
-    finally:
-        ledger.release()
-        # What a killed start's processes still wrote while this one began.
-        sweep()
 
 
 def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:
     plan, folder = setup.plan, options.folder
     settled, exhausted = len(ledger.rows()), bool(ledger.noted(EXHAUSTED))
-    _admit_storage(setup, ledger, folder)
+    admit_storage(setup, ledger, folder)
     admit(
         plan,
         folder,
@@ -156,9 +152,14 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         space_text=setup.space.text,
     )
     ledger.note(PLAN, setup.plan.identity())
-    _name_lost_results(ledger.rows(), setup.job.storage, plan.name)
+    claim(setup.job.storage, ledger.study_id, plan.name)
+    name_lost_results(ledger.rows(), setup.job.storage, plan.name)
+    if settled and "://" not in setup.job.storage.root:
+        # A driver may have been killed after a trial was settled and before this.
+        for row in ledger.rows():
+            setup.job.storage.folder(row.digest).delete(CHECKPOINT)
     # Also of a study that is complete: a file that was lost is back.
-    _keep_labels(setup, folder)
+    keep_labels(setup, folder)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
@@ -248,24 +249,6 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     return replace(summary, tracking=tracking)
 
 
-def _name_lost_results(rows: Sequence[TrialRow], storage: Storage, study: str) -> None:
-    """Warn of complete trials whose results are gone: tables would leave them out."""
-    lost = [
-        f"trial {row.number}: {name}"
-        for row in rows
-        if row.outcome is Outcome.COMPLETE
-        for name in RESULTS
-        if not storage.folder(row.digest).holds(name)
-    ]
-    if lost:
-        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-        _logger.warning(
-            "results are missing (%s); `--status %s` says more, and after `--repair %s` these "
-            "trials are run again",
-            *(", ".join(lost[:SHOWN]) + more, study, study),
-        )
-
-
 def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:
     """Return what sends to the tracker; None where nothing is tracked."""
     if isinstance(sink, NullSink):
@@ -302,25 +285,6 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
             stop.interrupted = True
             stop.cause = stop.cause or f"{interrupt or 'interrupt'} received"
     return 0
-
-
-def _admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
-    """Refuse a study of this name that another workspace keeps in the same Optuna storage.
-
-    Raises:
-        StudyStateError: If there is one.
-    """
-    if ledger.noted(PLAN) is None and has_trials(folder):
-        raise StudyStateError(
-            f"the Optuna storage holds nothing of study '{setup.plan.name}', and {folder} has "
-            "results of its trials: bring the storage back from a copy, give --study-storage as "
-            "the study was started with, or start another under another --name"
-        )
-    if ledger.noted(PLAN) is not None and load_plan(folder) is None:
-        raise StudyStateError(
-            f"the Optuna storage holds a study '{setup.plan.name}' that is not of this workspace; "
-            "give this one another --name, or start it where it was started"
-        )
 
 
 def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
@@ -399,24 +363,3 @@ def _study_metrics(summary: Summary, objective: str) -> dict[str, float]:
     values = [row.metric(objective) for row in summary.rows if row.ranks(objective)]
     best = {f"best_{objective}": max(values)} if values else {}
     return {**counts, **best, "orchestration_share": summary.overhead}
-
-
-def _keep_labels(setup: Setup, folder: Path) -> None:
-    """Keep labels and records once per study: what every trial's predictions refer to."""
-    beats = setup.beats
-    fold_of = {
-        name: fold for fold, names in enumerate(setup.job.folds.validation) for name in names
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        label=beats.label,
-        record=beats.record,
-        record_names=np.asarray(beats.record_names),
-        r_peak_sample=beats.r_peak_sample,
-        fold_of_record=np.asarray([fold_of.get(name, -1) for name in beats.record_names]),
-        patient_of_record=np.asarray(
-            [setup.source.patients.get(name, name) for name in beats.record_names]
-        ),
-    )
-    write_whole(folder / BEATS, buffer.getvalue())

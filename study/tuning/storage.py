@@ -66,7 +66,11 @@ class Storage:
 
     def folder(self, *parts: str) -> Storage:
         """Return the storage of a subfolder."""
-        return Storage("/".join([self.root.rstrip("/"), *parts]))
+        # Options of an object store, such as its region, stay behind the path.
+        path, mark, options = (
+            self.root.partition("?") if "://" in self.root else (self.root, "", "")
+        )
+        return Storage("/".join([path.rstrip("/"), *parts]) + mark + options)
 
     def _open(self, name: str) -> tuple[fs.FileSystem, str]:
         filesystem, path = fs.FileSystem.from_uri(self.root)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from study.archive import read_arrays
 from study.config import TrialConfig
 from study.errors import ArchiveError, ComparisonError, StudyStateError
+from study.files import write_whole
 from study.redact import shown
 from study.reporting.comparison import compare
 from study.reporting.comparison_csv import pairs_csv, records_csv
@@ -137,8 +138,8 @@ def keep_comparison(
         ComparisonError: If its arms cannot be compared.
     """
     comparison = compare_study(read_study(folder, storage), progress)
-    (folder / PAIRS).write_text(pairs_csv(comparison))
-    (folder / RECORDS).write_text(records_csv(comparison))
+    write_whole(folder / PAIRS, pairs_csv(comparison))
+    write_whole(folder / RECORDS, records_csv(comparison))
     return comparison
 
 

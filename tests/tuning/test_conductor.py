@@ -300,6 +300,15 @@ def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: 
     )
 
 
+def test_a_comparison_that_draws_a_configuration_twice_ends_as_exhausted(start: Starter) -> None:
+    text = COMPARE.replace("draws = 2", "draws = 3").partition("[params")[0]
+    driver = start(text + "[params.batch_size]\nvalues = [64, 128]\n")
+    driver.run()
+    arms, batch_sizes = 3, 2
+    assert driver.outcomes() == [Outcome.COMPLETE] * arms * batch_sizes
+    assert driver.conductor.exhausted, "or every resume would wait for draws that never come"
+
+
 def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Starter) -> None:
     text = search('[params.fusion]\nvalues = ["concat_proj", "film"]\n', trials=3)
     first = start(text)
@@ -369,6 +378,30 @@ def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> No
     assert driver.said[-1] == "trial   0 retried  its worker was lost: RuntimeError: gone"
     driver.conductor.failed(key, "its worker was lost 3 times: RuntimeError: gone")
     assert driver.outcomes() == [Outcome.FAILED]
+
+
+def test_a_trial_that_never_got_a_worker_is_told_as_failed(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(search(), sink=memory_sink)
+    driver.conductor.propose("a")
+    driver.conductor.failed("a", "its worker was lost 3 times: out of memory")
+    driver.told()
+    assert driver.outcomes() == [Outcome.FAILED]
+    assert [event[0] for event in memory_sink.events[1:]] == ["open_trial", "close_trial"]
+
+
+def test_an_epoch_that_a_retry_comes_by_again_is_told_as_what_it_is(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(search(trials=1), sink=memory_sink)
+    key = driver.begin()
+    assert key is not None
+    for epoch in (1, 2, 1, 2, 3):  # its worker was lost after two, and its checkpoint too
+        driver.epoch(key, epoch, 0.5)
+    driver.told()
+    epochs = [event[2] for event in memory_sink.events if event[0] == "log_epoch"]
+    assert epochs == [1, 2, 1, 2, 3]
 
 
 def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:

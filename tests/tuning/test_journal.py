@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import StudyStateError
+from study.errors import DiskError, StudyStateError
 from study.tuning.journal import JOURNAL, SENT, Journal, Kind, Mark, read
 
 
@@ -117,7 +117,9 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.Monk
         truncate = file.truncate
 
     monkeypatch.setattr(journal, "_file", Full())
-    with pytest.raises(OSError, match="no space left for a whole line"):
+    with pytest.raises(
+        DiskError, match=f"{JOURNAL}: cannot be written .No space left on device.; it takes"
+    ):
         journal.append(Kind.EPOCH, {"epoch": 2})
     monkeypatch.setattr(journal, "_file", file)
     assert journal.append(Kind.EPOCH, {"epoch": 3}).number == 2

@@ -21,6 +21,9 @@ def test_a_saved_plan_is_read_back_without_a_difference(plan: StudyPlan, tmp_pat
     assert plan.differences(stored) == []
     assert stored["version"] == __version__
     assert [path.name for path in (tmp_path / "new").iterdir()] == [PLAN_FILE], "no part is left"
+    before = (tmp_path / "new" / PLAN_FILE).stat()
+    plan.save(tmp_path / "new")
+    assert (tmp_path / "new" / PLAN_FILE).stat() == before, "what is the same is not touched"
 
 
 def test_a_folder_without_a_plan_has_none(tmp_path: Path) -> None:

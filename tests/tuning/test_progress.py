@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 
@@ -118,3 +119,24 @@ def test_quiet_is_silent(stream: io.StringIO) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("gone", [errno.EIO, errno.EPIPE], ids=["terminal", "pipe"])
+def test_a_study_goes_on_where_nobody_reads_its_progress(gone: int) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(gone, "nobody reads")
+
+    said = progress(Gone())
+    said.line("one")
+    said.line("two")
+    said.close()
+
+
+def test_a_progress_that_cannot_be_written_for_another_reason_says_so() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        progress(Full()).line("one")

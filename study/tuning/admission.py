@@ -1,0 +1,104 @@
+"""What a start looks at, and leaves in the study's folder, before its first trial."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from study.errors import StudyStateError
+from study.files import write_whole
+from study.keys import Outcome
+from study.redact import shown
+from study.reporting.tables import TrialRow
+from study.tuning.folder import BEATS, has_trials
+from study.tuning.ledger import PLAN, Ledger
+from study.tuning.plan import load_plan
+from study.tuning.setup import Setup
+from study.tuning.storage import Storage
+from study.tuning.trial_files import RESULTS
+
+_logger = logging.getLogger(__name__)
+
+OWNER = "study_id"
+"""File beside a study's trials that says whose they are."""
+
+SHOWN = 5
+"""Missing files that a warning names."""
+
+
+def admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
+    """Refuse a study of this name that another workspace keeps in the same Optuna storage.
+
+    Raises:
+        StudyStateError: If there is one.
+    """
+    if ledger.noted(PLAN) is None and has_trials(folder):
+        raise StudyStateError(
+            f"the Optuna storage holds nothing of study '{setup.plan.name}', and {folder} has "
+            "results of its trials: bring the storage back from a copy, give --study-storage as "
+            "the study was started with, or start another under another --name"
+        )
+    if ledger.noted(PLAN) is not None and load_plan(folder) is None:
+        raise StudyStateError(
+            f"the Optuna storage holds a study '{setup.plan.name}' that is not of this workspace; "
+            "give this one another --name, or start it where it was started"
+        )
+
+
+def claim(storage: Storage, study_id: str, name: str) -> None:
+    """Say whose results a storage has; they are found by name and configuration alone.
+
+    Raises:
+        StudyStateError: If they are of another study of this name.
+    """
+    owner = storage.read(OWNER)
+    if owner is None:
+        storage.write(OWNER, study_id.encode())
+    elif owner.decode(errors="replace") != study_id:
+        raise StudyStateError(
+            f"{shown(storage.root)}: has the results of another study '{name}', which these would "
+            "overwrite; give this one another --name or --storage"
+        )
+
+
+def name_lost_results(rows: Sequence[TrialRow], storage: Storage, study: str) -> None:
+    """Warn of complete trials whose results are gone: tables would leave them out."""
+    lost = [
+        f"trial {row.number}: {name}"
+        for row in rows
+        if row.outcome is Outcome.COMPLETE
+        for name in RESULTS
+        if not storage.folder(row.digest).holds(name)
+    ]
+    if lost:
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        _logger.warning(
+            "results are missing (%s); `--status %s` says more, and after `--repair %s` these "
+            "trials are run again",
+            *(", ".join(lost[:SHOWN]) + more, study, study),
+        )
+
+
+def keep_labels(setup: Setup, folder: Path) -> None:
+    """Keep labels and records once per study: what every trial's predictions refer to."""
+    beats = setup.beats
+    fold_of = {
+        name: fold for fold, names in enumerate(setup.job.folds.validation) for name in names
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        label=beats.label,
+        record=beats.record,
+        record_names=np.asarray(beats.record_names),
+        r_peak_sample=beats.r_peak_sample,
+        fold_of_record=np.asarray([fold_of.get(name, -1) for name in beats.record_names]),
+        patient_of_record=np.asarray(
+            [setup.source.patients.get(name, name) for name in beats.record_names]
+        ),
+    )
+    write_whole(folder / BEATS, buffer.getvalue())
