@@ -23,7 +23,7 @@ from study.tuning.trial_files import RESULTS
 
 _logger = logging.getLogger(__name__)
 
-OWNER = "study_id"
+CLAIM = "study_id"
 """File beside a study's trials that says whose they are."""
 
 SHOWN = 5
@@ -55,10 +55,10 @@ def claim(storage: Storage, study_id: str, name: str) -> None:
     Raises:
         StudyStateError: If they are of another study of this name.
     """
-    owner = storage.read(OWNER)
-    if owner is None:
-        storage.write(OWNER, study_id.encode())
-    elif owner.decode(errors="replace") != study_id:
+    claimed = storage.read(CLAIM)
+    if claimed is None:
+        storage.write(CLAIM, study_id.encode())
+    elif claimed.decode(errors="replace") != study_id:
         raise StudyStateError(
             f"{shown(storage.root)}: has the results of another study '{name}', which these would "
             "overwrite; give this one another --name or --storage"

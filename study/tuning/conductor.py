@@ -91,7 +91,9 @@ class Conductor:
         self.fault = ""
         """What of the machine must be mended before the study can go on."""
         self.ended_at: list[float] = []
-        for row in self._known.values():
+        for digest, row in self._known.items():
+            # A driver may have been killed after it had settled a trial and before this.
+            self._drop_checkpoint(digest)
             if row.outcome is Outcome.COMPLETE:
                 progress.known(row.metric(plan.objective))
 
@@ -284,9 +286,7 @@ class Conductor:
         )
         if outcome is not Outcome.STOPPED:
             self._known[digest] = row
-            if self._storage is not None:
-                with suppress(OSError):  # it is in nobody's way
-                    self._storage.folder(digest).delete(CHECKPOINT)
+            self._drop_checkpoint(digest)
             self._progress.ended(
                 live.number,
                 outcome,
@@ -295,6 +295,11 @@ class Conductor:
                 seconds=seconds,
                 cause=cause,
             )
+
+    def _drop_checkpoint(self, digest: str) -> None:
+        if self._storage is not None:
+            with suppress(OSError):  # it is in nobody's way
+                self._storage.folder(digest).delete(CHECKPOINT)
 
     def rows(self) -> list[TrialRow]:
         """Return every settled configuration."""

@@ -89,21 +89,20 @@ def _acquired(folder: Path) -> TextIO:
         owner = Owner.read(file.read())
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = False
+            held, way_out = False, ""
         except BlockingIOError:
-            held = True
-        except OSError:  # a file system without locks
+            held, way_out = True, ""
+        except OSError:  # a file system without locks, where a killed owner's line stays
             held = owner is not None and owner.runs() is not False
+            way_out = f"; where that process is gone, delete {path}"
         # Who was refused before may have deleted the file since it was opened here.
         if not held and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()
         if held and time.monotonic() > deadline:
-            # Only where a file system has no locks is anything but the lock itself asked.
-            lost = f"; where it is gone, delete {path}" if owner and owner.runs() is None else ""
             raise StudyStateError(
                 f"study '{folder.name}' is being run by {owner or 'another process'}; wait for "
-                f"it, stop it, or take another --name{lost}"
+                f"it, stop it, or take another --name{way_out}"
             )
         time.sleep(0.05)
 
@@ -136,7 +135,7 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
 
 
 def has_trials(folder: Path) -> bool:
-    """Say whether a folder has what only a study's trials leave."""
+    """Say whether a folder has what only a start leaves that had a plan."""
     return any((folder / name).exists() for name in (JOURNAL, "trials", BEATS))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import stat
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from study.tuning.owner import Owner
@@ -26,14 +28,16 @@ def scratch() -> Iterator[Path]:
 
     A process that is killed leaves its folder, which says whose it was: `sweep` deletes it.
     """
-    # At the latest it goes with the interpreter, which does not wait for the block of a thread.
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    # The interpreter does not wait for the block of a thread; the folder goes with it then.
+    leave = partial(_delete, folder)
+    atexit.register(leave)
+    try:
         (folder / _OWNER).write_text(Owner.current().line())
-        try:
-            yield folder
-        finally:
-            _delete(folder)
+        yield folder
+    finally:
+        leave()
+        atexit.unregister(leave)
 
 
 def sweep() -> list[Path]:

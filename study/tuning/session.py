@@ -34,7 +34,6 @@ from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
-from study.tuning.trial_files import CHECKPOINT
 
 _logger = logging.getLogger(__name__)
 
@@ -154,10 +153,6 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     ledger.note(PLAN, setup.plan.identity())
     claim(setup.job.storage, ledger.study_id, plan.name)
     name_lost_results(ledger.rows(), setup.job.storage, plan.name)
-    if settled and "://" not in setup.job.storage.root:
-        # A driver may have been killed after a trial was settled and before this.
-        for row in ledger.rows():
-            setup.job.storage.folder(row.digest).delete(CHECKPOINT)
     # Also of a study that is complete: a file that was lost is back.
     keep_labels(setup, folder)
     write_whole(folder / SPACE_COPY, setup.space.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import subprocess
@@ -81,6 +82,28 @@ def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> No
     assert (left.pid, held) == (process.pid, False), "a killed holder is named, and holds nothing"
     with locked(folder):
         assert holder(folder) == (Owner.current(), True)
+
+
+def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lustre without flock, where a killed owner's line stays."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    lock = tmp_path / "lock"
+    lock.write_text(Owner(pid=1, host="node7").line())
+    with pytest.raises(StudyStateError) as caught, locked(tmp_path):
+        pass
+    assert str(caught.value).endswith(
+        "is being run by process 1 on node7; wait for it, stop it, or take another --name; where "
+        f"that process is gone, delete {lock}"
+    )
+    lock.unlink()
+    with locked(tmp_path):
+        assert lock.read_text() == Owner.current().line()
 
 
 def test_two_studies_of_a_workspace_are_held_at_once(tmp_path: Path) -> None:
