@@ -174,6 +174,10 @@ def leave_ray() -> None:
     gc.disable()
     try:
         ray.shutdown()
+    except KeyboardInterrupt:
+        # Its processes would outlive us, and write where their folder has been deleted.
+        ray.shutdown()
+        raise
     finally:
         if collecting:
             gc.enable()

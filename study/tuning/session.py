@@ -19,7 +19,7 @@ from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
 from study.tuning.admission import admit_storage, claim, keep_labels, name_lost_results
 from study.tuning.conductor import Conductor
-from study.tuning.execute import StopSignal, catching_signals, run_trials
+from study.tuning.execute import run_trials
 from study.tuning.folder import SPACE_COPY, TRIALS, admit, leftovers
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
@@ -32,6 +32,7 @@ from study.tuning.resources import Demand
 from study.tuning.scratch import sweep
 from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
+from study.tuning.stopping import StopSignal, catching_signals
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
 

@@ -27,9 +27,10 @@ from study.data.records import DS1, DS2
 from study.data.source import Source
 from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
-from study.tuning.execute import Loss, StopSignal, catching_signals
 from study.tuning.folder import BEATS, SPACE_COPY
+from study.tuning.ray_adapters import Loss
 from study.tuning.ray_session import leave_ray
+from study.tuning.stopping import StopSignal, catching_signals
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
 from tests.surroundings import own_surroundings
 
