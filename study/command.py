@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from study.errors import DiskError, StudyError
 from study.interrupts import interrupting
@@ -41,6 +43,16 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
         by = f" by {interrupt}" if str(interrupt) else ""
         _say(f"interrupted{by}; {kept()}")
         return INTERRUPTED
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code.
+
+    What PyTorch, Ray and MLflow have made is left to the system: Python would look through all of
+    it for cycles, for a second and more.
+    """
+    gc.freeze()
+    sys.exit(code)
 
 
 def _unread(error: Exception) -> bool:

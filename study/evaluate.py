@@ -23,13 +23,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out
+from study.command import DONE, carry_out, leave
 from study.errors import UsageError
 from study.sealed.arguments import check, parser
 
@@ -210,4 +209,4 @@ def _track(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out
+from study.command import DONE, carry_out, leave
 from study.config import SAMPLING_RATE_HZ
 from study.errors import DataError, UsageError, listed
 from study.keys import CLASSES, Tag
@@ -330,4 +330,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out
+from study.command import DONE, carry_out, leave
 from study.errors import StudyStateError, TrackingError
 from study.files import write_whole
 
@@ -168,4 +168,4 @@ def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -25,13 +25,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, INTERRUPTED, REFUSED, carry_out
+from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.confirm import confirm
 from study.errors import UsageError
 from study.keys import OBJECTIVES, PRECISIONS, Outcome
@@ -395,4 +394,4 @@ def _sink(args: argparse.Namespace, source_kind: str, workspace: Path, folder: P
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -114,3 +114,11 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     os.close(read)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (141, b"")
+
+
+def test_leaving_keeps_the_exit_code_and_does_what_is_registered() -> None:
+    words = "import atexit; from study.command import leave; atexit.register(print, 1); leave(3)"
+    ended = subprocess.run(
+        [sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "1\n", "")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +17,13 @@ import pytest
 from study import run
 from study.data.source import synthetic_source
 from study.keys import Outcome, Tag
+from tests.command import Ended, apart, here
 from tests.surroundings import own_surroundings
 
 NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 """Eight records allow six partitions into two folds that are about as even."""
+
+OPTIONS = ["--records", "records", "--split", "split.toml", "--device", "cpu"]
 
 SPACE = """
 description = "two fusions"
@@ -40,30 +41,17 @@ values = ["film", "concat"]
 
 
 @dataclass
-class Ended:
-    """How a start of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass
 class Workspace:
     """A folder with records and a search."""
 
     folder: Path
 
     def main(self, *words: str) -> Ended:
-        given = ["--records", "records", "--split", "split.toml", "--device", "cpu"]
-        done = subprocess.run(
-            [sys.executable, "-m", "study.run", *given, "--concurrency", "1", *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return apart(self.folder, [*OPTIONS, "--concurrency", "1", *words])
+
+    def here(self, *words: str) -> Ended:
+        """Run what starts no trial."""
+        return here(self.folder, [*OPTIONS, "--concurrency", "1", *words])
 
     def plan(self, name: str) -> dict[str, Any]:
         text = (self.folder / "studies" / name / "plan.json").read_text()
@@ -85,7 +73,7 @@ class Workspace:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("workspace")
-    source = synthetic_source(folder / "made", duration_s=60, names=NAMES)
+    source = synthetic_source(folder / "made", duration_s=30, names=NAMES)
     (folder / "records").symlink_to(source.folder)
     (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = {json.dumps(NAMES)}\n')
     (folder / "tiny.toml").write_text(SPACE)
@@ -133,7 +121,7 @@ def test_what_cannot_be_confirmed_is_refused(
 
 
 def test_a_dry_run_shows_the_choice_and_leaves_nothing(workspace: Workspace) -> None:
-    ended = workspace.main("--confirm", "tiny", "--dry-run")
+    ended = workspace.here("--confirm", "tiny", "--dry-run")
     assert ended.code == 0, ended.err
     assert "confirming 'tiny': 2 configurations on partition seeds " in ended.out
     assert " (simplest within one standard error of the best)" in ended.out
@@ -148,7 +136,7 @@ def confirmed(workspace: Workspace) -> Ended:
     stopped = workspace.main("--confirm", "tiny", "--no-track", "--time-limit", "0.1s")
     assert stopped.code == 3, stopped.err
     assert "The same command with --resume continues.\n" in stopped.out
-    refused = workspace.main("--confirm", "tiny", "--no-track")
+    refused = workspace.here("--confirm", "tiny", "--no-track")
     assert refused.code == 2
     assert refused.err.startswith("error: study 'tiny-confirm-p1' is unfinished (0 of 2 trials ")
     return workspace.main("--confirm", "tiny", "--no-track", "--resume")
@@ -199,7 +187,7 @@ def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: W
 def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
     confirmed: Ended, workspace: Workspace
 ) -> None:
-    again = workspace.main("--confirm", "tiny", "--no-track")
+    again = workspace.here("--confirm", "tiny", "--no-track")
     assert again.code == 0, again.err
     assert again.out.count("was complete already: nothing was run") == 3
     split = "Confirmation of 'tiny'"
@@ -209,7 +197,7 @@ def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
 def test_other_options_are_refused_once_it_has_begun(
     confirmed: Ended, workspace: Workspace
 ) -> None:
-    refused = workspace.main("--confirm", "tiny", "--no-track", "--seeds", "6")
+    refused = workspace.here("--confirm", "tiny", "--no-track", "--seeds", "6")
     assert refused.code == 2
     assert "holds another choice of configurations or seeds than this command makes" in refused.err
 

@@ -51,7 +51,9 @@ def test_a_gpu_runs_the_backbone_as_it_is_written() -> None:
 
 def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     def training(precision: str) -> TrialTraining:
-        config = TrialConfig.from_flat({"epochs": 1, "batch_size": 16})
+        config = TrialConfig.from_flat(
+            {"epochs": 1, "batch_size": 16, "normal_beats_per_epoch": 40}
+        )
         engine = Engine(precision)
         return TrialTraining(
             config, tiny_beats, tiny_folds, n_seeds=1, study_seed=0, engine=engine
@@ -69,7 +71,8 @@ def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Fold
 def test_last_scores_are_exact_and_those_before_need_not_be(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    config = TrialConfig.from_flat({"fusion": "mhca", "epochs": 2, "batch_size": 32})
+    values = {"fusion": "mhca", "epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40}
+    config = TrialConfig.from_flat(values)
     training = TrialTraining(
         config,
         tiny_beats,

@@ -32,6 +32,7 @@ from study.tuning.ray_adapters import Loss
 from study.tuning.ray_session import leave_ray
 from study.tuning.stopping import StopSignal, catching_signals
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, WEIGHTS
+from tests.command import Ended, apart, here
 from tests.surroundings import own_surroundings
 
 FIXED = """
@@ -150,19 +151,12 @@ class Workspace:
         return [*given, "--concurrency", "1", "--device", "cpu", *more]
 
     def main(self, name: str, *more: str) -> Ended:
-        """Run the command line as a user does; a process has one Ray session in its life."""
-        return self.told(*self.arguments(name, *more))
+        """Run a study as a user does."""
+        return apart(self.folder, self.arguments(name, *more))
 
-    def told(self, *words: str) -> Ended:
-        """Run the command line with these words."""
-        done = subprocess.run(
-            [sys.executable, "-m", "study.run", *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+    def again(self, name: str, *more: str) -> Ended:
+        """Start a study that has nothing to run, or is refused."""
+        return here(self.folder, self.arguments(name, *more))
 
     def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
         url = f"sqlite:///{self.folder / 'studies' / name / 'study.db'}"
@@ -202,18 +196,6 @@ class Workspace:
         return sorted((self.folder / "studies" / name / "trials").glob(f"*/{file}"))
 
 
-@dataclass
-class Ended:
-    """How a start of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def both(self) -> str:
-        return f"exit code {self.code}\n{self.out}\n{self.err}"
-
-
 @pytest.fixture(scope="module")
 def workspace(
     small_source: Source, tmp_path_factory: pytest.TempPathFactory
@@ -234,7 +216,7 @@ def searched(workspace: Workspace) -> Ended:
 
 
 def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
-    assert searched.code == 0, searched.both()
+    assert searched.code == 0, searched
     assert searched.out.startswith("Candidates by arm (unequal tries); no winner is named.")
     assert "opt1 / daeac / film / seed7 / real" in searched.out
     assert "look further: MLflow: run `mlflow ui`" in searched.out
@@ -303,7 +285,7 @@ def test_the_same_command_again_prints_the_table_and_runs_nothing(
     searched: Ended, workspace: Workspace
 ) -> None:
     before = workspace.trials("search")
-    again = workspace.main("search")
+    again = workspace.again("search")
     assert again.code == 0
     assert again.err == ""
     said, *lines = again.out.splitlines()
@@ -319,14 +301,14 @@ def test_the_same_command_again_brings_back_what_every_start_writes(
     before = [file.read_bytes() for file in files]
     for file in files:
         file.unlink()
-    status = workspace.told("--status", "search")
+    status = here(workspace.folder, ["--status", "search"])
     said = status.out
     assert status.code == 1
     again = "the study's own command with --resume writes it again"
     assert f"  {SPACE_COPY} is missing; {again}\n" in said
     assert f"  {BEATS}, which all predictions refer to, is missing; {again}\n" in said
     assert "--repair" not in said, "nothing of it is repaired by that"
-    assert workspace.main("search", "--resume").code == 0
+    assert workspace.again("search", "--resume").code == 0
     assert [file.read_bytes() for file in files] == before
 
 
@@ -336,7 +318,7 @@ def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
     (weights,) = workspace.files("search", WEIGHTS)
     aside = weights.rename(weights.with_suffix(".aside"))
     try:
-        again = workspace.main("search")
+        again = workspace.again("search")
     finally:
         aside.rename(weights)
     assert again.code == 0
@@ -349,12 +331,12 @@ def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
 def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
     searched: Ended, workspace: Workspace
 ) -> None:
-    again = workspace.main("search", "--tracking-uri", "sqlite:///other.db")
-    assert again.code == 0, again.both()
+    again = workspace.again("search", "--tracking-uri", "sqlite:///other.db")
+    assert again.code == 0, again
     assert "tracking: mlflow.db was told so far; sqlite:///" in again.err
     assert re.search(r"tracking: \d+ events that were kept have been sent to MLflow", again.out)
-    back = workspace.main("search")
-    assert back.code == 0, back.both()
+    back = workspace.again("search")
+    assert back.code == 0, back
     assert {r.info.status for r in workspace.runs("search")} == {"FINISHED", "KILLED"}
 
 
@@ -362,8 +344,8 @@ def test_a_study_whose_storage_is_lost_is_not_begun_again(
     searched: Ended, workspace: Workspace
 ) -> None:
     elsewhere = ("--study-storage", "sqlite:///elsewhere.db")
-    refused = workspace.main("search", "--resume", *elsewhere)
-    assert refused.code == 2, refused.both()
+    refused = workspace.again("search", "--resume", *elsewhere)
+    assert refused.code == 2, refused
     assert "the Optuna storage holds nothing of study 'search', and " in refused.err
     assert "Traceback" not in refused.err
 
@@ -371,7 +353,7 @@ def test_a_study_whose_storage_is_lost_is_not_begun_again(
 def test_another_plan_under_that_name_is_refused_with_the_difference(
     searched: Ended, workspace: Workspace
 ) -> None:
-    refused = workspace.main("search", "--seed", "1")
+    refused = workspace.again("search", "--seed", "1")
     assert refused.code == 2
     assert "study 'search' exists with another plan:" in refused.err
     assert "  - study_seed: was 0, now 1\n" in refused.err
@@ -379,17 +361,17 @@ def test_another_plan_under_that_name_is_refused_with_the_difference(
 
 def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> None:
     ended = workspace.main("compare")
-    assert ended.code == 0, ended.both()
+    assert ended.code == 0, ended
     assert ended.out.startswith("Arms compared on the same draws, folds and seeds,")
     assert "film - its placebo" in ended.out and "/trials.csv, pairs.csv, records.csv" in ended.out
     assert (
-        workspace.main("compare")
+        workspace.again("compare")
         .out.split("look further")[0]
         .endswith(ended.out.split("look further")[0])
     ), "asked again, a finished comparison says the same"
     digest = workspace.trials("compare")[0].user_attrs[Tag.DIGEST]
     (workspace.folder / "studies/compare/trials" / digest / "predictions.npz").unlink()
-    without = workspace.main("compare")
+    without = workspace.again("compare")
     assert without.code == 0
     assert "note: the arms are not compared: trial 0, film: " in without.out
     assert "\nArms compared on the same draws, folds and seeds.\n" in without.out
@@ -405,7 +387,7 @@ def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> No
 def test_a_failing_trial_gives_exit_code_1_and_shows_its_cause(workspace: Workspace) -> None:
     limits = ("--trials", "1", "--epochs", "100", "--trial-time-limit", "8s")
     ended = workspace.main("long", "--name", "slow", *limits, "--no-track", "--quiet")
-    assert ended.code == 1, ended.both()
+    assert ended.code == 1, ended
     said = r"Failed: 1 of 1 trials\n  exceeded --trial-time-limit at epoch \d+\n"
     assert re.search(said, ended.out)
     assert "look further: tracking: off" in ended.out
@@ -415,7 +397,7 @@ def test_a_failing_trial_gives_exit_code_1_and_shows_its_cause(workspace: Worksp
 
 def test_a_time_limit_ends_with_3_and_the_study_can_be_resumed(workspace: Workspace) -> None:
     ended = workspace.main("search", "--name", "late", "--time-limit", "0.1s", "--no-track")
-    assert ended.code == 3, ended.both()
+    assert ended.code == 3, ended
     assert (
         "stopped: the study's --time-limit was reached; 0 of 3 trials settled. "
         "The same command with --resume continues.\n"
@@ -536,7 +518,7 @@ def test_sigterm_stops_in_order_although_ray_has_a_handler_for_it(workspace: Wor
     ended = signalled(
         workspace, "long", signal.SIGTERM, lambda text: "started" in text, "--name", "ended"
     )
-    assert ended.code == 130, ended.both()
+    assert ended.code == 130, ended
     assert "stopped: SIGTERM received; 0 of " in ended.out
     assert "The same command with --resume continues.\n" in ended.out
     assert "***" not in ended.err
@@ -548,7 +530,7 @@ def test_sigterm_stops_in_order_although_ray_has_a_handler_for_it(workspace: Wor
 def test_an_address_where_nothing_listens_is_refused_at_once(workspace: Workspace) -> None:
     began = time.monotonic()
     for address in ("127.0.0.1:1", "nowhere", "host:port"):
-        refused = workspace.main("long", "--name", "far", "--address", address)
+        refused = workspace.again("long", "--name", "far", "--address", address)
         assert refused.code == 2
         assert refused.err.startswith(f"error: --address {address}: nothing answers there (")
     assert time.monotonic() - began < 60
@@ -571,7 +553,7 @@ def wait_for(
 def test_ctrl_c_ends_with_130_and_keeps_what_is_done(
     interrupted: Ended, workspace: Workspace
 ) -> None:
-    assert interrupted.code == 130, interrupted.both()
+    assert interrupted.code == 130, interrupted
     assert (
         "stopped: SIGINT received; 1 of 2 trials settled. "
         "The same command with --resume continues.\n"
@@ -591,7 +573,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_done(
 def test_an_interrupted_study_is_not_started_again_by_accident(
     interrupted: Ended, workspace: Workspace
 ) -> None:
-    refused = workspace.main("long", "--trials", "2")
+    refused = workspace.again("long", "--trials", "2")
     assert refused.code == 2
     assert refused.err == (
         "error: study 'long' is unfinished (1 of 2 trials settled): "
@@ -626,14 +608,14 @@ def resumed(interrupted: Ended, workspace: Workspace) -> Ended:
     finally:
         over.set()
         thread.join()
-    assert killed, f"no worker was found to kill\n{ended.both()}"
+    assert killed, f"no worker was found to kill\n{ended}"
     return ended
 
 
 def test_a_resumed_study_is_completed_with_more_trials_where_they_are_asked_for(
     resumed: Ended, workspace: Workspace
 ) -> None:
-    assert resumed.code == 0, resumed.both()
+    assert resumed.code == 0, resumed
     assert "resuming 'long': 1 of 3 trials settled, 1 interrupted" in resumed.err
     assert " continued after epoch " in resumed.err
     assert "(attempt 2)" in resumed.err
