@@ -15,7 +15,8 @@ from study.keys import Outcome
 from study.redact import shown
 from study.reporting.tables import TrialRow
 from study.tuning.folder import BEATS, has_trials
-from study.tuning.ledger import PLAN, Ledger
+from study.tuning.ledger import PLAN, TRACKED, Ledger
+from study.tuning.owner import Owner
 from study.tuning.plan import load_plan
 from study.tuning.setup import Setup
 from study.tuning.storage import Storage
@@ -26,8 +27,11 @@ _logger = logging.getLogger(__name__)
 CLAIM = "study_id"
 """File beside a study's trials that says whose they are."""
 
+PLACE = "place"
+"""The study's folder and process, in its Optuna storage."""
+
 SHOWN = 5
-"""Missing files that a warning names."""
+"""Missing files, or trials, that are named."""
 
 
 def admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
@@ -46,6 +50,49 @@ def admit_storage(setup: Setup, ledger: Ledger, folder: Path) -> None:
         raise StudyStateError(
             f"the Optuna storage holds a study '{setup.plan.name}' that is not of this workspace; "
             "give this one another --name, or start it where it was started"
+        )
+
+
+def admit_place(ledger: Ledger, folder: Path, name: str) -> None:
+    """Refuse a study that a process runs from a copy of this folder, and write down who runs it.
+
+    A lock guards one folder. A storage that is elsewhere, such as PostgreSQL, can have two.
+
+    Raises:
+        StudyStateError: If such a process runs.
+    """
+    here, before = str(folder.resolve()), ledger.noted(PLACE) or {}
+    owner = Owner.read(before.get("owner", ""))
+    # A start that was closed, or was of this folder, whose lock is ours, runs no more.
+    if owner is not None and before["folder"] != here and not ledger.noted(TRACKED):
+        running = owner.runs()
+        if running:
+            raise StudyStateError(
+                f"study '{name}': {owner} runs it in {before['folder']}, with this Optuna "
+                "storage: wait for it, stop it, or give this one another --name"
+            )
+        if running is None:
+            _logger.warning(
+                "study '%s': its last start, %s in %s, did not close it; if it runs still, stop "
+                "one of the two",
+                *(name, owner, before["folder"]),
+            )
+    ledger.note(PLACE, {"folder": here, "owner": Owner.current().line()})
+
+
+def refuse_altered(ledger: Ledger, name: str) -> None:
+    """Refuse trials that are not what was written down of them.
+
+    Raises:
+        StudyStateError: If there are some.
+    """
+    if altered := ledger.altered():
+        trials = ", ".join(str(number) for number in altered[:SHOWN])
+        more = f" and {len(altered) - SHOWN} more" if len(altered) > SHOWN else ""
+        raise StudyStateError(
+            f"study '{name}': its Optuna storage has trials that were altered since they ended "
+            f"({trials}{more}): bring it back from a copy, or let `--repair {name}` withdraw "
+            "them, which --resume then runs again"
         )
 
 

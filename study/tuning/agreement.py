@@ -5,6 +5,7 @@ What its tracker has is compared in `study.tuning.tracker_agreement`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,7 @@ from study.tuning import attempts
 from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, leftovers
 from study.tuning.status import Facts
 from study.tuning.storage import Storage
-from study.tuning.trial_files import CHECKPOINT, RESULTS, file_fault
+from study.tuning.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
 
 
 class Mend(StrEnum):
@@ -109,6 +110,14 @@ def _of_storage(facts: Facts) -> Iterator[Disagreement]:
             what = "is RUNNING in Optuna, and no process runs it"
         if what:
             yield Disagreement(mend=Mend.SETTLE, what=what, trial=trial.number)
+    for row in facts.settled.values():
+        if row.number in facts.altered:
+            yield Disagreement(
+                mend=Mend.WITHDRAW,
+                what="row in the Optuna storage was altered since it was written",
+                trial=row.number,
+                digest=row.digest,
+            )
     for number, follower in attempts.unmarked(facts.trials, facts.marks).items():
         yield Disagreement(
             mend=Mend.MARK,
@@ -144,12 +153,15 @@ def _of_results(facts: Facts) -> Iterator[Disagreement]:
         )
         return
     for row, place in files:
-        yield from _of_trial(row, place)
+        if row.number not in facts.altered:
+            yield from _of_trial(row, place)
 
 
 def _of_trial(row: TrialRow, place: Storage) -> Iterator[Disagreement]:
     try:
         found = [(name, file_fault(name, place.read(name))) for name in RESULTS]
+        if not any(fault for _, fault in found):
+            found.append((SCORES, _other_scores(row, place)))
     except OSError as error:
         yield Disagreement(
             mend=Mend.NOTHING,
@@ -163,6 +175,17 @@ def _of_trial(row: TrialRow, place: Storage) -> Iterator[Disagreement]:
         yield Disagreement(
             mend=Mend.WITHDRAW, what="; ".join(faults), trial=row.number, digest=row.digest
         )
+
+
+def _other_scores(row: TrialRow, place: Storage) -> str:
+    """Say where a trial's file of scores has others than the storage."""
+    scores = json.loads(place.read(SCORES) or b"{}")
+    kept = scores.get("metrics", {}) if isinstance(scores, dict) else {}
+    for name, value in row.metrics.items():
+        # The storage has also what was logged on the way, such as the loss of the last epoch.
+        if name in kept and kept[name] != value:
+            return f"has {name} {kept[name]}, the Optuna storage has {value}"
+    return ""
 
 
 def _of_checkpoints(facts: Facts) -> Iterator[Disagreement]:

@@ -9,6 +9,8 @@ Neither torch nor Ray is needed to read any of it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,6 +27,12 @@ OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
 SUPERSEDED, WITHDRAWN = "superseded", "withdrawn"
 """Marks of finished trials: the number of the attempt that followed; why it is owed again."""
+
+SEAL = "seal"
+_SEALED = (
+    *(Tag.DIGEST, Tag.ARM, Tag.ATTEMPT, INDEX, DRAW, CONFIG, PROTECTED),
+    *(METRICS, EPOCHS, SECONDS, OBJECTIVE, Tag.CAUSE, Tag.OUTCOME),
+)
 
 COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
 """Outcomes that settle a configuration."""
@@ -106,6 +114,21 @@ def unmarked(trials: Iterable[FrozenTrial], marks: Marks) -> dict[int, int]:
         for earlier, later in pairwise(tries)
         if earlier.number not in marks.superseded
     }
+
+
+def seal(attrs: Mapping[str, Any]) -> str:
+    """Return the checksum of what is written down of a trial: what it is, and how it ended."""
+    content = json.dumps({name: attrs.get(name) for name in _SEALED}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def altered(trial: FrozenTrial) -> bool:
+    """Whether a settled trial is not what was written down; those of old versions have no seal."""
+    attrs = trial.user_attrs
+    if SEAL not in attrs:
+        return False
+    told = trial.state is not TrialState.COMPLETE or trial.value == attrs.get(OBJECTIVE)
+    return attrs[SEAL] != seal(attrs) or not told
 
 
 def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:

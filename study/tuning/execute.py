@@ -56,7 +56,8 @@ def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
             due = time.monotonic() + NODES_EVERY_S
             # Where no trial fits any more, those that are owed wait for a node to come back.
             with suppress(UsageError):
-                known = plan_resources(asked, nodes_alive()).concurrency
+                nodes = [node for node in nodes_alive() if resources.node in ("", *node)]
+                known = plan_resources(asked, nodes).concurrency
         return known
 
     return count

@@ -33,7 +33,7 @@ from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
 from study.reporting.tables import TrialRow
 from study.tuning import attempts
-from study.tuning.attempts import SECONDS, SUPERSEDED, WITHDRAWN, Marks, mark, row_of
+from study.tuning.attempts import SEAL, SECONDS, SUPERSEDED, WITHDRAWN, Marks, mark, row_of
 from study.tuning.optuna_storage import close_storage, open_storage, storage_fault
 
 PROTECTED, DUPLICATE_OF, RUN_ID = attempts.PROTECTED, attempts.DUPLICATE_OF, attempts.RUN_ID
@@ -317,7 +317,9 @@ class Ledger:
         if outcome is Outcome.COMPLETE:
             attrs[OBJECTIVE] = objective
         # The outcome is the last attribute: where it stands, everything before it does too.
-        for key, value in {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}.items():
+        ended = {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}
+        attrs[SEAL] = attempts.seal({**trial.user_attrs, **ended})
+        for key, value in {**attrs, **ended}.items():
             trial.set_user_attr(key, value)
         self._tell(number, outcome, objective)
         return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
@@ -329,6 +331,10 @@ class Ledger:
     def settled(self) -> list[tuple[TrialRow, Proposal]]:
         """Return every settled configuration with its proposal."""
         return [(row_of(trial, self._epochs), _proposal(trial)) for trial in self._settled()]
+
+    def altered(self) -> list[int]:
+        """Return the settled trials that are not what was written down."""
+        return [trial.number for trial in self._settled() if attempts.altered(trial)]
 
     def owed(self) -> list[tuple[int, Proposal, str]]:
         """Return what `reconcile` found to be owed: number, proposal and why it is."""

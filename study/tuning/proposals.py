@@ -14,6 +14,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
+from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.tuning.ledger import DRAW, INDEX, PROTECTED, Ledger, Proposal
@@ -102,7 +103,11 @@ class Proposals:
         return trial, self._searched(suggest(self._space, trial))
 
     def again(self, owed: FrozenTrial) -> Proposal:
-        """Rebuild the proposal of an interrupted or withdrawn trial, one attempt on."""
+        """Rebuild the proposal of an interrupted or withdrawn trial, one attempt on.
+
+        Raises:
+            StudyStateError: If its parameters are not those of the configuration that it was.
+        """
         attrs = owed.user_attrs
         # What was complete once had passed its rungs; those behind it may have raised them since.
         protected = attrs[PROTECTED] or attrs[Tag.OUTCOME] == Outcome.COMPLETE
@@ -110,4 +115,10 @@ class Proposals:
             proposal: Proposal = self._fixed[attrs[INDEX]]
         else:
             proposal = self._searched(owed.params, index=attrs[INDEX], protected=protected)
+        if proposal.digest != attrs[Tag.DIGEST]:
+            raise StudyStateError(
+                f"trial {owed.number} of the Optuna storage: was configuration "
+                f"{attrs[Tag.DIGEST]}, and its parameters are those of {proposal.digest}: it was "
+                "altered; bring the storage back from a copy, or start under another --name"
+            )
         return replace(proposal, attempt=attrs[Tag.ATTEMPT] + 1, draw=attrs[DRAW])

@@ -8,13 +8,16 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.utils
 
 import study
 from study.errors import StudyStateError, UsageError
@@ -87,7 +90,11 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
                     f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
                     "folder that all of them share, or an s3:// or gs:// URI"
                 )
-            yield plan_resources(demand, alive)
+            planned = plan_resources(demand, alive)
+            if not demand.shared_storage:
+                # What trials write is on this node, whatever nodes join later.
+                planned = replace(planned, node=f"node:{ray.util.get_node_ip_address()}")
+            yield planned
         finally:
             leave_ray()
         return
@@ -121,13 +128,14 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ray start so that signals go on doing what they did.
+    """Let Ray start so that signals go on doing what they did, and no credential is shown.
 
     Its processes get groups of their own: what `timeout` or a closed terminal sends to ours would
     end them first, and the driver would wait for them for a minute. At SIGTERM Ray puts a handler
-    of its own, which leaves without a word.
+    of its own, which leaves without a word. Its table of jobs, which everybody on a cluster can
+    read, has our command line, and addresses in it.
     """
-    begin = subprocess.Popen.__init__
+    begin, entrypoint = subprocess.Popen.__init__, ray._private.utils.get_entrypoint_name
 
     def begin_apart(self: subprocess.Popen[Any], *given: Any, **options: Any) -> None:
         begin(self, *given, **{"process_group": 0, **options})
@@ -135,12 +143,14 @@ def _undisturbed() -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     subprocess.Popen.__init__ = begin_apart  # type: ignore[method-assign]
+    ray._private.utils.get_entrypoint_name = lambda: " ".join(map(shown, sys.orig_argv))
     try:
         yield
     except SystemExit as left:
         raise KeyboardInterrupt(signal.SIGTERM.name) from left
     finally:
         subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
+        ray._private.utils.get_entrypoint_name = entrypoint
         if main:
             signal.signal(signal.SIGTERM, before)
 

@@ -14,6 +14,9 @@ from study.errors import UsageError
 SHARES = (1.0, 0.5, 0.25, 0.2, 0.125, 0.1)
 """GPU shares that divide one GPU without a rest; Ray counts them, it does not isolate them."""
 
+_OF_A_NODE = 0.001
+"""What a trial asks of a node's name, of which Ray gives each node one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
@@ -41,14 +44,17 @@ class Resources:
     Args:
         concurrency: Trials at once; at most the number that the resources allow.
         gpus_per_trial: Share of a GPU, 0 on CPU.
+        node: Ray's name of the one node that trials may run on; empty is any.
     """
 
     concurrency: int
     gpus_per_trial: float = 0.0
+    node: str = ""
 
     def request(self) -> dict[str, float]:
         """Return Ray's resource request of one trial."""
-        return {"cpu": 1, "gpu": self.gpus_per_trial} if self.gpus_per_trial else {"cpu": 1}
+        wanted = {"cpu": 1, "gpu": self.gpus_per_trial, self.node: _OF_A_NODE if self.node else 0}
+        return {name: amount for name, amount in wanted.items() if amount}
 
 
 def available_cores() -> int:

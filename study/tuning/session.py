@@ -17,10 +17,18 @@ from study.keys import Outcome, Tag
 from study.redact import shown
 from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
-from study.tuning.admission import admit_storage, claim, keep_labels, name_lost_results
+from study.tuning.admission import (
+    admit_place,
+    admit_storage,
+    claim,
+    keep_labels,
+    name_lost_results,
+    refuse_altered,
+)
 from study.tuning.conductor import Conductor
 from study.tuning.execute import run_trials
 from study.tuning.folder import SPACE_COPY, TRIALS, admit, leftovers
+from study.tuning.journal import JOURNAL
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
 from study.tuning.optuna_space import limits_of, make_sampler
 from study.tuning.optuna_storage import storage_fault
@@ -151,6 +159,8 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         exhausted=exhausted,
         space_text=setup.space.text,
     )
+    admit_place(ledger, folder, plan.name)
+    refuse_altered(ledger, plan.name)
     ledger.note(PLAN, setup.plan.identity())
     claim(setup.job.storage, ledger.study_id, plan.name)
     name_lost_results(ledger.rows(), setup.job.storage, plan.name)
@@ -158,7 +168,9 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     keep_labels(setup, folder)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
-    if done and ledger.noted(TRACKED):
+    # A study that ran with --no-track has no journal, and is told from the storage.
+    told = isinstance(sink, NullSink) or (folder / JOURNAL).exists()
+    if done and told and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
         tracking = Sent()
         if not isinstance(sink, NullSink):

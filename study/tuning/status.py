@@ -119,6 +119,15 @@ class Facts:
             if self._counts(tries[-1])
         }
 
+    @cached_property
+    def altered(self) -> set[int]:
+        """Trials whose outcome counts and that are not what was written down of them."""
+        return {
+            trial.number
+            for trial in self.trials
+            if attempts.is_attempt(trial) and self._counts(trial) and attempts.altered(trial)
+        }
+
     def _counts(self, trial: FrozenTrial) -> bool:
         told = trial.state.is_finished() or not self.held
         outcome = trial.user_attrs.get(Tag.OUTCOME)

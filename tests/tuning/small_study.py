@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -159,9 +160,9 @@ class Start:
         metrics = {OBJECTIVE: value, "val_loss": 1 - value, "val_auprc_F": float("nan")}
         result = _result(epoch, metrics)
         if epoch == EPOCHS:
-            self.leave_results(self._digests[key])
             result[Tag.OUTCOME] = str(Outcome.COMPLETE)
             metrics["val_patient_auprc_S"] = value / 2
+            self.leave_results(self._digests[key], metrics)
         stop = epoch == EPOCHS or self.conductor.decide(key, epoch, value)
         self.conductor.reported(key, result)
         if stop:
@@ -182,12 +183,12 @@ class Start:
         self.conductor.reported(key, result)
         self.conductor.completed(key, result)
 
-    def leave_results(self, digest: str) -> None:
+    def leave_results(self, digest: str, metrics: dict[str, float]) -> None:
         """Write what a complete trial leaves."""
         files = self.storage.folder(digest)
         files.write(PREDICTIONS, archive(log_probs=np.zeros((1, 3, 4), np.float32)))
         files.write(PER_RECORD, b"record,auprc_S\n101,0.5\n")
-        files.write(SCORES, b"{}")
+        files.write(SCORES, json.dumps({"metrics": metrics}).encode())
         files.write(WEIGHTS, checkpoint(EPOCHS))
 
     def end(self, cause: str = "") -> None:

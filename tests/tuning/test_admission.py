@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyStateError
-from study.tuning.admission import claim
+from study.tuning.admission import admit_place, claim, refuse_altered
+from study.tuning.ledger import TRACKED, Ledger
+from study.tuning.owner import Owner
 from study.tuning.storage import Storage
+from tests.tuning.small_study import NAME, change
 
 
 def test_results_of_another_study_of_the_same_name_are_not_overwritten(tmp_path: Path) -> None:
@@ -23,3 +26,47 @@ def test_results_of_another_study_of_the_same_name_are_not_overwritten(tmp_path:
         "would overwrite; give this one another --name or --storage"
     )
     claim(Storage.at(tmp_path).folder("other"), "ba9876543210", "other")
+
+
+def test_trials_that_were_altered_in_the_storage_are_refused_by_number(folder: Path) -> None:
+    def ledger() -> Ledger:
+        return Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+
+    refuse_altered(ledger(), NAME)
+    cause = "update trial_user_attributes set value_json = ? where key = 'cause' and trial_id = 4"
+    change(folder / "study.db", cause, '"it never happened"')
+    change(folder / "study.db", "update trial_values set value = 0.99 where trial_id = 1")
+    with pytest.raises(StudyStateError) as refused:
+        refuse_altered(ledger(), NAME)
+    assert str(refused.value) == (
+        f"study '{NAME}': its Optuna storage has trials that were altered since they ended "
+        f"(0, 3): bring it back from a copy, or let `--repair {NAME}` withdraw them, which "
+        "--resume then runs again"
+    )
+
+
+def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both have the plan, and the storage is neither's."""
+    ledger = Ledger(storage_url=f"sqlite:///{tmp_path / 'shared.db'}", name=NAME)
+    one, other = tmp_path / "one", tmp_path / "other"
+    admit_place(ledger, one, NAME)
+    admit_place(ledger, one, NAME)  # its lock was ours: the start before has ended
+    ledger.note(TRACKED, False)
+    with pytest.raises(StudyStateError) as refused:
+        admit_place(ledger, other, NAME)
+    assert str(refused.value) == (
+        f"study '{NAME}': {Owner.current()} runs it in {one}, with this Optuna storage: wait for "
+        "it, stop it, or give this one another --name"
+    )
+    assert not caplog.messages
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "node7")
+        admit_place(ledger, other, NAME)
+    (said,) = caplog.messages
+    assert said.endswith(f"in {one}, did not close it; if it runs still, stop one of the two")
+    admit_place(ledger, other, NAME)
+    ledger.note(TRACKED, True)
+    admit_place(ledger, one, NAME)
+    assert len(caplog.messages) == 1, "a start that was closed is over"

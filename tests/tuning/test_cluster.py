@@ -129,6 +129,9 @@ def run(cluster: Cluster, folder: Path) -> Seen:
         known = wait(lambda all_: waiting(all_, "late") == SLOTS["late"])
         lost_at = time.time()
         cluster.remove_node(late, allow_graceful=False)
+        lost = {ran.worker for ran in known if ran.node == nodes["late"]}
+        # They end once they see that their node has: none may train on meanwhile.
+        wait(lambda _: not any(Path(f"/proc/{worker}").exists() for worker in lost))
         (folder / "log" / "go").touch()
         code = driver.wait(timeout=150)
     finally:

@@ -20,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
+from study.errors import StudyStateError
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.tracking.sink import NullSink, Sink
@@ -34,6 +35,7 @@ from study.tuning.space import Space, load_space
 from study.tuning.storage import Storage
 from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE, SECONDS
+from tests.tuning.small_study import change
 
 EPOCHS = 3
 
@@ -261,6 +263,19 @@ def test_a_driver_that_was_killed_owes_the_same_as_one_that_was_stopped(start: S
     again = start(search())
     assert again.conductor.owed == 1
     assert again.conductor.propose("a") == flat
+
+
+def test_an_owed_trial_whose_parameters_were_altered_is_refused_by_name(start: Starter) -> None:
+    first = start(search(ONE_RANGE))
+    first.conductor.propose("a")
+    digest = first.trials()[0].user_attrs[Tag.DIGEST]
+    statement = "update trial_params set param_value = 0.005 where trial_id = 1"
+    change(first.folder / "study.db", statement)
+    with pytest.raises(StudyStateError) as refused:
+        start(search(ONE_RANGE))
+    said = str(refused.value)
+    assert said.startswith(f"trial 0 of the Optuna storage: was configuration {digest}, and its ")
+    assert said.endswith("bring the storage back from a copy, or start under another --name")
 
 
 def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -> None:

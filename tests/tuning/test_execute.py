@@ -393,6 +393,13 @@ def test_a_failing_trial_gives_exit_code_1_and_shows_its_cause(workspace: Worksp
     assert "look further: tracking: off" in ended.out
     assert ended.err == ""
     assert workspace.trials("slow")[0].state.name == "FAIL"
+    assert workspace.runs("slow") == []
+    told = workspace.again("long", "--name", "slow", *limits)
+    assert told.code == 1, told
+    assert [r.info.status for r in workspace.runs("slow")] == ["FAILED"]
+    assert [r.info.status for r in workspace.runs("slow", "study")] == ["FINISHED"]
+    again = workspace.again("long", "--name", "slow", *limits)
+    assert again.out.startswith("study 'slow' was complete already: nothing was run\n")
 
 
 def test_a_time_limit_ends_with_3_and_the_study_can_be_resumed(workspace: Workspace) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+import ray._private.utils
 
 from study.errors import StudyStateError, UsageError
+from study.tuning import execute
+from study.tuning.execute import slots
 from study.tuning.ray_session import STARTS, ray_session
-from study.tuning.resources import Demand, gpu_share, plan_resources
+from study.tuning.resources import Demand, Resources, gpu_share, plan_resources
 
 GIB = 2**30
 
@@ -43,6 +47,35 @@ def test_one_trial_a_core_without_gpus() -> None:
     planned = plan_resources(Demand(), [{"CPU": 4}, {"CPU": 2}])
     assert planned.concurrency == 6
     assert planned.request() == {"cpu": 1}
+
+
+def test_without_shared_storage_trials_stay_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = Resources(concurrency=2, gpus_per_trial=0.5, node="node:10.0.0.1")
+    assert resources.request() == {"cpu": 1, "gpu": 0.5, "node:10.0.0.1": 0.001}
+    mine = {"CPU": 3.0, "GPU": 1.0, "node:10.0.0.1": 1.0}
+    joined = {"CPU": 8.0, "GPU": 4.0, "node:10.0.0.2": 1.0}
+    monkeypatch.setattr(execute, "nodes_alive", lambda: [mine, joined])
+    assert slots(resources, Demand(gpus_per_trial=0.5))() == 2
+    anywhere = Resources(concurrency=2, gpus_per_trial=0.5)
+    assert slots(anywhere, Demand(gpus_per_trial=0.5))() == 10
+
+
+def test_rays_table_of_jobs_gets_no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["python", "-m", "study.run", "--tracking-uri=https://me:s3cr3t@host/x"]
+    words += ["--study-storage", "postgresql://me:s3cr3t@host/y"]
+    monkeypatch.setattr(sys, "orig_argv", words)
+    told: list[str] = []
+
+    def init(**options: Any) -> None:
+        told.append(ray._private.utils.get_entrypoint_name())
+        raise ConnectionError("not started")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(StudyStateError), ray_session(Demand(), "host:6379", 0):
+        pass
+    (line,) = told
+    assert line.startswith("python -m study.run --tracking-uri=https://")
+    assert "s3cr3t" not in line and "host/y" in line
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

@@ -39,6 +39,7 @@ class Ran:
         digest: The trial's configuration.
         epoch: Which epoch.
         node: Ray's id of the node.
+        worker: The process.
         gpus: Ids of the node's GPUs that the trial had a share of.
         share: How much of each.
         began: Seconds since the epoch of Unix.
@@ -48,6 +49,7 @@ class Ran:
     digest: str
     epoch: int
     node: str
+    worker: int
     gpus: tuple[int, ...]
     share: float
     began: float
@@ -84,6 +86,7 @@ class Watched:
             "digest": self._digest,
             "epoch": self._training.epoch + 1,
             "node": here.get_node_id(),
+            "worker": os.getpid(),
             "gpus": [int(gpu) for gpu in ray.get_gpu_ids()],
             "share": here.get_assigned_resources().get("GPU", 0.0),
             "began": time.time(),
