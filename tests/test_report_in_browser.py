@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from study.reporting.findings import Estimate
+from study.reporting.page import matrix
 from study.reporting.page.blocks import (
     Block,
     Figure,
@@ -113,6 +115,24 @@ def test_an_error_would_be_seen(chromium: str, page: str, tmp_path: Path) -> Non
     broken = with_script(page, "undefinedFunction();")
     with pytest.raises(AssertionError, match="undefinedFunction"):
         opened(chromium, broken, tmp_path)
+
+
+def test_a_pair_whose_interval_leaves_out_0_is_bold(chromium: str, tmp_path: Path) -> None:
+    ends = ((0.01, 0.3), (-0.1, 0.3), (-0.3, -0.01))
+    cells = [
+        matrix._cell(Estimate(value=sum(end), se=0.1, low=end[0], high=end[1]), 0, 0, 1.0, "")
+        for end in ends
+    ]
+    figure = Figure(
+        name="f", title="F", shows="S.", reading="R.", panels=[f"<svg>{''.join(cells)}</svg>"]
+    )
+    content = page_html("Study", "below", [Section(anchor="one", title="One", blocks=[figure])])
+    script = """
+      document.body.dataset.weights = [...document.querySelectorAll("svg text")]
+        .map((cell) => getComputedStyle(cell).fontWeight).join(",");
+    """
+    document = opened(chromium, with_script(content, script), tmp_path)
+    assert 'data-weights="700,400,700"' in document
 
 
 def test_a_heading_sorts_both_ways_and_undefined_stays_last(

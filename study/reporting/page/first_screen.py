@@ -156,7 +156,7 @@ def _how_sure(results: StudyResults) -> tuple[str, str, str]:
     if math.isnan(found.low):
         return label, "not estimable", f"{found.remark}; {chosen}".strip("; ")
     test = (
-        f"p = {p_text(pair.p)}, adjusted {p_text(pair.p_adjusted)}"
+        f"p {p_text(pair.p)}, adjusted {p_text(pair.p_adjusted)}"
         if math.isfinite(pair.p)
         else "not among the declared contrasts: no test"
     )

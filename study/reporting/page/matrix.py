@@ -73,7 +73,7 @@ def _turned(one: Estimate) -> Estimate:
 
 def _cell(one: Estimate, x: float, y: float, largest: float, said: str) -> str:
     clear = one.low > 0 or one.high < 0
-    weight = ' font-weight="700"' if clear else ""
+    weight = ' class="clear"' if clear else ""
     return (
         f'<rect class="cell {"cool" if one.value > 0 else "warm"}" x="{x}" y="{y}" '
         f'width="{_SIZE}" height="{_SIZE}" '

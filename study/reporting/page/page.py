@@ -59,7 +59,8 @@ def report_files(results: StudyResults) -> dict[str, str]:
     kind = "Search" if results.searches else "Comparison"
     subtitle = f"{kind} of space {results.plan.get('space')}, {results.written}"
     if results.description:
-        subtitle = f"{results.description}. {subtitle}"
+        ended = "" if results.description.endswith((".", "?", "!")) else "."
+        subtitle = f"{results.description}{ended} {subtitle}"
     return {
         PAGE: page_html(f"Study {results.name}", subtitle, parts),
         **table_files(tables_of(parts)),
