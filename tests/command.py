@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +42,8 @@ def apart(folder: Path, words: Sequence[str]) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def here(folder: Path, words: Sequence[str], main: Callable[[list[str]], int] = run.main) -> Ended:
-    """Run what starts no Ray in a folder: seconds of imports less.
-
-    Args:
-        folder: Where.
-        words: The options.
-        main: The command.
-    """
+def here(folder: Path, words: Sequence[str]) -> Ended:
+    """Run what starts no Ray in a folder: seconds of imports less."""
     out, err = io.StringIO(), io.StringIO()
     with (
         chdir(folder),
@@ -59,5 +53,5 @@ def here(folder: Path, words: Sequence[str], main: Callable[[list[str]], int] = 
         mock.patch.object(logging.getLogger(), "handlers", []),
         mock.patch.dict(os.environ),
     ):
-        code = main(list(words))
+        code = run.main(list(words))
     return Ended(code, out.getvalue(), err.getvalue())
