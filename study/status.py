@@ -124,7 +124,7 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
 
 def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
     from study.tuning.agreement import disagreements
-    from study.tuning.journal import JOURNAL, SENT
+    from study.tuning.journal import JOURNAL, SENT, Mark
     from study.tuning.status import read_facts
     from study.tuning.tracker_agreement import in_tracker, unsent
 
@@ -133,7 +133,7 @@ def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
     records, compared, tracker = None, True, "nothing was told to any tracker"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
-    elif not facts.tracked and (places.folder / SENT).exists():
+    elif not facts.tracked and (facts.recorded or (places.folder / SENT).exists()):
         compared, tracker = False, f"NOT COMPARED: {JOURNAL} is missing; bring it back from a copy"
     elif facts.tracked:
         found += unsent(facts)
@@ -141,6 +141,11 @@ def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
         tracker = f"{total - facts.unsent} of {total} events of the journal are sent"
         try:
             records = _records(args, facts)
+            told = Mark(facts.folder, facts.journal.last, records.store).other_store
+            if told and not args.tracking_uri:
+                raise TrackingError(
+                    f"they were sent to {told}, and this is {records.where}: give --tracking-uri"
+                )
             found += in_tracker(facts, records)
             tracker += f" to {records.where}"
         except TrackingError as error:
@@ -249,14 +254,18 @@ def _status(facts: Facts) -> Iterator[str]:
 def _plan(args: Namespace, places: _Places) -> int:
     """Show what a repair would do."""
     read = _read(args, places)
-    if read.facts.held:
-        raise StudyStateError(
-            f"study '{read.facts.name}' is being run by {read.facts.owner or 'another process'}; "
-            "wait for it, or stop it"
-        )
+    _refuse_running(read.facts)
     code = _show(read)
     _list_steps(args, read)
     return code
+
+
+def _refuse_running(facts: Facts) -> None:
+    if facts.held:
+        raise StudyStateError(
+            f"study '{facts.name}' is being run by {facts.owner or 'another process'}; "
+            "wait for it, or stop it"
+        )
 
 
 def _list_steps(args: Namespace, read: _Read) -> list[Any]:
@@ -277,6 +286,7 @@ def _repair(args: Namespace, places: _Places, open_sink: OpenSink) -> int:
     from study.tuning.repair import Repair
 
     read = _read(args, places, mine=True)
+    _refuse_running(read.facts)
     code = _show(read)
     planned = _list_steps(args, read)
     if not planned:

@@ -92,6 +92,11 @@ class MlflowRecords:
         """The store's address without credentials."""
         return self._store.shown
 
+    @property
+    def store(self) -> str:
+        """Its name, as a sink to it says."""
+        return self._store.name
+
     def study(self, name: str, study_id: str) -> RecordedStudy:
         """Return the runs of a study.
 

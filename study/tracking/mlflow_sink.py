@@ -192,7 +192,7 @@ class MlflowSink:
 
     def store(self) -> str:
         """The address without credentials; of the workspace's own, which may move, its name."""
-        return "mlflow.db" if self._store.default else self._store.shown
+        return self._store.name
 
     def where(self) -> str:
         """Return one line for the user: how to see the study in MLflow."""

@@ -47,6 +47,11 @@ class Store:
         return redact.shown(self.uri)
 
     @property
+    def name(self) -> str:
+        """The address without credentials; of the workspace's own, which may move, its file."""
+        return "mlflow.db" if self.default else self.shown
+
+    @property
     def path(self) -> Path | None:
         """The SQLite file; None where a server or another database keeps the runs."""
         return Path(self.uri.partition("///")[2]) if _scheme(self.uri) == "sqlite" else None

@@ -14,21 +14,16 @@ from study.files import write_whole
 from study.keys import Outcome
 from study.redact import shown
 from study.reporting.tables import TrialRow
-from study.tuning.folder import BEATS, has_trials
+from study.tuning.attempts import PLACE
+from study.tuning.folder import BEATS, CLAIM, has_trials
 from study.tuning.ledger import PLAN, TRACKED, Ledger
-from study.tuning.owner import Owner
+from study.tuning.owner import elsewhere, here
 from study.tuning.plan import load_plan
 from study.tuning.setup import Setup
 from study.tuning.storage import Storage
 from study.tuning.trial_files import RESULTS
 
 _logger = logging.getLogger(__name__)
-
-CLAIM = "study_id"
-"""File beside a study's trials that says whose they are."""
-
-PLACE = "place"
-"""The study's folder and process, in its Optuna storage."""
 
 SHOWN = 5
 """Missing files, or trials, that are named."""
@@ -61,23 +56,23 @@ def admit_place(ledger: Ledger, folder: Path, name: str) -> None:
     Raises:
         StudyStateError: If such a process runs.
     """
-    here, before = str(folder.resolve()), ledger.noted(PLACE) or {}
-    owner = Owner.read(before.get("owner", ""))
     # A start that was closed, or was of this folder, whose lock is ours, runs no more.
-    if owner is not None and before["folder"] != here and not ledger.noted(TRACKED):
+    other = None if ledger.noted(TRACKED) else elsewhere(ledger.noted(PLACE), folder)
+    if other is not None:
+        owner, place = other
         running = owner.runs()
         if running:
             raise StudyStateError(
-                f"study '{name}': {owner} runs it in {before['folder']}, with this Optuna "
-                "storage: wait for it, stop it, or give this one another --name"
+                f"study '{name}': {owner} runs it in {place}, with this Optuna storage: wait for "
+                "it, stop it, or give this one another --name"
             )
         if running is None:
             _logger.warning(
                 "study '%s': its last start, %s in %s, did not close it; if it runs still, stop "
                 "one of the two",
-                *(name, owner, before["folder"]),
+                *(name, owner, place),
             )
-    ledger.note(PLACE, {"folder": here, "owner": Owner.current().line()})
+    ledger.note(PLACE, here(folder))
 
 
 def refuse_altered(ledger: Ledger, name: str) -> None:

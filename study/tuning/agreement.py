@@ -18,7 +18,8 @@ from study.redact import redact, shown
 from study.reporting.tables import TrialRow, trials_csv
 from study.tracking.mlflow_records import RecordedRun
 from study.tuning import attempts
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, leftovers
+from study.tuning.folder import BEATS, CLAIM, SPACE_COPY, TRIALS, leftovers
+from study.tuning.plan import GROWS, PLAN_FILE
 from study.tuning.status import Facts
 from study.tuning.storage import Storage
 from study.tuning.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
@@ -78,6 +79,7 @@ def disagreements(facts: Facts) -> list[Disagreement]:
         return list(_without_storage(facts))
     return [
         *_of_storage(facts),
+        *_of_plan(facts),
         *_of_folder(facts),
         *_of_results(facts),
         *_of_checkpoints(facts),
@@ -110,6 +112,14 @@ def _of_storage(facts: Facts) -> Iterator[Disagreement]:
             what = "is RUNNING in Optuna, and no process runs it"
         if what:
             yield Disagreement(mend=Mend.SETTLE, what=what, trial=trial.number)
+    known = attempts.attempts(facts.trials)
+    for digest, outcome in facts.journal.outcomes.items():
+        if digest not in known:
+            yield Disagreement(
+                mend=Mend.NOTHING,
+                what=f"the Optuna storage has no row of configuration {digest}, which was "
+                f"{outcome}: bring the storage back from a copy, or let --resume run it again",
+            )
     for row in facts.settled.values():
         if row.number in facts.altered:
             yield Disagreement(
@@ -123,6 +133,31 @@ def _of_storage(facts: Facts) -> Iterator[Disagreement]:
             mend=Mend.MARK,
             what=f"was followed by trial {follower}, and is not marked as superseded",
             trial=number,
+        )
+
+
+def _of_plan(facts: Facts) -> Iterator[Disagreement]:
+    """Compare what a start refuses: another plan than the storage's, another study's results."""
+    kept = facts.attrs.get(attempts.PLAN)
+    if kept is not None:
+        for key in sorted(kept.keys() | facts.plan.keys()):
+            # The budget of a start that was killed just then may be in one of the two.
+            if key != GROWS and kept.get(key) != facts.plan.get(key):
+                yield Disagreement(
+                    mend=Mend.NOTHING,
+                    what=f"{PLAN_FILE} has {key} {facts.plan.get(key)!r}, the Optuna storage "
+                    f"{kept.get(key)!r}: bring the file back from a copy",
+                )
+    claimed = facts.storage.read(CLAIM)
+    if (
+        claimed is not None
+        and facts.study_id
+        and claimed.decode("utf-8", "replace") != (facts.study_id)
+    ):
+        yield Disagreement(
+            mend=Mend.NOTHING,
+            what=f"{shown(facts.storage.root)} has the results of another study of this name; "
+            "give --storage as this one was started with, or bring the folder back from a copy",
         )
 
 

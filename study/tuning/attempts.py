@@ -25,14 +25,25 @@ PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
+PLACE, SEALED = "place", "sealed"
+"""Folder and process of the last start; whether every settled trial has a seal."""
+
 SUPERSEDED, WITHDRAWN = "superseded", "withdrawn"
 """Marks of finished trials: the number of the attempt that followed; why it is owed again."""
 
 SEAL = "seal"
-_SEALED = (
+_UNDER_SEAL = (
     *(Tag.DIGEST, Tag.ARM, Tag.ATTEMPT, INDEX, DRAW, CONFIG, PROTECTED),
     *(METRICS, EPOCHS, SECONDS, OBJECTIVE, Tag.CAUSE, Tag.OUTCOME),
 )
+
+STATES = {
+    Outcome.COMPLETE: TrialState.COMPLETE,
+    Outcome.PRUNED: TrialState.PRUNED,
+    Outcome.FAILED: TrialState.FAIL,
+    Outcome.STOPPED: TrialState.FAIL,
+}
+"""What Optuna calls an outcome."""
 
 COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
 """Outcomes that settle a configuration."""
@@ -118,17 +129,27 @@ def unmarked(trials: Iterable[FrozenTrial], marks: Marks) -> dict[int, int]:
 
 def seal(attrs: Mapping[str, Any]) -> str:
     """Return the checksum of what is written down of a trial: what it is, and how it ended."""
-    content = json.dumps({name: attrs.get(name) for name in _SEALED}, sort_keys=True)
+    content = json.dumps({name: attrs.get(name) for name in _UNDER_SEAL}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def altered(trial: FrozenTrial) -> bool:
-    """Whether a settled trial is not what was written down; those of old versions have no seal."""
+def altered(trial: FrozenTrial, *, sealed: bool) -> bool:
+    """Whether a settled trial is not what was written down.
+
+    Args:
+        trial: The trial.
+        sealed: Whether it must have a seal; studies of old versions have trials without.
+    """
     attrs = trial.user_attrs
     if SEAL not in attrs:
-        return False
-    told = trial.state is not TrialState.COMPLETE or trial.value == attrs.get(OBJECTIVE)
-    return attrs[SEAL] != seal(attrs) or not told
+        return sealed
+    if attrs[SEAL] != seal(attrs):
+        return True
+    if not trial.state.is_finished():
+        return False  # a killed driver had written it down; the next one tells Optuna
+    complete = trial.state is TrialState.COMPLETE
+    told = trial.state is STATES[Outcome(attrs[Tag.OUTCOME])]
+    return not told or (complete and trial.value != attrs.get(OBJECTIVE))
 
 
 def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:

@@ -24,6 +24,8 @@ TRIALS = "trials.csv"
 """A row a trial."""
 BEATS = "beats.npz"
 """What every trial's predictions refer to."""
+CLAIM = "study_id"
+"""Beside a study's trials: whose they are."""
 PAIRS, RECORDS = "pairs.csv", "records.csv"
 """What a comparison says of every pair of arms, and of every record."""
 

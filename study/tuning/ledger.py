@@ -33,7 +33,7 @@ from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
 from study.reporting.tables import TrialRow
 from study.tuning import attempts
-from study.tuning.attempts import SEAL, SECONDS, SUPERSEDED, WITHDRAWN, Marks, mark, row_of
+from study.tuning.attempts import SEAL, SEALED, SECONDS, SUPERSEDED, WITHDRAWN, Marks, mark, row_of
 from study.tuning.optuna_storage import close_storage, open_storage, storage_fault
 
 PROTECTED, DUPLICATE_OF, RUN_ID = attempts.PROTECTED, attempts.DUPLICATE_OF, attempts.RUN_ID
@@ -41,12 +41,7 @@ INDEX, METRICS, EPOCHS = attempts.INDEX, attempts.METRICS, attempts.EPOCHS
 OBJECTIVE, CONFIG, DRAW = attempts.OBJECTIVE, attempts.CONFIG, attempts.DRAW
 PLAN, EXHAUSTED, TRACKED = attempts.PLAN, attempts.EXHAUSTED, attempts.TRACKED
 
-_STATES = {
-    Outcome.COMPLETE: TrialState.COMPLETE,
-    Outcome.PRUNED: TrialState.PRUNED,
-    Outcome.FAILED: TrialState.FAIL,
-    Outcome.STOPPED: TrialState.FAIL,
-}
+_STATES = attempts.STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +104,8 @@ class Ledger:
                 sampler=sampler,
                 load_if_exists=True,
             )
+            # A row that is damaged is told now, and not by whoever reads it first.
+            begun = bool(self._study.get_trials(deepcopy=False))
         except Exception as error:
             # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
             url = storage_url if isinstance(storage_url, str) else ""
@@ -119,6 +116,7 @@ class Ledger:
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
+            self._study.set_user_attr(SEALED, not begun)
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
         self._reduction_factor = reduction_factor
@@ -334,7 +332,8 @@ class Ledger:
 
     def altered(self) -> list[int]:
         """Return the settled trials that are not what was written down."""
-        return [trial.number for trial in self._settled() if attempts.altered(trial)]
+        sealed = bool(self.noted(SEALED))
+        return [t.number for t in self._settled() if attempts.altered(t, sealed=sealed)]
 
     def owed(self) -> list[tuple[int, Proposal, str]]:
         """Return what `reconcile` found to be owed: number, proposal and why it is."""

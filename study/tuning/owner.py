@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _PROC = Path("/proc")
 _LINE = re.compile(r"process (\d+) on ([^\s,]+)(?:, begun (\S+))?")
@@ -55,6 +57,24 @@ class Owner:
         except PermissionError:
             pass  # it runs, under another user
         return not self.begun or self.begun == _begun(self.pid)
+
+
+def elsewhere(place: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str] | None:
+    """Return the process and folder of a start from another folder; None where it was this one.
+
+    Args:
+        place: What `here` gave that start.
+        folder: The study's folder.
+    """
+    owner = Owner.read(str(place.get("owner", ""))) if place else None
+    if place is None or owner is None or place.get("folder") == str(folder.resolve()):
+        return None
+    return owner, str(place.get("folder"))
+
+
+def here(folder: Path) -> dict[str, str]:
+    """Return what says that this process runs the study of a folder."""
+    return {"folder": str(folder.resolve()), "owner": Owner.current().line()}
 
 
 def _begun(pid: int) -> str:

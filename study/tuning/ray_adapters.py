@@ -23,6 +23,7 @@ from ray.tune.stopper import Stopper
 from study.errors import DiskError
 from study.keys import EPOCH
 from study.tuning.conductor import Conductor
+from study.tuning.ray_session import ray_fault
 from study.tuning.stopping import StopSignal
 from study.tuning.trial import CONFIG, METRICS
 
@@ -164,10 +165,11 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        loss = Loss.of(trial)
-        cause = loss.text(trial.num_failures)
+        # Without a Ray no worker can live: that is not the trial's fault.
+        loss, gone = Loss.of(trial), ray_fault()
+        cause, faulty = gone or loss.text(trial.num_failures), bool(gone) or loss.faulty
         self._guarded.of(
-            trial.trial_id, lambda it: it.failed(trial.trial_id, cause, faulty=loss.faulty)
+            trial.trial_id, lambda it: it.failed(trial.trial_id, cause, faulty=faulty)
         )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -195,8 +197,8 @@ class Until(_Unsaved, Stopper):  # type: ignore[misc]
 
     def _stops(self, conductor: Conductor) -> bool:
         stop = self._stop
-        if not stop.cause and conductor.fault:
-            stop.cause, stop.faulty = conductor.fault, True
+        if not stop.cause and (fault := conductor.fault or ray_fault()):
+            stop.cause, stop.faulty = fault, True
         if not stop.cause and self._deadline and time.monotonic() > self._deadline:
             stop.cause = "the study's --time-limit was reached"
         if stop.cause:

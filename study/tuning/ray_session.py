@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import ray._private.utils
+import ray._private.worker
 
 import study
 from study.errors import StudyStateError, UsageError
@@ -171,6 +172,15 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
             f"--address {shown(address)}: nothing answers there ({error}); give HOST:PORT of a "
             "head started with `ray start --head`, or 'auto' for one on this host"
         ) from error
+
+
+def ray_fault() -> str:
+    """Say which processes of a Ray of one's own ended; empty where none did, or on a cluster."""
+    node = ray._private.worker._global_node
+    ended = [name for name, _ in node.dead_processes()] if node is not None else []
+    if not ended:
+        return ""
+    return f"Ray's {' and '.join(ended)} on this machine ended: stopped from outside, or killed"
 
 
 def leave_ray() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from study.errors import StudyStateError
 from study.files import write_whole
@@ -139,6 +139,11 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
             ledger.release()
             # What a killed start's processes still wrote while this one began.
             sweep()
+    except UpdateFinishedTrialError as error:
+        raise StudyStateError(
+            f"study '{setup.plan.name}': another process ended a trial that ran here ({error}); "
+            "see that one process alone runs it, then the same command with --resume continues"
+        ) from None
     except StorageInternalError as error:
         raise StudyStateError(
             f"{shown(options.storage_url)}: the Optuna storage does not take what it is told "

@@ -20,11 +20,20 @@ from study.keys import Outcome, Tag
 from study.redact import redact, shown
 from study.reporting.tables import TrialRow
 from study.tuning import attempts
-from study.tuning.attempts import DUPLICATE_OF, EXHAUSTED, TRACKED, Marks, row_of
+from study.tuning.attempts import (
+    DUPLICATE_OF,
+    EXHAUSTED,
+    PLACE,
+    RUN_ID,
+    SEALED,
+    TRACKED,
+    Marks,
+    row_of,
+)
 from study.tuning.folder import check_plan_is_there, holder, studies
 from study.tuning.journal import JOURNAL, Kind, Lines, Mark, read
 from study.tuning.optuna_storage import reading, storage_fault
-from study.tuning.owner import Owner
+from study.tuning.owner import Owner, elsewhere
 from study.tuning.plan import load_plan
 from study.tuning.storage import Storage
 from study.tuning.trial_files import CHECKPOINT, checkpoint_epoch
@@ -97,6 +106,11 @@ class Facts:
         return bool(self.journal.events)
 
     @property
+    def recorded(self) -> bool:
+        """Whether any of its trials has a run in a tracker."""
+        return any(RUN_ID in trial.user_attrs for trial in self.trials)
+
+    @property
     def unsent(self) -> int:
         """Events that the tracker has not been sent."""
         return sum(event.number > self.sent for event in self.journal.events)
@@ -125,7 +139,9 @@ class Facts:
         return {
             trial.number
             for trial in self.trials
-            if attempts.is_attempt(trial) and self._counts(trial) and attempts.altered(trial)
+            if attempts.is_attempt(trial)
+            and self._counts(trial)
+            and attempts.altered(trial, sealed=bool(self.attrs.get(SEALED)))
         }
 
     def _counts(self, trial: FrozenTrial) -> bool:
@@ -198,7 +214,8 @@ class Facts:
         if not self.attrs.get(TRACKED):
             who = f", {self.owner}," if self.owner else ""
             return (
-                f"the last start{who} did not close it: killed, out of disk, or its machine down"
+                f"the last start{who} did not close it: killed, out of disk, its Optuna storage "
+                "away, or its machine down"
             )
         closes = [event for event in self.journal.events if event.kind is Kind.CLOSE]
         when = ""
@@ -256,12 +273,18 @@ def read_facts(folder: Path, *, storage_url: str, storage: Storage, mine: bool =
         cut = f"{JOURNAL}: its last line"
         faults = tuple(fault for fault in journal.faults if not fault.startswith(cut))
         journal = replace(journal, faults=faults)
+    if mine:
+        owner, held = None, False
+    other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
+    if other is not None and other[0].runs():
+        # From a copy of the folder, whose lock is another, with the same Optuna storage.
+        owner, held = other[0], True
     return Facts(
         folder=folder,
         plan=plan,
         storage=storage,
-        owner=owner if not mine else None,
-        held=held and not mine,
+        owner=owner,
+        held=held,
         trials=trials,
         attrs=attrs,
         gap=gap,

@@ -75,7 +75,9 @@ class Job:
 
 
 def command_lines() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True
+    )
     return listed.stdout.splitlines()
 
 

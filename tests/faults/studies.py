@@ -129,14 +129,18 @@ class Start:
 
     def workers(self) -> list[int]:
         """Return the processes in which trials train, those of this start."""
+        return self.below(lambda words: words.startswith(WORKER))
+
+    def below(self, sought: Callable[[str], bool]) -> list[int]:
+        """Return the processes that this start has begun whose command line is sought."""
         listed = subprocess.run(
-            ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+            ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
         )
         rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
         mine, found = {self.process.pid}, list[int]()
         for _ in range(3):  # driver, raylet, worker
             children = [(int(pid), words) for pid, parent, words in rows if int(parent) in mine]
-            found += [pid for pid, words in children if words.startswith(WORKER)]
+            found += [pid for pid, words in children if sought(words)]
             mine = {pid for pid, _ in children}
         return found
 
@@ -266,6 +270,8 @@ class Studies:
 
     def left(self) -> list[str]:
         """Return what is left where temporary files go, and what still runs there."""
-        listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True
+        )
         running = [words for words in listed.stdout.splitlines() if str(self.scratch) in words]
         return [path.name for path in self.scratch.iterdir() if "study" in path.name] + running

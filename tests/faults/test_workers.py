@@ -83,3 +83,27 @@ def test_workers_that_ray_ends_because_the_machine_is_full_fail_their_trials(
     assert "memory" in ended.out
     assert set(studies.outcomes("full-machine").values()) == {Outcome.FAILED}
     assert studies.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_ray_that_is_ended_from_outside_costs_no_trial(
+    studies: Studies, number: signal.Signals
+) -> None:
+    """As by `ray stop`, which ends every Ray of a machine."""
+    name = f"without-ray-{number.name}"
+    start = studies.start("long", name)
+    start.wait_for(lambda: bool(studies.checkpoints(name)), "a checkpoint")
+    (raylet,) = start.below(lambda words: "raylet/raylet " in words)
+    for pid in (raylet, *start.workers()):
+        os.kill(pid, number)
+    ended = start.ended()
+    # Ray itself may end the driver, with 1 and without a word, before that can look.
+    assert ended.code in (1, 2), ended
+    if ended.code == 2:
+        assert "stopped: Ray's raylet on this machine ended" in ended.out, ended
+    assert studies.outcomes(name) == {}, "no trial has failed"
+    ended = studies.run("long", name, "--resume")
+    assert ended.code == 0, ended
+    assert "continued after epoch" in ended.err
+    assert list(studies.audit(name).values()) == [Outcome.COMPLETE] * 2
+    assert studies.left() == [], "the next start deletes what is left"

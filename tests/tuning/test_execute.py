@@ -122,7 +122,7 @@ WORKER = "ray::ResourceTrainable"
 def processes() -> list[tuple[int, int, str]]:
     """Return id, parent and command line of all processes."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     rows = (line.split(maxsplit=2) for line in listed.stdout.splitlines())
     return [(int(row[0]), int(row[1]), " ".join(row[2:])) for row in rows]

@@ -199,6 +199,14 @@ def change_a_metric_in_the_storage(world: World) -> None:
     world.optuna(statement, json.dumps({**metrics, "val_auprc_S": 0.99}), "metrics")
 
 
+def change_a_state_in_the_storage(world: World) -> None:
+    world.optuna("update trials set state = 'FAIL' where trial_id = 1")
+
+
+def delete_a_seal(world: World) -> None:
+    world.optuna("delete from trial_user_attributes where key = 'seal' and trial_id = 1")
+
+
 def change_a_file_of_scores(world: World) -> None:
     path = world.of(0, "scores.json")
     scores = json.loads(path.read_text())
@@ -227,6 +235,16 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
         change_a_metric_in_the_storage,
         "row in the Optuna storage was altered since it was written",
         "withdraw the outcome of trial 1, whose row in the Optuna storage was altered since it",
+    ),
+    (
+        change_a_state_in_the_storage,
+        "row in the Optuna storage was altered since it was written",
+        "withdraw the outcome of trial 0, whose row in the Optuna storage was altered since it",
+    ),
+    (
+        delete_a_seal,
+        "row in the Optuna storage was altered since it was written",
+        "withdraw the outcome of trial 0, whose row in the Optuna storage was altered since it",
     ),
     (
         change_a_file_of_scores,
@@ -403,8 +421,8 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     code, lines = world.status()
     assert (code, lines[1]) == (
         1,
-        "nobody runs it; the last start did not close it: killed, out of disk, "
-        "or its machine down",
+        "nobody runs it; the last start did not close it: killed, out of disk, its Optuna "
+        "storage away, or its machine down",
     )
     arm = "opt1 / daeac / film / seed7 / real"
     assert (

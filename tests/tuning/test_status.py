@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -15,16 +16,19 @@ import pytest
 
 from study import run
 from study.data.checksums import sha256_of
-from study.errors import CheckpointError
-from study.keys import Outcome
+from study.errors import CheckpointError, StudyStateError
+from study.keys import Outcome, Tag
 from study.tracking.mlflow_records import MlflowRecords
-from study.tuning.folder import locked, study_folder
-from study.tuning.owner import Owner
+from study.tuning import attempts
+from study.tuning.folder import CLAIM, locked, study_folder
+from study.tuning.journal import SENT
+from study.tuning.ledger import TRACKED, Ledger
+from study.tuning.owner import Owner, here
 from study.tuning.sender import owed
 from study.tuning.status import read_facts
 from study.tuning.storage import Storage
 from study.tuning.trial_files import checkpoint_epoch
-from tests.tuning.small_study import EXPERIMENT, NAME, PLAN, Start, checkpoint
+from tests.tuning.small_study import EXPERIMENT, NAME, PLAN, Start, change, checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -254,6 +258,90 @@ def test_an_untracked_study_owes_no_tracker_anything(
         ["MLflow: nothing was told to any tracker", "the three records agree", GO_ON],
     )
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_what_every_start_would_refuse_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+    ledger.note(attempts.PLAN, {**PLAN.identity(), "objective": "val_auprc_macro"})
+    (folder / "trials" / CLAIM).write_text("another")
+    code, lines = status(capsys)
+    assert code == 1
+    assert (
+        "  plan.json has objective 'val_auprc_sv', the Optuna storage 'val_auprc_macro': bring "
+        "the file back from a copy"
+    ) in lines
+    assert any("trials has the results of another study of this name" in line for line in lines)
+
+
+def test_a_row_that_is_gone_from_the_storage_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = digests(folder)[0]
+    for table in ("trial_user_attributes", "trials"):
+        change(folder / "study.db", f"delete from {table} where trial_id = 1")
+    code, lines = status(capsys)
+    assert code == 1
+    assert (
+        f"  the Optuna storage has no row of configuration {digest}, which was complete: bring "
+        "the storage back from a copy, or let --resume run it again"
+    ) in lines
+
+
+def test_a_row_that_cannot_be_read_is_refused_in_a_line(folder: Path) -> None:
+    statement = "update trial_user_attributes set value_json = '{bad' where key = 'config'"
+    change(folder / "study.db", statement)
+    with pytest.raises(StudyStateError, match="its Optuna storage cannot be opened"):
+        Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+
+
+def test_a_study_that_a_copy_of_its_folder_runs_is_held(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both have the plan, and the Optuna storage is neither's."""
+    storage = ("--study-storage", f"sqlite:///{workspace / 'shared.db'}")
+    shutil.copy(folder / "study.db", workspace / "shared.db")
+    ledger = Ledger(storage_url=storage[1], name=NAME)
+    ledger.note(TRACKED, False)
+    ledger.note(attempts.PLACE, here(workspace / "copy"))
+    code, lines = status(capsys, *storage)
+    assert lines[1] == f"it is being run by {Owner.current()}"
+    for words in ((), ("--dry-run",)):
+        assert run.main(["--repair", NAME, *storage, *words]) == 2
+        said = capsys.readouterr().err
+        assert said == (
+            f"error: study '{NAME}' is being run by {Owner.current()}; wait for it, or stop it\n"
+        )
+
+
+def test_another_store_than_was_told_is_not_compared(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = folder / SENT
+    marked.write_text(json.dumps({**json.loads(marked.read_text()), "store": "http://host:5000"}))
+    code, lines = status(capsys)
+    assert code == 1
+    assert any(
+        "NOT COMPARED: they were sent to http://host:5000, and this is sqlite:///" in line
+        for line in lines
+    )
+    (folder / "journal.jsonl").unlink()
+    marked.unlink()
+    run_id = "insert into trial_user_attributes values (9999, 1, 'mlflow_run_id', '\"x\"')"
+    change(folder / "study.db", run_id)
+    code, lines = status(capsys)
+    assert code == 1
+    assert "MLflow: NOT COMPARED: journal.jsonl is missing; bring it back from a copy" in lines
+
+
+def digests(folder: Path) -> list[str]:
+    trials = read_facts(
+        folder,
+        storage_url=f"sqlite:///{folder / 'study.db'}",
+        storage=Storage.at(folder / "trials"),
+    ).trials
+    return [trial.user_attrs[Tag.DIGEST] for trial in trials]
 
 
 def test_a_status_of_files_and_storage_needs_neither_torch_nor_ray(workspace: Path) -> None:
