@@ -5,7 +5,7 @@
 
 `record` trains every cell of a space in full, unpruned, with `python -m study.run` itself, and
 again with a horizon of one epoch; then it writes `benchmarks/curves/SPACE.json`. Started again it
-goes on where it was. The space is `benchmarks/curves/fusion_grid_sample.toml`: 108 of the 288
+goes on where it was. The space is `benchmarks/curves/fusion_grid_sample.toml`: 36 of the 288
 cells of `fusion_grid`, a full grid, so that every method searches it as it is and proposes
 nothing that was not recorded.
 

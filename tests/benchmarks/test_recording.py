@@ -54,11 +54,14 @@ def test_a_cell_without_a_whole_curve_is_named() -> None:
 def test_the_sample_is_a_grid_of_cells_of_fusion_grid_with_its_defaults() -> None:
     sample, whole = load_space(SPACE), load_space("fusion_grid")
     cells = list(sample.grid())
-    assert len(cells) == sample.trials == 108
-    assert all(whole.contains(cell) for cell in cells)
+    assert len(cells) == sample.trials == 36
     digests = {rules.digest(sample.configuration(cell)) for cell in cells}
     assert digests <= {rules.digest(whole.configuration(cell)) for cell in whole.grid()}
-    assert sample.defaults() == whole.defaults()
+    ours, theirs = (
+        [rules.digest(space.configuration(cell)) for cell in space.defaults()]
+        for space in (sample, whole)
+    )
+    assert ours == theirs
     assert (sample.folds, sample.seeds, sample.objective) == (
         whole.folds,
         whole.seeds,
