@@ -217,7 +217,12 @@ class Facts:
                 f"the last start{who} did not close it: killed, out of disk, its Optuna storage "
                 "away, or its machine down"
             )
-        closes = [event for event in self.journal.events if event.kind is Kind.CLOSE]
+        # What a repair tells for a start that could not has no figures.
+        closes = [
+            event
+            for event in self.journal.events
+            if event.kind is Kind.CLOSE and event.content.get("metrics")
+        ]
         when = ""
         if self.journal.closed and closes:
             moment = datetime.fromtimestamp(closes[-1].time_s, UTC)

@@ -365,6 +365,16 @@ def test_a_disagreement_is_named_and_repaired_once(
     assert world.points(0) == before
 
 
+def test_a_repair_is_no_start(world: World) -> None:
+    _, before = world.status()
+    assert " the last start was stopped at " in before[1]
+    delete_predictions(world)
+    time.sleep(1.1)  # times are shown to the second
+    assert world.repair()[0] == 0
+    _, after = world.status()
+    assert after[1] == before[1]
+
+
 def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> None:
     for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
         inject(world)
