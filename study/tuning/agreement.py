@@ -152,7 +152,7 @@ def _of_plan(facts: Facts) -> Iterator[Disagreement]:
     if (
         claimed is not None
         and facts.study_id
-        and claimed.decode("utf-8", "replace") != (facts.study_id)
+        and claimed.decode(errors="replace") != facts.study_id
     ):
         yield Disagreement(
             mend=Mend.NOTHING,

@@ -41,8 +41,6 @@ INDEX, METRICS, EPOCHS = attempts.INDEX, attempts.METRICS, attempts.EPOCHS
 OBJECTIVE, CONFIG, DRAW = attempts.OBJECTIVE, attempts.CONFIG, attempts.DRAW
 PLAN, EXHAUSTED, TRACKED = attempts.PLAN, attempts.EXHAUSTED, attempts.TRACKED
 
-_STATES = attempts.STATES
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
@@ -115,8 +113,9 @@ class Ledger:
                 "--study-storage, or bring the storage back from a copy"
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
-            self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
+            # Its identity last: a start that is killed here is one that never was.
             self._study.set_user_attr(SEALED, not begun)
+            self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
         self._reduction_factor = reduction_factor
@@ -195,7 +194,7 @@ class Ledger:
 
     def _tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
         value = objective if outcome is Outcome.COMPLETE else None
-        self._study.tell(number, value, state=_STATES[outcome])
+        self._study.tell(number, value, state=attempts.STATES[outcome])
 
     def ask(self) -> optuna.Trial:
         """Ask the sampler for a trial; its parameters are suggested by the caller."""
@@ -265,7 +264,7 @@ class Ledger:
         if outcome is Outcome.PRUNED and known is not None and value is not None:
             trial.report(value, known.epochs)
         self._study.tell(
-            trial, value if outcome is Outcome.COMPLETE else None, state=_STATES[outcome]
+            trial, value if outcome is Outcome.COMPLETE else None, state=attempts.STATES[outcome]
         )
 
     def report(self, number: int, epoch: int, value: float) -> bool:

@@ -30,6 +30,9 @@ from study.tuning.scratch import scratch
 STARTS = 3
 """Times that a Ray of one's own is started before it is given up."""
 
+_VITAL = {"raylet", "gcs_server"}
+"""Processes of a Ray of one's own without which no trial can run."""
+
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -175,9 +178,10 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
 
 
 def ray_fault() -> str:
-    """Say which processes of a Ray of one's own ended; empty where none did, or on a cluster."""
+    """Say what of a Ray of one's own ended, without which it cannot run; else return nothing."""
     node = ray._private.worker._global_node
-    ended = [name for name, _ in node.dead_processes()] if node is not None else []
+    dead = {name for name, _ in node.dead_processes()} if node is not None else set()
+    ended = sorted(dead & _VITAL)
     if not ended:
         return ""
     return f"Ray's {' and '.join(ended)} on this machine ended: stopped from outside, or killed"

@@ -20,6 +20,7 @@ from study.keys import TRAIN_LOSS, Outcome, Tag
 from study.tuning.journal import JOURNAL
 from study.tuning.sender import owed
 from study.tuning.trial import CHECKPOINT, PREDICTIONS, SCORES, WEIGHTS
+from tests.command import Ended
 
 EPOCHS = 3
 
@@ -64,18 +65,6 @@ STATUS = {Outcome.COMPLETE: "FINISHED", Outcome.PRUNED: "KILLED", Outcome.FAILED
 COMMAND = (sys.executable, "-m", "study.run")
 
 LIMIT_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a start of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def __str__(self) -> str:
-        return f"exit code {self.code}\n{self.out}\n{self.err}"
 
 
 def hear_signals() -> None:

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from tests.faults.studies import Ended, Studies
+from tests.command import Ended
+from tests.faults.studies import Studies
 
 pytestmark = pytest.mark.faults
 
