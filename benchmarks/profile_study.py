@@ -1,12 +1,17 @@
 """Where the wall time of a study's workers goes, in one table.
 
   MITDB_DIR=... python -m benchmarks.profile_study --workspace DIR [--trials 4] [-- more words]
+  MITDB_DIR=... python -m benchmarks.profile_study --workspace DIR --as-written
 
 Runs `python -m study.run` in the workspace, with clocks in its workers around the parts of a step,
 an epoch and a trial; a part's time is its own, without that of the parts within it. `waiting` is
 between a worker's epochs: reporting, the driver's decision, the next trial's start. `start and
 end` is the time in which a worker is not there yet, or no longer. The clocks take microseconds of
-a step's milliseconds. A second run in the same workspace has beats and kernels in the cache.
+a step's milliseconds. Members that a GPU trains in a pack are timed as one part: clocks within
+would wait for the GPU at every step. A second run in the same workspace has beats and kernels in
+the cache.
+
+`--as-written` is the same study before the engine: float32, the network as PyTorch runs it.
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ from study.models.classifier import Classifier
 from study.training import loop
 from study.training.device import Inputs, resolve_device, synchronise
 from study.training.losses import Loss
-from study.training.member import Member
+from study.training.packed import Packed
+from study.training.serial import Serial
+from study.tuning import setup
 from study.tuning.trial import TrialJob, TrialRun
 
 PARTS = (
@@ -43,6 +50,7 @@ PARTS = (
     "gradient clipping",
     "optimiser",
     "rest of training",
+    "packed training",
     "evaluation",
     "scoring",
     "RR reliance",
@@ -147,7 +155,8 @@ def install(folder: Path, device: str) -> None:
     clock.time(torch.autograd, "backward", "backward")
     clock.time(torch.nn.utils, "clip_grad_norm_", "gradient clipping")
     clock.time(torch.optim.AdamW, "step", "optimiser")
-    clock.time(Member, "train_epoch", "rest of training")
+    clock.time(Serial, "train_epoch", "rest of training")
+    clock.time(Packed, "train_epoch", "packed training", whole=True)
     clock.time(TrialRun, "__init__", "building members", whole=True)
     clock.time(loop.TrialTraining, "_predict", "evaluation", whole=True)
     clock.time(loop.TrialTraining, "_score", "scoring", whole=True)
@@ -174,16 +183,23 @@ def main() -> int:
     parser.add_argument("--workspace", type=Path, required=True, help="folder to run in")
     parser.add_argument("--space", default="fusion_grid", help="default fusion_grid")
     parser.add_argument("--trials", type=int, default=4, help="default 4")
+    parser.add_argument("--as-written", action="store_true", help="float32, not compiled")
     parser.add_argument("--clocks", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("more", nargs="*", help="more arguments of the command, after --")
     args = parser.parse_args()
     if args.clocks:
+        if args.as_written:
+            setup.COMPILED_FROM_BEATS = sys.maxsize  # type: ignore[attr-defined]
         return _with_clocks(args.clocks, args.more)
     name = f"profile-{time.time():.0f}"
     clocks = args.workspace.resolve() / name
     clocks.mkdir(parents=True)
-    words = ["--space", args.space, "--trials", str(args.trials), "--name", name, *args.more]
-    own = ["--workspace", ".", "--clocks", str(clocks), "--", *words]
+    words = ["--space", args.space, "--trials", str(args.trials), "--name", name]
+    own = ["--workspace", ".", "--clocks", str(clocks)]
+    if args.as_written:
+        words += ["--precision", "fp32"]
+        own.append("--as-written")
+    own += ["--", *words, *args.more]
     began = time.perf_counter()
     code = subprocess.run(
         [sys.executable, "-m", "benchmarks.profile_study", *own],
@@ -212,6 +228,8 @@ def print_table(workers: list[dict[str, float]], wall: float) -> None:
         "| part | s | share |\n|---|---:|---:|"
     )
     for part, spent in seconds.items():
+        if not spent:
+            continue
         print(f"| {part} | {spent:.1f} | {spent / total:.1%} |")
 
 

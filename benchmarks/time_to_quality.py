@@ -26,8 +26,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -198,7 +199,9 @@ def replay(path: Path, n_replays: int, only: str) -> None:
     workers = os.cpu_count() or 1
     base = math.nan
     began = time.perf_counter()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         for index in chosen:
             if METHODS[index].keep and 1 not in curves.curves:
                 print(f"| {METHODS[index].name} | no curves of one epoch | | | | |")
@@ -209,6 +212,18 @@ def replay(path: Path, n_replays: int, only: str) -> None:
             base = _middle(results) if not index else base
             print(_row(METHODS[index], results, base), flush=True)
     print(f"\n{n_replays} replays of {len(chosen)} methods in {time.perf_counter() - began:.0f} s")
+
+
+def _end_with_parent() -> None:
+    """End this process of a pool when the one that made it is killed; else it works on."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _load(path: Path) -> tuple[Recording, Space]:

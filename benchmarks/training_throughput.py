@@ -7,7 +7,9 @@ beats in the same batches, with default configuration (`opt1`, `concat_proj`):
 
 - `plain, 2 threads`: Conv2d NCHW, float32, DataLoader with 4 workers, one process of 2 threads;
 - `plain, 2 processes`: the same network, tensors in memory, two processes of 1 thread;
-- `study, fp32` and `study, bf16`: two processes of 1 thread, as two trials of a study run.
+- `study, fp32` and `study, bf16`: two processes of 1 thread, as two trials of a study run, and as
+  nice as Ray makes them;
+- `study, bf16, a core busy`: the same while a process that is not nice keeps a core busy.
 
 Sides take turns; each is fresh processes. A rate is trained beats over the wall time of training
 and evaluation, processes added up. Prints medians and ranges, and the machine's own peak.
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +49,17 @@ from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
 from study.training.seeding import Streams
 
+BUSY = "study, bf16, a core busy"
 SIDES = {
     "plain, 2 threads": ("plain-loader", 1),
     "plain, 2 processes": ("plain", 2),
     "study, fp32": ("fp32", 2),
     "study, bf16": ("bf16", 2),
+    BUSY: ("bf16", 2),
 }
+NICENESS_OF_RAY = 15
+"""Of its workers, `RAY_worker_niceness`."""
+
 BATCH_OF_EVALUATION = 256
 
 
@@ -70,7 +78,8 @@ def main() -> None:
         run("prepare", Path(cache))
         for _ in range(args.rounds):
             for name, (side, processes) in SIDES.items():
-                rates[name].append(_side_by_side(side, processes, cache))
+                with _busy_core() if name == BUSY else nullcontext():
+                    rates[name].append(_side_by_side(side, processes, cache))
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}, "
         f"{os.cpu_count()} cores, {args.rounds} rounds; trained beats/s, evaluation included"
@@ -80,7 +89,7 @@ def main() -> None:
         middle = statistics.median(found)
         ratios = ", ".join(f"{middle / other:.2f}" for other in base)
         print(
-            f"{name:<20} {middle:7,.0f} ({min(found):,.0f} to {max(found):,.0f})  "
+            f"{name:<24} {middle:7,.0f} ({min(found):,.0f} to {max(found):,.0f})  "
             f"ratio to the plain ones: {ratios}"
         )
     print(
@@ -92,7 +101,10 @@ def main() -> None:
 
 def _side_by_side(side: str, processes: int, cache: str) -> float:
     command = [sys.executable, __file__, "--side", side, "--cache", cache]
-    settings = {} if side.startswith("plain") else WORKER_ENVIRONMENT
+    settings = {}
+    if not side.startswith("plain"):
+        command = ["nice", "-n", str(NICENESS_OF_RAY), *command]
+        settings = WORKER_ENVIRONMENT
     started = [
         subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings}
@@ -100,6 +112,16 @@ def _side_by_side(side: str, processes: int, cache: str) -> float:
         for _ in range(processes)
     ]
     return float(sum(json.loads(process.communicate()[0]) for process in started))
+
+
+@contextmanager
+def _busy_core() -> Iterator[None]:
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def run(side: str, cache: Path) -> float:

@@ -48,9 +48,6 @@ class FusedBackbone:
             x: The beats.
             over_time: Return the feature map [B, K, T / 2]; else its mean, [B, K, 1].
         """
-        if len(x) == 1 and not backbone.training:
-            # For a single beat the kernels would be compiled once more.
-            return self(backbone, x.expand(2, -1, -1, -1), over_time=over_time)[:1]
         stem = backbone.stem
         dtype = self.dtype if backbone.training or not self.exact else stem.weight.dtype
         x = functional.conv2d(
@@ -85,7 +82,7 @@ class FusedBackbone:
         if not aspp.training:
             scale, shift = _known(norms)
             evaluate = kernels.affine_tanh_pool if pooled else kernels.affine_tanh_scale
-            known: Tensor = evaluate(branches, scale, shift, squeeze.detach(), excite.detach())
+            known: Tensor = evaluate(branches, scale, shift, squeeze, excite)
             return known
         weight = torch.cat([norm.weight for norm in norms])
         bias = torch.cat([norm.bias for norm in norms])
@@ -114,8 +111,9 @@ class FusedBackbone:
         )
         if block.stride == 1:
             return change + rows
-        kept: Tensor = rows.unflatten(1, (-1, block.stride)).mean(dim=2)
-        return change + kept
+        # As strided slices: `mean` is not vectorised in bfloat16.
+        kept = sum(rows[:, step :: block.stride] for step in range(block.stride))
+        return torch.add(change, cast(Tensor, kept), alpha=1 / block.stride)
 
     def _norm_relu(self, norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
         if not norm.training:
@@ -173,10 +171,6 @@ def _track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, n: i
             cast(Tensor, norm.num_batches_tracked).add_(1)
 
 
-# Everything is detached before it enters a kernel: compiled code is made for tensors without a
-# gradient, and would be made again for parameters, once for each of their shapes.
-
-
 def _apply(
     function: type[torch.autograd.Function], *inputs: object
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -192,7 +186,7 @@ class _NormReLU(torch.autograd.Function):
     def forward(
         ctx: Any, there: Callable[..., Any], back: Callable[..., Any], *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, bias = (tensor.detach() for tensor in inputs)
+        x, weight, bias = inputs
         out, moments = there(x, weight, bias)
         ctx.back = back
         ctx.save_for_backward(x, out, weight, *moments)
@@ -203,7 +197,7 @@ class _NormReLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        x, out, weight, *moments = (tensor.detach() for tensor in ctx.saved_tensors)
+        x, out, weight, *moments = ctx.saved_tensors
         return None, None, *ctx.back(grad.contiguous(), x, out, weight, Moments(*moments))
 
 
@@ -214,7 +208,7 @@ class _NormTanh(torch.autograd.Function):
     def forward(
         ctx: Any, there: Callable[..., Any], back: Callable[..., Any], *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        weight, bias, squeeze, excite, *branches = (tensor.detach() for tensor in inputs)
+        weight, bias, squeeze, excite, *branches = inputs
         out, joined, active, moments, squeezed = there(branches, weight, bias, squeeze, excite)
         ctx.back = back
         ctx.save_for_backward(joined, active, weight, squeeze, excite, *moments, *squeezed)
@@ -225,7 +219,7 @@ class _NormTanh(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        joined, active, weight, squeeze, excite, *rest = (t.detach() for t in ctx.saved_tensors)
+        joined, active, weight, squeeze, excite, *rest = ctx.saved_tensors
         gradients = ctx.back(
             grad.contiguous(),
             joined,

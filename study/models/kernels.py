@@ -1,7 +1,7 @@
 """Batch norm with what follows it, forwards and backwards, as pure functions.
 
-`torch.compile` turns each of them into a few loops over memory, where the same operations of
-PyTorch one by one read and write the activations a dozen times. Channels lie innermost,
+This is what `study.models.native` computes in two or three passes over memory, where the
+operations of PyTorch here read and write the activations a dozen times. Channels lie innermost,
 [B, T, K], so that every loop runs along consecutive values. Statistics and sums are taken in
 float32 (in float64 of float64), whatever the activations are kept in.
 
@@ -10,17 +10,12 @@ Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-_logger = logging.getLogger(__name__)
 
 BRANCHES = 4
 """Convolutions side by side in an ASPP stage."""
@@ -86,11 +81,11 @@ def norm_tanh_scale_backward(
     """Return the gradients of weight, bias, squeeze, excite and of every branch."""
     grad, active = _wide(grad), _wide(active)
     d_factor = (grad * active).sum(1)
-    d_mean, d_squeeze, d_excite = _squeeze_backward(d_factor, squeeze, excite, squeezed)
+    d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
     d_active = grad * squeezed.factor[:, None] + (d_mean / joined.shape[1])[:, None]
     g = d_active * (1 - active * active)
     d_x, d_weight, d_bias = _norm_backward(g, joined, weight, moments)
-    return d_weight, d_bias, d_squeeze, d_excite, *_apart(d_x)
+    return d_weight, d_bias, d_squeeze, d_excite, *apart(d_x)
 
 
 def norm_tanh_pool(
@@ -114,13 +109,11 @@ def norm_tanh_pool_backward(
 ) -> tuple[Tensor, ...]:
     """Return the gradients of weight, bias, squeeze, excite and of every branch."""
     active = _wide(active)
-    d_mean, d_squeeze, d_excite = _squeeze_backward(
-        grad * squeezed.mean, squeeze, excite, squeezed
-    )
+    d_mean, d_squeeze, d_excite = squeeze_backward(grad * squeezed.mean, squeeze, excite, squeezed)
     d_active = (grad * squeezed.factor + d_mean) / joined.shape[1]
     g = d_active[:, None] * (1 - active * active)
     d_x, d_weight, d_bias = _norm_backward(g, joined, weight, moments)
-    return d_weight, d_bias, d_squeeze, d_excite, *_apart(d_x)
+    return d_weight, d_bias, d_squeeze, d_excite, *apart(d_x)
 
 
 def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -132,7 +125,7 @@ def affine_tanh_scale(
     branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
 ) -> Tensor:
     """Return tanh(joined branches * scale + shift), scaled by its squeeze-and-excitation."""
-    active = _fast_tanh(torch.cat(list(branches), dim=2) * scale + shift)
+    active = (torch.cat(list(branches), dim=2) * scale + shift).tanh()
     scaled = active * _squeeze(active, squeeze, excite).factor[:, None]
     return scaled.to(branches[0].dtype)
 
@@ -141,7 +134,7 @@ def affine_tanh_pool(
     branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
 ) -> Tensor:
     """Return the mean over time of `affine_tanh_scale`, [B, K]."""
-    active = _fast_tanh(torch.cat(list(branches), dim=2) * scale + shift)
+    active = (torch.cat(list(branches), dim=2) * scale + shift).tanh()
     squeezed = _squeeze(active, squeeze, excite)
     return squeezed.mean * squeezed.factor
 
@@ -150,18 +143,23 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype is torch.bfloat16 else x
 
 
-def _fast_tanh(x: Tensor) -> Tensor:
-    # Compiled, the exponential is several times quicker than tanh, and off by less than 1e-6.
-    return 1 - 2 / (1 + torch.exp(2 * x))
-
-
 def _moments(x: Tensor) -> Moments:
     # Both sums in one pass. Taken from one of the values, they do not cancel (Chan, Golub &
     # LeVeque 1983, doi:10.1080/00031305.1983.10483115).
-    n, origin = x.shape[0] * x.shape[1], x[0, 0]
+    origin = x[0, 0]
     centred = x - origin
-    offset = centred.sum((0, 1)) / n
-    variance = ((centred * centred).sum((0, 1)) / n - offset * offset).clamp_min(0.0)
+    return moments_of_sums(
+        origin,
+        centred.sum((0, 1)),
+        (centred * centred).sum((0, 1)),
+        x.shape[0] * x.shape[1],
+    )
+
+
+def moments_of_sums(origin: Tensor, total: Tensor, squares: Tensor, n: int) -> Moments:
+    """Return the moments of n values from the sums of their distances from an origin, [K]."""
+    offset = total / n
+    variance = (squares / n - offset * offset).clamp_min(0.0)
     return Moments(origin + offset, variance, (variance + EPSILON).rsqrt())
 
 
@@ -171,7 +169,11 @@ def _affine(x: Tensor, moments: Moments, weight: Tensor, bias: Tensor) -> Tensor
 
 
 def _squeeze(active: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
-    mean = active.sum(1) / active.shape[1]
+    return squeezed_of_mean(active.sum(1) / active.shape[1], squeeze, excite)
+
+
+def squeezed_of_mean(mean: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
+    """Return what a squeeze-and-excitation makes of means over time, [B, K]."""
     hidden = (mean @ squeeze.T).relu()
     return Squeezed(mean, hidden, (hidden @ excite.T).sigmoid())
 
@@ -183,11 +185,11 @@ def _norm_tanh(
     wide = _wide(joined)
     moments = _moments(wide)
     normal = _affine(wide, moments, weight, bias)
-    active = _fast_tanh(normal) if joined.dtype is torch.bfloat16 else normal.tanh()
+    active = normal.tanh()
     return joined, active, moments, _squeeze(active, squeeze, excite)
 
 
-def _squeeze_backward(
+def squeeze_backward(
     d_factor: Tensor, squeeze: Tensor, excite: Tensor, squeezed: Squeezed
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of the means [B, K], of squeeze and of excite."""
@@ -197,7 +199,7 @@ def _squeeze_backward(
     return d_hidden @ squeeze, d_hidden.T @ mean, d_excited.T @ hidden
 
 
-def _apart(joined: Tensor) -> list[Tensor]:
+def apart(joined: Tensor) -> list[Tensor]:
     """Return the gradient of each branch, in memory of its own."""
     return [part.contiguous() for part in joined.chunk(BRANCHES, dim=2)]
 
@@ -216,7 +218,7 @@ def _norm_backward(
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions above, as they are or compiled."""
+    """The functions above, as they are or in C++."""
 
     norm_relu: Callable[..., tuple[Tensor, Moments]]
     norm_relu_backward: Callable[..., tuple[Tensor, ...]]
@@ -240,77 +242,3 @@ PLAIN = Kernels(
     affine_tanh_scale,
     affine_tanh_pool,
 )
-
-
-@cache
-def compiled_kernels(dtype: torch.dtype) -> Kernels:
-    """Compile the kernels to train in a type, and evaluate in it and in float32; or say why not.
-
-    The first time on a machine this takes 10 to 20 s, later 3 to 5: PyTorch keeps what it
-    compiled in `TORCHINDUCTOR_CACHE_DIR`. Without a working C++ compiler the kernels are returned
-    as they are, with a warning.
-    """
-    # A pool of compiler processes would outlive the few kernels that there are.
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    # Trials train on one thread, and code is made for a number of threads: made for more, it would
-    # not be found in the cache by a worker.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    compiled = Kernels(
-        *(
-            torch.compile(getattr(PLAIN, field.name), dynamic=True, fullgraph=True)
-            for field in fields(Kernels)
-        )
-    )
-    try:
-        _call_each(compiled, dtype)
-    # A broken tool chain shows in many ways, and none of them may cost a study.
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        _logger.warning(
-            "kernels run uncompiled, which is about half as fast: torch.compile failed "
-            "(%s: %s); it needs a C++ compiler such as g++",
-            type(error).__name__,
-            reason,
-        )
-        return PLAIN
-    finally:
-        torch.set_num_threads(threads)
-    return compiled
-
-
-def _call_each(kernels: Kernels, dtype: torch.dtype) -> None:
-    """Call each kernel as training does, with sizes that differ, so that one code serves all."""
-    # No two equal, or they would be taken for one; and long enough to be reduced in parts.
-    beats, steps, channels, hidden = 72, 96, 20, 5
-
-    def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.ones(*shape, dtype=dtype)
-
-    def branches(dtype: torch.dtype) -> list[Tensor]:
-        return [ones(beats, steps, channels, dtype=dtype) for _ in range(BRANCHES)]
-
-    all_channels = BRANCHES * channels
-    x = ones(beats, steps, channels, dtype=dtype)
-    whole = ones(beats, steps, all_channels, dtype=dtype)
-    weight, bias = ones(all_channels), ones(all_channels)
-    squeeze, excite = ones(hidden, all_channels), ones(all_channels, hidden)
-    with torch.no_grad():
-        out, moments = kernels.norm_relu(x, ones(channels), ones(channels))
-        kernels.norm_relu_backward(torch.ones_like(x), x, out, ones(channels), moments)
-        for forward, backward, grad in (
-            (kernels.norm_tanh_scale, kernels.norm_tanh_scale_backward, whole),
-            (kernels.norm_tanh_pool, kernels.norm_tanh_pool_backward, ones(beats, all_channels)),
-        ):
-            _, joined, active, moments, squeezed = forward(
-                branches(dtype), weight, bias, squeeze, excite
-            )
-            backward(grad, joined, active, weight, squeeze, excite, moments, squeezed)
-    with torch.inference_mode():
-        # The scale is computed here, the weights were before: to the compiler they differ.
-        scale, shift = ones(all_channels), ones(all_channels)
-        for own in {dtype, torch.float32}:
-            x = ones(beats, steps, channels, dtype=own)
-            kernels.affine_relu(x, ones(channels), ones(channels))
-            for kernel in (kernels.affine_tanh_scale, kernels.affine_tanh_pool):
-                kernel(branches(own), scale, shift, squeeze.detach(), excite.detach())

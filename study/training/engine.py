@@ -13,14 +13,14 @@ from torch.nn import functional
 from study.errors import UsageError, unknown
 from study.keys import PRECISIONS
 from study.models.fused import FusedBackbone
-from study.models.kernels import compiled_kernels
+from study.models.native import compiled_kernels
 from study.training.member import Member
 from study.training.memory import largest_pack
 from study.training.packed import Packed
 from study.training.serial import Serial, Trainer
 
 COMPILED_FROM_BEATS = 50_000
-"""Beats that a trial trains on, from which compiling pays: it takes seconds in every worker."""
+"""Beats that a trial trains on, from which compiling pays: it takes seconds where it is new."""
 
 BFLOAT16_PAYS = 1.25
 """Gain of a convolution in bfloat16 from which training in it is faster as a whole."""

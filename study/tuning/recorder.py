@@ -13,7 +13,6 @@ from typing import Any
 
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
-from study.reporting.figures import draw_trial
 from study.tracking.sink import Sink
 from study.tuning.folder import BEATS
 from study.tuning.journal import JOURNAL, Event, Kind
@@ -194,6 +193,9 @@ class Recorder:
         return files
 
     def _draw(self, digest: str, folder: Path) -> list[Path]:
+        # Half a second of matplotlib, which the start of a study does not wait for.
+        from study.reporting.figures import draw_trial
+
         try:
             beats = read_beats(self._folder / BEATS)
             arrays = read_predictions(self._storage, digest, n_beats=len(beats.label)) or {}

@@ -1,10 +1,21 @@
-"""The clock of nested parts, by a clock of the test's own."""
+"""The clock of nested parts, by a clock of the test's own; and clocks in a worker's real trial."""
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.profile_study import Clock
+from benchmarks.driven import parts
+from benchmarks.profile_study import PARTS, Clock, ClockedJob
+from study.config import TrialConfig
+from study.data.beatset import BeatSet
+from study.data.source import Source
+from study.data.splits import make_folds
+from study.tuning.storage import Storage
+from study.tuning.trial import TrialJob, TrialRun
 
 
 class Time:
@@ -70,3 +81,33 @@ def test_a_timed_function_does_what_it_did_and_is_timed_when_it_raises() -> None
         assert str(error) == "broken"
     assert clock.part == ""
     assert clock.seconds == {"working": 5}
+
+
+def test_a_job_brings_clocks_to_the_process_it_is_sent_to(
+    beat_set: BeatSet, records_source: Source, tmp_path: Path
+) -> None:
+    names, counts = beat_set.record_names, beat_set.counts()
+    job = TrialJob(
+        beats={("daeac", "linear"): beat_set},
+        folds=make_folds(names, counts, 2, 0, records_source.patients),
+        n_seeds=1,
+        study_seed=0,
+        device="cpu",
+        storage=Storage.at(tmp_path / "trials"),
+    )
+    clocks = tmp_path / "clocks"
+    clocks.mkdir()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(_train, ClockedJob(**parts(job), folder=clocks)).result()
+    (measured,) = clocks.iterdir()
+    seconds = json.loads(measured.read_text())
+    only_on_a_gpu = {"packed training"}
+    assert set(seconds) == set(PARTS) - only_on_a_gpu
+    assert all(spent > 0 for spent in seconds.values())
+
+
+def _train(job: TrialJob) -> None:
+    shape = {"epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40, "gradient_clip": 1.0}
+    run = TrialRun(TrialConfig.from_flat(shape), job)
+    for _ in range(2):
+        run.step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,8 @@ from study.models import kernels
 from study.models.backbone import MACNNSE, mean_over_time
 from study.models.fused import FusedBackbone
 from study.models.initialise import initialise
-from study.models.kernels import PLAIN, compiled_kernels
+from study.models.kernels import PLAIN
+from study.models.native import compiled_kernels
 
 WITHOUT_GRADIENT = 14
 """Biases that batch norm subtracts: of 12 branches, and of the first in each residual block."""
@@ -133,18 +133,3 @@ def test_moments_do_not_cancel() -> None:
     _, moments = kernels.norm_relu(x, torch.ones(4), torch.zeros(4))
     expected = x.double().var(dim=(0, 1), correction=0)
     torch.testing.assert_close(moments.variance.double(), expected, rtol=1e-4, atol=0)
-
-
-def test_without_a_compiler_kernels_run_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(*_: object, **__: object) -> object:
-        raise RuntimeError("no g++ here\nand a long trace")
-
-    monkeypatch.setattr(kernels, "_call_each", broken)
-    with caplog.at_level(logging.WARNING, logger="study.models.kernels"):
-        assert compiled_kernels.__wrapped__(torch.float32) is PLAIN
-    assert caplog.messages == [
-        "kernels run uncompiled, which is about half as fast: torch.compile failed "
-        "(RuntimeError: no g++ here); it needs a C++ compiler such as g++"
-    ]
