@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
 from study.reporting.findings import (
@@ -310,7 +310,7 @@ class ScoredArms:
             # Found where the difference is beyond what swaps reach, in 80 % of such studies.
             detectable = (
                 tested.critical * tested.spread[k]
-                + norm.ppf(POWER) * plain.estimates[self.quantity].se
+                + ndtri(POWER) * plain.estimates[self.quantity].se
             )
             yield self.contrast(
                 *pair,

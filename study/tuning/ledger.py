@@ -25,7 +25,6 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import spearmanr
 
 from study.config import TrialConfig
 from study.errors import StudyStateError
@@ -376,6 +375,8 @@ class Ledger:
         first, final = np.asarray(pairs, dtype=float).reshape(-1, 2).T
         if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
             return math.nan, len(pairs)
+        from scipy.stats import spearmanr  # not at the start, which does not wait for it
+
         return float(spearmanr(first, final).statistic), len(pairs)
 
 
