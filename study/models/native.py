@@ -1,4 +1,4 @@
-"""The kernels of `study.models.kernels` in C++, compiled for this machine when first needed.
+"""The kernels of `study.models.kernels` by compiled functions (`study.models.library`).
 
 They do in two or three passes over memory what `torch.compile` does in four or five, are compiled
 in seconds and loaded in milliseconds. Shapes are those of `study.models.kernels`.
@@ -7,16 +7,9 @@ in seconds and loaded in milliseconds. Shapes are those of `study.models.kernels
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,29 +25,9 @@ from study.models.kernels import (
     squeeze_backward,
     squeezed_of_mean,
 )
+from study.models.library import LibraryError, load_library
 
 _logger = logging.getLogger(__name__)
-
-SOURCE = Path(__file__).with_name("kernels.cpp")
-
-FLAGS = (
-    "-O3",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-std=c++17",
-    "-shared",
-    "-fPIC",
-)
-"""None of them lets a NaN be taken for a number: a training that diverges has to be seen."""
-
-FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
-"""What compilers call the processor that they run on; the first that they take is used."""
-
-COMPILERS = ("c++", "g++", "clang++")
-
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-"""Names the folder where compiled code is kept, PyTorch's and this."""
 
 _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
@@ -69,8 +42,8 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels:
     if dtype not in _SUFFIXES:
         return PLAIN
     try:
-        library = _library()
-    except _NoLibraryError as error:
+        library = load_library()
+    except LibraryError as error:
         _logger.warning(
             "kernels run uncompiled, which is about half as fast: they need a C++ compiler such "
             "as g++ (%s)",
@@ -79,66 +52,6 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels:
         return PLAIN
     functions = {own: _Functions(library, suffix) for own, suffix in _SUFFIXES.items()}
     return Native(functions[dtype], functions).kernels()
-
-
-class _NoLibraryError(RuntimeError):
-    """The kernels cannot be compiled, or what was compiled cannot be loaded."""
-
-
-def _library() -> ctypes.CDLL:
-    """Load the compiled kernels; compile them where the cache has none for this machine."""
-    kept = os.environ.get(CACHE_VARIABLE)
-    if kept is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _loaded(_compiled(Path(folder) / "kernels.so"))
-    path = Path(kept) / f"kernels-{_identity()}.so"
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:  # absent, damaged, or of a machine that had the same name
-        return _loaded(_compiled(path))
-
-
-def _loaded(path: Path) -> ctypes.CDLL:
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise _NoLibraryError(str(error)) from error
-
-
-def _identity() -> str:
-    """Return what tells this source and this processor from others."""
-    about = [SOURCE.read_text(), *FLAGS, platform.machine(), platform.processor()]
-    processors = Path("/proc/cpuinfo")
-    if processors.exists():
-        first = processors.read_text().partition("\n\n")[0]
-        about += [line for line in first.splitlines() if line.startswith(("flags", "Features"))]
-    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-
-
-def _compiled(target: Path) -> Path:
-    """Compile the kernels into a file, whole or not at all."""
-    given = os.environ.get("CXX", "").split()
-    compilers = [given] if given else [[name] for name in COMPILERS if shutil.which(name)]
-    said = "no C++ compiler is on the path"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / target.name
-            for compiler in compilers:
-                for machine in FOR_THIS_MACHINE:
-                    command = [*compiler, *FLAGS, *machine, "-o", str(made), str(SOURCE)]
-                    # No shell; the compiler is the user's own choice.
-                    done = subprocess.run(  # nosec B603
-                        command, capture_output=True, text=True
-                    )
-                    if not done.returncode:
-                        made.replace(target)
-                        return target
-                    complaint = done.stderr.strip().partition("\n")[0] or "it said nothing"
-                    said = f"{compiler[0]}: {complaint}"
-    except OSError as error:
-        said = str(error)
-    raise _NoLibraryError(said)
 
 
 class _Functions:

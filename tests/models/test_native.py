@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.models import native
+from study.models import library, native
 from study.models.kernels import BRANCHES, PLAIN, Kernels
-from study.models.native import CACHE_VARIABLE, compiled_kernels
+from study.models.library import CACHE_VARIABLE, load_library
+from study.models.native import compiled_kernels
 
 SHAPES = [(8, 128, 4), (8, 128, 16), (8, 64, 64), (3, 7, 5), (5, 2, 1)]
 """Beats, steps, channels of a branch: the network's stages; sizes that fill no register."""
@@ -129,7 +130,7 @@ def test_what_is_no_number_is_not_hidden(dtype: torch.dtype, value: float) -> No
 
 def test_tanh_is_that_of_pytorch_to_single_precision() -> None:
     x = torch.cat([torch.linspace(-12, 12, 2**16), torch.logspace(-20, 1, 2**16)])
-    functions = native._Functions(native._library(), "float32")
+    functions = native._Functions(load_library(), "float32")
     active, mean = torch.empty_like(x), torch.empty(1)
     functions.affine_tanh(x.view(1, -1, 1), x, torch.ones(1), torch.zeros(1), active, mean)
     exact = x.double().tanh()
@@ -139,7 +140,7 @@ def test_tanh_is_that_of_pytorch_to_single_precision() -> None:
 
 def test_bfloat16_is_rounded_as_pytorch_does() -> None:
     x = random(1, 4096, 16, seed=0) * torch.logspace(-30, 30, 16)
-    functions = native._Functions(native._library(), "bfloat16")
+    functions = native._Functions(load_library(), "bfloat16")
     whole = x.bfloat16()
     factor = random(1, 16, seed=1)
     out = torch.empty_like(whole)
@@ -151,11 +152,11 @@ def test_what_was_compiled_is_kept_and_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "kernels"))
-    native._library()
+    load_library()
     (kept,) = (tmp_path / "kernels").iterdir()
     made = kept.stat().st_mtime_ns
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert isinstance(native._library(), ctypes.CDLL)
+    assert isinstance(load_library(), ctypes.CDLL)
     assert kept.stat().st_mtime_ns == made
 
 
@@ -163,9 +164,9 @@ def test_a_damaged_library_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    kept = tmp_path / f"kernels-{native._identity()}.so"
+    kept = tmp_path / f"kernels-{library._identity()}.so"
     kept.write_bytes(b"damaged")
-    assert isinstance(native._library(), ctypes.CDLL)
+    assert isinstance(load_library(), ctypes.CDLL)
     assert os.listdir(tmp_path) == [kept.name]
     assert kept.stat().st_size > 1000
 
@@ -208,7 +209,7 @@ def test_a_compiler_that_knows_no_processor_of_its_own_is_asked_for_any(
     wrapper.chmod(0o755)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "kernels"))
     monkeypatch.setenv("CXX", str(wrapper))
-    assert isinstance(native._library(), ctypes.CDLL)
+    assert isinstance(load_library(), ctypes.CDLL)
 
 
 def test_float64_is_left_to_pytorch() -> None:
