@@ -142,9 +142,10 @@ def export(
     from study.data.cache import default_cache_dir
     from study.data.prepare import prepare_all
     from study.data.source import find_source
+    from study.training.batches import epoch_shape
     from study.tuning.folder import study_folder
     from study.tuning.plan import load_plan, provenance
-    from study.tuning.setup import cuts, plan_folds, trained_beats
+    from study.tuning.setup import configurations, cuts, plan_folds
 
     space = load_space(path)
     cells = list(space.grid())
@@ -162,11 +163,18 @@ def export(
     source = find_source(workspace=workspace)
     beats = prepare_all(source, cuts(space), cache_dir=default_cache_dir(workspace), study_seed=0)
     first = next(iter(beats.values()))
+    training = [mask for mask, _ in plan_folds(space, first, source, 0).masks(first)]
+    train = configurations(space)[0].train
+    shape = epoch_shape(
+        [first.label[mask] for mask in training],
+        normal_beats=train.normal_beats_per_epoch,
+        batch_size=train.batch_size,
+    )
     plan = load_plan(study_folder(workspace, _study(path, max(horizons), seeds[0]))) or {}
     return Recording(
         space=path.name,
         digest=space.digest,
-        beats_per_epoch=trained_beats(space, first, plan_folds(space, first, source, 0), 1),
+        beats_per_epoch=space.seeds * len(training) * shape.beats,
         cells=cells,
         curves=curves,
         provenance={

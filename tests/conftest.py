@@ -12,6 +12,7 @@ import torch
 from study.data.beatset import BeatSet
 from study.data.prepare import prepare
 from study.data.source import Source, synthetic_source
+from study.models.library import CACHE_VARIABLE
 
 torch.set_num_threads(1)
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; two processes take files in this order."""
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep them for all workspaces of the tests; each would compile them for two seconds."""
+    os.environ.setdefault(CACHE_VARIABLE, str(tmp_path_factory.getbasetemp() / "kernels"))
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,7 @@ from study.sealed.propose import origin_of
 from study.sealed.records import Records, read_ds1
 from study.sealed.retrain import FIRST_SEED, Done, Job, Task, do_all, read_done
 from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
-from study.training.batches import epoch_shape
-from study.training.engine import COMPILED_FROM_BEATS, Engine, resolve_precision
+from study.training.engine import Engine, resolve_precision
 from study.tuning import floors
 from study.tuning.storage import Storage
 
@@ -136,14 +135,13 @@ def make_job(
         n_folds=min(FOLDS, len(set(records.source.patients.values()))),
         patients=records.source.patients,
     )
-    long = device == "cpu" and _beats_trained(plan, first) >= COMPILED_FROM_BEATS
     return Job(
         records=f"all {len(first.record_names)} records of {_NAMES[records.source.kind]}",
         beats=beats,
         folds=folds,
         study_seed=plan.study_seed,
         device=device,
-        engine=Engine(_precision(plan, device), compiled=long),
+        engine=Engine(_precision(plan, device), compiled=device == "cpu"),
         folder=folder.models,
         commit=commit,
     )
@@ -157,19 +155,6 @@ def _precision(plan: SealedPlan, device: str) -> str:
             f"plan {plan.title}: precision '{plan.precision}' is not for device '{device}'; "
             "give --device another, or the plan another precision before DS2 is opened"
         ) from error
-
-
-def _beats_trained(plan: SealedPlan, beats: BeatSet) -> int:
-    total = 0
-    for arm in plan.arms:
-        train = arm.config.train
-        shape = epoch_shape(
-            [beats.label],
-            normal_beats=train.normal_beats_per_epoch,
-            batch_size=train.batch_size,
-        )
-        total += plan.seeds * train.epochs * shape.beats
-    return total
 
 
 def without_predictions(

@@ -19,9 +19,6 @@ from study.training.memory import largest_pack
 from study.training.packed import Packed
 from study.training.serial import Serial, Trainer
 
-COMPILED_FROM_BEATS = 50_000
-"""Beats that a trial trains on, from which compiling pays: it takes seconds where it is new."""
-
 BFLOAT16_PAYS = 1.25
 """Gain of a convolution in bfloat16 from which training in it is faster as a whole."""
 

@@ -16,8 +16,7 @@ from study.data.splits import PUBLISHED, Folds, make_folds, published_holdout
 from study.errors import SpaceError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models import rules
-from study.training.batches import epoch_shape
-from study.training.engine import COMPILED_FROM_BEATS, Engine, resolve_precision
+from study.training.engine import Engine, resolve_precision
 from study.tuning.floors import FLOOR_CUT
 from study.tuning.plan import StudyPlan
 from study.tuning.space import Space
@@ -139,16 +138,6 @@ def _one_budget(space: Space) -> int:
     return budgets.pop()
 
 
-def trained_beats(space: Space, beats: BeatSet, folds: Folds, epochs: int) -> int:
-    """Return the beats that all members of a whole trial train on."""
-    labels = [beats.label[training] for training, _ in folds.masks(beats)]
-    train = configurations(space)[0].train
-    shape = epoch_shape(
-        labels, normal_beats=train.normal_beats_per_epoch, batch_size=train.batch_size
-    )
-    return space.seeds * len(labels) * epochs * shape.beats
-
-
 def set_up(
     space: Space,
     source: Source,
@@ -175,10 +164,7 @@ def set_up(
     beats = {cut: prepared[cut] for cut in used}
     first = prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
-    long = trained_beats(space, first, folds, epochs) >= COMPILED_FROM_BEATS
-    engine = Engine(
-        precision, compiled=device == "cpu" and long, packed=device in ("cuda", "auto")
-    )
+    engine = Engine(precision, compiled=device == "cpu", packed=device in ("cuda", "auto"))
     plan = StudyPlan(
         name=name,
         space=space.name,

@@ -335,7 +335,7 @@ def test_a_dry_run_says_what_would_be_done(
         "contrasts: rr - rr_placebo",
         "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
         "DS2: 66 files, known by name and hash, not read",
-        "arithmetic: fp32, not compiled",
+        "arithmetic: fp32, compiled",
         "models: 0 of 22 are trained already",
     ):
         assert said in lines, said

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.config import TrainConfig
 from study.data.beatset import BeatSet
 from study.data.splits import Folds
 from study.errors import ComparisonError, StudyStateError
@@ -18,10 +19,9 @@ from study.keys import AUPRC_SV, Outcome
 from study.reporting.comparison_text import comparison_text
 from study.reporting.predictions import check_comparable
 from study.reporting.tables import TrialRow, read_trials_csv, trials_csv
+from study.training.batches import epoch_shape
 from study.tuning.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
 from study.tuning.plan import StudyPlan
-from study.tuning.setup import trained_beats
-from study.tuning.space import load_space
 from study.tuning.storage import Storage
 from study.tuning.stored import compare_study, keep_comparison, read_beats, read_study
 from study.tuning.trial import PREDICTIONS
@@ -133,9 +133,9 @@ def test_a_finished_study_is_read_back(
     assert film.log_probs[2:] == pytest.approx(expected.astype(np.float32))
     assert film.fingerprints["daeac/linear windows"] == "2" * 12
     check_comparable(study.beats, study.arms)
-    space = load_space(folder / SPACE_COPY).override(seeds=SEEDS)
-    one = trained_beats(space, small_beats, small_folds, EPOCHS)
-    assert film.beats_trained == 2 * one
+    labels = [small_beats.label[training] for training, _ in small_folds.masks(small_beats)]
+    shape = epoch_shape(labels, normal_beats=40, batch_size=TrainConfig().batch_size)
+    assert film.beats_trained == 2 * SEEDS * len(labels) * EPOCHS * shape.beats
 
 
 def test_what_is_not_complete_is_left_out_and_named(folder: Path) -> None:
