@@ -7,9 +7,8 @@ beats in the same batches, with default configuration (`opt1`, `concat_proj`):
 
 - `plain, 2 threads`: Conv2d NCHW, float32, DataLoader with 4 workers, one process of 2 threads;
 - `plain, 2 processes`: the same network, tensors in memory, two processes of 1 thread;
-- `study, fp32` and `study, bf16`: two processes of 1 thread, as two trials of a study run, and as
-  nice as Ray makes them;
-- `study, bf16, a core busy`: the same while a process that is not nice keeps a core busy.
+- `study, fp32` and `study, bf16`: two processes of 1 thread, as two trials of a study run;
+- `study, bf16, a core busy`: the same while another process keeps a core busy.
 
 Sides take turns; each is fresh processes. A rate is trained beats over the wall time of training
 and evaluation, processes added up. Prints medians and ranges, and the machine's own peak.
@@ -57,9 +56,6 @@ SIDES = {
     "study, bf16": ("bf16", 2),
     BUSY: ("bf16", 2),
 }
-NICENESS_OF_RAY = 15
-"""Of its workers, `RAY_worker_niceness`."""
-
 BATCH_OF_EVALUATION = 256
 
 
@@ -103,7 +99,6 @@ def _side_by_side(side: str, processes: int, cache: str) -> float:
     command = [sys.executable, __file__, "--side", side, "--cache", cache]
     settings = {}
     if not side.startswith("plain"):
-        command = ["nice", "-n", str(NICENESS_OF_RAY), *command]
         settings = WORKER_ENVIRONMENT
     started = [
         subprocess.Popen(

@@ -40,6 +40,9 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Trials are as nice as the command. Ray adds 15, and whatever else keeps a core busy has it to
+    # itself: two trials then take turns on the other (benchmarks/README.md).
+    "RAY_worker_niceness": "0",
     # Ray's snapshots of the experiment are never read.
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",
     # A stopped trial is in the middle of an epoch; its last one is saved.

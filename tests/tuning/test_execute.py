@@ -589,7 +589,7 @@ def test_an_interrupted_study_is_not_started_again_by_accident(
 
 
 def kill_a_worker(workspace: Workspace, over: threading.Event, killed: list[int]) -> None:
-    """Kill the worker once, when it has saved an epoch of this start."""
+    """Kill the worker once, when it has saved an epoch of this start; keep how nice it was."""
     began = time.time()
     while not over.wait(0.02):
         fresh = [
@@ -599,15 +599,21 @@ def kill_a_worker(workspace: Workspace, over: threading.Event, killed: list[int]
         ]
         workers = [pid for pid, words in descendants().items() if words.startswith(WORKER)]
         if fresh and workers:
+            killed.append(os.getpriority(os.PRIO_PROCESS, workers[0]))
             os.kill(workers[0], signal.SIGKILL)
-            killed.append(workers[0])
             return
 
 
 @pytest.fixture(scope="module")
-def resumed(interrupted: Ended, workspace: Workspace) -> Ended:
+def killed() -> list[int]:
+    """How nice the worker was that `resumed` kills."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def resumed(interrupted: Ended, workspace: Workspace, killed: list[int]) -> Ended:
     """The interrupted study, resumed with one more trial; one of its workers is killed."""
-    over, killed = threading.Event(), list[int]()
+    over = threading.Event()
     thread = threading.Thread(target=kill_a_worker, args=(workspace, over, killed))
     thread.start()
     try:
@@ -634,6 +640,10 @@ def test_a_trial_whose_worker_is_killed_is_tried_again_and_completes(
 ) -> None:
     assert resumed.err.count("retried  its worker was lost") == 1
     assert "failed" not in resumed.err
+
+
+def test_trials_are_as_nice_as_the_command(resumed: Ended, killed: list[int]) -> None:
+    assert killed == [os.getpriority(os.PRIO_PROCESS, 0)]
 
 
 def test_a_resumed_study_has_one_run_for_each_configuration_and_each_epoch_once(
