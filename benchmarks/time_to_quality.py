@@ -255,14 +255,21 @@ def _replays(path: Path, index: int, seeds: range) -> list[Result]:
 def _describe(curves: Recording) -> None:
     confirmed = curves.confirmed()
     best = confirmed.max()
+    n_close = int((confirmed >= best - CLOSE).sum())
     full = curves.seen(curves.horizon, 0)
     print(
         f"{len(curves.cells)} cells of {curves.space}, {curves.n_seeds} seed(s) each, "
         f"{curves.beats_per_epoch:,} beats an epoch, {curves.provenance['engine']}, "
         f"commit {curves.provenance['git_commit'][:7]}\n"
         f"confirmed AUPRC S+V: {confirmed.min():.3f} to {best:.3f}, "
-        f"sd {confirmed.std():.3f}; {(confirmed >= best - CLOSE).sum()} cells are within "
-        f"{CLOSE} of the best"
+        f"sd {confirmed.std():.3f}; {n_close} cells are within {CLOSE} of the best"
+    )
+    # Of cells in random order, the first that is close to the best is this one on average.
+    first = (len(confirmed) + 1) / (n_close + 1)
+    bound = (first + curves.horizon - 1) / (first * curves.horizon)
+    print(
+        "a search that knew every last score after the first epoch, and took cells as they come, "
+        f"would train {bound:.2f} of the beats of random search"
     )
     ranks = [f"{_rank(full[:, epoch], confirmed):.2f}" for epoch in range(curves.horizon)]
     print(f"rank correlation of a score and the confirmed one, by epoch: {', '.join(ranks)}")
