@@ -77,6 +77,7 @@ def training_of(
 ) -> Training:
     """Find the records of a plan and what its models are trained with; nothing is written."""
     from study.data.cache import default_cache_dir
+    from study.models.library import FOLDER_VARIABLE
     from study.sealed.preparation import check_origin, make_job
     from study.sealed.records import mitdb_records, synthetic_records
     from study.training.device import resolve_device
@@ -86,7 +87,7 @@ def training_of(
     records = find(args.data_dir, workspace)
     study, storage = check_origin(plan, records, workspace), _storage(args, plan)
     cache_dir = default_cache_dir(workspace)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / "kernels"))
+    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
     device = resolve_device(args.device).type
     job = make_job(plan, records, folder, cache_dir=cache_dir, device=device, commit=git_commit())
     return Training(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -84,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from study.data.cache import default_cache_dir
     from study.reporting.page.page import PAGE, report_files
     from study.tuning.folder import study_folder
     from study.tuning.read_back import read_results
@@ -95,7 +93,6 @@ def _report(args: argparse.Namespace) -> int:
             print(text, file=sys.stderr, flush=True)
 
     workspace = Path.cwd()
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(default_cache_dir(workspace) / "kernels"))
     folder = study_folder(workspace, args.study)
     storage = Storage.at(args.storage).folder(args.study) if args.storage else None
     study, results = read_results(

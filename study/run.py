@@ -1,7 +1,7 @@
 """Runs a study: `python -m study.run --space fusion_grid`.
 
   python -m study.run --list                              spaces and studies
-  python -m study.run --space smoke                       two trials, under a minute
+  python -m study.run --space smoke                       two trials, about a minute
   python -m study.run --space fusion_grid --dry-run       the plan, every branch built once
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --resume        continue it after a stop
@@ -276,6 +276,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.console import print_plan, print_result
     from study.data.cache import default_cache_dir
     from study.data.source import find_source
+    from study.models.library import FOLDER_VARIABLE
     from study.training.device import resolve_device
     from study.training.memory import training_bytes
     from study.tuning.folder import expect, locked, study_folder
@@ -298,7 +299,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         workspace=workspace,
     )
     cache_dir = default_cache_dir(workspace)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / "kernels"))
+    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
     storage = Storage.at(args.storage).folder(name) if args.storage else None
     setup = set_up(
         space,

@@ -12,7 +12,7 @@ import torch
 from study.data.beatset import BeatSet
 from study.data.prepare import prepare
 from study.data.source import Source, synthetic_source
-from study.models.library import CACHE_VARIABLE
+from study.models.library import FOLDER_VARIABLE
 
 torch.set_num_threads(1)
 
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _kernels_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep them for all workspaces of the tests; each would compile them for two seconds."""
-    os.environ.setdefault(CACHE_VARIABLE, str(tmp_path_factory.getbasetemp() / "kernels"))
+    os.environ.setdefault(FOLDER_VARIABLE, str(tmp_path_factory.getbasetemp() / "kernels"))
 
 
 @pytest.fixture(autouse=True)

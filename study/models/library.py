@@ -6,9 +6,12 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -29,8 +32,11 @@ FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
 
 COMPILERS = ("c++", "g++", "clang++")
 
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-"""Names the folder where compiled code is kept, PyTorch's and this."""
+FOLDER_VARIABLE = "STUDY_KERNELS_DIR"
+"""Names the folder where the compiled library is kept."""
+
+LIMIT_S = 120.0
+"""Of a compiler, which takes two seconds."""
 
 
 class LibraryError(RuntimeError):
@@ -38,32 +44,57 @@ class LibraryError(RuntimeError):
 
 
 def load_library() -> ctypes.CDLL:
-    """Load the compiled kernels; compile them where the cache has none for this machine.
+    """Load the compiled kernels; compile them where none are kept for this machine.
+
+    Where they cannot be kept, they are compiled for this process alone.
 
     Raises:
-        LibraryError: If there is none, and none can be made.
+        LibraryError: If they cannot be compiled, or not be loaded.
     """
-    kept = os.environ.get(CACHE_VARIABLE)
-    if kept is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _loaded(_compiled(Path(folder) / "kernels.so"))
-    path = Path(kept) / f"kernels-{_identity()}.so"
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:  # absent, damaged, or of a machine that had the same name
-        return _loaded(_compiled(path))
+    kept = os.environ.get(FOLDER_VARIABLE)
+    if kept:
+        with suppress(OSError):
+            return _kept(Path(kept).absolute())
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return _opened(_compiled(Path(folder)))
+        except OSError as error:
+            raise LibraryError(str(error)) from error
 
 
-def _loaded(path: Path) -> ctypes.CDLL:
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise LibraryError(str(error)) from error
+def _kept(folder: Path) -> ctypes.CDLL:
+    """Load the library of a folder, or put it there, whole and proven.
+
+    The name has a digest of the bytes: to load a library that is cut off kills the process.
+    """
+    identity = _identity()
+    for path in folder.glob(f"kernels-{identity}-*.so"):
+        if path.name == _name(identity, path.read_bytes()):
+            return _opened(path)
+        path.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        made = _compiled(Path(own))
+        library = _opened(made)
+        made.replace(folder / _name(identity, made.read_bytes()))
+    return library
+
+
+def _name(identity: str, content: bytes) -> str:
+    return f"kernels-{identity}-{hashlib.sha256(content).hexdigest()[:16]}.so"
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    if not hasattr(library, "sums_around_float32"):
+        raise LibraryError(f"{path.name} is a library without the kernels")
+    return library
 
 
 def _identity() -> str:
-    """Return what tells this source and this processor from others."""
+    """Return what tells this source, compiler and processor from others."""
     about = [SOURCE.read_text(), *FLAGS, platform.machine(), platform.processor()]
+    about.append(os.environ.get("CXX", ""))
     processors = Path("/proc/cpuinfo")
     if processors.exists():
         first = processors.read_text().partition("\n\n")[0]
@@ -71,27 +102,58 @@ def _identity() -> str:
     return hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
 
 
-def _compiled(target: Path) -> Path:
-    """Compile the kernels into a file, whole or not at all."""
-    given = os.environ.get("CXX", "").split()
-    compilers = [given] if given else [[name] for name in COMPILERS if shutil.which(name)]
-    said = "no C++ compiler is on the path"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / target.name
-            for compiler in compilers:
-                for machine in FOR_THIS_MACHINE:
-                    command = [*compiler, *FLAGS, *machine, "-o", str(made), str(SOURCE)]
-                    # No shell; the compiler is the user's own choice.
-                    done = subprocess.run(  # nosec B603
-                        command, capture_output=True, text=True
-                    )
-                    if not done.returncode:
-                        made.replace(target)
-                        return target
-                    complaint = done.stderr.strip().partition("\n")[0] or "it said nothing"
-                    said = f"{compiler[0]}: {complaint}"
-    except OSError as error:
-        said = str(error)
+def _compiled(folder: Path) -> Path:
+    """Compile the kernels in a folder; return the library.
+
+    Raises:
+        LibraryError: If no compiler does; it says what the last one said.
+    """
+    target = folder / "kernels.so"
+    said = f"no C++ compiler is on the path ({', '.join(COMPILERS)}; CXX names another)"
+    for compiler in _compilers():
+        for machine in FOR_THIS_MACHINE:
+            complaint = _complaint([*compiler, *FLAGS, *machine, "-o", str(target), str(SOURCE)])
+            if complaint is None and target.exists():
+                return target
+            said = f"{shlex.join(compiler)}: {complaint or 'it wrote no library'}"
     raise LibraryError(said)
+
+
+def _compilers() -> list[list[str]]:
+    given = os.environ.get("CXX", "").strip()
+    if not given:
+        return [[name] for name in COMPILERS if shutil.which(name)]
+    command = [given] if shutil.which(given) else shlex.split(given)
+    if not command or not shutil.which(command[0]):
+        raise LibraryError(f"CXX={given}: no such program")
+    return [command]
+
+
+def _complaint(command: list[str]) -> str | None:
+    """Run a compiler; return the first error that it says, None where it has done its work.
+
+    Raises:
+        LibraryError: If it takes too long.
+    """
+    # No shell; the compiler is the user's own choice.
+    with subprocess.Popen(  # nosec B603
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,
+    ) as process:
+        try:
+            _, told = process.communicate(timeout=LIMIT_S)
+        except BaseException as stop:  # late, or interrupted: a compiler has children
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(stop, subprocess.TimeoutExpired):
+                raise LibraryError(f"{command[0]}: not done after {LIMIT_S:.0f} s") from stop
+            raise
+    if not process.returncode:
+        return None
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it said nothing"])[0]

@@ -36,7 +36,7 @@ _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 def compiled_kernels(dtype: torch.dtype) -> Kernels:
     """Return the kernels in C++ to train in a type, and to evaluate in it and in float32.
 
-    Without a working C++ compiler, the kernels as they are, with a warning. So for float64, which
+    Where they cannot be compiled, the kernels as they are, with a warning. So for float64, which
     is there to compare engines by.
     """
     if dtype not in _SUFFIXES:
@@ -45,30 +45,35 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels:
         library = load_library()
     except LibraryError as error:
         _logger.warning(
-            "kernels run uncompiled, which is about half as fast: they need a C++ compiler such "
-            "as g++ (%s)",
+            "no compiled kernels, training takes up to twice as long: %s (README, 'Two commands')",
             error,
         )
         return PLAIN
-    functions = {own: _Functions(library, suffix) for own, suffix in _SUFFIXES.items()}
+    functions = {own: _Functions(library, own) for own in _SUFFIXES}
     return Native(functions[dtype], functions).kernels()
+
+
+@cache
+def has_compiled_kernels() -> bool:
+    """Return whether this machine has the kernels in C++; the first time, they are compiled."""
+    return compiled_kernels(torch.float32) is not PLAIN
 
 
 class _Functions:
     """The compiled functions for activations of one type.
 
     Each is called with a tensor of the sizes [B, T, K] of the activations, and then with its own
-    arguments, which have to be dense.
+    arguments: activations, which have three axes, and values of beats and channels in float32.
     """
 
-    def __init__(self, library: ctypes.CDLL, suffix: str) -> None:
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         def of(name: str) -> Callable[..., None]:
-            function = getattr(library, f"{name}_{suffix}")
+            function = getattr(library, f"{name}_{_SUFFIXES[dtype]}")
             function.restype = None
 
             def call(sized: Tensor, *tensors: Tensor | None) -> None:
                 sizes = (ctypes.c_int64(size) for size in sized.shape)
-                function(*sizes, *(_address(tensor) for tensor in tensors))
+                function(*sizes, *(_address(tensor, dtype) for tensor in tensors))
 
             return call
 
@@ -83,8 +88,21 @@ class _Functions:
         self.tanh_backward = of("tanh_backward")
 
 
-def _address(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p:
+    """Return where a tensor's values lie.
+
+    Raises:
+        TypeError: If they do not lie there as a function in C++ reads and writes them.
+    """
+    if tensor is None:
+        return ctypes.c_void_p(None)
+    expected = activations if tensor.dim() == 3 else torch.float32
+    if tensor.dtype != expected or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        raise TypeError(
+            f"kernels take dense tensors of {expected} on the CPU, got {list(tensor.shape)} of "
+            f"{tensor.dtype}, strides {tensor.stride()}, on {tensor.device}"
+        )
+    return ctypes.c_void_p(tensor.data_ptr())
 
 
 class Native:

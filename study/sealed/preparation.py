@@ -16,6 +16,7 @@ from study.data.prepare import Cut
 from study.data.splits import make_folds
 from study.errors import PlanError, UsageError, listed
 from study.keys import Tag
+from study.models.native import has_compiled_kernels
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.folder import EvaluationFolder
 from study.sealed.plan import FLOOR, SealedPlan
@@ -141,7 +142,10 @@ def make_job(
         folds=folds,
         study_seed=plan.study_seed,
         device=device,
-        engine=Engine(_precision(plan, device), compiled=device == "cpu"),
+        # Compiled here, they are on disk before several processes ask for them.
+        engine=Engine(
+            _precision(plan, device), compiled=device == "cpu" and has_compiled_kernels()
+        ),
         folder=folder.models,
         commit=commit,
     )

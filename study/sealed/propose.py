@@ -118,7 +118,7 @@ def propose(
         name=study,
         contrasts=tuple(contrasts),
         study_seed=int(stored["study_seed"]),
-        # "bf16, compiled": whether it is compiled changes no result.
+        # Of "bf16, compiled": whether kernels can be compiled is a matter of the machine.
         precision=str(stored["engine"]).partition(",")[0],
         origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
         arms=tuple(chosen),

@@ -262,9 +262,6 @@ def do_all(job: Job, tasks: Sequence[Task], at_once: int) -> Iterator[tuple[Task
     ordered = sorted(tasks, key=lambda task: task.seed_index is not None)
     if not ordered:
         return
-    if job.device == "cpu":
-        # Compiled here, kernels are in the cache on disk before several processes ask for them.
-        job.engine.backbone(torch.device("cpu"))
     if at_once == 1:
         worker = Worker(job)
         for task in ordered:

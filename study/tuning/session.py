@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from study.errors import StudyStateError
@@ -278,9 +277,6 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
     """Run the trials; return how many ran at once."""
     size = setup.job.nbytes
     deadline = options.began + options.deadline_s if options.deadline_s else None
-    if not options.address:
-        # Compiled here, kernels are in the cache on disk before several workers ask for them.
-        setup.job.engine.backbone(torch.device(setup.job.device))
     with catching_signals(stop):
         try:
             with ray_session(options.demand, options.address, size) as resources:

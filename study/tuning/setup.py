@@ -16,6 +16,7 @@ from study.data.splits import PUBLISHED, Folds, make_folds, published_holdout
 from study.errors import SpaceError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models import rules
+from study.models.native import has_compiled_kernels
 from study.training.engine import Engine, resolve_precision
 from study.tuning.floors import FLOOR_CUT
 from study.tuning.plan import StudyPlan
@@ -164,7 +165,12 @@ def set_up(
     beats = {cut: prepared[cut] for cut in used}
     first = prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
-    engine = Engine(precision, compiled=device == "cpu", packed=device in ("cuda", "auto"))
+    engine = Engine(
+        precision,
+        # Compiled here, they are on disk before several workers ask for them.
+        compiled=device == "cpu" and has_compiled_kernels(),
+        packed=device in ("cuda", "auto"),
+    )
     plan = StudyPlan(
         name=name,
         space=space.name,

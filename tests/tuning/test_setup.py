@@ -12,6 +12,7 @@ import pytest
 from study.data.beatset import BeatSet
 from study.data.source import Source
 from study.errors import DataError, SpaceError
+from study.tuning import setup as own
 from study.tuning.setup import (
     Setup,
     arm_configurations,
@@ -100,6 +101,14 @@ def test_what_trials_compute_with_goes_by_the_device(
     text = SEARCH + ONE
     setup = build(small_source, text, tmp_path, cache, device=device, precision="fp32")
     assert str(setup.job.engine) == setup.plan.engine == engine
+
+
+def test_where_kernels_cannot_be_compiled_the_plan_says_so(
+    small_source: Source, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "has_compiled_kernels", lambda: False)
+    setup = build(small_source, SEARCH + ONE, tmp_path, cache, precision="fp32")
+    assert str(setup.job.engine) == setup.plan.engine == "fp32, not compiled"
 
 
 @pytest.mark.parametrize(
