@@ -275,6 +275,10 @@ def _describe(curves: Recording) -> None:
     print(f"rank correlation of a score and the confirmed one, by epoch: {', '.join(ranks)}")
     if 1 in curves.curves:
         print(f"of a trial of one epoch: {_rank(curves.seen(1, 0)[:, -1], confirmed):.2f}")
+    for horizon in sorted(curves.curves):
+        last = curves.curves[horizon][:, :, -1]
+        if len(last) > 1:
+            print(f"of two seeds' last scores, {horizon} epoch(s): {_rank(last[0], last[1]):.2f}")
     print()
 
 
