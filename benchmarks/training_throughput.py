@@ -56,6 +56,7 @@ SIDES = {
     "study, bf16": ("bf16", 2),
     BUSY: ("bf16", 2),
 }
+
 BATCH_OF_EVALUATION = 256
 
 
