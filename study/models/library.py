@@ -123,7 +123,10 @@ def _compilers() -> list[list[str]]:
     given = os.environ.get("CXX", "").strip()
     if not given:
         return [[name] for name in COMPILERS if shutil.which(name)]
-    command = [given] if shutil.which(given) else shlex.split(given)
+    try:
+        command = [given] if shutil.which(given) else shlex.split(given)
+    except ValueError as error:  # an open quotation
+        raise LibraryError(f"CXX={given}: {error}") from error
     if not command or not shutil.which(command[0]):
         raise LibraryError(f"CXX={given}: no such program")
     return [command]

@@ -169,6 +169,9 @@ def test_without_a_compiler_it_says_which_are_looked_for(
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     with pytest.raises(LibraryError, match="^CXX=no-such-compiler -O2: no such program$"):
         load_library()
+    monkeypatch.setenv("CXX", "'g++")
+    with pytest.raises(LibraryError, match="^CXX='g\\+\\+: No closing quotation$"):
+        load_library()
 
 
 def test_a_compiler_that_knows_no_processor_of_its_own_is_asked_for_any(
