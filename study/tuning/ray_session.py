@@ -138,28 +138,43 @@ def _undisturbed() -> Iterator[None]:
     """Let Ray start so that signals go on doing what they did, and no credential is shown.
 
     Its processes get groups of their own: what `timeout` or a closed terminal sends to ours would
-    end them first, and the driver would wait for them for a minute. At SIGTERM Ray puts a handler
-    of its own, which leaves without a word. Its table of jobs, which everybody on a cluster can
-    read, has our command line, and addresses in it.
+    end them first, and the driver would wait for them for a minute. At SIGTERM Ray's handlers
+    raise wherever it is, and where its threads have begun and nobody owns them yet the process
+    aborts. Its table of jobs, which everybody on a cluster can read, has our command line, and
+    addresses in it.
     """
-    begin, entrypoint = subprocess.Popen.__init__, ray._private.utils.get_entrypoint_name
+    utils = ray._private.utils
+    begin, entrypoint = subprocess.Popen.__init__, utils.get_entrypoint_name
+    set_handler = utils.set_sigterm_handler
 
     def begin_apart(self: subprocess.Popen[Any], *given: Any, **options: Any) -> None:
         begin(self, *given, **{"process_group": 0, **options})
 
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
+    alarmed = any(signal.getitimer(signal.ITIMER_REAL))
     subprocess.Popen.__init__ = begin_apart  # type: ignore[method-assign]
-    ray._private.utils.get_entrypoint_name = lambda: " ".join(map(shown, sys.orig_argv))
+    utils.get_entrypoint_name = lambda: " ".join(map(shown, sys.orig_argv))
+    utils.set_sigterm_handler = lambda handler: None
     try:
         yield
-    except SystemExit as left:
-        raise KeyboardInterrupt(signal.SIGTERM.name) from left
     finally:
         subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
-        ray._private.utils.get_entrypoint_name = entrypoint
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        utils.get_entrypoint_name = entrypoint
+        utils.set_sigterm_handler = set_handler
+        _take_back_sigterm()
+        if not alarmed:
+            # Set by Ray's handler, before ours was called: in 3 s the process would abort.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _take_back_sigterm() -> None:
+    """Put the process's own handler of SIGTERM back, of which Ray tells Python nothing.
+
+    Its C++ puts one before it where a driver begins, and leaves none where it ends: a signal would
+    then end the process without a word (https://github.com/ray-project/ray/pull/65749).
+    """
+    own = signal.getsignal(signal.SIGTERM)
+    if own is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, own)
 
 
 def reachable(address: str, timeout_s: float = 5.0) -> None:
@@ -206,5 +221,6 @@ def leave_ray() -> None:
         ray.shutdown()
         raise
     finally:
+        _take_back_sigterm()
         if collecting:
             gc.enable()

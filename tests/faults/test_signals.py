@@ -92,7 +92,7 @@ def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) ->
     assert len(studies.audit(name)) == 2
 
 
-@pytest.mark.parametrize("after_s", [0.5, 1.5])
+@pytest.mark.parametrize("after_s", [0.5, 1.5, 2.5])
 def test_sigterm_while_ray_starts_is_told(studies: Studies, after_s: float) -> None:
     name = f"starting-{10 * after_s:.0f}"
     start = studies.start("long", name)
