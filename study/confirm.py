@@ -1,7 +1,8 @@
 """Confirms a search: `python -m study.run --confirm STUDY`.
 
 The best configuration of each of the best arms, and the simplest arm within one standard error of
-the best, are compared on fresh seeds and on several fresh fold partitions, a study for each.
+the best, are compared on fresh seeds and on several fresh fold partitions, a study for each. With
+`--epochs` they are trained for longer than the search did, which then was a screening.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Run = Callable[[Namespace, float], int]
 """Runs the study of a command line that began at a moment of `time.monotonic()`."""
 
-_OF_THE_SEARCH = ("space", "trials", "epochs", "folds", "sampler", "scheduler", "objective")
+_OF_THE_SEARCH = ("space", "trials", "folds", "sampler", "scheduler", "objective")
 _CHOSEN_FRESH = ("seed", "partition_seed")
 _SHORTEST_S = 0.1
 
@@ -57,7 +58,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     _check(args, min_seeds=MIN_SEEDS, min_partitions=MIN_PARTITIONS)
     search = _search(args)
     picks = pick(search, args.top or TOP)
-    text = space_text(search, picks, seeds=args.seeds or MIN_SEEDS)
+    text = space_text(search, picks, seeds=args.seeds or MIN_SEEDS, epochs=args.epochs)
     workspace = Path.cwd()
     name = args.name or f"{args.confirm}-confirm"
     folder = study_folder(workspace, name)
@@ -75,13 +76,14 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
             n_folds=int(load_space(path).folds),
             n=len(studies),
         )
-        _announce(search, picks, partitions)
+        _announce(search, picks, partitions, args.epochs)
         codes = []
         for study, partition, is_begun in zip(studies, partitions, begun, strict=True):
             now = time.monotonic()
             mine = {**vars(args), "confirm": None, "space": str(path), "name": study.name}
             mine |= {"seed": int(search.plan["study_seed"]) + 1, "partition_seed": partition}
-            mine |= {"seeds": None, "resume": args.resume and (is_begun or not any(begun))}
+            mine |= {"seeds": None, "epochs": None}
+            mine |= {"resume": args.resume and (is_begun or not any(begun))}
             if args.time_limit:
                 mine["time_limit"] = max(_SHORTEST_S, args.time_limit - (now - began))
             print(f"\npartition seed {partition}: study '{study.name}'")
@@ -96,6 +98,8 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
 
 
 def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
+    from study.config import PARAMETERS, value_faults
+
     given = [name for name in _OF_THE_SEARCH if getattr(args, name) is not None]
     given += [name for name in _CHOSEN_FRESH if getattr(args, name)]
     option = {name: f"--{name.replace('_', '-')}" for name in given}
@@ -108,6 +112,8 @@ def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             faults.append(f"--{name}: a confirmation needs {least} or more, got {value}")
+    if args.epochs is not None:
+        faults += value_faults("epochs", args.epochs, PARAMETERS["epochs"])
     if faults:
         raise UsageError(listed(f"--confirm {args.confirm}", faults))
 
@@ -155,10 +161,13 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
     return dict(source.patients)
 
 
-def _announce(search: Search, picks: Sequence[Pick], partitions: Sequence[int]) -> None:
+def _announce(
+    search: Search, picks: Sequence[Pick], partitions: Sequence[int], epochs: int | None
+) -> None:
     print(
         f"confirming '{search.name}': {len(picks)} configurations on partition seeds "
         f"{', '.join(map(str, partitions))} and study seed {search.plan['study_seed'] + 1}"
+        + (f", trained for {epochs} epochs" if epochs else "")
     )
     for chosen in picks:
         rule = " (simplest within one standard error of the best)" if chosen.simplest else ""
@@ -187,10 +196,19 @@ def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequ
         arms,
         floor if all(map(math.isfinite, floor.values)) else None,
         reference=next(chosen.name for chosen in picks if chosen.simplest),
+        epochs=_epochs(picks, args.epochs),
         heading=f"Confirmation of '{search.name}', {COLUMNS[objective]}: mean ± sd over "
         f"{len(studies)} fold partitions, seeds averaged; differences are paired within "
         "partitions.",
     )
+
+
+def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
+    """Say which epochs the search had and which the confirmation, where they differ."""
+    searched = sorted({chosen.config.train.epochs for chosen in picks})
+    if asked is None or searched == [asked]:
+        return ""
+    return f"{' and '.join(map(str, searched))}, here {asked}"
 
 
 def _floor(folder: Path, objective: str) -> float:

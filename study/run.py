@@ -129,7 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_argument_group("what is run (default: as the space says)")
     what.add_argument("--trials", type=int, metavar="N", help="configurations of a search")
-    what.add_argument("--epochs", type=int, metavar="N", help="epochs of each trial")
+    what.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="epochs of each trial (with --confirm: where it is to train longer than the search)",
+    )
     what.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
     )

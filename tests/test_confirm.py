@@ -89,11 +89,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     [
         (["--confirm", "none"], "--confirm none: there is no such study in "),
         (
-            ["--confirm", "x", "--space", "smoke", "--epochs", "3", "--seed", "4"],
+            ["--confirm", "x", "--space", "smoke", "--epochs", "0", "--seed", "4"],
             "--confirm x: 3 faults\n"
             "  - --space: does not go with --confirm, which takes it from the search\n"
-            "  - --epochs: does not go with --confirm, which takes it from the search\n"
-            "  - --seed: does not go with --confirm, which takes one that is fresh",
+            "  - --seed: does not go with --confirm, which takes one that is fresh\n"
+            "  - epochs: must be in [1, 1000], got 0",
         ),
         (
             ["--confirm", "x", "--seeds", "4", "--partitions", "2", "--top", "0"],
@@ -128,6 +128,13 @@ def test_a_dry_run_shows_the_choice_and_leaves_nothing(workspace: Workspace) -> 
     assert "members per trial: 10 (2 folds x 5 seeds), epochs: 1" in ended.out
     assert ended.out.endswith("and so for each of 3 partitions\n")
     assert [path.name for path in (workspace.folder / "studies").iterdir()] == ["tiny"]
+
+
+def test_a_screening_is_confirmed_in_full(workspace: Workspace) -> None:
+    ended = workspace.here("--confirm", "tiny", "--epochs", "3", "--dry-run")
+    assert ended.code == 0, ended.err
+    assert " and study seed 1, trained for 3 epochs\n" in ended.out
+    assert "members per trial: 10 (2 folds x 5 seeds), epochs: 3" in ended.out
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +204,10 @@ def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
 def test_other_options_are_refused_once_it_has_begun(
     confirmed: Ended, workspace: Workspace
 ) -> None:
-    refused = workspace.here("--confirm", "tiny", "--no-track", "--seeds", "6")
-    assert refused.code == 2
-    assert "holds another choice of configurations or seeds than this command makes" in refused.err
+    for other in ("--seeds", "--epochs"):
+        refused = workspace.here("--confirm", "tiny", "--no-track", other, "6")
+        assert refused.code == 2
+        assert "holds another choice of configurations, epochs or seeds than " in refused.err
 
 
 def test_a_failed_trial_does_not_keep_other_partitions_from_running(

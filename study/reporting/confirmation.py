@@ -41,6 +41,7 @@ def confirmation_table(
     *,
     reference: str,
     heading: str,
+    epochs: str = "",
     markdown: bool = False,
 ) -> str:
     """Return the table, best confirmed value first, and what may be concluded from it.
@@ -51,13 +52,14 @@ def confirmation_table(
             folds alone. None where there is none.
         reference: Arm that the others are paired with.
         heading: What the figures are.
+        epochs: Epochs of the search and here, where they differ; empty where they do not.
         markdown: A GitHub table instead of plain text.
     """
     known = {arm.arm: arm for arm in arms}
     ordered = sorted(arms, key=lambda a: (math.isnan(a.mean), -a.mean, a.arm))
     rows = [_row(arm, known[reference]) for arm in [*ordered, *([floor] if floor else [])]]
     header = ["arm", "search", "confirmed", "search - confirmed", f"minus {reference}", "above 0"]
-    parts = [heading, table(header, rows, markdown=markdown), _reading(arms, floor)]
+    parts = [heading, table(header, rows, markdown=markdown), _reading(arms, floor, epochs)]
     return "\n\n".join(parts)
 
 
@@ -76,10 +78,15 @@ def _row(arm: Confirmed, reference: Confirmed) -> list[str]:
     ]
 
 
-def _reading(arms: Sequence[Confirmed], floor: Confirmed | None) -> str:
+def _reading(arms: Sequence[Confirmed], floor: Confirmed | None, epochs: str) -> str:
     changes = [arm.change for arm in arms if math.isfinite(arm.change)]
     lines = []
-    if changes:
+    if epochs:
+        lines.append(
+            f"Epochs of the search: {epochs}. What changes is training and folds, and what the "
+            "search had promised too much cannot be told from it."
+        )
+    elif changes:
         lines.append(f"Optimism seen: {fmean(changes):+.3f}, mean of search - confirmed.")
     if changes and floor is not None and math.isfinite(floor.change):
         lines.append(

@@ -147,12 +147,21 @@ def pick(search: Search, top: int) -> list[Pick]:
     ]
 
 
-def space_text(search: Search, picks: Sequence[Pick], *, seeds: int) -> str:
+def space_text(
+    search: Search, picks: Sequence[Pick], *, seeds: int, epochs: int | None = None
+) -> str:
     """Return the space that compares the picked configurations, as TOML.
 
     What all of them share is under [fixed]; the one-standard-error pick is the reference.
+
+    Args:
+        search: The search.
+        picks: What is to be confirmed of it.
+        seeds: Seeds for each fold.
+        epochs: Epochs of each trial; None keeps those of the search.
     """
-    values = {p.name: active_parameters(p.config) for p in picks}
+    own = {} if epochs is None else {"epochs": epochs}
+    values = {p.name: active_parameters(p.config) | own for p in picks}
     first = next(iter(values.values()))
     fixed = {
         name: value
@@ -205,8 +214,8 @@ def keep_space(path: Path, text: str, *, begun: bool) -> None:
     """
     if begun and path.exists() and path.read_text() != text:
         raise StudyStateError(
-            f"{path}: holds another choice of configurations or seeds than this command makes; "
-            "give the options that it was started with, or another --name"
+            f"{path}: holds another choice of configurations, epochs or seeds than this command "
+            "makes; give the options that it was started with, or another --name"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -18,8 +18,10 @@ def cells(text: str, arm: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def shown(*arms: Confirmed, floor: Confirmed | None = FLOOR) -> str:
-    return confirmation_table(arms, floor, reference="concat", heading="Head.", markdown=True)
+def shown(*arms: Confirmed, floor: Confirmed | None = FLOOR, epochs: str = "") -> str:
+    return confirmation_table(
+        arms, floor, reference="concat", heading="Head.", epochs=epochs, markdown=True
+    )
 
 
 def test_what_was_searched_stands_beside_what_is_confirmed() -> None:
@@ -42,6 +44,14 @@ def test_the_optimism_is_stated_with_what_the_folds_alone_change() -> None:
     ) in text
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in text
     assert "nobody chose" not in shown(FILM, CONCAT, floor=None)
+
+
+def test_no_optimism_is_read_from_trials_of_other_lengths() -> None:
+    text = shown(FILM, CONCAT, epochs="1, here 6")
+    assert "Epochs of the search: 1, here 6. What changes is training and folds, " in text
+    assert "Optimism seen" not in text
+    assert "The floor, which nobody chose, changes by +0.010 " in text
+    assert "Optimism that remains: " in text
 
 
 def test_an_arm_without_a_score_in_a_partition_has_no_mean() -> None:

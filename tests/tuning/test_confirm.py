@@ -155,6 +155,19 @@ def test_the_space_of_a_confirmation_builds_the_configurations_of_the_search(
     assert space.fixed["epochs"] == 2
 
 
+def test_a_screening_s_configurations_are_trained_in_full(folder: Path, tmp_path: Path) -> None:
+    search = read(folder)
+    path = tmp_path / "again.toml"
+    path.write_text(space_text(search, pick(search, 3), seeds=5, epochs=6))
+    points = load_space(path).comparisons()
+    assert {point.config.train.epochs for point in points} == {6}
+    searched = [p.config for p in pick(search, 3)]
+    kept = [replace(c, train=replace(c.train, epochs=6)) for c in searched]
+    assert {p.arm: rules.digest(p.config) for p in points} == {
+        p.name: rules.digest(c) for p, c in zip(pick(search, 3), kept, strict=True)
+    }
+
+
 def test_a_hold_out_is_confirmed_on_folds(folder: Path, tmp_path: Path) -> None:
     stored = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps(stored | {"n_folds": 1}))
@@ -200,8 +213,8 @@ def test_the_space_is_kept_once_it_has_begun(tmp_path: Path) -> None:
     with pytest.raises(StudyStateError) as caught:
         keep_space(path, "third", begun=True)
     assert str(caught.value) == (
-        f"{path}: holds another choice of configurations or seeds than this command makes; "
-        "give the options that it was started with, or another --name"
+        f"{path}: holds another choice of configurations, epochs or seeds than this command "
+        "makes; give the options that it was started with, or another --name"
     )
     assert path.read_text() == "second"
 
