@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import pickle
+import socket
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from study.data.splits import Folds
 from study.errors import CheckpointError, DiskError
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
+from study.models.native import has_compiled_kernels
 from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
@@ -90,10 +92,6 @@ class TrialJob:
         self, config: TrialConfig, device_beats: DeviceBeats | None = None
     ) -> TrialTraining:
         """Build the members of a configuration."""
-        engine = self.engine
-        if resolve_device(self.device).type == "cpu" and engine.packed:
-            # A worker of a mixed cluster: on a CPU members train faster in turn.
-            engine = replace(engine, packed=False)
         return TrialTraining(
             config,
             self.of(config),
@@ -102,8 +100,20 @@ class TrialJob:
             study_seed=self.study_seed,
             device=self.device,
             device_beats=device_beats,
-            engine=engine,
+            engine=self.engine_here,
         )
+
+    @property
+    def engine_here(self) -> Engine:
+        """What trials compute with on this machine, which may not be that of the driver.
+
+        A worker of a mixed cluster may have no GPU, and members train faster in turn on a CPU;
+        another may have no compiler.
+        """
+        if resolve_device(self.device).type != "cpu":
+            return self.engine
+        wanted = self.engine.compiled or self.engine.packed
+        return replace(self.engine, packed=False, compiled=wanted and has_compiled_kernels())
 
 
 class TrialRun:
@@ -126,7 +136,7 @@ class TrialRun:
         self._busy_s = 0.0
         self._training = job.training(config, device_beats)
         self._unsaved = False
-        self._note = self._continue()
+        self._note = "; ".join(note for note in (self._continue(), self._elsewhere()) if note)
 
     def _continue(self) -> str:
         """Load the checkpoint if there is an intact one; say what was done."""
@@ -139,6 +149,15 @@ class TrialRun:
             self._training = self._job.training(self._config, self._device_beats)
             return f"started again: {error}"
         return f"continued after epoch {self._training.epoch}"
+
+    def _elsewhere(self) -> str:
+        """Say that a trial cannot compute as the plan has it, because of its machine."""
+        if self._job.engine.packed or self._job.engine_here == self._job.engine:
+            return ""
+        return (
+            f"kernels cannot be compiled on {socket.gethostname()}: trains as "
+            f"'{self._job.engine_here}', up to twice as long"
+        )
 
     def _save(self) -> None:
         buffer = io.BytesIO()

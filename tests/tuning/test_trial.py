@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from study.data.beatset import BeatSet
 from study.errors import CheckpointError, DiskError
 from study.keys import BEATS_PER_SECOND, CLASSES, EPOCH, Outcome, Tag
 from study.models import rules
+from study.training.engine import Engine
+from study.tuning import trial as own
 from study.tuning.storage import Storage
 from study.tuning.trial import (
     CHECKPOINT,
@@ -367,3 +370,31 @@ def test_a_worker_continues_after_a_lost_one(through: Through, job: TrialJob) ->
     assert (report[EPOCH], report[NOTE]) == (2, "continued after epoch 1")
     assert not report["done"]
     assert same(logged(report), logged(through.reports[1]))
+
+
+@pytest.mark.parametrize(
+    ("planned", "here"),
+    [
+        (Engine(compiled=True), Engine(compiled=True)),
+        (Engine("tf32", packed=True), Engine("tf32", compiled=True)),
+        (Engine(), Engine()),
+    ],
+    ids=str,
+)
+def test_a_worker_without_a_gpu_trains_as_a_cpu_does_best(
+    job: TrialJob, planned: Engine, here: Engine
+) -> None:
+    job = replace(job, engine=planned)
+    assert job.engine_here == here
+    assert TrialRun(CONFIGURATION, job).step()[NOTE] == ""
+
+
+def test_a_worker_without_a_compiler_trains_as_written_and_says_so(
+    job: TrialJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "has_compiled_kernels", lambda: False)
+    run = TrialRun(CONFIGURATION, replace(job, engine=Engine("bf16", compiled=True)))
+    assert run.step()[NOTE] == (
+        f"kernels cannot be compiled on {socket.gethostname()}: trains as 'bf16, not compiled', "
+        "up to twice as long"
+    )
