@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import StudyStateError, TrackingError
+from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
     from study.data.external import External
@@ -147,7 +148,6 @@ def register(
         opening: The last opening that left a result; None if none has.
     """
     from study.models import rules
-    from study.run import EXPERIMENTS
     from study.sealed.champion import DS2_RESULT, ensemble_of
     from study.tracking import registry
 
@@ -175,7 +175,6 @@ def register(
 
 def open_sink(args: argparse.Namespace, kind: str) -> Sink:
     """Open the tracker; `kind` is that of the records."""
-    from study.run import EXPERIMENTS
     from study.tracking.mlflow_sink import MlflowSink
 
     # What was learnt on synthetic records never stands among real results.

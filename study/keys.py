@@ -20,10 +20,17 @@ AUPRC_SV = "val_auprc_sv"
 AUPRC_MACRO = "val_auprc_macro"
 AUROC_MACRO = "val_auroc_macro"
 AUROC_SV = "val_auroc_sv"
+OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
+
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 """What `--precision` takes; `auto` becomes one of the others."""
 
-OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
+EXPERIMENTS = {
+    "mitdb": "ecg-rr-fusion",
+    "records": "ecg-rr-fusion-own-records",
+    "synthetic": "ecg-rr-fusion-synthetic",
+}
+"""MLflow experiment by data source: synthetic results never stand among real ones."""
 
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from study.command import DONE, carry_out, leave
 from study.errors import StudyStateError, TrackingError
 from study.files import write_whole
+from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
     from study.reporting.page.results import StudyResults
@@ -137,7 +138,6 @@ def _with_run(
     args: argparse.Namespace, results: StudyResults, workspace: Path, study_id: str
 ) -> tuple[StudyRun | None, StudyResults]:
     """Find the study's run, and take from it what computed the trials."""
-    from study.run import EXPERIMENTS
     from study.tracking.study_files import StudyRun
 
     if args.no_track:

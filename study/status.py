@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyStateError, TrackingError, UsageError
-from study.keys import Outcome
+from study.keys import EXPERIMENTS, Outcome
 
 if TYPE_CHECKING:
     from study.tracking.mlflow_records import MlflowRecords
@@ -162,7 +162,6 @@ def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
 
 
 def _records(args: Namespace, facts: Facts) -> MlflowRecords:
-    from study.run import EXPERIMENTS
     from study.tracking.mlflow_records import MlflowRecords
 
     return MlflowRecords(

@@ -16,10 +16,9 @@ import study
 from study.config import TrialConfig
 from study.errors import TrackingError
 from study.files import write_whole
-from study.keys import EPOCH, Outcome, Tag
+from study.keys import EPOCH, EXPERIMENTS, Outcome, Tag
 from study.models import rules
 from study.reporting.tables import trials_csv
-from study.run import EXPERIMENTS
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
 from study.tuning.conductor import Conductor
