@@ -50,7 +50,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--epochs",
         type=int,
         metavar="N",
-        help="epochs of each trial (with --confirm: where it is to train longer than the search)",
+        help="epochs of each trial (with --confirm: others than the search's)",
     )
     what.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"

@@ -2,7 +2,7 @@
 
 The best configuration of each of the best arms, and the simplest arm within one standard error of
 the best, are compared on fresh seeds and on several fresh fold partitions, a study for each. With
-`--epochs` they are trained for longer than the search did, which then was a screening.
+`--epochs` they are trained in full where the search was a screening of shorter trials.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UsageError, listed
+from study.files import write_whole
 
 if TYPE_CHECKING:
     from study.tuning.confirm import Pick, Search
@@ -45,12 +46,12 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         MIN_PARTITIONS,
         MIN_SEEDS,
         TOP,
+        admit_space,
         fresh_partitions,
-        keep_space,
         pick,
         space_text,
     )
-    from study.tuning.folder import study_folder
+    from study.tuning.folder import expect, study_folder
     from study.tuning.plan import load_plan
     from study.tuning.scratch import scratch
     from study.tuning.space import load_space
@@ -65,10 +66,16 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     numbers = range(1, (args.partitions or MIN_PARTITIONS) + 1)
     studies = [study_folder(workspace, f"{name}-p{number}") for number in numbers]
     begun = [load_plan(study) is not None for study in studies]
+    kept = folder / f"{name.replace('.', '_')}.toml"
+    if any(begun):
+        admit_space(kept, text)
+    else:
+        expect(studies[0], resume=args.resume)
     with scratch() as aside:
         # A dry run leaves nothing behind.
-        path = (aside if args.dry_run else folder) / f"{name.replace('.', '_')}.toml"
-        keep_space(path, text, begun=any(begun))
+        path = aside / kept.name if args.dry_run else kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
         partitions = fresh_partitions(
             workspace / "studies" / args.confirm / "beats.npz",
             _patients(args, search),
@@ -83,7 +90,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
             mine = {**vars(args), "confirm": None, "space": str(path), "name": study.name}
             mine |= {"seed": int(search.plan["study_seed"]) + 1, "partition_seed": partition}
             mine |= {"seeds": None, "epochs": None}
-            mine |= {"resume": args.resume and (is_begun or not any(begun))}
+            mine |= {"resume": args.resume and is_begun}
             if args.time_limit:
                 mine["time_limit"] = max(_SHORTEST_S, args.time_limit - (now - began))
             print(f"\npartition seed {partition}: study '{study.name}'")
@@ -167,7 +174,7 @@ def _announce(
     print(
         f"confirming '{search.name}': {len(picks)} configurations on partition seeds "
         f"{', '.join(map(str, partitions))} and study seed {search.plan['study_seed'] + 1}"
-        + (f", trained for {epochs} epochs" if epochs else "")
+        + (f", epochs: {epochs}" if epochs else "")
     )
     for chosen in picks:
         rule = " (simplest within one standard error of the best)" if chosen.simplest else ""

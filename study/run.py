@@ -16,8 +16,9 @@ weights of each trial.
 
 Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records, study state, or a disk
 or network that fails; 3 stopped by --time-limit; 130 stopped by a signal; 141 nobody reads the
-output any more. After 2 (once it is mended), 3 and 130, --resume continues. --status and --repair:
-0 the study's records agree, 1 they do not, 2 there is no such study or, for --repair, it runs.
+output any more. After 2 (once it is mended), 3 and 130, --resume continues what was begun.
+--status and --repair: 0 the study's records agree, 1 they do not, 2 there is no such study or, for
+--repair, it runs.
 """
 
 from __future__ import annotations

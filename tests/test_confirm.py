@@ -133,7 +133,7 @@ def test_a_dry_run_shows_the_choice_and_leaves_nothing(workspace: Workspace) -> 
 def test_a_screening_is_confirmed_in_full(workspace: Workspace) -> None:
     ended = workspace.here("--confirm", "tiny", "--epochs", "3", "--dry-run")
     assert ended.code == 0, ended.err
-    assert " and study seed 1, trained for 3 epochs\n" in ended.out
+    assert " and study seed 1, epochs: 3\n" in ended.out
     assert "members per trial: 10 (2 folds x 5 seeds), epochs: 3" in ended.out
 
 
@@ -187,7 +187,7 @@ def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: W
     )
     assert f"  {was:.3f}  " in line
     assert "Optimism seen: " in table
-    assert "The floor, which nobody chose, changes by " in table
+    assert "Of the floor, which nobody chose, search - confirmed is " in table
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in table
 
 
@@ -204,10 +204,18 @@ def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
 def test_other_options_are_refused_once_it_has_begun(
     confirmed: Ended, workspace: Workspace
 ) -> None:
-    for other in ("--seeds", "--epochs"):
-        refused = workspace.here("--confirm", "tiny", "--no-track", other, "6")
-        assert refused.code == 2
-        assert "holds another choice of configurations, epochs or seeds than " in refused.err
+    for other, said in (("--seeds", "seeds (5, here 6)"), ("--epochs", "epochs (1, here 6)")):
+        for dry in ([], ["--dry-run"]):
+            refused = workspace.here("--confirm", "tiny", "--no-track", other, "6", *dry)
+            assert refused.code == 2
+            assert f"the confirmation has begun with other {said} than this " in refused.err
+
+
+def test_what_has_not_begun_is_not_resumed_and_leaves_nothing(workspace: Workspace) -> None:
+    refused = workspace.here("--confirm", "tiny", "--name", "unbegun", "--no-track", "--resume")
+    assert refused.code == 2
+    assert refused.err.startswith("error: --resume: there is no study 'unbegun-p1' in ")
+    assert not (workspace.folder / "studies" / "unbegun").exists()
 
 
 def test_a_failed_trial_does_not_keep_other_partitions_from_running(

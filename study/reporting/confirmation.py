@@ -83,15 +83,15 @@ def _reading(arms: Sequence[Confirmed], floor: Confirmed | None, epochs: str) ->
     lines = []
     if epochs:
         lines.append(
-            f"Epochs of the search: {epochs}. What changes is training and folds, and what the "
-            "search had promised too much cannot be told from it."
+            f"Epochs of the search: {epochs}. Search - confirmed has other training, other folds "
+            "and the search's optimism in it, and the last cannot be told apart."
         )
     elif changes:
         lines.append(f"Optimism seen: {fmean(changes):+.3f}, mean of search - confirmed.")
     if changes and floor is not None and math.isfinite(floor.change):
         lines.append(
-            f"The floor, which nobody chose, changes by {floor.change:+.3f} from the search's "
-            "folds to these: that much is the folds."
+            f"Of the floor, which nobody chose, search - confirmed is {floor.change:+.3f}: that "
+            "much is the folds."
         )
     lines.append(
         "Optimism that remains: seeds and folds are fresh, patients are not. The configurations "

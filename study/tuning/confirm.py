@@ -7,6 +7,7 @@ Each is a study like any other, that is paired, resumed, recorded and compared b
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,25 +201,34 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {json.dumps(value)}" for name, value in values.items()]
 
 
-def keep_space(path: Path, text: str, *, begun: bool) -> None:
-    """Write the space of a confirmation; once that has begun it stays as it is.
+def admit_space(path: Path, text: str) -> None:
+    """Refuse another space than the one that a confirmation has begun with.
 
     Args:
-        path: The file.
-        text: The space.
-        begun: Whether a study of it is there.
+        path: The file that it was kept in.
+        text: The space that this command makes.
 
     Raises:
-        StudyStateError: If it has begun with another: the search has gone on since, or other
-            options were given.
+        StudyStateError: If they differ: the search has gone on since, or other options were given.
     """
-    if begun and path.exists() and path.read_text() != text:
+    if path.exists() and (kept := path.read_text()) != text:
         raise StudyStateError(
-            f"{path}: holds another choice of configurations, epochs or seeds than this command "
-            "makes; give the options that it was started with, or another --name"
+            f"{path}: the confirmation has begun with other {_differing(kept, text)} than this "
+            "command makes; give the options that it was started with, or another --name"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+
+
+def _differing(kept: str, text: str) -> str:
+    try:
+        there, here = tomllib.loads(kept), tomllib.loads(text)
+        pairs = {
+            name: (there.get(table, {}).get(name), here[table].get(name))
+            for table, name in (("fixed", "epochs"), ("compare", "seeds"))
+        }
+    except (tomllib.TOMLDecodeError, AttributeError):
+        return "content"
+    found = [f"{name} ({was}, here {now})" for name, (was, now) in pairs.items() if was != now]
+    return " and ".join(found) or "configurations"
 
 
 def scores_of_arms(folder: Path, storage_url: str, objective: str) -> dict[str, float]:

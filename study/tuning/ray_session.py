@@ -209,8 +209,18 @@ def leave_ray() -> None:
     """End this process's part in Ray.
 
     Meanwhile no other thread may free one of Ray's objects, which the garbage collector does
-    anywhere: Ray then ends the whole process ("The core worker has already been shutdown").
+    anywhere: Ray then ends the whole process ("The core worker has already been shutdown"). The
+    driver is gone before its processes are, which takes a second in which signals are to be heard.
     """
+    node = ray._private.worker._global_node
+    if node is not None:
+        kill = node.kill_all_processes
+
+        def kill_and_hear(*given: Any, **options: Any) -> None:
+            _take_back_sigterm()
+            kill(*given, **options)
+
+        node.kill_all_processes = kill_and_hear
     gc.collect()
     collecting = gc.isenabled()
     gc.disable()

@@ -39,8 +39,7 @@ def test_the_optimism_is_stated_with_what_the_folds_alone_change() -> None:
     text = shown(FILM, CONCAT)
     assert "Optimism seen: +0.030, mean of search - confirmed.\n" in text
     assert (
-        "The floor, which nobody chose, changes by +0.010 from the search's folds to these: "
-        "that much is the folds.\n"
+        "Of the floor, which nobody chose, search - confirmed is +0.010: that much is the folds.\n"
     ) in text
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in text
     assert "nobody chose" not in shown(FILM, CONCAT, floor=None)
@@ -48,9 +47,9 @@ def test_the_optimism_is_stated_with_what_the_folds_alone_change() -> None:
 
 def test_no_optimism_is_read_from_trials_of_other_lengths() -> None:
     text = shown(FILM, CONCAT, epochs="1, here 6")
-    assert "Epochs of the search: 1, here 6. What changes is training and folds, " in text
+    assert "Epochs of the search: 1, here 6. Search - confirmed has other training, " in text
     assert "Optimism seen" not in text
-    assert "The floor, which nobody chose, changes by +0.010 " in text
+    assert "Of the floor, which nobody chose, search - confirmed is +0.010: " in text
     assert "Optimism that remains: " in text
 
 

@@ -18,8 +18,8 @@ from study.keys import AUPRC_SV, Outcome
 from study.models import rules
 from study.tuning.confirm import (
     Search,
+    admit_space,
     fresh_partitions,
-    keep_space,
     pick,
     read_search,
     scores_of_arms,
@@ -205,18 +205,41 @@ def test_a_search_without_a_complete_trial_has_nothing_to_confirm(
     assert str(caught.value) == "--confirm tiny: none of its 0 settled trials is complete"
 
 
-def test_the_space_is_kept_once_it_has_begun(tmp_path: Path) -> None:
-    path = tmp_path / "tiny-confirm" / "tiny-confirm.toml"
-    keep_space(path, "first", begun=False)
-    keep_space(path, "second", begun=False)
-    keep_space(path, "second", begun=True)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": 6}, "seeds (5, here 6)"),
+        ({"seeds": 5, "epochs": 3}, "epochs (2, here 3)"),
+        ({"seeds": 6, "epochs": 3}, "epochs (2, here 3) and seeds (5, here 6)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_confirmation_has_begun_with_is_kept_and_named(
+    folder: Path, tmp_path: Path, options: dict[str, int], said: str
+) -> None:
+    search = read(folder)
+    path = tmp_path / "tiny-confirm.toml"
+    admit_space(path, "nothing is there yet")
+    path.write_text(begun := space_text(search, pick(search, 2), seeds=5))
+    admit_space(path, begun)
     with pytest.raises(StudyStateError) as caught:
-        keep_space(path, "third", begun=True)
+        admit_space(path, space_text(search, pick(search, 2), **options))
     assert str(caught.value) == (
-        f"{path}: holds another choice of configurations, epochs or seeds than this command "
-        "makes; give the options that it was started with, or another --name"
+        f"{path}: the confirmation has begun with other {said} than this command makes; give the "
+        "options that it was started with, or another --name"
     )
-    assert path.read_text() == "second"
+    assert path.read_text() == begun
+
+
+def test_other_configurations_than_begun_with_are_refused(folder: Path, tmp_path: Path) -> None:
+    search = read(folder)
+    path = tmp_path / "tiny-confirm.toml"
+    path.write_text(space_text(search, pick(search, 3), seeds=5))
+    with pytest.raises(StudyStateError, match="has begun with other configurations than this "):
+        admit_space(path, space_text(search, pick(search, 1), seeds=5))
+    path.write_text("not = [TOML")
+    with pytest.raises(StudyStateError, match="has begun with other content than this command "):
+        admit_space(path, space_text(search, pick(search, 1), seeds=5))
 
 
 def write_beats(path: Path, beats: BeatSet) -> None:
