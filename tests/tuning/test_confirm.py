@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from study.confirm import _epochs
 from study.data.beatset import BeatSet
 from study.data.source import Source
 from study.data.splits import Folds, make_folds
@@ -166,6 +167,12 @@ def test_a_screening_s_configurations_are_trained_in_full(folder: Path, tmp_path
     assert {p.arm: rules.digest(p.config) for p in points} == {
         p.name: rules.digest(c) for p, c in zip(pick(search, 3), kept, strict=True)
     }
+
+
+def test_epochs_are_told_where_the_search_had_others(folder: Path) -> None:
+    picks = pick(read(folder), 3)
+    told = [_epochs(picks, asked) for asked in (None, 2, 6)]
+    assert told == ["", "", "2, here 6"]
 
 
 def test_a_hold_out_is_confirmed_on_folds(folder: Path, tmp_path: Path) -> None:
