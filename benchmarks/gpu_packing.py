@@ -5,16 +5,18 @@
   python benchmarks/gpu_packing.py --beats beats.bin --quality        and what they score
 
 The first command needs the records and the whole installation; the others need PyTorch, NumPy and
-this repository, so that they run on a bare GPU machine. 1, 5, 15 and 30 members are trained for
-one epoch of the default configuration in several ways, in turn, in several rounds: one after the
-other (serial), in four processes that share the GPU as trials at 0.25 GPU each do (`--ray`: by Ray
+this repository, so that they run on a bare GPU machine. 1, 5, 15 and 30 members of the default
+configuration are trained in several ways, in turn, in several rounds: one after the other
+(serial), in four processes that share the GPU as trials at 0.25 GPU each do (`--ray`: by Ray
 itself), packed, packed as a CUDA graph, and that with a compiled forward pass, TF32 and bfloat16.
-DS2 is not read.
+How many members wait for their turn changes nothing of serial training: a round measures that and
+the processes that do it once. `gpu_step.py` looks at a single step. DS2 is not read.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,14 +44,23 @@ from study.training.serial import Serial, Trainer
 
 KEY, N_FOLDS, PROCESSES = "gpu_packing", 5, 4
 
+IN_TURN = 3
+"""Members that serial training is measured on; in a process, one after the other for a while."""
+
+SECONDS = 1.5
+"""A way trains whole epochs for so long at least."""
+
+APART = f"{PROCESSES} processes"
+
 WAYS: dict[str, tuple[str, dict[str, bool]]] = {
     "serial": ("fp32", {}),
-    f"{PROCESSES} processes": ("fp32", {}),
+    APART: ("fp32", {}),
+    f"{APART}, Ray": ("fp32", {}),
+    f"{APART}, packed, graph, compiled": ("fp32", {"graphed": True, "compiled": True}),
     "packed": ("fp32", {"graphed": False}),
     "packed, graph": ("fp32", {"graphed": True}),
-    "packed, graph, TF32": ("tf32", {"graphed": True}),
-    "packed, graph, bfloat16": ("bf16", {"graphed": True}),
     "packed, graph, compiled": ("fp32", {"graphed": True, "compiled": True}),
+    "packed, graph, compiled, TF32": ("tf32", {"graphed": True, "compiled": True}),
     "packed, graph, compiled, bfloat16": ("bf16", {"graphed": True, "compiled": True}),
 }
 """Precision, and options of the pack."""
@@ -67,7 +78,7 @@ def main() -> None:
     parser.add_argument("--fusion", default="concat_proj", help="default concat_proj")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, metavar="WAY")
-    parser.add_argument("--ray", action="store_true", help="let Ray place the four processes")
+    parser.add_argument("--ray", action="store_true", help="let Ray place four of them too")
     parser.add_argument("--quality", action="store_true", help="train to the end and score")
     parser.add_argument("--seeds", type=int, default=3, help="of --quality (default 3)")
     args = parser.parse_args()
@@ -82,13 +93,16 @@ def main() -> None:
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else "CPU"
     print(f"{name}, torch {torch.__version__}, {args.fusion}, batch {config.train.batch_size}")
-    ways = [way for way in args.ways if on_gpu or "graph" not in way]
+    ways = [
+        way
+        for way in args.ways
+        if (on_gpu or "graph" not in way) and (args.ray or not way.endswith("Ray"))
+    ]
     if args.quality:
         compare_scores(config, beats, device, ways, args.seeds)
         return
     show_ceilings(device)
-    for n_members in args.members:
-        compare_speed(config, args.beats, device, n_members, ways, args.rounds, by_ray=args.ray)
+    compare_speed(config, args.beats, device, args.members, ways, args.rounds)
 
 
 def export(path: Path) -> None:
@@ -105,40 +119,45 @@ def compare_speed(
     config: TrialConfig,
     path: Path,
     device: torch.device,
-    n_members: int,
+    sizes: Sequence[int],
     ways: Sequence[str],
     rounds: int,
-    *,
-    by_ray: bool,
 ) -> None:
     """Print members per hour of each way: median and range over rounds."""
     beats = load(path, KEY)
     assert beats is not None
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    work = step_work(members_of(config, beats, device, 1)[0])
-    for _ in range(rounds):
+    one = members_of(config, beats, device, 1)[0]
+    work = step_work(one)
+    rates: dict[tuple[str, int], list[float]] = {}
+    for number in range(rounds):
+        alone: dict[str, float] = {}
+        for n_members in sizes:
+            for way in ways:
+                rate = alone.get(way)
+                if rate is None and way.startswith(APART):
+                    rate = shared_rate(config, path, str(device), way, n_members)
+                elif rate is None:
+                    rate = own_rate(config, beats, device, way, n_members)
+                if not WAYS[way][1]:
+                    alone[way] = rate
+                rates.setdefault((way, n_members), []).append(rate)
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    for n_members in sizes:
+        print(f"\n{n_members} members, {rounds} rounds")
+        print("| | members/hour | range | to serial | TFLOP/s | GB/s, at least |")
+        print("|---|---:|---:|---:|---:|---:|")
         for way in ways:
-            if way == f"{PROCESSES} processes":
-                seconds = shared_seconds(config, path, str(device), n_members, by_ray=by_ray)
-                rates[way].append(PROCESSES * n_members / seconds)
-            else:
-                members = members_of(config, beats, device, n_members)
-                seconds = epoch_seconds(trainer_of(way, members), device)
-                rates[way].append(n_members / seconds)
-    beats_each = members_of(config, beats, device, 1)[0].shape.beats
-    print(f"\n{n_members} members, {rounds} rounds")
-    print("| | members/hour | range | to serial | TFLOP/s | GB/s, at least |")
-    print("|---|---:|---:|---:|---:|---:|")
-    serial = statistics.median(rates.get("serial", [float("nan")]))
-    for way, values in rates.items():
-        per_hour = [3600 / config.train.epochs * value for value in values]
-        median = statistics.median(values)
-        flops, moved = (median * beats_each * each for each in work)
-        print(
-            f"| {way} | {statistics.median(per_hour):,.0f} "
-            f"| {min(per_hour):,.0f} to {max(per_hour):,.0f} | {median / serial:.2f} "
-            f"| {flops / 1e12:.2f} | {moved / 1e9:,.0f} |"
-        )
+            values = rates[way, n_members]
+            median = statistics.median(values)
+            serial = statistics.median(rates.get(("serial", n_members), [float("nan")]))
+            low, middle, high = (
+                3600 / config.train.epochs * value for value in (min(values), median, max(values))
+            )
+            flops, moved = (median * one.shape.beats * each for each in work)
+            print(
+                f"| {way} | {middle:,.0f} | {low:,.0f} to {high:,.0f} | {median / serial:.2f} "
+                f"| {flops / 1e12:.2f} | {moved / 1e9:,.0f} |"
+            )
 
 
 def compare_scores(
@@ -150,10 +169,11 @@ def compare_scores(
 ) -> None:
     """Print the final score of the whole trial in each way, seed by seed spread beside it."""
     print(f"{N_FOLDS} folds x {n_seeds} seeds, {config.train.epochs} epochs")
-    print("| | AUPRC S+V | sd over seeds | train s |\n|---|---:|---:|---:|")
+    print("| | AUPRC S+V | sd over seeds | train s | and predict s | and the rest s |")
+    print("|---|---:|---:|---:|---:|---:|")
     folds = folds_of(beats)
     for way in ways:
-        if way == f"{PROCESSES} processes":
+        if way.startswith(APART):
             continue
         precision, options = WAYS[way]
         training = TrialTraining(
@@ -165,12 +185,18 @@ def compare_scores(
             device=str(device),
             engine=_Way(precision, packed=bool(options), way=way),
         )
-        seconds = 0.0
+        began, seconds = time.perf_counter(), 0.0
         while not training.finished:
             report = training.run_epoch()
             seconds += report.seconds_train
+        predicted = time.perf_counter()
+        training.finish()
+        finished = time.perf_counter()
         sd = report.metrics[f"{AUPRC_SV}_seed_sd"]
-        print(f"| {way} | {report.metrics[AUPRC_SV]:.4f} | {sd:.4f} | {seconds:.1f} |")
+        print(
+            f"| {way} | {report.metrics[AUPRC_SV]:.4f} | {sd:.4f} | {seconds:.1f} "
+            f"| {predicted - began:.1f} | {finished - began:.1f} |"
+        )
 
 
 class _Way(Engine):
@@ -190,15 +216,13 @@ class _Way(Engine):
 def trainer_of(way: str, members: Sequence[Member]) -> Trainer:
     """Return what trains members in a way."""
     precision, options = WAYS[way]
-    on_gpu = members[0].device.type == "cuda"
-    if on_gpu:
-        kind = "tf32" if precision == "tf32" else "ieee"
-        torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.fp32_precision = kind
+    if members[0].device.type == "cuda":
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
     if not options:
         return Serial(members)
-    autocast = torch.bfloat16 if precision == "bf16" else None
-    return Packed(members, largest=len(members), autocast=autocast, **options)
+    dtype, tf32 = torch.bfloat16 if precision == "bf16" else None, precision == "tf32"
+    return Packed(members, largest=len(members), dtype=dtype, tf32=tf32, **options)
 
 
 def folds_of(beats: BeatSet) -> Folds:
@@ -210,7 +234,12 @@ def folds_of(beats: BeatSet) -> Folds:
 
 
 def members_of(
-    config: TrialConfig, beats: BeatSet, device: torch.device, n_members: int
+    config: TrialConfig,
+    beats: BeatSet,
+    device: torch.device,
+    n_members: int,
+    *,
+    engine: Engine | None = None,
 ) -> list[Member]:
     """Return fresh members: fold by fold, seed by seed."""
     members = build_members(
@@ -219,58 +248,76 @@ def members_of(
         folds_of(beats).masks(beats),
         seeds=range(-(-n_members // N_FOLDS)),
         study_seed=0,
-        engine=Engine(),
+        engine=engine or Engine(),
     )
     return members[:n_members]
 
 
-def epoch_seconds(trainer: Trainer, device: torch.device) -> float:
-    """Return the seconds of an epoch; the one before it warms up, compiles and captures."""
-    trainer.train_epoch(0)
-    synchronise(device)
-    began = time.perf_counter()
-    trainer.train_epoch(1)
-    synchronise(device)
-    return time.perf_counter() - began
-
-
-def shared_seconds(
-    config: TrialConfig, path: Path, device: str, n_members: int, *, by_ray: bool
+def own_rate(
+    config: TrialConfig, beats: BeatSet, device: torch.device, way: str, n_members: int
 ) -> float:
-    """Return the seconds in which several processes train an epoch of `n_members` each."""
-    jobs = [(config, path, device, n_members)] * PROCESSES
-    if by_ray:
+    """Return the epochs of a member that this process trains in a second."""
+    in_turn = not WAYS[way][1]
+    members = members_of(config, beats, device, IN_TURN if in_turn else n_members)
+    start, end, done = interval(trainer_of(way, members), len(members), device, SECONDS)
+    return done / (end - start)
+
+
+def shared_rate(config: TrialConfig, path: Path, device: str, way: str, n_members: int) -> float:
+    """Return the epochs of a member that several processes train in a second, all together."""
+    jobs = [(config, path, device, way, n_members)] * PROCESSES
+    if way.endswith("Ray"):
         import ray
 
-        ray.init(ignore_reinit_error=True, include_dashboard=False)
-        task = ray.remote(num_gpus=1 / PROCESSES if device != "cpu" else 0)(_interval)
+        # By name, as this file, run as a script, cannot be sent to a worker.
+        from benchmarks.gpu_packing import _interval as by_name
+
+        root = str(Path(__file__).parents[1])
+        path_of = {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        ray.init(
+            ignore_reinit_error=True,
+            include_dashboard=False,
+            runtime_env={"env_vars": path_of},
+        )
+        task = ray.remote(num_gpus=1 / PROCESSES if device != "cpu" else 0)(by_name)
         spans = ray.get([task.remote(job) for job in jobs])
     else:
         with get_context("spawn").Pool(PROCESSES) as pool:
             spans = pool.map(_interval, jobs, chunksize=1)
     # All of them were busy from the last start to the first end; what hangs over is dropped.
     start, end = max(span[0] for span in spans), min(span[1] for span in spans)
-    done = sum((end - start) / (span[1] - span[0]) * span[2] for span in spans) / PROCESSES
-    return (end - start) / done if end > start else float("nan")
+    if end <= start:
+        return float("nan")
+    return sum((done / (last - first) for first, last, done in spans), 0.0)
 
 
-def _interval(job: tuple[TrialConfig, Path, str, int]) -> tuple[float, float, int]:
-    """Train epochs for a while; return the start, the end, and the epochs between them."""
-    config, path, device_name, n_members = job
+def _interval(job: tuple[TrialConfig, Path, str, str, int]) -> tuple[float, float, int]:
+    """Train for a while in a process of its own; return what `interval` does."""
+    config, path, device_name, way, n_members = job
     torch.set_num_threads(1)
     device = resolve_device(device_name)
     beats = load(path, KEY)
     assert beats is not None
-    trainer = Serial(members_of(config, beats, device, n_members))
+    members = members_of(config, beats, device, n_members if WAYS[way][1] else 1)
+    # Long enough that the processes overlap although they do not start together.
+    return interval(trainer_of(way, members), len(members), device, 8 * SECONDS)
+
+
+def interval(
+    trainer: Trainer, n_members: int, device: torch.device, seconds: float
+) -> tuple[float, float, int]:
+    """Train whole epochs for a while; return the start, the end, and the members' epochs.
+
+    The epoch before warms up, compiles and captures.
+    """
     trainer.train_epoch(0)
     synchronise(device)
     start, epochs = time.time(), 0
-    # Long enough that the processes overlap although they do not start together.
-    while epochs < 3 or time.time() - start < 20:
-        trainer.train_epoch(epochs % config.train.epochs)
+    while not epochs or time.time() - start < seconds:
+        trainer.train_epoch(1 + epochs % 5)
         synchronise(device)
         epochs += 1
-    return start, time.time(), epochs
+    return start, time.time(), epochs * n_members
 
 
 def step_work(member: Member) -> tuple[float, float]:
@@ -300,7 +347,11 @@ def show_ceilings(device: torch.device) -> None:
     """Print what large products and copies reach here."""
     size = 8192 if device.type == "cuda" else 1024
     found = []
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+    kinds = [("float32", torch.float32, "ieee"), ("bfloat16", torch.bfloat16, "ieee")]
+    if device.type == "cuda":
+        kinds.insert(1, ("TF32", torch.float32, "tf32"))
+    for name, dtype, product in kinds:
+        torch.backends.cuda.matmul.fp32_precision = product
         a = torch.randn(size, size, device=device, dtype=dtype)
         seconds = best(partial(torch.mm, a, a), device)
         found.append(f"{name} {2 * size**3 / seconds / 1e12:.1f} TFLOP/s")

@@ -7,21 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from study.config import LATE_RR_WIDTH, ModelConfig, SignalSpec
 from study.models.backbone import FEATURES, MACNNSE
-from study.models.fused import FusedBackbone
 from study.models.fusion import FUSIONS
 from study.models.fusion_base import Fusion
 from study.models.initialise import initialise
 from study.models.rules import check_combination
 
 _NEUTRAL_RATIO = 1.0
+
+
+class RunBackbone(Protocol):
+    """Runs a backbone in another way than it is written."""
+
+    def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
+        """Map beats [B, 1, channels, T] to the feature map, or to its mean over time [B, K, 1]."""
+
+    def roughly(self) -> RunBackbone:
+        """Return what evaluates as in training, where that is quicker and less precise."""
 
 
 class Classifier(nn.Module):
@@ -38,10 +46,10 @@ class Classifier(nn.Module):
 
     Attributes:
         run_backbone: Runs the backbone in another way than it is written (see
-            `study.models.fused`), or None.
+            `study.models.fused` and `study.models.packed_backbone`), or None.
     """
 
-    run_backbone: FusedBackbone | None = None
+    run_backbone: RunBackbone | None = None
 
     rr_mean: Tensor
     rr_sd: Tensor
@@ -78,6 +86,7 @@ class Classifier(nn.Module):
         early_rr: Tensor | None,
         late_rr: Tensor | None,
         hide_rr: Tensor | None = None,
+        feature_map: Tensor | None = None,
     ) -> Tensor:
         """Return logits or log-probabilities [B, C]; `log_softmax` suits both.
 
@@ -86,11 +95,12 @@ class Classifier(nn.Module):
             early_rr: [B, 2] ratios, or None where the input has no early channels.
             late_rr: [B, R] as prepared, unscaled, or None where the input has no late vector.
             hide_rr: [B] bool, beats whose RR is hidden: ratios become 1, the late vector the mean.
+            feature_map: [B, 256, L] of these beats, where the backbone has been run already.
 
         Raises:
             ValueError: If RR is missing, or given where this network has no input for it.
         """
-        feature_map, rr = self.encode(ecg, early_rr, late_rr, hide_rr)
+        feature_map, rr = self.encode(ecg, early_rr, late_rr, hide_rr, feature_map)
         scores: Tensor = self.fusion(feature_map, rr)
         return scores
 
@@ -108,7 +118,7 @@ class Classifier(nn.Module):
         """
         exact = self.run_backbone
         if exact is not None:
-            self.run_backbone = replace(exact, exact=False)
+            self.run_backbone = exact.roughly()
         try:
             yield
         finally:
@@ -124,6 +134,7 @@ class Classifier(nn.Module):
         early_rr: Tensor | None,
         late_rr: Tensor | None,
         hide_rr: Tensor | None,
+        feature_map: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return what the fusion gets: feature map [B, 256, L] and late vector [B, R].
 
@@ -140,16 +151,23 @@ class Classifier(nn.Module):
             late_rr = self.scaled(late_rr, hide_rr)
         if self.backbone is None:
             return ecg.new_empty((len(ecg), FEATURES, 0)), late_rr
-        rows = ecg[:, None]
-        if early_rr is not None:
-            if hide_rr is not None:
-                early_rr = early_rr.masked_fill(hide_rr[:, None], _NEUTRAL_RATIO)
-            rows = torch.cat((rows, early_rr[:, :, None].expand(-1, -1, ecg.shape[1])), dim=1)
+        if feature_map is not None:
+            return feature_map, late_rr
+        rows = self.rows(ecg, early_rr, hide_rr)
         if self.run_backbone is not None:
             over_time = self.fusion.over_time
             return self.run_backbone(self.backbone, rows[:, None], over_time=over_time), late_rr
-        feature_map: Tensor = self.backbone(rows[:, None])
-        return feature_map, late_rr
+        return self.backbone(rows[:, None]), late_rr
+
+    def rows(self, ecg: Tensor, early_rr: Tensor | None, hide_rr: Tensor | None) -> Tensor:
+        """Return what the backbone sees of beats [..., T]: [..., channels, T]."""
+        rows = ecg.unsqueeze(-2)
+        if early_rr is None:
+            return rows
+        if hide_rr is not None:
+            early_rr = early_rr.masked_fill(hide_rr.unsqueeze(-1), _NEUTRAL_RATIO)
+        ratios = early_rr.unsqueeze(-1).expand(*early_rr.shape, ecg.shape[-1])
+        return torch.cat((rows, ratios), dim=-2)
 
     def scaled(self, late_rr: Tensor, hide_rr: Tensor | None) -> Tensor:
         """Return late vectors [B, R] as the fusion sees them; hidden ones are the mean."""

@@ -14,7 +14,7 @@ Shapes: B beats, T time steps, K channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -67,6 +67,10 @@ class FusedBackbone:
         if over_time:
             return self._stage(backbone.aspp_3, backbone.se_3, rows).transpose(1, 2)
         return self._stage(backbone.aspp_3, backbone.se_3, rows, pooled=True)[:, :, None]
+
+    def roughly(self) -> FusedBackbone:
+        """Return what evaluates as in training, where that is less precise."""
+        return replace(self, exact=False)
 
     def _stage(
         self, aspp: ASPP, excitation: SqueezeExcitation, rows: Tensor, *, pooled: bool = False

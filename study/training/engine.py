@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +15,10 @@ from torch.nn import functional
 
 from study.errors import UsageError, unknown
 from study.keys import PRECISIONS
+from study.models.classifier import RunBackbone
 from study.models.fused import FusedBackbone
 from study.models.native import compiled_kernels
+from study.models.packed_backbone import OneOfAPack
 from study.training.member import Member
 from study.training.memory import largest_pack
 from study.training.packed import Packed
@@ -87,15 +92,23 @@ def _convolution_s(dtype: torch.dtype) -> float:
     return time.perf_counter() - begun
 
 
+@cache
+def compiles_for_gpus() -> bool:
+    """Return whether `torch.compile` can make kernels for a GPU: by Triton and a C compiler."""
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What a study's trials compute with; part of what shapes their results.
 
     Args:
         precision: Of training: `fp32`; `bf16` for activations and operands of convolutions;
-            `tf32` for products on a GPU; or `fp64`, weights and all, to compare engines by.
-            Evaluation is in the weights' type.
-        compiled: Whether the kernels between convolutions are compiled (on a CPU).
+            `tf32` for products of a pack on a GPU; or `fp64`, weights and all, to compare engines
+            by. Evaluation is in the weights' type.
+        compiled: Whether the kernels between convolutions are compiled (on a CPU; on a GPU they
+            are wherever Triton is).
         packed: Whether a trial's members train in lockstep (see `study.training.lockstep`).
     """
 
@@ -108,12 +121,14 @@ class Engine:
         """The type of weights, sums and scores."""
         return torch.float64 if self.precision == "fp64" else torch.float32
 
-    def backbone(self, device: torch.device) -> FusedBackbone | None:
+    def backbone(self, device: torch.device) -> RunBackbone | None:
         """Return what runs the backbone on a device, or None where it runs as it is written.
 
         Fused, but not compiled, it would be slower than as written (`benchmarks/formulations.py`).
         """
-        if device.type != "cpu" or self.packed or not self.compiled:
+        if self.packed:
+            return OneOfAPack()
+        if device.type != "cpu" or not self.compiled:
             return None
         dtype = torch.bfloat16 if self.precision == "bf16" else self.weights
         return FusedBackbone(dtype, compiled_kernels(dtype))
@@ -121,20 +136,22 @@ class Engine:
     def trainer(self, members: Sequence[Member]) -> Trainer:
         """Return what trains the members of a trial."""
         device = members[0].device
-        if device.type == "cuda":
-            kind = "tf32" if self.precision == "tf32" else "ieee"
-            torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
-            torch.backends.cuda.matmul.fp32_precision = kind
-        # The fused backbone has its own way to compute in bfloat16.
-        lower = self.precision == "bf16" and members[0].model.run_backbone is None
-        autocast = torch.bfloat16 if lower else None
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+            torch.backends.cuda.matmul.fp32_precision = "ieee"
+        lower = torch.bfloat16 if self.precision == "bf16" else None
         if not self.packed:
-            return Serial(members, autocast=autocast)
+            # The fused backbone has its own way to compute in bfloat16.
+            fused = members[0].model.run_backbone is not None
+            return Serial(members, autocast=None if fused else lower)
         return Packed(
             members,
             largest=largest_pack(device, members[0].shape.batch_size),
-            autocast=autocast,
-            graphed=device.type == "cuda",
+            dtype=lower,
+            tf32=self.precision == "tf32",
+            graphed=on_gpu,
+            compiled=on_gpu and compiles_for_gpus(),
         )
 
     def __str__(self) -> str:

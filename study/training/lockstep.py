@@ -27,6 +27,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from study.models.packed_backbone import PackedBackbone
 from study.training.device import Inputs
 from study.training.member import Member, evaluation_batch
 from study.training.optimiser import make_optimiser, move_average
@@ -44,25 +45,26 @@ class PackedStep:
 
     Args:
         members: Members of one trial, on one device.
-        autocast: Type of the operands of convolutions and products in training, or None for the
-            weights' own.
+        dtype: Of the backbone's activations and products in training; None is the weights' own.
+        tf32: Train with CUDA's products of float32 in TensorFloat-32; predict without.
         graphed: Capture the step as a CUDA graph.
-        compiled: Run the forward pass through `torch.compile`.
+        compiled: Compile the backbone.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
         *,
-        autocast: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        tf32: bool = False,
         graphed: bool = False,
         compiled: bool = False,
     ) -> None:
         first = members[0]
         self.members = members
         self.tried = False
-        self._autocast = autocast
         self._device = first.device
+        self._tf32 = tf32
         self._train = first.train
         self._loss = first.loss
         # Without memory of its own: it only lends its structure to the stacked parameters.
@@ -74,8 +76,10 @@ class PackedStep:
         self._average = (
             None if first.average is None else _stack([member.scored for member in members])
         )
-        dtype = self._loss.weights.dtype
-        self._rate = torch.tensor(first.learning_rate(0), dtype=dtype, device=self._device)
+        exact = self._loss.weights.dtype
+        # CUDA's fused optimiser takes no other type, whatever the weights' is.
+        rate_dtype = torch.float32 if self._device.type == "cuda" else exact
+        self._rate = torch.tensor(first.learning_rate(0), dtype=rate_dtype, device=self._device)
         self._optimiser = make_optimiser(
             list(zip(names, self._parameters, strict=True)),
             learning_rate=self._rate,
@@ -87,10 +91,15 @@ class PackedStep:
         self._hide: Tensor | None = None
         if self._train.rr_dropout and first.inputs.has_rr:
             self._hide = torch.zeros(shape, dtype=torch.bool, device=self._device)
-        self._losses = torch.zeros(len(members), dtype=dtype, device=self._device)
-        self._outputs = torch.compile(self._outputs_of) if compiled else self._outputs_of
+        self._losses = torch.zeros(len(members), dtype=exact, device=self._device)
+        self._backbone = PackedBackbone(dtype, compiled=compiled)
         self._graphed = graphed
         self._replay: Callable[[], None] | None = None
+
+    @property
+    def note(self) -> str:
+        """What happened that a user should know; empty if nothing did."""
+        return self._backbone.note
 
     @property
     def last_learning_rate(self) -> float:
@@ -107,10 +116,11 @@ class PackedStep:
             hide = torch.stack(drawn, dim=1).to(self._device)
         self._skeleton.train()
         self._index.copy_(batches[0])
-        advance = self._advance()
+        with self._products():
+            advance = self._advance()
         self._losses.zero_()
         streams = self.members[0].streams
-        with streams.torch_generators(Purpose.DROPOUT, epoch, self._device):
+        with streams.torch_generators(Purpose.DROPOUT, epoch, self._device), self._products():
             for number, index in enumerate(batches.unbind()):
                 step = epoch * len(batches) + number
                 self._index.copy_(index)
@@ -194,10 +204,11 @@ class PackedStep:
         return self._replay
 
     def _step(self) -> None:
-        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
-            outputs = self._outputs(self._state, self._inputs.take(self._index), self._hide)
+        outputs = self._outputs_of(self._state, self._inputs.take(self._index), self._hide)
         label = self.members[0].label[self._index]
-        losses = torch.vmap(self._loss)(outputs.to(self._losses.dtype), label)
+        # Not the loss itself: vmap names what it maps, and an object's repr prints its tensors,
+        # which waits for the device and ends a capture.
+        losses = torch.vmap(self._loss.__call__)(outputs.to(self._losses.dtype), label)
         found = torch.autograd.grad(losses.sum(), self._parameters, allow_unused=True)
         # The fused optimiser takes a transposed gradient for one laid out like its parameter.
         gradients = [None if gradient is None else gradient.contiguous() for gradient in found]
@@ -217,7 +228,16 @@ class PackedStep:
             outputs: Tensor = functional_call(self._skeleton, state, arguments)
             return outputs
 
-        arguments = (batch.ecg, batch.early_rr, batch.late_rr, hide_rr)
+        feature_map = None
+        if self._skeleton.backbone is not None:
+            rows = self._skeleton.rows(batch.ecg, batch.early_rr, hide_rr)
+            feature_map = self._backbone(
+                state,
+                rows,
+                training=self._skeleton.training,
+                over_time=self._skeleton.fusion.over_time,
+            )
+        arguments = (batch.ecg, batch.early_rr, batch.late_rr, hide_rr, feature_map)
         axes = (0, *(None if argument is None else 0 for argument in arguments))
         packed = torch.vmap(one, in_dims=axes, randomness="different")
         outputs: Tensor = packed(state, *arguments)
@@ -245,6 +265,17 @@ class PackedStep:
             with torch.cuda.graph(graph):
                 self._step()
         return graph.replay
+
+    @contextmanager
+    def _products(self) -> Iterator[None]:
+        """Compute products as training does, while this is open."""
+        cuda = torch.backends.cuda.matmul
+        before = cuda.fp32_precision
+        cuda.fp32_precision = "tf32" if self._tf32 else "ieee"
+        try:
+            yield
+        finally:
+            cuda.fp32_precision = before
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
@@ -311,7 +342,8 @@ def _stack(models: Sequence[nn.Module]) -> dict[str, Tensor]:
 
 def _clip(gradients: Sequence[Tensor], largest: float) -> None:
     """Scale each member's gradients [K, ...] as `torch.nn.utils.clip_grad_norm_` scales one's."""
-    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
-    factor = (largest / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+    # Side by side, so that the norms of all take two kernels.
+    norms = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1).norm(dim=1)
+    factor = (largest / (norms + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *(1,) * (gradient.ndim - 1)))

@@ -18,6 +18,7 @@ from study.models.classifier import Classifier
 from study.training.batches import EpochShape, MemberBeats
 from study.training.device import Inputs
 from study.training.losses import Loss
+from study.training.memory import EVALUATION_BATCH
 from study.training.optimiser import AveragedWeights, learning_rate
 from study.training.seeding import Purpose, Streams
 
@@ -138,4 +139,4 @@ def evaluation_batch(device: torch.device) -> int:
 
     On a CPU few, so that activations stay in a core's cache; elsewhere many, to fill the device.
     """
-    return 128 if device.type == "cpu" else 4096
+    return 128 if device.type == "cpu" else EVALUATION_BATCH

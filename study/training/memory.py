@@ -12,8 +12,14 @@ CONTEXT_BYTES = 2**30
 BYTES_PER_BEAT = 2**21
 """Of a beat in a training step: what the backward pass needs, and the gradients on their way.
 
-`benchmarks/gpu_packing.py --memory` counts what is kept for the backward pass; the rest is room.
+`benchmarks/gpu_step.py` counts it: about half of this; the rest is room.
 """
+
+EVALUATION_BATCH = 1024
+"""Beats of a pass without gradients on a GPU, all members of a pack together."""
+
+_BYTES_EVALUATED = 2**20
+"""Of a beat in evaluation: the last stage's products and what is made of them."""
 
 _USED = 0.9
 """Share of the memory that may be planned with: allocators leave gaps."""
@@ -27,7 +33,8 @@ def training_bytes(n_members: int, batch_size: int, shared_bytes: int) -> int:
         batch_size: Beats per step of each.
         shared_bytes: Of the beats that all share.
     """
-    return CONTEXT_BYTES + shared_bytes + n_members * batch_size * BYTES_PER_BEAT
+    step = n_members * batch_size * BYTES_PER_BEAT
+    return CONTEXT_BYTES + shared_bytes + max(step, EVALUATION_BATCH * _BYTES_EVALUATED)
 
 
 def largest_pack(device: torch.device, batch_size: int) -> int:

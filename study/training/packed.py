@@ -33,7 +33,13 @@ class Packed:
             PackedStep(members[start:end], **options)
             for start, end in zip(bounds, bounds[1:], strict=False)
         ]
-        self.note = "" if n_packs == 1 else f"{len(members)} members in {n_packs} packs"
+        self._split = "" if n_packs == 1 else f"{len(members)} members in {n_packs} packs"
+
+    @property
+    def note(self) -> str:
+        """What happened that a user should know; empty if nothing did."""
+        notes = dict.fromkeys([self._split, *(pack.note for pack in self._packs)])
+        return "; ".join(note for note in notes if note)
 
     @property
     def last_learning_rate(self) -> float:
@@ -74,8 +80,8 @@ class Packed:
             pack.load_state_dicts(before[part])
             self._packs.insert(number, pack)
         sizes = ", ".join(str(len(pack.members)) for pack in self._packs)
-        self.note = f"out of memory with {len(members)} members in a pack; now packs of {sizes}"
-        _logger.warning("%s", self.note)
+        self._split = f"out of memory with {len(members)} members in a pack; now packs of {sizes}"
+        _logger.warning("%s", self._split)
 
     def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities, [m, C], of the beats it is asked for.

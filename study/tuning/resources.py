@@ -11,8 +11,12 @@ import torch
 
 from study.errors import UsageError
 
-SHARES = (1.0, 0.5, 0.25, 0.2, 0.125, 0.1)
-"""GPU shares that divide one GPU without a rest; Ray counts them, it does not isolate them."""
+SHARES = (1.0, 0.5)
+"""Shares of a GPU that trials are given; Ray counts them, it does not isolate them.
+
+Two trials, so that one trains while the other is scored and written. More would wait for each
+other: processes take turns on a GPU, and four trained 7 % more than one (`benchmarks/README.md`).
+"""
 
 _OF_A_NODE = 0.001
 """What a trial asks of a node's name, of which Ray gives each node one."""

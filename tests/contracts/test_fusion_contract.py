@@ -11,9 +11,10 @@ from torch import Tensor
 
 from study.config import INPUTS, LATE_RR_WIDTH, TrialConfig
 from study.keys import CLASSES
-from study.models.classifier import Classifier, build_model
+from study.models.classifier import Classifier, RunBackbone, build_model
 from study.models.fused import FusedBackbone
 from study.models.fusion import FUSIONS
+from study.models.packed_backbone import OneOfAPack
 from study.models.rules import inputs_for, rr_routes
 
 OPTIONS: dict[str, tuple[object, object]] = {
@@ -228,23 +229,30 @@ def double(inputs: Sample) -> Sample:
     )
 
 
+def name_of(run_backbone: RunBackbone) -> str:
+    return type(run_backbone).__name__
+
+
 @pytest.mark.parametrize(("input_", "fusion"), PAIRS)
 @pytest.mark.parametrize("training", [True, False])
-def test_runs_fused_as_it_is_written(input_: str, fusion: str, training: bool) -> None:
+@pytest.mark.parametrize("other", [FusedBackbone(torch.float64), OneOfAPack()], ids=name_of)
+def test_runs_fused_and_packed_as_it_is_written(
+    other: RunBackbone, input_: str, fusion: str, training: bool
+) -> None:
     """In float64, with what the fusion says of `over_time`: outputs and gradients to rounding."""
     trial = config(input_, fusion, dropout=0.0)
     inputs = double(sample(trial))
     found = []
-    for run_backbone in (None, FusedBackbone(torch.float64)):
+    for run_backbone in (None, other):
         model = build(trial).double().train(training)
         model.run_backbone = run_backbone
         output = model(*inputs)
         if training:
             output.square().sum().backward()
         found.append((output, {n: p.grad for n, p in model.named_parameters()}))
-    (written, gradients), (fused, fused_gradients) = found
-    torch.testing.assert_close(fused, written, rtol=1e-9, atol=1e-10)
-    for name, gradient in fused_gradients.items():
+    (written, gradients), (otherwise, other_gradients) = found
+    torch.testing.assert_close(otherwise, written, rtol=1e-9, atol=1e-10)
+    for name, gradient in other_gradients.items():
         if gradient is not None:
             torch.testing.assert_close(gradient, gradients[name], rtol=1e-6, atol=1e-8)
 

@@ -9,6 +9,7 @@ from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.splits import Folds
 from study.errors import CheckpointError, UsageError
+from study.models.packed_backbone import OneOfAPack
 from study.training import engine
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from study.training.loop import TrialTraining
@@ -45,8 +46,9 @@ def test_refusals() -> None:
         resolve_precision("half", "cpu")
 
 
-def test_a_gpu_runs_the_backbone_as_it_is_written() -> None:
+def test_what_runs_the_backbone_on_a_gpu() -> None:
     assert Engine("fp32").backbone(torch.device("cuda")) is None
+    assert Engine("fp32", packed=True).backbone(torch.device("cuda")) == OneOfAPack()
 
 
 def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Folds) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
@@ -25,7 +29,13 @@ from study.training.ensemble import build_members
 from study.training.lockstep import PackedStep
 from study.training.loop import TrialTraining
 from study.training.member import Member
-from study.training.memory import BYTES_PER_BEAT, CONTEXT_BYTES, largest_pack, training_bytes
+from study.training.memory import (
+    BYTES_PER_BEAT,
+    CONTEXT_BYTES,
+    EVALUATION_BATCH,
+    largest_pack,
+    training_bytes,
+)
 from study.training.packed import Packed
 from study.training.serial import Serial, Trainer
 
@@ -278,12 +288,105 @@ def test_lower_precision_trains_a_pack(
     torch.testing.assert_close(lower, full, rtol=0.1, atol=0.05)
 
 
-def test_a_compiled_forward_pass_trains_alike(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values: dict[str, Any] = {"fusion": "rr_only", "epochs": 1}
+@pytest.mark.parametrize("fusion", ["none", "mhca_time"])
+def test_a_compiled_backbone_is_one_graph_and_trains_alike(
+    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced forwards and backwards; what Triton makes of the graph is seen on a GPU only."""
+    traced = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", traced)
+    values: dict[str, Any] = {"fusion": fusion, "input": legal_input(fusion), "epochs": 1}
     plain, compiled = (
         packed(members(tiny_beats, tiny_folds, **values), compiled=on) for on in (False, True)
     )
     torch.testing.assert_close(epochs(compiled, 1), epochs(plain, 1), rtol=1e-9, atol=1e-11)
+    assert_same_members(compiled, plain)
+    assert compiled.note == ""
+
+
+def test_a_pack_whose_kernels_cannot_be_compiled_trains_without(
+    tiny_beats: BeatSet,
+    tiny_folds: Folds,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("Python.h: no such file\nand more")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=refuse))
+    # Otherwise what another test has compiled is taken.
+    torch.compiler.reset()
+    values: dict[str, Any] = {"fusion": "none", "input": "opt2", "epochs": 1}
+    plain, refused = (
+        packed(members(tiny_beats, tiny_folds, **values), compiled=on) for on in (False, True)
+    )
+    torch.testing.assert_close(epochs(refused, 1), epochs(plain, 1), rtol=0, atol=0)
+    assert re.match(
+        r"kernels cannot be compiled: trains about half as fast \(.*Python.h: no such file",
+        refused.note,
+    )
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in warned] == [refused.note]
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Refuses what copies a value from a device to the host: it would end a graph's capture."""
+
+    waits: ClassVar = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "equal",
+        "is_nonzero",
+        "unique",
+    )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        assert func.overloadpacket.__name__ not in self.waits, f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_step_never_waits_for_the_device(
+    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed(tensor: Tensor) -> str:
+        raise AssertionError("a tensor is printed, which reads its values")
+
+    # Printing sets the mode below aside.
+    monkeypatch.setattr(Tensor, "__repr__", printed)
+    values: dict[str, Any] = {
+        "fusion": fusion,
+        "input": "opt1" if fusion == "rr_only" else legal_input(fusion),
+        "gradient_clip": 0.5,
+        "rr_dropout": 0.3,
+    }
+    pack = PackedStep(members(tiny_beats, tiny_folds, **values))
+    with cast(AbstractContextManager[None], cast(Any, _NoWaiting)()):
+        pack._step()
+    assert bool(pack._losses.isfinite().all())
+
+
+def test_products_are_rounded_in_training_alone(
+    tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = torch.backends.cuda.matmul
+    found: list[tuple[bool, str]] = []
+    outputs_of = PackedStep._outputs_of
+
+    def seen(pack: PackedStep, *arguments: Any) -> Tensor:
+        found.append((pack._skeleton.training, cuda.fp32_precision))
+        return outputs_of(pack, *arguments)
+
+    monkeypatch.setattr(PackedStep, "_outputs_of", seen)
+    before = cuda.fp32_precision
+    trainer = packed(members(tiny_beats, tiny_folds, fusion="rr_only"), tf32=True)
+    trainer.train_epoch(0)
+    trainer.predict(exact=True)
+    assert set(found) == {(True, "tf32"), (False, before)}
+    assert before != "tf32"
 
 
 @pytest.mark.parametrize("fusion", ["none", "mhca_time"])
@@ -313,6 +416,8 @@ def test_a_step_keeps_less_than_is_planned_for(
 
 def test_memory_is_known_before_the_start() -> None:
     assert training_bytes(5, 128, 1000) == CONTEXT_BYTES + 1000 + 640 * BYTES_PER_BEAT
+    # One small member needs more to be evaluated than to be trained.
+    assert training_bytes(1, 128, 0) == CONTEXT_BYTES + EVALUATION_BATCH * 2**20
     assert largest_pack(CPU, 128) > 10**9
 
 

@@ -18,9 +18,9 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("memory_gib", "share"), [(141, 0.1), (24, 0.125), (16, 0.2), (8, 0.5), (2, 1.0)]
+    ("memory_gib", "share"), [(141, 0.5), (8, 0.5), (6, 0.5), (5, 1.0), (2, 1.0)]
 )
-def test_the_smallest_share_that_holds_a_trial(memory_gib: int, share: float) -> None:
+def test_two_trials_on_a_gpu_that_holds_them(memory_gib: int, share: float) -> None:
     assert gpu_share(memory_gib * GIB, need_bytes=3 * GIB) == share
 
 

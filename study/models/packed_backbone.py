@@ -1,0 +1,261 @@
+"""The backbones of several members at once, as a GPU does them best.
+
+The network of `study.models.backbone`, with a first axis for members. Grouped convolutions, which
+this would otherwise be, are slow in float32 (cuDNN runs the gradients of their weights group by
+group), so that a convolution is a product with all its taps, and then a sum of shifted taps:
+
+    z = w x    [K, branches * taps * out, in] @ [K, in, B * T]
+    y[t] = z_left[t - d] + z_centre[t] + z_right[t + d]
+
+One product serves the four branches of a stage, and its two gradients are one product each. What
+lies between products is left to `torch.compile`, which makes a few kernels of it.
+
+A bias that batch norm subtracts again gets no gradient here: it is zero but for rounding.
+
+Shapes: K members, B beats, T samples or time steps, C channels.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from study.models.backbone import DILATIONS, MACNNSE
+from study.models.kernels import EPSILON
+
+_logger = logging.getLogger(__name__)
+
+PREFIX = "backbone."
+"""Of the names of its parameters and buffers in a classifier's state."""
+
+_MOMENTUM = 0.1
+"""Of running moments, as `torch.nn.BatchNorm2d` has it."""
+
+_EXPECTED = ("The .grad attribute of a Tensor", "TensorFloat32 tensor cores")
+"""Warnings of the compiler: its input is no leaf, and exact products are what is wanted."""
+
+_SHAPES_COMPILED = 64
+"""Of a worker, at most: members, batch sizes and inputs differ between trials."""
+
+
+class Moments(NamedTuple):
+    """Of batch norms side by side: their names, mean and biased variance [K, C], and B * T."""
+
+    norms: Sequence[str]
+    mean: Tensor
+    variance: Tensor
+    n: int
+
+
+class PackedBackbone:
+    """Runs the backbones of K members: their parameters and buffers, another order of operations.
+
+    Args:
+        dtype: Of activations and of products in training; None is the weights' own. Statistics
+            and sums are in float32 at least, evaluation in the weights' own type.
+        compiled: Compile what training runs, once for each shape.
+
+    Attributes:
+        note: What happened that a user should know; empty if nothing did.
+    """
+
+    def __init__(self, dtype: torch.dtype | None = None, *, compiled: bool = False) -> None:
+        self.note = ""
+        self._dtype = dtype
+        self._compiled = compiled
+
+    def __call__(
+        self, state: Mapping[str, Tensor], x: Tensor, *, training: bool, over_time: bool
+    ) -> Tensor:
+        """Map beats [K, B, channels, T] to feature maps, or to their means over time.
+
+        Args:
+            state: Stacked parameters and buffers of the classifiers; running moments are updated.
+            x: The beats.
+            training: Normalise by the batch.
+            over_time: Return the feature map [K, B, C, T / 2]; else its mean, [K, B, C, 1].
+        """
+        own = {
+            name.removeprefix(PREFIX): tensor
+            for name, tensor in state.items()
+            if name.startswith(PREFIX) and not (training and ".running_" in name)
+        }
+        dtype = own["stem.weight"].dtype
+        if training and self._dtype is not None:
+            dtype = self._dtype
+        # Outside of what is compiled, which is then the same whatever the input's channels.
+        stem = _Pass(own, dtype, training).stem(x)
+        rest = {name: tensor for name, tensor in own.items() if not name.startswith("stem.")}
+        run = self._run if training else _after_stem
+        feature_map, moments = run(rest, stem, dtype, training, over_time)
+        for each in moments:
+            _track(state, each)
+        return feature_map
+
+    def _run(self, *arguments: Any) -> tuple[Tensor, list[Moments]]:
+        """Return what `_after_stem` does, compiled where that is possible."""
+        if self._compiled:
+            # Here, because importing them takes a second that no other command should wait.
+            from torch._dynamo.exc import TorchDynamoException
+            from torch._inductor.exc import InductorError
+
+            torch._dynamo.config.recompile_limit = _SHAPES_COMPILED
+            try:
+                with warnings.catch_warnings():
+                    for message in _EXPECTED:
+                        warnings.filterwarnings("ignore", message)
+                    return torch.compile(_after_stem, dynamic=False, fullgraph=True)(*arguments)
+            except (TorchDynamoException, InductorError) as error:
+                # Nothing has been changed yet: running moments are, after this.
+                self._compiled = False
+                why = " ".join(str(error).split())[:300]
+                self.note = f"kernels cannot be compiled: trains about half as fast ({why})"
+                _logger.warning("%s", self.note)
+        return _after_stem(*arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfAPack:
+    """Runs one member's backbone as a pack does: in evaluation, on a device that trains packs."""
+
+    def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
+        """Map beats [B, 1, channels, T] to the feature map, or to its mean over time."""
+        own = (*backbone.named_parameters(), *backbone.named_buffers())
+        state = {PREFIX + name: tensor[None] for name, tensor in own}
+        rows = x.transpose(0, 1)
+        packed = PackedBackbone()(state, rows, training=backbone.training, over_time=over_time)
+        return packed[0]
+
+    def roughly(self) -> OneOfAPack:
+        """Return itself: evaluation is a small part of the time there."""
+        return self
+
+
+def _after_stem(
+    state: Mapping[str, Tensor], x: Tensor, dtype: torch.dtype, training: bool, over_time: bool
+) -> tuple[Tensor, list[Moments]]:
+    """Return what `PackedBackbone` makes of the stem's [K, C, B, T], and the moments found."""
+    one = _Pass(state, dtype, training)
+    rows = one.residual("residual_1", one.stage("aspp_1", "se_1", x), stride=1)
+    rows = one.residual("residual_2", one.stage("aspp_2", "se_2", rows), stride=2)
+    rows = one.norm(["activation.0"], rows).relu().to(dtype)
+    feature_map = one.stage("aspp_3", "se_3", rows, pooled=not over_time)
+    return feature_map.transpose(1, 2), one.moments
+
+
+class _Pass:
+    """One pass through the network, [K, C, B, T] all along.
+
+    Args:
+        state: By name within the backbone.
+        dtype: Of activations and products.
+        training: Normalise by the batch.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], dtype: torch.dtype, training: bool) -> None:
+        self.moments: list[Moments] = []
+        self._state = state
+        self._dtype = dtype
+        self._wide = torch.float32 if dtype is torch.bfloat16 else dtype
+        self._training = training
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Convolve beats [K, B, channels, T]: the kernel spans all rows, they are its channels."""
+        weight = self._state["stem.weight"].transpose(2, 3)
+        (rows,) = self.convolved([weight], (1,), x.transpose(1, 2).to(self._dtype))
+        return (rows + self._state["stem.bias"][:, :, None, None]).to(self._dtype)
+
+    def stage(self, aspp: str, excitation: str, x: Tensor, *, pooled: bool = False) -> Tensor:
+        """Branches, batch norm, tanh, squeeze-and-excitation; pooled, its mean over time."""
+        branches = [f"{aspp}.branches.{number}" for number in range(len(DILATIONS))]
+        found = self.convolved([self._state[f"{b}.0.weight"] for b in branches], DILATIONS, x)
+        biases = self._joined([f"{b}.0.bias" for b in branches]).detach()
+        joined = (torch.cat(found, dim=1) + biases[:, :, None, None]).to(self._dtype)
+        active = self.norm([f"{b}.1" for b in branches], joined).tanh()
+        mean = active.sum(dim=3) / active.shape[3]
+        hidden = torch.bmm(self._state[f"{excitation}.scale.0.weight"], mean).relu()
+        factor = torch.bmm(self._state[f"{excitation}.scale.2.weight"], hidden).sigmoid()
+        if pooled:
+            return (mean * factor)[..., None]
+        return (active * factor[..., None]).to(self._dtype)
+
+    def residual(self, block: str, x: Tensor, *, stride: int) -> Tensor:
+        """Two times batch norm, ReLU, convolution; the input is added, averaged where strided."""
+        rows = self.norm([f"{block}.body.0"], x).relu().to(self._dtype)
+        (rows,) = self.convolved(
+            [self._state[f"{block}.body.2.weight"]], (1,), rows, stride=stride
+        )
+        bias = self._state[f"{block}.body.2.bias"].detach()
+        rows = (rows + bias[:, :, None, None]).to(self._dtype)
+        rows = self.norm([f"{block}.body.3"], rows).relu().to(self._dtype)
+        (rows,) = self.convolved([self._state[f"{block}.body.5.weight"]], (1,), rows)
+        rows = rows + self._state[f"{block}.body.5.bias"][:, :, None, None]
+        kept = sum(x[..., step::stride].to(self._wide) for step in range(stride)) / stride
+        return (rows + kept).to(self._dtype)
+
+    def norm(self, norms: Sequence[str], x: Tensor) -> Tensor:
+        """Batch norms side by side, each member's own, in the wide type."""
+        wide = x.to(self._wide)
+        if self._training:
+            variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)
+            n = x.shape[2] * x.shape[3]
+            self.moments.append(Moments(norms, mean.detach(), variance.detach(), n))
+        else:
+            mean = self._joined([f"{norm}.running_mean" for norm in norms])
+            variance = self._joined([f"{norm}.running_var" for norm in norms])
+        weight = self._joined([f"{norm}.weight" for norm in norms])
+        bias = self._joined([f"{norm}.bias" for norm in norms])
+        scale = weight * (variance + EPSILON).rsqrt()
+        return (wide - mean[..., None, None]) * scale[..., None, None] + bias[..., None, None]
+
+    def convolved(
+        self, weights: Sequence[Tensor], dilations: Sequence[int], x: Tensor, *, stride: int = 1
+    ) -> list[Tensor]:
+        """Convolve one input with several kernels [K, out, in, 1, 3], in the wide type.
+
+        A stride is of a kernel without dilation.
+        """
+        kernel = torch.stack([weight.squeeze(3) for weight in weights], dim=1)
+        kernel = kernel.permute(0, 1, 4, 2, 3).to(self._dtype)  # [K, kernels, tap, out, in]
+        if stride == 1:
+            taps = _products(kernel.flatten(1, 2), x)
+        else:
+            even, odd = x.unflatten(3, (-1, 2)).unbind(4)
+            left, right = _products(kernel[:, 0, ::2], odd)
+            taps = [left, *_products(kernel[:, 0, 1:2], even), right]
+        out = []
+        for number, dilation in enumerate(dilations):
+            left, centre, right = (tap.to(self._wide) for tap in taps[3 * number : 3 * number + 3])
+            # Left of an even sample lies the odd one of the pair before, right the one of its own.
+            back = dilation if stride == 1 else 0
+            out.append(F.pad(left, (dilation, -dilation)) + centre + F.pad(right, (-back, back)))
+        return out
+
+    def _joined(self, names: Sequence[str]) -> Tensor:
+        return torch.cat([self._state[name] for name in names], dim=1)
+
+
+def _products(kernels: Tensor, x: Tensor) -> Sequence[Tensor]:
+    """Return the products of kernels [K, n, out, in] with [K, in, B, T], n of [K, out, B, T]."""
+    members, n, out, _ = kernels.shape
+    product = torch.bmm(kernels.flatten(1, 2), x.flatten(2))
+    return product.view(members, n, out, *x.shape[2:]).unbind(1)
+
+
+@torch.no_grad()
+def _track(state: Mapping[str, Tensor], moments: Moments) -> None:
+    """Update running moments as `torch.nn.BatchNorm2d` does, with the unbiased variance."""
+    n_norms = len(moments.norms)
+    unbiased = moments.variance * (moments.n / (moments.n - 1))
+    for name, found in (("mean", moments.mean), ("var", unbiased)):
+        running: list[Any] = [state[f"{PREFIX}{norm}.running_{name}"] for norm in moments.norms]
+        torch._foreach_lerp_(running, list(found.chunk(n_norms, dim=1)), _MOMENTUM)
+    for norm in moments.norms:
+        state[f"{PREFIX}{norm}.num_batches_tracked"].add_(1)
