@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -269,10 +270,11 @@ def shared_rate(config: TrialConfig, path: Path, device: str, way: str, n_member
     if way.endswith("Ray"):
         import ray
 
+        root = str(Path(__file__).parents[1])
+        sys.path.append(root)
         # By name, as this file, run as a script, cannot be sent to a worker.
         from benchmarks.gpu_packing import _interval as by_name
 
-        root = str(Path(__file__).parents[1])
         path_of = {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
         ray.init(
             ignore_reinit_error=True,

@@ -1,7 +1,7 @@
 """One packed step on a GPU: that it is exact, what memory it takes, where its time goes.
 
   MITDB_DIR=... python benchmarks/gpu_packing.py --export beats.bin   write DS1's prepared beats
-  python benchmarks/gpu_step.py --beats beats.bin
+  python -m benchmarks.gpu_step --beats beats.bin
 
 Needs PyTorch, NumPy and this repository. For every fusion, members are trained for one epoch in
 float64 one after the other, packed, and packed as a CUDA graph: the largest difference of any

@@ -100,7 +100,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--gpus-per-trial",
         type=_gpus,
         metavar="X",
-        help="share of a GPU (default: from the memory that a trial needs)",
+        help="share of a GPU (default: half of one where it holds two trials, else one)",
     )
     where.add_argument(
         "--address", metavar="ADDR", help="a running Ray cluster; 'auto' finds it on this host"
