@@ -7,8 +7,9 @@
 The first command needs the records and the whole installation; the others need PyTorch, NumPy and
 this repository, so that they run on a bare GPU machine. 1, 5, 15 and 30 members of the default
 configuration are trained in several ways, in turn, in several rounds: one after the other
-(serial), in four processes that share the GPU as trials at 0.25 GPU each do (`--ray`: by Ray
-itself), packed, packed as a CUDA graph, and that with a compiled forward pass, TF32 and bfloat16.
+(serial), in four processes that share the GPU as trials at 0.25 GPU each would (by Ray too, where
+it is installed), packed, packed as a CUDA graph, that with compiled kernels, in TF32 and bfloat16,
+and in four such processes.
 How many members wait for their turn changes nothing of serial training: a round measures that and
 the processes that do it once. `gpu_step.py` looks at a single step. DS2 is not read.
 """
@@ -16,6 +17,7 @@ the processes that do it once. `gpu_step.py` looks at a single step. DS2 is not 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import sys
@@ -79,7 +81,6 @@ def main() -> None:
     parser.add_argument("--fusion", default="concat_proj", help="default concat_proj")
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, metavar="WAY")
-    parser.add_argument("--ray", action="store_true", help="let Ray place four of them too")
     parser.add_argument("--quality", action="store_true", help="train to the end and score")
     parser.add_argument("--seeds", type=int, default=3, help="of --quality (default 3)")
     args = parser.parse_args()
@@ -94,11 +95,15 @@ def main() -> None:
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else "CPU"
     print(f"{name}, torch {torch.__version__}, {args.fusion}, batch {config.train.batch_size}")
+    has_ray = importlib.util.find_spec("ray") is not None
     ways = [
         way
         for way in args.ways
-        if (on_gpu or "graph" not in way) and (args.ray or not way.endswith("Ray"))
+        if (on_gpu or "graph" not in way) and (has_ray or not way.endswith("Ray"))
     ]
+    for way in args.ways:
+        if way not in ways:
+            print(f"left out, as there is no {'Ray' if way.endswith('Ray') else 'GPU'}: {way}")
     if args.quality:
         compare_scores(config, beats, device, ways, args.seeds)
         return

@@ -4,8 +4,9 @@
   python -m benchmarks.gpu_step --beats beats.bin
 
 Needs PyTorch, NumPy and this repository. For every fusion, members are trained for one epoch in
-float64 one after the other, packed, and packed as a CUDA graph: the largest difference of any
-weight, to the largest weight of its tensor, is printed, and more than 1e-6 ends with exit code 1.
+float64 one after the other, packed, packed as a CUDA graph, and that compiled: the largest
+difference of any weight, to the largest weight of its tensor, is printed, and more than 1e-6 ends
+with exit code 1.
 DS2 is not read.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu_packing import KEY, members_of, trainer_of
+from benchmarks.gpu_packing import KEY, WAYS, members_of, trainer_of
 from study.config import TrialConfig
 from study.data.beatset import BeatSet
 from study.data.cache import load
@@ -41,7 +42,14 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", help="default cuda; cpu leaves graphs out")
     parser.add_argument("--fusions", nargs="+", default=list(FUSIONS), choices=FUSIONS)
     parser.add_argument("--members", type=int, default=15, help="of what is profiled (default 15)")
-    parser.add_argument("--ways", nargs="*", default=["packed, graph"], help="to profile")
+    parser.add_argument(
+        "--ways",
+        nargs="*",
+        default=["packed, graph, compiled"],
+        choices=WAYS,
+        metavar="WAY",
+        help="to profile",
+    )
     args = parser.parse_args()
     beats = load(args.beats, KEY)
     if beats is None:
@@ -50,7 +58,7 @@ def main() -> int:
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else "CPU"
     print(f"{name}, torch {torch.__version__}")
-    worst = max(agreement(fusion, beats, device) for fusion in args.fusions)
+    worst = np.max([agreement(fusion, beats, device) for fusion in args.fusions])
     if on_gpu:
         count_memory(beats, device)
         for way in args.ways:
@@ -69,33 +77,36 @@ def agreement(fusion: str, beats: BeatSet, device: torch.device) -> float:
     """Print and return how far packed members are from members trained in turn."""
     config = configuration(fusion, dropout=0.0, normal_beats_per_epoch=1000)
     engine = Engine(precision="fp64")
-    kinds: list[bool | None] = [None, False, True]
+    kinds: list[dict[str, bool] | None] = [None, {}]
+    if device.type == "cuda":
+        kinds += [{"graphed": True}, {"graphed": True, "compiled": True}]
     states = []
-    for graphed in kinds if device.type == "cuda" else kinds[:2]:
+    for options in kinds:
         members = members_of(config, beats, device, 3, engine=engine)
         for member in members:
             # As CUDA's fused optimiser takes it from a pack.
             rate = member.learning_rate
             member.learning_rate = lambda step, rate=rate: float(np.float32(rate(step)))  # type: ignore
         trainer: Trainer = Serial(members)
-        if graphed is not None:
-            trainer = Packed(members, largest=3, graphed=graphed)
+        if options is not None:
+            trainer = Packed(members, largest=3, **options)
         trainer.train_epoch(0)
         states.append([state["model"] for state in trainer.state_dicts()])
+    # Not by `max`, which loses a NaN.
     found = [
-        max(
-            float((own[name] - other[name]).abs().max() / own[name].abs().max().clamp(min=1e-12))
-            for own, other in zip(states[0], packed, strict=True)
-            for name in own
-            if own[name].is_floating_point() and own[name].numel()
+        np.max(
+            [
+                float((own[name] - other[name]).abs().max() / own[name].abs().max().clamp(1e-12))
+                for own, other in zip(states[0], packed, strict=True)
+                for name in own
+                if own[name].is_floating_point() and own[name].numel()
+            ]
         )
         for packed in states[1:]
     ]
     steps = members[0].shape.batches
-    print(
-        f"{fusion}: {steps} steps, {' and '.join(f'{value:.1e}' for value in found)}", flush=True
-    )
-    return max(found)
+    print(f"{fusion}: {steps} steps, {', '.join(f'{value:.1e}' for value in found)}", flush=True)
+    return float(np.max(found))
 
 
 def count_memory(beats: BeatSet, device: torch.device) -> None:

@@ -4,9 +4,9 @@
   python benchmarks/precision.py --device cuda --beats beats.bin --precisions tf32 bf16
 
 Trains one configuration on the published hold-out of DS1 (17 records, 5 to score on) in float32
-and in bfloat16, both compiled, one process of one thread each, side by side; on a GPU packed, of
-beats that `gpu_packing.py --export` wrote. All see the same initial weights
-and the same batches, seed by seed, and all are scored in float32. DS2 is not read. Prints the
+and in less precision, compiled, in a process of one thread each, side by side; on a GPU packed,
+of beats that `gpu_packing.py --export` wrote. All see the same initial weights and the same
+batches, seed by seed, and all are scored in float32. DS2 is not read. Prints the
 differences of AUPRC of S and V to float32, with a 95 % t-interval over seeds, the standard
 deviation of a seed, and by how much the score of the weights trained in less precision differs
 where the kernels are not compiled.
@@ -30,7 +30,7 @@ from study.data.beatset import BeatSet
 from study.data.cache import load
 from study.data.splits import published_holdout
 from study.keys import CLASSES, MIN_CLASS_BEATS
-from study.training.engine import Engine
+from study.training.engine import Engine, resolve_precision
 from study.training.loop import TrialTraining
 from study.training.scores import rank_within
 
@@ -48,8 +48,12 @@ def main() -> None:
     parser.add_argument("--fusion", default="concat_proj", help="fusion (default concat_proj)")
     parser.add_argument("--device", default="cpu", help="default cpu")
     parser.add_argument("--beats", type=Path, metavar="FILE", help="what gpu_packing.py exported")
-    parser.add_argument("--precisions", nargs="+", default=["bf16"], help="default bf16")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=("tf32", "bf16"), default=["bf16"], help="default bf16"
+    )
     args = parser.parse_args()
+    for precision in args.precisions:
+        resolve_precision(precision, args.device)
     beats = _prepared() if args.beats is None else load(args.beats, KEY)
     if beats is None:
         parser.error(f"--beats {args.beats}: gpu_packing.py --export did not write it")

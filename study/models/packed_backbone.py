@@ -10,7 +10,8 @@ group), so that a convolution is a product with all its taps, and then a sum of 
 One product serves the four branches of a stage, and its two gradients are one product each. What
 lies between products is left to `torch.compile`, which makes a few kernels of it.
 
-A bias that batch norm subtracts again gets no gradient here: it is zero but for rounding.
+A bias of a convolution whose output batch norm takes gets no gradient here: it is zero but for
+rounding.
 
 Shapes: K members, B beats, T samples or time steps, C channels.
 """
@@ -21,9 +22,10 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch._functorch.config
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -64,10 +66,13 @@ class PackedBackbone:
 
     Attributes:
         note: What happened that a user should know; empty if nothing did.
+        refused: Why this process does not compile: what failed once is not tried again.
     """
 
+    refused: ClassVar[str] = ""
+
     def __init__(self, dtype: torch.dtype | None = None, *, compiled: bool = False) -> None:
-        self.note = ""
+        self.note = PackedBackbone.refused if compiled else ""
         self._dtype = dtype
         self._compiled = compiled
 
@@ -101,22 +106,21 @@ class PackedBackbone:
 
     def _run(self, *arguments: Any) -> tuple[Tensor, list[Moments]]:
         """Return what `_after_stem` does, compiled where that is possible."""
-        if self._compiled:
-            # Here, because importing them takes a second that no other command should wait.
-            from torch._dynamo.exc import TorchDynamoException
-            from torch._inductor.exc import InductorError
-
+        if self._compiled and not PackedBackbone.refused:
             torch._dynamo.config.recompile_limit = _SHAPES_COMPILED
+            # So that what cannot be compiled fails here, before running moments are changed.
+            torch._functorch.config.force_non_lazy_backward_lowering = True
             try:
                 with warnings.catch_warnings():
                     for message in _EXPECTED:
                         warnings.filterwarnings("ignore", message)
                     return torch.compile(_after_stem, dynamic=False, fullgraph=True)(*arguments)
-            except (TorchDynamoException, InductorError) as error:
-                # Nothing has been changed yet: running moments are, after this.
-                self._compiled = False
-                why = " ".join(str(error).split())[:300]
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # Of the compiler's many parts each has its own.
+                why = " ".join(str(error).partition("Set TORCH")[0].split())[:300]
                 self.note = f"kernels cannot be compiled: trains about half as fast ({why})"
+                PackedBackbone.refused = self.note
                 _logger.warning("%s", self.note)
         return _after_stem(*arguments)
 

@@ -2,11 +2,11 @@
 
 A network of this size leaves most of a big GPU idle: a step is hundreds of kernels, each over in
 less time than it takes to launch. Packed, all members (folds x seeds) of a trial make one step
-together: each parameter is stacked along a first axis [K, ...], `torch.vmap` turns the layers of
-one network into grouped ones, and one backward pass and one optimiser step serve all (the idea of
-HFTA, Wang et al. 2021, arXiv:2102.02344). Members never mix: weights, batch statistics, batches,
-losses, gradient norms and divergence are each member's own. On CUDA the step is captured as a
-graph once, and replayed.
+together: each parameter is stacked along a first axis [K, ...], `study.models.packed_backbone`
+runs the backbones, `torch.vmap` fusions and losses, and one backward pass and one optimiser step
+serve all (the idea of HFTA, Wang et al. 2021, arXiv:2102.02344). Members never mix: weights, batch
+statistics, batches, losses, gradient norms and divergence are each member's own. On CUDA the step
+is captured as a graph once, and replayed.
 
 What differs from training one by one is rounding, and the random numbers of dropout, which are
 drawn for the whole pack.

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from study.config import TrialConfig
@@ -23,6 +24,7 @@ from study.data.beatset import BeatSet
 from study.data.splits import Folds
 from study.errors import DivergedError
 from study.models.fusion import FUSIONS
+from study.models.packed_backbone import PackedBackbone
 from study.training.device import DeviceBeats, on_cpu
 from study.training.engine import Engine
 from study.training.ensemble import build_members
@@ -304,16 +306,24 @@ def test_a_compiled_backbone_is_one_graph_and_trains_alike(
     assert compiled.note == ""
 
 
+@pytest.mark.parametrize("part", ["fw_compiler", "bw_compiler"])
 def test_a_pack_whose_kernels_cannot_be_compiled_trains_without(
+    part: str,
     tiny_beats: BeatSet,
     tiny_folds: Folds,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(*_: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError("Python.h: no such file\nand more")
 
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=refuse))
+    def leave(graph: Any, _: Any) -> Any:
+        return graph
+
+    compilers = {"fw_compiler": leave, "bw_compiler": leave, part: refuse}
+    backend = aot_autograd(**compilers)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    monkeypatch.setattr(PackedBackbone, "refused", "")
     # Otherwise what another test has compiled is taken.
     torch.compiler.reset()
     values: dict[str, Any] = {"fusion": "none", "input": "opt2", "epochs": 1}
@@ -327,6 +337,11 @@ def test_a_pack_whose_kernels_cannot_be_compiled_trains_without(
     )
     warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage() for record in warned] == [refused.note]
+    # Said of every trial of this process, and not tried again.
+    again = packed(members(tiny_beats, tiny_folds, **values), compiled=True)
+    again.train_epoch(0)
+    assert again.note == refused.note
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
 
 
 class _NoWaiting(TorchDispatchMode):
