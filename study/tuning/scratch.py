@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
+import socket
 import stat
 import tempfile
 import time
@@ -18,6 +20,12 @@ from study.tuning.owner import Owner
 # Short: Ray's sockets lie below, and their names are limited to 107 bytes.
 _PREFIX, _OWNER = "study-", "owner"
 
+_NAME = re.compile(_PREFIX + "([0-9a-f]+)-.+")
+"""Of a folder: the number of its process, in hexadecimal digits, in case that it has no marker."""
+
+_UNMARKED_S = 1.0
+"""A folder has its marker by then, or its process was killed before it could write it."""
+
 _TRIES, _PAUSE_S = 10, 0.2
 """How often, and how far apart, a folder is tried to be deleted."""
 
@@ -28,7 +36,7 @@ def scratch() -> Iterator[Path]:
 
     A process that is killed leaves its folder, which says whose it was: `sweep` deletes it.
     """
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid():x}-"))
     # The interpreter does not wait for the block of a thread; the folder goes with it then.
     leave = partial(_delete, folder)
     atexit.register(leave)
@@ -43,17 +51,29 @@ def scratch() -> Iterator[Path]:
 def sweep() -> list[Path]:
     """Delete this user's folders of processes that have ended; return which they were."""
     found = []
-    for marker in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_OWNER}"):
-        folder = marker.parent
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
+            about = folder.lstat()
             # Anyone may put a link where temporary files are.
-            mine = folder.lstat().st_uid == os.getuid() and stat.S_ISDIR(folder.lstat().st_mode)
-            owner = Owner.read(marker.read_text()) if mine else None
+            if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
+                continue
+            owner = _owner(folder, age_s=time.time() - about.st_mtime)
         except (OSError, UnicodeDecodeError):
             continue
         if owner is not None and owner.runs() is False:
             _delete(folder)
             found.append(folder)
+    return found
+
+
+def _owner(folder: Path, *, age_s: float) -> Owner | None:
+    """Return whose a folder is: by its marker, or by its name where a kill left it without."""
+    marker = folder / _OWNER
+    found = Owner.read(marker.read_text()) if marker.exists() else None
+    named = _NAME.fullmatch(folder.name)
+    # A clock that was set back makes it younger than new; then it is not waited for.
+    if found is None and named is not None and not 0 <= age_s < _UNMARKED_S:
+        return Owner(pid=int(named[1], 16), host=socket.gethostname())
     return found
 
 

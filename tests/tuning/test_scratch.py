@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,30 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
         "study-of-somebody",
     ]
     assert (target / "owner").exists()
+
+
+@pytest.mark.parametrize("marker", [None, ""])
+def test_what_was_killed_without_its_marker_is_swept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str | None
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, begun, ours = (
+        tmp_path / f"study-{pid:x}-{name}"
+        for pid, name in ((ended.pid, "left"), (ended.pid, "begun"), (os.getpid(), "ours"))
+    )
+    for folder in (left, begun, ours, tmp_path / "study-model-x"):
+        folder.mkdir()
+        if marker is not None:
+            (folder / "owner").write_text(marker)
+        if folder != begun:
+            os.utime(folder, (0, time.time() - 2))
+    assert sweep() == [left]
+    # It may be of a process that is about to write its marker.
+    assert begun.exists()
+    monkeypatch.setattr(time, "time", lambda: begun.stat().st_mtime + 1.5)
+    assert sweep() == [begun]
+    assert ours.exists() and (tmp_path / "study-model-x").exists()
 
 
 @pytest.mark.parametrize("lasting", [False, True])
