@@ -38,7 +38,7 @@ from study.data.cache import load, store
 from study.data.splits import Folds, make_folds
 from study.keys import AUPRC_SV
 from study.training.device import DeviceBeats, resolve_device, synchronise
-from study.training.engine import Engine
+from study.training.engine import Engine, compute_exactly
 from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
 from study.training.member import Member
@@ -223,8 +223,7 @@ def trainer_of(way: str, members: Sequence[Member]) -> Trainer:
     """Return what trains members in a way."""
     precision, options = WAYS[way]
     if members[0].device.type == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        compute_exactly()
     if not options:
         return Serial(members)
     dtype, tf32 = torch.bfloat16 if precision == "bf16" else None, precision == "tf32"

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +87,8 @@ def agreement(fusion: str, beats: BeatSet, device: torch.device) -> float:
         members = members_of(config, beats, device, 3, engine=engine)
         for member in members:
             # As CUDA's fused optimiser takes it from a pack.
-            rate = member.learning_rate
-            member.learning_rate = lambda step, rate=rate: float(np.float32(rate(step)))  # type: ignore
+            exact = member.learning_rate
+            member.learning_rate = partial(rounded, exact)  # type: ignore[method-assign]
         trainer: Trainer = Serial(members)
         if options is not None:
             trainer = Packed(members, largest=3, **options)
@@ -107,6 +109,11 @@ def agreement(fusion: str, beats: BeatSet, device: torch.device) -> float:
     steps = members[0].shape.batches
     print(f"{fusion}: {steps} steps, {', '.join(f'{value:.1e}' for value in found)}", flush=True)
     return float(np.max(found))
+
+
+def rounded(rate: Callable[[int], float], step: int) -> float:
+    """Return the learning rate of a step in float32."""
+    return float(np.float32(rate(step)))
 
 
 def count_memory(beats: BeatSet, device: torch.device) -> None:

@@ -92,6 +92,12 @@ def _convolution_s(dtype: torch.dtype) -> float:
     return time.perf_counter() - begun
 
 
+def compute_exactly() -> None:
+    """Let CUDA convolve and multiply float32 as float32; a pack may round in its training."""
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
 @cache
 def compiles_for_gpus() -> bool:
     """Return whether `torch.compile` can make kernels for a GPU: by Triton and a C compiler."""
@@ -138,8 +144,7 @@ class Engine:
         device = members[0].device
         on_gpu = device.type == "cuda"
         if on_gpu:
-            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-            torch.backends.cuda.matmul.fp32_precision = "ieee"
+            compute_exactly()
         lower = torch.bfloat16 if self.precision == "bf16" else None
         if not self.packed:
             # The fused backbone has its own way to compute in bfloat16.
