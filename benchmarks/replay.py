@@ -29,6 +29,7 @@ from study.tuning.plan import StudyPlan
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.space import Space
+from study.tuning.space_settings import SCREENING
 from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
@@ -53,6 +54,8 @@ class Method:
         pruner: One of Optuna, in place of the tool's.
         defaults_first: Whether each arm is first tried at the defaults and not pruned, as in a
             study.
+        screening: Whether `BUDGET` configurations are screened and the best of each arm is then
+            trained in full, as the tool does it.
         keep: How many of `BUDGET` configurations, screened at a horizon of one epoch, are then
             trained in full; None trains all in full at once.
     """
@@ -63,6 +66,7 @@ class Method:
     reduction_factor: int | None = None
     pruner: Callable[[], BasePruner] | None = None
     defaults_first: bool = True
+    screening: bool = False
     keep: int | None = None
 
 
@@ -72,7 +76,7 @@ class Event:
 
     Args:
         epochs: Trained so far, by all slots.
-        settled: Configurations settled so far.
+        settled: Configurations of the search's full budget that are settled so far.
         cell: The cell that is now complete; None where the epoch completed none.
         value: Its score, as the search sees it.
     """
@@ -176,13 +180,19 @@ class Replays:
     def search(self, method: Method, seed: int, *, horizon: int | None = None) -> Iterator[Event]:
         """Yield the events of one search over trials of one horizon, until nothing is left."""
         horizon = horizon or self._recording.horizon
-        curves = self._recording.seen(horizon, seed)
+        n_cells = len(self._recording.cells)
         # As many trials as a study would have: the sampler's random start is a third of them.
-        trials = min(BUDGET, len(curves))
-        space = self._spaces[horizon].override(sampler=method.sampler, trials=trials)
-        conductor = _conductor(method, space, seed, trials=len(curves), horizon=horizon)
+        trials = min(BUDGET, n_cells)
+        space = self._spaces[horizon].override(
+            sampler=method.sampler,
+            trials=trials,
+            scheduler=SCREENING if method.screening else None,
+        )
+        total = space.n_trials if method.screening else n_cells
+        conductor = _conductor(method, space, seed, trials=total, horizon=horizon)
         # Hour of the next report, order of its asking, key, cell and epochs so far of each trial.
         running: list[tuple[int, int, str, int, int]] = []
+        horizons: dict[str, int] = {}
         order = itertools.count()
         epochs = settled = now = 0
         while True:
@@ -192,15 +202,21 @@ class Replays:
                 if flat is None:
                     break
                 conductor.started(key)
-                cell = self._cell_of[rules.digest(TrialConfig.from_flat(flat))]
+                config = TrialConfig.from_flat(flat)
+                horizons[key] = config.train.epochs
+                cell = self._cell_of[rules.digest(config)]
                 heapq.heappush(running, (now + 1, next(order), key, cell, 0))
             if not running:
                 return
             now, _, key, cell, epoch = heapq.heappop(running)
             epochs, epoch = epochs + 1, epoch + 1
-            value, full = float(curves[cell, epoch - 1]), epoch == horizon
-            if _report(conductor, key, epoch, {space.objective: value}, last=full):
-                settled += 1
+            mine = horizons[key]
+            value = float(self._recording.seen(mine, seed)[cell, epoch - 1])
+            last, full = epoch == mine, epoch == horizon
+            outcome = Outcome.COMPLETE if mine == horizon else Outcome.SCREENED
+            metrics = {space.objective: value}
+            if _report(conductor, key, epoch, metrics, outcome=outcome if last else None):
+                settled += mine == horizon
             else:
                 heapq.heappush(running, (now + 1, next(order), key, cell, epoch))
             yield Event(
@@ -212,20 +228,28 @@ class Replays:
 
 
 def _report(
-    conductor: Conductor, key: str, epoch: int, metrics: dict[str, float], *, last: bool
+    conductor: Conductor,
+    key: str,
+    epoch: int,
+    metrics: dict[str, float],
+    *,
+    outcome: Outcome | None,
 ) -> bool:
-    """Report an epoch as a worker's trial does; return whether the trial has ended."""
+    """Report an epoch as a worker's trial does, the last with how it ended; return whether it has.
+
+    A trial may also be stopped by the search.
+    """
     result = {
         EPOCH: epoch,
         METRICS: metrics,
         NOTE: "",
         BUSY_SECONDS: 0.0,
-        Tag.OUTCOME: str(Outcome.COMPLETE) if last else "",
+        Tag.OUTCOME: str(outcome or ""),
         Tag.CAUSE: "",
     }
     (value,) = metrics.values()
     # Ray asks nobody about a trial that has ended by itself.
-    ended = last or conductor.decide(key, epoch, value)
+    ended = outcome is not None or conductor.decide(key, epoch, value)
     conductor.reported(key, result)
     if ended:
         conductor.completed(key, result)

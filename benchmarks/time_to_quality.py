@@ -85,7 +85,9 @@ METHODS = (
     Method(name="one-epoch top 5, random", sampler="random", keep=5, defaults_first=False),
     Method(name="one-epoch top 5, TPE", keep=5, defaults_first=False),
     Method(name="TPE, each arm's defaults first"),
-    Method(name="the default: TPE + ASHA, each arm's defaults first", reduction_factor=3),
+    Method(name="TPE + ASHA, each arm's defaults first", reduction_factor=3),
+    Method(name="screening, then each arm's best, random", sampler="random", screening=True),
+    Method(name="the default: screening, then each arm's best, TPE", screening=True),
 )
 """The first is what the others are compared with."""
 

@@ -59,7 +59,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--seeds", type=int, metavar="N", help="seeds per fold (default of --confirm: 5)"
     )
     what.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
-    what.add_argument("--scheduler", metavar="NAME", help="asha or none")
+    what.add_argument("--scheduler", metavar="NAME", help="asha, screening or none")
     what.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
     what.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="root of all random streams (default 0)"

@@ -28,6 +28,7 @@ def print_plan(setup: Setup, concurrency: int) -> None:
     from study.tuning.dry_run import build_branches, trial_seconds
     from study.tuning.optuna_space import limits_of
     from study.tuning.progress import duration
+    from study.tuning.space_settings import SCREENING_EPOCHS
 
     plan, space = setup.plan, setup.space
     branches = list(build_branches(setup))
@@ -44,8 +45,13 @@ def print_plan(setup: Setup, concurrency: int) -> None:
             f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
             f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
         )
-        if plan.trials < arms:
-            print(f"note: {plan.trials} trials do not reach all {arms} arms once")
+        if space.n_finals:
+            print(
+                f"screening: {space.trials} configurations, each trained for {SCREENING_EPOCHS} "
+                f"epoch; then the best of each of {space.n_finals} arms in full"
+            )
+        if space.trials < arms:
+            print(f"note: {space.trials} trials do not reach all {arms} arms once")
         for note in limits_of(plan.sampler, space):
             print(f"note: {note}")
     print(f"arithmetic: {plan.engine}")
@@ -56,11 +62,13 @@ def print_plan(setup: Setup, concurrency: int) -> None:
         if branch.factors != branch.arm:
             print(f"    {branch.factors}")
     seconds = trial_seconds(setup)
-    rounds = -(-plan.trials // concurrency)
+    rounds = float(-(-(plan.trials if not space.n_finals else space.n_finals) // concurrency))
+    if space.n_finals:
+        rounds += -(-space.trials // concurrency) * SCREENING_EPOCHS / plan.epochs
     most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
     print(
-        f"time: about {duration(seconds)} a trial on {setup.job.device}, {concurrency} at once: "
-        f"{most}{duration(seconds * rounds)} in all"
+        f"time: about {duration(seconds)} a full trial on {setup.job.device}, {concurrency} at "
+        f"once: {most}{duration(seconds * rounds)} in all"
     )
 
 
@@ -161,15 +169,17 @@ def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list
         setup.job.storage,
         setup.job.folds.of_beats(setup.beats),
         floors=summary.floors,
-        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
+        rungs=None if setup.plan.scheduler == "none" else summary.rungs,
         intervals=intervals or None,
     )
 
 
 def _print_run_facts(summary: Summary, scheduler: str) -> None:
     rho, n_finished = summary.rungs
-    if scheduler == "asha" and rho == rho:
-        print(f"rank correlation of first-rung and final score: {rho:.2f} (n = {n_finished})")
+    if scheduler != "none" and rho == rho:
+        screened = any(row.outcome is Outcome.SCREENED for row in summary.rows)
+        early = "screened" if screened else "first-rung"
+        print(f"rank correlation of {early} and final score: {rho:.2f} (n = {n_finished})")
     if summary.overhead == summary.overhead:
         print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
 

@@ -68,6 +68,8 @@ class Outcome(StrEnum):
     """Full budget, finite score: can be compared."""
     PRUNED = "pruned"
     """Stopped early by the scheduler: never compared with finished ones."""
+    SCREENED = "screened"
+    """Trained for a short budget of its own, to choose what is trained in full: never compared."""
     FAILED = "failed"
     """Raised, diverged, or ended without a finite score."""
     STOPPED = "stopped"

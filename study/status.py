@@ -212,6 +212,8 @@ def _trial(number: int, arm: str) -> str:
 
 
 def _status(facts: Facts) -> Iterator[str]:
+    from study.reporting.tables import shorter_outcome
+
     plan, rows = facts.plan, sorted(facts.settled.values(), key=lambda row: row.number)
     yield (
         f"study '{facts.name}': {plan.get('kind')} of space '{plan.get('space')}', "
@@ -227,7 +229,7 @@ def _status(facts: Facts) -> Iterator[str]:
         yield f"nobody runs it; {facts.last_start}"
     counts = [
         f"{sum(row.outcome is outcome for row in rows)} {outcome}"
-        for outcome in (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
+        for outcome in (Outcome.COMPLETE, shorter_outcome(rows), Outcome.FAILED)
     ]
     counts += [f"{len(facts.running)} running", f"{len(facts.owed)} owed"]
     end = "nothing new to propose" if facts.exhausted else f"{facts.not_proposed} not proposed yet"

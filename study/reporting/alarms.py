@@ -127,19 +127,25 @@ def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
     return float(np.mean([row.metric(reliance(kind, name)) for row in rows]))
 
 
-def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
-    """Say where early stopping is not to be trusted.
+def rung_alarms(rho: float, n_finished: int, *, screened: bool = False) -> list[Alarm]:
+    """Say where early stopping, or a screening, is not to be trusted.
 
     Args:
-        rho: Spearman's correlation of first-rung and final objective; NaN where undefined.
+        rho: Spearman's correlation of early and final objective; NaN where undefined.
         n_finished: Trials that it is over.
+        screened: Whether the early one is that of a screening, not of a first rung.
     """
-    advice = "do not read pruned configurations as worse: repeat with --scheduler none"
+    what, did, early, shorter = (
+        ("the screening", "left out", "screened", "screened")
+        if screened
+        else ("early stopping", "stopped", "first-rung", "pruned")
+    )
+    advice = f"do not read {shorter} configurations as worse: repeat with --scheduler none"
     if n_finished < ENOUGH_TRIALS:
         return [
             Alarm(
                 severity=Severity.NOTE,
-                what="whether early stopping was right cannot be told",
+                what=f"whether {what} was right cannot be told",
                 evidence=f"finished trials: {n_finished}, of {ENOUGH_TRIALS} that a rank "
                 "correlation needs",
                 advice=advice,
@@ -150,8 +156,8 @@ def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
     return [
         Alarm(
             severity=Severity.WARNING,
-            what="early stopping may have stopped the best configurations",
-            evidence=f"first-rung and final score have a rank correlation of {number(rho)} "
+            what=f"{what} may have {did} the best configurations",
+            evidence=f"{early} and final score have a rank correlation of {number(rho)} "
             f"(n = {n_finished}), below {ENOUGH_RANK_CORRELATION}",
             advice=advice,
         )

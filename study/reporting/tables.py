@@ -120,10 +120,13 @@ def ranked_table(
     spread = [f"{objective}_{of}_sd" for of in ("seed", "fold")] if kind == "compare" else []
     spread = [name for name in spread if any(math.isfinite(row.metric(name)) for row in rows)]
     shown = [name for name in COLUMNS if name not in (objective, AUROC_SV)]
-    header = ["arm", "complete", "pruned", "failed", COLUMNS[objective]]
+    shorter = shorter_outcome(rows)
+    header = ["arm", "complete", str(shorter), "failed", COLUMNS[objective]]
     header += [f"sd over {name.split('_')[-2]}s" for name in spread]
     header += [COLUMNS[name] for name in shown]
-    lines = [_arm_line(arm, rows, objective, spread, shown) for arm in _arms(rows, objective)]
+    lines = [
+        _arm_line(arm, rows, objective, spread, shown, shorter) for arm in _arms(rows, objective)
+    ]
     below = {"chance (prevalence)": chance_level(chance)} if chance is not None else {}
     for label, values in {**below, **(floors or {})}.items():
         cells = [number(values.get(name, math.nan)) for name in (objective, *spread, *shown)]
@@ -132,6 +135,12 @@ def ranked_table(
     parts += [_notes(rows, objective, shown, kind, markdown=markdown)]
     parts += [_best_of_arms(rows, objective, markdown=markdown)] if kind == "search" else []
     return "\n\n".join(part for part in parts if part)
+
+
+def shorter_outcome(rows: Iterable[TrialRow]) -> Outcome:
+    """Return what trials of fewer epochs than a full one are: a search screens, or it prunes."""
+    screened = any(row.outcome is Outcome.SCREENED for row in rows)
+    return Outcome.SCREENED if screened else Outcome.PRUNED
 
 
 def failures(rows: Sequence[TrialRow]) -> str:
@@ -229,13 +238,18 @@ def _comparable(rows: Sequence[TrialRow], objective: str, arm: str) -> list[Tria
 
 
 def _arm_line(
-    arm: str, rows: Sequence[TrialRow], objective: str, spread: list[str], shown: list[str]
+    arm: str,
+    rows: Sequence[TrialRow],
+    objective: str,
+    spread: list[str],
+    shown: list[str],
+    shorter: Outcome,
 ) -> list[str]:
     mine = [row for row in rows if row.arm == arm and row.duplicate_of is None]
     ranked = _comparable(rows, objective, arm)
     count = {
         outcome: sum(row.outcome is outcome for row in mine)
-        for outcome in (Outcome.PRUNED, Outcome.FAILED)
+        for outcome in (shorter, Outcome.FAILED)
     }
     return [
         arm,

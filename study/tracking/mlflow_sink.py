@@ -26,6 +26,7 @@ STUDY, TRIAL, FLOOR = "study", "trial", "floor"
 STATUS = {
     Outcome.COMPLETE: "FINISHED",
     Outcome.PRUNED: "KILLED",
+    Outcome.SCREENED: "FINISHED",
     Outcome.STOPPED: "KILLED",
     Outcome.FAILED: "FAILED",
 }

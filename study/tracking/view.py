@@ -29,7 +29,7 @@ def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
     """
     quote = '"' if "'" in study else "'"
     terms = {Tag.STUDY: f"{quote}{study}{quote}", Tag.KIND: "'trial'"}
-    # Pruned trials have scores too, of fewer epochs: not in one table with finished ones.
+    # What was pruned or screened has scores too, of fewer epochs: not in one table with the rest.
     terms[Tag.OUTCOME] = f"'{Outcome.COMPLETE}'"
     scores = [AUPRC_SV, AUPRC_MACRO, AUROC_MACRO]
     if stage != "validation":

@@ -51,6 +51,7 @@ class TrialTraining:
         device: `auto`, `cpu`, `cuda` or `mps`.
         device_beats: The same beats, already on the device; None moves them there.
         engine: What it computes with.
+        screening: Whether its last score only steers as well, and nothing else is wanted of it.
 
     Raises:
         ConfigError: If the configuration is not allowed, or wants beats cut otherwise.
@@ -67,6 +68,7 @@ class TrialTraining:
         device: str = "cpu",
         device_beats: DeviceBeats | None = None,
         engine: Engine | None = None,
+        screening: bool = False,
     ) -> None:
         check_combination(config.signal, config.model)
         check_cut(config, beats)
@@ -74,6 +76,7 @@ class TrialTraining:
         self.epoch = 0
         self._beats = beats
         self._n_seeds = n_seeds
+        self._screening = screening
         self._device = resolve_device(device)
         engine = engine or Engine()
         self._on_device = device_beats or DeviceBeats(beats, self._device)
@@ -127,8 +130,10 @@ class TrialTraining:
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
-        self._predictions = self._predict(exact=self.finished)
-        scores = self._score(self._predictions)
+        exact = self.finished and not self._screening
+        predictions = self._predict(exact=exact)
+        self._predictions = predictions if exact else None
+        scores = self._score(predictions)
         n_beats = sum(member.shape.beats for member in self._members)
         metrics = {
             TRAIN_LOSS: float(losses.mean()),

@@ -40,12 +40,14 @@ _UNDER_SEAL = (
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
     Outcome.PRUNED: TrialState.PRUNED,
+    # Samplers learn from pruned trials, and rank them behind complete ones.
+    Outcome.SCREENED: TrialState.PRUNED,
     Outcome.FAILED: TrialState.FAIL,
     Outcome.STOPPED: TrialState.FAIL,
 }
 """What Optuna calls an outcome."""
 
-COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)
+COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.SCREENED, Outcome.FAILED)
 """Outcomes that settle a configuration."""
 
 

@@ -84,8 +84,14 @@ class Conductor:
         self._owed = [proposals.again(trial) for trial in ledger.reconcile()]
         self._known = {row.digest: row for row in ledger.rows()}
         self._next_index = ledger.next_index()
+        self._screened = {
+            proposal.digest for _, proposal in ledger.settled() if proposals.screens(proposal)
+        }
+        self._all_screened = self._said_screened = False
         self._live: dict[str, _Live] = {}
         self.exhausted = bool(ledger.noted(EXHAUSTED))
+        self.waits = False
+        """Whether nothing was proposed because a trial that runs has to end first."""
         self.busy_s = 0.0
         self.begun = 0
         self.fault = ""
@@ -103,13 +109,12 @@ class Conductor:
         return len(self._owed)
 
     def propose(self, key: str) -> dict[str, Any] | None:
-        """Open the next trial under an engine's key; None when nothing is left to propose."""
+        """Open the next trial under an engine's key; None when nothing is left, or it `waits`."""
         repeats = 0
-        while not self.exhausted and len(self._known) + len(self._live) < self._plan.trials:
+        self.waits = False
+        while not self.exhausted:
             opened = self._next()
             if opened is None:
-                # A grid or a comparison that names a configuration twice has fewer than it says.
-                self.exhausted = True
                 return None
             trial, proposal = opened
             if proposal.digest not in self._known and not self._runs(proposal.digest):
@@ -119,7 +124,9 @@ class Conductor:
             self._ledger.close_duplicate(trial, proposal, self._known.get(proposal.digest))
             repeats += 1
             if repeats >= REPEATS_TO_EXHAUSTION:
-                self.exhausted = True
+                # What was screened by then is trained in full all the same.
+                self._all_screened = True
+                self.exhausted = not self._proposals.n_screened
                 self._progress.line(
                     f"the sampler proposed {repeats} known configurations in a row: "
                     f"the space counts as exhausted after {len(self._known)} trials"
@@ -129,10 +136,24 @@ class Conductor:
     def _runs(self, digest: str) -> bool:
         return any(live.proposal.digest == digest for live in self._live.values())
 
+    @property
+    def _enough(self) -> bool:
+        return len(self._known) + len(self._live) >= self._plan.trials
+
     def _next(self) -> tuple[Any, Proposal] | None:
         if self._owed:
             proposal = self._owed.pop(0)
             return self._ledger.enqueue(proposal), proposal
+        if self._proposals.n_screened:
+            return self._screened_or_final()
+        if self._enough:
+            return None
+        opened = self._proposed()
+        # A grid or a comparison that names a configuration twice has fewer than it says.
+        self.exhausted = opened is None
+        return opened
+
+    def _proposed(self) -> tuple[Any, Proposal] | None:
         enumerated = self._proposals.enumerated(self._next_index)
         if enumerated is not None:
             self._next_index += 1
@@ -140,6 +161,34 @@ class Conductor:
         if self._plan.sampler in SAMPLED and self._plan.kind == "search":
             return self._proposals.sampled(self._ledger)
         return None
+
+    def _screened_or_final(self) -> tuple[Any, Proposal] | None:
+        """Return what is screened next; after all of it, an arm's best, to be trained in full."""
+        live = [item.proposal for item in self._live.values()]
+        screening = sum(map(self._proposals.screens, live))
+        if not self._all_screened and (
+            len(self._screened) + screening < self._proposals.n_screened
+        ):
+            if (opened := self._proposed()) is not None:
+                return opened
+            self._all_screened = True
+        # The best of an arm is known when all have ended, in whatever order they did.
+        self.waits = screening > 0
+        if self.waits:
+            return None
+        finals = self._proposals.finals(self._ledger.settled())
+        left = [final for final in finals if not self._runs(final.digest)]
+        if not left:
+            # Arms of which no configuration could be screened have none.
+            self.exhausted = not self._enough
+            return None
+        if not self._said_screened:
+            self._said_screened = True
+            self._progress.line(
+                f"{len(self._screened)} configurations are screened: the best of each of "
+                f"{len(finals)} arms is trained in full"
+            )
+        return self._ledger.enqueue(left[0]), left[0]
 
     def started(self, key: str) -> None:
         """A trial got its resources; a retry after a lost worker is told apart."""
@@ -184,7 +233,7 @@ class Conductor:
         """A trial ended by itself or by a decision."""
         live = self._live[key]
         outcome, cause = self._verdict(live, result)
-        if outcome is Outcome.COMPLETE:
+        if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
             self._ledger.report(live.number, live.epochs, live.value)
         details = str(result[NOTE]) if result[Tag.OUTCOME] == Outcome.FAILED else ""
         if details:
@@ -194,9 +243,9 @@ class Conductor:
     def _verdict(self, live: _Live, result: Mapping[str, Any]) -> tuple[Outcome, str]:
         if result[Tag.OUTCOME] == Outcome.FAILED:
             return Outcome.FAILED, str(result[Tag.CAUSE])
-        if result[Tag.OUTCOME] == Outcome.COMPLETE:
+        if result[Tag.OUTCOME] in (Outcome.COMPLETE, Outcome.SCREENED):
             if math.isfinite(live.value):
-                return Outcome.COMPLETE, ""
+                return Outcome(result[Tag.OUTCOME]), ""
             return Outcome.FAILED, f"{self._plan.objective} is undefined after the last epoch"
         if live.overdue:
             return Outcome.FAILED, f"exceeded --trial-time-limit at epoch {live.epochs}"
@@ -286,6 +335,8 @@ class Conductor:
         )
         if outcome is not Outcome.STOPPED:
             self._known[digest] = row
+            if self._proposals.screens(live.proposal):
+                self._screened.add(digest)
             self._drop_checkpoint(digest)
             self._progress.ended(
                 live.number,

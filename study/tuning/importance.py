@@ -9,13 +9,14 @@ import optuna
 from optuna.distributions import BaseDistribution
 
 from study.config import PARAMETERS
+from study.keys import Outcome
 from study.reporting.page.results import Importance
 from study.reporting.tables import TrialRow
 from study.tuning.optuna_space import distribution
 from study.tuning.space import Space
 
 ENOUGH_TRIALS = 20
-"""Complete trials below which shares of variance are the noise of a few points."""
+"""Trials of one budget below which shares of variance are the noise of a few points."""
 
 
 def importance(
@@ -36,9 +37,14 @@ def importance(
         gaps["importance"] = "only a search varies parameters freely"
         return None
     ranked = [row for row in rows if row.ranks(objective)]
+    screened = [row for row in rows if row.outcome is Outcome.SCREENED]
+    if screened:
+        # All of one budget, as many as were searched; in full there is one for each arm.
+        ranked = screened
+    kind = "screened" if screened else "complete"
     if len(ranked) < ENOUGH_TRIALS:
         gaps["importance"] = (
-            f"{len(ranked)} complete trials; {ENOUGH_TRIALS} are needed to say more than noise"
+            f"{len(ranked)} {kind} trials; {ENOUGH_TRIALS} are needed to say more than noise"
         )
         return None
     shared: dict[str, BaseDistribution] = {
@@ -62,4 +68,4 @@ def importance(
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return Importance(shares=shares, trials=len(ranked))
+    return Importance(shares=shares, trials=len(ranked), kind=kind)

@@ -260,7 +260,8 @@ class Ledger:
         trial.set_user_attr(Tag.ARM, proposal.arm)
         value = known.metrics.get(OBJECTIVE) if known else None
         outcome = known.outcome if known and value is not None else Outcome.FAILED
-        if outcome is Outcome.PRUNED and known is not None and value is not None:
+        shorter = outcome in (Outcome.PRUNED, Outcome.SCREENED)
+        if shorter and known is not None and value is not None:
             trial.report(value, known.epochs)
         self._study.tell(
             trial, value if outcome is Outcome.COMPLETE else None, state=attempts.STATES[outcome]
@@ -366,18 +367,32 @@ class Ledger:
         return max(taken, default=-1) + 1
 
     def rung_correlation(self) -> tuple[float, int]:
-        """Return Spearman's rho between first-rung and final objective, and n finished trials."""
-        pairs = [
-            (trial.intermediate_values[self._rungs[0]], trial.value)
-            for trial in self._settled()
-            if trial.state is TrialState.COMPLETE and self._rungs[0] in trial.intermediate_values
-        ]
+        """Return Spearman's rho between early and final objective, and n finished trials.
+
+        The early one is that of the first rung, or of the screening where there was one.
+        """
+        settled = self._settled()
+        screened = {
+            _point(trial): trial.intermediate_values[trial.last_step]
+            for trial in settled
+            if trial.user_attrs[Tag.OUTCOME] == Outcome.SCREENED and trial.last_step is not None
+        }
+        pairs = []
+        for trial in settled:
+            own = trial.intermediate_values.get(self._rungs[0])
+            early = screened.get(_point(trial)) if screened else own
+            if trial.state is TrialState.COMPLETE and early is not None:
+                pairs.append((early, trial.value))
         first, final = np.asarray(pairs, dtype=float).reshape(-1, 2).T
         if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
             return math.nan, len(pairs)
         from scipy.stats import spearmanr  # not at the start, which does not wait for it
 
         return float(spearmanr(first, final).statistic), len(pairs)
+
+
+def _point(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
+    return frozenset(trial.params.items())
 
 
 def _proposal(trial: FrozenTrial) -> Proposal:

@@ -32,9 +32,9 @@ class StudyPlan:
         kind: `search` or `compare`.
         objective: Metric that is searched for.
         sampler: What proposes.
-        scheduler: `asha` or `none`.
+        scheduler: `asha`, `screening` or `none`.
         reduction_factor: One in how many trials asha keeps at each rung.
-        trials: Configurations to evaluate.
+        trials: Trials to run; of a screening, those that screen and those in full.
         epochs: Full budget of a trial.
         folds: Name of the fold plan.
         fold_fingerprint: Digest of which records each fold validates on.

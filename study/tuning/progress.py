@@ -21,6 +21,8 @@ class Progress:
         total: Trials of the study.
         done: Trials that earlier starts have settled.
         objective: Name of the score.
+        epochs: Epochs of all trials, and those that earlier starts have trained, where trials have
+            unequal budgets; None takes one trial to be as long as another.
         quiet: Show neither lines nor bar.
         stream: Where to print; stderr by default.
     """
@@ -31,6 +33,7 @@ class Progress:
         total: int,
         done: int = 0,
         objective: str,
+        epochs: tuple[int, int] | None = None,
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
@@ -41,7 +44,8 @@ class Progress:
         self._objective = objective
         self._best = math.nan
         self._began = time.monotonic()
-        self._here = 0
+        self._here = self._epochs_here = 0
+        self._epochs = epochs
         live = not quiet and self._stream.isatty()
         self._bar = (
             tqdm(total=total, initial=done, file=self._stream, unit="trial", dynamic_ncols=True)
@@ -87,13 +91,16 @@ class Progress:
         """Say how a trial ended, the best score so far and the time that is left."""
         self._done += 1
         self._here += 1
+        self._epochs_here += epochs
+        self._total = max(self._total, self._done)  # a longer screening may choose others
         if outcome is Outcome.COMPLETE:
             self.known(value)
         score = f"{self._objective} {value:.4f}" if math.isfinite(value) else "no score"
         why = f"  {cause.splitlines()[0]}" if cause else ""
         best = f"best {self._best:.4f}" if math.isfinite(self._best) else "no score yet"
+        plural = "" if epochs == 1 else "s"
         self.line(
-            f"trial {number:>3} {outcome:<8} {score}  {epochs} epochs, {seconds:.0f} s"
+            f"trial {number:>3} {outcome:<8} {score}  {epochs} epoch{plural}, {seconds:.0f} s"
             f"  [{self._done}/{self._total}, {best}, {self.eta()} left]{why}"
         )
         if self._bar is not None:
@@ -102,10 +109,15 @@ class Progress:
 
     def eta(self) -> str:
         """Return the time that the remaining trials need at this start's rate so far."""
+        seconds = time.monotonic() - self._began
+        if self._epochs is not None and self._epochs_here:
+            total, before = self._epochs
+            return duration(
+                seconds / self._epochs_here * max(0, total - before - self._epochs_here)
+            )
         if not self._here:
             return "?"
-        rate = (time.monotonic() - self._began) / self._here
-        return duration(rate * (self._total - self._done))
+        return duration(seconds / self._here * (self._total - self._done))
 
     def close(self) -> None:
         """Take the bar away."""

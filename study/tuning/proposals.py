@@ -1,12 +1,16 @@
 """What a study proposes next: owed trials, then the arms' defaults, then the sampler.
 
+A screening trains every configuration for a short budget of its own, whose learning rate falls to
+zero; then the best of each arm is trained in full. Arms are so compared on full budgets alone, and
+the screening decides within them.
+
 Grid, random and quasi-random proposals are enumerated by index, so that they are the same whatever
 happened before; compare studies are enumerated altogether. Only tpe and gp look at outcomes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +21,11 @@ from optuna.trial import FrozenTrial
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.tuning.ledger import DRAW, INDEX, PROTECTED, Ledger, Proposal
+from study.reporting.tables import TrialRow
+from study.tuning.ledger import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Ledger, Proposal
 from study.tuning.optuna_space import distributions, suggest
 from study.tuning.space import Space
+from study.tuning.space_settings import SCREENING, SCREENING_EPOCHS
 
 SAMPLED = ("tpe", "gp")
 """Samplers that look at outcomes, and so propose other points where the order differs."""
@@ -39,6 +45,7 @@ class Proposals:
     def __init__(self, space: Space, *, seed: int) -> None:
         self._space = space
         self._seed = seed
+        self._screens = space.scheduler == SCREENING
         self._fixed = list(self._leading())
         self._cells: list[Proposal] | None = None
 
@@ -61,10 +68,43 @@ class Proposals:
                 protected=True,
             )
 
+    @property
+    def n_screened(self) -> int:
+        """Configurations that are screened before any is trained in full."""
+        return self._space.trials if self._screens else 0
+
+    def screens(self, proposal: Proposal) -> bool:
+        """Say whether a proposal is trained for the short budget of a screening."""
+        return self._screens and proposal.config.train.epochs == SCREENING_EPOCHS
+
+    def finals(self, settled: Iterable[tuple[TrialRow, Proposal]]) -> list[Proposal]:
+        """Return the best of what each arm has screened, best first, where it has not settled.
+
+        Args:
+            settled: Every settled configuration; those that are equally good in order of number.
+        """
+        best: dict[str, tuple[float, Proposal]] = {}
+        known = set()
+        for row, proposal in settled:
+            known.add(proposal.digest)
+            if row.outcome is Outcome.SCREENED:
+                value = row.metric(OBJECTIVE)
+                if proposal.arm not in best or value > best[proposal.arm][0]:
+                    best[proposal.arm] = value, proposal
+        ranked = sorted(best.values(), key=lambda found: -found[0])
+        finals = [self._searched(proposal.params, full=True) for _, proposal in ranked]
+        return [proposal for proposal in finals if proposal.digest not in known]
+
     def _searched(
-        self, params: Mapping[str, Any], *, index: int | None = None, protected: bool = False
+        self,
+        params: Mapping[str, Any],
+        *,
+        index: int | None = None,
+        protected: bool = False,
+        full: bool = False,
     ) -> Proposal:
-        config = self._space.configuration(params)
+        screened = self._screens and not full
+        config = (self._space.screened if screened else self._space.configuration)(params)
         return Proposal(
             config=config,
             digest=rules.digest(config),
@@ -114,7 +154,11 @@ class Proposals:
         if self._space.kind == "compare":
             proposal: Proposal = self._fixed[attrs[INDEX]]
         else:
-            proposal = self._searched(owed.params, index=attrs[INDEX], protected=protected)
+            # A screened configuration and the same in full differ in their epochs alone.
+            full = attrs[CONFIG]["epochs"] != SCREENING_EPOCHS
+            proposal = self._searched(
+                owed.params, index=attrs[INDEX], protected=protected, full=full
+            )
         if proposal.digest != attrs[Tag.DIGEST]:
             raise StudyStateError(
                 f"trial {owed.number} of the Optuna storage: was configuration "

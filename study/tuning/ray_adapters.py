@@ -74,9 +74,12 @@ class Search(_Unsaved, Searcher):  # type: ignore[misc]
         super().__init__()
         self._guarded = guarded
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         flat = self._guarded.ask(lambda it: it.propose(trial_id), None)
-        return Searcher.FINISHED if flat is None else {CONFIG: flat}
+        if flat is not None:
+            return {CONFIG: flat}
+        # Of what waits Ray asks again.
+        return None if self._guarded.ask(lambda it: it.waits, False) else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

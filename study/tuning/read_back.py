@@ -98,7 +98,7 @@ def read_results(
         curves = ledger.curves()
         exhausted = bool(ledger.noted(EXHAUSTED))
         owed = 0 if exhausted else max(0, int(study.plan["trials"]) - len(study.rows))
-        rungs = ledger.rung_correlation() if study.plan["scheduler"] == "asha" else None
+        rungs = None if study.plan["scheduler"] == "none" else ledger.rung_correlation()
     _, running = holder(folder)
     plan = study.plan
     results = StudyResults(

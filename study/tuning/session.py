@@ -39,6 +39,7 @@ from study.tuning.resources import Demand
 from study.tuning.scratch import sweep
 from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
+from study.tuning.space_settings import SCREENING_EPOCHS
 from study.tuning.stopping import StopSignal, catching_signals
 from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
@@ -85,7 +86,7 @@ class Summary:
         exhausted: Whether the space ran out of new configurations.
         repeated: Whether it was done before this start, which then ran nothing.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
-        rungs: Spearman's rho of first-rung and final objective, and finished trials.
+        rungs: Spearman's rho of first-rung (or screened) and final objective, and finished trials.
         floors: What an arm must beat; none in a study that was stopped.
         tracking: What the tracker was sent at last, and what it is owed still.
     """
@@ -171,7 +172,9 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     # Also of a study that is complete: a file that was lost is back.
     keep_labels(setup, folder)
     write_whole(folder / SPACE_COPY, setup.space.text)
-    done = settled >= plan.trials or exhausted
+    proposals = Proposals(setup.space, seed=plan.study_seed)
+    # A screening that was made longer may have chosen others than those that are trained.
+    done = exhausted or (settled >= plan.trials and not proposals.finals(ledger.settled()))
     # A study that ran with --no-track has no journal, and is told from the storage.
     told = isinstance(sink, NullSink) or (folder / JOURNAL).exists()
     if done and told and ledger.noted(TRACKED):
@@ -198,11 +201,12 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         total=plan.trials,
         done=settled,
         objective=plan.objective,
+        epochs=_epochs(setup, ledger),
         quiet=options.quiet,
     )
     conductor = Conductor(
         plan=plan,
-        proposals=Proposals(setup.space, seed=plan.study_seed),
+        proposals=proposals,
         ledger=ledger,
         teller=teller,
         progress=progress,
@@ -259,6 +263,15 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         patience_s = 0.0 if stop.at_once else PATIENCE_S
         tracking = sender.finish(patience_s) if sender is not None else Sent()
     return replace(summary, tracking=tracking)
+
+
+def _epochs(setup: Setup, ledger: Ledger) -> tuple[int, int] | None:
+    """Return the epochs of a study with a screening, and those that are trained."""
+    space, full = setup.space, setup.plan.epochs
+    if not space.n_finals:
+        return None
+    total = space.trials * SCREENING_EPOCHS + space.n_finals * full
+    return total, sum(row.epochs for row in ledger.rows())
 
 
 def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:

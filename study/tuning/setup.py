@@ -22,6 +22,7 @@ from study.tuning.floors import FLOOR_CUT
 from study.tuning.plan import StudyPlan
 from study.tuning.space import Space
 from study.tuning.space_params import Categorical
+from study.tuning.space_settings import SCREENING
 from study.tuning.storage import Storage
 from study.tuning.trial import TrialJob
 
@@ -180,7 +181,7 @@ def set_up(
         sampler=space.sampler,
         scheduler=space.scheduler,
         reduction_factor=space.reduction_factor,
-        trials=space.n_configurations,
+        trials=space.n_trials,
         epochs=epochs,
         folds=folds.name,
         fold_fingerprint=folds.fingerprint,
@@ -199,5 +200,6 @@ def set_up(
         device=device,
         storage=storage,
         engine=engine,
+        screens=space.scheduler == SCREENING,
     )
     return Setup(space=space, source=source, plan=plan, job=job, floor_beats=prepared[FLOOR_CUT])

@@ -18,7 +18,7 @@ from study.models import rules
 from study.tuning import space_check, space_draw, space_file
 from study.tuning.space_draw import Exclusion, Point
 from study.tuning.space_params import ArmSpec, Parameter, Value
-from study.tuning.space_settings import setting_faults
+from study.tuning.space_settings import SCREENING, SCREENING_EPOCHS, setting_faults
 
 FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
 """Where the spaces of this project lie."""
@@ -63,7 +63,7 @@ class Space:
         seeds: Members of each fold.
         sampler: Proposes configurations: tpe, gp, random, grid or qmc; `draws` if compare.
         trials: Configurations to run.
-        scheduler: asha or none.
+        scheduler: asha, screening or none.
         reduction_factor: One in how many trials is kept at each rung.
         draws: Quasi-random draws of each arm, if compare.
         reference: Arm that the table compares with, if compare.
@@ -105,9 +105,16 @@ class Space:
         return digest_of(content)
 
     @property
-    def n_configurations(self) -> int:
-        """How many configurations a run of this space evaluates."""
-        return self.trials
+    def n_trials(self) -> int:
+        """How many trials a run of this space has, where none is left out."""
+        return self.trials + self.n_finals
+
+    @property
+    def n_finals(self) -> int:
+        """How many arms have their best configuration trained in full after a screening."""
+        if self.scheduler != SCREENING:
+            return 0
+        return min(self.trials, len(self.defaults()))
 
     def context(self, arm: str | None = None) -> dict[str, Any]:
         """Return the values that every point has: defaults, fixed values and those of an arm.
@@ -140,6 +147,15 @@ class Space:
         config = TrialConfig.from_flat({**self.context(arm), **given})
         rules.check_combination(config.signal, config.model)
         return config
+
+    def screened(self, params: Mapping[str, Any]) -> TrialConfig:
+        """Build the configuration that a point is screened by: the same for fewer epochs.
+
+        Raises:
+            ConfigError: As `configuration` does.
+        """
+        config = self.configuration(params)
+        return replace(config, train=replace(config.train, epochs=SCREENING_EPOCHS))
 
     def active(self, values: Mapping[str, object], *, arm: str | None = None) -> tuple[str, ...]:
         """Return the names of the parameters that exist beside the given values.

@@ -16,7 +16,7 @@ from study.tuning import space_draw
 from study.tuning.space_draw import Point
 from study.tuning.space_limits import MOST_COMBINATIONS
 from study.tuning.space_params import Parameter, Value
-from study.tuning.space_settings import SETTINGS
+from study.tuning.space_settings import SCREENING, SCREENING_EPOCHS, SETTINGS
 
 if TYPE_CHECKING:
     from study.tuning.space import Space
@@ -103,6 +103,8 @@ def sampler_faults(space: Space) -> list[str]:
             f"search.sampler: '{space.sampler}' cannot leave out the combinations of "
             "[[exclude]]; use grid, random or qmc, or one space for each part"
         ]
+    if space.scheduler == SCREENING and (faults := _screening_faults(space)):
+        return faults
     if space.sampler != "grid":
         return []
     continuous = [param.name for param in space.params if param.size is None]
@@ -117,6 +119,22 @@ def sampler_faults(space: Space) -> list[str]:
     if space.trials > cells:
         return [f"search.trials: the grid has {cells} cells, got trials={space.trials}"]
     return []
+
+
+def _screening_faults(space: Space) -> list[str]:
+    faults = []
+    if space.sampler == "gp":
+        faults.append(
+            "search.sampler: 'gp' learns from trials of full length, and a screening has none "
+            "before its end; use tpe, random, qmc or grid, or another scheduler"
+        )
+    if (epochs := space.context().get("epochs")) is not None and epochs <= SCREENING_EPOCHS:
+        faults.append(
+            f"search.scheduler: '{SCREENING}' trains what it has screened for {SCREENING_EPOCHS} "
+            f"epoch in full, which must be longer; got epochs={epochs}; give more, or "
+            "scheduler none"
+        )
+    return faults
 
 
 def combination_faults(space: Space) -> list[str]:

@@ -10,7 +10,10 @@ from study.keys import AUPRC_SV, OBJECTIVES
 
 KINDS = ("search", "compare")
 SAMPLERS = ("tpe", "gp", "random", "grid", "qmc")
-SCHEDULERS = ("asha", "none")
+SCREENING = "screening"
+SCHEDULERS = ("asha", SCREENING, "none")
+SCREENING_EPOCHS = 1
+"""Epochs that a configuration is screened for: the learning rate falls to zero within them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

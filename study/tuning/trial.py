@@ -36,6 +36,7 @@ from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
 from study.tuning import trial_files
+from study.tuning.space_settings import SCREENING_EPOCHS
 from study.tuning.storage import Storage
 
 CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
@@ -65,6 +66,8 @@ class TrialJob:
         device: Device that trials train on.
         storage: Where trials keep their files.
         engine: What trials compute with.
+        screens: Whether trials of `SCREENING_EPOCHS` are a screening, of which only a score that
+            steers is wanted.
     """
 
     beats: Mapping[tuple[str, str], BeatSet]
@@ -74,6 +77,11 @@ class TrialJob:
     device: str
     storage: Storage
     engine: Engine = Engine()
+    screens: bool = False
+
+    def screening(self, config: TrialConfig) -> bool:
+        """Say whether a configuration is trained for the short budget of a screening."""
+        return self.screens and config.train.epochs == SCREENING_EPOCHS
 
     def of(self, config: TrialConfig) -> BeatSet:
         """Return the beat set that a configuration trains on."""
@@ -101,6 +109,7 @@ class TrialJob:
             device=self.device,
             device_beats=device_beats,
             engine=self.engine_here,
+            screening=self.screening(config),
         )
 
     @property
@@ -176,7 +185,9 @@ class TrialRun:
         self._busy_s += report.seconds_train + report.seconds_eval
         metrics = dict(report.metrics)
         outcome = ""
-        if self._training.finished:
+        if self._training.finished and self._job.screening(self._config):
+            outcome = str(Outcome.SCREENED)
+        elif self._training.finished:
             metrics.update(self._finish())
             outcome = str(Outcome.COMPLETE)
         return {

@@ -65,6 +65,11 @@ def test_header_names_the_command_and_the_counts(space: Space) -> None:
     of = "of a continuous space" if size is None else f"of {size} configurations"
     arms = len(space.defaults())
     told = rf"# {space.trials} trials {of} in {arms} arms?\b"
+    if space.n_finals:
+        told = (
+            rf"# {space.trials} {of} in {arms} arms are screened, and the best of each arm is "
+            r"trained in full\."
+        )
     assert re.match(told, counts), counts
 
 

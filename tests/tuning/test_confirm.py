@@ -73,7 +73,7 @@ def folder(tmp_path: Path, plan: StudyPlan) -> Path:
     space = load_space(tmp_path / "tiny.toml")
     ledger = Ledger(storage_url=url(path), name="tiny", epochs=2)
     proposals = Proposals(space, seed=0)
-    for index in range(space.n_configurations):
+    for index in range(space.n_trials):
         proposal = proposals.enumerated(index)
         assert proposal is not None
         params = proposal.params

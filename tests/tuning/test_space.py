@@ -329,7 +329,7 @@ def test_comparison_gives_every_arm_the_same_draws() -> None:
     assert [(point.draw, point.arm) for point in points] == [
         (draw, arm) for draw in range(3) for arm in ("film", "film_placebo", "ecg")
     ]
-    assert space.n_configurations == len(points) == 9
+    assert space.n_trials == len(points) == 9
     for first, placebo, ecg in zip(points[::3], points[1::3], points[2::3], strict=True):
         assert first.params == placebo.params
         assert ecg.params == {"learning_rate": first.params["learning_rate"]}

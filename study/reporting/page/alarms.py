@@ -63,8 +63,8 @@ def negative_results(results: StudyResults) -> list[str]:
     found = []
     if results.searches:
         found.append(
-            "That any arm is better than another: a search gives unequal tries, and stops some "
-            "early. It names candidates."
+            "That any arm is better than another: a search gives unequal tries, and trains some "
+            "for fewer epochs. It names candidates."
         )
     if results.comparison is not None and not results.searches:
         quantity, name = quantity_of(results), objective_name(results.objective)
@@ -97,6 +97,11 @@ def negative_results(results: StudyResults) -> list[str]:
         found.append(f"Anything about what failed: {plural(failed, 'trial')}.")
     if pruned:
         found.append(f"What {plural(pruned, 'trial')} stopped early would have scored in the end.")
+    if screened := results.count(Outcome.SCREENED):
+        found.append(
+            f"What {plural(screened, 'screened trial')} would have scored in full: the best of "
+            "each arm alone was trained so."
+        )
     if not results.sealed:
         found.append("Anything about patients outside DS1: the sealed test set was not opened.")
     return found

@@ -9,6 +9,7 @@ from study.reporting.page.blocks import Block, Section, Table, count, missing, t
 from study.reporting.page.results import StudyResults
 from study.reporting.page.words import objective_name, plural
 from study.reporting.predictions import Beats
+from study.reporting.tables import shorter_outcome
 
 
 def dataset(results: StudyResults) -> Section:
@@ -75,6 +76,7 @@ def protocol(results: StudyResults) -> Section:
     for row in results.rows:
         if row.duplicate_of is None:
             budgets[row.arm] = budgets.get(row.arm, 0) + 1
+    shorter = shorter_outcome(results.rows)
     tries = f"{min(budgets.values())} to {max(budgets.values())}" if budgets else "none yet"
     facts = {
         "kind": "search: proposes candidates, claims nothing"
@@ -91,7 +93,7 @@ def protocol(results: StudyResults) -> Section:
         "averaged over folds that count, then over seeds",
         "sampler": f"{plan.get('sampler')}, scheduler {plan.get('scheduler')}",
         "tuning budget": f"{plan.get('trials')} trials planned, {trials} settled, {tries} an arm",
-        "pruned, failed": f"{results.count(Outcome.PRUNED)}, {results.count(Outcome.FAILED)}",
+        f"{shorter}, failed": f"{results.count(shorter)}, {results.count(Outcome.FAILED)}",
         "arithmetic": f"{plan.get('engine', 'float32')}; evaluation in float32",
         "random streams": f"study seed {plan.get('study_seed')}; by seed, fold and purpose, never "
         "by configuration",

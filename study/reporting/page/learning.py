@@ -11,7 +11,7 @@ from study.reporting.page.results import StudyResults
 from study.reporting.page.svg import Panel, span
 from study.reporting.page.words import objective_name, plural
 
-ENDINGS = ("complete", "pruned", "failed", "not settled")
+ENDINGS = ("complete", "pruned", "failed", "not settled", "screened")
 """How a line is drawn, in the order of its styles."""
 
 
@@ -56,9 +56,9 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
             f"{plural(len(drawn), 'trial')}: {counts}."
         ),
         reading=(
-            "A trial's score is that of its last epoch. Pruned trials end early with a dot and "
-            "are never compared with complete ones; where lines still rise at the end, the "
-            "budget of epochs decides."
+            "A trial's score is that of its last epoch. Pruned and screened trials end early with "
+            "a dot and are never compared with complete ones; where lines still rise at the end, "
+            "the budget of epochs decides."
         ),
         panels=panels,
         legend=[ending if ending in ended.values() else "" for ending in ENDINGS],
@@ -68,12 +68,13 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
 _PANELS = (
     ("Complete", ("complete",)),
     ("Stopped early", ("pruned",)),
+    ("Screened", ("screened",)),
     ("Failed or not settled", ("failed", "not settled")),
 )
 
 
 def _ending(outcome: Outcome | None) -> str:
-    return str(outcome) if outcome is not None and str(outcome) in ENDINGS else ENDINGS[-1]
+    return str(outcome) if outcome is not None and str(outcome) in ENDINGS else "not settled"
 
 
 def _draw(panel: Panel, curve: Mapping[int, float], series: int, number: int) -> None:

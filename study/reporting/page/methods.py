@@ -32,10 +32,17 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
         f"{plural(int(plan['n_seeds']), 'seed')} a fold, and scored at the last epoch."
     )
     pruned, failed = results.count(Outcome.PRUNED), results.count(Outcome.FAILED)
+    screened = results.count(Outcome.SCREENED)
     if results.searches:
+        shorter = (
+            f"{screened} were screened for one epoch, with a learning rate that falls to zero in "
+            "it, and the best of each arm was trained in full;"
+            if screened
+            else f"{pruned} were stopped early and"
+        )
         yield (
             f"Configurations were proposed by {plan['sampler']} ({plan['scheduler']} scheduler); "
-            f"of {plural(len(results.rows), 'trial')}, {pruned} were stopped early and {failed} "
+            f"of {plural(len(results.rows), 'trial')}, {shorter} {failed} "
             "failed. The search names candidates and supports no claim about arms."
         )
     else:

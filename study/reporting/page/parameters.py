@@ -35,7 +35,7 @@ def _importance(results: StudyResults) -> Table:
         title="Parameter importance",
         shows=(
             f"Share of the variance of {objective_name(results.objective)} by parameter, from "
-            f"{found.trials} complete trials, by fANOVA (Hutter, Hoos & Leyton-Brown 2014)."
+            f"{found.trials} {found.kind} trials, by fANOVA (Hutter, Hoos & Leyton-Brown 2014)."
         ),
         reading=(
             "A sampler that has learnt where to look has sampled some regions more than others; "

@@ -23,7 +23,7 @@ from study.reporting.page.blocks import (
 )
 from study.reporting.page.results import StudyResults
 from study.reporting.page.words import beside, interval, mean, objective_name, quantity_of
-from study.reporting.tables import TrialRow, chance_level
+from study.reporting.tables import TrialRow, chance_level, shorter_outcome
 
 
 def ranking(results: StudyResults) -> Section:
@@ -62,11 +62,9 @@ def _names(results: StudyResults) -> list[str]:
 def _counts(results: StudyResults, arm: str) -> list[Cell]:
     mine = [row for row in results.rows if row.arm == arm and row.duplicate_of is None]
     done = sum(row.ranks(results.objective) for row in mine)
-    others = [sum(row.outcome is outcome for row in mine) for outcome in _ENDED]
+    ended = (shorter_outcome(results.rows), Outcome.FAILED)
+    others = [sum(row.outcome is outcome for row in mine) for outcome in ended]
     return [count(n) for n in (done, *others)]
-
-
-_ENDED = (Outcome.PRUNED, Outcome.FAILED)
 
 
 def _scores(rows: Sequence[TrialRow], names: Sequence[str]) -> list[Cell]:
@@ -98,7 +96,8 @@ def _heading(name: str) -> str:
 
 def _trials(results: StudyResults) -> Table:
     names = [results.objective, *_shown(results)]
-    header = ["arm", "complete", "pruned", "failed", *(_heading(name) for name in names)]
+    shorter = shorter_outcome(results.rows)
+    header = ["arm", "complete", str(shorter), "failed", *(_heading(name) for name in names)]
     rows = []
     for arm in _names(results):
         mine = [row for row in results.ranked if row.arm == arm]
@@ -111,8 +110,14 @@ def _trials(results: StudyResults) -> Table:
         title="Candidates by arm",
         shows="Mean ± sd over the complete trials of each arm, cross-validated on DS1.",
         reading=(
-            "Arms had unequal tries, and poor ones were stopped early: the order names "
-            "candidates for a comparison, and no winner. A click on a heading sorts."
+            "Arms had unequal tries, "
+            + (
+                "of which the best of one epoch was trained in full"
+                if shorter is Outcome.SCREENED
+                else "and poor ones were stopped early"
+            )
+            + ": the order names candidates for a comparison, and no winner. A click on a heading "
+            "sorts."
         ),
         header=header,
         rows=rows,

@@ -120,11 +120,13 @@ class Importance:
 
     Args:
         shares: By parameter, the share of the objective's variance, largest first.
-        trials: Complete trials behind it.
+        trials: Trials behind it.
+        kind: Whether they are complete or screened.
     """
 
     shares: Mapping[str, float]
     trials: int
+    kind: str = "complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
