@@ -66,9 +66,10 @@ def print_plan(setup: Setup, concurrency: int) -> None:
     if space.n_finals:
         rounds += -(-space.trials // concurrency) * SCREENING_EPOCHS / plan.epochs
     most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
+    in_full = " in full" if space.n_finals else ""
     print(
-        f"time: about {duration(seconds)} a full trial on {setup.job.device}, {concurrency} at "
-        f"once: {most}{duration(seconds * rounds)} in all"
+        f"time: about {duration(seconds)} a trial{in_full} on {setup.job.device}, {concurrency} "
+        f"at once: {most}{duration(seconds * rounds)} in all"
     )
 
 

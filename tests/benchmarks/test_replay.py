@@ -190,3 +190,18 @@ def test_the_same_seed_replays_the_same_search(space: Space) -> None:
     replays = Replays(level(space, RISING), space)
     tpe = Method(name="tpe", reduction_factor=3)
     assert replays.run(tpe, 3) == replays.run(tpe, 3)
+
+
+def test_a_screening_trains_the_best_of_each_arm_in_full(space: Space) -> None:
+    method = Method(name="as fusion_grid", sampler="grid", screening=True)
+    found = events(method, level(space, RISING), space)
+    assert [event.cell for event in found[:CELLS]] == [None] * CELLS, "an epoch of each, no score"
+    complete = [event.cell for event in found if event.cell is not None]
+    # The last of the three widths of each arm is its best, and the last arm has the best of all.
+    assert sorted(complete) == [2, 5, 8, 11]
+    assert set(complete[:2]) == {8, 11}
+    assert found[-1].epochs == CELLS + 4 * EPOCHS
+    result = Replays(level(space, RISING), space).run(method, 0)
+    assert result.winner == pytest.approx(0.9)
+    assert result.winner_beats == BEATS * found[-1].epochs
+    assert result.beats <= BEATS * (CELLS + 2 * EPOCHS)

@@ -112,6 +112,16 @@ def test_rungs_that_do_not_order_are_told() -> None:
     )
 
 
+def test_a_screening_that_ranks_otherwise_is_said_in_its_own_words() -> None:
+    assert said(rung_alarms(0.2, 12, screened=True)) == [
+        "warning: the screening may have left out the best configurations: screened and final "
+        "score have a rank correlation of 0.200 (n = 12), below 0.6; do not read screened "
+        "configurations as worse: repeat with --scheduler none"
+    ]
+    (few,) = rung_alarms(0.9, 3, screened=True)
+    assert few.what == "whether the screening was right cannot be told"
+
+
 @pytest.mark.parametrize(("rho", "kept"), [(ENOUGH_RANK_CORRELATION, 0.84), (0.3, 0.59)])
 def test_the_limit_of_the_rank_correlation_is_what_its_reason_says(
     rho: float, kept: float

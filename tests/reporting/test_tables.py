@@ -65,6 +65,15 @@ def test_only_complete_finite_full_new_rows_are_averaged(
     assert note is None or f"- not counted, {note}" in text
 
 
+def test_what_was_screened_is_counted_in_the_place_of_what_was_pruned() -> None:
+    screened: dict[str, Any] = {"outcome": Outcome.SCREENED, "epochs": 1, "full_epochs": 6}
+    rows = [row(0, 0.9, **screened), row(1, 0.8, **screened), row(2, 0.5, epochs=6)]
+    text = ranked(rows)
+    assert cells(text, "arm")[:4] == ["arm", "complete", "screened", "failed"]
+    assert cells(text, "film")[1:5] == ["1", "2", "0", "0.500"]
+    assert "pruned" not in text
+
+
 def test_arms_are_ordered_by_mean_and_those_without_a_score_come_last() -> None:
     rows = [row(0, 0.5, "a"), row(1, 0.9, "b"), row(2, 0.1, "b"), row(3, NAN, "c")]
     rows += [row(4, 0.7, "d"), row(5, 0.99, "e", outcome=Outcome.PRUNED)]

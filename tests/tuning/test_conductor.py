@@ -8,7 +8,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -70,10 +70,12 @@ log = true
 """
 
 
-def search(params: str = CELLS, *, sampler: str = "tpe", trials: int = 4) -> str:
+def search(
+    params: str = CELLS, *, sampler: str = "tpe", trials: int = 4, scheduler: str = "asha"
+) -> str:
     return (
         f'description = "tiny"\n[search]\nsampler = "{sampler}"\ntrials = {trials}\n'
-        f"[fixed]\nepochs = {EPOCHS}\n{params}"
+        f'scheduler = "{scheduler}"\n[fixed]\nepochs = {EPOCHS}\n{params}'
     )
 
 
@@ -94,14 +96,14 @@ class Driver:
         self.folder = folder
         self.space: Space = load_space(path)
         space = self.space
-        plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=space.trials)
+        plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=space.n_trials)
         self.url = f"sqlite:///{folder / 'study.db'}"
         self.ledger = Ledger(
             storage_url=self.url,
             name="tiny",
             sampler=make_sampler(space.sampler, 0, space),
             epochs=EPOCHS,
-            reduction_factor=2,
+            reduction_factor=2 if space.scheduler == "asha" else None,
         )
         self.storage = Storage.at(folder / "trials")
         self.sender = None if sink is None else Sender(folder, sink, pauses_s=(0.01, 0.01))
@@ -118,6 +120,7 @@ class Driver:
             **options,
         )
         self._keys = itertools.count()
+        self._budgets: dict[str, int] = {}
 
     @property
     def said(self) -> list[str]:
@@ -132,18 +135,22 @@ class Driver:
     def begin(self) -> str | None:
         """Ask for a trial and start it; None where nothing is left."""
         key = f"key{next(self._keys)}"
-        if self.conductor.propose(key) is None:
+        flat = self.conductor.propose(key)
+        if flat is None:
             return None
+        self._budgets[key] = flat["epochs"]
         self.conductor.started(key)
         return key
 
     def epoch(self, key: str, epoch: int, value: float) -> bool:
         """Report an epoch; tell the trial's end where it is decided. Return whether it was."""
         result = reported(epoch, {"val_auprc_sv": value})
-        if epoch == EPOCHS:
+        budget = self._budgets.get(key, EPOCHS)
+        if epoch == budget:
             # Ray asks nobody about a trial that has ended by itself.
-            result[Tag.OUTCOME] = str(Outcome.COMPLETE)
-        stop = epoch == EPOCHS or self.conductor.decide(key, epoch, value)
+            full = budget == EPOCHS
+            result[Tag.OUTCOME] = str(Outcome.COMPLETE if full else Outcome.SCREENED)
+        stop = epoch == budget or self.conductor.decide(key, epoch, value)
         self.conductor.reported(key, result)
         if stop:
             self.conductor.completed(key, result)
@@ -160,6 +167,13 @@ class Driver:
         result = reported(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
         self.conductor.reported(key, result)
         self.conductor.completed(key, result)
+
+    def screen(self, values: Sequence[float]) -> None:
+        """Run a trial of one epoch for each value, one after the other."""
+        for value in values:
+            key = self.begin()
+            assert key is not None and self._budgets[key] == 1
+            self.train(key, value)
 
     def run(self, value: float = 0.5) -> None:
         """Run one trial after the other until nothing is left."""
@@ -365,6 +379,128 @@ def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(
     assert closed[2][3] == "asha stopped it at epoch 1"
     said = f"trial {pruned.number:>3} pruned   val_auprc_sv 0.0500  1 epoch, "
     assert driver.said[-1].startswith(said)
+
+
+SCREENED = search(sampler="grid", scheduler="screening")
+"""Four of six cells: the defaults of two arms, then their next widths."""
+
+
+def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(SCREENED, sink=memory_sink)
+    driver.screen([0.2, 0.3, 0.4, 0.1])
+    driver.run()
+    driver.told()
+    rows = driver.conductor.rows()
+    assert [(row.outcome, row.epochs) for row in rows] == [
+        *[(Outcome.SCREENED, 1)] * 4,
+        *[(Outcome.COMPLETE, EPOCHS)] * 2,
+    ]
+    ranked = sorted(rows[:4], key=lambda row: -row.metric("objective"))
+    best = {row.arm: row for row in reversed(ranked)}
+    finals = sorted(best.values(), key=lambda row: -row.metric("objective"))
+    assert [row.params for row in rows[4:]] == [row.params for row in finals]
+    assert len({row.arm for row in rows[4:]}) == 2
+    assert not {row.digest for row in rows[:4]} & {row.digest for row in rows[4:]}
+    assert not driver.conductor.exhausted
+    assert driver.begin() is None
+    assert not driver.conductor.waits
+    said = "4 configurations are screened: the best of each of 2 arms is trained in full"
+    assert driver.said.count(said) == 1
+    assert driver.said.index(said) == 8, "after four that have started and ended"
+    closed = memory_sink.named("close_trial")
+    assert [event[2] for event in closed] == driver.outcomes()
+    assert [trial.state.name for trial in driver.trials()] == ["PRUNED"] * 4 + ["COMPLETE"] * 2
+
+
+def test_nothing_is_chosen_before_all_that_is_screened_has_ended(start: Starter) -> None:
+    driver = start(SCREENED)
+    driver.screen([0.2, 0.3, 0.4])
+    last = driver.begin()
+    assert last is not None
+    assert driver.begin() is None
+    assert driver.conductor.waits, "asked again later, and not told that nothing is left"
+    driver.train(last, 0.9)
+    assert driver.begin() is not None
+    assert not driver.conductor.waits
+    in_full = driver.trials()[4]
+    assert in_full.params == driver.trials()[3].params, "the last one was the best"
+
+
+def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -> None:
+    first = start(SCREENED)
+    first.screen([0.2, 0.3])
+    assert first.begin() is not None
+    first.conductor.stop("SIGINT received")
+
+    second = start(SCREENED)
+    assert second.conductor.owed == 1
+    second.screen([0.4, 0.1])
+    assert second.begin() is not None
+    second.conductor.stop("SIGINT received")
+
+    third = start(SCREENED)
+    assert third.conductor.owed == 1
+    key = third.begin()
+    assert key is not None
+    third.train(key, 0.5)
+    third.run()
+    assert third.outcomes() == [Outcome.SCREENED] * 4 + [Outcome.COMPLETE] * 2
+    uninterrupted = {trial.user_attrs[Tag.DIGEST] for trial in third.trials()}
+    assert len(uninterrupted) == 6, "what was owed is what it was, and no other is trained in full"
+    assert start(SCREENED).begin() is None
+
+
+def test_a_longer_screening_trains_what_is_the_best_now(start: Starter) -> None:
+    first = start(SCREENED)
+    first.screen([0.2, 0.3, 0.4, 0.1])
+    first.run()
+    longer = search(sampler="grid", trials=6, scheduler="screening")
+    second = start(longer)
+    second.screen([0.8, 0.0])
+    settled = second.ledger.settled()
+    assert len(second.conductor.rows()) == second.space.n_trials == 8
+    (better,) = Proposals(second.space, seed=0).finals(settled)
+    assert better.params == settled[6][1].params
+    second.run()
+    assert second.outcomes()[6:] == [Outcome.SCREENED] * 2 + [Outcome.COMPLETE]
+    assert Proposals(second.space, seed=0).finals(second.ledger.settled()) == []
+
+
+def test_an_arm_of_which_nothing_could_be_screened_has_nothing_in_full(start: Starter) -> None:
+    driver = start(search(sampler="grid", trials=2, scheduler="screening"))
+    broken = driver.begin()
+    assert broken is not None
+    driver.fail(broken, "DivergedError: diverged")
+    driver.screen([0.3])
+    driver.run()
+    assert driver.outcomes() == [Outcome.FAILED, Outcome.SCREENED, Outcome.COMPLETE]
+    assert driver.conductor.exhausted, "or every resume would wait for a trial that never comes"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_screening_of_a_small_space_ends_with_trials_in_full(
+    start: Starter, sampler: str
+) -> None:
+    driver = start(search(sampler=sampler, trials=9, scheduler="screening"))
+    driver.run()
+    assert driver.outcomes() == [Outcome.SCREENED] * 6 + [Outcome.COMPLETE] * 2
+    assert driver.conductor.exhausted
+    for trial in driver.trials():
+        if "duplicate_of" in trial.user_attrs:
+            known = driver.trials()[trial.user_attrs["duplicate_of"]]
+            assert trial.intermediate_values == known.intermediate_values
+
+
+def test_a_screened_trial_without_a_score_has_failed(start: Starter) -> None:
+    driver = start(SCREENED)
+    key = driver.begin()
+    assert key is not None
+    driver.train(key, math.nan)
+    (row,) = driver.conductor.rows()
+    assert row.cause == "val_auprc_sv is undefined after the last epoch"
+    assert row.outcome is Outcome.FAILED
 
 
 def test_a_failing_trial_ends_with_the_cause_from_its_worker(

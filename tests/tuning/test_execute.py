@@ -106,11 +106,30 @@ high = 1e-2
 log = true
 """
 
+SCREENING = """
+description = "two arms, screened by two slots"
+[search]
+sampler = "grid"
+trials = 3
+scheduler = "screening"
+folds = 2
+[fixed]
+embed_dim = 8
+batch_size = 32
+epochs = 2
+normal_beats_per_epoch = 40
+[params.fusion]
+values = ["film", "concat_proj"]
+[params.learning_rate]
+values = [0.003, 1e-8]
+"""
+
 SLOWEST_STOP_S = 20.0
 
 STATUS = {
     Outcome.COMPLETE: "FINISHED",
     Outcome.PRUNED: "KILLED",
+    Outcome.SCREENED: "FINISHED",
     Outcome.STOPPED: "KILLED",
     Outcome.FAILED: "FAILED",
 }
@@ -204,7 +223,8 @@ def workspace(
     (folder / "records").symlink_to(small_source.folder)
     names = ", ".join(f'"{name}"' for name in small_source.development)
     (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
-    for name, text in (("search", SEARCH), ("long", LONG), ("compare", COMPARE)):
+    spaces = {"search": SEARCH, "long": LONG, "compare": COMPARE, "screening": SCREENING}
+    for name, text in spaces.items():
         (folder / f"{name}.toml").write_text(text)
     with own_surroundings() as scratch:
         yield Workspace(folder, scratch)
@@ -357,6 +377,34 @@ def test_another_plan_under_that_name_is_refused_with_the_difference(
     assert refused.code == 2
     assert "study 'search' exists with another plan:" in refused.err
     assert "  - study_seed: was 0, now 1\n" in refused.err
+
+
+def test_a_screening_trains_the_best_of_each_arm_in_full_and_all_records_agree(
+    workspace: Workspace,
+) -> None:
+    ended = workspace.main("screening", "--concurrency", "2")
+    assert ended.code == 0, ended
+    assert "screened val_auprc_sv 0." in ended.err
+    assert "3 configurations are screened: the best of each of 2 arms is trained" in ended.err
+    assert " screened  failed " in ended.out
+    assert "whether the screening was right cannot be told: finished trials: 2" in ended.out
+    counted = workspace.counted("screening")
+    assert list(counted.values()) == [Outcome.SCREENED] * 3 + [Outcome.COMPLETE] * 2
+    recorded = [
+        (r.data.tags[Tag.DIGEST], r.data.tags[Tag.OUTCOME], r.info.status)
+        for r in workspace.runs("screening")
+    ]
+    assert sorted(recorded) == sorted((d, o, STATUS[Outcome(o)]) for d, o in counted.items())
+    in_full = [digest for digest, outcome in counted.items() if outcome == Outcome.COMPLETE]
+    for name in (PREDICTIONS, WEIGHTS):
+        found = [path.parent.name for path in workspace.files("screening", name)]
+        assert sorted(found) == sorted(in_full)
+    assert workspace.files("screening", CHECKPOINT) == []
+    status = here(workspace.folder, ["--status", "screening"])
+    assert status.code == 0, status
+    assert "trials: 2 complete, 3 screened, 0 failed, 0 running, 0 owed, 0 not" in status.out
+    again = workspace.again("screening", "--concurrency", "2")
+    assert "study 'screening' was complete already: nothing was run" in again.out
 
 
 def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> None:

@@ -256,6 +256,27 @@ def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
     assert (round(rho, 9), n_finished) == (0.5, 3)
 
 
+def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
+    ledger = open_ledger(url)
+    for place, (screened, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4), (0.4, None)]):
+        point = proposal(place / 10)
+        short = replace(point, digest=f"screened{place}")
+        number = begin(ledger, short)
+        ledger.report(number, 1, screened)
+        row = ledger.close(number, Outcome.SCREENED, cause="", metrics={}, epochs=1, seconds=1.0)
+        assert (row.outcome, row.metric("objective")) == (Outcome.SCREENED, screened)
+        assert not row.ranks("objective")
+        if final is not None:
+            number = begin(ledger, point)
+            ledger.report(number, 2, 1.0 - final)  # no rung: it says the opposite
+            finish(ledger, number, final)
+    # Ranks 1 2 3 against 2 1 3, as above.
+    rho, n_finished = ledger.rung_correlation()
+    assert (round(rho, 9), n_finished) == (0.5, 3)
+    states = [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+    assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
+
+
 @pytest.mark.parametrize(
     ("epochs", "factor", "expected"),
     [(1, 3, [1]), (3, 2, [1, 2]), (6, 2, [2, 4]), (6, 3, [2]), (7, 2, [3, 6]), (27, 3, [9])],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import math
+import time
 
 import pytest
 
@@ -34,7 +35,7 @@ def proposal(attempt: int = 1) -> Proposal:
     )
 
 
-def progress(stream: io.StringIO, **options: bool | int) -> Progress:
+def progress(stream: io.StringIO, **options: bool | int | tuple[int, int]) -> Progress:
     return Progress(**{"total": 4, "objective": "val_auprc_sv", "stream": stream, **options})  # type: ignore[arg-type]
 
 
@@ -81,6 +82,29 @@ def test_the_time_left_is_unknown_until_a_trial_of_this_start_has_ended() -> Non
     assert told.eta() == "?"
     ended(told, 3, Outcome.COMPLETE, 0.5)
     assert told.eta() == "0 s"
+
+
+def test_the_time_left_goes_by_epochs_where_trials_are_not_equally_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    # 40 screened for an epoch, 2 of 6 in full; an earlier start has trained 10 of the 52.
+    told = progress(io.StringIO(), total=42, done=10, epochs=(52, 10))
+    assert told.eta() == "?"
+    for _ in range(30):
+        now[0] += 2.0
+        told.ended(0, Outcome.SCREENED, value=0.5, epochs=1, seconds=2.0, cause="")
+    assert told.eta() == "24 s"
+    told.ended(0, Outcome.FAILED, value=0.5, epochs=0, seconds=2.0, cause="")
+    assert told.eta() == "24 s"
+
+
+def test_more_trials_than_were_planned_are_counted_as_they_are() -> None:
+    stream = io.StringIO()
+    told = progress(stream, total=1, done=1)
+    ended(told, 2, Outcome.COMPLETE, 0.5)
+    assert "[2/2, " in stream.getvalue()
 
 
 def test_a_terminal_gets_lines_above_a_bar() -> None:

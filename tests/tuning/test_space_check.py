@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import SpaceError
+from study.errors import SpaceError, UsageError
 from study.tuning.space import Space, load_space
 from study.tuning.space_draw import Point
 
@@ -122,6 +122,29 @@ def test_sampler_that_cannot_leave_out_is_refused(tmp_path: Path, sampler: str) 
             "use grid, random or qmc, or one space for each part"
         )
     )
+
+
+def test_a_screening_needs_a_longer_budget_and_a_sampler_that_learns_from_it(
+    tmp_path: Path,
+) -> None:
+    text = _SEARCH.replace("random", "gp") + 'scheduler = "screening"\n[fixed]\nepochs = 1\n'
+    told = faults_of(tmp_path, text + '[params.fusion]\nvalues = ["film", "concat"]\n')
+    assert told == (
+        "2 faults\n"
+        "  - search.sampler: 'gp' learns from trials of full length, and a screening has none "
+        "before its end; use tpe, random, qmc or grid, or another scheduler\n"
+        "  - search.scheduler: 'screening' trains what it has screened for 1 epoch in full, which "
+        "must be longer; got epochs=1; give more, or scheduler none"
+    )
+    mended = text.replace("gp", "tpe").replace("epochs = 1", "epochs = 2")
+    space = load(tmp_path, mended + '[params.fusion]\nvalues = ["film", "concat"]\n')
+    assert (space.trials, space.n_finals, space.n_trials) == (3, 2, 5)
+    assert space.override(trials=1).n_trials == 2, "of two arms one is screened"
+    assert space.override(scheduler="asha").n_trials == 3
+    full, short = (make({"fusion": "film"}) for make in (space.configuration, space.screened))
+    assert (full.train.epochs, short.train.epochs) == (2, 1)
+    with pytest.raises(UsageError, match="search.scheduler: 'screening' trains"):
+        space.override(epochs=1)
 
 
 def test_space_of_nothing_is_refused(tmp_path: Path) -> None:

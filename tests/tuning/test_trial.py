@@ -158,6 +158,25 @@ def test_only_the_last_epoch_ends_a_trial(through: Through) -> None:
     assert not reliance & through.reports[0][METRICS].keys()
 
 
+def test_a_screened_trial_reports_a_score_that_steers_and_leaves_no_file(
+    through: Through, job: TrialJob
+) -> None:
+    screening = replace(job, screens=True)
+    config = replace(CONFIGURATION, train=replace(CONFIGURATION.train, epochs=1))
+    (report,) = steps(TrialRun(config, screening), 1)
+    assert report[Tag.OUTCOME] == Outcome.SCREENED
+    assert not folder_of(screening, config).exists()
+    assert not {name for name in report[METRICS] if name.startswith("rr_reliance")}
+    steered = report[METRICS]["val_auprc_sv"]
+    (in_full,) = steps(TrialRun(config, job), 1)
+    assert in_full[Tag.OUTCOME] == Outcome.COMPLETE, "in a study that does not screen"
+    assert logged(report).items() - logged(in_full).items(), "not every normal beat is predicted"
+    assert steered == pytest.approx(in_full[METRICS]["val_auprc_sv"], abs=0.05)
+
+    longer = TrialRun(CONFIGURATION, screening)
+    assert [report[Tag.OUTCOME] for report in steps(longer, EPOCHS)] == ["", "", "complete"]
+
+
 def test_an_epoch_is_saved_when_the_next_is_asked_for(through: Through) -> None:
     assert through.checkpoints[0] is None
     assert read_checkpoint(through.checkpoints[1] or b"")["epoch"] == 1

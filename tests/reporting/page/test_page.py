@@ -135,6 +135,24 @@ def test_a_search_names_no_winner(search_results: StudyResults) -> None:
     assert "from 30 complete trials, by fANOVA" in page
 
 
+def test_a_screening_is_told_apart_from_early_stopping(search_results: StudyResults) -> None:
+    rows = [
+        replace(row, outcome=Outcome.SCREENED, epochs=1) if row.outcome is Outcome.PRUNED else row
+        for row in search_results.rows
+    ]
+    results = replace(
+        search_results, rows=rows, plan={**search_results.plan, "scheduler": "screening"}
+    )
+    page, _ = parsed(results)
+    assert "Screened: 1 trial" in page
+    assert "Stopped early" not in page
+    assert "What 1 screened trial would have scored in full: the best of each arm alone" in page
+    assert "1 were screened for one epoch, with a learning rate that falls to zero in it" in page
+    assert "of which the best of one epoch was trained in full" in page
+    assert "screened, failed" in page
+    assert "pruned, failed" not in page
+
+
 @pytest.mark.parametrize("state", ["empty", "running", "all failed", "one arm"])
 def test_what_is_missing_is_said(make_results: MakeResults, state: str) -> None:
     results = states(make_results)[state]
