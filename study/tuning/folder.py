@@ -205,9 +205,12 @@ def admit(
     refused = [line for line in differences if not (grown and line.startswith(f"{GROWS}:"))]
     if refused:
         listing = "\n".join(f"  - {line}" for line in refused)
+        more = plan.kind == "search" and plan.trials > stored.get(GROWS, 0)
+        grows = len(refused) == 1 and more and refused[0].startswith(f"{GROWS}:")
         raise StudyStateError(
             f"study '{plan.name}' exists with another plan:\n{listing}\n"
             "give this one another --name, or start it as it was"
+            + ("; with --resume a search goes on to more trials" if grows else "")
         )
     if settled < plan.trials and not (resume or exhausted):
         raise StudyStateError(

@@ -97,7 +97,8 @@ class Progress:
             self.known(value)
         score = f"{self._objective} {value:.4f}" if math.isfinite(value) else "no score"
         why = f"  {cause.splitlines()[0]}" if cause else ""
-        best = f"best {self._best:.4f}" if math.isfinite(self._best) else "no score yet"
+        none = "none in full yet" if outcome is Outcome.SCREENED else "no score yet"
+        best = f"best {self._best:.4f}" if math.isfinite(self._best) else none
         plural = "" if epochs == 1 else "s"
         self.line(
             f"trial {number:>3} {outcome:<8} {score}  {epochs} epoch{plural}, {seconds:.0f} s"

@@ -257,7 +257,12 @@ def other(lines: str) -> str:
     [
         ("search", {}, False, UNFINISHED),
         ("compare", {}, False, UNFINISHED),
-        ("search", {"trials": 5}, False, other("  - trials: was 3, now 5")),
+        (
+            "search",
+            {"trials": 5},
+            False,
+            other("  - trials: was 3, now 5") + "; with --resume a search goes on to more trials",
+        ),
         ("search", {"trials": 2}, True, other("  - trials: was 3, now 2")),
         ("compare", {"trials": 5}, True, other("  - trials: was 3, now 5")),
         (
