@@ -50,7 +50,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--epochs",
         type=int,
         metavar="N",
-        help="epochs of each trial (with --confirm: others than the search's)",
+        help="epochs of a trial in full (with --confirm: others than the search's)",
     )
     what.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"

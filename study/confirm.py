@@ -2,7 +2,7 @@
 
 The best configuration of each of the best arms, and the simplest arm within one standard error of
 the best, are compared on fresh seeds and on several fresh fold partitions, a study for each. With
-`--epochs` they are trained in full where the search was a screening of shorter trials.
+`--epochs` they are trained for other epochs than in the search.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list
         setup.job.storage,
         setup.job.folds.of_beats(setup.beats),
         floors=summary.floors,
-        rungs=None if setup.plan.scheduler == "none" else summary.rungs,
+        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
         intervals=intervals or None,
     )
 
@@ -180,7 +180,8 @@ def _print_run_facts(summary: Summary, scheduler: str) -> None:
     if scheduler != "none" and rho == rho:
         screened = any(row.outcome is Outcome.SCREENED for row in summary.rows)
         early = "screened" if screened else "first-rung"
-        print(f"rank correlation of {early} and final score: {rho:.2f} (n = {n_finished})")
+        of = "over the arms' best, " if screened else ""
+        print(f"rank correlation of {early} and final score: {rho:.2f} ({of}n = {n_finished})")
     if summary.overhead == summary.overhead:
         print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
 

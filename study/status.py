@@ -215,9 +215,10 @@ def _status(facts: Facts) -> Iterator[str]:
     from study.reporting.tables import shorter_outcome
 
     plan, rows = facts.plan, sorted(facts.settled.values(), key=lambda row: row.number)
+    up_to = "up to " if plan.get("scheduler") == "screening" else ""
     yield (
         f"study '{facts.name}': {plan.get('kind')} of space '{plan.get('space')}', "
-        f"{plan.get('trials')} trials of {plan.get('epochs')} epochs, "
+        f"{plan.get('trials')} trials of {up_to}{plan.get('epochs')} epochs, "
         f"objective {plan.get('objective')}, data: {plan.get('data_source')}"
     )
     if facts.held:
@@ -237,7 +238,7 @@ def _status(facts: Facts) -> Iterator[str]:
     if facts.superseded or facts.duplicates:
         yield f"besides: {facts.superseded} superseded attempts, {facts.duplicates} repeats"
     for trial in facts.running:
-        done = f"epoch {trial.last_step or 0} of {plan.get('epochs')}"
+        done = f"epoch {trial.last_step or 0} of {trial.user_attrs['config']['epochs']}"
         yield f"running: {_trial(trial.number, trial.user_attrs['arm'])}: {done} reported"
     for owed in facts.owed:
         goes_on = (

@@ -254,6 +254,23 @@ def test_a_study_that_has_not_begun(
     assert not (folder / "study.db").exists(), "reading must not make a study"
 
 
+def test_a_study_whose_command_line_left_the_screening_of_its_space_out(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies" / NAME
+    folder.mkdir(parents=True)
+    plan = json.loads((workspace / "studies" / NAME / "plan.json").read_text())
+    plan |= {"kind": "search", "sampler": "gp", "scheduler": "none", "epochs": 1}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / SPACE_COPY).write_text(
+        'description = "two"\n[search]\nsampler = "tpe"\ntrials = 2\nscheduler = "screening"\n'
+        '[params.fusion]\nvalues = ["film", "mhca_time"]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["--study", NAME, "--no-track", "--quiet"]) == 0
+    assert (folder / "report" / PAGE).exists()
+
+
 def test_no_such_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--study", "other"]) == 2
     assert capsys.readouterr().err == (

@@ -127,25 +127,19 @@ def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
     return float(np.mean([row.metric(reliance(kind, name)) for row in rows]))
 
 
-def rung_alarms(rho: float, n_finished: int, *, screened: bool = False) -> list[Alarm]:
-    """Say where early stopping, or a screening, is not to be trusted.
+def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
+    """Say where early stopping is not to be trusted.
 
     Args:
-        rho: Spearman's correlation of early and final objective; NaN where undefined.
+        rho: Spearman's correlation of first-rung and final objective; NaN where undefined.
         n_finished: Trials that it is over.
-        screened: Whether the early one is that of a screening, not of a first rung.
     """
-    what, did, early, shorter = (
-        ("the screening", "left out", "screened", "screened")
-        if screened
-        else ("early stopping", "stopped", "first-rung", "pruned")
-    )
-    advice = f"do not read {shorter} configurations as worse: repeat with --scheduler none"
+    advice = "do not read pruned configurations as worse: repeat with --scheduler none"
     if n_finished < ENOUGH_TRIALS:
         return [
             Alarm(
                 severity=Severity.NOTE,
-                what=f"whether {what} was right cannot be told",
+                what="whether early stopping was right cannot be told",
                 evidence=f"finished trials: {n_finished}, of {ENOUGH_TRIALS} that a rank "
                 "correlation needs",
                 advice=advice,
@@ -156,12 +150,22 @@ def rung_alarms(rho: float, n_finished: int, *, screened: bool = False) -> list[
     return [
         Alarm(
             severity=Severity.WARNING,
-            what=f"{what} may have {did} the best configurations",
-            evidence=f"{early} and final score have a rank correlation of {number(rho)} "
+            what="early stopping may have stopped the best configurations",
+            evidence=f"first-rung and final score have a rank correlation of {number(rho)} "
             f"(n = {n_finished}), below {ENOUGH_RANK_CORRELATION}",
             advice=advice,
         )
     ]
+
+
+def screening_alarm() -> Alarm:
+    """Say what a screening cannot: it chooses within arms, and trains one of each in full."""
+    return Alarm(
+        severity=Severity.NOTE,
+        what="whether the screening chose the best configuration of an arm cannot be told",
+        evidence="it trained one of each arm in full",
+        advice="do not read screened configurations as worse: --scheduler none trains them all",
+    )
 
 
 def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
@@ -174,7 +178,11 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
     lost = [
         arm
         for arm in dict.fromkeys(row.arm for row in failed)
-        if all(row.outcome is Outcome.FAILED for row in settled if row.arm == arm)
+        if all(
+            row.outcome is Outcome.FAILED
+            for row in settled
+            if row.arm == arm and row.outcome is not Outcome.SCREENED
+        )
     ]
     gone = f", all of {listing(lost)} among them" if lost else ""
     share = len(failed) / len(settled)

@@ -18,7 +18,7 @@ from study.models import rules
 from study.reporting.tables import ARM_PARAMETERS
 from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
 from study.tuning.folder import SPACE_COPY, STUDIES, studies, study_folder
-from study.tuning.ledger import Ledger
+from study.tuning.ledger import EXHAUSTED, Ledger
 from study.tuning.plan import load_plan
 from study.tuning.space import load_space
 
@@ -91,7 +91,7 @@ def propose(
         UsageError: If an arm is unknown.
     """
     folder, stored, origin = origin_of(workspace, study)
-    found, n_settled = _candidates(folder, stored, storage_url)
+    found, n_settled, exhausted = _candidates(folder, stored, storage_url)
     if not found:
         raise PlanError(
             f"study '{study}': has no complete trial with a finite {stored['objective']}; "
@@ -104,7 +104,7 @@ def propose(
         raise UsageError(listed("--arms", faults))
     choose = _of_comparison if stored["kind"] == "compare" else _of_search
     chosen, contrasts, comments = choose(folder, found, wanted)
-    if n_settled < int(stored["trials"]):
+    if n_settled < int(stored["trials"]) and not exhausted:
         comments = (
             f"The study is UNFINISHED: {n_settled} of its {stored['trials']} trials are settled. "
             f"{comments}"
@@ -135,8 +135,8 @@ def _metrics(objective: str) -> tuple[str, ...]:
 
 def _candidates(
     folder: Path, stored: Mapping[str, Any], storage_url: str | None
-) -> tuple[list[Candidate], int]:
-    """Return all trials that count, best first, and how many are settled."""
+) -> tuple[list[Candidate], int, bool]:
+    """Return all trials that count, best first, how many are settled, and if none can follow."""
     database = folder / "study.db"
     if storage_url is None and not database.exists():
         raise StudyStateError(
@@ -150,6 +150,7 @@ def _candidates(
     )
     objective = str(stored["objective"])
     settled = [(row, proposal.config) for row, proposal in ledger.settled()]
+    exhausted = bool(ledger.noted(EXHAUSTED))
     ledger.release()
     ranked = [(row, config) for row, config in settled if row.ranks(objective)]
     names = _names([config for _, config in ranked])
@@ -162,7 +163,7 @@ def _candidates(
         )
         for row, config in ranked
     ]
-    return sorted(found, key=lambda candidate: -candidate.score), len(settled)
+    return sorted(found, key=lambda candidate: -candidate.score), len(settled), exhausted
 
 
 def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:

@@ -149,9 +149,11 @@ def altered(trial: FrozenTrial, *, sealed: bool) -> bool:
         return True
     if not trial.state.is_finished():
         return False  # a killed driver had written it down; the next one tells Optuna
-    complete = trial.state is TrialState.COMPLETE
-    told = trial.state is STATES[Outcome(attrs[Tag.OUTCOME])]
-    return not told or (complete and trial.value != attrs.get(OBJECTIVE))
+    outcome = Outcome(attrs[Tag.OUTCOME])
+    # By that of a screened trial it was chosen what is trained in full.
+    value = {Outcome.COMPLETE: trial.value, Outcome.SCREENED: _last(trial)}
+    told = trial.state is STATES[outcome]
+    return not told or (outcome in value and value[outcome] != attrs.get(OBJECTIVE))
 
 
 def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:

@@ -185,8 +185,8 @@ class Conductor:
         if not self._said_screened:
             self._said_screened = True
             self._progress.line(
-                f"{len(self._screened)} configurations are screened: the best of each of "
-                f"{len(finals)} arms is trained in full"
+                f"{len(self._screened)} configurations are screened; to be trained in full: the "
+                f"best of each of {len(finals)} arms"
             )
         return self._ledger.enqueue(left[0]), left[0]
 

@@ -20,7 +20,7 @@ from study.models.rules import active_parameters
 from study.redact import shown
 from study.reporting.one_standard_error import Candidate, simplest_within_one_se
 from study.reporting.tables import TrialRow
-from study.tuning.ledger import Ledger
+from study.tuning.ledger import EXHAUSTED, Ledger
 from study.tuning.plan import load_plan
 from study.tuning.storage import Storage
 from study.tuning.stored import read_beats
@@ -43,6 +43,7 @@ class Search:
         best: Best trial of each arm that may be confirmed and its configuration, best first.
         candidates: The same, with scores by fold.
         settled: Trials that have ended.
+        exhausted: Whether nothing was left to propose.
     """
 
     name: str
@@ -50,11 +51,12 @@ class Search:
     best: tuple[tuple[TrialRow, TrialConfig], ...]
     candidates: tuple[Candidate, ...]
     settled: int
+    exhausted: bool = False
 
     @property
     def unfinished(self) -> bool:
         """Whether it still owes trials."""
-        return self.settled < int(self.plan["trials"])
+        return not self.exhausted and self.settled < int(self.plan["trials"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,7 @@ def read_search(folder: Path, *, storage_url: str, storage: Storage) -> Search:
         best=tuple(best.values()),
         candidates=tuple(_candidate(*pair, plan["objective"], storage) for pair in best.values()),
         settled=len(pairs),
+        exhausted=bool(ledger.noted(EXHAUSTED)),
     )
 
 

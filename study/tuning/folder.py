@@ -16,6 +16,7 @@ from study.files import writing
 from study.tuning.journal import JOURNAL
 from study.tuning.owner import Owner
 from study.tuning.plan import GROWS, PLAN_FILE, StudyPlan, load_plan
+from study.tuning.space_settings import SCREENING
 
 STUDIES = "studies"
 SPACE_COPY = "space.toml"
@@ -201,16 +202,24 @@ def admit(
     differences = plan.differences(stored)
     if any(line.startswith("space_digest:") for line in differences):
         differences += _space_changes(folder, space_text)
-    grown = plan.kind == "search" and resume and plan.trials >= stored.get(GROWS, 0)
-    refused = [line for line in differences if not (grown and line.startswith(f"{GROWS}:"))]
+    more = plan.kind == "search" and plan.trials >= stored.get(GROWS, 0)
+    # What a screening trains in full it has chosen from all of its trials.
+    grows = more and plan.scheduler != SCREENING
+    refused = [
+        line for line in differences if not (grows and resume and line.startswith(f"{GROWS}:"))
+    ]
     if refused:
         listing = "\n".join(f"  - {line}" for line in refused)
-        more = plan.kind == "search" and plan.trials > stored.get(GROWS, 0)
-        grows = len(refused) == 1 and more and refused[0].startswith(f"{GROWS}:")
+        hint = ""
+        if more and len(refused) == 1 and refused[0].startswith(f"{GROWS}:"):
+            hint = (
+                "; with --resume a search goes on to more trials"
+                if grows
+                else "; a screening cannot be made longer (its trials in full are counted here)"
+            )
         raise StudyStateError(
             f"study '{plan.name}' exists with another plan:\n{listing}\n"
-            "give this one another --name, or start it as it was"
-            + ("; with --resume a search goes on to more trials" if grows else "")
+            f"give this one another --name, or start it as it was{hint}"
         )
     if settled < plan.trials and not (resume or exhausted):
         raise StudyStateError(

@@ -311,7 +311,7 @@ class Ledger:
         trial = self._live.pop(number)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         attrs: dict[str, Any] = {METRICS: finite, EPOCHS: epochs, SECONDS: round(seconds, 3)}
-        if outcome is Outcome.COMPLETE:
+        if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
             attrs[OBJECTIVE] = objective
         # The outcome is the last attribute: where it stands, everything before it does too.
         ended = {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}

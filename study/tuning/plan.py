@@ -18,7 +18,7 @@ from study.files import write_whole
 PLAN_FILE = "plan.json"
 
 GROWS = "trials"
-"""The only part of a search's plan that a resume may change."""
+"""The only part of a search's plan that a resume may change; of a screening none may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

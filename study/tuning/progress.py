@@ -92,7 +92,6 @@ class Progress:
         self._done += 1
         self._here += 1
         self._epochs_here += epochs
-        self._total = max(self._total, self._done)  # a longer screening may choose others
         if outcome is Outcome.COMPLETE:
             self.known(value)
         score = f"{self._objective} {value:.4f}" if math.isfinite(value) else "no score"

@@ -98,7 +98,7 @@ def read_results(
         curves = ledger.curves()
         exhausted = bool(ledger.noted(EXHAUSTED))
         owed = 0 if exhausted else max(0, int(study.plan["trials"]) - len(study.rows))
-        rungs = None if study.plan["scheduler"] == "none" else ledger.rung_correlation()
+        rungs = ledger.rung_correlation() if study.plan["scheduler"] == "asha" else None
     _, running = holder(folder)
     plan = study.plan
     results = StudyResults(
@@ -229,7 +229,13 @@ def _open(folder: Path, storage: Storage) -> ReadStudy:
         )
     if not (folder / SPACE_COPY).exists():
         raise StudyStateError(f"{folder}: has no {SPACE_COPY}; its study never got to a trial")
-    space = load_space(folder / SPACE_COPY).override(epochs=plan["epochs"], seeds=plan["n_seeds"])
+    # All that the command line may have changed and that epochs must go with.
+    searches = {"sampler": plan["sampler"], "scheduler": plan["scheduler"]}
+    space = load_space(folder / SPACE_COPY).override(
+        epochs=plan["epochs"],
+        seeds=plan["n_seeds"],
+        **(searches if plan["kind"] == "search" else {}),
+    )
     study = ReadStudy(folder=folder, plan=plan, space=space, storage=storage)
     if (folder / BEATS).exists():
         study.beats = read_beats(folder / BEATS)

@@ -172,9 +172,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     # Also of a study that is complete: a file that was lost is back.
     keep_labels(setup, folder)
     write_whole(folder / SPACE_COPY, setup.space.text)
-    proposals = Proposals(setup.space, seed=plan.study_seed)
-    # A screening that was made longer may have chosen others than those that are trained.
-    done = exhausted or (settled >= plan.trials and not proposals.finals(ledger.settled()))
+    done = settled >= plan.trials or exhausted
     # A study that ran with --no-track has no journal, and is told from the storage.
     told = isinstance(sink, NullSink) or (folder / JOURNAL).exists()
     if done and told and ledger.noted(TRACKED):
@@ -206,7 +204,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     )
     conductor = Conductor(
         plan=plan,
-        proposals=proposals,
+        proposals=Proposals(setup.space, seed=plan.study_seed),
         ledger=ledger,
         teller=teller,
         progress=progress,

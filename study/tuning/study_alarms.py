@@ -20,6 +20,7 @@ from study.reporting.alarms import (
     in_order,
     reliance_alarms,
     rung_alarms,
+    screening_alarm,
 )
 from study.reporting.prediction_alarms import (
     PredictionFacts,
@@ -54,8 +55,8 @@ def study_alarms(
         storage: Where the trials' files are.
         fold: [N] validation fold of each beat; -1 where it is in none.
         floors: Its floors.
-        rungs: Rank correlation of first-rung (or screened) and final score, and finished trials;
-            None where nothing was stopped early.
+        rungs: Rank correlation of first-rung and final score, and finished trials; None where
+            nothing was stopped early.
         intervals: By arm, the ends of its objective's interval; without, the best trial of each
             arm stands for it, in AUPRC S and V always.
     """
@@ -67,14 +68,14 @@ def study_alarms(
         for row in rows
     ]
     facts = _facts(rows, storage, fold)
-    screened = any(row.outcome is Outcome.SCREENED for row in rows)
     return in_order(
         [
             *constant_alarms(rows, facts),
             *failure_alarms(rows),
             *no_effect_alarms(rows, facts),
             *reliance_alarms(rows, _given_rr(rows, configs)),
-            *(rung_alarms(*rungs, screened=screened) if rungs is not None else ()),
+            *(rung_alarms(*rungs) if rungs is not None else ()),
+            *([screening_alarm()] if space.n_finals else ()),
             *_below_floors(rows, floors, space.objective, intervals),
         ]
     )

@@ -18,6 +18,7 @@ from study.reporting.alarms import (
     floor_alarms,
     reliance_alarms,
     rung_alarms,
+    screening_alarm,
 )
 from study.reporting.tables import TrialRow
 
@@ -112,14 +113,23 @@ def test_rungs_that_do_not_order_are_told() -> None:
     )
 
 
-def test_a_screening_that_ranks_otherwise_is_said_in_its_own_words() -> None:
-    assert said(rung_alarms(0.2, 12, screened=True)) == [
-        "warning: the screening may have left out the best configurations: screened and final "
-        "score have a rank correlation of 0.200 (n = 12), below 0.6; do not read screened "
-        "configurations as worse: repeat with --scheduler none"
+def test_a_screening_says_what_it_cannot_tell() -> None:
+    assert said([screening_alarm()]) == [
+        "note: whether the screening chose the best configuration of an arm cannot be told: it "
+        "trained one of each arm in full; do not read screened configurations as worse: "
+        "--scheduler none trains them all"
     ]
-    (few,) = rung_alarms(0.9, 3, screened=True)
-    assert few.what == "whether the screening was right cannot be told"
+
+
+def test_an_arm_whose_trial_in_full_failed_is_lost_though_it_was_screened() -> None:
+    rows = [
+        row(0, outcome=Outcome.SCREENED),
+        row(1, "ecg", outcome=Outcome.SCREENED),
+        row(2, outcome=Outcome.FAILED, cause="DivergedError: diverged"),
+        row(3, "ecg"),
+    ]
+    (alarm,) = failure_alarms(rows)
+    assert alarm.evidence == "1 of 4, 1 of these diverged, all of film among them"
 
 
 @pytest.mark.parametrize(("rho", "kept"), [(ENOUGH_RANK_CORRELATION, 0.84), (0.3, 0.59)])

@@ -18,7 +18,7 @@ from study.sealed.plan import SealedPlan
 from study.sealed.plan_file import parse_plan
 from study.sealed.propose import propose
 from study.tuning.folder import study_folder
-from study.tuning.ledger import Ledger, Proposal
+from study.tuning.ledger import EXHAUSTED, Ledger, Proposal
 from study.tuning.plan import StudyPlan, load_plan
 from study.tuning.space import load_space
 
@@ -310,6 +310,10 @@ def test_an_unfinished_study_is_told_and_ranks_arms_on_the_draws_that_all_have(
     assert [arm.name for arm in proposal.plan.arms] == ["film", "film_placebo", "concat", "bare"]
     assert "The study is UNFINISHED: 8 of its 12 trials are settled. Draw 0" in proposal.comments
     assert "UNFINISHED" not in propose(comparison, "s").comments
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name="s")
+    ledger.note(EXHAUSTED, True)
+    ledger.release()
+    assert "UNFINISHED" not in propose(tmp_path, "s").comments, "nothing more can come"
 
 
 def test_a_study_without_a_complete_trial_is_refused(tmp_path: Path) -> None:

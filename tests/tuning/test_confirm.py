@@ -26,7 +26,7 @@ from study.tuning.confirm import (
     scores_of_arms,
     space_text,
 )
-from study.tuning.ledger import Ledger
+from study.tuning.ledger import EXHAUSTED, Ledger
 from study.tuning.plan import StudyPlan
 from study.tuning.proposals import Proposals
 from study.tuning.space import load_space
@@ -119,6 +119,9 @@ def test_the_best_trial_of_each_arm_is_read_and_placebos_are_not(folder: Path) -
     assert [c.score for c in search.candidates] == [0.55, 0.54, 0.52]
     assert {config.signal.rr for _, config in search.best} == {"real"}
     assert search.settled == len(SCORES_OF)
+    assert search.unfinished
+    Ledger(storage_url=url(folder), name="tiny").note(EXHAUSTED, True)
+    assert not read(folder).unfinished, "nothing more can come"
 
 
 @pytest.mark.parametrize(

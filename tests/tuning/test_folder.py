@@ -294,6 +294,21 @@ def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
     assert before.differences(stored) == []
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
+    plan: StudyPlan, tmp_path: Path, resume: bool
+) -> None:
+    screening = replace(plan, kind="search", scheduler="screening")
+    screening.save(tmp_path)
+    with pytest.raises(StudyStateError) as caught:
+        admit(replace(screening, trials=5), tmp_path, resume=resume, settled=1)
+    assert str(caught.value) == (
+        other("  - trials: was 3, now 5")
+        + "; a screening cannot be made longer (its trials in full are counted here)"
+    )
+    admit(screening, tmp_path, resume=True, settled=1)
+
+
 def test_studies_are_listed_by_name_unreadable_ones_too(plan: StudyPlan, tmp_path: Path) -> None:
     for name in ("b", "a"):
         replace(plan, name=name).save(study_folder(tmp_path, name))

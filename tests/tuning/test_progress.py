@@ -100,13 +100,6 @@ def test_the_time_left_goes_by_epochs_where_trials_are_not_equally_long(
     assert told.eta() == "24 s"
 
 
-def test_more_trials_than_were_planned_are_counted_as_they_are() -> None:
-    stream = io.StringIO()
-    told = progress(stream, total=1, done=1)
-    ended(told, 2, Outcome.COMPLETE, 0.5)
-    assert "[2/2, " in stream.getvalue()
-
-
 def test_a_terminal_gets_lines_above_a_bar() -> None:
     stream = Terminal()
     told = progress(stream, done=1)

@@ -98,10 +98,7 @@ def negative_results(results: StudyResults) -> list[str]:
     if pruned:
         found.append(f"What {plural(pruned, 'trial')} stopped early would have scored in the end.")
     if screened := results.count(Outcome.SCREENED):
-        found.append(
-            f"What {plural(screened, 'screened trial')} would have scored in full: the best of "
-            "each arm alone was trained so."
-        )
+        found.append(f"What {plural(screened, 'screened configuration')} would score in full.")
     if not results.sealed:
         found.append("Anything about patients outside DS1: the sealed test set was not opened.")
     return found

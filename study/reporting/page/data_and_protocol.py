@@ -72,12 +72,14 @@ def _records(beats: Beats) -> Table:
 def protocol(results: StudyResults) -> Section:
     """Return the section."""
     plan, trials = results.plan, len(results.rows)
-    budgets: dict[str, int] = {}
+    # One that was screened and then trained in full is one try.
+    tried: dict[str, set[frozenset[object]]] = {}
     for row in results.rows:
         if row.duplicate_of is None:
-            budgets[row.arm] = budgets.get(row.arm, 0) + 1
+            tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
     shorter = shorter_outcome(results.rows)
-    tries = f"{min(budgets.values())} to {max(budgets.values())}" if budgets else "none yet"
+    budgets = [len(points) for points in tried.values()]
+    tries = f"{min(budgets)} to {max(budgets)}" if budgets else "none yet"
     facts = {
         "kind": "search: proposes candidates, claims nothing"
         if results.searches

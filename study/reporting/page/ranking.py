@@ -112,7 +112,7 @@ def _trials(results: StudyResults) -> Table:
         reading=(
             "Arms had unequal tries, "
             + (
-                "of which the best of one epoch was trained in full"
+                "and the best of each after one epoch is trained in full"
                 if shorter is Outcome.SCREENED
                 else "and poor ones were stopped early"
             )

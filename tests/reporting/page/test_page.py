@@ -146,9 +146,9 @@ def test_a_screening_is_told_apart_from_early_stopping(search_results: StudyResu
     page, _ = parsed(results)
     assert "Screened: 1 trial" in page
     assert "Stopped early" not in page
-    assert "What 1 screened trial would have scored in full: the best of each arm alone" in page
+    assert "What 1 screened configuration would score in full." in page
     assert "1 were screened for one epoch, with a learning rate that falls to zero in it" in page
-    assert "of which the best of one epoch was trained in full" in page
+    assert "and the best of each after one epoch is trained in full" in page
     assert "screened, failed" in page
     assert "pruned, failed" not in page
 
