@@ -7,8 +7,9 @@ beats in the same batches, with default configuration (`opt1`, `concat_proj`):
 
 - `plain, 2 threads`: Conv2d NCHW, float32, DataLoader with 4 workers, one process of 2 threads;
 - `plain, 2 processes`: the same network, tensors in memory, two processes of 1 thread;
-- `study, fp32` and `study, bf16`: two processes of 1 thread, as two trials of a study run;
-- `study, bf16, a core busy`: the same while another process keeps a core busy.
+- `study, fp32` and `study, bf16`: two processes of 1 thread, as two trials of a study run, the
+  second where a study would train so;
+- `study, a core busy`: the last of them while another process keeps a core busy.
 
 Sides take turns; each is fresh processes. A rate is trained beats over the wall time of training
 and evaluation, processes added up. Prints medians and ranges, and the machine's own peak.
@@ -43,19 +44,13 @@ from study.data.splits import Folds, make_folds
 from study.models.backbone import MACNNSE
 from study.training.batches import EpochShape, MemberBeats, epoch_shape
 from study.training.device import DeviceBeats
-from study.training.engine import WORKER_ENVIRONMENT, Engine
+from study.training.engine import WORKER_ENVIRONMENT, Engine, resolve_precision
 from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
 from study.training.seeding import Streams
 
-BUSY = "study, bf16, a core busy"
-SIDES = {
-    "plain, 2 threads": ("plain-loader", 1),
-    "plain, 2 processes": ("plain", 2),
-    "study, fp32": ("fp32", 2),
-    "study, bf16": ("bf16", 2),
-    BUSY: ("bf16", 2),
-}
+PLAIN = {"plain, 2 threads": ("plain-loader", 1), "plain, 2 processes": ("plain", 2)}
+BUSY = "study, a core busy"
 
 BATCH_OF_EVALUATION = 256
 
@@ -70,18 +65,22 @@ def main() -> None:
     if args.side:
         print(json.dumps(run(args.side, args.cache)))
         return
-    rates: dict[str, list[float]] = {name: [] for name in SIDES}
+    sides = PLAIN | {"study, fp32": ("fp32", 2)}
+    if (fastest := resolve_precision("auto", "cpu")) != "fp32":
+        sides[f"study, {fastest}"] = (fastest, 2)
+    sides[BUSY] = (fastest, 2)
+    rates: dict[str, list[float]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as cache:
         run("prepare", Path(cache))
         for _ in range(args.rounds):
-            for name, (side, processes) in SIDES.items():
+            for name, (side, processes) in sides.items():
                 with _busy_core() if name == BUSY else nullcontext():
                     rates[name].append(_side_by_side(side, processes, cache))
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}, "
         f"{os.cpu_count()} cores, {args.rounds} rounds; trained beats/s, evaluation included"
     )
-    base = [statistics.median(rates[name]) for name in list(SIDES)[:2]]
+    base = [statistics.median(rates[name]) for name in PLAIN]
     for name, found in rates.items():
         middle = statistics.median(found)
         ratios = ", ".join(f"{middle / other:.2f}" for other in base)
