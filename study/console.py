@@ -26,7 +26,7 @@ def print_plan(setup: Setup, concurrency: int) -> None:
     """Print what a study would do, every branch of its space built and run once."""
     from study.data.splits import folds_table
     from study.tuning.dry_run import build_branches, trial_seconds
-    from study.tuning.optuna_space import limits_of
+    from study.tuning.optuna_space import notes_on
     from study.tuning.progress import duration
     from study.tuning.space_settings import SCREENING_EPOCHS
 
@@ -45,14 +45,9 @@ def print_plan(setup: Setup, concurrency: int) -> None:
             f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
             f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
         )
-        if space.n_finals:
-            print(
-                f"screening: {space.trials} configurations, each trained for {SCREENING_EPOCHS} "
-                f"epoch; then the best of each of {space.n_finals} arms in full"
-            )
         if space.trials < arms:
             print(f"note: {space.trials} trials do not reach all {arms} arms once")
-        for note in limits_of(plan.sampler, space):
+        for note in notes_on(plan.sampler, space):
             print(f"note: {note}")
     print(f"arithmetic: {plan.engine}")
     print(folds_table(setup.job.folds, setup.beats))

@@ -163,7 +163,7 @@ def screening_alarm() -> Alarm:
     return Alarm(
         severity=Severity.NOTE,
         what="whether the screening chose the best configuration of an arm cannot be told",
-        evidence="it trained one of each arm in full",
+        evidence="it trains one of each arm in full",
         advice="do not read screened configurations as worse: --scheduler none trains them all",
     )
 

@@ -185,8 +185,8 @@ class Conductor:
         if not self._said_screened:
             self._said_screened = True
             self._progress.line(
-                f"{len(self._screened)} configurations are screened; to be trained in full: the "
-                f"best of each of {len(finals)} arms"
+                f"{len(self._screened)} configurations are screened; trained in full is the best "
+                f"of each arm: {len(finals)} to go"
             )
         return self._ledger.enqueue(left[0]), left[0]
 

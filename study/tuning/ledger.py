@@ -350,11 +350,11 @@ class Ledger:
         return list(attempts.settled(self._study.get_trials(deepcopy=False), self._marks))
 
     def curves(self) -> dict[int, dict[int, float]]:
-        """Return the objective by epoch of every trial that was opened, by its number."""
+        """Return the objective by epoch of the last attempt at each configuration, by number."""
         return {
             trial.number: dict(sorted(trial.intermediate_values.items()))
             for trial in self._study.get_trials(deepcopy=False)
-            if attempts.is_attempt(trial)
+            if attempts.is_attempt(trial) and trial.number not in self._marks.superseded
         }
 
     def next_index(self) -> int:

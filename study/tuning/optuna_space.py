@@ -22,6 +22,7 @@ from optuna.trial import BaseTrial
 from study.tuning.space import Space
 from study.tuning.space_draw import Point, holds
 from study.tuning.space_params import Categorical, Parameter, Value
+from study.tuning.space_settings import SCREENING_EPOCHS
 
 ENUMERATED = ("grid", "random", "qmc", "draws")
 """Samplers whose configurations follow from the seed and an index alone."""
@@ -66,7 +67,7 @@ def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
     if name == "tpe":
         return samplers.TPESampler(seed=seed, n_startup_trials=startup)
     if name == "gp":
-        # What it would warn about is in the plan: see `limits_of`.
+        # What it would warn about is in the plan: see `notes_on`.
         return samplers.GPSampler(
             seed=seed, n_startup_trials=startup, warn_independent_sampling=False
         )
@@ -75,12 +76,20 @@ def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
     raise ValueError(f"unknown sampler '{name}'; known: tpe, gp, {', '.join(ENUMERATED)}")
 
 
-def limits_of(sampler: str, space: Space) -> list[str]:
-    """Return what a sampler cannot do with this space, a line each, for the plan."""
+def notes_on(sampler: str, space: Space) -> list[str]:
+    """Return what to know of a search before it begins, a line each.
+
+    That is how it screens, and what its sampler cannot do with this space.
+    """
     if space.kind == "compare":
         return []
     conditional = ", ".join(param.name for param in space.params if param.when)
     notes = []
+    if space.n_finals:
+        notes.append(
+            f"screening: {space.trials} configurations, each for {SCREENING_EPOCHS} epoch; then "
+            f"the best of each of {space.n_finals} arms in full"
+        )
     if sampler in ("tpe", "gp"):
         notes.append(f"{sampler} proposes by what has finished: repeatable at concurrency 1 only")
     if sampler == "tpe" and conditional:

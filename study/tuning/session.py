@@ -29,7 +29,7 @@ from study.tuning.execute import run_trials
 from study.tuning.folder import SPACE_COPY, TRIALS, admit, leftovers
 from study.tuning.journal import JOURNAL
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
-from study.tuning.optuna_space import limits_of, make_sampler
+from study.tuning.optuna_space import notes_on, make_sampler
 from study.tuning.optuna_storage import storage_fault
 from study.tuning.plan import PLAN_FILE, provenance
 from study.tuning.progress import Progress
@@ -211,7 +211,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         storage=setup.job.storage,
         trial_limit_s=options.trial_limit_s,
     )
-    for note in limits_of(plan.sampler, setup.space) if plan.kind == "search" else ():
+    for note in notes_on(plan.sampler, setup.space) if plan.kind == "search" else ():
         progress.line(f"note: {note}")
     if settled or conductor.owed:
         progress.line(

@@ -116,7 +116,7 @@ def test_rungs_that_do_not_order_are_told() -> None:
 def test_a_screening_says_what_it_cannot_tell() -> None:
     assert said([screening_alarm()]) == [
         "note: whether the screening chose the best configuration of an arm cannot be told: it "
-        "trained one of each arm in full; do not read screened configurations as worse: "
+        "trains one of each arm in full; do not read screened configurations as worse: "
         "--scheduler none trains them all"
     ]
 

@@ -386,7 +386,11 @@ def test_a_screening_trains_the_best_of_each_arm_in_full_and_all_records_agree(
     assert ended.code == 0, ended
     assert "screened val_auprc_sv 0." in ended.err
     assert "[1/5, none in full yet, " in ended.err
-    assert "3 configurations are screened; to be trained in full: the best of" in ended.err
+    assert (
+        "note: screening: 3 configurations, each for 1 epoch; then the best of each of"
+        in ended.err
+    )
+    assert "3 configurations are screened; trained in full is the best of each arm" in ended.err
     assert " screened  failed " in ended.out
     assert "note: whether the screening chose the best configuration of an arm" in ended.out
     counted = workspace.counted("screening")

@@ -374,3 +374,14 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
     assert [row.metric("val_auprc_sv") for row in again.rows()] == [0.8, 0.9]
     assert open_ledger(url).reconcile() != [], "the trial of 0.4 was interrupted"
     assert [row.number for row in open_ledger(url).rows()] == [1, number]
+
+
+def test_a_curve_is_that_of_the_last_attempt(url: str) -> None:
+    first = open_ledger(url)
+    point = proposal(0.1)
+    first.report(begin(first, point), 1, 0.3)
+    second = open_ledger(url)
+    assert len(second.reconcile()) == 1
+    number = begin(second, replace(point, attempt=2))
+    second.report(number, 2, 0.4)
+    assert second.curves() == {number: {1: 0.3, 2: 0.4}}

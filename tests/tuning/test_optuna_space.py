@@ -18,7 +18,7 @@ from optuna.trial import FixedTrial, TrialState
 
 from study.models import rules
 from study.tuning import space_file
-from study.tuning.optuna_space import distribution, distributions, limits_of, make_sampler, suggest
+from study.tuning.optuna_space import distribution, distributions, notes_on, make_sampler, suggest
 from study.tuning.space import Space
 from study.tuning.space_params import Categorical, Parameter, Range
 
@@ -219,4 +219,4 @@ values = ["cross_entropy", "focal"]
     ],
 )
 def test_limits_are_named(sampler: str, text: str, notes: list[str]) -> None:
-    assert limits_of(sampler, space_of(text)) == notes
+    assert notes_on(sampler, space_of(text)) == notes

@@ -51,8 +51,8 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
     if results.searches:
         yield missing(
             "No paired differences",
-            "a search gives its arms unequal tries and stops poor ones; confirm its candidates "
-            "with `python -m study.run --confirm`",
+            "a search gives its arms unequal tries, and trains few in full; confirm its "
+            "candidates with `python -m study.run --confirm`",
         )
         return
     if comparison is None or len(comparison.arms) < 2:
