@@ -29,7 +29,7 @@ from study.tuning.execute import run_trials
 from study.tuning.folder import SPACE_COPY, TRIALS, admit, leftovers
 from study.tuning.journal import JOURNAL
 from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
-from study.tuning.optuna_space import notes_on, make_sampler
+from study.tuning.optuna_space import make_sampler, notes_on
 from study.tuning.optuna_storage import storage_fault
 from study.tuning.plan import PLAN_FILE, provenance
 from study.tuning.progress import Progress

@@ -18,7 +18,7 @@ from optuna.trial import FixedTrial, TrialState
 
 from study.models import rules
 from study.tuning import space_file
-from study.tuning.optuna_space import distribution, distributions, notes_on, make_sampler, suggest
+from study.tuning.optuna_space import distribution, distributions, make_sampler, notes_on, suggest
 from study.tuning.space import Space
 from study.tuning.space_params import Categorical, Parameter, Range
 
