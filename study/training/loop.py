@@ -130,10 +130,8 @@ class TrialTraining:
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
-        exact = self.finished and not self._screening
-        predictions = self._predict(exact=exact)
-        self._predictions = predictions if exact else None
-        scores = self._score(predictions)
+        self._predictions = self._predict(exact=self.finished and not self._screening)
+        scores = self._score(self._predictions)
         n_beats = sum(member.shape.beats for member in self._members)
         metrics = {
             TRAIN_LOSS: float(losses.mean()),
@@ -160,7 +158,7 @@ class TrialTraining:
         if not self.finished:
             epochs = self.config.train.epochs
             raise StudyStateError(f"training: {self.epoch} of {epochs} epochs are done")
-        if self._predictions is None:
+        if self._predictions is None or self._screening:
             self._predictions = self._predict(exact=True)
         scores = self._score(self._predictions)
         start = time.perf_counter()
