@@ -45,3 +45,18 @@ def test_epochs_before_the_last_predict_stand_ins_and_the_last_predicts_every_be
     exact = training._predict(exact=True)
     rough = training._predict(exact=False)
     assert (rough == exact[:, stands]).all()
+
+
+def test_the_last_score_of_a_screening_steers_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    config = TrialConfig.from_flat({"fusion": "rr_only", "epochs": 1, "batch_size": 32})
+    screening, trial = (
+        TrialTraining(config, tiny_beats, tiny_folds, n_seeds=1, study_seed=0, screening=screening)
+        for screening in (True, False)
+    )
+    stands = stand_ins(tiny_beats.label, tiny_beats.record)
+    for training in (screening, trial):
+        training.run_epoch()
+    in_full = trial.finish().log_probs
+    assert screening._predictions is not None
+    assert np.array_equal(screening._predictions, in_full[:, stands], equal_nan=True)
+    assert np.array_equal(screening.finish().log_probs, in_full, equal_nan=True)
