@@ -57,7 +57,7 @@ def print_plan(setup: Setup, concurrency: int) -> None:
         if branch.factors != branch.arm:
             print(f"    {branch.factors}")
     seconds = trial_seconds(setup)
-    rounds = float(-(-(plan.trials if not space.n_finals else space.n_finals) // concurrency))
+    rounds = float(-(-(space.n_finals or plan.trials) // concurrency))
     if space.n_finals:
         rounds += -(-space.trials // concurrency) * SCREENING_EPOCHS / plan.epochs
     most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""

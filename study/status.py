@@ -213,9 +213,10 @@ def _trial(number: int, arm: str) -> str:
 
 def _status(facts: Facts) -> Iterator[str]:
     from study.reporting.tables import shorter_outcome
+    from study.tuning.space_settings import SCREENING
 
     plan, rows = facts.plan, sorted(facts.settled.values(), key=lambda row: row.number)
-    up_to = "up to " if plan.get("scheduler") == "screening" else ""
+    up_to = "up to " if plan.get("scheduler") == SCREENING else ""
     yield (
         f"study '{facts.name}': {plan.get('kind')} of space '{plan.get('space')}', "
         f"{plan.get('trials')} trials of {up_to}{plan.get('epochs')} epochs, "
