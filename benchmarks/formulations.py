@@ -25,9 +25,9 @@ from study.config import LATE_RR_WIDTH, N_SAMPLES, ModelConfig, SignalSpec, Tria
 from study.keys import CLASSES
 from study.models.backbone import MACNNSE
 from study.models.classifier import Classifier, build_model
-from study.models.fused import FusedBackbone
+from study.models.cpu_backbone import FusedBackbone
+from study.models.cpu_kernels import compiled_kernels
 from study.models.kernels import PLAIN
-from study.models.native import compiled_kernels
 from study.training.engine import WORKER_ENVIRONMENT
 from study.training.optimiser import make_optimiser
 

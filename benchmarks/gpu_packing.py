@@ -33,16 +33,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.cache import load, store
-from study.data.splits import Folds, make_folds
+from study.data.folds import Folds, make_folds
 from study.keys import AUPRC_SV
 from study.training.device import DeviceBeats, resolve_device, synchronise
 from study.training.engine import Engine, compute_exactly
 from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
 from study.training.member import Member
-from study.training.packed import Packed
+from study.training.packs import Packed
 from study.training.serial import Serial, Trainer
 
 KEY, N_FOLDS, PROCESSES = "gpu_packing", 5, 4

@@ -24,12 +24,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_packing import KEY, WAYS, members_of, trainer_of
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.cache import load
 from study.models.fusion import FUSIONS
 from study.training.device import resolve_device, synchronise
 from study.training.engine import Engine
-from study.training.packed import Packed
+from study.training.packs import Packed
 from study.training.serial import Serial, Trainer
 
 TOLERANCE = 1e-6

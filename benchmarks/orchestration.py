@@ -38,6 +38,8 @@ from study.config import TrialConfig
 from study.data.source import synthetic_source
 from study.keys import AUPRC_SV, CLASSES
 from study.models import rules
+from study.spaces.space import load_space
+from study.store.storage import Storage
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
 from study.training.device import DeviceBeats
@@ -48,8 +50,6 @@ from study.training.scores import score
 from study.tuning.resources import Demand
 from study.tuning.session import Options, run_study
 from study.tuning.setup import Setup, set_up
-from study.tuning.space import load_space
-from study.tuning.storage import Storage
 from study.tuning.trial import TrialJob
 
 COMMAND = [sys.executable, "-m", "study.run"]

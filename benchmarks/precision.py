@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.cache import load
-from study.data.splits import published_holdout
+from study.data.folds import published_holdout
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.training.engine import Engine, resolve_precision
 from study.training.loop import TrialTraining

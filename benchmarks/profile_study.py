@@ -38,7 +38,7 @@ from study.training import loop
 from study.training.device import Inputs, resolve_device, synchronise
 from study.training.engine import Engine
 from study.training.losses import Loss
-from study.training.packed import Packed
+from study.training.packs import Packed
 from study.training.serial import Serial
 from study.tuning import setup
 from study.tuning.trial import TrialJob, TrialRun

@@ -22,14 +22,14 @@ from benchmarks.recording import Recording
 from study.config import TrialConfig
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
-from study.tuning.conductor import Conductor
-from study.tuning.ledger import PROTECTED, Ledger, Proposal
-from study.tuning.optuna_space import make_sampler
-from study.tuning.plan import StudyPlan
+from study.spaces.optuna_space import make_sampler
+from study.spaces.settings import SCREENING
+from study.spaces.space import Space
+from study.store.ledger import PROTECTED, Ledger, Proposal
+from study.store.plan import StudyPlan
+from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
-from study.tuning.space import Space
-from study.tuning.space_settings import SCREENING
 from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 

@@ -7,8 +7,9 @@
 A simulated data set has 22 patients with given numbers of beats by class, in folds, and six arms
 with three seeds each. Arms are equal, or the first is better. A beat's score for S or V is the sum
 of what its patient adds (to all arms; to one arm; to one arm and seed), what fold and seed add,
-and noise that arms partly share. Every data set goes through `study.reporting.comparison.compare`.
-The scores of N and F are constant: they are not looked at, and cost nothing.
+and noise that arms partly share. Every data set goes through
+`study.statistics.comparison.compare`. The scores of N and F are constant: they are not looked at,
+and cost nothing.
 
 Designs: `balanced` (every patient has the same beats; 5 folds), `ds1` (the published counts of
 DS1's records; 5 folds), `ds1_one_fold`, and `ds2` (the published counts of DS2's records, one
@@ -28,14 +29,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from study.data.folds import make_folds
 from study.data.records import DS1, DS2
-from study.data.splits import make_folds
 from study.keys import CLASSES, metric
-from study.reporting.comparison import compare
-from study.reporting.findings import Comparison, members_of, parts_of
 from study.reporting.layout import short, table
-from study.reporting.predictions import ArmRuns, Beats
-from study.reporting.swapping import draw_swaps, swap_test
+from study.statistics.comparison import compare
+from study.statistics.findings import Comparison, members_of, parts_of
+from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.swapping import draw_swaps, swap_test
 
 ARMS, SEEDS = 6, 3
 OTHERS = (0, 2, 3, 4, 5)

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from study.store.folder import BEATS
+from study.store.trial_files import PREDICTIONS
 from study.training import steering
 from study.training.scores import score
-from study.tuning.folder import BEATS
-from study.tuning.trial_files import PREDICTIONS
 
 METRICS = ("val_auprc_sv", "val_auprc_S", "val_auprc_V", "val_auprc_macro", "val_auroc_macro")
 

@@ -41,7 +41,7 @@ from scipy.stats import spearmanr
 from benchmarks import recording
 from benchmarks.recording import Recording
 from benchmarks.replay import BUDGET, CLOSE, Method, Replays, Result
-from study.tuning.space import Space, load_space
+from study.spaces.space import Space, load_space
 
 CURVES = Path(__file__).parent / "curves"
 SPACE = CURVES / "fusion_grid_sample.toml"
@@ -144,9 +144,9 @@ def export(
     from study.data.cache import default_cache_dir
     from study.data.prepare import prepare_all
     from study.data.source import find_source
+    from study.store.folder import study_folder
+    from study.store.plan import load_plan, provenance
     from study.training.batches import epoch_shape
-    from study.tuning.folder import study_folder
-    from study.tuning.plan import load_plan, provenance
     from study.tuning.setup import configurations, cuts, plan_folds
 
     space = load_space(path)

@@ -37,10 +37,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds, make_folds
 from study.data.prepare import prepare
 from study.data.source import find_source
-from study.data.splits import Folds, make_folds
 from study.models.backbone import MACNNSE
 from study.training.batches import EpochShape, MemberBeats, epoch_shape
 from study.training.device import DeviceBeats

@@ -18,8 +18,8 @@ from study.errors import UsageError, listed
 from study.files import write_whole
 
 if TYPE_CHECKING:
+    from study.store.storage import Storage
     from study.tuning.confirm import Pick, Search
-    from study.tuning.storage import Storage
 
 Run = Callable[[Namespace, float], int]
 """Runs the study of a command line that began at a moment of `time.monotonic()`."""
@@ -42,6 +42,9 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         UsageError: If options do not go together.
         StudyStateError: If there is nothing to confirm, or another confirmation of that name.
     """
+    from study.spaces.space import load_space
+    from study.store.folder import expect, study_folder
+    from study.store.plan import load_plan
     from study.tuning.confirm import (
         MIN_PARTITIONS,
         MIN_SEEDS,
@@ -51,10 +54,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         pick,
         space_text,
     )
-    from study.tuning.folder import expect, study_folder
-    from study.tuning.plan import load_plan
     from study.tuning.scratch import scratch
-    from study.tuning.space import load_space
 
     _check(args, min_seeds=MIN_SEEDS, min_partitions=MIN_PARTITIONS)
     search = _search(args)
@@ -126,8 +126,8 @@ def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
 
 
 def _search(args: Namespace) -> Search:
+    from study.store.folder import study_folder
     from study.tuning.confirm import read_search
-    from study.tuning.folder import study_folder
 
     folder = study_folder(Path.cwd(), args.confirm)
     search = read_search(folder, storage_url=_url(args, folder), storage=_files(args, folder))
@@ -144,7 +144,7 @@ def _url(args: Namespace, folder: Path) -> str:
 
 
 def _files(args: Namespace, folder: Path) -> Storage:
-    from study.tuning.storage import Storage
+    from study.store.storage import Storage
 
     if args.storage:
         return Storage.at(args.storage).folder(folder.name)
@@ -220,6 +220,6 @@ def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
 
 def _floor(folder: Path, objective: str) -> float:
     """Return a study's floor; NaN where it has none."""
-    from study.tuning.study_floors import stored_metrics
+    from study.store.study_floors import stored_metrics
 
     return stored_metrics(folder, "logistic_regression").get(objective, math.nan)

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from study.addresses import shown
 from study.errors import StudyError
 from study.keys import Outcome
-from study.redact import shown
 
 if TYPE_CHECKING:
     from study.reporting.alarms import Alarm
-    from study.reporting.findings import Comparison
+    from study.statistics.findings import Comparison
     from study.tracking.sink import Sink
     from study.tuning.session import Options, Summary
     from study.tuning.setup import Setup
@@ -24,11 +24,11 @@ _PROGRESS_S = 5.0
 
 def print_plan(setup: Setup, concurrency: int) -> None:
     """Print what a study would do, every branch of its space built and run once."""
-    from study.data.splits import folds_table
+    from study.data.folds import folds_table
+    from study.spaces.optuna_space import notes_on
+    from study.spaces.settings import SCREENING_EPOCHS
     from study.tuning.dry_run import build_branches, trial_seconds
-    from study.tuning.optuna_space import notes_on
     from study.tuning.progress import duration
-    from study.tuning.space_settings import SCREENING_EPOCHS
 
     plan, space = setup.plan, setup.space
     branches = list(build_branches(setup))
@@ -73,8 +73,8 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_text import comparison_text
     from study.reporting.tables import failures, ranked_table
+    from study.store.folder import PAIRS, RECORDS
     from study.tracking.openings import OPENINGS, OpeningsLog
-    from study.tuning.folder import PAIRS, RECORDS
 
     plan = setup.plan
     if summary.stopped and not summary.rows:
@@ -129,7 +129,7 @@ def _print_where(
 
 def _compared(setup: Setup, options: Options) -> Comparison | None:
     """Return what a finished comparison found; None, with a note, where nothing can be said."""
-    from study.tuning.stored import keep_comparison
+    from study.reporting.stored import keep_comparison
 
     begun = time.monotonic()
 
@@ -147,8 +147,8 @@ def _compared(setup: Setup, options: Options) -> Comparison | None:
 
 
 def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list[Alarm]:
-    from study.reporting.findings import parts_of
-    from study.tuning.study_alarms import study_alarms
+    from study.reporting.study_alarms import study_alarms
+    from study.statistics.findings import parts_of
 
     intervals = None
     if compared:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from study.sealed.preparation import Prepared
     from study.sealed.records import Records
     from study.sealed.retrain import Job
+    from study.store.storage import Storage
     from study.tracking.openings import Opening
     from study.tracking.sink import Sink
-    from study.tuning.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,11 @@ def training_of(
 ) -> Training:
     """Find the records of a plan and what its models are trained with; nothing is written."""
     from study.data.cache import default_cache_dir
-    from study.models.library import FOLDER_VARIABLE
+    from study.models.build_kernels import FOLDER_VARIABLE
     from study.sealed.preparation import check_origin, make_job
     from study.sealed.records import mitdb_records, synthetic_records
+    from study.store.plan import git_commit
     from study.training.device import resolve_device
-    from study.tuning.plan import git_commit
 
     find = synthetic_records if args.synthetic else mitdb_records
     records = find(args.data_dir, workspace)
@@ -248,7 +248,7 @@ def _track(
 
 
 def _storage(args: argparse.Namespace, plan: SealedPlan) -> Storage | None:
-    from study.tuning.storage import Storage
+    from study.store.storage import Storage
 
     if not args.storage or plan.origin is None:
         return None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from study.addresses import redact, shown
 from study.errors import DiskError
-from study.redact import redact, shown
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:

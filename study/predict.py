@@ -262,7 +262,7 @@ def _print_record(classified: ClassifiedRecord, one: OneRecord, *, detect: bool)
 
 
 def _notes(one: OneRecord, *, detect: bool) -> list[str]:
-    from study.data.detection import DETECTOR
+    from study.data.detect import DETECTOR
 
     notes = []
     if one.annotated is None:

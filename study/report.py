@@ -27,9 +27,9 @@ from study.files import write_whole
 from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
+    from study.reporting.load import ReadStudy
     from study.reporting.page.results import StudyResults
     from study.tracking.study_files import StudyRun
-    from study.tuning.read_back import ReadStudy
     from study.tuning.setup import Setup
 
 REPORT = "report"
@@ -84,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from study.reporting.load import read_results
     from study.reporting.page.page import PAGE, report_files
-    from study.tuning.folder import study_folder
-    from study.tuning.read_back import read_results
-    from study.tuning.storage import Storage
+    from study.store.folder import study_folder
+    from study.store.storage import Storage
 
     def say(text: str) -> None:
         if not args.quiet:
@@ -157,8 +157,8 @@ def _with_run(
 
 
 def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
+    from study.reporting.sealed_results import sealed_results
     from study.tracking.openings import OPENINGS, OpeningsLog
-    from study.tuning.sealed_results import sealed_results
 
     return replace(
         results,

@@ -31,15 +31,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.arguments import parser
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.confirm import confirm
 from study.errors import UsageError
 from study.keys import EXPERIMENTS, Outcome
+from study.options import parser
 
 if TYPE_CHECKING:
+    from study.spaces.space import Space
     from study.tracking.sink import Sink
-    from study.tuning.space import Space
 
 TRIALS_FAILED, TIME_OVER = 1, 3
 
@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list() -> int:
-    from study.tuning.folder import studies
-    from study.tuning.space import list_spaces
+    from study.spaces.space import list_spaces
+    from study.store.folder import studies
 
     print("spaces (search_spaces/):")
     for space in list_spaces():
@@ -113,14 +113,14 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.console import print_plan, print_result
     from study.data.cache import default_cache_dir
     from study.data.source import find_source
-    from study.models.library import FOLDER_VARIABLE
+    from study.models.build_kernels import FOLDER_VARIABLE
+    from study.store.folder import expect, locked, study_folder
+    from study.store.storage import Storage
     from study.training.device import resolve_device
     from study.training.memory import training_bytes
-    from study.tuning.folder import expect, locked, study_folder
     from study.tuning.resources import Demand, plan_resources
     from study.tuning.session import Options, run_study
     from study.tuning.setup import largest_batch, set_up
-    from study.tuning.storage import Storage
 
     workspace = Path.cwd()
     space = _space(args)
@@ -193,14 +193,14 @@ def _run(args: argparse.Namespace, began: float) -> int:
 
 def _precision(asked: str, folder: Path) -> str:
     """Return the precision to train in: a study keeps to what was measured when it began."""
-    from study.tuning.plan import load_plan
+    from study.store.plan import load_plan
 
     stored = (load_plan(folder) or {}).get("engine") if asked == "auto" else None
     return str(stored).partition(",")[0] if stored else asked
 
 
 def _space(args: argparse.Namespace) -> Space:
-    from study.tuning.space import load_space
+    from study.spaces.space import load_space
 
     return load_space(args.space).override(
         trials=args.trials,
@@ -214,9 +214,9 @@ def _space(args: argparse.Namespace) -> Space:
 
 
 def _sink(args: argparse.Namespace, source_kind: str, workspace: Path, folder: Path) -> Sink:
+    from study.store.journal import JOURNAL
     from study.tracking.mlflow_sink import MlflowSink
     from study.tracking.sink import NullSink
-    from study.tuning.journal import JOURNAL
 
     if args.no_track:
         return NullSink()

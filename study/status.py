@@ -15,11 +15,11 @@ from study.errors import StudyStateError, TrackingError, UsageError
 from study.keys import EXPERIMENTS, Outcome
 
 if TYPE_CHECKING:
-    from study.tracking.mlflow_records import MlflowRecords
+    from study.store.checks import Disagreement
+    from study.store.status import Facts
+    from study.store.storage import Storage
+    from study.tracking.mlflow_runs import MlflowRecords
     from study.tracking.sink import Sink
-    from study.tuning.agreement import Disagreement
-    from study.tuning.status import Facts
-    from study.tuning.storage import Storage
 
 AGREE, DISAGREE = 0, 1
 
@@ -78,9 +78,9 @@ def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSi
         StudyStateError: If the study's plan or journal cannot be read, or it is to be repaired
             while it runs.
     """
-    from study.tuning.folder import locked, study_folder
-    from study.tuning.status import plan_of
-    from study.tuning.storage import Storage
+    from study.store.folder import locked, study_folder
+    from study.store.status import plan_of
+    from study.store.storage import Storage
 
     _check(args, defaults)
     name = args.status if args.repair is None else args.repair
@@ -123,9 +123,9 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
 
 
 def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
-    from study.tuning.agreement import disagreements
-    from study.tuning.journal import JOURNAL, SENT, Mark
-    from study.tuning.status import read_facts
+    from study.store.checks import disagreements
+    from study.store.journal import JOURNAL, SENT, Mark
+    from study.store.status import read_facts
     from study.tuning.tracker_agreement import in_tracker, unsent
 
     facts = read_facts(places.folder, storage_url=places.url, storage=places.storage, mine=mine)
@@ -162,7 +162,7 @@ def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
 
 
 def _records(args: Namespace, facts: Facts) -> MlflowRecords:
-    from study.tracking.mlflow_records import MlflowRecords
+    from study.tracking.mlflow_runs import MlflowRecords
 
     return MlflowRecords(
         tracking_uri=args.tracking_uri,
@@ -173,7 +173,7 @@ def _records(args: Namespace, facts: Facts) -> MlflowRecords:
 
 def _show(read: _Read, *, repair: str = "") -> int:
     """Print a status; return the exit code."""
-    from study.tuning.agreement import Mend
+    from study.store.checks import Mend
 
     for line in _status(read.facts):
         print(line)
@@ -213,7 +213,7 @@ def _trial(number: int, arm: str) -> str:
 
 def _status(facts: Facts) -> Iterator[str]:
     from study.reporting.tables import shorter_outcome
-    from study.tuning.space_settings import SCREENING
+    from study.spaces.settings import SCREENING
 
     plan, rows = facts.plan, sorted(facts.settled.values(), key=lambda row: row.number)
     up_to = "up to " if plan.get("scheduler") == SCREENING else ""
@@ -285,7 +285,7 @@ def _list_steps(args: Namespace, read: _Read) -> list[Any]:
 
 
 def _repair(args: Namespace, places: _Places, open_sink: OpenSink) -> int:
-    from study.tuning.ledger import Ledger
+    from study.store.ledger import Ledger
     from study.tuning.repair import Repair
 
     read = _read(args, places, mine=True)

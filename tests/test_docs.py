@@ -9,13 +9,13 @@ from pathlib import Path
 
 from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
 from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS
-from study.reporting.comparison import MARGIN, PERMUTATIONS, RESAMPLES
-from study.reporting.ranking import SIMPLICITY
-from study.reporting.statistics import FEW_IN_ONE_FOLD, MIN_EFFECTIVE_PATIENTS
 from study.sealed import plan
 from study.sealed.plan_file import parse_plan
-from study.tuning.space import load_space
-from study.tuning.space_settings import SETTINGS
+from study.spaces.settings import SETTINGS
+from study.spaces.space import load_space
+from study.statistics.choice import SIMPLICITY
+from study.statistics.comparison import MARGIN, PERMUTATIONS, RESAMPLES
+from study.statistics.estimates import FEW_IN_ONE_FOLD, MIN_EFFECTIVE_PATIENTS
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "spaces.md").read_text()

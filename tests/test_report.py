@@ -17,13 +17,13 @@ from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.reporting.page.formats import table_files
 from study.reporting.page.page import PAGE
+from study.spaces.optuna_space import distributions
+from study.spaces.space import load_space
+from study.store.folder import BEATS, SPACE_COPY
+from study.store.ledger import Ledger, Proposal
+from study.store.storage import Storage
 from study.tracking.mlflow_sink import MlflowSink
-from study.tuning.folder import BEATS, SPACE_COPY
-from study.tuning.ledger import Ledger, Proposal
-from study.tuning.optuna_space import distributions
 from study.tuning.setup import Setup, set_up
-from study.tuning.space import load_space
-from study.tuning.storage import Storage
 from study.tuning.trial import METRICS, TrialRun
 
 SPACE = """

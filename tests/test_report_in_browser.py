@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from study.reporting.findings import Estimate
 from study.reporting.page import matrix
 from study.reporting.page.blocks import (
     Block,
@@ -29,6 +28,7 @@ from study.reporting.page.blocks import (
 )
 from study.reporting.page.html import page_html
 from study.reporting.page.svg import Panel
+from study.statistics.findings import Estimate
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

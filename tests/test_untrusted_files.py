@@ -17,13 +17,13 @@ from study.archive import read_arrays
 from study.data import cache
 from study.errors import CheckpointError, PlanError, StudyError, UsageError
 from study.models.seed_ensemble import SeedEnsemble
+from study.reporting.stored import read_beats
 from study.sealed.plan_file import load_plan
+from study.store.folder import study_folder
+from study.store.storage import Storage
+from study.store.trial_files import PREDICTIONS, read_predictions
 from study.tracking.registered import load
-from study.tuning.folder import study_folder
-from study.tuning.storage import Storage
-from study.tuning.stored import read_beats
 from study.tuning.trial import read_checkpoint
-from study.tuning.trial_files import PREDICTIONS, read_predictions
 
 STUDY = Path(__file__).parents[1] / "study"
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
 from study.data.doubled import Doubled, merged
-from study.data.header import WFDB_ERRORS, require_files
 from study.data.records import BEAT_SYMBOLS
+from study.data.wfdb_header import WFDB_ERRORS, require_files
 from study.errors import DataError, NoBeatsError
 
 _NOTE = re.compile(rb"(.)\xfc(?=## )", re.DOTALL)

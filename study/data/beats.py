@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
-from study.data.reading import Record
 from study.data.records import AAMI
+from study.data.wfdb_record import Record
 from study.data.windows import SEGMENTATIONS, in_samples
 from study.keys import CLASSES
 

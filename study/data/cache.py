@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.archive import read_arrays
-from study.data.beatset import BeatSet, Reliance
+from study.data.beat_set import BeatSet, Reliance
 from study.errors import ArchiveError
 
 CACHE_VARIABLE = "STUDY_CACHE_DIR"

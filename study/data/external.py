@@ -21,12 +21,12 @@ from study.data.annotations import read_annotations
 from study.data.beats import SHORTEST_RR_S
 from study.data.checksums import published_among, require_records_folder
 from study.data.doubled import Doubled
-from study.data.header import read_header
-from study.data.own_records import load_split, record_checksums
-from study.data.reading import ReadingRules, check_rate, choose_lead
 from study.data.records import DS1, LEADS
 from study.data.source import Source
+from study.data.split_file import load_split, record_checksums
 from study.data.synthetic import MANIFEST
+from study.data.wfdb_header import read_header
+from study.data.wfdb_record import ReadingRules, check_rate, choose_lead
 from study.errors import DataError, MissingDataError, NoBeatsError, listed
 
 EXTERNAL_LEADS = ("MLII", "II", *LEADS[1:])
@@ -67,7 +67,7 @@ def find_external(
     Args:
         folder: Where they are, in subfolders too.
         leads: Accepted leads, best first; `EXTERNAL_LEADS` if empty and no split file names one.
-        split_file: Which records, and whose (see `study.data.own_records`); None takes all that
+        split_file: Which records, and whose (see `study.data.split_file`); None takes all that
             have annotations, each a patient of its own.
 
     Raises:

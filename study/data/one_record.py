@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.data.annotations import Annotations, read_annotations
+from study.data.beat_set import BeatSet
 from study.data.beats import SHORTEST_RR_S, why_left_out
-from study.data.beatset import BeatSet
 from study.data.checksums import published_among
-from study.data.detection import find_r_peaks
+from study.data.detect import find_r_peaks
 from study.data.doubled import Doubled, merged
 from study.data.external import external_rules
-from study.data.header import require_files
-from study.data.own_records import file_checksums
 from study.data.prepare import Cut, prepare_record
-from study.data.reading import Lead, Record, read_lead, to_record
 from study.data.records import AAMI, DS1, FILE_SUFFIXES
+from study.data.split_file import file_checksums
+from study.data.wfdb_header import require_files
+from study.data.wfdb_record import Lead, Record, read_lead, to_record
 from study.errors import NoBeatsError
 
 _ANY = "N"

@@ -18,11 +18,11 @@ from study.data.checksums import (
     published_checksums,
     require_records_folder,
 )
-from study.data.own_records import load_split, record_checksums
 from study.data.prepare import prepare
-from study.data.reading import Record, read_record
 from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
 from study.data.source import DATA_DIR_VARIABLE, Source, check_options, find_source
+from study.data.split_file import load_split, record_checksums
+from study.data.wfdb_record import Record, read_record
 from study.errors import DataError, UsageError
 
 

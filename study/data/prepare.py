@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
 from study.data import cache
+from study.data.beat_set import BeatSet, Reliance
 from study.data.beats import BeatList, band_pass, keep_beats
-from study.data.beatset import BeatSet, Reliance
 from study.data.checksums import files_of, sha256_of
-from study.data.header import require_files
 from study.data.placebo import reliance_sample
-from study.data.reading import Record, read_record
 from study.data.records import DS2, FILE_SUFFIXES
 from study.data.rr import FEATURES, rr_features
 from study.data.source import Source
+from study.data.wfdb_header import require_files
+from study.data.wfdb_record import Record, read_record
 from study.data.windows import RESAMPLING, SEGMENTATIONS, cut_windows
 from study.errors import ConfigError, DataError, listed, unknown
 from study.keys import CLASSES
 
 _CODE = (
-    *("annotations", "beats", "doubled", "header", "placebo", "prepare", "reading"),
+    *("annotations", "beats", "doubled", "placebo", "prepare", "wfdb_header", "wfdb_record"),
     *("records", "rr", "windows"),
 )
 _NUMERICS = ("numpy", "scipy", "wfdb")

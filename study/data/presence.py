@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from study.data.beat_set import BeatSet
 from study.data.beats import DROP_REASONS, SHORTEST_RR_S
-from study.data.beatset import BeatSet
 from study.data.doubled import Doubled
 from study.data.external import External
 from study.keys import CLASSES, MIN_CLASS_BEATS

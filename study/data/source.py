@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.data.checksums import files_of, published_checksums, verified_checksums
-from study.data.download import PHYSIONET_URL, UnreachableError, download_records
-from study.data.own_records import load_split, own_checksums
-from study.data.reading import MITDB_RULES, ReadingRules
+from study.data.fetch import PHYSIONET_URL, UnreachableError, download_records
 from study.data.records import DS1, PATIENT_OF
+from study.data.split_file import load_split, own_checksums
 from study.data.synthetic import write_records
+from study.data.wfdb_record import MITDB_RULES, ReadingRules
 from study.errors import DataError, UsageError, listed
 
 DATA_DIR_VARIABLE = "MITDB_DIR"
@@ -73,7 +73,7 @@ def find_source(
     Args:
         data_dir: Folder of the MIT-BIH records, as given by the user.
         records_dir: Folder of one's own records; needs `split_file`.
-        split_file: Which of them to use (see `study.data.own_records`).
+        split_file: Which of them to use (see `study.data.split_file`).
         workspace: Folder with `data/`, where downloaded and synthetic records go.
         allow_download: Whether to ask PhysioNet where no folder is given.
         base_url: Where the records are downloaded from.

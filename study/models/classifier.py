@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
     Attributes:
         run_backbone: Runs the backbone in another way than it is written (see
-            `study.models.fused` and `study.models.packed_backbone`), or None.
+            `study.models.cpu_backbone` and `study.models.pack_backbone`), or None.
     """
 
     run_backbone: RunBackbone | None = None

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from study.models.attention import ECGMLP, GatedHead, RRProjection
 from study.models.backbone import FEATURES, mean_over_time
+from study.models.blocks import ECGMLP, GatedHead, RRProjection
 from study.models.fusion_base import N_CLASSES, Fusion, required
 from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
 

@@ -1,6 +1,6 @@
 """Batch norm with what follows it, forwards and backwards, as pure functions.
 
-This is what `study.models.native` computes in two or three passes over memory, where the
+This is what `study.models.cpu_kernels` computes in two or three passes over memory, where the
 operations of PyTorch here read and write the activations a dozen times. Channels lie innermost,
 [B, T, K], so that every loop runs along consecutive values. Statistics and sums are taken in
 float32 (in float64 of float64), whatever the activations are kept in.

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from study.models.attention import AttentionBlock, GatedHead, RRProjection, Tokens
 from study.models.backbone import FEATURES, STEPS, mean_over_time
+from study.models.blocks import AttentionBlock, GatedHead, RRProjection, Tokens
 from study.models.fusion_base import N_CLASSES, Fusion, required
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from study.keys import Outcome, reliance
 from study.reporting.layout import number
-from study.reporting.tables import TrialRow
+from study.store.trials import TrialRow
 
 NO_RELIANCE = 0.01
 """AUPRC within which a loss by permuted RR counts as none."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.keys import CLASSES
-from study.reporting.findings import Comparison, parts_of
+from study.statistics.findings import Comparison, parts_of
 
 
 def pairs_csv(comparison: Comparison) -> str:

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from statistics import median
 
-from study.reporting.findings import (
+from study.reporting.layout import UNDEFINED, short, table
+from study.statistics.findings import (
     MEASURE_NAMES,
     Comparison,
     Contrast,
@@ -15,7 +16,6 @@ from study.reporting.findings import (
     label_of,
     parts_of,
 )
-from study.reporting.layout import UNDEFINED, short, table
 
 PLACEBO_SUFFIX = "_placebo"
 """What a space appends to the name of an arm for its placebo."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from study.keys import CLASSES
 from study.reporting.alarms import Alarm, Severity, listing
-from study.reporting.tables import TrialRow
+from study.store.trials import TrialRow
 
 ROUNDING = 1e-4
 """Difference of log-probabilities that another order of summation makes in training."""

@@ -6,11 +6,8 @@ are complete, finite, of full budget and no repeats enter a mean; the rest is co
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from study.keys import (
     AUPRC_MACRO,
@@ -23,6 +20,7 @@ from study.keys import (
     metric,
 )
 from study.reporting.layout import number, plus_minus, table
+from study.store.trials import TrialRow
 
 ARM_PARAMETERS = ("input", "segmentation", "fusion", "late_rr", "rr")
 """What an arm is made of; all other parameters are nuisance."""
@@ -43,52 +41,6 @@ _HEADINGS = {
     "compare": "Arms compared on the same draws, folds and seeds.\n"
     "Mean ± sd over the draws of an arm, cross-validated; seeds and folds vary within a trial.",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRow:
-    """One trial, as every table sees it.
-
-    Args:
-        number: Number of the trial in the study.
-        digest: Digest of its configuration.
-        arm: What is compared (see `study.models.rules.arm`).
-        params: Active parameters, by flat name.
-        outcome: How it ended.
-        cause: Why it ended so; empty for a complete trial.
-        metrics: Final metrics by the names of `study.keys`; undefined ones are NaN or absent.
-        epochs: Epochs done.
-        full_epochs: Epochs of a full budget; None takes the outcome's word for it.
-        seconds: Wall time spent on it, s.
-        draw: Index of the nuisance draw in a compare study, else None.
-        duplicate_of: Number of the trial that had this configuration first, else None.
-    """
-
-    number: int
-    digest: str
-    arm: str
-    params: Mapping[str, object]
-    outcome: Outcome
-    cause: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    epochs: int = 0
-    full_epochs: int | None = None
-    seconds: float = 0.0
-    draw: int | None = None
-    duplicate_of: int | None = None
-
-    def metric(self, name: str) -> float:
-        """Return a final metric, NaN where it is absent."""
-        return float(self.metrics.get(name, math.nan))
-
-    def ranks(self, objective: str) -> bool:
-        """Say whether this row may be compared: complete, full budget, finite, not a repeat."""
-        return (
-            self.outcome is Outcome.COMPLETE
-            and self.duplicate_of is None
-            and (self.full_epochs is None or self.epochs >= self.full_epochs)
-            and math.isfinite(self.metric(objective))
-        )
 
 
 def ranked_table(
@@ -154,59 +106,6 @@ def failures(rows: Sequence[TrialRow]) -> str:
         lines.append(f"  {cause}")
         lines += [f"    trial {row.number}, {row.arm}, after {row.epochs} epochs" for row in same]
     return "\n".join(lines) if failed else ""
-
-
-def trials_csv(rows: Sequence[TrialRow]) -> str:
-    """Return all trials as CSV, a line each; columns are named as MLflow's search names them."""
-    plain = ["number", "digest", "arm", "outcome", "cause", "epochs", "full_epochs", "seconds"]
-    plain += ["draw", "duplicate_of"]
-    params = dict.fromkeys(name for row in rows for name in row.params)
-    metrics = dict.fromkeys(name for row in rows for name in row.metrics)
-    text = io.StringIO()
-    # Prefixed: learning_rate is a parameter and, as it anneals, a metric.
-    names = [f"params.{name}" for name in params] + [f"metrics.{name}" for name in metrics]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *names])
-    for row in sorted(rows, key=lambda row: row.number):
-        values = [getattr(row, name) for name in plain]
-        values += [row.params.get(name) for name in params]
-        writer.writerow([*values, *(row.metrics.get(name) for name in metrics)])
-    return text.getvalue()
-
-
-def read_trials_csv(text: str) -> list[TrialRow]:
-    """Return the rows of a file that `trials_csv` wrote; parameters as text."""
-    rows = []
-    for line in csv.DictReader(io.StringIO(text)):
-        params, metrics = (
-            {
-                name.removeprefix(f"{group}."): value
-                for name, value in line.items()
-                if name.startswith(f"{group}.") and value != ""
-            }
-            for group in ("params", "metrics")
-        )
-        full_epochs, draw, duplicate_of = (
-            int(line[name]) if line[name] else None
-            for name in ("full_epochs", "draw", "duplicate_of")
-        )
-        rows.append(
-            TrialRow(
-                number=int(line["number"]),
-                digest=line["digest"],
-                arm=line["arm"],
-                params=params,
-                outcome=Outcome(line["outcome"]),
-                cause=line["cause"],
-                metrics={name: float(value) for name, value in metrics.items()},
-                epochs=int(line["epochs"]),
-                full_epochs=full_epochs,
-                seconds=float(line["seconds"]),
-                draw=draw,
-                duplicate_of=duplicate_of,
-            )
-        )
-    return rows
 
 
 def chance_level(prevalence: Iterable[float]) -> dict[str, float]:

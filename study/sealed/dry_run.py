@@ -9,7 +9,7 @@ from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.preparation import tasks_of, without_predictions
 from study.sealed.records import Records
 from study.sealed.retrain import Job, read_done
-from study.tuning.storage import Storage
+from study.store.storage import Storage
 
 
 def describe(

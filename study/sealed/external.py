@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from study.config import digest_of
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.external import External
 from study.data.prepare import Cut, prepare_all
 from study.data.presence import ClassPresence, classes_present, describe

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.models import rules
-from study.reporting.predictions import Beats
 from study.sealed.folder import PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
 from study.sealed.plan import SealedPlan
 from study.sealed.preparation import Prepared, seeds_of
 from study.sealed.scoring import Half
 from study.sealed.tables import Findings, result_text
-from study.tuning import floors
-from study.tuning.plan import provenance
+from study.statistics.predictions import Beats
+from study.store import floors
+from study.store.plan import provenance
 
 
 def keep_predictions(

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.prepare import Cut
 from study.keys import CLASSES
-from study.reporting.comparison import compare
-from study.reporting.findings import MEASURE_NAMES, Comparison
-from study.reporting.predictions import ArmRuns, Beats
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.preparation import Prepared, seeds_of
 from study.sealed.scoring import Exclusion, score_arm
 from study.sealed.tables import Findings
 from study.sealed.thresholds import ensemble_of
+from study.statistics.comparison import compare
+from study.statistics.findings import MEASURE_NAMES, Comparison
+from study.statistics.predictions import ArmRuns, Beats
+from study.store import floors
 from study.training.device import DeviceBeats, resolve_device
 from study.training.final import predict_all
-from study.tuning import floors
 
 
 def beats_of(

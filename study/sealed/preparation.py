@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
+from study.data.folds import make_folds
 from study.data.prepare import Cut
-from study.data.splits import make_folds
 from study.errors import PlanError, UsageError, listed
 from study.keys import Tag
-from study.models.native import has_compiled_kernels
+from study.models.cpu_kernels import has_compiled_kernels
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.folder import EvaluationFolder
 from study.sealed.plan import FLOOR, SealedPlan
@@ -24,9 +24,9 @@ from study.sealed.propose import origin_of
 from study.sealed.records import Records, read_ds1
 from study.sealed.retrain import FIRST_SEED, Done, Job, Task, do_all, read_done
 from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
+from study.store import floors
+from study.store.storage import Storage
 from study.training.engine import Engine, resolve_precision
-from study.tuning import floors
-from study.tuning.storage import Storage
 
 FOLDS = 5
 """Of the cross-validation that an arm's thresholds come from if no study has it."""

@@ -17,10 +17,10 @@ from study.errors import PlanError, StudyStateError, UsageError, listed, unknown
 from study.models import rules
 from study.reporting.tables import ARM_PARAMETERS
 from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
-from study.tuning.folder import SPACE_COPY, STUDIES, studies, study_folder
-from study.tuning.ledger import EXHAUSTED, Ledger
-from study.tuning.plan import load_plan
-from study.tuning.space import load_space
+from study.spaces.space import load_space
+from study.store.folder import SPACE_COPY, STUDIES, studies, study_folder
+from study.store.ledger import EXHAUSTED, Ledger
+from study.store.plan import load_plan
 
 ALL = "all"
 """`--arms all` takes every arm."""

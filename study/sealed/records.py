@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.config import digest_of
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.checksums import files_of, published_checksums, sha256_of, verified_checksums
-from study.data.download import UnreachableError, download_records
-from study.data.header import require_files
+from study.data.fetch import UnreachableError, download_records
 from study.data.prepare import Cut, prepare_all
 from study.data.records import DS1, DS2, FILE_SUFFIXES, PATIENT_OF
 from study.data.source import DATA_DIR_VARIABLE, Source, mitdb_source
 from study.data.synthetic import MANIFEST, write_records
+from study.data.wfdb_header import require_files
 from study.errors import DataError, MissingDataError, UsageError
 
 REHEARSAL_S = 300.0

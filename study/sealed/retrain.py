@@ -28,9 +28,9 @@ from torch import Tensor
 
 import study
 from study.archive import archive_fault
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.data.prepare import Cut
-from study.data.splits import Folds
 from study.errors import CheckpointError, DivergedError, StudyStateError
 from study.files import write_whole
 from study.models import rules

@@ -21,11 +21,11 @@ from study.keys import (
     MIN_CLASS_BEATS,
     sealed_metric,
 )
-from study.reporting.ec57 import gross_and_average
-from study.reporting.findings import QUANTITIES
-from study.reporting.predictions import Beats
-from study.reporting.statistics import with_means
 from study.sealed.thresholds import Thresholds, ensemble_of
+from study.statistics.ec57 import gross_and_average
+from study.statistics.estimates import with_means
+from study.statistics.findings import QUANTITIES
+from study.statistics.predictions import Beats
 from study.training.metrics import DECISIONS
 from study.training.scores import confusions_by_record, rank_within, score
 from study.training.thresholds import decisions_at

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from study.keys import AGGREGATES, CLASSES, sealed_metric
 from study.reporting.comparison_text import interval, kept_table, p_value, part
-from study.reporting.ec57 import ECTOPIC, STATISTICS
-from study.reporting.findings import (
+from study.reporting.layout import UNDEFINED, short, table
+from study.sealed.plan import FLOOR, SealedPlan
+from study.sealed.scoring import RARE, ArmScores, Exclusion
+from study.statistics.ec57 import ECTOPIC, STATISTICS
+from study.statistics.estimates import with_means
+from study.statistics.findings import (
     MEASURE_NAMES,
     QUANTITIES,
     Comparison,
@@ -20,10 +24,6 @@ from study.reporting.findings import (
     Estimate,
     label_of,
 )
-from study.reporting.layout import UNDEFINED, short, table
-from study.reporting.statistics import with_means
-from study.sealed.plan import FLOOR, SealedPlan
-from study.sealed.scoring import RARE, ArmScores, Exclusion
 
 Float = NDArray[np.float64]
 

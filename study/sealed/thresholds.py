@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.keys import CLASSES
 from study.models import rules
+from study.reporting.stored import TRIAL_FILES, read_beats
 from study.sealed.plan import Arm
+from study.store.folder import BEATS
+from study.store.storage import Storage
+from study.store.trial_files import read_predictions
 from study.training.thresholds import best_f1_thresholds
-from study.tuning.folder import BEATS
-from study.tuning.storage import Storage
-from study.tuning.stored import TRIAL_FILES, read_beats
-from study.tuning.trial_files import read_predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

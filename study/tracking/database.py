@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from study.tracking.store import Store
+from study.tracking.mlflow_store import Store
 
 _BESIDE = ("", "-journal", "-wal", "-shm")
 """What SQLite may have put beside a database that it was writing to."""

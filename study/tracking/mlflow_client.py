@@ -18,8 +18,8 @@ from typing import Any
 from study.errors import RefusedError, StudyError, TrackingError
 from study.keys import Tag
 from study.tracking.database import alone_with, make_database
+from study.tracking.mlflow_store import Store
 from study.tracking.run import Run
-from study.tracking.store import Store
 
 _logger = logging.getLogger(__name__)
 

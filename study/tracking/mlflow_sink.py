@@ -16,8 +16,8 @@ from urllib.parse import quote
 from study.errors import RefusedError, TrackingError
 from study.keys import Outcome, Tag
 from study.tracking.mlflow_client import PARENT, Client, explained
+from study.tracking.mlflow_store import find_store
 from study.tracking.run import Run, as_text, trial_name
-from study.tracking.store import find_store
 from study.tracking.view import view_key, view_tag
 
 STUDY, TRIAL, FLOOR = "study", "trial", "floor"

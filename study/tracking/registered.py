@@ -11,8 +11,8 @@ from typing import Any
 from study.errors import CheckpointError, MissingDataError, TrackingError, UsageError, unknown
 from study.models.seed_ensemble import SeedEnsemble
 from study.tracking.mlflow_client import connect, explained
+from study.tracking.mlflow_store import Store, find_store
 from study.tracking.registry import CHAMPION, FILE, aliases_of
-from study.tracking.store import Store, find_store
 
 HOW = (
     "`python -m study.evaluate` trains models and registers them with --register NAME; a file of "

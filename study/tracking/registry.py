@@ -23,8 +23,8 @@ from study.models import rules, served
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import input_widths
 from study.tracking.mlflow_client import Client, connect, explained
+from study.tracking.mlflow_store import find_store
 from study.tracking.run import Run, as_text
-from study.tracking.store import find_store
 
 CHAMPION = "champion"
 """Alias of the version that was registered last."""

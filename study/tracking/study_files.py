@@ -10,7 +10,7 @@ from study.errors import TrackingError
 from study.keys import Tag
 from study.tracking.mlflow_client import Client
 from study.tracking.mlflow_sink import STUDY
-from study.tracking.store import find_store
+from study.tracking.mlflow_store import find_store
 
 
 class StudyRun:

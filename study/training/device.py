@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from study.config import SignalSpec
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.errors import UsageError, unknown
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -16,12 +16,12 @@ from torch.nn import functional
 from study.errors import UsageError, unknown
 from study.keys import PRECISIONS
 from study.models.classifier import RunBackbone
-from study.models.fused import FusedBackbone
-from study.models.native import compiled_kernels
-from study.models.packed_backbone import OneOfAPack
+from study.models.cpu_backbone import FusedBackbone
+from study.models.cpu_kernels import compiled_kernels
+from study.models.pack_backbone import OneOfAPack
 from study.training.member import Member
 from study.training.memory import largest_pack
-from study.training.packed import Packed
+from study.training.packs import Packed
 from study.training.serial import Serial, Trainer
 
 BFLOAT16_PAYS = 1.25

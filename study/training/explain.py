@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from study.keys import CLASSES, MIN_CLASS_BEATS
-from study.models.attention import GatedHead
+from study.models.blocks import GatedHead
 from study.training.device import DeviceBeats, to_device
 from study.training.member import Member, evaluation_batch
 from study.training.scores import rank_within

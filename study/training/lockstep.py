@@ -2,7 +2,7 @@
 
 A network of this size leaves most of a big GPU idle: a step is hundreds of kernels, each over in
 less time than it takes to launch. Packed, all members (folds x seeds) of a trial make one step
-together: each parameter is stacked along a first axis [K, ...], `study.models.packed_backbone`
+together: each parameter is stacked along a first axis [K, ...], `study.models.pack_backbone`
 runs the backbones, `torch.vmap` fusions and losses, and one backward pass and one optimiser step
 serve all (the idea of HFTA, Wang et al. 2021, arXiv:2102.02344). Members never mix: weights, batch
 statistics, batches, losses, gradient norms and divergence are each member's own. On CUDA the step
@@ -27,7 +27,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from study.models.packed_backbone import PackedBackbone
+from study.models.pack_backbone import PackedBackbone
 from study.training.device import Inputs
 from study.training.member import Member, evaluation_batch
 from study.training.optimiser import make_optimiser, move_average

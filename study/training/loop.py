@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError, listed
 from study.keys import (
     BEATS_PER_SECOND,

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from study.addresses import shown
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import Outcome
-from study.redact import shown
-from study.reporting.tables import TrialRow
-from study.tuning.attempts import PLACE
-from study.tuning.folder import BEATS, CLAIM, has_trials
-from study.tuning.ledger import PLAN, TRACKED, Ledger
-from study.tuning.owner import elsewhere, here
-from study.tuning.plan import load_plan
+from study.store.folder import BEATS, CLAIM, has_trials
+from study.store.ledger import PLAN, TRACKED, Ledger
+from study.store.owner import elsewhere, here
+from study.store.plan import load_plan
+from study.store.storage import Storage
+from study.store.trial_files import RESULTS
+from study.store.trials import PLACE, TrialRow
 from study.tuning.setup import Setup
-from study.tuning.storage import Storage
-from study.tuning.trial_files import RESULTS
 
 _logger = logging.getLogger(__name__)
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from study.addresses import shown
 from study.config import TrialConfig
-from study.data.splits import make_folds
+from study.data.folds import make_folds
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
-from study.redact import shown
-from study.reporting.one_standard_error import Candidate, simplest_within_one_se
-from study.reporting.tables import TrialRow
-from study.tuning.ledger import EXHAUSTED, Ledger
-from study.tuning.plan import load_plan
-from study.tuning.storage import Storage
-from study.tuning.stored import read_beats
-from study.tuning.trial import SCORES
+from study.reporting.stored import read_beats
+from study.statistics.one_standard_error import Candidate, simplest_within_one_se
+from study.store.ledger import EXHAUSTED, Ledger
+from study.store.plan import load_plan
+from study.store.storage import Storage
+from study.store.trial_files import SCORES
+from study.store.trials import TrialRow
 
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
 DEFAULT_FOLDS = 5

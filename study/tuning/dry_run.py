@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.keys import CLASSES
 from study.models import rules
 from study.models.classifier import Classifier, build_model
+from study.spaces.space import Space
 from study.training.batches import epoch_shape
 from study.training.device import DeviceBeats, Inputs, resolve_device, synchronise
 from study.training.member import evaluation_batch
 from study.training.steering import stand_ins
 from study.tuning.setup import Setup, arm_configurations, configurations
-from study.tuning.space import Space
 
 TIMED_STEPS = 4
 _NORMAL = CLASSES.index("N")

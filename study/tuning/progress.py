@@ -11,7 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from study.keys import Outcome
-from study.tuning.ledger import Proposal
+from study.store.ledger import Proposal
 
 
 class Progress:

@@ -21,11 +21,11 @@ from optuna.trial import FrozenTrial
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.reporting.tables import TrialRow
-from study.tuning.ledger import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Ledger, Proposal
-from study.tuning.optuna_space import distributions, suggest
-from study.tuning.space import Space
-from study.tuning.space_settings import SCREENING, SCREENING_EPOCHS
+from study.spaces.optuna_space import distributions, suggest
+from study.spaces.settings import SCREENING, SCREENING_EPOCHS
+from study.spaces.space import Space
+from study.store.ledger import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Ledger, Proposal
+from study.store.trials import TrialRow
 
 SAMPLED = ("tpe", "gp")
 """Samplers that look at outcomes, and so propose other points where the order differs."""

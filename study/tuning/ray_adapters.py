@@ -22,7 +22,7 @@ from ray.tune.stopper import Stopper
 
 from study.errors import DiskError
 from study.keys import EPOCH
-from study.tuning.conductor import Conductor
+from study.tuning.driver import Conductor
 from study.tuning.ray_session import ray_fault
 from study.tuning.stopping import StopSignal
 from study.tuning.trial import CONFIG, METRICS

@@ -21,8 +21,8 @@ import ray._private.utils
 import ray._private.worker
 
 import study
+from study.addresses import shown
 from study.errors import StudyStateError, UsageError
-from study.redact import shown
 from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.scratch import scratch

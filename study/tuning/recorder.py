@@ -13,13 +13,13 @@ from typing import Any
 
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
+from study.reporting.stored import read_beats
+from study.store.folder import BEATS
+from study.store.journal import JOURNAL, Event, Kind
+from study.store.storage import Storage
+from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS, read_predictions
 from study.tracking.sink import Sink
-from study.tuning.folder import BEATS
-from study.tuning.journal import JOURNAL, Event, Kind
 from study.tuning.scratch import scratch
-from study.tuning.storage import Storage
-from study.tuning.stored import read_beats
-from study.tuning.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS, read_predictions
 
 _logger = logging.getLogger(__name__)
 

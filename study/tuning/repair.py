@@ -15,17 +15,16 @@ from pathlib import Path
 from study.errors import RefusedError, StudyError, TrackingError
 from study.files import write_whole
 from study.keys import Outcome
-from study.reporting.tables import trials_csv
-from study.tracking.mlflow_records import MlflowRecords
+from study.store.checks import Disagreement, Mend
+from study.store.folder import TRIALS
+from study.store.journal import JOURNAL, Kind, Mark, read
+from study.store.ledger import Ledger
+from study.store.status import Facts
+from study.store.trials import EXHAUSTED, OBJECTIVE, RUN_ID, trials_csv
+from study.tracking.mlflow_runs import MlflowRecords
 from study.tracking.sink import Sink
-from study.tuning.agreement import Disagreement, Mend
-from study.tuning.attempts import EXHAUSTED, OBJECTIVE, RUN_ID
-from study.tuning.folder import TRIALS
-from study.tuning.journal import JOURNAL, Kind, Mark, read
-from study.tuning.ledger import Ledger
 from study.tuning.recorder import Recorder
 from study.tuning.sender import Sender, Sent, send_owed
-from study.tuning.status import Facts
 from study.tuning.teller import Teller
 
 _logger = logging.getLogger(__name__)

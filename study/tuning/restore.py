@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from study.data.cache import default_cache_dir
+from study.data.folds import PUBLISHED
 from study.data.records import DS1
 from study.data.source import DATA_DIR_VARIABLE, Source, find_source, synthetic_source
-from study.data.splits import PUBLISHED
 from study.errors import StudyStateError
+from study.spaces.space import Space
+from study.store.storage import Storage
 from study.tuning.setup import Setup, set_up
-from study.tuning.space import Space
-from study.tuning.storage import Storage
 
 _FOLDS = re.compile(r"(\d+)-fold, partition seed (\d+)")
 

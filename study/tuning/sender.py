@@ -17,10 +17,10 @@ from typing import Any
 
 from study.errors import RefusedError, TrackingError
 from study.keys import Outcome
+from study.store.journal import JOURNAL, Event, Journal, Kind, Mark, read
+from study.store.storage import Storage
 from study.tracking.sink import Sink
-from study.tuning.journal import JOURNAL, Event, Journal, Kind, Mark, read
 from study.tuning.recorder import Recorder
-from study.tuning.storage import Storage
 
 _logger = logging.getLogger(__name__)
 

@@ -10,11 +10,19 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
+from study.addresses import shown
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import Outcome, Tag
-from study.redact import shown
-from study.reporting.tables import TrialRow, trials_csv
+from study.spaces.optuna_space import make_sampler, notes_on
+from study.spaces.settings import SCREENING_EPOCHS
+from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
+from study.store.journal import JOURNAL
+from study.store.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
+from study.store.optuna_storage import storage_fault
+from study.store.plan import PLAN_FILE, provenance
+from study.store.study_floors import StudyFloor, study_floors
+from study.store.trials import TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
 from study.tuning.admission import (
     admit_place,
@@ -24,24 +32,16 @@ from study.tuning.admission import (
     name_lost_results,
     refuse_altered,
 )
-from study.tuning.conductor import Conductor
-from study.tuning.execute import run_trials
-from study.tuning.folder import SPACE_COPY, TRIALS, admit, leftovers
-from study.tuning.journal import JOURNAL
-from study.tuning.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
-from study.tuning.optuna_space import make_sampler, notes_on
-from study.tuning.optuna_storage import storage_fault
-from study.tuning.plan import PLAN_FILE, provenance
+from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.ray_session import ray_session
+from study.tuning.ray_tune import run_trials
 from study.tuning.resources import Demand
 from study.tuning.scratch import sweep
 from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
-from study.tuning.space_settings import SCREENING_EPOCHS
 from study.tuning.stopping import StopSignal, catching_signals
-from study.tuning.study_floors import StudyFloor, study_floors
 from study.tuning.teller import Teller
 
 _logger = logging.getLogger(__name__)

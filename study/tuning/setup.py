@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
+from study.data.folds import PUBLISHED, Folds, make_folds, published_holdout
 from study.data.prepare import prepare_all
 from study.data.source import Source
-from study.data.splits import PUBLISHED, Folds, make_folds, published_holdout
 from study.errors import SpaceError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models import rules
-from study.models.native import has_compiled_kernels
+from study.models.cpu_kernels import has_compiled_kernels
+from study.spaces.parameter import Categorical
+from study.spaces.settings import SCREENING
+from study.spaces.space import Space
+from study.store.floors import FLOOR_CUT
+from study.store.plan import StudyPlan
+from study.store.storage import Storage
 from study.training.engine import Engine, resolve_precision
-from study.tuning.floors import FLOOR_CUT
-from study.tuning.plan import StudyPlan
-from study.tuning.space import Space
-from study.tuning.space_params import Categorical
-from study.tuning.space_settings import SCREENING
-from study.tuning.storage import Storage
 from study.tuning.trial import TrialJob
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.reporting.tables import TrialRow
-from study.tuning.floors import SETTINGS
-from study.tuning.journal import Kind
-from study.tuning.ledger import OBJECTIVE, Proposal
-from study.tuning.study_floors import StudyFloor
+from study.store.floors import SETTINGS
+from study.store.journal import Kind
+from study.store.ledger import OBJECTIVE, Proposal
+from study.store.study_floors import StudyFloor
+from study.store.trials import TrialRow
 
 BEST_WEIGHTS = 3
 """Trials whose weights are recorded; those of all trials stay in the study's storage."""

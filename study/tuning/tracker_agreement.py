@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from study.keys import Outcome, Tag
-from study.tracking.mlflow_records import MlflowRecords, Points, RecordedRun, RecordedStudy
+from study.store.checks import Disagreement, Mend
+from study.store.journal import JOURNAL, Event, Kind
+from study.store.status import Facts
+from study.store.trials import COUNTED
+from study.tracking.mlflow_runs import MlflowRecords, Points, RecordedRun, RecordedStudy
 from study.tracking.mlflow_sink import FLOOR, STATUS, TRIAL
-from study.tuning.agreement import Disagreement, Mend
-from study.tuning.attempts import COUNTED
-from study.tuning.journal import JOURNAL, Event, Kind
-from study.tuning.status import Facts
 
 
 @dataclass(slots=True)

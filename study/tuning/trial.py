@@ -7,18 +7,15 @@ Ray's experiment, so that any later driver can continue it.
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import pickle
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray import tune
@@ -26,23 +23,21 @@ from ray import tune
 import study
 from study.archive import archive_fault
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.errors import CheckpointError, DiskError
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
-from study.models.native import has_compiled_kernels
+from study.models.cpu_kernels import has_compiled_kernels
+from study.spaces.settings import SCREENING_EPOCHS
+from study.store import trial_files
+from study.store.storage import Storage
 from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
-from study.training.loop import TrialResult, TrialTraining
-from study.tuning import trial_files
-from study.tuning.space_settings import SCREENING_EPOCHS
-from study.tuning.storage import Storage
+from study.training.loop import TrialTraining
 
 CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
-PREDICTIONS, PER_RECORD = trial_files.PREDICTIONS, trial_files.PER_RECORD
-SCORES = trial_files.SCORES
-METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
+METRICS, NOTE, SECONDS, BUSY_SECONDS = trial_files.METRICS, "note", "seconds", "busy_seconds"
 CONFIG = "config"
 
 _NO_MEMORY = (
@@ -204,9 +199,9 @@ class TrialRun:
         begun = time.perf_counter()
         result = self._training.finish()
         self._busy_s += time.perf_counter() - begun
-        self._folder.write(PREDICTIONS, pack_predictions(result))
-        self._folder.write(PER_RECORD, as_csv(result.per_record))
-        self._folder.write(SCORES, as_json(result))
+        self._folder.write(trial_files.PREDICTIONS, trial_files.pack_predictions(result))
+        self._folder.write(trial_files.PER_RECORD, trial_files.as_csv(result.per_record))
+        self._folder.write(trial_files.SCORES, trial_files.as_json(result))
         buffer = io.BytesIO()
         torch.save(result.weights, buffer)
         self._folder.write(WEIGHTS, buffer.getvalue())
@@ -240,42 +235,6 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
             f"its checkpoint is of version {version}, this is {study.__version__}"
         )
     return state
-
-
-def pack_predictions(result: TrialResult) -> bytes:
-    """Pack out-of-fold log-probabilities, gates, attention and the confusion matrix as npz."""
-    arrays: dict[str, Any] = {"log_probs": result.log_probs, "confusion": result.confusion}
-    if result.gates is not None:
-        arrays["gates"] = result.gates
-    if result.attention is not None:
-        arrays["attention"] = result.attention
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def as_json(result: TrialResult) -> bytes:
-    """Write scores, why the undefined ones are so, and the table of folds; NaN as null."""
-    scores = {
-        METRICS: _nullable(result.metrics),
-        "undefined": result.undefined,
-        "per_fold": [_nullable(row) for row in result.per_fold],
-        "seconds_reliance": result.seconds_reliance,
-    }
-    return json.dumps(scores, indent=1).encode()
-
-
-def _nullable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if value != value else value for key, value in row.items()}
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Write rows with equal keys as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _keep_to_share() -> None:

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from benchmarks.driven import parts
 from benchmarks.profile_study import PARTS, Clock, ClockedJob
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
+from study.data.folds import make_folds
 from study.data.source import Source
-from study.data.splits import make_folds
-from study.tuning.storage import Storage
+from study.store.storage import Storage
 from study.tuning.trial import TrialJob, TrialRun
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from study.config import INPUTS, LATE_RR_WIDTH, TrialConfig
 from study.keys import CLASSES
 from study.models.classifier import Classifier, RunBackbone, build_model
-from study.models.fused import FusedBackbone
+from study.models.cpu_backbone import FusedBackbone
 from study.models.fusion import FUSIONS
-from study.models.packed_backbone import OneOfAPack
+from study.models.pack_backbone import OneOfAPack
 from study.models.rules import inputs_for, rr_routes
 
 OPTIONS: dict[str, tuple[object, object]] = {

@@ -12,8 +12,8 @@ from optuna.trial import FixedTrial
 from study.config import TrialConfig
 from study.models import rules
 from study.models.fusion import FUSIONS
-from study.tuning.optuna_space import distributions, suggest
-from study.tuning.space import FOLDER, Space, list_spaces, load_space
+from study.spaces.optuna_space import distributions, suggest
+from study.spaces.space import FOLDER, Space, list_spaces, load_space
 
 FILES = sorted(FOLDER.rglob("*.toml"))
 NAMED = ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke")

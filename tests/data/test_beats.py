@@ -11,7 +11,7 @@ from scipy.signal import filtfilt, firwin
 
 from study.config import SAMPLING_RATE_HZ
 from study.data.beats import BAND_HZ, TAPS, band_pass, keep_beats
-from study.data.reading import Record
+from study.data.wfdb_record import Record
 from study.data.windows import SEGMENTATIONS
 from study.keys import CLASSES
 

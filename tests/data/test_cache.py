@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.data.beatset import BeatSet, Reliance
+from study.data.beat_set import BeatSet, Reliance
 from study.data.cache import CACHE_VARIABLE, _digest, default_cache_dir, load, store
 
 KEY = "0123456789ab"

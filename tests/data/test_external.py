@@ -12,7 +12,7 @@ import pytest
 import wfdb
 
 from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SAMPLING_RATE_HZ, SignalSpec
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.checksums import sha256_of
 from study.data.external import find_external
 from study.data.prepare import prepare, prepare_all

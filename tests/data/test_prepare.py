@@ -14,15 +14,15 @@ import pytest
 
 from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING
 from study.data import prepare as module
+from study.data.beat_set import BeatSet
 from study.data.beats import band_pass
-from study.data.beatset import BeatSet
 from study.data.checksums import files_of, sha256_of
 from study.data.placebo import PERMUTATIONS
 from study.data.prepare import prepare, prepare_all
-from study.data.reading import read_record
 from study.data.records import AAMI, DS1, DS2
 from study.data.rr import rr_features
 from study.data.source import Source, find_source, synthetic_source
+from study.data.wfdb_record import read_record
 from study.data.windows import cut_windows
 from study.errors import ConfigError, DataError, MissingDataError
 from study.keys import CLASSES

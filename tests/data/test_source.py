@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from study.data.download import UnreachableError
-from study.data.own_records import load_split
-from study.data.reading import MITDB_RULES, ReadingRules
+from study.data.fetch import UnreachableError
 from study.data.records import DS1, PATIENT_OF
 from study.data.source import Source, find_source, synthetic_source
+from study.data.split_file import load_split
+from study.data.wfdb_record import MITDB_RULES, ReadingRules
 from study.errors import ChecksumError, ConfigError, DataError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def mitdb(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Small files in the names of DS1, whose checksums pass for the published ones."""
     sums = records_source.checksums
     monkeypatch.setattr("study.data.source.published_checksums", lambda: sums)
-    monkeypatch.setattr("study.data.download.published_checksums", lambda: sums)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
     folder = tmp_path / "given"
     shutil.copytree(records_source.folder, folder)
     return folder

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from study.data.checksums import sha256_of
-from study.data.reading import ReadingRules, Record, read_record
+from study.data.folds import make_folds
 from study.data.records import AAMI, DS1
 from study.data.source import Source
-from study.data.splits import make_folds
 from study.data.synthetic import MANIFEST, write_records
+from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.errors import DataError
 from study.keys import CLASSES
 

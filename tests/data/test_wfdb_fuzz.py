@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from study.data.external import external_rules, find_external
 from study.data.one_record import read_one
-from study.data.own_records import load_split, own_checksums
-from study.data.reading import read_record
+from study.data.split_file import load_split, own_checksums
+from study.data.wfdb_record import read_record
 from study.errors import DataError, StudyError
 from tests.fuzzing import EXAMPLES, LONGEST, written_outside
 

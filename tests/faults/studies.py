@@ -17,9 +17,10 @@ import optuna
 
 from study.archive import archive_fault
 from study.keys import TRAIN_LOSS, Outcome, Tag
-from study.tuning.journal import JOURNAL
+from study.store.journal import JOURNAL
+from study.store.trial_files import PREDICTIONS, SCORES
 from study.tuning.sender import owed
-from study.tuning.trial import CHECKPOINT, PREDICTIONS, SCORES, WEIGHTS
+from study.tuning.trial import CHECKPOINT, WEIGHTS
 from tests.command import Ended
 
 EPOCHS = 3

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from study.keys import Outcome, Tag
-from study.tuning.execute import MAX_LOST_WORKERS
+from study.tuning.ray_tune import MAX_LOST_WORKERS
 from tests.faults.studies import Start, Studies
 
 pytestmark = pytest.mark.faults

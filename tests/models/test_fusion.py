@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from study.config import TrialConfig
-from study.models.attention import Tokens
+from study.models.blocks import Tokens
 from study.models.classifier import build_fusion
 from study.models.fusion import (
     FUSIONS,

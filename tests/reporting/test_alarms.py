@@ -20,7 +20,7 @@ from study.reporting.alarms import (
     rung_alarms,
     screening_alarm,
 )
-from study.reporting.tables import TrialRow
+from study.store.trials import TrialRow
 
 
 def row(number: int, arm: str = "film", **changes: Any) -> TrialRow:

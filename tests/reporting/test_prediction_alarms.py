@@ -14,7 +14,7 @@ from study.reporting.prediction_alarms import (
     describe_predictions,
     no_effect_alarms,
 )
-from study.reporting.tables import TrialRow
+from study.store.trials import TrialRow
 
 FOLD = np.array([0, 0, 0, 1, 1, 1, -1])
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from study.keys import AUPRC_SV, Outcome
-from study.reporting.tables import TrialRow, chance_level, failures, ranked_table, trials_csv
+from study.reporting.tables import chance_level, failures, ranked_table
+from study.store.trials import TrialRow, trials_csv
 
 NAN = math.nan
 

@@ -9,13 +9,13 @@ import pytest
 
 from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
-from study.reporting.predictions import Beats
 from study.sealed.folder import EvaluationFolder
 from study.sealed.plan import Arm, SealedPlan
 from study.sealed.plan_file import load_plan
 from study.sealed.preparation import make_job
 from study.sealed.records import Records, synthetic_records
 from study.sealed.retrain import Job
+from study.statistics.predictions import Beats
 
 ARM = """
 [[arms]]

@@ -19,9 +19,9 @@ from study.models.seed_ensemble import SeedEnsemble
 from study.reporting.page.blocks import Table
 from study.reporting.page.results import StudyResults
 from study.reporting.page.sealed import sealed
+from study.reporting.sealed_results import sealed_results
 from study.sealed import evaluation, records, retrain
-from study.tuning.plan import StudyPlan
-from study.tuning.sealed_results import sealed_results
+from study.store.plan import StudyPlan
 
 ROOT = Path(evaluate.__file__).parents[1]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")

@@ -13,8 +13,8 @@ from study.errors import DivergedError, StudyStateError
 from study.sealed import retrain
 from study.sealed.plan import Arm, SealedPlan
 from study.sealed.retrain import FIRST_SEED, Job, Task, Worker, do_all, read_done
+from study.spaces.settings import SETTINGS
 from study.training.engine import Engine
-from study.tuning.space_settings import SETTINGS
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from sklearn.metrics import (
 )
 
 from study.keys import CLASSES
-from study.reporting.predictions import Beats
 from study.sealed.scoring import ArmScores, Exclusion, exclusions, score_arm
 from study.sealed.thresholds import Thresholds
+from study.statistics.predictions import Beats
 
 
 def predicted(beats: Beats, n_seeds: int = 3) -> np.ndarray:

@@ -5,13 +5,13 @@ import tomllib
 import numpy as np
 import pytest
 
-from study.reporting.predictions import Beats
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.plan_file import parse_plan
 from study.sealed.predicted import compare_ensembles, comparisons
 from study.sealed.scoring import exclusions, score_arm
 from study.sealed.tables import Findings, result_text
 from study.sealed.thresholds import Thresholds
+from study.statistics.predictions import Beats
 
 TWO = """
 name = "two"

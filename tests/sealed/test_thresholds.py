@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from study.config import ModelConfig, TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.models import rules
 from study.sealed.plan import Arm
 from study.sealed.retrain import Job
 from study.sealed.thresholds import ensemble_of, stored_predictions, thresholds_from
-from study.tuning.storage import Storage
+from study.store.storage import Storage
 
 ARM = Arm(name="film", config=TrialConfig(model=ModelConfig(fusion="film")))
 

@@ -20,10 +20,10 @@ from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
 from study.tracking.mlflow_client import Client, connect
+from study.tracking.mlflow_store import find_store
 from study.tracking.registered import HOW, load
 from study.tracking.registry import Registered, check_name, register
 from study.tracking.run import Run
-from study.tracking.store import find_store
 
 ROOT = Path(__file__).parents[2]
 NAME = "svt on Holter"

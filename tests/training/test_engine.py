@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.errors import CheckpointError, UsageError
-from study.models.packed_backbone import OneOfAPack
+from study.models.pack_backbone import OneOfAPack
 from study.training import engine
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from study.training.loop import TrialTraining

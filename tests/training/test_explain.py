@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import make_folds
+from study.data.beat_set import BeatSet
+from study.data.folds import make_folds
 from study.keys import CLASSES
 from study.training.device import DeviceBeats
 from study.training.engine import Engine

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from study.config import ModelConfig, SignalSpec, TrainConfig, TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.errors import ConfigError, DivergedError
 from study.models.seed_ensemble import SeedEnsemble
 from study.training.device import DeviceBeats

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
 from study.keys import BEATS_PER_SECOND, CLASSES, OBJECTIVES
 from study.models.classifier import build_model

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.keys import RELIANCE_KINDS, reliance
 from study.training.loop import TrialResult, TrialTraining
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
-from study.data.splits import Folds
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
 from study.training.loop import TrialTraining
 from study.training.steering import STANDS_FOR, stand_ins
 

@@ -18,23 +18,23 @@ from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EPOCH, EXPERIMENTS, Outcome, Tag
 from study.models import rules
-from study.reporting.tables import trials_csv
+from study.spaces.optuna_space import make_sampler
+from study.spaces.space import load_space
+from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
+from study.store.ledger import TRACKED, Ledger
+from study.store.plan import StudyPlan
+from study.store.storage import Storage
+from study.store.study_floors import StudyFloor
+from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.store.trials import trials_csv
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
-from study.tuning.conductor import Conductor
-from study.tuning.folder import BEATS, SPACE_COPY, TRIALS, study_folder
-from study.tuning.ledger import TRACKED, Ledger
-from study.tuning.optuna_space import make_sampler
-from study.tuning.plan import StudyPlan
+from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.sender import Sender
-from study.tuning.space import load_space
-from study.tuning.storage import Storage
-from study.tuning.study_floors import StudyFloor
 from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
-from study.tuning.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 
 NAME = "tiny"
 EPOCHS = 3

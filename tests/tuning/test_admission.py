@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyStateError
+from study.store.ledger import TRACKED, Ledger
+from study.store.owner import Owner
+from study.store.storage import Storage
 from study.tuning.admission import admit_place, claim, refuse_altered
-from study.tuning.ledger import TRACKED, Ledger
-from study.tuning.owner import Owner
-from study.tuning.storage import Storage
 from tests.tuning.small_study import NAME, change
 
 

@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 
 from study.confirm import _epochs
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds, make_folds
 from study.data.source import Source
-from study.data.splits import Folds, make_folds
 from study.errors import StudyStateError, UsageError
 from study.keys import AUPRC_SV, Outcome
 from study.models import rules
+from study.spaces.space import load_space
+from study.store.ledger import EXHAUSTED, Ledger
+from study.store.plan import StudyPlan
+from study.store.storage import Storage
+from study.store.trial_files import SCORES
 from study.tuning.confirm import (
     Search,
     admit_space,
@@ -26,12 +31,7 @@ from study.tuning.confirm import (
     scores_of_arms,
     space_text,
 )
-from study.tuning.ledger import EXHAUSTED, Ledger
-from study.tuning.plan import StudyPlan
 from study.tuning.proposals import Proposals
-from study.tuning.space import load_space
-from study.tuning.storage import Storage
-from study.tuning.trial import SCORES
 
 SPACE = """
 description = "three fusions"

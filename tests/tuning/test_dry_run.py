@@ -11,10 +11,10 @@ from study.data.source import Source
 from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
+from study.spaces.space import load_space
+from study.store.storage import Storage
 from study.tuning.dry_run import build_branches, trial_seconds
 from study.tuning.setup import Setup, configurations, set_up
-from study.tuning.space import load_space
-from study.tuning.storage import Storage
 
 SPACE = """
 description = "three branches"

@@ -12,7 +12,7 @@ import pytest
 from study.config import TrialConfig
 from study.keys import Outcome
 from study.models import rules
-from study.tuning.ledger import Proposal
+from study.store.ledger import Proposal
 from study.tuning.progress import Progress, duration
 
 CONFIG = TrialConfig.from_flat({"fusion": "film"})

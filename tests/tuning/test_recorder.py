@@ -13,26 +13,20 @@ import numpy as np
 import pytest
 
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.reporting.tables import TrialRow
-from study.tuning.floors import SETTINGS
-from study.tuning.folder import BEATS
-from study.tuning.journal import Journal, Kind
-from study.tuning.ledger import Ledger, Proposal
+from study.store.floors import SETTINGS
+from study.store.folder import BEATS
+from study.store.journal import Journal, Kind
+from study.store.ledger import Ledger, Proposal
+from study.store.study_floors import StudyFloor
+from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES
+from study.store.trials import TrialRow
 from study.tuning.recorder import Recorder
-from study.tuning.study_floors import StudyFloor
 from study.tuning.teller import BEST_WEIGHTS, Teller
-from study.tuning.trial import (
-    PER_RECORD,
-    PREDICTIONS,
-    SCORES,
-    WEIGHTS,
-    TrialJob,
-    TrialRun,
-)
+from study.tuning.trial import WEIGHTS, TrialJob, TrialRun
 
 CONFIG = TrialConfig.from_flat(
     {"fusion": "mhca_time", "embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40}

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from study import run
 from study.keys import Outcome, Tag
-from study.tuning.journal import SENT
+from study.store.journal import SENT
 from tests.tuning.small_study import EXPERIMENT, NAME, Start, change
 
 

@@ -9,9 +9,9 @@ import pytest
 import ray._private.utils
 
 from study.errors import StudyStateError, UsageError
-from study.tuning import execute
-from study.tuning.execute import slots
+from study.tuning import ray_tune
 from study.tuning.ray_session import STARTS, ray_session
+from study.tuning.ray_tune import slots
 from study.tuning.resources import Demand, Resources, gpu_share, plan_resources
 
 GIB = 2**30
@@ -54,7 +54,7 @@ def test_without_shared_storage_trials_stay_on_one_node(monkeypatch: pytest.Monk
     assert resources.request() == {"cpu": 1, "gpu": 0.5, "node:10.0.0.1": 0.001}
     mine = {"CPU": 3.0, "GPU": 1.0, "node:10.0.0.1": 1.0}
     joined = {"CPU": 8.0, "GPU": 4.0, "node:10.0.0.2": 1.0}
-    monkeypatch.setattr(execute, "nodes_alive", lambda: [mine, joined])
+    monkeypatch.setattr(ray_tune, "nodes_alive", lambda: [mine, joined])
     assert slots(resources, Demand(gpus_per_trial=0.5))() == 2
     anywhere = Resources(concurrency=2, gpus_per_trial=0.5)
     assert slots(anywhere, Demand(gpus_per_trial=0.5))() == 10

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from study.tuning.owner import Owner
+from study.store.owner import Owner
 from study.tuning.scratch import scratch, sweep
 
 KILLED = """

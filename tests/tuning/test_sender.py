@@ -15,9 +15,9 @@ import pytest
 
 from study.errors import RefusedError, TrackingError
 from study.keys import Outcome, Tag
+from study.store.journal import JOURNAL, SENT, Journal, Kind
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink
-from study.tuning.journal import JOURNAL, SENT, Journal, Kind
 from study.tuning.sender import Sender, Sent, owed, send_owed
 
 NAME = "tiny"

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from study.tuning.plan import StudyPlan
+from study.spaces.space import load_space
+from study.store.plan import StudyPlan
 from study.tuning.session import Options, open_ledger
 from study.tuning.setup import Setup
-from study.tuning.space import load_space
 
 SPACE = """
 description = "one number"

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.data.source import Source
 from study.errors import DataError, SpaceError
+from study.spaces.space import Space, load_space
+from study.store.storage import Storage
 from study.tuning import setup as own
 from study.tuning.setup import (
     Setup,
@@ -22,8 +24,6 @@ from study.tuning.setup import (
     plan_folds,
     set_up,
 )
-from study.tuning.space import Space, load_space
-from study.tuning.storage import Storage
 
 SEARCH = """
 description = "a search"

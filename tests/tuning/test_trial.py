@@ -17,21 +17,19 @@ from numpy.typing import NDArray
 
 import study
 from study.config import TrialConfig
-from study.data.beatset import BeatSet
+from study.data.beat_set import BeatSet
 from study.errors import CheckpointError, DiskError
 from study.keys import BEATS_PER_SECOND, CLASSES, EPOCH, Outcome, Tag
 from study.models import rules
+from study.store.storage import Storage
+from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES
 from study.training.engine import Engine
 from study.tuning import trial as own
-from study.tuning.storage import Storage
 from study.tuning.trial import (
     CHECKPOINT,
     CONFIG,
     METRICS,
     NOTE,
-    PER_RECORD,
-    PREDICTIONS,
-    SCORES,
     WEIGHTS,
     FusionTrial,
     TrialJob,

@@ -6,13 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from study.reporting.findings import (
-    MEASURE_NAMES,
-    Comparison,
-    Contrast,
-    Estimate,
-    parts_of,
-)
 from study.reporting.layout import short
 from study.reporting.page.blocks import (
     Block,
@@ -36,6 +29,13 @@ from study.reporting.page.words import (
     p_text,
     plural,
     quantity_of,
+)
+from study.statistics.findings import (
+    MEASURE_NAMES,
+    Comparison,
+    Contrast,
+    Estimate,
+    parts_of,
 )
 
 _ROW = 34

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import MIN_CLASS_BEATS
-from study.reporting.predictions import ArmRuns, Beats
-from study.reporting.resampling import draw_patients
-from study.reporting.weighted_metrics import Ranking
+from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.resampling import draw_patients
+from study.statistics.weighted_metrics import Ranking
 
 Float = NDArray[np.float64]
 

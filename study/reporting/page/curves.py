@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from study.keys import CLASSES
-from study.reporting.findings import ClassFacts
 from study.reporting.page.blocks import Block, Figure, Note, Section, missing
 from study.reporting.page.curve_bands import GRID, Curve, curves
 from study.reporting.page.first_screen import leading
 from study.reporting.page.results import StudyResults
 from study.reporting.page.svg import Panel
 from study.reporting.page.words import listing
-from study.reporting.predictions import ArmRuns
+from study.statistics.findings import ClassFacts
+from study.statistics.predictions import ArmRuns
 
 MOST_ARMS = 4
 BANDS = 2

@@ -8,8 +8,8 @@ from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, Outcome
 from study.reporting.page.blocks import Block, Section, Table, count, missing, text
 from study.reporting.page.results import StudyResults
 from study.reporting.page.words import objective_name, plural
-from study.reporting.predictions import Beats
 from study.reporting.tables import shorter_outcome
+from study.statistics.predictions import Beats
 
 
 def dataset(results: StudyResults) -> Section:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 
 from study.keys import Outcome, reliance
 from study.reporting.alarms import NO_RELIANCE, Severity
-from study.reporting.findings import Choice, Contrast
 from study.reporting.layout import short
 from study.reporting.page.blocks import Block, Facts, Note, Section, Tone
 from study.reporting.page.results import StudyResults
@@ -22,6 +21,7 @@ from study.reporting.page.words import (
     plural,
     quantity_of,
 )
+from study.statistics.findings import Choice, Contrast
 
 CHANCE = "floor: prevalence"
 

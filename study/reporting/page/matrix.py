@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from html import escape
 
-from study.reporting.findings import Comparison, Estimate
 from study.reporting.layout import short
 from study.reporting.page.blocks import Figure
 from study.reporting.page.results import StudyResults
 from study.reporting.page.svg import WIDTH, element
 from study.reporting.page.words import interval_text, objective_name, quantity_of
+from study.statistics.findings import Comparison, Estimate
 
 _SIZE, _LEFT, _TOP = 46.0, 190.0, 26.0
 _LONGEST = 27

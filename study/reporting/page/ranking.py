@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from study.keys import CLASSES, Outcome, metric
-from study.reporting.findings import ArmResult, Comparison
 from study.reporting.layout import UNDEFINED, short
 from study.reporting.page.blocks import (
     Block,
@@ -23,7 +22,9 @@ from study.reporting.page.blocks import (
 )
 from study.reporting.page.results import StudyResults
 from study.reporting.page.words import beside, interval, mean, objective_name, quantity_of
-from study.reporting.tables import TrialRow, chance_level, shorter_outcome
+from study.reporting.tables import chance_level, shorter_outcome
+from study.statistics.findings import ArmResult, Comparison
+from study.store.trials import TrialRow
 
 
 def ranking(results: StudyResults) -> Section:

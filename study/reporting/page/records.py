@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from html import escape
 
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
-from study.reporting.findings import Comparison
 from study.reporting.layout import short
 from study.reporting.page.blocks import Block, Figure, Section, Table, count, missing, score, text
 from study.reporting.page.matrix import shortened
 from study.reporting.page.results import StudyResults
 from study.reporting.page.svg import WIDTH, element
+from study.statistics.findings import Comparison
 
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from study.keys import Outcome
 from study.reporting.alarms import Alarm
-from study.reporting.findings import Comparison
-from study.reporting.predictions import ArmRuns, Beats
-from study.reporting.tables import TrialRow
+from study.statistics.findings import Comparison
+from study.statistics.predictions import ArmRuns, Beats
+from study.store.trials import TrialRow
 
 Float = NDArray[np.floating]
 

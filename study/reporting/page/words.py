@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV
-from study.reporting.findings import MEASURE_NAMES, Estimate, parts_of
 from study.reporting.layout import short
 from study.reporting.page.blocks import Cell
 from study.reporting.page.results import StudyResults
 from study.reporting.tables import COLUMNS
+from study.statistics.findings import MEASURE_NAMES, Estimate, parts_of
 
 NOT_ESTIMABLE = "not estimable"
 

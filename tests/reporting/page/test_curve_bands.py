@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from study.keys import CLASSES
-from study.reporting.findings import Comparison
 from study.reporting.page.curve_bands import GRID, curves
+from study.statistics.findings import Comparison
 from tests.reporting.page.conftest import MakeResults
 
 

@@ -1,0 +1,261 @@
+"""Folds over the records of a data set: whole patients, as even in every class as these allow.
+
+Shapes: C classes, K folds, U patients, G groups of beats that are to be spread evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.config import digest_of
+from study.data.beat_set import BeatSet
+from study.data.records import PATIENT_OF, PUBLISHED_VALIDATION
+from study.errors import DataError
+from study.keys import CLASSES, MIN_CLASS_BEATS
+
+DOMINANT_SHARE = 0.25
+"""Share of a class's beats above which one record is named in the table of folds: this, or twice
+its share of the records."""
+
+PUBLISHED = "published"
+
+_STARTS = 20
+_COUNTED_WEIGHT = 0.1
+_SMALLEST_GAIN = 1e-9
+_PATIENT_WEIGHTS = (0.8, 1.25)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folds:
+    """Which records validate in each fold; all other records of the data set train.
+
+    Args:
+        name: `published`, or the number of folds and the partition seed.
+        validation: Record names of each fold, sorted.
+        fingerprint: Digest of all records and of those of each fold.
+    """
+
+    name: str
+    validation: tuple[tuple[str, ...], ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """Return the number of folds."""
+        return len(self.validation)
+
+    def masks(self, beat_set: BeatSet) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Return the indices of the training and the validation beats of every fold.
+
+        Raises:
+            DataError: If a validation record is not in the beat set.
+        """
+        return [
+            (np.flatnonzero(~validates), np.flatnonzero(validates))
+            for validates in self._validates(beat_set)
+        ]
+
+    def of_beats(self, beat_set: BeatSet) -> NDArray[np.int64]:
+        """Return the fold that each beat validates in, [N]; -1 where it is in none.
+
+        Raises:
+            DataError: If a validation record is not in the beat set.
+        """
+        fold = np.full(len(beat_set.label), -1)
+        for k, validates in enumerate(self._validates(beat_set)):
+            fold[validates] = k
+        return fold
+
+    def counts(self, beat_set: BeatSet) -> NDArray[np.int64]:
+        """Return validation beats per fold and class, [K, C]."""
+        return np.stack(
+            [
+                np.bincount(beat_set.label[validates], minlength=len(CLASSES))
+                for validates in self._validates(beat_set)
+            ]
+        )
+
+    def _validates(self, beat_set: BeatSet) -> Iterator[NDArray[np.bool_]]:
+        index_of = {name: index for index, name in enumerate(beat_set.record_names)}
+        absent = [name for fold in self.validation for name in fold if name not in index_of]
+        if absent:
+            raise DataError(
+                f"folds '{self.name}': records {', '.join(absent)} are not in {beat_set.dataset}"
+            )
+        for fold in self.validation:
+            yield np.isin(beat_set.record, [index_of[name] for name in fold])
+
+
+def published_holdout(record_names: Sequence[str]) -> Folds:
+    """Return the published 17/5 hold-out of DS1 as a single fold.
+
+    Raises:
+        DataError: If its validation records are not all there, or no other record is.
+    """
+    absent = [name for name in PUBLISHED_VALIDATION if name not in record_names]
+    if absent or len(record_names) == len(PUBLISHED_VALIDATION):
+        raise DataError(
+            f"folds '{PUBLISHED}': needs DS1, with validation records "
+            f"{', '.join(PUBLISHED_VALIDATION)}; got {', '.join(record_names)}"
+        )
+    return _folds(PUBLISHED, record_names, [list(PUBLISHED_VALIDATION)])
+
+
+def make_folds(
+    record_names: Sequence[str],
+    counts: NDArray[np.int64],
+    n_folds: int = 5,
+    partition_seed: int = 0,
+    patients: Mapping[str, str] = PATIENT_OF,
+) -> Folds:
+    """Share the records out over folds, whole patients together.
+
+    From random starts, patients are moved and exchanged between folds as long as that makes the
+    folds more even, and the best end is taken. More even means a smaller Hellinger distance
+    between each group's distribution over the folds and the uniform one, summed over N, S, V, F
+    and all of S, V, F: shares enter by their square root, so that what one dominating patient
+    leaves of a class is still spread. Before that counts in how many folds each class reaches
+    `MIN_CLASS_BEATS`.
+
+    Partition seed 0 takes the beats as they are. All starts lead to nearly the same folds, so
+    another seed weighs each patient at random: other folds, a little less even.
+
+    Args:
+        record_names: Names of the records.
+        counts: [records, C] beats of each.
+        n_folds: Number of folds K.
+        partition_seed: Seed of the random starts, and of the weights if not 0.
+        patients: Patient of each record; a record that is not listed is a patient of its own.
+
+    Raises:
+        DataError: If there are fewer than two patients or folds, or more folds than patients.
+    """
+    owners = [patients.get(name, name) for name in record_names]
+    names = sorted(set(owners))
+    if len(names) < 2:
+        raise DataError(f"folds: need 2 or more patients, got {len(names)}")
+    if not 2 <= n_folds <= len(names):
+        raise DataError(
+            f"folds: must be in [2, {len(names)}] for {len(names)} patients, got {n_folds}"
+        )
+    unit_of = np.array([names.index(owner) for owner in owners])
+    per_patient = np.zeros((len(names), counts.shape[1]))
+    np.add.at(per_patient, unit_of, counts)
+    groups = np.column_stack([per_patient, per_patient[:, 1:].sum(axis=1)])
+    rng = np.random.default_rng(np.random.SeedSequence([n_folds, partition_seed]))
+    if partition_seed:
+        groups = groups * rng.uniform(*_PATIENT_WEIGHTS, size=(len(names), 1))
+    ends = [_Partition(groups, n_folds, rng) for _ in range(_STARTS)]
+    best = max(ends, key=lambda end: (end.counted(), round(end.evenness(), 9)))
+    members: list[list[str]] = [[] for _ in range(n_folds)]
+    for name, unit in zip(record_names, unit_of, strict=True):
+        members[best.fold[unit]].append(name)
+    return _folds(f"{n_folds}-fold, partition seed {partition_seed}", record_names, members)
+
+
+def _folds(name: str, record_names: Sequence[str], members: list[list[str]]) -> Folds:
+    validation = tuple(sorted(tuple(sorted(fold)) for fold in members))
+    fingerprint = digest_of({"records": sorted(record_names), "validation": validation})
+    return Folds(name=name, validation=validation, fingerprint=fingerprint)
+
+
+class _Partition:
+    """Patients shared out over folds, as even as moves and exchanges make a random start."""
+
+    def __init__(
+        self, groups: NDArray[np.float64], n_folds: int, rng: np.random.Generator
+    ) -> None:
+        self.groups = groups[:, groups.sum(axis=0) > 0]  # [U, G]
+        self.n_folds = n_folds
+        self.fold = np.empty(len(groups), dtype=np.int64)
+        self.fold[rng.permutation(len(groups))] = np.arange(len(groups)) % n_folds
+        while self._improve():
+            pass
+
+    def evenness(self) -> float:
+        """Return the sum over groups and folds of the square roots of shares."""
+        return float(np.sqrt(self._sums() / self.groups.sum(axis=0)).sum())
+
+    def counted(self) -> int:
+        """Return how many folds have enough beats to be counted, summed over groups."""
+        return int((self._sums() >= MIN_CLASS_BEATS).sum())
+
+    def _sums(self) -> NDArray[np.float64]:
+        sums = np.zeros((self.n_folds, self.groups.shape[1]))
+        np.add.at(sums, self.fold, self.groups)
+        return sums
+
+    def _worth(self, beats: NDArray[np.float64]) -> NDArray[np.float64]:
+        share = np.maximum(beats, 0) / self.groups.sum(axis=0)
+        counted = np.minimum(beats / MIN_CLASS_BEATS, 1.0)
+        return np.asarray((np.sqrt(share) + _COUNTED_WEIGHT * counted).sum(axis=-1))
+
+    def _improve(self) -> bool:
+        """Make the best single move or exchange; return whether there was one."""
+        sums, fold, units = self._sums(), self.fold, np.arange(len(self.fold))
+        worth, without = self._worth(sums), sums[fold] - self.groups
+        move = self._worth(without)[:, None] + self._worth(sums[None] + self.groups[:, None])
+        move = move - worth[fold][:, None] - worth  # [U, K]
+        move[units, fold] = -np.inf
+        move[np.bincount(fold, minlength=self.n_folds)[fold] == 1] = -np.inf
+        one_way = self._worth(without[:, None] + self.groups)
+        swap = one_way + one_way.T - worth[fold][:, None] - worth[fold]  # [U, U]
+        swap[fold[:, None] == fold] = -np.inf
+        if max(move.max(), swap.max()) < _SMALLEST_GAIN:
+            return False
+        if move.max() >= swap.max():
+            unit, target = np.unravel_index(move.argmax(), move.shape)
+            fold[unit] = target
+        else:
+            one, other = np.unravel_index(swap.argmax(), swap.shape)
+            fold[one], fold[other] = fold[other], fold[one]
+        return True
+
+
+def folds_table(folds: Folds, beat_set: BeatSet) -> str:
+    """Return the plan's table of folds: validation beats per class, and what they cannot show.
+
+    Below the table: the classes that a fold has too few beats of to count, and the records that
+    hold so much of a class that no partition can be even in it.
+    """
+    counts = folds.counts(beat_set)
+    lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats of {beat_set.dataset}"]
+    lines.append("fold" + "".join(f"{name:>8}" for name in CLASSES) + "  records")
+    for k, (names, row) in enumerate(zip(folds.validation, counts, strict=True)):
+        lines.append(f"{k:>4}" + "".join(f"{n:>8}" for n in row) + f"  {' '.join(names)}")
+    lines.append(" all" + "".join(f"{n:>8}" for n in counts.sum(axis=0)))
+    return "\n".join(lines + _not_counted(counts) + _dominant(folds, beat_set)) + "\n"
+
+
+def _not_counted(counts: NDArray[np.int64]) -> list[str]:
+    lines = []
+    for c, name in enumerate(CLASSES):
+        few = [f"{k} ({counts[k, c]})" for k in np.flatnonzero(counts[:, c] < MIN_CLASS_BEATS)]
+        if few:
+            lines.append(
+                f"{name}: fewer than {MIN_CLASS_BEATS} beats in fold {', '.join(few)}: "
+                f"not counted in the score of {name}"
+            )
+    return lines
+
+
+def _dominant(folds: Folds, beat_set: BeatSet) -> list[str]:
+    counts = beat_set.counts()
+    totals = counts.sum(axis=0)
+    limit = max(DOMINANT_SHARE, 2 / len(counts))
+    fold_of = {name: k for k, names in enumerate(folds.validation) for name in names}
+    lines = []
+    for c, class_ in enumerate(CLASSES):
+        for r in np.flatnonzero(counts[:, c] > limit * totals[c]):
+            name, n, rest = beat_set.record_names[r], counts[r, c], totals[c] - counts[r, c]
+            share = f"record {name} holds {n / totals[c]:.0%} of {class_} ({n} of {totals[c]})"
+            effect = (
+                f"all other folds share {rest}, and fold {fold_of[name]} trains on no more"
+                if name in fold_of
+                else f"it never validates, the folds share {rest}"
+            )
+            lines.append(f"{class_}: {share}: {effect}")
+    return lines

@@ -1,0 +1,181 @@
+"""One's own WFDB records: the split file that says which of them a study uses.
+
+A split file is TOML:
+
+    name = "mydata"                           # names the data set; letters, digits, - and _
+    development = ["a01", "a02", "p7/b01"]    # record names, without suffix, relative to --records
+    lead = "II"                               # optional; default MLII, else V1, V2, V4, V5
+    [patients]                                # optional; default: each record is a patient
+    a01 = "p1"
+    a02 = "p1"
+
+Every record needs a header (.hea), its signal file and reference annotations (.atr). Any sampling
+rate from 100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them. Records of
+one patient always share a fold.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.data.checksums import published_among, require_records_folder, sha256_of
+from study.data.records import DS2, LEADS
+from study.data.wfdb_header import read_header, require_files
+from study.data.wfdb_record import ReadingRules
+from study.errors import ConfigError, DataError, MissingDataError, listed, unknown
+
+_KEYS = ("name", "development", "patients", "lead")
+_RESERVED = ("DS1", "DS2")
+_SLUG = re.compile(r"[A-Za-z0-9_-]+")
+_RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """What a split file says, checked.
+
+    Args:
+        name: Name of the data set.
+        development: Record names, sorted.
+        patients: Patient of each record.
+        leads: The lead that it names, if any.
+    """
+
+    name: str
+    development: tuple[str, ...]
+    patients: Mapping[str, str]
+    leads: tuple[str, ...]
+
+    @property
+    def rules(self) -> ReadingRules:
+        """What a study accepts: the leads, at any sampling rate."""
+        return ReadingRules(leads=self.leads or LEADS, sampling_rate_hz=None)
+
+
+def load_split(path: Path) -> Split:
+    """Read and check a split file.
+
+    Raises:
+        MissingDataError: If it is not there.
+        ConfigError: If it is no TOML, or breaks a rule; all faults together.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise MissingDataError(f"{path}: no such split file") from err
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"{path}: cannot be read as TOML: {err}") from err
+    faults = [unknown("key", key, _KEYS) for key in values if key not in _KEYS]
+    faults += [*_name_faults(values), *_development_faults(values)]
+    faults += [*_patient_faults(values), *_lead_faults(values)]
+    if faults:
+        raise ConfigError(listed(str(path), faults))
+    names = tuple(sorted(values["development"]))
+    patients = values.get("patients", {})
+    return Split(
+        name=values["name"],
+        development=names,
+        patients={name: patients.get(name, name) for name in names},
+        leads=(values["lead"],) if "lead" in values else (),
+    )
+
+
+def own_checksums(folder: Path, split: Split) -> dict[str, str]:
+    """Return the SHA-256 of every file of a split's records, by name.
+
+    Raises:
+        MissingDataError: If the folder, or files and nothing else, are not there.
+        DataError: If a header cannot be used, or a file is one of the sealed DS2; all together.
+    """
+    require_records_folder(folder)
+    sums: dict[str, str] = {}
+    faults: list[DataError] = []
+    for name in split.development:
+        try:
+            sums |= record_checksums(folder, name)
+        except DataError as err:
+            faults.append(err)
+        except OSError as err:
+            faults.append(DataError(f"{folder}: record {name}: cannot be read: {err}"))
+    if faults:
+        only_missing = all(isinstance(fault, MissingDataError) for fault in faults)
+        kind = MissingDataError if only_missing else DataError
+        raise kind(listed(f"--records {folder}", [str(fault) for fault in faults]))
+    return sums
+
+
+def record_checksums(folder: Path, name: str) -> dict[str, str]:
+    """Return the SHA-256 of every file of one record, by name.
+
+    Raises:
+        MissingDataError: If a file is not there.
+        DataError: If the header cannot be used, or a file is one of the sealed DS2.
+    """
+    require_files(folder, name, (".hea", ".atr"))
+    return file_checksums(folder, name)
+
+
+def file_checksums(folder: Path, name: str) -> dict[str, str]:
+    """Return the SHA-256 of the files that one record has, with annotations or without.
+
+    Raises:
+        MissingDataError: If the header or a signal file is not there.
+        DataError: If the header cannot be used, or a file is one of the sealed DS2.
+    """
+    signals = [(Path(name).parent / file).as_posix() for file in read_header(folder, name).files]
+    files = dict.fromkeys([f"{name}.hea", *signals])
+    if (folder / f"{name}.atr").exists():
+        files[f"{name}.atr"] = None
+    sums = {file: sha256_of(folder / file) for file in files}
+    sealed = published_among(sums, DS2)
+    if sealed is not None:
+        raise DataError(
+            f"{folder / sealed.file}: is {sealed.published} of MIT-BIH's DS2, which is sealed: "
+            "only `python -m study.evaluate` reads it, by a plan written before; give another"
+        )
+    return sums
+
+
+def _name_faults(values: Mapping[str, Any]) -> list[str]:
+    name = values.get("name")
+    if not isinstance(name, str) or not _SLUG.fullmatch(name):
+        return [f"name: must be a word of letters, digits, - and _, got {name!r}"]
+    return [f"name: {name} is MIT-BIH's; choose another"] if name in _RESERVED else []
+
+
+def _development_faults(values: Mapping[str, Any]) -> list[str]:
+    names = values.get("development")
+    if not isinstance(names, list) or not names:
+        return [f"development: must be a list of one or more record names, got {names!r}"]
+    faults = [
+        f"development: must hold record names such as 'a01' or 'p1/a01', got {name!r}"
+        for name in names
+        if not isinstance(name, str) or not _RECORD_NAME.fullmatch(name)
+    ]
+    doubled = sorted({name for name in names if isinstance(name, str) and names.count(name) > 1})
+    return faults + [f"development: '{name}' is listed more than once" for name in doubled]
+
+
+def _patient_faults(values: Mapping[str, Any]) -> list[str]:
+    patients, names = values.get("patients", {}), values.get("development")
+    if not isinstance(patients, dict):
+        return [f"patients: must be a table of record = patient, got {patients!r}"]
+    known = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    faults = [f"patients: {unknown('record', n, known)}" for n in patients if n not in known]
+    return faults + [
+        f"patients: {name}: must be a text that is not empty, got {patient!r}"
+        for name, patient in patients.items()
+        if not isinstance(patient, str) or not patient
+    ]
+
+
+def _lead_faults(values: Mapping[str, Any]) -> list[str]:
+    lead = values.get("lead", "MLII")
+    if isinstance(lead, str) and lead:
+        return []
+    return [f"lead: must be the name of a lead, got {lead!r}"]

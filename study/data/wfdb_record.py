@@ -1,0 +1,231 @@
+"""Read one WFDB record: the signal of its accepted lead and its beats, checked on the way.
+
+What is wrong with a record is one `DataError` that names the file, the rule and what was found.
+`wfdb` is imported where it is used: a study that finds its beats in the cache never needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.config import SAMPLING_RATE_HZ
+from study.data.annotations import Annotations, read_annotations
+from study.data.records import LEADS
+from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, require_files
+from study.errors import ChecksumError, DataError
+
+_RATES_HZ = (100.0, 10_000.0)
+_LARGEST_DENOMINATOR = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingRules:
+    """What a record must be like to be accepted.
+
+    Args:
+        leads: Accepted lead names, best first.
+        sampling_rate_hz: The only accepted rate; None accepts any and resamples to 360 Hz.
+        shortest_rr_s: Beat annotations closer together are of one beat (see
+            `study.data.doubled`); None takes each for a beat and refuses two at one sample.
+    """
+
+    leads: tuple[str, ...] = LEADS
+    sampling_rate_hz: float | None = SAMPLING_RATE_HZ
+    shortest_rr_s: float | None = None
+
+
+MITDB_RULES = ReadingRules()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Record:
+    """One lead of one record at 360 Hz, with its beats.
+
+    Args:
+        name: Record name.
+        lead: Name of the lead that was read.
+        sampling_rate_hz: Rate of `signal_mv` and `beat_samples`: always 360.
+        recorded_rate_hz: Rate of the file; differs from 360 only in one's own records.
+        signal_mv: [samples] in millivolts.
+        beat_samples: [beats] sample index of every beat annotation, strictly rising.
+        beat_symbols: [beats] their WFDB symbols, each in `BEAT_SYMBOLS`.
+        other_annotations: Count of each annotation symbol that is not a beat.
+    """
+
+    name: str
+    lead: str
+    sampling_rate_hz: int
+    recorded_rate_hz: float
+    signal_mv: NDArray[np.float32]
+    beat_samples: NDArray[np.int64]
+    beat_symbols: NDArray[np.str_]
+    other_annotations: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lead:
+    """The accepted lead of one record as it was recorded.
+
+    Args:
+        record: Name of the record.
+        name: Name of the lead.
+        sampling_rate_hz: Samples per second of the file.
+        signal_mv: [samples] in millivolts.
+    """
+
+    record: str
+    name: str
+    sampling_rate_hz: float
+    signal_mv: NDArray[np.float32]
+
+
+def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
+    """Read the accepted lead and the beats of one record.
+
+    Args:
+        folder: Folder of the WFDB files.
+        name: Record name, without suffix.
+        rules: Accepted leads and sampling rate.
+
+    Raises:
+        MissingDataError: If the header, the annotations or a signal file is not there.
+        ChecksumError: If the signal does not have the checksum that its header states.
+        DataError: If no accepted lead is there, the sampling rate is wrong, a file is truncated
+            or cannot be read, the signal is constant or not finite, there are no beats, or
+            annotations are out of order or beyond the signal.
+    """
+    require_files(folder, name, (".hea", ".atr"))
+    lead = read_lead(folder, name, rules=rules)
+    annotations = read_annotations(
+        folder,
+        name,
+        n_samples=len(lead.signal_mv),
+        sampling_rate_hz=lead.sampling_rate_hz,
+        shortest_rr_s=rules.shortest_rr_s,
+    )
+    return to_record(lead, annotations)
+
+
+def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
+    """Read the accepted lead of one record; annotations are not needed.
+
+    Args:
+        folder: Folder of the WFDB files.
+        name: Record name, without suffix.
+        rules: Accepted leads and sampling rate.
+
+    Raises:
+        MissingDataError: If the header or a signal file is not there.
+        ChecksumError: If the signal does not have the checksum that its header states.
+        DataError: If no accepted lead is there, the sampling rate is wrong, a file is truncated
+            or cannot be read, or the signal is constant or not finite.
+    """
+    header = read_header(folder, name)
+    check_rate(header, rules)
+    channel = choose_lead(header, rules)
+    return Lead(
+        record=name,
+        name=header.leads[channel],
+        sampling_rate_hz=header.sampling_rate_hz,
+        signal_mv=_read_signal(header, channel),
+    )
+
+
+def to_record(lead: Lead, annotations: Annotations) -> Record:
+    """Bring a lead to 360 Hz with anti-aliasing, and its beats with it."""
+    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
+    signal_mv, samples = _resampled(lead.signal_mv, annotations.beat_samples, ratio)
+    return Record(
+        name=lead.record,
+        lead=lead.name,
+        sampling_rate_hz=SAMPLING_RATE_HZ,
+        recorded_rate_hz=lead.sampling_rate_hz,
+        signal_mv=signal_mv,
+        beat_samples=samples,
+        beat_symbols=annotations.beat_symbols,
+        other_annotations=annotations.other_annotations,
+    )
+
+
+def check_rate(header: Header, rules: ReadingRules) -> None:
+    """Check the sampling rate that a header states.
+
+    Raises:
+        DataError: If the rules do not accept it.
+    """
+    rate, (lowest, highest) = header.sampling_rate_hz, _RATES_HZ
+    if rules.sampling_rate_hz is not None and rate != rules.sampling_rate_hz:
+        raise DataError(
+            f"{header.path}: sampling rate must be {rules.sampling_rate_hz:g} Hz, got {rate:g} Hz "
+            "(one's own records, of any rate, are given by --records and --split)"
+        )
+    if not lowest <= rate <= highest:
+        allowed = f"[{lowest:g}, {highest:g}] Hz"
+        raise DataError(f"{header.path}: sampling rate must lie in {allowed}, got {rate:g} Hz")
+
+
+def choose_lead(header: Header, rules: ReadingRules) -> int:
+    """Return the channel of the best lead that the rules accept.
+
+    Raises:
+        DataError: If the record has none of them.
+    """
+    for lead in rules.leads:
+        if lead in header.leads:
+            return header.leads.index(lead)
+    has, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
+    own = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
+    raise DataError(
+        f"{header.path}: must have a lead that is accepted, best first: {accepted}; got {has}{own}"
+    )
+
+
+def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
+    """Return one channel in millivolts, [samples]."""
+    import wfdb
+
+    path = header.signal_path(channel)
+    try:
+        raw: Any = wfdb.rdrecord(str(header.stem), channels=[channel], physical=False)
+        got = raw.calc_checksum()[0]
+        signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
+    except WFDB_ERRORS as err:
+        raise DataError(f"{path}: cannot be read as a WFDB signal: {err}") from err
+    stated = header.checksums[channel]
+    if stated is not None and got != stated:
+        raise ChecksumError(
+            f"{path}: the samples of lead {header.leads[channel]} have checksum {got}, "
+            f"{header.path.name} states {stated}; one of the two files is damaged"
+        )
+    bad = int(np.count_nonzero(~np.isfinite(signal)))
+    if bad:
+        raise DataError(
+            f"{path}: every sample must be finite, but {bad} of {len(signal)} of lead "
+            f"{header.leads[channel]} are not (WFDB's mark of a missing sample)"
+        )
+    if len(signal) == 0 or signal.min() == signal.max():
+        raise DataError(f"{path}: lead {header.leads[channel]} is constant: no ECG is in it")
+    return signal * np.float32(header.millivolts_per_unit(channel))
+
+
+def _resampled(
+    signal_mv: NDArray[np.float32], samples: NDArray[np.int64], ratio: Fraction
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Bring a signal to 360 Hz with anti-aliasing, and its R peaks with it."""
+    ratio = ratio.limit_denominator(_LARGEST_DENOMINATOR)
+    if ratio == 1:
+        return signal_mv, samples
+    from scipy.signal import resample_poly
+
+    up, down = ratio.numerator, ratio.denominator
+    resampled = resample_poly(signal_mv, up, down, padtype="line").astype(np.float32)
+    # The ratio that the signal got, not the nominal one: R peaks must not drift against it.
+    moved = np.rint(samples * (up / down)).astype(np.int64)
+    return resampled, np.minimum(moved, len(resampled) - 1)

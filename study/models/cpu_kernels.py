@@ -1,0 +1,300 @@
+"""The kernels of `study.models.kernels` by compiled functions (`study.models.build_kernels`).
+
+They do in two or three passes over memory what `torch.compile` does in four or five, are compiled
+in seconds and loaded in milliseconds. Shapes are those of `study.models.kernels`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from study.models.build_kernels import LibraryError, load_library
+from study.models.kernels import (
+    PLAIN,
+    Kernels,
+    Moments,
+    Squeezed,
+    apart,
+    moments_of_sums,
+    squeeze_backward,
+    squeezed_of_mean,
+)
+
+_logger = logging.getLogger(__name__)
+
+_SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+@cache
+def compiled_kernels(dtype: torch.dtype) -> Kernels:
+    """Return the kernels in C++ to train in a type, and to evaluate in it and in float32.
+
+    Where they cannot be compiled, the kernels as they are, with a warning. So for float64, which
+    is there to compare engines by.
+    """
+    if dtype not in _SUFFIXES:
+        return PLAIN
+    try:
+        library = load_library()
+    except LibraryError as error:
+        _logger.warning(
+            "no compiled kernels, training takes up to twice as long: %s (README, 'Two commands')",
+            error,
+        )
+        return PLAIN
+    functions = {own: _Functions(library, own) for own in _SUFFIXES}
+    return Native(functions[dtype], functions).kernels()
+
+
+@cache
+def has_compiled_kernels() -> bool:
+    """Return whether this machine has the kernels in C++; the first time, they are compiled."""
+    return compiled_kernels(torch.float32) is not PLAIN
+
+
+class _Functions:
+    """The compiled functions for activations of one type.
+
+    Each is called with a tensor of the sizes [B, T, K] of the activations, and then with its own
+    arguments: activations, which have three axes, and values of beats and channels in float32.
+    """
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        def of(name: str) -> Callable[..., None]:
+            function = getattr(library, f"{name}_{_SUFFIXES[dtype]}")
+            function.restype = None
+
+            def call(sized: Tensor, *tensors: Tensor | None) -> None:
+                sizes = (ctypes.c_int64(size) for size in sized.shape)
+                function(*sizes, *(_address(tensor, dtype) for tensor in tensors))
+
+            return call
+
+        self.sums_around = of("sums_around")
+        self.affine_relu = of("affine_relu")
+        self.relu_backward_sums = of("relu_backward_sums")
+        self.relu_backward = of("relu_backward")
+        self.affine_tanh = of("affine_tanh")
+        self.scaled = of("scaled")
+        self.product_over_time = of("product_over_time")
+        self.tanh_backward_sums = of("tanh_backward_sums")
+        self.tanh_backward = of("tanh_backward")
+
+
+def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p:
+    """Return where a tensor's values lie.
+
+    Raises:
+        TypeError: If they do not lie there as a function in C++ reads and writes them.
+    """
+    if tensor is None:
+        return ctypes.c_void_p(None)
+    expected = activations if tensor.dim() == 3 else torch.float32
+    if tensor.dtype != expected or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        raise TypeError(
+            f"kernels take dense tensors of {expected} on the CPU, got {list(tensor.shape)} of "
+            f"{tensor.dtype}, strides {tensor.stride()}, on {tensor.device}"
+        )
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+class Native:
+    """The kernels, of compiled functions for passes over activations and PyTorch for the rest.
+
+    Args:
+        functions: For activations in training.
+        of_type: For activations of each type, in evaluation.
+    """
+
+    def __init__(self, functions: _Functions, of_type: dict[torch.dtype, _Functions]) -> None:
+        self._do, self._of_type = functions, of_type
+
+    def kernels(self) -> Kernels:
+        """Return them under the names that the backbone knows."""
+        return Kernels(
+            self._norm_relu,
+            self._norm_relu_backward,
+            self._norm_tanh_scale,
+            self._norm_tanh_scale_backward,
+            self._norm_tanh_pool,
+            self._norm_tanh_pool_backward,
+            self._affine_relu,
+            self._affine_tanh_scale,
+            self._affine_tanh_pool,
+        )
+
+    def _moments(self, x: Tensor) -> Moments:
+        origin = x[0, 0].float()
+        total, squares = origin.new_empty(2, x.shape[2]).unbind()
+        self._do.sums_around(x, x, origin, total, squares)
+        return moments_of_sums(origin, total, squares, x.shape[0] * x.shape[1])
+
+    def _norm_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
+        x = x.contiguous()
+        moments = self._moments(x)
+        scale, shift = _affine(moments, weight, bias)
+        out = torch.empty_like(x)
+        self._do.affine_relu(x, x, scale, shift, out)
+        return out, moments
+
+    def _norm_relu_backward(
+        self, grad: Tensor, x: Tensor, out: Tensor, weight: Tensor, moments: Moments
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        grad, x = grad.contiguous(), x.contiguous()
+        d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
+        self._do.relu_backward_sums(
+            x, grad, out, x, moments.mean, moments.inverse_sd, d_weight, d_bias
+        )
+        d_x = torch.empty_like(x)
+        self._do.relu_backward(
+            x, grad, out, x, moments.mean, *_slopes(x, weight, moments, d_weight, d_bias), d_x
+        )
+        return d_x, d_weight, d_bias
+
+    def _norm_tanh(
+        self,
+        branches: Sequence[Tensor],
+        weight: Tensor,
+        bias: Tensor,
+        squeeze: Tensor,
+        excite: Tensor,
+    ) -> tuple[Tensor, Tensor, Moments, Squeezed]:
+        joined = _joined(branches)
+        moments = self._moments(joined)
+        scale, shift = _affine(moments, weight, bias)
+        active, mean = torch.empty_like(joined), _of_beats(joined)
+        self._do.affine_tanh(joined, joined, scale, shift, active, mean)
+        return joined, active, moments, squeezed_of_mean(mean, squeeze, excite)
+
+    def _norm_tanh_scale(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+        joined, active, moments, squeezed = self._norm_tanh(*inputs)
+        out = torch.empty_like(active)
+        self._do.scaled(active, active, squeezed.factor, out)
+        return out, joined, active, moments, squeezed
+
+    def _norm_tanh_pool(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+        joined, active, moments, squeezed = self._norm_tanh(*inputs)
+        return squeezed.mean * squeezed.factor, joined, active, moments, squeezed
+
+    def _norm_tanh_scale_backward(
+        self,
+        grad: Tensor,
+        joined: Tensor,
+        active: Tensor,
+        weight: Tensor,
+        squeeze: Tensor,
+        excite: Tensor,
+        moments: Moments,
+        squeezed: Squeezed,
+    ) -> tuple[Tensor, ...]:
+        grad, d_factor = grad.contiguous(), _of_beats(joined)
+        self._do.product_over_time(joined, grad, active, d_factor)
+        d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
+        constant = d_mean / joined.shape[1]
+        found = self._tanh_backward(
+            grad, squeezed.factor, constant, joined, active, weight, moments
+        )
+        return *found[:2], d_squeeze, d_excite, *found[2:]
+
+    def _norm_tanh_pool_backward(
+        self,
+        grad: Tensor,
+        joined: Tensor,
+        active: Tensor,
+        weight: Tensor,
+        squeeze: Tensor,
+        excite: Tensor,
+        moments: Moments,
+        squeezed: Squeezed,
+    ) -> tuple[Tensor, ...]:
+        d_mean, d_squeeze, d_excite = squeeze_backward(
+            grad * squeezed.mean, squeeze, excite, squeezed
+        )
+        constant = (grad * squeezed.factor + d_mean) / joined.shape[1]
+        found = self._tanh_backward(None, None, constant, joined, active, weight, moments)
+        return *found[:2], d_squeeze, d_excite, *found[2:]
+
+    def _tanh_backward(
+        self,
+        grad: Tensor | None,
+        factor: Tensor | None,
+        constant: Tensor,
+        joined: Tensor,
+        active: Tensor,
+        weight: Tensor,
+        moments: Moments,
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients of weight, bias and of every branch."""
+        mean, _, inverse_sd = moments
+        d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
+        before = (grad, factor, constant, active, joined, mean)
+        self._do.tanh_backward_sums(joined, *before, inverse_sd, d_weight, d_bias)
+        d_x = torch.empty_like(joined)
+        slopes = _slopes(joined, weight, moments, d_weight, d_bias)
+        self._do.tanh_backward(joined, *before, *slopes, d_x)
+        return d_weight, d_bias, *apart(d_x)
+
+    def _affine_relu(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        self._of_type[x.dtype].affine_relu(x, x, scale, shift, out)
+        return out
+
+    def _affine_tanh_scale(
+        self,
+        branches: Sequence[Tensor],
+        scale: Tensor,
+        shift: Tensor,
+        squeeze: Tensor,
+        excite: Tensor,
+    ) -> Tensor:
+        joined = _joined(branches)
+        do, active, mean = self._of_type[joined.dtype], torch.empty_like(joined), _of_beats(joined)
+        do.affine_tanh(joined, joined, scale, shift, active, mean)
+        out = joined  # which nobody needs any more
+        do.scaled(active, active, squeezed_of_mean(mean, squeeze, excite).factor, out)
+        return out
+
+    def _affine_tanh_pool(
+        self,
+        branches: Sequence[Tensor],
+        scale: Tensor,
+        shift: Tensor,
+        squeeze: Tensor,
+        excite: Tensor,
+    ) -> Tensor:
+        joined = _joined(branches)
+        mean = _of_beats(joined)
+        self._of_type[joined.dtype].affine_tanh(joined, joined, scale, shift, None, mean)
+        squeezed = squeezed_of_mean(mean, squeeze, excite)
+        return squeezed.mean * squeezed.factor
+
+
+def _joined(branches: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(branches), dim=2).contiguous()
+
+
+def _of_beats(x: Tensor) -> Tensor:
+    """Return room for a sum over time, [B, K]."""
+    return x.new_empty((x.shape[0], x.shape[2]), dtype=torch.float32)
+
+
+def _affine(moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight * moments.inverse_sd
+    return scale, bias - moments.mean * scale
+
+
+def _slopes(
+    x: Tensor, weight: Tensor, moments: Moments, d_weight: Tensor, d_bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return p, q and r of d_x = p g - q - r (x - mean), [K] each."""
+    n = x.shape[0] * x.shape[1]
+    p = weight * moments.inverse_sd
+    return p, p * d_bias / n, p * moments.inverse_sd * d_weight / n

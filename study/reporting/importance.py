@@ -1,0 +1,71 @@
+"""Which searched parameters matter, where the trials suffice to say it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import optuna
+from optuna.distributions import BaseDistribution
+
+from study.config import PARAMETERS
+from study.keys import Outcome
+from study.reporting.page.results import Importance
+from study.spaces.optuna_space import distribution
+from study.spaces.space import Space
+from study.store.trials import TrialRow
+
+ENOUGH_TRIALS = 20
+"""Trials of one budget below which shares of variance are the noise of a few points."""
+
+
+def importance(
+    rows: Sequence[TrialRow], objective: str, space: Space, gaps: dict[str, str]
+) -> Importance | None:
+    """Return the share of the objective's variance of each parameter, by fANOVA.
+
+    Hutter, Hoos & Leyton-Brown 2014, proceedings.mlr.press/v32/hutter14. Only parameters that
+    every trial has are taken: a conditional one has no value where its condition does not hold.
+
+    Args:
+        rows: Settled trials.
+        objective: Metric that is explained.
+        space: What was searched.
+        gaps: Where the reason goes if there is none.
+    """
+    if space.kind != "search":
+        gaps["importance"] = "only a search varies parameters freely"
+        return None
+    ranked = [row for row in rows if row.ranks(objective)]
+    screened = [row for row in rows if row.outcome is Outcome.SCREENED]
+    if screened:
+        # All of one budget, as many as were searched; in full there is one for each arm.
+        ranked = screened
+    kind = "screened" if screened else "complete"
+    if len(ranked) < ENOUGH_TRIALS:
+        gaps["importance"] = (
+            f"{len(ranked)} {kind} trials; {ENOUGH_TRIALS} are needed to say more than noise"
+        )
+        return None
+    shared: dict[str, BaseDistribution] = {
+        param.name: distribution(param)
+        for param in space.params
+        if all(param.name in row.params for row in ranked)
+        and len({str(row.params[param.name]) for row in ranked}) > 1
+    }
+    if not shared:
+        gaps["importance"] = "no parameter varies in all trials"
+        return None
+    study = optuna.create_study(direction="maximize")
+    for row in ranked:
+        params = {name: PARAMETERS[name](row.params[name]) for name in shared}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=shared, value=row.metric(objective)
+            )
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return Importance(shares=shares, trials=len(ranked), kind=kind)

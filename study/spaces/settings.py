@@ -1,0 +1,78 @@
+"""Settings of a search space: which there are, what they may be, what they are if not given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from study.data.folds import PUBLISHED
+from study.errors import unknown
+from study.keys import AUPRC_SV, OBJECTIVES
+
+KINDS = ("search", "compare")
+SAMPLERS = ("tpe", "gp", "random", "grid", "qmc")
+SCREENING = "screening"
+SCHEDULERS = ("asha", SCREENING, "none")
+SCREENING_EPOCHS = 1
+"""Epochs that a configuration is screened for: the learning rate falls to zero within them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One key of `[search]` or `[compare]`.
+
+    Args:
+        kinds: Sections that have it.
+        words: Allowed words.
+        low: Smallest whole number; None if it must be a word.
+        high: Largest whole number.
+        default: Value where the file gives none; None is required.
+    """
+
+    kinds: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    low: int | None = None
+    high: int = 1_000_000
+    default: int | str | None = None
+
+
+SETTINGS: dict[str, Setting] = {
+    "sampler": Setting(kinds=("search",), words=SAMPLERS),
+    "trials": Setting(kinds=("search",), low=1),
+    "scheduler": Setting(kinds=("search",), words=SCHEDULERS, default="asha"),
+    "reduction_factor": Setting(kinds=("search",), low=2, high=10, default=3),
+    "draws": Setting(kinds=("compare",), low=1, high=1000),
+    "objective": Setting(kinds=KINDS, words=OBJECTIVES, default=AUPRC_SV),
+    "folds": Setting(kinds=KINDS, words=(PUBLISHED,), low=2, high=1000, default=5),
+    "seeds": Setting(kinds=KINDS, low=1, high=1000, default=1),
+}
+"""Settings that are one word or one number; `reference` and `contrasts` name arms."""
+
+
+def setting_faults(kind: str, name: str, value: object) -> list[str]:
+    """Return what is wrong with one setting of a kind of space."""
+    if name not in SETTINGS:
+        return [unknown("setting", name, SETTINGS)]
+    setting = SETTINGS[name]
+    if kind not in setting.kinds:
+        own = ", ".join(known for known in SETTINGS if kind in SETTINGS[known].kinds)
+        return [f"{name}: means nothing in a {kind} space; settings there: {own}"]
+    if isinstance(value, str) and setting.words:
+        return [] if value in setting.words else [f"{name}: {_unknown(setting, value)}"]
+    if setting.low is None:
+        return [f"{name}: must be one of {', '.join(setting.words)}, got {value!r}"]
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [f"{name}: must be {_allowed(setting)}, got {value!r}"]
+    if not setting.low <= value <= setting.high:
+        return [f"{name}: must be {_allowed(setting)}, got {value}"]
+    return []
+
+
+def _allowed(setting: Setting) -> str:
+    words = "".join(f" or '{word}'" for word in setting.words)
+    return f"a whole number in [{setting.low}, {setting.high}]{words}"
+
+
+def _unknown(setting: Setting, value: str) -> str:
+    if setting.low is not None:
+        return f"must be {_allowed(setting)}, got '{value}'"
+    return unknown("value", value, setting.words)

@@ -1,0 +1,308 @@
+"""The TOML form of a search space: from text to the fields of a space, every fault collected.
+
+Faults that need the whole space, such as illegal combinations, are found by
+`study.spaces.checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from study.errors import SpaceError, unknown
+from study.spaces import limits
+from study.spaces.draws import Exclusion
+from study.spaces.entries import (
+    cast,
+    in_order,
+    parameter,
+    values_faults,
+    with_condition,
+)
+from study.spaces.parameter import ArmSpec, Categorical, Parameter, Value
+from study.spaces.settings import KINDS, SETTINGS, setting_faults
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""What the name of a space or an arm is made of."""
+
+_SECTIONS = ("description", *KINDS, "fixed", "params", "arms", "exclude")
+_OF_ARMS = ("reference", "contrasts")
+
+
+def read(name: str, folder: Path) -> tuple[Path, str, str]:
+    """Return the file of a space, how messages call it, and its text.
+
+    Args:
+        name: Name of a space in the folder, or a file that ends in .toml.
+        folder: Where named spaces lie; a name cannot lead out of it.
+
+    Raises:
+        SpaceError: If there is no space of that name, a file's name cannot be that of a space,
+            or it cannot be read as UTF-8.
+    """
+    path, shown = _locate(name, folder)
+    try:
+        return path, shown, path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        shipped = (folder / path.name).is_file()
+        hint = (
+            f"; for the shipped space, leave '.toml' out: --space {path.stem}" if shipped else ""
+        )
+        raise SpaceError(f"{shown}: there is no such file{hint}") from error
+    except OSError as error:
+        raise SpaceError(f"{shown}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{shown}: is not UTF-8 text: {error.reason}") from error
+    except ValueError as error:
+        raise SpaceError(f"{shown!r}: is no path: {error}") from error
+
+
+def _locate(name: str, folder: Path) -> tuple[Path, str]:
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not NAME.fullmatch(path.stem):
+            raise SpaceError(
+                f"{name}: the name of a space must be letters, digits, - and _, at most 100"
+            )
+        return path, name
+    known = [path.stem for path in folder.glob("*.toml")]
+    if name not in known:
+        raise SpaceError(f"{unknown('space', name, known)} (A file ends in .toml.)")
+    return folder / f"{name}.toml", f"{folder.name}/{name}.toml"
+
+
+def parse(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of `study.spaces.space.Space` and all faults, each with its key."""
+    data, faults = limits.parsed(text)
+    if faults:
+        return {}, faults
+    reader = _Reader(data)
+    return reader.fields(), reader.faults
+
+
+class _Reader:
+    """Reads the sections one by one and collects what is wrong with them."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.faults: list[str] = []
+        self._data = data
+        kinds = [kind for kind in KINDS if kind in data]
+        self._kind = kinds[0] if kinds else "search"
+        if len(kinds) != 1:
+            got = "both" if kinds else "none"
+            self.faults.append(f"needs exactly one of [search] and [compare], but got {got}")
+        for key in data:
+            if key not in _SECTIONS:
+                self.faults.append(unknown("key", key, _SECTIONS))
+
+    def fields(self) -> dict[str, Any]:
+        known = self._kind in self._data
+        fields: dict[str, Any] = {"kind": self._kind, "description": self._description()}
+        fields |= self._settings() if known else {}
+        fields |= {"fixed": self._fixed(), "params": self._params()}
+        if known:
+            fields |= self._compare(fields) if self._kind == "compare" else self._search(fields)
+        return fields
+
+    def _compare(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if "exclude" in self._data:
+            self.faults.append("[[exclude]] means nothing in a compare space")
+        draws = fields["draws"] or 1  # None where it has a fault itself
+        if not self._data.get("params") and draws > 1:
+            got = draws
+            self.faults.append(
+                f"compare.draws: must be 1, as [params] has nothing to draw; got {got}"
+            )
+        arms = self._arms()
+        trials = len(arms) * draws
+        if trials > limits.MOST_TRIALS:
+            self.faults.append(
+                f"compare.draws: arms x draws must be at most {limits.MOST_TRIALS} trials, "
+                f"got {len(arms)} x {draws}"
+            )
+        return {"arms": arms, "trials": trials, **self._pairs({arm.name for arm in arms})}
+
+    def _search(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if "arms" in self._data:
+            self.faults.append("[[arms]] means nothing in a search space")
+        if not self._data.get("params"):
+            self.faults.append("params: nothing to search; give at least one [params.NAME]")
+        return {"exclude": self._exclude(fields["params"])}
+
+    def _description(self) -> str:
+        text = self._data.get("description")
+        if isinstance(text, str) and text.strip():
+            return text.strip()
+        self.faults.append(f"description: must be a line of text, got {text!r}")
+        return ""
+
+    def _settings(self) -> dict[str, Any]:
+        given = self._table(self._kind, self._data.get(self._kind, {}))
+        compare = self._kind == "compare"
+        known = [name for name in SETTINGS if self._kind in SETTINGS[name].kinds]
+        known += _OF_ARMS if compare else ()
+        for name in given:
+            if name not in known:
+                self.faults.append(f"{self._kind}.{name}: {unknown('setting', name, known)}")
+        found: dict[str, Any] = {"sampler": "draws", "scheduler": "none"} if compare else {}
+        found |= {"reduction_factor": 3, "trials": 0, "draws": 0}
+        for name in known:
+            if name not in _OF_ARMS:
+                found[name] = self._setting(name, given)
+        return found
+
+    def _setting(self, name: str, given: Mapping[str, Any]) -> Any:
+        default = SETTINGS[name].default
+        if name in given:
+            found = setting_faults(self._kind, name, given[name])
+            self.faults += [f"{self._kind}.{fault}" for fault in found]
+            return default if found else given[name]
+        by_grid = name == "trials" and given.get("sampler") == "grid"
+        if default is None and not by_grid:
+            self.faults.append(f"{self._kind}.{name}: is missing")
+        return 0 if default is None else default
+
+    def _fixed(self) -> dict[str, Value]:
+        fixed = {}
+        searched = self._table("params", self._data.get("params", {}))
+        for name, value in self._table("fixed", self._data.get("fixed", {})).items():
+            found = values_faults(name, value)
+            if not found and name in searched:
+                found = [f"{name}: is also in [params]; leave one of them out"]
+            self.faults += [f"fixed: {fault}" for fault in found]
+            if not found:
+                fixed[name] = cast(name, value)
+        return fixed
+
+    def _params(self) -> tuple[Parameter, ...]:
+        specs = self._table("params", self._data.get("params", {}))
+        built: dict[str, Parameter] = {}
+        for name, spec in specs.items():
+            param, found = parameter(name, spec)
+            self.faults += [f"params.{fault}" for fault in found]
+            if param is not None:
+                built[name] = param
+        # A condition on a parameter that has faults itself cannot be judged.
+        complete = len(built) == len(specs)
+        conditional = [name for name in built if complete and "when" in specs[name]]
+        compare = self._kind == "compare"
+        for name in conditional:
+            param, found = with_condition(built[name], specs[name]["when"], built, free=compare)
+            self.faults += [f"params.{fault}" for fault in found]
+            built[name] = param
+        ordered, found = in_order(built.values())
+        self.faults += [f"params.{fault}" for fault in found]
+        return tuple(ordered)
+
+    def _arms(self) -> tuple[ArmSpec, ...]:
+        arms: list[ArmSpec] = []
+        for number, entry in enumerate(self._tables("arms"), start=1):
+            name = entry.get("name")
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                self.faults.append(
+                    f"arms[{number}]: name must be letters, digits, - and _, at most 100, "
+                    f"got {name!r}"
+                )
+                continue
+            arms += self._arm(name, entry)
+        times = Counter(arm.name for arm in arms)
+        for name in sorted(name for name, n in times.items() if n > 1):
+            self.faults.append(f"arms.{name}: the name is used more than once")
+        if not arms:
+            self.faults.append("arms: a compare space needs at least one [[arms]]")
+        return tuple(arms)
+
+    def _arm(self, name: str, entry: Mapping[str, Any]) -> list[ArmSpec]:
+        placebo, values = entry.get("placebo", False), {}
+        drawn = self._table("params", self._data.get("params", {}))
+        found = []
+        for key, value in entry.items():
+            if key in ("name", "placebo"):
+                continue
+            faults = values_faults(key, value)
+            if not faults and key in drawn:
+                faults = [f"{key}: is drawn for every arm by [params]; an arm cannot set it"]
+            found += faults
+            if not faults:
+                values[key] = cast(key, value)
+        if not isinstance(placebo, bool):
+            found.append(f"placebo: must be true or false, got {placebo!r}")
+        elif placebo and values.get("rr") == "placebo":
+            found.append('placebo: the arm has rr = "placebo" already')
+        self.faults += [f"arms.{name}: {fault}" for fault in found]
+        arms = [ArmSpec(name=name, values=values)]
+        if placebo is True:
+            arms.append(ArmSpec(name=f"{name}_placebo", values={**values, "rr": "placebo"}))
+        return arms
+
+    def _pairs(self, arms: set[str]) -> dict[str, Any]:
+        given = self._table("compare", self._data.get("compare", {}))
+        reference, pairs = given.get("reference"), given.get("contrasts", [])
+        if reference is None:
+            self.faults.append(
+                f"compare.reference: is missing; arms: {', '.join(sorted(arms)) or 'none yet'}"
+            )
+        elif not isinstance(reference, str):
+            self.faults.append(f"compare.reference: must be the name of an arm, got {reference!r}")
+        elif reference not in arms and arms:
+            self.faults.append(f"compare.reference: {unknown('arm', reference, arms)}")
+        if not isinstance(pairs, list):
+            self.faults.append(
+                f"compare.contrasts: must be a list of pairs of arms, got {pairs!r}"
+            )
+            pairs = []
+        contrasts = []
+        for number, pair in enumerate(pairs, start=1):
+            where = f"compare.contrasts[{number}]"
+            if not isinstance(pair, list) or [type(name) for name in pair] != [str, str]:
+                self.faults.append(f'{where}: must be a pair of arms ["a", "b"], got {pair!r}')
+                continue
+            lost = [name for name in pair if arms and name not in arms]
+            self.faults += [f"{where}: {unknown('arm', name, arms)}" for name in lost]
+            if pair[0] == pair[1]:
+                self.faults.append(f"{where}: '{pair[0]}' is compared with itself")
+            elif tuple(pair) in contrasts or tuple(reversed(pair)) in contrasts:
+                self.faults.append(f"{where}: {pair[0]} and {pair[1]} are compared already")
+            contrasts.append((pair[0], pair[1]))
+        return {"reference": str(reference), "contrasts": tuple(contrasts)}
+
+    def _exclude(self, params: tuple[Parameter, ...]) -> tuple[Exclusion, ...]:
+        lists = {param.name: param for param in params if isinstance(param, Categorical)}
+        entries = []
+        for number, entry in enumerate(self._tables("exclude"), start=1):
+            where, kept = f"exclude[{number}]", {}
+            for name, given in entry.items():
+                values = given if isinstance(given, list) else [given]
+                if name not in lists:
+                    known = unknown("searched parameter with values", name, lists)
+                    self.faults.append(f"{where}: {known}")
+                    continue
+                param = lists[name]
+                self.faults += [
+                    f"{where}: {name}: {unknown('value', str(value), map(str, param.values))}"
+                    for value in values
+                    if not param.contains(value)
+                ]
+                kept[name] = tuple(param.snap(value) for value in values if param.contains(value))
+            if not entry:
+                self.faults.append(f"{where}: is empty and would leave out everything")
+            entries.append(kept)
+        return tuple(entries)
+
+    def _table(self, name: str, value: Any) -> Mapping[str, Any]:
+        if isinstance(value, Mapping):
+            return value
+        fault = f"{name}: must be a table [{name}], got {value!r}"
+        if fault not in self.faults:
+            self.faults.append(fault)
+        return {}
+
+    def _tables(self, name: str) -> list[Mapping[str, Any]]:
+        value = self._data.get(name, [])
+        if isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
+            return value
+        self.faults.append(f"{name}: must be a list of tables [[{name}]], got {value!r}")
+        return []

@@ -1,0 +1,113 @@
+"""Which arm to take: the best, a simpler one that is as good, and what the choice is worth.
+
+Shapes: A arms, W resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from study.config import INPUTS
+from study.statistics.estimates import spread
+from study.statistics.findings import Choice
+from study.statistics.predictions import ArmRuns
+from study.statistics.weighted_metrics import Float
+
+SIMPLICITY = (
+    "rr_only",
+    "none",
+    "ratio2 early",
+    "expert_sum",
+    "concat",
+    "concat_proj",
+    "film",
+    "attention",
+)
+"""Ways of fusing RR from the simplest, declared before any result."""
+
+_ATTENTION = ("mhca", "mhca_residual", "mhca_time", "attention_pool")
+
+
+def complexity(arm: ArmRuns) -> tuple[int, int]:
+    """Return an arm's place in SIMPLICITY, and whether early channels come on top of a fusion."""
+    early = INPUTS[arm.input].early_rr
+    way = "attention" if arm.fusion in _ATTENTION else arm.fusion
+    if way == "none" and early:
+        way = "ratio2 early"
+    place = SIMPLICITY.index(way) if way in SIMPLICITY else len(SIMPLICITY)
+    return place, int(early and arm.fusion != "none")
+
+
+def choose(
+    arms: Sequence[ArmRuns], values: Float, resampled: Float, in_bag: Float, out_of_bag: Float
+) -> Choice | None:
+    """Return the best of some arms and its alternatives; None where no arm has a score.
+
+    The best is the best of several, and its score is too good by what made it so. Bootstrap
+    bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis 2018,
+    doi:10.1007/s10994-018-5714-4) chooses on the patients of a resample and scores on those that
+    it left out. These are fewer than a fold has, and few patients are easier to rank. So the
+    figure is the mean score of all arms plus what the chosen one is above that mean out of bag.
+
+    The simplest arm within one standard error is that of Breiman et al. 1984 (Classification and
+    Regression Trees, 3.4.3), with the error of the paired difference to the best.
+
+    Args:
+        arms: The candidates.
+        values: [A] their scores.
+        resampled: [A, W] their scores in resamples of patients and seeds; NaN where not estimable,
+            so that the best is without alternatives.
+        in_bag: [A, W] their scores on the patients of a resample.
+        out_of_bag: [A, W] their scores on the patients that it left out.
+    """
+    defined = [index for index in range(len(arms)) if np.isfinite(values[index])]
+    if not defined:
+        return None
+    arms = [arms[index] for index in defined]
+    values, resampled = values[defined], resampled[defined]
+    best = int(values.argmax())
+    # Equal arms have no error to be within.
+    behind = values[best] - values
+    errors = [spread(resampled[best] - of_arm) for of_arm in resampled]
+    within = [
+        index for index in range(len(arms)) if index == best or behind[index] <= errors[index]
+    ]
+    within.sort(key=lambda index: (complexity(arms[index]), behind[index]))
+    corrected, outside, chosen = selection_corrected(values, in_bag[defined], out_of_bag[defined])
+    often = {
+        arms[index].name: float(chosen[index]) for index in np.argsort(-chosen, kind="stable")
+    }
+    return Choice(
+        best=arms[best].name,
+        value=float(values[best]),
+        corrected=corrected,
+        out_of_bag=outside,
+        selected={name: share for name, share in often.items() if share > 0},
+        simplest=arms[within[0]].name,
+        within=tuple(arms[index].name for index in within),
+    )
+
+
+def selection_corrected(
+    values: Float, in_bag: Float, out_of_bag: Float
+) -> tuple[float, float, Float]:
+    """Return the corrected score, the plain out-of-bag score, and how often each arm is chosen.
+
+    Resamples in which an arm is undefined, in or out of bag, are left out.
+
+    Args:
+        values: [A] scores.
+        in_bag: [A, W] scores on the patients of a resample.
+        out_of_bag: [A, W] scores on the others.
+    """
+    usable = np.isfinite(in_bag).all(axis=0) & np.isfinite(out_of_bag).all(axis=0)
+    if not usable.any():
+        return float("nan"), float("nan"), np.zeros(len(values))
+    inside, outside = in_bag[:, usable], out_of_bag[:, usable]
+    winner = inside.argmax(axis=0)
+    scored = np.take_along_axis(outside, winner[None], axis=0)[0]
+    above = float((scored - outside.mean(axis=0)).mean())
+    share = np.bincount(winner, minlength=len(values)) / len(winner)
+    return float(values.mean()) + above, float(scored.mean()), share

@@ -1,0 +1,104 @@
+"""Everything that a comparison of arms may claim, computed from their stored predictions.
+
+`docs/statistics.md` says what the figures mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from study.errors import ComparisonError, listed, unknown
+from study.keys import AUPRC_SV, metric
+from study.statistics.findings import MEASURE_NAMES, QUANTITIES, Comparison
+from study.statistics.predictions import ArmRuns, Beats, check_comparable
+from study.statistics.scored import ScoredArms
+
+RESAMPLES = 2_000
+PERMUTATIONS = 10_000
+
+MARGIN = 0.01
+"""Largest loss of N and V that still counts as keeping ECG performance."""
+
+
+def compare(
+    beats: Beats,
+    arms: Sequence[ArmRuns],
+    *,
+    contrasts: Sequence[tuple[str, str]] = (),
+    objective: str = AUPRC_SV,
+    margin: float = MARGIN,
+    resamples: int = RESAMPLES,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    choosing: bool = True,
+    notes: Sequence[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Compare arms on the same beats, folds, draws and seeds.
+
+    Args:
+        beats: What they predict.
+        arms: Their predictions.
+        contrasts: The primary family, declared before: pairs of arm names.
+        objective: Metric that arms are ordered by and tested on, such as `val_auprc_sv`.
+        margin: Of non-inferiority, in the objective's measure.
+        resamples: Resamples of patients and seeds.
+        permutations: Swaps of records.
+        seed: Of both.
+        choosing: Whether a best arm is named; not where arms were chosen before.
+        notes: What a reader has to know besides, such as arms left out.
+        progress: Told what is being done.
+
+    Raises:
+        ComparisonError: If the arms were not evaluated on the same beats, folds, draws and
+            seeds, or a contrast or the objective is unknown.
+    """
+    check_comparable(beats, arms)
+    _check_names(arms, contrasts, objective)
+    scored = ScoredArms.of(beats, arms, objective, resamples, seed, progress)
+    order = np.argsort(-np.nan_to_num(scored.objective, nan=-np.inf), kind="stable")
+    ranked = [arms[index] for index in order]
+    tested = scored.tested(contrasts, permutations, seed, progress)
+    primary = set(contrasts) | {(second, first) for first, second in contrasts}
+    others = [
+        (one.name, other.name)
+        for one, other in combinations(ranked, 2)
+        if (one.name, other.name) not in primary
+    ]
+    real = [index for index, arm in enumerate(arms) if not arm.placebo]
+    return Comparison(
+        objective=objective,
+        classes=scored.facts,
+        arms=tuple(scored.arm(index) for index in order),
+        contrasts=(
+            *scored.primary(contrasts, tested),
+            *(scored.contrast(*pair, primary=False) for pair in others),
+        ),
+        non_inferiority=tuple(scored.kept(margin)),
+        choice=scored.choice(real) if choosing else None,
+        records=tuple(scored.records()),
+        margin=margin,
+        resamples=resamples,
+        permutations=permutations,
+        notes=(*notes, *scored.notes()),
+    )
+
+
+def _check_names(
+    arms: Sequence[ArmRuns], contrasts: Sequence[tuple[str, str]], objective: str
+) -> None:
+    known = [arm.name for arm in arms]
+    faults = [
+        f"contrast {first} - {second}: {unknown('arm', name, known)}"
+        for first, second in contrasts
+        for name in (first, second)
+        if name not in known
+    ]
+    objectives = [metric(measure, name) for measure in MEASURE_NAMES for name in QUANTITIES]
+    if objective not in objectives:
+        faults.append(unknown("objective", objective, objectives))
+    if faults:
+        raise ComparisonError(listed("comparison", faults))

@@ -1,0 +1,154 @@
+"""Estimates from weighted scores: what a class rests on, intervals, spreads.
+
+Intervals are percentiles over resamples (see `study.statistics.resampling`). `docs/statistics.md`
+has their coverage in simulation, which the limits below come from.
+
+Shapes: G records, F folds, C classes, Q quantities, A arms, W resamples, D draws, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from study.keys import AGGREGATES, CLASSES
+from study.statistics.findings import ClassFacts, Estimate, members_of
+from study.statistics.predictions import Beats
+from study.statistics.weighted_metrics import Float
+
+MIN_EFFECTIVE_PATIENTS = 4.0
+"""Below this a class is not estimable: no interval and no test."""
+
+FEW_IN_ONE_FOLD = 6.0
+"""Effective patients of a class below which, with all patients in one fold, the interval of an
+arm's own score covers less than 90 % in simulation. Differences of arms, and folds, are not
+concerned."""
+
+LEVELS = (0.025, 0.975)
+"""Ends of an interval."""
+
+MAX_UNDEFINED = 0.05
+"""Share of resamples without a score above which there is no interval."""
+
+
+def effective_patients(beats_of_patient: Sequence[int]) -> float:
+    """Return (sum n)^2 / sum n^2, the number of equal patients that weigh as much as these.
+
+    Kish 1965, Survey Sampling, 11.7.
+    """
+    n = np.asarray(beats_of_patient, dtype=np.float64)
+    return float(n.sum() ** 2 / np.sum(n**2)) if n.any() else 0.0
+
+
+def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
+    """Return what the folds have of each class."""
+    held_out = np.asarray(beats.fold_of_record) >= 0
+    counts = np.where(held_out[:, None], beats.counts, 0)
+    patients = np.asarray(beats.patient_of_record)
+    by_fold, counted = beats.counts_by_fold, beats.counted
+    found = []
+    for c, name in enumerate(CLASSES):
+        of_patient = [int(counts[patients == patient, c].sum()) for patient in beats.patients]
+        effective = effective_patients(of_patient)
+        largest, total = int(counts[:, c].argmax()), int(counts[:, c].sum())
+        folds = np.flatnonzero(counted[:, c])
+        prevalence = by_fold[folds, c] / by_fold[folds].sum(axis=1)
+        chance = float(prevalence.mean()) if len(folds) else float("nan")
+        found.append(
+            ClassFacts(
+                name=name,
+                beats=total,
+                records=int((counts[:, c] > 0).sum()),
+                effective_patients=effective,
+                estimable=effective >= MIN_EFFECTIVE_PATIENTS and len(folds) > 0,
+                largest_record=beats.record_names[largest] if total else "",
+                largest_share=counts[largest, c] / total if total else 0.0,
+                folds=tuple(folds.tolist()),
+                chance=chance if measure == "auprc" else 0.5,
+            )
+        )
+    return tuple(found)
+
+
+def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:
+    """Return scores by class [..., C] with the means over classes behind, [..., Q].
+
+    Args:
+        by_class: The scores.
+        macro: Classes that the macro is the mean of; NaN if there are none.
+    """
+    means = []
+    for name in AGGREGATES:
+        some = by_class[..., [CLASSES.index(c) for c in members_of(name, macro)]]
+        means.append(some.mean(axis=-1) if some.shape[-1] else np.full(some.shape[:-1], np.nan))
+    return np.concatenate([by_class, np.stack(means, axis=-1)], axis=-1)
+
+
+def estimate(value: float, resampled: Float, why_not: str, caution: str = "") -> Estimate:
+    """Return a value with the interval that its resamples [W] give.
+
+    Args:
+        value: The value itself.
+        resampled: The same in every resample; NaN where undefined.
+        why_not: Why there can be no interval; empty if there can.
+        caution: What is wrong with the interval; empty if nothing is.
+    """
+    if why_not or np.isnan(value):
+        return Estimate(value=value, se=np.nan, low=np.nan, high=np.nan, remark=why_not)
+    finite = resampled[np.isfinite(resampled)]
+    undefined = np.mean(~np.isfinite(resampled))
+    if undefined > MAX_UNDEFINED:
+        return Estimate(
+            value=value,
+            se=np.nan,
+            low=np.nan,
+            high=np.nan,
+            remark=f"not estimable: undefined in {undefined:.0%} of the resamples",
+        )
+    low, high = np.quantile(finite, LEVELS)
+    return Estimate(
+        value=value, se=float(finite.std()), low=float(low), high=float(high), remark=caution
+    )
+
+
+def not_estimable(
+    quantity: str, facts: Sequence[ClassFacts], macro: tuple[str, ...] = CLASSES
+) -> str:
+    """Say why a quantity has no interval; empty if it has one."""
+    members = members_of(quantity, macro)
+    if not members:
+        return "not estimable: no class has a part in the macro"
+    weak = [fact for fact in facts if fact.name in members and not fact.estimable]
+    if not weak:
+        return ""
+    parts = [
+        f"{fact.name} rests on {fact.effective_patients:.1f} effective patients"
+        if fact.effective_patients < MIN_EFFECTIVE_PATIENTS
+        else f"no fold has enough {fact.name} beats"
+        for fact in weak
+    ]
+    return f"not estimable: {', '.join(parts)}"
+
+
+def undercovered(
+    quantity: str,
+    facts: Sequence[ClassFacts],
+    n_folds: int,
+    macro: tuple[str, ...] = CLASSES,
+) -> str:
+    """Say that the interval of an arm's own score covers too little; empty if it does not."""
+    few = [
+        f"{fact.name} rests on {fact.effective_patients:.1f} effective patients"
+        for fact in facts
+        if fact.name in members_of(quantity, macro) and fact.effective_patients < FEW_IN_ONE_FOLD
+    ]
+    if n_folds > 1 or not few:
+        return ""
+    return f"covers less than 90 % in simulation: {', '.join(few)} in one fold"
+
+
+def spread(values: Float) -> float:
+    """Return the sample standard deviation of what is defined; NaN of fewer than two."""
+    finite = values[np.isfinite(values)]
+    return float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")

@@ -1,0 +1,187 @@
+"""Scores of every arm under many weightings of the records, and the draws that make them.
+
+Patients are drawn within folds, since a fold's beats are ranked by its own members. Of n patients
+n - 1 are drawn with replacement, and likewise of the seeds: n of n would understate the variance
+by (n - 1) / n, a quarter in a fold of four (Rao & Wu 1988, doi:10.1080/01621459.1988.10478591).
+A fold has few patients and so few distinct weightings: each is scored once, and thousands of
+resamples look it up.
+
+Shapes: W weightings, G records, F folds, U distinct weightings of a fold, A arms, D draws,
+S seeds, R runs, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
+
+
+def draw_patients(beats: Beats, n_resamples: int, rng: np.random.Generator) -> Float:
+    """Return how often each record is drawn, [W, G]; records of one patient together.
+
+    Args:
+        beats: The records, their patients and folds.
+        n_resamples: Number of resamples W.
+        rng: Source of the draws.
+    """
+    weights = np.zeros((n_resamples, len(beats.record_names)))
+    for records in _patients_by_fold(beats):
+        n = len(records)
+        drawn = rng.multinomial(max(n - 1, 1), np.full(n, 1 / n), size=n_resamples)
+        for patient, of_patient in enumerate(records):
+            weights[:, of_patient] = drawn[:, [patient]]
+    return weights
+
+
+def draw_seeds(n_seeds: int, n_folds: int, n_resamples: int, rng: np.random.Generator) -> Float:
+    """Return the share of each seed, [W, F, S]: fold by fold, as seeds have no stream in common.
+
+    Args:
+        n_seeds: Number of seeds S; of one, there is nothing to draw.
+        n_folds: Number of folds F.
+        n_resamples: Number of resamples W.
+        rng: Source of the draws.
+    """
+    n_drawn = max(n_seeds - 1, 1)
+    drawn = rng.multinomial(n_drawn, np.full(n_seeds, 1 / n_seeds), size=(n_resamples, n_folds))
+    return drawn / n_drawn
+
+
+Bool = NDArray[np.bool_]
+
+ALL = slice(None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightedScores:
+    """The scores of every arm and run, fold by fold, under every distinct weighting.
+
+    Args:
+        values: By fold, [A, D, S, U, C]; NaN where undefined.
+        beats: By fold, [U, C] weighted beats.
+        place: [W, F] index of each weighting among a fold's distinct ones.
+    """
+
+    values: tuple[Float, ...]
+    beats: tuple[Float, ...]
+    place: Int
+
+    @classmethod
+    def of(
+        cls,
+        beats: Beats,
+        arms: Sequence[ArmRuns],
+        weights: Float,
+        measure: str,
+        progress: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Score arms that are comparable (see `check_comparable`).
+
+        Args:
+            beats: What they predict.
+            arms: Their predictions.
+            weights: [W, G] weight of each record.
+            measure: One of `MEASURES`.
+            progress: Told of every arm.
+        """
+        counts = beats.counts
+        rows = [np.flatnonzero(beats.fold == fold) for fold in range(beats.n_folds)]
+        records = [
+            np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
+            for fold in range(beats.n_folds)
+        ]
+        distinct, places = [], []
+        for mine in records:
+            unique, place = np.unique(weights[:, mine], axis=0, return_inverse=True)
+            distinct.append(unique)
+            places.append(place.reshape(-1))
+        by_arm = []
+        for index, arm in enumerate(arms):
+            if progress:
+                progress(f"scoring {arm.name} ({index + 1} of {len(arms)})")
+            by_arm.append(
+                [
+                    _fold_values(beats, arm, fold_rows, mine, unique, measure)
+                    for fold_rows, mine, unique in zip(rows, records, distinct, strict=True)
+                ]
+            )
+        return cls(
+            values=tuple(np.stack(of_fold) for of_fold in zip(*by_arm, strict=True)),
+            beats=tuple(u @ counts[mine] for u, mine in zip(distinct, records, strict=True)),
+            place=np.stack(places, axis=1),
+        )
+
+    def counted(self, fold: int, weightings: slice = ALL) -> Bool:
+        """Return whether a fold counts for each class, [W, C]: enough of its beats, and others."""
+        beats = self.beats[fold][self.place[weightings, fold]]
+        return np.asarray(
+            (beats >= MIN_CLASS_BEATS) & (beats < beats.sum(axis=1, keepdims=True)), dtype=bool
+        )
+
+    def by_fold(self, fold: int, weightings: slice = ALL, seeds: Float | None = None) -> Float:
+        """Return the scores of a fold, draws averaged, [A, W, C], whether it counts or not.
+
+        Args:
+            fold: Index of the fold.
+            weightings: Which weightings.
+            seeds: [W, F, S] share of each seed; None is the mean.
+        """
+        values = self.values[fold].mean(axis=1)[:, :, self.place[weightings, fold]]
+        if seeds is None:
+            return np.asarray(values.mean(axis=1))
+        return np.asarray(np.einsum("aswc,ws->awc", values, seeds[:, fold]))
+
+    def by_class(self, weightings: slice = ALL, seeds: Float | None = None) -> Float:
+        """Return the mean over the folds that count, [A, W, C]; NaN where there is none.
+
+        Args:
+            weightings: Which weightings.
+            seeds: [W, F, S] share of each seed; None is the mean.
+        """
+        folds = range(len(self.values))
+        counted = np.stack([self.counted(fold, weightings) for fold in folds])
+        scores = np.stack([self.by_fold(fold, weightings, seeds) for fold in folds])
+        total = np.where(counted[:, None], scores, 0.0).sum(axis=0)
+        n_folds = counted.sum(axis=0)
+        mean = np.full(total.shape, np.nan)
+        np.divide(total, n_folds, out=mean, where=n_folds > 0)
+        return mean
+
+
+def _fold_values(
+    beats: Beats, arm: ArmRuns, rows: Int, records: Int, weights: Float, measure: str
+) -> Float:
+    """Return one arm's scores of a fold, [D, S, U, C]."""
+    place = np.full(len(beats.record_names), -1)
+    place[records] = np.arange(len(records))
+    record, label = place[beats.record[rows]], beats.label[rows]
+    order = np.lexsort((arm.seed, arm.draw))
+    values = np.full((len(order), len(weights), len(CLASSES)), np.nan)
+    for c in range(len(CLASSES)):
+        positive = label == c
+        if not positive.any():
+            continue
+        for index, run in enumerate(order):
+            ranking = Ranking.of(arm.log_probs[run, rows, c], positive, record, len(records))
+            values[index, :, c] = MEASURES[measure](ranking, weights)
+    n_draws = len(np.unique(arm.draw))
+    return values.reshape(n_draws, -1, *values.shape[1:])
+
+
+def _patients_by_fold(beats: Beats) -> list[list[Int]]:
+    """Return the records of each patient, fold by fold."""
+    patients = np.asarray(beats.patient_of_record)
+    folds = np.asarray(beats.fold_of_record)
+    return [
+        [np.flatnonzero((patients == patient) & (folds == fold)) for patient in names]
+        for fold in range(beats.n_folds)
+        for names in [sorted(set(patients[folds == fold]))]
+    ]

@@ -1,0 +1,376 @@
+"""All arms' scores under all weightings of the records, and what is read off them.
+
+Shapes: A arms, W resamples, G records, C classes, Q quantities (see `QUANTITIES`), F folds,
+D draws, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD
+from study.statistics.choice import choose
+from study.statistics.estimates import (
+    class_facts,
+    estimate,
+    not_estimable,
+    spread,
+    undercovered,
+    with_means,
+)
+from study.statistics.findings import (
+    MEASURE_NAMES,
+    QUANTITIES,
+    ArmResult,
+    Choice,
+    ClassFacts,
+    Contrast,
+    Estimate,
+    NonInferiority,
+    RecordRow,
+    label_of,
+    members_of,
+    parts_of,
+)
+from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.resampling import WeightedScores, draw_patients, draw_seeds
+from study.statistics.swapping import SwapTest, draw_swaps, swap_test
+from study.statistics.weighted_metrics import MEASURES, Float, Ranking
+
+KEPT_CLASSES = ("N", "V")
+"""Classes that ECG alone ranks well, and that a fusion must not lose."""
+
+POWER = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredArms:
+    """The scores of arms that are comparable (see `check_comparable`); `of` computes them.
+
+    Args:
+        beats: What the arms predict.
+        arms: Their predictions.
+        measure: Of the objective.
+        quantity: Of the objective.
+        facts: What the study has of each class.
+        scores: Under the weightings below, in this order.
+        values: [A, Q] as they are.
+        resampled: [A, W, Q] in resamples of patients and seeds.
+        in_bag: [A, W, Q] in the same resamples of patients, seeds averaged.
+        out_of_bag: [A, W, Q] on the patients that these left out.
+    """
+
+    beats: Beats
+    arms: Sequence[ArmRuns]
+    measure: str
+    quantity: str
+    facts: tuple[ClassFacts, ...]
+    scores: WeightedScores
+    values: Float
+    resampled: Float
+    in_bag: Float
+    out_of_bag: Float
+
+    @classmethod
+    def of(
+        cls,
+        beats: Beats,
+        arms: Sequence[ArmRuns],
+        objective: str,
+        resamples: int,
+        seed: int,
+        progress: Callable[[str], None] | None = None,
+    ) -> ScoredArms:
+        """Score arms under every weighting that a comparison needs.
+
+        Args:
+            beats: What they predict.
+            arms: Their predictions.
+            objective: Metric that arms are ordered by.
+            resamples: Resamples of patients and seeds.
+            seed: Of the resamples.
+            progress: Told of every arm.
+        """
+        rng = np.random.default_rng([seed, 0])
+        measure, quantity = parts_of(objective)
+        facts = class_facts(beats, measure)
+        n_records = len(beats.record_names)
+        drawn = draw_patients(beats, resamples, rng)
+        without = np.ones((len(CLASSES), n_records))
+        for c, fact in enumerate(facts):
+            without[c, [name == fact.largest_record for name in beats.record_names]] = 0.0
+        blocks = [np.ones((1, n_records)), without, np.eye(n_records), drawn, drawn == 0]
+        scores = WeightedScores.of(beats, arms, np.vstack(blocks) * 1.0, measure, progress)
+        first = 1 + len(CLASSES) + n_records
+        inside = slice(first, first + resamples)
+        outside = slice(first + resamples, first + 2 * resamples)
+        n_seeds = len(np.unique(arms[0].seed))
+        seeds = draw_seeds(n_seeds, beats.n_folds, resamples, rng)
+        return cls(
+            beats=beats,
+            arms=arms,
+            measure=measure,
+            quantity=quantity,
+            facts=facts,
+            scores=scores,
+            values=with_means(scores.by_class(slice(0, 1)), beats.macro)[:, 0],
+            resampled=with_means(scores.by_class(inside, seeds), beats.macro),
+            in_bag=with_means(scores.by_class(inside), beats.macro),
+            out_of_bag=with_means(scores.by_class(outside), beats.macro),
+        )
+
+    @property
+    def objective(self) -> Float:
+        """The objective of each arm, [A]."""
+        return self._of(self.values)
+
+    def _of(self, values: Float) -> Float:
+        return np.asarray(values[..., QUANTITIES.index(self.quantity)])
+
+    def _named(self, values: Float) -> dict[str, float]:
+        return dict(zip(QUANTITIES, values.tolist(), strict=True))
+
+    def _estimates(
+        self, values: Float, resampled: Float, *, own: bool = False
+    ) -> dict[str, Estimate]:
+        """Return estimates of all quantities from [Q] values and [W, Q] resamples.
+
+        Args:
+            values: The values themselves.
+            resampled: The same in every resample.
+            own: Whether they are an arm's own scores, and not differences.
+        """
+        n_folds, macro = self.beats.n_folds, self.beats.macro
+        return {
+            name: estimate(
+                float(values[q]),
+                resampled[:, q],
+                not_estimable(name, self.facts, macro),
+                undercovered(name, self.facts, n_folds, macro) if own else "",
+            )
+            for q, name in enumerate(QUANTITIES)
+        }
+
+    def _place(self, name: str) -> int:
+        return [arm.name for arm in self.arms].index(name)
+
+    def arm(self, index: int) -> ArmResult:
+        """Return what one arm scored."""
+        arm = self.arms[index]
+        values, resampled = self.values[index], self.resampled[index]
+        pooled = self._pooled(arm)
+        without = self.scores.by_class(slice(1, 1 + len(CLASSES)))[index]
+        return ArmResult(
+            name=arm.name,
+            estimates=self._estimates(values, resampled, own=True),
+            **self._spreads(index),
+            without_largest=self._named(with_means(np.diagonal(without), self.beats.macro)),
+            patient_mean=self._named(with_means(self._patient_mean(index), self.beats.macro)),
+            pooled=self._named(pooled),
+            gap=self._named(pooled - values),
+            trials=arm.trials,
+            beats_trained=arm.beats_trained,
+        )
+
+    def _spreads(self, index: int) -> dict[str, float]:
+        """Return the spread of an arm's objective over seeds, draws and folds, each by itself."""
+        counted = np.stack([self.scores.counted(fold, slice(0, 1))[0] for fold in self._folds])
+        # [F, D, S, C]
+        values = np.stack(
+            [
+                of_fold[index][:, :, place]
+                for of_fold, place in zip(self.scores.values, self.scores.place[0], strict=True)
+            ]
+        )
+        values = np.where(counted[:, None, None], values, np.nan)
+        n_folds = np.maximum(counted.sum(axis=0), 1)
+        by_run = np.nansum(values, axis=0) / n_folds
+        by_run[..., ~counted.any(axis=0)] = np.nan
+        return {
+            "sd_seeds": spread(self._of(with_means(by_run.mean(axis=0), self.beats.macro))),
+            "sd_draws": spread(self._of(with_means(by_run.mean(axis=1), self.beats.macro))),
+            "sd_folds": spread(self._of(with_means(values.mean(axis=(1, 2)), self.beats.macro))),
+        }
+
+    @property
+    def _folds(self) -> range:
+        return range(self.beats.n_folds)
+
+    def _pooled(self, arm: ArmRuns) -> Float:
+        """Return the scores of all folds' predictions together, [Q]."""
+        rows = np.flatnonzero(self.beats.fold >= 0)
+        nobody, one = np.zeros(len(rows), dtype=np.int64), np.ones((1, 1))
+        by_class = np.full(len(CLASSES), np.nan)
+        for c in range(len(CLASSES)):
+            positive = self.beats.label[rows] == c
+            if positive.any():
+                found = [
+                    MEASURES[self.measure](Ranking.of(run[rows, c], positive, nobody, 1), one)
+                    for run in arm.log_probs
+                ]
+                by_class[c] = np.mean(found)
+        return with_means(by_class, self.beats.macro)
+
+    def _record_scores(self, index: int) -> Float:
+        """Return an arm's scores within each record, [G, C]; NaN where it has too few beats."""
+        first, counts = 1 + len(CLASSES), self.beats.counts
+        found = np.full(counts.shape, np.nan)
+        enough = (counts >= MIN_BEATS_OF_RECORD) & (counts < counts.sum(axis=1, keepdims=True))
+        for g, fold in enumerate(self.beats.fold_of_record):
+            if fold >= 0:
+                alone = slice(first + g, first + g + 1)
+                found[g] = self.scores.by_fold(fold, alone)[index, 0]
+        return np.where(enough, found, np.nan)
+
+    def _patient_mean(self, index: int) -> Float:
+        """Return the mean over records of their own scores, [C]."""
+        scores = self._record_scores(index)
+        n_records = np.isfinite(scores).sum(axis=0)
+        mean = np.full(len(CLASSES), np.nan)
+        np.divide(np.nansum(scores, axis=0), n_records, out=mean, where=n_records > 0)
+        return mean
+
+    def records(self) -> Iterator[RecordRow]:
+        """Yield every record's own scores, arm by arm."""
+        for index, arm in enumerate(self.arms):
+            scores = self._record_scores(index)
+            for g, name in enumerate(self.beats.record_names):
+                if self.beats.fold_of_record[g] >= 0:
+                    yield RecordRow(
+                        arm=arm.name,
+                        record=name,
+                        patient=self.beats.patient_of_record[g],
+                        fold=self.beats.fold_of_record[g],
+                        beats=dict(zip(CLASSES, self.beats.counts[g].tolist(), strict=True)),
+                        scores=dict(zip(CLASSES, scores[g].tolist(), strict=True)),
+                    )
+
+    def contrast(
+        self,
+        first: str,
+        second: str,
+        *,
+        primary: bool,
+        p: float = np.nan,
+        p_adjusted: float = np.nan,
+        detectable: float = np.nan,
+    ) -> Contrast:
+        """Return the paired difference of two arms."""
+        one, other = self._place(first), self._place(second)
+        return Contrast(
+            first=first,
+            second=second,
+            primary=primary,
+            estimates=self._estimates(
+                self.values[one] - self.values[other],
+                self.resampled[one] - self.resampled[other],
+            ),
+            p=p,
+            p_adjusted=p_adjusted,
+            detectable=detectable,
+        )
+
+    def tested(
+        self,
+        contrasts: Sequence[tuple[str, str]],
+        permutations: int,
+        seed: int,
+        progress: Callable[[str], None] | None,
+    ) -> SwapTest | None:
+        """Test the primary contrasts; None where the objective is not estimable."""
+        if not contrasts or not_estimable(self.quantity, self.facts, self.beats.macro):
+            return None
+        swaps = draw_swaps(self.beats, permutations, np.random.default_rng([seed, 1]))
+        places = [(self._place(first), self._place(second)) for first, second in contrasts]
+        test = swap_test(
+            self.beats,
+            [(self.arms[one], self.arms[other]) for one, other in places],
+            classes=members_of(self.quantity, self.beats.macro),
+            measure=self.measure,
+            swaps=swaps,
+            progress=progress,
+        )
+        resampled = self._of(self.resampled)
+        errors = [spread(resampled[one] - resampled[other]) for one, other in places]
+        return test.stretched(np.asarray(errors))
+
+    def primary(
+        self, contrasts: Sequence[tuple[str, str]], tested: SwapTest | None
+    ) -> Iterator[Contrast]:
+        """Yield the primary contrasts with what their test found."""
+        for k, pair in enumerate(contrasts):
+            plain = self.contrast(*pair, primary=True)
+            if tested is None:
+                yield plain
+                continue
+            # Found where the difference is beyond what swaps reach, in 80 % of such studies.
+            detectable = (
+                tested.critical * tested.spread[k]
+                + ndtri(POWER) * plain.estimates[self.quantity].se
+            )
+            yield self.contrast(
+                *pair,
+                primary=True,
+                p=float(tested.p[k]),
+                p_adjusted=float(tested.p_adjusted[k]),
+                detectable=float(detectable),
+            )
+
+    def kept(self, margin: float) -> Iterator[NonInferiority]:
+        """Yield each arm with real RR against the bare ECG of its window."""
+        bare = {
+            arm.segmentation: arm.name
+            for arm in self.arms
+            if arm.input == "ecg" and arm.fusion == "none"
+        }
+        for arm in self.arms:
+            if arm.input == "ecg" or arm.placebo or arm.segmentation not in bare:
+                continue
+            found = self.contrast(arm.name, bare[arm.segmentation], primary=False).estimates
+            differences = {name: found[name] for name in KEPT_CLASSES}
+            yield NonInferiority(
+                arm=arm.name,
+                reference=bare[arm.segmentation],
+                differences=differences,
+                verdicts={name: _verdict(found, margin) for name, found in differences.items()},
+            )
+
+    def choice(self, candidates: Sequence[int]) -> Choice | None:
+        """Return the best of some arms and its alternatives."""
+        mine = list(candidates)
+        resampled = self._of(self.resampled)[mine]
+        return choose(
+            [self.arms[index] for index in mine],
+            self.objective[mine],
+            np.full_like(resampled, np.nan)
+            if not_estimable(self.quantity, self.facts, self.beats.macro)
+            else resampled,
+            self._of(self.in_bag)[mine],
+            self._of(self.out_of_bag)[mine],
+        )
+
+    def notes(self) -> Iterator[str]:
+        """Yield what limits the intervals and tests of these arms."""
+        why = not_estimable(self.quantity, self.facts, self.beats.macro)
+        if why:
+            name = f"{MEASURE_NAMES[self.measure]} {label_of(self.quantity)}"
+            yield f"{name} is {why}: nothing is tested"
+        if len(np.unique(self.arms[0].seed)) == 1:
+            yield "one seed: intervals and p leave out what another seed would change"
+        folds = dict(zip(self.beats.patient_of_record, self.beats.fold_of_record, strict=True))
+        single = [k for k in self._folds if list(folds.values()).count(k) == 1]
+        if single:
+            alone = ", ".join(str(k) for k in single)
+            yield f"fold {alone} has one patient, who is in every resample"
+
+
+def _verdict(difference: Estimate, margin: float) -> str:
+    if np.isnan(difference.low):
+        return "not estimable"
+    if difference.low > -margin:
+        return "kept"
+    return "lost" if difference.high < -margin else "not shown"

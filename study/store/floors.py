@@ -1,0 +1,178 @@
+"""Floors: simple classifiers that an arm has to beat, scored as trials are.
+
+`prevalence` gives every beat the classes' shares of the training beats. `logistic_regression` is
+linear in log ratios of RR intervals, in the products of these, and in the beat's shape. Both see
+the folds and beats of the trials, and the class weights that trials have by default.
+
+A floor may see what an arm may: some ratios look one beat ahead or need the whole record, as
+`seed7` does. The shape is cut from R - 0.25 s to R + 0.28 s in every study, so that RR enters by
+its ratios alone.
+
+Shapes: N and M beats, F features, C classes, R ratios.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgWarning
+from scipy.special import log_softmax
+
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
+from study.errors import DataError, DivergedError
+from study.keys import CLASSES
+from study.training.losses import class_weights
+
+FLOOR_CUT = ("beat", "antialiased")
+"""Segmentation and resampling of the shape: the window that hides RR best."""
+
+SHAPE_POINTS = 32
+"""Points of the shape, each the mean of a few samples."""
+
+CLASS_WEIGHTS = "sqrt_inverse"
+L2_STRENGTH = 1.0
+
+SETTINGS = {
+    "class_weights": CLASS_WEIGHTS,
+    "segmentation": FLOOR_CUT[0],
+    "shape_points": SHAPE_POINTS,
+    "l2_strength": L2_STRENGTH,
+}
+"""What a tracker shows of how floors are made."""
+
+_LARGEST_LOG_RATIO = math.log(4)
+_MAX_ITERATIONS = 1000
+
+Float = NDArray[np.float64]
+
+Predictor = Callable[[Float], Float]
+"""From features [M, F] to log-probabilities [M, C]."""
+
+
+def features(beats: BeatSet) -> Float:
+    """Return the features of all beats, [N, F].
+
+    Args:
+        beats: Cut as `FLOOR_CUT` says.
+
+    Raises:
+        DataError: If they are cut otherwise.
+    """
+    cut = (beats.segmentation, beats.resampling)
+    if cut != FLOOR_CUT:
+        raise DataError(f"floors: need beats cut as {'/'.join(FLOOR_CUT)}, got {'/'.join(cut)}")
+    ratios = _log_ratios(beats)
+    first, second = np.triu_indices(ratios.shape[1])
+    shape = beats.ecg.reshape(len(ratios), SHAPE_POINTS, -1).mean(axis=2, dtype=np.float64)
+    return np.concatenate([ratios, ratios[:, first] * ratios[:, second], shape], axis=1)
+
+
+def _log_ratios(beats: BeatSet) -> Float:
+    """Return log ratios of RR intervals, [N, R].
+
+    They are bounded: beside a stretch without beats, an interval can be 100 times another.
+    """
+    seed7, causal = (beats.rr[name].astype(np.float64) for name in ("seed7", "causal"))
+    pre, post, local, pre_to_post, record = seed7.T[:5]
+    to_means = [pre / local, post / local, pre / record, post / record]
+    # Pre-RR to the running mean, to the interval before and to the one before that.
+    ratios = np.column_stack([*to_means, pre_to_post, causal[:, 2:5]])
+    return np.asarray(np.clip(np.log(ratios), -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+
+
+def prevalence(x: Float, label: NDArray[np.int64], weights: NDArray[np.float32]) -> Predictor:
+    """Return what gives every beat the classes' shares; arguments as `FLOORS` says."""
+    counts = np.bincount(label, minlength=len(CLASSES))
+    log_probs = np.log(np.maximum(counts, 0.5) / counts.sum())
+    return lambda others: np.tile(log_probs, (len(others), 1))
+
+
+def logistic_regression(
+    x: Float, label: NDArray[np.int64], weights: NDArray[np.float32]
+) -> Predictor:
+    """Fit a multinomial regression with an L2 penalty; arguments as `FLOORS` says.
+
+    Raises:
+        DataError: If a class has no beats.
+        DivergedError: If it does not converge.
+    """
+    # Here, as no study needs them before its end.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    absent = [name for c, name in enumerate(CLASSES) if not (label == c).any()]
+    if absent:
+        raise DataError(f"no {', '.join(absent)} beats to train on")
+    mean, sd = x.mean(axis=0), x.std(axis=0)
+    sd[sd == 0] = 1.0
+    by_class = {c: float(weight) for c, weight in enumerate(weights)}
+
+    def standardised(features: Float) -> NDArray[np.float32]:
+        return np.asarray((features - mean) / sd, dtype=np.float32)  # twice as fast
+
+    # The problem is convex: where Newton's steps fail, the other goes to the same place.
+    for solver in ("newton-cholesky", "lbfgs"):
+        model = LogisticRegression(
+            C=1 / L2_STRENGTH, class_weight=by_class, solver=solver, max_iter=_MAX_ITERATIONS
+        )
+        try:
+            with warnings.catch_warnings():
+                for category in (ConvergenceWarning, LinAlgWarning):
+                    warnings.simplefilter("error", category)
+                model.fit(standardised(x), label)
+        except (ConvergenceWarning, LinAlgWarning):
+            continue
+        # Not by `predict_log_proba`: the logarithm of a probability that underflows is infinite.
+        return lambda others: log_softmax(model.decision_function(standardised(others)), axis=1)
+    raise DivergedError(f"no convergence within {_MAX_ITERATIONS} iterations")
+
+
+FLOORS: dict[str, Callable[[Float, NDArray[np.int64], NDArray[np.float32]], Predictor]] = {
+    "prevalence": prevalence,
+    "logistic_regression": logistic_regression,
+}
+"""Fits a floor: from features [N, F], labels [N] and class weights [C] to a `Predictor`."""
+
+
+def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
+    """Return log-probabilities [1, N, C] of every beat from the folds that train without it.
+
+    Args:
+        name: A floor of `FLOORS`.
+        beats: Cut as `FLOOR_CUT` says.
+        folds: Those of the trials. A beat in no validation fold is NaN.
+
+    Raises:
+        DataError: If a fold has no beats of some class to train on.
+        DivergedError: If a fit does not converge.
+    """
+    x, weights = features(beats), class_weights(beats.label, CLASS_WEIGHTS)
+    log_probs = np.full((1, len(x), len(CLASSES)), np.nan, dtype=np.float32)
+    for fold, (training, validation) in enumerate(folds.masks(beats)):
+        try:
+            fitted = FLOORS[name](x[training], beats.label[training], weights)
+        except (DataError, DivergedError) as error:
+            raise type(error)(f"floor {name}: fold {fold}: {error}") from error
+        log_probs[0, validation] = fitted(x[validation])
+    return log_probs
+
+
+def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]]:
+    """Fit a floor on a whole data set; return what gives other beats' log-probabilities [1, M, C].
+
+    Args:
+        name: A floor of `FLOORS`.
+        training: All beats to train on, cut as `FLOOR_CUT` says; so are those to predict.
+
+    Raises:
+        DataError: If a class has no beats to train on.
+        DivergedError: If the fit does not converge.
+    """
+    weights = class_weights(training.label, CLASS_WEIGHTS)
+    fitted = FLOORS[name](features(training), training.label, weights)
+    return lambda others: fitted(features(others))[None].astype(np.float32)

@@ -1,0 +1,249 @@
+"""A study's folder in the workspace: its plan, its lock, and what a new start may do with it."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from study.errors import StudyStateError, UsageError
+from study.files import writing
+from study.spaces.settings import SCREENING
+from study.store.journal import JOURNAL
+from study.store.owner import Owner
+from study.store.plan import GROWS, PLAN_FILE, StudyPlan, load_plan
+
+STUDIES = "studies"
+SPACE_COPY = "space.toml"
+"""The space as a study was started with it."""
+TRIALS = "trials.csv"
+"""A row a trial."""
+BEATS = "beats.npz"
+"""What every trial's predictions refer to."""
+CLAIM = "study_id"
+"""Beside a study's trials: whose they are."""
+PAIRS, RECORDS = "pairs.csv", "records.csv"
+"""What a comparison says of every pair of arms, and of every record."""
+
+_HEADERS = ("---", "+++")
+_LOCK = "lock"
+_PATIENCE_S = 0.5
+"""Who only looks whether a study is held has its lock for a moment; longer is a driver."""
+_ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
+
+
+def study_folder(workspace: Path, name: str) -> Path:
+    """Return the folder of a study.
+
+    Raises:
+        UsageError: If the name could lead out of the workspace.
+    """
+    plain = name.replace("-", "").replace("_", "").replace(".", "")
+    if not plain.isalnum() or not plain.isascii() or name.startswith(".") or len(name) > 100:
+        raise UsageError(f"study {name!r}: a study's name has {_ALLOWED}")
+    return workspace / STUDIES / name
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a study for this process.
+
+    The system gives the lock back when its holder ends, however it ends. The lock's text says
+    who holds it; it decides only where a file system has no locks.
+
+    Raises:
+        StudyStateError: If another process holds it (says which, on which host), or the folder
+            cannot be written.
+    """
+    path = folder / _LOCK
+    with _acquired(folder) as file:
+        line = Owner.current().line()
+        with writing(path, len(line)):
+            file.truncate(0)
+            file.write(line)
+            file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            if [entry.name for entry in folder.iterdir()] == [_LOCK]:
+                # Refused before anything was written: nothing stays behind.
+                path.unlink()
+                folder.rmdir()
+
+
+def _acquired(folder: Path) -> TextIO:
+    path, deadline = folder / _LOCK, time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise StudyStateError(
+                f"{folder}: cannot be written ({error.strerror}); a study keeps its records in "
+                f"{STUDIES}/ of the current folder: start it in one of yours"
+            ) from error
+        file.seek(0)
+        owner = Owner.read(file.read())
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held, way_out = False, ""
+        except BlockingIOError:
+            held, way_out = True, ""
+        except OSError:  # a file system without locks, where a killed owner's line stays
+            held = owner is not None and owner.runs() is not False
+            way_out = f"; where that process is gone, delete {path}"
+        # Who was refused before may have deleted the file since it was opened here.
+        if not held and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
+        if held and time.monotonic() > deadline:
+            raise StudyStateError(
+                f"study '{folder.name}' is being run by {owner or 'another process'}; wait for "
+                f"it, stop it, or take another --name{way_out}"
+            )
+        time.sleep(0.05)
+
+
+def holder(folder: Path) -> tuple[Owner | None, bool]:
+    """Return who holds a study, or held it and did not give it back; and whether it does now."""
+    try:
+        with (folder / _LOCK).open() as file:
+            owner = Owner.read(file.read())
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return owner, True
+            except OSError:  # a file system without locks
+                return owner, owner is not None and owner.runs() is not False
+    except OSError:
+        return None, False
+    return owner, False
+
+
+def leftovers(folder: Path, trials: str) -> list[Path]:
+    """Return the files that a killed process had half written; nothing reads them.
+
+    Args:
+        folder: The study's folder.
+        trials: Where its trials' files are; an object store has no half files.
+    """
+    places = {folder, *([] if "://" in trials else [Path(trials)])}
+    return sorted({path for place in places for path in place.rglob("*.part")})
+
+
+def has_trials(folder: Path) -> bool:
+    """Say whether a folder has what only a start leaves that had a plan."""
+    return any((folder / name).exists() for name in (JOURNAL, "trials", BEATS))
+
+
+def check_plan_is_there(folder: Path) -> None:
+    """Notice a plan that was lost.
+
+    Raises:
+        StudyStateError: If a folder has trials and no plan.
+    """
+    if load_plan(folder) is None and has_trials(folder):
+        raise StudyStateError(
+            f"{folder / PLAN_FILE}: is missing, and the folder has trials of a study; bring it "
+            "back from a copy (MLflow has one among the files of the study's run), or take "
+            "another --name"
+        )
+
+
+def expect(folder: Path, *, resume: bool) -> None:
+    """Refuse to resume what is not there, before anything is written.
+
+    Raises:
+        StudyStateError: If `--resume` was given for a study that does not exist, or its plan is
+            lost.
+    """
+    check_plan_is_there(folder)
+    if resume and load_plan(folder) is None:
+        names = [str(plan["name"]) for plan in studies(folder.parent.parent)]
+        raise StudyStateError(
+            f"--resume: there is no study '{folder.name}' in {folder.parent}; "
+            f"there is: {', '.join(names) or 'none'}. Leave --resume out to start one"
+        )
+
+
+def admit(
+    plan: StudyPlan,
+    folder: Path,
+    *,
+    resume: bool,
+    settled: int,
+    exhausted: bool = False,
+    space_text: str = "",
+) -> None:
+    """Check that this start fits what the folder holds, and write the plan.
+
+    Args:
+        plan: What this start would do.
+        folder: The study's folder.
+        resume: Whether `--resume` was given.
+        settled: Trials that earlier starts have settled.
+        exhausted: Whether an earlier start found nothing new to propose.
+        space_text: The space as it is now, to show what changed since.
+
+    Raises:
+        StudyStateError: If the study exists with another plan, or is unfinished and `--resume`
+            was not given.
+    """
+    stored = load_plan(folder)
+    if stored is None:
+        plan.save(folder)
+        return
+    differences = plan.differences(stored)
+    if any(line.startswith("space_digest:") for line in differences):
+        differences += _space_changes(folder, space_text)
+    more = plan.kind == "search" and plan.trials >= stored.get(GROWS, 0)
+    # What a screening trains in full it has chosen from all of its trials.
+    grows = more and plan.scheduler != SCREENING
+    refused = [
+        line for line in differences if not (grows and resume and line.startswith(f"{GROWS}:"))
+    ]
+    if refused:
+        listing = "\n".join(f"  - {line}" for line in refused)
+        hint = ""
+        if more and len(refused) == 1 and refused[0].startswith(f"{GROWS}:"):
+            hint = (
+                "; with --resume a search goes on to more trials"
+                if grows
+                else "; a screening cannot be made longer (its trials in full are counted here)"
+            )
+        raise StudyStateError(
+            f"study '{plan.name}' exists with another plan:\n{listing}\n"
+            f"give this one another --name, or start it as it was{hint}"
+        )
+    if settled < plan.trials and not (resume or exhausted):
+        raise StudyStateError(
+            f"study '{plan.name}' is unfinished ({settled} of {plan.trials} trials settled): "
+            "add --resume to continue it, or give another --name"
+        )
+    plan.save(folder)
+
+
+def _space_changes(folder: Path, now: str) -> list[str]:
+    """Return the lines in which the space differs from the one that the study was started with."""
+    stored = folder / SPACE_COPY
+    if not stored.exists():
+        return []
+    lines = difflib.unified_diff(stored.read_text().splitlines(), now.splitlines(), n=0)
+    return [f"space {line}" for line in lines if line[:1] in "+-" and line[:3] not in _HEADERS]
+
+
+def studies(workspace: Path) -> list[dict[str, object]]:
+    """Return the stored plans of a workspace's studies, by name."""
+    found = []
+    for path in sorted((workspace / STUDIES).glob("*/plan.json")):
+        try:
+            found.append({"name": path.parent.name, **(load_plan(path.parent) or {})})
+        except StudyStateError:
+            found.append({"name": path.parent.name, "kind": "unreadable plan"})
+    return found

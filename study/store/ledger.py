@@ -1,0 +1,430 @@
+"""The study's one durable truth: an Optuna study on disk.
+
+Every proposal becomes an Optuna trial before it runs, and every outcome is told before anything
+else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the storage and
+cannot be restored. A start of the driver closes what an earlier one left RUNNING, and proposes it
+again under the same configuration digest; the attempt before is marked as superseded.
+
+Pruning is asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
+Hyperparameter Tuning", MLSys). Its rungs are the reported values in the storage and nothing else,
+so a resume keeps them, and an interrupted trial's values count once, with its next attempt.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from study.config import TrialConfig
+from study.errors import StudyStateError
+from study.keys import Outcome, Tag
+from study.models.rules import active_parameters
+from study.store import trials
+from study.store.optuna_storage import close_storage, open_storage, storage_fault
+from study.store.trials import (
+    SEAL,
+    SEALED,
+    SECONDS,
+    SUPERSEDED,
+    WITHDRAWN,
+    Marks,
+    TrialRow,
+    mark,
+    row_of,
+)
+
+PROTECTED, DUPLICATE_OF, RUN_ID = trials.PROTECTED, trials.DUPLICATE_OF, trials.RUN_ID
+INDEX, METRICS, EPOCHS = trials.INDEX, trials.METRICS, trials.EPOCHS
+OBJECTIVE, CONFIG, DRAW = trials.OBJECTIVE, trials.CONFIG, trials.DRAW
+PLAN, EXHAUSTED, TRACKED = trials.PLAN, trials.EXHAUSTED, trials.TRACKED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration to be evaluated, and where it came from.
+
+    Args:
+        config: What the trial trains.
+        digest: Identity of the configuration: equal digests train the same thing.
+        arm: What is compared; all else is nuisance.
+        params: The searched (or drawn) parameters only.
+        distributions: Their Optuna distributions.
+        index: Position in an enumerated sequence; None for a sampled proposal.
+        draw: Index of the nuisance draw in a compare study.
+        attempt: 1, or one more than the attempt that was interrupted.
+        protected: Never pruned: the first trial of its arm, at the space's defaults.
+    """
+
+    config: TrialConfig
+    digest: str
+    arm: str
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    index: int | None = None
+    draw: int | None = None
+    attempt: int = 1
+    protected: bool = False
+
+
+class Ledger:
+    """Opens, resumes and keeps the Optuna study of one study.
+
+    Args:
+        storage_url: SQLAlchemy URL of the storage, or one that is open.
+        name: Name of the study.
+        sampler: What proposes when nothing is enumerated.
+        epochs: Full budget of a trial.
+        reduction_factor: One in how many trials is kept at each rung; None prunes nothing.
+
+    Raises:
+        StudyStateError: If the storage cannot be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage_url: str | BaseStorage,
+        name: str,
+        sampler: optuna.samplers.BaseSampler | None = None,
+        epochs: int = 1,
+        reduction_factor: int | None = None,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            self._storage = open_storage(storage_url)
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=self._storage,
+                direction="maximize",
+                sampler=sampler,
+                load_if_exists=True,
+            )
+            # A row that is damaged is told now, and not by whoever reads it first.
+            begun = bool(self._study.get_trials(deepcopy=False))
+        except Exception as error:
+            # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
+            url = storage_url if isinstance(storage_url, str) else ""
+            why = storage_fault(error, url)
+            raise StudyStateError(
+                f"study '{name}': its Optuna storage cannot be opened ({why}); check "
+                "--study-storage, or bring the storage back from a copy"
+            ) from None
+        if Tag.STUDY_ID not in self._study.user_attrs:
+            # Its identity last: a start that is killed here is one that never was.
+            self._study.set_user_attr(SEALED, not begun)
+            self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
+        self._epochs = epochs
+        self._rungs = rungs(epochs, reduction_factor or 2)
+        self._reduction_factor = reduction_factor
+        self._live: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, int] = {}
+        self._marks = Marks.of(self._study.user_attrs)
+
+    def release(self) -> None:
+        """Close the storage's connections; SQLite then has everything in one file."""
+        close_storage(self._storage)
+
+    @property
+    def study_id(self) -> str:
+        """Identity of this study in any tracker: another study may have the same name later."""
+        return str(self._study.user_attrs[Tag.STUDY_ID])
+
+    def note(self, key: str, value: Any) -> None:
+        """Write down something about the study as a whole."""
+        self._study.set_user_attr(key, value)
+
+    def noted(self, key: str) -> Any:
+        """Return what was written down about the study, or None."""
+        return self._study.user_attrs.get(key)
+
+    @property
+    def n_asked(self) -> int:
+        """Trials that any start has asked for, whatever came of them."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def reconcile(self) -> list[FrozenTrial]:
+        """Settle what an earlier driver left running; return the trials that are still owed.
+
+        A trial whose outcome was written down but not yet told is told now; any other was
+        interrupted and is owed.
+        """
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                continue
+            if trial.state is TrialState.WAITING:
+                # Enqueued and never asked for: the next ask would take it for its own.
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                continue
+            outcome = Outcome(trial.user_attrs.get(Tag.OUTCOME, Outcome.STOPPED))
+            if outcome is Outcome.STOPPED:
+                self._set_attr(trial.number, Tag.OUTCOME, str(outcome))
+                self._set_attr(trial.number, Tag.CAUSE, "the driver ended")
+                self._set_attr(trial.number, EPOCHS, trial.last_step or 0)
+            self._tell(trial.number, outcome, trial.user_attrs.get(OBJECTIVE))
+        every = self._study.get_trials(deepcopy=False)
+        # A driver may have been killed between an attempt and the mark of the one before.
+        for number, follower in trials.unmarked(every, self._marks).items():
+            self._mark(SUPERSEDED, number, follower)
+        return trials.owed(every, self._marks)
+
+    def withdraw(self, number: int, cause: str) -> None:
+        """Let a settled trial's outcome count no more: it is owed again, under the same digest.
+
+        Args:
+            number: The trial.
+            cause: Why, such as a result file that is gone.
+        """
+        self._mark(WITHDRAWN, number, cause)
+        # A space that was exhausted has something to run again.
+        self.note(EXHAUSTED, False)
+
+    def _mark(self, kind: str, number: int, value: int | str) -> None:
+        self._study.set_user_attr(mark(kind, number), value)
+        self._marks = Marks.of(self._study.user_attrs)
+
+    def _set_attr(self, number: int, key: str, value: Any) -> None:
+        # `optuna.Trial` has the setter, but cannot be had again for another process's trial.
+        study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def _tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
+        value = objective if outcome is Outcome.COMPLETE else None
+        self._study.tell(number, value, state=trials.STATES[outcome])
+
+    def ask(self) -> optuna.Trial:
+        """Ask the sampler for a trial; its parameters are suggested by the caller."""
+        return self._study.ask()
+
+    def enqueue(self, proposal: Proposal) -> optuna.Trial:
+        """Open a trial with given parameters.
+
+        Raises:
+            StudyStateError: If Optuna did not take the parameters as they are.
+        """
+        self._study.enqueue_trial(dict(proposal.params))
+        trial = self._study.ask(dict(proposal.distributions))
+        if trial.params != dict(proposal.params):
+            raise StudyStateError(
+                f"Optuna took {trial.params} for the proposal {dict(proposal.params)}; "
+                "this is a fault of the study tool"
+            )
+        return trial
+
+    def open(self, trial: optuna.Trial, proposal: Proposal) -> int:
+        """Write down what a trial is, and keep it as running; return its number."""
+        # The digest is the last attribute: a trial without one was never opened.
+        attrs = {
+            Tag.ARM: proposal.arm,
+            Tag.ATTEMPT: proposal.attempt,
+            INDEX: proposal.index,
+            DRAW: proposal.draw,
+            CONFIG: active_parameters(proposal.config),
+            PROTECTED: proposal.protected,
+            Tag.DIGEST: proposal.digest,
+        }
+        for key, value in attrs.items():
+            trial.set_user_attr(key, value)
+        if proposal.attempt > 1:
+            self._follow(trial, proposal.digest)
+        self._live[trial.number] = trial
+        return trial.number
+
+    def _follow(self, trial: optuna.Trial, digest: str) -> None:
+        """Mark earlier attempts, and give this one what they reported: it would be the same."""
+        for earlier in self._study.get_trials(deepcopy=False):
+            if earlier.user_attrs.get(Tag.DIGEST) != digest or earlier.number >= trial.number:
+                continue
+            if trials.is_attempt(earlier) and earlier.number not in self._marks.superseded:
+                self._mark(SUPERSEDED, earlier.number, trial.number)
+            for epoch, value in sorted(earlier.intermediate_values.items()):
+                if epoch > self._reported.get(trial.number, 0):
+                    trial.report(value, epoch)
+                    self._reported[trial.number] = epoch
+
+    def attach(self, number: int, key: str, value: str) -> None:
+        """Write an attribute of a trial down, if it runs still and the storage takes it."""
+        with suppress(StorageInternalError):
+            self._set_attr(number, key, value)
+
+    def close_duplicate(
+        self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None
+    ) -> None:
+        """Tell a repeated proposal the known outcome; a repeat of a running trial has none."""
+        # First of all that it is a repeat: a trial with a digest alone would be owed.
+        trial.set_user_attr(DUPLICATE_OF, known.number if known else proposal.digest)
+        trial.set_user_attr(Tag.DIGEST, proposal.digest)
+        trial.set_user_attr(Tag.ARM, proposal.arm)
+        value = known.metrics.get(OBJECTIVE) if known else None
+        outcome = known.outcome if known and value is not None else Outcome.FAILED
+        shorter = outcome in (Outcome.PRUNED, Outcome.SCREENED)
+        if shorter and known is not None and value is not None:
+            trial.report(value, known.epochs)
+        self._study.tell(
+            trial, value if outcome is Outcome.COMPLETE else None, state=trials.STATES[outcome]
+        )
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Write down an epoch's objective; return whether the trial should be pruned."""
+        trial = self._live[number]
+        if not math.isfinite(value):
+            return False
+        # A trial that was retried after losing its worker may report an epoch again.
+        if epoch > self._reported.get(number, 0):
+            trial.report(value, epoch)
+            self._reported[number] = epoch
+        if self._reduction_factor is None or epoch not in self._rungs:
+            return False
+        return not (trial.user_attrs[PROTECTED] or self._promoted(epoch, value))
+
+    def _promoted(self, rung: int, value: float) -> bool:
+        """Say whether a value is in the best share of what has reached its rung so far."""
+        reached = [
+            trial.intermediate_values[rung]
+            for trial in self._study.get_trials(deepcopy=False)
+            if rung in trial.intermediate_values
+            and trial.user_attrs.get(Tag.OUTCOME) != Outcome.STOPPED
+            and DUPLICATE_OF not in trial.user_attrs
+            and not self._marks.aside(trial.number)
+        ]
+        kept = max(1, len(reached) // (self._reduction_factor or 1))
+        return value >= sorted(reached, reverse=True)[kept - 1]
+
+    def close(
+        self,
+        number: int,
+        outcome: Outcome,
+        *,
+        cause: str,
+        metrics: Mapping[str, float],
+        epochs: int,
+        seconds: float,
+        objective: float = math.nan,
+    ) -> TrialRow:
+        """Write down how a trial ended, and return it as a row.
+
+        After this line it is never run again, unless stopped.
+        """
+        trial = self._live.pop(number)
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        attrs: dict[str, Any] = {METRICS: finite, EPOCHS: epochs, SECONDS: round(seconds, 3)}
+        if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
+            attrs[OBJECTIVE] = objective
+        # The outcome is the last attribute: where it stands, everything before it does too.
+        ended = {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}
+        attrs[SEAL] = trials.seal({**trial.user_attrs, **ended})
+        for key, value in {**attrs, **ended}.items():
+            trial.set_user_attr(key, value)
+        self._tell(number, outcome, objective)
+        return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
+
+    def rows(self) -> list[TrialRow]:
+        """Return every configuration's outcome once, in order of number."""
+        return [row_of(trial, self._epochs) for trial in self._settled()]
+
+    def settled(self) -> list[tuple[TrialRow, Proposal]]:
+        """Return every settled configuration with its proposal."""
+        return [(row_of(trial, self._epochs), _proposal(trial)) for trial in self._settled()]
+
+    def altered(self) -> list[int]:
+        """Return the settled trials that are not what was written down."""
+        sealed = bool(self.noted(SEALED))
+        return [t.number for t in self._settled() if trials.altered(t, sealed=sealed)]
+
+    def owed(self) -> list[tuple[int, Proposal, str]]:
+        """Return what `reconcile` found to be owed: number, proposal and why it is."""
+        owed = trials.owed(self._study.get_trials(deepcopy=False), self._marks)
+        return [
+            (
+                trial.number,
+                _proposal(trial),
+                self._marks.withdrawn.get(trial.number, trial.user_attrs.get(Tag.CAUSE, "")),
+            )
+            for trial in owed
+        ]
+
+    def _settled(self) -> list[FrozenTrial]:
+        return list(trials.settled(self._study.get_trials(deepcopy=False), self._marks))
+
+    def curves(self) -> dict[int, dict[int, float]]:
+        """Return the objective by epoch of the last attempt at each configuration, by number."""
+        return {
+            trial.number: dict(sorted(trial.intermediate_values.items()))
+            for trial in self._study.get_trials(deepcopy=False)
+            if trials.is_attempt(trial) and trial.number not in self._marks.superseded
+        }
+
+    def next_index(self) -> int:
+        """Return the first index of the enumerated sequence that was never proposed."""
+        taken = [
+            trial.user_attrs[INDEX]
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.user_attrs.get(INDEX) is not None and Tag.DIGEST in trial.user_attrs
+        ]
+        return max(taken, default=-1) + 1
+
+    def rung_correlation(self) -> tuple[float, int]:
+        """Return Spearman's rho between early and final objective, and n finished trials.
+
+        The early one is that of the first rung, or of the screening where there was one.
+        """
+        settled = self._settled()
+        screened = {
+            _point(trial): trial.intermediate_values[trial.last_step]
+            for trial in settled
+            if trial.user_attrs[Tag.OUTCOME] == Outcome.SCREENED and trial.last_step is not None
+        }
+        pairs = []
+        for trial in settled:
+            own = trial.intermediate_values.get(self._rungs[0])
+            early = screened.get(_point(trial)) if screened else own
+            if trial.state is TrialState.COMPLETE and early is not None:
+                pairs.append((early, trial.value))
+        first, final = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+        if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
+            return math.nan, len(pairs)
+        from scipy.stats import spearmanr  # not at the start, which does not wait for it
+
+        return float(spearmanr(first, final).statistic), len(pairs)
+
+
+def _point(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
+    return frozenset(trial.params.items())
+
+
+def _proposal(trial: FrozenTrial) -> Proposal:
+    attrs = trial.user_attrs
+    return Proposal(
+        config=TrialConfig.from_flat(attrs[CONFIG]),
+        digest=attrs[Tag.DIGEST],
+        arm=attrs[Tag.ARM],
+        params=trial.params,
+        index=attrs[INDEX],
+        draw=attrs[DRAW],
+        attempt=attrs[Tag.ATTEMPT],
+        protected=attrs[PROTECTED],
+    )
+
+
+def rungs(epochs: int, reduction_factor: int) -> list[int]:
+    """Return the epochs after which a trial may be pruned, the first at a third of the budget.
+
+    With a budget of one epoch there is none to stop before; its rung is the end.
+    """
+    rung = max(1, math.ceil(epochs / 3))
+    found = [rung]
+    while (rung := rung * reduction_factor) < epochs:
+        found.append(rung)
+    return found

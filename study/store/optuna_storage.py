@@ -1,0 +1,128 @@
+"""Opens an Optuna storage, to write or to read. A SQLite file on a local disk is written ahead.
+
+A trial takes some thirty short transactions, and the driver makes them for all slots. In SQLite's
+default journal each waits for the disk several times. Written ahead (https://sqlite.org/wal.html)
+none waits: a killed process loses nothing, and a power cut at most the last moments, which the
+next start runs again. Where several hosts can mount the disk the default stays, because writing
+ahead needs memory that all readers share.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+
+from study.addresses import redact
+
+MOUNTS = Path("/proc/self/mounts")
+"""What Linux says of its disks; where it does not exist every disk counts as shared."""
+
+LOCAL = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
+"""File systems that one host has to itself."""
+
+_FORM = slice(18, 20)
+"""Bytes of a SQLite file that tell whether it is written ahead: both are 2 then."""
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+def open_storage(url: str | BaseStorage) -> BaseStorage:
+    """Open a storage, and make it where it does not exist.
+
+    Args:
+        url: SQLAlchemy URL, or a storage that is open.
+    """
+    if isinstance(url, BaseStorage):
+        return url
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database:
+        return optuna.storages.get_storage(url)
+    storage = RDBStorage(url)
+    if on_local_disk(Path(address.database), MOUNTS):
+        event.listen(storage.engine, "connect", _write_ahead)
+        storage.engine.dispose()  # its first connection was made before
+    return optuna.storages.get_storage(storage)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[BaseStorage]:
+    """Open a storage that exists, to read: nothing is made or changed, and no writer waits.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Raises:
+        FileNotFoundError: If it is a SQLite file that does not exist.
+        Exception: Whatever SQLAlchemy raises for the driver; it may quote the URL's password.
+    """
+    address = make_url(url)
+    options: dict[str, Any] = {}
+    if address.get_backend_name() == "sqlite" and address.database:
+        path = Path(address.database)
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        options["creator"] = lambda: _connect_to_read(path)
+    storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
+    try:
+        yield storage
+    finally:
+        close_storage(storage)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    with path.open("rb") as file:
+        ahead = file.read(_FORM.stop)[_FORM] == b"\x02\x02"
+    # A file that is written ahead and that nobody has open cannot change, and without this SQLite
+    # would make two files beside it.
+    still = ahead and not path.with_name(f"{path.name}-wal").exists()
+    option = "immutable=1" if still else "mode=ro"
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?{option}", uri=True, check_same_thread=False
+    )
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close all connections: what was written ahead is then in the one file."""
+    storage.remove_session()
+    backend = getattr(storage, "_backend", storage)
+    if isinstance(backend, RDBStorage):
+        backend.engine.dispose()
+
+
+def storage_fault(error: BaseException, url: str) -> str:
+    """Return what a database said of a transaction that failed, without credentials."""
+    cause = error.__cause__ or error
+    said = str(getattr(cause, "orig", None) or cause).strip()
+    return redact(said.splitlines()[0] if said else type(cause).__name__, url)
+
+
+def on_local_disk(path: Path, mounts: Path) -> bool:
+    """Whether a file is, or will be, on a disk that no other host writes to."""
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return False
+    here, found, kind = path.resolve(), Path("/"), ""
+    for line in lines:
+        _, where, of_kind, *_ = line.split(" ")
+        mounted = Path(_ESCAPED.sub(lambda code: chr(int(code[1], 8)), where))
+        # A later line with the same place covers the earlier.
+        if here.is_relative_to(mounted) and mounted.is_relative_to(found):
+            found, kind = mounted, of_kind
+    return kind in LOCAL
+
+
+def _write_ahead(connection: sqlite3.Connection, _: object) -> None:
+    # Somebody who reads the file just now keeps it as it is; it is then slower, and as safe.
+    with suppress(sqlite3.OperationalError):
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):
+            connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,0 +1,357 @@
+"""Conducts a study: proposes, listens, decides, and writes down in the right order.
+
+It knows no engine: `study.tuning.ray_tune` connects it to Ray Tune. What the tracker is to know is
+in the journal before anything follows from it, and is sent from a thread of its own: no trial
+waits for the tracker.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from study.keys import EPOCH, Outcome, Tag
+from study.store.ledger import EXHAUSTED, Ledger, Proposal
+from study.store.plan import StudyPlan
+from study.store.storage import Storage
+from study.store.trials import TrialRow
+from study.tuning.progress import Progress
+from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.teller import Teller
+from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
+
+_logger = logging.getLogger(__name__)
+
+REPEATS_TO_EXHAUSTION = 20
+"""Known configurations in a row after which a space counts as exhausted."""
+
+
+@dataclass(slots=True)
+class _Live:
+    number: int
+    proposal: Proposal
+    began: float
+    epochs: int = 0
+    value: float = math.nan
+    busy_s: float = 0.0
+    pruned: bool = False
+    overdue: bool = False
+    begun: bool = False
+    tried_at: float = math.inf
+    heard_at: float = math.inf
+    noted: bool = False
+    hangs: int = 0
+    why_lost: str = ""
+
+
+class Conductor:
+    """The engine-free heart of a running study.
+
+    Args:
+        plan: What the study does.
+        proposals: What comes next.
+        ledger: The durable truth.
+        teller: Writes down what the tracker is to know.
+        progress: Tells the user.
+        storage: Where trials keep their files; None keeps none.
+        trial_limit_s: Wall seconds that one trial may take, from its start or from the last time
+            that it was tried again; None is no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: StudyPlan,
+        proposals: Proposals,
+        ledger: Ledger,
+        teller: Teller,
+        progress: Progress,
+        storage: Storage | None = None,
+        trial_limit_s: float | None = None,
+    ) -> None:
+        self._plan = plan
+        self._proposals = proposals
+        self._ledger = ledger
+        self._teller = teller
+        self._progress = progress
+        self._storage = storage
+        self._trial_limit_s = trial_limit_s
+        self._owed = [proposals.again(trial) for trial in ledger.reconcile()]
+        self._known = {row.digest: row for row in ledger.rows()}
+        self._next_index = ledger.next_index()
+        self._screened = {
+            proposal.digest for _, proposal in ledger.settled() if proposals.screens(proposal)
+        }
+        self._all_screened = self._said_screened = False
+        self._live: dict[str, _Live] = {}
+        self.exhausted = bool(ledger.noted(EXHAUSTED))
+        self.waits = False
+        """Whether nothing was proposed because a trial that runs has to end first."""
+        self.busy_s = 0.0
+        self.begun = 0
+        self.fault = ""
+        """What of the machine must be mended before the study can go on."""
+        self.ended_at: list[float] = []
+        for digest, row in self._known.items():
+            # A driver may have been killed after it had settled a trial and before this.
+            self._drop_checkpoint(digest)
+            if row.outcome is Outcome.COMPLETE:
+                progress.known(row.metric(plan.objective))
+
+    @property
+    def owed(self) -> int:
+        """Configurations that were interrupted and come first."""
+        return len(self._owed)
+
+    def propose(self, key: str) -> dict[str, Any] | None:
+        """Open the next trial under an engine's key; None when nothing is left, or it `waits`."""
+        repeats = 0
+        self.waits = False
+        while not self.exhausted:
+            opened = self._next()
+            if opened is None:
+                return None
+            trial, proposal = opened
+            if proposal.digest not in self._known and not self._runs(proposal.digest):
+                number = self._ledger.open(trial, proposal)
+                self._live[key] = _Live(number, proposal, time.monotonic())
+                return proposal.config.flat()
+            self._ledger.close_duplicate(trial, proposal, self._known.get(proposal.digest))
+            repeats += 1
+            if repeats >= REPEATS_TO_EXHAUSTION:
+                # What was screened by then is trained in full all the same.
+                self._all_screened = True
+                self.exhausted = not self._proposals.n_screened
+                self._progress.line(
+                    f"the sampler proposed {repeats} known configurations in a row: "
+                    f"the space counts as exhausted after {len(self._known)} trials"
+                )
+        return None
+
+    def _runs(self, digest: str) -> bool:
+        return any(live.proposal.digest == digest for live in self._live.values())
+
+    @property
+    def _enough(self) -> bool:
+        return len(self._known) + len(self._live) >= self._plan.trials
+
+    def _next(self) -> tuple[Any, Proposal] | None:
+        if self._owed:
+            proposal = self._owed.pop(0)
+            return self._ledger.enqueue(proposal), proposal
+        if self._proposals.n_screened:
+            return self._screened_or_final()
+        if self._enough:
+            return None
+        opened = self._proposed()
+        # A grid or a comparison that names a configuration twice has fewer than it says.
+        self.exhausted = opened is None
+        return opened
+
+    def _proposed(self) -> tuple[Any, Proposal] | None:
+        enumerated = self._proposals.enumerated(self._next_index)
+        if enumerated is not None:
+            self._next_index += 1
+            return self._ledger.enqueue(enumerated), enumerated
+        if self._plan.sampler in SAMPLED and self._plan.kind == "search":
+            return self._proposals.sampled(self._ledger)
+        return None
+
+    def _screened_or_final(self) -> tuple[Any, Proposal] | None:
+        """Return what is screened next; after all of it, an arm's best, to be trained in full."""
+        live = [item.proposal for item in self._live.values()]
+        screening = sum(map(self._proposals.screens, live))
+        if not self._all_screened and (
+            len(self._screened) + screening < self._proposals.n_screened
+        ):
+            if (opened := self._proposed()) is not None:
+                return opened
+            self._all_screened = True
+        # The best of an arm is known when all have ended, in whatever order they did.
+        self.waits = screening > 0
+        if self.waits:
+            return None
+        finals = self._proposals.finals(self._ledger.settled())
+        left = [final for final in finals if not self._runs(final.digest)]
+        if not left:
+            # Arms of which no configuration could be screened have none.
+            self.exhausted = not self._enough
+            return None
+        if not self._said_screened:
+            self._said_screened = True
+            self._progress.line(
+                f"{len(self._screened)} configurations are screened; trained in full is the best "
+                f"of each arm: {len(finals)} to go"
+            )
+        return self._ledger.enqueue(left[0]), left[0]
+
+    def started(self, key: str) -> None:
+        """A trial got its resources; a retry after a lost worker is told apart."""
+        live = self._live[key]
+        live.tried_at = live.heard_at = time.monotonic()
+        live.noted = False
+        if live.begun:
+            why = live.why_lost or "its worker was lost"
+            self._progress.line(f"trial {live.number:>3} retried  {why}")
+            return
+        live.begun, live.began = True, time.monotonic()
+        self.begun += 1
+        self._progress.started(live.number, live.proposal)
+        self._teller.open_trial(live.number, live.proposal)
+
+    def decide(self, key: str, epoch: int, value: float) -> bool:
+        """Take an epoch's objective; return whether the trial is to be stopped."""
+        live = self._live[key]
+        live.pruned = self._ledger.report(live.number, epoch, value)
+        limit = self._trial_limit_s
+        live.overdue = limit is not None and time.monotonic() - live.tried_at > limit
+        return live.pruned or live.overdue
+
+    def reported(self, key: str, result: Mapping[str, Any]) -> None:
+        """Record an epoch."""
+        live = self._live[key]
+        live.heard_at = time.monotonic()
+        metrics = result[METRICS]
+        if not live.noted and result[NOTE] and metrics:
+            self._progress.line(f"trial {live.number:>3} {result[NOTE]}")
+        live.noted = True
+        if not metrics:
+            return
+        epoch = int(result[EPOCH])
+        live.epochs = max(live.epochs, epoch)
+        live.value = float(metrics.get(self._plan.objective, math.nan))
+        live.busy_s = float(result[BUSY_SECONDS])
+        # A retry from the beginning comes by earlier epochs again.
+        self._teller.log_epoch(live.proposal.digest, epoch, metrics)
+
+    def completed(self, key: str, result: Mapping[str, Any]) -> None:
+        """A trial ended by itself or by a decision."""
+        live = self._live[key]
+        outcome, cause = self._verdict(live, result)
+        if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
+            self._ledger.report(live.number, live.epochs, live.value)
+        details = str(result[NOTE]) if result[Tag.OUTCOME] == Outcome.FAILED else ""
+        if details:
+            _logger.debug("trial %d: %s", live.number, details)
+        self._close(key, outcome, cause, result.get(METRICS, {}), details)
+
+    def _verdict(self, live: _Live, result: Mapping[str, Any]) -> tuple[Outcome, str]:
+        if result[Tag.OUTCOME] == Outcome.FAILED:
+            return Outcome.FAILED, str(result[Tag.CAUSE])
+        if result[Tag.OUTCOME] in (Outcome.COMPLETE, Outcome.SCREENED):
+            if math.isfinite(live.value):
+                return Outcome(result[Tag.OUTCOME]), ""
+            return Outcome.FAILED, f"{self._plan.objective} is undefined after the last epoch"
+        if live.overdue:
+            return Outcome.FAILED, f"exceeded --trial-time-limit at epoch {live.epochs}"
+        return Outcome.PRUNED, f"{self._plan.scheduler} stopped it at epoch {live.epochs}"
+
+    def runs(self, key: str) -> bool:
+        """Say whether a trial is open: not ended, and not written down as stopped."""
+        return key in self._live
+
+    def hung(self) -> set[str]:
+        """Return the trials in whose epoch the whole time limit has passed, each once.
+
+        A trial that is only slow ends at its next epoch; trying it again would not help. One that
+        hangs never gets there: its worker is to be ended, and the trial is tried again.
+        """
+        limit, now = self._trial_limit_s, time.monotonic()
+        if limit is None:
+            return set()
+        found = {key for key, live in self._live.items() if now - live.heard_at > limit}
+        for key in found:
+            live = self._live[key]
+            live.hangs += 1
+            live.heard_at = math.inf
+        return found
+
+    def lost(self, key: str, cause: str) -> None:
+        """A trial's worker was lost, and the trial will be tried again."""
+        live = self._live[key]
+        live.why_lost = self._hang(live) or cause
+        live.heard_at = math.inf
+
+    def _hang(self, live: _Live) -> str:
+        if not live.hangs:
+            return ""
+        times = "" if live.hangs == 1 else f" ({live.hangs} times)"
+        return f"an epoch took longer than the whole --trial-time-limit{times}"
+
+    def failed(self, key: str, cause: str, *, faulty: bool = False) -> None:
+        """A trial's worker was lost more often than it may be retried.
+
+        Args:
+            key: The trial.
+            cause: Why.
+            faulty: Whether that is the machine's fault: the trial stays owed, and the study ends.
+        """
+        if faulty:
+            self.fault = self.fault or cause
+            self._close(key, Outcome.STOPPED, cause, {})
+        else:
+            live = self._live[key]
+            if not live.begun:  # no worker ever was: its outcome is told all the same
+                live.begun, live.began = True, time.monotonic()
+                self._teller.open_trial(live.number, live.proposal)
+            self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
+
+    def stop(self, cause: str) -> int:
+        """Write down all running trials as stopped: they stay owed. Return how many."""
+        keys = list(self._live)
+        for key in keys:
+            self._close(key, Outcome.STOPPED, cause, {})
+        return len(keys)
+
+    def _close(
+        self,
+        key: str,
+        outcome: Outcome,
+        cause: str,
+        metrics: Mapping[str, float],
+        details: str = "",
+    ) -> None:
+        live = self._live.pop(key)
+        seconds = time.monotonic() - live.began if live.begun else 0.0
+        self.busy_s += live.busy_s
+        self.ended_at.append(time.monotonic())
+        digest = live.proposal.digest
+        if live.begun:
+            # First: killed in between, a driver owes the trial still, and records it once.
+            self._teller.close_trial(digest, outcome, cause, metrics, details)
+        row = self._ledger.close(
+            live.number,
+            outcome,
+            cause=cause,
+            metrics=metrics,
+            epochs=live.epochs,
+            seconds=seconds,
+            objective=live.value,
+        )
+        if outcome is not Outcome.STOPPED:
+            self._known[digest] = row
+            if self._proposals.screens(live.proposal):
+                self._screened.add(digest)
+            self._drop_checkpoint(digest)
+            self._progress.ended(
+                live.number,
+                outcome,
+                value=live.value,
+                epochs=live.epochs,
+                seconds=seconds,
+                cause=cause,
+            )
+
+    def _drop_checkpoint(self, digest: str) -> None:
+        if self._storage is not None:
+            with suppress(OSError):  # it is in nobody's way
+                self._storage.folder(digest).delete(CHECKPOINT)
+
+    def rows(self) -> list[TrialRow]:
+        """Return every settled configuration."""
+        return self._ledger.rows()

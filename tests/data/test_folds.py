@@ -1,0 +1,200 @@
+"""Folds: whole patients, even classes, the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from study.data.beat_set import BeatSet, Reliance
+from study.data.folds import folds_table, make_folds, published_holdout
+from study.data.records import DS1, PUBLISHED_VALIDATION
+from study.errors import DataError
+from study.keys import CLASSES, MIN_CLASS_BEATS
+
+# N, S, V, F annotations of DS1's records, in the order of DS1.
+COUNTS = np.array(
+    [
+        *([1860, 3, 0, 0], [1507, 0, 520, 0], [1740, 4, 17, 2], [2492, 0, 38, 2]),
+        *([2537, 2, 0, 0], [1820, 12, 43, 4], [1953, 0, 0, 0], [2302, 1, 109, 0]),
+        *([2166, 96, 16, 0], [1543, 0, 444, 0], [2476, 0, 0, 0], [1536, 31, 47, 5]),
+        *([1635, 128, 198, 2], [2529, 2, 444, 1], [2571, 3, 71, 11], [1543, 107, 210, 0]),
+        *([1586, 2, 992, 373], [2621, 383, 1, 0], [3195, 3, 164, 1], [1954, 94, 0, 0]),
+        *([2045, 73, 473, 14], [2255, 0, 1, 0]),
+    ]
+)
+
+
+def make_beats(names: Sequence[str], counts: NDArray[np.int64]) -> BeatSet:
+    """Return beats of which only record and label matter."""
+    record = np.repeat(np.arange(len(names)), counts.sum(axis=1))
+    label = np.concatenate([np.repeat(np.arange(len(CLASSES)), row) for row in counts])
+    empty = np.zeros((0, 128), np.float32)
+    return BeatSet(
+        dataset="DS1",
+        source="synthetic",
+        segmentation="daeac",
+        resampling="linear",
+        record_names=tuple(names),
+        record=record,
+        r_peak_sample=np.arange(len(record)),
+        label=label,
+        ecg=empty,
+        rr={},
+        reliance=Reliance(beats=record[:0], donors=record[None, :0], windows=None),
+        dropped={},
+        fingerprint="",
+    )
+
+
+BEATS = make_beats(DS1, COUNTS)
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 5, 10, 22])
+@pytest.mark.parametrize("partition_seed", [0, 1])
+def test_every_record_validates_in_exactly_one_fold(n_folds: int, partition_seed: int) -> None:
+    folds = make_folds(DS1, COUNTS, n_folds, partition_seed)
+    assert len(folds) == n_folds
+    assert all(folds.validation)
+    assert sorted(name for fold in folds.validation for name in fold) == sorted(DS1)
+
+
+def test_five_folds_are_as_even_as_208_and_209_allow() -> None:
+    counts = make_folds(DS1, COUNTS).counts(BEATS)
+    n, s, v, f = counts.T
+    assert counts.sum(axis=0).tolist() == COUNTS.sum(axis=0).tolist()
+    assert n.max() < 1.25 * n.min()
+    # Without its dominating record a class is shared by four folds.
+    assert s.max() == 383 + 4
+    assert np.sort(s)[:-1].min() > 0.7 * (944 - 383) / 4
+    assert np.sort(v)[:-1].min() > 0.9 * (3788 - 992) / 4
+    # 42 F beats outside 208: three folds can have ten, the last has the rest.
+    assert (f >= MIN_CLASS_BEATS).sum() == 4
+
+
+def test_dominating_records_are_in_different_folds() -> None:
+    fold_of = {
+        name: k for k, fold in enumerate(make_folds(DS1, COUNTS).validation) for name in fold
+    }
+    assert fold_of["208"] != fold_of["209"]
+
+
+def test_folds_are_deterministic_and_seeds_give_others() -> None:
+    seeds = [make_folds(DS1, COUNTS, 5, seed).fingerprint for seed in range(6)]
+    assert seeds == [make_folds(DS1, COUNTS, 5, seed).fingerprint for seed in range(6)]
+    assert len(set(seeds)) > 4
+
+
+def test_fingerprint_tells_folds_and_records_apart_but_not_their_order() -> None:
+    folds = make_folds(DS1, COUNTS)
+    assert folds.fingerprint == make_folds(DS1[::-1], COUNTS[::-1]).fingerprint
+    assert folds.fingerprint != make_folds(DS1, COUNTS, 4).fingerprint
+    assert folds.fingerprint != published_holdout(DS1).fingerprint
+    assert published_holdout(DS1).fingerprint == published_holdout(DS1[::-1]).fingerprint
+    assert published_holdout(DS1).fingerprint != published_holdout(DS1[1:]).fingerprint
+
+
+def test_records_of_a_patient_share_a_fold() -> None:
+    patients = {"101": "p", "108": "p", "230": "p", "209": "q", "208": "q"}
+    for seed in range(5):
+        for fold in make_folds(DS1, COUNTS, 4, seed, patients).validation:
+            assert len({"101", "108", "230"} & set(fold)) in (0, 3)
+            assert len({"208", "209"} & set(fold)) in (0, 2)
+
+
+def test_class_without_beats_does_not_matter() -> None:
+    counts = COUNTS.copy()
+    counts[:, 3] = 0
+    assert len(make_folds(DS1, counts)) == 5
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "patients", "message"),
+    [
+        (1, {}, "folds: must be in [2, 3] for 3 patients, got 1"),
+        (4, {}, "folds: must be in [2, 3] for 3 patients, got 4"),
+        (3, {"a": "p", "b": "p"}, "folds: must be in [2, 2] for 2 patients, got 3"),
+        (2, {"a": "p", "b": "p", "c": "p"}, "folds: need 2 or more patients, got 1"),
+    ],
+)
+def test_more_folds_than_patients(n_folds: int, patients: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        make_folds(["a", "b", "c"], COUNTS[:3], n_folds, patients=patients)
+    assert str(caught.value) == message
+
+
+def test_the_fold_of_each_beat_is_where_it_validates() -> None:
+    folds = make_folds(DS1, COUNTS)
+    of_beats = folds.of_beats(BEATS)
+    for fold, (_, validation) in enumerate(folds.masks(BEATS)):
+        assert np.array_equal(np.flatnonzero(of_beats == fold), validation)
+    published = published_holdout(DS1).of_beats(BEATS)
+    assert set(published) == {-1, 0}
+
+
+def test_masks_are_disjoint_and_complete_and_of_whole_records() -> None:
+    folds = make_folds(DS1, COUNTS)
+    validated = np.zeros(len(BEATS.label), dtype=int)
+    for (train, validation), names in zip(folds.masks(BEATS), folds.validation, strict=True):
+        assert sorted({DS1[r] for r in BEATS.record[validation]}) == list(names)
+        assert not set(BEATS.record[train]) & set(BEATS.record[validation])
+        assert len(train) + len(validation) == len(BEATS.label)
+        validated[validation] += 1
+    assert (validated == 1).all()
+
+
+def test_published_holdout() -> None:
+    folds = published_holdout(DS1)
+    assert folds.name == "published"
+    assert folds.validation == (PUBLISHED_VALIDATION,)
+    ((train, validation),) = folds.masks(BEATS)
+    assert len({*BEATS.record[train]}) == 17
+    assert folds.counts(BEATS).tolist() == [[9424, 247, 371, 20]]
+    assert len(validation) == 9424 + 247 + 371 + 20
+
+
+@pytest.mark.parametrize("names", [("101", "114"), PUBLISHED_VALIDATION])
+def test_published_holdout_needs_its_records_and_others(names: tuple[str, ...]) -> None:
+    with pytest.raises(DataError) as caught:
+        published_holdout(names)
+    assert str(caught.value) == (
+        "folds 'published': needs DS1, with validation records 114, 124, 205, 207, 220; "
+        f"got {', '.join(names)}"
+    )
+
+
+def test_folds_of_other_records_are_refused() -> None:
+    folds = make_folds(DS1, COUNTS)
+    with pytest.raises(DataError) as caught:
+        folds.masks(make_beats(("101", "106"), COUNTS[:2]))
+    assert str(caught.value).startswith("folds '5-fold, partition seed 0': records 1")
+    assert str(caught.value).endswith("are not in DS1")
+
+
+def test_table_of_folds() -> None:
+    names = ("a", "b", "c")
+    counts = np.array([[100, 20, 30, 2], [90, 20, 30, 40], [80, 21, 25, 0]])
+    folds = make_folds(names, counts, 3)
+    lines = folds_table(folds, make_beats(names, counts)).splitlines()
+    assert lines == [
+        f"folds: 3-fold, partition seed 0 ({folds.fingerprint}), validation beats of DS1",
+        "fold       N       S       V       F  records",
+        "   0     100      20      30       2  a",
+        "   1      90      20      30      40  b",
+        "   2      80      21      25       0  c",
+        " all     270      61      85      42",
+        "F: fewer than 10 beats in fold 0 (2), 2 (0): not counted in the score of F",
+        "F: record b holds 95% of F (40 of 42): all other folds share 2, and fold 1 trains on no "
+        "more",
+    ]
+
+
+def test_table_names_what_the_published_holdout_never_validates() -> None:
+    table = folds_table(published_holdout(DS1), BEATS)
+    assert (
+        "F: record 208 holds 90% of F (373 of 415): it never validates, the folds share 42"
+    ) in table
+    assert "S: record 209 holds 41% of S (383 of 944)" in table
+    assert "V: record 208 holds 26% of V (992 of 3788)" in table

@@ -1,0 +1,88 @@
+"""Attention and gate against torch's own attention and the formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from study.models.blocks import AttentionBlock, CrossAttention, GatedHead, Tokens
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("tokens", [1, 9])
+def test_equals_torch_attention(heads: int, tokens: int) -> None:
+    ours = CrossAttention(embed_dim=16, heads=heads, dropout=0.0)
+    theirs = nn.MultiheadAttention(16, heads, batch_first=True)
+    assert theirs.in_proj_bias is not None
+    nn.init.normal_(ours.in_bias)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.in_weight)
+        theirs.in_proj_bias.copy_(ours.in_bias)
+        theirs.out_proj.weight.copy_(ours.out.weight)
+        theirs.out_proj.bias.copy_(ours.out.bias)
+    query, x = torch.randn(5, 16), torch.randn(5, 16, tokens)
+    sequence = x.transpose(1, 2)
+    attended, weights = theirs(
+        query[:, None], sequence, sequence, average_attn_weights=False, need_weights=True
+    )
+    given = Tokens(features=x)
+    torch.testing.assert_close(ours(query, given), attended[:, 0])
+    torch.testing.assert_close(ours.weights(query, given), weights[:, :, 0])
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_tokens_need_not_be_written_out(heads: int) -> None:
+    """The same attention over weight @ features + offset, given as such and worked out."""
+    attention = CrossAttention(embed_dim=16, heads=heads, dropout=0.0).double()
+    nn.init.normal_(attention.in_bias)
+    features, weight = torch.randn(5, 40, 9).double(), torch.randn(16, 40).double()
+    offset, query = torch.randn(16, 9).double(), torch.randn(5, 16).double()
+    given = Tokens(features=features, weight=weight, offset=offset)
+    written = Tokens(features=weight @ features + offset)
+    torch.testing.assert_close(attention(query, given), attention(query, written))
+    torch.testing.assert_close(attention.weights(query, given), attention.weights(query, written))
+
+
+def test_dropped_tokens_lose_their_value_and_its_bias() -> None:
+    """With dropout, what is attended to is the sum over the weights that are left."""
+    attention = CrossAttention(embed_dim=8, heads=2, dropout=0.5)
+    nn.init.normal_(attention.in_bias)
+    query, x = torch.randn(3, 8), torch.randn(3, 8, 6)
+    torch.manual_seed(0)
+    attended = attention(query, Tokens(features=x))
+    torch.manual_seed(0)
+    weights = attention.dropout(attention.weights(query, Tokens(features=x)))
+    value = attention.in_weight[16:] @ x + attention.in_bias[16:, None]
+    context = (value.unflatten(1, (2, 4)) * weights[:, :, None]).sum(dim=3).flatten(1)
+    torch.testing.assert_close(attended, attention.out(context))
+
+
+@pytest.mark.parametrize("query_residual", [False, True])
+def test_block_over_one_token_sees_query_only_by_residual(query_residual: bool) -> None:
+    block = AttentionBlock(
+        embed_dim=8, heads=2, ffn_expansion=2, dropout=0.3, query_residual=query_residual
+    )
+    query = torch.randn(4, 8, requires_grad=True)
+    block(query, Tokens(features=torch.randn(4, 8, 1))).square().sum().backward()
+    assert query.grad is not None
+    assert bool((query.grad != 0).any()) is query_residual
+
+
+@pytest.mark.parametrize(
+    ("gate", "trained"), [("learned", True), ("frozen", False), ("off", None)]
+)
+def test_gate_kinds(gate: str, trained: bool | None) -> None:
+    head = GatedHead(embed_dim=8, n_classes=4, gate=gate, gate_init=-2.0)
+    ecg, branch = torch.randn(3, 8), torch.randn(3, 8)
+    factor = 1.0 if trained is None else torch.sigmoid(torch.tensor(-2.0))
+    expected = head.output(torch.cat((ecg, factor * branch), dim=1))
+    torch.testing.assert_close(head(ecg, branch), expected)
+    assert ("alpha" in dict(head.named_parameters())) is bool(trained)
+    assert ("alpha" in head.state_dict()) is (trained is not None)
+    values = head.gate_values()
+    if trained is None:
+        assert values is None
+    else:
+        assert values is not None and not values.requires_grad
+        torch.testing.assert_close(values, torch.full((8,), 0.11920292))

@@ -1,0 +1,186 @@
+"""Where the kernels in C++ are compiled, kept and loaded; what is said where they cannot be."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.models import build_kernels
+from study.models.build_kernels import FOLDER_VARIABLE, LibraryError, load_library
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder where this test's kernels are kept; it is not there yet."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "kernels"))
+    monkeypatch.delenv("CXX", raising=False)
+    return tmp_path / "kernels"
+
+
+@pytest.fixture
+def whole(folder: Path) -> Path:
+    """Compile the kernels; return the library that is kept."""
+    load_library()
+    (kept,) = folder.iterdir()
+    return kept
+
+
+def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Write a compiler of one's own and name it by CXX."""
+    path = folder / "own compiler"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    return path
+
+
+def has_kernels(found: ctypes.CDLL) -> bool:
+    return hasattr(found, "tanh_backward_bfloat16")
+
+
+def test_what_was_compiled_is_kept_and_taken_again(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = whole.stat().st_mtime_ns
+    monkeypatch.setattr(build_kernels, "COMPILERS", ())
+    assert has_kernels(load_library())
+    assert whole.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_library_that_is_cut_off_is_compiled_again(whole: Path, share: float) -> None:
+    """In a process of its own: to load half a library ends it by a signal."""
+    good = whole.read_bytes()
+    whole.write_bytes(good[: int(share * len(good))])
+    code = "from study.models.build_kernels import load_library; load_library()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    (kept,) = whole.parent.iterdir()
+    assert kept.name == build_kernels._name(build_kernels._identity(), kept.read_bytes())
+    assert kept.stat().st_size > len(good) / 2
+
+
+def test_a_library_with_altered_bytes_is_compiled_again(whole: Path) -> None:
+    good = whole.read_bytes()
+    whole.write_bytes(good[:9000] + bytes(3000) + good[12000:])
+    assert has_kernels(load_library())
+    (kept,) = whole.parent.iterdir()
+    assert bytes(3000) != kept.read_bytes()[9000:12000]
+
+
+def test_another_compiler_makes_a_library_of_its_own(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "c++ -O1")
+    assert has_kernels(load_library())
+    assert len(list(whole.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("blocked", ["a file", "below a file"])
+def test_where_it_cannot_be_kept_it_is_compiled_for_this_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, blocked: str
+) -> None:
+    folder.write_text("in the way")
+    if blocked == "below a file":
+        monkeypatch.setenv(FOLDER_VARIABLE, str(folder / "kernels"))
+    assert has_kernels(load_library())
+    assert folder.read_text() == "in the way"
+
+
+@pytest.mark.parametrize("named", [".", ""])
+def test_the_current_folder_is_a_folder_and_nothing_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, named)
+    assert has_kernels(load_library())
+    assert len(list(tmp_path.iterdir())) == bool(named)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 1", "it said nothing"),
+        ("echo one note >&2; echo 'fatal error: no memory' >&2; exit 1", "fatal error: no memory"),
+        ("printf 'Fehler: f\\344llt aus\\n' >&2; exit 1", "Fehler: f\ufffdllt aus"),
+        ("exit 0", "it wrote no library"),
+    ],
+)
+def test_a_compiler_that_fails_is_named_with_what_it_said(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    own = compiler(tmp_path, monkeypatch, script)
+    with pytest.raises(LibraryError) as caught:
+        load_library()
+    assert str(caught.value) == f"'{own}': {said}"
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('while [ "$1" != -o ]; do shift; done; echo garbage > "$2"', "too short|invalid ELF"),
+        (
+            'while [ "$1" != -o ]; do shift; done\n'
+            'echo "int other;" | c++ -x c++ -shared -fPIC -o "$2" -',
+            "kernels.so is a library without the kernels",
+        ),
+    ],
+    ids=["garbage", "another library"],
+)
+def test_what_a_compiler_wrote_is_tried_before_it_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    compiler(tmp_path, monkeypatch, script)
+    with pytest.raises(LibraryError, match=said):
+        load_library()
+    assert not list(folder.iterdir())
+
+
+def test_a_compiler_that_never_ends_is_ended_with_its_children(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = compiler(tmp_path, monkeypatch, f"sleep 600 & echo $! > '{tmp_path}/child'; wait")
+    monkeypatch.setattr(build_kernels, "LIMIT_S", 1.0)
+    with pytest.raises(LibraryError, match="not done after 1 s") as caught:
+        load_library()
+    assert str(caught.value).startswith(str(own))
+    child = Path("/proc") / (tmp_path / "child").read_text().strip()
+    deadline = time.monotonic() + 10
+    while child.exists() and "(zombie)" not in (child / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_without_a_compiler_it_says_which_are_looked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LibraryError) as caught:
+        load_library()
+    assert str(caught.value) == (
+        "no C++ compiler is on the path (c++, g++, clang++; CXX names another)"
+    )
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    with pytest.raises(LibraryError, match="^CXX=no-such-compiler -O2: no such program$"):
+        load_library()
+    monkeypatch.setenv("CXX", "'g++")
+    with pytest.raises(LibraryError, match="^CXX='g\\+\\+: No closing quotation$"):
+        load_library()
+
+
+def test_a_compiler_that_knows_no_processor_of_its_own_is_asked_for_any(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(
+        tmp_path,
+        monkeypatch,
+        'case "$*" in *=native*) echo unknown processor >&2; exit 1;; esac\nexec c++ "$@"',
+    )
+    assert has_kernels(load_library())
+    assert len(os.listdir(folder)) == 1

@@ -1,0 +1,135 @@
+"""The fused backbone against the backbone as it is written."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from study.models import kernels
+from study.models.backbone import MACNNSE, mean_over_time
+from study.models.cpu_backbone import FusedBackbone
+from study.models.cpu_kernels import compiled_kernels
+from study.models.initialise import initialise
+from study.models.kernels import PLAIN
+
+WITHOUT_GRADIENT = 14
+"""Biases that batch norm subtracts: of 12 branches, and of the first in each residual block."""
+
+
+def backbones(channels: int, dtype: torch.dtype) -> tuple[MACNNSE, MACNNSE, Tensor]:
+    """Return two equal backbones and beats [8, 1, channels, 128]."""
+    backbone = MACNNSE(channels=channels)
+    initialise(backbone, (0, 0, 0))
+    beats = torch.randn(8, 1, channels, 128, generator=torch.Generator().manual_seed(0))
+    return backbone.to(dtype), copy.deepcopy(backbone).to(dtype), beats.to(dtype)
+
+
+def written(backbone: MACNNSE, beats: Tensor, *, over_time: bool) -> Tensor:
+    """Return what the backbone gives as it is written, or its mean over time."""
+    feature_map: Tensor = backbone(beats)
+    return feature_map if over_time else mean_over_time(feature_map)[:, :, None]
+
+
+@pytest.mark.parametrize("over_time", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equals_the_backbone_over_training_steps(channels: int, over_time: bool) -> None:
+    """In float64, outputs, gradients, running moments and weights agree to rounding."""
+    plain, ours, beats = backbones(channels, torch.float64)
+    fused = FusedBackbone(torch.float64)
+    target = torch.randn(8, 256, 64 if over_time else 1, dtype=torch.float64)
+    optimisers = [torch.optim.SGD(b.parameters(), lr=0.01) for b in (plain, ours)]
+    for _ in range(3):
+        outputs = (
+            written(plain, beats, over_time=over_time),
+            fused(ours, beats, over_time=over_time),
+        )
+        torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-10)
+        for output, optimiser in zip(outputs, optimisers, strict=True):
+            optimiser.zero_grad()
+            (output * target).sum().backward()
+            optimiser.step()
+        without = 0
+        for (name, theirs), mine in zip(plain.named_parameters(), ours.parameters(), strict=True):
+            assert theirs.grad is not None
+            if mine.grad is None:
+                without += 1
+                assert theirs.grad.abs().max() < 1e-10, name
+            else:
+                torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-9)
+        assert without == WITHOUT_GRADIENT
+    for theirs, mine in zip(plain.state_dict().values(), ours.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("over_time", [True, False])
+def test_equals_the_backbone_in_evaluation(over_time: bool) -> None:
+    plain, ours, beats = backbones(3, torch.float64)
+    for backbone in (plain, ours):
+        backbone.train()(beats)
+        backbone.eval()
+    before = copy.deepcopy(ours.state_dict())
+    with torch.inference_mode():
+        expected = written(plain, beats, over_time=over_time)
+        got = FusedBackbone(torch.float64)(ours, beats, over_time=over_time)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    for was, now in zip(before.values(), ours.state_dict().values(), strict=True):
+        assert torch.equal(was, now)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.1)], ids=str
+)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("over_time", [True, False])
+def test_compiled_kernels_agree(
+    dtype: torch.dtype, tolerance: float, training: bool, over_time: bool
+) -> None:
+    """bfloat16 has 8 bits: .004 an operation, over some 20 layers."""
+    plain, ours, beats = backbones(1, torch.float32)
+    plain.train()(beats)
+    ours.train()(beats)
+    fused = FusedBackbone(dtype, compiled_kernels(dtype))
+    assert fused.kernels is not PLAIN
+    with torch.no_grad() if training else torch.inference_mode():
+        expected = written(plain.train(training), beats, over_time=over_time)
+        got = fused(ours.train(training), beats, over_time=over_time)
+    assert got.dtype is (dtype if training and over_time else torch.float32)
+    assert (got.float() - expected).abs().max() < (tolerance if training else 1e-4)
+    with torch.no_grad() if training else torch.inference_mode():
+        # Other sizes go through the same code.
+        fewer = fused(ours, beats[:3], over_time=over_time)
+    if not training:
+        torch.testing.assert_close(fewer, got[:3], rtol=0, atol=1e-5)
+        with torch.inference_mode():
+            rough = replace(fused, exact=False)(ours, beats, over_time=over_time)
+        assert rough.dtype is (dtype if over_time else torch.float32)
+        assert (rough.float() - expected).abs().max() < tolerance
+        assert torch.equal(rough, got) == (dtype is torch.float32)
+
+
+@pytest.mark.parametrize("over_time", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
+    plain, ours, beats = backbones(1, torch.float32)
+    shape = (8, 256, 64 if over_time else 1)
+    target = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    fused = FusedBackbone(dtype, compiled_kernels(dtype))
+    (written(plain, beats, over_time=over_time) * target).sum().backward()
+    (fused(ours, beats, over_time=over_time).float() * target).sum().backward()
+    pairs = zip(plain.parameters(), ours.parameters(), strict=True)
+    gradients = [(p.grad, q.grad) for p, q in pairs if p.grad is not None and q.grad is not None]
+    theirs, mine = (torch.cat([g[i].flatten() for g in gradients]) for i in (0, 1))
+    cosine = torch.cosine_similarity(mine, theirs, dim=0)
+    assert cosine > (0.99999 if dtype is torch.float32 else 0.99)
+
+
+def test_moments_do_not_cancel() -> None:
+    """Values far from zero: the naive sum of squares would lose the variance in float32."""
+    x = 1000 + torch.randn(16, 32, 4, generator=torch.Generator().manual_seed(0))
+    _, moments = kernels.norm_relu(x, torch.ones(4), torch.zeros(4))
+    expected = x.double().var(dim=(0, 1), correction=0)
+    torch.testing.assert_close(moments.variance.double(), expected, rtol=1e-4, atol=0)

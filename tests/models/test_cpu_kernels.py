@@ -1,0 +1,183 @@
+"""The kernels in C++ against those in PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from study.models import cpu_kernels
+from study.models.build_kernels import LibraryError, load_library
+from study.models.cpu_kernels import compiled_kernels, has_compiled_kernels
+from study.models.kernels import BRANCHES, PLAIN, Kernels
+
+SHAPES = [(8, 128, 4), (8, 128, 16), (8, 64, 64), (3, 7, 5), (5, 2, 1)]
+"""Beats, steps, channels of a branch: the network's stages; sizes that fill no register."""
+
+ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+"""Relative to the largest value of an output."""
+
+
+def random(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def called(kernels: Kernels, shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, Any]:
+    """Return what every kernel gives for the same inputs, the ones backwards for PyTorch's."""
+    beats, steps, channels = shape
+    k, hidden = BRANCHES * channels, 3
+    x = random(*shape, seed=0, dtype=dtype) + 2
+    grad = random(*shape, seed=1, dtype=dtype)
+    weight, bias = random(k, seed=2) + 1, random(k, seed=3)
+    squeeze, excite = random(hidden, k, seed=4), random(k, hidden, seed=5)
+    branches = [random(*shape, seed=6 + i, dtype=dtype) + i for i in range(BRANCHES)]
+    wide = random(beats, steps, k, seed=10, dtype=dtype)
+    pooled = random(beats, k, seed=11)
+    of_x = (weight[:channels], bias[:channels])
+    given = (branches, weight, bias, squeeze, excite)
+    out, moments = PLAIN.norm_relu(x, *of_x)
+    before = PLAIN.norm_tanh_scale(*given)
+    joined, active, *seen = before[1:]
+    back = (joined, active, weight, squeeze, excite, *seen)
+    return {
+        "norm_relu": kernels.norm_relu(x, *of_x),
+        "norm_relu_backward": kernels.norm_relu_backward(grad, x, out, of_x[0], moments),
+        "norm_tanh_scale": kernels.norm_tanh_scale(*given),
+        "norm_tanh_scale_backward": kernels.norm_tanh_scale_backward(wide, *back),
+        "norm_tanh_pool": kernels.norm_tanh_pool(*given),
+        "norm_tanh_pool_backward": kernels.norm_tanh_pool_backward(pooled, *back),
+        "affine_relu": kernels.affine_relu(x, *of_x),
+        "affine_tanh_scale": kernels.affine_tanh_scale(*given),
+        "affine_tanh_pool": kernels.affine_tanh_pool(*given),
+    }
+
+
+def tensors(found: Any) -> Iterator[Tensor]:
+    if isinstance(found, Tensor):
+        yield found
+    else:
+        for part in found:
+            yield from tensors(part)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_each_kernel_is_that_of_pytorch(dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    kernels = compiled_kernels(dtype)
+    assert kernels is not PLAIN
+    with torch.no_grad():
+        expected, got = called(PLAIN, shape, dtype), called(kernels, shape, dtype)
+    assert set(got) == {field.name for field in fields(Kernels)}
+    for name in got:
+        pairs = list(zip(tensors(got[name]), tensors(expected[name]), strict=True))
+        for position, (mine, theirs) in enumerate(pairs):
+            assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, (name, position)
+            far = (mine.float() - theirs.float()).abs().max()
+            assert far <= ROUNDING[dtype] * theirs.float().abs().max() + 1e-6, (name, position)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_strides_do_not_matter(dtype: torch.dtype) -> None:
+    """A convolution may give its result with time innermost."""
+    kernels = compiled_kernels(dtype)
+    x = random(4, 6, 5, seed=0, dtype=dtype)
+    other = x.transpose(1, 2).contiguous().transpose(1, 2)
+    assert not other.is_contiguous()
+    weight, bias = torch.ones(5), torch.zeros(5)
+    with torch.no_grad():
+        out, moments = kernels.norm_relu(x, weight, bias)
+        again, _ = kernels.norm_relu(other, weight, bias)
+        assert torch.equal(out, again)
+        back = kernels.norm_relu_backward(x, x, out, weight, moments)
+        for mine, theirs in zip(
+            kernels.norm_relu_backward(other, other, out, weight, moments), back, strict=True
+        ):
+            assert torch.equal(mine, theirs)
+        wide, factors = torch.ones(20), (torch.ones(2, 20), torch.ones(20, 2))
+        joined = kernels.affine_tanh_scale([x] * BRANCHES, wide, wide, *factors)
+        assert torch.equal(
+            joined, kernels.affine_tanh_scale([other] * BRANCHES, wide, wide, *factors)
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_hidden(dtype: torch.dtype, value: float) -> None:
+    """A training that diverges is found by its NaN."""
+    kernels = compiled_kernels(dtype)
+    x = random(2, 8, 4, seed=0, dtype=dtype)
+    x[1, 2, 3] = value
+    one, none = torch.ones(4), torch.zeros(4)
+    with torch.no_grad():
+        out, moments = kernels.norm_relu(x, one, none)
+        assert out[..., 3].isnan().all() and not out[..., :3].isnan().any()
+        assert moments.variance[3].isnan()
+        assert not kernels.affine_relu(x, one, none)[1, 2, 3].isfinite()
+        wide, factors = torch.ones(16), (torch.ones(2, 16), torch.ones(16, 2))
+        pooled = kernels.affine_tanh_pool([x, x, x, x], wide, wide, *factors)
+        # tanh of infinity is 1.
+        assert pooled[1].isnan().any() == (value != value)
+        assert pooled[0].isfinite().all()
+
+
+def test_tanh_is_that_of_pytorch_to_single_precision() -> None:
+    x = torch.cat([torch.linspace(-12, 12, 2**16), torch.logspace(-20, 1, 2**16)])
+    functions = cpu_kernels._Functions(load_library(), torch.float32)
+    active, mean = torch.empty(1, len(x), 1), torch.empty(1)
+    rows = x.view(1, -1, 1)
+    functions.affine_tanh(rows, rows, torch.ones(1), torch.zeros(1), active, mean)
+    exact = x.double().tanh()
+    assert ((active.flatten() - exact).abs() <= 4e-7 * exact.abs()).all()
+    assert active.abs().max() <= 1
+
+
+def test_bfloat16_is_rounded_as_pytorch_does() -> None:
+    x = random(1, 4096, 16, seed=0) * torch.logspace(-30, 30, 16)
+    functions = cpu_kernels._Functions(load_library(), torch.bfloat16)
+    whole = x.bfloat16()
+    factor = random(1, 16, seed=1)
+    out = torch.empty_like(whole)
+    functions.scaled(whole, whole, factor, out)
+    assert torch.equal(out, (whole.float() * factor).bfloat16())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.ones(4, dtype=torch.bfloat16), torch.ones(8)[::2], torch.ones(4, dtype=torch.float64)],
+    ids=["another type", "strides", "doubles"],
+)
+def test_what_a_function_in_c_would_misread_is_refused(wrong: Tensor) -> None:
+    functions = cpu_kernels._Functions(load_library(), torch.float32)
+    x = torch.ones(2, 3, 4)
+    with pytest.raises(TypeError, match=r"dense tensors of torch.float32 on the CPU, got \[4\]"):
+        functions.affine_relu(x, x, torch.ones(4), wrong, torch.empty_like(x))
+
+
+def test_without_a_compiler_kernels_run_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise LibraryError("no C++ compiler is on the path")
+
+    monkeypatch.setattr(cpu_kernels, "load_library", fail)
+    with caplog.at_level(logging.WARNING, logger="study.models.cpu_kernels"):
+        assert compiled_kernels.__wrapped__(torch.float32) is PLAIN
+    assert caplog.messages == [
+        "no compiled kernels, training takes up to twice as long: no C++ compiler is on the path "
+        "(README, 'Two commands')"
+    ]
+    monkeypatch.setattr(cpu_kernels, "compiled_kernels", compiled_kernels.__wrapped__)
+    assert not has_compiled_kernels.__wrapped__()
+
+
+def test_this_machine_has_compiled_kernels() -> None:
+    assert has_compiled_kernels()
+
+
+def test_float64_is_left_to_pytorch() -> None:
+    assert compiled_kernels(torch.float64) is PLAIN

@@ -1,0 +1,59 @@
+"""Which parameters matter, by trials of one budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study.keys import Outcome
+from study.reporting.importance import ENOUGH_TRIALS, importance
+from study.spaces.space import Space, load_space
+from study.store.trials import TrialRow
+
+OBJECTIVE = "val_auprc_sv"
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    path = tmp_path / "two.toml"
+    path.write_text(
+        'description = "two"\n[search]\nsampler = "random"\ntrials = 30\n'
+        'scheduler = "screening"\n[params.embed_dim]\nvalues = [8, 16]\n'
+        "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
+    )
+    return load_space(path)
+
+
+def rows(n: int, outcome: Outcome, epochs: int) -> list[TrialRow]:
+    """Return trials whose width decides, and whose dropout does not."""
+    return [
+        TrialRow(
+            number=number,
+            digest=f"{outcome}{number}",
+            arm="film",
+            params={"embed_dim": 8 * (1 + number % 2), "dropout": (number * 7 % 10) / 20},
+            outcome=outcome,
+            metrics={OBJECTIVE: 0.3 + 0.1 * (number % 2)},
+            epochs=epochs,
+            full_epochs=6,
+        )
+        for number in range(n)
+    ]
+
+
+@pytest.mark.parametrize(("outcome", "epochs"), [(Outcome.COMPLETE, 6), (Outcome.SCREENED, 1)])
+def test_the_parameter_that_decides_has_the_largest_share(
+    space: Space, outcome: Outcome, epochs: int
+) -> None:
+    found = importance(rows(ENOUGH_TRIALS, outcome, epochs), OBJECTIVE, space, {})
+    assert found is not None
+    assert (found.trials, found.kind) == (ENOUGH_TRIALS, outcome)
+    assert found.shares["embed_dim"] > 0.9
+
+
+def test_trials_of_two_budgets_are_not_mixed(space: Space) -> None:
+    gaps: dict[str, str] = {}
+    screened = rows(ENOUGH_TRIALS - 1, Outcome.SCREENED, 1)
+    assert importance(screened + rows(30, Outcome.COMPLETE, 6), OBJECTIVE, space, gaps) is None
+    assert gaps["importance"] == "19 screened trials; 20 are needed to say more than noise"

@@ -1,0 +1,96 @@
+"""Parameters: bounds are inclusive, steps are exact, coordinates reach both ends."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from study.spaces.parameter import Categorical, Range, Value, highest
+
+_LAST = math.nextafter(1.0, 0.0)
+
+RANGES = [
+    (Range(name="dropout", low=0.0, high=0.5), None),
+    (Range(name="learning_rate", low=1e-4, high=1e-1, log=True), None),
+    (Range(name="dropout", low=0.1, high=0.7, step=0.1), 7),
+    (Range(name="gate_init", low=-4.0, high=0.0, step=1.0), 5),
+    (Range(name="embed_dim", low=16, high=128, step=16, integer=True), 8),
+    (Range(name="heads", low=1, high=3, integer=True), 3),
+    (Range(name="batch_size", low=32, high=40, integer=True, log=True), 9),
+    (Range(name="dropout", low=0.2, high=0.2), 1),
+]
+
+
+@pytest.mark.parametrize(("param", "size"), RANGES)
+def test_range_reaches_both_ends_and_stays_inside(param: Range, size: int | None) -> None:
+    drawn = [param.at(u) for u in (0.0, 1e-12, 0.25, 0.5, 0.75, 1 - 1e-12, _LAST)]
+    assert (drawn[0], drawn[-1]) == (param.low, param.high)
+    assert all(param.contains(value) for value in drawn)
+    assert all(param.snap(value) == value for value in drawn)
+    assert {type(value) for value in drawn} == {int if param.integer else float}
+    assert param.size == size
+
+
+@pytest.mark.parametrize("u", [-1e-9, 1.0, 1.5, math.nan])
+def test_coordinate_outside_is_refused(u: float) -> None:
+    with pytest.raises(ValueError, match=r"a coordinate must be in \[0, 1\), got"):
+        RANGES[0][0].at(u)
+
+
+def test_steps_are_decimal() -> None:
+    param = Range(name="dropout", low=0.1, high=0.7, step=0.1)
+    assert param.points() == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    assert param.snap(0.1 + 0.1 + 0.1) == 0.3
+    assert highest(0.0, 1.0, 0.3) == 0.9
+
+
+def test_each_value_of_a_stepped_range_has_the_same_share() -> None:
+    param = Range(name="heads", low=1, high=4, integer=True)
+    drawn = [param.at((index + 0.5) / 400) for index in range(400)]
+    assert [drawn.count(value) for value in (1, 2, 3, 4)] == [100] * 4
+
+
+def test_log_range_draws_by_factors() -> None:
+    param = Range(name="learning_rate", low=1e-4, high=1e-2, log=True)
+    assert param.at(0.5) == pytest.approx(1e-3)
+    assert param.start == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("param", "start"),
+    [
+        (Categorical(name="heads", values=(4, 1, 2)), 4),
+        (Categorical(name="heads", values=(4, 1, 2), default=2), 2),
+        (Range(name="gate_init", low=-4.0, high=0.0, step=1.0), -2.0),
+        (Range(name="gate_init", low=-4.0, high=0.0, default=-1.0), -1.0),
+        (Range(name="dropout", low=0.0, high=0.5), 0.25),
+    ],
+)
+def test_start_is_the_default_or_the_middle(param: Categorical | Range, start: Value) -> None:
+    assert param.start == start
+
+
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [
+        (Categorical(name="heads", values=(1, 2)), 3),
+        (Categorical(name="heads", values=(1, 2)), True),
+        (Categorical(name="heads", values=(1, 2)), "1"),
+        (RANGES[0][0], 0.5000001),
+        (RANGES[0][0], math.nan),
+        (RANGES[0][0], True),
+        (RANGES[0][0], "0.1"),
+        (RANGES[2][0], 0.15),
+        (RANGES[5][0], 1.5),
+    ],
+)
+def test_outside_is_not_contained(param: Categorical | Range, value: object) -> None:
+    assert not param.contains(value)
+
+
+def test_continuous_range_has_no_points() -> None:
+    with pytest.raises(ValueError, match="dropout: a continuous range cannot be enumerated"):
+        RANGES[0][0].points()
+    with pytest.raises(ValueError, match="dropout: 0.9 is not in the range"):
+        RANGES[0][0].snap(0.9)

@@ -1,0 +1,433 @@
+"""Spaces: what is drawn is inside, both ends can be drawn, what does not apply is absent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.errors import ConfigError, SpaceError, UsageError
+from study.models import rules
+from study.spaces import toml_file
+from study.spaces.draws import Point, holds
+from study.spaces.parameter import Range
+from study.spaces.space import Space, SpaceSummary, list_spaces, load_space
+
+_LAST = math.nextafter(1.0, 0.0)
+_ATTENTION = ("mhca", "mhca_residual", "mhca_time")
+_FUSIONS = ("concat_proj", "film", "expert_sum", *_ATTENTION)
+
+MIXED = """
+description = "every kind of parameter"
+[search]
+sampler = "tpe"
+trials = 12
+[fixed]
+segmentation = "beat"
+[params.heads]
+values = [1, 2]
+when = { fusion = ["mhca", "mhca_time"] }
+[params.fusion]
+values = ["film", "mhca", "mhca_time"]
+[params.embed_dim]
+low = 16
+high = 48
+step = 16
+[params.dropout]
+low = 0.1
+high = 0.5
+step = 0.2
+[params.learning_rate]
+low = 1e-4
+high = 1e-2
+log = true
+[params.loss]
+values = ["cross_entropy", "focal"]
+[params.focal_gamma]
+low = 1
+high = 3
+step = 1
+default = 1
+when = { loss = ["focal"] }
+"""
+SMALL = MIXED.replace("low = 1e-4\nhigh = 1e-2\nlog = true", "values = [1e-3, 2e-3]")
+
+COMPARE = """
+description = "three arms"
+[compare]
+draws = 3
+seeds = 2
+reference = "film"
+contrasts = [["film", "film_placebo"], ["film", "ecg"]]
+[fixed]
+segmentation = "beat"
+epochs = 4
+[params.learning_rate]
+low = 1e-4
+high = 1e-2
+log = true
+[params.dropout]
+low = 0.0
+high = 0.5
+when = { fusion = ["film"] }
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[[arms]]
+name = "ecg"
+input = "ecg"
+fusion = "none"
+epochs = 5
+"""
+
+
+def space_of(text: str) -> Space:
+    """Build a space of this text, without a file."""
+    fields, faults = toml_file.parse(text)
+    assert faults == []
+    return Space(name="s", path=Path("s.toml"), text=text, **fields)
+
+
+def load(folder: Path, text: str) -> Space:
+    """Load a space of this text from a file, checked in full."""
+    (folder / "s.toml").write_text(text, encoding="utf-8")
+    return load_space("s", folder)
+
+
+@st.composite
+def numbers(draw: st.DrawFn, low: str, unit: str, *, continuous: bool) -> str:
+    """Draw the lines of a float range: a few steps, or any value between the same bounds."""
+    step = Decimal(unit) * draw(st.sampled_from([1, 2, 5]))
+    high = Decimal(low) + step * draw(st.integers(0, 4))
+    return f"low = {low}\nhigh = {high}\n" + ("" if continuous else f"step = {step}\n")
+
+
+@st.composite
+def spaces(draw: st.DrawFn, *, continuous: bool = False) -> Space:
+    """Draw a legal search space with conditions, in any order of its parameters."""
+    fusions = draw(st.lists(st.sampled_from(_FUSIONS), min_size=1, unique=True))
+    tables = [f"[params.fusion]\nvalues = {fusions}\n"]
+    attention = [fusion for fusion in fusions if fusion in _ATTENTION]
+    if attention:
+        heads = draw(st.lists(st.sampled_from([1, 2, 4]), min_size=1, unique=True))
+        gate = draw(numbers("-4.0", "0.1", continuous=continuous))
+        tables += [
+            f"[params.heads]\nvalues = {heads}\nwhen = {{ fusion = {attention} }}\n",
+            f"[params.gate_init]\n{gate}when = {{ fusion = {attention[:1]} }}\n",
+        ]
+    if draw(st.booleans()):
+        tables += [
+            '[params.loss]\nvalues = ["focal", "cross_entropy"]\n',
+            '[params.focal_gamma]\nvalues = [1, 2.5]\nwhen = { loss = ["focal"] }\n',
+        ]
+    tables.append(f"[params.dropout]\n{draw(numbers('0.0', '0.01', continuous=continuous))}")
+    top = 16 * draw(st.integers(1, 4))
+    tables.append(f"[params.embed_dim]\nlow = 16\nhigh = {top}\nstep = 16\n")
+    if continuous:
+        tables.append("[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n")
+    head = 'description = "d"\n[search]\nsampler = "random"\ntrials = 5\n'
+    return space_of(head + "".join(draw(st.permutations(tables))))
+
+
+_UNIT = st.floats(0.0, 1.0, exclude_max=True) | st.sampled_from([0.0, _LAST])
+
+
+@given(space=spaces(continuous=True), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_drawn_point_is_inside_and_holds_the_active_parameters_only(
+    space: Space, data: st.DataObject
+) -> None:
+    u = data.draw(st.lists(_UNIT, min_size=len(space.params), max_size=len(space.params)))
+    point = space.at(u)
+    assert space.contains(point)
+    assert tuple(point) == space.active(point)
+    for param in space.params:
+        assert (param.name in point) == holds(param, point)
+    active = rules.active_parameters(space.configuration(point))
+    assert {name: active[name] for name in point} == point
+
+
+@given(space=spaces(continuous=True))
+@settings(max_examples=40, deadline=None)
+def test_both_ends_of_every_parameter_can_be_drawn(space: Space) -> None:
+    low, high = (space.at([u] * len(space.params)) for u in (0.0, _LAST))
+    for param in space.params:
+        ends = (
+            (param.low, param.high)
+            if isinstance(param, Range)
+            else (param.values[0], param.values[-1])
+        )
+        for point, end in zip((low, high), ends, strict=True):
+            assert point.get(param.name, end) == end
+
+
+@given(space=spaces())
+@settings(max_examples=25, deadline=None)
+def test_grid_has_the_size_that_was_told_and_only_distinct_configurations(space: Space) -> None:
+    cells = list(space.grid())
+    assert space.grid_size() == len(cells)
+    assert len({rules.digest(space.configuration(cell)) for cell in cells}) == len(cells)
+    assert cells == list(space.grid())
+
+
+@given(space=spaces(continuous=True), seed=st.integers(0, 2**31), index=st.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_points_by_index_have_no_memory(space: Space, seed: int, index: int) -> None:
+    for draw in (space.random, space.qmc):
+        first = draw(seed, index)
+        draw(seed + 1, index)
+        draw(seed, index + 1)
+        assert draw(seed, index) == first
+        assert space.contains(first)
+
+
+def test_points_by_index_differ_and_fill_the_space() -> None:
+    space = space_of(MIXED)
+    for draw in (space.random, space.qmc):
+        rates = [draw(3, index)["learning_rate"] for index in range(64)]
+        assert len(set(rates)) == 64
+        assert draw(4, 0) != draw(3, 0)
+    # A Sobol sequence puts one of 64 points into each of 64 slices of equal share.
+    slices = sorted(
+        int(64 * (math.log10(float(space.qmc(3, index)["learning_rate"])) + 4) / 2)
+        for index in range(64)
+    )
+    assert slices == list(range(64))
+
+
+def test_conditions_come_before_what_they_condition() -> None:
+    names = [param.name for param in space_of(MIXED).params]
+    assert names.index("fusion") < names.index("heads")
+    assert names[0] == "fusion"
+
+
+def test_grid_is_in_a_stable_order() -> None:
+    space = space_of(SMALL)
+    cells = list(space.grid())
+    # (1 film + 2 x 2 attention) x 3 widths x 3 dropouts x 2 rates x (1 + 3 losses)
+    assert space.grid_size() == len(cells) == 5 * 3 * 3 * 2 * 4
+    assert cells[0] == {
+        "fusion": "film",
+        "embed_dim": 16,
+        "dropout": 0.1,
+        "learning_rate": 1e-3,
+        "loss": "cross_entropy",
+    }
+    assert cells[1] == {**cells[0], "loss": "focal", "focal_gamma": 1.0}
+    assert space_of(MIXED).grid_size() is None
+    with pytest.raises(ValueError, match="learning_rate: a continuous range cannot be enumerated"):
+        space_of(MIXED).grid()
+
+
+def test_defaults_are_one_point_for_each_arm() -> None:
+    space = space_of(MIXED)
+    points = space.defaults()
+    assert [point["fusion"] for point in points] == ["film", "mhca", "mhca_time"]
+    arms = [rules.arm(space.configuration(point)) for point in points]
+    assert len(set(arms)) == len(arms)
+    assert points[1] == {
+        "fusion": "mhca",
+        "heads": 1,
+        "embed_dim": 32,
+        "dropout": 0.3,
+        "learning_rate": pytest.approx(1e-3),
+        "loss": "cross_entropy",
+    }
+
+
+def test_branches_are_every_combination_of_conditions() -> None:
+    seen = [(point["fusion"], point["loss"]) for point in space_of(MIXED).branches()]
+    expected = [
+        (fusion, loss)
+        for fusion in ("film", "mhca", "mhca_time")
+        for loss in ("cross_entropy", "focal")
+    ]
+    assert sorted(seen) == sorted(expected)
+
+
+_POINT: Point = {
+    "fusion": "mhca",
+    "heads": 2,
+    "embed_dim": 32,
+    "dropout": 0.3,
+    "learning_rate": 1e-3,
+    "loss": "cross_entropy",
+}
+_KNOWN = "dropout, embed_dim, focal_gamma, fusion, heads, learning_rate, loss"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"heads": 3}, "heads: 3 is outside of the space"),
+        ({"embed_dim": 24}, "embed_dim: 24 is outside of the space"),
+        ({"embed_dim": "32"}, "embed_dim: '32' is outside of the space"),
+        ({"learning_rate": 0.1}, "learning_rate: 0.1 is outside of the space"),
+        ({"heads": None}, "heads: is missing"),
+        (
+            {"focal_gamma": 1.0},
+            "focal_gamma: does not exist here: its condition does not hold",
+        ),
+        (
+            {"hads": 1},
+            f"unknown parameter 'hads'; known: {_KNOWN}. Did you mean 'heads'?",
+        ),
+        (
+            {"heads": 3, "dropout": 0.2},
+            "2 faults\n  - heads: 3 is outside of the space\n"
+            "  - dropout: 0.2 is outside of the space",
+        ),
+    ],
+)
+def test_point_outside_is_refused(changes: dict[str, object], fault: str) -> None:
+    space = space_of(MIXED)
+    point = {name: v for name, v in {**_POINT, **changes}.items() if v is not None}
+    assert not space.contains(point)
+    with pytest.raises(ConfigError) as caught:
+        space.configuration(point)
+    assert str(caught.value) == f"space s: {fault}"
+
+
+def test_rounding_error_of_a_step_does_not_change_the_digest() -> None:
+    space = space_of(MIXED)
+    exact, near = (space.configuration({**_POINT, "dropout": d}) for d in (0.3, 0.1 + 0.2))
+    assert 0.1 + 0.2 != 0.3
+    assert rules.digest(exact) == rules.digest(near)
+
+
+def test_active_follows_the_conditions() -> None:
+    space = space_of(MIXED)
+    always = ("fusion", "embed_dim", "dropout", "learning_rate", "loss")
+    assert set(space.active({"fusion": "film"})) == {*always}
+    assert set(space.active({"fusion": "mhca", "loss": "focal"})) == {
+        *always,
+        "heads",
+        "focal_gamma",
+    }
+
+
+def test_digest_is_that_of_what_is_run() -> None:
+    space = space_of(MIXED)
+    assert space_of("# a comment\n" + MIXED.replace("every kind", "all")).digest == space.digest
+    for old, new in (('"tpe"', '"random"'), ("0.5", "0.7"), ('"beat"', '"daeac"')):
+        assert old in MIXED
+        assert space_of(MIXED.replace(old, new, 1)).digest != space.digest
+    assert space.override(epochs=2).digest != space.digest
+    # A resume may ask for more trials: they are the same study.
+    assert space.override(epochs=None, trials=13).digest == space.digest
+
+
+def test_comparison_gives_every_arm_the_same_draws() -> None:
+    space = space_of(COMPARE)
+    points = space.comparisons()
+    assert [(point.draw, point.arm) for point in points] == [
+        (draw, arm) for draw in range(3) for arm in ("film", "film_placebo", "ecg")
+    ]
+    assert space.n_trials == len(points) == 9
+    for first, placebo, ecg in zip(points[::3], points[1::3], points[2::3], strict=True):
+        assert first.params == placebo.params
+        assert ecg.params == {"learning_rate": first.params["learning_rate"]}
+        assert (first.config.signal.rr, placebo.config.signal.rr) == ("real", "placebo")
+        assert (first.config.train.epochs, ecg.config.train.epochs) == (4, 5)
+    assert len({point.params["learning_rate"] for point in points}) == 3
+    assert points == space_of(COMPARE).comparisons()
+
+
+def test_draws_are_continued_when_more_are_asked_for() -> None:
+    longer = space_of(COMPARE.replace("draws = 3", "draws = 5"))
+    assert longer.comparisons()[:9] == space_of(COMPARE).comparisons()
+
+
+def test_kinds_have_their_own_questions() -> None:
+    compare = space_of(COMPARE)
+    for ask in (compare.grid_size, compare.grid, compare.defaults, compare.branches):
+        with pytest.raises(SpaceError, match="space s: is a compare space, not a search space"):
+            ask()
+    with pytest.raises(SpaceError, match="space s: is a search space, not a compare space"):
+        space_of(MIXED).comparisons()
+    with pytest.raises(SpaceError, match="unknown arm 'flm'; known: ecg, film, film_placebo"):
+        compare.configuration({}, arm="flm")
+
+
+def test_override_changes_settings() -> None:
+    space = space_of(MIXED).override(
+        trials=3, sampler="qmc", scheduler="none", folds="published", seeds=2, epochs=1
+    )
+    assert (space.trials, space.sampler, space.scheduler) == (3, "qmc", "none")
+    assert (space.folds, space.seeds) == ("published", 2)
+    assert space.configuration(space.qmc(0, 0)).train.epochs == 1
+    assert space_of(MIXED).override(trials=None, sampler=None) == space_of(MIXED)
+
+
+def test_override_of_epochs_wins_over_arms_and_search() -> None:
+    configs = [point.config for point in space_of(COMPARE).override(epochs=2).comparisons()]
+    assert {config.train.epochs for config in configs} == {2}
+    text = 'description = "d"\n[search]\nsampler = "grid"\n[params.epochs]\nvalues = [3, 6]\n'
+    searched = space_of(text + "[params.loss]\nvalues = ['focal', 'cross_entropy']\n")
+    assert searched.override(sampler="grid").trials == 4
+    fixed = searched.override(sampler="grid", epochs=1)
+    assert (fixed.trials, [sorted(cell) for cell in fixed.grid()]) == (2, [["loss"]] * 2)
+
+
+def test_override_to_grid_runs_every_cell() -> None:
+    assert space_of(SMALL).override(sampler="grid").trials == 360
+    assert space_of(SMALL).override(sampler="grid", trials=7).trials == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "settings_", "fault"),
+    [
+        (
+            MIXED,
+            {"sampler": "tp", "trials": 0},
+            "2 faults\n"
+            "  - sampler: unknown value 'tp'; known: gp, grid, qmc, random, tpe. "
+            "Did you mean 'tpe'?\n"
+            "  - trials: must be a whole number in [1, 1000000], got 0",
+        ),
+        (MIXED, {"epochs": 0}, "epochs: must be in [1, 1000], got 0"),
+        (
+            MIXED,
+            {"sampler": "grid"},
+            "search.sampler: grid needs a step, or values, for every parameter; continuous: "
+            "learning_rate",
+        ),
+        (
+            SMALL,
+            {"sampler": "grid", "trials": 361},
+            "search.trials: the grid has 360 cells, got trials=361",
+        ),
+        (
+            COMPARE,
+            {"trials": 5},
+            "trials: means nothing in a compare space; settings there: draws, objective, folds, "
+            "seeds",
+        ),
+    ],
+)
+def test_override_is_checked(text: str, settings_: dict[str, int | str], fault: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        space_of(text).override(**settings_)
+    assert str(caught.value) == f"space s: {fault}"
+
+
+def test_list_shows_what_cannot_be_used_as_well(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(COMPARE)
+    (tmp_path / "b.toml").write_text("x = 1")
+    (tmp_path / "c.toml").write_text(MIXED)
+    listed = list_spaces(tmp_path)
+    assert listed[0] == SpaceSummary("a", "compare", "three arms", 9)
+    assert listed[2] == SpaceSummary("c", "search", "every kind of parameter", 12)
+    assert listed[1].fault.startswith(f"{tmp_path.name}/b.toml: ")
+
+
+def test_loaded_space_keeps_its_text(tmp_path: Path) -> None:
+    space = load(tmp_path, MIXED)
+    assert (space.path, space.text) == (tmp_path / "s.toml", MIXED)
+    assert replace(space, path=Path("s.toml")) == space_of(MIXED)

@@ -1,0 +1,265 @@
+"""Bad space files: whatever a file holds, a space comes out or an error of this project.
+
+Each file goes through the loader and all that a dry run computes of a space before any training.
+FUZZ_EXAMPLES sets how many are tried (docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from study.config import CHOICES, PARAMETERS
+from study.errors import SpaceError, StudyError
+from study.models.fusion import FUSIONS
+from study.spaces.limits import LONGEST_LINE, MOST_CHARACTERS
+from study.spaces.settings import SETTINGS
+from study.spaces.space import FOLDER, load_space
+from study.tuning import setup
+from tests.fuzzing import EXAMPLES, LONGEST, written_outside
+
+SHIPPED = [path.read_bytes() for path in sorted(FOLDER.glob("*.toml"))]
+
+NUMBERS = st.one_of(
+    st.integers(-3, 300),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([2**31, 2**63, -(2**64), 10**400, 1e-300, 1e308]),
+)
+WORDS = st.sampled_from(
+    [*FUSIONS, *(word for words in CHOICES.values() for word in words), "a_placebo", "../x"]
+)
+SCALARS = st.one_of(
+    NUMBERS.map(repr),
+    st.sampled_from(["nan", "-inf", "inf", "true", "1979-05-27", "0x" + "f" * 1500, "'''\n'''"]),
+    st.one_of(WORDS, st.text(max_size=8)).map(lambda text: '"' + text.replace('"', "") + '"'),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(st.sampled_from([*PARAMETERS, "x"]), inner, max_size=3).map(
+            lambda items: "{ " + ", ".join(f"{k} = {v}" for k, v in items.items()) + " }"
+        ),
+    ),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    [*PARAMETERS, *SETTINGS, "values", "low", "high", "step", "log", "default", "when", "name"]
+    + ["placebo", "reference", "contrasts", "description", "params", "arms", "fixed", "exclude"]
+)
+HEADS = st.one_of(
+    st.sampled_from(["[search]", "[compare]", "[fixed]", "[[arms]]", "[[exclude]]", "[params]"]),
+    st.sampled_from(sorted(PARAMETERS)).map(lambda name: f"[params.{name}]"),
+)
+
+
+@st.composite
+def grammatical(draw: st.DrawFn) -> bytes:
+    """Return a file of the right grammar, keys and words, in any order and of any type."""
+    lines = ['description = "d"'] if draw(st.booleans()) else []
+    if draw(st.booleans()):
+        sampler = draw(st.sampled_from(["grid", "random", "tpe"]))
+        lines += ["[search]", f'sampler = "{sampler}"', "trials = 3"]
+    for _ in range(draw(st.integers(0, 6))):
+        lines.append(draw(HEADS))
+        for _ in range(draw(st.integers(0, 4))):
+            lines.append(f"{draw(KEYS)} = {draw(VALUES)}")
+    return "\n".join(lines).encode("utf-8", errors="surrogatepass")
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Return a shipped space with some bytes, words, numbers or lines changed."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    text = rng.choice(SHIPPED)
+    for _ in range(rng.randint(1, 4)):
+        text = rng.choice(
+            [_a_byte, _a_cut, _a_line_again, _lines_swapped, _a_number, _a_piece_of_another]
+        )(text, rng)
+    return text
+
+
+NEAR = ["0", "1", "2", "3", "4", "5", "8", "32", "100", "1000", "0.0", "0.1", "0.5", "1.0", "1e-4"]
+QUOTED = sorted({f'"{word}"' for words in CHOICES.values() for word in words})
+EDITS: list[tuple[re.Pattern[str], Callable[[str, random.Random], str]]] = [
+    (re.compile(r"(?<=[ \[])[\d.]+(e-?\d+)?"), lambda _, rng: rng.choice(NEAR)),
+    (re.compile(r'"\w+"'), lambda _, rng: rng.choice(QUOTED)),
+    (re.compile(r"^\w+ = .*\n", re.MULTILINE), lambda _, rng: ""),
+    (
+        re.compile(r"^low = .*\nhigh = .*$", re.MULTILINE),
+        lambda _, rng: f"values = [{', '.join(rng.sample(NEAR, 3))}]",
+    ),
+    (
+        re.compile(r"^\[\[arms\]\]\n(.+\n)+", re.MULTILINE),
+        lambda arm, rng: arm + arm.replace('name = "', f'name = "x{rng.randrange(9)}'),
+    ),
+    (
+        re.compile(r"^\[params\.\w+\]", re.MULTILINE),
+        lambda _, rng: f"[params.{rng.choice(sorted(PARAMETERS))}]",
+    ),
+]
+"""What may be changed, and into what."""
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> bytes:
+    """Return a shipped space with a few words, numbers or lines changed for plausible ones."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    text = rng.choice(SHIPPED).decode()
+    for _ in range(rng.randint(1, 3)):
+        pattern, makes = rng.choice(EDITS)
+        places = list(pattern.finditer(text))
+        if places:
+            at = rng.choice(places)
+            text = text[: at.start()] + makes(at[0], rng) + text[at.end() :]
+    return text.encode()
+
+
+def _a_byte(text: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(text) + 1)
+    return text[:at] + bytes([rng.randrange(256)]) + text[at + rng.randint(0, 1) :]
+
+
+def _a_cut(text: bytes, rng: random.Random) -> bytes:
+    at, until = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+    return text[:at] if rng.random() < 0.3 else text[:at] + text[min(until, at + 40) :]
+
+
+def _a_line_again(text: bytes, rng: random.Random) -> bytes:
+    lines = text.split(b"\n")
+    lines.insert(rng.randrange(len(lines)), rng.choice(lines))
+    return b"\n".join(lines)
+
+
+def _lines_swapped(text: bytes, rng: random.Random) -> bytes:
+    lines = text.split(b"\n")
+    one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+    lines[one], lines[other] = lines[other], lines[one]
+    return b"\n".join(lines)
+
+
+def _a_number(text: bytes, rng: random.Random) -> bytes:
+    digits = [at for at, byte in enumerate(text) if chr(byte).isdigit()]
+    if not digits:
+        return text
+    at = rng.choice(digits)
+    new = rng.choice(
+        [b"nan", b"-inf", b"1e999", b"0", b"-1", b"4096", b"true", b"9" * 4400, b"[]"]
+    )
+    return text[:at] + new + text[at + 1 :]
+
+
+def _a_piece_of_another(text: bytes, rng: random.Random) -> bytes:
+    other, at = rng.choice(SHIPPED), rng.randrange(len(text) + 1)
+    start = rng.randrange(len(other))
+    return text[:at] + other[start : start + rng.randint(1, 200)] + text[at:]
+
+
+def through(path: Path, content: bytes) -> None:
+    """Take a file through the loader and what a dry run computes before any training."""
+    path.write_bytes(content)
+    try:
+        space = load_space(path)
+        configs = setup.configurations(space)
+        assert configs
+        assert setup.arm_configurations(space)
+        assert setup.cuts(space)
+        assert setup.largest_batch(space) >= 2
+        assert len(space.digest) == 12
+        if space.kind == "search":
+            assert space.contains(space.random(0, 0))
+            assert space.contains(space.qmc(0, 0))
+        space.override(epochs=2, seeds=1)
+    except StudyError as error:
+        assert str(error)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spaces") / "bad.toml"
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=LONGEST,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(content=st.one_of(edited(), edited(), mutated(), grammatical(), st.binary(max_size=60)))
+def test_a_bad_space_file_ends_in_an_error_of_this_project(path: Path, content: bytes) -> None:
+    with written_outside(path.parent) as files:
+        through(path, content)
+    assert files == []
+
+
+HEAD = 'description = "d"\n[search]\nsampler = "grid"\ntrials = 3\n'
+COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a = " + "[\n" * 1000 + "]\n" * 1000, "is nested too deeply"),
+        ("a = " + "[" * 40 + "]" * 40, "a: is nested more than 8 deep"),
+        ("a." * 900 + "a = 1", "a: is nested more than 8 deep"),
+        ("a." * LONGEST_LINE + "a = 1", f"line 1: must have at most {LONGEST_LINE} characters"),
+        ("# x\n" * 30_000, f"must have at most {MOST_CHARACTERS} characters, got 120000"),
+        ("trials = 0x" + "f" * 1900, "trials: holds a whole number beyond 64 bits"),
+        ("trials = [\n" + "9" * 1999 + "\n]", "trials: holds a whole number beyond 64 bits"),
+        (
+            f'params = 5\n{COMPARE}[[arms]]\nname = "a"\nfusion = "film"',
+            "params: must be a table [params], got 5",
+        ),
+        (
+            HEAD + "[params.learning_rate]\nlow = 1e-8\nhigh = 1.0\nstep = 1e-40",
+            "params.learning_rate: a range must have at most 1000000 steps, got step=1e-40",
+        ),
+        (
+            HEAD + "[params.learning_rate]\nlow = 1e-8\nhigh = 1.0\nstep = 0.00000001",
+            "params.learning_rate: a range must have at most 1000000 steps, got step=1e-08",
+        ),
+        (
+            HEAD + "[params.embed_dim]\nlow = 1\nhigh = 4096\n[params.heads]\nlow = 1\nhigh = 64",
+            "must have at most 20000 combinations; give fewer values, or larger steps",
+        ),
+        (
+            HEAD
+            + "[params.batch_size]\nlow = 2\nhigh = 65536\n"
+            + "[params.normal_beats_per_epoch]\nlow = 0\nhigh = 1000000",
+            "search.sampler: a grid must have at most 1000000 cells, got 65535065535",
+        ),
+        (
+            HEAD + "[params.heads]\nvalues = [1, 2]\ndefault = true",
+            "params.heads: default must be one of the values, got True",
+        ),
+        (
+            f'{COMPARE}[[arms]]\nname = "{"a" * 101}"',
+            "arms[1]: name must be letters, digits, - and _, at most 100",
+        ),
+        (
+            COMPARE.replace("draws = 1", "draws = 1000")
+            + "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
+            + "".join(f'[[arms]]\nname = "a{n}"\n' for n in range(11)),
+            "compare.draws: arms x draws must be at most 10000 trials, got 11 x 1000",
+        ),
+    ],
+)
+def test_what_once_got_through(path: Path, text: str, fault: str) -> None:
+    path.write_text(text)
+    with pytest.raises(SpaceError) as caught:
+        load_space(path)
+    assert fault in str(caught.value)
+
+
+def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="is no path: embedded null byte"):
+        load_space(f"{tmp_path}/a\0b/c.toml")
+    with pytest.raises(SpaceError, match="at most 100"):
+        load_space(tmp_path / ("a" * 101 + ".toml"))

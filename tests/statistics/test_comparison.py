@@ -1,0 +1,265 @@
+"""A whole comparison of small arms: its figures against plain loops, its refusals, its tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from study.errors import ComparisonError
+from study.keys import AUPRC_SV, CLASSES, metric
+from study.reporting.comparison_csv import pairs_csv, records_csv
+from study.reporting.comparison_text import comparison_text
+from study.statistics.comparison import compare
+from study.statistics.findings import Comparison
+from study.statistics.predictions import ArmRuns, Beats
+
+MakeArm = Callable[..., ArmRuns]
+
+CONTRASTS = [("film", "film_placebo"), ("film", "concat")]
+
+
+@pytest.fixture
+def arms(make_arm: MakeArm) -> list[ArmRuns]:
+    """A bare ECG arm, two fusions, the placebo of one; film is clearly best."""
+    return [
+        make_arm("ecg", input="ecg", fusion="none"),
+        make_arm("film", better=1.5, trials=2, beats_trained=5_000),
+        make_arm("film_placebo", rr="placebo"),
+        make_arm("concat", fusion="concat", better=0.2),
+    ]
+
+
+def run(beats: Beats, arms: list[ArmRuns], **changes: Any) -> Comparison:
+    given: dict[str, Any] = {"contrasts": CONTRASTS, "resamples": 200, "permutations": 300}
+    return compare(beats, arms, **{**given, **changes})
+
+
+def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, arms)
+    film = next(arm for arm in found.arms if arm.name == "film")
+    runs, c = arms[1].log_probs[..., 2], CLASSES.index("V")
+
+    def of(rows: Any, runs: Any = runs) -> float:
+        scores = [average_precision_score(beats.label[rows] == c, run[rows]) for run in runs]
+        return float(np.mean(scores))
+
+    folds = [np.flatnonzero(beats.fold == fold) for fold in range(2)]
+    within = np.mean([of(rows) for rows in folds])
+    assert film.estimates["V"].value == pytest.approx(within)
+    held_out = np.flatnonzero(beats.fold >= 0)
+    assert film.pooled["V"] == pytest.approx(of(held_out))
+    assert film.gap["V"] == pytest.approx(of(held_out) - within)
+    without = [rows[beats.record[rows] != 6] for rows in folds]
+    assert film.without_largest["V"] == pytest.approx(np.mean([of(rows) for rows in without]))
+    records = [np.flatnonzero(beats.record == record) for record in range(8)]
+    assert film.patient_mean["V"] == pytest.approx(np.mean([of(rows) for rows in records]))
+    row = next(row for row in found.records if (row.arm, row.record) == ("film", "103"))
+    assert row.scores["V"] == pytest.approx(of(records[3]))
+    assert (row.patient, row.fold, row.beats["V"]) == ("101", 0, 14)
+    of_104 = next(row for row in found.records if (row.arm, row.record) == ("film", "104"))
+    assert math.isnan(of_104.scores["S"]), "it has no S"
+    assert "108" not in {row.record for row in found.records}, "it is in no fold"
+
+
+def test_spreads_are_over_one_thing_at_a_time(beats: Beats, arms: list[ArmRuns]) -> None:
+    """Every run is a (draw, seed) pair; the objective is the mean of S and V."""
+    found = run(beats, arms, objective=metric("auprc", "V"))
+    film = next(arm for arm in found.arms if arm.name == "film")
+    table = np.array(
+        [
+            [
+                average_precision_score(beats.label[rows] == 2, run[rows, 2])
+                for rows in (np.flatnonzero(beats.fold == fold) for fold in range(2))
+            ]
+            for run in arms[1].log_probs
+        ]
+    ).reshape(2, 3, 2)
+    assert film.sd_draws == pytest.approx(table.mean(axis=(1, 2)).std(ddof=1))
+    assert film.sd_seeds == pytest.approx(table.mean(axis=(0, 2)).std(ddof=1))
+    assert film.sd_folds == pytest.approx(table.mean(axis=(0, 1)).std(ddof=1))
+
+
+def test_a_clear_difference_is_found_and_none_is_not(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, arms)
+    assert [arm.name for arm in found.arms][0] == "film"
+    first, second, *others = found.contrasts
+    assert (first.first, first.second, first.primary) == ("film", "film_placebo", True)
+    assert first.p < 0.05 and first.p <= first.p_adjusted < 0.05
+    assert first.estimates["sv"].low > 0
+    assert 0 < first.detectable < first.estimates["sv"].value
+    assert len(others) == 4 and not any(pair.primary for pair in others)
+    assert all(math.isnan(pair.p) and math.isfinite(pair.estimates["sv"].low) for pair in others)
+    same = run(beats, [arms[0], replace(arms[0], name="again")], contrasts=[("ecg", "again")])
+    assert same.contrasts[0].p == 1.0
+    interval = same.contrasts[0].estimates["sv"]
+    assert (interval.value, interval.low, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_seed_decides_the_resamples(beats: Beats, arms: list[ArmRuns]) -> None:
+    one, other, again = (run(beats, arms, seed=seed) for seed in (0, 1, 0))
+    assert one.contrasts[0] == again.contrasts[0]
+    assert one.contrasts[0].estimates["S"].low != other.contrasts[0].estimates["S"].low
+    assert one.contrasts[0].estimates["S"].value == other.contrasts[0].estimates["S"].value
+
+
+def test_placebos_are_never_chosen(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, [replace(arm, rr="placebo") if arm.name == "film" else arm for arm in arms])
+    assert found.arms[0].name == "film"
+    assert found.choice is not None
+    assert found.choice.best == "concat" and "film" not in found.choice.selected
+    assert run(beats, arms, choosing=False).choice is None
+
+
+def test_ecg_performance_is_kept_lost_or_not_shown(beats: Beats, make_arm: MakeArm) -> None:
+    bare = make_arm("ecg", input="ecg", fusion="none")
+    arms = [
+        bare,
+        replace(bare, name="same", input="opt1"),
+        make_arm("worse", better=-1.0),
+        make_arm("noisy"),
+        make_arm("elsewhere", segmentation="daeac"),
+        replace(bare, name="placebo", input="opt1", rr="placebo"),
+    ]
+    found = run(beats, arms, contrasts=[]).non_inferiority
+    assert [(one.arm, one.reference) for one in found] == [
+        ("same", "ecg"),
+        ("worse", "ecg"),
+        ("noisy", "ecg"),
+    ]
+    assert [one.verdicts["V"] for one in found] == ["kept", "lost", "not shown"]
+
+
+def few_f(beats: Beats) -> Beats:
+    """The beats with F in one record alone, enough for its fold to count."""
+    label = np.where((beats.label == 3) & (beats.record != 5), 0, beats.label)
+    label[np.flatnonzero(beats.record == 5)[:10]] = 3
+    return replace(beats, label=label)
+
+
+def test_what_rests_on_one_patient_has_no_interval_and_no_test(
+    beats: Beats, arms: list[ArmRuns]
+) -> None:
+    found = run(few_f(beats), arms, objective=metric("auprc", "macro"), contrasts=CONTRASTS)
+    why = "not estimable: F rests on 1.0 effective patients"
+    for name in ("F", "macro"):
+        estimate = found.arms[0].estimates[name]
+        assert math.isnan(estimate.low) and estimate.remark == why
+    assert math.isfinite(found.arms[0].estimates["S"].low)
+    assert math.isnan(found.contrasts[0].p) and math.isnan(found.contrasts[0].detectable)
+    assert found.notes == (f"AUPRC macro is {why}: nothing is tested",)
+    text = comparison_text(found)
+    assert "1.0 (n. e.)" in text and "Smallest difference" not in text
+    assert "Simplest within one standard error: not estimable." in text
+
+
+def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: MakeArm) -> None:
+    alone = replace(beats, fold_of_record=(0, 0, 0, 0, 0, 1, 0, 0, -1))
+    arms = [make_arm(name, seeds=1) for name in ("film", "concat")]
+    found = run(alone, arms, contrasts=[], notes=["draw 1 is left out"])
+    assert found.notes == (
+        "draw 1 is left out",
+        "one seed: intervals and p leave out what another seed would change",
+        "fold 1 has one patient, who is in every resample",
+    )
+    assert comparison_text(found).endswith(
+        "note: draw 1 is left out\n"
+        "note: one seed: intervals and p leave out what another seed would change\n"
+        "note: fold 1 has one patient, who is in every resample"
+    )
+
+
+def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[ArmRuns]) -> None:
+    """One fold: V of five patients, one of whom has two records; S of six, the same."""
+    label = np.where((beats.label == 2) & (beats.record > 5), 0, beats.label)
+    one_fold = replace(beats, label=label, fold_of_record=(0,) * 8 + (-1,))
+    found = run(one_fold, arms)
+    film, little = found.arms[0], "covers less than 90 % in simulation"
+    of_v = f"{little}: V rests on 4.5 effective patients in one fold"
+    of_both = f"{little}: S rests on 5.4 effective patients, V rests on 4.5 effective patients"
+    assert film.estimates["V"].remark == of_v and math.isfinite(film.estimates["V"].low)
+    assert film.estimates["sv"].remark == f"{of_both} in one fold"
+    assert film.estimates["N"].remark == ""
+    assert found.contrasts[0].estimates["V"].remark == ""
+    text = comparison_text(found)
+    line = next(line for line in text.splitlines() if line.startswith("film "))
+    assert line.count("]*") == 3
+    assert text.endswith(f"note: * {of_v}")
+    folds = replace(one_fold, fold_of_record=beats.fold_of_record)
+    assert run(folds, arms).arms[0].estimates["V"].remark == ""
+
+
+def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
+    with pytest.raises(ComparisonError, match="these arms cannot be compared: beat windows diff"):
+        run(
+            beats,
+            [
+                replace(arms[0], fingerprints={"beat windows": "a"}),
+                replace(arms[1], fingerprints={"beat windows": "b"}),
+            ],
+        )
+    with pytest.raises(ComparisonError) as caught:
+        run(
+            beats,
+            arms,
+            contrasts=[("film", "concta"), ("flim", "concat")],
+            objective="val_auprc_SV",
+        )
+    assert str(caught.value) == (
+        "comparison: 3 faults\n"
+        "  - contrast film - concta: unknown arm 'concta'; known: concat, ecg, film, "
+        "film_placebo. Did you mean 'concat'?\n"
+        "  - contrast flim - concat: unknown arm 'flim'; known: concat, ecg, film, film_placebo. "
+        "Did you mean 'film'?\n"
+        "  - unknown objective 'val_auprc_SV'; known: val_auprc_F, val_auprc_N, val_auprc_S, "
+        "val_auprc_V, val_auprc_macro, val_auprc_sv, val_auroc_F, val_auroc_N, val_auroc_S, "
+        "val_auroc_V, val_auroc_macro, val_auroc_sv. Did you mean 'val_auprc_V'?"
+    )
+    with pytest.raises(ComparisonError, match="cannot be compared: there are none"):
+        run(beats, [], contrasts=[])
+
+
+def test_the_tables_fit_and_say_what_they_are(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, arms)
+    text = comparison_text(found)
+    assert max(len(line) for line in text.splitlines()) <= 120
+    lines = text.splitlines()
+    contrast = next(line for line in lines if line.startswith("film - its placebo"))
+    one = found.contrasts[0].estimates["sv"]
+    assert f" +{one.value:.3f} [+{one.low:.3f}, +{one.high:.3f}]".replace("0.", ".") in contrast
+    assert any(line.startswith("film - concat  ") for line in lines)
+    for said in (
+        "Arms compared on the same draws, folds and seeds",
+        "200 resamples of patients",
+        "conditional on",
+        "300 swaps",
+        "Smallest difference that such a study finds",
+        "Best, placebos left out: film; in resamples film 100%.",
+        "Budget of each arm: 2 trials, 5,000 beats trained (film); 1 trial, 0 beats trained "
+        "(concat, ecg, film_placebo).",
+    ):
+        assert said in " ".join(text.split()), said
+    markdown = comparison_text(found, markdown=True)
+    assert "| film - its placebo |" in markdown
+
+
+def test_pairs_and_records_as_csv(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, arms, objective=AUPRC_SV)
+    pairs = list(csv.DictReader(io.StringIO(pairs_csv(found))))
+    assert len(pairs) == 6 * 6
+    first = next(row for row in pairs if row["quantity"] == "sv")
+    assert (first["first"], first["second"], first["primary"]) == ("film", "film_placebo", "True")
+    assert float(first["low"]) == pytest.approx(found.contrasts[0].estimates["sv"].low, rel=1e-5)
+    assert float(first["p_adjusted"]) == pytest.approx(found.contrasts[0].p_adjusted, rel=1e-5)
+    assert pairs[0]["quantity"] == "N" and pairs[0]["p"] == ""
+    records = list(csv.DictReader(io.StringIO(records_csv(found))))
+    assert len(records) == 4 * 8
+    of_104 = next(row for row in records if row["record"] == "104")
+    assert of_104["beats_S"] == "0" and of_104["auprc_S"] == ""

@@ -1,0 +1,96 @@
+"""What a class rests on, and when there is an interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from study.statistics.estimates import (
+    class_facts,
+    effective_patients,
+    estimate,
+    not_estimable,
+    spread,
+    with_means,
+)
+from study.statistics.predictions import Beats
+
+# S and F beats of DS1's records, parsed from the annotations; see tests/data/test_splits.py.
+S_OF_DS1 = [3, 0, 4, 0, 2, 12, 0, 1, 96, 0, 0, 31, 128, 2, 3, 107, 2, 383, 3, 94, 73, 0]
+F_OF_DS1 = [0, 0, 2, 2, 0, 4, 0, 0, 0, 0, 0, 5, 2, 1, 11, 0, 373, 0, 1, 0, 14, 0]
+
+
+def test_effective_patients_of_ds1() -> None:
+    assert effective_patients([7] * 22) == pytest.approx(22)
+    assert effective_patients(S_OF_DS1) == pytest.approx(944**2 / 199_064)
+    assert effective_patients(F_OF_DS1) == pytest.approx(1.2346, abs=1e-4)
+    assert effective_patients([0, 0]) == 0.0
+
+
+def test_facts_of_a_class(beats: Beats) -> None:
+    n, s, v, f = class_facts(beats, "auprc")
+    assert (v.beats, v.records, v.largest_record) == (152, 8, "106")
+    assert v.largest_share == pytest.approx(54 / 152)
+    # Patient 101 has two records.
+    assert v.effective_patients == pytest.approx(152**2 / (28**2 + 54**2 + 5 * 14**2))
+    assert v.folds == (0, 1) and v.estimable
+    assert v.chance == pytest.approx((56 / 248 + 96 / 288) / 2)
+    assert s.records == 7
+    assert n.estimable and f.estimable
+    assert [fact.chance for fact in class_facts(beats, "auroc")] == [0.5] * 4
+
+
+def test_one_patient_with_nearly_all_beats_makes_a_class_not_estimable(beats: Beats) -> None:
+    label = np.where((beats.label == 3) & (beats.record != 6), 0, beats.label)
+    label[np.flatnonzero(beats.record == 0)[:2]] = 3
+    facts = class_facts(replace(beats, label=label), "auprc")
+    f = facts[3]
+    assert f.effective_patients == pytest.approx(8**2 / (6**2 + 2**2))
+    assert not f.estimable
+    why = "not estimable: F rests on 1.6 effective patients"
+    assert not_estimable("F", facts) == not_estimable("macro", facts) == why
+    assert not_estimable("sv", facts) == not_estimable("V", facts) == ""
+
+
+def test_a_class_that_counts_in_no_fold_is_not_estimable(beats: Beats) -> None:
+    label = beats.label.copy()
+    for record in range(9):
+        label[np.flatnonzero((beats.record == record) & (label == 1))[2:]] = 0
+    facts = class_facts(replace(beats, label=label), "auprc")
+    assert facts[1].folds == () and math.isnan(facts[1].chance)
+    assert not_estimable("S", facts) == "not estimable: no fold has enough S beats"
+
+
+def test_the_means_over_classes_come_behind_them() -> None:
+    by_class = np.array([[0.9, 0.2, 0.6, 0.1], [0.9, 0.2, 0.6, np.nan]])
+    assert with_means(by_class)[:, 4:] == pytest.approx(
+        np.array([[0.45, 0.4], [np.nan, 0.4]]), nan_ok=True
+    )
+
+
+def test_an_interval_is_of_percentiles() -> None:
+    found = estimate(0.5, np.linspace(0, 1, 1001), "")
+    assert [found.value, found.low, found.high] == pytest.approx([0.5, 0.025, 0.975])
+    assert found.se == pytest.approx(1001 / 1000 / math.sqrt(12), abs=1e-3)
+    assert found.remark == ""
+
+
+def test_no_interval_where_not_estimable_or_often_undefined() -> None:
+    values = np.linspace(0, 1, 100)
+    found = estimate(0.5, values, "not estimable: F rests on 1.2 effective patients")
+    assert found.value == 0.5 and math.isnan(found.low) and math.isnan(found.se)
+    assert found.remark == "not estimable: F rests on 1.2 effective patients"
+    values[:5] = np.nan
+    assert math.isfinite(estimate(0.5, values, "").low)
+    values[:6] = np.nan
+    often = estimate(0.5, values, "")
+    assert math.isnan(often.high)
+    assert often.remark == "not estimable: undefined in 6% of the resamples"
+
+
+def test_a_spread_needs_two_values() -> None:
+    assert spread(np.array([1.0, np.nan, 3.0])) == pytest.approx(math.sqrt(2))
+    assert math.isnan(spread(np.array([1.0])))

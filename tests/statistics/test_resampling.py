@@ -1,0 +1,126 @@
+"""Scores under weightings of the records against plain loops, and how patients are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from study.keys import CLASSES, metric
+from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.resampling import WeightedScores, draw_patients, draw_seeds
+from study.training.scores import score
+
+MakeArm = Callable[..., ArmRuns]
+
+SKLEARN = {"auprc": average_precision_score, "auroc": roc_auc_score}
+
+
+def by_loops(
+    beats: Beats,
+    arm: ArmRuns,
+    times: NDArray[np.float64],
+    measure: str,
+    seeds: NDArray[np.float64] | None = None,
+) -> list[float]:
+    """Return the score of each class [C] where each record's beats are repeated `times` [G]."""
+    n_seeds = len(np.unique(arm.seed))
+    rows = np.repeat(np.arange(len(beats.label)), times[beats.record].astype(int))
+    found = []
+    for c in range(len(CLASSES)):
+        of_folds = []
+        for fold in range(beats.n_folds):
+            mine = rows[beats.fold[rows] == fold]
+            positive = beats.label[mine] == c
+            if positive.sum() < 10 or positive.all():
+                continue
+            total = 0.0
+            for run in range(len(arm.draw)):
+                share = 1 / n_seeds if seeds is None else seeds[fold, arm.seed[run]]
+                value = SKLEARN[measure](positive, arm.log_probs[run, mine, c])
+                total += share * value / len(np.unique(arm.draw))
+            of_folds.append(total)
+        found.append(float(np.mean(of_folds)) if of_folds else float("nan"))
+    return found
+
+
+@pytest.mark.parametrize("measure", SKLEARN)
+def test_resampled_scores_equal_plain_loops(beats: Beats, make_arm: MakeArm, measure: str) -> None:
+    """Runs in any order: they are paired by their draw and seed."""
+    rng = np.random.default_rng(0)
+    weights = draw_patients(beats, 12, rng)
+    seeds = draw_seeds(3, beats.n_folds, 12, rng)
+    order = rng.permutation(6)
+    one, other = make_arm("film"), make_arm("concat", better=0.5)
+    other = ArmRuns(
+        **{
+            **{name: getattr(other, name) for name in ("name", "input", "segmentation", "fusion")},
+            "log_probs": other.log_probs[order],
+            "draw": other.draw[order],
+            "seed": other.seed[order],
+        }
+    )
+    scores = WeightedScores.of(beats, [one, other], weights, measure)
+    plain, drawn = scores.by_class(), scores.by_class(seeds=seeds)
+    for a, arm in enumerate((one, other)):
+        for w, times in enumerate(weights):
+            expected = by_loops(beats, arm, times, measure)
+            assert plain[a, w] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+            expected = by_loops(beats, arm, times, measure, seeds[w])
+            assert drawn[a, w] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_every_record_once_is_the_score_of_training(beats: Beats, make_arm: MakeArm) -> None:
+    arm = make_arm(draws=1)
+    scores = WeightedScores.of(beats, [arm], np.ones((1, 9)), "auprc")
+    trained = score(
+        arm.log_probs, beats.label, beats.record, beats.fold, record_names=beats.record_names
+    )
+    expected = [trained.values[metric("auprc", name)] for name in CLASSES]
+    assert scores.by_class()[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_fold_without_enough_beats_drops_out_of_a_resample(
+    beats: Beats, make_arm: MakeArm
+) -> None:
+    """Record 104 alone has no S; a fold that counts nowhere leaves the class undefined."""
+    weights = np.zeros((2, 9))
+    weights[0, [0, 4]] = 1
+    weights[1, 4] = 1
+    scores = WeightedScores.of(beats, [make_arm()], weights, "auprc")
+    assert [scores.counted(fold)[0, 1] for fold in range(2)] == [True, False]
+    values = scores.by_class()[0, :, 1]
+    assert np.isfinite(values[0]) and np.isnan(values[1])
+
+
+def test_one_less_than_all_patients_of_each_fold_are_drawn(beats: Beats) -> None:
+    weights = draw_patients(beats, 4000, np.random.default_rng(1))
+    assert (weights[:, 1] == weights[:, 3]).all(), "101 and 103 are one patient"
+    in_first = weights[:, [0, 1, 2]].sum(axis=1)
+    assert set(in_first) == {2}, "two of three patients"
+    assert set(weights[:, 4:8].sum(axis=1)) == {3}
+    assert not weights[:, 8].any(), "in no fold"
+    assert weights[:, 4:8].mean(axis=0) == pytest.approx([0.75] * 4, abs=0.06)
+
+
+def test_a_patient_alone_in_a_fold_is_always_drawn(beats: Beats) -> None:
+    alone = Beats(
+        label=beats.label,
+        record=beats.record,
+        record_names=beats.record_names,
+        patient_of_record=beats.patient_of_record,
+        fold_of_record=(0, 0, 0, 0, 1, -1, -1, -1, -1),
+    )
+    assert set(draw_patients(alone, 50, np.random.default_rng(0))[:, 4]) == {1.0}
+
+
+def test_seeds_are_drawn_by_fold_and_one_seed_stays() -> None:
+    shares = draw_seeds(3, 5, 200, np.random.default_rng(0))
+    assert shares.shape == (200, 5, 3)
+    assert set(np.unique(shares)) == {0.0, 0.5, 1.0}, "two of three seeds"
+    assert shares.sum(axis=2) == pytest.approx(np.ones((200, 5)))
+    assert not (shares[:, 0] == shares[:, 1]).all()
+    assert (draw_seeds(1, 5, 10, np.random.default_rng(0)) == 1.0).all()

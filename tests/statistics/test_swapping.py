@@ -1,0 +1,158 @@
+"""Swap tests against plain loops, and on arms that do not differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import kstest, rankdata
+from sklearn.metrics import average_precision_score
+
+from study.keys import CLASSES
+from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.swapping import SwapTest, draw_swaps, swap_test
+
+MakeArm = Callable[..., ArmRuns]
+
+
+def by_loops(beats: Beats, one: ArmRuns, other: ArmRuns, swapped: NDArray[np.bool_]) -> float:
+    """Return the difference in S and V where some records [G] change arms."""
+    of_classes = []
+    for name in ("S", "V"):
+        c, of_folds = CLASSES.index(name), []
+        for fold in range(beats.n_folds):
+            rows = np.flatnonzero(beats.fold == fold)
+            moved, positive = swapped[beats.record[rows]], beats.label[rows] == c
+            of_runs = []
+            for run in range(len(one.draw)):
+                a, b = (rankdata(arm.log_probs[run, rows, c]) for arm in (one, other))
+                first, second = np.where(moved, b, a), np.where(moved, a, b)
+                of_runs.append(
+                    average_precision_score(positive, first)
+                    - average_precision_score(positive, second)
+                )
+            of_folds.append(np.mean(of_runs))
+        of_classes.append(np.mean(of_folds))
+    return float(np.mean(of_classes))
+
+
+def test_differences_after_swaps_equal_plain_loops(beats: Beats, make_arm: MakeArm) -> None:
+    one, other, third = make_arm("one"), make_arm("other"), make_arm("third", better=1.0)
+    swaps = draw_swaps(beats, 12, np.random.default_rng(0))
+    pairs = [(one, other), (third, other)]
+    found = swap_test(beats, pairs, classes=("S", "V"), measure="auprc", swaps=swaps)
+    none = np.zeros(9, dtype=bool)
+    for k, (a, b) in enumerate(pairs):
+        assert found.observed[k] == pytest.approx(by_loops(beats, a, b, none), abs=1e-12)
+        expected = [by_loops(beats, a, b, swapped) for swapped in swaps]
+        assert found.null[k] == pytest.approx(expected, abs=1e-12)
+
+
+def test_runs_are_paired_by_draw_and_seed(beats: Beats, make_arm: MakeArm) -> None:
+    one, order = make_arm("one"), [3, 1, 5, 0, 2, 4]
+    shuffled = replace(
+        one,
+        name="shuffled",
+        log_probs=one.log_probs[order],
+        draw=one.draw[order],
+        seed=one.seed[order],
+    )
+    swaps = draw_swaps(beats, 30, np.random.default_rng(0))
+    found = swap_test(beats, [(one, shuffled)], classes=("S",), measure="auroc", swaps=swaps)
+    assert found.observed[0] == 0.0 and not found.null.any()
+    assert found.p.tolist() == [1.0] and found.p_adjusted.tolist() == [1.0]
+
+
+def test_swapping_everything_turns_the_difference_around(beats: Beats, make_arm: MakeArm) -> None:
+    swaps = np.stack([np.zeros(9, dtype=bool), np.ones(9, dtype=bool)])
+    pair = (make_arm("one"), make_arm("other", better=0.5))
+    found = swap_test(beats, [pair], classes=("V",), measure="auprc", swaps=swaps)
+    assert found.null[0] == pytest.approx([found.observed[0], -found.observed[0]])
+
+
+def test_records_of_one_patient_are_swapped_together(beats: Beats) -> None:
+    swaps = draw_swaps(beats, 500, np.random.default_rng(0))
+    assert (swaps[:, 1] == swaps[:, 3]).all()
+    assert not (swaps[:, 0] == swaps[:, 1]).all()
+    assert swaps.mean(axis=0) == pytest.approx([0.5] * 9, abs=0.08)
+
+
+def test_stretching_widens_and_never_narrows() -> None:
+    test = SwapTest(np.array([2.0, 2.0]), np.array([[1.0, -1.0, 1.0], [3.0, -3.0, 3.0]]))
+    assert test.spread.tolist() == [1.0, 3.0]
+    wider = test.stretched(np.array([2.5, 2.5]))
+    assert wider.null.tolist() == [[2.5, -2.5, 2.5], [3.0, -3.0, 3.0]]
+    assert wider.observed.tolist() == [2.0, 2.0]
+    assert test.p.tolist() == [0.25, 1.0] and wider.p.tolist() == [1.0, 1.0]
+
+
+def equal_arms(rng: np.random.Generator) -> tuple[Beats, list[ArmRuns]]:
+    """Return 24 patients in one fold, and four arms that differ by each patient's luck alone."""
+    label, record = np.tile([0] * 12 + [1] * 4, 24), np.repeat(np.arange(24), 16)
+    names = tuple(map(str, range(24)))
+    beats = Beats(
+        label=label,
+        record=record,
+        record_names=names,
+        patient_of_record=names,
+        fold_of_record=(0,) * 24,
+    )
+    shared = 1.5 * (label == 1) + rng.normal(size=24)[record]
+    arms = []
+    for name in "abcd":
+        log_probs = np.zeros((1, len(label), 4), dtype=np.float32)
+        luck = rng.normal(0, 0.3, 24)[record] + rng.normal(0, 0.5, len(label))
+        log_probs[0, :, 1] = shared + luck
+        arms.append(
+            ArmRuns(
+                name=name,
+                log_probs=log_probs,
+                draw=np.zeros(1, dtype=np.int64),
+                seed=np.zeros(1, dtype=np.int64),
+                input="opt1",
+                segmentation="beat",
+                fusion="film",
+            )
+        )
+    return beats, arms
+
+
+def test_p_of_equal_arms_is_uniform_and_adjusted_p_keeps_the_family() -> None:
+    """300 data sets of 3 contrasts; the limit is 5 % and 3 standard errors of such a share."""
+    p, smallest = [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        beats, (reference, *others) = equal_arms(rng)
+        swaps = draw_swaps(beats, 199, rng)
+        pairs = [(arm, reference) for arm in others]
+        found = swap_test(beats, pairs, classes=("S",), measure="auprc", swaps=swaps)
+        assert (found.p_adjusted >= found.p).all()
+        p.append(found.p[0])
+        smallest.append(found.p_adjusted.min())
+    assert kstest(p, "uniform").pvalue > 0.01
+    share = np.mean(np.array(smallest) < 0.05)
+    assert 0.01 < share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_adjusted_p_is_that_of_step_down_max_t() -> None:
+    """Westfall & Young 1993, algorithm 4.1, written out contrast by contrast."""
+    rng = np.random.default_rng(5)
+    null = rng.normal(size=(4, 500)) * np.array([[1.0], [2.0], [0.5], [1.0]])
+    observed = np.array([2.1, -1.0, 1.2, 0.1])
+    test = SwapTest(observed, null)
+    t = np.abs(observed) / test.spread
+    order, expected, before = np.argsort(-t), np.empty(4), 0.0
+    for place, k in enumerate(order):
+        rest = order[place:]
+        largest = (np.abs(null[rest]) / test.spread[rest, None]).max(axis=0)
+        before = max(before, (1 + (largest >= t[k]).sum()) / 501)
+        expected[k] = before
+    assert test.p_adjusted == pytest.approx(expected)
+    assert test.p == pytest.approx(
+        [(1 + (np.abs(row) >= abs(x)).sum()) / 501 for row, x in zip(null, observed, strict=True)]
+    )
+    largest = (np.abs(null) / test.spread[:, None]).max(axis=0)
+    assert test.critical == np.quantile(largest, 0.95)

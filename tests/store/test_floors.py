@@ -1,0 +1,151 @@
+"""The floors: what they are fitted on, that they are scored as trials are, and kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
+from study.data.prepare import prepare
+from study.data.source import Source
+from study.errors import DataError, DivergedError
+from study.keys import CLASSES
+from study.store import floors
+from study.store.floors import FLOOR_CUT, FLOORS, features, fit, out_of_fold
+from study.training.losses import class_weights
+
+V = CLASSES.index("V")
+
+
+@pytest.fixture(scope="session")
+def floor_beats(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> BeatSet:
+    """The small records, cut for the floors."""
+    return prepare(small_source, *FLOOR_CUT, cache_dir=tmp_path_factory.mktemp("beats"))
+
+
+def changed(beats: BeatSet, index: np.ndarray) -> BeatSet:
+    """Return beats whose shape and rhythm are others' in some places."""
+    ecg, rr = beats.ecg.copy(), {name: values.copy() for name, values in beats.rr.items()}
+    for values in (ecg, *rr.values()):
+        values[index] = values[index][::-1]
+    return replace(beats, ecg=ecg, rr=rr)
+
+
+def test_features_are_bounded_ratios_their_products_and_the_shape(floor_beats: BeatSet) -> None:
+    x = features(floor_beats)
+    assert x.shape == (len(floor_beats.label), 8 + 36 + 32)
+    seed7 = floor_beats.rr["seed7"].astype(float)
+    assert x[:, 0] == pytest.approx(np.log(seed7[:, 0] / seed7[:, 2])), "pre_rr / local_rr"
+    assert x[:, 4] == pytest.approx(np.log(seed7[:, 3])), "pre_rr / post_rr"
+    assert x[:, 8] == pytest.approx(x[:, 0] ** 2)
+    assert x[:, 9] == pytest.approx(x[:, 0] * x[:, 1])
+    assert x[:, 44] == pytest.approx(floor_beats.ecg[:, :4].mean(axis=1), abs=1e-6)
+
+    rr = {name: values.copy() for name, values in floor_beats.rr.items()}
+    rr["seed7"][0, 0] = 1e5  # a stretch without beats, as in record 207
+    assert features(replace(floor_beats, rr=rr))[0, 0] == np.log(4)
+
+
+def test_other_cuts_are_refused(small_beats: BeatSet) -> None:
+    with pytest.raises(DataError) as caught:
+        features(small_beats)
+    assert str(caught.value) == "floors: need beats cut as beat/antialiased, got daeac/linear"
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_every_beat_gets_probabilities_and_the_same_ones_again(
+    floor_beats: BeatSet, small_folds: Folds, name: str
+) -> None:
+    log_probs = out_of_fold(name, floor_beats, small_folds)
+    assert log_probs.shape == (1, len(floor_beats.label), 4)
+    assert log_probs.dtype == np.float32
+    assert np.exp(log_probs).sum(axis=2) == pytest.approx(1.0, abs=1e-5)
+    assert np.array_equal(log_probs, out_of_fold(name, floor_beats, small_folds))
+
+
+def test_a_fold_is_predicted_by_what_other_patients_train(
+    floor_beats: BeatSet, small_folds: Folds
+) -> None:
+    """Changing one fold's beats changes what the other fold is told, by another model."""
+    (_, first), (_, second) = small_folds.masks(floor_beats)
+    before = out_of_fold("logistic_regression", floor_beats, small_folds)
+    after = out_of_fold("logistic_regression", changed(floor_beats, first), small_folds)
+    # The first fold's model never saw its own beats: swapped beats swap their predictions.
+    assert np.array_equal(after[:, first[::-1]], before[:, first])
+    assert np.abs(after[:, second] - before[:, second]).max() > 1e-3
+
+
+def test_a_beat_in_no_fold_stays_undefined(floor_beats: BeatSet, small_folds: Folds) -> None:
+    one = replace(small_folds, validation=small_folds.validation[:1])
+    (_, validation) = one.masks(floor_beats)[0]
+    log_probs = out_of_fold("prevalence", floor_beats, one)[0]
+    assert np.isfinite(log_probs[validation]).all()
+    assert np.isnan(np.delete(log_probs, validation, axis=0)).all()
+
+
+def test_prevalence_is_the_share_among_training_beats(
+    floor_beats: BeatSet, small_folds: Folds
+) -> None:
+    log_probs = out_of_fold("prevalence", floor_beats, small_folds)[0]
+    training, validation = small_folds.masks(floor_beats)[0]
+    share = np.bincount(floor_beats.label[training], minlength=4) / len(training)
+    assert np.exp(log_probs[validation]) == pytest.approx(np.tile(share, (len(validation), 1)))
+
+
+def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
+    """At the optimum the weighted residuals are orthogonal to a penalised model's features.
+
+    For weights w, penalty 1/2 |coef|^2 and the unpenalised intercept, the gradient of the
+    intercept is the weighted sum of p - y, class by class (Bishop 2006, eq. 4.109): zero.
+    """
+    x, label = features(floor_beats), floor_beats.label
+    weights = class_weights(label, "sqrt_inverse")
+    fitted = FLOORS["logistic_regression"](x, label, weights)
+    residual = np.exp(fitted(x)) - np.eye(4)[label]
+    weighted = weights[label][:, None] * residual
+    assert np.abs(weighted.sum(axis=0)).max() < 1e-3 * weights[label].sum()
+    assert (fitted(x).argmax(axis=1) == label).mean() > 0.9
+
+
+def test_a_whole_data_set_predicts_other_beats(floor_beats: BeatSet, small_folds: Folds) -> None:
+    training, validation = small_folds.masks(floor_beats)[0]
+
+    def part(index: np.ndarray) -> BeatSet:
+        rr = {name: values[index] for name, values in floor_beats.rr.items()}
+        at = {"ecg": floor_beats.ecg[index], "label": floor_beats.label[index]}
+        return replace(floor_beats, rr=rr, record=floor_beats.record[index], **at)
+
+    log_probs = fit("logistic_regression", part(training))(part(validation))
+    assert log_probs.shape == (1, len(validation), 4)
+    assert log_probs.dtype == np.float32
+    # Not the fold's model: the class weights are those of the data set that it is fitted on.
+    near = out_of_fold("logistic_regression", floor_beats, small_folds)[:, validation]
+    agree = log_probs.argmax(axis=2) == near.argmax(axis=2)
+    assert agree.mean() > 0.95
+
+
+def test_a_fold_without_a_class_to_train_on_is_named(
+    floor_beats: BeatSet, small_folds: Folds
+) -> None:
+    _, held = small_folds.masks(floor_beats)[1]
+    label = floor_beats.label.copy()
+    keeps = np.zeros(len(label), bool)
+    keeps[held] = True
+    label[(label == V) & ~keeps] = 0
+    with pytest.raises(DataError) as caught:
+        out_of_fold("logistic_regression", replace(floor_beats, label=label), small_folds)
+    assert str(caught.value) == "floor logistic_regression: fold 1: no V beats to train on"
+
+
+def test_a_fit_that_does_not_converge_is_no_floor(
+    floor_beats: BeatSet, small_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "_MAX_ITERATIONS", 1)
+    with pytest.raises(DivergedError) as caught:
+        out_of_fold("logistic_regression", floor_beats, small_folds)
+    assert str(caught.value) == (
+        "floor logistic_regression: fold 0: no convergence within 1 iterations"
+    )

@@ -1,0 +1,332 @@
+"""A study's folder: which starts it admits, who holds it, and which names it takes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.errors import StudyStateError, UsageError
+from study.store.folder import (
+    admit,
+    expect,
+    holder,
+    leftovers,
+    locked,
+    studies,
+    study_folder,
+)
+from study.store.owner import Owner
+from study.store.plan import PLAN_FILE, StudyPlan, load_plan
+
+HOLD = """
+import sys
+from pathlib import Path
+from study.store.folder import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("name", ["fusion_grid", "a", "v1.2-b_3", "9"])
+def test_a_plain_name_is_a_folder_of_the_workspace(tmp_path: Path, name: str) -> None:
+    assert study_folder(tmp_path, name) == tmp_path / "studies" / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../other", "a/b", "/etc", "a\\b", ".hidden", "a b", "é", "a\n", "x" * 101],
+)
+def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        study_folder(tmp_path, name)
+    assert str(caught.value) == (
+        f"study {name!r}: a study's name has letters, digits, '-', '_' and '.', "
+        "not starting with '.'"
+    )
+
+
+def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StudyStateError) as caught, locked(folder):
+            pass
+        assert str(caught.value) == (
+            f"study 'mine' is being run by process {process.pid} on {socket.gethostname()}; "
+            "wait for it, stop it, or take another --name"
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    left, held = holder(folder)
+    assert left is not None
+    assert (left.pid, held) == (process.pid, False), "a killed holder is named, and holds nothing"
+    with locked(folder):
+        assert holder(folder) == (Owner.current(), True)
+
+
+def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lustre without flock, where a killed owner's line stays."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    lock = tmp_path / "lock"
+    lock.write_text(Owner(pid=1, host="node7").line())
+    with pytest.raises(StudyStateError) as caught, locked(tmp_path):
+        pass
+    assert str(caught.value).endswith(
+        "is being run by process 1 on node7; wait for it, stop it, or take another --name; where "
+        f"that process is gone, delete {lock}"
+    )
+    lock.unlink()
+    with locked(tmp_path):
+        assert lock.read_text() == Owner.current().line()
+
+
+def test_two_studies_of_a_workspace_are_held_at_once(tmp_path: Path) -> None:
+    with locked(tmp_path / "one"), locked(tmp_path / "two"):
+        assert holder(tmp_path / "one") == holder(tmp_path / "two") == (Owner.current(), True)
+
+
+def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("")
+    with (tmp_path / "lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (look.fileno(), fcntl.LOCK_UN)).start()
+        with locked(tmp_path):
+            pass
+
+
+def test_a_folder_that_is_not_held_has_no_holder(tmp_path: Path) -> None:
+    assert holder(tmp_path) == (None, False)
+
+
+def test_half_written_files_are_found_and_no_others(tmp_path: Path) -> None:
+    for name in ("plan.json.part", "beats.npz.7.part", "trials/d/checkpoint.pt.7.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    for name in ("plan.json", "trials/d/checkpoint.pt", "a.particle"):
+        (tmp_path / name).write_text("")
+    found = leftovers(tmp_path, str(tmp_path / "trials"))
+    assert [path.name for path in found] == [
+        "beats.npz.7.part",
+        "plan.json.part",
+        "checkpoint.pt.7.part",
+    ]
+    assert leftovers(tmp_path, "s3://bucket/study") == found
+
+
+def test_a_lock_is_given_back_when_its_holder_raises(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path):
+        raise KeyboardInterrupt
+    with locked(tmp_path):
+        assert "process" in (tmp_path / "lock").read_text()
+    assert (tmp_path / "lock").read_text() == ""
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError), locked(tmp_path / "studies" / "new"):
+        raise StudyStateError("refused")
+    assert list((tmp_path / "studies").iterdir()) == []
+
+
+def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "studies").write_text("a file")
+    with pytest.raises(StudyStateError) as caught, locked(tmp_path / "studies" / "new"):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}/studies/new: cannot be written (Not a directory); a study keeps its records "
+        "in studies/ of the current folder: start it in one of yours"
+    )
+
+
+def test_a_new_study_is_admitted_and_its_plan_written(plan: StudyPlan, tmp_path: Path) -> None:
+    admit(plan, tmp_path / "tiny", resume=False, settled=0)
+    stored = load_plan(tmp_path / "tiny")
+    assert stored is not None
+    assert plan.differences(stored) == []
+
+
+@pytest.mark.parametrize(("others", "told"), [((), "none"), (("b", "a"), "a, b")])
+def test_there_is_nothing_to_resume_where_no_study_is(
+    plan: StudyPlan, tmp_path: Path, others: tuple[str, ...], told: str
+) -> None:
+    for name in others:
+        replace(plan, name=name).save(study_folder(tmp_path, name))
+    folder = study_folder(tmp_path, "tiny")
+    with pytest.raises(StudyStateError) as caught:
+        expect(folder, resume=True)
+    assert str(caught.value) == (
+        f"--resume: there is no study 'tiny' in {folder.parent}; "
+        f"there is: {told}. Leave --resume out to start one"
+    )
+    assert not folder.exists()
+
+
+def test_a_study_that_is_there_can_be_resumed_and_any_can_be_started(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
+    folder = study_folder(tmp_path, "tiny")
+    expect(folder, resume=False)
+    plan.save(folder)
+    expect(folder, resume=True)
+
+
+def test_an_exhausted_study_is_finished_before_its_budget(plan: StudyPlan, tmp_path: Path) -> None:
+    plan.save(tmp_path)
+    admit(plan, tmp_path, resume=False, settled=1, exhausted=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "resume", "settled"),
+    [
+        ("search", {}, True, 1),
+        ("search", {}, False, 3),
+        ("search", {}, True, 3),
+        ("search", {"trials": 5}, True, 3),
+        ("search", {"trials": 5}, True, 1),
+        ("compare", {}, True, 1),
+        ("compare", {}, False, 3),
+    ],
+    ids=[
+        "unfinished, resumed",
+        "finished, started again",
+        "finished, resumed",
+        "finished, resumed with more trials",
+        "unfinished, resumed with more trials",
+        "unfinished comparison, resumed",
+        "finished comparison, started again",
+    ],
+)
+def test_an_existing_study_is_admitted(
+    plan: StudyPlan,
+    tmp_path: Path,
+    kind: str,
+    changes: dict[str, Any],
+    resume: bool,
+    settled: int,
+) -> None:
+    before = replace(plan, kind=kind)
+    before.save(tmp_path)
+    now = replace(before, **changes)
+    admit(now, tmp_path, resume=resume, settled=settled)
+    stored = load_plan(tmp_path)
+    assert stored is not None
+    assert now.differences(stored) == [], "the plan that runs is the plan on disk"
+
+
+UNFINISHED = (
+    "study 'tiny' is unfinished (1 of 3 trials settled): "
+    "add --resume to continue it, or give another --name"
+)
+
+
+def other(lines: str) -> str:
+    return (
+        f"study 'tiny' exists with another plan:\n{lines}\n"
+        "give this one another --name, or start it as it was"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "resume", "said"),
+    [
+        ("search", {}, False, UNFINISHED),
+        ("compare", {}, False, UNFINISHED),
+        (
+            "search",
+            {"trials": 5},
+            False,
+            other("  - trials: was 3, now 5") + "; with --resume a search goes on to more trials",
+        ),
+        ("search", {"trials": 2}, True, other("  - trials: was 3, now 2")),
+        ("compare", {"trials": 5}, True, other("  - trials: was 3, now 5")),
+        (
+            "search",
+            {"trials": 5, "study_seed": 7, "epochs": 9},
+            True,
+            other("  - epochs: was 6, now 9\n  - study_seed: was 0, now 7"),
+        ),
+    ],
+    ids=[
+        "unfinished",
+        "unfinished comparison",
+        "more trials without resume",
+        "fewer trials",
+        "a comparison that grows",
+        "other seed and epochs",
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
+    plan: StudyPlan, tmp_path: Path, kind: str, changes: dict[str, Any], resume: bool, said: str
+) -> None:
+    before = replace(plan, kind=kind)
+    before.save(tmp_path)
+    with pytest.raises(StudyStateError) as caught:
+        admit(replace(before, **changes), tmp_path, resume=resume, settled=1)
+    assert str(caught.value) == said
+    stored = load_plan(tmp_path)
+    assert stored is not None
+    assert before.differences(stored) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
+    plan: StudyPlan, tmp_path: Path, resume: bool
+) -> None:
+    screening = replace(plan, kind="search", scheduler="screening")
+    screening.save(tmp_path)
+    with pytest.raises(StudyStateError) as caught:
+        admit(replace(screening, trials=5), tmp_path, resume=resume, settled=1)
+    assert str(caught.value) == (
+        other("  - trials: was 3, now 5")
+        + "; a screening cannot be made longer (its trials in full are counted here)"
+    )
+    admit(screening, tmp_path, resume=True, settled=1)
+
+
+def test_studies_are_listed_by_name_unreadable_ones_too(plan: StudyPlan, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        replace(plan, name=name).save(study_folder(tmp_path, name))
+    broken = study_folder(tmp_path, "c")
+    broken.mkdir()
+    (broken / PLAN_FILE).write_text("{")
+    (study_folder(tmp_path, "empty")).mkdir()
+    assert [(row["name"], row["kind"]) for row in studies(tmp_path)] == [
+        ("a", "search"),
+        ("b", "search"),
+        ("c", "unreadable plan"),
+    ]
+    assert studies(tmp_path / "nowhere") == []
+
+
+def test_a_plan_that_was_lost_is_named_and_not_taken_for_no_study(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "mine"
+    (folder / "trials").mkdir(parents=True)
+    for resume in (False, True):
+        with pytest.raises(StudyStateError, match=r"plan\.json: is missing, and the folder has"):
+            expect(folder, resume=resume)

@@ -1,0 +1,387 @@
+"""The ledger against real Optuna storages on disk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from study.config import TrialConfig
+from study.errors import StudyStateError
+from study.keys import Outcome, Tag
+from study.models import rules
+from study.store.ledger import Ledger, Proposal, rungs
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def proposal(dropout: float, *, protected: bool = False, index: int | None = None) -> Proposal:
+    config = TrialConfig.from_flat({"fusion": "concat_proj", "dropout": dropout})
+    return Proposal(
+        config=config,
+        digest=rules.digest(config),
+        arm=rules.arm(config),
+        params={"dropout": dropout},
+        distributions={"dropout": FloatDistribution(0.0, 0.9)},
+        protected=protected,
+        index=index,
+    )
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def open_ledger(url: str, *, epochs: int = 6, reduction_factor: int | None = None) -> Ledger:
+    return Ledger(storage_url=url, name="s", epochs=epochs, reduction_factor=reduction_factor)
+
+
+def begin(ledger: Ledger, point: Proposal) -> int:
+    return ledger.open(ledger.enqueue(point), point)
+
+
+def finish(ledger: Ledger, number: int, value: float, *, epochs: int = 6) -> None:
+    ledger.close(
+        number,
+        Outcome.COMPLETE,
+        cause="",
+        metrics={"val_auprc_sv": value},
+        epochs=epochs,
+        seconds=1.0,
+        objective=value,
+    )
+
+
+def states(url: str) -> list[TrialState]:
+    return [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome.COMPLETE, TrialState.COMPLETE),
+        (Outcome.PRUNED, TrialState.PRUNED),
+        (Outcome.FAILED, TrialState.FAIL),
+        (Outcome.STOPPED, TrialState.FAIL),
+    ],
+)
+def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: TrialState) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    ledger.report(number, 1, 0.4)
+    ledger.close(number, outcome, cause="why", metrics={}, epochs=1, seconds=2.0, objective=0.4)
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert trial.state is state
+    assert trial.user_attrs[Tag.OUTCOME] == outcome
+    assert trial.user_attrs[Tag.CAUSE] == "why"
+    settled = [row.outcome for row in ledger.rows()]
+    assert settled == ([] if outcome is Outcome.STOPPED else [outcome])
+
+
+def test_how_a_trial_ended_is_returned_as_its_row(url: str) -> None:
+    ledger = open_ledger(url)
+    for value in (0.5, 0.6):
+        number = begin(ledger, proposal(value))
+        row = ledger.close(
+            number,
+            Outcome.COMPLETE,
+            cause="",
+            metrics={"val_auprc_S": value},
+            epochs=6,
+            seconds=1.0,
+            objective=value,
+        )
+        assert row == ledger.rows()[-1]
+        assert (row.number, row.outcome) == (number, Outcome.COMPLETE)
+        assert row.metric("val_auprc_S") == value
+
+
+def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str) -> None:
+    first = open_ledger(url)
+    finish(first, begin(first, proposal(0.1)), 0.5)
+    begin(first, proposal(0.2))
+
+    second = open_ledger(url)
+    owed = second.reconcile()
+    assert [trial.params for trial in owed] == [{"dropout": 0.2}]
+    assert states(url) == [TrialState.COMPLETE, TrialState.FAIL]
+    assert owed[0].user_attrs[Tag.CAUSE] == "the driver ended"
+
+    finish(second, begin(second, proposal(0.2)), 0.6)
+    assert open_ledger(url).reconcile() == []
+    assert [row.metric("val_auprc_sv") for row in second.rows()] == [0.5, 0.6]
+
+
+def test_an_outcome_written_down_but_not_told_is_told_at_the_next_start(url: str) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    for key, value in (("objective", 0.7), (Tag.OUTCOME, "complete")):
+        ledger._live[number].set_user_attr(key, value)
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert states(url) == [TrialState.COMPLETE]
+    assert again.rows()[0].metric("objective") == 0.7
+
+
+def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> None:
+    ledger = open_ledger(url)
+    finish(ledger, begin(ledger, proposal(0.1)), 0.5)
+    known = ledger.rows()[0]
+    ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
+    study = optuna.load_study(study_name="s", storage=url)
+    assert [trial.value for trial in study.trials] == [0.5, 0.5]
+    assert study.trials[1].user_attrs["duplicate_of"] == 0
+    assert len(ledger.rows()) == 1
+
+
+def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -> None:
+    ledger = open_ledger(url)
+    ledger._study.enqueue_trial({"dropout": 0.3})
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert states(url) == [TrialState.FAIL]
+    begin(again, proposal(0.1))
+    assert again.rows() == []
+
+
+@pytest.mark.parametrize("written", range(7))
+def test_a_driver_killed_while_it_opened_a_trial_proposes_it_again(
+    url: str, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while(monkeypatch, written)
+    with pytest.raises(KeyboardInterrupt):
+        begin(open_ledger(url), proposal(0.1, index=0))
+    monkeypatch.undo()
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert again.next_index() == 0
+
+
+@pytest.mark.parametrize("written", range(1, 3))
+def test_a_driver_killed_while_it_noted_a_duplicate_owes_nothing(
+    url: str, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(url)
+    finish(ledger, begin(ledger, proposal(0.1)), 0.5)
+    known = ledger.rows()[0]
+    killed_while(monkeypatch, written)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
+    monkeypatch.undo()
+
+    again = open_ledger(url)
+    assert again.reconcile() == []
+    assert [row.number for row in again.rows()] == [0]
+
+
+def killed_while(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """Let the driver die when it has written some attributes of a trial down."""
+    write, done = optuna.Trial.set_user_attr, iter(range(written))
+
+    def write_or_die(trial: optuna.Trial, key: str, value: Any) -> None:
+        if next(done, None) is None:
+            raise KeyboardInterrupt
+        write(trial, key, value)
+
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", write_or_die)
+
+
+def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> None:
+    ledger = open_ledger(url, reduction_factor=2)
+    good = begin(ledger, proposal(0.1, protected=True))
+    assert not ledger.report(good, 1, 0.9), "no rung before a third of the epochs"
+    assert not ledger.report(good, 2, 0.9)
+    worse = begin(ledger, proposal(0.2))
+    assert not ledger.report(worse, 1, 0.1)
+    assert ledger.report(worse, 2, 0.1)
+    sheltered = begin(ledger, proposal(0.3, protected=True))
+    assert not ledger.report(sheltered, 2, 0.05)
+
+
+def test_rungs_survive_a_restart(url: str) -> None:
+    first = open_ledger(url, reduction_factor=2)
+    good = begin(first, proposal(0.1, protected=True))
+    first.report(good, 2, 0.9)
+    finish(first, good, 0.9)
+
+    second = open_ledger(url, reduction_factor=2)
+    worse = begin(second, proposal(0.2))
+    assert second.report(worse, 2, 0.1)
+
+
+def test_non_finite_values_are_not_reported_and_metrics_keep_only_finite_ones(url: str) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    assert not ledger.report(number, 1, math.nan)
+    ledger.close(
+        number,
+        Outcome.FAILED,
+        cause="undefined",
+        metrics={"a": math.nan, "b": 1.0},
+        epochs=6,
+        seconds=1.0,
+    )
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert trial.intermediate_values == {}
+    assert trial.user_attrs["metrics"] == {"b": 1.0}
+
+
+def test_next_index_counts_what_was_ever_proposed(url: str) -> None:
+    ledger = open_ledger(url)
+    assert ledger.next_index() == 0
+    begin(ledger, proposal(0.1, index=0))
+    begin(ledger, proposal(0.2, index=1))
+    assert open_ledger(url).next_index() == 2
+
+
+def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
+    ledger = open_ledger(url, reduction_factor=2)
+    for place, (rung, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]):
+        assert math.isnan(ledger.rung_correlation()[0])
+        number = begin(ledger, proposal(place / 10, protected=True))
+        ledger.report(number, 2, rung)
+        finish(ledger, number, final)
+    # Ranks 1 2 3 against 2 1 3: rho = 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5.
+    rho, n_finished = ledger.rung_correlation()
+    assert (round(rho, 9), n_finished) == (0.5, 3)
+
+
+def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
+    ledger = open_ledger(url)
+    for place, (screened, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4), (0.4, None)]):
+        point = proposal(place / 10)
+        short = replace(point, digest=f"screened{place}")
+        number = begin(ledger, short)
+        ledger.report(number, 1, screened)
+        row = ledger.close(number, Outcome.SCREENED, cause="", metrics={}, epochs=1, seconds=1.0)
+        assert (row.outcome, row.metric("objective")) == (Outcome.SCREENED, screened)
+        assert not row.ranks("objective")
+        if final is not None:
+            number = begin(ledger, point)
+            ledger.report(number, 2, 1.0 - final)  # no rung: it says the opposite
+            finish(ledger, number, final)
+    # Ranks 1 2 3 against 2 1 3, as above.
+    rho, n_finished = ledger.rung_correlation()
+    assert (round(rho, 9), n_finished) == (0.5, 3)
+    states = [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+    assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "factor", "expected"),
+    [(1, 3, [1]), (3, 2, [1, 2]), (6, 2, [2, 4]), (6, 3, [2]), (7, 2, [3, 6]), (27, 3, [9])],
+)
+def test_rungs_begin_at_a_third_of_the_epochs(
+    epochs: int, factor: int, expected: list[int]
+) -> None:
+    assert rungs(epochs, factor) == expected
+
+
+def test_an_interrupted_trial_counts_once_in_its_rung(url: str) -> None:
+    first = open_ledger(url, reduction_factor=2)
+    good = begin(first, proposal(0.1, protected=True))
+    first.report(good, 2, 0.3)
+    finish(first, good, 0.3)
+    first.report(begin(first, proposal(0.2, protected=True)), 2, 0.1)
+
+    second = open_ledger(url, reduction_factor=2)
+    assert len(second.reconcile()) == 1
+    begin(second, replace(proposal(0.2, protected=True), attempt=2))
+    study = optuna.load_study(study_name="s", storage=url)
+    assert study.trials[2].intermediate_values == {2: 0.1}
+    # Of 0.3, 0.2 and 0.1 one is kept; with 0.1 counted twice, two would be.
+    assert second.report(begin(second, proposal(0.3)), 2, 0.2)
+
+
+def test_an_epoch_reported_again_keeps_its_first_value(url: str) -> None:
+    ledger = open_ledger(url)
+    number = begin(ledger, proposal(0.1))
+    for value in (0.4, 0.9):
+        ledger.report(number, 1, value)
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert trial.intermediate_values == {1: 0.4}
+
+
+def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError) as caught:
+        open_ledger("postgresql://me:secret@127.0.0.1:1/none")
+    assert "study 's': its Optuna storage cannot be opened" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def marks(url: str) -> dict[str, Any]:
+    attrs = optuna.load_study(study_name="s", storage=url).user_attrs
+    return {name: value for name, value in attrs.items() if ":" in name}
+
+
+def test_each_attempt_but_the_last_is_marked_with_the_one_that_followed(url: str) -> None:
+    for attempt in (1, 2, 3):
+        ledger = open_ledger(url)
+        assert len(ledger.reconcile()) == (attempt > 1)
+        begin(ledger, replace(proposal(0.1), attempt=attempt))
+        assert marks(url) == {f"superseded:{n}": n + 1 for n in range(attempt - 1)}
+    finish(ledger, 2, 0.5)
+    assert [row.number for row in ledger.rows()] == [2]
+
+
+def test_a_mark_that_a_killed_driver_did_not_set_is_set_by_the_next_start(url: str) -> None:
+    ledger = open_ledger(url)
+    begin(ledger, proposal(0.1))
+    ledger = open_ledger(url)
+    ledger.reconcile()
+    # A first attempt marks nothing, as one whose driver is killed before it does.
+    begin(ledger, replace(proposal(0.1), attempt=1))
+    assert marks(url) == {}
+    open_ledger(url).reconcile()
+    assert marks(url) == {"superseded:0": 1}
+
+
+def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
+    ledger = open_ledger(url, reduction_factor=2)
+    for dropout, value in ((0.1, 0.9), (0.2, 0.8)):
+        number = begin(ledger, proposal(dropout, protected=True))
+        ledger.report(number, 2, value)
+        finish(ledger, number, value)
+    ledger.note("exhausted", True)
+    ledger.withdraw(0, "predictions.npz is missing")
+
+    again = open_ledger(url, reduction_factor=2)
+    assert [trial.number for trial in again.reconcile()] == [0]
+    assert [(number, cause) for number, _, cause in again.owed()] == [
+        (0, "predictions.npz is missing")
+    ]
+    assert [row.number for row in again.rows()] == [1]
+    assert again.noted("exhausted") is False
+    # Of 0.85 and 0.8 one is kept; with the withdrawn 0.9 it would be that.
+    assert not again.report(begin(again, proposal(0.4)), 2, 0.85)
+
+    number = begin(again, replace(proposal(0.1, protected=True), attempt=2))
+    finish(again, number, 0.9)
+    assert marks(url) == {
+        "withdrawn:0": "predictions.npz is missing",
+        "superseded:0": number,
+    }
+    assert [row.metric("val_auprc_sv") for row in again.rows()] == [0.8, 0.9]
+    assert open_ledger(url).reconcile() != [], "the trial of 0.4 was interrupted"
+    assert [row.number for row in open_ledger(url).rows()] == [1, number]
+
+
+def test_a_curve_is_that_of_the_last_attempt(url: str) -> None:
+    first = open_ledger(url)
+    point = proposal(0.1)
+    first.report(begin(first, point), 1, 0.3)
+    second = open_ledger(url)
+    assert len(second.reconcile()) == 1
+    number = begin(second, replace(point, attempt=2))
+    second.report(number, 2, 0.4)
+    assert second.curves() == {number: {1: 0.3, 2: 0.4}}

@@ -1,0 +1,160 @@
+"""The Optuna storage on disk: how SQLite writes it, where, and what a kill leaves."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from study.store import optuna_storage
+from study.store.optuna_storage import close_storage, on_local_disk, open_storage, reading
+
+KILLED = """
+import os, signal, sys
+from study.store.optuna_storage import open_storage
+import optuna
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+study = optuna.create_study(study_name="s", storage=open_storage(sys.argv[1]))
+for number in range(5):
+    study.ask().set_user_attr("number", number)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of mounts with one local disk, whatever this machine has."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda1 / ext4 rw 0 0\n")
+    monkeypatch.setattr(optuna_storage, "MOUNTS", mounts)
+    return mounts
+
+
+def journal(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    connection.close()
+    return str(mode)
+
+
+def test_a_file_on_a_local_disk_is_written_ahead_and_is_one_file_when_closed(
+    disk: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.db"
+    storage = open_storage(f"sqlite:///{path}")
+    study = optuna.create_study(study_name="s", storage=storage)
+    study.set_user_attr("key", "value")
+    assert journal(path) == "wal"
+    assert (tmp_path / "study.db-wal").stat().st_size > 0
+
+    close_storage(storage)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mounts", "study.db"]
+    again = optuna.load_study(study_name="s", storage=f"sqlite:///{path}")
+    assert again.user_attrs == {"key": "value"}
+
+
+def test_a_file_on_a_disk_that_hosts_share_is_written_as_sqlite_does(
+    disk: Path, tmp_path: Path
+) -> None:
+    disk.write_text("server:/home / nfs4 rw 0 0\n")
+    close_storage(open_storage(f"sqlite:///{tmp_path / 'study.db'}"))
+    assert journal(tmp_path / "study.db") == "delete"
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    root = Path(optuna_storage.__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", KILLED, url], cwd=root)
+    assert killed.returncode == -signal.SIGKILL
+    study = optuna.load_study(study_name="s", storage=open_storage(url))
+    assert [trial.user_attrs["number"] for trial in study.trials] == list(range(5))
+
+
+def test_a_file_that_is_being_read_is_opened_as_it_is(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    optuna.create_study(study_name="s", storage=f"sqlite:///{path}")
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM studies").fetchall()
+    storage = open_storage(f"sqlite:///{path}?timeout=0.1")
+    assert [study.study_name for study in storage.get_all_studies()] == ["s"]
+    reader.close()
+    assert journal(path) == "delete"
+
+
+def test_an_open_storage_and_one_in_memory_are_taken_as_they_are() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    assert open_storage(storage) is storage
+    assert open_storage("sqlite://").get_all_studies() == []
+
+
+@pytest.mark.parametrize(
+    ("mounts", "local"),
+    [
+        ("/dev/sda1 / ext4 rw 0 0", True),
+        ("/dev/sda1 / ext4 rw 0 0\nserver:/x /data nfs4 rw 0 0", False),
+        ("server:/x / nfs4 rw 0 0\n/dev/sdb1 /data xfs rw 0 0", True),
+        ("/dev/sda1 / ext4 rw 0 0\nserver:/x /data/my\\040files lustre rw 0 0", False),
+        ("/dev/sda1 / ext4 rw 0 0\nserver:/x /database nfs4 rw 0 0", True),
+        ("/dev/sdb1 /data xfs rw 0 0\nserver:/x /data nfs4 rw 0 0", False),
+        ("unheard / of rw 0 0", False),
+        ("", False),
+    ],
+    ids=["root", "shared", "disk of its own", "space", "name alike", "covered", "new", "none"],
+)
+def test_the_disk_is_the_one_mounted_nearest(tmp_path: Path, mounts: str, local: bool) -> None:
+    table = tmp_path / "mounts"
+    table.write_text(mounts)
+    assert on_local_disk(Path("/data/my files/study.db"), table) is local
+
+
+def test_without_a_table_of_mounts_every_disk_counts_as_shared(tmp_path: Path) -> None:
+    assert not on_local_disk(tmp_path / "study.db", tmp_path / "nothing")
+
+
+def trials(url: str) -> int:
+    with reading(url) as storage:
+        return len(storage.get_all_trials(storage.get_study_id_from_name("s")))
+
+
+def test_reading_sees_what_a_writer_has_told_and_makes_no_file(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a b#c" / "study.db"
+    path.parent.mkdir()
+    url = f"sqlite:///{path}"
+    storage = open_storage(url)
+    study = optuna.create_study(study_name="s", storage=storage)
+    for expected in (1, 2):
+        study.ask()
+        assert trials(url) == expected, "it is in the file that is written ahead"
+    close_storage(storage)
+    assert trials(url) == 2
+    assert [file.name for file in path.parent.iterdir()] == ["study.db"]
+
+
+def test_reading_sees_what_a_killed_writer_has_told(disk: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    subprocess.run([sys.executable, "-c", KILLED, url], cwd=Path(__file__).parents[2])
+    before = sorted(tmp_path.iterdir())
+    assert trials(url) == 5
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_is_read_cannot_be_written_or_made(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with pytest.raises(FileNotFoundError), reading(f"sqlite:///{path}"):
+        pass
+    assert not path.exists()
+    close_storage(open_storage(f"sqlite:///{path}"))
+    with reading(f"sqlite:///{path}") as storage, pytest.raises(StorageInternalError):
+        optuna.create_study(study_name="s", storage=storage)

@@ -1,0 +1,459 @@
+"""What `--status` says of a real study: real Optuna storage, real MLflow, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from study import run
+from study.data.checksums import sha256_of
+from study.errors import CheckpointError, StudyStateError
+from study.keys import Outcome, Tag
+from study.store import trials
+from study.store.folder import CLAIM, locked, study_folder
+from study.store.journal import SENT
+from study.store.ledger import TRACKED, Ledger
+from study.store.owner import Owner, here
+from study.store.status import read_facts
+from study.store.storage import Storage
+from study.store.trial_files import checkpoint_epoch
+from study.tracking.mlflow_runs import MlflowRecords
+from study.tuning.sender import owed
+from tests.tuning.small_study import EXPERIMENT, NAME, PLAN, Start, change, checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+HOLD = """
+import sys
+from pathlib import Path
+from study.store.folder import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+ARM = "opt1 / daeac / {} / seed7 / real"
+
+
+@pytest.fixture
+def holder(folder: Path) -> Iterator[int]:
+    """Another process that holds the study; its id."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process.pid
+    process.communicate("")
+
+
+GO_ON = "to go on: the command that started it, with --resume"
+
+
+def status(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[str]]:
+    """Return exit code and lines of `--status tiny`."""
+    code = run.main(["--status", NAME, *words])
+    told = capsys.readouterr()
+    assert told.err == ""
+    return code, told.out.splitlines()
+
+
+def contents(workspace: Path) -> dict[str, str]:
+    """Return a checksum of every file."""
+    return {str(p): sha256_of(p) for p in sorted(workspace.rglob("*")) if p.is_file()}
+
+
+def test_an_interrupted_study_whose_records_agree(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(workspace)
+    code, lines = status(capsys)
+    assert lines[1].startswith("nobody runs it; the last start was stopped at 20")
+    assert lines[1].endswith("+00:00: SIGINT received")
+    events = len((study_folder(workspace, NAME) / "journal.jsonl").read_text().splitlines())
+    assert [lines[0], *lines[2:]] == [
+        "study 'tiny': search of space 'tiny', 5 trials of 3 epochs, objective val_auprc_sv, "
+        "data: synthetic",
+        "trials: 2 complete, 1 pruned, 1 failed, 0 running, 1 owed, 0 not proposed yet",
+        f"owed:    trial   4  {ARM.format('film')}: goes on after epoch 1 "
+        "(attempt 1: SIGINT received)",
+        f"failed:  trial   3  {ARM.format('concat_proj')}: ValueError: bad",
+        f"MLflow: {events} of {events} events of the journal are sent to "
+        f"sqlite:///{workspace}/mlflow.db",
+        "the three records agree",
+        GO_ON,
+    ]
+    assert code == 0
+    assert contents(workspace) == before, "a status changes nothing and leaves nothing"
+
+
+def test_a_finished_study_counts_its_superseded_attempts(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Start(workspace)
+    start.begin("4")
+    start.train("4", 0.95, first=2)
+    assert start.ledger.noted("superseded:4") == 5
+    start.end()
+    code, lines = status(capsys)
+    assert lines[1].startswith("nobody runs it; the last start ended at 20")
+    assert lines[2:4] == [
+        "trials: 3 complete, 1 pruned, 1 failed, 0 running, 0 owed, 0 not proposed yet",
+        "besides: 1 superseded attempts, 0 repeats",
+    ]
+    assert (code, lines[-1]) == (0, "the three records agree")
+
+
+def test_a_study_that_runs_is_read_beside_its_driver(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its driver writes ahead and has trials and runs open, which is no disagreement."""
+    with locked(folder):
+        start = Start(workspace)
+        start.begin("4")
+        start.epoch("4", 2, 0.95)
+        while owed(folder):
+            time.sleep(0.01)
+        before = contents(workspace)
+        code, lines = status(capsys)
+        changed = {path for path, sum_ in contents(workspace).items() if before.get(path) != sum_}
+        start.leave()
+    assert lines[1] == f"it is being run by {Owner.current()}"
+    assert lines[2] == (
+        "trials: 2 complete, 1 pruned, 1 failed, 1 running, 0 owed, 0 not proposed yet"
+    )
+    assert f"running: trial   5  {ARM.format('film')}: epoch 2 of 3 reported" in lines
+    assert (code, lines[-1]) == (0, "the three records agree, as far as they can while it runs")
+    # SQLite's shared memory has its readers.
+    assert {Path(path).name for path in changed} <= {"study.db-shm"}
+
+
+def test_a_held_study_names_its_process_and_is_not_repaired(
+    workspace: Path, holder: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    who = f"process {holder} on {socket.gethostname()}"
+    code, lines = status(capsys)
+    assert (code, lines[1]) == (0, f"it is being run by {who}")
+    before = contents(workspace)
+    for words in ((), ("--dry-run",)):
+        assert run.main(["--repair", NAME, *words]) == 2
+        told = capsys.readouterr()
+        assert told.err.startswith(f"error: study 'tiny' is being run by {who}; wait for it, ")
+        assert told.out == ""
+    assert contents(workspace) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "it has no checkpoint"),
+        (checkpoint(2)[:-40], "its checkpoint is damaged (BadZipFile: File is not a zip file)"),
+        (checkpoint(2, "0.0.9"), "its checkpoint is of version 0.0.9, this is 0.1.0"),
+    ],
+    ids=["none", "cut", "other version"],
+)
+def test_an_owed_trial_that_starts_again_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
+) -> None:
+    (path,) = (folder / "trials").glob("*/checkpoint.pt")
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    code, lines = status(capsys)
+    (owed,) = [line for line in lines if line.startswith("owed:")]
+    assert owed.endswith(f": starts again: {said} (attempt 1: SIGINT received)")
+    assert code == 0, "the next start begins it anew: nothing is lost that another record has"
+
+
+def test_the_epoch_of_a_checkpoint_is_read_without_executing_it() -> None:
+    assert checkpoint_epoch(checkpoint(2)) == 2
+    content = bytearray(checkpoint(2))
+    content[len(content) // 2] ^= 1
+    with pytest.raises(CheckpointError):
+        checkpoint_epoch(bytes(content))
+
+
+def test_no_trial_has_files_where_another_place_was_meant(
+    workspace: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the option that the study was started with, nothing may count as lost."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(folder / "trials", elsewhere / NAME)
+    code, lines = status(capsys)
+    assert code == 1
+    assert (
+        f"  {folder}/trials has no file of any complete trial; give --storage as the study was "
+        "started with, or bring the folder back from a copy"
+    ) in lines
+    assert run.main(["--repair", NAME]) == 1
+    assert "repair: none of it can be repaired" in capsys.readouterr().out
+    assert status(capsys, "--storage", str(elsewhere))[0] == 0
+
+
+@pytest.mark.parametrize("lost", ["study.db", "nothing"])
+def test_a_storage_that_is_gone_is_named_and_not_made(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    if lost == "nothing":  # a start that ended before it proposed anything
+        shutil.rmtree(folder)
+        PLAN.save(folder)
+    else:
+        (folder / lost).unlink()
+    code, lines = status(capsys)
+    assert (
+        f"nobody runs it; nothing is known of its trials: {folder}/study.db does not exist"
+    ) in lines
+    assert code == (1 if lost == "study.db" else 0)
+    assert run.main(["--repair", NAME]) == code
+    assert not (folder / "study.db").exists()
+
+
+def test_a_tracker_that_cannot_be_used_is_said_and_is_not_fatal(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = status(capsys, "--tracking-uri", f"sqlite:///{tmp_path}")
+    assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-3]
+    # What could not be compared is not known to agree.
+    assert (code, lines[-2:]) == (1, ["the records but MLflow's agree", GO_ON])
+
+
+def test_without_a_tracker_nothing_of_it_is_read(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "mlflow.db").unlink()
+    code, lines = status(capsys, "--no-track")
+    assert (code, lines[-3:]) == (
+        0,
+        ["MLflow: left out (--no-track)", "the records but MLflow's agree", GO_ON],
+    )
+    assert not (workspace / "mlflow.db").exists()
+
+
+def test_an_untracked_study_owes_no_tracker_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = Start(tmp_path, track=False)
+    start.begin("0")
+    start.train("0", 0.5)
+    start.end("SIGINT received")
+    code, lines = status(capsys)
+    assert (code, lines[-3:]) == (
+        0,
+        ["MLflow: nothing was told to any tracker", "the three records agree", GO_ON],
+    )
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_what_every_start_would_refuse_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+    ledger.note(trials.PLAN, {**PLAN.identity(), "objective": "val_auprc_macro"})
+    (folder / "trials" / CLAIM).write_text("another")
+    code, lines = status(capsys)
+    assert code == 1
+    assert (
+        "  plan.json has objective 'val_auprc_sv', the Optuna storage 'val_auprc_macro': bring "
+        "the file back from a copy"
+    ) in lines
+    assert any("trials has the results of another study of this name" in line for line in lines)
+
+
+def test_a_row_that_is_gone_from_the_storage_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = digests(folder)[0]
+    for table in ("trial_user_attributes", "trials"):
+        change(folder / "study.db", f"delete from {table} where trial_id = 1")
+    code, lines = status(capsys)
+    assert code == 1
+    assert (
+        f"  the Optuna storage has no row of configuration {digest}, which was complete: bring "
+        "the storage back from a copy, or let --resume run it again"
+    ) in lines
+
+
+def test_a_row_that_cannot_be_read_is_refused_in_a_line(folder: Path) -> None:
+    statement = "update trial_user_attributes set value_json = '{bad' where key = 'config'"
+    change(folder / "study.db", statement)
+    with pytest.raises(StudyStateError, match="its Optuna storage cannot be opened"):
+        Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+
+
+def test_a_study_that_a_copy_of_its_folder_runs_is_held(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both have the plan, and the Optuna storage is neither's."""
+    storage = ("--study-storage", f"sqlite:///{workspace / 'shared.db'}")
+    shutil.copy(folder / "study.db", workspace / "shared.db")
+    ledger = Ledger(storage_url=storage[1], name=NAME)
+    ledger.note(TRACKED, False)
+    ledger.note(trials.PLACE, here(workspace / "copy"))
+    code, lines = status(capsys, *storage)
+    assert lines[1] == f"it is being run by {Owner.current()}"
+    for words in ((), ("--dry-run",)):
+        assert run.main(["--repair", NAME, *storage, *words]) == 2
+        said = capsys.readouterr().err
+        assert said == (
+            f"error: study '{NAME}' is being run by {Owner.current()}; wait for it, or stop it\n"
+        )
+
+
+def test_another_store_than_was_told_is_not_compared(
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = folder / SENT
+    marked.write_text(json.dumps({**json.loads(marked.read_text()), "store": "http://host:5000"}))
+    code, lines = status(capsys)
+    assert code == 1
+    assert any(
+        "NOT COMPARED: they were sent to http://host:5000, and this is sqlite:///" in line
+        for line in lines
+    )
+    (folder / "journal.jsonl").unlink()
+    marked.unlink()
+    run_id = "insert into trial_user_attributes values (9999, 1, 'mlflow_run_id', '\"x\"')"
+    change(folder / "study.db", run_id)
+    code, lines = status(capsys)
+    assert code == 1
+    assert "MLflow: NOT COMPARED: journal.jsonl is missing; bring it back from a copy" in lines
+
+
+def digests(folder: Path) -> list[str]:
+    trials = read_facts(
+        folder,
+        storage_url=f"sqlite:///{folder / 'study.db'}",
+        storage=Storage.at(folder / "trials"),
+    ).trials
+    return [trial.user_attrs[Tag.DIGEST] for trial in trials]
+
+
+def test_a_status_of_files_and_storage_needs_neither_torch_nor_ray(workspace: Path) -> None:
+    ask = (
+        f"import sys; from study.run import main; code = main(['--status', '{NAME}', "
+        "'--no-track']); print(code, *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    code, *loaded = done.stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert [name for name in ("torch", "ray", "mlflow", "scipy.stats") if name in loaded] == []
+
+
+def test_facts_can_be_taken_by_a_program(folder: Path) -> None:
+    facts = read_facts(
+        folder,
+        storage_url=f"sqlite:///{folder / 'study.db'}",
+        storage=Storage.at(folder / "trials"),
+    )
+    outcomes = [row.outcome for row in facts.settled.values()]
+    assert outcomes == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED]
+    assert [(owed.number, owed.epoch) for owed in facts.owed] == [(4, 1)]
+    assert (facts.unsent, facts.held, facts.not_proposed) == (0, False, 0)
+
+
+def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "study.db").open("r+b") as file:
+        file.truncate(20_000)
+    assert run.main(["--status", NAME]) == 1
+    said = capsys.readouterr().out
+    assert "study.db cannot be read (database disk image is malformed)" in said
+    assert "--repair" not in said, "it can repair nothing"
+
+
+def test_what_mlflow_has_is_counted_by_metric_and_step(workspace: Path, folder: Path) -> None:
+    facts = read_facts(
+        folder,
+        storage_url=f"sqlite:///{folder / 'study.db'}",
+        storage=Storage.at(folder / "trials"),
+    )
+    records = MlflowRecords(tracking_uri=None, experiment=EXPERIMENT, workspace=workspace)
+    recorded = records.study(NAME, facts.study_id)
+    assert [run.outcome for run in recorded.studies] == ["stopped"]
+    runs = {run.digest: run for run in recorded.runs}
+    assert len(runs) == len(recorded.runs) == 6
+    (complete, *_) = facts.settled
+    points = records.points(runs[complete])
+    assert points == {
+        **{("val_auprc_sv", epoch): [0.9] for epoch in (1, 2, 3)},
+        **{("val_loss", epoch): [1 - 0.9] for epoch in (1, 2, 3)},
+        ("val_patient_auprc_S", 3): [0.45],
+    }
+    assert records.study("other", facts.study_id).studies == ()
+
+
+def test_records_of_a_store_that_does_not_exist_are_none_and_make_none(tmp_path: Path) -> None:
+    records = MlflowRecords(tracking_uri=None, experiment=EXPERIMENT, workspace=tmp_path)
+    assert records.study(NAME, "0").studies == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--status", "tini"], "there is no study 'tini' in {}/studies; there is: tiny. Did you"),
+        (["--repair", "tini"], "there is no study 'tini' in {}/studies; there is: tiny. Did you"),
+        (["--status", "../tiny"], "study '../tiny': a study's name has letters"),
+        (["--status", "tiny", "--repair", "tiny"], "--status, --repair: give one; --repair shows"),
+        (
+            ["--status", "tiny", "--space", "smoke", "--resume"],
+            "--space, --resume: means nothing with --status, which goes by the study's own plan; "
+            "it takes --study-storage, --storage, --tracking-uri, --no-track, -v and -q",
+        ),
+        (["--status", "tiny", "--dry-run"], "--dry-run: means nothing with --status"),
+        (["--repair", "tiny", "--name", "x"], "--name: means nothing with --repair"),
+        (["--status", "tiny", "--list"], "--list: means nothing with --status"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_meant_is_refused_in_a_line(
+    workspace: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    before = contents(workspace)
+    assert run.main(words) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert said.format(workspace) in told.err
+    assert contents(workspace) == before
+
+
+def test_a_damaged_plan_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "plan.json").write_text("{")
+    assert run.main(["--status", NAME]) == 2
+    assert f"error: {folder}/plan.json: is not a plan (" in capsys.readouterr().err
+
+
+def test_an_altered_line_of_the_journal_is_noted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"epoch":2', b'"epoch":9', 1))
+    code, lines = status(capsys)
+    assert any(
+        line.startswith("note: journal.jsonl line ") and "was altered" in line for line in lines
+    )
+    assert code == 0, "MLflow has more than the journal can tell, and nothing less"

@@ -1,0 +1,455 @@
+"""Members in lockstep are what they are alone."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from study.config import TrialConfig
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
+from study.errors import DivergedError
+from study.models.fusion import FUSIONS
+from study.models.pack_backbone import PackedBackbone
+from study.training.device import DeviceBeats, on_cpu
+from study.training.engine import Engine
+from study.training.ensemble import build_members
+from study.training.lockstep import PackedStep
+from study.training.loop import TrialTraining
+from study.training.member import Member
+from study.training.memory import (
+    BYTES_PER_BEAT,
+    CONTEXT_BYTES,
+    EVALUATION_BATCH,
+    largest_pack,
+    training_bytes,
+)
+from study.training.packs import Packed
+from study.training.serial import Serial, Trainer
+
+CPU = torch.device("cpu")
+EXACT = Engine(precision="fp64", packed=True)
+
+
+def config(**values: Any) -> TrialConfig:
+    small = {"epochs": 2, "batch_size": 24, "normal_beats_per_epoch": 40, "embed_dim": 8}
+    defaults = {"input": "opt1", "fusion": "film", "dropout": 0.0, **small}
+    return TrialConfig.from_flat({**defaults, **values})
+
+
+def members(
+    beats: BeatSet, folds: Folds, *, n_seeds: int = 1, engine: Engine = EXACT, **values: Any
+) -> list[Member]:
+    return build_members(
+        config(**values),
+        DeviceBeats(beats, CPU),
+        folds.masks(beats),
+        seeds=range(n_seeds),
+        study_seed=3,
+        engine=engine,
+    )
+
+
+def epochs(trainer: Trainer, n: int = 2) -> Tensor:
+    return torch.stack([trainer.train_epoch(epoch) for epoch in range(n)])
+
+
+def packed(members: Sequence[Member], largest: int = 99, **options: Any) -> Packed:
+    return Packed(members, largest=largest, **options)
+
+
+def assert_same_members(one: Trainer, other: Trainer) -> None:
+    for ours, theirs in zip(one.state_dicts(), other.state_dicts(), strict=True):
+        for part in ("model", "average"):
+            assert (ours[part] is None) == (theirs[part] is None)
+            for name, value in (ours[part] or {}).items():
+                torch.testing.assert_close(
+                    value, theirs[part][name], rtol=1e-9, atol=1e-11, msg=f"{part} {name}"
+                )
+    for mine, others in zip(one.predict(exact=True), other.predict(exact=True), strict=True):
+        torch.testing.assert_close(mine, others, rtol=1e-9, atol=1e-11)
+
+
+def legal_input(fusion: str) -> str:
+    return "opt3" if FUSIONS[fusion].takes_late_rr and fusion != "rr_only" else "opt2"
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_packed_members_equal_separate_ones(
+    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    values: dict[str, Any] = {
+        "fusion": fusion,
+        "input": "opt1" if fusion == "rr_only" else legal_input(fusion),
+    }
+    values |= {"gradient_clip": 0.5, "ema_decay": 0.9, "rr_dropout": 0.3}
+    alone = Serial(members(tiny_beats, tiny_folds, **values))
+    together = packed(members(tiny_beats, tiny_folds, **values))
+    torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
+    assert_same_members(together, alone)
+
+
+def test_members_train_apart(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    three = members(tiny_beats, tiny_folds)
+    together, alone = packed(three), packed(members(tiny_beats, tiny_folds)[:1])
+    torch.testing.assert_close(epochs(together)[:, 0], epochs(alone)[:, 0], rtol=1e-9, atol=0)
+    first, second = (member.model.state_dict() for member in three[:2])
+    assert not torch.equal(first["fusion.ecg.weight"], second["fusion.ecg.weight"])
+
+
+def test_each_seed_has_its_placebo(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    values: dict[str, Any] = {"fusion": "rr_only", "rr": "placebo"}
+    alone = Serial(members(tiny_beats, tiny_folds, n_seeds=2, **values))
+    together = packed(members(tiny_beats, tiny_folds, n_seeds=2, **values))
+    torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
+
+
+def test_other_losses_and_no_clipping(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    values: dict[str, Any] = {
+        "fusion": "rr_only",
+        "loss": "focal",
+        "label_smoothing": 0.1,
+        "gradient_clip": 0.0,
+    }
+    alone = Serial(members(tiny_beats, tiny_folds, **values))
+    together = packed(members(tiny_beats, tiny_folds, **values))
+    torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
+
+
+def test_a_checkpoint_goes_from_pack_to_single_members_and_back(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    values: dict[str, Any] = {"fusion": "rr_only", "ema_decay": 0.9}
+    through = packed(members(tiny_beats, tiny_folds, **values))
+    epochs(through, 2)
+    first = packed(members(tiny_beats, tiny_folds, **values))
+    first.train_epoch(0)
+    alone = Serial(members(tiny_beats, tiny_folds, **values))
+    alone.load_state_dicts(on_cpu(first.state_dicts()))
+    assert alone.last_learning_rate == pytest.approx(first.last_learning_rate)
+    again = packed(members(tiny_beats, tiny_folds, **values), largest=2)
+    again.load_state_dicts(on_cpu(alone.state_dicts()))
+    for trainer in (alone, again):
+        trainer.train_epoch(1)
+        assert_same_members(trainer, through)
+        assert trainer.last_learning_rate == pytest.approx(through.last_learning_rate)
+
+
+def test_states_of_too_many_members_are_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    trainer = packed(members(tiny_beats, tiny_folds, fusion="rr_only"))
+    with pytest.raises(ValueError, match="states of 6 members for 3"):
+        trainer.load_state_dicts([*trainer.state_dicts(), *trainer.state_dicts()])
+
+
+def test_packs_are_as_few_and_as_even_as_fit(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    seven = members(tiny_beats, tiny_folds, n_seeds=3, fusion="rr_only")[:7]
+    trainer = packed(seven, largest=3)
+    assert trainer.note == "7 members in 3 packs"
+    assert [len(pack.members) for pack in trainer._packs] == [2, 2, 3]
+    alone = Serial(members(tiny_beats, tiny_folds, n_seeds=3, fusion="rr_only")[:7])
+    torch.testing.assert_close(epochs(trainer), epochs(alone), rtol=1e-9, atol=1e-11)
+
+
+def test_a_pack_that_does_not_fit_is_halved(
+    tiny_beats: BeatSet,
+    tiny_folds: Folds,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step, taken = PackedStep._step, []
+
+    def out_of_memory(pack: PackedStep) -> None:
+        # Not in the first step: what it has changed by then must be undone.
+        taken.append(len(pack.members))
+        if len(pack.members) > 2 and len(taken) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(pack)
+
+    monkeypatch.setattr(PackedStep, "_step", out_of_memory)
+    values: dict[str, Any] = {"fusion": "rr_only", "ema_decay": 0.9}
+    trainer = packed(members(tiny_beats, tiny_folds, n_seeds=2, **values))
+    with caplog.at_level(logging.WARNING):
+        losses = epochs(trainer)
+    assert taken[:2] == [6, 6]
+    assert trainer.note == "out of memory with 3 members in a pack; now packs of 1, 2, 1, 2"
+    assert "out of memory with 6 members in a pack; now packs of 3, 3" in caplog.text
+    alone = Serial(members(tiny_beats, tiny_folds, n_seeds=2, **values))
+    torch.testing.assert_close(losses, epochs(alone), rtol=1e-9, atol=1e-11)
+    assert_same_members(trainer, alone)
+
+
+def test_a_single_member_that_does_not_fit_is_an_error(
+    tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(pack: PackedStep) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PackedStep, "_step", out_of_memory)
+    trainer = packed(members(tiny_beats, tiny_folds, fusion="rr_only"))
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train_epoch(0)
+
+
+def test_dropout_differs_between_members_and_is_distributed_as_alone(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    """The loss of one batch under 200 masks: one member 200 times, and 200 copies of it."""
+    values: dict[str, Any] = {
+        "fusion": "rr_only",
+        "dropout": 0.5,
+        "embed_dim": 16,
+        "batch_size": 200,
+    }
+    (one,) = members(tiny_beats, tiny_folds, **values)[:1]
+    index = torch.from_numpy(one.batches(0)[0])
+    batch = one.inputs.take(index)
+    one.model.train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        alone = torch.stack(
+            [
+                one.loss(one.model(batch.ecg, None, batch.late_rr), one.label[index])
+                for _ in range(200)
+            ]
+        )
+    copies = [members(tiny_beats, tiny_folds, **values)[0] for _ in range(200)]
+    pack = PackedStep(copies)
+    pack._index.copy_(index.expand(200, -1))
+    pack._step()
+    together = pack._losses
+    assert together.unique().numel() == 200
+    # Means within four standard errors, spreads within a quarter: 5 standard errors of each.
+    error = (alone.var() / 200 + together.var() / 200).sqrt()
+    assert abs(alone.mean() - together.mean()) < 4 * error
+    assert 0.75 < together.std() / alone.std() < 1.33
+
+
+def test_a_packed_trial_repeats_itself_and_scores_as_a_serial_one(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    def trial(engine: Engine) -> TrialTraining:
+        return TrialTraining(
+            config(fusion="mhca_time", input="opt3", rr_dropout=0.2),
+            tiny_beats,
+            tiny_folds,
+            n_seeds=2,
+            study_seed=0,
+            engine=engine,
+        )
+
+    runs = [trial(Engine(packed=True)), trial(Engine(packed=True)), trial(Engine())]
+    for run in runs:
+        while not run.finished:
+            run.run_epoch()
+    first, second, serial = (run.finish() for run in runs)
+    assert np.array_equal(first.log_probs, second.log_probs)
+    np.testing.assert_allclose(first.log_probs, serial.log_probs, atol=0.02)
+    assert first.attention is not None
+    assert [len(state) for state in first.weights] == [len(state) for state in serial.weights]
+
+
+def test_a_diverged_member_of_a_pack_is_named(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    trial = TrialTraining(
+        config(fusion="rr_only"),
+        tiny_beats,
+        tiny_folds,
+        n_seeds=1,
+        study_seed=0,
+        engine=Engine(packed=True),
+    )
+    broken = trial._members[1].model.state_dict()["fusion.output.3.bias"]
+    broken.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="not finite in epoch 1, fold 1 of seed 0; config"):
+        trial.run_epoch()
+
+
+@pytest.mark.parametrize("engine", [Engine("bf16", packed=True)], ids=str)
+def test_lower_precision_trains_a_pack(
+    engine: Engine, tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    trainer = engine.trainer(members(tiny_beats, tiny_folds, engine=engine, epochs=4))
+    exact = Engine(packed=True).trainer(
+        members(tiny_beats, tiny_folds, engine=Engine(packed=True), epochs=4)
+    )
+    lower, full = epochs(trainer, 4), epochs(exact, 4)
+    assert not torch.equal(lower, full)
+    torch.testing.assert_close(lower, full, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("fusion", ["none", "mhca_time"])
+def test_a_compiled_backbone_is_one_graph_and_trains_alike(
+    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced forwards and backwards; what Triton makes of the graph is seen on a GPU only."""
+    traced = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", traced)
+    values: dict[str, Any] = {"fusion": fusion, "input": legal_input(fusion), "epochs": 1}
+    plain, compiled = (
+        packed(members(tiny_beats, tiny_folds, **values), compiled=on) for on in (False, True)
+    )
+    torch.testing.assert_close(epochs(compiled, 1), epochs(plain, 1), rtol=1e-9, atol=1e-11)
+    assert_same_members(compiled, plain)
+    assert compiled.note == ""
+
+
+@pytest.mark.parametrize("part", ["fw_compiler", "bw_compiler"])
+def test_a_pack_whose_kernels_cannot_be_compiled_trains_without(
+    part: str,
+    tiny_beats: BeatSet,
+    tiny_folds: Folds,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Python.h: no such file\nand more")
+
+    def leave(graph: Any, _: Any) -> Any:
+        return graph
+
+    compilers = {"fw_compiler": leave, "bw_compiler": leave, part: refuse}
+    backend = aot_autograd(**compilers)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    monkeypatch.setattr(PackedBackbone, "refused", "")
+    # Otherwise what another test has compiled is taken.
+    torch.compiler.reset()
+    values: dict[str, Any] = {"fusion": "none", "input": "opt2", "epochs": 1}
+    plain, refused = (
+        packed(members(tiny_beats, tiny_folds, **values), compiled=on) for on in (False, True)
+    )
+    torch.testing.assert_close(epochs(refused, 1), epochs(plain, 1), rtol=0, atol=0)
+    assert re.match(
+        r"kernels cannot be compiled: trains about half as fast \(.*Python.h: no such file",
+        refused.note,
+    )
+    warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in warned] == [refused.note]
+    # Said of every trial of this process, and not tried again.
+    again = packed(members(tiny_beats, tiny_folds, **values), compiled=True)
+    again.train_epoch(0)
+    assert again.note == refused.note
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Refuses what copies a value from a device to the host: it would end a graph's capture."""
+
+    waits: ClassVar = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "equal",
+        "is_nonzero",
+        "unique",
+    )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        assert func.overloadpacket.__name__ not in self.waits, f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_step_never_waits_for_the_device(
+    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printed(tensor: Tensor) -> str:
+        raise AssertionError("a tensor is printed, which reads its values")
+
+    # Printing sets the mode below aside.
+    monkeypatch.setattr(Tensor, "__repr__", printed)
+    values: dict[str, Any] = {
+        "fusion": fusion,
+        "input": "opt1" if fusion == "rr_only" else legal_input(fusion),
+        "gradient_clip": 0.5,
+        "rr_dropout": 0.3,
+    }
+    pack = PackedStep(members(tiny_beats, tiny_folds, **values))
+    with cast(AbstractContextManager[None], cast(Any, _NoWaiting)()):
+        pack._step()
+    assert bool(pack._losses.isfinite().all())
+
+
+def test_products_are_rounded_in_training_alone(
+    tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = torch.backends.cuda.matmul
+    found: list[tuple[bool, str]] = []
+    outputs_of = PackedStep._outputs_of
+
+    def seen(pack: PackedStep, *arguments: Any) -> Tensor:
+        found.append((pack._skeleton.training, cuda.fp32_precision))
+        return outputs_of(pack, *arguments)
+
+    monkeypatch.setattr(PackedStep, "_outputs_of", seen)
+    before = cuda.fp32_precision
+    trainer = packed(members(tiny_beats, tiny_folds, fusion="rr_only"), tf32=True)
+    trainer.train_epoch(0)
+    trainer.predict(exact=True)
+    assert set(found) == {(True, "tf32"), (False, before)}
+    assert before != "tf32"
+
+
+@pytest.mark.parametrize("fusion", ["none", "mhca_time"])
+def test_a_step_keeps_less_than_is_planned_for(
+    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    """Counted, not estimated: what autograd keeps of a packed step, in float32."""
+    engine = Engine(packed=True)
+    pack = PackedStep(
+        members(tiny_beats, tiny_folds, fusion=fusion, input=legal_input(fusion), engine=engine)
+    )
+    own = {tensor.untyped_storage().data_ptr() for tensor in pack._state.values()}
+    kept: dict[int, tuple[int, Tensor]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            # Held, so that no address is used twice.
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pack._step()
+    per_beat = sum(size for size, _ in kept.values()) / pack._index.numel()
+    assert 0.2 * BYTES_PER_BEAT < per_beat < 0.6 * BYTES_PER_BEAT
+
+
+def test_memory_is_known_before_the_start() -> None:
+    assert training_bytes(5, 128, 1000) == CONTEXT_BYTES + 1000 + 640 * BYTES_PER_BEAT
+    # One small member needs more to be evaluated than to be trained.
+    assert training_bytes(1, 128, 0) == CONTEXT_BYTES + EVALUATION_BATCH * 2**20
+    assert largest_pack(CPU, 128) > 10**9
+
+
+def test_training_needs_no_ray_mlflow_wfdb_or_optuna(tmp_path: Path) -> None:
+    """What `benchmarks/gpu_packing.py` imports works on a machine with PyTorch alone."""
+    script = tmp_path / "bare.py"
+    script.write_text(
+        "import sys\n"
+        "for name in ('ray', 'mlflow', 'wfdb', 'optuna', 'sklearn', 'matplotlib', 'scipy'):\n"
+        "    sys.modules[name] = None\n"
+        "import study.training.loop, study.training.packs, study.data.cache\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(root), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,817 @@
+"""The heart of a study without an engine: a real ledger, and this file in the place of Ray."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from study.config import TrialConfig
+from study.errors import StudyStateError
+from study.keys import EPOCH, Outcome, Tag
+from study.models import rules
+from study.spaces.optuna_space import make_sampler
+from study.spaces.space import Space, load_space
+from study.store.ledger import Ledger
+from study.store.plan import StudyPlan
+from study.store.storage import Storage
+from study.tracking.sink import NullSink, Sink
+from study.tuning.driver import REPEATS_TO_EXHAUSTION, Conductor
+from study.tuning.progress import Progress
+from study.tuning.proposals import Proposals
+from study.tuning.sender import Sender, Sent, owed
+from study.tuning.teller import Teller
+from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE, SECONDS
+from tests.tuning.small_study import change
+
+EPOCHS = 3
+
+CELLS = """
+[params.fusion]
+values = ["concat_proj", "film"]
+[params.embed_dim]
+values = [8, 16, 32]
+"""
+RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n[params.heads]\n"
+RANGE += 'values = [1, 2, 4]\nwhen = { fusion = ["mhca_time"] }\n'
+RANGE += '[params.fusion]\nvalues = ["film", "mhca_time"]\n'
+ONE_RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
+COMPARE = """
+description = "two arms"
+[compare]
+draws = 2
+reference = "film"
+[fixed]
+epochs = 3
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[[arms]]
+name = "concat"
+fusion = "concat_proj"
+[params.learning_rate]
+low = 1e-4
+high = 1e-2
+log = true
+"""
+
+
+def search(
+    params: str = CELLS, *, sampler: str = "tpe", trials: int = 4, scheduler: str = "asha"
+) -> str:
+    return (
+        f'description = "tiny"\n[search]\nsampler = "{sampler}"\ntrials = {trials}\n'
+        f'scheduler = "{scheduler}"\n[fixed]\nepochs = {EPOCHS}\n{params}'
+    )
+
+
+class Driver:
+    """One start of a study's driver, and what Ray would tell it; every start reads the ledger."""
+
+    def __init__(
+        self,
+        folder: Path,
+        text: str,
+        *,
+        sink: Sink | None = None,
+        plan: StudyPlan,
+        **options: Any,
+    ) -> None:
+        path = folder / "tiny.toml"
+        path.write_text(text)
+        self.folder = folder
+        self.space: Space = load_space(path)
+        space = self.space
+        plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=space.n_trials)
+        self.url = f"sqlite:///{folder / 'study.db'}"
+        self.ledger = Ledger(
+            storage_url=self.url,
+            name="tiny",
+            sampler=make_sampler(space.sampler, 0, space),
+            epochs=EPOCHS,
+            reduction_factor=2 if space.scheduler == "asha" else None,
+        )
+        self.storage = Storage.at(folder / "trials")
+        self.sender = None if sink is None else Sender(folder, sink, pauses_s=(0.01, 0.01))
+        teller = Teller(self.sender.tell if self.sender else None, folder)
+        teller.open_study("tiny", params={}, tags={}, files=[])
+        self._said = io.StringIO()
+        self.conductor = Conductor(
+            plan=plan,
+            proposals=Proposals(space, seed=plan.study_seed),
+            ledger=self.ledger,
+            teller=teller,
+            storage=self.storage,
+            progress=Progress(total=plan.trials, objective=plan.objective, stream=self._said),
+            **options,
+        )
+        self._keys = itertools.count()
+        self._budgets: dict[str, int] = {}
+
+    @property
+    def said(self) -> list[str]:
+        """Lines for the user."""
+        return self._said.getvalue().splitlines()
+
+    def told(self) -> Sent:
+        """Wait until the tracker has everything."""
+        assert self.sender is not None
+        return self.sender.finish()
+
+    def begin(self) -> str | None:
+        """Ask for a trial and start it; None where nothing is left."""
+        key = f"key{next(self._keys)}"
+        flat = self.conductor.propose(key)
+        if flat is None:
+            return None
+        self._budgets[key] = flat["epochs"]
+        self.conductor.started(key)
+        return key
+
+    def epoch(self, key: str, epoch: int, value: float) -> bool:
+        """Report an epoch; tell the trial's end where it is decided. Return whether it was."""
+        result = reported(epoch, {"val_auprc_sv": value})
+        budget = self._budgets.get(key, EPOCHS)
+        if epoch == budget:
+            # Ray asks nobody about a trial that has ended by itself.
+            full = budget == EPOCHS
+            result[Tag.OUTCOME] = str(Outcome.COMPLETE if full else Outcome.SCREENED)
+        stop = epoch == budget or self.conductor.decide(key, epoch, value)
+        self.conductor.reported(key, result)
+        if stop:
+            self.conductor.completed(key, result)
+        return stop
+
+    def train(self, key: str, value: float, *, first: int = 1) -> None:
+        """Report epochs of one value until the trial has ended."""
+        for epoch in range(first, EPOCHS + 1):
+            if self.epoch(key, epoch, value):
+                return
+
+    def fail(self, key: str, cause: str) -> None:
+        """End a trial as its worker does when the training raises."""
+        result = reported(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
+        self.conductor.reported(key, result)
+        self.conductor.completed(key, result)
+
+    def screen(self, values: Sequence[float]) -> None:
+        """Run a trial of one epoch for each value, one after the other."""
+        for value in values:
+            key = self.begin()
+            assert key is not None and self._budgets[key] == 1
+            self.train(key, value)
+
+    def run(self, value: float = 0.5) -> None:
+        """Run one trial after the other until nothing is left."""
+        while (key := self.begin()) is not None:
+            self.train(key, value)
+
+    def outcomes(self) -> list[Outcome]:
+        return [row.outcome for row in self.conductor.rows()]
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        return optuna.load_study(study_name="tiny", storage=self.url).trials
+
+    def proposed(self) -> list[tuple[int, str]]:
+        """Return index and digest of everything that was ever opened, by index."""
+        attrs = [trial.user_attrs for trial in self.trials()]
+        return sorted({(a["index"], a[Tag.DIGEST]) for a in attrs if a.get("index") is not None})
+
+
+def reported(epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        EPOCH: epoch,
+        METRICS: dict(metrics),
+        NOTE: "",
+        SECONDS: float(epoch),
+        BUSY_SECONDS: 0.9 * epoch,
+        Tag.OUTCOME: "",
+        Tag.CAUSE: "",
+    }
+
+
+class Starter:
+    """Starts drivers in one folder."""
+
+    def __init__(self, folder: Path, plan: StudyPlan) -> None:
+        self._folder, self._plan = folder, plan
+
+    def __call__(self, text: str, **options: Any) -> Driver:
+        return Driver(self._folder, text, plan=self._plan, **options)
+
+
+@pytest.fixture
+def start(tmp_path: Path, plan: StudyPlan) -> Starter:
+    return Starter(tmp_path, plan)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid"])
+def test_a_search_ends_with_its_budget_whatever_the_outcomes(start: Starter, sampler: str) -> None:
+    driver = start(search(sampler=sampler))
+    good = driver.begin()
+    assert good is not None
+    driver.train(good, 0.9)
+    broken = driver.begin()
+    assert broken is not None
+    driver.fail(broken, "ValueError: bad")
+    driver.run(0.1)
+    assert len(driver.conductor.rows()) == 4
+    assert driver.outcomes()[:2] == [Outcome.COMPLETE, Outcome.FAILED]
+    assert not driver.conductor.exhausted
+
+
+def test_trials_that_run_count_against_the_budget(start: Starter) -> None:
+    driver = start(search(trials=3))
+    keys = [driver.begin() for _ in range(3)]
+    assert None not in keys
+    assert driver.begin() is None
+    driver.fail(str(keys[0]), "ValueError: bad")
+    assert driver.begin() is None, "a failed trial counts too"
+
+
+def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: Starter) -> None:
+    first = start(search())
+    done = first.begin()
+    assert done is not None
+    first.train(done, 0.8)
+    cut_off, waiting = first.conductor.propose("cut off"), first.conductor.propose("waiting")
+    first.conductor.started("cut off")
+    first.epoch("cut off", 1, 0.4)
+    assert first.conductor.stop("SIGINT received") == 2
+
+    second = start(search())
+    assert second.conductor.owed == 2
+    assert [second.conductor.propose(key) for key in ("a", "b")] == [cut_off, waiting]
+    second.conductor.started("a")
+    assert second.said[-1].endswith("(attempt 2)")
+    opened = [trial.user_attrs for trial in second.trials() if "config" in trial.user_attrs]
+    assert [attrs[Tag.ATTEMPT] for attrs in opened] == [1, 1, 1, 2, 2]
+    assert [attrs[Tag.DIGEST] for attrs in opened[3:]] == [a[Tag.DIGEST] for a in opened[1:3]]
+    assert [attrs.get(Tag.CAUSE) for attrs in opened[1:3]] == ["SIGINT received"] * 2
+
+    for key in ("a", "b"):
+        second.train(key, 0.9)
+    second.run()
+    assert len(second.conductor.rows()) == 4
+    assert start(search()).conductor.owed == 0
+
+
+def test_a_driver_that_was_killed_owes_the_same_as_one_that_was_stopped(start: Starter) -> None:
+    killed = start(search())
+    flat = killed.conductor.propose("a")
+    del killed
+    again = start(search())
+    assert again.conductor.owed == 1
+    assert again.conductor.propose("a") == flat
+
+
+def test_an_owed_trial_whose_parameters_were_altered_is_refused_by_name(start: Starter) -> None:
+    first = start(search(ONE_RANGE))
+    first.conductor.propose("a")
+    digest = first.trials()[0].user_attrs[Tag.DIGEST]
+    statement = "update trial_params set param_value = 0.005 where trial_id = 1"
+    change(first.folder / "study.db", statement)
+    with pytest.raises(StudyStateError) as refused:
+        start(search(ONE_RANGE))
+    said = str(refused.value)
+    assert said.startswith(f"trial 0 of the Optuna storage: was configuration {digest}, and its ")
+    assert said.endswith("bring the storage back from a copy, or start under another --name")
+
+
+def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -> None:
+    first = start(search(trials=2))
+    first.conductor.propose("film"), first.conductor.propose("concat")
+    first.conductor.stop("SIGINT received")
+    second = start(search(trials=2))
+    for value in (0.9, 0.1):
+        key = second.begin()
+        assert key is not None
+        second.train(key, value)
+    assert second.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE]
+
+
+def test_duplicates_do_not_consume_the_budget(start: Starter) -> None:
+    text = search(sampler="random", trials=6)
+    driver = start(text)
+    driver.run()
+    assert len({row.digest for row in driver.conductor.rows()}) == 6
+    repeats = [t for t in driver.trials() if "duplicate_of" in t.user_attrs]
+    assert repeats, "random draws of six cells without a repeat: take another seed"
+    for trial in repeats:
+        known = driver.trials()[trial.user_attrs["duplicate_of"]]
+        assert (trial.state, trial.value) == (known.state, known.value)
+
+
+def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: Starter) -> None:
+    cells = '[params.fusion]\nvalues = ["concat_proj", "film"]\n'
+    driver = start(search(cells, trials=5))
+    driver.run()
+    assert driver.conductor.exhausted
+    assert len(driver.conductor.rows()) == 2
+    assert len(driver.trials()) == 2 + REPEATS_TO_EXHAUSTION
+    assert driver.said[-1] == (
+        "the sampler proposed 20 known configurations in a row: "
+        "the space counts as exhausted after 2 trials"
+    )
+
+
+def test_a_comparison_that_draws_a_configuration_twice_ends_as_exhausted(start: Starter) -> None:
+    text = COMPARE.replace("draws = 2", "draws = 3").partition("[params")[0]
+    driver = start(text + "[params.batch_size]\nvalues = [64, 128]\n")
+    driver.run()
+    arms, batch_sizes = 3, 2
+    assert driver.outcomes() == [Outcome.COMPLETE] * arms * batch_sizes
+    assert driver.conductor.exhausted, "or every resume would wait for draws that never come"
+
+
+def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Starter) -> None:
+    text = search('[params.fusion]\nvalues = ["concat_proj", "film"]\n', trials=3)
+    first = start(text)
+    assert None not in (first.begin(), first.begin())
+    assert first.begin() is None
+    assert first.conductor.exhausted
+    first.conductor.stop("SIGINT received")
+    second = start(text)
+    assert second.conductor.owed == 2
+    second.run()
+    assert second.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE]
+    assert second.conductor.exhausted
+
+
+def test_a_repeat_of_a_running_trial_is_not_run_beside_it(start: Starter) -> None:
+    driver = start(search('[params.fusion]\nvalues = ["concat_proj", "film"]\n', trials=3))
+    keys = [driver.begin(), driver.begin()]
+    assert None not in keys
+    assert driver.begin() is None
+    assert driver.conductor.exhausted
+    digest = driver.trials()[0].user_attrs[Tag.DIGEST]
+    assert digest in [trial.user_attrs.get("duplicate_of") for trial in driver.trials()]
+
+
+def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(search(trials=3), sink=memory_sink)
+    for value in (0.9, 0.1, 0.05):
+        key = driver.begin()
+        assert key is not None
+        driver.train(key, value)
+    driver.told()
+    assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
+    pruned = driver.conductor.rows()[2]
+    assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
+    closed = memory_sink.named("close_trial")
+    assert [event[2] for event in closed] == driver.outcomes()
+    assert closed[2][3] == "asha stopped it at epoch 1"
+    said = f"trial {pruned.number:>3} pruned   val_auprc_sv 0.0500  1 epoch, "
+    assert driver.said[-1].startswith(said)
+
+
+SCREENED = search(sampler="grid", scheduler="screening")
+"""Four of six cells: the defaults of two arms, then their next widths."""
+
+
+def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(SCREENED, sink=memory_sink)
+    driver.screen([0.2, 0.3, 0.4, 0.1])
+    driver.run()
+    driver.told()
+    rows = driver.conductor.rows()
+    assert [(row.outcome, row.epochs) for row in rows] == [
+        *[(Outcome.SCREENED, 1)] * 4,
+        *[(Outcome.COMPLETE, EPOCHS)] * 2,
+    ]
+    ranked = sorted(rows[:4], key=lambda row: -row.metric("objective"))
+    best = {row.arm: row for row in reversed(ranked)}
+    finals = sorted(best.values(), key=lambda row: -row.metric("objective"))
+    assert [row.params for row in rows[4:]] == [row.params for row in finals]
+    assert len({row.arm for row in rows[4:]}) == 2
+    assert not {row.digest for row in rows[:4]} & {row.digest for row in rows[4:]}
+    assert not driver.conductor.exhausted
+    assert driver.begin() is None
+    assert not driver.conductor.waits
+    said = "4 configurations are screened; trained in full is the best of each arm: 2 to go"
+    assert driver.said.count(said) == 1
+    assert driver.said.index(said) == 8, "after four that have started and ended"
+    closed = memory_sink.named("close_trial")
+    assert [event[2] for event in closed] == driver.outcomes()
+    assert [trial.state.name for trial in driver.trials()] == ["PRUNED"] * 4 + ["COMPLETE"] * 2
+
+
+def test_nothing_is_chosen_before_all_that_is_screened_has_ended(start: Starter) -> None:
+    driver = start(SCREENED)
+    driver.screen([0.2, 0.3, 0.4])
+    last = driver.begin()
+    assert last is not None
+    assert driver.begin() is None
+    assert driver.conductor.waits, "asked again later, and not told that nothing is left"
+    driver.train(last, 0.9)
+    assert driver.begin() is not None
+    assert not driver.conductor.waits
+    in_full = driver.trials()[4]
+    assert in_full.params == driver.trials()[3].params, "the last one was the best"
+
+
+def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -> None:
+    first = start(SCREENED)
+    first.screen([0.2, 0.3])
+    assert first.begin() is not None
+    first.conductor.stop("SIGINT received")
+
+    second = start(SCREENED)
+    assert second.conductor.owed == 1
+    second.screen([0.4, 0.1])
+    assert second.begin() is not None
+    second.conductor.stop("SIGINT received")
+
+    third = start(SCREENED)
+    assert third.conductor.owed == 1
+    key = third.begin()
+    assert key is not None
+    third.train(key, 0.5)
+    third.run()
+    assert third.outcomes() == [Outcome.SCREENED] * 4 + [Outcome.COMPLETE] * 2
+    uninterrupted = {trial.user_attrs[Tag.DIGEST] for trial in third.trials()}
+    assert len(uninterrupted) == 6, "what was owed is what it was, and no other is trained in full"
+    assert start(SCREENED).begin() is None
+
+
+def test_an_arm_of_which_nothing_could_be_screened_has_nothing_in_full(start: Starter) -> None:
+    driver = start(search(sampler="grid", trials=2, scheduler="screening"))
+    broken = driver.begin()
+    assert broken is not None
+    driver.fail(broken, "DivergedError: diverged")
+    driver.screen([0.3])
+    driver.run()
+    assert driver.outcomes() == [Outcome.FAILED, Outcome.SCREENED, Outcome.COMPLETE]
+    assert driver.conductor.exhausted, "or every resume would wait for a trial that never comes"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_screening_of_a_small_space_ends_with_trials_in_full(
+    start: Starter, sampler: str
+) -> None:
+    driver = start(search(sampler=sampler, trials=9, scheduler="screening"))
+    driver.run()
+    assert driver.outcomes() == [Outcome.SCREENED] * 6 + [Outcome.COMPLETE] * 2
+    assert driver.conductor.exhausted
+    for trial in driver.trials():
+        if "duplicate_of" in trial.user_attrs:
+            known = driver.trials()[trial.user_attrs["duplicate_of"]]
+            assert trial.intermediate_values == known.intermediate_values
+
+
+def test_a_screened_trial_without_a_score_has_failed(start: Starter) -> None:
+    driver = start(SCREENED)
+    key = driver.begin()
+    assert key is not None
+    driver.train(key, math.nan)
+    (row,) = driver.conductor.rows()
+    assert row.cause == "val_auprc_sv is undefined after the last epoch"
+    assert row.outcome is Outcome.FAILED
+
+
+def test_a_failing_trial_ends_with_the_cause_from_its_worker(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(search(), sink=memory_sink)
+    key = driver.begin()
+    assert key is not None
+    driver.fail(key, "DivergedError: diverged: training loss not finite in epoch 1")
+    assert driver.begin() is not None, "the study goes on"
+    driver.told()
+    row = driver.conductor.rows()[0]
+    assert (row.outcome, row.epochs) == (Outcome.FAILED, 0)
+    assert row.cause == "DivergedError: diverged: training loss not finite in epoch 1"
+    assert memory_sink.named("close_trial")[0][2:4] == (Outcome.FAILED, row.cause)
+
+
+def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> None:
+    driver = start(search())
+    key = driver.begin()
+    assert key is not None
+    driver.conductor.started(key)
+    assert driver.said[-1] == "trial   0 retried  its worker was lost"
+    driver.conductor.lost(key, "its worker was lost: RuntimeError: gone")
+    driver.conductor.started(key)
+    assert driver.said[-1] == "trial   0 retried  its worker was lost: RuntimeError: gone"
+    driver.conductor.failed(key, "its worker was lost 3 times: RuntimeError: gone")
+    assert driver.outcomes() == [Outcome.FAILED]
+
+
+def test_a_trial_that_never_got_a_worker_is_told_as_failed(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(search(), sink=memory_sink)
+    driver.conductor.propose("a")
+    driver.conductor.failed("a", "its worker was lost 3 times: out of memory")
+    driver.told()
+    assert driver.outcomes() == [Outcome.FAILED]
+    assert [event[0] for event in memory_sink.events[1:]] == ["open_trial", "close_trial"]
+
+
+def test_an_epoch_that_a_retry_comes_by_again_is_told_as_what_it_is(
+    start: Starter, memory_sink: Any
+) -> None:
+    driver = start(search(trials=1), sink=memory_sink)
+    key = driver.begin()
+    assert key is not None
+    for epoch in (1, 2, 1, 2, 3):  # its worker was lost after two, and its checkpoint too
+        driver.epoch(key, epoch, 0.5)
+    driver.told()
+    epochs = [event[2] for event in memory_sink.events if event[0] == "log_epoch"]
+    assert epochs == [1, 2, 1, 2, 3]
+
+
+def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:
+    limit_s = 0.2
+    driver = start(search(), trial_limit_s=limit_s)
+    key = driver.begin()
+    assert key is not None
+    conductor = driver.conductor
+    assert conductor.hung() == set()
+    for times in ("", " (2 times)", " (3 times)"):
+        time.sleep(2 * limit_s)
+        assert conductor.hung() == {key}
+        assert conductor.hung() == set(), "its worker is being ended"
+        if times != " (3 times)":
+            conductor.lost(key, "its worker was lost: ActorDiedError: killed")
+            conductor.started(key)
+            why = f"an epoch took longer than the whole --trial-time-limit{times}"
+            assert driver.said[-1] == f"trial   0 retried  {why}"
+    conductor.failed(key, "its worker was lost 3 times: ActorDiedError: killed")
+    row = conductor.rows()[0]
+    assert row.outcome is Outcome.FAILED
+    assert row.cause == "an epoch took longer than the whole --trial-time-limit (3 times)"
+
+
+def test_an_epoch_in_time_is_no_hang(start: Starter) -> None:
+    driver = start(search(), trial_limit_s=3600)
+    key = driver.begin()
+    assert key is not None
+    driver.epoch(key, 1, 0.5)
+    assert driver.conductor.hung() == set()
+
+
+def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
+    start: Starter,
+) -> None:
+    driver = start(search())
+    key = driver.begin()
+    assert key is not None
+    cause = "/store/x: cannot be written (No space left on device); it takes 1.0 MB"
+    driver.conductor.failed(key, cause, faulty=True)
+    assert driver.conductor.fault == cause
+    assert driver.conductor.rows() == []
+    assert driver.trials()[0].user_attrs[Tag.CAUSE] == cause
+    assert start(search()).conductor.owed == 1
+
+
+def test_what_is_written_down_as_stopped_runs_no_more(start: Starter) -> None:
+    driver = start(search())
+    key = driver.begin()
+    assert key is not None
+    assert driver.conductor.runs(key)
+    driver.conductor.stop("SIGTERM received")
+    assert not driver.conductor.runs(key)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_trial_without_a_finite_objective_is_failed(start: Starter, value: float) -> None:
+    driver = start(search())
+    key = driver.begin()
+    assert key is not None
+    driver.train(key, value)
+    row = driver.conductor.rows()[0]
+    assert row.outcome is Outcome.FAILED
+    assert row.cause == "val_auprc_sv is undefined after the last epoch"
+    assert driver.trials()[0].state is optuna.trial.TrialState.FAIL
+
+
+def test_a_trial_over_its_time_limit_is_failed_after_the_epoch(start: Starter) -> None:
+    driver = start(search(), trial_limit_s=1e-9)
+    key = driver.begin()
+    assert key is not None
+    assert driver.epoch(key, 1, 0.5)
+    row = driver.conductor.rows()[0]
+    assert (row.outcome, row.cause) == (
+        Outcome.FAILED,
+        "exceeded --trial-time-limit at epoch 1",
+    )
+
+
+def test_a_trial_that_finishes_its_last_epoch_over_the_limit_is_complete(start: Starter) -> None:
+    driver = start(search(), trial_limit_s=1e-9)
+    key = driver.begin()
+    assert key is not None
+    assert driver.epoch(key, EPOCHS, 0.5)
+    assert driver.outcomes() == [Outcome.COMPLETE]
+
+
+def test_the_tracker_hears_of_each_trial_in_order(start: Starter, memory_sink: Any) -> None:
+    driver = start(search(trials=1), sink=memory_sink)
+    driver.run(0.5)
+    driver.told()
+    digest = driver.conductor.rows()[0].digest
+    kinds = ["open_trial"] + ["log_epoch"] * EPOCHS + ["close_trial"]
+    assert [event[0] for event in memory_sink.events] == ["open_study", *kinds]
+    assert memory_sink.events[2] == ("log_epoch", f"run-{digest}", 1, {"val_auprc_sv": 0.5})
+    assert memory_sink.events[-1][2:] == (Outcome.COMPLETE, "", {"val_auprc_sv": 0.5})
+
+
+def test_no_trial_waits_for_the_tracker(start: Starter) -> None:
+    answer = threading.Event()
+
+    class Silent(NullSink):
+        def open_study(self, name: str, **what: Any) -> str:
+            answer.wait(60)
+            return ""
+
+    driver = start(search(trials=2), sink=Silent())
+    driver.run(0.5)  # returns although the tracker has not answered yet
+    assert not answer.is_set()
+    assert driver.outcomes() == [Outcome.COMPLETE] * 2
+    assert owed(driver.folder) == 1 + 2 * (2 + EPOCHS)
+    answer.set()
+    assert driver.told() == Sent(sent=1 + 2 * (2 + EPOCHS))
+    assert owed(driver.folder) == 0
+
+
+def test_a_tracker_that_raises_does_not_change_an_outcome(
+    start: Starter, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(NullSink):
+        def log_epoch(self, run_id: str, epoch: int, *what: Any, **more: Any) -> None:
+            raise ArithmeticError("not a number")
+
+    driver = start(search(trials=1), sink=Broken())
+    driver.run(0.5)
+    assert driver.told() == Sent(sent=3, refused=EPOCHS)
+    assert driver.outcomes() == [Outcome.COMPLETE]
+    assert (
+        "tracking: event 3 of journal.jsonl (epoch) is left out: ArithmeticError: not a number"
+    ) in caplog.text
+
+
+def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(start: Starter) -> None:
+    driver = start(search(trials=3))
+    keys = [driver.begin() for _ in range(3)]
+    attrs = [trial.user_attrs for trial in driver.trials() if "config" in trial.user_attrs]
+    digests = [a[Tag.DIGEST] for a in attrs]
+    for digest in digests:
+        driver.storage.folder(digest).write(CHECKPOINT, b"state")
+    driver.train(str(keys[0]), 0.5)
+    driver.fail(str(keys[1]), "ValueError: bad")
+    driver.conductor.stop("SIGINT received")
+    kept = [driver.storage.folder(digest).read(CHECKPOINT) for digest in digests]
+    assert kept == [None, None, b"state"]
+    # Killed between the outcome and the deletion, also before Optuna was told.
+    driver.storage.folder(digests[0]).write(CHECKPOINT, b"state")
+    again = start(search(trials=3))
+    kept = [again.storage.folder(digest).read(CHECKPOINT) for digest in digests]
+    assert kept == [None, None, b"state"]
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    """Yield a list that grows by every statement that any storage is sent."""
+    sent: list[str] = []
+
+    def count(*about: Any) -> None:
+        sent.append(str(about[2]))
+
+    event.listen(Engine, "after_cursor_execute", count)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "after_cursor_execute", count)
+
+
+def test_a_trial_costs_the_storage_the_same_however_many_went_before(start: Starter) -> None:
+    driver, counts = start(search(ONE_RANGE, sampler="random", trials=30)), []
+    with counted_statements() as sent:
+        for value in itertools.count():
+            if (key := driver.begin()) is None:
+                break
+            driver.train(key, value)  # better and better: none is pruned
+            counts.append(len(sent))
+            sent.clear()
+    assert len(counts) == 30
+    assert statistics.median(counts[2:10]) == statistics.median(counts[22:])
+
+
+def test_sampled_proposals_lie_inside_the_space(start: Starter) -> None:
+    driver = start(search(RANGE, trials=14))
+    for value in itertools.count(1):
+        if (key := driver.begin()) is None:
+            break
+        driver.train(key, value / 20)
+    rows = driver.conductor.rows()
+    assert len(rows) == 14
+    assert all(driver.space.contains(row.params) for row in rows), [row.params for row in rows]
+    assert len({row.params["learning_rate"] for row in rows}) > 10
+    assert {row.params["fusion"] for row in rows} == {"film", "mhca_time"}
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "qmc"])
+def test_enumerated_proposals_are_the_same_whatever_happened(
+    tmp_path: Path, plan: StudyPlan, sampler: str
+) -> None:
+    text = search(sampler=sampler, trials=6)
+    folders = [tmp_path / "through", tmp_path / "cut"]
+    for folder in folders:
+        folder.mkdir()
+    through, cut = (Starter(folder, plan) for folder in folders)
+    straight = through(text)
+    straight.run(0.5)
+
+    first = cut(text)
+    key = first.begin()
+    assert key is not None
+    first.train(key, 0.1)
+    assert first.begin(), first.begin()
+    first.conductor.stop("SIGINT received")
+    second = cut(text)
+    for value in (0.9, 0.2):
+        key = second.begin()
+        assert key is not None
+        second.train(key, value)
+    key = second.begin()
+    assert key is not None
+    second.fail(key, "ValueError: bad")
+    del second
+    third = cut(text)
+    third.run(0.3)
+
+    assert third.proposed() == straight.proposed()
+    assert len(third.conductor.rows()) == 6
+
+
+def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: Starter) -> None:
+    first = start(COMPARE)
+    for value in (0.9, 0.1, 0.05, 0.04):
+        key = first.begin()
+        assert key is not None
+        first.train(key, value)
+    first.conductor.propose("cut off")
+    first.conductor.stop("SIGINT received")
+
+    second = start(COMPARE)
+    assert second.conductor.owed == 1
+    second.run(0.01)
+    rows = second.conductor.rows()
+    assert [(row.arm, row.draw) for row in rows] == [
+        (arm, draw) for draw in range(2) for arm in ("film", "film_placebo", "concat")
+    ]
+    assert {row.outcome for row in rows} == {Outcome.COMPLETE}
+    for draw in range(2):
+        rates = {row.params["learning_rate"] for row in rows if row.draw == draw}
+        assert len(rates) == 1
+    assert second.begin() is None
+    assert not second.conductor.exhausted
+
+
+def test_what_is_proposed_is_what_the_ledger_wrote_down(start: Starter) -> None:
+    driver = start(search())
+    flat = driver.conductor.propose("a")
+    assert flat is not None
+    config = TrialConfig.from_flat(flat)
+    attrs = driver.trials()[0].user_attrs
+    assert attrs[Tag.DIGEST] == rules.digest(config)
+    assert attrs["config"] == rules.active_parameters(config)
+    assert attrs[Tag.ARM] == rules.arm(config)
+
+
+def test_a_trial_that_was_complete_is_run_to_its_end_when_it_is_owed_again(start: Starter) -> None:
+    first = start(search(sampler="grid"))
+    for value in (0.5, 0.5, 0.6, 0.9):
+        key = first.begin()
+        assert key is not None
+        first.train(key, value)
+    assert first.outcomes() == [Outcome.COMPLETE] * 4
+    first.ledger.withdraw(2, "weights.pt is missing")
+
+    second = start(search(sampler="grid"))
+    assert second.conductor.owed == 1
+    key = second.begin()
+    assert key is not None
+    second.train(key, 0.6)
+    assert second.outcomes() == [Outcome.COMPLETE] * 4, "0.6 is below the rung that 0.9 has raised"
+    assert [row.number for row in second.conductor.rows()] == [0, 1, 3, 4]
+    assert second.begin() is None
