@@ -6,10 +6,11 @@ What its tracker has is compared in `study.tuning.tracker_agreement`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
@@ -23,6 +24,56 @@ from study.store.storage import Storage
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
 from study.store.trials import TrialRow, trials_csv
 from study.tracking.mlflow_runs import RecordedRun
+
+if TYPE_CHECKING:
+    from study.store.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mending:
+    """How all faults of a kind are mended.
+
+    Args:
+        says: What will be done about these faults, in words.
+        do: Does it; returns what came of it beyond that, or nothing.
+        at_start: Whether a start does it too; otherwise `--repair` alone.
+    """
+
+    says: Callable[[Sequence[Fault]], str]
+    do: Callable[[Ledger, Sequence[Fault]], str]
+    at_start: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that is wrong with a study's records.
+
+    Args:
+        kind: Its name among the kinds of faults.
+        found: What is wrong, in words that follow the trial's name.
+        trial: Its trial's number; None where it is about the study.
+        digest: Its trial's digest, or that of a floor; empty where it is about the study.
+        file: A file to be deleted: its name in the trial's folder, or a path.
+        mend: How it is mended; None where only the user can, and `found` says how.
+        refused: Whether no start may run over it.
+    """
+
+    kind: str
+    found: str
+    trial: int | None = None
+    digest: str = ""
+    file: str = ""
+    mend: Mending | None = None
+    refused: bool = False
+
+
+def steps(faults: Sequence[Fault]) -> list[tuple[Mending, list[Fault]]]:
+    """Return how faults are mended, each with those that it ends, in the order of the faults."""
+    by_mend: dict[Mending, list[Fault]] = {}
+    for fault in faults:
+        if fault.mend is not None:
+            by_mend.setdefault(fault.mend, []).append(fault)
+    return list(by_mend.items())
 
 
 class Mend(StrEnum):
