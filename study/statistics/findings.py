@@ -28,6 +28,12 @@ def label_of(quantity: str) -> str:
     return {"sv": "S+V"}.get(quantity, quantity)
 
 
+def metric_name(metric: str) -> str:
+    """Return how tables call a metric: `val_auprc_sv` is AUPRC S+V."""
+    measure, quantity = parts_of(metric)
+    return f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
+
+
 def members_of(quantity: str, macro: tuple[str, ...] = CLASSES) -> tuple[str, ...]:
     """Return the classes that a quantity is the mean of; `macro` those of the macro."""
     return macro if quantity == "macro" else AGGREGATES.get(quantity, (quantity,))
@@ -50,6 +56,17 @@ class Estimate:
     low: float
     high: float
     remark: str = ""
+
+
+def reversed_estimate(difference: Estimate) -> Estimate:
+    """Return a difference the other way round."""
+    return Estimate(
+        value=-difference.value,
+        se=difference.se,
+        low=-difference.high,
+        high=-difference.low,
+        remark=difference.remark,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

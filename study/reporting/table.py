@@ -1,0 +1,337 @@
+"""A table is described once and rendered as text, HTML, Markdown, LaTeX, CSV and JSON.
+
+Its cells hold numbers. How a number is written follows from the kind of its column, so that no two
+renderings can differ by a digit; CSV and JSON keep the numbers in full.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from html import escape
+
+from study.statistics.findings import Estimate
+from study.wording import UNDEFINED, p_text, score_text
+
+CAUTION = "*"
+"""Marks an interval that has a remark, which is told below the table."""
+
+NOT_ESTIMABLE = "not estimable"
+
+_WIDTH = 110
+"""Characters of a line of prose on the console."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+
+
+class Kind(StrEnum):
+    """What a column holds, which decides how its numbers are written and where they stand."""
+
+    NAME = "name"
+    TEXT = "text"
+    SCORE = "score"
+    """.519; also a mean with its spread, .519 ± .030."""
+    INTERVAL = "interval"
+    """.519 [.348, .708]; a score where there is no interval."""
+    P = "p"
+    COUNT = "count"
+    """1,234; with digits, 4.5."""
+    SHARE = "share"
+    """41%."""
+    PARAMETER = "parameter"
+    """A number with three significant digits, or a word."""
+
+
+_WORDS = (Kind.NAME, Kind.TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A mean and the sample standard deviation of the values behind it; NaN for a single one."""
+
+    mean: float
+    sd: float = math.nan
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Return mean and spread of the finite values."""
+        finite = [value for value in values if math.isfinite(value)]
+        mean = statistics.fmean(finite) if finite else math.nan
+        return cls(mean, statistics.stdev(finite) if len(finite) > 1 else math.nan)
+
+
+Value = str | float | int | Estimate | Spread | None
+"""A cell: text in any column stands as it is; None and NaN are undefined, "" is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
+
+    Args:
+        heading: Its name; that of intervals is shown with their level.
+        kind: What it holds.
+        signed: Whether its scores are differences, written with their sign.
+        digits: Of a score or a count; None takes 3 and 0.
+        detail: Whether it is left out on the console, where there is no room for all.
+    """
+
+    heading: str
+    kind: Kind = Kind.SCORE
+    signed: bool = False
+    digits: int | None = None
+    detail: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The heading in a table that people read."""
+        return f"{self.heading} [95 %]" if self.kind is Kind.INTERVAL else self.heading
+
+    def text(self, value: Value) -> str:
+        """Return how a value is written in this column."""
+        if value is None:
+            return UNDEFINED
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Estimate):
+            return self._interval(value)
+        if isinstance(value, Spread):
+            spread = f" ± {score_text(value.sd)}" if math.isfinite(value.sd) else ""
+            return self._score(value.mean) + spread
+        if not math.isfinite(value):
+            return UNDEFINED
+        if self.kind is Kind.COUNT:
+            return f"{value:,.{self.digits or 0}f}"
+        if self.kind is Kind.SHARE:
+            return f"{value:.0%}"
+        if self.kind is Kind.P:
+            return p_text(value)
+        if self.kind in (*_WORDS, Kind.PARAMETER):
+            return f"{value:.3g}" if isinstance(value, float) else str(value)
+        return self._score(value)
+
+    def _score(self, value: float) -> str:
+        digits = 3 if self.digits is None else self.digits
+        return score_text(value, signed=self.signed, digits=digits)
+
+    def _interval(self, estimate: Estimate) -> str:
+        value = self._score(estimate.value)
+        if not math.isfinite(estimate.low):
+            return f"{value} ({NOT_ESTIMABLE})" if estimate.remark else value
+        mark = CAUTION if estimate.remark else ""
+        return f"{value} [{self._score(estimate.low)}, {self._score(estimate.high)}]{mark}"
+
+
+def interval_text(estimate: Estimate, *, signed: bool = False) -> str:
+    """Return an estimate with its interval as a sentence has it: .519 [.348, .708]."""
+    return Column("", Kind.INTERVAL, signed=signed).text(estimate)
+
+
+def central(value: Value) -> float | None:
+    """Return the number that a cell is sorted by; None for words and what is undefined."""
+    if isinstance(value, Estimate | Spread):
+        value = value.value if isinstance(value, Estimate) else value.mean
+    if isinstance(value, str) or value is None or not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table with a sentence on what it shows and one on how to read it.
+
+    Args:
+        name: Name of its files, such as `ranking`.
+        title: Its heading.
+        shows: What it shows.
+        reading: How to read it.
+        columns: Its columns.
+        rows: Cells; a row has as many as there are columns.
+        notes: What its reader has to know besides, a sentence each.
+    """
+
+    name: str
+    title: str
+    shows: str
+    reading: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Value]]
+    notes: Sequence[str] = ()
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """All cells as people read them."""
+        return [
+            [column.text(value) for column, value in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, and what is wrong with the intervals that are marked."""
+        marked = {
+            f"{CAUTION} {value.remark}"
+            for row in self.rows
+            for value in row
+            if isinstance(value, Estimate) and value.remark and math.isfinite(value.low)
+        }
+        return [*self.notes, *sorted(marked)]
+
+    def text(self) -> str:
+        """Return the table for the console, under the words that say how to read it."""
+        table = self._without_details()
+        words = f"{self.title}. {self.shows} {self.reading}".strip()
+        notes = "\n".join(f"note: {remark}" for remark in self.remarks)
+        return "\n\n".join(part for part in (prose(words), table.grid(), notes) if part)
+
+    def grid(self) -> str:
+        """Return headings and cells as monospace text: words to the left, numbers to the right."""
+        lines = [[column.shown for column in self.columns], *self.cells]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, ["-" * width for width in widths])
+        return "\n".join("  ".join(self._aligned(line, widths)).rstrip() for line in lines)
+
+    def markdown(self) -> str:
+        """Return the table as GitHub Markdown, under its heading."""
+        header = [column.shown for column in self.columns]
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *self.cells)]
+        # GitHub needs three dashes; the colon puts a column to the right.
+        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+        rule = [
+            "-" * width if column.kind in _WORDS else "-" * (width - 1) + ":"
+            for column, width in zip(self.columns, widths, strict=True)
+        ]
+        lines.insert(1, rule)
+        body = "\n".join(f"| {' | '.join(self._aligned(line, widths))} |" for line in lines)
+        notes = "\n".join(f"- {remark}" for remark in self.remarks)
+        parts = [f"## {self.title}", f"{self.shows} {self.reading}".strip(), body, notes]
+        return "\n\n".join(part for part in parts if part)
+
+    def latex(self) -> str:
+        """Return the table as a LaTeX float with rules of booktabs."""
+        sides = "".join("l" if column.kind in _WORDS else "r" for column in self.columns)
+        header, *rows = (
+            " & ".join(map(_latex, line)) + r" \\"
+            for line in ([column.shown for column in self.columns], *self.cells)
+        )
+        caption = " ".join(_latex(text) for text in (f"{self.title}.", self.shows, *self.remarks))
+        lines = [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            f"\\caption{{{caption}}}",
+            f"\\label{{tab:{self.name}}}",
+            f"\\begin{{tabular}}{{{sides}}}",
+            *(r"\toprule", header, r"\midrule", *rows, r"\bottomrule"),
+            *(r"\end{tabular}", r"\end{table}"),
+        ]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """Return the table as HTML, its headings to be sorted by."""
+        sides = [' class="text"' if column.kind in _WORDS else "" for column in self.columns]
+        head = "".join(
+            f'<th scope="col"{side} tabindex="0" role="button">{escape(column.shown)}</th>'
+            for side, column in zip(sides, self.columns, strict=True)
+        )
+        body = "\n".join(
+            f"<tr>{''.join(map(_html_cell, sides, row, texts))}</tr>"
+            for row, texts in zip(self.rows, self.cells, strict=True)
+        )
+        says = escape(f"{self.shows} {self.reading}".strip())
+        notes = "".join(f'<p class="note t-note">{escape(note)}</p>' for note in self.remarks)
+        return (
+            f'<h3>{escape(self.title)}</h3>\n<p class="says">{says}</p>\n'
+            f'<div class="scroll" tabindex="0"><table id="table-{escape(self.name)}">'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{notes}"
+        )
+
+    def csv(self) -> str:
+        """Return the table as CSV with its numbers in full; an interval takes three columns."""
+        header, rows = self._exact()
+        return csv_text(header, (["" if v is None else v for v in row] for row in rows))
+
+    def plain(self) -> dict[str, object]:
+        """Return the table as JSON has it, with its numbers in full."""
+        header, rows = self._exact()
+        return {
+            "title": self.title,
+            "shows": self.shows,
+            "reading": self.reading,
+            "notes": self.remarks,
+            "rows": [dict(zip(header, row, strict=True)) for row in rows],
+        }
+
+    def _aligned(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
+        return [
+            cell.ljust(width) if column.kind in _WORDS else cell.rjust(width)
+            for cell, width, column in zip(line, widths, self.columns, strict=True)
+        ]
+
+    def _without_details(self) -> Table:
+        kept = [index for index, column in enumerate(self.columns) if not column.detail]
+        return replace(
+            self,
+            columns=[self.columns[index] for index in kept],
+            rows=[[row[index] for index in kept] for row in self.rows],
+        )
+
+    def _exact(self) -> tuple[list[str], list[list[str | float | int | None]]]:
+        """Return headings and cells with an own column for each number of a cell."""
+        header: list[str] = []
+        rows: list[list[str | float | int | None]] = [[] for _ in self.rows]
+        for index, column in enumerate(self.columns):
+            parts = [_parts(row[index]) for row in self.rows]
+            names = dict.fromkeys(["", *(name for cell in parts for name in cell)])
+            header += [column.heading + name for name in names]
+            for row, cell in zip(rows, parts, strict=True):
+                row += [cell.get(name) for name in names]
+        return header, rows
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return CSV with a line of headings."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def prose(text: str) -> str:
+    """Return text in lines for the console."""
+    return textwrap.fill(text, _WIDTH)
+
+
+def _parts(value: Value) -> dict[str, str | float | int | None]:
+    """Return the numbers of a cell by what their heading has after the column's."""
+    if isinstance(value, Estimate):
+        numbers = {"": value.value, " low": value.low, " high": value.high}
+        return {name: central(number) for name, number in numbers.items()}
+    if isinstance(value, Spread):
+        return {"": central(value.mean), " sd": central(value.sd)}
+    return {"": value if isinstance(value, str) else central(value)}
+
+
+def _html_cell(side: str, value: Value, text: str) -> str:
+    number = central(value)
+    key = "" if number is None else f' data-key="{number:.6g}"'
+    # A name may be broken after its underscores where a column is narrow.
+    return f"<td{side}{key}>{escape(text).replace('_', '_<wbr>')}</td>"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,41 @@
+"""How a score, a number of things and a list are written, the same in every table and sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+UNDEFINED = "-"
+"""Stands for a value that does not exist or is NaN."""
+
+
+def score_text(value: float, *, signed: bool = False, digits: int = 3) -> str:
+    """Return a score without the zero before its point: .519, 1.000, +.023."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
+
+
+def p_text(value: float) -> str:
+    """Return a p value: .012, or <.001."""
+    return "<.001" if value < 0.001 else score_text(value)
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 trial, 2 trials."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listing(words: Iterable[str]) -> str:
+    """Return words as a sentence lists them: a, b and c."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def first_few(words: Iterable[str], most: int = 3) -> str:
+    """Return the first words and how many more there are: a, b, c and 75 more."""
+    every = list(words)
+    if len(every) <= most + 1:
+        return listing(every)
+    return f"{', '.join(every[:most])} and {len(every) - most:,} more"

@@ -1,0 +1,123 @@
+"""One table in all its renderings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from study.reporting.table import Column, Kind, Spread, Table, Value, interval_text
+from study.statistics.findings import Estimate
+
+FOUND = Estimate(value=0.5194, se=0.1, low=0.3476, high=0.7081)
+MARKED = Estimate(value=0.5, se=0.1, low=0.25, high=1.0, remark="covers too little")
+WEAK = Estimate(value=0.5, se=math.nan, low=math.nan, high=math.nan, remark="too few patients")
+
+TABLE = Table(
+    name="small",
+    title="A & B",
+    shows="What it shows: 50 %.",
+    reading="How to read it.",
+    columns=[
+        Column("arm", Kind.NAME),
+        Column("AUPRC", Kind.INTERVAL),
+        Column("p", Kind.P),
+        Column("beats", Kind.COUNT, detail=True),
+    ],
+    rows=[["film_1", FOUND, 0.0004, 1234], ["a|b", MARKED, math.nan, None]],
+    notes=["one seed"],
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        (Column("", Kind.SCORE), 0.5194, ".519"),
+        (Column("", Kind.SCORE, signed=True), -0.02, "-.020"),
+        (Column("", Kind.SCORE, digits=2), 1.0, "1.00"),
+        (Column("", Kind.SCORE), Spread.of([0.4, 0.6]), ".500 ± .141"),
+        (Column("", Kind.SCORE), Spread.of([0.5, math.nan]), ".500"),
+        (Column("", Kind.SCORE), Spread.of([]), "-"),
+        (Column("", Kind.SCORE), "0 exactly", "0 exactly"),
+        (Column("", Kind.INTERVAL), FOUND, ".519 [.348, .708]"),
+        (Column("", Kind.INTERVAL), MARKED, ".500 [.250, 1.000]*"),
+        (Column("", Kind.INTERVAL), WEAK, ".500 (not estimable)"),
+        (Column("", Kind.INTERVAL), 0.3, ".300"),
+        (Column("", Kind.P), 0.0004, "<.001"),
+        (Column("", Kind.COUNT), 1234, "1,234"),
+        (Column("", Kind.COUNT, digits=1), 4.54, "4.5"),
+        (Column("", Kind.SHARE), 0.413, "41%"),
+        (Column("", Kind.PARAMETER), 0.0012345, "0.00123"),
+        (Column("", Kind.PARAMETER), 64, "64"),
+        (Column("", Kind.PARAMETER), None, "-"),
+        (Column("", Kind.TEXT), "", ""),
+    ],
+)
+def test_a_number_is_written_as_its_column_says(column: Column, value: Value, text: str) -> None:
+    assert column.text(value) == text
+
+
+def test_the_console_leaves_details_out() -> None:
+    assert TABLE.text().splitlines() == [
+        "A & B. What it shows: 50 %. How to read it.",
+        "",
+        "arm            AUPRC [95 %]      p",
+        "------  -------------------  -----",
+        "film_1    .519 [.348, .708]  <.001",
+        "a|b     .500 [.250, 1.000]*      -",
+        "",
+        "note: one seed",
+        "note: * covers too little",
+    ]
+
+
+def test_markdown() -> None:
+    assert TABLE.markdown().splitlines() == [
+        "## A & B",
+        "",
+        "What it shows: 50 %. How to read it.",
+        "",
+        "| arm    |        AUPRC [95 %] |     p | beats |",
+        "| ------ | ------------------: | ----: | ----: |",
+        "| film_1 |   .519 [.348, .708] | <.001 | 1,234 |",
+        "| a\\|b   | .500 [.250, 1.000]* |     - |     - |",
+        "",
+        "- one seed",
+        "- * covers too little",
+    ]
+
+
+def test_latex() -> None:
+    text = TABLE.latex()
+    assert text.count("\\begin{tabular}{lrrr}") == 1
+    assert r"film\_1 & .519 [.348, .708] & $<$.001 & 1,234 \\" in text
+    caption = r"\caption{A \& B. What it shows: 50 \%. one seed * covers too little}"
+    assert caption in text
+
+
+def test_html_escapes_and_sorts_by_the_number() -> None:
+    text = TABLE.html()
+    assert "<h3>A &amp; B</h3>" in text
+    assert '<td data-key="0.5194">.519 [.348, .708]</td>' in text
+    assert '<td class="text">film_<wbr>1</td>' in text
+    assert '<td data-key="0.0004">&lt;.001</td>' in text
+
+
+def test_csv_and_json_keep_numbers_in_full() -> None:
+    lines = list(csv.reader(io.StringIO(TABLE.csv())))
+    assert lines == [
+        ["arm", "AUPRC", "AUPRC low", "AUPRC high", "p", "beats"],
+        ["film_1", "0.5194", "0.3476", "0.7081", "0.0004", "1234"],
+        ["a|b", "0.5", "0.25", "1.0", "", ""],
+    ]
+    first = json.loads(json.dumps(TABLE.plain()))["rows"][0]
+    assert first == dict(
+        zip(lines[0], ["film_1", 0.5194, 0.3476, 0.7081, 0.0004, 1234], strict=True)
+    )
+
+
+def test_an_interval_in_a_sentence() -> None:
+    assert interval_text(FOUND, signed=True) == "+.519 [+.348, +.708]"

@@ -1,0 +1,41 @@
+"""How scores, numbers and lists are written."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from study.wording import first_few, listing, p_text, plural, score_text
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [
+        (0.5194, False, ".519"),
+        (1.0, False, "1.000"),
+        (0.99996, False, "1.000"),
+        (10.5, False, "10.500"),
+        (0.0226, True, "+.023"),
+        (-0.0226, True, "-.023"),
+        (-1.25, True, "-1.250"),
+        (math.nan, True, "-"),
+        (math.inf, False, "-"),
+    ],
+)
+def test_a_score_has_no_zero_before_its_point(value: float, signed: bool, text: str) -> None:
+    assert score_text(value, signed=signed) == text
+
+
+def test_a_small_p_is_a_bound() -> None:
+    assert (p_text(0.0004), p_text(0.001), p_text(0.25)) == ("<.001", ".001", ".250")
+
+
+def test_one_thing_is_singular() -> None:
+    assert [plural(n, "trial") for n in (0, 1, 1200)] == ["0 trials", "1 trial", "1,200 trials"]
+
+
+def test_lists_of_words() -> None:
+    assert (listing(["a"]), listing(["a", "b", "c"])) == ("a", "a, b and c")
+    assert first_few("abcd") == "a, b, c and d"
+    assert first_few(map(str, range(78))) == "0, 1, 2 and 75 more"
