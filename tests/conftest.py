@@ -23,6 +23,7 @@ from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.tuning.trial import TrialJob
+from tests.builders import study_plan
 
 torch.set_num_threads(1)
 
@@ -226,26 +227,7 @@ def job(small_beats: BeatSet, small_folds: Folds, tmp_path: Path) -> TrialJob:
 @pytest.fixture
 def plan() -> StudyPlan:
     """A plan of a tiny search; take `dataclasses.replace` for another."""
-    return StudyPlan(
-        name="tiny",
-        space="tiny",
-        space_digest="0" * 12,
-        kind="search",
-        objective="val_auprc_sv",
-        sampler="tpe",
-        scheduler="asha",
-        reduction_factor=2,
-        trials=3,
-        epochs=6,
-        folds="2-fold, partition seed 0",
-        fold_fingerprint="1" * 12,
-        n_folds=2,
-        n_seeds=1,
-        study_seed=0,
-        engine="fp32, not compiled",
-        data_source="synthetic",
-        data_fingerprints={"daeac/linear": "2" * 12},
-    )
+    return study_plan()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pytest
 from study import run
 from study.data.source import synthetic_source
 from study.keys import Outcome, Tag
+from tests.builders import write_split
 from tests.command import Ended, apart, here
 from tests.surroundings import own_surroundings
 
@@ -75,7 +76,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("workspace")
     source = synthetic_source(folder / "made", duration_s=30, names=NAMES)
     (folder / "records").symlink_to(source.folder)
-    (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = {json.dumps(NAMES)}\n')
+    write_split(folder, NAMES)
     (folder / "tiny.toml").write_text(SPACE)
     with own_surroundings():
         found = Workspace(folder)

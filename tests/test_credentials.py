@@ -4,7 +4,6 @@ and neither what they print nor what they write may hold one.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from study import predict, report, run
 from study.command import REFUSED
 from study.data.source import Source
+from tests.builders import write_split
 
 SECRET = "s3cr3t"
 SPACE = """
@@ -45,8 +45,7 @@ def _levels() -> Iterator[None]:
 
 @pytest.fixture
 def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    names = json.dumps(list(records_source.development[:6]))
-    (tmp_path / "split.toml").write_text(f'name = "tiny"\ndevelopment = {names}\n')
+    write_split(tmp_path, records_source.development[:6])
     (tmp_path / "one.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -25,6 +25,7 @@ from study.store.storage import Storage
 from study.tracking.mlflow_sink import MlflowSink
 from study.tuning.setup import Setup, set_up
 from study.tuning.trial import METRICS, TrialRun
+from tests.builders import write_split
 
 SPACE = """
 description = "Does attention over time help?"
@@ -65,8 +66,7 @@ def _level() -> Iterator[None]:
 def trained(records_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a finished study of two arms, recorded in MLflow."""
     workspace = tmp_path_factory.mktemp("workspace")
-    names = json.dumps(list(records_source.development[:6]))
-    (workspace / "split.toml").write_text(f'name = "tiny"\ndevelopment = {names}\n')
+    write_split(workspace, records_source.development[:6])
     folder = workspace / "studies" / NAME
     folder.mkdir(parents=True)
     (folder / SPACE_COPY).write_text(SPACE)

@@ -16,6 +16,7 @@ import pytest
 from study import run
 from study.data.source import Source
 from study.training import engine
+from tests.builders import write_split
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,8 +54,7 @@ def _levels() -> Iterator[None]:
 @pytest.fixture
 def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run in, with a space and a split of six records."""
-    names = json.dumps(list(records_source.development[:6]))
-    (tmp_path / "split.toml").write_text(f'name = "tiny"\ndevelopment = {names}\n')
+    write_split(tmp_path, records_source.development[:6])
     (tmp_path / "two.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

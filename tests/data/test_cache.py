@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from study.data.beat_set import BeatSet, Reliance
 from study.data.cache import CACHE_VARIABLE, _digest, default_cache_dir, load, store
+from tests.builders import npz
 
 KEY = "0123456789ab"
 
@@ -82,12 +81,6 @@ def _whole(content: bytes) -> bytes:
     return _digest(content) + b"\n" + content
 
 
-def _npz(**arrays: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -98,8 +91,8 @@ def _npz(**arrays: Any) -> bytes:
         (_flip_a_bit, "truncated or altered, preparing the beats anew"),
         (lambda content: b"no beats at all\n", "truncated or altered, preparing the beats anew"),
         (lambda _: _whole(b"PK no archive"), "holds other content than its name says"),
-        (lambda _: _whole(_npz(x=np.zeros(3))), "holds other content than its name says"),
-        (lambda _: _whole(_npz(meta=np.zeros(3, np.uint8))), "holds other content"),
+        (lambda _: _whole(npz(x=np.zeros(3))), "holds other content than its name says"),
+        (lambda _: _whole(npz(meta=np.zeros(3, np.uint8))), "holds other content"),
     ],
 )
 def test_damaged_or_foreign_file_is_not_trusted(

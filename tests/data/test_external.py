@@ -19,6 +19,7 @@ from study.data.prepare import prepare, prepare_all
 from study.data.presence import ClassPresence, classes_present, describe
 from study.data.synthetic import write_records
 from study.errors import DataError, MissingDataError
+from tests.builders import bare_beats
 
 if TYPE_CHECKING:
     from tests.data.conftest import WriteRecord
@@ -288,17 +289,10 @@ def test_description_of_a_folder(
     assert "first or last beat 10" in lines[2]
 
 
-def with_counts(*rows: tuple[int, int, int, int]) -> BeatSet:
-    """A beat set with given beats of N, S, V, F in each record; nothing else in it counts."""
-    labels = [np.repeat(np.arange(4), row) for row in rows]
-    record = np.repeat(np.arange(len(rows)), [len(label) for label in labels])
-    fields: dict[str, Any] = dict.fromkeys(BeatSet.__dataclass_fields__)
-    fields |= {"record_names": tuple("abcdefgh"[: len(rows)]), "record": record}
-    return BeatSet(**(fields | {"label": np.concatenate(labels)}))
-
-
 def test_classes_that_hardly_any_patient_has_are_left_out_of_the_macro_and_why() -> None:
-    beats = with_counts((50, 0, 90, 1), (50, 0, 2, 2), (50, 0, 2, 3), (50, 0, 2, 3), (50, 0, 0, 0))
+    beats = bare_beats(
+        [(50, 0, 90, 1), (50, 0, 2, 2), (50, 0, 2, 3), (50, 0, 2, 3), (50, 0, 0, 0)]
+    )
     patients = {name: name for name in "abcde"}
     n, s, v, f = classes_present(beats, patients)
     assert n == ClassPresence(name="N", beats=250, patients=5, effective_patients=5.0, left_out="")
@@ -310,7 +304,7 @@ def test_classes_that_hardly_any_patient_has_are_left_out_of_the_macro_and_why()
 
 
 def test_records_of_one_patient_count_once() -> None:
-    beats = with_counts(*[(10, 10, 0, 0)] * 4)
+    beats = bare_beats([(10, 10, 0, 0)] * 4)
     alone = classes_present(beats, {name: name for name in "abcd"})
     together = classes_present(beats, {"a": "x", "b": "x", "c": "y", "d": "z"})
     assert (alone[1].patients, alone[1].left_out) == (4, "")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import folds_table, make_folds, published_holdout
 from study.data.records import DS1, PUBLISHED_VALIDATION
 from study.errors import DataError
-from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.keys import MIN_CLASS_BEATS
+from tests.builders import bare_beats
 
 # N, S, V, F annotations of DS1's records, in the order of DS1.
 COUNTS = np.array(
@@ -27,29 +24,7 @@ COUNTS = np.array(
 )
 
 
-def make_beats(names: Sequence[str], counts: NDArray[np.int64]) -> BeatSet:
-    """Return beats of which only record and label matter."""
-    record = np.repeat(np.arange(len(names)), counts.sum(axis=1))
-    label = np.concatenate([np.repeat(np.arange(len(CLASSES)), row) for row in counts])
-    empty = np.zeros((0, 128), np.float32)
-    return BeatSet(
-        dataset="DS1",
-        source="synthetic",
-        segmentation="daeac",
-        resampling="linear",
-        record_names=tuple(names),
-        record=record,
-        r_peak_sample=np.arange(len(record)),
-        label=label,
-        ecg=empty,
-        rr={},
-        reliance=Reliance(beats=record[:0], donors=record[None, :0], windows=None),
-        dropped={},
-        fingerprint="",
-    )
-
-
-BEATS = make_beats(DS1, COUNTS)
+BEATS = bare_beats(COUNTS, DS1)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 10, 22])
@@ -168,7 +143,7 @@ def test_published_holdout_needs_its_records_and_others(names: tuple[str, ...]) 
 def test_folds_of_other_records_are_refused() -> None:
     folds = make_folds(DS1, COUNTS)
     with pytest.raises(DataError) as caught:
-        folds.masks(make_beats(("101", "106"), COUNTS[:2]))
+        folds.masks(bare_beats(COUNTS[:2], ("101", "106")))
     assert str(caught.value).startswith("folds '5-fold, partition seed 0': records 1")
     assert str(caught.value).endswith("are not in DS1")
 
@@ -177,7 +152,7 @@ def test_table_of_folds() -> None:
     names = ("a", "b", "c")
     counts = np.array([[100, 20, 30, 2], [90, 20, 30, 40], [80, 21, 25, 0]])
     folds = make_folds(names, counts, 3)
-    lines = folds_table(folds, make_beats(names, counts)).splitlines()
+    lines = folds_table(folds, bare_beats(counts, names)).splitlines()
     assert lines == [
         f"folds: 3-fold, partition seed 0 ({folds.fingerprint}), validation beats of DS1",
         "fold       N       S       V       F  records",

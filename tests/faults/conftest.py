@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from study.data.source import synthetic_source
+from tests.builders import write_split
 from tests.faults.studies import FAST, LONG, Studies
 from tests.surroundings import own_surroundings
 
@@ -17,8 +18,7 @@ NAMES = ("101", "106", "108", "109", "112", "114")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studies]:
     folder = tmp_path_factory.mktemp("workspace")
     synthetic_source(folder / "records", duration_s=60, names=NAMES)
-    names = ", ".join(f'"{name}"' for name in NAMES)
-    (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
+    write_split(folder, NAMES)
     for name, text in (("fast", FAST), ("long", LONG)):
         (folder / f"{name}.toml").write_text(text)
     with own_surroundings() as scratch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,17 +20,7 @@ from study.reporting.alarms import (
     screening_alarm,
 )
 from study.store.trials import TrialRow
-
-
-def row(number: int, arm: str = "film", **changes: Any) -> TrialRow:
-    known: dict[str, Any] = {
-        "number": number,
-        "digest": f"d{number}",
-        "arm": arm,
-        "params": {},
-        "outcome": Outcome.COMPLETE,
-    }
-    return TrialRow(**(known | changes))
+from tests.builders import trial_row
 
 
 def relying(number: int, s: float, v: float, spread: float = 0.002, **more: float) -> TrialRow:
@@ -44,7 +33,7 @@ def relying(number: int, s: float, v: float, spread: float = 0.002, **more: floa
             f"{metric}_min": value - spread,
             f"{metric}_max": value + spread,
         }
-    return row(number, metrics=metrics)
+    return trial_row(number, metrics=metrics)
 
 
 def said(alarms: list[Alarm]) -> list[str]:
@@ -94,7 +83,7 @@ def test_an_arm_that_cannot_use_rr_is_told_apart_and_never_alarmed() -> None:
 
 
 def test_unfinished_trials_say_nothing_about_reliance() -> None:
-    pruned = row(0, outcome=Outcome.PRUNED, metrics=relying(0, 0.0, 0.0).metrics)
+    pruned = trial_row(0, outcome=Outcome.PRUNED, metrics=relying(0, 0.0, 0.0).metrics)
     assert reliance_alarms([pruned], {"film": True}) == []
 
 
@@ -123,10 +112,10 @@ def test_a_screening_says_what_it_cannot_tell() -> None:
 
 def test_an_arm_whose_trial_in_full_failed_is_lost_though_it_was_screened() -> None:
     rows = [
-        row(0, outcome=Outcome.SCREENED),
-        row(1, "ecg", outcome=Outcome.SCREENED),
-        row(2, outcome=Outcome.FAILED, cause="DivergedError: diverged"),
-        row(3, "ecg"),
+        trial_row(0, outcome=Outcome.SCREENED),
+        trial_row(1, "ecg", outcome=Outcome.SCREENED),
+        trial_row(2, outcome=Outcome.FAILED, cause="DivergedError: diverged"),
+        trial_row(3, "ecg"),
     ]
     (alarm,) = failure_alarms(rows)
     assert alarm.evidence == "1 of 4, 1 of these diverged, all of film among them"
@@ -146,9 +135,9 @@ def test_the_limit_of_the_rank_correlation_is_what_its_reason_says(
 
 
 def test_failed_trials_are_shares_with_those_that_diverged() -> None:
-    rows = [row(number) for number in range(9)]
+    rows = [trial_row(number) for number in range(9)]
     cause = "DivergedError: diverged: training loss not finite in epoch 2"
-    one = [*rows, row(9, outcome=Outcome.FAILED, cause=cause)]
+    one = [*rows, trial_row(9, outcome=Outcome.FAILED, cause=cause)]
     assert failure_alarms(rows) == []
     assert said(failure_alarms(one)) == [
         "warning: 10% of the trials failed: 1 of 10, 1 of these diverged; arms are compared on "
@@ -157,14 +146,14 @@ def test_failed_trials_are_shares_with_those_that_diverged() -> None:
 
 
 def test_an_arm_that_lost_all_trials_or_many_failures_are_an_error() -> None:
-    rows = [row(number) for number in range(9)]
-    lost = row(9, "concat", outcome=Outcome.FAILED, cause="ValueError: no")
+    rows = [trial_row(number) for number in range(9)]
+    lost = trial_row(9, "concat", outcome=Outcome.FAILED, cause="ValueError: no")
     (alarm,) = failure_alarms([*rows, lost])
     assert (alarm.severity, alarm.evidence) == (
         Severity.ERROR,
         "1 of 10, 0 of these diverged, all of concat among them",
     )
-    failed = [row(number, outcome=Outcome.FAILED) for number in range(9, 12)]
+    failed = [trial_row(number, outcome=Outcome.FAILED) for number in range(9, 12)]
     (alarm,) = failure_alarms([*rows, *failed])
     assert (alarm.severity, alarm.what) == (Severity.ERROR, "25% of the trials failed")
 

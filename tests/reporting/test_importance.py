@@ -10,6 +10,7 @@ from study.keys import Outcome
 from study.reporting.importance import ENOUGH_TRIALS, importance
 from study.spaces.space import Space, load_space
 from study.store.trials import TrialRow
+from tests.builders import trial_row
 
 OBJECTIVE = "val_auprc_sv"
 
@@ -28,15 +29,13 @@ def space(tmp_path: Path) -> Space:
 def rows(n: int, outcome: Outcome, epochs: int) -> list[TrialRow]:
     """Return trials whose width decides, and whose dropout does not."""
     return [
-        TrialRow(
-            number=number,
+        trial_row(
+            number,
             digest=f"{outcome}{number}",
-            arm="film",
             params={"embed_dim": 8 * (1 + number % 2), "dropout": (number * 7 % 10) / 20},
             outcome=outcome,
             metrics={OBJECTIVE: 0.3 + 0.1 * (number % 2)},
             epochs=epochs,
-            full_epochs=6,
         )
         for number in range(n)
     ]

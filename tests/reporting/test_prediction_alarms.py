@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.keys import CLASSES, Outcome
+from study.keys import CLASSES
 from study.reporting.alarms import Severity
 from study.reporting.prediction_alarms import (
     PredictionFacts,
@@ -15,6 +15,7 @@ from study.reporting.prediction_alarms import (
     no_effect_alarms,
 )
 from study.store.trials import TrialRow
+from tests.builders import trial_row
 
 FOLD = np.array([0, 0, 0, 1, 1, 1, -1])
 
@@ -31,13 +32,7 @@ def log_probs(n_seeds: int = 2) -> NDArray[np.float32]:
 
 
 def row(number: int, digest: str = "", **params: object) -> TrialRow:
-    return TrialRow(
-        number=number,
-        digest=digest or f"d{number}",
-        arm="mhca",
-        params=params,
-        outcome=Outcome.COMPLETE,
-    )
+    return trial_row(number, "mhca", digest=digest or f"d{number}", params=params)
 
 
 def facts(

@@ -25,6 +25,7 @@ from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow, read_trials_csv, trials_csv
 from study.training.batches import epoch_shape
+from tests.builders import trial_row
 
 SPACE = """
 description = "two arms and a placebo, at two draws"
@@ -62,12 +63,11 @@ def rows() -> list[TrialRow]:
     """Return a complete trial for every arm and draw."""
     pairs = [(draw, arm) for draw in range(2) for arm in ARMS]
     return [
-        TrialRow(
-            number=number,
+        trial_row(
+            number,
+            arm,
             digest=f"{number:012x}",
-            arm=arm,
             params={"arm": arm, "learning_rate": 0.002},
-            outcome=Outcome.COMPLETE,
             metrics={AUPRC_SV: 0.5},
             epochs=EPOCHS,
             full_epochs=EPOCHS,

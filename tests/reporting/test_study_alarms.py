@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +9,16 @@ import numpy as np
 import pytest
 
 from study.config import TrialConfig
-from study.keys import AUPRC_SV, Outcome
+from study.keys import AUPRC_SV
 from study.models import rules
 from study.reporting.study_alarms import study_alarms
-from study.spaces.space import Space, load_space
+from study.spaces.space import Space
 from study.store.storage import Storage
 from study.store.study_floors import StudyFloor
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow
 from study.tuning.trial import METRICS, TrialJob, TrialRun
+from tests.builders import load_text, npz, trial_row
 
 SEARCH = """
 description = "heads over one token"
@@ -56,30 +56,16 @@ fusion = "none"
 FOLD = np.array([0, 0, 1, 1])
 
 
-def space_of(folder: Path, text: str) -> Space:
-    path = folder / "tiny.toml"
-    path.write_text(text)
-    return load_space(path)
-
-
 def row_of(number: int, config: TrialConfig, arm: str = "", **metrics: float) -> TrialRow:
-    return TrialRow(
-        number=number,
-        digest=rules.digest(config),
-        arm=arm or rules.arm(config),
-        params={},
-        outcome=Outcome.COMPLETE,
-        metrics=metrics,
-    )
+    name = arm or rules.arm(config)
+    return trial_row(number, name, digest=rules.digest(config), metrics=metrics)
 
 
 def store(storage: Storage, digest: str, seed: int) -> None:
     log_probs = np.random.default_rng(seed).normal(size=(1, len(FOLD), 4)).astype(np.float32)
     log_probs[0, ::2, 0] = 9
     log_probs[0, 1::2, 1] = 9
-    buffer = io.BytesIO()
-    np.savez(buffer, log_probs=log_probs)
-    storage.folder(digest).write(PREDICTIONS, buffer.getvalue())
+    storage.folder(digest).write(PREDICTIONS, npz(log_probs=log_probs))
 
 
 def test_heads_over_one_token_are_found_to_change_nothing(job: TrialJob, tmp_path: Path) -> None:
@@ -87,7 +73,7 @@ def test_heads_over_one_token_are_found_to_change_nothing(job: TrialJob, tmp_pat
 
     Without dropout, which draws for each head.
     """
-    space = space_of(tmp_path, SEARCH)
+    space = load_text(tmp_path, SEARCH)
     rows = []
     for number, point in enumerate(space.grid()):
         config = space.configuration(point)
@@ -109,7 +95,7 @@ def test_heads_over_one_token_are_found_to_change_nothing(job: TrialJob, tmp_pat
 @pytest.fixture
 def compared(tmp_path: Path) -> tuple[Space, list[TrialRow], Storage]:
     """A comparison whose film arm and its placebo predict the same."""
-    space, storage = space_of(tmp_path, COMPARE), Storage.at(tmp_path / "trials")
+    space, storage = load_text(tmp_path, COMPARE), Storage.at(tmp_path / "trials")
     rows = []
     for number, point in enumerate(space.comparisons()):
         row = row_of(number, point.config, point.arm, **{AUPRC_SV: 0.4 + number / 10})

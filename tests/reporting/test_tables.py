@@ -13,23 +13,15 @@ import pytest
 from study.keys import AUPRC_SV, Outcome
 from study.reporting.tables import chance_level, failures, ranked_table
 from study.store.trials import TrialRow, trials_csv
+from tests.builders import trial_row
 
 NAN = math.nan
 
 
 def row(number: int, score: float = 0.5, arm: str = "film", **changes: Any) -> TrialRow:
     metrics = {AUPRC_SV: score, **changes.pop("metrics", {})}
-    values: dict[str, Any] = {
-        "number": number,
-        "digest": f"{number:012x}",
-        "arm": arm,
-        "params": {"fusion": arm, "heads": number, "epochs": 6},
-        "outcome": Outcome.COMPLETE,
-        "metrics": metrics,
-        "epochs": 6,
-        "full_epochs": 6,
-    }
-    return TrialRow(**{**values, **changes})
+    params = {"fusion": arm, "heads": number, "epochs": 6}
+    return trial_row(number, arm, **{"params": params, "metrics": metrics, **changes})
 
 
 def cells(text: str, arm: str) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from study.reporting.page.sealed import sealed
 from study.reporting.sealed_results import sealed_results
 from study.sealed import evaluation, records, retrain
 from study.store.plan import StudyPlan
+from tests.builders import study_plan
 
 ROOT = Path(evaluate.__file__).parents[1]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
@@ -384,23 +386,9 @@ def test_everything_is_recorded_in_mlflow_under_stage_test(
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
 
-def of_study(workspace: Path, **changes: object) -> StudyPlan:
+def of_study(workspace: Path, **changes: Any) -> StudyPlan:
     """Leave a study's plan in the workspace, and `tiny.toml` as a plan that comes from it."""
-    values = {"data_source": "synthetic", "data_fingerprints": {"daeac/linear": "0" * 12}}
-    study = StudyPlan(
-        **{  # type: ignore[arg-type]
-            **dict.fromkeys(("space", "space_digest", "sampler", "scheduler", "folds"), "x"),
-            **dict.fromkeys(("reduction_factor", "trials", "epochs", "n_folds", "n_seeds"), 1),
-            "name": "smoke",
-            "kind": "compare",
-            "objective": "val_auprc_sv",
-            "fold_fingerprint": "x",
-            "study_seed": 0,
-            "engine": "fp32, not compiled",
-            **values,
-            **changes,
-        }
-    )
+    study = study_plan(name="smoke", kind="compare", **changes)
     study.save(workspace / "studies" / "smoke")
     fingerprint = digest_of(json.loads((workspace / "studies/smoke/plan.json").read_text()))
     data = json.dumps(dict(study.data_fingerprints)).replace(":", " =")

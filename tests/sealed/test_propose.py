@@ -21,6 +21,7 @@ from study.spaces.space import load_space
 from study.store.folder import study_folder
 from study.store.ledger import EXHAUSTED, Ledger, Proposal
 from study.store.plan import StudyPlan, load_plan
+from tests.builders import study_plan
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -59,21 +60,15 @@ fusion = "none"
 segmentation = "daeac"
 """
 
-PLAN = StudyPlan(
+PLAN = study_plan(
     name="s",
-    space="space",
-    space_digest="0" * 12,
     kind="compare",
-    objective="val_auprc_sv",
     sampler="draws",
     scheduler="none",
-    reduction_factor=3,
     trials=12,
     epochs=2,
     folds="5-fold, partition seed 0",
-    fold_fingerprint="1" * 12,
     n_folds=5,
-    n_seeds=1,
     study_seed=7,
     engine="bf16, compiled",
     data_source="mitdb",

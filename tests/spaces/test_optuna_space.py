@@ -17,10 +17,10 @@ from optuna.distributions import (
 from optuna.trial import FixedTrial, TrialState
 
 from study.models import rules
-from study.spaces import toml_file
 from study.spaces.optuna_space import distribution, distributions, make_sampler, notes_on, suggest
 from study.spaces.parameter import Categorical, Parameter, Range
 from study.spaces.space import Space
+from tests.builders import space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -54,13 +54,6 @@ log = true
 low = 0.0
 high = 0.1
 """
-
-
-def space_of(text: str) -> Space:
-    """Build a space of this text, without a file."""
-    fields, faults = toml_file.parse(text)
-    assert faults == []
-    return Space(name="s", path=Path("s.toml"), text=text, **fields)
 
 
 SPACE = space_of(TEXT)

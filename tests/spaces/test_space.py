@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from study.errors import ConfigError, SpaceError, UsageError
 from study.models import rules
-from study.spaces import toml_file
 from study.spaces.draws import Point, holds
 from study.spaces.parameter import Range
-from study.spaces.space import Space, SpaceSummary, list_spaces, load_space
+from study.spaces.space import Space, SpaceSummary, list_spaces
+from tests.builders import load_text, space_of
 
 _LAST = math.nextafter(1.0, 0.0)
 _ATTENTION = ("mhca", "mhca_residual", "mhca_time")
@@ -85,19 +85,6 @@ input = "ecg"
 fusion = "none"
 epochs = 5
 """
-
-
-def space_of(text: str) -> Space:
-    """Build a space of this text, without a file."""
-    fields, faults = toml_file.parse(text)
-    assert faults == []
-    return Space(name="s", path=Path("s.toml"), text=text, **fields)
-
-
-def load(folder: Path, text: str) -> Space:
-    """Load a space of this text from a file, checked in full."""
-    (folder / "s.toml").write_text(text, encoding="utf-8")
-    return load_space("s", folder)
 
 
 @st.composite
@@ -428,6 +415,6 @@ def test_list_shows_what_cannot_be_used_as_well(tmp_path: Path) -> None:
 
 
 def test_loaded_space_keeps_its_text(tmp_path: Path) -> None:
-    space = load(tmp_path, MIXED)
+    space = load_text(tmp_path, MIXED, "s")
     assert (space.path, space.text) == (tmp_path / "s.toml", MIXED)
     assert replace(space, path=Path("s.toml")) == space_of(MIXED)

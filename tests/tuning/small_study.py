@@ -16,13 +16,12 @@ import study
 from study.config import TrialConfig
 from study.errors import TrackingError
 from study.files import write_whole
-from study.keys import EPOCH, EXPERIMENTS, Outcome, Tag
+from study.keys import EXPERIMENTS, Outcome, Tag
 from study.models import rules
 from study.spaces.optuna_space import make_sampler
 from study.spaces.space import load_space
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.store.ledger import TRACKED, Ledger
-from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.study_floors import StudyFloor
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
@@ -34,7 +33,7 @@ from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.sender import Sender
 from study.tuning.teller import Teller
-from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+from tests.builders import npz, report, study_plan
 
 NAME = "tiny"
 EPOCHS = 3
@@ -54,33 +53,7 @@ values = [8, 16, 32]
 OBJECTIVE = "val_auprc_sv"
 EXPERIMENT = EXPERIMENTS["synthetic"]
 
-PLAN = StudyPlan(
-    name=NAME,
-    space=NAME,
-    space_digest="0" * 12,
-    kind="search",
-    objective=OBJECTIVE,
-    sampler="grid",
-    scheduler="asha",
-    reduction_factor=2,
-    trials=TRIALS_WANTED,
-    epochs=EPOCHS,
-    folds="2-fold, partition seed 0",
-    fold_fingerprint="1" * 12,
-    n_folds=2,
-    n_seeds=1,
-    study_seed=0,
-    engine="fp32, not compiled",
-    data_source="synthetic",
-    data_fingerprints={"daeac/linear": "2" * 12},
-)
-
-
-def archive(**arrays: Any) -> bytes:
-    """Return an npz file."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
+PLAN = study_plan(sampler="grid", trials=TRIALS_WANTED, epochs=EPOCHS)
 
 
 def checkpoint(epoch: int, version: str = study.__version__) -> bytes:
@@ -113,7 +86,7 @@ class Start:
         self.folder = study_folder(workspace, NAME)
         self.storage = Storage.at(self.folder / "trials")
         PLAN.save(self.folder)
-        (self.folder / BEATS).write_bytes(archive(beats=np.arange(3)))
+        (self.folder / BEATS).write_bytes(npz(beats=np.arange(3)))
         (self.folder / SPACE_COPY).write_text(SPACE)
         path = workspace / f"{NAME}.toml"
         path.write_text(SPACE)
@@ -157,7 +130,7 @@ class Start:
     def epoch(self, key: str, epoch: int, value: float, *, save: bool = False) -> bool:
         """Report an epoch; return whether the trial was stopped there. The last one ends it."""
         metrics = {OBJECTIVE: value, "val_loss": 1 - value, "val_auprc_F": float("nan")}
-        result = _result(epoch, metrics)
+        result = report(epoch, metrics)
         if epoch == EPOCHS:
             result[Tag.OUTCOME] = str(Outcome.COMPLETE)
             metrics["val_patient_auprc_S"] = value / 2
@@ -178,14 +151,14 @@ class Start:
 
     def fail(self, key: str, cause: str) -> None:
         """End a trial as its worker does when the training raises."""
-        result = _result(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
+        result = report(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
         self.conductor.reported(key, result)
         self.conductor.completed(key, result)
 
     def leave_results(self, digest: str, metrics: dict[str, float]) -> None:
         """Write what a complete trial leaves."""
         files = self.storage.folder(digest)
-        files.write(PREDICTIONS, archive(log_probs=np.zeros((1, 3, 4), np.float32)))
+        files.write(PREDICTIONS, npz(log_probs=np.zeros((1, 3, 4), np.float32)))
         files.write(PER_RECORD, b"record,auprc_S\n101,0.5\n")
         files.write(SCORES, json.dumps({"metrics": metrics}).encode())
         files.write(WEIGHTS, checkpoint(EPOCHS))
@@ -214,18 +187,6 @@ class Start:
         if self.sender:
             self.sender.finish(0.05 if self._away else 30)
         self.ledger.release()
-
-
-def _result(epoch: int, metrics: dict[str, float]) -> dict[str, Any]:
-    return {
-        EPOCH: epoch,
-        METRICS: metrics,
-        NOTE: "",
-        SECONDS: float(epoch),
-        BUSY_SECONDS: 0.9 * epoch,
-        Tag.OUTCOME: "",
-        Tag.CAUSE: "",
-    }
 
 
 def make(workspace: Path) -> None:

@@ -21,6 +21,7 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.driven import environment
 from study.data.source import Source
+from tests.builders import write_split
 from tests.tuning.watched import WAITS_IN, Ran, read
 
 TRIALS, EPOCHS, SHARE = 6, 4, 0.5
@@ -75,8 +76,7 @@ class Seen:
 def seen(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "records").symlink_to(small_source.folder)
-    names = ", ".join(f'"{name}"' for name in small_source.development)
-    (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
+    write_split(folder, small_source.development)
     (folder / "small.toml").write_text(SPACE)
     (folder / "log").mkdir()
     # Short, because Ray's sockets go there.

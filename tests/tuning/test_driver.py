@@ -8,7 +8,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
 from study.errors import StudyStateError
-from study.keys import EPOCH, Outcome, Tag
+from study.keys import Outcome, Tag
 from study.models import rules
 from study.spaces.optuna_space import make_sampler
 from study.spaces.space import Space, load_space
@@ -34,7 +34,8 @@ from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.sender import Sender, Sent, owed
 from study.tuning.teller import Teller
-from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE, SECONDS
+from study.tuning.trial import CHECKPOINT
+from tests.builders import report
 from tests.tuning.small_study import change
 
 EPOCHS = 3
@@ -144,7 +145,7 @@ class Driver:
 
     def epoch(self, key: str, epoch: int, value: float) -> bool:
         """Report an epoch; tell the trial's end where it is decided. Return whether it was."""
-        result = reported(epoch, {"val_auprc_sv": value})
+        result = report(epoch, {"val_auprc_sv": value})
         budget = self._budgets.get(key, EPOCHS)
         if epoch == budget:
             # Ray asks nobody about a trial that has ended by itself.
@@ -164,7 +165,7 @@ class Driver:
 
     def fail(self, key: str, cause: str) -> None:
         """End a trial as its worker does when the training raises."""
-        result = reported(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
+        result = report(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
         self.conductor.reported(key, result)
         self.conductor.completed(key, result)
 
@@ -190,18 +191,6 @@ class Driver:
         """Return index and digest of everything that was ever opened, by index."""
         attrs = [trial.user_attrs for trial in self.trials()]
         return sorted({(a["index"], a[Tag.DIGEST]) for a in attrs if a.get("index") is not None})
-
-
-def reported(epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        EPOCH: epoch,
-        METRICS: dict(metrics),
-        NOTE: "",
-        SECONDS: float(epoch),
-        BUSY_SECONDS: 0.9 * epoch,
-        Tag.OUTCOME: "",
-        Tag.CAUSE: "",
-    }
 
 
 class Starter:

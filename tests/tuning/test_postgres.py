@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.driven import environment
 from study.data.source import Source
+from tests.builders import write_split
 
 PASSWORD = "not-to-be-seen"
 SPACE = """
@@ -119,8 +120,7 @@ def test_a_study_is_kept_and_recorded_in_postgresql(
     addresses: tuple[str, str], small_source: Source, tmp_path: Path
 ) -> None:
     (tmp_path / "records").symlink_to(small_source.folder)
-    names = ", ".join(f'"{name}"' for name in small_source.development)
-    (tmp_path / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
+    write_split(tmp_path, small_source.development)
     (tmp_path / "two.toml").write_text(SPACE)
     done = run(tmp_path, addresses)
     assert done.returncode == 0, done.stdout + done.stderr

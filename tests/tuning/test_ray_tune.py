@@ -33,6 +33,7 @@ from study.tuning.ray_adapters import Loss
 from study.tuning.ray_session import leave_ray
 from study.tuning.stopping import StopSignal, catching_signals
 from study.tuning.trial import CHECKPOINT, WEIGHTS
+from tests.builders import write_split
 from tests.command import Ended, apart, here
 from tests.surroundings import own_surroundings
 
@@ -222,8 +223,7 @@ def workspace(
 ) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("workspace")
     (folder / "records").symlink_to(small_source.folder)
-    names = ", ".join(f'"{name}"' for name in small_source.development)
-    (folder / "split.toml").write_text(f'name = "tiny"\ndevelopment = [{names}]\n')
+    write_split(folder, small_source.development)
     spaces = {"search": SEARCH, "long": LONG, "compare": COMPARE, "screening": SCREENING}
     for name, text in spaces.items():
         (folder / f"{name}.toml").write_text(text)

@@ -27,6 +27,7 @@ from study.store.trials import TrialRow
 from study.tuning.recorder import Recorder
 from study.tuning.teller import BEST_WEIGHTS, Teller
 from study.tuning.trial import WEIGHTS, TrialJob, TrialRun
+from tests.builders import trial_row
 
 CONFIG = TrialConfig.from_flat(
     {"fusion": "mhca_time", "embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40}
@@ -224,17 +225,7 @@ def test_a_finished_trial_without_files_is_recorded_and_the_loss_is_told(
 
 
 def row(number: int, value: float, **changes: Any) -> TrialRow:
-    known = TrialRow(
-        number=number,
-        digest=f"d{number}",
-        arm="a",
-        params={},
-        outcome=Outcome.COMPLETE,
-        metrics={"val_auprc_sv": value},
-        epochs=6,
-        full_epochs=6,
-    )
-    return replace(known, **changes)
+    return trial_row(number, "a", **{"metrics": {"val_auprc_sv": value}, **changes})
 
 
 def test_a_closed_study_hands_over_the_weights_of_its_best_finished_trials(

@@ -12,7 +12,6 @@ import pytest
 from study.data.beat_set import BeatSet
 from study.data.source import Source
 from study.errors import DataError, SpaceError
-from study.spaces.space import Space, load_space
 from study.store.storage import Storage
 from study.tuning import setup as own
 from study.tuning.setup import (
@@ -24,6 +23,7 @@ from study.tuning.setup import (
     plan_folds,
     set_up,
 )
+from tests.builders import load_text
 
 SEARCH = """
 description = "a search"
@@ -60,12 +60,6 @@ high = 0.5
 """
 
 
-def space_of(folder: Path, text: str) -> Space:
-    path = folder / "tiny.toml"
-    path.write_text(text)
-    return load_space(path)
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("beats")
@@ -79,7 +73,7 @@ def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) 
         "device": "cpu",
     }
     return set_up(
-        space_of(folder, text),
+        load_text(folder, text),
         source,
         storage=Storage.at(folder / "trials"),
         cache_dir=cache,
@@ -132,19 +126,19 @@ def test_where_kernels_cannot_be_compiled_the_plan_says_so(
 def test_cuts_are_those_that_the_configurations_use(
     tmp_path: Path, text: str, expected: list[tuple[str, str]]
 ) -> None:
-    assert cuts(space_of(tmp_path, text)) == expected
+    assert cuts(load_text(tmp_path, text)) == expected
 
 
 def test_configurations_are_all_of_a_comparison_and_a_branch_each_of_a_search(
     tmp_path: Path,
 ) -> None:
-    assert len(configurations(space_of(tmp_path, COMPARE))) == 4
-    assert len(configurations(space_of(tmp_path, SEARCH + CUTS))) == 2
+    assert len(configurations(load_text(tmp_path, COMPARE))) == 4
+    assert len(configurations(load_text(tmp_path, SEARCH + CUTS))) == 2
 
 
 def test_arms_have_one_configuration_each(tmp_path: Path) -> None:
-    assert list(arm_configurations(space_of(tmp_path, COMPARE))) == ["now", "beat"]
-    searched = arm_configurations(space_of(tmp_path, SEARCH + METHODS))
+    assert list(arm_configurations(load_text(tmp_path, COMPARE))) == ["now", "beat"]
+    searched = arm_configurations(load_text(tmp_path, SEARCH + METHODS))
     assert list(searched) == [
         f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")
     ]
@@ -161,7 +155,7 @@ def test_arms_have_one_configuration_each(tmp_path: Path) -> None:
     ids=["default", "values", "range", "steps"],
 )
 def test_the_largest_batch_is_found(tmp_path: Path, params: str, largest: int) -> None:
-    assert largest_batch(space_of(tmp_path, SEARCH + params)) == largest
+    assert largest_batch(load_text(tmp_path, SEARCH + params)) == largest
 
 
 def test_a_plan_holds_what_shapes_the_results(
@@ -258,6 +252,6 @@ def test_the_plan_differs_where_folds_or_settings_differ(
 def test_folds_that_the_records_do_not_allow_are_refused(
     small_source: Source, small_beats: BeatSet, tmp_path: Path, folds: str, said: str
 ) -> None:
-    space = space_of(tmp_path, (SEARCH + ONE).replace("folds = 2", f"folds = {folds}"))
+    space = load_text(tmp_path, (SEARCH + ONE).replace("folds = 2", f"folds = {folds}"))
     with pytest.raises(DataError, match=said):
         plan_folds(space, small_beats, small_source, 0)

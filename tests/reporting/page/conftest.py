@@ -14,6 +14,7 @@ from study.reporting.page.results import ArmFacts, Cost, Explanation, Importance
 from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.trials import TrialRow
+from tests.builders import trial_row
 
 MakeResults = Callable[..., StudyResults]
 
@@ -66,18 +67,13 @@ def row_of(number: int, arm: str, value: float, **changes: Any) -> TrialRow:
     for kind in ("inputs", "total"):
         metrics |= {reliance(kind, name) + end: 0.1 for name in "SV" for end in ("", "_min")}
         metrics |= {reliance(kind, name) + "_max": 0.12 for name in "SV"}
-    given: dict[str, Any] = {
-        "number": number,
+    given = {
         "digest": f"{number:012x}",
-        "arm": arm,
         "params": {"learning_rate": 0.001 * (number + 1)},
-        "outcome": Outcome.COMPLETE,
         "metrics": metrics,
-        "epochs": 6,
-        "full_epochs": 6,
         "seconds": 60.0,
     }
-    return TrialRow(**{**given, **changes})
+    return trial_row(number, arm, **{**given, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,129 @@
+"""What several test files build: plans, trials, spaces, beats, archives, reports."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.config import N_SAMPLES
+from study.data.beat_set import BeatSet, Reliance
+from study.keys import CLASSES, EPOCH, Outcome, Tag
+from study.spaces import toml_file
+from study.spaces.space import Space, load_space
+from study.store.plan import StudyPlan
+from study.store.trials import TrialRow
+from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
+
+
+def study_plan(**changes: Any) -> StudyPlan:
+    """Return the plan of a tiny search; give what is otherwise."""
+    plan = StudyPlan(
+        name="tiny",
+        space="tiny",
+        space_digest="0" * 12,
+        kind="search",
+        objective="val_auprc_sv",
+        sampler="tpe",
+        scheduler="asha",
+        reduction_factor=2,
+        trials=3,
+        epochs=6,
+        folds="2-fold, partition seed 0",
+        fold_fingerprint="1" * 12,
+        n_folds=2,
+        n_seeds=1,
+        study_seed=0,
+        engine="fp32, not compiled",
+        data_source="synthetic",
+        data_fingerprints={"daeac/linear": "2" * 12},
+    )
+    return replace(plan, **changes)
+
+
+def trial_row(number: int = 0, arm: str = "film", **changes: Any) -> TrialRow:
+    """Return a complete trial of six epochs without metrics; give what is otherwise."""
+    row = TrialRow(
+        number=number,
+        digest=f"d{number}",
+        arm=arm,
+        params={},
+        outcome=Outcome.COMPLETE,
+        epochs=6,
+        full_epochs=6,
+    )
+    return replace(row, **changes)
+
+
+def space_of(text: str) -> Space:
+    """Build a space of this text without a file; it has no fault of form."""
+    fields, faults = toml_file.parse(text)
+    assert faults == []
+    return Space(name="s", path=Path("s.toml"), text=text, **fields)
+
+
+def load_text(folder: Path, text: str, name: str = "tiny") -> Space:
+    """Load a space of this text from a file in a folder, checked in full."""
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_space(path)
+
+
+def write_split(folder: Path, names: Sequence[str]) -> Path:
+    """Write `split.toml`, by which these records are a data set of one's own."""
+    path = folder / "split.toml"
+    path.write_text(f'name = "tiny"\ndevelopment = {json.dumps(list(names))}\n')
+    return path
+
+
+def bare_beats(
+    counts: NDArray[np.int64] | Sequence[Sequence[int]],
+    names: Sequence[str] = "abcdefgh",
+    **changes: Any,
+) -> BeatSet:
+    """Return beats of which only record and label matter; counts [records, classes]."""
+    rows = np.asarray(counts)
+    record = np.repeat(np.arange(len(rows)), rows.sum(axis=1))
+    beats = BeatSet(
+        dataset="DS1",
+        source="synthetic",
+        segmentation="daeac",
+        resampling="linear",
+        record_names=tuple(names[: len(rows)]),
+        record=record,
+        r_peak_sample=np.arange(len(record)),
+        label=np.concatenate([np.repeat(np.arange(len(CLASSES)), row) for row in rows]),
+        ecg=np.zeros((0, N_SAMPLES), np.float32),
+        rr={},
+        reliance=Reliance(beats=record[:0], donors=record[None, :0], windows=None),
+        dropped={},
+        fingerprint="",
+    )
+    return replace(beats, **changes)
+
+
+def npz(**arrays: Any) -> bytes:
+    """Return the content of an npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def report(epoch: int, metrics: Mapping[str, float], **changes: Any) -> dict[str, Any]:
+    """Return what a trial's worker reports at the end of an epoch."""
+    return {
+        EPOCH: epoch,
+        METRICS: dict(metrics),
+        NOTE: "",
+        SECONDS: float(epoch),
+        BUSY_SECONDS: 0.9 * epoch,
+        Tag.OUTCOME: "",
+        Tag.CAUSE: "",
+        **changes,
+    }
