@@ -171,14 +171,6 @@ def _of_storage(facts: Facts) -> Iterator[Disagreement]:
                 what=f"the Optuna storage has no row of configuration {digest}, which was "
                 f"{outcome}: bring the storage back from a copy, or let --resume run it again",
             )
-    for row in facts.settled.values():
-        if row.number in facts.altered:
-            yield Disagreement(
-                mend=Mend.WITHDRAW,
-                what="row in the Optuna storage was altered since it was written",
-                trial=row.number,
-                digest=row.digest,
-            )
     for number, follower in trials.unmarked(facts.trials, facts.marks).items():
         yield Disagreement(
             mend=Mend.MARK,
@@ -239,8 +231,7 @@ def _of_results(facts: Facts) -> Iterator[Disagreement]:
         )
         return
     for row, place in files:
-        if row.number not in facts.altered:
-            yield from _of_trial(row, place)
+        yield from _of_trial(row, place)
 
 
 def _of_trial(row: TrialRow, place: Storage) -> Iterator[Disagreement]:

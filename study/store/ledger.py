@@ -33,8 +33,6 @@ from study.models.rules import active_parameters
 from study.store import trials
 from study.store.optuna_storage import close_storage, open_storage, storage_fault
 from study.store.trials import (
-    SEAL,
-    SEALED,
     SECONDS,
     SUPERSEDED,
     WITHDRAWN,
@@ -111,7 +109,7 @@ class Ledger:
                 load_if_exists=True,
             )
             # A row that is damaged is told now, and not by whoever reads it first.
-            begun = bool(self._study.get_trials(deepcopy=False))
+            self._study.get_trials(deepcopy=False)
         except Exception as error:
             # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
             url = storage_url if isinstance(storage_url, str) else ""
@@ -122,7 +120,6 @@ class Ledger:
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
             # Its identity last: a start that is killed here is one that never was.
-            self._study.set_user_attr(SEALED, not begun)
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
@@ -324,8 +321,7 @@ class Ledger:
             attrs[OBJECTIVE] = objective
         # The outcome is the last attribute: where it stands, everything before it does too.
         ended = {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}
-        attrs[SEAL] = trials.seal({**trial.user_attrs, **ended})
-        for key, value in {**attrs, **ended}.items():
+        for key, value in ended.items():
             trial.set_user_attr(key, value)
         self._tell(number, outcome, objective)
         return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
@@ -337,11 +333,6 @@ class Ledger:
     def settled(self) -> list[tuple[TrialRow, Proposal]]:
         """Return every settled configuration with its proposal."""
         return [(row_of(trial, self._epochs), _proposal(trial)) for trial in self._settled()]
-
-    def altered(self) -> list[int]:
-        """Return the settled trials that are not what was written down."""
-        sealed = bool(self.noted(SEALED))
-        return [t.number for t in self._settled() if trials.altered(t, sealed=sealed)]
 
     def owed(self) -> list[tuple[int, Proposal, str]]:
         """Return what `reconcile` found to be owed: number, proposal and why it is."""

@@ -31,7 +31,6 @@ from study.store.trials import (
     EXHAUSTED,
     PLACE,
     RUN_ID,
-    SEALED,
     TRACKED,
     Marks,
     TrialRow,
@@ -131,17 +130,6 @@ class Facts:
             digest: row_of(tries[-1], epochs)
             for digest, tries in trials.attempts(self.trials).items()
             if self._counts(tries[-1])
-        }
-
-    @cached_property
-    def altered(self) -> set[int]:
-        """Trials whose outcome counts and that are not what was written down of them."""
-        return {
-            trial.number
-            for trial in self.trials
-            if trials.is_attempt(trial)
-            and self._counts(trial)
-            and trials.altered(trial, sealed=bool(self.attrs.get(SEALED)))
         }
 
     def _counts(self, trial: FrozenTrial) -> bool:

@@ -10,9 +10,7 @@ Neither torch nor Ray is needed to read any of it.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,17 +25,11 @@ PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
-PLACE, SEALED = "place", "sealed"
-"""Folder and process of the last start; whether every settled trial has a seal."""
+PLACE = "place"
+"""Folder and process of the last start."""
 
 SUPERSEDED, WITHDRAWN = "superseded", "withdrawn"
 """Marks of finished trials: the number of the attempt that followed; why it is owed again."""
-
-SEAL = "seal"
-_UNDER_SEAL = (
-    *(Tag.DIGEST, Tag.ARM, Tag.ATTEMPT, INDEX, DRAW, CONFIG, PROTECTED),
-    *(METRICS, EPOCHS, SECONDS, OBJECTIVE, Tag.CAUSE, Tag.OUTCOME),
-)
 
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
@@ -129,33 +121,6 @@ def unmarked(trials: Iterable[FrozenTrial], marks: Marks) -> dict[int, int]:
         for earlier, later in pairwise(tries)
         if earlier.number not in marks.superseded
     }
-
-
-def seal(attrs: Mapping[str, Any]) -> str:
-    """Return the checksum of what is written down of a trial: what it is, and how it ended."""
-    content = json.dumps({name: attrs.get(name) for name in _UNDER_SEAL}, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def altered(trial: FrozenTrial, *, sealed: bool) -> bool:
-    """Whether a settled trial is not what was written down.
-
-    Args:
-        trial: The trial.
-        sealed: Whether it must have a seal; studies of old versions have trials without.
-    """
-    attrs = trial.user_attrs
-    if SEAL not in attrs:
-        return sealed
-    if attrs[SEAL] != seal(attrs):
-        return True
-    if not trial.state.is_finished():
-        return False  # a killed driver had written it down; the next one tells Optuna
-    outcome = Outcome(attrs[Tag.OUTCOME])
-    # By that of a screened trial it was chosen what is trained in full.
-    value = {Outcome.COMPLETE: trial.value, Outcome.SCREENED: _last(trial)}
-    told = trial.state is STATES[outcome]
-    return not told or (outcome in value and value[outcome] != attrs.get(OBJECTIVE))
 
 
 def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:

@@ -74,22 +74,6 @@ def admit_place(ledger: Ledger, folder: Path, name: str) -> None:
     ledger.note(PLACE, here(folder))
 
 
-def refuse_altered(ledger: Ledger, name: str) -> None:
-    """Refuse trials that are not what was written down of them.
-
-    Raises:
-        StudyStateError: If there are some.
-    """
-    if altered := ledger.altered():
-        trials = ", ".join(str(number) for number in altered[:SHOWN])
-        more = f" and {len(altered) - SHOWN} more" if len(altered) > SHOWN else ""
-        raise StudyStateError(
-            f"study '{name}': its Optuna storage has trials that were altered since they ended "
-            f"({trials}{more}): bring it back from a copy, or let `--repair {name}` withdraw "
-            "them, which --resume then runs again"
-        )
-
-
 def claim(storage: Storage, study_id: str, name: str) -> None:
     """Say whose results a storage has; they are found by name and configuration alone.
 

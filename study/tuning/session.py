@@ -30,7 +30,6 @@ from study.tuning.admission import (
     claim,
     keep_labels,
     name_lost_results,
-    refuse_altered,
 )
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
@@ -165,7 +164,6 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         space_text=setup.space.text,
     )
     admit_place(ledger, folder, plan.name)
-    refuse_altered(ledger, plan.name)
     ledger.note(PLAN, setup.plan.identity())
     claim(setup.job.storage, ledger.study_id, plan.name)
     name_lost_results(ledger.rows(), setup.job.storage, plan.name)

@@ -10,8 +10,8 @@ from study.errors import StudyStateError
 from study.store.ledger import TRACKED, Ledger
 from study.store.owner import Owner
 from study.store.storage import Storage
-from study.tuning.admission import admit_place, claim, refuse_altered
-from tests.tuning.small_study import NAME, change
+from study.tuning.admission import admit_place, claim
+from tests.tuning.small_study import NAME
 
 
 def test_results_of_another_study_of_the_same_name_are_not_overwritten(tmp_path: Path) -> None:
@@ -26,23 +26,6 @@ def test_results_of_another_study_of_the_same_name_are_not_overwritten(tmp_path:
         "would overwrite; give this one another --name or --storage"
     )
     claim(Storage.at(tmp_path).folder("other"), "ba9876543210", "other")
-
-
-def test_trials_that_were_altered_in_the_storage_are_refused_by_number(folder: Path) -> None:
-    def ledger() -> Ledger:
-        return Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
-
-    refuse_altered(ledger(), NAME)
-    cause = "update trial_user_attributes set value_json = ? where key = 'cause' and trial_id = 4"
-    change(folder / "study.db", cause, '"it never happened"')
-    change(folder / "study.db", "update trial_values set value = 0.99 where trial_id = 1")
-    with pytest.raises(StudyStateError) as refused:
-        refuse_altered(ledger(), NAME)
-    assert str(refused.value) == (
-        f"study '{NAME}': its Optuna storage has trials that were altered since they ended "
-        f"(0, 3): bring it back from a copy, or let `--repair {NAME}` withdraw them, which "
-        "--resume then runs again"
-    )
 
 
 def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(

@@ -189,24 +189,6 @@ def change_the_table(world: World) -> None:
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
 
 
-def change_a_score_in_the_storage(world: World) -> None:
-    world.optuna("update trial_values set value = 0.99 where trial_id = 1")
-
-
-def change_a_metric_in_the_storage(world: World) -> None:
-    (metrics,) = (t.user_attrs["metrics"] for t in world.trials() if t.number == 1)
-    statement = "update trial_user_attributes set value_json = ? where trial_id = 2 and key = ?"
-    world.optuna(statement, json.dumps({**metrics, "val_auprc_S": 0.99}), "metrics")
-
-
-def change_a_state_in_the_storage(world: World) -> None:
-    world.optuna("update trials set state = 'FAIL' where trial_id = 1")
-
-
-def delete_a_seal(world: World) -> None:
-    world.optuna("delete from trial_user_attributes where key = 'seal' and trial_id = 1")
-
-
 def change_a_file_of_scores(world: World) -> None:
     path = world.of(0, "scores.json")
     scores = json.loads(path.read_text())
@@ -224,27 +206,6 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
         flip_a_byte_of_weights,
         "weights.pt is damaged (",
         "withdraw the outcome of trial 1, whose weights.pt is damaged (",
-    ),
-    (
-        change_a_score_in_the_storage,
-        "trial   0  opt1 / daeac / concat_proj / seed7 / real: row in the Optuna storage was "
-        "altered since it was written",
-        "withdraw the outcome of trial 0, whose row in the Optuna storage was altered since it",
-    ),
-    (
-        change_a_metric_in_the_storage,
-        "row in the Optuna storage was altered since it was written",
-        "withdraw the outcome of trial 1, whose row in the Optuna storage was altered since it",
-    ),
-    (
-        change_a_state_in_the_storage,
-        "row in the Optuna storage was altered since it was written",
-        "withdraw the outcome of trial 0, whose row in the Optuna storage was altered since it",
-    ),
-    (
-        delete_a_seal,
-        "row in the Optuna storage was altered since it was written",
-        "withdraw the outcome of trial 0, whose row in the Optuna storage was altered since it",
     ),
     (
         change_a_file_of_scores,
