@@ -13,6 +13,7 @@ so a resume keeps them, and an interrupted trial's values count once, with its n
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +32,7 @@ from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
 from study.store import trials
+from study.store.history import BEGAN, END, EPOCH, START, TRACEBACK, Epoch, name_of, numbered
 from study.store.optuna_storage import close_storage, open_storage, storage_fault
 from study.store.trials import (
     SECONDS,
@@ -46,6 +48,9 @@ PROTECTED, DUPLICATE_OF, RUN_ID = trials.PROTECTED, trials.DUPLICATE_OF, trials.
 INDEX, METRICS, EPOCHS = trials.INDEX, trials.METRICS, trials.EPOCHS
 OBJECTIVE, CONFIG, DRAW = trials.OBJECTIVE, trials.CONFIG, trials.DRAW
 PLAN, EXHAUSTED, TRACKED = trials.PLAN, trials.EXHAUSTED, trials.TRACKED
+
+_LONGEST_TRACEBACK = 20_000
+"""Characters of its end that are kept: databases have limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +129,7 @@ class Ledger:
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
         self._reduction_factor = reduction_factor
+        self._start = 0
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._marks = Marks.of(self._study.user_attrs)
@@ -251,6 +257,38 @@ class Ledger:
                     trial.report(value, epoch)
                     self._reported[trial.number] = epoch
 
+    def begin(self, number: int) -> None:
+        """Write down that a worker has a trial now."""
+        self._live[number].set_user_attr(BEGAN, round(time.time(), 3))
+
+    def record(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write an epoch down in one transaction; one that was run again stays as it was first."""
+        trial, name = self._live[number], name_of(EPOCH, epoch)
+        if name not in trial.user_attrs:
+            trial.set_user_attr(name, Epoch(time.time(), metrics).attr())
+
+    def begin_start(self, about: Mapping[str, str], tracker: str) -> None:
+        """Write down a start of the driver.
+
+        Args:
+            about: Commit, versions and device.
+            tracker: The store that is told, without credentials; empty for none.
+        """
+        starts = numbered(START, self._study.user_attrs)
+        # Starts of the version before are not known, but each of them asked for a trial.
+        self._start = 1 + max(starts, default=self.n_asked)
+        begun = {"at_s": round(time.time(), 3), "about": dict(about), "tracker": tracker}
+        self.note(name_of(START, self._start), begun)
+
+    def end_start(self, outcome: Outcome, metrics: Mapping[str, float]) -> None:
+        """Write down how the last start ended, with figures of the study."""
+        start = self._start or max(numbered(START, self._study.user_attrs))
+        ended = Epoch(time.time(), metrics).attr()
+        self.note(
+            name_of(END, start),
+            {"ended_s": ended["at"], "outcome": str(outcome), "metrics": ended["metrics"]},
+        )
+
     def attach(self, number: int, key: str, value: str) -> None:
         """Write an attribute of a trial down, if it runs still and the storage takes it."""
         with suppress(StorageInternalError):
@@ -309,6 +347,7 @@ class Ledger:
         epochs: int,
         seconds: float,
         objective: float = math.nan,
+        traceback: str = "",
     ) -> TrialRow:
         """Write down how a trial ended, and return it as a row.
 
@@ -319,6 +358,8 @@ class Ledger:
         attrs: dict[str, Any] = {METRICS: finite, EPOCHS: epochs, SECONDS: round(seconds, 3)}
         if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
             attrs[OBJECTIVE] = objective
+        if traceback:
+            attrs[TRACEBACK] = traceback[-_LONGEST_TRACEBACK:]
         # The outcome is the last attribute: where it stands, everything before it does too.
         ended = {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}
         for key, value in ended.items():

@@ -202,6 +202,7 @@ class Conductor:
         live.begun, live.began = True, time.monotonic()
         self.begun += 1
         self._progress.started(live.number, live.proposal)
+        self._ledger.begin(live.number)
         self._teller.open_trial(live.number, live.proposal)
 
     def decide(self, key: str, epoch: int, value: float) -> bool:
@@ -227,6 +228,7 @@ class Conductor:
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = float(result[BUSY_SECONDS])
         # A retry from the beginning comes by earlier epochs again.
+        self._ledger.record(live.number, epoch, metrics)
         self._teller.log_epoch(live.proposal.digest, epoch, metrics)
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
@@ -298,6 +300,7 @@ class Conductor:
             live = self._live[key]
             if not live.begun:  # no worker ever was: its outcome is told all the same
                 live.begun, live.began = True, time.monotonic()
+                self._ledger.begin(live.number)
                 self._teller.open_trial(live.number, live.proposal)
             self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
 
@@ -332,6 +335,7 @@ class Conductor:
             epochs=live.epochs,
             seconds=seconds,
             objective=live.value,
+            traceback=details,
         )
         if outcome is not Outcome.STOPPED:
             self._known[digest] = row

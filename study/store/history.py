@@ -1,0 +1,104 @@
+"""What Optuna keeps of a study beside outcomes: each epoch of a trial, each start of the driver.
+
+Epochs are attributes of their trial, starts of the study. Nothing else has them: MLflow shows what
+is here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+EPOCH, START, END = "epoch", "start", "end"
+"""Each is followed by its number: `epoch:3`."""
+
+BEGAN, TRACEBACK = "began", "traceback"
+"""Of a trial: seconds since 1970 at which a worker had it first; what a failure left."""
+
+
+def name_of(kind: str, number: int) -> str:
+    """Return the name of a numbered attribute."""
+    return f"{kind}:{number}"
+
+
+def numbered(kind: str, attrs: Mapping[str, Any]) -> dict[int, Any]:
+    """Return the attributes of a kind by their number, in its order."""
+    pairs = ((name.partition(":"), value) for name, value in attrs.items())
+    values = {int(n): value for (of, _, n), value in pairs if of == kind and n.isdigit()}
+    return dict(sorted(values.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch of a trial reported.
+
+    Args:
+        at_s: When, seconds since 1970.
+        metrics: Its metrics; NaN where one was undefined.
+    """
+
+    at_s: float
+    metrics: Mapping[str, float]
+
+    def attr(self) -> dict[str, Any]:
+        """Return it as JSON has it, which knows neither NaN nor infinities."""
+        values = {name: float(value) for name, value in self.metrics.items()}
+        finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
+        return {"at": round(self.at_s, 3), "metrics": finite}
+
+
+def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
+    """Return a configuration's epochs by number.
+
+    An epoch that was run again, after a loss of its worker or driver, counts as it was first.
+
+    Args:
+        attempts: The attributes of its attempts, first to last.
+    """
+    epochs: dict[int, Epoch] = {}
+    for attrs in attempts:
+        for number, value in numbered(EPOCH, attrs).items():
+            epochs.setdefault(number, Epoch(value["at"], _metrics(value["metrics"])))
+    return dict(sorted(epochs.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A start of the driver.
+
+    Args:
+        number: Its number. In a study of the version before, which kept none, the first is higher
+            than that of any start: MLflow has figures of those under their numbers.
+        at_s: When, seconds since 1970.
+        about: Commit, versions and device.
+        tracker: The store that was told, without credentials; empty with `--no-track`.
+        ended_s: When it ended; None while it runs, and where it was killed.
+        outcome: How it ended.
+        metrics: Figures of the study at its end.
+    """
+
+    number: int
+    at_s: float
+    about: Mapping[str, str] = field(default_factory=dict)
+    tracker: str = ""
+    ended_s: float | None = None
+    outcome: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def starts_of(attrs: Mapping[str, Any]) -> list[Start]:
+    """Return the starts among a study's attributes, oldest first."""
+    ends = {
+        number: {**ended, "metrics": _metrics(ended["metrics"])}
+        for number, ended in numbered(END, attrs).items()
+    }
+    return [
+        Start(number=number, **begun, **ends.get(number, {}))
+        for number, begun in numbered(START, attrs).items()
+    ]
+
+
+def _metrics(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
