@@ -38,7 +38,7 @@ from study.config import TrialConfig
 from study.data.source import synthetic_source
 from study.keys import AUPRC_SV, CLASSES
 from study.models import rules
-from study.spaces.space import load_space
+from study.spaces.load import load_space, override
 from study.store.storage import Storage
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
@@ -175,7 +175,7 @@ def _in_a_process(trials: int, tracked: str) -> Cost:
 def idle_setup(workspace: Path, trials: int, workers: int) -> Setup:
     """Return a study of `fusion_tuning` whose trials train nothing."""
     setup = set_up(
-        load_space("fusion_tuning").override(trials=trials, sampler=SAMPLER),
+        override(load_space("fusion_tuning"), trials=trials, sampler=SAMPLER),
         synthetic_source(workspace / "records", duration_s=60),
         name="nothing",
         study_seed=0,

@@ -22,6 +22,7 @@ from benchmarks.recording import Recording
 from study.config import TrialConfig
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
+from study.spaces.load import override
 from study.spaces.optuna_space import make_sampler
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
@@ -115,7 +116,7 @@ class Replays:
 
     def __init__(self, recording: Recording, space: Space) -> None:
         self._recording = recording
-        self._spaces = {horizon: space.override(epochs=horizon) for horizon in recording.curves}
+        self._spaces = {horizon: override(space, epochs=horizon) for horizon in recording.curves}
         self._cell_of = {
             rules.digest(of_horizon.configuration(params)): index
             for of_horizon in self._spaces.values()
@@ -183,7 +184,8 @@ class Replays:
         n_cells = len(self._recording.cells)
         # As many trials as a study would have: the sampler's random start is a third of them.
         trials = min(BUDGET, n_cells)
-        space = self._spaces[horizon].override(
+        space = override(
+            self._spaces[horizon],
             sampler=method.sampler,
             trials=trials,
             scheduler=SCREENING if method.screening else None,

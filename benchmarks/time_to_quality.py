@@ -41,7 +41,8 @@ from scipy.stats import spearmanr
 from benchmarks import recording
 from benchmarks.recording import Recording
 from benchmarks.replay import BUDGET, CLOSE, Method, Replays, Result
-from study.spaces.space import Space, load_space
+from study.spaces.load import load_space
+from study.spaces.space import Space
 
 CURVES = Path(__file__).parent / "curves"
 SPACE = CURVES / "fusion_grid_sample.toml"

@@ -42,7 +42,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         UsageError: If options do not go together.
         StudyStateError: If there is nothing to confirm, or another confirmation of that name.
     """
-    from study.spaces.space import load_space
+    from study.spaces.load import load_space
     from study.store.folder import expect, study_folder
     from study.store.plan import load_plan
     from study.tuning.confirm import (

@@ -45,8 +45,8 @@ def print_plan(setup: Setup, concurrency: int) -> None:
             f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
             f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
         )
-        if space.trials < arms:
-            print(f"note: {space.trials} trials do not reach all {arms} arms once")
+        if space.n_proposed < arms:
+            print(f"note: {space.n_proposed} trials do not reach all {arms} arms once")
         for note in notes_on(plan.sampler, space):
             print(f"note: {note}")
     print(f"arithmetic: {plan.engine}")
@@ -59,7 +59,7 @@ def print_plan(setup: Setup, concurrency: int) -> None:
     seconds = trial_seconds(setup)
     rounds = float(-(-(space.n_finals or plan.trials) // concurrency))
     if space.n_finals:
-        rounds += -(-space.trials // concurrency) * SCREENING_EPOCHS / plan.epochs
+        rounds += -(-space.n_proposed // concurrency) * SCREENING_EPOCHS / plan.epochs
     most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
     in_full = " in full" if space.n_finals else ""
     print(

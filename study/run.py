@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list() -> int:
-    from study.spaces.space import list_spaces
+    from study.spaces.load import list_spaces
     from study.store.folder import studies
 
     print("spaces (search_spaces/):")
@@ -200,9 +200,10 @@ def _precision(asked: str, folder: Path) -> str:
 
 
 def _space(args: argparse.Namespace) -> Space:
-    from study.spaces.space import load_space
+    from study.spaces.load import load_space, override
 
-    return load_space(args.space).override(
+    return override(
+        load_space(args.space),
         trials=args.trials,
         epochs=args.epochs,
         folds=args.folds,

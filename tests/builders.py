@@ -16,7 +16,8 @@ from study.config import N_SAMPLES
 from study.data.beat_set import BeatSet, Reliance
 from study.keys import CLASSES, EPOCH, Outcome, Tag
 from study.spaces import toml_file
-from study.spaces.space import Space, load_space
+from study.spaces.load import load_space
+from study.spaces.space import Space
 from study.store.plan import StudyPlan
 from study.store.trials import TrialRow
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS

@@ -11,8 +11,8 @@ from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
 from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS
 from study.sealed import plan
 from study.sealed.plan_file import parse_plan
+from study.spaces.load import load_space
 from study.spaces.settings import SETTINGS
-from study.spaces.space import load_space
 from study.statistics.choice import SIMPLICITY
 from study.statistics.comparison import MARGIN, PERMUTATIONS, RESAMPLES
 from study.statistics.estimates import FEW_IN_ONE_FOLD, MIN_EFFECTIVE_PATIENTS

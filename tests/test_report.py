@@ -17,8 +17,8 @@ from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.reporting.page.formats import table_files
 from study.reporting.page.page import PAGE
+from study.spaces.load import load_space
 from study.spaces.optuna_space import distributions
-from study.spaces.space import load_space
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.ledger import Ledger, Proposal
 from study.store.storage import Storage

@@ -226,11 +226,11 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(
     lines = capsys.readouterr().out.splitlines()
     text = "\n".join(lines)
     assert lines[:2] == ["study 'two': search of space 'two'", "  two branches"]
-    assert "trials: 4, arms: 2, members per trial: 6 (2 folds x 3 seeds), epochs: 2" in lines
+    assert "trials: 3, arms: 2, members per trial: 6 (2 folds x 3 seeds), epochs: 2" in lines
     assert "sampler: tpe, scheduler: asha, objective: val_auprc_sv, grid: 3" in lines, (
         "mhca_time has two heads, film none"
     )
-    assert "note: the space has 3 configurations, fewer than 4 trials" in lines
+    assert "note: the space has 3 configurations, fewer than 4 trials: each is run once" in lines
     assert "note: tpe models conditional parameters one by one: heads" in lines
     assert "fold       N       S       V       F  records" in lines
     branches = [line for line in lines if " parameters  " in line]

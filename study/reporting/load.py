@@ -18,7 +18,8 @@ from study.reporting.importance import importance
 from study.reporting.page.results import StudyResults
 from study.reporting.stored import gather_arms, read_beats
 from study.reporting.study_alarms import study_alarms
-from study.spaces.space import Space, load_space
+from study.spaces.load import load_space, override
+from study.spaces.space import Space
 from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import FLOORS
@@ -231,7 +232,8 @@ def _open(folder: Path, storage: Storage) -> ReadStudy:
         raise StudyStateError(f"{folder}: has no {SPACE_COPY}; its study never got to a trial")
     # All that the command line may have changed and that epochs must go with.
     searches = {"sampler": plan["sampler"], "scheduler": plan["scheduler"]}
-    space = load_space(folder / SPACE_COPY).override(
+    space = override(
+        load_space(folder / SPACE_COPY),
         epochs=plan["epochs"],
         seeds=plan["n_seeds"],
         **(searches if plan["kind"] == "search" else {}),

@@ -16,7 +16,8 @@ from study.config import TrialConfig
 from study.errors import ArchiveError, ComparisonError, StudyStateError
 from study.files import write_whole
 from study.reporting.comparison_csv import pairs_csv, records_csv
-from study.spaces.space import Space, load_space
+from study.spaces.load import load_space, override
+from study.spaces.space import Space
 from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
@@ -80,7 +81,7 @@ def read_study(folder: Path, storage: Storage | None = None) -> StoredStudy:
             f"{folder}: is a {plan['kind']} study, whose arms had unequal tries; "
             "only a compare study can be compared"
         )
-    space = load_space(folder / SPACE_COPY).override(epochs=plan["epochs"], seeds=plan["n_seeds"])
+    space = override(load_space(folder / SPACE_COPY), epochs=plan["epochs"], seeds=plan["n_seeds"])
     rows = read_trials_csv((folder / TRIALS).read_text())
     beats = read_beats(folder / BEATS)
     arms, left_out = gather_arms(

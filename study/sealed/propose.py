@@ -17,7 +17,7 @@ from study.errors import PlanError, StudyStateError, UsageError, listed, unknown
 from study.models import rules
 from study.reporting.tables import ARM_PARAMETERS
 from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 from study.store.folder import SPACE_COPY, STUDIES, studies, study_folder
 from study.store.ledger import EXHAUSTED, Ledger
 from study.store.plan import load_plan

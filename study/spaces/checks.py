@@ -4,94 +4,64 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any
 
-from study.config import PARAMETERS, ModelConfig, TrialConfig
+from study.config import TrialConfig
 from study.errors import ConfigError, unknown
 from study.models import rules
-from study.spaces import draws
+from study.models.fusion import FUSIONS
 from study.spaces.draws import Point
-from study.spaces.limits import MOST_COMBINATIONS
-from study.spaces.parameter import Parameter, Value
+from study.spaces.entries import values_faults
 from study.spaces.settings import SCREENING, SCREENING_EPOCHS, SETTINGS
+from study.spaces.space import Space
 
-if TYPE_CHECKING:
-    from study.spaces.space import Space
-
-ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
-"""Parameters whose values make an arm; all others are nuisance."""
+MOST_COMBINATIONS = 20_000
+"""Combinations that decide how a network is built: each is checked when a space is loaded."""
 
 _MOST_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """A legal point: what conditions can refer to, and what changes something there."""
+class _LegalPoint:
+    """A point and its configuration's parameters: those set anywhere, and those with effect."""
 
     values: Mapping[str, Any]
     point: Point
     effective: frozenset[str]
 
 
-def structures(space: Space, arm: str | None = None) -> Iterator[Point]:
-    """Yield a point for each combination of what decides how a configuration is built.
-
-    That is words, whole numbers of the model, conditions and exclusions; other parameters stay
-    at their default. Of the points of an arm, the one nearest to the defaults comes first.
-    """
-    choices = _deciding_choices(space)
-    return draws.walk(space.params, choices, space.exclude, space.context(arm))
+def with_fusion_faults(name: str, value: object) -> list[str]:
+    """Return what is wrong with a parameter of this name and value, fusions included."""
+    faults = values_faults(name, value)
+    if name == "fusion" and not faults and value not in FUSIONS:
+        return [f"fusion: {unknown('value', str(value), FUSIONS)}"]
+    return faults
 
 
-def _deciding_choices(space: Space) -> dict[str, tuple[Value, ...]]:
-    deciding = {name for param in space.params for name in param.when}
-    deciding.update(name for entry in space.exclude for name in entry)
-    return {param.name: _choices(param, decides=param.name in deciding) for param in space.params}
+def space_faults(space: Space) -> list[str]:
+    """Return all faults of a space whose file has none by itself."""
+    return _size_faults(space) or combination_faults(space) + sampler_faults(space)
 
 
-def size_faults(space: Space) -> list[str]:
+def _arms(space: Space) -> list[str | None]:
+    return [arm.name for arm in space.arms] or [None]
+
+
+def _size_faults(space: Space) -> list[str]:
     """Return that a space has more combinations than can be checked one by one."""
-    found, choices = 0, _deciding_choices(space)
-    arms: list[str | None] = [arm.name for arm in space.arms] or [None]
-    for arm in arms:
-        walked = draws.walk(space.params, choices, (), space.context(arm))
-        found += sum(1 for _ in islice(walked, MOST_COMBINATIONS + 1 - found))
-    if found <= MOST_COMBINATIONS:
+    n_combinations = 0
+    for arm in _arms(space):
+        rest = islice(space.structures(arm, excluded=True), MOST_COMBINATIONS + 1 - n_combinations)
+        n_combinations += sum(1 for _ in rest)
+    if n_combinations <= MOST_COMBINATIONS:
         return []
     return [
         "params: words, whole numbers of the model, conditions and exclusions must have at most "
         f"{MOST_COMBINATIONS} combinations; give fewer values, or larger steps"
     ]
-
-
-def _choices(param: Parameter, *, decides: bool) -> tuple[Value, ...]:
-    type_ = PARAMETERS[param.name]
-    of_model = param.name in get_type_hints(ModelConfig) and type_ is int
-    if not (decides or of_model or type_ is str):
-        return (param.start,)
-    if param.name in ARM_PARTS:
-        return param.points()
-    return (param.start, *(value for value in param.points() if value != param.start))
-
-
-def point_faults(space: Space, params: Mapping[str, object], arm: str | None) -> list[str]:
-    """Return what keeps values from being a point of a space."""
-    known = {param.name: param for param in space.params}
-    active = space.active(params, arm=arm)
-    faults = [f"{name}: is missing" for name in active if name not in params]
-    for name, value in params.items():
-        if name not in known:
-            faults.append(unknown("parameter", name, known))
-        elif name not in active:
-            faults.append(f"{name}: does not exist here: its condition does not hold")
-        elif not known[name].contains(value):
-            faults.append(f"{name}: {value!r} is outside of the space")
-    if not faults and draws.excluded(params, space.exclude):
-        faults.append("the combination is left out by [[exclude]]")
-    return faults
 
 
 def sampler_faults(space: Space) -> list[str]:
@@ -140,26 +110,25 @@ def _screening_faults(space: Space) -> list[str]:
 def combination_faults(space: Space) -> list[str]:
     """Return illegal combinations, arms that are equal, and parameters without effect."""
     faults: list[str] = []
-    seen: list[_Seen] = []
+    legal: list[_LegalPoint] = []
     digests: dict[str, str] = {}
-    arms: list[str | None] = [arm.name for arm in space.arms] or [None]
-    for arm in arms:
+    for arm in _arms(space):
         illegal: dict[str, str] = {}
-        for number, point in enumerate(structures(space, arm)):
+        for number, point in enumerate(space.structures(arm)):
             try:
                 config = space.configuration(point, arm=arm)
             except ConfigError as error:
                 for fault in _parts(error):
                     illegal.setdefault(fault, _where(point, fault, arm))
                 continue
-            seen.append(_saw(space, point, config))
+            legal.append(_legal_point(space, point, config))
             twin = digests.setdefault(rules.digest(config), arm or "")
             if arm and not number and twin != arm:
                 faults.append(f"arms.{arm}: is the same configuration as arm {twin}")
-        faults += _told(illegal, arm)
-    if not seen and not faults:
+        faults += _illegal_faults(illegal, arm)
+    if not legal and not faults:
         return ["[[exclude]] leaves out every combination"]
-    return faults + _effect_faults(space, seen)
+    return faults + _effect_faults(space, legal)
 
 
 def _parts(error: ConfigError) -> list[str]:
@@ -174,28 +143,28 @@ def _where(point: Point, fault: str, arm: str | None) -> str:
     return ", ".join(f"{name} = {value}" for name, value in (named or point).items())
 
 
-def _told(illegal: Mapping[str, str], arm: str | None) -> list[str]:
+def _illegal_faults(illegal: Mapping[str, str], arm: str | None) -> list[str]:
     remedy = "" if arm else "; leave it out by when, [[exclude]] or fewer values"
-    told = [f"{where}: {fault}{remedy}" for fault, where in illegal.items()]
-    more = len(told) - _MOST_SHOWN
-    return (
-        told if more <= 0 else [*told[:_MOST_SHOWN], f"... and {more} more illegal combinations"]
-    )
+    faults = [f"{where}: {fault}{remedy}" for fault, where in illegal.items()]
+    more = len(faults) - _MOST_SHOWN
+    if more <= 0:
+        return faults
+    return [*faults[:_MOST_SHOWN], f"... and {more} more illegal combinations"]
 
 
-def _saw(space: Space, point: Point, config: TrialConfig) -> _Seen:
+def _legal_point(space: Space, point: Point, config: TrialConfig) -> _LegalPoint:
     values = config.flat() if space.kind == "compare" else point
-    return _Seen(
+    return _LegalPoint(
         values={name: value for name, value in values.items() if name not in space.fixed},
         point=point,
         effective=frozenset(rules.active_parameters(config)),
     )
 
 
-def _effect_faults(space: Space, seen: list[_Seen]) -> list[str]:
+def _effect_faults(space: Space, legal: list[_LegalPoint]) -> list[str]:
     faults = []
-    for param in space.params if seen else ():
-        cases = [case for case in seen if param.name in case.point]
+    for param in space.params if legal else ():
+        cases = [case for case in legal if param.name in case.point]
         idle = [case for case in cases if param.name not in case.effective]
         if not cases:
             faults.append(f"params.{param.name}: when: never holds")
@@ -206,7 +175,7 @@ def _effect_faults(space: Space, seen: list[_Seen]) -> list[str]:
     return faults
 
 
-def _remedy(name: str, cases: list[_Seen]) -> str:
+def _remedy(name: str, cases: list[_LegalPoint]) -> str:
     common = set.intersection(*(set(case.values) for case in cases))
     for other in sorted(common - {name}):
         effective = [case.values[other] for case in cases if name in case.effective]

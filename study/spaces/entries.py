@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from study.config import PARAMETERS, value_faults
 from study.errors import unknown
-from study.models.fusion import FUSIONS
-from study.spaces.limits import MOST_STEPS
 from study.spaces.parameter import Categorical, Parameter, Range, Value, highest
+
+ValueCheck = Callable[[str, object], list[str]]
+"""Returns what is wrong with a parameter of a name and value."""
+
+MOST_STEPS = 1_000_000
+"""Steps of a range: with more, decimal arithmetic cannot tell whether they lead to its end."""
 
 _LIST_KEYS = ("values", "default", "when")
 _RANGE_KEYS = ("low", "high", "step", "log", "default", "when")
 
 
 def values_faults(name: str, value: object) -> list[str]:
-    """Return what is wrong with a parameter of this name and value, fusions included."""
+    """Return what is wrong with a parameter of this name and value.
+
+    A fusion's name is taken as it is: `study.spaces.checks` knows the table of fusions.
+    """
     if name not in PARAMETERS:
         return [unknown("parameter", name, PARAMETERS)]
-    faults = value_faults(name, value, PARAMETERS[name])
-    if name == "fusion" and not faults and value not in FUSIONS:
-        faults = [f"fusion: {unknown('value', str(value), FUSIONS)}"]
-    return faults
+    return value_faults(name, value, PARAMETERS[name])
 
 
 def cast(name: str, value: Any) -> Value:
@@ -34,7 +38,7 @@ def cast(name: str, value: Any) -> Value:
     return typed
 
 
-def parameter(name: str, spec: object) -> tuple[Parameter | None, list[str]]:
+def parameter(name: str, spec: object, check: ValueCheck) -> tuple[Parameter | None, list[str]]:
     """Return one parameter, conditions left out, and its faults; None if there are any."""
     if name not in PARAMETERS:
         return None, [f"{name}: {unknown('parameter', name, PARAMETERS)}"]
@@ -50,16 +54,21 @@ def parameter(name: str, spec: object) -> tuple[Parameter | None, list[str]]:
         for key in spec
         if key in known and key not in keys
     ]
-    build = _categorical if "values" in spec else _range
-    built, more = build(name, spec)
+    built: Parameter | None
+    if "values" in spec:
+        built, more = _categorical(name, spec, check)
+    else:
+        built, more = _range(name, spec)
     return (None, faults + more) if faults or more else (built, [])
 
 
-def _categorical(name: str, spec: Mapping[str, Any]) -> tuple[Categorical | None, list[str]]:
+def _categorical(
+    name: str, spec: Mapping[str, Any], check: ValueCheck
+) -> tuple[Categorical | None, list[str]]:
     values = spec["values"]
     if not isinstance(values, list) or not values:
         return None, [f"{name}: values must be a list of at least one value, got {values!r}"]
-    faults = [fault for value in values for fault in values_faults(name, value)]
+    faults = [fault for value in values for fault in check(name, value)]
     if faults:
         return None, faults
     options = tuple(cast(name, value) for value in values)
@@ -124,7 +133,7 @@ def _step_faults(name: str, low: float, high: float, spec: Mapping[str, Any]) ->
     if isinstance(step, bool) or not isinstance(step, int if integer else (int, float)):
         kind = "a whole number" if integer else "a number"
         return [f"{name}: step must be {kind}, got {step!r}"]
-    if not (math.isfinite(step) and step > 0):
+    if not 0 < step <= sys.float_info.max:
         return [f"{name}: step must be a finite number above 0, got {step}"]
     if (high - low) / step > MOST_STEPS:
         return [f"{name}: a range must have at most {MOST_STEPS} steps, got step={step}"]
@@ -138,7 +147,12 @@ def _step_faults(name: str, low: float, high: float, spec: Mapping[str, Any]) ->
 
 
 def with_condition(
-    param: Parameter, spec: Any, params: Mapping[str, Parameter], *, free: bool
+    param: Parameter,
+    spec: Any,
+    params: Mapping[str, Parameter],
+    check: ValueCheck,
+    *,
+    free: bool,
 ) -> tuple[Parameter, list[str]]:
     """Return a parameter with its `when`, and the faults of that.
 
@@ -146,30 +160,30 @@ def with_condition(
         param: The parameter.
         spec: What the file says: a table of lists.
         params: All searched parameters by name.
-        free: Whether a condition may refer to a parameter that is not searched, such as one that
-            arms fix.
+        check: Judges the values of a parameter that is not searched.
+        free: Whether a condition may refer to such a parameter, as where arms fix it.
     """
     where = f"{param.name}: when"
     if not isinstance(spec, Mapping) or not spec:
         return param, [f'{where}: must be a table such as {{ fusion = ["mhca"] }}, got {spec!r}']
     when, faults = {}, []
     for name, values in spec.items():
-        found = _condition_faults(name, values, params, free=free)
-        faults += [f"{where}: {fault}" for fault in found]
-        if not found:
+        own = _condition_faults(name, values, params, check, free=free)
+        faults += [f"{where}: {fault}" for fault in own]
+        if not own:
             when[name] = tuple(cast(name, value) for value in values)
     return replace(param, when=when), faults
 
 
 def _condition_faults(
-    name: str, values: Any, params: Mapping[str, Parameter], *, free: bool
+    name: str, values: Any, params: Mapping[str, Parameter], check: ValueCheck, *, free: bool
 ) -> list[str]:
     if name not in params and not (free and name in PARAMETERS):
         return [unknown("parameter", name, PARAMETERS if free else params)]
     if not isinstance(values, list) or not values:
         return [f"{name}: must be a list of values, got {values!r}"]
     if name not in params:
-        return [fault for value in values for fault in values_faults(name, value)]
+        return [fault for value in values for fault in check(name, value)]
     other = params[name]
     if isinstance(other, Range):
         return [f"{name}: is a range; only a parameter with values = [...] can be a condition"]

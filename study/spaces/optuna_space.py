@@ -87,8 +87,8 @@ def notes_on(sampler: str, space: Space) -> list[str]:
     notes = []
     if space.n_finals:
         notes.append(
-            f"screening: {space.trials} configurations, each for {SCREENING_EPOCHS} epoch; then "
-            f"the best of each of {space.n_finals} arms in full"
+            f"screening: {space.n_proposed} configurations, each for {SCREENING_EPOCHS} epoch; "
+            f"then the best of each of {space.n_finals} arms in full"
         )
     if sampler in ("tpe", "gp"):
         notes.append(f"{sampler} proposes by what has finished: repeatable at concurrency 1 only")
@@ -98,7 +98,10 @@ def notes_on(sampler: str, space: Space) -> list[str]:
         notes.append(f"gp cannot model conditional parameters, and draws them: {conditional}")
     cells = None if sampler == "grid" else space.grid_size()
     if cells is not None and space.trials > cells:
-        notes.append(f"the space has {cells} configurations, fewer than {space.trials} trials")
+        notes.append(
+            f"the space has {cells} configurations, fewer than {space.trials} trials: "
+            "each is run once"
+        )
     if sampler == "grid" and space.trials < (space.grid_size() or 0):
         notes.append(f"grid: the first {space.trials} of {space.grid_size()} cells")
     return notes

@@ -1,4 +1,4 @@
-"""Search spaces: what a study varies, read from a TOML file and free of any engine.
+"""Search spaces: what a study varies, free of any engine; `study.spaces.load` reads them.
 
 A search space has parameters that a sampler proposes. A compare space has named arms, each run at
 the same quasi-random draws of its nuisance parameters. Bounds are inclusive everywhere.
@@ -7,25 +7,39 @@ the same quasi-random draws of its nuisance parameters. Bounds are inclusive eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from study.config import PARAMETERS, TrialConfig, digest_of, value_faults
-from study.errors import ConfigError, SpaceError, UsageError, listed, unknown
-from study.models import rules
-from study.spaces import checks, draws, toml_file
+from study.config import PARAMETERS, ModelConfig, TrialConfig, digest_of
+from study.errors import ConfigError, SpaceError, listed, unknown
+from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
 from study.spaces.parameter import ArmSpec, Parameter, Value
-from study.spaces.settings import SCREENING, SCREENING_EPOCHS, setting_faults
+from study.spaces.settings import SCREENING, SCREENING_EPOCHS
 
-FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
-"""Where the spaces of this project lie."""
+ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
+"""Parameters whose values make an arm; all others are nuisance."""
 
 _DEFAULTS = TrialConfig().flat()
 _DRAW_SEED = 0
-_NOT_RUN = {"name", "path", "description", "text", "trials"}
+
+_DIGESTED = (
+    "kind",
+    "objective",
+    "folds",
+    "seeds",
+    "sampler",
+    "scheduler",
+    "reduction_factor",
+    "draws",
+    "reference",
+    "contrasts",
+    "fixed",
+    "exclude",
+)
+"""What identifies a space beside its parameters and arms. A resume may ask for more trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +52,9 @@ class Comparison:
     config: TrialConfig
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceSummary:
-    """A space as a list shows it; `fault` says why a file cannot be used."""
-
-    name: str
-    kind: str = ""
-    description: str = ""
-    n_configurations: int = 0
-    fault: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A search or compare space; `load_space` builds and checks it.
+    """A search or compare space.
 
     Args:
         name: Stem of the file.
@@ -62,7 +65,7 @@ class Space:
         folds: Number of folds, or `published` for the 17/5 hold-out.
         seeds: Members of each fold.
         sampler: Proposes configurations: tpe, gp, random, grid or qmc; `draws` if compare.
-        trials: Configurations to run.
+        trials: Configurations to run, or to screen.
         scheduler: asha, screening or none.
         reduction_factor: One in how many trials is kept at each rung.
         draws: Quasi-random draws of each arm, if compare.
@@ -98,23 +101,26 @@ class Space:
     @property
     def digest(self) -> str:
         """Identity of what is run: equal for files that differ in comments or words only."""
-        names = {item.name for item in fields(self)} - _NOT_RUN
-        content = {name: getattr(self, name) for name in names}
+        content = {name: getattr(self, name) for name in _DIGESTED}
         content["params"] = [[type(param).__name__, asdict(param)] for param in self.params]
         content["arms"] = [asdict(arm) for arm in self.arms]
         return digest_of(content)
 
     @property
     def n_trials(self) -> int:
-        """How many trials a run of this space has, where none is left out."""
-        return self.trials + self.n_finals
+        """How many trials a run of this space has, those in full after a screening included."""
+        return self.n_proposed + self.n_finals
+
+    @property
+    def n_proposed(self) -> int:
+        """How many configurations are proposed: `trials`, or all where there are fewer."""
+        size = self.grid_size() if self.kind == "search" else None
+        return self.trials if size is None else min(self.trials, size)
 
     @property
     def n_finals(self) -> int:
         """How many arms have their best configuration trained in full after a screening."""
-        if self.scheduler != SCREENING:
-            return 0
-        return min(self.trials, len(self.defaults()))
+        return min(self.trials, len(self.defaults())) if self.scheduler == SCREENING else 0
 
     def context(self, arm: str | None = None) -> dict[str, Any]:
         """Return the values that every point has: defaults, fixed values and those of an arm.
@@ -140,7 +146,10 @@ class Space:
             ConfigError: If a value is outside, a parameter is missing or inactive, the point is
                 excluded, or the combination is illegal.
         """
-        faults = checks.point_faults(self, params, arm)
+        # Here, because the rules bring PyTorch, which a list of spaces does without.
+        from study.models import rules
+
+        faults = self._point_faults(params, arm)
         if faults:
             raise ConfigError(listed(f"space {self.name}", faults))
         given = {p.name: p.snap(params[p.name]) for p in self.params if p.name in params}
@@ -173,7 +182,22 @@ class Space:
 
     def contains(self, params: Mapping[str, object], *, arm: str | None = None) -> bool:
         """Whether these are exactly the active parameters, each inside, and not left out."""
-        return not checks.point_faults(self, params, arm)
+        return not self._point_faults(params, arm)
+
+    def _point_faults(self, params: Mapping[str, object], arm: str | None) -> list[str]:
+        known = {param.name: param for param in self.params}
+        active = self.active(params, arm=arm)
+        faults = [f"{name}: is missing" for name in active if name not in params]
+        for name, value in params.items():
+            if name not in known:
+                faults.append(unknown("parameter", name, known))
+            elif name not in active:
+                faults.append(f"{name}: does not exist here: its condition does not hold")
+            elif not known[name].contains(value):
+                faults.append(f"{name}: {value!r} is outside of the space")
+        if not faults and draws.excluded(params, self.exclude):
+            faults.append("the combination is left out by [[exclude]]")
+        return faults
 
     def at(self, u: Sequence[float], *, arm: str | None = None) -> Point:
         """Return the point at coordinates in [0, 1), one for each of `params`."""
@@ -198,116 +222,100 @@ class Space:
         """Return the `index`-th point of a scrambled Sobol sequence of a seed."""
         return self._draw(draws.sobol(len(self.params), seed), index)
 
+    def _draw(self, sequence: Iterator[list[float]], index: int) -> Point:
+        self._only("search")
+        points = (self.at(u) for u in sequence)
+        legal = (point for point in points if not draws.excluded(point, self.exclude))
+        return next(islice(legal, index, None))
+
+    def structures(self, arm: str | None = None, *, excluded: bool = False) -> Iterator[Point]:
+        """Yield a point for each combination of what decides how a configuration is built.
+
+        That is words, whole numbers of the model, conditions and exclusions; other parameters stay
+        at their default. Of the points of an arm, the one nearest to the defaults comes first.
+
+        Args:
+            arm: Name of the arm, if compare.
+            excluded: Yield also the combinations that [[exclude]] leaves out.
+        """
+        deciding = self._conditions()
+        deciding.update(name for entry in self.exclude for name in entry)
+        choices = {
+            param.name: _choices(param, decides=param.name in deciding) for param in self.params
+        }
+        left_out = () if excluded else self.exclude
+        return draws.walk(self.params, choices, left_out, self.context(arm))
+
+    def _conditions(self) -> set[str]:
+        return {name for param in self.params for name in param.when}
+
     def defaults(self) -> list[Point]:
         """Return one point for each arm: its first trial, which is never pruned."""
+        from study.models import rules
+
         return self._first_by(lambda point: rules.arm(self.configuration(point)))
 
     def branches(self) -> list[Point]:
         """Return one point for each combination of conditions and arm parts, for a dry run."""
-        deciding = {name for param in self.params for name in param.when} | {*checks.ARM_PARTS}
+        deciding = self._conditions() | {*ARM_PARTS}
         return self._first_by(
             lambda point: digest_of({n: point[n] for n in point.keys() & deciding})
         )
+
+    def _first_by(self, key: Callable[[Point], str]) -> list[Point]:
+        self._only("search")
+        points: dict[str, Point] = {}
+        for point in self.structures():
+            points.setdefault(key(point), point)
+        return list(points.values())
 
     def comparisons(self) -> list[Comparison]:
         """Return every trial of a compare space, draw by draw: the same draws for every arm."""
         self._only("compare")
         sequence = draws.sobol(len(self.params), _DRAW_SEED)
-        found = []
+        trials = []
         for draw, u in enumerate(islice(sequence, self.draws)):
             for arm in self.arms:
                 params = self.at(u, arm=arm.name)
                 config = self.configuration(params, arm=arm.name)
-                found.append(Comparison(arm=arm.name, draw=draw, params=params, config=config))
-        return found
+                trials.append(Comparison(arm=arm.name, draw=draw, params=params, config=config))
+        return trials
 
-    def override(self, **settings: int | str | None) -> Space:
-        """Return this space with settings of the command line; None leaves one as it is.
-
-        Args:
-            **settings: sampler, trials, scheduler, objective, folds, seeds, epochs and the like.
-
-        Raises:
-            UsageError: If a value is not allowed, or a setting means nothing in this kind.
-        """
-        given: dict[str, Any] = {n: value for n, value in settings.items() if value is not None}
-        epochs = given.pop("epochs", None)
-        faults = [] if epochs is None else value_faults("epochs", epochs, PARAMETERS["epochs"])
-        faults += [fault for item in given.items() for fault in setting_faults(self.kind, *item)]
-        changed = self
-        if not faults:
-            changed = replace(self, **given) if epochs is None else self._trained(epochs, given)
-            if "trials" not in given:
-                changed = _within_grid(changed, whole="sampler" in given)
-            faults = checks.sampler_faults(changed)
-        if faults:
-            raise UsageError(listed(f"space {self.name}", faults))
-        return changed
-
-    def _trained(self, epochs: int, settings: Mapping[str, Any]) -> Space:
-        own = [{n: v for n, v in arm.values.items() if n != "epochs"} for arm in self.arms]
+    def with_epochs(self, epochs: int) -> Space:
+        """Return this space with every configuration trained for as many epochs."""
+        arms = [
+            replace(arm, values={n: v for n, v in arm.values.items() if n != "epochs"})
+            for arm in self.arms
+        ]
         return replace(
             self,
-            **settings,
             fixed={**self.fixed, "epochs": epochs},
             params=tuple(param for param in self.params if param.name != "epochs"),
-            arms=tuple(replace(arm, values=v) for arm, v in zip(self.arms, own, strict=True)),
+            arms=tuple(arms),
         )
+
+    def within_grid(self, *, whole: bool) -> Space:
+        """Return this space with as many trials as its grid has cells, if grid is its sampler.
+
+        Args:
+            whole: Run every cell; else at most as many trials as there are cells.
+        """
+        cells = self.grid_size() if self.sampler == "grid" else None
+        if cells is None:
+            return self
+        return replace(self, trials=cells if whole else min(self.trials, cells))
 
     def _only(self, kind: str) -> None:
         if self.kind != kind:
             raise SpaceError(f"space {self.name}: is a {self.kind} space, not a {kind} space")
 
-    def _first_by(self, key: Callable[[Point], str]) -> list[Point]:
-        self._only("search")
-        points: dict[str, Point] = {}
-        for point in checks.structures(self):
-            points.setdefault(key(point), point)
-        return list(points.values())
 
-    def _draw(self, sequence: Iterator[list[float]], index: int) -> Point:
-        self._only("search")
-        points = (self.at(u) for u in sequence)
-        kept = (point for point in points if not draws.excluded(point, self.exclude))
-        return next(islice(kept, index, None))
-
-
-def load_space(name_or_path: str | Path, folder: Path = FOLDER) -> Space:
-    """Read and check a space.
-
-    Args:
-        name_or_path: Name of a space in the folder, or a file that ends in .toml.
-        folder: Where named spaces lie.
-
-    Raises:
-        SpaceError: If there is no such space, or its file breaks a rule; all faults together.
-    """
-    path, shown, text = toml_file.read(str(name_or_path), folder)
-    parsed, faults = toml_file.parse(text)
-    if not faults:
-        space = Space(name=path.stem, path=path, text=text, **parsed)
-        faults = checks.size_faults(space)
-        faults = faults or (checks.combination_faults(space) + checks.sampler_faults(space))
-    if faults:
-        raise SpaceError(listed(shown, faults))
-    return _within_grid(space, whole=not space.trials)
-
-
-def list_spaces(folder: Path = FOLDER) -> list[SpaceSummary]:
-    """Return every space of a folder by name, those that cannot be used included."""
-    found = []
-    for path in sorted(folder.glob("*.toml")):
-        try:
-            space = load_space(path.stem, folder)
-        except SpaceError as error:
-            found.append(SpaceSummary(path.stem, fault=str(error)))
-        else:
-            found.append(SpaceSummary(path.stem, space.kind, space.description, space.trials))
-    return found
-
-
-def _within_grid(space: Space, *, whole: bool) -> Space:
-    cells = space.grid_size() if space.sampler == "grid" else None
-    if cells is None:
-        return space
-    return replace(space, trials=cells if whole else min(space.trials, cells))
+def _choices(param: Parameter, *, decides: bool) -> tuple[Value, ...]:
+    """Return the values of a parameter that its structures go through, its default first."""
+    type_ = PARAMETERS[param.name]
+    of_model = param.name in get_type_hints(ModelConfig) and type_ is int
+    if not (decides or of_model or type_ is str):
+        return (param.start,)
+    if param.name in ARM_PARTS:
+        return param.points()
+    return (param.start, *(value for value in param.points() if value != param.start))

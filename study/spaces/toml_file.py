@@ -7,15 +7,15 @@ Faults that need the whole space, such as illegal combinations, are found by
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.errors import SpaceError, unknown
-from study.spaces import limits
+from study.errors import unknown
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
+    ValueCheck,
     cast,
     in_order,
     parameter,
@@ -32,63 +32,30 @@ _SECTIONS = ("description", *KINDS, "fixed", "params", "arms", "exclude")
 _OF_ARMS = ("reference", "contrasts")
 
 
-def read(name: str, folder: Path) -> tuple[Path, str, str]:
-    """Return the file of a space, how messages call it, and its text.
+def parse(text: str, check: ValueCheck = values_faults) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of `study.spaces.space.Space` and all faults, each with its key.
 
     Args:
-        name: Name of a space in the folder, or a file that ends in .toml.
-        folder: Where named spaces lie; a name cannot lead out of it.
-
-    Raises:
-        SpaceError: If there is no space of that name, a file's name cannot be that of a space,
-            or it cannot be read as UTF-8.
+        text: The file.
+        check: Judges a parameter's value.
     """
-    path, shown = _locate(name, folder)
     try:
-        return path, shown, path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        shipped = (folder / path.name).is_file()
-        hint = (
-            f"; for the shipped space, leave '.toml' out: --space {path.stem}" if shipped else ""
-        )
-        raise SpaceError(f"{shown}: there is no such file{hint}") from error
-    except OSError as error:
-        raise SpaceError(f"{shown}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SpaceError(f"{shown}: is not UTF-8 text: {error.reason}") from error
-    except ValueError as error:
-        raise SpaceError(f"{shown!r}: is no path: {error}") from error
-
-
-def _locate(name: str, folder: Path) -> tuple[Path, str]:
-    path = Path(name)
-    if path.suffix == ".toml":
-        if not NAME.fullmatch(path.stem):
-            raise SpaceError(
-                f"{name}: the name of a space must be letters, digits, - and _, at most 100"
-            )
-        return path, name
-    known = [path.stem for path in folder.glob("*.toml")]
-    if name not in known:
-        raise SpaceError(f"{unknown('space', name, known)} (A file ends in .toml.)")
-    return folder / f"{name}.toml", f"{folder.name}/{name}.toml"
-
-
-def parse(text: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields of `study.spaces.space.Space` and all faults, each with its key."""
-    data, faults = limits.parsed(text)
-    if faults:
-        return {}, faults
-    reader = _Reader(data)
+        data = tomllib.loads(text)
+    except ValueError as error:  # also of a number of more than 4300 digits
+        return {}, [f"is not TOML: {error}"]
+    except RecursionError:
+        return {}, ["is not TOML that can be read: it is nested too deeply"]
+    reader = _Reader(data, check)
     return reader.fields(), reader.faults
 
 
 class _Reader:
     """Reads the sections one by one and collects what is wrong with them."""
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
+    def __init__(self, data: Mapping[str, Any], check: ValueCheck) -> None:
         self.faults: list[str] = []
         self._data = data
+        self._check = check
         kinds = [kind for kind in KINDS if kind in data]
         self._kind = kinds[0] if kinds else "search"
         if len(kinds) != 1:
@@ -112,17 +79,11 @@ class _Reader:
             self.faults.append("[[exclude]] means nothing in a compare space")
         draws = fields["draws"] or 1  # None where it has a fault itself
         if not self._data.get("params") and draws > 1:
-            got = draws
             self.faults.append(
-                f"compare.draws: must be 1, as [params] has nothing to draw; got {got}"
+                f"compare.draws: must be 1, as [params] has nothing to draw; got {draws}"
             )
         arms = self._arms()
         trials = len(arms) * draws
-        if trials > limits.MOST_TRIALS:
-            self.faults.append(
-                f"compare.draws: arms x draws must be at most {limits.MOST_TRIALS} trials, "
-                f"got {len(arms)} x {draws}"
-            )
         return {"arms": arms, "trials": trials, **self._pairs({arm.name for arm in arms})}
 
     def _search(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,19 +108,19 @@ class _Reader:
         for name in given:
             if name not in known:
                 self.faults.append(f"{self._kind}.{name}: {unknown('setting', name, known)}")
-        found: dict[str, Any] = {"sampler": "draws", "scheduler": "none"} if compare else {}
-        found |= {"reduction_factor": 3, "trials": 0, "draws": 0}
+        settings: dict[str, Any] = {"sampler": "draws", "scheduler": "none"} if compare else {}
+        settings |= {"reduction_factor": 3, "trials": 0, "draws": 0}
         for name in known:
             if name not in _OF_ARMS:
-                found[name] = self._setting(name, given)
-        return found
+                settings[name] = self._setting(name, given)
+        return settings
 
     def _setting(self, name: str, given: Mapping[str, Any]) -> Any:
         default = SETTINGS[name].default
         if name in given:
-            found = setting_faults(self._kind, name, given[name])
-            self.faults += [f"{self._kind}.{fault}" for fault in found]
-            return default if found else given[name]
+            faults = setting_faults(self._kind, name, given[name])
+            self.faults += [f"{self._kind}.{fault}" for fault in faults]
+            return default if faults else given[name]
         by_grid = name == "trials" and given.get("sampler") == "grid"
         if default is None and not by_grid:
             self.faults.append(f"{self._kind}.{name}: is missing")
@@ -169,11 +130,11 @@ class _Reader:
         fixed = {}
         searched = self._table("params", self._data.get("params", {}))
         for name, value in self._table("fixed", self._data.get("fixed", {})).items():
-            found = values_faults(name, value)
-            if not found and name in searched:
-                found = [f"{name}: is also in [params]; leave one of them out"]
-            self.faults += [f"fixed: {fault}" for fault in found]
-            if not found:
+            faults = self._check(name, value)
+            if not faults and name in searched:
+                faults = [f"{name}: is also in [params]; leave one of them out"]
+            self.faults += [f"fixed: {fault}" for fault in faults]
+            if not faults:
                 fixed[name] = cast(name, value)
         return fixed
 
@@ -181,8 +142,8 @@ class _Reader:
         specs = self._table("params", self._data.get("params", {}))
         built: dict[str, Parameter] = {}
         for name, spec in specs.items():
-            param, found = parameter(name, spec)
-            self.faults += [f"params.{fault}" for fault in found]
+            param, faults = parameter(name, spec, self._check)
+            self.faults += [f"params.{fault}" for fault in faults]
             if param is not None:
                 built[name] = param
         # A condition on a parameter that has faults itself cannot be judged.
@@ -190,11 +151,12 @@ class _Reader:
         conditional = [name for name in built if complete and "when" in specs[name]]
         compare = self._kind == "compare"
         for name in conditional:
-            param, found = with_condition(built[name], specs[name]["when"], built, free=compare)
-            self.faults += [f"params.{fault}" for fault in found]
-            built[name] = param
-        ordered, found = in_order(built.values())
-        self.faults += [f"params.{fault}" for fault in found]
+            built[name], faults = with_condition(
+                built[name], specs[name]["when"], built, self._check, free=compare
+            )
+            self.faults += [f"params.{fault}" for fault in faults]
+        ordered, faults = in_order(built.values())
+        self.faults += [f"params.{fault}" for fault in faults]
         return tuple(ordered)
 
     def _arms(self) -> tuple[ArmSpec, ...]:
@@ -218,21 +180,21 @@ class _Reader:
     def _arm(self, name: str, entry: Mapping[str, Any]) -> list[ArmSpec]:
         placebo, values = entry.get("placebo", False), {}
         drawn = self._table("params", self._data.get("params", {}))
-        found = []
+        faults = []
         for key, value in entry.items():
             if key in ("name", "placebo"):
                 continue
-            faults = values_faults(key, value)
-            if not faults and key in drawn:
-                faults = [f"{key}: is drawn for every arm by [params]; an arm cannot set it"]
-            found += faults
-            if not faults:
+            own = self._check(key, value)
+            if not own and key in drawn:
+                own = [f"{key}: is drawn for every arm by [params]; an arm cannot set it"]
+            faults += own
+            if not own:
                 values[key] = cast(key, value)
         if not isinstance(placebo, bool):
-            found.append(f"placebo: must be true or false, got {placebo!r}")
+            faults.append(f"placebo: must be true or false, got {placebo!r}")
         elif placebo and values.get("rr") == "placebo":
-            found.append('placebo: the arm has rr = "placebo" already')
-        self.faults += [f"arms.{name}: {fault}" for fault in found]
+            faults.append('placebo: the arm has rr = "placebo" already')
+        self.faults += [f"arms.{name}: {fault}" for fault in faults]
         arms = [ArmSpec(name=name, values=values)]
         if placebo is True:
             arms.append(ArmSpec(name=f"{name}_placebo", values={**values, "rr": "placebo"}))
@@ -254,26 +216,19 @@ class _Reader:
                 f"compare.contrasts: must be a list of pairs of arms, got {pairs!r}"
             )
             pairs = []
-        contrasts = []
+        contrasts: list[tuple[str, str]] = []
         for number, pair in enumerate(pairs, start=1):
-            where = f"compare.contrasts[{number}]"
-            if not isinstance(pair, list) or [type(name) for name in pair] != [str, str]:
-                self.faults.append(f'{where}: must be a pair of arms ["a", "b"], got {pair!r}')
-                continue
-            lost = [name for name in pair if arms and name not in arms]
-            self.faults += [f"{where}: {unknown('arm', name, arms)}" for name in lost]
-            if pair[0] == pair[1]:
-                self.faults.append(f"{where}: '{pair[0]}' is compared with itself")
-            elif tuple(pair) in contrasts or tuple(reversed(pair)) in contrasts:
-                self.faults.append(f"{where}: {pair[0]} and {pair[1]} are compared already")
-            contrasts.append((pair[0], pair[1]))
+            faults = _pair_faults(pair, contrasts, arms)
+            self.faults += [f"compare.contrasts[{number}]: {fault}" for fault in faults]
+            if isinstance(pair, list) and len(pair) == 2:
+                contrasts.append((pair[0], pair[1]))
         return {"reference": str(reference), "contrasts": tuple(contrasts)}
 
     def _exclude(self, params: tuple[Parameter, ...]) -> tuple[Exclusion, ...]:
         lists = {param.name: param for param in params if isinstance(param, Categorical)}
         entries = []
         for number, entry in enumerate(self._tables("exclude"), start=1):
-            where, kept = f"exclude[{number}]", {}
+            where, combination = f"exclude[{number}]", {}
             for name, given in entry.items():
                 values = given if isinstance(given, list) else [given]
                 if name not in lists:
@@ -286,10 +241,12 @@ class _Reader:
                     for value in values
                     if not param.contains(value)
                 ]
-                kept[name] = tuple(param.snap(value) for value in values if param.contains(value))
+                combination[name] = tuple(
+                    param.snap(value) for value in values if param.contains(value)
+                )
             if not entry:
                 self.faults.append(f"{where}: is empty and would leave out everything")
-            entries.append(kept)
+            entries.append(combination)
         return tuple(entries)
 
     def _table(self, name: str, value: Any) -> Mapping[str, Any]:
@@ -306,3 +263,15 @@ class _Reader:
             return value
         self.faults.append(f"{name}: must be a list of tables [[{name}]], got {value!r}")
         return []
+
+
+def _pair_faults(pair: object, before: Sequence[tuple[str, str]], arms: set[str]) -> list[str]:
+    """Return what is wrong with one pair of arms, given those that stand before it."""
+    if not isinstance(pair, list) or [type(name) for name in pair] != [str, str]:
+        return [f'must be a pair of arms ["a", "b"], got {pair!r}']
+    faults = [unknown("arm", name, arms) for name in pair if arms and name not in arms]
+    if pair[0] == pair[1]:
+        faults.append(f"'{pair[0]}' is compared with itself")
+    elif tuple(pair) in before or tuple(reversed(pair)) in before:
+        faults.append(f"{pair[0]} and {pair[1]} are compared already")
+    return faults

@@ -71,7 +71,7 @@ class Proposals:
     @property
     def n_screened(self) -> int:
         """Configurations that are screened before any is trained in full."""
-        return self._space.trials if self._screens else 0
+        return self._space.n_proposed if self._screens else 0
 
     def screens(self, proposal: Proposal) -> bool:
         """Say whether a proposal is trained for the short budget of a screening."""

@@ -13,6 +13,7 @@ from study.data.folds import PUBLISHED
 from study.data.records import DS1
 from study.data.source import DATA_DIR_VARIABLE, Source, find_source, synthetic_source
 from study.errors import StudyStateError
+from study.spaces.load import override
 from study.spaces.space import Space
 from study.store.storage import Storage
 from study.tuning.setup import Setup, set_up
@@ -55,7 +56,7 @@ def restore(
     found = _FOLDS.fullmatch(str(plan["folds"]))
     folds: int | str = int(found[1]) if found else PUBLISHED
     setup = set_up(
-        space.override(folds=folds),
+        override(space, folds=folds),
         source,
         name=str(plan["name"]),
         study_seed=int(plan["study_seed"]),

@@ -266,7 +266,7 @@ def _epochs(setup: Setup, ledger: Ledger) -> tuple[int, int] | None:
     space, full = setup.space, setup.plan.epochs
     if not space.n_finals:
         return None
-    total = space.trials * SCREENING_EPOCHS + space.n_finals * full
+    total = space.n_proposed * SCREENING_EPOCHS + space.n_finals * full
     return total, sum(row.epochs for row in ledger.rows())
 
 

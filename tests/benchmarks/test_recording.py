@@ -11,7 +11,7 @@ from benchmarks import recording
 from benchmarks.recording import Params, Recording, complete_curves
 from benchmarks.time_to_quality import SPACE
 from study.models import rules
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 
 CELLS: list[Params] = [{"fusion": "film"}, {"fusion": "mhca", "heads": 2}]
 

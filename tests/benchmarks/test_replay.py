@@ -14,7 +14,8 @@ from optuna.pruners import ThresholdPruner
 from benchmarks.recording import Recording
 from benchmarks.replay import Event, Method, Replays
 from benchmarks.time_to_quality import METHODS
-from study.spaces.space import Space, load_space
+from study.spaces.load import load_space
+from study.spaces.space import Space
 
 EPOCHS, BEATS = 6, 100
 

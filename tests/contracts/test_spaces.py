@@ -12,8 +12,9 @@ from optuna.trial import FixedTrial
 from study.config import TrialConfig
 from study.models import rules
 from study.models.fusion import FUSIONS
+from study.spaces.load import FOLDER, list_spaces, load_space, override
 from study.spaces.optuna_space import distributions, suggest
-from study.spaces.space import FOLDER, Space, list_spaces, load_space
+from study.spaces.space import Space
 
 FILES = sorted(FOLDER.rglob("*.toml"))
 NAMED = ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke")
@@ -85,7 +86,7 @@ def test_search_proposes_what_it_can_run(space: Space) -> None:
 
 
 def test_grid_of_fusion_grid_has_every_cell_once() -> None:
-    space = load_space("fusion_grid").override(sampler="grid")
+    space = override(load_space("fusion_grid"), sampler="grid")
     cells = list(space.grid())
     digests = {rules.digest(space.configuration(cell)) for cell in cells}
     # 2 inputs x 3 widths x (3 fusions without attention + 5 gates x (1 + 4 + 4 heads))

@@ -8,7 +8,8 @@ import pytest
 
 from study.keys import Outcome
 from study.reporting.importance import ENOUGH_TRIALS, importance
-from study.spaces.space import Space, load_space
+from study.spaces.load import load_space
+from study.spaces.space import Space
 from study.store.trials import TrialRow
 from tests.builders import trial_row
 

@@ -17,7 +17,7 @@ from study.models import rules
 from study.sealed.plan import SealedPlan
 from study.sealed.plan_file import parse_plan
 from study.sealed.propose import propose
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 from study.store.folder import study_folder
 from study.store.ledger import EXHAUSTED, Ledger, Proposal
 from study.store.plan import StudyPlan, load_plan

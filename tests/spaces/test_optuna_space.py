@@ -205,7 +205,11 @@ values = ["cross_entropy", "focal"]
             [f"gp {_REPEATABLE}", "gp cannot model conditional parameters, and draws them: heads"],
         ),
         ("random", TEXT, []),
-        ("qmc", _SMALL, ["the space has 2 configurations, fewer than 5 trials"]),
+        (
+            "qmc",
+            _SMALL,
+            ["the space has 2 configurations, fewer than 5 trials: each is run once"],
+        ),
         ("gp", _SMALL.replace("= 5", "= 2"), [f"gp {_REPEATABLE}"]),
         ("grid", _SMALL.replace("= 5", "= 1"), ["grid: the first 1 of 2 cells"]),
         ("grid", _SMALL.replace("= 5", "= 2"), []),

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from study.errors import ConfigError, SpaceError, UsageError
 from study.models import rules
 from study.spaces.draws import Point, holds
+from study.spaces.load import SpaceSummary, list_spaces, override
 from study.spaces.parameter import Range
-from study.spaces.space import Space, SpaceSummary, list_spaces
+from study.spaces.space import Space
 from tests.builders import load_text, space_of
 
 _LAST = math.nextafter(1.0, 0.0)
@@ -305,9 +306,9 @@ def test_digest_is_that_of_what_is_run() -> None:
     for old, new in (('"tpe"', '"random"'), ("0.5", "0.7"), ('"beat"', '"daeac"')):
         assert old in MIXED
         assert space_of(MIXED.replace(old, new, 1)).digest != space.digest
-    assert space.override(epochs=2).digest != space.digest
+    assert override(space, epochs=2).digest != space.digest
     # A resume may ask for more trials: they are the same study.
-    assert space.override(epochs=None, trials=13).digest == space.digest
+    assert override(space, epochs=None, trials=13).digest == space.digest
 
 
 def test_comparison_gives_every_arm_the_same_draws() -> None:
@@ -343,28 +344,34 @@ def test_kinds_have_their_own_questions() -> None:
 
 
 def test_override_changes_settings() -> None:
-    space = space_of(MIXED).override(
-        trials=3, sampler="qmc", scheduler="none", folds="published", seeds=2, epochs=1
+    space = override(
+        space_of(MIXED),
+        trials=3,
+        sampler="qmc",
+        scheduler="none",
+        folds="published",
+        seeds=2,
+        epochs=1,
     )
     assert (space.trials, space.sampler, space.scheduler) == (3, "qmc", "none")
     assert (space.folds, space.seeds) == ("published", 2)
     assert space.configuration(space.qmc(0, 0)).train.epochs == 1
-    assert space_of(MIXED).override(trials=None, sampler=None) == space_of(MIXED)
+    assert override(space_of(MIXED), trials=None, sampler=None) == space_of(MIXED)
 
 
 def test_override_of_epochs_wins_over_arms_and_search() -> None:
-    configs = [point.config for point in space_of(COMPARE).override(epochs=2).comparisons()]
+    configs = [point.config for point in override(space_of(COMPARE), epochs=2).comparisons()]
     assert {config.train.epochs for config in configs} == {2}
     text = 'description = "d"\n[search]\nsampler = "grid"\n[params.epochs]\nvalues = [3, 6]\n'
     searched = space_of(text + "[params.loss]\nvalues = ['focal', 'cross_entropy']\n")
-    assert searched.override(sampler="grid").trials == 4
-    fixed = searched.override(sampler="grid", epochs=1)
+    assert override(searched, sampler="grid").trials == 4
+    fixed = override(searched, sampler="grid", epochs=1)
     assert (fixed.trials, [sorted(cell) for cell in fixed.grid()]) == (2, [["loss"]] * 2)
 
 
 def test_override_to_grid_runs_every_cell() -> None:
-    assert space_of(SMALL).override(sampler="grid").trials == 360
-    assert space_of(SMALL).override(sampler="grid", trials=7).trials == 7
+    assert override(space_of(SMALL), sampler="grid").trials == 360
+    assert override(space_of(SMALL), sampler="grid", trials=7).trials == 7
 
 
 @pytest.mark.parametrize(
@@ -400,7 +407,7 @@ def test_override_to_grid_runs_every_cell() -> None:
 )
 def test_override_is_checked(text: str, settings_: dict[str, int | str], fault: str) -> None:
     with pytest.raises(UsageError) as caught:
-        space_of(text).override(**settings_)
+        override(space_of(text), **settings_)
     assert str(caught.value) == f"space s: {fault}"
 
 

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from study.config import CHOICES, PARAMETERS
 from study.errors import SpaceError, StudyError
 from study.models.fusion import FUSIONS
-from study.spaces.limits import LONGEST_LINE, MOST_CHARACTERS
+from study.spaces.load import FOLDER, load_space, override
 from study.spaces.settings import SETTINGS
-from study.spaces.space import FOLDER, load_space
 from study.tuning import setup
 from tests.fuzzing import EXAMPLES, LONGEST, written_outside
 
@@ -175,7 +174,7 @@ def through(path: Path, content: bytes) -> None:
         if space.kind == "search":
             assert space.contains(space.random(0, 0))
             assert space.contains(space.qmc(0, 0))
-        space.override(epochs=2, seeds=1)
+        override(space, epochs=2, seeds=1)
     except StudyError as error:
         assert str(error)
 
@@ -207,12 +206,8 @@ COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
     ("text", "fault"),
     [
         ("a = " + "[\n" * 1000 + "]\n" * 1000, "is nested too deeply"),
-        ("a = " + "[" * 40 + "]" * 40, "a: is nested more than 8 deep"),
-        ("a." * 900 + "a = 1", "a: is nested more than 8 deep"),
-        ("a." * LONGEST_LINE + "a = 1", f"line 1: must have at most {LONGEST_LINE} characters"),
-        ("# x\n" * 30_000, f"must have at most {MOST_CHARACTERS} characters, got 120000"),
-        ("trials = 0x" + "f" * 1900, "trials: holds a whole number beyond 64 bits"),
-        ("trials = [\n" + "9" * 1999 + "\n]", "trials: holds a whole number beyond 64 bits"),
+        ("trials = " + "9" * 4400, "is not TOML: "),
+        (HEAD.replace("3", "0x" + "f" * 1900), "must be a whole number in [1, 1000000], got "),
         (
             f'params = 5\n{COMPARE}[[arms]]\nname = "a"\nfusion = "film"',
             "params: must be a table [params], got 5",
@@ -220,10 +215,6 @@ COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
         (
             HEAD + "[params.learning_rate]\nlow = 1e-8\nhigh = 1.0\nstep = 1e-40",
             "params.learning_rate: a range must have at most 1000000 steps, got step=1e-40",
-        ),
-        (
-            HEAD + "[params.learning_rate]\nlow = 1e-8\nhigh = 1.0\nstep = 0.00000001",
-            "params.learning_rate: a range must have at most 1000000 steps, got step=1e-08",
         ),
         (
             HEAD + "[params.embed_dim]\nlow = 1\nhigh = 4096\n[params.heads]\nlow = 1\nhigh = 64",
@@ -242,12 +233,6 @@ COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
         (
             f'{COMPARE}[[arms]]\nname = "{"a" * 101}"',
             "arms[1]: name must be letters, digits, - and _, at most 100",
-        ),
-        (
-            COMPARE.replace("draws = 1", "draws = 1000")
-            + "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
-            + "".join(f'[[arms]]\nname = "a{n}"\n' for n in range(11)),
-            "compare.draws: arms x draws must be at most 10000 trials, got 11 x 1000",
         ),
     ],
 )

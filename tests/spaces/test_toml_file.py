@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import SpaceError
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 
 SEARCH = """
 description = "d"

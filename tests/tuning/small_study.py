@@ -18,8 +18,8 @@ from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EXPERIMENTS, Outcome, Tag
 from study.models import rules
+from study.spaces.load import load_space
 from study.spaces.optuna_space import make_sampler
-from study.spaces.space import load_space
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.store.ledger import TRACKED, Ledger
 from study.store.storage import Storage

@@ -17,7 +17,7 @@ from study.data.source import Source
 from study.errors import StudyStateError, UsageError
 from study.keys import AUPRC_SV, Outcome
 from study.models import rules
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 from study.store.ledger import EXHAUSTED, Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage

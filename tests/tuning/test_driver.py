@@ -23,8 +23,9 @@ from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
+from study.spaces.load import load_space
 from study.spaces.optuna_space import make_sampler
-from study.spaces.space import Space, load_space
+from study.spaces.space import Space
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
@@ -90,6 +91,7 @@ class Driver:
         *,
         sink: Sink | None = None,
         plan: StudyPlan,
+        trials: int | None = None,
         **options: Any,
     ) -> None:
         path = folder / "tiny.toml"
@@ -97,7 +99,8 @@ class Driver:
         self.folder = folder
         self.space: Space = load_space(path)
         space = self.space
-        plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=space.n_trials)
+        trials = trials or space.n_trials
+        plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=trials)
         self.url = f"sqlite:///{folder / 'study.db'}"
         self.ledger = Ledger(
             storage_url=self.url,
@@ -305,9 +308,18 @@ def test_duplicates_do_not_consume_the_budget(start: Starter) -> None:
         assert (trial.state, trial.value) == (known.state, known.value)
 
 
+TWO_CELLS = '[params.fusion]\nvalues = ["concat_proj", "film"]\n'
+
+
+def test_trials_above_the_size_of_a_space_run_each_configuration_once(start: Starter) -> None:
+    driver = start(search(TWO_CELLS, sampler="random", trials=5))
+    driver.run()
+    assert driver.outcomes() == [Outcome.COMPLETE] * 2
+    assert not driver.conductor.exhausted, "it is complete: nothing is owed"
+
+
 def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: Starter) -> None:
-    cells = '[params.fusion]\nvalues = ["concat_proj", "film"]\n'
-    driver = start(search(cells, trials=5))
+    driver = start(search(TWO_CELLS), trials=5)
     driver.run()
     assert driver.conductor.exhausted
     assert len(driver.conductor.rows()) == 2
@@ -328,13 +340,13 @@ def test_a_comparison_that_draws_a_configuration_twice_ends_as_exhausted(start: 
 
 
 def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Starter) -> None:
-    text = search('[params.fusion]\nvalues = ["concat_proj", "film"]\n', trials=3)
-    first = start(text)
+    text = search(TWO_CELLS)
+    first = start(text, trials=3)
     assert None not in (first.begin(), first.begin())
     assert first.begin() is None
     assert first.conductor.exhausted
     first.conductor.stop("SIGINT received")
-    second = start(text)
+    second = start(text, trials=3)
     assert second.conductor.owed == 2
     second.run()
     assert second.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE]
@@ -342,7 +354,7 @@ def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Star
 
 
 def test_a_repeat_of_a_running_trial_is_not_run_beside_it(start: Starter) -> None:
-    driver = start(search('[params.fusion]\nvalues = ["concat_proj", "film"]\n', trials=3))
+    driver = start(search(TWO_CELLS), trials=3)
     keys = [driver.begin(), driver.begin()]
     assert None not in keys
     assert driver.begin() is None
@@ -459,7 +471,6 @@ def test_a_screening_of_a_small_space_ends_with_trials_in_full(
     driver = start(search(sampler=sampler, trials=9, scheduler="screening"))
     driver.run()
     assert driver.outcomes() == [Outcome.SCREENED] * 6 + [Outcome.COMPLETE] * 2
-    assert driver.conductor.exhausted
     for trial in driver.trials():
         if "duplicate_of" in trial.user_attrs:
             known = driver.trials()[trial.user_attrs["duplicate_of"]]

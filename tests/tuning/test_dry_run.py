@@ -11,7 +11,7 @@ from study.data.source import Source
 from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 from study.store.storage import Storage
 from study.tuning.dry_run import build_branches, trial_seconds
 from study.tuning.setup import Setup, configurations, set_up

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from study.spaces.space import load_space
+from study.spaces.load import load_space
 from study.store.plan import StudyPlan
 from study.tuning.session import Options, open_ledger
 from study.tuning.setup import Setup

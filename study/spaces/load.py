@@ -1,0 +1,136 @@
+"""From the name of a space, or settings of the command line, to a space that was checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from study.config import PARAMETERS, value_faults
+from study.errors import SpaceError, UsageError, listed, unknown
+from study.spaces import toml_file
+from study.spaces.settings import setting_faults
+from study.spaces.space import Space
+
+FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
+"""Where the spaces of this project lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSummary:
+    """A space as a list shows it; `fault` says why a file cannot be used."""
+
+    name: str
+    kind: str = ""
+    description: str = ""
+    n_configurations: int = 0
+    fault: str = ""
+
+
+def load_space(name_or_path: str | Path, folder: Path = FOLDER) -> Space:
+    """Read and check a space.
+
+    Args:
+        name_or_path: Name of a space in the folder, or a file that ends in .toml.
+        folder: Where named spaces lie; a name cannot lead out of it.
+
+    Raises:
+        SpaceError: If there is no such space, or its file breaks a rule; all faults together.
+    """
+    path, shown, text = _read(str(name_or_path), folder)
+    # Here, because these checks bring PyTorch: a misspelt name is to be told at once.
+    from study.spaces import checks
+
+    parsed, faults = toml_file.parse(text, checks.with_fusion_faults)
+    if not faults:
+        space = Space(name=path.stem, path=path, text=text, **parsed)
+        faults = checks.space_faults(space)
+    if faults:
+        raise SpaceError(listed(shown, faults))
+    return space.within_grid(whole=not space.trials)
+
+
+def list_spaces(folder: Path = FOLDER) -> list[SpaceSummary]:
+    """Return every space of a folder by name, also those whose file has faults.
+
+    Illegal combinations, which need PyTorch to be told, are found when a space is loaded.
+    """
+    summaries = []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            _, shown, text = _read(path.stem, folder)
+            parsed, faults = toml_file.parse(text)
+            if faults:
+                raise SpaceError(listed(shown, faults))
+        except SpaceError as error:
+            summaries.append(SpaceSummary(path.stem, fault=str(error)))
+        else:
+            space = Space(name=path.stem, path=path, text=text, **parsed)
+            n_trials = space.within_grid(whole=not space.trials).trials
+            summaries.append(SpaceSummary(path.stem, space.kind, space.description, n_trials))
+    return summaries
+
+
+def override(space: Space, **settings: int | str | None) -> Space:
+    """Return a space with settings of the command line; None leaves one as it is.
+
+    Args:
+        space: The space.
+        **settings: sampler, trials, scheduler, objective, folds, seeds, epochs and the like.
+
+    Raises:
+        UsageError: If a value is not allowed, or a setting means nothing in this kind.
+    """
+    given: dict[str, Any] = {n: value for n, value in settings.items() if value is not None}
+    epochs = given.pop("epochs", None)
+    faults = [] if epochs is None else value_faults("epochs", epochs, PARAMETERS["epochs"])
+    faults += [fault for item in given.items() for fault in setting_faults(space.kind, *item)]
+    changed = space
+    if not faults:
+        from study.spaces import checks
+
+        changed = replace(space if epochs is None else space.with_epochs(epochs), **given)
+        if "trials" not in given:
+            changed = changed.within_grid(whole="sampler" in given)
+        faults = checks.sampler_faults(changed)
+    if faults:
+        raise UsageError(listed(f"space {space.name}", faults))
+    return changed
+
+
+def _read(name: str, folder: Path) -> tuple[Path, str, str]:
+    """Return the file of a space, how messages call it, and its text.
+
+    Raises:
+        SpaceError: If there is no space of that name, a file's name cannot be that of a space,
+            or it cannot be read as UTF-8.
+    """
+    path, shown = _locate(name, folder)
+    try:
+        return path, shown, path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        shipped = (folder / path.name).is_file()
+        hint = (
+            f"; for the shipped space, leave '.toml' out: --space {path.stem}" if shipped else ""
+        )
+        raise SpaceError(f"{shown}: there is no such file{hint}") from error
+    except OSError as error:
+        raise SpaceError(f"{shown}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{shown}: is not UTF-8 text: {error.reason}") from error
+    except ValueError as error:
+        raise SpaceError(f"{shown!r}: is no path: {error}") from error
+
+
+def _locate(name: str, folder: Path) -> tuple[Path, str]:
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not toml_file.NAME.fullmatch(path.stem):
+            raise SpaceError(
+                f"{name}: the name of a space must be letters, digits, - and _, at most 100"
+            )
+        return path, name
+    known = [path.stem for path in folder.glob("*.toml")]
+    if name not in known:
+        raise SpaceError(f"{unknown('space', name, known)} (A file ends in .toml.)")
+    return folder / f"{name}.toml", f"{folder.name}/{name}.toml"
