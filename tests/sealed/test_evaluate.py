@@ -444,7 +444,7 @@ def test_beats_that_differ_from_the_study_s_are_refused_by_name(
     of_study(workspace)
     assert run() == 2
     said = refusal(capsys)
-    assert "DS1 is not what study 'smoke' saw: daeac/linear: the study had 000000000000, " in said
+    assert "DS1 is not what study 'smoke' saw: daeac/linear: the study had 222222222222, " in said
     assert said.endswith("Run the study again with today's records and code")
     assert openings(workspace) == []
 
