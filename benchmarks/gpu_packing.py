@@ -39,9 +39,8 @@ from study.data.folds import Folds, make_folds
 from study.keys import AUPRC_SV
 from study.training.device import DeviceBeats, resolve_device, synchronise
 from study.training.engine import Engine, compute_exactly
-from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
-from study.training.member import Member
+from study.training.member import Member, build_members
 from study.training.packs import Packed
 from study.training.serial import Serial, Trainer
 
@@ -247,13 +246,15 @@ def members_of(
     engine: Engine | None = None,
 ) -> list[Member]:
     """Return fresh members: fold by fold, seed by seed."""
+    engine = engine or Engine()
     members = build_members(
         config,
         DeviceBeats(beats, device),
         folds_of(beats).masks(beats),
         seeds=range(-(-n_members // N_FOLDS)),
         study_seed=0,
-        engine=engine or Engine(),
+        dtype=engine.weights,
+        run_backbone=engine.backbone(device),
     )
     return members[:n_members]
 

@@ -249,7 +249,7 @@ def made_up_result(job: TrialJob) -> TrialResult:
         per_record=scores.per_record,
         confusion=scores.confusion,
         gates=None,
-        attention=None,
+        inspection=None,
         weights=[],
         seconds_reliance=0.0,
     )

@@ -4,7 +4,7 @@
 
 Reads the out-of-fold predictions of a finished study's complete trials, and scores each once as
 stored and once with every normal beat replaced by the one that stands for it, as
-`study.training.steering` does in all epochs but the last. Nothing is trained.
+`study.training.batches` does in all epochs but the last. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from study.store.folder import BEATS
 from study.store.trial_files import PREDICTIONS
-from study.training import steering
+from study.training import batches
 from study.training.scores import score
 
 METRICS = ("val_auprc_sv", "val_auprc_S", "val_auprc_V", "val_auprc_macro", "val_auroc_macro")
@@ -43,8 +43,8 @@ def main() -> None:
         f"{len(trials)} trials, {len(label):,} beats; stand-ins minus every beat: mean, sd; rank"
     )
     for stand_for in args.stand_for:
-        steering.STANDS_FOR = stand_for
-        stands = steering.stand_ins(label, record)
+        batches.STANDS_FOR = stand_for
+        stands = batches.stand_ins(label, record)
         rough = [score(t[:, stands], label, record, fold, record_names=names) for t in trials]
         print(f"one for {stand_for}: {len(np.unique(stands)):,} beats predicted")
         for name in METRICS:

@@ -45,8 +45,8 @@ from study.models.backbone import MACNNSE
 from study.training.batches import EpochShape, MemberBeats, epoch_shape
 from study.training.device import DeviceBeats
 from study.training.engine import WORKER_ENVIRONMENT, Engine, resolve_precision
-from study.training.ensemble import build_members
 from study.training.loop import TrialTraining
+from study.training.member import build_members
 from study.training.seeding import Streams
 
 PLAIN = {"plain, 2 threads": ("plain-loader", 1), "plain, 2 processes": ("plain", 2)}
@@ -153,9 +153,7 @@ def _plain(
 ) -> float:
     """Return the seconds that the usual loop takes for one epoch of all folds."""
     placed = DeviceBeats(beats, torch.device("cpu"))
-    members = build_members(
-        config, placed, folds.masks(beats), seeds=(0,), study_seed=0, engine=Engine()
-    )
+    members = build_members(config, placed, folds.masks(beats), seeds=(0,), study_seed=0)
     data = TensorDataset(placed.ecg, torch.from_numpy(beats.rr["seed7"].copy()), placed.label)
     began = time.perf_counter()
     for fold, ((training, validation), member) in enumerate(

@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.store.folder import expect, locked, study_folder
     from study.store.storage import Storage
     from study.training.device import resolve_device
-    from study.training.memory import training_bytes
+    from study.training.packs import training_bytes
     from study.tuning.resources import Demand, plan_resources
     from study.tuning.session import Options, run_study
     from study.tuning.setup import largest_batch, set_up

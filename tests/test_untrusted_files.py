@@ -21,7 +21,7 @@ from study.reporting.stored import read_beats
 from study.sealed.plan_file import load_plan
 from study.store.folder import study_folder
 from study.store.storage import Storage
-from study.store.trial_files import PREDICTIONS, read_predictions
+from study.store.trial_files import PREDICTIONS, pack_checkpoint, read_predictions
 from study.tracking.registered import load
 from study.tuning.trial import read_checkpoint
 
@@ -74,7 +74,7 @@ def test_the_attack_is_one(tmp_path: Path) -> None:
 def test_weights_and_checkpoints_execute_nothing(tmp_path: Path, make: Make) -> None:
     content = make(Attack(tmp_path / "executed"))
     with pytest.raises(CheckpointError, match="^its checkpoint is damaged"):
-        read_checkpoint(content)
+        read_checkpoint(pack_checkpoint(1, content))
     with pytest.raises(CheckpointError, match="^the ensemble is damaged"):
         SeedEnsemble.read(content)
     (tmp_path / "bad.pt").write_bytes(content)

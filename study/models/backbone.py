@@ -30,6 +30,9 @@ FEATURES = 256
 STEPS = 64
 """Time steps of the feature map, from 128 samples."""
 
+EPSILON = 1e-5
+"""Added to a variance by `torch.nn.BatchNorm2d`, and by whatever computes batch norm for it."""
+
 
 def mean_over_time(x: Tensor) -> Tensor:
     """Return the mean [B, K] of [B, K, T]."""
@@ -112,8 +115,8 @@ class ResidualBlock(nn.Module):
         if self.stride == 1:
             return change + x
         # As strided slices: `avg_pool2d` is not vectorised, and takes 5 % of a training step.
-        kept = sum(x[..., step :: self.stride] for step in range(self.stride))
-        return change + kept / self.stride
+        total = sum(x[..., step :: self.stride] for step in range(self.stride))
+        return change + total / self.stride
 
 
 class MACNNSE(nn.Module):

@@ -28,7 +28,7 @@ FLAGS = (
 """None of them lets a NaN be taken for a number: a training that diverges has to be seen."""
 
 FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
-"""What compilers call the processor that they run on; the first that they take is used."""
+"""How compilers are told to use all that this processor has; the first that one takes is used."""
 
 COMPILERS = ("c++", "g++", "clang++")
 
@@ -51,21 +51,21 @@ def load_library() -> ctypes.CDLL:
     Raises:
         LibraryError: If they cannot be compiled, or not be loaded.
     """
-    kept = os.environ.get(FOLDER_VARIABLE)
-    if kept:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
         with suppress(OSError):
-            return _kept(Path(kept).absolute())
-    with tempfile.TemporaryDirectory() as folder:
+            return _from_folder(Path(folder).absolute())
+    with tempfile.TemporaryDirectory() as scratch:
         try:
-            return _opened(_compiled(Path(folder)))
+            return _opened(_compiled(Path(scratch)))
         except OSError as error:
             raise LibraryError(str(error)) from error
 
 
-def _kept(folder: Path) -> ctypes.CDLL:
-    """Load the library of a folder, or put it there, whole and proven.
+def _from_folder(folder: Path) -> ctypes.CDLL:
+    """Load the library that a folder has for this machine; compile it there where it has none.
 
-    The name has a digest of the bytes: to load a library that is cut off kills the process.
+    Its name has a digest of its bytes, as loading a library that is cut off kills the process.
     """
     identity = _identity()
     for path in folder.glob(f"kernels-{identity}-*.so"):
@@ -73,10 +73,11 @@ def _kept(folder: Path) -> ctypes.CDLL:
             return _opened(path)
         path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        made = _compiled(Path(own))
-        library = _opened(made)
-        made.replace(folder / _name(identity, made.read_bytes()))
+    # Compiled aside and tried first: another process never sees half a library, or a useless one.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        compiled = _compiled(Path(scratch))
+        library = _opened(compiled)
+        compiled.replace(folder / _name(identity, compiled.read_bytes()))
     return library
 
 
@@ -92,7 +93,7 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 
 def _identity() -> str:
-    """Return what tells this source, compiler and processor from others."""
+    """Return a digest of source, compiler and processor: what a library is compiled for."""
     about = [SOURCE.read_text(), *FLAGS, platform.machine(), platform.processor()]
     about.append(os.environ.get("CXX", ""))
     processors = Path("/proc/cpuinfo")
@@ -106,17 +107,17 @@ def _compiled(folder: Path) -> Path:
     """Compile the kernels in a folder; return the library.
 
     Raises:
-        LibraryError: If no compiler does; it says what the last one said.
+        LibraryError: If no compiler succeeds; it quotes the last one.
     """
     target = folder / "kernels.so"
-    said = f"no C++ compiler is on the path ({', '.join(COMPILERS)}; CXX names another)"
+    fault = f"no C++ compiler is on the path ({', '.join(COMPILERS)}; CXX names another)"
     for compiler in _compilers():
         for machine in FOR_THIS_MACHINE:
             complaint = _complaint([*compiler, *FLAGS, *machine, "-o", str(target), str(SOURCE)])
             if complaint is None and target.exists():
                 return target
-            said = f"{shlex.join(compiler)}: {complaint or 'it wrote no library'}"
-    raise LibraryError(said)
+            fault = f"{shlex.join(compiler)}: {complaint or 'it wrote no library'}"
+    raise LibraryError(fault)
 
 
 def _compilers() -> list[list[str]]:
@@ -133,7 +134,7 @@ def _compilers() -> list[list[str]]:
 
 
 def _complaint(command: list[str]) -> str | None:
-    """Run a compiler; return the first error that it says, None where it has done its work.
+    """Run a compiler; return the first error that it prints, None if it succeeds.
 
     Raises:
         LibraryError: If it takes too long.
@@ -149,7 +150,7 @@ def _complaint(command: list[str]) -> str | None:
         process_group=0,
     ) as process:
         try:
-            _, told = process.communicate(timeout=LIMIT_S)
+            _, messages = process.communicate(timeout=LIMIT_S)
         except BaseException as stop:  # late, or interrupted: a compiler has children
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(stop, subprocess.TimeoutExpired):
@@ -157,6 +158,6 @@ def _complaint(command: list[str]) -> str | None:
             raise
     if not process.returncode:
         return None
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    lines = [line.strip() for line in messages.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it said nothing"])[0]

@@ -1,7 +1,7 @@
 """The backbone on a CPU: the network of `study.models.backbone`, in fewer passes over memory.
 
 Convolutions stay oneDNN's, over channels that lie innermost; everything between them is one
-kernel of `study.models.kernels` each way. Training in bfloat16 halves the activations and the
+kernel of `study.models.cpu_kernels` each way. Training in bfloat16 halves the activations and the
 operands of the convolutions, while weights, statistics, sums and gradients of weights stay as they
 are. Evaluation is in the weights' own type: what a model is worth is not rounded, except in scores
 that only steer.
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from study.models.backbone import ASPP, MACNNSE, ResidualBlock, SqueezeExcitation
-from study.models.kernels import EPSILON, PLAIN, Kernels, Moments, Squeezed
+from study.models.backbone import ASPP, EPSILON, MACNNSE, ResidualBlock, SqueezeExcitation
+from study.models.cpu_kernels import Kernels, Moments, Squeezed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,12 +32,12 @@ class FusedBackbone:
 
     Args:
         dtype: Of the activations in training: float32, bfloat16, or float64 for tests.
-        kernels: What runs between convolutions.
+        kernels: What runs between convolutions, for activations of that type.
         exact: Evaluate in the weights' own type; else as in training.
     """
 
-    dtype: torch.dtype = torch.float32
-    kernels: Kernels = PLAIN
+    dtype: torch.dtype
+    kernels: Kernels
     exact: bool = True
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
@@ -90,13 +90,13 @@ class FusedBackbone:
             return known
         weight = torch.cat([norm.weight for norm in norms])
         bias = torch.cat([norm.bias for norm in norms])
-        there, back = (
+        forward, backward = (
             (kernels.norm_tanh_pool, kernels.norm_tanh_pool_backward)
             if pooled
             else (kernels.norm_tanh_scale, kernels.norm_tanh_scale_backward)
         )
         out, mean, variance = _apply(
-            _NormTanh, there, back, weight, bias, squeeze, excite, *branches
+            _NormTanh, forward, backward, weight, bias, squeeze, excite, *branches
         )
         _track(norms, mean, variance, rows.shape[0] * rows.shape[1])
         return out
@@ -116,8 +116,8 @@ class FusedBackbone:
         if block.stride == 1:
             return change + rows
         # As strided slices: `mean` is not vectorised in bfloat16.
-        kept = sum(rows[:, step :: block.stride] for step in range(block.stride))
-        return torch.add(change, cast(Tensor, kept), alpha=1 / block.stride)
+        total = sum(rows[:, step :: block.stride] for step in range(block.stride))
+        return torch.add(change, cast(Tensor, total), alpha=1 / block.stride)
 
     def _norm_relu(self, norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
         if not norm.training:
@@ -167,11 +167,11 @@ def _track(norms: Sequence[nn.BatchNorm2d], mean: Tensor, variance: Tensor, n: i
     """Update running moments as `torch.nn.BatchNorm2d` does, with the unbiased variance."""
     with torch.no_grad():
         unbiased = variance * (n / (n - 1))
-        each = zip(norms, mean.chunk(len(norms)), unbiased.chunk(len(norms)), strict=True)
-        for norm, its_mean, its_variance in each:
+        parts = zip(norms, mean.chunk(len(norms)), unbiased.chunk(len(norms)), strict=True)
+        for norm, norm_mean, norm_variance in parts:
             momentum = cast(float, norm.momentum)
-            cast(Tensor, norm.running_mean).lerp_(its_mean, momentum)
-            cast(Tensor, norm.running_var).lerp_(its_variance, momentum)
+            cast(Tensor, norm.running_mean).lerp_(norm_mean, momentum)
+            cast(Tensor, norm.running_var).lerp_(norm_variance, momentum)
             cast(Tensor, norm.num_batches_tracked).add_(1)
 
 
@@ -188,11 +188,11 @@ class _NormReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, there: Callable[..., Any], back: Callable[..., Any], *inputs: Tensor
+        ctx: Any, kernel: Callable[..., Any], backward_kernel: Callable[..., Any], *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, weight, bias = inputs
-        out, moments = there(x, weight, bias)
-        ctx.back = back
+        out, moments = kernel(x, weight, bias)
+        ctx.backward_kernel = backward_kernel
         ctx.save_for_backward(x, out, weight, *moments)
         ctx.mark_non_differentiable(moments.mean, moments.variance)
         ctx.set_materialize_grads(False)
@@ -202,7 +202,11 @@ class _NormReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         x, out, weight, *moments = ctx.saved_tensors
-        return None, None, *ctx.back(grad.contiguous(), x, out, weight, Moments(*moments))
+        return (
+            None,
+            None,
+            *ctx.backward_kernel(grad.contiguous(), x, out, weight, Moments(*moments)),
+        )
 
 
 class _NormTanh(torch.autograd.Function):
@@ -210,11 +214,11 @@ class _NormTanh(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, there: Callable[..., Any], back: Callable[..., Any], *inputs: Tensor
+        ctx: Any, kernel: Callable[..., Any], backward_kernel: Callable[..., Any], *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias, squeeze, excite, *branches = inputs
-        out, joined, active, moments, squeezed = there(branches, weight, bias, squeeze, excite)
-        ctx.back = back
+        out, joined, active, moments, squeezed = kernel(branches, weight, bias, squeeze, excite)
+        ctx.backward_kernel = backward_kernel
         ctx.save_for_backward(joined, active, weight, squeeze, excite, *moments, *squeezed)
         ctx.mark_non_differentiable(moments.mean, moments.variance)
         ctx.set_materialize_grads(False)
@@ -224,7 +228,7 @@ class _NormTanh(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         joined, active, weight, squeeze, excite, *rest = ctx.saved_tensors
-        gradients = ctx.back(
+        gradients = ctx.backward_kernel(
             grad.contiguous(),
             joined,
             active,

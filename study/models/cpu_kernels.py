@@ -1,7 +1,14 @@
-"""The kernels of `study.models.kernels` by compiled functions (`study.models.build_kernels`).
+"""What lies between the convolutions of a backbone on a CPU, by compiled functions.
 
-They do in two or three passes over memory what `torch.compile` does in four or five, are compiled
-in seconds and loaded in milliseconds. Shapes are those of `study.models.kernels`.
+Batch norm with what follows it, forwards and backwards. The compiled functions
+(`study.models.build_kernels`) need two or three passes over memory where PyTorch's operations need
+a dozen and `torch.compile` four or five; they are compiled in seconds and loaded in milliseconds.
+Channels lie innermost, [B, T, K], so that every loop runs along consecutive values. Statistics and
+sums are taken in float32, whatever the activations are kept in.
+
+`tests/models/reference_kernels.py` has the same kernels in plain PyTorch.
+
+Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's hidden layer.
 """
 
 from __future__ import annotations
@@ -9,38 +16,76 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from study.models.backbone import DILATIONS, EPSILON
 from study.models.build_kernels import LibraryError, load_library
-from study.models.kernels import (
-    PLAIN,
-    Kernels,
-    Moments,
-    Squeezed,
-    apart,
-    moments_of_sums,
-    squeeze_backward,
-    squeezed_of_mean,
-)
 
 _logger = logging.getLogger(__name__)
 
 _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
-@cache
-def compiled_kernels(dtype: torch.dtype) -> Kernels:
-    """Return the kernels in C++ to train in a type, and to evaluate in it and in float32.
+class Moments(NamedTuple):
+    """Of each channel over beats and time, [K]: mean, biased variance, 1 / standard deviation."""
 
-    Where they cannot be compiled, the kernels as they are, with a warning. So for float64, which
-    is there to compare engines by.
+    mean: Tensor
+    variance: Tensor
+    inverse_sd: Tensor
+
+
+class Squeezed(NamedTuple):
+    """What a squeeze-and-excitation saw: means [B, K], hidden layer [B, S], factors [B, K]."""
+
+    mean: Tensor
+    hidden: Tensor
+    factor: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The kernels that a backbone calls.
+
+    Args:
+        norm_relu: From x, weight, bias: relu(batch norm(x)) [B, T, K], and the moments of x.
+        norm_relu_backward: The gradients of x, weight and bias.
+        norm_tanh_scale: Joins branches along the channels: tanh of batch norm, scaled by
+            squeeze-and-excitation. Returns the result, the joined branches, their tanh, their
+            moments, and what the scaling saw.
+        norm_tanh_scale_backward: The gradients of weight, bias, squeeze, excite and every branch.
+        norm_tanh_pool: The mean over time of `norm_tanh_scale`, [B, K], and the rest as it does.
+        norm_tanh_pool_backward: Its gradients, in the same order.
+        affine_relu: relu(x * scale + shift): batch norm of known moments, and ReLU.
+        affine_tanh_scale: tanh(joined branches * scale + shift), scaled by its
+            squeeze-and-excitation.
+        affine_tanh_pool: The mean over time of `affine_tanh_scale`, [B, K].
+    """
+
+    norm_relu: Callable[..., tuple[Tensor, Moments]]
+    norm_relu_backward: Callable[..., tuple[Tensor, ...]]
+    norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
+    norm_tanh_scale_backward: Callable[..., tuple[Tensor, ...]]
+    norm_tanh_pool: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
+    norm_tanh_pool_backward: Callable[..., tuple[Tensor, ...]]
+    affine_relu: Callable[..., Tensor]
+    affine_tanh_scale: Callable[..., Tensor]
+    affine_tanh_pool: Callable[..., Tensor]
+
+
+@cache
+def compiled_kernels(dtype: torch.dtype) -> Kernels | None:
+    """Return the kernels to train in a type, and to evaluate in it and in float32.
+
+    None where they cannot be compiled, with a warning; and for float64, which serves to compare
+    ways of training: the network then runs as it is written.
     """
     if dtype not in _SUFFIXES:
-        return PLAIN
+        return None
     try:
         library = load_library()
     except LibraryError as error:
@@ -48,15 +93,14 @@ def compiled_kernels(dtype: torch.dtype) -> Kernels:
             "no compiled kernels, training takes up to twice as long: %s (README, 'Two commands')",
             error,
         )
-        return PLAIN
-    functions = {own: _Functions(library, own) for own in _SUFFIXES}
-    return Native(functions[dtype], functions).kernels()
+        return None
+    functions = {kind: _Functions(library, kind) for kind in _SUFFIXES}
+    return _Compiled(functions[dtype], functions).kernels()
 
 
-@cache
 def has_compiled_kernels() -> bool:
-    """Return whether this machine has the kernels in C++; the first time, they are compiled."""
-    return compiled_kernels(torch.float32) is not PLAIN
+    """Return whether this machine has the kernels; the first time, they are compiled."""
+    return compiled_kernels(torch.float32) is not None
 
 
 class _Functions:
@@ -105,8 +149,8 @@ def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-class Native:
-    """The kernels, of compiled functions for passes over activations and PyTorch for the rest.
+class _Compiled:
+    """The kernels: compiled functions for passes over activations, PyTorch for small tensors.
 
     Args:
         functions: For activations in training.
@@ -117,7 +161,6 @@ class Native:
         self._do, self._of_type = functions, of_type
 
     def kernels(self) -> Kernels:
-        """Return them under the names that the backbone knows."""
         return Kernels(
             self._norm_relu,
             self._norm_relu_backward,
@@ -198,10 +241,10 @@ class Native:
         self._do.product_over_time(joined, grad, active, d_factor)
         d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
         constant = d_mean / joined.shape[1]
-        found = self._tanh_backward(
+        gradients = self._tanh_backward(
             grad, squeezed.factor, constant, joined, active, weight, moments
         )
-        return *found[:2], d_squeeze, d_excite, *found[2:]
+        return *gradients[:2], d_squeeze, d_excite, *gradients[2:]
 
     def _norm_tanh_pool_backward(
         self,
@@ -218,8 +261,8 @@ class Native:
             grad * squeezed.mean, squeeze, excite, squeezed
         )
         constant = (grad * squeezed.factor + d_mean) / joined.shape[1]
-        found = self._tanh_backward(None, None, constant, joined, active, weight, moments)
-        return *found[:2], d_squeeze, d_excite, *found[2:]
+        gradients = self._tanh_backward(None, None, constant, joined, active, weight, moments)
+        return *gradients[:2], d_squeeze, d_excite, *gradients[2:]
 
     def _tanh_backward(
         self,
@@ -258,7 +301,7 @@ class Native:
         joined = _joined(branches)
         do, active, mean = self._of_type[joined.dtype], torch.empty_like(joined), _of_beats(joined)
         do.affine_tanh(joined, joined, scale, shift, active, mean)
-        out = joined  # which nobody needs any more
+        out = joined  # written over: the joined branches are not needed any more
         do.scaled(active, active, squeezed_of_mean(mean, squeeze, excite).factor, out)
         return out
 
@@ -298,3 +341,35 @@ def _slopes(
     n = x.shape[0] * x.shape[1]
     p = weight * moments.inverse_sd
     return p, p * d_bias / n, p * moments.inverse_sd * d_weight / n
+
+
+def moments_of_sums(origin: Tensor, total: Tensor, squares: Tensor, n: int) -> Moments:
+    """Return the moments of n values from the sums of their distances from an origin, [K].
+
+    Taken from one of the values, the sums do not cancel (Chan, Golub & LeVeque 1983,
+    doi:10.1080/00031305.1983.10483115).
+    """
+    offset = total / n
+    variance = (squares / n - offset * offset).clamp_min(0.0)
+    return Moments(origin + offset, variance, (variance + EPSILON).rsqrt())
+
+
+def squeezed_of_mean(mean: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
+    """Return what a squeeze-and-excitation makes of means over time, [B, K]."""
+    hidden = (mean @ squeeze.T).relu()
+    return Squeezed(mean, hidden, (hidden @ excite.T).sigmoid())
+
+
+def squeeze_backward(
+    d_factor: Tensor, squeeze: Tensor, excite: Tensor, squeezed: Squeezed
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the means [B, K], of squeeze and of excite."""
+    mean, hidden, factor = squeezed
+    d_excited = d_factor * factor * (1 - factor)
+    d_hidden = (d_excited @ excite) * (hidden > 0)
+    return d_hidden @ squeeze, d_hidden.T @ mean, d_excited.T @ hidden
+
+
+def apart(joined: Tensor) -> list[Tensor]:
+    """Return the gradient of each branch, in memory of its own."""
+    return [part.contiguous() for part in joined.chunk(len(DILATIONS), dim=2)]

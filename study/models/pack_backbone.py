@@ -29,8 +29,7 @@ import torch._functorch.config
 from torch import Tensor
 from torch.nn import functional as F
 
-from study.models.backbone import DILATIONS, MACNNSE
-from study.models.kernels import EPSILON
+from study.models.backbone import DILATIONS, EPSILON, MACNNSE
 
 _logger = logging.getLogger(__name__)
 
@@ -87,21 +86,21 @@ class PackedBackbone:
             training: Normalise by the batch.
             over_time: Return the feature map [K, B, C, T / 2]; else its mean, [K, B, C, 1].
         """
-        own = {
+        backbone = {
             name.removeprefix(PREFIX): tensor
             for name, tensor in state.items()
             if name.startswith(PREFIX) and not (training and ".running_" in name)
         }
-        dtype = own["stem.weight"].dtype
+        dtype = backbone["stem.weight"].dtype
         if training and self._dtype is not None:
             dtype = self._dtype
         # Outside of what is compiled, which is then the same whatever the input's channels.
-        stem = _Pass(own, dtype, training).stem(x)
-        rest = {name: tensor for name, tensor in own.items() if not name.startswith("stem.")}
+        stem = _Pass(backbone, dtype, training).stem(x)
+        rest = {name: tensor for name, tensor in backbone.items() if not name.startswith("stem.")}
         run = self._run if training else _after_stem
         feature_map, moments = run(rest, stem, dtype, training, over_time)
-        for each in moments:
-            _track(state, each)
+        for batch_moments in moments:
+            _track(state, batch_moments)
         return feature_map
 
     def _run(self, *arguments: Any) -> tuple[Tensor, list[Moments]]:
@@ -117,9 +116,10 @@ class PackedBackbone:
                     return torch.compile(_after_stem, dynamic=False, fullgraph=True)(*arguments)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:  # Of the compiler's many parts each has its own.
-                why = " ".join(str(error).partition("Set TORCH")[0].split())[:300]
-                self.note = f"kernels cannot be compiled: trains about half as fast ({why})"
+            # All of them: each of the compiler's many parts raises its own.
+            except Exception as error:
+                reason = " ".join(str(error).partition("Set TORCH")[0].split())[:300]
+                self.note = f"kernels cannot be compiled: trains about half as fast ({reason})"
                 PackedBackbone.refused = self.note
                 _logger.warning("%s", self.note)
         return _after_stem(*arguments)
@@ -131,8 +131,8 @@ class OneOfAPack:
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
         """Map beats [B, 1, channels, T] to the feature map, or to its mean over time."""
-        own = (*backbone.named_parameters(), *backbone.named_buffers())
-        state = {PREFIX + name: tensor[None] for name, tensor in own}
+        tensors = (*backbone.named_parameters(), *backbone.named_buffers())
+        state = {PREFIX + name: tensor[None] for name, tensor in tensors}
         rows = x.transpose(0, 1)
         packed = PackedBackbone()(state, rows, training=backbone.training, over_time=over_time)
         return packed[0]
@@ -146,12 +146,12 @@ def _after_stem(
     state: Mapping[str, Tensor], x: Tensor, dtype: torch.dtype, training: bool, over_time: bool
 ) -> tuple[Tensor, list[Moments]]:
     """Return what `PackedBackbone` makes of the stem's [K, C, B, T], and the moments found."""
-    one = _Pass(state, dtype, training)
-    rows = one.residual("residual_1", one.stage("aspp_1", "se_1", x), stride=1)
-    rows = one.residual("residual_2", one.stage("aspp_2", "se_2", rows), stride=2)
-    rows = one.norm(["activation.0"], rows).relu().to(dtype)
-    feature_map = one.stage("aspp_3", "se_3", rows, pooled=not over_time)
-    return feature_map.transpose(1, 2), one.moments
+    network = _Pass(state, dtype, training)
+    rows = network.residual("residual_1", network.stage("aspp_1", "se_1", x), stride=1)
+    rows = network.residual("residual_2", network.stage("aspp_2", "se_2", rows), stride=2)
+    rows = network.norm(["activation.0"], rows).relu().to(dtype)
+    feature_map = network.stage("aspp_3", "se_3", rows, pooled=not over_time)
+    return feature_map.transpose(1, 2), network.moments
 
 
 class _Pass:
@@ -179,9 +179,11 @@ class _Pass:
     def stage(self, aspp: str, excitation: str, x: Tensor, *, pooled: bool = False) -> Tensor:
         """Branches, batch norm, tanh, squeeze-and-excitation; pooled, its mean over time."""
         branches = [f"{aspp}.branches.{number}" for number in range(len(DILATIONS))]
-        found = self.convolved([self._state[f"{b}.0.weight"] for b in branches], DILATIONS, x)
+        branch_rows = self.convolved(
+            [self._state[f"{b}.0.weight"] for b in branches], DILATIONS, x
+        )
         biases = self._joined([f"{b}.0.bias" for b in branches]).detach()
-        joined = (torch.cat(found, dim=1) + biases[:, :, None, None]).to(self._dtype)
+        joined = (torch.cat(branch_rows, dim=1) + biases[:, :, None, None]).to(self._dtype)
         active = self.norm([f"{b}.1" for b in branches], joined).tanh()
         mean = active.sum(dim=3) / active.shape[3]
         hidden = torch.bmm(self._state[f"{excitation}.scale.0.weight"], mean).relu()
@@ -201,8 +203,8 @@ class _Pass:
         rows = self.norm([f"{block}.body.3"], rows).relu().to(self._dtype)
         (rows,) = self.convolved([self._state[f"{block}.body.5.weight"]], (1,), rows)
         rows = rows + self._state[f"{block}.body.5.bias"][:, :, None, None]
-        kept = sum(x[..., step::stride].to(self._wide) for step in range(stride)) / stride
-        return (rows + kept).to(self._dtype)
+        shortcut = sum(x[..., step::stride].to(self._wide) for step in range(stride)) / stride
+        return (rows + shortcut).to(self._dtype)
 
     def norm(self, norms: Sequence[str], x: Tensor) -> Tensor:
         """Batch norms side by side, each member's own, in the wide type."""
@@ -258,8 +260,8 @@ def _track(state: Mapping[str, Tensor], moments: Moments) -> None:
     """Update running moments as `torch.nn.BatchNorm2d` does, with the unbiased variance."""
     n_norms = len(moments.norms)
     unbiased = moments.variance * (moments.n / (moments.n - 1))
-    for name, found in (("mean", moments.mean), ("var", unbiased)):
+    for name, values in (("mean", moments.mean), ("var", unbiased)):
         running: list[Any] = [state[f"{PREFIX}{norm}.running_{name}"] for norm in moments.norms]
-        torch._foreach_lerp_(running, list(found.chunk(n_norms, dim=1)), _MOMENTUM)
+        torch._foreach_lerp_(running, list(values.chunk(n_norms, dim=1)), _MOMENTUM)
     for norm in moments.norms:
         state[f"{PREFIX}{norm}.num_batches_tracked"].add_(1)

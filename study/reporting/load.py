@@ -12,10 +12,11 @@ import numpy as np
 
 from study.config import TrialConfig
 from study.errors import StudyError, StudyStateError, UsageError
-from study.reporting import costs, exclusions, explanations
+from study.reporting import costs, exclusions
 from study.reporting.arm_facts import facts_of
+from study.reporting.explanations import read_explanations
 from study.reporting.importance import importance
-from study.reporting.page.results import StudyResults
+from study.reporting.page.results import Explanation, StudyResults
 from study.reporting.stored import gather_arms, read_beats
 from study.reporting.study_alarms import study_alarms
 from study.spaces.load import load_space, override
@@ -127,33 +128,28 @@ def read_results(
 def looked_up(
     study: ReadStudy, results: StudyResults, restored: Callable[[ReadStudy], Setup], say: Say
 ) -> StudyResults:
-    """Return the results with exclusions, floors, costs and explanations, kept in the folder."""
-    absent = [
-        arm
-        for arm in explanations.explainable(study.configs)
-        if arm in study.shown
-        and arm not in explanations.stored(study.folder, study.shown, study.configs)
-    ]
+    """Return the results with exclusions, floors and costs, and what trials measured inside."""
     dropped = exclusions.stored(study.folder)
-    if absent or dropped is None or not _floors(study):
+    if dropped is None or not _floors(study):
         try:
             setup = restored(study)
         except StudyError as error:
-            for name in ("dropped", "explanations", "floors"):
-                study.gaps[name] = str(error)
+            study.gaps |= {"dropped": str(error), "floors": str(error)}
         else:
             dropped = exclusions.keep(study.folder, setup.beats)
             study_floors(setup.floor_beats, setup.job.folds, study.folder)
-            failed = explanations.explain_arms(
-                study.folder, setup, study.shown, study.configs, say=say
-            )
-            if failed:
-                study.gaps["explanations"] = "; ".join(f"{a}: {why}" for a, why in failed.items())
+    explanations: dict[str, Explanation] = {}
+    if study.beats is not None:
+        explanations, absent = read_explanations(
+            study.shown, study.configs, study.storage, n_beats=len(study.beats.label)
+        )
+        if absent:
+            study.gaps["explanations"] = "; ".join(f"{a}: {why}" for a, why in absent.items())
     say("measuring what networks cost")
     return replace(
         results,
         dropped=dropped or {},
-        explanations=explanations.stored(study.folder, study.shown, study.configs),
+        explanations=explanations,
         costs=costs.measure(study.configs),
         timed_on=costs.machine(),
     )

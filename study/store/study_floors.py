@@ -125,7 +125,7 @@ def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> Tri
         per_record=scores.per_record,
         confusion=scores.confusion,
         gates=None,
-        attention=None,
+        inspection=None,
         weights=[],
         seconds_reliance=0.0,
     )

@@ -8,10 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import pickletools
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,7 @@ from study.archive import archive_fault, read_arrays
 from study.errors import ArchiveError, CheckpointError, StudyStateError
 from study.keys import CLASSES
 from study.store.storage import Storage
-
-if TYPE_CHECKING:  # it needs torch
-    from study.training.results import TrialResult
+from study.training.results import MASKS, Inspection, TrialResult
 
 METRICS = "metrics"
 """Key of the final metrics in `scores.json`."""
@@ -35,10 +32,16 @@ RESULTS = (PREDICTIONS, PER_RECORD, SCORES, WEIGHTS)
 """What a complete trial has."""
 
 _LOG_PROBS = {"log_probs": ("f", 3)}
-_NAMES = ("BINPUT", "LONG_BINPUT", "MEMOIZE")
-"""What a pickle does with a value besides holding it."""
+_PROGRESS, _STATE = "progress.json", "state.pt"
+"""The parts of a checkpoint."""
 
-_BESIDES = {"gates": ("f", 2), "attention": ("f", 3), "confusion": ("iuf", 2)}
+_INSPECTED = {"sampled_beats": ("i", 1), "mean_beat": ("f", 2)}
+_BESIDES = {
+    **{"gates": ("f", 2), "confusion": ("iuf", 2), "attention": ("f", 3)},
+    **{"deletion": ("f", 1), "branch_share": ("f", 1)},
+    **_INSPECTED,
+}
+"""What `predictions.npz` may have beside the log-probabilities, with kind and dimensions."""
 
 
 def file_fault(name: str, content: bytes | None) -> str:
@@ -56,33 +59,53 @@ def file_fault(name: str, content: bytes | None) -> str:
     return "" if content else "is empty"
 
 
+def pack_checkpoint(epoch: int, state: bytes) -> bytes:
+    """Return a checkpoint: a training state, and beside it the epoch that it was taken after.
+
+    The epoch can then be read without torch, and without reading the state.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(_PROGRESS, json.dumps({"version": __version__, "epoch": epoch}))
+        archive.writestr(_STATE, state)
+    return buffer.getvalue()
+
+
 def checkpoint_epoch(content: bytes) -> int:
-    """Return the epoch after which a trial with this checkpoint goes on; nothing is executed.
+    """Return the epoch after which a trial with this checkpoint goes on.
 
     Raises:
-        CheckpointError: If the trial would start again: it is damaged, or of another version.
+        CheckpointError: If the trial would start again: the checkpoint is damaged, or of another
+            version.
     """
+    return _unpacked(content)[0]
+
+
+def checkpoint_state(content: bytes) -> bytes:
+    """Return the training state of a checkpoint.
+
+    Raises:
+        CheckpointError: If it is damaged, or of another version.
+    """
+    return _unpacked(content)[1]
+
+
+def _unpacked(content: bytes) -> tuple[int, bytes]:
+    # Checksums first: neither json nor torch looks at them.
     if fault := archive_fault(content):
         raise CheckpointError(f"its checkpoint is damaged ({fault})")
-    found: dict[str, object] = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            key: object = None
-            for code, value, _ in pickletools.genops(archive.read(name)):
-                if code.name in _NAMES:
-                    continue
-                if key in ("version", "epoch"):
-                    found.setdefault(str(key), value)
-                key = value if isinstance(value, str) else None
-        version, epoch = found["version"], found["epoch"]
-    except (StopIteration, LookupError, ValueError) as error:
-        raise CheckpointError(f"its checkpoint is damaged ({type(error).__name__})") from error
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if "archive/data.pkl" in archive.namelist():
+            raise CheckpointError("its checkpoint was written by an earlier version")
+        try:
+            progress = json.loads(archive.read(_PROGRESS))
+            version, epoch = str(progress["version"]), int(progress["epoch"])
+            state = archive.read(_STATE)
+        except (LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(f"its checkpoint is damaged ({type(error).__name__})") from error
     if version != __version__:
         raise CheckpointError(f"its checkpoint is of version {version}, this is {__version__}")
-    if not isinstance(epoch, int):
-        raise CheckpointError("its checkpoint is damaged (it names no epoch)")
-    return epoch
+    return epoch, state
 
 
 def read_predictions(
@@ -117,15 +140,38 @@ def read_predictions(
 
 
 def pack_predictions(result: TrialResult) -> bytes:
-    """Pack out-of-fold log-probabilities, gates, attention and the confusion matrix as npz."""
-    arrays: dict[str, Any] = {"log_probs": result.log_probs, "confusion": result.confusion}
-    if result.gates is not None:
-        arrays["gates"] = result.gates
-    if result.attention is not None:
-        arrays["attention"] = result.attention
+    """Pack out-of-fold log-probabilities, confusion matrix, gates and the inspection as npz."""
+    inside = result.inspection
+    arrays: dict[str, Any] = {
+        "log_probs": result.log_probs,
+        "confusion": result.confusion,
+        "gates": result.gates,
+    }
+    if inside is not None:
+        arrays |= {
+            "sampled_beats": inside.beats,
+            "mean_beat": inside.mean_beat,
+            "attention": inside.attention,
+            "deletion": [inside.deletion[mask] for mask in MASKS] if inside.deletion else None,
+            "branch_share": inside.branch_share,
+        }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **{k: array for k, array in arrays.items() if array is not None})
     return buffer.getvalue()
+
+
+def inspection_of(arrays: Mapping[str, NDArray[Any]]) -> Inspection | None:
+    """Return the inspection among a trial's arrays; None if its version did not measure it yet."""
+    if not arrays.keys() >= _INSPECTED.keys():
+        return None
+    deletion = arrays.get("deletion", ())
+    return Inspection(
+        beats=arrays["sampled_beats"],
+        mean_beat=arrays["mean_beat"],
+        attention=arrays.get("attention"),
+        deletion={mask: float(v) for mask, v in zip(MASKS, deletion, strict=False)},
+        branch_share=arrays.get("branch_share"),
+    )
 
 
 def as_json(result: TrialResult) -> bytes:

@@ -1,8 +1,15 @@
-"""Which beats a member trains on, in which order: the same number of equal batches for all.
+"""Which beats a member trains on, in which order, and which it predicts before the last epoch.
 
 An epoch of a member is all its S, V and F beats, once each, topped up with fresh N beats to the
 length that all members of the trial share. Normal beats are dealt from one shuffled deck after the
 other, so that none comes twice before all have come once.
+
+Scores before the last epoch only steer a search. Nine beats of ten are normal, and neighbours
+look alike: before it, every fifth normal beat of a record is predicted and stands for those around
+it, besides all S, V and F beats. Such a score is that of all beats but for a little noise, at a
+quarter of the cost (`benchmarks/README.md`). The last epoch predicts every beat.
+
+Shapes: N beats.
 """
 
 from __future__ import annotations
@@ -18,6 +25,9 @@ from study.keys import CLASSES
 from study.training.seeding import Purpose, Streams
 
 _NORMAL = CLASSES.index("N")
+
+STANDS_FOR = 5
+"""Normal beats that one of them stands for before the last epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +107,20 @@ class MemberBeats:
 
     def _shuffled(self, deck: int) -> NDArray[np.int64]:
         return self._streams.generator(Purpose.NORMALS, deck).permutation(self._deck)
+
+
+def stand_ins(label: NDArray[np.int64], record: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which beat's prediction stands for each beat, [N]; that of one predicted is its own.
+
+    Args:
+        label: [N] index into `CLASSES`.
+        record: [N] record of each beat, in record and time order.
+    """
+    stands = np.arange(len(label))
+    normal = label == _NORMAL
+    for name in np.unique(record):
+        beats = np.flatnonzero(normal & (record == name))
+        position = np.arange(len(beats))
+        middle = position // STANDS_FOR * STANDS_FOR + STANDS_FOR // 2
+        stands[beats] = beats[np.minimum(middle, len(beats) - 1)]
+    return stands

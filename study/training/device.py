@@ -31,16 +31,16 @@ def resolve_device(name: str) -> torch.device:
     kind = name.partition(":")[0]
     if kind not in _DEVICES:
         raise UsageError(f"device: {unknown('device', name, _DEVICES)}")
-    there = {
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
     if kind == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    if not there[kind]:
-        found = ", ".join(kind for kind in there if there[kind])
-        raise UsageError(f"device: '{name}' is not available here; available: {found}")
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if not available[kind]:
+        names = ", ".join(kind for kind in available if available[kind])
+        raise UsageError(f"device: '{name}' is not available here; available: {names}")
     return torch.device(name)
 
 

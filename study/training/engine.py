@@ -20,8 +20,7 @@ from study.models.cpu_backbone import FusedBackbone
 from study.models.cpu_kernels import compiled_kernels
 from study.models.pack_backbone import OneOfAPack
 from study.training.member import Member
-from study.training.memory import largest_pack
-from study.training.packs import Packed
+from study.training.packs import Packed, largest_pack
 from study.training.serial import Serial, Trainer
 
 BFLOAT16_PAYS = 1.25
@@ -128,16 +127,14 @@ class Engine:
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def backbone(self, device: torch.device) -> RunBackbone | None:
-        """Return what runs the backbone on a device, or None where it runs as it is written.
-
-        Fused, but not compiled, it would be slower than as written (`benchmarks/formulations.py`).
-        """
+        """Return what runs the backbone on a device, or None where it runs as it is written."""
         if self.packed:
             return OneOfAPack()
         if device.type != "cpu" or not self.compiled:
             return None
         dtype = torch.bfloat16 if self.precision == "bf16" else self.weights
-        return FusedBackbone(dtype, compiled_kernels(dtype))
+        kernels = compiled_kernels(dtype)
+        return None if kernels is None else FusedBackbone(dtype, kernels)
 
     def trainer(self, members: Sequence[Member]) -> Trainer:
         """Return what trains the members of a trial."""

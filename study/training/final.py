@@ -21,9 +21,8 @@ from study.models.classifier import Classifier
 from study.models.rules import check_combination, digest
 from study.training.device import DeviceBeats
 from study.training.engine import Engine
-from study.training.ensemble import build_members, seed_inputs
 from study.training.loop import check_cut
-from study.training.member import predict
+from study.training.member import build_members, predict, seed_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +73,8 @@ def train_on_all(
         [(everything, everything[:0])],
         seeds=(seed_index,),
         study_seed=study_seed,
-        engine=engine,
+        dtype=engine.weights,
+        run_backbone=engine.backbone(beats.device),
     )
     trainer = engine.trainer([member])
     losses: list[float] = []

@@ -182,7 +182,7 @@ class PackedStep:
             number: {
                 name: moments[name]
                 if name == "step"
-                else torch.stack([own["state"][number][name] for own in optimisers])
+                else torch.stack([state["state"][number][name] for state in optimisers])
                 for name in moments
             }
             for number, moments in optimisers[0]["state"].items()
@@ -209,9 +209,9 @@ class PackedStep:
         # Not the loss itself: vmap names what it maps, and an object's repr prints its tensors,
         # which waits for the device and ends a capture.
         losses = torch.vmap(self._loss.__call__)(outputs.to(self._losses.dtype), label)
-        found = torch.autograd.grad(losses.sum(), self._parameters, allow_unused=True)
+        raw = torch.autograd.grad(losses.sum(), self._parameters, allow_unused=True)
         # The fused optimiser takes a transposed gradient for one laid out like its parameter.
-        gradients = [None if gradient is None else gradient.contiguous() for gradient in found]
+        gradients = [None if gradient is None else gradient.contiguous() for gradient in raw]
         if self._train.gradient_clip:
             _clip([g for g in gradients if g is not None], self._train.gradient_clip)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
@@ -224,7 +224,7 @@ class PackedStep:
     ) -> Tensor:
         """Return logits or log-probabilities [K, B, C] of a batch of [K, B, ...]."""
 
-        def one(state: dict[str, Tensor], *arguments: Tensor | None) -> Tensor:
+        def outputs_of_member(state: dict[str, Tensor], *arguments: Tensor | None) -> Tensor:
             outputs: Tensor = functional_call(self._skeleton, state, arguments)
             return outputs
 
@@ -239,7 +239,7 @@ class PackedStep:
             )
         arguments = (batch.ecg, batch.early_rr, batch.late_rr, hide_rr, feature_map)
         axes = (0, *(None if argument is None else 0 for argument in arguments))
-        packed = torch.vmap(one, in_dims=axes, randomness="different")
+        packed = torch.vmap(outputs_of_member, in_dims=axes, randomness="different")
         outputs: Tensor = packed(state, *arguments)
         return outputs
 
@@ -294,7 +294,8 @@ class PackedStep:
                     tensor.zero_() if was is None else tensor.copy_(was)
 
     def _moments(self) -> list[Tensor]:
-        return [value for own in self._optimiser.state.values() for value in own.values()]
+        states = self._optimiser.state.values()
+        return [value for moments in states for value in moments.values()]
 
 
 class _PackedInputs:
@@ -305,13 +306,13 @@ class _PackedInputs:
     """
 
     def __init__(self, inputs: Sequence[Inputs]) -> None:
-        distinct = list({id(own): own for own in inputs}.values())
+        distinct = list({id(of_member): of_member for of_member in inputs}.values())
         first = distinct[0]
-        places = [[own is other for other in distinct].index(True) for own in inputs]
-        self._row = torch.tensor(places, device=first.ecg.device)[:, None]
+        rows = [[of_member is other for other in distinct].index(True) for of_member in inputs]
+        self._row = torch.tensor(rows, device=first.ecg.device)[:, None]
         self._ecg = first.ecg
-        self._early = _stacked_rr([own.early_rr for own in distinct])
-        self._late = _stacked_rr([own.late_rr for own in distinct])
+        self._early = _stacked_rr([of_seed.early_rr for of_seed in distinct])
+        self._late = _stacked_rr([of_seed.late_rr for of_seed in distinct])
 
     def take(self, index: Tensor) -> Inputs:
         """Return a batch [K, B, ...] of the beats of an index tensor [K, B]."""
@@ -333,10 +334,10 @@ def _stack(models: Sequence[nn.Module]) -> dict[str, Tensor]:
     tensors = [dict((*model.named_parameters(), *model.named_buffers())) for model in models]
     stacked = {}
     for name in tensors[0]:
-        whole = torch.stack([own[name].detach() for own in tensors])
-        for own, view in zip(tensors, whole, strict=True):
-            own[name].data = view
-        stacked[name] = whole
+        stack = torch.stack([of_model[name].detach() for of_model in tensors])
+        for of_model, view in zip(tensors, stack, strict=True):
+            of_model[name].data = view
+        stacked[name] = stack
     return stacked
 
 

@@ -28,13 +28,13 @@ from study.keys import (
     TRAIN_LOSS,
 )
 from study.models.rules import check_combination, digest
+from study.training.batches import stand_ins
 from study.training.device import DeviceBeats, on_cpu, resolve_device, synchronise
 from study.training.engine import Engine
-from study.training.ensemble import build_members
+from study.training.member import build_members
 from study.training.reliance import measure_reliance
 from study.training.results import EpochReport, TrialResult
 from study.training.scores import Scores, score
-from study.training.steering import stand_ins
 
 __all__ = ["EpochReport", "TrialResult", "TrialTraining"]
 
@@ -97,7 +97,8 @@ class TrialTraining:
             masks,
             seeds=range(n_seeds),
             study_seed=study_seed,
-            engine=engine,
+            dtype=engine.weights,
+            run_backbone=engine.backbone(self._device),
         )
         self._trainer = engine.trainer(self._members)
         self._predictions: NDArray[np.float32] | None = None
@@ -115,7 +116,7 @@ class TrialTraining:
     def run_epoch(self) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
 
-        Before the last epoch not every normal beat is predicted (`study.training.steering`), and
+        Before the last epoch not every normal beat is predicted (`study.training.batches`), and
         in the type of training, where that is quicker: such scores steer, and only the last are
         a trial's.
 
@@ -149,7 +150,7 @@ class TrialTraining:
         )
 
     def finish(self) -> TrialResult:
-        """Return predictions, scores, RR reliance and weights after the last epoch.
+        """Return predictions, scores, weights and what the networks rely on, after the last epoch.
 
         Raises:
             StudyStateError: If epochs are still to be run.
@@ -162,20 +163,20 @@ class TrialTraining:
             self._predictions = self._predict(exact=True)
         scores = self._score(self._predictions)
         start = time.perf_counter()
-        reliance = measure_reliance(
+        measured = measure_reliance(
             self._members, self._on_device, self._fold, n_seeds=self._n_seeds
         )
         synchronise(self._device)
         seconds = time.perf_counter() - start
         return TrialResult(
             log_probs=self._predictions,
-            metrics={**scores.values, **self._gate_metrics(), **reliance.values},
-            undefined={**scores.undefined, **reliance.undefined},
+            metrics={**scores.values, **self._gate_metrics(), **measured.values},
+            undefined={**scores.undefined, **measured.undefined},
             per_fold=scores.per_fold,
             per_record=scores.per_record,
             confusion=scores.confusion,
             gates=self._gates(),
-            attention=reliance.attention,
+            inspection=measured.inspection,
             weights=[on_cpu(member.scored.state_dict()) for member in self._members],
             seconds_reliance=seconds,
         )
@@ -233,14 +234,14 @@ class TrialTraining:
             log_probs, beats.label, beats.record, self._fold, record_names=beats.record_names
         )
 
-    def _check_finite(self, values: Tensor, what: str) -> None:
+    def _check_finite(self, values: Tensor, name: str) -> None:
         broken = [
             m.streams for m, v in zip(self._members, values, strict=True) if not v.isfinite()
         ]
         if broken:
             members = ", ".join(f"fold {s.fold} of seed {s.seed_index}" for s in broken)
             raise DivergedError(
-                f"diverged: {what} not finite in epoch {self.epoch}, {members}; configuration "
+                f"diverged: {name} not finite in epoch {self.epoch}, {members}; configuration "
                 f"{digest(self.config)}: {self.config.flat()}; try a lower learning_rate"
             )
 

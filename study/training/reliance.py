@@ -1,12 +1,19 @@
-"""RR reliance: how much AUPRC of S and V a trained model loses when RR is permuted.
+"""What trained networks rely on, measured once, in one pass after the last epoch.
 
-Each sampled beat gets the RR of a donor beat of the same record: in the early channels and the
-late vector (`inputs`), in where its window is cut (`window`, daeac only), or in both (`total`).
-The reliance is AUPRC with real RR minus AUPRC with permuted RR, both within folds and on the
-sampled beats. A model that cannot use RR gives identical outputs, and a reliance of exactly 0.
+Each member is evaluated on the sampled beats of its own fold:
 
-Shapes: S seeds, M sampled beats, P permutations, B batch, R RR features, C classes, H heads,
-L feature-map length.
+- RR reliance: how much AUPRC of S and V is lost when RR is permuted. Each sampled beat gets the RR
+  of a donor beat of the same record: in the early channels and the late vector (`inputs`), in
+  where its window is cut (`window`, daeac only), or in both (`total`). The reliance is AUPRC with
+  real RR minus AUPRC with permuted RR, both within folds and on the sampled beats. A model that
+  cannot use RR gives identical outputs, and a reliance of exactly 0.
+- Attention: where over time a network looks. It does not say why the network decides.
+- The deletion check: AUPRC of S when the time steps attended to most, least or at random are
+  masked. If attention marks what a network needs, masking it costs more than masking at random.
+- The branch share: the share of each logit's variance that comes from the gated branch.
+
+Shapes: S seeds, M sampled beats, P permutations, B batch, R RR features, C classes, D embedding,
+H heads, L time steps of the feature map, T samples.
 """
 
 from __future__ import annotations
@@ -21,9 +28,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_KINDS, reliance
+from study.models.blocks import GatedHead
 from study.models.classifier import Classifier
 from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.member import Member, evaluation_batch
+from study.training.results import MASKED_SHARE, MASKS, Inspection
 from study.training.scores import rank_within
 
 RELIANCE_CLASSES = ("S", "V")
@@ -33,54 +42,64 @@ MAX_CHANGE = "max_change"
 """In place of a class: the largest change of any log-probability, 0 where RR cannot be used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RelianceResult:
-    """RR reliance of a trial.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What one pass over the sampled beats gave.
 
     Args:
-        values: By `study.keys.reliance`: the mean over permutations and seeds; with `_min` and
-            `_max`, the extremes over permutations; and `MAX_CHANGE`. NaN where undefined.
+        values: RR reliance by `study.keys.reliance`: the mean over permutations and seeds; with
+            `_min` and `_max`, the extremes over permutations; and `MAX_CHANGE`. NaN where
+            undefined.
         undefined: Why, for every name whose value is NaN.
-        attention: [C, H, L] mean attention with real RR over the sampled beats of each class
-            (NaN for a class without), or None.
+        inspection: Attention, deletion check and branch share.
     """
 
     values: dict[str, float]
     undefined: dict[str, str]
-    attention: NDArray[np.float32] | None
+    inspection: Inspection
 
 
 def measure_reliance(
     members: Sequence[Member], beats: DeviceBeats, fold: NDArray[np.int64], *, n_seeds: int
-) -> RelianceResult:
-    """Measure a trial's RR reliance, each member on the sampled beats of its own fold.
+) -> Measurements:
+    """Measure what a trial's networks rely on, each on the sampled beats of its own fold.
 
-    Real and permuted RR are both evaluated in the type of training, where that is quicker: it is
-    the difference that counts, and it is exactly 0 where RR cannot be used.
+    Everything is evaluated in the type of training, where that is quicker: differences between two
+    such evaluations count, and they are exactly 0 where RR cannot be used.
 
     Args:
-        members: All members.
+        members: All members, with trained weights.
         beats: The beats, on the device.
         fold: [N] validation fold of each beat; -1 where it is in none.
         n_seeds: Seeds S.
     """
     sample = beats.beats.reliance
+    label, fold = beats.beats.label[sample.beats], fold[sample.beats]
     outputs = _Outputs(beats, n_seeds=n_seeds)
+    shares = []
     size = evaluation_batch(beats.device)
     for member in members:
-        mine = np.flatnonzero(fold[sample.beats] == member.streams.fold)
+        positions = np.flatnonzero(fold == member.streams.fold)
+        branch = _Branch(member.scored)
         with member.scored.roughly():
-            for start in range(0, len(mine), size):
-                outputs.add(member, mine[start : start + size])
+            for start in range(0, len(positions), size):
+                outputs.add(member, branch, positions[start : start + size])
+        shares += [branch.share()] if branch.parts else []
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
-    values, undefined = _compare(
-        outputs, beats.beats.label[sample.beats], fold[sample.beats], reasons
+    values, undefined = _compare(outputs, label, fold, reasons)
+    scored = fold >= 0
+    inspection = Inspection(
+        beats=np.bincount(label[scored], minlength=len(CLASSES)),
+        mean_beat=_mean_by_class(beats.beats.ecg[sample.beats[scored]], label[scored]),
+        attention=outputs.attention(),
+        deletion=_deletion(outputs, label, fold),
+        branch_share=np.mean(shares, axis=0) if shares else None,
     )
-    return RelianceResult(values=values, undefined=undefined, attention=outputs.attention())
+    return Measurements(values=values, undefined=undefined, inspection=inspection)
 
 
 class _Outputs:
-    """What the members say about the sampled beats, with real and with permuted RR.
+    """What the members say about the sampled beats: as they are, with permuted RR, and masked.
 
     Args:
         beats: The beats, on the device.
@@ -94,12 +113,15 @@ class _Outputs:
         self.permuted: dict[str, Tensor] = {
             kind: torch.full(shape, torch.nan, device=beats.device) for kind in RELIANCE_KINDS
         }
+        self.masked: dict[str, Tensor] = {}
         self._beats = beats
         self._attention: Tensor | None = None
         self._n_attended = torch.zeros(len(CLASSES), device=beats.device)
+        # A generator of its own: no random stream of training is touched.
+        self._generator = torch.Generator().manual_seed(0)
 
     @torch.inference_mode()
-    def add(self, member: Member, positions: NDArray[np.int64]) -> None:
+    def add(self, member: Member, branch: _Branch, positions: NDArray[np.int64]) -> None:
         """Evaluate a member on a batch, given as [B] positions in the sample."""
         sample, device = self._beats.beats.reliance, self._beats.device
         model, at, seed = (
@@ -110,8 +132,9 @@ class _Outputs:
         index = to_device(sample.beats[positions], device)
         windows = self._beats.reliance_windows
         real = _Encoded(model, member.inputs.take(index))
-        self.real[seed, at] = real.log_probs()
-        self._add_attention(real, self._beats.label[index])
+        with branch:
+            self.real[seed, at] = real.log_probs()
+        self._add_attention(real, self._beats.label[index], seed, at)
         for p, donors in enumerate(to_device(sample.donors[:, positions], device)):
             donated = member.inputs.recut(real.inputs.ecg, rr_of=donors)
             permuted = {"inputs": real.given(donated)} if donated.has_rr else {}
@@ -125,7 +148,8 @@ class _Outputs:
             for kind, encoded in permuted.items():
                 self.permuted[kind][p, seed, at] = encoded.log_probs()
 
-    def _add_attention(self, real: _Encoded, label: Tensor) -> None:
+    def _add_attention(self, real: _Encoded, label: Tensor, seed: int, at: Tensor) -> None:
+        """Add the attention of a batch to its classes' sums, and mask what it marks."""
         attention = real.attention()
         if attention is None:
             return
@@ -133,6 +157,12 @@ class _Outputs:
         total = torch.einsum("cb,bhl->chl", of_class, attention)
         self._attention = total if self._attention is None else self._attention + total
         self._n_attended += of_class.sum(dim=1)
+        over_heads = attention.mean(dim=1)
+        by_chance = torch.rand(over_heads.shape, generator=self._generator).to(over_heads.device)
+        ranks = {"most": over_heads, "least": -over_heads, "random": by_chance}
+        for mask, rank in ranks.items():
+            log_probs = self.masked.setdefault(mask, torch.full_like(self.real, torch.nan))
+            log_probs[seed, at] = real.masked(rank).log_probs()
 
     def attention(self) -> NDArray[np.float32] | None:
         """Return mean attention by class [C, H, L], or None."""
@@ -173,6 +203,10 @@ class _Encoded:
             self._model, inputs, self._feature_map if inputs.early_rr is None else None
         )
 
+    def masked(self, rank: Tensor) -> _Encoded:
+        """Return the batch without the time steps of highest rank [B, L]."""
+        return _Encoded(self._model, replace(self.inputs, ecg=masked(self.inputs.ecg, rank)))
+
     def log_probs(self) -> Tensor:
         """Return log-probabilities [B, C]."""
         return F.log_softmax(self._model.fusion(self._feature_map, self._late_rr), dim=1)
@@ -180,6 +214,57 @@ class _Encoded:
     def attention(self) -> Tensor | None:
         """Return attention [B, H, L], or None."""
         return self._model.fusion.attention(self._feature_map, self._late_rr)
+
+
+def masked(ecg: Tensor, rank: Tensor) -> Tensor:
+    """Return windows [B, T] without the steps of highest rank [B, L], a share of `MASKED_SHARE`.
+
+    A masked step's samples become 0, the mean of the window.
+    """
+    n_steps = rank.shape[1]
+    top = rank.topk(max(1, round(MASKED_SHARE * n_steps)), dim=1).indices
+    keep = torch.ones_like(rank).scatter(1, top, 0.0)
+    return ecg * keep.repeat_interleave(ecg.shape[1] // n_steps, dim=1)
+
+
+class _Branch:
+    """Collects what a model's gated head gets while it is open, to split the logits' variance.
+
+    Args:
+        model: Whose head is watched; without a gated head nothing is collected.
+    """
+
+    def __init__(self, model: Classifier) -> None:
+        heads = [part for part in model.fusion.modules() if isinstance(part, GatedHead)]
+        self._head = heads[0] if heads else None
+        self.parts: list[tuple[Tensor, Tensor]] = []
+
+    def __enter__(self) -> _Branch:
+        if self._head is not None:
+            self._hook = self._head.register_forward_pre_hook(self._collect)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._head is not None:
+            self._hook.remove()
+
+    def _collect(self, head: torch.nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+        assert isinstance(head, GatedHead)
+        ecg, branch = inputs
+        branch = branch if head.alpha is None else branch * head.alpha.sigmoid()
+        weight_ecg, weight_branch = head.output.weight.chunk(2, dim=1)
+        self.parts.append((ecg @ weight_ecg.T, branch @ weight_branch.T))
+
+    def share(self) -> NDArray[np.float32]:
+        """Return cov(branch, logit) / var(logit) of each class, [C]; the ECG has the rest."""
+        ecg, branch = (torch.cat(part).double() for part in zip(*self.parts, strict=True))
+        logit = ecg + branch
+        centred = logit - logit.mean(dim=0)
+        covariance = ((branch - branch.mean(dim=0)) * centred).mean(dim=0)
+        share: NDArray[np.float32] = (
+            (covariance / centred.square().mean(dim=0)).float().cpu().numpy()
+        )
+        return share
 
 
 def _reasons(*, has_rr: bool, has_windows: bool) -> dict[str, str]:
@@ -233,3 +318,25 @@ def _auprc(
     n_folds = int(fold.max(initial=-1)) + 1
     ranked = rank_within(log_probs, label, fold, n_groups=n_folds, min_beats=MIN_CLASS_BEATS)
     return ranked.by_class("auprc")
+
+
+def _deletion(
+    outputs: _Outputs, label: NDArray[np.int64], fold: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return AUPRC of S by what is masked, the mean over seeds; nothing without attention."""
+    if not outputs.masked:
+        return {}
+    log_probs = {"nothing": outputs.real, **outputs.masked}
+    s = CLASSES.index("S")
+    return {
+        mask: float(_auprc(log_probs[mask].cpu().numpy(), label, fold)[:, s].mean())
+        for mask in MASKS
+    }
+
+
+def _mean_by_class(rows: NDArray[np.float32], label: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean of rows [B, T] by class, [C, T]; NaN for a class without rows."""
+    means = np.full((len(CLASSES), rows.shape[1]), np.nan, dtype=np.float32)
+    for c in np.unique(label):
+        means[c] = rows[label == c].mean(axis=0)
+    return means

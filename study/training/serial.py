@@ -81,7 +81,7 @@ class Serial:
     def train_epoch(self, epoch: int) -> Tensor:
         """Train all members for one epoch (from 0); return their mean losses, on the device."""
         pairs = zip(self._members, self._optimisers, strict=True)
-        return torch.stack([self._train_epoch(member, own, epoch) for member, own in pairs])
+        return torch.stack([self._train_epoch(member, adamw, epoch) for member, adamw in pairs])
 
     def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities, [m, C], of the beats it is asked for."""
@@ -100,9 +100,9 @@ class Serial:
 
     def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Take over states of `state_dicts`."""
-        for member, own, state in zip(self._members, self._optimisers, states, strict=True):
+        for member, adamw, state in zip(self._members, self._optimisers, states, strict=True):
             member.model.load_state_dict(state["model"])
-            own.load_state_dict(state["optimiser"])
+            adamw.load_state_dict(state["optimiser"])
             if member.average is not None:
                 member.average.model.load_state_dict(state["average"])
 

@@ -64,8 +64,8 @@ def decisions_at(
         axis=-2,
     )
     undefined = np.isnan(thresholds)
-    found = {}
+    decisions = {}
     for name, metric in DECISIONS.items():
         values = metric(confusion)[..., 1]
-        found[name] = np.where(undefined, np.nan, values)
-    return found
+        decisions[name] = np.where(undefined, np.nan, values)
+    return decisions

@@ -15,10 +15,9 @@ from study.keys import CLASSES
 from study.models import rules
 from study.models.classifier import Classifier, build_model
 from study.spaces.space import Space
-from study.training.batches import epoch_shape
+from study.training.batches import epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, resolve_device, synchronise
 from study.training.member import evaluation_batch
-from study.training.steering import stand_ins
 from study.tuning.setup import Setup, arm_configurations, configurations
 
 TIMED_STEPS = 4

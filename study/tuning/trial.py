@@ -20,8 +20,6 @@ import ray
 import torch
 from ray import tune
 
-import study
-from study.archive import archive_fault
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
@@ -39,6 +37,9 @@ from study.training.loop import TrialTraining
 CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
 METRICS, NOTE, SECONDS, BUSY_SECONDS = trial_files.METRICS, "note", "seconds", "busy_seconds"
 CONFIG = "config"
+
+_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError)
+"""What `torch.load` raises of a file that is no training state."""
 
 _NO_MEMORY = (
     "can't allocate memory",
@@ -164,10 +165,8 @@ class TrialRun:
         )
 
     def _save(self) -> None:
-        buffer = io.BytesIO()
-        state = self._training.state_dict()
-        torch.save({"version": study.__version__, "state": state}, buffer)
-        self._folder.write(CHECKPOINT, buffer.getvalue())
+        state = _as_bytes(self._training.state_dict())
+        self._folder.write(CHECKPOINT, trial_files.pack_checkpoint(self._training.epoch, state))
 
     def step(self) -> dict[str, Any]:
         """Train one epoch of all members; after the last, finish and write the result."""
@@ -202,9 +201,7 @@ class TrialRun:
         self._folder.write(trial_files.PREDICTIONS, trial_files.pack_predictions(result))
         self._folder.write(trial_files.PER_RECORD, trial_files.as_csv(result.per_record))
         self._folder.write(trial_files.SCORES, trial_files.as_json(result))
-        buffer = io.BytesIO()
-        torch.save(result.weights, buffer)
-        self._folder.write(WEIGHTS, buffer.getvalue())
+        self._folder.write(WEIGHTS, _as_bytes(result.weights))
         return dict(result.metrics)
 
 
@@ -214,27 +211,17 @@ def read_checkpoint(content: bytes) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is damaged, or of another version.
     """
-    # First: PyTorch would take altered weights for whole ones.
-    if fault := archive_fault(content):
-        raise CheckpointError(f"its checkpoint is damaged ({fault})")
+    state = trial_files.checkpoint_state(content)
     try:
-        loaded = torch.load(io.BytesIO(content), weights_only=True)
-        version, state = loaded["version"], dict(loaded["state"])
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        LookupError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
+        return dict(torch.load(io.BytesIO(state), weights_only=True))
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
         raise CheckpointError(f"its checkpoint is damaged ({type(error).__name__})") from error
-    if version != study.__version__:
-        raise CheckpointError(
-            f"its checkpoint is of version {version}, this is {study.__version__}"
-        )
-    return state
+
+
+def _as_bytes(tensors: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    return buffer.getvalue()
 
 
 def _keep_to_share() -> None:

@@ -16,6 +16,7 @@ from study.models.cpu_backbone import FusedBackbone
 from study.models.fusion import FUSIONS
 from study.models.pack_backbone import OneOfAPack
 from study.models.rules import inputs_for, rr_routes
+from tests.models.reference_kernels import PLAIN
 
 OPTIONS: dict[str, tuple[object, object]] = {
     "embed_dim": (16, 32),
@@ -235,7 +236,7 @@ def name_of(run_backbone: RunBackbone) -> str:
 
 @pytest.mark.parametrize(("input_", "fusion"), PAIRS)
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("other", [FusedBackbone(torch.float64), OneOfAPack()], ids=name_of)
+@pytest.mark.parametrize("other", [FusedBackbone(torch.float64, PLAIN), OneOfAPack()], ids=name_of)
 def test_runs_fused_and_packed_as_it_is_written(
     other: RunBackbone, input_: str, fusion: str, training: bool
 ) -> None:
@@ -264,7 +265,7 @@ def test_runs_with_a_backbone_in_bfloat16(input_: str, fusion: str, training: bo
     trial = config(input_, fusion, dropout=0.0)
     model = build(trial).train(training)
     written = model(*sample(trial))
-    model.run_backbone = FusedBackbone(torch.bfloat16, exact=False)
+    model.run_backbone = FusedBackbone(torch.bfloat16, PLAIN, exact=False)
     output = model(*sample(trial))
     assert output.dtype is torch.float32
     torch.testing.assert_close(output, written, rtol=0.1, atol=0.1)
@@ -279,7 +280,7 @@ def test_runs_with_a_backbone_in_bfloat16(input_: str, fusion: str, training: bo
 def test_the_blind_one_is_blind_in_bfloat16_too() -> None:
     trial = config("opt1", "mhca")
     model = build(trial).train()
-    model.run_backbone = FusedBackbone(torch.bfloat16)
+    model.run_backbone = FusedBackbone(torch.bfloat16, PLAIN)
     ecg, early, late = sample(trial)
     assert late is not None
     outputs = []

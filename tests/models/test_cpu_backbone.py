@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.models import kernels
 from study.models.backbone import MACNNSE, mean_over_time
 from study.models.cpu_backbone import FusedBackbone
 from study.models.cpu_kernels import compiled_kernels
 from study.models.initialise import initialise
-from study.models.kernels import PLAIN
+from tests.models.reference_kernels import PLAIN, norm_relu
 
 WITHOUT_GRADIENT = 14
 """Biases that batch norm subtracts: of 12 branches, and of the first in each residual block."""
@@ -28,6 +27,13 @@ def backbones(channels: int, dtype: torch.dtype) -> tuple[MACNNSE, MACNNSE, Tens
     return backbone.to(dtype), copy.deepcopy(backbone).to(dtype), beats.to(dtype)
 
 
+def compiled(dtype: torch.dtype) -> FusedBackbone:
+    """Return what runs a backbone with the compiled kernels of a type."""
+    kernels = compiled_kernels(dtype)
+    assert kernels is not None
+    return FusedBackbone(dtype, kernels)
+
+
 def written(backbone: MACNNSE, beats: Tensor, *, over_time: bool) -> Tensor:
     """Return what the backbone gives as it is written, or its mean over time."""
     feature_map: Tensor = backbone(beats)
@@ -39,7 +45,7 @@ def written(backbone: MACNNSE, beats: Tensor, *, over_time: bool) -> Tensor:
 def test_equals_the_backbone_over_training_steps(channels: int, over_time: bool) -> None:
     """In float64, outputs, gradients, running moments and weights agree to rounding."""
     plain, ours, beats = backbones(channels, torch.float64)
-    fused = FusedBackbone(torch.float64)
+    fused = FusedBackbone(torch.float64, PLAIN)
     target = torch.randn(8, 256, 64 if over_time else 1, dtype=torch.float64)
     optimisers = [torch.optim.SGD(b.parameters(), lr=0.01) for b in (plain, ours)]
     for _ in range(3):
@@ -74,7 +80,7 @@ def test_equals_the_backbone_in_evaluation(over_time: bool) -> None:
     before = copy.deepcopy(ours.state_dict())
     with torch.inference_mode():
         expected = written(plain, beats, over_time=over_time)
-        got = FusedBackbone(torch.float64)(ours, beats, over_time=over_time)
+        got = FusedBackbone(torch.float64, PLAIN)(ours, beats, over_time=over_time)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
     for was, now in zip(before.values(), ours.state_dict().values(), strict=True):
         assert torch.equal(was, now)
@@ -92,8 +98,7 @@ def test_compiled_kernels_agree(
     plain, ours, beats = backbones(1, torch.float32)
     plain.train()(beats)
     ours.train()(beats)
-    fused = FusedBackbone(dtype, compiled_kernels(dtype))
-    assert fused.kernels is not PLAIN
+    fused = compiled(dtype)
     with torch.no_grad() if training else torch.inference_mode():
         expected = written(plain.train(training), beats, over_time=over_time)
         got = fused(ours.train(training), beats, over_time=over_time)
@@ -117,7 +122,7 @@ def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
     plain, ours, beats = backbones(1, torch.float32)
     shape = (8, 256, 64 if over_time else 1)
     target = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    fused = FusedBackbone(dtype, compiled_kernels(dtype))
+    fused = compiled(dtype)
     (written(plain, beats, over_time=over_time) * target).sum().backward()
     (fused(ours, beats, over_time=over_time).float() * target).sum().backward()
     pairs = zip(plain.parameters(), ours.parameters(), strict=True)
@@ -130,6 +135,6 @@ def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
 def test_moments_do_not_cancel() -> None:
     """Values far from zero: the naive sum of squares would lose the variance in float32."""
     x = 1000 + torch.randn(16, 32, 4, generator=torch.Generator().manual_seed(0))
-    _, moments = kernels.norm_relu(x, torch.ones(4), torch.zeros(4))
+    _, moments = norm_relu(x, torch.ones(4), torch.zeros(4))
     expected = x.double().var(dim=(0, 1), correction=0)
     torch.testing.assert_close(moments.variance.double(), expected, rtol=1e-4, atol=0)

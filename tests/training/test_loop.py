@@ -16,6 +16,7 @@ from study.data.folds import Folds
 from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
 from study.keys import BEATS_PER_SECOND, CLASSES, OBJECTIVES
 from study.models.classifier import build_model
+from study.training.batches import stand_ins
 from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
 
@@ -207,8 +208,8 @@ def test_reports_and_result_are_complete(tiny_beats: BeatSet, tiny_folds: Folds)
     np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=2), 1, rtol=1e-5)
     assert result.confusion.sum() == 2 * 240
     assert result.gates is not None and result.gates.shape == (6, 8)
-    assert result.attention is not None and result.attention.shape == (4, 2, 64)
-    np.testing.assert_allclose(result.attention.sum(axis=2), 1, rtol=1e-5)
+    assert result.inspection is not None and result.inspection.attention is not None
+    assert result.inspection.attention.shape == (4, 2, 64)
     assert [row["record"] for row in result.per_record] == list("abcdef")
     assert {name for name, v in result.metrics.items() if np.isnan(v)} == result.undefined.keys()
     assert {f"rr_reliance_total_{c}" for c in "SV"} <= result.metrics.keys()
@@ -286,7 +287,7 @@ def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -
     assert np.isfinite(result.log_probs[0, validated]).all()
     assert np.isnan(result.log_probs[0, ~validated]).all()
     assert result.confusion.sum() == validated.sum()
-    assert result.gates is None and result.attention is None
+    assert result.gates is None
 
 
 def test_prepared_records_train(beat_set: BeatSet) -> None:
@@ -302,3 +303,35 @@ def test_prepared_records_train(beat_set: BeatSet) -> None:
     )
     _, result = _finish(_training(beat_set, folds, epochs=1))
     assert result.log_probs.shape[2] == len(CLASSES)
+
+
+def test_epochs_before_the_last_predict_stand_ins_and_the_last_predicts_every_beat(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    training = _training(tiny_beats, tiny_folds)
+    stands = stand_ins(tiny_beats.label, tiny_beats.record)
+    while not training.finished:
+        training.run_epoch()
+        predictions = training._predictions
+        assert predictions is not None
+        replaced = bool((predictions == predictions[:, stands]).all())
+        assert replaced is not training.finished
+    exact = training._predict(exact=True)
+    rough = training._predict(exact=False)
+    np.testing.assert_allclose(rough, exact[:, stands], rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_score_of_a_screening_steers_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    screening, trial = (
+        TrialTraining(
+            _config(epochs=1), tiny_beats, tiny_folds, n_seeds=1, study_seed=0, screening=steers
+        )
+        for steers in (True, False)
+    )
+    stands = stand_ins(tiny_beats.label, tiny_beats.record)
+    for training in (screening, trial):
+        training.run_epoch()
+    in_full = trial.finish().log_probs
+    assert screening._predictions is not None
+    np.testing.assert_allclose(screening._predictions, in_full[:, stands], rtol=1e-4, atol=1e-5)
+    assert np.array_equal(screening.finish().log_probs, in_full, equal_nan=True)

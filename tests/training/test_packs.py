@@ -27,18 +27,16 @@ from study.models.fusion import FUSIONS
 from study.models.pack_backbone import PackedBackbone
 from study.training.device import DeviceBeats, on_cpu
 from study.training.engine import Engine
-from study.training.ensemble import build_members
 from study.training.lockstep import PackedStep
 from study.training.loop import TrialTraining
-from study.training.member import Member
-from study.training.memory import (
+from study.training.member import EVALUATION_BATCH, Member, build_members
+from study.training.packs import (
     BYTES_PER_BEAT,
     CONTEXT_BYTES,
-    EVALUATION_BATCH,
+    Packed,
     largest_pack,
     training_bytes,
 )
-from study.training.packs import Packed
 from study.training.serial import Serial, Trainer
 
 CPU = torch.device("cpu")
@@ -60,7 +58,8 @@ def members(
         folds.masks(beats),
         seeds=range(n_seeds),
         study_seed=3,
-        engine=engine,
+        dtype=engine.weights,
+        run_backbone=engine.backbone(CPU),
     )
 
 
@@ -258,7 +257,6 @@ def test_a_packed_trial_repeats_itself_and_scores_as_a_serial_one(
     first, second, serial = (run.finish() for run in runs)
     assert np.array_equal(first.log_probs, second.log_probs)
     np.testing.assert_allclose(first.log_probs, serial.log_probs, atol=0.02)
-    assert first.attention is not None
     assert [len(state) for state in first.weights] == [len(state) for state in serial.weights]
 
 

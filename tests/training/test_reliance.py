@@ -1,23 +1,32 @@
-"""RR reliance is 0 where RR cannot be used, and NaN with a reason where there is none."""
+"""What networks rely on: RR, where they attend, and their gated branch.
+
+RR reliance is 0 where RR cannot be used, and NaN with a reason where there is none.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
-from study.keys import RELIANCE_KINDS, reliance
-from study.training.loop import TrialResult, TrialTraining
+from study.keys import CLASSES, RELIANCE_KINDS, reliance
+from study.models.classifier import build_model
+from study.models.fusion import ConcatProjected
+from study.training.loop import TrialTraining
+from study.training.reliance import masked
+from study.training.results import MASKED_SHARE, MASKS, Inspection, TrialResult
+
+_SMALL = {"epochs": 1, "batch_size": 32, "normal_beats_per_epoch": 40, "embed_dim": 8}
 
 
 def _trained(beats: BeatSet, folds: Folds, **values: Any) -> TrialResult:
-    small = {"epochs": 1, "batch_size": 32, "normal_beats_per_epoch": 40, "embed_dim": 8}
-    config = TrialConfig.from_flat({**small, **values})
+    config = TrialConfig.from_flat({**_SMALL, **values})
     training = TrialTraining(config, beats, folds, n_seeds=1, study_seed=0)
     while not training.finished:
         training.run_epoch()
@@ -112,3 +121,78 @@ def test_rr_of_the_placebo_is_permuted_like_any_other(
     result = _trained(tiny_beats, tiny_folds, rr="placebo", **values)
     assert _change(result, "inputs") > 0
     assert abs(result.metrics[reliance("inputs", "S")]) < 0.2
+
+
+def test_the_steps_of_highest_rank_are_masked() -> None:
+    ecg = torch.arange(1.0, 21.0).repeat(2, 1)
+    rank = torch.zeros(2, 10)
+    rank[0, 3], rank[0, 4], rank[1, 9], rank[1, 0] = 1.0, 2.0, 1.0, 1.0
+    result = masked(ecg, rank)
+    # A fifth of 10 steps are 2, of 2 samples each.
+    assert MASKED_SHARE == 0.2
+    assert (result[0] == 0).nonzero().flatten().tolist() == [6, 7, 8, 9]
+    assert (result[1] == 0).nonzero().flatten().tolist() == [0, 1, 18, 19]
+    assert torch.equal(result[result != 0], ecg[result != 0])
+
+
+def _inspected(beats: BeatSet, folds: Folds, **values: Any) -> Inspection:
+    inspection = _trained(beats, folds, **values).inspection
+    assert inspection is not None
+    return inspection
+
+
+def test_a_fusion_over_time_has_attention_a_deletion_check_and_a_branch(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    values: dict[str, Any] = {"input": "opt1", "fusion": "mhca_time", "heads": 2}
+    inspection = _inspected(tiny_beats, tiny_folds, **values)
+    assert inspection.attention is not None and inspection.attention.shape == (4, 2, 64)
+    np.testing.assert_allclose(inspection.attention.sum(axis=2), 1.0, rtol=1e-4)
+    assert tuple(inspection.deletion) == MASKS
+    assert all(0 <= value <= 1 for value in inspection.deletion.values())
+    assert inspection.branch_share is not None and inspection.branch_share.shape == (4,)
+
+
+def test_what_is_sampled_is_described(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    inspection = _inspected(tiny_beats, tiny_folds, input="ecg", fusion="none")
+    sample = tiny_beats.reliance.beats
+    of_v = sample[tiny_beats.label[sample] == CLASSES.index("V")]
+    assert inspection.beats.sum() == len(sample)
+    assert inspection.beats[CLASSES.index("V")] == len(of_v)
+    np.testing.assert_allclose(
+        inspection.mean_beat[CLASSES.index("V")], tiny_beats.ecg[of_v].mean(axis=0), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("fusion", "has_branch"), [("mhca", True), ("film", False)])
+def test_over_one_token_there_is_nothing_to_attend_to(
+    tiny_beats: BeatSet, tiny_folds: Folds, fusion: str, has_branch: bool
+) -> None:
+    inspection = _inspected(tiny_beats, tiny_folds, input="opt1", fusion=fusion)
+    assert inspection.attention is None and inspection.deletion == {}
+    assert (inspection.branch_share is not None) is has_branch
+
+
+def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    """Of a linear head it can be had from its inputs; the ECG has the rest."""
+    values: dict[str, Any] = {"input": "opt1", "fusion": "concat_proj", "dropout": 0.0}
+    result = _trained(tiny_beats, tiny_folds, **values)
+    config = TrialConfig.from_flat({**_SMALL, **values})
+    sample, fold = tiny_beats.reliance.beats, tiny_folds.of_beats(tiny_beats)
+    shares = []
+    for number, weights in enumerate(result.weights):
+        model = build_model(config.signal, config.model, seed=(0,)).eval()
+        model.load_state_dict(weights)
+        at = sample[fold[sample] == number]
+        rr = torch.from_numpy(tiny_beats.rr["seed7"][at])
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(tiny_beats.ecg[at]), None, rr).numpy()
+            fusion = cast(ConcatProjected, model.fusion)
+            gated = fusion.rr(model.scaled(rr, None)) * fusion.gate_values()
+            branch = (gated @ fusion.head.output.weight[:, 8:].T).numpy()
+        pairs = zip(branch.T, logits.T, strict=True)
+        shares.append([np.cov(b, y, bias=True)[0, 1] / y.var() for b, y in pairs])
+    assert result.inspection is not None and result.inspection.branch_share is not None
+    np.testing.assert_allclose(result.inspection.branch_share, np.mean(shares, axis=0), rtol=1e-3)

@@ -8,6 +8,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from study.keys import EXPERIMENTS, Outcome, Tag
 from study.models import rules
 from study.spaces.load import load_space
 from study.spaces.optuna_space import make_sampler
+from study.store import trial_files
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.store.ledger import TRACKED, Ledger
 from study.store.storage import Storage
@@ -58,10 +60,14 @@ PLAN = study_plan(sampler="grid", trials=TRIALS_WANTED, epochs=EPOCHS)
 
 def checkpoint(epoch: int, version: str = study.__version__) -> bytes:
     """Return a checkpoint, as a trial writes it."""
-    state = {"identity": {"digest": "d", "epochs": EPOCHS}, "epoch": epoch}
+    with mock.patch.object(trial_files, "__version__", version):
+        return trial_files.pack_checkpoint(epoch, torch_file(epoch))
+
+
+def torch_file(epoch: int) -> bytes:
+    """Return what torch makes of a training state, or of weights."""
     buffer = io.BytesIO()
-    members = [{"weight": torch.arange(300.0)}]
-    torch.save({"version": version, "state": {**state, "members": members}}, buffer)
+    torch.save({"epoch": epoch, "members": [{"weight": torch.arange(300.0)}]}, buffer)
     return buffer.getvalue()
 
 
@@ -161,7 +167,7 @@ class Start:
         files.write(PREDICTIONS, npz(log_probs=np.zeros((1, 3, 4), np.float32)))
         files.write(PER_RECORD, b"record,auprc_S\n101,0.5\n")
         files.write(SCORES, json.dumps({"metrics": metrics}).encode())
-        files.write(WEIGHTS, checkpoint(EPOCHS))
+        files.write(WEIGHTS, torch_file(EPOCHS))
 
     def end(self, cause: str = "") -> None:
         """End in order: by a cause, or because all is done."""

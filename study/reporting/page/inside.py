@@ -86,8 +86,8 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
         shows=(
             "The mean window of each class (thin, not to scale) and attention over it (filled), "
             f"{heads} "
-            f"head{'s' if heads > 1 else ''} averaged, members of the first seed, on beats that "
-            "they did not train on."
+            f"head{'s' if heads > 1 else ''} and all members averaged, on beats that they did not "
+            "train on."
         ),
         reading=(
             "The dashed line is uniform attention. A step of the feature map sees some 100 ms and "
@@ -138,12 +138,12 @@ def _deletion(results: StudyResults, attending: dict[str, Explanation]) -> Table
         title="Deletion check",
         shows=(
             f"AUPRC S lost when {share:.0%} of the time steps are masked: those attended to most, "
-            "least, and as many at random; all S, V and F beats and a sample of N, first seed."
+            "least, and as many at random; all S, V and F beats and a sample of N; mean of seeds."
         ),
         reading=(
             "If attention marked what the network needs, masking it would cost more than as many "
-            "steps at random. Near or below 0 in the last column it does not; there is no "
-            "interval, as these are single networks."
+            "steps at random. Near or below 0 in the last column it does not. There is no "
+            "interval."
         ),
         header=["arm", "trial", "AUPRC S", "lost by most", "by least", "by random"]
         + ["most minus random"],
@@ -172,7 +172,7 @@ def _branches(results: StudyResults, shares: dict[str, Explanation]) -> Table:
         title="What the branch moves",
         shows=(
             "cov(branch, logit) / var(logit) of each class's logit over the sampled beats, the "
-            "mean over the first seed's members; the ECG path has the rest. Beside it the gate."
+            "mean over all members; the ECG path has the rest. Beside it the gate."
         ),
         reading=(
             "The branch is what the gate scales: RR with the ECG it attends to, and in mhca ECG "

@@ -1,43 +1,27 @@
-"""Batch norm with what follows it, forwards and backwards, as pure functions.
+"""The kernels of `study.models.cpu_kernels` in plain PyTorch: what the compiled ones must equal.
 
-This is what `study.models.cpu_kernels` computes in two or three passes over memory, where the
-operations of PyTorch here read and write the activations a dozen times. Channels lie innermost,
-[B, T, K], so that every loop runs along consecutive values. Statistics and sums are taken in
-float32 (in float64 of float64), whatever the activations are kept in.
+Pure functions, in float64 too. Statistics and sums are taken in float32 (in float64 of float64),
+whatever the activations are kept in.
 
 Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's hidden layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-BRANCHES = 4
-"""Convolutions side by side in an ASPP stage."""
-
-EPSILON = 1e-5
-"""Added to the variance, as `torch.nn.BatchNorm2d` does."""
-
-
-class Moments(NamedTuple):
-    """Of each channel over beats and time, [K]: mean, biased variance, 1 / standard deviation."""
-
-    mean: Tensor
-    variance: Tensor
-    inverse_sd: Tensor
-
-
-class Squeezed(NamedTuple):
-    """What a squeeze-and-excitation saw: means [B, K], hidden layer [B, S], factors [B, K]."""
-
-    mean: Tensor
-    hidden: Tensor
-    factor: Tensor
+from study.models.cpu_kernels import (
+    Kernels,
+    Moments,
+    Squeezed,
+    apart,
+    moments_of_sums,
+    squeeze_backward,
+    squeezed_of_mean,
+)
 
 
 def norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
@@ -156,13 +140,6 @@ def _moments(x: Tensor) -> Moments:
     )
 
 
-def moments_of_sums(origin: Tensor, total: Tensor, squares: Tensor, n: int) -> Moments:
-    """Return the moments of n values from the sums of their distances from an origin, [K]."""
-    offset = total / n
-    variance = (squares / n - offset * offset).clamp_min(0.0)
-    return Moments(origin + offset, variance, (variance + EPSILON).rsqrt())
-
-
 def _affine(x: Tensor, moments: Moments, weight: Tensor, bias: Tensor) -> Tensor:
     scale = weight * moments.inverse_sd
     return x * scale + (bias - moments.mean * scale)
@@ -170,12 +147,6 @@ def _affine(x: Tensor, moments: Moments, weight: Tensor, bias: Tensor) -> Tensor
 
 def _squeeze(active: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
     return squeezed_of_mean(active.sum(1) / active.shape[1], squeeze, excite)
-
-
-def squeezed_of_mean(mean: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
-    """Return what a squeeze-and-excitation makes of means over time, [B, K]."""
-    hidden = (mean @ squeeze.T).relu()
-    return Squeezed(mean, hidden, (hidden @ excite.T).sigmoid())
 
 
 def _norm_tanh(
@@ -189,21 +160,6 @@ def _norm_tanh(
     return joined, active, moments, _squeeze(active, squeeze, excite)
 
 
-def squeeze_backward(
-    d_factor: Tensor, squeeze: Tensor, excite: Tensor, squeezed: Squeezed
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the means [B, K], of squeeze and of excite."""
-    mean, hidden, factor = squeezed
-    d_excited = d_factor * factor * (1 - factor)
-    d_hidden = (d_excited @ excite) * (hidden > 0)
-    return d_hidden @ squeeze, d_hidden.T @ mean, d_excited.T @ hidden
-
-
-def apart(joined: Tensor) -> list[Tensor]:
-    """Return the gradient of each branch, in memory of its own."""
-    return [part.contiguous() for part in joined.chunk(BRANCHES, dim=2)]
-
-
 def _norm_backward(
     g: Tensor, x: Tensor, weight: Tensor, moments: Moments
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -214,21 +170,6 @@ def _norm_backward(
     d_weight, d_bias = (g * normal).sum((0, 1)), g.sum((0, 1))
     d_x = weight * inverse_sd * (g - d_bias / n - normal * (d_weight / n))
     return d_x.to(x.dtype), d_weight, d_bias
-
-
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """The functions above, as they are or in C++."""
-
-    norm_relu: Callable[..., tuple[Tensor, Moments]]
-    norm_relu_backward: Callable[..., tuple[Tensor, ...]]
-    norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
-    norm_tanh_scale_backward: Callable[..., tuple[Tensor, ...]]
-    norm_tanh_pool: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
-    norm_tanh_pool_backward: Callable[..., tuple[Tensor, ...]]
-    affine_relu: Callable[..., Tensor]
-    affine_tanh_scale: Callable[..., Tensor]
-    affine_tanh_pool: Callable[..., Tensor]
 
 
 PLAIN = Kernels(
