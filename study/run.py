@@ -202,8 +202,14 @@ def _precision(asked: str, folder: Path) -> str:
 def _space(args: argparse.Namespace) -> Space:
     from study.spaces.load import load_space, override
 
+    space = load_space(args.space)
+    if space.test is not None:
+        raise UsageError(
+            f"--space {args.space}: is the plan of a sealed test; "
+            f"`python -m study.evaluate --plan {args.space}` trains and tests it"
+        )
     return override(
-        load_space(args.space),
+        space,
         trials=args.trials,
         epochs=args.epochs,
         folds=args.folds,

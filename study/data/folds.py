@@ -21,7 +21,8 @@ DOMINANT_SHARE = 0.25
 """Share of a class's beats above which one record is named in the table of folds: this, or twice
 its share of the records."""
 
-PUBLISHED = "published"
+PUBLISHED, ALL = "published", "all"
+"""Names of fold plans: the published 17/5 hold-out, and none: all records train."""
 
 _STARTS = 20
 _COUNTED_WEIGHT = 0.1
@@ -34,8 +35,8 @@ class Folds:
     """Which records validate in each fold; all other records of the data set train.
 
     Args:
-        name: `published`, or the number of folds and the partition seed.
-        validation: Record names of each fold, sorted.
+        name: `published`, `all`, or the number of folds and the partition seed.
+        validation: Record names of each fold, sorted; of `all`, one fold without any.
         fingerprint: Digest of all records and of those of each fold.
     """
 
@@ -102,6 +103,11 @@ def published_holdout(record_names: Sequence[str]) -> Folds:
             f"{', '.join(PUBLISHED_VALIDATION)}; got {', '.join(record_names)}"
         )
     return _folds(PUBLISHED, record_names, [list(PUBLISHED_VALIDATION)])
+
+
+def all_records(record_names: Sequence[str]) -> Folds:
+    """Return the folds of a sealed test: every record trains the one member of a seed."""
+    return _folds(ALL, record_names, [[]])
 
 
 def make_folds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,33 @@ def load_space(name_or_path: str | Path, folder: Path = FOLDER) -> Space:
         SpaceError: If there is no such space, or its file breaks a rule; all faults together.
     """
     path, shown, text = _read(str(name_or_path), folder)
+    tables, faults = toml_file.read_tables(text)
+    if faults:
+        raise SpaceError(listed(shown, faults))
+    return checked_space(tables, path, text, shown=shown)
+
+
+def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: str = "") -> Space:
+    """Build a space from parsed TOML.
+
+    Args:
+        tables: What was parsed.
+        path: The file; its stem is the name.
+        text: The file as it was read.
+        shown: How messages call it; empty is by its path.
+
+    Raises:
+        SpaceError: If it breaks a rule; all faults together.
+    """
     # Here, because these checks bring PyTorch: a misspelt name is to be told at once.
     from study.spaces import checks
 
-    parsed, faults = toml_file.parse(text, checks.with_fusion_faults)
+    parsed, faults = toml_file.parse_tables(tables, checks.with_fusion_faults)
     if not faults:
         space = Space(name=path.stem, path=path, text=text, **parsed)
         faults = checks.space_faults(space)
     if faults:
-        raise SpaceError(listed(shown, faults))
+        raise SpaceError(listed(shown or str(path), faults))
     return space.within_grid(whole=not space.trials)
 
 

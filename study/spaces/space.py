@@ -17,6 +17,7 @@ from study.errors import ConfigError, SpaceError, listed, unknown
 from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
 from study.spaces.parameter import ArmSpec, Parameter, Value
+from study.spaces.sealed_test import SealedTest
 from study.spaces.settings import SCREENING, SCREENING_EPOCHS
 
 ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
@@ -62,7 +63,7 @@ class Space:
         kind: `search` or `compare`.
         description: The question in one line.
         objective: Metric that is maximised, or compared first.
-        folds: Number of folds, or `published` for the 17/5 hold-out.
+        folds: Number of folds, `published` for the 17/5 hold-out, or `all` of a sealed test.
         seeds: Members of each fold.
         sampler: Proposes configurations: tpe, gp, random, grid or qmc; `draws` if compare.
         trials: Configurations to run, or to screen.
@@ -76,6 +77,7 @@ class Space:
         arms: Arms, if compare.
         exclude: Combinations that are left out.
         text: The file as it was read.
+        test: What a sealed test asks of the arms; None where nothing but a study is run.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Space:
     arms: tuple[ArmSpec, ...] = ()
     exclude: tuple[Exclusion, ...] = ()
     text: str = ""
+    test: SealedTest | None = None
 
     @property
     def digest(self) -> str:

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from study.data.folds import ALL
 from study.errors import unknown
+from study.keys import TRAIN_LOSS
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
     ValueCheck,
@@ -23,13 +25,16 @@ from study.spaces.entries import (
     with_condition,
 )
 from study.spaces.parameter import ArmSpec, Categorical, Parameter, Value
+from study.spaces.sealed_test import FLOOR, MIN_SEEDS, read_test
 from study.spaces.settings import KINDS, SETTINGS, setting_faults
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """What the name of a space or an arm is made of."""
 
-_SECTIONS = ("description", *KINDS, "fixed", "params", "arms", "exclude")
+_SECTIONS = ("description", *KINDS, "fixed", "params", "arms", "exclude", "test")
 _OF_ARMS = ("reference", "contrasts")
+_OF_TEST = ("draws", "folds", "seeds")
+"""Settings of `[compare]` beside a `[test]` table."""
 
 
 def parse(text: str, check: ValueCheck = values_faults) -> tuple[dict[str, Any], list[str]]:
@@ -39,13 +44,25 @@ def parse(text: str, check: ValueCheck = values_faults) -> tuple[dict[str, Any],
         text: The file.
         check: Judges a parameter's value.
     """
+    tables, faults = read_tables(text)
+    return ({}, faults) if faults else parse_tables(tables, check)
+
+
+def read_tables(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the tables of a TOML file, or why it has none."""
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text), []
     except ValueError as error:  # also of a number of more than 4300 digits
         return {}, [f"is not TOML: {error}"]
     except RecursionError:
         return {}, ["is not TOML that can be read: it is nested too deeply"]
-    reader = _Reader(data, check)
+
+
+def parse_tables(
+    tables: Mapping[str, Any], check: ValueCheck = values_faults
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what `parse` does, from tables."""
+    reader = _Reader(tables, check)
     return reader.fields(), reader.faults
 
 
@@ -64,6 +81,10 @@ class _Reader:
         for key in data:
             if key not in _SECTIONS:
                 self.faults.append(unknown("key", key, _SECTIONS))
+        self._tests = "test" in data and self._kind == "compare"
+        for key in ("params", "exclude") if self._tests else ():
+            if key in data:
+                self.faults.append(f"[{key}] means nothing beside [test]: an arm says every value")
 
     def fields(self) -> dict[str, Any]:
         known = self._kind in self._data
@@ -84,11 +105,13 @@ class _Reader:
             )
         arms = self._arms()
         trials = len(arms) * draws
-        return {"arms": arms, "trials": trials, **self._pairs({arm.name for arm in arms})}
+        pairs = self._test if self._tests else self._pairs
+        return {"arms": arms, "trials": trials, **pairs({arm.name: arm for arm in arms})}
 
     def _search(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        if "arms" in self._data:
-            self.faults.append("[[arms]] means nothing in a search space")
+        for key, table in (("arms", "[[arms]]"), ("test", "[test]")):
+            if key in self._data:
+                self.faults.append(f"{table} means nothing in a search space")
         if not self._data.get("params"):
             self.faults.append("params: nothing to search; give at least one [params.NAME]")
         return {"exclude": self._exclude(fields["params"])}
@@ -105,15 +128,28 @@ class _Reader:
         compare = self._kind == "compare"
         known = [name for name in SETTINGS if self._kind in SETTINGS[name].kinds]
         known += _OF_ARMS if compare else ()
+        known = list(_OF_TEST) if self._tests else known
         for name in given:
             if name not in known:
                 self.faults.append(f"{self._kind}.{name}: {unknown('setting', name, known)}")
         settings: dict[str, Any] = {"sampler": "draws", "scheduler": "none"} if compare else {}
         settings |= {"reduction_factor": 3, "trials": 0, "draws": 0}
         for name in known:
-            if name not in _OF_ARMS:
+            if name not in _OF_ARMS and not (self._tests and name == "folds"):
                 settings[name] = self._setting(name, given)
-        return settings
+        return {**settings, **self._of_test(given, settings)} if self._tests else settings
+
+    def _of_test(self, given: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `[test]` decides: every record trains, so that nothing is scored."""
+        if given.get("folds") != ALL:
+            self.faults.append(
+                f"compare.folds: must be '{ALL}' beside [test], got {given.get('folds')!r}"
+            )
+        if (seeds := settings["seeds"]) < MIN_SEEDS:
+            self.faults.append(
+                f"compare.seeds: must be {MIN_SEEDS} or more beside [test], got {seeds}"
+            )
+        return {"folds": ALL, "objective": TRAIN_LOSS}
 
     def _setting(self, name: str, given: Mapping[str, Any]) -> Any:
         default = SETTINGS[name].default
@@ -200,9 +236,9 @@ class _Reader:
             arms.append(ArmSpec(name=f"{name}_placebo", values={**values, "rr": "placebo"}))
         return arms
 
-    def _pairs(self, arms: set[str]) -> dict[str, Any]:
+    def _pairs(self, arms: Mapping[str, ArmSpec]) -> dict[str, Any]:
         given = self._table("compare", self._data.get("compare", {}))
-        reference, pairs = given.get("reference"), given.get("contrasts", [])
+        reference = given.get("reference")
         if reference is None:
             self.faults.append(
                 f"compare.reference: is missing; arms: {', '.join(sorted(arms)) or 'none yet'}"
@@ -211,18 +247,33 @@ class _Reader:
             self.faults.append(f"compare.reference: must be the name of an arm, got {reference!r}")
         elif reference not in arms and arms:
             self.faults.append(f"compare.reference: {unknown('arm', reference, arms)}")
-        if not isinstance(pairs, list):
+        contrasts = self._contrasts("compare.contrasts", given.get("contrasts", []), set(arms))
+        return {"reference": str(reference), "contrasts": contrasts}
+
+    def _test(self, arms: Mapping[str, ArmSpec]) -> dict[str, Any]:
+        if FLOOR in arms:
             self.faults.append(
-                f"compare.contrasts: must be a list of pairs of arms, got {pairs!r}"
+                f"arms.{FLOOR}: is the name of the logistic floor, which every sealed test "
+                "includes; choose another name"
             )
-            pairs = []
+        table = self._table("test", self._data["test"])
+        names = {*arms, FLOOR} if arms else set()
+        contrasts = self._contrasts("test.contrasts", table.get("contrasts", []), names)
+        test, faults = read_test(table, contrasts)
+        self.faults += faults
+        return {"reference": next(iter(arms), ""), "test": test}
+
+    def _contrasts(self, key: str, pairs: Any, arms: set[str]) -> tuple[tuple[str, str], ...]:
+        if not isinstance(pairs, list):
+            self.faults.append(f"{key}: must be a list of pairs of arms, got {pairs!r}")
+            return ()
         contrasts: list[tuple[str, str]] = []
         for number, pair in enumerate(pairs, start=1):
             faults = _pair_faults(pair, contrasts, arms)
-            self.faults += [f"compare.contrasts[{number}]: {fault}" for fault in faults]
+            self.faults += [f"{key}[{number}]: {fault}" for fault in faults]
             if isinstance(pair, list) and len(pair) == 2:
                 contrasts.append((pair[0], pair[1]))
-        return {"reference": str(reference), "contrasts": tuple(contrasts)}
+        return tuple(contrasts)
 
     def _exclude(self, params: tuple[Parameter, ...]) -> tuple[Exclusion, ...]:
         lists = {param.name: param for param in params if isinstance(param, Categorical)}

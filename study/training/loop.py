@@ -35,6 +35,7 @@ from study.training.member import build_members
 from study.training.reliance import measure_reliance
 from study.training.results import EpochReport, TrialResult
 from study.training.scores import Scores, score
+from study.training.seeding import FRESH_SEED
 
 __all__ = ["EpochReport", "TrialResult", "TrialTraining"]
 
@@ -90,12 +91,14 @@ class TrialTraining:
         }
         masks = folds.masks(beats)
         self._fold = folds.of_beats(beats)
+        self._validates = bool((self._fold >= 0).any())
+        self._first_seed = 0 if self._validates else FRESH_SEED
         self._stands = stand_ins(beats.label, beats.record)
         self._members = build_members(
             config,
             self._on_device,
             masks,
-            seeds=range(n_seeds),
+            seeds=range(self._first_seed, self._first_seed + n_seeds),
             study_seed=study_seed,
             dtype=engine.weights,
             run_backbone=engine.backbone(self._device),
@@ -116,6 +119,8 @@ class TrialTraining:
     def run_epoch(self) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
 
+        Where all records train, there is nothing to predict: the loss is all that is known.
+
         Before the last epoch not every normal beat is predicted (`study.training.batches`), and
         in the type of training, where that is quicker: such scores steer, and only the last are
         a trial's.
@@ -131,20 +136,22 @@ class TrialTraining:
         trained = time.perf_counter()
         self.epoch += 1
         self._check_finite(losses, "training loss")
-        self._predictions = self._predict(exact=self.finished and not self._screening)
-        scores = self._score(self._predictions)
+        scores = None
+        if self._validates:
+            self._predictions = self._predict(exact=self.finished and not self._screening)
+            scores = self._score(self._predictions)
         n_beats = sum(member.shape.beats for member in self._members)
         metrics = {
             TRAIN_LOSS: float(losses.mean()),
             LEARNING_RATE: self._trainer.last_learning_rate,
             BEATS_PER_SECOND: n_beats / (trained - start),
-            **scores.values,
+            **(scores.values if scores else {}),
             **self._gate_metrics(),
         }
         return EpochReport(
             epoch=self.epoch,
             metrics=metrics,
-            undefined=scores.undefined,
+            undefined=scores.undefined if scores else {},
             seconds_train=trained - start,
             seconds_eval=time.perf_counter() - trained,
         )
@@ -159,6 +166,8 @@ class TrialTraining:
         if not self.finished:
             epochs = self.config.train.epochs
             raise StudyStateError(f"training: {self.epoch} of {epochs} epochs are done")
+        if not self._validates:
+            return self._without_scores()
         if self._predictions is None or self._screening:
             self._predictions = self._predict(exact=True)
         scores = self._score(self._predictions)
@@ -179,6 +188,25 @@ class TrialTraining:
             inspection=measured.inspection,
             weights=[on_cpu(member.scored.state_dict()) for member in self._members],
             seconds_reliance=seconds,
+        )
+
+    def _without_scores(self) -> TrialResult:
+        """Return what training on all records leaves: weights, and no beat predicted."""
+        weights = [on_cpu(member.scored.state_dict()) for member in self._members]
+        finite = [all(bool(v.isfinite().all()) for v in state.values()) for state in weights]
+        self._check_finite(torch.where(torch.tensor(finite), 0.0, torch.nan), "weights")
+        n_classes = len(CLASSES)
+        return TrialResult(
+            log_probs=np.full((self._n_seeds, len(self._fold), n_classes), np.nan, np.float32),
+            metrics=self._gate_metrics(),
+            undefined={},
+            per_fold=[],
+            per_record=[],
+            confusion=np.zeros((n_classes, n_classes), dtype=np.int64),
+            gates=self._gates(),
+            inspection=None,
+            weights=weights,
+            seconds_reliance=0.0,
         )
 
     def predict_with(self, weights: Sequence[Mapping[str, Tensor]]) -> NDArray[np.float32]:
@@ -222,7 +250,7 @@ class TrialTraining:
         for member, predicted in zip(self._members, predictions, strict=True):
             finite.append(predicted.isfinite().all())
             asked = member.asked(exact=exact)
-            log_probs[member.streams.seed_index, asked] = predicted.float()
+            log_probs[member.streams.seed_index - self._first_seed, asked] = predicted.float()
         unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
         self._check_finite(unit, "validation predictions")
         every = log_probs.cpu().numpy()

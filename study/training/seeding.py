@@ -15,6 +15,10 @@ from enum import StrEnum
 import numpy as np
 import torch
 
+FRESH_SEED = 1000
+"""Index of the first seed of a model that is trained on all records: a study's folds have at most
+1000 seeds, from 0, so that no study has used a stream of it."""
+
 
 class Purpose(StrEnum):
     """What a stream is for; each purpose has its own."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from study.addresses import shown
+from study.data.folds import ALL
 from study.errors import StudyStateError
 from study.files import write_whole
-from study.keys import Outcome, Tag
+from study.keys import OBJECTIVES, Outcome, Tag
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
@@ -306,6 +307,8 @@ def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal)
 
 
 def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
+    if setup.plan.folds == ALL:  # there is nothing to score them on
+        return []
     return study_floors(setup.floor_beats, setup.job.folds, folder)
 
 
@@ -350,7 +353,7 @@ def _tags(setup: Setup) -> dict[str, str]:
     return {
         Tag.STUDY: plan.name,
         Tag.SPACE: plan.space,
-        Tag.STAGE: "validation",
+        Tag.STAGE: "test" if plan.folds == ALL else "validation",
         Tag.DATA_SOURCE: plan.data_source,
         Tag.DATA_FINGERPRINT: " ".join(plan.data_fingerprints.values()),
         Tag.FOLD_FINGERPRINT: plan.fold_fingerprint,
@@ -379,5 +382,6 @@ def _study_metrics(summary: Summary, objective: str) -> dict[str, float]:
     outcomes = [row.outcome for row in summary.rows]
     counts = {f"trials_{name}": float(outcomes.count(name)) for name in Outcome}
     values = [row.metric(objective) for row in summary.rows if row.ranks(objective)]
-    best = {f"best_{objective}": max(values)} if values else {}
+    ranked = values and objective in OBJECTIVES
+    best = {f"best_{objective}": max(values)} if ranked else {}
     return {**counts, **best, "orchestration_share": summary.overhead}

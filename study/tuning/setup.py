@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
-from study.data.folds import PUBLISHED, Folds, make_folds, published_holdout
+from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, published_holdout
 from study.data.prepare import prepare_all
 from study.data.source import Source
 from study.errors import SpaceError
@@ -116,6 +116,8 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
     """
     if space.folds == PUBLISHED:
         return published_holdout(beats.record_names)
+    if space.folds == ALL:
+        return all_records(beats.record_names)
     return make_folds(
         beats.record_names,
         beats.counts(),
@@ -132,6 +134,8 @@ def _one_budget(space: Space) -> int:
         SpaceError: If they differ: trials of unequal budgets cannot be ranked.
     """
     budgets = {config.train.epochs for config in configurations(space)}
+    if space.folds == ALL:  # arms that are trained for good are not ranked
+        return max(budgets)
     if len(budgets) > 1 or any(param.name == "epochs" for param in space.params):
         raise SpaceError(
             f"{space.path}: epochs: must be the same in every configuration, or a longer budget "

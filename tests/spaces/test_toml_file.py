@@ -205,8 +205,8 @@ SECTION_FAULTS = [
     (SEARCH.replace('"d"', '" "') + _OK, "description: must be a line of text, got ' '"),
     (
         SEARCH + _OK + "[serch]\nx = 1",
-        "unknown key 'serch'; known: arms, compare, description, exclude, fixed, params, search. "
-        "Did you mean 'search'?",
+        "unknown key 'serch'; known: arms, compare, description, exclude, fixed, params, search, "
+        "test. Did you mean 'search'?",
     ),
     (
         SEARCH.replace("trials", "trails") + _OK,

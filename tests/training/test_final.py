@@ -8,7 +8,7 @@ import torch
 
 from study.config import ModelConfig, SignalSpec, TrainConfig, TrialConfig
 from study.data.beat_set import BeatSet
-from study.data.folds import Folds
+from study.data.folds import all_records
 from study.errors import ConfigError, DivergedError
 from study.models.seed_ensemble import SeedEnsemble
 from study.training.device import DeviceBeats
@@ -59,19 +59,39 @@ def test_the_same_seed_gives_the_same_model_and_another_gives_another(
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_member_is_trained_as_in_a_trial(
-    placed: DeviceBeats, tiny_beats: BeatSet, tiny_folds: Folds
+@pytest.mark.parametrize("packed", [False, True])
+def test_all_seeds_at_once_are_what_each_gives_by_itself(
+    placed: DeviceBeats, tiny_beats: BeatSet, packed: bool
 ) -> None:
-    """Of one fold that nothing is held out of, the trial's member is this one."""
-    nothing = Folds(name="none", validation=((),), fingerprint="none")
-    training = TrialTraining(CONFIG, tiny_beats, nothing, n_seeds=1, study_seed=0)
-    member = training._members[0]
-    for epoch in range(CONFIG.train.epochs):
-        training._trainer.train_epoch(epoch)
-    final = trained(placed, seed=0)
-    assert all(
-        torch.equal(final[name], value) for name, value in member.scored.state_dict().items()
-    )
+    """The path by which plans of the version before were trained: one model at a time.
+
+    In turn they are equal to the bit; a pack of two sums in another order than one model alone.
+    """
+    engine = Engine("fp64", packed=True) if packed else ENGINE
+    config = replace(CONFIG, train=replace(CONFIG.train, ema_decay=0.9, rr_dropout=0.2))
+    if packed:  # which draws its dropout for all members together
+        config = replace(config, model=replace(config.model, dropout=0.0))
+    folds = all_records(tiny_beats.record_names)
+    training = TrialTraining(config, tiny_beats, folds, n_seeds=2, study_seed=3, engine=engine)
+    losses = []
+    while not training.finished:
+        report = training.run_epoch()
+        losses.append(report.metrics["train_loss"])
+        assert set(report.metrics) == {"train_loss", "learning_rate", "beats_per_second"}
+    result = training.finish()
+    assert np.isnan(result.log_probs).all() and result.metrics == {}
+    alone = [
+        train_on_all(config, placed, study_seed=3, seed_index=seed, engine=engine)
+        for seed in (1000, 1001)
+    ]
+    for one, weights in zip(alone, result.weights, strict=True):
+        assert one is not None
+        assert one.weights.keys() == weights.keys()
+        for name, values in weights.items():
+            if packed:
+                torch.testing.assert_close(values, one.weights[name], atol=1e-7, rtol=1e-6)
+            else:
+                assert torch.equal(values, one.weights[name])
 
 
 def test_predictions_are_by_seed_and_normalised(placed: DeviceBeats) -> None:

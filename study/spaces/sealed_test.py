@@ -1,0 +1,162 @@
+"""The `[test]` table of a compare space: what a sealed test asks of arms trained on all records.
+
+[compare]
+draws = 1
+folds = "all"                                  # every record trains, none validates
+seeds = 10                                     # models of each arm, 10 or more
+
+[test]                                         # what is not given has the value shown
+name = "film_or_not"
+metrics = ["auprc_sv", "auroc_sv"]             # the first is the primary one
+contrasts = [["film", "film_placebo"]]         # tested, first minus second; default: none
+study_seed = 0                                 # root of all random streams
+resamples = 2000                               # of patients and seeds, for intervals
+permutations = 10000                           # of records between arms, for p
+precision = "auto"                             # of training, as `--precision` of a study
+
+[test.study]                                   # optional: where the arms come from
+name = "fusion_compare"
+fingerprint = "0123456789ab"                   # of its plan
+data = { "beat/antialiased" = "ab0123456789" } # of its beats, by window
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from study.errors import unknown
+from study.keys import AGGREGATES, CLASSES, PRECISIONS
+
+MIN_SEEDS = 10
+"""Seeds of each arm: single seeds of one configuration differ by more than arms do."""
+
+FLOOR = "logistic_regression"
+"""Name of the logistic floor, which every sealed test includes: a contrast may name it."""
+
+METRICS = tuple(f"{m}_{of}" for m in ("auprc", "auroc") for of in (*AGGREGATES, *CLASSES))
+"""What a test may declare; all of them are reported, those that it declares are tested."""
+
+DEFAULTS: dict[str, Any] = {
+    "metrics": ["auprc_sv", "auroc_sv"],
+    "contrasts": [],
+    "study_seed": 0,
+    "resamples": 2000,
+    "permutations": 10_000,
+    "precision": "auto",
+}
+"""Every setting of a test, and what it is where the table does not say."""
+
+_STUDY_KEYS = ("name", "fingerprint", "data")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_NAME_RULE = "letters, digits, '-', '_' and '.', at most 100, beginning with a letter or digit"
+_RANGES = {
+    "study_seed": (0, 2**31 - 1),
+    "resamples": (100, 100_000),
+    "permutations": (100, 1_000_000),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The study that a test's arms come from.
+
+    Args:
+        name: Its name.
+        fingerprint: Digest of its plan.
+        data: Digest of its beats, by segmentation and resampling.
+    """
+
+    name: str
+    fingerprint: str
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedTest:
+    """What a sealed test asks.
+
+    Args:
+        name: Name of the test.
+        metrics: Metrics whose contrasts are computed, the primary one first.
+        contrasts: Pairs of arms, first minus second: what is tested.
+        study_seed: Root of all random streams.
+        resamples: Resamples of patients and seeds behind every interval.
+        permutations: Swaps of records behind every p.
+        precision: Of training: `auto`, or one of the others of `study.keys.PRECISIONS`.
+        origin: Where the arms come from; None for a test by hand.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    contrasts: tuple[tuple[str, str], ...]
+    study_seed: int
+    resamples: int
+    permutations: int
+    precision: str
+    origin: Origin | None = None
+
+
+def read_test(
+    table: Mapping[str, Any], contrasts: Sequence[tuple[str, str]]
+) -> tuple[SealedTest | None, list[str]]:
+    """Return the test of a `[test]` table, and its faults; None if there are any.
+
+    Args:
+        table: The table.
+        contrasts: Its contrasts, checked: they name arms.
+    """
+    values = {**DEFAULTS, **table}
+    study = values.pop("study", None)
+    faults = [f"test.{fault}" for fault in (*_setting_faults(values), *_study_faults(study))]
+    if faults:
+        return None, faults
+    values |= {"metrics": tuple(values["metrics"]), "contrasts": tuple(contrasts)}
+    return SealedTest(**values, origin=None if study is None else Origin(**study)), []
+
+
+def _setting_faults(values: Mapping[str, Any]) -> Iterator[str]:
+    known = ("name", *DEFAULTS, "study")
+    for key, value in values.items():
+        if key not in known:
+            yield f"{key}: {unknown('setting', key, known)}"
+        elif key in _RANGES:
+            low, high = _RANGES[key]
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                yield f"{key}: must be a whole number in [{low}, {high}], got {value!r}"
+    if (precision := values["precision"]) not in PRECISIONS:
+        yield f"precision: {unknown('value', str(precision), PRECISIONS)}"
+    name = values.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        yield f"name: must be {_NAME_RULE}, got {name!r}"
+    yield from _metric_faults(values["metrics"])
+
+
+def _metric_faults(metrics: Any) -> Iterator[str]:
+    if not isinstance(metrics, list) or not metrics:
+        yield f"metrics: must be a list of one or more names, got {metrics!r}"
+        return
+    for name in metrics:
+        if name not in METRICS:
+            yield f"metrics: {unknown('metric', str(name), METRICS)}"
+    for name in sorted({str(name) for name in metrics if metrics.count(name) > 1}):
+        yield f"metrics: '{name}' is listed more than once"
+
+
+def _study_faults(study: Any) -> Iterator[str]:
+    if study is None:
+        return
+    if not isinstance(study, Mapping):
+        yield f"study: must be a table [test.study], got {study!r}"
+        return
+    for key in study:
+        if key not in _STUDY_KEYS:
+            yield f"study.{key}: {unknown('key', key, _STUDY_KEYS)}"
+    for key in ("name", "fingerprint"):
+        if not isinstance(study.get(key), str) or not study[key]:
+            yield f"study.{key}: must be a text, got {study.get(key)!r}"
+    data = study.get("data", {})
+    if not isinstance(data, Mapping) or any(not isinstance(v, str) for v in data.values()):
+        yield f"study.data: must be a table of window = digest, got {data!r}"

@@ -1,0 +1,166 @@
+"""The `[test]` table: what it says, and each fault with its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study.errors import SpaceError, unknown
+from study.keys import PRECISIONS
+from study.spaces.load import load_space
+from study.spaces.sealed_test import METRICS, Origin, SealedTest
+from study.spaces.space import Space
+
+MINIMAL = """
+description = "d"
+[compare]
+draws = 1
+folds = "all"
+seeds = 10
+[test]
+name = "mine"
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+"""
+
+FULL = """
+description = "d"
+[compare]
+draws = 1
+folds = "all"
+seeds = 12
+[test]
+name = "film_or_not"
+metrics = ["auprc_macro"]
+contrasts = [["film", "film_placebo"], ["film", "logistic_regression"]]
+study_seed = 3
+resamples = 500
+permutations = 200
+precision = "fp32"
+[test.study]
+name = "fusion_compare"
+fingerprint = "0123456789ab"
+data = { "daeac/linear" = "ab0123456789" }
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+"""
+
+
+def loaded(folder: Path, text: str) -> Space:
+    (folder / "plan.toml").write_text(text)
+    return load_space("plan", folder)
+
+
+def faults_of(folder: Path, text: str) -> list[str]:
+    with pytest.raises(SpaceError) as caught:
+        loaded(folder, text)
+    lines = str(caught.value).splitlines()
+    return [line.removeprefix("  - ").partition("plan.toml: ")[2] or line[4:] for line in lines]
+
+
+def test_every_record_trains_and_nothing_is_scored(tmp_path: Path) -> None:
+    space = loaded(tmp_path, MINIMAL)
+    assert (space.folds, space.seeds, space.trials) == ("all", 10, 2)
+    # The loss of training is a fact of each trial; it ranks nothing.
+    assert space.objective == "train_loss"
+    assert space.test == SealedTest(
+        name="mine",
+        metrics=("auprc_sv", "auroc_sv"),
+        contrasts=(),
+        study_seed=0,
+        resamples=2000,
+        permutations=10_000,
+        precision="auto",
+    )
+
+
+def test_everything_a_table_can_say(tmp_path: Path) -> None:
+    assert loaded(tmp_path, FULL).test == SealedTest(
+        name="film_or_not",
+        metrics=("auprc_macro",),
+        contrasts=(("film", "film_placebo"), ("film", "logistic_regression")),
+        study_seed=3,
+        resamples=500,
+        permutations=200,
+        precision="fp32",
+        origin=Origin(
+            name="fusion_compare",
+            fingerprint="0123456789ab",
+            data={"daeac/linear": "ab0123456789"},
+        ),
+    )
+
+
+def test_what_is_asked_does_not_shape_what_is_trained(tmp_path: Path) -> None:
+    digests = {loaded(tmp_path, text).digest for text in (FULL, FULL.replace("500", "600"))}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('"all"', "5", "compare.folds: must be 'all' beside [test], got 5"),
+        ("seeds = 12", "seeds = 9", "compare.seeds: must be 10 or more beside [test], got 9"),
+        ("[compare]", "[compare]\nreference = 'film'", "compare.reference: unknown setting"),
+        ('name = "film_or_not"', 'name = "a/b"', "test.name: must be letters"),
+        (
+            '"auprc_macro"',
+            '"auprc_vs"',
+            f"test.metrics: {unknown('metric', 'auprc_vs', METRICS)}",
+        ),
+        (
+            '"auprc_macro"',
+            '"auroc_sv", "auroc_sv"',
+            "test.metrics: 'auroc_sv' is listed more than once",
+        ),
+        ('"film_placebo"]', '"film"]', "test.contrasts[1]: 'film' is compared with itself"),
+        (
+            '"film_placebo"]',
+            '"logistic_regresion"]',
+            "test.contrasts[1]: unknown arm 'logistic_regresion'; known: film, film_placebo, "
+            "logistic_regression. Did you mean 'logistic_regression'?",
+        ),
+        (
+            '"film_placebo"]',
+            '"logistic_regression"]',
+            "test.contrasts[2]: film and logistic_regression are compared already",
+        ),
+        ("500", "2.5", "test.resamples: must be a whole number in [100, 100000], got 2.5"),
+        ("= 3", "= true", "test.study_seed: must be a whole number in [0, 2147483647], got True"),
+        ('"fp32"', '"bf32"', f"test.precision: {unknown('value', 'bf32', PRECISIONS)}"),
+        ("resamples", "resample", "test.resample: unknown setting 'resample'"),
+        ('fingerprint = "0123456789ab"', "", "test.study.fingerprint: must be a text, got None"),
+        (
+            "data = {",
+            "date = {",
+            "test.study.date: unknown key 'date'; known: data, fingerprint, name. "
+            "Did you mean 'data'?",
+        ),
+        (
+            '[[arms]]\nname = "film"',
+            '[[arms]]\nname = "logistic_regression"',
+            "arms.logistic_regression: is the name of the logistic floor",
+        ),
+        (
+            "[[arms]]",
+            "[params.dropout]\nlow = 0.0\nhigh = 0.5\n[[arms]]",
+            "[params] means nothing beside [test]: an arm says every value",
+        ),
+    ],
+)
+def test_each_fault_is_named_by_its_key(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    assert old in FULL
+    assert any(line.startswith(fault) for line in faults_of(tmp_path, FULL.replace(old, new, 1)))
+
+
+def test_all_records_are_for_the_plan_of_a_test_alone(tmp_path: Path) -> None:
+    text = MINIMAL.replace('[test]\nname = "mine"\n', "").replace(
+        "draws", 'reference = "film"\ndraws'
+    )
+    (fault,) = faults_of(tmp_path, text)
+    assert fault.startswith("compare.folds: must be a whole number in [2, 1000] or 'published'")
