@@ -16,21 +16,19 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, carry_out, leave
-from study.errors import StudyStateError, TrackingError
+from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from study.reporting.load import ReadStudy
     from study.reporting.page.results import StudyResults
     from study.tracking.study_files import StudyRun
-    from study.tuning.setup import Setup
 
 REPORT = "report"
 """Folder of the page in a study's folder, and among the files of its run."""
@@ -58,16 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--study", required=True, metavar="NAME", help="a study of this folder")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where to (default: studies/NAME/report)"
-    )
-    data = parser.add_argument_group(
-        "records that the study saw, for exclusions, floors and what is inside its networks "
-        "(default: MITDB_DIR, ./data/mitdb)"
-    )
-    data.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records")
-    data.add_argument("--records", type=Path, metavar="DIR", help="one's own WFDB records")
-    data.add_argument("--split", type=Path, metavar="FILE", help="their split")
-    data.add_argument(
-        "--no-records", action="store_true", help="write the page without them, and say so"
     )
     where = parser.add_argument_group("where the study keeps what, if not in studies/NAME")
     where.add_argument("--storage", metavar="PLACE", help="the --storage it was started with")
@@ -101,7 +89,6 @@ def _report(args: argparse.Namespace) -> int:
         storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
         storage=storage or Storage.at(folder / "trials"),
         say=say,
-        restored=lambda study: _restored(args, study, workspace, say),
     )
     run, results = _with_run(args, results, workspace, study.study_id)
     results = _with_test_set(results, workspace)
@@ -113,25 +100,6 @@ def _report(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(output / PAGE)
     return DONE
-
-
-def _restored(
-    args: argparse.Namespace, study: ReadStudy, workspace: Path, say: Callable[[str], None]
-) -> Setup:
-    from study.tuning.restore import restore
-
-    if args.no_records:
-        raise StudyStateError("--no-records was given")
-    say("preparing its beats, for what is looked up in records and networks")
-    return restore(
-        study.plan,
-        study.space,
-        study.storage,
-        workspace=workspace,
-        data_dir=args.data_dir,
-        records_dir=args.records,
-        split_file=args.split,
-    )
 
 
 def _with_run(

@@ -29,9 +29,7 @@ ALLOWED = {
 """What each package may import of `study`; command lines may import everything."""
 
 BESIDES = {
-    # Both name the type of what they are given.
-    "reporting/explanations.py": {"tuning"},
-    "reporting/load.py": {"tuning"},
+    # It names the type of what it is given.
     "store/checks.py": {"tracking"},
 }
 """What single files may import besides."""

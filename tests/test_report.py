@@ -15,6 +15,7 @@ from study import report
 from study.data.source import Source, find_source
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
+from study.reporting import exclusions
 from study.reporting.page.formats import table_files
 from study.reporting.page.page import PAGE
 from study.spaces.load import load_space
@@ -22,6 +23,7 @@ from study.spaces.optuna_space import distributions
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.ledger import Ledger, Proposal
 from study.store.storage import Storage
+from study.store.study_floors import study_floors
 from study.tracking.mlflow_sink import MlflowSink
 from study.tuning.setup import Setup, set_up
 from study.tuning.trial import METRICS, TrialRun
@@ -88,6 +90,8 @@ def trained(records_source: Source, tmp_path_factory: pytest.TempPathFactory) ->
     )
     setup.plan.save(folder)
     keep_beats(setup, folder)
+    exclusions.keep(folder, setup.beats)
+    study_floors(setup.floor_beats, setup.job.folds, folder)
     ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME, epochs=1)
     for point in setup.space.comparisons():
         train(setup, ledger, point.arm, point.draw)
@@ -150,19 +154,13 @@ def workspace(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained
 
 
-def options(records_source: Source) -> list[str]:
-    return ["--study", NAME, "--records", str(records_source.folder), "--split", "split.toml"]
-
-
-def test_a_study_gets_its_page(
-    workspace: Path, records_source: Source, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert report.main(options(records_source)) == 0
+def test_a_study_gets_its_page(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--study", NAME]) == 0
     output = workspace / "studies" / NAME / "report"
     said = capsys.readouterr()
     assert said.out == f"{output / PAGE}\n"
     page = (output / PAGE).read_text()
-    # What needs networks, records and the tracker is there.
+    # What trials measured, what a start wrote, and what the tracker knows is there.
     for found in (
         "Attention on the mean beat: time",
         "Deletion check",
@@ -177,15 +175,13 @@ def test_a_study_gets_its_page(
     logged = list((workspace / "mlruns").glob(f"*/*/artifacts/report/{PAGE}"))
     assert len(logged) == 1 and logged[0].read_text() == page
 
-    # Floors and exclusions are kept: the second time no records are needed.
     assert report.main(["--study", NAME, "--no-track"]) == 0
-    assert "preparing" not in capsys.readouterr().err
     again = (output / PAGE).read_text()
     assert "Attention on the mean beat: time" in again
     assert "No commit, versions and device: --no-track was given" in again
 
 
-def test_the_same_study_without_its_records(
+def test_a_page_says_what_a_study_has_not_got(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(workspace / "studies", tmp_path / "studies")
@@ -195,25 +191,21 @@ def test_the_same_study_without_its_records(
     monkeypatch.chdir(tmp_path)
     assert report.main(["--study", NAME, "--output", "elsewhere", "--quiet"]) == 0
     page = (tmp_path / "elsewhere" / PAGE).read_text()
-    reason = "its own records are needed; give --records and --split"
-    assert f"No exclusions by reason: {reason}" in page
-    assert "Attention on the mean beat: time" in page, "its trial measured it"
+    assert "No exclusions by reason: exclusions.json is not there" in page
     assert "there is no mlflow.db in" in page
     assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_damaged_files_are_told_on_the_page_or_as_an_error(
     workspace: Path,
-    records_source: Source,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(workspace / "studies", tmp_path / "studies")
-    shutil.copy(workspace / "split.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "studies" / NAME
-    command = [*options(records_source), "--no-track"]
+    command = ["--study", NAME, "--no-track"]
     for predictions in folder.glob("trials/*/predictions.npz"):
         with np.load(predictions) as arrays:
             np.savez(predictions, log_probs=arrays["log_probs"])

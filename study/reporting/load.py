@@ -28,10 +28,9 @@ from study.store.folder import BEATS, SPACE_COPY, holder, studies
 from study.store.ledger import EXHAUSTED, Ledger
 from study.store.plan import load_plan
 from study.store.storage import Storage
-from study.store.study_floors import StudyFloor, stored_metrics, study_floors
+from study.store.study_floors import StudyFloor, stored_metrics
 from study.store.trial_files import PREDICTIONS, read_predictions
 from study.store.trials import TrialRow
-from study.tuning.setup import Setup
 
 Say = Callable[[str], None]
 
@@ -71,7 +70,6 @@ def read_results(
     storage_url: str,
     storage: Storage,
     say: Say,
-    restored: Callable[[ReadStudy], Setup],
 ) -> tuple[ReadStudy, StudyResults]:
     """Read a study and compute what its page shows.
 
@@ -80,8 +78,6 @@ def read_results(
         storage_url: SQLAlchemy URL of its Optuna storage.
         storage: Where its trials' files are.
         say: Told what is being done.
-        restored: Prepares its beats again; whatever `StudyError` it raises is why there is
-            nothing on the page that needs them.
 
     Raises:
         UsageError: If there is no such study.
@@ -118,33 +114,28 @@ def read_results(
         gaps=study.gaps,
     )
     if study.shown:
-        results = looked_up(study, results, restored, say)
+        results = with_measurements(study, results, say)
     else:
         reason = "no trial is complete yet"
         study.gaps |= {"dropped": reason, "explanations": reason, "floors": reason}
     return study, _computed(study, results, rungs, say)
 
 
-def looked_up(
-    study: ReadStudy, results: StudyResults, restored: Callable[[ReadStudy], Setup], say: Say
-) -> StudyResults:
-    """Return the results with exclusions, floors and costs, and what trials measured inside."""
+def with_measurements(study: ReadStudy, results: StudyResults, say: Say) -> StudyResults:
+    """Return the results with exclusions, costs, and what trials measured inside networks."""
     dropped = exclusions.stored(study.folder)
-    if dropped is None or not _floors(study):
-        try:
-            setup = restored(study)
-        except StudyError as error:
-            study.gaps |= {"dropped": str(error), "floors": str(error)}
-        else:
-            dropped = exclusions.keep(study.folder, setup.beats)
-            study_floors(setup.floor_beats, setup.job.folds, study.folder)
+    if dropped is None:
+        study.gaps["dropped"] = f"{exclusions.FILE} is not there: the study's next start writes it"
+    if not _floors(study):
+        study.gaps["floors"] = "they are not computed yet"
     explanations: dict[str, Explanation] = {}
     if study.beats is not None:
         explanations, absent = read_explanations(
             study.shown, study.configs, study.storage, n_beats=len(study.beats.label)
         )
         if absent:
-            study.gaps["explanations"] = "; ".join(f"{a}: {why}" for a, why in absent.items())
+            reasons = [f"{arm}: {reason}" for arm, reason in absent.items()]
+            study.gaps["explanations"] = "; ".join(reasons)
     say("measuring what networks cost")
     return replace(
         results,

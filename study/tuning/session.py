@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from study.data.folds import ALL
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import OBJECTIVES, Outcome, Tag
+from study.reporting import exclusions
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
@@ -170,6 +172,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     name_lost_results(ledger.rows(), setup.job.storage, plan.name)
     # Also of a study that is complete: a file that was lost is back.
     keep_labels(setup, folder)
+    exclusions.keep(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
     # A study that ran with --no-track has no journal, and is told from the storage.
@@ -222,13 +225,18 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     stop = StopSignal()
     concurrency = 0
     floors: list[StudyFloor] = []
+    waited_s = 0.0
     try:
-        if not done:
-            concurrency = _run(conductor, setup, options, stop)
-        if not stop.cause:
-            # Last, so that no trial waits for them.
-            floors = _floors(setup, folder)
-            progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            # Beside the trials: none waits for them, and a page of the running study has them.
+            computing = beside.submit(_floors, setup, folder)
+            if not done:
+                concurrency = _run(conductor, setup, options, stop)
+            if not stop.cause:
+                begun = time.monotonic()
+                floors = computing.result()
+                waited_s = time.monotonic() - begun
+                progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
     except BaseException as error:
         stop.cause = stop.cause or f"{type(error).__name__}: {error}"
         raise
@@ -236,12 +244,11 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         progress.close()
         if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
             stop.cause, stop.faulty = "Ray ended the run early", True
-        floor_s = sum(floor.seconds for floor in floors)
         summary = _summary(
             ledger,
             stop,
             exhausted=conductor.exhausted,
-            overhead=_overhead(conductor, concurrency, options.began + floor_s),
+            overhead=_overhead(conductor, concurrency, options.began + waited_s),
             floors=floors,
         )
         table = folder / TRIALS
