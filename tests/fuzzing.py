@@ -1,6 +1,6 @@
 """What the fuzz tests share: how many examples, how long each may take, what may be written.
 
-FUZZ_EXAMPLES=20000 python -m pytest tests/tuning/test_space_fuzz.py --timeout 7200
+FUZZ_EXAMPLES=20000 python -m pytest tests/spaces/test_space_fuzz.py --timeout 7200
 """
 
 from __future__ import annotations

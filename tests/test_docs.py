@@ -1,4 +1,4 @@
-"""The documents against the code: keys of spaces and plans, numbers of the statistics."""
+"""The documents against the code and the tables: links, names, keys, figures, the tree."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
 from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS
@@ -92,3 +94,152 @@ def test_the_example_is_a_plan() -> None:
     found = parse_plan(tomllib.loads(example[1]), "the example")
     assert [arm.name for arm in found.arms] == ["film", "film_placebo"]
     assert found.origin is not None and list(found.origin.data) == ["beat/antialiased"]
+
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks/README.md")
+
+TEXTS = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
+
+OTHER_TOOLS = {"--allowed-hosts", "--signal"}
+"""Options of other programs that the pages name by themselves."""
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        if path.startswith(("http:", "https:")):
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_files_and_modules_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    paths = r"(?<![\w/.])((?:study|tests|benchmarks|deploy|search_spaces|docs)/[\w./-]*\w)"
+    for path in re.findall(paths, text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"(?:-m |`(?=\w+\.\w+\.))((?:study|benchmarks)(?:\.\w+)+)", text):
+        file = ROOT / module.replace(".", "/")
+        assert file.is_dir() or file.with_suffix(".py").exists(), module
+    for space in re.findall(r"--space (\w+)(?!\w|\.toml)", text):
+        assert (ROOT / "search_spaces" / f"{space}.toml").exists(), space
+
+
+def options_in(*folders: str) -> set[str]:
+    """Return the options that command lines of these folders have."""
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return {option for path in files for option in re.findall(r'"(--[a-z-]+)"', path.read_text())}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_options_that_are_named_exist(page: Path) -> None:
+    known = options_in("study", "benchmarks") | OTHER_TOOLS
+    text = page.read_text()
+    code = re.findall(r"`(--[a-z][^`]*)`", text)
+    code += re.findall(r"-m (?:study|benchmarks)\.\w+[^`\n#|]*", text)
+    named = {option for words in code for option in re.findall(r"(?<!\S)--[a-z-]+", words)}
+    assert named - known == set()
+
+
+def test_the_readme_is_short_and_in_order() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.encode()) < 12 * 1024
+    assert re.findall(r"^## (.+)$", readme, re.MULTILINE) == [
+        "The answer so far",
+        "Two commands",
+        "What to run next",
+        "Fusions and inputs",
+        "The protocol",
+        "Where to read on",
+        "Data and licence",
+    ]
+    assert readme.index("docs/page.png") < readme.index("## Two commands")
+
+
+COMPARISON = "results/fusion_compare/comparison.md"
+OPENING = "results/fusion_compare_test/tables.txt"
+
+
+def rows_under(page: str, words: str) -> dict[str, list[str]]:
+    """Return the cells of the first table below some words, by what its rows begin with."""
+    below = (ROOT / "docs" / page).read_text().partition(words)[2].splitlines()
+    rows: dict[str, list[str]] = {}
+    for line in below:
+        first, *rest = (cell.strip() for cell in re.split(r"\s*\|\s*|\s{2,}", line.strip("| ")))
+        if rest and not set(rest[0]) <= set("-:"):
+            rows[first] = rest
+        elif rows and not rest:
+            break
+    return rows
+
+
+README = (ROOT / "README.md").read_text()
+ANSWER = " ".join(README.partition("## The answer so far")[2].partition("\n## ")[0].split())
+ANSWER = ANSWER.replace("**", "")
+
+
+def score(cell: str) -> str:
+    """Return the figure of a cell without its interval."""
+    return cell.split()[0]
+
+
+def test_the_answer_has_the_figures_of_the_tables() -> None:
+    """A table that changes fails the sentence that quotes it."""
+    arms = rows_under(COMPARISON, "Arms by AUPRC S+V")
+    contrasts = rows_under(COMPARISON, "Declared contrasts")
+    floor = rows_under("results.md", "## Ways of fusing")["floor: logistic regression"]
+    rises = [
+        contrasts[f"{arm} - its placebo"] for arm in ("expert_sum", "mhca_time", "concat_proj")
+    ]
+    best = contrasts["film - concat_proj"]
+    del arms["arm"]
+    below = [
+        sum(float(score(row[k])) < float(floor[f]) for row in arms.values())
+        for k, f in [(1, 5), (2, 6)]
+    ]
+    quoted = re.search(r"S\+V to quote: (\.\d+)", (ROOT / "docs" / COMPARISON).read_text())
+    assert quoted is not None
+    sealed = rows_under(OPENING, "AUPRC on DS2")
+    tested = [
+        row[2] for row in rows_under(OPENING, "AUPRC V by 10,000 swaps").values() if len(row) == 5
+    ]
+    for sentence in (
+        "{}, {} and {} above".format(*(score(row[0]) for row in rises)),
+        "adjusted p {}, {} and {})".format(*(row[2] for row in rises)),
+        f"it scores {score(arms['mhca'][0])} where ECG alone scores {score(arms['ecg'][0])}",
+        f"(`concat_proj`, {score(arms['concat_proj'][0])})",
+        f"is {best[0]} above it (adjusted p {best[2]})",
+        f"its {score(arms['film'][0])} is to be quoted as {quoted[1]}",
+        f"({floor[0]}): {below[0]} of the {len(arms)} arms are below it in S and {below[1]} in V",
+        "`film` scored {}, its placebo {} and logistic regression {}".format(
+            *(score(sealed[arm][0]) for arm in ("film", "film_placebo", "logistic_regression"))
+        ),
+        f"the smallest adjusted p of a contrast in V is {min(tested)}",
+    ):
+        assert sentence in ANSWER, sentence
+
+
+def test_the_tree_lists_the_folders_and_modules_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = {
+        folder: modules.split(", ")
+        for folder, modules in re.findall(
+            r"^\| `(study/[a-z/]*)` \| [^|]* \| ([^|]*) \|$", page, re.M
+        )
+    }
+    files = [path for path in (ROOT / "study").rglob("*.py") if path.name != "__init__.py"]
+    there: dict[str, list[str]] = {}
+    for path in sorted(files):
+        there.setdefault(f"{path.parent.relative_to(ROOT)}/", []).append(path.stem)
+    assert listed == there
+    for folder in re.findall(r"^\| `(\w+/)` \|", page, re.M):
+        assert (ROOT / folder).is_dir(), folder

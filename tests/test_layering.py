@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -324,3 +327,18 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     names = [".".join(path.relative_to(STUDY.parent).with_suffix("").parts) for path in files]
     circles = {name for name in names if name in reached(*imported_by(name))}
     assert circles == set()
+
+
+CALLED_OTHERWISE = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""What a package is called where it is declared, if not as it is imported."""
+
+
+def test_what_is_imported_is_declared() -> None:
+    root = STUDY.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {name for words in lists for line in words for name in re.findall(r"^[\w-]+", line)}
+    files = [*STUDY.rglob("*.py"), *(root / "tests").rglob("*.py")]
+    imported = {name.split(".")[0] for path in files for _, name in imports(path)}
+    imported -= {"study", "tests", "benchmarks", *sys.stdlib_module_names}
+    assert {CALLED_OTHERWISE.get(name, name) for name in imported} - declared == set()

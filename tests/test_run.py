@@ -1,5 +1,5 @@
 """The command line before any trial runs: help, lists, refusals, the plan. Whole studies are in
-tests/tuning/test_execute.py.
+tests/tuning/test_ray_tune.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 // The kernels of study/models/kernels.py for float32 and bfloat16, on one thread.
 //
-// Compiled for the machine it runs on by study/models/library.py. Arrays are dense, channels lie
+// Compiled for the machine it runs on by study/models/build_kernels.py. Arrays are dense, channels lie
 // innermost: x [n, k] with n = beats * steps. Sums are float32. Where a stage has few channels,
 // several rows are taken as one of that many channels, so that a row fills vector registers.
 //

@@ -18,7 +18,7 @@ from study.statistics.estimates import (
 )
 from study.statistics.predictions import Beats
 
-# S and F beats of DS1's records, parsed from the annotations; see tests/data/test_splits.py.
+# S and F beats of DS1's records, parsed from the annotations; see tests/data/test_folds.py.
 S_OF_DS1 = [3, 0, 4, 0, 2, 12, 0, 1, 96, 0, 0, 31, 128, 2, 3, 107, 2, 383, 3, 94, 73, 0]
 F_OF_DS1 = [0, 0, 2, 2, 0, 4, 0, 0, 0, 0, 0, 5, 2, 1, 11, 0, 373, 0, 1, 0, 14, 0]
 
