@@ -33,8 +33,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import TrialConfig
-from study.data.beat_set import BeatSet
-from study.data.cache import load, store
+from study.data.beat_set import BeatSet, load_cached, store_cached
 from study.data.folds import Folds, make_folds
 from study.keys import AUPRC_SV
 from study.training.device import DeviceBeats, resolve_device, synchronise
@@ -86,7 +85,7 @@ def main() -> None:
     if args.export:
         export(args.export)
         return
-    beats = load(args.beats, KEY) if args.beats else None
+    beats = load_cached(args.beats, KEY) if args.beats else None
     if beats is None:
         parser.error("--beats: give a file that --export wrote")
     config = TrialConfig.from_flat({"input": "opt1", "fusion": args.fusion})
@@ -116,7 +115,7 @@ def export(path: Path) -> None:
     from study.data.source import find_source
 
     source = find_source(data_dir=None, records_dir=None, split_file=None, workspace=Path())
-    store(path, KEY, prepare(source, "daeac", "linear", cache_dir=path.parent / "prepared"))
+    store_cached(path, KEY, prepare(source, "daeac", "linear", cache_dir=path.parent / "prepared"))
     print(f"{path}: {path.stat().st_size / 2**20:.0f} MiB")
 
 
@@ -129,7 +128,7 @@ def compare_speed(
     rounds: int,
 ) -> None:
     """Print members per hour of each way: median and range over rounds."""
-    beats = load(path, KEY)
+    beats = load_cached(path, KEY)
     assert beats is not None
     one = members_of(config, beats, device, 1)[0]
     work = step_work(one)
@@ -233,7 +232,7 @@ def folds_of(beats: BeatSet) -> Folds:
     """Return the folds; every record is its own patient in DS1 (201 and 202 are apart)."""
     patients = {name: name for name in beats.record_names}
     return make_folds(
-        beats.record_names, beats.counts(), n_folds=N_FOLDS, partition_seed=0, patients=patients
+        beats.record_names, beats.counts, n_folds=N_FOLDS, partition_seed=0, patients=patients
     )
 
 
@@ -303,7 +302,7 @@ def _interval(job: tuple[TrialConfig, Path, str, str, int]) -> tuple[float, floa
     config, path, device_name, way, n_members = job
     torch.set_num_threads(1)
     device = resolve_device(device_name)
-    beats = load(path, KEY)
+    beats = load_cached(path, KEY)
     assert beats is not None
     members = members_of(config, beats, device, n_members if WAYS[way][1] else 1)
     # Long enough that the processes overlap although they do not start together.

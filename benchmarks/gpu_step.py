@@ -24,8 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu_packing import KEY, WAYS, members_of, trainer_of
 from study.config import TrialConfig
-from study.data.beat_set import BeatSet
-from study.data.cache import load
+from study.data.beat_set import BeatSet, load_cached
 from study.models.fusion import FUSIONS
 from study.training.device import resolve_device, synchronise
 from study.training.engine import Engine
@@ -53,7 +52,7 @@ def main() -> int:
         help="to profile",
     )
     args = parser.parse_args()
-    beats = load(args.beats, KEY)
+    beats = load_cached(args.beats, KEY)
     if beats is None:
         parser.error(f"--beats {args.beats}: gpu_packing.py --export did not write it")
     device = resolve_device(args.device)

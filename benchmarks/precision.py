@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from study.config import TrialConfig
-from study.data.beat_set import BeatSet
-from study.data.cache import load
+from study.data.beat_set import BeatSet, load_cached
 from study.data.folds import published_holdout
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.training.engine import Engine, resolve_precision
@@ -54,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     for precision in args.precisions:
         resolve_precision(precision, args.device)
-    beats = _prepared() if args.beats is None else load(args.beats, KEY)
+    beats = _prepared() if args.beats is None else load_cached(args.beats, KEY)
     if beats is None:
         parser.error(f"--beats {args.beats}: gpu_packing.py --export did not write it")
     config = TrialConfig.from_flat({"input": "opt1", "fusion": args.fusion, "epochs": args.epochs})

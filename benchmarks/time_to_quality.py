@@ -142,7 +142,7 @@ def export(
     workspace: Path, path: Path, horizons: Sequence[int], seeds: Sequence[int]
 ) -> Recording:
     """Return the curves of finished studies."""
-    from study.data.cache import default_cache_dir
+    from study.data.beat_set import default_cache_dir
     from study.data.prepare import prepare_all
     from study.data.source import find_source
     from study.store.folder import study_folder

@@ -127,7 +127,7 @@ def run(side: str, cache: Path) -> float:
     source = find_source(data_dir=None, records_dir=None, split_file=None, workspace=Path())
     beats = prepare(source, "daeac", "linear", cache_dir=cache)
     folds = make_folds(
-        beats.record_names, beats.counts(), n_folds=5, partition_seed=0, patients=source.patients
+        beats.record_names, beats.counts, n_folds=5, partition_seed=0, patients=source.patients
     )
     if side == "prepare":
         return 0.0

@@ -123,7 +123,7 @@ class SignalSpec:
 
     Args:
         input: Where RR enters; see `INPUTS`.
-        segmentation: How the window is cut; see `study.data.beats`.
+        segmentation: How the window is cut; see `study.data.windows`.
         resampling: To 128 samples: linear, antialiased, or auto (as published).
         late_rr: Feature set of the late RR vector; see `study.data.rr`.
         ratio_mean: Denominator of ratio2's first ratio: mean so far, or of the whole record.

@@ -2,13 +2,20 @@
 
 Each derives from `StudyError` and from a builtin, so that callers need not know this module.
 A message says where, what rule, what was got, what is allowed and what to do; all faults of one
-input are reported together.
+input are reported together, and files with the same fault share a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+_NAMED = 3
+"""Files with the same fault that are named; of more, their number is told."""
+
+T = TypeVar("T")
 
 
 class StudyError(Exception):
@@ -32,7 +39,16 @@ class UsageError(StudyError, ValueError):
 
 
 class DataError(StudyError, ValueError):
-    """Records or annotations that cannot be used as they are."""
+    """Records or annotations that cannot be used as they are.
+
+    Args:
+        fault: What is wrong, in words that are the same for every file with this fault.
+        where: The file, folder or record that has it.
+    """
+
+    def __init__(self, fault: str, where: Path | str = "") -> None:
+        super().__init__(f"{where}: {fault}" if where else fault)
+        self.fault, self.where = fault, where
 
 
 class MissingDataError(DataError, FileNotFoundError):
@@ -101,3 +117,41 @@ def listed(heading: str, faults: Sequence[str]) -> str:
         return f"{heading}: {faults[0]}"
     lines = "\n".join(f"  - {fault}" for fault in faults)
     return f"{heading}: {len(faults)} faults\n{lines}"
+
+
+def read_all(names: Iterable[str], read: Callable[[str], T], *, folder: Path) -> dict[str, T]:
+    """Return what a function reads of each record of a folder, by name.
+
+    Raises:
+        DataError: Of one faulty record its own error; of several one error of their kind, or a
+            plain DataError where their kinds differ.
+    """
+    results, errors = {}, list[DataError]()
+    for name in names:
+        try:
+            results[name] = read(name)
+        except DataError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors, folder)
+    return results
+
+
+def together(errors: Sequence[DataError], folder: Path) -> DataError:
+    """Return one error for those of a folder's files; the same fault takes one line."""
+    if len(errors) == 1:
+        return errors[0]
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else DataError
+    files: dict[str, list[str]] = {}
+    for error in errors:
+        file = Path(error.where)
+        name = file.relative_to(folder) if file.is_relative_to(folder) else file
+        files.setdefault(error.fault, []).append(str(name))
+    return kind(listed(str(folder), [f"{_named(names)}: {f}" for f, names in files.items()]))
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    first = ", ".join(names[:_NAMED])
+    return f"{first} and {more} more ({len(names)} in all)" if more > 0 else first

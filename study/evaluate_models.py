@@ -17,7 +17,7 @@ from study.errors import StudyStateError, TrackingError
 from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from study.data.external import External
+    from study.data.source import External
     from study.sealed.external import ExternalSet
     from study.sealed.folder import EvaluationFolder
     from study.sealed.plan import SealedPlan
@@ -77,7 +77,7 @@ def training_of(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
 ) -> Training:
     """Find the records of a plan and what its models are trained with; nothing is written."""
-    from study.data.cache import default_cache_dir
+    from study.data.beat_set import default_cache_dir
     from study.models.build_kernels import FOLDER_VARIABLE
     from study.sealed.preparation import check_origin, make_job
     from study.sealed.records import mitdb_records, synthetic_records
@@ -106,7 +106,7 @@ def on_records(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
 ) -> None:
     """Test a plan's models on the records of `--records`, and show the result."""
-    from study.data.external import find_external
+    from study.data.source import find_external
     from study.sealed import external as sealed
 
     # All that can be wrong with the records comes before an hour of training.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from study.addresses import redact, shown
 from study.errors import DiskError
@@ -23,8 +24,8 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
         DiskError: If the disk does not take it; nothing half-written stays behind.
     """
     whole = content.encode() if isinstance(content, str) else content
-    # A name of its own: two processes may write the same file.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # A name of its own: two processes or threads, on whatever machines, may write the same file.
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with writing(path, len(whole)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,10 @@ GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 MIN_CLASS_BEATS = 10
 """Beats of a class below which a fold does not count for that class's score."""
 
+MIN_EFFECTIVE_PATIENTS = 4.0
+"""Effective number of patients below which a class's score is that of one or two of them: it is
+not estimable, has no interval and no test, and no part in the macro of other records."""
+
 MIN_BEATS_OF_RECORD = 5
 """Beats of a class that a record needs to count in the class's patient mean."""
 

@@ -232,7 +232,7 @@ def classify(one: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
         rows = (None if rr is None else rr[part] for rr in (early, late))
         parts.append(ensemble.predict(beats.ecg[part], *rows))
     probs = np.full((len(one.samples), len(CLASSES)), np.nan, dtype=np.float32)
-    probs[one.why == ""] = np.concatenate(parts)
+    probs[one.left_out == ""] = np.concatenate(parts)
     return ClassifiedRecord(
         name=one.lead.record,
         lead=one.lead.name,
@@ -240,7 +240,7 @@ def classify(one: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
         signal_mv=one.lead.signal_mv,
         samples=one.samples,
         probs=probs,
-        why=one.why,
+        why=one.left_out,
         annotated=one.annotated,
     )
 
@@ -262,7 +262,7 @@ def _print_record(classified: ClassifiedRecord, one: OneRecord, *, detect: bool)
 
 
 def _notes(one: OneRecord, *, detect: bool) -> list[str]:
-    from study.data.detect import DETECTOR
+    from study.data.one_record import DETECTOR
 
     notes = []
     if one.annotated is None:

@@ -111,7 +111,7 @@ def _list() -> int:
 
 def _run(args: argparse.Namespace, began: float) -> int:
     from study.console import print_plan, print_result
-    from study.data.cache import default_cache_dir
+    from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
     from study.models.build_kernels import FOLDER_VARIABLE
     from study.store.folder import expect, locked, study_folder

@@ -208,7 +208,7 @@ def small_beats(small_source: Source, tmp_path_factory: pytest.TempPathFactory) 
 def small_folds(small_source: Source, small_beats: BeatSet) -> Folds:
     """Two folds of three records."""
     beats = small_beats
-    return make_folds(beats.record_names, beats.counts(), 2, 0, small_source.patients)
+    return make_folds(beats.record_names, beats.counts, 2, 0, small_source.patients)
 
 
 @pytest.fixture

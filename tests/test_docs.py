@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
-from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS
+from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
 from study.sealed import plan
 from study.sealed.plan_file import parse_plan
 from study.spaces.load import load_space
 from study.spaces.settings import SETTINGS
 from study.statistics.choice import SIMPLICITY
 from study.statistics.comparison import MARGIN, PERMUTATIONS, RESAMPLES
-from study.statistics.estimates import FEW_IN_ONE_FOLD, MIN_EFFECTIVE_PATIENTS
+from study.statistics.estimates import FEW_IN_ONE_FOLD
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "spaces.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -32,12 +33,12 @@ def test_a_full_disk_is_named_with_what_it_takes() -> None:
 def test_what_was_there_stays_where_the_new_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_whole(path, "old")
-    # A folder of that name stands where the part would be: it cannot be opened as a file.
-    part = tmp_path / f"a.txt.{os.getpid()}.part"
-    part.mkdir()
-    with pytest.raises(DiskError, match=r"a\.txt: cannot be written \(Is a directory\)"):
+    full = OSError(errno.ENOSPC, "full")
+    with mock.patch("os.replace", side_effect=full), pytest.raises(DiskError) as caught:
         write_whole(path, "new")
+    assert "a.txt: cannot be written (No space left on device)" in str(caught.value)
     assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_an_error_names_no_key_of_an_address() -> None:

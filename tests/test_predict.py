@@ -14,9 +14,9 @@ import wfdb
 
 from study import predict
 from study.config import ModelConfig, SignalSpec, TrialConfig
-from study.data.checksums import published_checksums, sha256_of
-from study.data.external import find_external
+from study.data.fetch import published_checksums, sha256_of
 from study.data.prepare import prepare
+from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
@@ -182,7 +182,7 @@ def test_a_bad_record_does_not_stop_the_others(
     given = (records / "p99", records / "p01")
     assert run("--record", *given, "--model", "model.pt", "--plot-from", "0:05") == 1
     captured = capsys.readouterr()
-    assert captured.err == f"error: {records}: record p99: missing p99.hea\n"
+    assert captured.err == f"error: {records}/p99: no .hea file\n"
     assert (workspace / "predictions" / "p01.png").stat().st_size > 20_000
     command = ("--record", records / "p01", "--model", "model.pt", "--out", "other")
     assert run(*command, "--plot-from", "1:00") == 1
@@ -202,7 +202,7 @@ def test_sealed_records_are_refused_and_trained_ones_told(
     published = dict(published_checksums())
     signal = sha256_of(records / "p01.dat")
     found = published | {"100.dat": signal}
-    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: found)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: found)
     assert run(*command) == 1
     captured = capsys.readouterr()
     assert captured.err == (

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from study.archive import read_arrays
-from study.data import cache
+from study.data import beat_set
 from study.errors import CheckpointError, PlanError, StudyError, UsageError
 from study.models.seed_ensemble import SeedEnsemble
 from study.reporting.stored import read_beats
@@ -97,8 +97,8 @@ def test_arrays_execute_nothing(tmp_path: Path, make: Make) -> None:
     ):
         with pytest.raises(StudyError, match="is damaged"):
             read()
-    (tmp_path / "x.beats").write_bytes(cache._digest(content) + b"\n" + content)
-    assert cache.load(tmp_path / "x.beats", "key") is None
+    (tmp_path / "x.beats").write_bytes(beat_set._digest(content) + b"\n" + content)
+    assert beat_set.load_cached(tmp_path / "x.beats", "key") is None
     assert not (tmp_path / "executed").exists()
 
 

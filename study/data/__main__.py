@@ -16,9 +16,9 @@ from pathlib import Path
 
 _EPILOG = """\
 Records are looked for in this order: --records with --split; --data-dir; the variable MITDB_DIR;
-./data/mitdb; a download from PhysioNet into it (43 MB; resumed when broken off); without network
-synthetic records in ./data/synthetic. A folder that is given and bad is an error. Of MIT-BIH a
-study reads DS1 alone: DS2 is sealed, and its files may be absent.
+./data/mitdb; a download from PhysioNet into it (43 MB; broken off, it keeps the files that have
+arrived); without network synthetic records in ./data/synthetic. A folder that is given and bad is
+an error. Of MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent.
 
 A split file is TOML:
   name = "mydata"                          names the data set; letters, digits, - and _
@@ -34,7 +34,7 @@ exit codes:
   0  the records can be used
   1  they cannot: missing, damaged, not the published files, or the download broke off
   2  the command line or the split file breaks a rule
-  130  interrupted; a download continues when run again
+  130  interrupted; run again, a download fetches the files that are still missing
 """
 
 
@@ -44,22 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     levels = [logging.WARNING, logging.INFO, logging.DEBUG]
     logging.basicConfig(level=levels[min(arguments.verbose, 2)], format="%(message)s")
     # Imported here so that --help answers at once.
-    from study.data import overview
+    from study.data import presence
     from study.errors import ConfigError, DataError, DownloadError, UsageError
 
     try:
-        act = overview.check if arguments.check else overview.show
-        report = act(
+        report_on = presence.check if arguments.check else presence.show
+        report = report_on(
             data_dir=arguments.data_dir,
             records_dir=arguments.records,
             split_file=arguments.split,
             workspace=Path.cwd(),
         )
-    except (UsageError, ConfigError) as err:
-        print(f"python -m study.data: {err}", file=sys.stderr)
+    except (UsageError, ConfigError) as error:
+        print(f"python -m study.data: {error}", file=sys.stderr)
         return 2
-    except (DataError, DownloadError) as err:
-        print(f"python -m study.data: {err}", file=sys.stderr)
+    except (DataError, DownloadError) as error:
+        print(f"python -m study.data: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("python -m study.data: interrupted", file=sys.stderr)

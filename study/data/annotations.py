@@ -1,4 +1,10 @@
-"""Annotation files of WFDB records: the reference beats (.atr) read, decided classes written."""
+"""Annotation files of WFDB records: the reference beats (.atr) read, decided classes written.
+
+Some databases, such as the supraventricular one (svdb), annotate beats twice, with labels that
+may differ; MIT-BIH does not. Taken for two beats, the second would have a rhythm that no heart
+has, and its neighbours a wrong one. So annotations closer together than two beats can be are
+taken for one beat.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +14,41 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
-from study.data.doubled import Doubled, merged
-from study.data.records import BEAT_SYMBOLS
+from study.data.records import AAMI, BEAT_SYMBOLS
 from study.data.wfdb_header import WFDB_ERRORS, require_files
 from study.errors import DataError, NoBeatsError
+
+UNCLASSIFIABLE = "Q"
+"""WFDB's symbol of a beat whose class is not known: it is left out and counted as class Q."""
 
 _NOTE = re.compile(rb"(.)\xfc(?=## )", re.DOTALL)
 """Length and code of a note that says something of the whole file."""
 _RATE = re.compile(rb"## time resolution: (\d+\.?\d*)")
 _BEGIN, _END = b"## annotation type definitions", b"## end of definitions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubled:
+    """The two or more annotations of one beat.
+
+    Args:
+        samples: Where they are, as sampled in the file.
+        symbols: What they are.
+    """
+
+    samples: tuple[int, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def agree(self) -> bool:
+        """Whether all of them are of one AAMI class."""
+        return len({AAMI[symbol] for symbol in self.symbols}) == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +59,7 @@ class Annotations:
         beat_samples: [beats] sample index of every beat, in order of time.
         beat_symbols: [beats] their WFDB symbols, each in `BEAT_SYMBOLS`.
         other_annotations: Count of each annotation symbol that is not a beat.
-        doubled: Beats that were annotated more than once.
+        doubled: Beats that were annotated more than once, in order of time.
     """
 
     beat_samples: NDArray[np.int64]
@@ -53,11 +80,11 @@ def read_annotations(
 
     Args:
         folder: Folder of the WFDB files.
-        name: Record name, without suffix.
+        name: Name of the record, without suffix.
         n_samples: Length of the signal that they must lie in; None does not check it.
         sampling_rate_hz: Of that signal; None takes what the annotations or the header state.
-        shortest_rr_s: Beat annotations closer together are of one beat (see
-            `study.data.doubled`); None takes each for a beat and refuses two at one sample.
+        shortest_rr_s: Beat annotations closer together are of one beat; None takes each for a
+            beat and refuses two at one sample.
 
     Raises:
         MissingDataError: If the .atr file is not there.
@@ -66,36 +93,131 @@ def read_annotations(
             signal, has annotations out of order or outside the signal, or two beats at one
             sample where `shortest_rr_s` is None.
     """
+    path = folder / f"{name}.atr"
+    raw = _read(folder, name)
+    rate_hz = sampling_rate_hz or float(raw.fs or SAMPLING_RATE_HZ)
+    if raw.fs and not math.isclose(raw.fs, rate_hz):
+        raise DataError(
+            f"counts its samples at {raw.fs:g} Hz, but the signal has {rate_hz:g} Hz", path
+        )
+    samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
+    is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
+    if not is_beat.any():
+        raise NoBeatsError(f"has no beats among {len(samples)} annotations", path)
+    if fault := _order_fault(samples, is_beat, n_samples, distinct=shortest_rr_s is None):
+        raise DataError(fault, path)
+    others = dict(sorted(Counter(symbols[~is_beat].tolist()).items()))
+    within = (shortest_rr_s or 0.0) * rate_hz
+    return merge_doubled(samples[is_beat], symbols[is_beat], within, others)
+
+
+def _read(folder: Path, name: str) -> Any:
+    """Return `wfdb`'s annotations of a record; errors are those of `read_annotations`."""
     import wfdb
 
     path = folder / f"{name}.atr"
     require_files(folder, name, (".atr",))
     try:
-        # Two zero bytes end every annotation file; without them the reader loses beats silently.
         content = path.read_bytes()
-        truncated = content[-2:] != b"\0\0"
         _check_notes(path, content)
-        raw = None if truncated else wfdb.rdann(str(folder / name), "atr")
+        # Two zero bytes end every annotation file; without them the reader loses beats silently.
+        if content[-2:] == b"\0\0":
+            return wfdb.rdann(str(folder / name), "atr")
     except DataError:
         raise
-    except WFDB_ERRORS as err:
-        raise DataError(f"{path}: cannot be read as WFDB annotations: {err}") from err
-    if raw is None:
-        raise DataError(f"{path}: truncated: its end mark is missing; fetch the file again")
-    rate_hz = sampling_rate_hz or float(raw.fs or SAMPLING_RATE_HZ)
-    if raw.fs and not math.isclose(raw.fs, rate_hz):
-        raise DataError(
-            f"{path}: counts its samples at {raw.fs:g} Hz, but the signal has {rate_hz:g} Hz"
+    except WFDB_ERRORS as error:
+        raise DataError(f"cannot be read as WFDB annotations: {error}", path) from error
+    raise DataError("truncated: its end mark is missing; fetch the file again", path)
+
+
+def _check_notes(path: Path, content: bytes) -> None:
+    """Refuse notes at which `wfdb.rdann` (4.3) never ends: it skips none that it does not know.
+
+    Raises:
+        DataError: If there is one.
+    """
+    rate_known = defining = False
+    for match in _NOTE.finditer(content):
+        note = content[match.end() : match.end() + match[1][0]]
+        if match.start() % 2 or len(note) < 3:  # No pair of bytes begins here, or it is no note.
+            continue
+        rate = _RATE.match(note)
+        if defining == (note == _END) and note in (_BEGIN, _END):
+            defining = not defining
+        elif rate and not rate_known:
+            rate_known = float(rate[1]) > 0
+        else:
+            raise DataError(
+                f"its note {note.decode('latin-1')!r} is none that wfdb can read: one "
+                "'## time resolution: HZ', and definitions between their begin and end",
+                path,
+            )
+
+
+def _order_fault(
+    samples: NDArray[np.int64],
+    is_beat: NDArray[np.bool_],
+    n_samples: int | None,
+    *,
+    distinct: bool,
+) -> str:
+    """Return what is wrong with where annotations lie; empty if nothing is."""
+    if (np.diff(samples) < 0).any():
+        at = int(np.argmax(np.diff(samples) < 0))
+        return (
+            f"annotations must be in order of time, but sample {samples[at + 1]} follows sample "
+            f"{samples[at]}"
         )
-    samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
-    is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
-    _check_order(path, samples, is_beat, n_samples, distinct=shortest_rr_s is None)
-    beats = merged(samples[is_beat], symbols[is_beat], (shortest_rr_s or 0.0) * rate_hz)
+    beats = samples[is_beat]
+    if distinct and (np.diff(beats) == 0).any():
+        at = int(beats[np.argmax(np.diff(beats) == 0)])
+        return f"two beats are annotated at sample {at}; keep one"
+    first, last = int(samples[0]), int(samples[-1])
+    if first < 0 or (n_samples is not None and last >= n_samples):
+        outside = first if first < 0 else last
+        return f"annotation at sample {outside} is outside the signal's {n_samples} samples"
+    return ""
+
+
+def merge_doubled(
+    samples: NDArray[np.int64],
+    symbols: NDArray[np.str_],
+    within: float,
+    other_annotations: Mapping[str, int] | None = None,
+) -> Annotations:
+    """Make one beat of beat annotations that lie close together.
+
+    The beat is where the first of them is. It gets the first symbol if all are of one AAMI
+    class; otherwise its class is not known, and it becomes unclassifiable.
+
+    Args:
+        samples: [annotations] where they are, not falling.
+        symbols: [annotations] their symbols.
+        within: Samples; annotations less than this after a beat belong to it.
+        other_annotations: Count of each annotation symbol that is not a beat.
+    """
+    others = other_annotations or {}
+    if not (np.diff(samples) < within).any():
+        return Annotations(beat_samples=samples, beat_symbols=symbols, other_annotations=others)
+    starts = [0]
+    for i, sample in enumerate(samples.tolist()):
+        if i and sample - int(samples[starts[-1]]) >= within:
+            starts.append(i)
+    beat_symbols, doubled = symbols[starts].astype("<U1"), []
+    for beat, (start, stop) in enumerate(zip(starts, [*starts[1:], len(samples)], strict=True)):
+        if stop - start > 1:
+            marks = Doubled(
+                samples=tuple(samples[start:stop].tolist()),
+                symbols=tuple(symbols[start:stop].tolist()),
+            )
+            doubled.append(marks)
+            if not marks.agree:
+                beat_symbols[beat] = UNCLASSIFIABLE
     return Annotations(
-        beat_samples=beats.samples,
-        beat_symbols=beats.symbols,
-        other_annotations=dict(sorted(Counter(symbols[~is_beat].tolist()).items())),
-        doubled=beats.doubled,
+        beat_samples=samples[starts],
+        beat_symbols=beat_symbols,
+        other_annotations=others,
+        doubled=tuple(doubled),
     )
 
 
@@ -112,7 +234,7 @@ def write_annotations(
 
     Args:
         folder: Where to; it must exist.
-        name: Record name: letters, digits, hyphens and underscores.
+        name: Name of the record: letters, digits, hyphens and underscores.
         extension: Of the file; letters.
         samples: [beats] rising.
         symbols: [beats] WFDB symbols.
@@ -132,56 +254,3 @@ def write_annotations(
         write_dir=str(folder),
     )
     return folder / f"{name}.{extension}"
-
-
-def _check_notes(path: Path, content: bytes) -> None:
-    """Refuse a note at which `wfdb.rdann` (4.3) never ends: it skips none that it does not know.
-
-    Raises:
-        DataError: If there is one.
-    """
-    rate_known = defining = False
-    for found in _NOTE.finditer(content):
-        note = content[found.end() : found.end() + found[1][0]]
-        if found.start() % 2 or len(note) < 3:  # no pair of bytes begins here, or no note
-            continue
-        rate = _RATE.match(note)
-        if defining == (note == _END) and note in (_BEGIN, _END):
-            defining = not defining
-        elif rate and not rate_known:
-            rate_known = float(rate[1]) > 0
-        else:
-            raise DataError(
-                f"{path}: its note {note.decode('latin-1')!r} is none that wfdb can read: one "
-                "'## time resolution: HZ', and definitions between their begin and end"
-            )
-
-
-def _check_order(
-    path: Path,
-    samples: NDArray[np.int64],
-    is_beat: NDArray[np.bool_],
-    n_samples: int | None,
-    *,
-    distinct: bool,
-) -> None:
-    if not is_beat.any():
-        raise NoBeatsError(
-            f"{path}: a record must have beats; none of {len(samples)} annotations is"
-        )
-    if (np.diff(samples) < 0).any():
-        at = int(np.argmax(np.diff(samples) < 0))
-        raise DataError(
-            f"{path}: annotations must be in order of time, but sample {samples[at + 1]} follows "
-            f"sample {samples[at]}"
-        )
-    beats = samples[is_beat]
-    if distinct and (np.diff(beats) == 0).any():
-        at = int(beats[np.argmax(np.diff(beats) == 0)])
-        raise DataError(f"{path}: two beats are annotated at sample {at}; keep one")
-    last = int(samples[-1])
-    if samples[0] < 0 or (n_samples is not None and last >= n_samples):
-        outside = int(samples[0]) if samples[0] < 0 else last
-        raise DataError(
-            f"{path}: annotation at sample {outside} is outside the signal's {n_samples} samples"
-        )

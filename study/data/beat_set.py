@@ -1,18 +1,45 @@
-"""The arrays that everything after data preparation works on.
+"""The arrays that everything after data preparation works on, and their cache on disk.
+
+A cache file is the digest of its content on a line of its own, then an uncompressed `.npz`. It is
+trusted only if that digest and the key in it hold. Two processes that prepare the same beats leave
+one whole file.
 
 Shapes: N beats, T samples (128), R RR features, P permutations, M sampled beats.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from study.archive import read_arrays
+from study.beats import LabelledBeats
 from study.config import SignalSpec
-from study.keys import CLASSES
+from study.errors import ArchiveError, DiskError
+from study.files import write_whole
+
+CACHE_VARIABLE = "STUDY_CACHE_DIR"
+"""Environment variable that names another cache folder than the workspace's."""
+
+_DIGEST_BYTES = 32
+_TEXTS = ("dataset", "source", "segmentation", "resampling", "fingerprint")
+_ARRAYS = ("record", "r_peak_sample", "label", "ecg")
+_KINDS = {
+    **{"record": ("i", 1), "r_peak_sample": ("i", 1), "label": ("i", 1), "ecg": ("f", 2)},
+    **{"reliance.beats": ("i", 1), "reliance.donors": ("i", 2), "meta": ("u", 1)},
+}
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,18 +59,15 @@ class Reliance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BeatSet:
-    """All beats of one data set under one segmentation, in record and time order.
+class BeatSet(LabelledBeats):
+    """All beats of one data set under one segmentation; records are sorted by name.
 
     Args:
         dataset: `DS1`, `DS2`, or the name of one's own set.
         source: `mitdb`, `records` (one's own) or `synthetic`.
         segmentation: How windows were cut.
         resampling: How they were brought to 128 samples: `linear` or `antialiased`.
-        record_names: Names of the records, sorted.
-        record: [N] index into `record_names`.
         r_peak_sample: [N] sample index of the R peak at 360 Hz.
-        label: [N] index into `CLASSES`.
         ecg: [N, T] windows, each with zero mean and unit variance.
         rr: RR feature sets by name, each [N, R]: seed7, causal, ratio2_so_far, ratio2_record.
         reliance: Permuted RR for the reliance measurement.
@@ -55,10 +79,7 @@ class BeatSet:
     source: str
     segmentation: str
     resampling: str
-    record_names: tuple[str, ...]
-    record: NDArray[np.int64]
     r_peak_sample: NDArray[np.int64]
-    label: NDArray[np.int64]
     ecg: NDArray[np.float32]
     rr: Mapping[str, NDArray[np.float32]]
     reliance: Reliance
@@ -75,8 +96,86 @@ class BeatSet:
             return None
         return self.rr[f"ratio2_{spec.ratio_mean}" if spec.late_rr == "ratio2" else spec.late_rr]
 
-    def counts(self) -> NDArray[np.int64]:
-        """Return beats per record and class, [records, C]."""
-        table = np.zeros((len(self.record_names), len(CLASSES)), dtype=np.int64)
-        np.add.at(table, (self.record, self.label), 1)
-        return table
+
+def default_cache_dir(workspace: Path) -> Path:
+    """Return the folder of prepared beats: `STUDY_CACHE_DIR`, else one in the workspace."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given) if given else workspace / ".cache" / "beats"
+
+
+def load_cached(path: Path, key: str) -> BeatSet | None:
+    """Return the beats of a cache file, or None if they must be prepared anew.
+
+    Args:
+        path: The file.
+        key: Digest of everything that shapes the beats; must be the one they were stored under.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = file.readline(2 * _DIGEST_BYTES + 1)
+            content = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _logger.warning("%s: cannot be read, preparing the beats anew: %s", path, error)
+        return None
+    if digest.strip() != _digest(content):
+        _logger.warning("%s: truncated or altered, preparing the beats anew", path)
+        return None
+    try:
+        beat_set = _unpacked(content, key)
+    except (ArchiveError, LookupError, TypeError, AttributeError, ValueError):
+        beat_set = None
+    if beat_set is None:
+        _logger.warning("%s: holds other content than its name says, preparing anew", path)
+    return beat_set
+
+
+def store_cached(path: Path, key: str, beat_set: BeatSet) -> None:
+    """Write beats to a cache file; a folder that cannot be written costs a warning only."""
+    content = _packed(key, beat_set)
+    try:
+        write_whole(path, _digest(content) + b"\n" + content)
+    except DiskError as error:
+        _logger.warning("%s; the beats are not cached", error)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest().encode()
+
+
+def _packed(key: str, beat_set: BeatSet) -> bytes:
+    meta: dict[str, Any] = {name: getattr(beat_set, name) for name in _TEXTS}
+    meta |= {"key": key, "record_names": beat_set.record_names}
+    meta["dropped"] = {name: dict(counts) for name, counts in beat_set.dropped.items()}
+    arrays: dict[str, Any] = {name: getattr(beat_set, name) for name in _ARRAYS}
+    arrays |= {f"rr.{name}": rows for name, rows in beat_set.rr.items()}
+    arrays |= {
+        "reliance.beats": beat_set.reliance.beats,
+        "reliance.donors": beat_set.reliance.donors,
+    }
+    if beat_set.reliance.windows is not None:
+        arrays["reliance.windows"] = beat_set.reliance.windows
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpacked(content: bytes, key: str) -> BeatSet | None:
+    arrays: dict[str, Any] = read_arrays(content, _KINDS)
+    meta = json.loads(arrays["meta"].tobytes())
+    if meta["key"] != key:
+        return None
+    return BeatSet(
+        **{name: meta[name] for name in _TEXTS},
+        **{name: arrays[name] for name in _ARRAYS},
+        record_names=tuple(meta["record_names"]),
+        rr={name[3:]: rows for name, rows in arrays.items() if name.startswith("rr.")},
+        reliance=Reliance(
+            beats=arrays["reliance.beats"],
+            donors=arrays["reliance.donors"],
+            windows=arrays.get("reliance.windows"),
+        ),
+        dropped=meta["dropped"],
+    )

@@ -1,41 +1,179 @@
-"""Download of MIT-BIH records: resumable, verified, never half a file under its final name.
+"""SHA-256 of record files, those that PhysioNet publishes for MIT-BIH, and its download.
 
-A file grows as `<name>.part`, continues by an HTTP Range request where the server allows it, and
-gets its name only once its SHA-256 is the published one.
+A file of the download gets its name once all of it has arrived and is the published one. pooch
+would do the same in as many lines: its errors would have to be told apart and reworded here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from functools import cache
+from http.client import HTTPException
+from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
-from study.data.checksums import files_of, published_checksums, sha256_of
-from study.errors import ChecksumError, DownloadError
+from study.data.records import DS2, FILE_SUFFIXES
+from study.data.wfdb_header import read_header, require_files, require_folder
+from study.errors import ChecksumError, DataError, DownloadError, MissingDataError, together
+from study.files import write_whole
 
 PHYSIONET_URL = "https://physionet.org/files/mitdb/1.0.0/"
 
-_logger = logging.getLogger(__name__)
-_CHUNK_BYTES = 1 << 16
 ATTEMPTS = 4
+"""At each file."""
+
+_CHUNK_BYTES = 1 << 16
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TYPICAL_BYTES = {".dat": 1_950_000, ".hea": 200, ".atr": 4_500}
+
+OK, MISSING, DIFFERS, UNREADABLE = "ok", "missing", "differs", "unreadable"
+
+_logger = logging.getLogger(__name__)
 
 
 class UnreachableError(DownloadError):
     """The server gave not one byte: as good as no network."""
 
 
-class _BrokenError(DownloadError):
-    """A connection failed in a way that may pass: worth another attempt."""
+@cache
+def published_checksums() -> Mapping[str, str]:
+    """Return the SHA-256 of every file of the 48 records, as PhysioNet lists them for v1.0.0."""
+    text = (files("study.data") / "mitdb_sha256.txt").read_text(encoding="ascii")
+    return MappingProxyType({name: digest for digest, name in map(str.split, text.splitlines())})
+
+
+def files_of(names: Sequence[str]) -> list[str]:
+    """Return the file names of MIT-BIH records, record by record."""
+    return [f"{name}{suffix}" for name in names for suffix in FILE_SUFFIXES]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class MitdbFile:
+    """A file that is one of MIT-BIH's, under whatever name."""
+
+    name: str
+    published: str
+
+
+def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> MitdbFile | None:
+    """Return the first file that is one of some MIT-BIH records', told by its content.
+
+    Args:
+        checksums: SHA-256 of the files, by their names.
+        records: Names of the MIT-BIH records.
+    """
+    published = published_checksums()
+    file_of = {published[file]: file for file in files_of(records)}
+    for name, digest in checksums.items():
+        if digest in file_of:
+            return MitdbFile(name, file_of[digest])
+    return None
+
+
+def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict[str, str]:
+    """Return the SHA-256 of every file of one record, by name.
+
+    Args:
+        folder: Folder of the WFDB files.
+        name: Name of the record, without suffix.
+        annotated: Whether the record must have annotations.
+
+    Raises:
+        MissingDataError: If a file is not there.
+        DataError: If a file cannot be used, or is one of the sealed DS2.
+    """
+    require_files(folder, name, (".hea", ".atr") if annotated else (".hea",))
+    signals = [(Path(name).parent / file).as_posix() for file in read_header(folder, name).files]
+    files = list(dict.fromkeys([f"{name}.hea", *signals]))
+    if (folder / f"{name}.atr").exists():
+        files.append(f"{name}.atr")
+    try:
+        checksums = {file: sha256_of(folder / file) for file in files}
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", folder / name) from error
+    sealed = published_among(checksums, DS2)
+    if sealed is not None:
+        raise DataError(
+            f"is {sealed.published} of MIT-BIH's DS2, which is sealed: only "
+            "`python -m study.evaluate` reads it, by a plan written before; give another",
+            folder / sealed.name,
+        )
+    return checksums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """How a file compares with its published checksum.
+
+    Args:
+        file: File name.
+        state: `ok`, `missing`, `differs` or `unreadable`.
+        sha256: Of the file, where it could be read.
+        fault: What is wrong with it; empty where nothing is.
+    """
+
+    file: str
+    state: str
+    sha256: str = ""
+    fault: str = ""
+
+
+def file_states(
+    folder: Path, names: Sequence[str], expected: Mapping[str, str]
+) -> list[FileState]:
+    """Compare every file of some records with its published checksum."""
+    return [_state(folder / file, expected[file]) for file in files_of(names)]
+
+
+def _state(path: Path, expected: str) -> FileState:
+    try:
+        got = sha256_of(path)
+    except FileNotFoundError:
+        return FileState(file=path.name, state=MISSING, fault="missing")
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+        return FileState(file=path.name, state=UNREADABLE, fault=fault)
+    if got == expected:
+        return FileState(file=path.name, state=OK, sha256=got)
+    fault = (
+        f"has SHA-256 {got[:12]}..., published is {expected[:12]}...: damaged or edited; fetch it "
+        "again"
+    )
+    return FileState(file=path.name, state=DIFFERS, sha256=got, fault=fault)
+
+
+def verified_checksums(
+    folder: Path, names: Sequence[str], expected: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the checksums of some records' files, all of them as published.
+
+    Raises:
+        MissingDataError: If the folder is not there, or files are missing.
+        ChecksumError: If files are not the published ones.
+        DataError: If the folder or a file cannot be read, or files have faults of both kinds.
+    """
+    require_folder(folder)
+    states = file_states(folder, names, expected)
+    kinds = {MISSING: MissingDataError, DIFFERS: ChecksumError, UNREADABLE: DataError}
+    errors = [kinds[s.state](s.fault, folder / s.file) for s in states if s.fault]
+    if errors:
+        raise together(errors, folder)
+    return {state.file: state.sha256 for state in states}
 
 
 def download_records(
@@ -47,7 +185,7 @@ def download_records(
     timeout_s: float = 20.0,
     pause_s: float = 1.0,
 ) -> None:
-    """Fetch what a folder lacks of some records; what is there already is verified and kept.
+    """Fetch the files that a folder lacks of some records; those that it has are verified.
 
     Args:
         folder: Where to; made where absent.
@@ -62,12 +200,11 @@ def download_records(
         DownloadError: If the download broke off, or the folder cannot be written to.
         ChecksumError: If a file, here or on the server, is not the published one.
     """
-    sums = published_checksums() if expected is None else expected
+    expected = published_checksums() if expected is None else expected
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder):
-            _fetch_lacking(folder, _lacking(folder, names, sums), base_url, timeout_s, pause_s)
+        _fetch(folder, _lacking(folder, names, expected), base_url, timeout_s, pause_s)
     except UnreachableError:
         if made:
             with suppress(OSError):
@@ -75,26 +212,27 @@ def download_records(
         raise
     except DownloadError:
         raise
-    except OSError as err:
-        raise DownloadError(f"{folder}: cannot be written to: {err}") from err
+    except OSError as error:
+        raise DownloadError(f"{folder}: cannot be written to: {error}") from error
 
 
-def _lacking(folder: Path, names: Sequence[str], sums: Mapping[str, str]) -> dict[str, str]:
+def _lacking(folder: Path, names: Sequence[str], expected: Mapping[str, str]) -> dict[str, str]:
     """Return name and checksum of the files that are not there yet."""
     lacking = {}
     for file in files_of(names):
         path = folder / file
         if not path.exists():
-            lacking[file] = sums[file]
-        elif sha256_of(path) != sums[file]:
+            lacking[file] = expected[file]
+        elif (got := sha256_of(path)) != expected[file]:
             raise ChecksumError(
-                f"{path}: is not the published file: SHA-256 {sha256_of(path)[:12]}..., published "
-                f"{sums[file][:12]}...; delete it, and it is downloaded again"
+                f"is not the published file: SHA-256 {got[:12]}..., published "
+                f"{expected[file][:12]}...; delete it, and it is downloaded again",
+                path,
             )
     return lacking
 
 
-def _fetch_lacking(
+def _fetch(
     folder: Path, lacking: Mapping[str, str], base_url: str, timeout_s: float, pause_s: float
 ) -> None:
     if not lacking:
@@ -104,118 +242,68 @@ def _fetch_lacking(
     _logger.info("downloading %d files from %s to %s", len(lacking), base_url, folder)
     size = sum(_TYPICAL_BYTES[Path(file).suffix] for file in lacking)
     with tqdm(total=size, unit="B", unit_scale=True, desc="MIT-BIH", disable=None) as bar:
-        server = _Server(base_url=base_url, timeout_s=timeout_s, pause_s=pause_s, bar=bar)
+        server = _Server(timeout_s=timeout_s, pause_s=pause_s, bar=bar)
         for file, digest in lacking.items():
-            server.fetch(file, folder / file, digest)
+            if (folder / file).exists():  # Another process is downloading too.
+                continue
+            content = server.get(base_url + file)
+            got = hashlib.sha256(content).hexdigest()
+            if got != digest:
+                raise ChecksumError(
+                    f"the server's file is not the published one: SHA-256 {got[:12]}..., "
+                    f"published {digest[:12]}...; nothing of it was kept",
+                    base_url + file,
+                )
+            write_whole(folder / file, content, durable=True)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Server:
-    """One server during one download; knows whether it ever gave a byte."""
+    """One server during one download; `answered` tells whether it was ever there."""
 
-    base_url: str
     timeout_s: float
     pause_s: float
     bar: Any
-    received: int = 0
+    answered: bool = False
 
-    def fetch(self, file: str, path: Path, digest: str) -> None:
-        """Fetch one file under its final name, with attempts as long as there is progress."""
-        part = path.with_name(path.name + ".part")
-        failed, largest, mismatches = 0, _size(part), 0
-        while True:
+    def get(self, url: str) -> bytes:
+        """Return a whole file, tried again where the failure may pass."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(self.pause_s * 2 ** (attempt - 1))
             try:
-                resumed = self._receive(file, part)
-            except DownloadError as err:
-                failed = 1 if _size(part) > largest else failed + 1
-                largest = max(largest, _size(part))
-                self._raise_if_hopeless(err, failed)
-                time.sleep(self.pause_s * 2 ** (failed - 1))
-                continue
-            got = sha256_of(part)
-            if got == digest:
-                os.replace(part, path)
-                return
-            part.unlink()
-            mismatches += 1
-            # A part of an earlier run may be another file's: that is no fault of the server yet.
-            if not resumed or mismatches > 1:
-                raise ChecksumError(
-                    f"{self.base_url}{file}: the server's file is not the published one: SHA-256 "
-                    f"{got[:12]}..., published {digest[:12]}...; nothing of it was kept"
-                )
+                return self._receive(url)
+            except HTTPError as error:
+                error.close()
+                self.answered = True
+                fault = f"{url}: the server answered {error.code} {error.reason}"
+                passing = error.code in _TRANSIENT_STATUS
+            except (OSError, HTTPException) as error:
+                fault = f"{url}: {getattr(error, 'reason', error)}"
+                passing = True
+            # Before a first byte, waiting only keeps a user without network waiting.
+            if not self.answered:
+                raise UnreachableError(fault)
+            if not passing:
+                break
+        raise DownloadError(
+            f"{fault}; the files that have arrived are kept: run again to continue"
+        )
 
-    def _raise_if_hopeless(self, err: DownloadError, failed: int) -> None:
-        # Before a first byte, waiting only keeps a user without network waiting.
-        answered = isinstance(err.__cause__, HTTPError)
-        if not self.received and not answered:
-            raise UnreachableError(str(err)) from err
-        if failed >= ATTEMPTS or not isinstance(err, _BrokenError):
-            raise DownloadError(f"{err}; what has arrived is kept: run again to continue") from err
-
-    def _receive(self, file: str, part: Path) -> bool:
-        """Append to the part, or start it; return whether it was continued."""
-        have = _size(part)
-        url = self.base_url + file
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        try:
-            request = Request(url, headers=headers)
-            # Of a server that the caller names; whatever comes is checked by SHA-256.
-            response: HTTPResponse = urlopen(request, timeout=self.timeout_s)  # nosec B310
-        except HTTPError as err:
-            err.close()
-            if err.code == 416 and have:
-                return True
-            kind = _BrokenError if err.code in _TRANSIENT_STATUS else DownloadError
-            raise kind(f"{url}: the server answered {err.code} {err.reason}") from err
-        except (OSError, HTTPException) as err:
-            raise _BrokenError(f"{url}: {getattr(err, 'reason', err)}") from err
-        with response:
-            resumed = response.status == 206
-            given = response.headers.get("Content-Range", "")
-            if resumed and not given.startswith(f"bytes {have}-"):
-                part.unlink(missing_ok=True)
-                raise _BrokenError(f"{url}: asked for bytes from {have} on, got '{given}'")
-            with part.open("ab" if resumed else "wb") as out:
-                for chunk in self._chunks(response, url):
-                    out.write(chunk)
-                out.flush()
-                os.fsync(out.fileno())
-        return resumed
-
-    def _chunks(self, response: HTTPResponse, url: str) -> Iterator[bytes]:
-        promised, got = response.headers.get("Content-Length"), 0
-        try:
-            while chunk := response.read(_CHUNK_BYTES):
-                got += len(chunk)
-                self.received += len(chunk)
-                self.bar.update(len(chunk))
-                yield chunk
-        except (OSError, HTTPException) as err:
-            raise _BrokenError(f"{url}: the connection broke after {got} bytes: {err}") from err
-        if promised is not None and got < int(promised):
-            raise _BrokenError(f"{url}: the connection broke after {got} of {promised} bytes")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Let one process at a time download into a folder."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two downloads at once are then the user's care.
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _logger.warning("%s: another process is downloading into it; waiting", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    def _receive(self, url: str) -> bytes:
+        content = bytearray()
+        # Of a server that the caller names; whatever comes is checked by SHA-256.
+        with urlopen(url, timeout=self.timeout_s) as response:  # nosec B310
+            promised = response.headers.get("Content-Length")
+            try:
+                while chunk := response.read(_CHUNK_BYTES):
+                    content += chunk
+                    self.answered = True
+                    self.bar.update(len(chunk))
+                if promised is not None and len(content) < int(promised):
+                    raise HTTPException("it ended early")
+            except (OSError, HTTPException) as error:
+                self.bar.update(-len(content))
+                got = f"{len(content)} of {promised}" if promised else len(content)
+                raise HTTPException(f"the connection broke after {got} bytes: {error}") from error
+        return bytes(content)

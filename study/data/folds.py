@@ -216,8 +216,8 @@ class _Partition:
             unit, target = np.unravel_index(move.argmax(), move.shape)
             fold[unit] = target
         else:
-            one, other = np.unravel_index(swap.argmax(), swap.shape)
-            fold[one], fold[other] = fold[other], fold[one]
+            first, second = np.unravel_index(swap.argmax(), swap.shape)
+            fold[first], fold[second] = fold[second], fold[first]
         return True
 
 
@@ -249,7 +249,7 @@ def _not_counted(counts: NDArray[np.int64]) -> list[str]:
 
 
 def _dominant(folds: Folds, beat_set: BeatSet) -> list[str]:
-    counts = beat_set.counts()
+    counts = beat_set.counts
     totals = counts.sum(axis=0)
     limit = max(DOMINANT_SHARE, 2 / len(counts))
     fold_of = {name: k for k, names in enumerate(folds.validation) for name in names}

@@ -1,7 +1,12 @@
 """One WFDB record to be classified: its lead, its beats, and why some of them cannot be.
 
-Labels of the record's own take no part in what the network sees: a beat is left out for where it
-lies, never for what it is annotated as.
+The network sees nothing of the record's own labels: a beat is left out for where it lies, never
+for what it is annotated as.
+
+R peaks of a record without beat annotations are found by the GQRS detector of `wfdb`. Of the two
+detectors of `wfdb.processing`, XQRS passes over premature wide beats, which are those that a
+classifier is there to find. GQRS does not, but judges beats by their height in millivolts: it is
+given the signal scaled to the usual height.
 
 Shapes: K beats of the record.
 """
@@ -15,22 +20,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from study.data.annotations import Annotations, read_annotations
+from study.data.annotations import Annotations, Doubled, merge_doubled, read_annotations
 from study.data.beat_set import BeatSet
-from study.data.beats import SHORTEST_RR_S, why_left_out
-from study.data.checksums import published_among
-from study.data.detect import find_r_peaks
-from study.data.doubled import Doubled, merged
-from study.data.external import external_rules
+from study.data.fetch import published_among, record_checksums
 from study.data.prepare import Cut, prepare_record
 from study.data.records import AAMI, DS1, FILE_SUFFIXES
-from study.data.split_file import file_checksums
-from study.data.wfdb_header import require_files
+from study.data.source import external_rules
+from study.data.wfdb_header import WFDB_ERRORS
 from study.data.wfdb_record import Lead, Record, read_lead, to_record
-from study.errors import NoBeatsError
+from study.data.windows import SHORTEST_RR_S, why_left_out
+from study.errors import DataError, NoBeatsError
 
-_ANY = "N"
-"""Symbol that stands for a beat of no known class, where a record must have one."""
+DETECTOR = "GQRS of wfdb.processing"
+"""What finds R peaks, for messages."""
+
+_USUAL_SWING_MV = 1.5
+_STRETCH_S = 2.0
+"""Over such stretches the median swing, from lowest to highest sample, is made the usual one."""
+
+_SEARCH_S = 0.1
+"""How far from where GQRS, which matches a filter, puts a wide QRS its extremum may lie."""
+
+_BASELINE_S = 0.4
+"""Length of the running mean that extrema are measured from."""
+
+_NO_LABEL = "N"
+"""Symbol of beats whose class is not known, where a record must have one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,8 +58,8 @@ class OneRecord:
         annotated: [K] AAMI class that each beat is annotated as, or None where R peaks were found.
         doubled: Beats that were annotated more than once.
         in_ds1: Whether it is a record of MIT-BIH's DS1, told by its content.
-        why: [K] why a beat cannot be classified, one of `study.data.beats.DROP_REASONS`; empty
-            where it can.
+        left_out: [K] why a beat cannot be classified, one of
+            `study.data.windows.DROP_REASONS`; empty where it can.
         resampled: The record at 360 Hz, every beat of the same symbol.
     """
 
@@ -53,7 +68,7 @@ class OneRecord:
     annotated: NDArray[np.str_] | None
     doubled: tuple[Doubled, ...]
     in_ds1: bool
-    why: NDArray[np.str_]
+    left_out: NDArray[np.str_]
     resampled: Record
 
     def beats(self, cut: Cut) -> BeatSet:
@@ -75,7 +90,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
 
     Args:
         path: The record, with or without the suffix of one of its files.
-        leads: Accepted leads, best first; `study.data.external.EXTERNAL_LEADS` if empty.
+        leads: Accepted leads, best first; `study.data.source.EXTERNAL_LEADS` if empty.
         detect: Find R peaks although there are annotations.
 
     Raises:
@@ -85,12 +100,11 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
     """
     path = record_path(path)
     folder, name = path.parent, path.name
-    require_files(folder, name, (".hea",))
-    checksums = file_checksums(folder, name)
+    checksums = record_checksums(folder, name, annotated=False)
     lead = read_lead(folder, name, rules=external_rules(leads))
     annotations = None if detect else _annotated(folder, lead)
-    beats = annotations or _found(lead)
-    unlabelled = np.full(len(beats.beat_samples), _ANY)
+    beats = annotations or _detected(lead)
+    unlabelled = np.full(len(beats.beat_samples), _NO_LABEL)
     resampled = to_record(
         lead,
         Annotations(
@@ -103,7 +117,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
         annotated=None if annotations is None else _classes(annotations),
         doubled=beats.doubled,
         in_ds1=published_among(checksums, DS1) is not None,
-        why=why_left_out(resampled),
+        left_out=why_left_out(resampled),
         resampled=resampled,
     )
 
@@ -119,17 +133,55 @@ def _annotated(folder: Path, lead: Lead) -> Annotations | None:
             sampling_rate_hz=lead.sampling_rate_hz,
             shortest_rr_s=SHORTEST_RR_S,
         )
-    except NoBeatsError:  # Rhythm marks alone, as in some databases of atrial fibrillation.
+    except NoBeatsError:  # Rhythm marks only, as in some databases of atrial fibrillation.
         return None
 
 
-def _found(lead: Lead) -> Annotations:
+def _detected(lead: Lead) -> Annotations:
     samples = find_r_peaks(lead)
-    beats = merged(samples, np.full(len(samples), _ANY), SHORTEST_RR_S * lead.sampling_rate_hz)
-    return Annotations(
-        beat_samples=beats.samples, beat_symbols=beats.symbols, other_annotations={}
-    )
+    symbols = np.full(len(samples), _NO_LABEL)
+    return merge_doubled(samples, symbols, SHORTEST_RR_S * lead.sampling_rate_hz)
 
 
 def _classes(annotations: Annotations) -> NDArray[np.str_]:
     return np.array([AAMI[symbol] for symbol in annotations.beat_symbols.tolist()])
+
+
+def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
+    """Return the R peaks of a lead, [beats] samples at its own rate, strictly rising.
+
+    Each detection is moved to the largest deflection near it, up or down: that is where
+    annotators mark a beat, and so where the windows that a network has learnt are anchored.
+
+    Raises:
+        DataError: If no beat is found.
+    """
+    from wfdb import processing
+
+    signal, rate_hz = lead.signal_mv.astype(np.float64), lead.sampling_rate_hz
+    where, fault = f"record {lead.record}", f"no beats were found by {DETECTOR} in {lead.name}"
+    try:
+        detections = processing.gqrs_detect(sig=_scaled(signal, rate_hz), fs=rate_hz)
+        if len(detections) == 0:
+            raise DataError(f"{fault}; is it an ECG?", where)
+        r_peaks = processing.correct_peaks(
+            signal,
+            np.asarray(detections, dtype=np.int64),
+            search_radius=round(_SEARCH_S * rate_hz),
+            smooth_window_size=round(_BASELINE_S * rate_hz),
+            peak_dir="both",
+        )
+    except DataError:
+        raise
+    except WFDB_ERRORS as error:
+        raise DataError(f"{fault}: {error}", where) from error
+    return np.unique(np.asarray(r_peaks, dtype=np.int64))
+
+
+def _scaled(signal_mv: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
+    width = min(len(signal_mv), round(_STRETCH_S * rate_hz))
+    stretches = signal_mv[: len(signal_mv) // width * width].reshape(-1, width)
+    swings = np.ptp(stretches, axis=1)
+    # A lead that was off for most of the time is scaled by the rest.
+    swings = swings[swings > 0] if swings.any() else np.ptp(signal_mv, keepdims=True)
+    return np.asarray(signal_mv * (_USUAL_SWING_MV / np.median(swings)))

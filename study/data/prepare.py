@@ -1,11 +1,10 @@
-"""From a source to the arrays of a study: read, filter, cut, describe rhythm, remember on disk.
+"""From a source to the arrays of a study: read, filter, cut, describe rhythm, cache on disk.
 
 Shapes: N beats of all records, T samples (128), P permutations, M sampled beats.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,24 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
-from study.data import cache
-from study.data.beat_set import BeatSet, Reliance
-from study.data.beats import BeatList, band_pass, keep_beats
-from study.data.checksums import files_of, sha256_of
-from study.data.placebo import reliance_sample
+from study.data.beat_set import BeatSet, Reliance, load_cached, store_cached
+from study.data.fetch import files_of, sha256_of
 from study.data.records import DS2, FILE_SUFFIXES
-from study.data.rr import FEATURES, rr_features
+from study.data.rr import FEATURES, reliance_sample, rr_features
 from study.data.source import Source
 from study.data.wfdb_header import require_files
 from study.data.wfdb_record import Record, read_record
-from study.data.windows import RESAMPLING, SEGMENTATIONS, cut_windows
-from study.errors import ConfigError, DataError, listed, unknown
+from study.data.windows import (
+    RESAMPLING,
+    SEGMENTATIONS,
+    UsableBeats,
+    band_pass,
+    cut_windows,
+    usable_beats,
+)
+from study.errors import ConfigError, DataError, listed, read_all, unknown
 from study.keys import CLASSES
 
-_CODE = (
-    *("annotations", "beats", "doubled", "placebo", "prepare", "wfdb_header", "wfdb_record"),
-    *("records", "rr", "windows"),
-)
+PREPARATION = "b14272e70793"
+"""Version of the preparation, part of every fingerprint and cache key.
+
+Give it another text whenever the arrays of a beat set change: then caches are made anew, and no
+study goes on with beats that it did not begin with. tests/data/test_prepare.py holds the arrays.
+"""
+
 _NUMERICS = ("numpy", "scipy", "wfdb")
 
 Cut = tuple[str, str]
@@ -84,16 +90,21 @@ def prepare_all(
     fingerprints = {cut: _fingerprint(source, dataset, checksums, cut, study_seed) for cut in cuts}
     sets: dict[Cut, BeatSet] = {}
     for cut, fingerprint in fingerprints.items():
-        cached = cache.load(*_place(cache_dir, dataset, cut, fingerprint))
+        cached = load_cached(*_cache_file(cache_dir, dataset, cut, fingerprint))
         if cached is not None:
             sets[cut] = cached
     missing = [cut for cut in cuts if cut not in sets]
     if missing:
-        beats = _read(source, names)
+        parts = read_all(
+            names,
+            lambda name: _part(read_record(source.folder, name, rules=source.rules)),
+            folder=source.folder,
+        )
+        beats = _joined(list(parts.values()), source.folder)
         for cut in missing:
             sets[cut] = beats.cut(cut, dataset, source.kind, study_seed, fingerprints[cut])
-            path, key = _place(cache_dir, dataset, cut, fingerprints[cut])
-            cache.store(path, key, sets[cut])
+            path, key = _cache_file(cache_dir, dataset, cut, fingerprints[cut])
+            store_cached(path, key, sets[cut])
     return {cut: sets[cut] for cut in cuts}
 
 
@@ -177,44 +188,34 @@ class _Beats:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Part:
-    """What one record gives: its filtered signal, the beats kept, and their RR features."""
+    """What one record gives: its filtered signal, its usable beats, and their RR features."""
 
     name: str
     signal: NDArray[np.float64]
-    beats: BeatList
+    beats: UsableBeats
     rr: Mapping[str, NDArray[np.float32]]
 
 
 def _part(record: Record) -> _Part:
-    beats = keep_beats(record)
+    beats = usable_beats(record)
+    try:
+        rr = rr_features(record.beat_samples, record.sampling_rate_hz)
+    except DataError as error:
+        raise DataError(error.fault, f"record {record.name}") from error
     return _Part(
         name=record.name,
         signal=band_pass(record.signal_mv),
         beats=beats,
-        rr={name: rows[beats.index] for name, rows in _rr(record).items()},
+        rr={name: rows[beats.index] for name, rows in rr.items()},
     )
 
 
-def _read(source: Source, names: tuple[str, ...]) -> _Beats:
-    parts, faults = [], []
-    for name in names:
-        try:
-            parts.append(_part(read_record(source.folder, name, rules=source.rules)))
-        except DataError as err:
-            faults.append(err)
-    if len(faults) == 1:
-        raise faults[0]
-    if faults:
-        raise DataError(listed(str(source.folder), [str(fault) for fault in faults]))
-    return _joined(parts, str(source.folder))
-
-
-def _joined(parts: Sequence[_Part], where: str) -> _Beats:
+def _joined(parts: Sequence[_Part], where: Path | str) -> _Beats:
     lists = [part.beats for part in parts]
     dropped = {part.name: dict(part.beats.dropped) for part in parts}
     sizes = [len(beats.index) for beats in lists]
     if not any(sizes):
-        raise DataError(f"{where}: no beat can be used; left out, by record: {dropped}")
+        raise DataError(f"no beat can be used; left out, by record: {dropped}", where)
     lengths = [len(part.signal) for part in parts]
     return _Beats(
         signal=np.concatenate([part.signal for part in parts]),
@@ -227,13 +228,6 @@ def _joined(parts: Sequence[_Part], where: str) -> _Beats:
         rr={name: np.concatenate([part.rr[name] for part in parts]) for name in FEATURES},
         dropped=dropped,
     )
-
-
-def _rr(record: Record) -> dict[str, NDArray[np.float32]]:
-    try:
-        return rr_features(record.beat_samples, record.sampling_rate_hz)
-    except DataError as err:
-        raise DataError(f"record {record.name}: {err}") from err
 
 
 def _check(cuts: list[Cut]) -> None:
@@ -252,7 +246,7 @@ def _files(source: Source, dataset: str) -> tuple[tuple[str, ...], Mapping[str, 
     if dataset == source.dataset:
         return tuple(sorted(source.development)), source.checksums
     if dataset != "DS2" or source.kind == "records":
-        raise DataError(f"{source.folder}: has data set {source.dataset}, not {dataset}")
+        raise DataError(f"has data set {source.dataset}, not {dataset}", source.folder)
     names = tuple(sorted(DS2))
     for name in names:
         require_files(source.folder, name, FILE_SUFFIXES)
@@ -268,7 +262,7 @@ def _fingerprint(
             "source": source.kind,
             "files": dict(checksums),
             "rules": asdict(source.rules),
-            "code": _code_version(),
+            "code": PREPARATION,
             "cut": cut,
             "samples": [N_SAMPLES, SAMPLING_RATE_HZ],
             "classes": CLASSES,
@@ -277,16 +271,10 @@ def _fingerprint(
     )
 
 
-def _place(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:
+def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:
     """Return the cache file of a beat set and its key.
 
     The key also holds the versions of what computes: their last bits may differ.
     """
     key = digest_of([fingerprint, *(f"{name} {version(name)}" for name in _NUMERICS)])
     return cache_dir / dataset / f"{'-'.join(cut)}-{key}.beats", key
-
-
-@functools.cache
-def _code_version() -> str:
-    folder = Path(__file__).parent
-    return digest_of([(folder / f"{name}.py").read_text(encoding="utf-8") for name in _CODE])

@@ -1,4 +1,6 @@
-"""What a folder of records can show: which classes, from how many patients; what was left out.
+"""What can be told of records before any model sees them: the text of `python -m study.data`.
+
+Also: what records that models are tested on can show, which classes and from how many patients.
 
 Shapes: U patients, C classes.
 """
@@ -8,29 +10,182 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from study.data.beat_set import BeatSet
-from study.data.beats import DROP_REASONS, SHORTEST_RR_S
-from study.data.doubled import Doubled
-from study.data.external import External
-from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.beats import effective_patients
+from study.data.annotations import Doubled
+from study.data.beat_set import BeatSet, default_cache_dir
+from study.data.fetch import (
+    MISSING,
+    OK,
+    FileState,
+    file_states,
+    published_checksums,
+    record_checksums,
+)
+from study.data.prepare import prepare
+from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
+from study.data.source import (
+    DATA_DIR_VARIABLE,
+    External,
+    Source,
+    check_options,
+    find_source,
+    mitdb_folder,
+)
+from study.data.split_file import load_split
+from study.data.wfdb_header import require_folder
+from study.data.wfdb_record import Record, read_record
+from study.data.windows import DROP_REASONS, SHORTEST_RR_S
+from study.errors import DataError, UsageError
+from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
 
-MIN_EFFECTIVE_PATIENTS = 4.0
-"""Effective number of patients below which a class's score is that of one or two of them."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A text to print, and whether the records can be used."""
+
+    text: str
+    good: bool
+
+
+def show(
+    *, data_dir: Path | None, records_dir: Path | None, split_file: Path | None, workspace: Path
+) -> Report:
+    """Return the table of the records that a study would use; arguments as in `find_source`."""
+    source = find_source(
+        data_dir=data_dir, records_dir=records_dir, split_file=split_file, workspace=workspace
+    )
+    records = [read_record(source.folder, n, rules=source.rules) for n in source.development]
+    beats = prepare(source, "daeac", "linear", cache_dir=default_cache_dir(workspace))
+    return Report(text="\n".join(_table(source, records, beats.dropped)), good=True)
+
+
+def check(
+    *, data_dir: Path | None, records_dir: Path | None, split_file: Path | None, workspace: Path
+) -> Report:
+    """Verify a folder file by file; nothing is downloaded or made up.
+
+    Raises:
+        UsageError: If no folder is given and the workspace has none.
+        DataError: If the folder cannot be used at all.
+        ConfigError: If the split file breaks a rule.
+    """
+    check_options(data_dir, records_dir, split_file)
+    if records_dir is not None and split_file is not None:
+        return _check_own(records_dir, split_file)
+    folder, given_by = mitdb_folder(data_dir, workspace)
+    if not given_by and not folder.exists():
+        raise UsageError(
+            f"--check needs --data-dir DIR or {DATA_DIR_VARIABLE}; {folder} is absent"
+        )
+    return _check_mitdb(folder)
+
+
+def _table(
+    source: Source, records: Sequence[Record], dropped: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    rows: list[Sequence[str]] = [
+        ("record", "patient", "lead", "beats", *AAMI_CLASSES, "other", "left out")
+    ]
+    totals: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    for record in records:
+        counts = Counter(AAMI[symbol] for symbol in record.beat_symbols.tolist())
+        counts["other"] = sum(record.other_annotations.values())
+        reasons = dropped.get(record.name, {})
+        patient = source.patients[record.name]
+        rows.append((record.name, patient, record.lead, *_cells(counts), _reasons(reasons)))
+        totals += counts
+        left_out.update(reasons)
+    rows.append(("total", "", "", *_cells(totals), _reasons(left_out)))
+    used = sum(totals[name] for name in AAMI_CLASSES) - sum(left_out.values())
+    state = "as published" if source.verified else "hashed; none are published for these records"
+    return [
+        f"source     {source.description}",
+        f"checksums  SHA-256 of {len(source.checksums)} files: {state}",
+        "",
+        *_aligned(rows),
+        "",
+        f"A study uses {used} beats of {len(records)} records. Counts are of annotations, before",
+        "anything is left out; 'other' marks are no beats and take no part in RR intervals.",
+    ]
+
+
+def _cells(counts: Counter[str]) -> list[str]:
+    beats = sum(counts[name] for name in AAMI_CLASSES)
+    return [str(n) for n in (beats, *(counts[name] for name in AAMI_CLASSES), counts["other"])]
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    counts = ((reason, reasons.get(reason, 0)) for reason in DROP_REASONS)
+    return ", ".join(f"{reason} {count}" for reason, count in counts if count) or "-"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Pad columns: numbers to the right, the first three and the last to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(widths) - 1
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 3 or i == last else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _check_mitdb(folder: Path) -> Report:
+    require_folder(folder)
+    states = file_states(folder, MITDB, published_checksums())
+    lines = [f"{state.file:8} {_verdict(state)}" for state in states]
+    faults = [state for state in states if state.fault and not _may_lack(state)]
+    intact = sum(state.state == OK for state in states)
+    absent = len(states) - intact - len(faults)
+    summary = f"{folder}: {intact} of {len(states)} files as published, {len(faults)} at fault"
+    if absent:
+        summary += f", {absent} absent that no study needs"
+    return Report(text="\n".join([*lines, "", summary]), good=not faults)
+
+
+def _may_lack(state: FileState) -> bool:
+    return state.state == MISSING and Path(state.file).stem not in DS1
+
+
+def _verdict(state: FileState) -> str:
+    if not _may_lack(state):
+        return state.fault or state.state
+    sealed = Path(state.file).stem in DS2
+    return "absent (DS2: no study reads it)" if sealed else "absent (paced: not studied)"
+
+
+def _check_own(folder: Path, split_file: Path) -> Report:
+    split = load_split(split_file)
+    require_folder(folder)
+    lines, good = [], True
+    for name in split.development:
+        try:
+            record_checksums(folder, name)
+            record = read_record(folder, name, rules=split.rules)
+        except DataError as error:
+            good = False
+            lines.append(f"{name}: {error}")
+        else:
+            lines.append(f"{name}: ok, lead {record.lead}, {len(record.beat_samples)} beats")
+    return Report(text="\n".join(lines), good=good)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassPresence:
-    """How far a class is there to be scored.
+    """How far records can show a class.
 
     Args:
         name: One of `CLASSES`.
         beats: Beats of it.
         patients: Patients who have some.
-        effective_patients: (sum n)^2 / sum n^2 over the beats n of each patient: how many
-            patients with equally many beats would say as much.
+        effective_patients: How many patients with equally many beats would say as much.
         left_out: Why it has no part in the macro; empty where it has.
     """
 
@@ -53,9 +208,27 @@ def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[Cla
     """
     owners = [patients[name] for name in beat_set.record_names]
     unit = np.unique(owners, return_inverse=True)[1]
-    counts = np.zeros((int(unit.max()) + 1, len(CLASSES)), dtype=np.int64)
-    np.add.at(counts, unit, beat_set.counts())
+    counts = np.zeros((int(unit.max()) + 1, len(CLASSES)), dtype=np.int64)  # [U, C]
+    np.add.at(counts, unit, beat_set.counts)
     return tuple(_presence(name, counts[:, c].tolist()) for c, name in enumerate(CLASSES))
+
+
+def _presence(name: str, counts: Sequence[int]) -> ClassPresence:
+    beats, patients = sum(counts), sum(n > 0 for n in counts)
+    effective = effective_patients(counts)
+    reason = ""
+    if not beats:
+        reason = "absent"
+    elif beats < MIN_CLASS_BEATS:
+        reason = f"{beats} beats, needs {MIN_CLASS_BEATS}"
+    elif effective < MIN_EFFECTIVE_PATIENTS:
+        reason = (
+            f"{beats} beats of {patients} patients say as much as {effective:.1f} patients "
+            f"would, needs {MIN_EFFECTIVE_PATIENTS:g}"
+        )
+    return ClassPresence(
+        name=name, beats=beats, patients=patients, effective_patients=effective, left_out=reason
+    )
 
 
 def describe(external: External, beat_set: BeatSet) -> str:
@@ -69,13 +242,13 @@ def describe(external: External, beat_set: BeatSet) -> str:
     dropped: Counter[str] = Counter()
     for reasons in beat_set.dropped.values():
         dropped.update(reasons)
-    left_out = [f"{reason} {dropped[reason]}" for reason in DROP_REASONS if dropped[reason]]
+    left_out = _reasons(dropped)
     lines = [
         f"{source.description}: {records} records of {patients} patients, "
         f"{len(beat_set.label)} beats",
         f"leads: {_tally(external.leads.values())}; sampling rates in Hz: "
         f"{_tally(f'{rate:g}' for rate in external.rates_hz.values())}",
-        f"beats left out: {', '.join(left_out) or 'none'}",
+        f"beats left out: {'none' if left_out == '-' else left_out}",
     ]
     if external.without_beats:
         lines.append(f"no beat annotations, left out: {', '.join(external.without_beats)}")
@@ -84,24 +257,6 @@ def describe(external: External, beat_set: BeatSet) -> str:
         if presence.left_out:
             lines.append(f"{presence.name} has no part in the macro: {presence.left_out}")
     return "\n".join(lines)
-
-
-def _presence(name: str, counts: Sequence[int]) -> ClassPresence:
-    beats, patients = sum(counts), sum(n > 0 for n in counts)
-    effective = beats**2 / sum(n**2 for n in counts) if beats else 0.0
-    why = ""
-    if not beats:
-        why = "absent"
-    elif beats < MIN_CLASS_BEATS:
-        why = f"{beats} beats, needs {MIN_CLASS_BEATS}"
-    elif effective < MIN_EFFECTIVE_PATIENTS:
-        why = (
-            f"{beats} beats of {patients} patients say as much as {effective:.1f} patients "
-            f"would, needs {MIN_EFFECTIVE_PATIENTS:g}"
-        )
-    return ClassPresence(
-        name=name, beats=beats, patients=patients, effective_patients=effective, left_out=why
-    )
 
 
 def _tally(values: Iterable[str]) -> str:
@@ -117,13 +272,13 @@ def _doubled_lines(doubled: Mapping[str, tuple[Doubled, ...]]) -> list[str]:
         f"mark: {each}"
     ]
     unlike = {name: [b for b in beats if not b.agree] for name, beats in doubled.items()}
-    shown = [
+    examples = [
         f"{name} ({len(beats)}; {' and '.join(beats[0].symbols)} at sample {beats[0].samples[0]})"
         for name, beats in unlike.items()
         if beats
     ]
-    if shown:
+    if examples:
         lines.append(
-            f"of these marked as different classes, left out as class Q: {', '.join(shown)}"
+            f"of these marked as different classes, left out as class Q: {', '.join(examples)}"
         )
     return lines

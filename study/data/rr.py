@@ -1,9 +1,14 @@
-"""RR-interval features of every beat of a record.
+"""RR-interval features of every beat of a record, and RR permuted within each record.
 
 Intervals run between consecutive beat annotations (class Q included, rhythm and noise marks not),
 before any beat is left out. Beat i's pre_rr ends at beat i, its post_rr begins there.
 
-Shapes: K beats of one record, R features of a set.
+Permuted RR is the placebo control, and measures how much a trained model relies on RR. Its random
+streams depend on the study's seed, never on a configuration, so that every arm of a study meets
+the same permutations.
+
+Shapes: K beats of one record, R features of a set; N beats of all records, P permutations, M
+sampled beats.
 """
 
 from __future__ import annotations
@@ -15,9 +20,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from study.errors import DataError
+from study.keys import CLASSES
 
 LOCAL_INTERVALS = 10
 """Intervals in the local mean: the current pre_rr and up to nine before it."""
+
+PERMUTATIONS = 5
+"""Permutations P of the RR reliance measurement."""
+
+NORMAL_SAMPLE = 1000
+"""Normal beats in the reliance sample, beside all S, V and F beats."""
+
+# First words of the seed sequences: they keep these streams apart from all others of a study.
+_PLACEBO, _DONORS, _NORMALS = 7001, 7002, 7003
 
 
 class Causality(StrEnum):
@@ -150,3 +165,58 @@ def _check_order(samples: NDArray[np.int64]) -> None:
             f"beat annotations must be in time order, each at a sample of its own; beat {at + 1} "
             f"is at sample {samples[at + 1]}, the one before it at {samples[at]}"
         )
+
+
+def permute_within(record: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random permutation of all beats that keeps each beat in its record, [N]."""
+    shuffled = np.lexsort((rng.random(len(record)), record))
+    order = np.empty(len(record), dtype=np.int64)
+    order[np.argsort(record, kind="stable")] = shuffled
+    return order
+
+
+def placebo_order(
+    record: NDArray[np.int64], study_seed: int, seed_index: int
+) -> NDArray[np.int64]:
+    """Return whose RR each beat gets under `rr = placebo`, [N].
+
+    Args:
+        record: [N] record of each beat.
+        study_seed: Seed of the study.
+        seed_index: Which repetition; each has its own permutation, shared by all folds.
+    """
+    return permute_within(record, _generator(_PLACEBO, study_seed, seed_index))
+
+
+def reliance_sample(
+    record: NDArray[np.int64], label: NDArray[np.int64], study_seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose the beats of the reliance measurement and whose RR each gets.
+
+    Returns:
+        [M] sorted indices of all S, V, F beats and of normal beats drawn in equal numbers from
+        the records as far as these have them; [P, M] index of each one's donor, from a
+        permutation of all beats of its record.
+    """
+    normal = np.flatnonzero(label == CLASSES.index("N"))
+    normal = normal[_spread(record[normal], _generator(_NORMALS, study_seed))[:NORMAL_SAMPLE]]
+    others = np.flatnonzero(label != CLASSES.index("N"))
+    beats = np.sort(np.concatenate([normal, others]))
+    donors = [
+        permute_within(record, _generator(_DONORS, study_seed, p))[beats]
+        for p in range(PERMUTATIONS)
+    ]
+    return beats, np.stack(donors)
+
+
+def _spread(record: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Order beats so that every prefix takes about equally many from each record."""
+    by_record = np.lexsort((rng.random(len(record)), record))
+    size = np.unique(record, return_counts=True)[1]
+    first = np.repeat(np.cumsum(size) - size, size)
+    turn = np.arange(len(record)) - first
+    return by_record[np.argsort(turn, kind="stable")]
+
+
+def _generator(*words: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(words))

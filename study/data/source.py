@@ -1,44 +1,65 @@
 """Where records come from: a given folder, a download, one's own records, or synthetic ones.
 
-Order: one's own records (`--records`, `--split`), a given folder (`--data-dir`, then the variable
-`MITDB_DIR`), `./data/mitdb`, a download from PhysioNet into it, and without network synthetic
-records. A given folder that is bad is an error, never a reason to fall back. Of MIT-BIH only the
-files of DS1 are looked at: DS2 is sealed and may be absent.
+A study takes the first of: one's own records (`--records`, `--split`), a given folder of MIT-BIH
+(`--data-dir`, then the variable `MITDB_DIR`), `./data/mitdb`, a download from PhysioNet into it,
+and without network synthetic records. A given folder that is bad is an error, never a reason to
+fall back. Of MIT-BIH only the files of DS1 are looked at: DS2 is sealed and may be absent.
+
+Models are tested on the records of any other folder (`find_external`): another database, one's
+own. Every record with beat annotations is taken, at any sampling rate from 100 Hz to 10 kHz.
+MIT-BIH's own records are refused there, told by their content: models train on DS1, and DS2 is
+sealed. Excerpts of them in other databases (records sel1xx and sel2xx of the QT database, the
+noise stress test) cannot be told; leave them out by a split file.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.data.checksums import files_of, published_checksums, verified_checksums
-from study.data.fetch import PHYSIONET_URL, UnreachableError, download_records
-from study.data.records import DS1, PATIENT_OF
-from study.data.split_file import load_split, own_checksums
-from study.data.synthetic import write_records
-from study.data.wfdb_record import MITDB_RULES, ReadingRules
-from study.errors import DataError, UsageError, listed
+from study.data.annotations import Doubled, read_annotations
+from study.data.fetch import (
+    PHYSIONET_URL,
+    UnreachableError,
+    download_records,
+    files_of,
+    published_among,
+    published_checksums,
+    record_checksums,
+    verified_checksums,
+)
+from study.data.records import DS1, LEADS, PATIENT_OF
+from study.data.split_file import load_split
+from study.data.synthetic import MANIFEST, write_records
+from study.data.wfdb_header import read_header, require_folder
+from study.data.wfdb_record import MITDB_RULES, ReadingRules, check_rate, choose_lead
+from study.data.windows import SHORTEST_RR_S
+from study.errors import DataError, MissingDataError, NoBeatsError, UsageError, listed, read_all
 
 DATA_DIR_VARIABLE = "MITDB_DIR"
+
+EXTERNAL_LEADS = ("MLII", "II", *LEADS[1:])
+"""Leads taken where none is named, best first: II is what MLII modifies for long recordings."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Records that a study may read, found and hashed.
+    """Records that may be read, with the digests of their files.
 
     Args:
         kind: `mitdb`, `records` (one's own) or `synthetic`.
         dataset: `DS1`, or the name of one's own split.
         folder: Folder of the WFDB files.
-        development: Names of the records a study works on, sorted.
-        patients: Patient of each development record.
+        development: Names of the records, sorted.
+        patients: Patient of each record.
         rules: What the records must be like; hand them to `read_record`.
-        checksums: SHA-256 of every file of the development records, by file name.
+        checksums: SHA-256 of every file of the records, by file name.
         verified: Whether the checksums are the published ones.
         description: One line on where the records come from, for plans and tables.
     """
@@ -88,22 +109,20 @@ def find_source(
     """
     check_options(data_dir, records_dir, split_file)
     if records_dir is not None and split_file is not None:
-        return _own_source(records_dir, split_file)
-    if data_dir is not None:
-        return mitdb_source(data_dir, given_by="--data-dir")
-    if variable := os.environ.get(DATA_DIR_VARIABLE):
-        return mitdb_source(Path(variable), given_by=DATA_DIR_VARIABLE)
-    folder = workspace / "data" / "mitdb"
-    if all((folder / file).exists() for file in files_of(DS1)):
-        return mitdb_source(folder, given_by="found")
+        return own_source(records_dir, split_file)
+    folder, given_by = mitdb_folder(data_dir, workspace)
+    if given_by or all((folder / file).exists() for file in files_of(DS1)):
+        return mitdb_source(folder, given_by=given_by or "found")
     reason = "no folder was given, and downloading is switched off"
     if allow_download:
         try:
             download_records(folder, DS1, base_url=base_url)
             return mitdb_source(folder, given_by="downloaded")
-        except UnreachableError as err:
-            reason = f"no folder was given, and PhysioNet cannot be reached ({err})"
-    return _fallback(workspace / "data" / "synthetic", reason)
+        except UnreachableError as error:
+            reason = f"no folder was given, and PhysioNet cannot be reached ({error})"
+    source = synthetic_source(workspace / "data" / "synthetic")
+    _warn_of_synthetic(source.folder, reason)
+    return source
 
 
 def check_options(data_dir: Path | None, records: Path | None, split: Path | None) -> None:
@@ -123,6 +142,15 @@ def check_options(data_dir: Path | None, records: Path | None, split: Path | Non
         raise UsageError(listed("data options", faults))
 
 
+def mitdb_folder(data_dir: Path | None, workspace: Path) -> tuple[Path, str]:
+    """Return the folder of MIT-BIH and what named it; an empty name for the workspace's own."""
+    if data_dir is not None:
+        return data_dir, "--data-dir"
+    if variable := os.environ.get(DATA_DIR_VARIABLE):
+        return Path(variable), DATA_DIR_VARIABLE
+    return workspace / "data" / "mitdb", ""
+
+
 def mitdb_source(folder: Path, *, given_by: str) -> Source:
     """Return the DS1 records of a MIT-BIH folder, every file verified.
 
@@ -131,14 +159,14 @@ def mitdb_source(folder: Path, *, given_by: str) -> Source:
         given_by: What named the folder, for messages.
 
     Raises:
-        MissingDataError: If the folder or a file is not there and nothing else is wrong.
-        ChecksumError: If a file is not the published one.
-        DataError: If the folder or a file cannot be read.
+        MissingDataError: If the folder or files are not there.
+        ChecksumError: If files are not the published ones.
+        DataError: If the folder or a file cannot be read, or files have faults of both kinds.
     """
     try:
         checksums = verified_checksums(folder, DS1, published_checksums())
-    except DataError as err:
-        raise type(err)(f"{given_by}: {err}") from err
+    except DataError as error:
+        raise type(error)(f"{given_by}: {error}") from error
     return Source(
         kind="mitdb",
         dataset="DS1",
@@ -178,8 +206,19 @@ def synthetic_source(
     )
 
 
-def _own_source(folder: Path, split_file: Path) -> Source:
+def own_source(folder: Path, split_file: Path) -> Source:
+    """Return the records that a split file names.
+
+    Raises:
+        MissingDataError: If the split file, the folder, or files of its records are not there.
+        ConfigError: If the split file breaks a rule.
+        DataError: If a header cannot be used, or a file is one of the sealed DS2; all together.
+    """
     split = load_split(split_file)
+    require_folder(folder)
+    checksums = read_all(
+        split.development, lambda name: record_checksums(folder, name), folder=folder
+    )
     return Source(
         kind="records",
         dataset=split.name,
@@ -187,14 +226,13 @@ def _own_source(folder: Path, split_file: Path) -> Source:
         development=split.development,
         patients=split.patients,
         rules=split.rules,
-        checksums=own_checksums(folder, split),
+        checksums={file: digest for sums in checksums.values() for file, digest in sums.items()},
         verified=False,
         description=f"own records '{split.name}' in {folder} ({split_file})",
     )
 
 
-def _fallback(folder: Path, reason: str) -> Source:
-    source = synthetic_source(folder)
+def _warn_of_synthetic(folder: Path, reason: str) -> None:
     bar = "=" * 78
     _logger.warning(
         "%s",
@@ -204,4 +242,144 @@ def _fallback(folder: Path, reason: str) -> Source:
         "Results on them say nothing about patients. For the real records give their folder by\n"
         f"--data-dir or {DATA_DIR_VARIABLE}, or run again with a network.\n{bar}",
     )
-    return source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class External:
+    """The records of a folder that models can be tested on.
+
+    Args:
+        source: The records, as `study.data.prepare` takes them.
+        leads: The lead read of each record.
+        rates_hz: The sampling rate of each record's files.
+        doubled: Beats annotated more than once, of each record that has some.
+        without_beats: Records left out because they have no annotations.
+    """
+
+    source: Source
+    leads: Mapping[str, str]
+    rates_hz: Mapping[str, float]
+    doubled: Mapping[str, tuple[Doubled, ...]]
+    without_beats: tuple[str, ...]
+
+
+def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
+    """Return what a record that is no study's must be like; leads as in `find_external`."""
+    return ReadingRules(
+        leads=tuple(leads) or EXTERNAL_LEADS, sampling_rate_hz=None, shortest_rr_s=SHORTEST_RR_S
+    )
+
+
+def find_external(
+    folder: Path, *, leads: Sequence[str] = (), split_file: Path | None = None
+) -> External:
+    """Find the records of a folder, or those of a split file, and check what is cheap to check.
+
+    Args:
+        folder: Where they are, in subfolders too.
+        leads: Accepted leads, best first; `EXTERNAL_LEADS` if empty and no split file names one.
+        split_file: Which records, and whose (see `study.data.split_file`); None takes all that
+            have annotations, each a patient of its own.
+
+    Raises:
+        MissingDataError: If the folder or the split file is not there, or holds no records with
+            annotations.
+        ConfigError: If the split file breaks a rule.
+        DataError: If a record's header, rate, leads or annotations cannot be used, or it is one
+            of MIT-BIH's DS1 or DS2; all together.
+    """
+    require_folder(folder)
+    split = load_split(split_file) if split_file is not None else None
+    rules = external_rules(leads or (split.leads if split else ()))
+    names = split.development if split else _record_names(folder)
+    examined = read_all(
+        # Of a folder the records with beats are meant; of a split file all that it names.
+        names,
+        lambda name: _examine(folder, name, rules, must_have_beats=bool(split)),
+        folder=folder,
+    )
+    records = {name: record for name, record in examined.items() if record is not None}
+    if not records:
+        raise MissingDataError(
+            f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
+        )
+    synthetic = (folder / MANIFEST).exists()
+    title = split.name if split else _slug(folder)
+    source = Source(
+        kind="synthetic" if synthetic else "records",
+        dataset=title,
+        folder=folder,
+        development=tuple(sorted(records)),
+        patients=split.patients if split else {name: name for name in records},
+        rules=rules,
+        checksums={
+            file: digest
+            for record in records.values()
+            for file, digest in record.checksums.items()
+        },
+        verified=False,
+        description=f"{'SYNTHETIC' if synthetic else 'external'} records '{title}' in {folder}",
+    )
+    return External(
+        source=source,
+        leads={name: record.lead for name, record in records.items()},
+        rates_hz={name: record.rate_hz for name, record in records.items()},
+        doubled={name: record.doubled for name, record in records.items() if record.doubled},
+        without_beats=tuple(name for name, record in examined.items() if record is None),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Examined:
+    lead: str
+    rate_hz: float
+    doubled: tuple[Doubled, ...]
+    checksums: Mapping[str, str]
+
+
+def _record_names(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.hea")
+    )
+
+
+def _examine(
+    folder: Path, name: str, rules: ReadingRules, *, must_have_beats: bool
+) -> _Examined | None:
+    """Look at one record; None if it has no beats and need not."""
+    if not must_have_beats and not (folder / f"{name}.atr").exists():
+        return None
+    checksums = record_checksums(folder, name)
+    known = published_among(checksums, DS1)
+    if known is not None:
+        raise DataError(
+            f"is {known.published} of MIT-BIH's DS1, which models are trained on: it can test "
+            "none",
+            folder / known.name,
+        )
+    header = read_header(folder, name)
+    check_rate(header, rules)
+    lead = header.leads[choose_lead(header, rules)]
+    try:
+        annotations = read_annotations(
+            folder,
+            name,
+            sampling_rate_hz=header.sampling_rate_hz,
+            shortest_rr_s=rules.shortest_rr_s,
+        )
+    except NoBeatsError:
+        if must_have_beats:
+            raise
+        return None
+    return _Examined(
+        lead=lead,
+        rate_hz=header.sampling_rate_hz,
+        doubled=annotations.doubled,
+        checksums=checksums,
+    )
+
+
+def _slug(folder: Path) -> str:
+    """Name a data set by its folder; the names of MIT-BIH's are taken."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-") or "records"
+    return f"{name}-external" if name in ("DS1", "DS2") else name

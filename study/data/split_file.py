@@ -1,6 +1,6 @@
-"""One's own WFDB records: the split file that says which of them a study uses.
+"""The split file, which says which of one's own WFDB records a study uses.
 
-A split file is TOML:
+It is TOML:
 
     name = "mydata"                           # names the data set; letters, digits, - and _
     development = ["a01", "a02", "p7/b01"]    # record names, without suffix, relative to --records
@@ -23,11 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.data.checksums import published_among, require_records_folder, sha256_of
-from study.data.records import DS2, LEADS
-from study.data.wfdb_header import read_header, require_files
+from study.data.records import LEADS
 from study.data.wfdb_record import ReadingRules
-from study.errors import ConfigError, DataError, MissingDataError, listed, unknown
+from study.errors import ConfigError, MissingDataError, listed, unknown
 
 _KEYS = ("name", "development", "patients", "lead")
 _RESERVED = ("DS1", "DS2")
@@ -37,13 +35,13 @@ _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What a split file says, checked.
+    """What a split file says.
 
     Args:
         name: Name of the data set.
         development: Record names, sorted.
         patients: Patient of each record.
-        leads: The lead that it names, if any.
+        leads: The lead that the file names, if any.
     """
 
     name: str
@@ -66,10 +64,10 @@ def load_split(path: Path) -> Split:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise MissingDataError(f"{path}: no such split file") from err
-    except (OSError, ValueError) as err:
-        raise ConfigError(f"{path}: cannot be read as TOML: {err}") from err
+    except FileNotFoundError as error:
+        raise MissingDataError("no such split file", path) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     faults = [unknown("key", key, _KEYS) for key in values if key not in _KEYS]
     faults += [*_name_faults(values), *_development_faults(values)]
     faults += [*_patient_faults(values), *_lead_faults(values)]
@@ -83,62 +81,6 @@ def load_split(path: Path) -> Split:
         patients={name: patients.get(name, name) for name in names},
         leads=(values["lead"],) if "lead" in values else (),
     )
-
-
-def own_checksums(folder: Path, split: Split) -> dict[str, str]:
-    """Return the SHA-256 of every file of a split's records, by name.
-
-    Raises:
-        MissingDataError: If the folder, or files and nothing else, are not there.
-        DataError: If a header cannot be used, or a file is one of the sealed DS2; all together.
-    """
-    require_records_folder(folder)
-    sums: dict[str, str] = {}
-    faults: list[DataError] = []
-    for name in split.development:
-        try:
-            sums |= record_checksums(folder, name)
-        except DataError as err:
-            faults.append(err)
-        except OSError as err:
-            faults.append(DataError(f"{folder}: record {name}: cannot be read: {err}"))
-    if faults:
-        only_missing = all(isinstance(fault, MissingDataError) for fault in faults)
-        kind = MissingDataError if only_missing else DataError
-        raise kind(listed(f"--records {folder}", [str(fault) for fault in faults]))
-    return sums
-
-
-def record_checksums(folder: Path, name: str) -> dict[str, str]:
-    """Return the SHA-256 of every file of one record, by name.
-
-    Raises:
-        MissingDataError: If a file is not there.
-        DataError: If the header cannot be used, or a file is one of the sealed DS2.
-    """
-    require_files(folder, name, (".hea", ".atr"))
-    return file_checksums(folder, name)
-
-
-def file_checksums(folder: Path, name: str) -> dict[str, str]:
-    """Return the SHA-256 of the files that one record has, with annotations or without.
-
-    Raises:
-        MissingDataError: If the header or a signal file is not there.
-        DataError: If the header cannot be used, or a file is one of the sealed DS2.
-    """
-    signals = [(Path(name).parent / file).as_posix() for file in read_header(folder, name).files]
-    files = dict.fromkeys([f"{name}.hea", *signals])
-    if (folder / f"{name}.atr").exists():
-        files[f"{name}.atr"] = None
-    sums = {file: sha256_of(folder / file) for file in files}
-    sealed = published_among(sums, DS2)
-    if sealed is not None:
-        raise DataError(
-            f"{folder / sealed.file}: is {sealed.published} of MIT-BIH's DS2, which is sealed: "
-            "only `python -m study.evaluate` reads it, by a plan written before; give another"
-        )
-    return sums
 
 
 def _name_faults(values: Mapping[str, Any]) -> list[str]:
@@ -157,8 +99,8 @@ def _development_faults(values: Mapping[str, Any]) -> list[str]:
         for name in names
         if not isinstance(name, str) or not _RECORD_NAME.fullmatch(name)
     ]
-    doubled = sorted({name for name in names if isinstance(name, str) and names.count(name) > 1})
-    return faults + [f"development: '{name}' is listed more than once" for name in doubled]
+    repeated = sorted({name for name in names if isinstance(name, str) and names.count(name) > 1})
+    return faults + [f"development: '{name}' is listed more than once" for name in repeated]
 
 
 def _patient_faults(values: Mapping[str, Any]) -> list[str]:

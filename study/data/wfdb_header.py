@@ -1,4 +1,4 @@
-"""The header (.hea) of a WFDB record: which leads and files it promises, and whether they hold."""
+"""The header (.hea) of a WFDB record: its leads and signal files, which must be there in full."""
 
 from __future__ import annotations
 
@@ -65,11 +65,28 @@ class Header:
         """
         unit = self.units[channel]
         if unit not in _MILLIVOLTS:
-            allowed = ", ".join(_MILLIVOLTS)
+            known = ", ".join(_MILLIVOLTS)
             raise DataError(
-                f"{self.path}: lead {self.leads[channel]} is in '{unit}'; known: {allowed}"
+                f"lead {self.leads[channel]} is in '{unit}'; known: {known}", self.path
             )
         return _MILLIVOLTS[unit]
+
+
+def require_folder(folder: Path) -> None:
+    """Check that a folder can be read and holds WFDB records.
+
+    Raises:
+        MissingDataError: If it is not there, or holds no headers.
+        DataError: If it is no folder, or may not be read.
+    """
+    if not folder.exists():
+        raise MissingDataError("no such folder; give the folder of the WFDB records", folder)
+    try:
+        header = next(folder.rglob("*.hea"), None) if any(folder.iterdir()) else None
+    except OSError as error:
+        raise DataError(f"must be a folder that can be read: {error.strerror}", folder) from error
+    if header is None:
+        raise MissingDataError("no WFDB records in it: not one header (*.hea)", folder)
 
 
 def require_files(folder: Path, name: str, suffixes: Sequence[str]) -> None:
@@ -79,15 +96,13 @@ def require_files(folder: Path, name: str, suffixes: Sequence[str]) -> None:
         MissingDataError: If one is not there.
         DataError: If one is no file, or may not be read.
     """
-    missing = [
-        f"{name}{suffix}" for suffix in suffixes if not (folder / f"{name}{suffix}").exists()
-    ]
+    paths = {suffix: folder / f"{name}{suffix}" for suffix in suffixes}
+    missing = [suffix for suffix, path in paths.items() if not path.exists()]
     if missing:
-        raise MissingDataError(f"{folder}: record {name}: missing {', '.join(missing)}")
-    for suffix in suffixes:
-        path = folder / f"{name}{suffix}"
+        raise MissingDataError(f"no {' or '.join(missing)} file", folder / name)
+    for path in paths.values():
         if not path.is_file() or not os.access(path, os.R_OK):
-            raise DataError(f"{path}: must be a file that can be read")
+            raise DataError("must be a file that can be read", path)
 
 
 def read_header(folder: Path, name: str) -> Header:
@@ -103,10 +118,10 @@ def read_header(folder: Path, name: str) -> Header:
     require_files(folder, name, (".hea",))
     try:
         raw = wfdb.rdheader(str(folder / name))
-    except WFDB_ERRORS as err:
-        raise DataError(f"{path}: cannot be read as a WFDB header: {err}") from err
+    except WFDB_ERRORS as error:
+        raise DataError(f"cannot be read as a WFDB header: {error}", path) from error
     if isinstance(raw, wfdb.MultiRecord):
-        raise DataError(f"{path}: joins {raw.n_seg} segments; give the segments as records")
+        raise DataError(f"joins {raw.n_seg} segments; give the segments as records", path)
     _check_promises(path, raw)
     header = Header(
         path=path,
@@ -125,25 +140,26 @@ def read_header(folder: Path, name: str) -> Header:
 
 
 def _check_promises(path: Path, raw: Any) -> None:
-    """Refuse what would lead elsewhere, or have memory kept for more than a file can hold."""
+    """Refuse names of files elsewhere, and sizes that no memory holds: `wfdb` checks neither."""
     for file in raw.file_name or ():
         # Symbolic links are the owner's business; a header may come from anywhere.
         if not _FILE_NAME.fullmatch(file or ""):
             raise DataError(
-                f"{path}: a signal file must be named without a folder: letters, digits, '.', "
-                f"'-' and '_'; got {file!r}"
+                "a signal file must be named without a folder: letters, digits, '.', '-' and "
+                f"'_'; got {file!r}",
+                path,
             )
     numbers = (raw.sig_len, *(raw.samps_per_frame or ()), *(raw.skew or ()))
     largest = max((*(raw.byte_offset or ()), *numbers), key=lambda n: n or 0, default=0)
     if (largest or 0) > _MOST_SAMPLES:
-        raise DataError(f"{path}: no length, frame, skew or offset may be above {_MOST_SAMPLES}")
+        raise DataError(f"no length, frame, skew or offset may be above {_MOST_SAMPLES}", path)
 
 
 def _check_sizes(header: Header, raw: Any) -> None:
     for file in dict.fromkeys(header.files):
         path = header.path.parent / file
         if not path.is_file():
-            raise MissingDataError(f"{header.path}: names {file}, which is missing")
+            raise MissingDataError("missing, though its header names it", path)
         channels = [i for i, other in enumerate(header.files) if other == file]
         per_sample = _BYTES_PER_SAMPLE.get(raw.fmt[channels[0]])
         if per_sample is None or raw.sig_len is None:
@@ -152,6 +168,7 @@ def _check_sizes(header: Header, raw: Any) -> None:
         promised = int(samples * per_sample) + (raw.byte_offset[channels[0]] or 0)
         if (got := path.stat().st_size) < promised:
             raise DataError(
-                f"{path}: truncated: {header.path.name} promises {raw.sig_len} samples = "
-                f"{promised} bytes, got {got}; fetch the file again"
+                f"truncated: its header promises {raw.sig_len} samples = {promised} bytes, got "
+                f"{got}; fetch the file again",
+                path,
             )

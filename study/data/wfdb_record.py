@@ -33,7 +33,7 @@ class ReadingRules:
         leads: Accepted lead names, best first.
         sampling_rate_hz: The only accepted rate; None accepts any and resamples to 360 Hz.
         shortest_rr_s: Beat annotations closer together are of one beat (see
-            `study.data.doubled`); None takes each for a beat and refuses two at one sample.
+            `study.data.annotations`); None takes each for a beat and refuses two at one sample.
     """
 
     leads: tuple[str, ...] = LEADS
@@ -49,8 +49,8 @@ class Record:
     """One lead of one record at 360 Hz, with its beats.
 
     Args:
-        name: Record name.
-        lead: Name of the lead that was read.
+        name: Name of the record.
+        lead: Name of the lead.
         sampling_rate_hz: Rate of `signal_mv` and `beat_samples`: always 360.
         recorded_rate_hz: Rate of the file; differs from 360 only in one's own records.
         signal_mv: [samples] in millivolts.
@@ -89,11 +89,6 @@ class Lead:
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
     """Read the accepted lead and the beats of one record.
 
-    Args:
-        folder: Folder of the WFDB files.
-        name: Record name, without suffix.
-        rules: Accepted leads and sampling rate.
-
     Raises:
         MissingDataError: If the header, the annotations or a signal file is not there.
         ChecksumError: If the signal does not have the checksum that its header states.
@@ -115,11 +110,6 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
 
 def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
     """Read the accepted lead of one record; annotations are not needed.
-
-    Args:
-        folder: Folder of the WFDB files.
-        name: Record name, without suffix.
-        rules: Accepted leads and sampling rate.
 
     Raises:
         MissingDataError: If the header or a signal file is not there.
@@ -163,12 +153,13 @@ def check_rate(header: Header, rules: ReadingRules) -> None:
     rate, (lowest, highest) = header.sampling_rate_hz, _RATES_HZ
     if rules.sampling_rate_hz is not None and rate != rules.sampling_rate_hz:
         raise DataError(
-            f"{header.path}: sampling rate must be {rules.sampling_rate_hz:g} Hz, got {rate:g} Hz "
-            "(one's own records, of any rate, are given by --records and --split)"
+            f"sampling rate must be {rules.sampling_rate_hz:g} Hz, got {rate:g} Hz (one's own "
+            "records, of any rate, are given by --records and --split)",
+            header.path,
         )
     if not lowest <= rate <= highest:
         allowed = f"[{lowest:g}, {highest:g}] Hz"
-        raise DataError(f"{header.path}: sampling rate must lie in {allowed}, got {rate:g} Hz")
+        raise DataError(f"sampling rate must lie in {allowed}, got {rate:g} Hz", header.path)
 
 
 def choose_lead(header: Header, rules: ReadingRules) -> int:
@@ -183,7 +174,7 @@ def choose_lead(header: Header, rules: ReadingRules) -> int:
     has, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
     own = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
     raise DataError(
-        f"{header.path}: must have a lead that is accepted, best first: {accepted}; got {has}{own}"
+        f"must have a lead that is accepted, best first: {accepted}; got {has}{own}", header.path
     )
 
 
@@ -196,22 +187,24 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
         raw: Any = wfdb.rdrecord(str(header.stem), channels=[channel], physical=False)
         got = raw.calc_checksum()[0]
         signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
-    except WFDB_ERRORS as err:
-        raise DataError(f"{path}: cannot be read as a WFDB signal: {err}") from err
+    except WFDB_ERRORS as error:
+        raise DataError(f"cannot be read as a WFDB signal: {error}", path) from error
     stated = header.checksums[channel]
     if stated is not None and got != stated:
         raise ChecksumError(
-            f"{path}: the samples of lead {header.leads[channel]} have checksum {got}, "
-            f"{header.path.name} states {stated}; one of the two files is damaged"
+            f"the samples of lead {header.leads[channel]} have checksum {got}, "
+            f"{header.path.name} states {stated}; one of the two files is damaged",
+            path,
         )
     bad = int(np.count_nonzero(~np.isfinite(signal)))
     if bad:
         raise DataError(
-            f"{path}: every sample must be finite, but {bad} of {len(signal)} of lead "
-            f"{header.leads[channel]} are not (WFDB's mark of a missing sample)"
+            f"every sample must be finite, but {bad} of {len(signal)} of lead "
+            f"{header.leads[channel]} are not (WFDB's mark of a missing sample)",
+            path,
         )
     if len(signal) == 0 or signal.min() == signal.max():
-        raise DataError(f"{path}: lead {header.leads[channel]} is constant: no ECG is in it")
+        raise DataError(f"lead {header.leads[channel]} is constant: no ECG is in it", path)
     return signal * np.float32(header.millivolts_per_unit(channel))
 
 

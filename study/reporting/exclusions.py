@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from study.data.beat_set import BeatSet
-from study.data.beats import DROP_REASONS
+from study.data.windows import DROP_REASONS
 from study.store.storage import Storage
 
 FILE = "exclusions.json"

@@ -1,6 +1,6 @@
 """A plan's models on other records than MIT-BIH's: predicted, scored and kept beside its result.
 
-Nothing of DS2 is read, and none of its records can be in the folder (`study.data.external`). The
+Nothing of DS2 is read, and none of its records can be in the folder (`study.data.source`). The
 models and the thresholds are those that were fixed on DS1.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from study.config import digest_of
 from study.data.beat_set import BeatSet
-from study.data.external import External
 from study.data.prepare import Cut, prepare_all
 from study.data.presence import ClassPresence, classes_present, describe
+from study.data.source import External
 from study.errors import DataError, UsageError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.sealed.evaluation import code_digest

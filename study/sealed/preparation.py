@@ -132,7 +132,7 @@ def make_job(
     first = next(iter(beats.values()))
     folds = make_folds(
         first.record_names,
-        first.counts(),
+        first.counts,
         n_folds=min(FOLDS, len(set(records.source.patients.values()))),
         patients=records.source.patients,
     )

@@ -12,8 +12,14 @@ from pathlib import Path
 
 from study.config import digest_of
 from study.data.beat_set import BeatSet
-from study.data.checksums import files_of, published_checksums, sha256_of, verified_checksums
-from study.data.fetch import UnreachableError, download_records
+from study.data.fetch import (
+    UnreachableError,
+    download_records,
+    files_of,
+    published_checksums,
+    sha256_of,
+    verified_checksums,
+)
 from study.data.prepare import Cut, prepare_all
 from study.data.records import DS1, DS2, FILE_SUFFIXES, PATIENT_OF
 from study.data.source import DATA_DIR_VARIABLE, Source, mitdb_source

@@ -12,13 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.keys import AGGREGATES, CLASSES
+from study.beats import effective_patients
+from study.keys import AGGREGATES, CLASSES, MIN_EFFECTIVE_PATIENTS
 from study.statistics.findings import ClassFacts, Estimate, members_of
 from study.statistics.predictions import Beats
 from study.statistics.weighted_metrics import Float
-
-MIN_EFFECTIVE_PATIENTS = 4.0
-"""Below this a class is not estimable: no interval and no test."""
 
 FEW_IN_ONE_FOLD = 6.0
 """Effective patients of a class below which, with all patients in one fold, the interval of an
@@ -30,15 +28,6 @@ LEVELS = (0.025, 0.975)
 
 MAX_UNDEFINED = 0.05
 """Share of resamples without a score above which there is no interval."""
-
-
-def effective_patients(beats_of_patient: Sequence[int]) -> float:
-    """Return (sum n)^2 / sum n^2, the number of equal patients that weigh as much as these.
-
-    Kish 1965, Survey Sampling, 11.7.
-    """
-    n = np.asarray(beats_of_patient, dtype=np.float64)
-    return float(n.sum() ** 2 / np.sum(n**2)) if n.any() else 0.0
 
 
 def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:

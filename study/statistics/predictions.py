@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from study.beats import LabelledBeats
 from study.errors import ComparisonError, listed
 from study.keys import CLASSES, MIN_CLASS_BEATS
 
@@ -22,13 +23,10 @@ Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Beats:
-    """The beats that every arm predicts, in record and time order.
+class Beats(LabelledBeats):
+    """The beats that every arm predicts.
 
     Args:
-        label: [N] index into `CLASSES`.
-        record: [N] index into `record_names`.
-        record_names: Names of the records.
         patient_of_record: Patient of each record: records of one patient stand or fall together.
         fold_of_record: Fold that each record validates in, from 0; -1 where it is in none.
         macro: Classes that the macro is the mean of: all, unless records cannot show them.
@@ -37,9 +35,6 @@ class Beats:
         ComparisonError: If lengths or indices do not agree, or a patient is in two folds.
     """
 
-    label: Int
-    record: Int
-    record_names: tuple[str, ...]
     patient_of_record: tuple[str, ...]
     fold_of_record: tuple[int, ...]
     macro: tuple[str, ...] = CLASSES
@@ -71,13 +66,6 @@ class Beats:
         place = {patient: index for index, patient in enumerate(self.patients)}
         of_record = [place.get(patient, -1) for patient in self.patient_of_record]
         return np.asarray(of_record, dtype=np.int64)[self.record]
-
-    @property
-    def counts(self) -> Int:
-        """Beats per record and class, [records, C]."""
-        table = np.zeros((len(self.record_names), len(CLASSES)), dtype=np.int64)
-        np.add.at(table, (self.record, self.label), 1)
-        return table
 
     @property
     def counts_by_fold(self) -> Int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from study.config import TrainConfig, TrialConfig
-from study.data.placebo import placebo_order
+from study.data.rr import placebo_order
 from study.models.classifier import Classifier, RunBackbone, build_model
 from study.training.batches import EpochShape, MemberBeats, epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, to_device

@@ -120,7 +120,7 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
         return all_records(beats.record_names)
     return make_folds(
         beats.record_names,
-        beats.counts(),
+        beats.counts,
         n_folds=int(space.folds),
         partition_seed=partition_seed,
         patients=source.patients,

@@ -86,7 +86,7 @@ def test_a_timed_function_does_what_it_did_and_is_timed_when_it_raises() -> None
 def test_a_job_brings_clocks_to_the_process_it_is_sent_to(
     beat_set: BeatSet, records_source: Source, tmp_path: Path
 ) -> None:
-    names, counts = beat_set.record_names, beat_set.counts()
+    names, counts = beat_set.record_names, beat_set.counts
     job = TrialJob(
         beats={("daeac", "linear"): beat_set},
         folds=make_folds(names, counts, 2, 0, records_source.patients),

@@ -1,4 +1,4 @@
-"""Download against a local server that truncates, alters, refuses and forgets about ranges."""
+"""Download from a local server that truncates, alters and refuses; states of files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from study.data.fetch import ATTEMPTS, UnreachableError, download_records
-from study.errors import ChecksumError, DownloadError
+from study.data.fetch import (
+    ATTEMPTS,
+    DIFFERS,
+    MISSING,
+    OK,
+    UNREADABLE,
+    UnreachableError,
+    download_records,
+    file_states,
+    published_checksums,
+    verified_checksums,
+)
+from study.data.records import FILE_SUFFIXES, MITDB
+from study.errors import ChecksumError, DataError, DownloadError, MissingDataError
 
 FILES = {
     "101.hea": b"101 2 360 650000\n" * 5,
@@ -19,7 +31,6 @@ FILES = {
     "101.atr": b"\1\2" * 900 + b"\0\0",
 }
 SUMS = {file: hashlib.sha256(content).hexdigest() for file, content in FILES.items()}
-ALTERED = {file: hashlib.sha256(b"not " + content).hexdigest() for file, content in FILES.items()}
 
 
 class Server(ThreadingHTTPServer):
@@ -34,9 +45,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.plan: dict[str, list[object]] = {}
-        self.ranges = True
-        self.lies_about_ranges = False
-        self.requests: list[tuple[str, str]] = []
+        self.requests: list[str] = []
 
     @property
     def url(self) -> str:
@@ -48,27 +57,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         file = self.path.lstrip("/")
-        asked = self.headers.get("Range", "")
-        self.server.requests.append((file, asked))
+        self.server.requests.append(file)
         steps = self.server.plan.get(file, [])
         step = steps.pop(0) if steps else None
         if isinstance(step, int):
             self.send_error(step)
             return
         content = b"not " + FILES[file] if step == "altered" else FILES[file]
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        if not self.server.ranges:
-            start = 0
-        if start >= len(content):
-            self.send_error(416)
-            return
-        body = content[start:]
-        sent = body[: step[1]] if isinstance(step, tuple) else body
-        promised = len(sent) if isinstance(step, tuple) and step[0] == "short" else len(body)
-        self.send_response(206 if start else 200)
-        if start:
-            first = 0 if self.server.lies_about_ranges else start
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        sent = content[: step[1]] if isinstance(step, tuple) else content
+        promised = len(sent) if isinstance(step, tuple) and step[0] == "short" else len(content)
+        self.send_response(200)
         self.send_header("Content-Length", str(promised))
         self.end_headers()
         self.wfile.write(sent)
@@ -101,116 +99,61 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_every_file_arrives_whole(server: Server, tmp_path: Path) -> None:
     download(server, tmp_path / "data" / "mitdb")
     assert contents(tmp_path / "data" / "mitdb") == FILES
-    assert server.requests == [(file, "") for file in FILES]
+    assert server.requests == list(FILES)
 
 
 def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "101.dat").write_bytes(FILES["101.dat"])
-    download(server, tmp_path)
-    assert [file for file, _ in server.requests] == ["101.hea", "101.atr"]
-    download(server, tmp_path)
-    assert len(server.requests) == 2
-    assert contents(tmp_path) == FILES
-
-
-def test_broken_connection_is_continued_where_it_broke(server: Server, tmp_path: Path) -> None:
-    server.plan["101.dat"] = [("drop", 100_000), ("drop", 50_000)]
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-    ranges = [asked for file, asked in server.requests if file == "101.dat"]
-    assert ranges == ["", "bytes=100000-", "bytes=150000-"]
-
-
-def test_progress_earns_further_attempts(server: Server, tmp_path: Path) -> None:
-    server.plan["101.dat"] = [("drop", 50_000)] * 9
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-
-
-def test_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
-    server.ranges = False
-    server.plan["101.dat"] = [("drop", 100_000)]
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-
-
-def test_server_that_gives_another_range_is_asked_anew(server: Server, tmp_path: Path) -> None:
-    server.lies_about_ranges = True
-    server.plan["101.dat"] = [("drop", 100_000)]
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-    ranges = [asked for file, asked in server.requests if file == "101.dat"]
-    assert ranges == ["", "bytes=100000-", ""]
-
-
-def test_passing_refusals_are_waited_out(server: Server, tmp_path: Path) -> None:
-    server.plan["101.dat"] = [503, 429, 500]
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-
-
-GIVEN_UP: dict[str, tuple[bool, list[object], str, int | None]] = {
-    "no range, always broken": (
-        False,
-        [("drop", 1000)] * 9,
-        "the connection broke after 1000 of 512000 bytes",
-        1000,
-    ),
-    "no progress": (True, [("drop", 1000)] + [503] * 9, "the server answered 503", 1000),
-    "not found": (True, [404], "the server answered 404 Not Found", None),
-}
-
-
-@pytest.mark.parametrize("case", GIVEN_UP)
-def test_download_that_breaks_off_can_be_continued(
-    server: Server, tmp_path: Path, case: str
-) -> None:
-    server.ranges, server.plan["101.dat"], reason, size = GIVEN_UP[case]
-    with pytest.raises(DownloadError) as caught:
+    for _ in range(2):
         download(server, tmp_path)
-    assert type(caught.value) is DownloadError
-    assert str(caught.value).startswith(f"{server.url}101.dat: {reason}")
-    assert str(caught.value).endswith("; what has arrived is kept: run again to continue")
-    kept = contents(tmp_path)
-    assert kept.pop("101.hea") == FILES["101.hea"]
-    assert kept == ({} if size is None else {"101.dat.part": FILES["101.dat"][:size]})
-
-    server.ranges, server.plan = True, {}
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-    assert ("101.dat", "" if size is None else f"bytes={size}-") in server.requests
-
-
-def test_part_of_another_file_is_thrown_away(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "101.dat.part").write_bytes(b"x" * 1000)
-    (tmp_path / "101.atr.part").write_bytes(FILES["101.atr"] + b"too much")
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-
-
-def test_whole_part_only_needs_its_name(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "101.dat.part").write_bytes(FILES["101.dat"])
-    download(server, tmp_path)
-    assert contents(tmp_path) == FILES
-    assert server.requests[1] == ("101.dat", "bytes=512000-")
-
-
-SHORT_SUM = hashlib.sha256(FILES["101.dat"][:1000]).hexdigest()
+        assert server.requests == ["101.hea", "101.atr"]
+        assert contents(tmp_path) == FILES
 
 
 @pytest.mark.parametrize(
-    ("answer", "got"), [("altered", ALTERED["101.dat"]), (("short", 1000), SHORT_SUM)]
+    "answers", [[("drop", 100_000), ("drop", 0), ("drop", 511_999)], [503, 429, 500]]
 )
+def test_failures_that_pass_are_waited_out(
+    server: Server, tmp_path: Path, answers: list[object]
+) -> None:
+    server.plan["101.dat"] = answers
+    download(server, tmp_path)
+    assert contents(tmp_path) == FILES
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "requests"),
+    [
+        ([("drop", 1000)] * 9, "the connection broke after 1000 of 512000 bytes", ATTEMPTS),
+        ([("drop", 1000)] + [503] * 9, "the server answered 503", ATTEMPTS),
+        ([404], "the server answered 404 Not Found", 1),
+    ],
+)
+def test_download_that_breaks_off_keeps_whole_files_only(
+    server: Server, tmp_path: Path, answers: list[object], reason: str, requests: int
+) -> None:
+    server.plan["101.dat"] = answers
+    with pytest.raises(DownloadError) as caught:
+        download(server, tmp_path)
+    assert type(caught.value) is DownloadError
+    assert f"{server.url}101.dat: {reason}" in str(caught.value)
+    assert server.requests.count("101.dat") == requests
+    assert contents(tmp_path) == {"101.hea": FILES["101.hea"]}
+
+    server.plan = {}
+    download(server, tmp_path)
+    assert contents(tmp_path) == FILES
+    assert server.requests.count("101.hea") == 1
+
+
+@pytest.mark.parametrize("answer", ["altered", ("short", 1000)])
 def test_altered_file_is_an_error_and_not_kept(
-    server: Server, tmp_path: Path, answer: object, got: str
+    server: Server, tmp_path: Path, answer: object
 ) -> None:
     server.plan["101.dat"] = [answer]
     with pytest.raises(ChecksumError) as caught:
         download(server, tmp_path)
-    assert str(caught.value) == (
-        f"{server.url}101.dat: the server's file is not the published one: SHA-256 {got[:12]}..., "
-        f"published {SUMS['101.dat'][:12]}...; nothing of it was kept"
-    )
+    assert caught.value.where == f"{server.url}101.dat"
     assert contents(tmp_path) == {"101.hea": FILES["101.hea"]}
 
 
@@ -227,7 +170,7 @@ def test_server_that_gives_nothing_is_unreachable(server: Server, tmp_path: Path
     with pytest.raises(UnreachableError):
         download(server, tmp_path / "mitdb")
     assert len(server.requests) == 1
-    assert not (tmp_path / "mitdb" / "101.hea").exists()
+    assert not (tmp_path / "mitdb").exists()
 
 
 @pytest.mark.parametrize(("answer", "requests"), [(404, 1), (503, ATTEMPTS)])
@@ -256,7 +199,7 @@ def test_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path) 
     assert str(caught.value).startswith(f"{folder}: cannot be written to: ")
 
 
-def test_two_downloads_at_once_do_not_harm_each_other(server: Server, tmp_path: Path) -> None:
+def test_downloads_at_once_do_not_harm_each_other(server: Server, tmp_path: Path) -> None:
     server.plan["101.dat"] = [("drop", 100_000)]
     threads = [threading.Thread(target=download, args=(server, tmp_path)) for _ in range(3)]
     for thread in threads:
@@ -264,5 +207,34 @@ def test_two_downloads_at_once_do_not_harm_each_other(server: Server, tmp_path: 
     for thread in threads:
         thread.join()
     assert contents(tmp_path) == FILES
-    # The second and third waited, and found everything there.
-    assert [file for file, _ in server.requests].count("101.atr") == 1
+
+
+def test_states_of_files_and_one_error_for_all(tmp_path: Path) -> None:
+    names = ("101", "106", "108", "109")
+    expected = {f"{name}.{file[4:]}": digest for name in names for file, digest in SUMS.items()}
+    for file in expected:
+        (tmp_path / file).write_bytes(FILES[f"101.{file[4:]}"])
+    assert verified_checksums(tmp_path, names, expected) == expected
+    for name in names:
+        (tmp_path / f"{name}.atr").unlink()
+    with pytest.raises(MissingDataError) as caught:
+        verified_checksums(tmp_path, names, expected)
+    assert str(caught.value) == (
+        f"{tmp_path}: 101.atr, 106.atr, 108.atr and 1 more (4 in all): missing"
+    )
+    (tmp_path / "106.dat").write_bytes(b"cut")
+    (tmp_path / "108.hea").unlink()
+    (tmp_path / "108.hea").mkdir()
+    states = {state.file: state.state for state in file_states(tmp_path, names, expected)}
+    assert [states[f"106{suffix}"] for suffix in FILE_SUFFIXES] == [OK, DIFFERS, MISSING]
+    assert states["108.hea"] == UNREADABLE
+    with pytest.raises(DataError, match="3 faults"):
+        verified_checksums(tmp_path, names, expected)
+
+
+def test_every_file_of_every_record_has_a_published_checksum() -> None:
+    sums = published_checksums()
+    assert set(sums) == {f"{name}{suffix}" for name in MITDB for suffix in FILE_SUFFIXES}
+    assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in sums.values())
+    # As in PhysioNet's SHA256SUMS.txt for version 1.0.0.
+    assert sums["100.atr"].startswith("8d8a5349fb16638ebbf649f1779d12e9")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from study.data.__main__ import main
-from study.data.checksums import published_checksums
+from study.data.fetch import published_checksums
 from study.data.source import Source
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_check_of_mitbih_goes_file_by_file(
     """Synthetic DS1 files pass for the published ones here; all others are absent."""
     published = dict.fromkeys(published_checksums(), "0" * 64)
     sums = published | dict(records_source.checksums)
-    monkeypatch.setattr("study.data.overview.published_checksums", lambda: sums)
+    monkeypatch.setattr("study.data.presence.published_checksums", lambda: sums)
     folder = shutil.copytree(records_source.folder, tmp_path / "mitdb")
 
     assert main(["--data-dir", str(folder), "--check"]) == 0
@@ -132,9 +132,9 @@ def test_check_of_mitbih_goes_file_by_file(
     (folder / "100.hea").write_text("another")
     assert main(["--data-dir", str(folder), "--check"]) == 1
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("100.hea  100.hea has SHA-256 ")
-    assert out[4].startswith("101.dat  101.dat has SHA-256 ")
-    assert "106.atr  106.atr is missing" in out
+    assert out[0].startswith("100.hea  has SHA-256 ")
+    assert out[4].startswith("101.dat  has SHA-256 ")
+    assert "106.atr  missing" in out
     assert out[-1].startswith(f"{folder}: 64 of 144 files as published, 3 at fault, 77 absent")
 
 
@@ -146,7 +146,7 @@ def test_check_of_own_records_reads_each(
     assert capsys.readouterr().out == good
     (tmp_path / "mine" / "a01.atr").unlink()
     assert main([*own, "--check"]) == 1
-    bad = "a01: mine: record a01: missing a01.atr\na02: ok, lead V1, 24 beats\n"
+    bad = "a01: mine/a01: no .atr file\na02: ok, lead V1, 24 beats\n"
     assert capsys.readouterr().out == bad
 
 

@@ -1,18 +1,24 @@
-"""One record to be classified: with its own beats or with found ones, and what stays sealed."""
+"""One record to be classified: with its own beats or with detected ones, and what stays sealed."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import wfdb
+from numpy.typing import NDArray
 
-from study.data.checksums import published_checksums, sha256_of
-from study.data.one_record import OneRecord, read_one
+from study.data.annotations import read_annotations
+from study.data.fetch import published_checksums, sha256_of
+from study.data.one_record import OneRecord, find_r_peaks, read_one
 from study.data.prepare import prepare
+from study.data.records import AAMI
 from study.data.source import Source, synthetic_source
+from study.data.synthetic import write_records
+from study.data.wfdb_record import Lead, ReadingRules, read_lead
 from study.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ def test_beats_are_those_of_a_study_and_those_of_class_q(
     studied = prepare(source, "daeac", "linear", cache_dir=tmp_path)
     beats = one.beats(("daeac", "linear"))
     assert one.annotated is not None
-    kept = one.annotated[one.why == ""]
+    kept = one.annotated[one.left_out == ""]
     assert len(kept) == len(beats.label)
     known = kept != "Q"
     np.testing.assert_array_equal(beats.ecg[known], studied.ecg)
@@ -46,9 +52,9 @@ def test_beats_are_those_of_a_study_and_those_of_class_q(
 
 
 def test_why_beats_cannot_be_classified(one: OneRecord) -> None:
-    assert one.why[[0, -1]].tolist() == ["first or last beat"] * 2
-    assert set(one.why.tolist()) <= {"", "first or last beat", "window leaves record"}
-    assert (one.why == "").mean() > 0.9
+    assert one.left_out[[0, -1]].tolist() == ["first or last beat"] * 2
+    assert set(one.left_out.tolist()) <= {"", "first or last beat", "window leaves record"}
+    assert (one.left_out == "").mean() > 0.9
 
 
 def test_labels_take_no_part(source: Source, one: OneRecord, tmp_path: Path) -> None:
@@ -57,7 +63,7 @@ def test_labels_take_no_part(source: Source, one: OneRecord, tmp_path: Path) -> 
     symbols = ["V"] * len(one.samples)
     wfdb.wrann("208", "atr", one.samples, symbol=symbols, write_dir=str(tmp_path))
     other = read_one(tmp_path / "208")
-    np.testing.assert_array_equal(other.why, one.why)
+    np.testing.assert_array_equal(other.left_out, one.left_out)
     beats, truth = other.beats(("beat", "antialiased")), one.beats(("beat", "antialiased"))
     np.testing.assert_array_equal(beats.ecg, truth.ecg)
 
@@ -88,7 +94,7 @@ def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, tmp_path
     for found in (read_one(tmp_path / "208"), read_one(source.folder / "208", detect=True)):
         assert found.annotated is None
         np.testing.assert_array_equal(found.samples, bare.samples)
-        assert len(found.beats(("daeac", "linear")).label) == (found.why == "").sum()
+        assert len(found.beats(("daeac", "linear")).label) == (found.left_out == "").sum()
 
 
 def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: WriteRecord) -> None:
@@ -101,7 +107,7 @@ def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: Writ
     np.testing.assert_array_equal(record.samples, samples)
     assert record.annotated is not None
     assert record.annotated[4] == "Q"
-    assert record.why[4] == ""
+    assert record.left_out[4] == ""
     assert len(record.doubled) == 1
 
 
@@ -113,7 +119,7 @@ def test_sealed_records_are_refused_under_any_name(
     if not annotated:
         (tmp_path / "mine.atr").unlink()
     published = dict(published_checksums()) | {"100.dat": sha256_of(tmp_path / "mine.dat")}
-    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: published)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
     with pytest.raises(DataError) as caught:
         read_one(tmp_path / "mine")
     assert str(caught.value) == (
@@ -127,12 +133,12 @@ def test_records_that_models_train_on_are_told(
 ) -> None:
     write_record(tmp_path, "mine")
     published = dict(published_checksums()) | {"208.atr": sha256_of(tmp_path / "mine.atr")}
-    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: published)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
     assert read_one(tmp_path / "mine").in_ds1
 
 
 def test_a_record_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match=rf"^{tmp_path}: record a: missing a\.hea$"):
+    with pytest.raises(MissingDataError, match=rf"^{tmp_path}/a: no \.hea file$"):
         read_one(tmp_path / "a")
 
 
@@ -142,3 +148,41 @@ def test_a_record_too_short_for_any_beat_is_one_clear_error(
     write_record(tmp_path, "a", duration_s=1.2)
     with pytest.raises(DataError, match="^record a: no beat can be used; left out, by record: "):
         read_one(tmp_path / "a").beats(("beat", "linear"))
+
+
+RULES = ReadingRules(leads=("MLII",), sampling_rate_hz=None)
+
+
+def lead_of(signal: NDArray[np.floating], rate_hz: float = 360) -> Lead:
+    return Lead(
+        record="x", name="II", sampling_rate_hz=rate_hz, signal_mv=signal.astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("rate_hz", [128, 257, 360])
+def test_r_peaks_are_found_where_they_are_annotated(tmp_path: Path, rate_hz: int) -> None:
+    """Wide premature beats included, and whatever the height of the lead."""
+    write_records(tmp_path, names=("101", "208"), duration_s=60, sampling_rate_hz=rate_hz)
+    for name in ("101", "208"):
+        lead = read_lead(tmp_path, name, rules=RULES)
+        truth = read_annotations(tmp_path, name)
+        for height in (1.0, 0.1):
+            found = find_r_peaks(lead_of(lead.signal_mv * height, rate_hz))
+            distance_s = np.abs(truth.beat_samples[:, None] - found).min(axis=1) / rate_hz
+            hit = distance_s < 0.02
+            is_v = np.array([AAMI[symbol] == "V" for symbol in truth.beat_symbols.tolist()])
+            assert is_v.sum() >= 2
+            assert hit.mean() > 0.9
+            assert hit[is_v].mean() > 0.8
+            assert len(found) < 1.05 * len(hit)
+
+
+def test_a_signal_without_beats_is_one_clear_error() -> None:
+    rng = np.random.default_rng(0)
+    slow = np.sin(np.arange(3600) / 500) + 1e-6 * rng.standard_normal(3600)
+    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
+        warnings.simplefilter("ignore")
+        find_r_peaks(lead_of(slow[:40]))
+    assert str(caught.value).startswith(
+        "record x: no beats were found by GQRS of wfdb.processing in II"
+    )

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING
+from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SAMPLING_RATE_HZ, SignalSpec
 from study.data import prepare as module
 from study.data.beat_set import BeatSet
-from study.data.beats import band_pass
-from study.data.checksums import files_of, sha256_of
-from study.data.placebo import PERMUTATIONS
+from study.data.fetch import files_of, sha256_of
 from study.data.prepare import prepare, prepare_all
 from study.data.records import AAMI, DS1, DS2
-from study.data.rr import rr_features
-from study.data.source import Source, find_source, synthetic_source
+from study.data.rr import PERMUTATIONS, rr_features
+from study.data.source import Source, find_external, find_source, synthetic_source
+from study.data.synthetic import write_records
 from study.data.wfdb_record import read_record
-from study.data.windows import cut_windows
+from study.data.windows import band_pass, cut_windows
 from study.errors import ConfigError, DataError, MissingDataError
 from study.keys import CLASSES
 
@@ -217,7 +219,8 @@ def test_other_parameters_are_prepared_anew(
 
 
 @pytest.mark.parametrize(
-    ("name", "changes_fingerprint"), [("_code_version", True), ("version", False)]
+    ("name", "value", "changes_fingerprint"),
+    [("PREPARATION", "another", True), ("version", lambda _: "another", False)],
 )
 def test_other_code_is_prepared_anew(
     few: Source,
@@ -225,11 +228,12 @@ def test_other_code_is_prepared_anew(
     reads: list[str],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
+    value: object,
     changes_fingerprint: bool,
 ) -> None:
     first = prepare(few, "beat", "linear", cache_dir=tmp_path)
     reads.clear()
-    monkeypatch.setattr(module, name, lambda *_: "another")
+    monkeypatch.setattr(module, name, value)
     second = prepare(few, "beat", "linear", cache_dir=tmp_path)
     assert len(reads) == 3
     assert (first.fingerprint != second.fingerprint) == changes_fingerprint
@@ -287,7 +291,7 @@ def test_ds2_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_study_needs_no_ds2_files(few: Source, tmp_path: Path) -> None:
     assert not any((few.folder / f"{name}.hea").exists() for name in DS2)
-    with pytest.raises(MissingDataError, match="record 100: missing 100.hea, 100.dat, 100.atr"):
+    with pytest.raises(MissingDataError, match="100: no .hea or .dat or .atr file"):
         prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS2")
 
 
@@ -338,13 +342,160 @@ def test_records_without_a_usable_beat(
     )
 
 
+FINGERPRINTS = {
+    ("beat", "antialiased"): "76098cd3abd0",
+    ("centred", "linear"): "4425ce477507",
+    ("daeac", "linear"): "5c38f480d22a",
+    ("fixed", "antialiased"): "71e5a4e3ed64",
+}
+"""Of the three synthetic records, with study seed 0."""
+
+
+def digest(array: NDArray[Any]) -> str:
+    """Digest of an array of whole numbers, or of floats that no Fourier transform has rounded."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+
+
+def test_beat_sets_are_those_of_this_version_of_the_preparation(
+    sets: dict[tuple[str, str], BeatSet],
+) -> None:
+    """Where this fails because arrays change, give `PREPARATION` another text too."""
+    assert {cut: beats.fingerprint for cut, beats in sets.items()} == FINGERPRINTS
+    beats = sets["daeac", "linear"]
+    exact: dict[str, NDArray[Any]] = {
+        "beats": beats.reliance.beats,
+        "donors": beats.reliance.donors,
+        **beats.rr,
+    }
+    exact |= {name: getattr(beats, name) for name in ("record", "r_peak_sample", "label")}
+    assert {name: digest(array) for name, array in exact.items()} == {
+        "beats": "3d3589949a53",
+        "donors": "7291fab68e27",
+        "seed7": "5fffd269aa14",
+        "ratio2_so_far": "7c23085d5e35",
+        "ratio2_record": "5d41f6c927a6",
+        "causal": "734aa9107bee",
+        "record": "4ed2a4179844",
+        "r_peak_sample": "b99d8ec53284",
+        "label": "223df10c1db6",
+    }
+    windows = {cut: other.ecg for cut, other in sets.items()}
+    assert beats.reliance.windows is not None
+    windows["reliance", ""] = beats.reliance.windows
+    sums = {}
+    for cut, ecg in windows.items():
+        weights = np.random.default_rng(0).standard_normal(ecg.shape)
+        sums[cut] = float((ecg * weights).sum())
+    assert sums == pytest.approx(
+        {
+            ("beat", "antialiased"): -81.914,
+            ("centred", "linear"): -214.530,
+            ("daeac", "linear"): 42.861,
+            ("fixed", "antialiased"): 103.251,
+            ("reliance", ""): 451.004,
+        },
+        rel=1e-4,
+    )
+
+
+NAMES = ("p01", "p02", "p03", "p04", "p05")
+RATES_HZ = (128, 257)
+DURATION_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The same five patients at three sampling rates, with leads that MIT-BIH does not have."""
+    root = tmp_path_factory.mktemp("external")
+    for rate_hz in (*RATES_HZ, SAMPLING_RATE_HZ):
+        write_records(
+            root / f"{rate_hz}hz",
+            names=NAMES,
+            duration_s=DURATION_S,
+            sampling_rate_hz=rate_hz,
+            leads=("II", "aVF"),
+        )
+    return {rate_hz: root / f"{rate_hz}hz" for rate_hz in (*RATES_HZ, SAMPLING_RATE_HZ)}
+
+
+@pytest.fixture(scope="module")
+def rate_sets(
+    folders: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, dict[tuple[str, str], BeatSet]]:
+    """Every folder under every segmentation."""
+    cache = tmp_path_factory.mktemp("cache")
+    cuts = list(PUBLISHED_RESAMPLING.items())
+    return {
+        rate_hz: prepare_all(find_external(folder).source, cuts, cache_dir=cache)
+        for rate_hz, folder in folders.items()
+    }
+
+
+def pairs(one: BeatSet, other: BeatSet, within: int) -> tuple[Any, ...]:
+    """Return the indices of the same beats in two sets: same record, about the same sample."""
+    near = np.abs(one.r_peak_sample[:, None] - other.r_peak_sample) <= within
+    return np.nonzero(near & (one.record[:, None] == other.record))
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_r_peaks_are_within_one_sample_of_the_truth(
+    rate_hz: int, rate_sets: dict[int, dict[tuple[str, str], BeatSet]]
+) -> None:
+    """One sample of the record's own rate: half a sample lost when it was annotated, half here."""
+    cut = ("daeac", "linear")
+    truth, beats = rate_sets[SAMPLING_RATE_HZ][cut], rate_sets[rate_hz][cut]
+    limit = 0.5 * SAMPLING_RATE_HZ / rate_hz + 0.5
+    i, j = pairs(beats, truth, within=10)
+    # All but a few beats at the ends of records, where a window may just leave the signal.
+    assert len(i) > 0.99 * len(truth.label) > 300
+    assert np.abs(beats.r_peak_sample[i] - truth.r_peak_sample[j]).max() <= limit
+    np.testing.assert_array_equal(beats.label[i], truth.label[j])
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+@pytest.mark.parametrize("cut", PUBLISHED_RESAMPLING.items())
+def test_same_beats_have_the_same_features_as_at_360_hz(
+    rate_hz: int, cut: tuple[str, str], rate_sets: dict[int, dict[tuple[str, str], BeatSet]]
+) -> None:
+    """RR by one sample of either rate; windows as far as a shift of half a sample changes them."""
+    truth, beats = rate_sets[SAMPLING_RATE_HZ][cut], rate_sets[rate_hz][cut]
+    i, j = pairs(beats, truth, within=10)
+    step_ms = 1000 / rate_hz + 1000 / SAMPLING_RATE_HZ
+    for column in (0, 1, 2):  # pre_rr, post_rr, local_rr in milliseconds
+        difference = beats.rr["seed7"][i, column] - truth.rr["seed7"][j, column]
+        assert np.abs(difference).max() <= step_ms
+    # The shortest interval of the synthetic patients is 280 ms (study.data.synthetic).
+    ratios = beats.rr["ratio2_so_far"][i] / truth.rr["ratio2_so_far"][j]
+    assert np.abs(ratios - 1).max() <= step_ms / 280
+    alike = (beats.ecg[i] * truth.ecg[j]).mean(axis=1)
+    assert np.median(alike) > 0.99
+    assert np.quantile(alike, 0.05) > 0.93
+
+
+@pytest.mark.parametrize("input_", ["opt1", "opt2", "opt3", "ecg"])
+@pytest.mark.parametrize("late_rr", LATE_RR_WIDTH)
+@pytest.mark.parametrize("ratio_mean", ["so_far", "record"])
+def test_any_configuration_finds_its_inputs(
+    input_: str,
+    late_rr: str,
+    ratio_mean: str,
+    rate_sets: dict[int, dict[tuple[str, str], BeatSet]],
+) -> None:
+    signal = SignalSpec(input=input_, late_rr=late_rr, ratio_mean=ratio_mean)
+    beats = rate_sets[128][signal.segmentation, signal.resampling_method]
+    early, late = beats.early_rr(signal), beats.late_rr(signal)
+    assert (early is not None) == signal.option.early_rr
+    assert late is None or late.shape == (len(beats.label), LATE_RR_WIDTH[late_rr])
+    assert (late is not None) == signal.option.late_rr
+
+
 @pytest.mark.data
 def test_real_records(mitdb_dir: Path, tmp_path: Path) -> None:
     source = find_source(data_dir=mitdb_dir, workspace=tmp_path)
     beats = prepare(source, "daeac", "linear", cache_dir=tmp_path)
     assert beats.record_names == DS1
     # 45866, 944, 3788, 415 annotations; all but 44 of the first and last beats, 13 at the ends.
-    assert beats.counts().sum(axis=0).tolist() == [45813, 943, 3786, 414]
+    assert beats.counts.sum(axis=0).tolist() == [45813, 943, 3786, 414]
     reasons = {reason for counts in beats.dropped.values() for reason in counts}
     total = {
         reason: sum(counts.get(reason, 0) for counts in beats.dropped.values())

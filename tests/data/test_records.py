@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from study.data.annotations import read_annotations
-from study.data.checksums import published_checksums
+from study.data.fetch import published_checksums
 from study.data.records import (
     AAMI,
     AAMI_CLASSES,

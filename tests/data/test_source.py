@@ -7,14 +7,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import wfdb
 
-from study.data.fetch import UnreachableError
+from study.data.fetch import UnreachableError, published_checksums, sha256_of
 from study.data.records import DS1, PATIENT_OF
-from study.data.source import Source, find_source, synthetic_source
-from study.data.split_file import load_split
+from study.data.source import Source, find_external, find_source, synthetic_source
+from study.data.synthetic import MANIFEST
 from study.data.wfdb_record import MITDB_RULES, ReadingRules
-from study.errors import ChecksumError, ConfigError, DataError, MissingDataError, UsageError
+from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
     from tests.data.conftest import WriteRecord
@@ -72,31 +74,15 @@ def test_files_outside_ds1_are_not_looked_at(mitdb: Path, tmp_path: Path) -> Non
     assert find_source(data_dir=mitdb, workspace=tmp_path).verified
 
 
-def test_given_folder_that_is_bad_is_an_error_with_all_faults(mitdb: Path, tmp_path: Path) -> None:
-    (mitdb / "101.atr").unlink()
-    (mitdb / "106.hea").unlink()
+def test_given_folder_that_is_bad_is_an_error(mitdb: Path, tmp_path: Path) -> None:
     (mitdb / "106.dat").unlink()
-    with pytest.raises(MissingDataError) as missing:
+    with pytest.raises(MissingDataError) as caught:
         find_source(data_dir=mitdb, workspace=tmp_path)
-    assert str(missing.value) == (
-        f"--data-dir: {mitdb}: 2 faults\n"
-        "  - record 101: missing 101.atr\n"
-        "  - record 106: missing 106.hea, 106.dat"
-    )
+    assert str(caught.value) == f"--data-dir: {mitdb}/106.dat: missing"
+    (mitdb / "106.dat").mkdir()
     (mitdb / "207.dat").write_bytes(b"cut")
-    with pytest.raises(ChecksumError) as altered:
+    with pytest.raises(DataError, match="2 faults"):
         find_source(data_dir=mitdb, workspace=tmp_path)
-    lines = str(altered.value).splitlines()
-    assert lines[:2] == [f"--data-dir: {mitdb}: 3 faults", "  - record 101: missing 101.atr"]
-    assert lines[3].startswith("  - 207.dat has SHA-256 ")
-    assert lines[3].endswith("...: damaged or edited; fetch it again")
-    (mitdb / "208.dat").unlink()
-    (mitdb / "208.dat").mkdir()
-    with pytest.raises(
-        DataError, match=r"- 208\.dat cannot be read: Is a directory"
-    ) as unreadable:
-        find_source(data_dir=mitdb, workspace=tmp_path)
-    assert type(unreadable.value) is DataError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
 
 
@@ -177,7 +163,7 @@ def test_altered_folder_of_the_workspace_is_an_error(mitdb: Path, tmp_path: Path
     folder = tmp_path / "data" / "mitdb"
     shutil.copytree(mitdb, folder)
     (folder / "101.dat").write_bytes(b"edited")
-    with pytest.raises(ChecksumError, match=r"101\.dat has SHA-256"):
+    with pytest.raises(ChecksumError, match=r"101\.dat: has SHA-256"):
         find_source(workspace=tmp_path, base_url=NOWHERE)
     (folder / "230.atr").unlink()
     with pytest.raises(ChecksumError, match="delete it, and it is downloaded again"):
@@ -247,19 +233,19 @@ def test_faults_of_own_records_come_together(tmp_path: Path, write_record: Write
     folder = tmp_path / "mine"
     for name in ("a01", "a02", "a03"):
         write_record(folder, name)
-    (folder / "a01.atr").unlink()
+    for name in ("a01", "a03"):
+        (folder / f"{name}.atr").unlink()
     (folder / "a02.dat").unlink()
-    path = split(tmp_path, 'name = "mine"\ndevelopment = ["a01", "a02", "a03", "a04"]\n')
+    path = split(tmp_path, 'name = "mine"\ndevelopment = ["a01", "a02", "a03"]\n')
     with pytest.raises(MissingDataError) as missing:
         find_source(records_dir=folder, split_file=path, workspace=tmp_path)
     assert str(missing.value) == (
-        f"--records {folder}: 3 faults\n"
-        f"  - {folder}: record a01: missing a01.atr\n"
-        f"  - {folder}/a02.hea: names a02.dat, which is missing\n"
-        f"  - {folder}: record a04: missing a04.hea, a04.atr"
+        f"{folder}: 2 faults\n"
+        "  - a01, a03: no .atr file\n"
+        "  - a02.dat: missing, though its header names it"
     )
-    (folder / "a03.dat").write_bytes(b"short")
-    with pytest.raises(DataError, match=r"a03\.dat: truncated") as mixed:
+    (folder / "a02.dat").write_bytes(b"short")
+    with pytest.raises(DataError, match=r"a02\.dat: truncated") as mixed:
         find_source(records_dir=folder, split_file=path, workspace=tmp_path)
     assert type(mixed.value) is DataError
 
@@ -273,80 +259,13 @@ def test_sealed_records_are_refused_under_any_name(
     sums = find_source(records_dir=folder, split_file=path, workspace=tmp_path).checksums
     sealed = dict.fromkeys([f"{n}{s}" for n in PATIENT_OF for s in (".hea", ".dat", ".atr")], "")
     sealed["100.dat"] = sums["a01.dat"]
-    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: sealed)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sealed)
     with pytest.raises(DataError) as caught:
         find_source(records_dir=folder, split_file=path, workspace=tmp_path)
     assert str(caught.value) == (
-        f"--records {folder}: {folder}/a01.dat: is 100.dat of MIT-BIH's DS2, which is sealed: "
-        "only `python -m study.evaluate` reads it, by a plan written before; give another"
+        f"{folder}/a01.dat: is 100.dat of MIT-BIH's DS2, which is sealed: only "
+        "`python -m study.evaluate` reads it, by a plan written before; give another"
     )
-
-
-SPLITS = {
-    "nothing": (
-        "",
-        [
-            "name: must be a word of letters, digits, - and _, got None",
-            "development: must be a list of one or more record names, got None",
-        ],
-    ),
-    "a typo": (
-        'name = "x"\ndevelopment = ["a"]\npatient = 1\n',
-        [
-            "unknown key 'patient'; known: development, lead, name, patients. "
-            "Did you mean 'patients'?"
-        ],
-    ),
-    "a path": (
-        'name = "x/y"\ndevelopment = ["a", "../b", 3]\n',
-        [
-            "name: must be a word of letters, digits, - and _, got 'x/y'",
-            "development: must hold record names such as 'a01' or 'p1/a01', got '../b'",
-            "development: must hold record names such as 'a01' or 'p1/a01', got 3",
-        ],
-    ),
-    "a taken name": (
-        'name = "DS2"\ndevelopment = ["a"]\n',
-        ["name: DS2 is MIT-BIH's; choose another"],
-    ),
-    "twice": (
-        'name = "x"\ndevelopment = ["a", "b", "a"]\n',
-        ["development: 'a' is listed more than once"],
-    ),
-    "patients": (
-        'name = "x"\ndevelopment = ["a01"]\nlead = 2\n[patients]\na1 = "p"\na01 = 7\n',
-        [
-            "patients: unknown record 'a1'; known: a01. Did you mean 'a01'?",
-            "patients: a01: must be a text that is not empty, got 7",
-            "lead: must be the name of a lead, got 2",
-        ],
-    ),
-    "no table": (
-        'name = "x"\ndevelopment = "a01"\npatients = ["p"]\n',
-        [
-            "development: must be a list of one or more record names, got 'a01'",
-            "patients: must be a table of record = patient, got ['p']",
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", SPLITS)
-def test_faults_of_a_split_file_come_together(tmp_path: Path, case: str) -> None:
-    text, faults = SPLITS[case]
-    path = split(tmp_path, text)
-    with pytest.raises(ConfigError) as caught:
-        load_split(path)
-    one, more = f"{path}: {faults[0]}", f"{path}: {len(faults)} faults\n  - "
-    assert str(caught.value) == (one if len(faults) == 1 else more + "\n  - ".join(faults))
-
-
-def test_split_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError) as absent:
-        load_split(tmp_path / "no.toml")
-    assert str(absent.value) == f"{tmp_path}/no.toml: no such split file"
-    with pytest.raises(ConfigError, match=r"split\.toml: cannot be read as TOML: "):
-        load_split(split(tmp_path, "name = x"))
 
 
 def test_synthetic_source_describes_itself(tmp_path: Path) -> None:
@@ -363,3 +282,110 @@ def test_real_records_are_as_published(mitdb_dir: Path, tmp_path: Path) -> None:
     assert source.verified
     assert len(source.checksums) == 66
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_of_a_folder_are_taken_at_any_rate(
+    tmp_path: Path, write_record: WriteRecord
+) -> None:
+    folder = tmp_path / "257 Hz"
+    for name in ("a", "b"):
+        write_record(folder, name, rate_hz=257, leads=("II", "aVF"))
+    external = find_external(folder)
+    source = external.source
+    assert (source.dataset, source.kind, source.synthetic) == ("257-Hz", "records", False)
+    assert source.development == ("a", "b")
+    assert source.patients == {"a": "a", "b": "b"}
+    assert external.leads == {"a": "II", "b": "II"}
+    assert external.rates_hz == {"a": 257.0, "b": 257.0}
+    assert (external.doubled, external.without_beats) == ({}, ())
+    (folder / MANIFEST).write_text("{}")
+    assert find_external(folder).source.synthetic
+
+
+def test_lead_is_chosen_by_name_or_as_asked_for(tmp_path: Path, write_record: WriteRecord) -> None:
+    write_record(tmp_path, "a", leads=("V5", "II"))
+    write_record(tmp_path, "sub/b", leads=("V1", "MLII"))
+    assert find_external(tmp_path).leads == {"a": "II", "sub/b": "MLII"}
+    assert find_external(tmp_path, leads=["V5", "V1"]).leads == {"a": "V5", "sub/b": "V1"}
+
+
+def test_split_file_names_records_patients_and_lead(
+    tmp_path: Path, write_record: WriteRecord
+) -> None:
+    for name in ("a", "b", "c"):
+        write_record(tmp_path, name, leads=("III", "V1"))
+    split = tmp_path / "split.toml"
+    split.write_text(
+        'name = "ward"\ndevelopment = ["a", "b"]\nlead = "III"\n[patients]\na = "x"\nb = "x"\n'
+    )
+    external = find_external(tmp_path, split_file=split)
+    assert (external.source.dataset, external.source.development) == ("ward", ("a", "b"))
+    assert external.source.patients == {"a": "x", "b": "x"}
+    assert external.leads == {"a": "III", "b": "III"}
+    assert find_external(tmp_path, leads=["V1"], split_file=split).leads["a"] == "V1"
+    (tmp_path / "b.atr").unlink()
+    with pytest.raises(DataError, match=r"/b: no \.atr file$"):
+        find_external(tmp_path, split_file=split)
+
+
+@pytest.mark.parametrize(
+    ("file", "rest"),
+    [
+        (
+            "100.dat",
+            "MIT-BIH's DS2, which is sealed: only `python -m study.evaluate` reads it, by a plan "
+            "written before; give another",
+        ),
+        ("208.dat", "MIT-BIH's DS1, which models are trained on: it can test none"),
+    ],
+)
+def test_records_of_mitbih_are_refused_under_any_name(
+    tmp_path: Path,
+    write_record: WriteRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    rest: str,
+) -> None:
+    write_record(tmp_path, "mine")
+    published = dict(published_checksums()) | {file: sha256_of(tmp_path / "mine.dat")}
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
+    with pytest.raises(DataError) as caught:
+        find_external(tmp_path)
+    assert str(caught.value) == f"{tmp_path}/mine.dat: is {file} of {rest}"
+
+
+def test_faults_of_a_folder_are_told_together(tmp_path: Path, write_record: WriteRecord) -> None:
+    """Records with the same fault share a line, which names three and tells their number."""
+    write_record(tmp_path, "a", rate_hz=50)
+    write_record(tmp_path, "b")
+    (tmp_path / "b.atr").write_bytes((tmp_path / "b.atr").read_bytes()[:-2])
+    write_record(tmp_path, "fine")
+    write_record(tmp_path, "800", leads=("ECG1", "ECG2"))
+    header = (tmp_path / "800.hea").read_text()
+    for name in range(801, 878):
+        (tmp_path / f"{name}.hea").write_text(header.replace("800 2 ", f"{name} 2 "))
+        shutil.copy(tmp_path / "800.atr", tmp_path / f"{name}.atr")
+    with pytest.raises(DataError) as caught:
+        find_external(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: 3 faults\n"
+        "  - 800.hea, 801.hea, 802.hea and 75 more (78 in all): must have a lead that is "
+        "accepted, best first: MLII, II, V1, V2, V4, V5; got ECG1, ECG2; name another: --lead, or "
+        'lead = "..." in a split\n'
+        "  - a.hea: sampling rate must lie in [100, 10000] Hz, got 50 Hz\n"
+        "  - b.atr: truncated: its end mark is missing; fetch the file again"
+    )
+
+
+def test_records_without_beats_are_left_out_and_named(
+    tmp_path: Path, write_record: WriteRecord
+) -> None:
+    for name in ("a", "b", "c"):
+        write_record(tmp_path, name)
+    (tmp_path / "b.atr").unlink()
+    wfdb.wrann("c", "atr", np.array([18]), symbol=["+"], write_dir=str(tmp_path))
+    external = find_external(tmp_path)
+    assert (external.source.development, external.without_beats) == (("a",), ("b", "c"))
+    (tmp_path / "a.atr").unlink()
+    with pytest.raises(MissingDataError, match=r"none of 3 records has beat annotations \(.atr\)"):
+        find_external(tmp_path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.data.checksums import sha256_of
+from study.data.fetch import sha256_of
 from study.data.folds import make_folds
 from study.data.records import AAMI, DS1
 from study.data.source import Source

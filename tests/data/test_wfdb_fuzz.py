@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study.data.external import external_rules, find_external
 from study.data.one_record import read_one
-from study.data.split_file import load_split, own_checksums
+from study.data.source import external_rules, find_external, own_source
+from study.data.split_file import load_split
 from study.data.wfdb_record import read_record
 from study.errors import DataError, StudyError
 from tests.fuzzing import EXAMPLES, LONGEST, written_outside
@@ -96,7 +96,7 @@ def through(folder: Path) -> None:
         lambda: read_record(folder, NAME, rules=external_rules()),
         lambda: read_one(folder / NAME),
         lambda: find_external(folder),
-        lambda: own_checksums(folder, load_split(split)),
+        lambda: own_source(folder, split),
     ):
         try:
             read()

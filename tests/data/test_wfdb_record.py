@@ -140,14 +140,14 @@ DAMAGED = {
     "no record": (
         _delete(".hea", ".atr", ".dat"),
         MissingDataError,
-        "{folder}: record a: missing a.hea, a.atr",
+        "{folder}/a: no .hea or .atr file",
     ),
-    "no header": (_delete(".hea"), MissingDataError, "{folder}: record a: missing a.hea"),
-    "no annotations": (_delete(".atr"), MissingDataError, "{folder}: record a: missing a.atr"),
+    "no header": (_delete(".hea"), MissingDataError, "{folder}/a: no .hea file"),
+    "no annotations": (_delete(".atr"), MissingDataError, "{folder}/a: no .atr file"),
     "no signal": (
         _delete(".dat"),
         MissingDataError,
-        "{folder}/a.hea: names a.dat, which is missing",
+        "{folder}/a.dat: missing, though its header names it",
     ),
     "no file": (_directory, DataError, "{folder}/a.atr: must be a file that can be read"),
     "header is garbage": (
@@ -174,7 +174,7 @@ DAMAGED = {
     "signal truncated": (
         _cut(".dat", 14_000),
         DataError,
-        "{folder}/a.dat: truncated: a.hea promises 3600 samples = 14400 bytes, got 14000; "
+        "{folder}/a.dat: truncated: its header promises 3600 samples = 14400 bytes, got 14000; "
         "fetch the file again",
     ),
     "signal altered": (
@@ -196,12 +196,12 @@ DAMAGED = {
     "no annotation": (
         _replace(".atr", annotation_bytes()),
         NoBeatsError,
-        "{folder}/a.atr: a record must have beats; none of 0 annotations is",
+        "{folder}/a.atr: has no beats among 0 annotations",
     ),
     "no beats": (
         _replace(".atr", annotation_bytes((18, "+"), (90, "+"))),
         NoBeatsError,
-        "{folder}/a.atr: a record must have beats; none of 2 annotations is",
+        "{folder}/a.atr: has no beats among 2 annotations",
     ),
     "annotation beyond": (
         _replace(".atr", annotation_bytes((18, "N"), (3600, "N"))),

@@ -15,10 +15,10 @@ import pytest
 import wfdb
 
 from study import evaluate
-from study.data.checksums import published_checksums, sha256_of
-from study.data.external import find_external
+from study.data.fetch import published_checksums, sha256_of
 from study.data.prepare import prepare
 from study.data.records import DS1, DS2
+from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed import records, retrain
@@ -236,7 +236,7 @@ def test_records_of_ds2_are_refused(
 ) -> None:
     signal = folders[128] / "p01.dat"
     published = {**published_checksums(), "100.dat": sha256_of(signal)}
-    monkeypatch.setattr("study.data.checksums.published_checksums", lambda: published)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
     assert run("--records", folders[128]) == 2
     assert f"{signal}: is 100.dat of MIT-BIH's DS2, which is sealed" in refusal(capsys)
 

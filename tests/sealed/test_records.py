@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from study.data import source as source_module
-from study.data.checksums import files_of, sha256_of
+from study.data.fetch import files_of, sha256_of
 from study.data.records import DS1, DS2
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
@@ -74,14 +74,15 @@ def test_a_folder_without_ds2_is_refused(published: Path, tmp_path: Path) -> Non
         mitdb_records(published, tmp_path)
     assert str(caught.value) == (
         f"--data-dir: the sealed test needs DS2, whose files a study does not: {published}: "
-        "2 faults\n  - record 100: missing 100.hea, 100.dat, 100.atr\n"
-        "  - record 103: missing 103.hea, 103.dat, 103.atr"
+        "100.hea, 100.dat, 100.atr and 3 more (6 in all): missing"
     )
 
 
 def test_an_edited_file_of_ds2_is_refused(published: Path, tmp_path: Path) -> None:
     (published / "234.atr").write_bytes(b"edited")
-    with pytest.raises(ChecksumError, match="needs DS2.*234.atr has SHA-256 .* damaged or edited"):
+    with pytest.raises(
+        ChecksumError, match="needs DS2.*234.atr: has SHA-256 .* damaged or edited"
+    ):
         mitdb_records(published, tmp_path)
 
 
@@ -108,7 +109,7 @@ def test_a_rehearsal_writes_its_records(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_rehearsal_needs_all_of_ds2(tmp_path: Path) -> None:
     write_records(tmp_path / "few", names=("101", "100"), duration_s=30)
-    with pytest.raises(MissingDataError, match="record 103: missing"):
+    with pytest.raises(MissingDataError, match="103: no .hea or .dat or .atr file"):
         synthetic_records(tmp_path / "few", tmp_path)
 
 

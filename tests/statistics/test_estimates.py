@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from study.beats import effective_patients
 from study.statistics.estimates import (
     class_facts,
-    effective_patients,
     estimate,
     not_estimable,
     spread,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from study import run
-from study.data.checksums import sha256_of
+from study.data.fetch import sha256_of
 from study.errors import CheckpointError, StudyStateError
 from study.keys import Outcome, Tag
 from study.store import trials

@@ -8,7 +8,7 @@ import pytest
 from study.config import N_SAMPLES
 from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
-from study.data.placebo import reliance_sample
+from study.data.rr import reliance_sample
 
 _RECORDS = tuple("abcdef")
 _BEATS_PER_RECORD = np.array([22, 6, 7, 5])  # N, S, V, F

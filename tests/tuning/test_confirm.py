@@ -266,7 +266,7 @@ def test_partitions_are_new_ones_and_differ(
     records_source: Source, beat_set: BeatSet, tmp_path: Path
 ) -> None:
     patients, path = records_source.patients, tmp_path / "beats.npz"
-    names, counts = beat_set.record_names, beat_set.counts()
+    names, counts = beat_set.record_names, beat_set.counts
     write_beats(path, beat_set)
 
     def folds_of(seed: int) -> str:

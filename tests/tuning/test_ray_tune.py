@@ -22,7 +22,7 @@ import optuna
 import pytest
 import ray
 
-from study.data.checksums import files_of, sha256_of
+from study.data.fetch import files_of, sha256_of
 from study.data.records import DS1, DS2
 from study.data.source import Source
 from study.data.synthetic import write_records

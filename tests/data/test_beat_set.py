@@ -10,8 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.data.beat_set import BeatSet, Reliance
-from study.data.cache import CACHE_VARIABLE, _digest, default_cache_dir, load, store
+from study.data.beat_set import (
+    CACHE_VARIABLE,
+    BeatSet,
+    Reliance,
+    _digest,
+    default_cache_dir,
+    load_cached,
+    store_cached,
+)
 from tests.builders import npz
 
 KEY = "0123456789ab"
@@ -51,8 +58,8 @@ def small() -> BeatSet:
 
 def test_what_is_stored_comes_back(tmp_path: Path, small: BeatSet) -> None:
     path = tmp_path / "deep" / "x.beats"
-    store(path, KEY, small)
-    loaded = load(path, KEY)
+    store_cached(path, KEY, small)
+    loaded = load_cached(path, KEY)
     assert_same(loaded, small)
     assert loaded is not None
     assert loaded.ecg.dtype == np.float32
@@ -63,12 +70,12 @@ def test_what_is_stored_comes_back(tmp_path: Path, small: BeatSet) -> None:
 
 def test_reliance_without_windows_comes_back(tmp_path: Path, small: BeatSet) -> None:
     fixed = replace(small, reliance=replace(small.reliance, windows=None))
-    store(tmp_path / "x.beats", KEY, fixed)
-    assert_same(load(tmp_path / "x.beats", KEY), fixed)
+    store_cached(tmp_path / "x.beats", KEY, fixed)
+    assert_same(load_cached(tmp_path / "x.beats", KEY), fixed)
 
 
 def test_absent_file_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert load(tmp_path / "x.beats", KEY) is None
+    assert load_cached(tmp_path / "x.beats", KEY) is None
     assert not caplog.records
 
 
@@ -103,25 +110,25 @@ def test_damaged_or_foreign_file_is_not_trusted(
     message: str,
 ) -> None:
     path = tmp_path / "x.beats"
-    store(path, KEY, small)
+    store_cached(path, KEY, small)
     path.write_bytes(damage(path.read_bytes()))
-    assert load(path, KEY) is None
+    assert load_cached(path, KEY) is None
     assert f"{path}: {message}" in caplog.text
 
 
 def test_file_stored_under_another_key_is_not_trusted(
     tmp_path: Path, small: BeatSet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store(tmp_path / "x.beats", "another", small)
-    assert load(tmp_path / "x.beats", KEY) is None
+    store_cached(tmp_path / "x.beats", "another", small)
+    assert load_cached(tmp_path / "x.beats", KEY) is None
     assert "holds other content than its name says, preparing anew" in caplog.text
 
 
 def test_storing_replaces_a_damaged_file(tmp_path: Path, small: BeatSet) -> None:
     path = tmp_path / "x.beats"
     path.write_bytes(b"damaged")
-    store(path, KEY, small)
-    assert_same(load(path, KEY), small)
+    store_cached(path, KEY, small)
+    assert_same(load_cached(path, KEY), small)
 
 
 def test_folder_that_cannot_be_written_costs_a_warning_only(
@@ -129,14 +136,14 @@ def test_folder_that_cannot_be_written_costs_a_warning_only(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING):
-        store(tmp_path / "file" / "x.beats", KEY, small)
-    assert "cannot be written, the beats are not cached" in caplog.text
+        store_cached(tmp_path / "file" / "x.beats", KEY, small)
+    assert "the beats are not cached" in caplog.text
 
 
 def test_unreadable_path_costs_a_warning_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert load(tmp_path, KEY) is None
+    assert load_cached(tmp_path, KEY) is None
     assert "cannot be read, preparing the beats anew" in caplog.text
 
 

@@ -1,0 +1,45 @@
+"""Beats with their labels and records: what preparation gives and statistics compares.
+
+Shapes: N beats, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.keys import CLASSES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledBeats:
+    """Beats in record and time order.
+
+    Args:
+        label: [N] index into `CLASSES`.
+        record: [N] index into `record_names`.
+        record_names: Names of the records.
+    """
+
+    label: NDArray[np.int64]
+    record: NDArray[np.int64]
+    record_names: tuple[str, ...]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Beats per record and class, [records, C]."""
+        table = np.zeros((len(self.record_names), len(CLASSES)), dtype=np.int64)
+        np.add.at(table, (self.record, self.label), 1)
+        return table
+
+
+def effective_patients(beats_of_patient: Sequence[int]) -> float:
+    """Return (sum n)^2 / sum n^2, the number of equal patients that weigh as much as these.
+
+    Kish 1965, Survey Sampling, 11.7.
+    """
+    n = np.asarray(beats_of_patient, dtype=np.float64)
+    return float(n.sum() ** 2 / np.sum(n**2)) if n.any() else 0.0

@@ -1,0 +1,99 @@
+"""What is told of records before they are used: classes, patients, what was left out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import wfdb
+
+from study.data.prepare import prepare
+from study.data.presence import ClassPresence, classes_present, describe
+from study.data.source import find_external
+from tests.builders import bare_beats
+
+if TYPE_CHECKING:
+    from tests.data.conftest import WriteRecord
+
+
+@pytest.fixture
+def doubled(tmp_path: Path, write_record: WriteRecord) -> Iterator[Path]:
+    """Two records at 257 Hz; in `a` two beats are annotated twice, once with another class."""
+    folder = tmp_path / "doubled"
+    samples = write_record(folder, "a", rate_hz=257, duration_s=30)
+    write_record(folder, "b", rate_hz=257, duration_s=30)
+    both = [(s, "N") for s in samples.tolist()]
+    both += [(int(samples[10]) + 1, "L"), (int(samples[20]) + 3, "S")]
+    both.sort()
+    wfdb.wrann(
+        "a",
+        "atr",
+        np.array([sample for sample, _ in both]),
+        symbol=[symbol for _, symbol in both],
+        write_dir=str(folder),
+    )
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_beats_annotated_twice_are_taken_once_and_reported(doubled: Path, tmp_path: Path) -> None:
+    external = find_external(doubled)
+    assert {name: len(beats) for name, beats in external.doubled.items()} == {"a": 2}
+    beats = prepare(external.source, "beat", "linear", cache_dir=tmp_path / "cache")
+    assert beats.dropped["a"] == {**beats.dropped["b"], "class Q": 1}
+    # Nothing but the beat of no known class is lost, and no rhythm is changed.
+    one, other = beats.rr["seed7"][beats.record == 0], beats.rr["seed7"][beats.record == 1]
+    assert len(one) == len(other) - 1
+    np.testing.assert_array_equal(np.unique(one[:, :3]), np.unique(other[:, :3]))
+    at = external.doubled["a"][1].samples[0]
+    assert describe(external, beats).splitlines()[3:5] == [
+        "annotated more than once within 0.2 s, taken as one beat at the first mark: a (2)",
+        "of these marked as different classes, left out as class Q: "
+        f"a (1; N and S at sample {at})",
+    ]
+
+
+def test_description_of_a_folder(tmp_path: Path, write_record: WriteRecord) -> None:
+    folder = tmp_path / "ward"
+    for name in ("a", "b", "c"):
+        write_record(folder, name, rate_hz=128, leads=("II", "aVF"), duration_s=20)
+    (folder / "c.atr").unlink()
+    external = find_external(folder)
+    beats = prepare(external.source, "beat", "linear", cache_dir=tmp_path / "cache")
+    assert describe(external, beats).splitlines() == [
+        f"external records 'ward' in {folder}: 2 records of 2 patients, {len(beats.label)} beats",
+        "leads: II (2); sampling rates in Hz: 128 (2)",
+        "beats left out: first or last beat 4",
+        "no beat annotations, left out: c",
+        "N has no part in the macro: 44 beats of 2 patients say as much as 2.0 patients would, "
+        "needs 4",
+        *(f"{name} has no part in the macro: absent" for name in "SVF"),
+    ]
+
+
+def test_classes_that_hardly_any_patient_has_are_left_out_of_the_macro_and_why() -> None:
+    beats = bare_beats(
+        [(50, 0, 90, 1), (50, 0, 2, 2), (50, 0, 2, 3), (50, 0, 2, 3), (50, 0, 0, 0)]
+    )
+    patients = {name: name for name in "abcde"}
+    n, s, v, f = classes_present(beats, patients)
+    assert n == ClassPresence(name="N", beats=250, patients=5, effective_patients=5.0, left_out="")
+    assert (s.beats, s.patients, s.effective_patients, s.left_out) == (0, 0, 0.0, "absent")
+    # (90 + 2 + 2 + 2)^2 / (90^2 + 3 * 2^2)
+    assert v.effective_patients == pytest.approx(96**2 / 8112)
+    assert v.left_out == ("96 beats of 4 patients say as much as 1.1 patients would, needs 4")
+    assert f.left_out == "9 beats, needs 10"
+
+
+def test_records_of_one_patient_count_once() -> None:
+    beats = bare_beats([(10, 10, 0, 0)] * 4)
+    alone = classes_present(beats, {name: name for name in "abcd"})
+    together = classes_present(beats, {"a": "x", "b": "x", "c": "y", "d": "z"})
+    assert (alone[1].patients, alone[1].left_out) == (4, "")
+    assert together[1].patients == 3
+    assert together[1].effective_patients == pytest.approx(1600 / 600)
+    assert together[1].left_out.endswith("needs 4")
