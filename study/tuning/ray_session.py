@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.services
 import ray._private.utils
 import ray._private.worker
 
@@ -32,6 +32,8 @@ STARTS = 3
 
 _VITAL = {"raylet", "gcs_server"}
 """Processes of a Ray of one's own without which no trial can run."""
+
+_QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -51,11 +53,6 @@ _ENVIRONMENT = {
 }
 
 
-def nodes_alive() -> list[Mapping[str, float]]:
-    """Return what each living node of the cluster has in all."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 @contextmanager
 def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Iterator[Resources]:
     """Attach to a cluster, or start a local Ray that leaves nothing behind.
@@ -70,111 +67,127 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
         UsageError: If no trial would fit.
     """
     os.environ.update({**_ENVIRONMENT, **WORKER_ENVIRONMENT, **os.environ})
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
-        if "://" in address:
-            raise UsageError(
-                f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
-                "node of the cluster and give HOST:PORT or 'auto'"
-            )
-        # The package travels to workers that have no checkout of it.
-        travels = {
-            "py_modules": [str(Path(study.__file__).parent)],
-            "env_vars": WORKER_ENVIRONMENT,
-        }
+        _attach(address)
         try:
-            with _undisturbed():
-                ray.init(address=address, runtime_env=travels, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise StudyStateError(
-                f"--address {address}: no Ray cluster answers ({error}); "
-                "start one with `ray start --head`, or leave --address out"
-            ) from error
-        try:
-            alive = nodes_alive()
-            if len(alive) > 1 and not demand.shared_storage:
-                raise UsageError(
-                    f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
-                    "folder that all of them share, or an s3:// or gs:// URI"
-                )
-            planned = plan_resources(demand, alive)
-            if not demand.shared_storage:
-                # What trials write is on this node, whatever nodes join later.
-                planned = replace(planned, node=f"node:{ray.util.get_node_ip_address()}")
-            yield planned
+            yield _resources_of_cluster(demand, address)
         finally:
             leave_ray()
         return
     resources = plan_resources(demand)
     with scratch() as folder:
         try:
-            for number in range(STARTS):
-                try:
-                    with _undisturbed():
-                        ray.init(
-                            address="local",  # whatever RAY_ADDRESS says
-                            num_cpus=resources.concurrency,
-                            include_dashboard=False,
-                            object_store_memory=max(2 * memory_bytes, 256 * 2**20),
-                            _temp_dir=str(folder / str(number)),
-                            **quiet,
-                        )
-                    break
-                # Ray gives its node half a minute, and then raises the bare class.
-                except Exception as error:
-                    leave_ray()
-                    if number + 1 == STARTS:
-                        raise StudyStateError(
-                            f"Ray did not start, {STARTS} times ({error}); where the machine is "
-                            "busy with other work, the same command may do better later"
-                        ) from error
+            _start_here(folder, resources.concurrency, memory_bytes)
             yield resources
         finally:
             leave_ray()
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Ray start so that signals go on doing what they did, and no credential is shown.
+def _attach(address: str) -> None:
+    """Connect to a running cluster."""
+    if "://" in address:
+        raise UsageError(
+            f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
+            "node of the cluster and give HOST:PORT or 'auto'"
+        )
+    # The package travels to workers that have no checkout of it.
+    travels = {"py_modules": [str(Path(study.__file__).parent)], "env_vars": WORKER_ENVIRONMENT}
+    try:
+        with _starting():
+            ray.init(address=address, runtime_env=travels, **_QUIET)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise StudyStateError(
+            f"--address {address}: no Ray cluster answers ({error}); "
+            "start one with `ray start --head`, or leave --address out"
+        ) from error
 
-    Its processes get groups of their own: what `timeout` or a closed terminal sends to ours would
-    end them first, and the driver would wait for them for a minute. At SIGTERM Ray's handlers
-    raise wherever it is, and where its threads have begun and nobody owns them yet the process
-    aborts. Its table of jobs, which everybody on a cluster can read, has our command line, and
-    addresses in it.
+
+def _resources_of_cluster(demand: Demand, address: str) -> Resources:
+    """Return what each trial gets of the cluster that this process is connected to."""
+    alive = nodes_alive()
+    if len(alive) > 1 and not demand.shared_storage:
+        raise UsageError(
+            f"--address {address}: the cluster has {len(alive)} nodes; give --storage a "
+            "folder that all of them share, or an s3:// or gs:// URI"
+        )
+    planned = plan_resources(demand, alive)
+    if demand.shared_storage:
+        return planned
+    # What trials write is on this node, whatever nodes join later.
+    return replace(planned, node=f"node:{ray.util.get_node_ip_address()}")
+
+
+def nodes_alive() -> list[Mapping[str, float]]:
+    """Return what each living node of the cluster has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _start_here(folder: Path, n_cpus: int, memory_bytes: int) -> None:
+    """Start a Ray on this machine, again if it does not come up: on a busy one it may not."""
+    for number in range(STARTS):
+        try:
+            with _starting():
+                ray.init(
+                    address="local",  # whatever RAY_ADDRESS says
+                    num_cpus=n_cpus,
+                    include_dashboard=False,
+                    object_store_memory=max(2 * memory_bytes, 256 * 2**20),
+                    _temp_dir=str(folder / str(number)),
+                    **_QUIET,
+                )
+            return
+        # Ray gives its node half a minute, and then raises the bare class.
+        except Exception as error:
+            leave_ray()
+            if number + 1 == STARTS:
+                raise StudyStateError(
+                    f"Ray did not start, {STARTS} times ({error}); where the machine is "
+                    "busy with other work, the same command may do better later"
+                ) from error
+
+
+class _OwnGroup(ray._private.services.ConsolePopen):  # type: ignore[misc]
+    """A process of Ray's in a process group of its own.
+
+    What `timeout` or a closed terminal sends to the driver's group would end Ray's processes
+    first, and the driver would wait for them for a minute.
     """
-    utils = ray._private.utils
-    begin, entrypoint = subprocess.Popen.__init__, utils.get_entrypoint_name
-    set_handler = utils.set_sigterm_handler
 
-    def begin_apart(self: subprocess.Popen[Any], *given: Any, **options: Any) -> None:
-        begin(self, *given, **{"process_group": 0, **options})
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, process_group=0, **options)
 
-    alarmed = any(signal.getitimer(signal.ITIMER_REAL))
-    subprocess.Popen.__init__ = begin_apart  # type: ignore[method-assign]
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Let Ray start with processes apart from ours, a table of jobs without credentials, and our
+    handler of SIGTERM again at the end.
+
+    Everybody on a cluster can read its table of jobs, which has the command line, and addresses
+    in it. Ray offers no option for either.
+    """
+    services, utils = ray._private.services, ray._private.utils
+    popen, command_line = services.ConsolePopen, utils.get_entrypoint_name
+    services.ConsolePopen = _OwnGroup
     utils.get_entrypoint_name = lambda: " ".join(map(shown, sys.orig_argv))
-    utils.set_sigterm_handler = lambda handler: None
+    own = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit:  # raised by Ray's handler of SIGTERM
+        raise KeyboardInterrupt("SIGTERM") from None
     finally:
-        subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
-        utils.get_entrypoint_name = entrypoint
-        utils.set_sigterm_handler = set_handler
-        _take_back_sigterm()
-        if not alarmed:
-            # Set by Ray's handler, before ours was called: in 3 s the process would abort.
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        services.ConsolePopen, utils.get_entrypoint_name = popen, command_line
+        _hear_sigterm(own)
 
 
-def _take_back_sigterm() -> None:
-    """Put the process's own handler of SIGTERM back, of which Ray tells Python nothing.
+def _hear_sigterm(handler: Any) -> None:
+    """Put the process's own handler of SIGTERM back.
 
-    Its C++ puts one before it where a driver begins, and leaves none where it ends: a signal would
-    then end the process without a word (https://github.com/ray-project/ray/pull/65749).
+    Where a driver begins, Ray puts one before it, in Python and in C++; where it ends, C++ leaves
+    none: a signal would then end the process without a word
+    (https://github.com/ray-project/ray/pull/65749).
     """
-    own = signal.getsignal(signal.SIGTERM)
-    if own is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, own)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def reachable(address: str, timeout_s: float = 5.0) -> None:
@@ -196,7 +209,7 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
 
 
 def ray_fault() -> str:
-    """Say what of a Ray of one's own ended, without which it cannot run; else return nothing."""
+    """Say which vital process of a Ray of one's own has ended; return nothing if none has."""
     node = ray._private.worker._global_node
     dead = {name for name, _ in node.dead_processes()} if node is not None else set()
     ended = sorted(dead & _VITAL)
@@ -212,12 +225,13 @@ def leave_ray() -> None:
     anywhere: Ray then ends the whole process ("The core worker has already been shutdown"). The
     driver is gone before its processes are, which takes a second in which signals are to be heard.
     """
+    own = signal.getsignal(signal.SIGTERM)
     node = ray._private.worker._global_node
     if node is not None:
         kill = node.kill_all_processes
 
         def kill_and_hear(*given: Any, **options: Any) -> None:
-            _take_back_sigterm()
+            _hear_sigterm(own)
             kill(*given, **options)
 
         node.kill_all_processes = kill_and_hear
@@ -231,6 +245,6 @@ def leave_ray() -> None:
         ray.shutdown()
         raise
     finally:
-        _take_back_sigterm()
+        _hear_sigterm(own)
         if collecting:
             gc.enable()

@@ -1,7 +1,11 @@
-"""Runs a study under Ray Tune.
+"""Runs a study under Ray Tune: adapters between Ray's callbacks and the `Conductor`, and the run.
 
 Each start of the driver is a Ray experiment of its own over what is still owed. Ray brings
 placement, retries after lost workers, GPU shares and clusters; what is true is in the ledger.
+
+Ray takes what a callback raises for the failure of a trial, or ends with an error of its own that
+names another cause. So the first error of the study itself is kept, ends the run and is raised
+again after it.
 """
 
 from __future__ import annotations
@@ -10,18 +14,25 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
+import ray
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.stopper import Stopper
 
-from study.errors import UsageError
+from study.errors import DiskError, UsageError
+from study.keys import EPOCH
 from study.tuning.driver import Conductor
-from study.tuning.ray_adapters import Guarded, Listener, Scheduler, Search, Slots, Until
-from study.tuning.ray_session import nodes_alive
+from study.tuning.ray_session import nodes_alive, ray_fault
 from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.scratch import scratch
 from study.tuning.stopping import StopSignal
-from study.tuning.trial import FusionTrial, TrialJob
+from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +41,10 @@ MAX_LOST_WORKERS = 2
 
 NODES_EVERY_S = 2.0
 """Seconds after which a cluster is asked again what nodes it has."""
+
+_DISK_ERROR = f"{DiskError.__module__}.{DiskError.__qualname__}: "
+
+_Answer = TypeVar("_Answer")
 
 
 def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
@@ -82,7 +97,7 @@ def run_trials(
         objective: Metric that the scheduler looks at.
         stop: Set from outside, or here when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over.
-        demand: What was asked of a cluster, whose nodes come and go; None where they do not.
+        demand: What was asked of a cluster, whose nodes come and go; None on this machine.
     """
     # Ray logs a traceback for each lost worker; the conductor says so in a line.
     loud = _logger.isEnabledFor(logging.DEBUG)
@@ -124,3 +139,217 @@ def run_trials(
                 guarded.error = guarded.error or error
         if guarded.error is not None:
             raise guarded.error
+
+
+class Guarded:
+    """A conductor that is asked nothing more after its first error, which is kept."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+        self.error: Exception | None = None
+
+    def ask(self, question: Callable[[Conductor], _Answer], otherwise: _Answer) -> _Answer:
+        """Return the conductor's answer, or another where there is none."""
+        if self.error is None:
+            try:
+                return question(self._conductor)
+            except Exception as error:
+                self.error = error
+        return otherwise
+
+    def of(self, trial_id: str, question: Callable[[Conductor], _Answer]) -> _Answer | None:
+        """Ask about a trial; None where it was written down as stopped."""
+        return self.ask(lambda it: question(it) if it.runs(trial_id) else None, None)
+
+
+class _Unsaved:
+    """Stays out of Ray's snapshot of the driver, which is never read."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class Search(_Unsaved, Searcher):  # type: ignore[misc]
+    """Ray asks, the conductor proposes."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        super().__init__()
+        self._guarded = guarded
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        flat = self._guarded.ask(lambda it: it.propose(trial_id), None)
+        if flat is not None:
+            return {CONFIG: flat}
+        # Of what waits Ray asks again.
+        return None if self._guarded.ask(lambda it: it.waits, False) else Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing to do: the conductor hears of it through `Listener`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class Slots(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
+    """Proposes no more trials than run at once, by what the nodes hold that are there now.
+
+    Without a limit Ray starts workers one after the other, and asks for a trial while all slots
+    are taken: by what is known then, not by what the running ones will say.
+
+    Args:
+        search: Proposes.
+        count: Returns how many trials may run at once.
+    """
+
+    def __init__(self, search: Search, count: Callable[[], int]) -> None:
+        super().__init__(search, max_concurrent=count())
+        self._count = count
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self.max_concurrent = self._count()
+        suggested: dict[str, Any] | str | None = super().suggest(trial_id)
+        return suggested
+
+
+class Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
+    """Asks the conductor after each epoch whether a trial goes on."""
+
+    def __init__(self, guarded: Guarded, objective: str) -> None:
+        super().__init__()
+        self._guarded = guarded
+        self._key = f"{METRICS}/{objective}"
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        value = float(result.get(self._key, float("nan")))
+        epoch = int(result[EPOCH])
+        goes_on = self._guarded.of(
+            trial.trial_id, lambda it: not it.decide(trial.trial_id, epoch, value)
+        )
+        return str(self.CONTINUE if goes_on else self.STOP)
+
+
+class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
+    """Passes events of trials on to the conductor, and ends workers that hang."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        self._guarded = guarded
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._guarded.of(trial.trial_id, lambda it: it.started(trial.trial_id))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        self._guarded.of(trial.trial_id, lambda it: it.reported(trial.trial_id, result))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._guarded.of(
+            trial.trial_id, lambda it: it.completed(trial.trial_id, trial.last_result)
+        )
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        cause = Loss.of(trial).text()
+        self._guarded.of(trial.trial_id, lambda it: it.lost(trial.trial_id, cause))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        # Without a Ray no worker can live: that is not the trial's fault.
+        loss, gone = Loss.of(trial), ray_fault()
+        cause, faulty = gone or loss.text(trial.num_failures), bool(gone) or loss.faulty
+        self._guarded.of(
+            trial.trial_id, lambda it: it.failed(trial.trial_id, cause, faulty=faulty)
+        )
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        hung: set[str] = self._guarded.ask(lambda it: it.hung(), set())
+        for trial in trials if hung else ():
+            actor = trial.temporary_state.ray_actor
+            if trial.trial_id in hung and actor is not None:
+                # Ray then takes the worker for lost, and tries the trial again.
+                ray.kill(actor)
+
+
+class Until(_Unsaved, Stopper):  # type: ignore[misc]
+    """Ends the experiment when the user, the time limit, a fault or an error says so."""
+
+    def __init__(self, guarded: Guarded, stop: StopSignal, deadline: float | None) -> None:
+        self._guarded = guarded
+        self._stop = stop
+        self._deadline = deadline
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._guarded.ask(self._stops, True)
+
+    def _stops(self, conductor: Conductor) -> bool:
+        stop = self._stop
+        if not stop.cause and (fault := conductor.fault or ray_fault()):
+            stop.cause, stop.faulty = fault, True
+        if not stop.cause and self._deadline and time.monotonic() > self._deadline:
+            stop.cause = "the study's --time-limit was reached"
+        if stop.cause:
+            # Before Ray ends its workers, which takes seconds that a signal may not leave.
+            conductor.stop(stop.cause)
+        return bool(stop.cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a worker was lost.
+
+    Args:
+        message: What Ray says of it: some lines, with the reason in the first or the last.
+    """
+
+    message: str
+
+    @classmethod
+    def of(cls, trial: Trial) -> Loss:
+        """Read what Ray has written down of a trial's last failure."""
+        try:
+            written = Path(trial.error_file).read_text()
+        except (OSError, TypeError):
+            written = ""
+        return cls(written.rpartition("Failure # ")[2].partition("\n")[2].strip())
+
+    @property
+    def _reason(self) -> str:
+        return self.message.rpartition("\n")[2]
+
+    @property
+    def faulty(self) -> bool:
+        """Whether a disk or a network was at fault, which no other configuration would help."""
+        return self._reason.startswith(_DISK_ERROR)
+
+    def text(self, times: int = 1) -> str:
+        """Say it in a line, and how often it was so."""
+        if self.faulty:
+            return self._reason.removeprefix(_DISK_ERROR)
+        # Of a traceback the last line says it; of what Ray itself has to say the first does too.
+        lines = [self._reason] if "ray::" in self.message else self.message.splitlines()
+        # Ray has no reason for a worker that ends before it is ready.
+        reason = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:500]
+        often = "" if times == 1 else f" {times} times"
+        return f"its worker was lost{often}: {reason or 'without a word, as when memory runs out'}"

@@ -1,34 +1,34 @@
-"""A local Ray leaves the signals of the process as they were, while it starts and afterwards."""
+"""A local Ray gives the process its signals back, and takes no signal that is sent to its group.
+
+Two tests start a Ray in a process of their own: signals and groups are those of a process.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
+
+from study.tuning.ray_session import ray_session
+from study.tuning.resources import Demand
+
 _SIGNALLED = """
-import os, signal, sys, time
-import ray._raylet
+import os, signal
 from ray._private.node import Node
 from study.tuning.ray_session import ray_session
 from study.tuning.resources import Demand
 
 heard = []
 signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-begin, end = ray._raylet.CoreWorker, Node.kill_all_processes
-
-def begin_and_signal(*given, **options):
-    worker = begin(*given, **options)
-    os.kill(os.getpid(), signal.SIGTERM)
-    return worker
+end = Node.kill_all_processes
 
 def signal_and_end(self, *given, **options):
     os.kill(os.getpid(), signal.SIGTERM)
     end(self, *given, **options)
 
-ray._raylet.CoreWorker, Node.kill_all_processes = begin_and_signal, signal_and_end
+Node.kill_all_processes = signal_and_end
 with ray_session(Demand(concurrency=1), None, 0):
-    time.sleep(3.5)
-    print("starting", len(heard), ray.is_initialized())
     os.kill(os.getpid(), signal.SIGTERM)
     print("running", len(heard))
 print("ending", len(heard))
@@ -36,11 +36,39 @@ os.kill(os.getpid(), signal.SIGTERM)
 print("ended", len(heard))
 """
 
+_GROUPS = """
+import os, psutil
+from study.tuning.ray_session import ray_session
+from study.tuning.resources import Demand
 
-def test_sigterm_is_the_process_s_own_while_ray_starts_ends_and_after_that() -> None:
-    """Ray's handler aborts the process after three seconds; its end leaves the default one."""
+with ray_session(Demand(concurrency=1), None, 0):
+    groups = {os.getpgid(child.pid) for child in psutil.Process().children()}
+print(len(groups) > 1, os.getpgid(0) in groups)
+"""
+
+
+def output_of(program: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", _SIGNALLED], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done
-    assert done.stdout == "starting 1 True\nrunning 2\nending 3\nended 4\n"
+    return done.stdout
+
+
+def test_sigterm_is_the_process_s_own_while_ray_runs_ends_and_after_that() -> None:
+    """Ray replaces the handler where it begins; where it ends, it leaves the default one."""
+    assert output_of(_SIGNALLED) == "running 1\nending 2\nended 3\n"
+
+
+def test_ray_s_processes_are_in_groups_of_their_own() -> None:
+    assert output_of(_GROUPS) == "True False\n"
+
+
+def test_sigterm_while_ray_starts_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise SystemExit(15)  # as Ray's own handler of SIGTERM does
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        with ray_session(Demand(concurrency=1), None, 0):
+            pass

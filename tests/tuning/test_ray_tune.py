@@ -29,8 +29,8 @@ from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.trial_files import PREDICTIONS
-from study.tuning.ray_adapters import Loss
 from study.tuning.ray_session import leave_ray
+from study.tuning.ray_tune import Loss
 from study.tuning.stopping import StopSignal, catching_signals
 from study.tuning.trial import CHECKPOINT, WEIGHTS
 from tests.builders import write_split
