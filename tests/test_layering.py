@@ -64,6 +64,7 @@ ENGINE_FREE = (
     "spaces/draws.py",
     "spaces/parameter.py",
     "spaces/checks.py",
+    "spaces/load.py",
 )
 
 
@@ -278,7 +279,6 @@ STILL_ABOVE: set[str] = {
     "study/store/ledger.py has more than 400 lines",
     "study/training/ has more than 16 modules",
     "study/tuning/ has more than 16 modules",
-    "study/tuning/ray_session.py: ray_session() has more than 60 lines",
     "study/tuning/session.py: _run_study() has more than 60 lines",
 }
 """What is yet above a limit; an entry that is no longer needed fails the test, too."""
