@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from study.data.folds import make_folds
 from study.data.records import DS1, DS2
 from study.keys import CLASSES, metric
-from study.reporting.layout import short, table
+from study.reporting.table import Column, Kind, Table
 from study.statistics.comparison import compare
 from study.statistics.findings import Comparison, members_of, parts_of
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.swapping import draw_swaps, swap_test
+from study.wording import score_text
 
 ARMS, SEEDS = 6, 3
 OTHERS = (0, 2, 3, 4, 5)
@@ -235,7 +236,10 @@ def tables(folder: Path) -> Iterator[str]:
         ("Score of the best arm, minus what that arm is worth", _choices(stored)),
         ("How large the simulated effects are, means over data sets", _sizes(stored)),
     ):
-        yield f"{title}\n\n{table(rows[0], rows[1:], markdown=True)}"
+        columns = [Column(name, Kind.COUNT if k else Kind.NAME) for k, name in enumerate(rows[0])]
+        yield Table(
+            name="", title=title, shows="", reading="", columns=columns, rows=rows[1:]
+        ).markdown()
 
 
 Stored = dict[tuple[str, str], list[dict[str, Any]]]
@@ -278,8 +282,8 @@ def _tests(stored: Stored) -> list[list[str]]:
                 _share(p[:, equal].mean(axis=1)),
                 _share(adjusted[:, equal].max(axis=1)),
                 _share(adjusted[:, 0]) if better else "-",
-                short(float(difference)) if better else "-",
-                short(float(detectable)),
+                score_text(float(difference)) if better else "-",
+                score_text(float(detectable)),
             ]
         )
     return rows
@@ -296,7 +300,9 @@ def _choices(stored: Stored) -> list[list[str]]:
         row = [design, scenario, str(len(sets))]
         for name in ("value", "out_of_bag", "corrected"):
             off = np.array([one[name] for one in sets]) - true
-            row.append(f"{short(float(off.mean()), signed=True)} ± {short(float(off.std()))}")
+            row.append(
+                f"{score_text(float(off.mean()), signed=True)} ± {score_text(float(off.std()))}"
+            )
         rows.append(row)
     return rows
 
@@ -308,7 +314,7 @@ def _sizes(stored: Stored) -> list[list[str]]:
             scores = [np.mean([one["arms"][name] for one in sets], axis=0)[:, 0] for name in "SV"]
             spreads = [np.mean([one["spreads"][name] for one in sets]) for name in SPREADS]
             values = [*(float(np.mean(score)) for score in scores), *map(float, spreads)]
-            rows.append([design, *map(short, values)])
+            rows.append([design, *map(score_text, values)])
     return rows
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from study.errors import UsageError, listed
 from study.files import write_whole
+from study.wording import plural
 
 if TYPE_CHECKING:
     from study.store.storage import Storage
@@ -96,7 +97,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
             print(f"\npartition seed {partition}: study '{study.name}'")
             codes.append(run(Namespace(**mine), now))
             if args.dry_run:
-                print(f"and so for each of {len(studies)} partitions")
+                print(f"and so for each of {plural(len(studies), 'partition')}")
                 return codes[0]
             if codes[-1] not in go_on:
                 return codes[-1]
@@ -172,7 +173,7 @@ def _announce(
     search: Search, picks: Sequence[Pick], partitions: Sequence[int], epochs: int | None
 ) -> None:
     print(
-        f"confirming '{search.name}': {len(picks)} configurations on partition seeds "
+        f"confirming '{search.name}': {plural(len(picks), 'configuration')} on partition seeds "
         f"{', '.join(map(str, partitions))} and study seed {search.plan['study_seed'] + 1}"
         + (f", epochs: {epochs}" if epochs else "")
     )
@@ -182,8 +183,7 @@ def _announce(
 
 
 def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequence[Path]) -> str:
-    from study.reporting.confirmation import Confirmed, confirmation_table
-    from study.reporting.tables import COLUMNS
+    from study.reporting.confirmation import Confirmed, confirmation_text
     from study.tuning.confirm import scores_of_arms
 
     objective = str(search.plan["objective"])
@@ -199,14 +199,13 @@ def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequ
     workspace = studies[0].parent
     floors = [_floor(folder, objective) for folder in (workspace / args.confirm, *studies)]
     floor = Confirmed(arm="floor: logistic regression", searched=floors[0], values=(*floors[1:],))
-    return confirmation_table(
+    return confirmation_text(
         arms,
         floor if all(map(math.isfinite, floor.values)) else None,
+        search=search.name,
+        objective=objective,
         reference=next(chosen.name for chosen in picks if chosen.simplest),
         epochs=_epochs(picks, args.epochs),
-        heading=f"Confirmation of '{search.name}', {COLUMNS[objective]}: mean ± sd over "
-        f"{len(studies)} fold partitions, seeds averaged; differences are paired within "
-        "partitions.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from study.addresses import shown
 from study.errors import StudyError
 from study.keys import Outcome
+from study.wording import plural, score_text
 
 if TYPE_CHECKING:
     from study.reporting.alarms import Alarm
@@ -37,7 +38,7 @@ def print_plan(setup: Setup, concurrency: int) -> None:
     print(f"records: {setup.source.description}")
     print(
         f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
-        f"({plan.n_folds} folds x {plan.n_seeds} seeds), epochs: {plan.epochs}"
+        f"({plural(plan.n_folds, 'fold')} x {plural(plan.n_seeds, 'seed')}), epochs: {plan.epochs}"
     )
     if plan.kind == "search":
         size = space.grid_size()
@@ -46,7 +47,7 @@ def print_plan(setup: Setup, concurrency: int) -> None:
             f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
         )
         if space.n_proposed < arms:
-            print(f"note: {space.n_proposed} trials do not reach all {arms} arms once")
+            print(f"note: {plural(space.n_proposed, 'trial')} cannot reach all {arms} arms once")
         for note in notes_on(plan.sampler, space):
             print(f"note: {note}")
     print(f"arithmetic: {plan.engine}")
@@ -71,8 +72,8 @@ def print_plan(setup: Setup, concurrency: int) -> None:
 def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -> None:
     """Print the tables of a study that has ended, its alarms, and where to look further."""
     from study.reporting.alarms import alarms_text
-    from study.reporting.comparison_text import comparison_text
-    from study.reporting.tables import failures, ranked_table
+    from study.reporting.comparison_tables import comparison_text
+    from study.reporting.trial_tables import arms_table, best_table, failures_table, with_chance
     from study.store.folder import PAIRS, RECORDS
     from study.tracking.openings import OPENINGS, OpeningsLog
 
@@ -82,20 +83,19 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
         return
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    # Without prevalence, which is the level of chance.
-    floors = {f.label: f.metrics for f in summary.floors if f.metrics and f.name != "prevalence"}
     compared = None
     if plan.kind == "compare" and not summary.stopped:
         compared = _compared(setup, options)
-    if compared:
-        print(f"{comparison_text(compared)}\n")
-    chance = setup.chance()
-    print(ranked_table(summary.rows, plan.objective, plan.kind, chance=chance, floors=floors))
+    floors = with_chance({f.label: f.metrics for f in summary.floors if f.metrics}, setup.chance())
+    arms = arms_table(summary.rows, plan.objective, plan.kind, comparison=compared, floors=floors)
+    print(comparison_text(compared, arms) if compared else arms.text())
     for floor in summary.floors:
         if floor.missing:
             print(f"note: no {floor.label}: {floor.missing}")
-    if any(row.outcome is Outcome.FAILED for row in summary.rows):
-        print(f"\n{failures(summary.rows)}")
+    best = best_table(summary.rows, plan.objective) if plan.kind == "search" else None
+    for table in (best, failures_table(summary.rows)):
+        if table is not None:
+            print(f"\n{table.text()}")
     print(f"\n{alarms_text(_alarms(setup, summary, compared))}\n")
     if setup.source.kind == "mitdb":
         # Whoever has seen DS2 reads a study of DS1 with other eyes.
@@ -119,11 +119,12 @@ def _print_where(
         _print_run_facts(summary, plan.scheduler)
     _print_tracking(summary, options)
     if summary.exhausted:
-        print(f"exhausted: nothing new was left to propose after {len(summary.rows)} trials")
+        trials = plural(len(summary.rows), "trial")
+        print(f"exhausted: nothing new was left to propose after {trials}")
     if summary.stopped:
         print(
-            f"stopped: {summary.stopped}; {len(summary.rows)} of {plan.trials} trials settled. "
-            "The same command with --resume continues."
+            f"stopped: {summary.stopped}; {len(summary.rows)} of {plural(plan.trials, 'trial')} "
+            "settled. The same command with --resume continues."
         )
 
 
@@ -176,7 +177,8 @@ def _print_run_facts(summary: Summary, scheduler: str) -> None:
         screened = any(row.outcome is Outcome.SCREENED for row in summary.rows)
         early = "screened" if screened else "first-rung"
         of = "over the arms' best, " if screened else ""
-        print(f"rank correlation of {early} and final score: {rho:.2f} ({of}n = {n_finished})")
+        rank = score_text(rho, digits=2)
+        print(f"rank correlation of {early} and final score: {rank} ({of}n = {n_finished})")
     if summary.overhead == summary.overhead:
         print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
 

@@ -27,7 +27,7 @@ from study.files import write_whole
 from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from study.reporting.page.results import StudyResults
+    from study.reporting.results import StudyResults
     from study.tracking.study_files import StudyRun
 
 REPORT = "report"

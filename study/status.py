@@ -212,7 +212,7 @@ def _trial(number: int, arm: str) -> str:
 
 
 def _status(facts: Facts) -> Iterator[str]:
-    from study.reporting.tables import shorter_outcome
+    from study.reporting.trial_tables import shorter_outcome
     from study.spaces.settings import SCREENING
 
     plan, rows = facts.plan, sorted(facts.settled.values(), key=lambda row: row.number)

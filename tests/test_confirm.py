@@ -17,6 +17,7 @@ import pytest
 from study import run
 from study.data.source import synthetic_source
 from study.keys import Outcome, Tag
+from study.wording import score_text
 from tests.builders import write_split
 from tests.command import Ended, apart, here
 from tests.surroundings import own_surroundings
@@ -176,19 +177,19 @@ def test_each_configuration_is_counted_once_in_each_partition(
 def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Workspace) -> None:
     scores = [workspace.scores(name) for name in STUDIES]
     film, concat = sorted(scores[0], reverse=True)
-    table = confirmed.out.split("Confirmation of 'tiny', AUPRC S+V: mean ± sd over 3 fold ")[1]
+    table = confirmed.out.split("Confirmation of 'tiny'. AUPRC S+V: mean ± sd over 3 fold ")[1]
     reference = table.split(" minus ")[1].split()[0]
     other = {film: concat, concat: film}[reference]
     paired = [by_arm[other] - by_arm[reference] for by_arm in scores]
     (line,) = (line for line in table.splitlines() if line.startswith(other))
-    assert f"{fmean(paired):+.3f} ± " in line
+    assert f"{score_text(fmean(paired), signed=True)} ± " in line
     assert line.endswith(f"{sum(value > 0 for value in paired)} of 3")
     was = next(
         v for arm, v in workspace.scores("tiny").items() if arm.replace(" / ", "_") == other
     )
-    assert f"  {was:.3f}  " in line
+    assert f"  {score_text(was)}  " in line
     assert "Optimism seen: " in table
-    assert "Of the floor, which nobody chose, search - confirmed is " in table
+    assert "Nobody chose the floor: its search - confirmed, " in table
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in table
 
 

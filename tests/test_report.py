@@ -16,8 +16,7 @@ from study.data.source import Source, find_source
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.reporting import exclusions
-from study.reporting.page.formats import table_files
-from study.reporting.page.page import PAGE
+from study.reporting.page.page import PAGE, table_files
 from study.spaces.load import load_space
 from study.spaces.optuna_space import distributions
 from study.store.folder import BEATS, SPACE_COPY

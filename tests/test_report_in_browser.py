@@ -14,20 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from study.reporting.page import matrix
-from study.reporting.page.blocks import (
-    Block,
-    Figure,
-    Note,
-    Section,
-    Table,
-    Tone,
-    count,
-    score,
-    text,
-)
-from study.reporting.page.html import page_html
+from study.reporting.page.differences import matrix_cell
+from study.reporting.page.html import Block, Figure, Note, Section, Tone, page_html
 from study.reporting.page.svg import Panel
+from study.reporting.table import Column, Kind, Table
 from study.statistics.findings import Estimate
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -54,9 +44,13 @@ def page() -> str:
         title="A wide table",
         shows="It shows.",
         reading="It reads.",
-        header=["arm", *(f"column {k}" for k in range(20))],
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("score"),
+            *(Column(f"column {k}", Kind.COUNT) for k in range(19)),
+        ],
         rows=[
-            [text(name), score(value), *(count(1000 * k) for k in range(19))]
+            [name, value, *(1000 * k for k in range(19))]
             for name, value in zip(names, (0.5, float("nan"), 0.9), strict=True)
         ],
     )
@@ -120,7 +114,7 @@ def test_an_error_would_be_seen(chromium: str, page: str, tmp_path: Path) -> Non
 def test_a_pair_whose_interval_leaves_out_0_is_bold(chromium: str, tmp_path: Path) -> None:
     ends = ((0.01, 0.3), (-0.1, 0.3), (-0.3, -0.01))
     cells = [
-        matrix._cell(Estimate(value=sum(end), se=0.1, low=end[0], high=end[1]), 0, 0, 1.0, "")
+        matrix_cell(Estimate(value=sum(end), se=0.1, low=end[0], high=end[1]), 0, 0, 1.0, "")
         for end in ends
     ]
     figure = Figure(

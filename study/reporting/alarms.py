@@ -14,8 +14,8 @@ from enum import StrEnum
 import numpy as np
 
 from study.keys import Outcome, reliance
-from study.reporting.layout import number
 from study.store.trials import TrialRow
+from study.wording import listing, plural, score_text
 
 NO_RELIANCE = 0.01
 """AUPRC within which a loss by permuted RR counts as none."""
@@ -85,8 +85,8 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
         exact = all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused)
         lost = [_mean_lost(unused, "inputs", name) for name in _RELIANCE_CLASSES]
         window = [_mean_lost(unused, "window", name) for name in _RELIANCE_CLASSES]
-        figures = " and ".join(f"{value:+.3f}" for value in lost)
-        elsewhere = " and ".join(f"{value:+.3f}" for value in window)
+        figures = " and ".join(score_text(value, signed=True) for value in lost)
+        elsewhere = " and ".join(score_text(value, signed=True) for value in window)
         by_window = f", by the window {elsewhere}" if all(map(math.isfinite, window)) else ""
         alarms.append(
             Alarm(
@@ -96,7 +96,8 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
                     "permuting it changes no output at all"
                     if exact
                     else f"permuting it loses {figures} of AUPRC S and V, within "
-                    f"±{NO_RELIANCE} in {len(unused)} of {len(mine)} trials{by_window}"
+                    f"±{score_text(NO_RELIANCE, digits=2)} in {len(unused)} of "
+                    f"{plural(len(mine), 'trial')}{by_window}"
                 ),
                 advice="do not credit its score to this way of fusing RR",
             )
@@ -151,8 +152,8 @@ def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
         Alarm(
             severity=Severity.WARNING,
             what="early stopping may have stopped the best configurations",
-            evidence=f"first-rung and final score have a rank correlation of {number(rho)} "
-            f"(n = {n_finished}), below {ENOUGH_RANK_CORRELATION}",
+            evidence=f"first-rung and final score have a rank correlation of {score_text(rho)} "
+            f"(n = {n_finished}), below {score_text(ENOUGH_RANK_CORRELATION, digits=1)}",
             advice=advice,
         )
     ]
@@ -215,7 +216,9 @@ def floor_alarms(
     if not within:
         return []
     said = [
-        f"{arm} {number(low)}" if low == high else f"{arm} {number(low)} to {number(high)}"
+        f"{arm} {score_text(low)}"
+        if low == high
+        else f"{arm} {score_text(low)} to {score_text(high)}"
         for arm, (low, high) in within.items()
     ]
     return [
@@ -223,7 +226,7 @@ def floor_alarms(
             severity=Severity.WARNING,
             what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label} "
             f"in {score}",
-            evidence=f"it scores {number(finite[label])}, they {listing(said)}",
+            evidence=f"it scores {score_text(finite[label])}, they {listing(said)}",
             advice="claim nothing of these arms that a linear model does not do",
         )
     ]
@@ -240,9 +243,3 @@ def alarms_text(alarms: Sequence[Alarm]) -> str:
     if not alarms:
         return "Alarms: none"
     return "\n".join(["Alarms:", *(f"  {alarm}" for alarm in in_order(alarms))])
-
-
-def listing(words: Iterable[str]) -> str:
-    """Return words as a sentence lists them."""
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

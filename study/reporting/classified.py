@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import CLASSES
-from study.reporting.layout import table
+from study.reporting.table import Column, Kind, Table, Value
 
 NO_CLASS = -1
 """Stands for the class of a beat that has none."""
@@ -93,13 +93,23 @@ def agreement(record: ClassifiedRecord) -> str:
     """
     if record.annotated is None:
         return ""
-    decided, rows = record.decided, []
+    decided = record.decided
+    rows: list[list[Value]] = []
     for name in (*CLASSES, UNCLASSIFIABLE):
         here = (decided != NO_CLASS) & (record.annotated == name)
         if here.any():
-            counts = np.bincount(decided[here], minlength=len(CLASSES)).tolist()
-            rows.append([name, *(str(n) for n in counts)])
-    return table(["own label", *(f"as {name}" for name in CLASSES)], rows)
+            rows.append([name, *np.bincount(decided[here], minlength=len(CLASSES)).tolist()])
+    return Table(
+        name="agreement",
+        title="Own labels against decided classes",
+        shows="",
+        reading="",
+        columns=[
+            Column("own label", Kind.NAME),
+            *(Column(f"as {name}", Kind.COUNT) for name in CLASSES),
+        ],
+        rows=rows,
+    ).grid()
 
 
 def write_csv(path: Path, record: ClassifiedRecord) -> None:

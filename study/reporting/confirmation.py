@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
-from study.reporting.layout import UNDEFINED, number, plus_minus, table
+from study.reporting.table import Column, Kind, Spread, Table, Value, prose
+from study.statistics.findings import metric_name
+from study.wording import plural, score_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +37,14 @@ class Confirmed:
         return self.searched - self.mean
 
 
-def confirmation_table(
+def confirmation_text(
     arms: Sequence[Confirmed],
     floor: Confirmed | None,
     *,
+    search: str,
+    objective: str,
     reference: str,
-    heading: str,
     epochs: str = "",
-    markdown: bool = False,
 ) -> str:
     """Return the table, best confirmed value first, and what may be concluded from it.
 
@@ -50,62 +52,62 @@ def confirmation_table(
         arms: What was confirmed.
         floor: A floor on the same folds: nobody chose it, so that its change is that of the
             folds alone. None where there is none.
+        search: Name of the search.
+        objective: Metric that is shown.
         reference: Arm that the others are paired with.
-        heading: What the figures are.
         epochs: Epochs of the search and here, where they differ; empty where they do not.
-        markdown: A GitHub table instead of plain text.
     """
-    known = {arm.arm: arm for arm in arms}
+    paired_with = next(arm for arm in arms if arm.arm == reference)
     ordered = sorted(arms, key=lambda a: (math.isnan(a.mean), -a.mean, a.arm))
-    rows = [_row(arm, known[reference]) for arm in [*ordered, *([floor] if floor else [])]]
-    header = ["arm", "search", "confirmed", "search - confirmed", f"minus {reference}", "above 0"]
-    parts = [heading, table(header, rows, markdown=markdown), _reading(arms, floor, epochs)]
-    return "\n\n".join(parts)
+    partitions = plural(len(paired_with.values), "fold partition")
+    table = Table(
+        name="confirmation",
+        title=f"Confirmation of '{search}'",
+        shows=f"{metric_name(objective)}: mean ± sd over {partitions}, seeds averaged.",
+        reading="Differences are paired within partitions.",
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("search"),
+            Column("confirmed"),
+            Column("search - confirmed", signed=True),
+            Column(f"minus {reference}", signed=True),
+            Column("above 0", Kind.TEXT),
+        ],
+        rows=[_row(arm, paired_with) for arm in (*ordered, *([floor] if floor else []))],
+    )
+    return "\n\n".join([table.text(), *map(prose, _conclusions(arms, floor, epochs))])
 
 
-def _row(arm: Confirmed, reference: Confirmed) -> list[str]:
+def _row(arm: Confirmed, reference: Confirmed) -> list[Value]:
+    confirmed = Spread.of(arm.values) if math.isfinite(arm.mean) else None
+    row: list[Value] = [arm.arm, arm.searched, confirmed, arm.change]
     paired = [a - b for a, b in zip(arm.values, reference.values, strict=True)]
     finite = [value for value in paired if math.isfinite(value)]
-    own = arm.arm == reference.arm
-    values = [value for value in arm.values if math.isfinite(value)]
-    return [
-        arm.arm,
-        number(arm.searched),
-        plus_minus(values) if len(values) == len(arm.values) else UNDEFINED,
-        _signed(arm.change),
-        UNDEFINED if own else _spread(finite),
-        UNDEFINED if own or not finite else f"{sum(v > 0 for v in finite)} of {len(finite)}",
-    ]
+    if arm.arm == reference.arm or not finite:
+        return [*row, None, None]
+    above = f"{sum(value > 0 for value in finite)} of {len(finite)}"
+    return [*row, Spread.of(finite), above]
 
 
-def _reading(arms: Sequence[Confirmed], floor: Confirmed | None, epochs: str) -> str:
+def _conclusions(arms: Sequence[Confirmed], floor: Confirmed | None, epochs: str) -> list[str]:
     changes = [arm.change for arm in arms if math.isfinite(arm.change)]
     lines = []
     if epochs:
         lines.append(
-            f"Epochs of the search: {epochs}. Search - confirmed has other training, other folds "
-            "and the search's optimism in it, and the last cannot be told apart."
+            f"Epochs of the search: {epochs}. Search - confirmed mixes other training, other "
+            "folds and the optimism of the search, which cannot be told apart."
         )
     elif changes:
-        lines.append(f"Optimism seen: {fmean(changes):+.3f}, mean of search - confirmed.")
+        optimism = score_text(fmean(changes), signed=True)
+        lines.append(f"Optimism seen: {optimism}, mean of search - confirmed.")
     if changes and floor is not None and math.isfinite(floor.change):
         lines.append(
-            f"Of the floor, which nobody chose, search - confirmed is {floor.change:+.3f}: that "
-            "much is the folds."
+            "Nobody chose the floor: its search - confirmed, "
+            f"{score_text(floor.change, signed=True)}, is due to the folds alone."
         )
     lines.append(
         "Optimism that remains: seeds and folds are fresh, patients are not. The configurations "
-        "were chosen on these records and are confirmed on the same ones; what the choice owes to "
-        "them is still in these figures, and only patients that no search has seen take it out."
+        "were chosen on these records and are confirmed on the same ones. Only patients that no "
+        "search has seen can take that part out of the figures."
     )
-    return "\n".join(lines)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}" if math.isfinite(value) else UNDEFINED
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return UNDEFINED
-    return _signed(fmean(values)) + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    return lines

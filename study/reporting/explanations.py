@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.models.fusion import FUSIONS
-from study.reporting.page.results import Explanation
+from study.reporting.results import Explanation
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, inspection_of, read_predictions
 from study.store.trials import TrialRow

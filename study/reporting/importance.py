@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 
 from study.config import PARAMETERS
 from study.keys import Outcome
-from study.reporting.page.results import Importance
+from study.reporting.results import Importance
 from study.spaces.optuna_space import distribution
 from study.spaces.space import Space
 from study.store.trials import TrialRow

@@ -12,11 +12,11 @@ import numpy as np
 
 from study.config import TrialConfig
 from study.errors import StudyError, StudyStateError, UsageError
-from study.reporting import costs, exclusions
-from study.reporting.arm_facts import facts_of
+from study.reporting import exclusions
+from study.reporting.arms import costs_of, facts_of, machine
 from study.reporting.explanations import read_explanations
 from study.reporting.importance import importance
-from study.reporting.page.results import Explanation, StudyResults
+from study.reporting.results import Explanation, StudyResults
 from study.reporting.stored import gather_arms, read_beats
 from study.reporting.study_alarms import study_alarms
 from study.spaces.load import load_space, override
@@ -108,7 +108,7 @@ def read_results(
         rows=study.rows,
         owed=owed,
         curves=curves,
-        arms=facts_of(study.space, study.configs),
+        arms=facts_of(study.configs),
         reference=study.space.reference,
         beats=study.beats,
         gaps=study.gaps,
@@ -141,8 +141,8 @@ def with_measurements(study: ReadStudy, results: StudyResults, say: Say) -> Stud
         results,
         dropped=dropped or {},
         explanations=explanations,
-        costs=costs.measure(study.configs),
-        timed_on=costs.machine(),
+        costs=costs_of(study.configs),
+        timed_on=machine(),
     )
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import CLASSES
-from study.reporting.alarms import Alarm, Severity, listing
+from study.reporting.alarms import Alarm, Severity
 from study.store.trials import TrialRow
+from study.wording import listing
 
 ROUNDING = 1e-4
 """Difference of log-probabilities that another order of summation makes in training."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.reporting.page.results import Sealed
+from study.reporting.results import Sealed
 
 
 def sealed_results(workspace: Path, study: str) -> list[Sealed]:

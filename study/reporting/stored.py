@@ -15,7 +15,7 @@ from study.archive import read_arrays
 from study.config import TrialConfig
 from study.errors import ArchiveError, ComparisonError, StudyStateError
 from study.files import write_whole
-from study.reporting.comparison_csv import pairs_csv, records_csv
+from study.reporting.comparison_tables import pairs_csv, records_csv
 from study.spaces.load import load_space, override
 from study.spaces.space import Space
 from study.statistics.comparison import compare

@@ -28,8 +28,8 @@ from study.reporting.prediction_alarms import (
     describe_predictions,
     no_effect_alarms,
 )
-from study.reporting.tables import COLUMNS
 from study.spaces.space import Space
+from study.statistics.findings import metric_name
 from study.store.storage import Storage
 from study.store.study_floors import StudyFloor
 from study.store.trial_files import read_predictions
@@ -96,7 +96,7 @@ def _below_floors(
             # An arm that is not estimable keeps its point.
             ends |= intervals or {}
         values = {f.name.replace("_", " "): f.metrics[name] for f in floors if name in f.metrics}
-        alarms += floor_alarms(ends, values, COLUMNS[name])
+        alarms += floor_alarms(ends, values, metric_name(name))
     return alarms
 
 

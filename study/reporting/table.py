@@ -23,6 +23,7 @@ CAUTION = "*"
 """Marks an interval that has a remark, which is told below the table."""
 
 NOT_ESTIMABLE = "not estimable"
+"""Said of a score that has no interval; a table abbreviates it to n. e."""
 
 _WIDTH = 110
 """Characters of a line of prose on the console."""
@@ -131,14 +132,15 @@ class Column:
     def _interval(self, estimate: Estimate) -> str:
         value = self._score(estimate.value)
         if not math.isfinite(estimate.low):
-            return f"{value} ({NOT_ESTIMABLE})" if estimate.remark else value
+            return f"{value} (n. e.)" if estimate.remark else value
         mark = CAUTION if estimate.remark else ""
         return f"{value} [{self._score(estimate.low)}, {self._score(estimate.high)}]{mark}"
 
 
 def interval_text(estimate: Estimate, *, signed: bool = False) -> str:
     """Return an estimate with its interval as a sentence has it: .519 [.348, .708]."""
-    return Column("", Kind.INTERVAL, signed=signed).text(estimate)
+    text = Column("", Kind.INTERVAL, signed=signed).text(estimate)
+    return text.replace("n. e.", NOT_ESTIMABLE)
 
 
 def central(value: Value) -> float | None:
@@ -195,7 +197,7 @@ class Table:
         """Return the table for the console, under the words that say how to read it."""
         table = self._without_details()
         words = f"{self.title}. {self.shows} {self.reading}".strip()
-        notes = "\n".join(f"note: {remark}" for remark in self.remarks)
+        notes = "\n".join(prose(f"note: {remark}", indent="      ") for remark in self.remarks)
         return "\n\n".join(part for part in (prose(words), table.grid(), notes) if part)
 
     def grid(self) -> str:
@@ -228,7 +230,8 @@ class Table:
             " & ".join(map(_latex, line)) + r" \\"
             for line in ([column.shown for column in self.columns], *self.cells)
         )
-        caption = " ".join(_latex(text) for text in (f"{self.title}.", self.shows, *self.remarks))
+        notes = map(_sentence, self.remarks)
+        caption = " ".join(_latex(text) for text in (f"{self.title}.", self.shows, *notes))
         lines = [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
@@ -244,7 +247,8 @@ class Table:
         """Return the table as HTML, its headings to be sorted by."""
         sides = [' class="text"' if column.kind in _WORDS else "" for column in self.columns]
         head = "".join(
-            f'<th scope="col"{side} tabindex="0" role="button">{escape(column.shown)}</th>'
+            f'<th scope="col"{side} tabindex="0" role="button" '
+            f'title="click to sort">{escape(column.shown)}</th>'
             for side, column in zip(sides, self.columns, strict=True)
         )
         body = "\n".join(
@@ -252,7 +256,9 @@ class Table:
             for row, texts in zip(self.rows, self.cells, strict=True)
         )
         says = escape(f"{self.shows} {self.reading}".strip())
-        notes = "".join(f'<p class="note t-note">{escape(note)}</p>' for note in self.remarks)
+        notes = "".join(
+            f'<p class="note t-note">{escape(_sentence(note))}</p>' for note in self.remarks
+        )
         return (
             f'<h3>{escape(self.title)}</h3>\n<p class="says">{says}</p>\n'
             f'<div class="scroll" tabindex="0"><table id="table-{escape(self.name)}">'
@@ -311,9 +317,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def prose(text: str) -> str:
-    """Return text in lines for the console."""
-    return textwrap.fill(text, _WIDTH)
+def prose(text: str, *, indent: str = "") -> str:
+    """Return text in lines for the console, all but the first indented."""
+    return textwrap.fill(text, _WIDTH, subsequent_indent=indent)
 
 
 def _parts(value: Value) -> dict[str, str | float | int | None]:
@@ -331,6 +337,10 @@ def _html_cell(side: str, value: Value, text: str) -> str:
     key = "" if number is None else f' data-key="{number:.6g}"'
     # A name may be broken after its underscores where a column is narrow.
     return f"<td{side}{key}>{escape(text).replace('_', '_<wbr>')}</td>"
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}."
 
 
 def _latex(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from study.config import TrialConfig, digest_of
 from study.errors import PlanError, StudyStateError, UsageError, listed, unknown
 from study.models import rules
-from study.reporting.tables import ARM_PARAMETERS
+from study.reporting.trial_tables import ARM_PARAMETERS
 from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
 from study.spaces.load import load_space
 from study.store.folder import SPACE_COPY, STUDIES, studies, study_folder

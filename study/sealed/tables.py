@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import AGGREGATES, CLASSES, sealed_metric
-from study.reporting.comparison_text import interval, kept_table, p_value, part
-from study.reporting.layout import UNDEFINED, short, table
+from study.reporting.comparison_tables import kept_table
+from study.reporting.layout import part, table
+from study.reporting.table import Column, Kind
 from study.sealed.plan import FLOOR, SealedPlan
 from study.sealed.scoring import RARE, ArmScores, Exclusion
 from study.statistics.ec57 import ECTOPIC, STATISTICS
@@ -21,14 +22,18 @@ from study.statistics.findings import (
     QUANTITIES,
     Comparison,
     Contrast,
-    Estimate,
     label_of,
+    reversed_estimate,
 )
+from study.wording import UNDEFINED, p_text, score_text
 
 Float = NDArray[np.float64]
 
 _HEADINGS = {"se": "Se", "ppv": "+P", "f1": "F1"}
 _QUANTITIES = (*AGGREGATES, *CLASSES)
+
+_INTERVAL = Column("", Kind.INTERVAL)
+_DIFFERENCE = Column("", Kind.INTERVAL, signed=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,7 @@ def result_text(findings: Findings) -> str:
         _classes(findings),
         *(_ranking(findings, measure) for measure in MEASURE_NAMES),
         *(_contrasts(findings, metric) for metric in findings.plan.metrics),
-        kept_table(findings.of_measure("auprc")),
+        kept.text() if (kept := kept_table(findings.of_measure("auprc"))) else "",
         _ensembles(findings),
         _decisions(arms, ""),
         _decisions(arms, "fixed_"),
@@ -89,7 +94,7 @@ def _classes(findings: Findings) -> str:
             str(fact.records),
             f"{fact.largest_record} ({fact.largest_share:.0%})" if fact.beats else UNDEFINED,
             f"{fact.effective_patients:.1f}" + ("" if fact.estimable else " (n. e.)"),
-            short(fact.chance),
+            score_text(fact.chance),
         ]
         for fact in comparison.classes
     ]
@@ -110,11 +115,11 @@ def _ranking(findings: Findings, measure: str) -> str:
     quantities = list(dict.fromkeys([primary, *_QUANTITIES]))
     rows = []
     for arm in findings.arms:
-        cells = [interval(estimates[arm.name][quantity]) for quantity in quantities]
+        cells = [_INTERVAL.text(estimates[arm.name][quantity]) for quantity in quantities]
         spread = arm.seeds.values[sealed_metric(measure, primary)]
-        rows.append([arm.name, cells[0], short(_sd(spread)), *cells[1:]])
+        rows.append([arm.name, cells[0], score_text(_sd(spread)), *cells[1:]])
     chance = _chance(comparison, findings.macro)
-    levels = [short(chance[quantity]) for quantity in quantities]
+    levels = [score_text(chance[quantity]) for quantity in quantities]
     rows.append(["chance", levels[0], "", *levels[1:]])
     heading = "the primary metric first" if first[0] == measure else "beside it"
     return part(
@@ -141,8 +146,8 @@ def _contrasts(findings: Findings, metric: str) -> str:
     rows = []
     for first, second in (*plan.contrasts, *to_floor):
         pair = found.get((first, second)) or _reversed(found[second, first])
-        cells = [interval(pair.estimates[name], signed=True) for name in shown]
-        tests = [p_value(pair.p), p_value(pair.p_adjusted)] if pair.primary else ["", ""]
+        cells = [_DIFFERENCE.text(pair.estimates[name]) for name in shown]
+        tests = [p_text(pair.p), p_text(pair.p_adjusted)] if pair.primary else ["", ""]
         rows.append([f"{first} - {second}", cells[0], *tests, *cells[1:]])
     name = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
     note = (
@@ -163,16 +168,7 @@ def _reversed(pair: Contrast) -> Contrast:
         first=pair.second,
         second=pair.first,
         primary=pair.primary,
-        estimates={
-            name: Estimate(
-                value=-found.value,
-                se=found.se,
-                low=-found.high,
-                high=-found.low,
-                remark=found.remark,
-            )
-            for name, found in pair.estimates.items()
-        },
+        estimates={name: reversed_estimate(found) for name, found in pair.estimates.items()},
         p=pair.p,
         p_adjusted=pair.p_adjusted,
         detectable=pair.detectable,
@@ -184,7 +180,7 @@ def _ensembles(findings: Findings) -> str:
     shown = list(dict.fromkeys([quantity, *_QUANTITIES]))
     estimates = {arm.name: arm.estimates for arm in findings.ensembles.arms}
     rows = [
-        [arm.name, *(interval(estimates[arm.name][name]) for name in shown)]
+        [arm.name, *(_INTERVAL.text(estimates[arm.name][name]) for name in shown)]
         for arm in findings.arms
         if arm.name != FLOOR
     ]
@@ -205,7 +201,9 @@ def _decisions(arms: Sequence[ArmScores], prefix: str) -> str:
         rows.append([arm.name, *(_mean(arm.seeds.values[name]) for name in names)])
     if not prefix:
         return part("Decisions at the most probable class, mean over seeds.", table(header, rows))
-    fixed = [[arm.name, *map(short, arm.thresholds.single), arm.thresholds.source] for arm in arms]
+    fixed = [
+        [arm.name, *map(score_text, arm.thresholds.single), arm.thresholds.source] for arm in arms
+    ]
     decided = part(
         "Decisions at thresholds that are best for F1 on DS1, each class against all others, mean "
         "over seeds.",
@@ -286,7 +284,7 @@ def _cells(values: Mapping[str, Float], columns: Iterable[tuple[str, str]]) -> l
 
 def _mean(values: Float) -> str:
     """Return the mean over seeds; undefined where it is for one of them."""
-    return short(float(values.mean()))
+    return score_text(float(values.mean()))
 
 
 def _sd(values: Float) -> float:

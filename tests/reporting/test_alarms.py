@@ -43,8 +43,8 @@ def said(alarms: list[Alarm]) -> list[str]:
 def test_an_arm_that_loses_nothing_does_not_use_its_rr() -> None:
     rows = [relying(0, 0.001, -0.003), relying(1, 0.15, 0.02), relying(2, 0.003, 0.001)]
     assert said(reliance_alarms(rows, {"film": True})) == [
-        "warning: film does not use the RR that it is given: permuting it loses +0.002 and -0.001 "
-        "of AUPRC S and V, within ±0.01 in 2 of 3 trials; do not credit its score to this way of "
+        "warning: film does not use the RR that it is given: permuting it loses +.002 and -.001 "
+        "of AUPRC S and V, within ±.01 in 2 of 3 trials; do not credit its score to this way of "
         "fusing RR"
     ]
 
@@ -52,7 +52,7 @@ def test_an_arm_that_loses_nothing_does_not_use_its_rr() -> None:
 def test_the_window_is_named_where_rhythm_comes_by_it() -> None:
     window = {reliance("window", "S"): 0.21, reliance("window", "V"): 0.04}
     (alarm,) = reliance_alarms([relying(0, 0.0, 0.0, **window)], {"film": True})
-    assert alarm.evidence.endswith("in 1 of 1 trials, by the window +0.210 and +0.040")
+    assert alarm.evidence.endswith("in 1 of 1 trial, by the window +.210 and +.040")
 
 
 def test_a_reliance_of_zero_to_the_last_bit_is_an_error() -> None:
@@ -90,7 +90,7 @@ def test_unfinished_trials_say_nothing_about_reliance() -> None:
 def test_rungs_that_do_not_order_are_told() -> None:
     assert said(rung_alarms(0.53, 18)) == [
         "warning: early stopping may have stopped the best configurations: first-rung and final "
-        "score have a rank correlation of 0.530 (n = 18), below 0.6; do not read pruned "
+        "score have a rank correlation of .530 (n = 18), below .6; do not read pruned "
         "configurations as worse: repeat with --scheduler none"
     ]
     assert rung_alarms(0.6, 18) == []
@@ -163,7 +163,7 @@ def test_arms_whose_interval_includes_the_highest_floor_are_named() -> None:
     arms = {"film": (0.5, 0.6), "concat": (0.45, 0.6), "mhca": (0.4, 0.4)}
     assert said(floor_alarms(arms, floors, "AUPRC S")) == [
         "warning: 2 of 3 arms are not shown to beat logistic regression in AUPRC S: it scores "
-        "0.480, they concat 0.450 to 0.600 and mhca 0.400; claim nothing of these arms that a "
+        ".480, they concat .450 to .600 and mhca .400; claim nothing of these arms that a "
         "linear model does not do"
     ]
     assert floor_alarms({"film": (0.5, 0.6)}, floors, "AUPRC S") == []

@@ -16,7 +16,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import ComparisonError, StudyStateError
 from study.keys import AUPRC_SV, Outcome
-from study.reporting.comparison_text import comparison_text
+from study.reporting.comparison_tables import pair_name
 from study.reporting.stored import compare_study, keep_comparison, read_beats, read_study
 from study.statistics.predictions import check_comparable
 from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
@@ -176,7 +176,7 @@ def test_arms_without_a_common_draw_are_no_comparison(folder: Path) -> None:
 
 def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
     comparison = keep_comparison(folder, Storage.at(folder / "trials"))
-    assert "film - its placebo" in comparison_text(comparison)
+    assert pair_name(comparison.contrasts[0]) == "film - its placebo"
     assert (folder / PAIRS).read_text().startswith("first,second,primary,quantity,difference,se,")
     assert len((folder / RECORDS).read_text().splitlines()) == 1 + 3 * 6
 

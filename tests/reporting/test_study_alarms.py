@@ -124,7 +124,7 @@ def test_floors_are_held_against_intervals_or_the_best_trial_of_each_arm(
     *_, points, of_s = study_alarms(space, rows, storage, FOLD, floors=floors)
     said = "arms are not shown to beat logistic regression in"
     assert points.what == f"1 of 3 {said} AUPRC S+V"
-    assert points.evidence == "it scores 0.450, they film 0.400"
+    assert points.evidence == "it scores .450, they film .400"
     assert of_s.what == f"3 of 3 {said} AUPRC S"
     intervals = {"film": (0.3, 0.5), "film_placebo": (0.4, 0.6), "ecg": (0.5, 0.7)}
     *_, within, _ = study_alarms(space, rows, storage, FOLD, floors=floors, intervals=intervals)

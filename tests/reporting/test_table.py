@@ -44,7 +44,7 @@ TABLE = Table(
         (Column("", Kind.SCORE), "0 exactly", "0 exactly"),
         (Column("", Kind.INTERVAL), FOUND, ".519 [.348, .708]"),
         (Column("", Kind.INTERVAL), MARKED, ".500 [.250, 1.000]*"),
-        (Column("", Kind.INTERVAL), WEAK, ".500 (not estimable)"),
+        (Column("", Kind.INTERVAL), WEAK, ".500 (n. e.)"),
         (Column("", Kind.INTERVAL), 0.3, ".300"),
         (Column("", Kind.P), 0.0004, "<.001"),
         (Column("", Kind.COUNT), 1234, "1,234"),
@@ -94,7 +94,7 @@ def test_latex() -> None:
     text = TABLE.latex()
     assert text.count("\\begin{tabular}{lrrr}") == 1
     assert r"film\_1 & .519 [.348, .708] & $<$.001 & 1,234 \\" in text
-    caption = r"\caption{A \& B. What it shows: 50 \%. one seed * covers too little}"
+    caption = r"\caption{A \& B. What it shows: 50 \%. One seed. * covers too little.}"
     assert caption in text
 
 
@@ -104,6 +104,7 @@ def test_html_escapes_and_sorts_by_the_number() -> None:
     assert '<td data-key="0.5194">.519 [.348, .708]</td>' in text
     assert '<td class="text">film_<wbr>1</td>' in text
     assert '<td data-key="0.0004">&lt;.001</td>' in text
+    assert '<p class="note t-note">One seed.</p>' in text
 
 
 def test_csv_and_json_keep_numbers_in_full() -> None:
@@ -121,3 +122,4 @@ def test_csv_and_json_keep_numbers_in_full() -> None:
 
 def test_an_interval_in_a_sentence() -> None:
     assert interval_text(FOUND, signed=True) == "+.519 [+.348, +.708]"
+    assert interval_text(WEAK) == ".500 (not estimable)"

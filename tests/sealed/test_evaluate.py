@@ -17,10 +17,10 @@ from study import evaluate
 from study.config import digest_of
 from study.data.records import DS2
 from study.models.seed_ensemble import SeedEnsemble
-from study.reporting.page.blocks import Table
-from study.reporting.page.results import StudyResults
-from study.reporting.page.sealed import sealed
+from study.reporting.page.evidence import sealed
+from study.reporting.results import StudyResults
 from study.reporting.sealed_results import sealed_results
+from study.reporting.table import Table, central
 from study.sealed import evaluation, records, retrain
 from study.store.plan import StudyPlan
 from tests.builders import study_plan
@@ -192,9 +192,9 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
     )
     table = sealed(page).blocks[1]
     assert isinstance(table, Table)
-    assert [row[0].text for row in table.rows] == ["rr", "rr_placebo", "logistic_regression"]
-    by_column = dict(zip(table.header, table.rows[0], strict=True))
-    assert by_column["AUPRC V"].value == pytest.approx(np.mean(values))
+    assert [row[0] for row in table.rows] == ["rr", "rr_placebo", "logistic_regression"]
+    headings = [column.heading for column in table.columns]
+    assert central(table.rows[0][headings.index("AUPRC V")]) == pytest.approx(np.mean(values))
 
 
 def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(

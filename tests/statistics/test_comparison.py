@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from study.errors import ComparisonError
-from study.keys import AUPRC_SV, CLASSES, metric
-from study.reporting.comparison_csv import pairs_csv, records_csv
-from study.reporting.comparison_text import comparison_text
+from study.keys import CLASSES, metric
 from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
@@ -155,9 +151,6 @@ def test_what_rests_on_one_patient_has_no_interval_and_no_test(
     assert math.isfinite(found.arms[0].estimates["S"].low)
     assert math.isnan(found.contrasts[0].p) and math.isnan(found.contrasts[0].detectable)
     assert found.notes == (f"AUPRC macro is {why}: nothing is tested",)
-    text = comparison_text(found)
-    assert "1.0 (n. e.)" in text and "Smallest difference" not in text
-    assert "Simplest within one standard error: not estimable." in text
 
 
 def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: MakeArm) -> None:
@@ -168,11 +161,6 @@ def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: Ma
         "draw 1 is left out",
         "one seed: intervals and p leave out what another seed would change",
         "fold 1 has one patient, who is in every resample",
-    )
-    assert comparison_text(found).endswith(
-        "note: draw 1 is left out\n"
-        "note: one seed: intervals and p leave out what another seed would change\n"
-        "note: fold 1 has one patient, who is in every resample"
     )
 
 
@@ -188,10 +176,6 @@ def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[A
     assert film.estimates["sv"].remark == f"{of_both} in one fold"
     assert film.estimates["N"].remark == ""
     assert found.contrasts[0].estimates["V"].remark == ""
-    text = comparison_text(found)
-    line = next(line for line in text.splitlines() if line.startswith("film "))
-    assert line.count("]*") == 3
-    assert text.endswith(f"note: * {of_v}")
     folds = replace(one_fold, fold_of_record=beats.fold_of_record)
     assert run(folds, arms).arms[0].estimates["V"].remark == ""
 
@@ -224,42 +208,3 @@ def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmR
     )
     with pytest.raises(ComparisonError, match="cannot be compared: there are none"):
         run(beats, [], contrasts=[])
-
-
-def test_the_tables_fit_and_say_what_they_are(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, arms)
-    text = comparison_text(found)
-    assert max(len(line) for line in text.splitlines()) <= 120
-    lines = text.splitlines()
-    contrast = next(line for line in lines if line.startswith("film - its placebo"))
-    one = found.contrasts[0].estimates["sv"]
-    assert f" +{one.value:.3f} [+{one.low:.3f}, +{one.high:.3f}]".replace("0.", ".") in contrast
-    assert any(line.startswith("film - concat  ") for line in lines)
-    for said in (
-        "Arms compared on the same draws, folds and seeds",
-        "200 resamples of patients",
-        "conditional on",
-        "300 swaps",
-        "Smallest difference that such a study finds",
-        "Best, placebos left out: film; in resamples film 100%.",
-        "Budget of each arm: 2 trials, 5,000 beats trained (film); 1 trial, 0 beats trained "
-        "(concat, ecg, film_placebo).",
-    ):
-        assert said in " ".join(text.split()), said
-    markdown = comparison_text(found, markdown=True)
-    assert "| film - its placebo |" in markdown
-
-
-def test_pairs_and_records_as_csv(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, arms, objective=AUPRC_SV)
-    pairs = list(csv.DictReader(io.StringIO(pairs_csv(found))))
-    assert len(pairs) == 6 * 6
-    first = next(row for row in pairs if row["quantity"] == "sv")
-    assert (first["first"], first["second"], first["primary"]) == ("film", "film_placebo", "True")
-    assert float(first["low"]) == pytest.approx(found.contrasts[0].estimates["sv"].low, rel=1e-5)
-    assert float(first["p_adjusted"]) == pytest.approx(found.contrasts[0].p_adjusted, rel=1e-5)
-    assert pairs[0]["quantity"] == "N" and pairs[0]["p"] == ""
-    records = list(csv.DictReader(io.StringIO(records_csv(found))))
-    assert len(records) == 4 * 8
-    of_104 = next(row for row in records if row["record"] == "104")
-    assert of_104["beats_S"] == "0" and of_104["auprc_S"] == ""

@@ -238,7 +238,7 @@ def searched(workspace: Workspace) -> Ended:
 
 def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
     assert searched.code == 0, searched
-    assert searched.out.startswith("Candidates by arm (unequal tries); no winner is named.")
+    assert searched.out.startswith("Candidates by arm. Mean ± sd over the complete trials")
     assert "opt1 / daeac / film / seed7 / real" in searched.out
     assert "look further: MLflow: run `mlflow ui`" in searched.out
     assert "orchestration: " in searched.out
@@ -416,7 +416,7 @@ def test_a_screening_trains_the_best_of_each_arm_in_full_and_all_records_agree(
 def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> None:
     ended = workspace.main("compare")
     assert ended.code == 0, ended
-    assert ended.out.startswith("Arms compared on the same draws, folds and seeds,")
+    assert ended.out.startswith("What each class rests on. ")
     assert "film - its placebo" in ended.out and "/trials.csv, pairs.csv, records.csv" in ended.out
     assert (
         workspace.again("compare")
@@ -428,7 +428,7 @@ def test_a_comparison_runs_every_arm_and_its_placebo(workspace: Workspace) -> No
     without = workspace.again("compare")
     assert without.code == 0
     assert "note: the arms are not compared: trial 0, film: " in without.out
-    assert "\nArms compared on the same draws, folds and seeds.\n" in without.out
+    assert "\nArms by score. Mean ± sd over the draws of each arm" in without.out
     counted = workspace.counted("compare")
     assert list(counted.values()) == [Outcome.COMPLETE] * 3
     runs = workspace.runs("compare")
@@ -442,8 +442,8 @@ def test_a_failing_trial_gives_exit_code_1_and_shows_its_cause(workspace: Worksp
     limits = ("--trials", "1", "--epochs", "100", "--trial-time-limit", "8s")
     ended = workspace.main("long", "--name", "slow", *limits, "--no-track", "--quiet")
     assert ended.code == 1, ended
-    said = r"Failed: 1 of 1 trials\n  exceeded --trial-time-limit at epoch \d+\n"
-    assert re.search(said, ended.out)
+    assert "Failed trials. 1 of 1 trial failed" in ended.out
+    assert re.search(r"  exceeded --trial-time-limit at epoch \d+\n", ended.out)
     assert "look further: tracking: off" in ended.out
     assert ended.err == ""
     assert workspace.trials("slow")[0].state.name == "FAIL"

@@ -1,29 +1,40 @@
-"""Precision-recall and ROC curves of each class, with bands."""
+"""Curves: precision over recall and ROC of each class, with bands; the objective by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from study.keys import CLASSES
-from study.reporting.page.blocks import Block, Figure, Note, Section, missing
+from study.keys import CLASSES, Outcome
+from study.reporting.page.answer import leading
 from study.reporting.page.curve_bands import GRID, Curve, curves
-from study.reporting.page.first_screen import leading
-from study.reporting.page.results import StudyResults
-from study.reporting.page.svg import Panel
-from study.reporting.page.words import listing
-from study.statistics.findings import ClassFacts
+from study.reporting.page.html import Block, Figure, Note, Section, missing
+from study.reporting.page.svg import Panel, span
+from study.reporting.results import StudyResults
+from study.statistics.findings import ClassFacts, metric_name
 from study.statistics.predictions import ArmRuns
+from study.wording import listing, plural, score_text
 
 MOST_ARMS = 4
 BANDS = 2
 """Arms with bands: more would hide each other."""
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
+ENDINGS = ("complete", "pruned", "failed", "not settled", "screened")
+"""How a learning curve is drawn, in the order of its styles."""
+
+_LEARNING_PANELS = (
+    ("Complete", ("complete",)),
+    ("Stopped early", ("pruned",)),
+    ("Screened", ("screened",)),
+    ("Failed or not settled", ("failed", "not settled")),
+)
+
 
 def class_curves(results: StudyResults) -> Section:
-    """Return the section."""
+    """Return the section of curves by class."""
     return Section(anchor="curves", title="Curves", blocks=list(_blocks(results)))
 
 
@@ -74,8 +85,8 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
     left_out = len(results.runs) - len(arms)
     if left_out:
         yield Note(
-            f"{left_out} more arms are not drawn, to keep lines apart; their scores are in the "
-            "tables."
+            f"{plural(left_out, 'more arm')} not drawn, to keep lines apart; scores of all are in "
+            "the tables."
         )
 
 
@@ -124,3 +135,65 @@ def _panel(
     if not fact.estimable:
         panel.words(326, 60 if chance else 205, "not estimable: no band", anchor="end", soft=True)
     return panel.svg()
+
+
+def learning_curves(results: StudyResults) -> Section:
+    """Return the section of every trial's objective by epoch, told apart by how it ended."""
+    return Section(anchor="learning", title="Learning curves", blocks=list(_learning(results)))
+
+
+def _learning(results: StudyResults) -> Iterator[Block]:
+    drawn = {number: curve for number, curve in results.curves.items() if curve}
+    if not drawn:
+        yield missing("No learning curves", "no trial has reported an epoch")
+        return
+    outcome = {row.number: row.outcome for row in results.rows}
+    ended = {number: _ending(outcome.get(number)) for number in drawn}
+    values = [value for curve in drawn.values() for value in curve.values()]
+    epochs = int(results.plan["epochs"])
+    panels = []
+    for title, endings in _LEARNING_PANELS:
+        mine = [number for number in drawn if ended[number] in endings]
+        if not mine:
+            continue
+        panel = Panel(
+            x=(1.0, max(float(epochs), 2.0)),
+            y=span(values),
+            title=f"{title}: {plural(len(mine), 'trial')}",
+            x_label="epoch",
+            y_label=metric_name(results.objective),
+            height=260,
+        )
+        for number in mine:
+            _draw(panel, drawn[number], ENDINGS.index(ended[number]), number)
+        panels.append(panel.svg())
+    counts = ", ".join(
+        f"{n} {ending}" for ending in ENDINGS if (n := list(ended.values()).count(ending))
+    )
+    yield Figure(
+        name="learning",
+        title="Objective by epoch",
+        shows=(
+            f"{metric_name(results.objective)} after every epoch of "
+            f"{plural(len(drawn), 'trial')}: {counts}."
+        ),
+        reading=(
+            "A trial's score is that of its last epoch. Pruned and screened trials end early with "
+            "a dot and are never compared with complete ones; where lines still rise at the end, "
+            "the budget of epochs decides."
+        ),
+        panels=panels,
+        legend=[ending if ending in ended.values() else "" for ending in ENDINGS],
+    )
+
+
+def _ending(outcome: Outcome | None) -> str:
+    return str(outcome) if outcome is not None and str(outcome) in ENDINGS else "not settled"
+
+
+def _draw(panel: Panel, curve: Mapping[int, float], series: int, number: int) -> None:
+    points = sorted(curve.items())
+    panel.line([x for x, _ in points], [y for _, y in points], style=f"line thin s{series}")
+    x, y = points[-1]
+    if math.isfinite(y):
+        panel.dot(x, y, style=f"f{series}", radius=2.5, tip=f"trial {number}: {score_text(y)}")

@@ -1,30 +1,130 @@
-"""Sections as one HTML file that needs nothing else: style, script and figures are inside."""
+"""What the page consists of, and one HTML file of it that needs nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from html import escape
 from importlib.resources import files
 
-from study.reporting.page.blocks import Block, Facts, Figure, Note, Section, Table
+from study.reporting.table import Table
 
 _STYLE, _SCRIPT = "page.css", "page.js"
 
 
-def page_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page.
+class Tone(StrEnum):
+    """How a note is meant."""
+
+    PLAIN = "plain"
+    MISSING = "missing"
+    """Something is not there; the text says why."""
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+    GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A paragraph of plain text."""
+
+    text: str
+    tone: Tone = Tone.PLAIN
+
+    def html(self) -> str:
+        """Return the paragraph; lines stay lines."""
+        lines = "<br>".join(escape(line) for line in self.text.splitlines())
+        return f'<p class="note t-{self.tone}">{lines}</p>'
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Short answers: a question, its answer in large type, and what is to be known with it."""
+
+    items: Sequence[tuple[str, str, str]]
+
+    def html(self) -> str:
+        """Return the answers side by side."""
+        items = "".join(
+            f'<div class="fact"><dt>{escape(question)}</dt><dd><b>{escape(answer)}</b>'
+            f"<span>{escape(remark)}</span></dd></div>"
+            for question, answer, remark in self.items
+        )
+        return f'<dl class="facts">{items}</dl>'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Panels with a sentence on what they show and one on how to read them.
 
     Args:
-        title: Of the page.
-        subtitle: A line below it.
-        sections: In order; the first is what a reader in a hurry sees.
+        name: Anchor, such as `forest`.
+        title: Its heading.
+        shows: What it shows.
+        reading: How to read it.
+        panels: SVG elements, laid side by side where there is room.
+        legend: Names of the series, in the order of their colours; an empty one is left out.
+        wide: One panel that keeps its size, and is scrolled where there is no room.
     """
+
+    name: str
+    title: str
+    shows: str
+    reading: str
+    panels: Sequence[str]
+    legend: Sequence[str] = ()
+    wide: bool = False
+
+    def html(self) -> str:
+        """Return the figure with its legend and its words."""
+        legend = "".join(
+            f'<li><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line s{index}" '
+            f'd="M0 5H26"/></svg>{escape(name)}</li>'
+            for index, name in enumerate(self.legend)
+            if name
+        )
+        kind = "panels wide" if self.wide else f"panels of-{len(self.panels)}"
+        return (
+            f'<figure id="figure-{escape(self.name)}"><h3>{escape(self.title)}</h3>'
+            f'<p class="says">{escape(self.shows)}</p>'
+            + (f'<ul class="legend">{legend}</ul>' if legend else "")
+            + f'<div class="{kind}">{"".join(self.panels)}</div>'
+            f"<figcaption>{escape(self.reading)}</figcaption></figure>"
+        )
+
+
+Block = Table | Figure | Note | Answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the page: blocks under a heading that links lead to."""
+
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+
+    def html(self) -> str:
+        """Return the section."""
+        blocks = "\n".join(block.html() for block in self.blocks)
+        anchor, title = escape(self.anchor), escape(self.title)
+        return f'<section id="{anchor}">\n<h2>{title}</h2>\n{blocks}\n</section>'
+
+
+def missing(what: str, why: str) -> Note:
+    """Say that something is not there, and why."""
+    return Note(f"{what}: {why}", Tone.MISSING)
+
+
+def page_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """Return the page: sections in order, the first of which stands on the first screen."""
     here = files("study.reporting.page")
     style, script = ((here / name).read_text(encoding="utf-8") for name in (_STYLE, _SCRIPT))
     links = "".join(
         f'<a href="#{escape(section.anchor)}">{escape(section.title)}</a>' for section in sections
     )
-    body = "\n".join(_section(section) for section in sections)
+    body = "\n".join(section.html() for section in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -49,86 +149,3 @@ def page_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 </body>
 </html>
 """
-
-
-def _section(section: Section) -> str:
-    blocks = "\n".join(_block(block) for block in section.blocks)
-    anchor, title = escape(section.anchor), escape(section.title)
-    return f'<section id="{anchor}">\n<h2>{title}</h2>\n{blocks}\n</section>'
-
-
-def _block(block: Block) -> str:
-    if isinstance(block, Table):
-        return _table(block)
-    if isinstance(block, Figure):
-        return _figure(block)
-    if isinstance(block, Facts):
-        return _facts(block)
-    return _note(block)
-
-
-def _note(note: Note) -> str:
-    lines = "<br>".join(escape(line) for line in note.text.splitlines())
-    return f'<p class="note t-{note.tone}">{lines}</p>'
-
-
-def _facts(facts: Facts) -> str:
-    items = "".join(
-        f'<div class="fact"><dt>{escape(label)}</dt><dd><b>{escape(value)}</b>'
-        f"<span>{escape(remark)}</span></dd></div>"
-        for label, value, remark in facts.items
-    )
-    return f'<dl class="facts">{items}</dl>'
-
-
-def _table(table: Table) -> str:
-    words = {0, *table.text_columns}
-    head = "".join(
-        f'<th scope="col"{_kind(index in words)} tabindex="0" role="button">{escape(name)}</th>'
-        for index, name in enumerate(table.header)
-    )
-    body = "\n".join(
-        "<tr>"
-        + "".join(
-            f"<td{_kind(index in words)}{_key(cell.value)}>{_broken(cell.text)}</td>"
-            for index, cell in enumerate(row)
-        )
-        + "</tr>"
-        for row in table.rows
-    )
-    return (
-        f'<h3>{escape(table.title)}</h3>\n<p class="says">{escape(table.shows)} '
-        f"{escape(table.reading)}</p>\n"
-        f'<div class="scroll" tabindex="0"><table id="table-{escape(table.name)}">'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _broken(text: str) -> str:
-    """Let a name be broken after its underscores where a column is narrow."""
-    return escape(text).replace("_", "_<wbr>")
-
-
-def _kind(is_text: bool) -> str:
-    return ' class="text"' if is_text else ""
-
-
-def _key(value: float | int | None) -> str:
-    return "" if value is None else f' data-key="{value:.6g}"'
-
-
-def _figure(figure: Figure) -> str:
-    legend = "".join(
-        f'<li><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line s{index}" '
-        f'd="M0 5H26"/></svg>{escape(name)}</li>'
-        for index, name in enumerate(figure.legend)
-        if name
-    )
-    kind = "panels wide" if figure.wide else f"panels of-{len(figure.panels)}"
-    return (
-        f'<figure id="figure-{escape(figure.name)}"><h3>{escape(figure.title)}</h3>'
-        f'<p class="says">{escape(figure.shows)}</p>'
-        + (f'<ul class="legend">{legend}</ul>' if legend else "")
-        + f'<div class="{kind}">{"".join(figure.panels)}</div>'
-        f"<figcaption>{escape(figure.reading)}</figcaption></figure>"
-    )

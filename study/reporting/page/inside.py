@@ -8,21 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from study.keys import CLASSES
-from study.reporting.layout import short
-from study.reporting.page.blocks import (
-    Block,
-    Cell,
-    Figure,
-    Note,
-    Section,
-    Table,
-    count,
-    missing,
-    score,
-    text,
-)
-from study.reporting.page.results import Explanation, StudyResults
+from study.reporting.page.html import Block, Figure, Note, Section, missing
 from study.reporting.page.svg import Panel, span
+from study.reporting.results import Explanation, StudyResults
+from study.reporting.table import Column, Kind, Table, Value
+from study.wording import plural, score_text
 
 WINDOW_S = {"centred": (-1.0, 1.0), "fixed": (-0.66, 0.28), "beat": (-0.25, 0.28)}
 """Ends of a window from the R peak, s; a daeac window starts at the previous beat."""
@@ -36,8 +26,8 @@ def inside(results: StudyResults) -> Section:
 
 
 def _blocks(results: StudyResults) -> Iterator[Block]:
-    found = results.explanations
-    attending = {arm: e for arm, e in found.items() if e.attention is not None}
+    explained = results.explanations
+    attending = {arm: e for arm, e in explained.items() if e.attention is not None}
     if attending:
         yield Note(
             "Attention is descriptive: it says where a network looks, not why it decides. Read it "
@@ -45,7 +35,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         )
         for arm, explanation in attending.items():
             yield _attention(results, arm, explanation)
-        yield _deletion(results, attending)
+        yield _deletion(attending)
         for fusion in OVER_TIME:
             if not any(results.arms[arm].fusion == fusion for arm in attending):
                 yield missing(
@@ -59,9 +49,9 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
                 "explanations", f"no complete trial attends over time ({', '.join(OVER_TIME)})"
             ),
         )
-    shares = {arm: e for arm, e in found.items() if e.branch_share is not None}
-    if shares:
-        yield _branches(results, shares)
+    branches = {arm: e for arm, e in explained.items() if e.branch_share is not None}
+    if branches:
+        yield _branches(results, branches)
     else:
         yield missing(
             "No branch share of logit variance",
@@ -85,9 +75,8 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
         title=f"Attention on the mean beat: {arm}",
         shows=(
             "The mean window of each class (thin, not to scale) and attention over it (filled), "
-            f"{heads} "
-            f"head{'s' if heads > 1 else ''} and all members averaged, on beats that they did not "
-            "train on."
+            f"{plural(heads, 'head')} and all members averaged, on beats that they did not train "
+            "on."
         ),
         reading=(
             "The dashed line is uniform attention. A step of the feature map sees some 100 ms and "
@@ -122,16 +111,15 @@ def _class_panel(
     return panel.svg()
 
 
-def _deletion(results: StudyResults, attending: dict[str, Explanation]) -> Table:
-    rows = []
-    for arm, found in attending.items():
-        whole = found.deletion.get("nothing", math.nan)
-        lost = [whole - found.deletion.get(mask, math.nan) for mask in ("most", "least", "random")]
-        rows.append(
-            [text(arm), count(found.trial), score(whole)]
-            + [score(value, signed=True) for value in lost]
-            + [score(lost[0] - lost[2], signed=True)]
+def _deletion(attending: dict[str, Explanation]) -> Table:
+    rows: list[list[Value]] = []
+    for arm, explanation in attending.items():
+        scores = explanation.deletion
+        whole = scores.get("nothing", math.nan)
+        most, least, random = (
+            whole - scores.get(mask, math.nan) for mask in ("most", "least", "random")
         )
+        rows.append([arm, explanation.trial, whole, most, least, random, most - random])
     share = next(iter(attending.values())).masked_share
     return Table(
         name="deletion",
@@ -145,28 +133,24 @@ def _deletion(results: StudyResults, attending: dict[str, Explanation]) -> Table
             "steps at random. Near or below 0 in the last column it does not. There is no "
             "interval."
         ),
-        header=["arm", "trial", "AUPRC S", "lost by most", "by least", "by random"]
-        + ["most minus random"],
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("trial", Kind.COUNT),
+            Column("AUPRC S"),
+            *(Column(f"lost by {mask}", signed=True) for mask in ("most", "least", "random")),
+            Column("most minus random", signed=True),
+        ],
         rows=rows,
     )
 
 
-def _branches(results: StudyResults, shares: dict[str, Explanation]) -> Table:
-    rows = []
-    for arm, found in shares.items():
-        share = found.branch_share
+def _branches(results: StudyResults, branches: dict[str, Explanation]) -> Table:
+    rows: list[list[Value]] = []
+    for arm, explanation in branches.items():
+        share = explanation.branch_share
         assert share is not None
-        cells = [Cell(f"{value:.0%}", float(value)) for value in share]
-        gates = found.gates
-        spread = text(None)
-        if gates is not None and gates.size:
-            spread = text(
-                f"{short(float(gates.mean()))} ({short(float(gates.min()))} to "
-                f"{short(float(gates.max()))})"
-            )
-        rows.append(
-            [text(arm), text(results.arms[arm].fusion), count(found.trial), *cells, spread]
-        )
+        fusion = results.arms[arm].fusion
+        rows.append([arm, fusion, explanation.trial, *map(float, share), _gate(explanation)])
     return Table(
         name="branch_share",
         title="What the branch moves",
@@ -179,7 +163,20 @@ def _branches(results: StudyResults, shares: dict[str, Explanation]) -> Table:
             "alone. The gate's values are no contribution: W(g * a) = (W diag g) a, so that the "
             "next layer can undo them."
         ),
-        header=["arm", "fusion", "trial", *(f"share of {name}" for name in CLASSES), "gate"],
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("fusion", Kind.TEXT),
+            Column("trial", Kind.COUNT),
+            *(Column(f"share of {name}", Kind.SHARE) for name in CLASSES),
+            Column("gate"),
+        ],
         rows=rows,
-        text_columns=(1,),
     )
+
+
+def _gate(explanation: Explanation) -> str | None:
+    gates = explanation.gates
+    if gates is None or not gates.size:
+        return None
+    mean, low, high = (score_text(float(v)) for v in (gates.mean(), gates.min(), gates.max()))
+    return f"{mean} ({low} to {high})"

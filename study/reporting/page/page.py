@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from study.reporting.page.alarms import alarms, not_shown
-from study.reporting.page.blocks import Section
-from study.reporting.page.contrasts import contrasts
-from study.reporting.page.curves import class_curves
-from study.reporting.page.data_and_protocol import dataset, protocol
-from study.reporting.page.factors import factors
-from study.reporting.page.first_screen import first_screen
-from study.reporting.page.formats import table_files, tables_of
-from study.reporting.page.html import page_html
+import json
+from collections.abc import Sequence
+
+from study.reporting.page.answer import first_screen
+from study.reporting.page.curves import class_curves, learning_curves
+from study.reporting.page.differences import contrasts
+from study.reporting.page.evidence import alarms, not_shown, sealed
+from study.reporting.page.html import Section, page_html
 from study.reporting.page.inside import inside
-from study.reporting.page.learning import learning_curves
-from study.reporting.page.literature import literature
-from study.reporting.page.methods import methods
+from study.reporting.page.paper import dataset, literature, methods, protocol, provenance
 from study.reporting.page.parameters import parameters
-from study.reporting.page.provenance import provenance
 from study.reporting.page.ranking import ranking
 from study.reporting.page.records import records
-from study.reporting.page.results import StudyResults
-from study.reporting.page.rr_reliance import rr_reliance
-from study.reporting.page.sealed import sealed
+from study.reporting.page.rr import factors, rr_reliance
+from study.reporting.results import StudyResults
+from study.reporting.table import Table
 
 PAGE = "report.html"
 
@@ -61,7 +57,19 @@ def report_files(results: StudyResults) -> dict[str, str]:
     if results.description:
         ended = "" if results.description.endswith((".", "?", "!")) else "."
         subtitle = f"{results.description}{ended} {subtitle}"
+    tables = [block for part in parts for block in part.blocks if isinstance(block, Table)]
+    return {PAGE: page_html(f"Study {results.name}", subtitle, parts), **table_files(tables)}
+
+
+def table_files(tables: Sequence[Table]) -> dict[str, str]:
+    """Return the content of every file of tables, by name.
+
+    `tables.md`, `tables.tex` and `tables.json` hold all of them; each has a CSV of its own.
+    """
+    every = {table.name: table.plain() for table in tables}
     return {
-        PAGE: page_html(f"Study {results.name}", subtitle, parts),
-        **table_files(tables_of(parts)),
+        "tables.md": "\n\n".join(table.markdown() for table in tables) + "\n",
+        "tables.tex": "\n\n".join(table.latex() for table in tables) + "\n",
+        "tables.json": json.dumps(every, indent=1) + "\n",
+        **{f"{table.name}.csv": table.csv() for table in tables},
     }

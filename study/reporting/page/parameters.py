@@ -1,12 +1,13 @@
-"""Which parameters matter, and what each arm's network costs."""
+"""Which parameters matter, and what a network of each arm costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from study.reporting.page.blocks import Block, Cell, Section, Table, count, missing, text
-from study.reporting.page.results import StudyResults
-from study.reporting.page.words import objective_name
+from study.reporting.page.html import Block, Section, missing
+from study.reporting.results import Importance, StudyResults
+from study.reporting.table import Column, Kind, Table
+from study.statistics.findings import metric_name
 
 
 def parameters(results: StudyResults) -> Section:
@@ -20,29 +21,27 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
             "No parameter importance", results.why("importance", "too few complete trials")
         )
     else:
-        yield _importance(results)
+        yield _importance(results.importance, metric_name(results.objective))
     if results.costs:
         yield _costs(results)
     else:
         yield missing("No costs", results.why("costs", "no arm has a configuration"))
 
 
-def _importance(results: StudyResults) -> Table:
-    found = results.importance
-    assert found is not None
+def _importance(importance: Importance, objective: str) -> Table:
     return Table(
         name="importance",
         title="Parameter importance",
         shows=(
-            f"Share of the variance of {objective_name(results.objective)} by parameter, from "
-            f"{found.trials} {found.kind} trials, by fANOVA (Hutter, Hoos & Leyton-Brown 2014)."
+            f"Share of the variance of {objective} by parameter, from {importance.trials} "
+            f"{importance.kind} trials, by fANOVA (Hutter, Hoos & Leyton-Brown 2014)."
         ),
         reading=(
             "A sampler that has learnt where to look has sampled some regions more than others; "
             "conditional parameters are left out. With so few trials the order is a hint."
         ),
-        header=["parameter", "share"],
-        rows=[[text(name), Cell(f"{share:.0%}", share)] for name, share in found.shares.items()],
+        columns=[Column("parameter", Kind.NAME), Column("share", Kind.SHARE)],
+        rows=[[name, share] for name, share in importance.shares.items()],
     )
 
 
@@ -55,14 +54,20 @@ def _costs(results: StudyResults) -> Table:
             "beat (two for each pair), and time alone and in a batch of 256."
         ),
         reading=f"Times are medians on {results.timed_on or 'this machine'}.",
-        header=["arm", "parameters", "operations a beat", "ms, one beat", "ms a beat in a batch"],
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("parameters", Kind.COUNT),
+            Column("operations a beat", Kind.COUNT),
+            Column("ms, one beat", Kind.COUNT, digits=2),
+            Column("ms a beat in a batch", Kind.COUNT, digits=3),
+        ],
         rows=[
             [
-                text(arm),
-                count(cost.parameters),
-                count(cost.operations),
-                count(cost.milliseconds_one, digits=2),
-                count(cost.milliseconds_batch, digits=3),
+                arm,
+                cost.parameters,
+                cost.operations,
+                cost.milliseconds_one,
+                cost.milliseconds_batch,
             ]
             for arm, cost in results.costs.items()
         ],

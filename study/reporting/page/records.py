@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from study.keys import CLASSES, MIN_BEATS_OF_RECORD
-from study.reporting.layout import short
-from study.reporting.page.blocks import Block, Figure, Section, Table, count, missing, score, text
-from study.reporting.page.matrix import shortened
-from study.reporting.page.results import StudyResults
-from study.reporting.page.svg import WIDTH, element
+from study.keys import MIN_BEATS_OF_RECORD
+from study.reporting.comparison_tables import records_table
+from study.reporting.page.html import Block, Figure, Section, missing
+from study.reporting.page.svg import WIDTH, element, shortened
+from study.reporting.results import StudyResults
 from study.statistics.findings import Comparison
+from study.wording import score_text
 
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
 
@@ -29,7 +29,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         return
     for name in ("S", "V"):
         yield _heat_map(comparison, name)
-    yield _table(comparison)
+    yield records_table(comparison)
 
 
 def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
@@ -89,27 +89,5 @@ def _cell(value: float, x: float, y: float) -> str:
         f'<rect class="cell cool" x="{x}" y="{y}" width="{_CELL}" height="{_ROW}" '
         f'fill-opacity="{0.04 + 0.5 * max(value, 0.0):.2f}"/>'
         f'<text x="{x + _CELL / 2}" y="{y + 17}" text-anchor="middle">'
-        f"{short(value, digits=2)}</text>"
-    )
-
-
-def _table(comparison: Comparison) -> Table:
-    rows = [
-        [text(row.arm), text(row.record), text(row.patient), count(row.fold)]
-        + [cell for name in CLASSES for cell in (count(row.beats[name]), score(row.scores[name]))]
-        for row in comparison.records
-        if row.arm == comparison.arms[0].name
-    ]
-    return Table(
-        name="records",
-        title=f"Every record, {comparison.arms[0].name}",
-        shows="Beats and score of each class within each record, for the arm that leads.",
-        reading=(
-            f"A dash stands where a record has fewer than {MIN_BEATS_OF_RECORD} beats of a class, "
-            "or no others."
-        ),
-        header=["arm", "record", "patient", "fold"]
-        + [h for name in CLASSES for h in (f"{name} beats", f"{name} score")],
-        rows=rows,
-        text_columns=(1, 2),
+        f"{score_text(value, digits=2)}</text>"
     )

@@ -16,7 +16,30 @@ from numpy.typing import ArrayLike
 
 WIDTH = 340
 
+_LINE = 13
+"""Units between two whiskers of a row."""
+
+_LONGEST = 27
+"""Characters of a name beside a row."""
+
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whisker:
+    """A point and the line between two ends, which need not exist.
+
+    Args:
+        value: The point.
+        low: Lower end.
+        high: Upper end.
+        tip: What is shown when it is pointed at.
+    """
+
+    value: float
+    low: float
+    high: float
+    tip: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,13 +121,6 @@ class Panel:
                 f'r="{radius}">{_tip(tip)}</circle>'
             )
 
-    def cross(self, x: float, y: float, *, style: str = "line s1") -> None:
-        """Draw a cross."""
-        a, b = self.at_x(x), self.at_y(y)
-        self._parts.append(
-            f'<path class="{style} whisker" d="M{a - 3:.1f} {b - 3:.1f}l6 6m0 -6l-6 6"/>'
-        )
-
     def level(self, y: float, words: str = "") -> None:
         """Mark a level across the panel."""
         left, _, right, _ = self._box
@@ -113,11 +129,6 @@ class Panel:
         self._parts.append(f'<path class="mark" d="M{left} {self.at_y(y):.1f}H{right}"/>')
         if words:
             self.words(left + 3, self.at_y(y) - 3, words, soft=True)
-
-    def upright(self, x: float) -> None:
-        """Mark a place on the horizontal axis."""
-        _, top, _, bottom = self._box
-        self._parts.append(f'<path class="mark" d="M{self.at_x(x):.1f} {top}V{bottom}"/>')
 
     def words(
         self, x: float, y: float, said: str, *, anchor: str = "start", soft: bool = False
@@ -160,19 +171,61 @@ class Panel:
 
 
 def element(inner: str, height: float, *, describe: str, width: float = WIDTH) -> str:
-    """Return an SVG element of some parts.
-
-    Args:
-        inner: The parts.
-        height: Units.
-        describe: What a reader who cannot see it is told.
-        width: Units.
-    """
+    """Return an SVG element of some parts; `describe` is for readers who cannot see it."""
     size = f'width="{width:g}" height="{height:g}" ' if width > WIDTH else ""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" {size}role="img" '
         f'aria-label="{escape(describe)}">{inner}</svg>'
     )
+
+
+def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind: str) -> str:
+    """Return a panel of named rows with whiskers around 0; each of a row has its own colour.
+
+    Args:
+        title: Over the panel.
+        rows: Name and whiskers of each row.
+        kind: What such a panel is called, for readers who cannot see it.
+    """
+    ends = [v for _, marks in rows for w in marks for v in (w.value, w.low, w.high)]
+    x = span(ends, around=0.0)
+    left, right, top = 6.0, WIDTH - 6.0, 24.0
+    heights = [21 + _LINE * max(1, len(marks)) for _, marks in rows]
+    bottom = top + sum(heights) + 4
+
+    def at(value: float) -> float:
+        return left + (value - x[0]) / (x[1] - x[0]) * (right - left)
+
+    parts = [f'<text class="head" x="0" y="11">{escape(title)}</text>']
+    for tick in ticks(x, most=5):
+        parts.append(f'<path class="grid" d="M{at(tick):.1f} {top}V{bottom}"/>')
+        parts.append(
+            f'<text class="soft" x="{at(tick):.1f}" y="{bottom + 13}" text-anchor="middle">'
+            f"{shown(tick)}</text>"
+        )
+    parts.append(f'<path class="mark" d="M{at(0.0):.1f} {top}V{bottom}"/>')
+    y = top
+    for (name, marks), height in zip(rows, heights, strict=True):
+        parts.append(f'<text class="over" x="2" y="{y + 12}">{escape(name)}</text>')
+        for series, mark in enumerate(marks):
+            line = y + 22 + series * _LINE
+            if math.isfinite(mark.low):
+                parts.append(
+                    f'<path class="whisker s{series}" '
+                    f'd="M{at(mark.low):.1f} {line}H{at(mark.high):.1f}"/>'
+                )
+            if math.isfinite(mark.value):
+                parts.append(
+                    f'<circle class="f{series}" cx="{at(mark.value):.1f}" cy="{line}" r="4">'
+                    f"{_tip(mark.tip)}</circle>"
+                )
+        y += height
+    return element("".join(parts), bottom + 18, describe=f"{kind} of {title}")
+
+
+def shortened(name: str) -> str:
+    """Return a name that fits beside a row."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def ticks(ends: Range, *, most: int = 6) -> list[float]:
@@ -191,13 +244,7 @@ def ticks(ends: Range, *, most: int = 6) -> list[float]:
 
 
 def span(values: Sequence[float], *, around: float | None = None, pad: float = 0.06) -> Range:
-    """Return a range that holds all finite values, with some room.
-
-    Args:
-        values: What is to be in it.
-        around: A value that is to be in it too.
-        pad: Room at either end, as a share.
-    """
+    """Return a range that holds all finite values and `around`, with `pad` of it at either end."""
     finite = [value for value in values if math.isfinite(value)]
     finite += [] if around is None else [around]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)

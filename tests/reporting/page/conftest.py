@@ -10,7 +10,7 @@ import pytest
 
 from study.keys import AUPRC_SV, CLASSES, Outcome, metric, reliance
 from study.reporting.alarms import Alarm, Severity
-from study.reporting.page.results import ArmFacts, Cost, Explanation, Importance, StudyResults
+from study.reporting.results import ArmFacts, Cost, Explanation, Importance, StudyResults
 from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.trials import TrialRow

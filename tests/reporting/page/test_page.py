@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from study.keys import Outcome
-from study.reporting.page.blocks import Figure, Note, Section, Table, Tone
+from study.reporting.page.html import Figure, Note, Section, Tone
 from study.reporting.page.page import PAGE, SECTIONS, report_files, sections
-from study.reporting.page.results import StudyResults
+from study.reporting.results import StudyResults
+from study.reporting.table import Table
 from tests.reporting.page.conftest import row_of
 
 MakeResults = Callable[..., StudyResults]
@@ -198,7 +199,7 @@ def test_every_table_and_figure_says_what_it_shows_and_how_to_read_it(
             assert block.shows.endswith("."), block.name
             assert block.reading.endswith("."), block.name
         for table in (b for b in shown if isinstance(b, Table)):
-            assert {len(row) for row in table.rows} <= {len(table.header)}, table.name
+            assert {len(row) for row in table.rows} <= {len(table.columns)}, table.name
         names = [b.name for b in shown]
         assert len(names) == len(set(names))
 
@@ -210,9 +211,8 @@ def test_negative_results_are_sentences_of_their_own(make_results: MakeResults) 
     blind = {name: value for name, value in results.rows[0].metrics.items()}
     blind |= {name: 0.0 for name in blind if name.startswith("rr_reliance")}
     unused = make_results(rows=(replace(results.rows[0], metrics=blind), *results.rows[1:]))
-    assert (
-        "That film uses the RR that it is given: permuting it loses +0.000 of AUPRC S."
-        in notes(section(unused, "not-shown"))
+    assert "That film uses the RR that it is given: permuting it loses +.000 of AUPRC S." in notes(
+        section(unused, "not-shown")
     )
 
 
@@ -222,13 +222,7 @@ def test_attention_is_called_descriptive_and_checked(make_results: MakeResults) 
     assert any("No attention of attention_pool beside it" in text for text in notes(inside))
     deletion = next(b for b in inside.blocks if isinstance(b, Table) and b.name == "deletion")
     # AUPRC S .5 falls to .2, .49 and .45.
-    assert [cell.text for cell in deletion.rows[0]][2:] == [
-        ".500",
-        "+.300",
-        "+.010",
-        "+.050",
-        "+.250",
-    ]
+    assert deletion.cells[0][2:] == [".500", "+.300", "+.010", "+.050", "+.250"]
 
 
 def test_three_hundred_trials_are_written_in_seconds(search_results: StudyResults) -> None:

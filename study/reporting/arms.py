@@ -1,0 +1,118 @@
+"""What each arm is made of, how far it looks ahead, and what its network costs."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from study.config import N_SAMPLES, SignalSpec, TrialConfig
+from study.data.rr import FEATURES, Causality
+from study.models import rules
+from study.models.classifier import Classifier, build_model
+from study.models.fusion import FUSIONS
+from study.reporting.comparison_tables import PLACEBO_SUFFIX
+from study.reporting.results import ArmFacts, Cost
+
+BATCH = 256
+
+_ALONE, _BATCHES = 15, 3
+
+
+def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
+    """Return the facts of arms, of which each has a configuration."""
+    return {
+        name: ArmFacts(
+            input=config.signal.input,
+            segmentation=config.signal.segmentation,
+            fusion=config.model.fusion,
+            late_rr=config.signal.late_rr if config.signal.option.late_rr else "",
+            rr=config.signal.rr,
+            routes=rules.rr_routes(config).text(),
+            look_ahead=_look_ahead(config),
+            stand_in=_stand_in(name, config, configs),
+        )
+        for name, config in configs.items()
+    }
+
+
+def _look_ahead(config: TrialConfig) -> str:
+    signal = config.signal
+    sets = [f"ratio2_{signal.ratio_mean}"] if signal.option.early_rr else []
+    if signal.option.late_rr and FUSIONS[config.model.fusion].takes_late_rr:
+        sets.append(_late_set(signal))
+    causalities = {feature.causality for name in sets for feature in FEATURES[name]}
+    ahead = [
+        str(kind) for kind in Causality if kind in causalities and kind is not Causality.CAUSAL
+    ]
+    window = "its window ends 1 s after R" if signal.segmentation == "centred" else ""
+    return "; ".join([*ahead, *([window] if window else [])]) or "none"
+
+
+def _late_set(signal: SignalSpec) -> str:
+    return f"ratio2_{signal.ratio_mean}" if signal.late_rr == "ratio2" else signal.late_rr
+
+
+def _stand_in(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig]) -> str:
+    """Return the name of an arm's placebo."""
+    if config.signal.rr != "real":
+        return ""
+    if name + PLACEBO_SUFFIX in configs:
+        return name + PLACEBO_SUFFIX
+    # In a search an arm's name says what it is made of.
+    other = name.removesuffix(" / real") + " / placebo"
+    return other if other in configs else ""
+
+
+def machine() -> str:
+    """Say what times were measured on."""
+    return f"{platform.machine()} CPU, one thread, torch {torch.__version__}"
+
+
+def costs_of(configs: Mapping[str, TrialConfig]) -> dict[str, Cost]:
+    """Build one network of each arm and run it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return {arm: _cost(config) for arm, config in configs.items()}
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
+def _cost(config: TrialConfig) -> Cost:
+    model = build_model(config.signal, config.model, seed=(0,)).eval()
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(*_inputs(model, 1))
+    return Cost(
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        operations=int(counter.get_total_flops()),
+        milliseconds_one=_milliseconds(model, 1, _ALONE),
+        milliseconds_batch=_milliseconds(model, BATCH, _BATCHES) / BATCH,
+    )
+
+
+def _inputs(model: Classifier, n: int) -> tuple[Any, ...]:
+    return (
+        torch.zeros(n, N_SAMPLES),
+        torch.ones(n, 2) if model.early else None,
+        torch.zeros(n, model.n_rr) if model.n_rr else None,
+    )
+
+
+def _milliseconds(model: Classifier, n: int, times: int) -> float:
+    """Return the median time of a pass over n beats, ms."""
+    inputs = _inputs(model, n)
+    model(*inputs)
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        model(*inputs)
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)

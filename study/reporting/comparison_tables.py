@@ -1,0 +1,320 @@
+"""Tables of a comparison: what classes rest on, other views of scores, contrasts, records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD
+from study.reporting.table import Column, Kind, Table, Value, csv_text, prose
+from study.statistics.findings import (
+    MEASURE_NAMES,
+    QUANTITIES,
+    Comparison,
+    Contrast,
+    label_of,
+    metric_name,
+    parts_of,
+)
+from study.wording import plural, score_text
+
+PLACEBO_SUFFIX = "_placebo"
+"""What a space appends to the name of an arm for its placebo."""
+
+
+def comparison_text(comparison: Comparison, arms: Table) -> str:
+    """Return what a comparison prints.
+
+    Args:
+        comparison: What it found.
+        arms: Its arms by score (see `study.reporting.trial_tables.arms_table`).
+    """
+    tables = [classes_table(comparison), arms, beside_table(comparison)]
+    tables += [t for t in (contrasts_table(comparison), kept_table(comparison)) if t is not None]
+    choice = "\n".join(map(prose, choice_sentences(comparison)))
+    return "\n\n".join([*(table.text() for table in tables), *([choice] if choice else [])])
+
+
+def classes_table(comparison: Comparison) -> Table:
+    """Return how much a study has of each class, and what guessing scores."""
+    n_folds = len({record.fold for record in comparison.records})
+    return Table(
+        name="classes",
+        title="What each class rests on",
+        shows=(
+            "Beats, records, the record with most of them, effective patients, (sum n)² / sum n² "
+            "of the patients' beats n, and the folds that count."
+        ),
+        reading=(
+            "Below 4 effective patients a class is not estimable (n. e.): no interval, no test. "
+            "Chance is the score of guessing."
+        ),
+        columns=[
+            Column("class", Kind.NAME),
+            Column("beats", Kind.COUNT),
+            Column("records", Kind.COUNT),
+            Column("largest record", Kind.TEXT),
+            Column("its share", Kind.SHARE),
+            Column("effective patients", Kind.COUNT, digits=1),
+            Column("estimable", Kind.TEXT),
+            Column("folds", Kind.TEXT),
+            Column(f"chance {_measure(comparison)}"),
+        ],
+        rows=[
+            [
+                fact.name,
+                fact.beats,
+                fact.records,
+                fact.largest_record or None,
+                fact.largest_share if fact.beats else None,
+                fact.effective_patients,
+                "yes" if fact.estimable else "no",
+                f"{len(fact.folds)} of {n_folds}",
+                fact.chance,
+            ]
+            for fact in comparison.classes
+        ],
+    )
+
+
+def beside_table(comparison: Comparison) -> Table:
+    """Return the scores without the largest record, by record, and with all folds pooled."""
+    largest = {fact.name: fact.largest_record or "its largest" for fact in comparison.classes}
+    _, objective = parts_of(comparison.objective)
+    means = [] if objective in CLASSES else [objective]
+    columns = [Column("arm", Kind.NAME)]
+    columns += [Column(f"{label_of(name)} w/o them") for name in means]
+    classes = ("S", "V", "F")
+    for name in classes:
+        detail = name == "F"
+        columns += [
+            Column(f"{name} w/o {largest[name]}", detail=detail),
+            Column(f"{name} by record", detail=detail),
+            Column(f"{name} pooled", detail=detail),
+            Column(f"{name} gap", signed=True, detail=detail),
+        ]
+    rows: list[list[Value]] = []
+    for arm in comparison.arms:
+        scores = (arm.without_largest, arm.patient_mean, arm.pooled, arm.gap)
+        by_class = [values[name] for name in classes for values in scores]
+        rows.append([arm.name, *(arm.without_largest[name] for name in means), *by_class])
+    return Table(
+        name="beside",
+        title="The same scores, looked at in other ways",
+        shows=(
+            f"{_measure(comparison)} by class without the record that has most of the class, as "
+            "the mean over records of their own, and with all folds pooled."
+        ),
+        reading=(
+            "A score that falls without one record is one patient's. The gap is pooled minus "
+            "within folds: what is lost because probabilities of different members do not compare."
+        ),
+        columns=columns,
+        rows=rows,
+    )
+
+
+def contrasts_table(comparison: Comparison) -> Table | None:
+    """Return the declared contrasts with their tests; None where there are none."""
+    pairs = [pair for pair in comparison.contrasts if pair.primary]
+    if not pairs:
+        return None
+    measure, objective = parts_of(comparison.objective)
+    others = [q for q in ("S", "V", "N", "F", "macro") if q != objective]
+    name = metric_name(comparison.objective)
+    rows: list[list[Value]] = []
+    for pair in pairs:
+        differences = pair.estimates
+        row: list[Value] = [pair_name(pair), differences[objective], pair.p, pair.p_adjusted]
+        row += [differences[quantity] for quantity in others]
+        rows.append([*row, pair.detectable])
+    return Table(
+        name="contrasts",
+        title="Declared contrasts",
+        shows=(
+            "Differences paired within draws, folds and seeds, with 95 % intervals; p of "
+            f"{name} by {comparison.permutations:,} swaps of whole records between the two arms, "
+            f"and adjusted for {_all(len(pairs))} (max-T, Westfall & Young 1993)."
+        ),
+        reading=(
+            "Only these are tested; of other pairs there are intervals. Detectable is the "
+            "difference that such a study finds with 80 % power."
+        ),
+        columns=[
+            Column("contrast", Kind.NAME),
+            Column(name, Kind.INTERVAL, signed=True),
+            Column("p", Kind.P),
+            Column("adjusted p", Kind.P),
+            *(
+                Column(
+                    f"{MEASURE_NAMES[measure]} {label_of(quantity)}",
+                    Kind.INTERVAL,
+                    signed=True,
+                    detail=quantity not in ("S", "V"),
+                )
+                for quantity in others
+            ),
+            Column("detectable"),
+        ],
+        rows=rows,
+        notes=_detectable(pairs, name),
+    )
+
+
+def _all(contrasts: int) -> str:
+    return "this one" if contrasts == 1 else f"all {contrasts}"
+
+
+def _detectable(pairs: Sequence[Contrast], name: str) -> list[str]:
+    sizes = [pair.detectable for pair in pairs if math.isfinite(pair.detectable)]
+    if not sizes:
+        return []
+    return [
+        f"a study like this one finds a difference of {score_text(min(sizes))} to "
+        f"{score_text(max(sizes))} in {name}, by contrast, {score_text(median(sizes))} in the "
+        "middle (80 % power, 5 % for all contrasts together); a smaller one may be there unseen"
+    ]
+
+
+def pair_name(pair: Contrast) -> str:
+    """Return how a contrast is called: film - concat, or film - its placebo."""
+    placebo = pair.second == pair.first + PLACEBO_SUFFIX
+    return f"{pair.first} - {'its placebo' if placebo else pair.second}"
+
+
+def kept_table(comparison: Comparison) -> Table | None:
+    """Return what arms lose of N and V against the ECG of their window; None without such."""
+    if not comparison.non_inferiority:
+        return None
+    measure = _measure(comparison)
+    columns = [Column("arm - bare ECG of its window", Kind.NAME)]
+    for name in comparison.non_inferiority[0].differences:
+        columns += [
+            Column(f"{measure} {label_of(name)}", Kind.INTERVAL, signed=True, digits=4),
+            Column(f"{label_of(name)} kept?", Kind.TEXT),
+        ]
+    rows: list[list[Value]] = []
+    for arm in comparison.non_inferiority:
+        row: list[Value] = [f"{arm.arm} - {arm.reference}"]
+        for name, difference in arm.differences.items():
+            row += [difference, arm.verdicts[name]]
+        rows.append(row)
+    return Table(
+        name="non_inferiority",
+        title="Is the performance of ECG alone kept?",
+        shows=(
+            "Each arm with real RR minus the bare ECG of the same window, for the classes that "
+            f"shape alone ranks well; a loss of up to {score_text(comparison.margin)} is allowed."
+        ),
+        reading=(
+            "Kept: the whole interval is above that loss. Lost: it is below. Else this study "
+            "cannot say."
+        ),
+        columns=columns,
+        rows=rows,
+    )
+
+
+def records_table(comparison: Comparison) -> Table:
+    """Return the scores of the leading arm within each record."""
+    arm = comparison.arms[0].name
+    columns = [Column("record", Kind.NAME), Column("patient", Kind.TEXT)]
+    columns += [Column("fold", Kind.COUNT)]
+    for name in CLASSES:
+        columns += [Column(f"{name} beats", Kind.COUNT), Column(f"{name} score")]
+    rows: list[list[Value]] = []
+    for row in comparison.records:
+        if row.arm == arm:
+            cells: list[Value] = [row.record, row.patient, row.fold]
+            for name in CLASSES:
+                cells += [row.beats[name], row.scores[name]]
+            rows.append(cells)
+    return Table(
+        name="records",
+        title=f"Every record, {arm}",
+        shows="Beats and score of each class within each record, for the arm that leads.",
+        reading=(
+            f"A dash stands where a record has fewer than {MIN_BEATS_OF_RECORD} beats of a class, "
+            "or no others."
+        ),
+        columns=columns,
+        rows=rows,
+    )
+
+
+def choice_sentences(comparison: Comparison) -> list[str]:
+    """Say which arm is best, which is the simplest that is as good, and what each cost."""
+    choice = comparison.choice
+    if choice is None:
+        return []
+    _, quantity = parts_of(comparison.objective)
+    often = [f"{arm} {share:.0%}" for arm, share in list(choice.selected.items())[:4]]
+    others = [arm for arm in choice.within if arm != choice.best]
+    if math.isnan(comparison.arms[0].estimates[quantity].se):
+        simplest = "Simplest within one standard error: not estimable."
+    else:
+        within = f"within it: {', '.join(others)}" if others else "no other is within it"
+        simplest = (
+            "Simplest within one standard error of its difference to the best: "
+            f"{choice.simplest} ({within})."
+        )
+    return [
+        f"Best, placebos left out: {choice.best}; in resamples {', '.join(often)}. "
+        f"{metric_name(comparison.objective)} to quote: {score_text(choice.corrected)}, chosen on "
+        "the patients of each resample and scored on the others; its own "
+        f"{score_text(choice.value)} is too good, because it was chosen by it.",
+        simplest,
+        _budget(comparison),
+    ]
+
+
+def _budget(comparison: Comparison) -> str:
+    by_size: dict[tuple[int, int], list[str]] = {}
+    for arm in comparison.arms:
+        by_size.setdefault((arm.trials, arm.beats_trained), []).append(arm.name)
+    sizes = [
+        f"{plural(trials, 'trial')}, {plural(beats, 'beat')} trained"
+        + ("" if len(by_size) == 1 else f" ({', '.join(names)})")
+        for (trials, beats), names in by_size.items()
+    ]
+    return f"Budget of {'every' if len(by_size) == 1 else 'each'} arm: {'; '.join(sizes)}."
+
+
+def pairs_csv(comparison: Comparison) -> str:
+    """Return every pair of arms as CSV: differences with their intervals, by quantity."""
+    _, objective = parts_of(comparison.objective)
+    rows = []
+    for pair in comparison.contrasts:
+        for quantity in QUANTITIES:
+            estimate = pair.estimates[quantity]
+            numbers = (estimate.value, estimate.se, estimate.low, estimate.high)
+            tests = (pair.p, pair.p_adjusted) if quantity == objective else (math.nan, math.nan)
+            rows.append(
+                [pair.first, pair.second, pair.primary, quantity]
+                + [_exact(value) for value in (*numbers, *tests)]
+                + [estimate.remark]
+            )
+    header = ["first", "second", "primary", "quantity", "difference", "se", "low", "high"]
+    return csv_text([*header, "p", "p_adjusted", "remark"], rows)
+
+
+def records_csv(comparison: Comparison) -> str:
+    """Return every record's own scores as CSV, arm by arm."""
+    measure, _ = parts_of(comparison.objective)
+    header = ["arm", "record", "patient", "fold", *(f"beats_{name}" for name in CLASSES)]
+    rows = [
+        [row.arm, row.record, row.patient, row.fold]
+        + [row.beats[name] for name in CLASSES]
+        + [_exact(row.scores[name]) for name in CLASSES]
+        for row in comparison.records
+    ]
+    return csv_text([*header, *(f"{measure}_{name}" for name in CLASSES)], rows)
+
+
+def _exact(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else ""
+
+
+def _measure(comparison: Comparison) -> str:
+    return MEASURE_NAMES[parts_of(comparison.objective)[0]]

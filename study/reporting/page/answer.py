@@ -1,0 +1,231 @@
+"""The first screen: which arm, by how much, how sure, with RR or without, and worth what.
+
+Every figure stands in a section below with what it means, and every alarm with its evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from study.keys import Outcome, reliance
+from study.reporting.alarms import NO_RELIANCE, Severity
+from study.reporting.page.html import Answers, Block, Note, Section, Tone
+from study.reporting.results import StudyResults
+from study.reporting.table import NOT_ESTIMABLE, interval_text
+from study.reporting.trial_tables import comparable, mean_metric
+from study.statistics.findings import Choice, Contrast, metric_name, parts_of
+from study.wording import p_text, plural, score_text
+
+Answer = tuple[str, str, str]
+"""A question, its answer, and what is to be known with it."""
+
+
+def first_screen(results: StudyResults) -> Section:
+    """Return the first section."""
+    return Section(anchor="answer", title="The answer", blocks=list(_blocks(results)))
+
+
+def _blocks(results: StudyResults) -> Iterator[Block]:
+    if results.synthetic:
+        yield Note(
+            "The records are SYNTHETIC: the figures say nothing about patients.", Tone.ERROR
+        )
+    state = _state(results)
+    if state:
+        yield state
+    yield Answers(
+        [_which(results), _by_how_much(results), _how_sure(results)]
+        + [_uses_rr(results), _sealed(results), _floor(results)]
+    )
+    for alarm in results.alarms:
+        if alarm.severity is not Severity.NOTE:
+            sentence = f"{alarm.what[:1].upper()}{alarm.what[1:]}: {alarm.advice}."
+            yield Note(sentence, Tone(str(alarm.severity)))
+    notes = sum(alarm.severity is Severity.NOTE for alarm in results.alarms)
+    if results.ranked and notes == len(results.alarms):
+        below = f"; {plural(notes, 'note')} below" if notes else ""
+        yield Note(f"Alarms: no error and no warning{below}.", Tone.GOOD)
+    yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
+
+
+def _state(results: StudyResults) -> Note | None:
+    failed = results.count(Outcome.FAILED)
+    settled = f"{len(results.rows)} of {plural(int(results.plan['trials']), 'trial')} settled"
+    if not results.rows:
+        running = results.state == "running"
+        what = "is running, and" if running else "has not settled a trial:"
+        return Note(f"The study {what} nothing is known yet ({settled}).", Tone.MISSING)
+    if failed == len(results.rows):
+        every = "The only trial" if failed == 1 else f"All {failed} trials"
+        return Note(f"{every} failed: there is no result.", Tone.ERROR)
+    if results.state == "running":
+        return Note(f"The study is running: {settled}. The figures will change.", Tone.WARNING)
+    if results.state == "unfinished":
+        return Note(f"The study is unfinished: {settled}. --resume continues it.", Tone.WARNING)
+    return None
+
+
+def _choice(results: StudyResults) -> Choice | None:
+    return None if results.comparison is None else results.comparison.choice
+
+
+def leading(results: StudyResults) -> str:
+    """Return the arm that the page speaks of first; empty without any."""
+    choice = _choice(results)
+    if choice is not None:
+        return choice.best
+    if results.comparison is not None and results.comparison.arms:
+        return results.comparison.arms[0].name
+    best = max(results.ranked, key=lambda row: row.metric(results.objective), default=None)
+    return "" if best is None else best.arm
+
+
+def _which(results: StudyResults) -> Answer:
+    question, arm = "Which arm?", leading(results)
+    if not arm:
+        return question, "none yet", results.why("comparison", "no trial is complete")
+    name = metric_name(results.objective)
+    if results.searches:
+        ranked = comparable(results.rows, results.objective, arm)
+        value = score_text(max(row.metric(results.objective) for row in ranked))
+        return (
+            question,
+            "no winner is named",
+            f"a search gives arms unequal tries; first candidate: {arm}, {name} {value} of its "
+            "best trial, which is optimistic",
+        )
+    choice = _choice(results)
+    if choice is None:
+        return question, arm, f"the only arm, or {name} is undefined: nothing to choose"
+    simpler = (
+        f"; the simplest within one standard error is {choice.simplest}"
+        if choice.simplest != arm and _has_error(results)
+        else ""
+    )
+    return (
+        question,
+        arm,
+        f"{name} {score_text(choice.corrected)} to quote (its own {score_text(choice.value)} is "
+        f"optimistic: it was chosen by it){simpler}",
+    )
+
+
+def _has_error(results: StudyResults) -> bool:
+    comparison = results.comparison
+    quantity = parts_of(results.objective)[1]
+    return comparison is not None and math.isfinite(comparison.arms[0].estimates[quantity].se)
+
+
+def contrast_of_first(results: StudyResults) -> Contrast | None:
+    """Return the contrast that says most about the leading arm: against its placebo, if there is.
+
+    Else against the reference, else the first declared one with it.
+    """
+    comparison, arm = results.comparison, leading(results)
+    if comparison is None or results.searches or arm not in results.arms:
+        return None
+    pairs = [pair for pair in comparison.contrasts if pair.first == arm]
+    for other in (results.arms[arm].stand_in, results.reference):
+        for pair in pairs:
+            if pair.second == other:
+                return pair
+    return next((pair for pair in pairs if pair.primary), pairs[0] if pairs else None)
+
+
+def _by_how_much(results: StudyResults) -> Answer:
+    question, pair = "By how much?", contrast_of_first(results)
+    if pair is None:
+        why = "a search has no paired differences" if results.searches else "nothing to subtract"
+        return question, "not shown", results.why("comparison", why)
+    difference = pair.estimates[parts_of(results.objective)[1]]
+    name = metric_name(results.objective)
+    return (
+        question,
+        interval_text(difference, signed=True),
+        f"{name}, {pair.first} minus {pair.second}",
+    )
+
+
+def _how_sure(results: StudyResults) -> Answer:
+    question, pair, choice = "How sure?", contrast_of_first(results), _choice(results)
+    if pair is None or choice is None:
+        return question, "nothing is claimed", "there is no test of unequal tries, or of one arm"
+    difference = pair.estimates[parts_of(results.objective)[1]]
+    share = choice.selected.get(choice.best, math.nan)
+    chosen = f"best in {share:.0%} of resampled patients and seeds" if share == share else ""
+    if math.isnan(difference.low):
+        return question, NOT_ESTIMABLE, f"{difference.remark}; {chosen}".strip("; ")
+    test = (
+        f"p {p_text(pair.p)}, adjusted {p_text(pair.p_adjusted)}"
+        if math.isfinite(pair.p)
+        else "not among the declared contrasts: no test"
+    )
+    if difference.low > 0 and (math.isnan(pair.p_adjusted) or pair.p_adjusted < 0.05):
+        verdict = "the interval is above 0"
+    elif difference.high < 0:
+        verdict = "the interval is below 0"
+    else:
+        verdict = "a difference is not shown"
+    return question, verdict, "; ".join(part for part in (test, chosen) if part)
+
+
+def _uses_rr(results: StudyResults) -> Answer:
+    question, arm = "Does it use RR?", leading(results)
+    rows = comparable(results.rows, results.objective, arm)
+    if not rows:
+        return question, "unknown", "no complete trial"
+    lost = {kind: mean_metric(rows, reliance(kind, "S")) for kind in ("inputs", "window")}
+    losses = [
+        f"{score_text(value, signed=True)} AUPRC S lost when RR is permuted in its {kind}"
+        for kind, value in lost.items()
+        if math.isfinite(value)
+    ]
+    return question, _verdict(results, arm, lost), "; ".join(losses) or "it has no RR to permute"
+
+
+def _verdict(results: StudyResults, arm: str, lost: Mapping[str, float]) -> str:
+    facts = results.arms.get(arm)
+    if facts is not None and facts.routes.startswith("RR cannot"):
+        return "it cannot"
+    by_inputs, by_window = (lost[kind] > NO_RELIANCE for kind in ("inputs", "window"))
+    if by_inputs:
+        return "yes, and its window too" if by_window else "yes"
+    return "through its window only" if by_window else "not shown"
+
+
+def _sealed(results: StudyResults) -> Answer:
+    question = "What is it worth on DS2?"
+    if not results.sealed:
+        return question, "not opened", "for this study the sealed test set has not been opened"
+    last = results.sealed[-1]
+    name = "test_auprc_sv"
+    values = {arm: metrics[name] for arm, metrics in last.arms.items() if name in metrics}
+    if not values:
+        return question, "opened", f"plan {last.plan}: see below"
+    arm = leading(results) if leading(results) in values else next(iter(values))
+    mean, sd = map(score_text, values[arm])
+    seeds = plural(last.seeds, "seed")
+    return (
+        question,
+        f"{mean} ± {sd}",
+        f"AUPRC S+V of {arm}, mean ± sd over {seeds}; {last.plan}",
+    )
+
+
+def _floor(results: StudyResults) -> Answer:
+    question = "Against which floor?"
+    values = {
+        label.removeprefix("floor: "): float(metrics[results.objective])
+        for label, metrics in results.floors.items()
+        if math.isfinite(metrics.get(results.objective, math.nan))
+    }
+    if not values:
+        return question, "none", results.why("floors", "the study has none")
+    highest = max(values, key=lambda name: values[name])
+    every = ", ".join(f"{name} {score_text(value)}" for name, value in values.items())
+    return (
+        question,
+        f"{highest} {score_text(values[highest])}",
+        f"{metric_name(results.objective)} of what an arm must beat: {every}",
+    )

@@ -1,0 +1,152 @@
+"""Paired differences: forest plot, declared contrasts, the matrix of all pairs, what ECG keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from study.reporting.comparison_tables import contrasts_table, kept_table, pair_name
+from study.reporting.page.html import Block, Figure, Section, missing
+from study.reporting.page.svg import WIDTH, Whisker, element, shortened, whiskers
+from study.reporting.results import StudyResults
+from study.reporting.table import interval_text
+from study.statistics.findings import (
+    MEASURE_NAMES,
+    Comparison,
+    Contrast,
+    Estimate,
+    label_of,
+    metric_name,
+    parts_of,
+    reversed_estimate,
+)
+from study.wording import score_text
+
+_SIZE, _LEFT, _TOP = 46.0, 190.0, 26.0
+"""Units of a cell of the matrix, and of the room for names."""
+
+
+def contrasts(results: StudyResults) -> Section:
+    """Return the section."""
+    return Section(anchor="contrasts", title="Differences", blocks=list(_blocks(results)))
+
+
+def _blocks(results: StudyResults) -> Iterator[Block]:
+    comparison = results.comparison
+    if results.searches:
+        yield missing(
+            "No paired differences",
+            "a search gives its arms unequal tries, and trains few in full; confirm its "
+            "candidates with `python -m study.run --confirm`",
+        )
+        return
+    if comparison is None or len(comparison.arms) < 2:
+        yield missing(
+            "No paired differences",
+            results.why("comparison", "two arms with complete trials are needed"),
+        )
+        return
+    declared = [pair for pair in comparison.contrasts if pair.primary]
+    yield forest(comparison, declared or list(comparison.contrasts))
+    yield contrasts_table(comparison) or missing(
+        "No tests", "the space declares no contrasts, so there are intervals only"
+    )
+    yield matrix(comparison)
+    yield kept_table(comparison) or missing(
+        "Whether ECG performance is kept", "no arm has the bare ECG of its window beside it"
+    )
+
+
+def forest(comparison: Comparison, pairs: Sequence[Contrast]) -> Figure:
+    """Return the forest plot of contrasts: one panel for the objective, and for S and V."""
+    measure, objective = parts_of(comparison.objective)
+    return Figure(
+        name="forest",
+        title="Contrasts",
+        shows=(
+            "The first arm minus the second, paired within draws, folds and seeds, with 95 % "
+            f"intervals from {comparison.resamples:,} resamples of patients and seeds."
+        ),
+        reading=(
+            "To the right of 0 the first arm is better. An interval that holds 0 shows no "
+            "difference; it does not show that there is none."
+        ),
+        panels=[
+            whiskers(
+                f"{MEASURE_NAMES[measure]} {label_of(quantity)}",
+                [(pair_name(pair), [_whisker(pair, quantity)]) for pair in pairs],
+                kind="Forest plot",
+            )
+            for quantity in dict.fromkeys((objective, "S", "V"))
+        ],
+    )
+
+
+def _whisker(pair: Contrast, quantity: str) -> Whisker:
+    estimate = pair.estimates[quantity]
+    return Whisker(
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        tip=f"{pair_name(pair)}: {interval_text(estimate, signed=True)}",
+    )
+
+
+def matrix(comparison: Comparison) -> Figure:
+    """Return the matrix of all paired differences of the objective."""
+    names = [arm.name for arm in comparison.arms]
+    differences: dict[tuple[str, str], Estimate] = {}
+    for pair in comparison.contrasts:
+        estimate = pair.estimates[parts_of(comparison.objective)[1]]
+        differences[pair.first, pair.second] = estimate
+        differences[pair.second, pair.first] = reversed_estimate(estimate)
+    sizes = [abs(one.value) for one in differences.values() if math.isfinite(one.value)]
+    largest = max(sizes, default=0.0) or 1.0
+    parts = []
+    for row, first in enumerate(names):
+        y, middle = _TOP + row * _SIZE, _LEFT + (row + 0.5) * _SIZE
+        parts.append(
+            f'<text x="{_LEFT - 8}" y="{y + _SIZE / 2 + 4}" text-anchor="end">'
+            f'{escape(shortened(first))} <tspan class="soft">{row + 1}</tspan></text>'
+            f'<text class="soft" x="{middle}" y="{_TOP - 8}" text-anchor="middle">{row + 1}</text>'
+        )
+        for column, second in enumerate(names):
+            cell = differences.get((first, second))
+            if cell is not None and math.isfinite(cell.value):
+                tip = f"{first} - {second}: {interval_text(cell, signed=True)}"
+                parts.append(matrix_cell(cell, _LEFT + column * _SIZE, y, largest, tip))
+    side = _SIZE * len(names) + 4
+    name = metric_name(comparison.objective)
+    return Figure(
+        name="matrix",
+        title="All pairs",
+        shows=f"{name} of the arm of the row minus that of the column.",
+        reading=(
+            "Blue: the row is better, red: worse; bold where the 95 % interval of the pair leaves "
+            "out 0. With this many pairs some do so by chance: only declared contrasts are tested."
+        ),
+        panels=[
+            element(
+                "".join(parts),
+                _TOP + side,
+                describe=f"Differences of {name} between all arms",
+                width=max(_LEFT + side, WIDTH + 1.0),
+            )
+        ],
+        wide=True,
+    )
+
+
+def matrix_cell(estimate: Estimate, x: float, y: float, largest: float, tip: str) -> str:
+    """Return a cell: the darker, the larger; bold where the interval leaves out 0."""
+    clear = estimate.low > 0 or estimate.high < 0
+    weight = ' class="clear"' if clear else ""
+    return (
+        f'<rect class="cell {"cool" if estimate.value > 0 else "warm"}" x="{x}" y="{y}" '
+        f'width="{_SIZE}" height="{_SIZE}" '
+        f'fill-opacity="{0.05 + 0.4 * abs(estimate.value) / largest:.2f}">'
+        f"<title>{escape(tip)}</title></rect>"
+        f'<text x="{x + _SIZE / 2}" y="{y + _SIZE / 2 + 4}" text-anchor="middle" '
+        f'style="pointer-events:none"{weight}>{score_text(estimate.value, signed=True)}</text>'
+    )

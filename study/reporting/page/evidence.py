@@ -1,0 +1,164 @@
+"""What has to be known before believing the page: alarms, failures, and what was not shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from study.keys import CLASSES, Outcome, reliance
+from study.reporting.alarms import NO_RELIANCE
+from study.reporting.page.html import Block, Note, Section, Tone, missing
+from study.reporting.results import Sealed, StudyResults
+from study.reporting.table import Column, Kind, Spread, Table, interval_text
+from study.reporting.trial_tables import comparable, failures_table, mean_metric
+from study.statistics.findings import Comparison, label_of, metric_name, parts_of
+from study.wording import listing, plural, score_text
+
+
+def alarms(results: StudyResults) -> Section:
+    """Return the section of alarms and failures."""
+    return Section(anchor="alarms", title="Alarms", blocks=list(_alarms(results)))
+
+
+def _alarms(results: StudyResults) -> Iterator[Block]:
+    if not results.rows:
+        yield missing("No alarms", "no trial has settled")
+        return
+    if results.alarms:
+        yield Table(
+            name="alarms",
+            title="What the checks found",
+            shows=(
+                "Each thing that is wrong or not supported, with the figures that say so and what "
+                "to do about it."
+            ),
+            reading=(
+                "An error means that what it names is no result; a warning that a conclusion "
+                "which looks likely is not supported; a note belongs beside the table."
+            ),
+            columns=[
+                Column("severity", Kind.NAME),
+                Column("what", Kind.TEXT),
+                Column("evidence", Kind.TEXT),
+                Column("what to do", Kind.TEXT),
+            ],
+            rows=[
+                [str(alarm.severity), alarm.what, alarm.evidence, alarm.advice]
+                for alarm in results.alarms
+            ],
+        )
+    else:
+        yield Note("None of the checks found anything.", Tone.GOOD)
+    failures = failures_table(results.rows)
+    if failures:
+        yield failures
+
+
+def not_shown(results: StudyResults) -> Section:
+    """Return the section of negative results."""
+    if results.ranked:
+        blocks = [Note(sentence, Tone.NOTE) for sentence in negative_results(results)]
+    else:
+        blocks = [missing("Nothing was shown", "no trial is complete")]
+    return Section(anchor="not-shown", title="What was not shown", blocks=blocks)
+
+
+def negative_results(results: StudyResults) -> list[str]:
+    """Return what a reader might believe and this study does not show, a sentence each."""
+    sentences = []
+    if results.searches:
+        sentences.append(
+            "That any arm is better than another: a search gives unequal tries, and trains some "
+            "for fewer epochs. It names candidates."
+        )
+    elif results.comparison is not None:
+        sentences += _of_comparison(results.comparison)
+    sentences += _unused(results)
+    failed, pruned = results.count(Outcome.FAILED), results.count(Outcome.PRUNED)
+    if failed:
+        sentences.append(f"Anything about what failed: {plural(failed, 'trial')}.")
+    if pruned:
+        sentences.append(
+            f"What {plural(pruned, 'trial')} stopped early would have scored in the end."
+        )
+    if screened := results.count(Outcome.SCREENED):
+        sentences.append(f"What {plural(screened, 'screened configuration')} would score in full.")
+    if not results.sealed:
+        sentences.append(
+            "Anything about patients outside DS1: the sealed test set was not opened."
+        )
+    return sentences
+
+
+def _of_comparison(comparison: Comparison) -> Iterator[str]:
+    name = metric_name(comparison.objective)
+    for pair in comparison.contrasts:
+        if not pair.primary:
+            continue
+        difference = pair.estimates[parts_of(comparison.objective)[1]]
+        shown = interval_text(difference, signed=True)
+        if not (difference.low > 0 or difference.high < 0):
+            yield f"A difference between {pair.first} and {pair.second}: {name} {shown}."
+        elif difference.high < 0:
+            yield f"That {pair.first} is better than {pair.second}: it is worse, {name} {shown}."
+    classes = [fact.name for fact in comparison.classes if not fact.estimable]
+    if classes:
+        them = "it" if len(classes) == 1 else "them"
+        yield (
+            f"Anything about {listing(classes)}: too few patients carry {them} for an interval."
+        )
+    for kept in comparison.non_inferiority:
+        lost = [name for name, verdict in kept.verdicts.items() if verdict != "kept"]
+        if lost:
+            yield f"That {kept.arm} keeps what {kept.reference} does on {listing(lost)}."
+
+
+def _unused(results: StudyResults) -> Iterator[str]:
+    for arm, facts in results.arms.items():
+        rows = comparable(results.rows, results.objective, arm)
+        lost = mean_metric(rows, reliance("inputs", "S"))
+        if facts.real and math.isfinite(lost) and abs(lost) <= NO_RELIANCE:
+            yield (
+                f"That {arm} uses the RR that it is given: permuting it loses "
+                f"{score_text(lost, signed=True)} of AUPRC S."
+            )
+
+
+def sealed(results: StudyResults) -> Section:
+    """Return the section of what arms are worth on the sealed test set."""
+    return Section(anchor="sealed", title="Sealed test", blocks=list(_sealed(results)))
+
+
+def _sealed(results: StudyResults) -> Iterator[Block]:
+    yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
+    if not results.sealed:
+        yield missing(
+            "No result on DS2",
+            results.why("sealed", "no plan that rests on this study has opened it"),
+        )
+    for number, opening in enumerate(results.sealed, start=1):
+        yield _opening(opening, number)
+
+
+def _opening(opening: Sealed, number: int) -> Table:
+    metrics = [(m, q) for q in ("sv", "macro", *CLASSES) for m in ("auprc", "auroc")]
+    return Table(
+        name=f"sealed_{number}",
+        title=f"Plan {opening.plan}",
+        shows=(
+            f"Scores on DS2, opened {opening.opened}: mean ± sd over {opening.seeds} fresh seeds, "
+            "each arm trained on all of DS1 by a plan written before."
+        ),
+        reading=(
+            "The spread is over seeds, not over patients. Most S beats of DS2 are of one record: "
+            "the files of the evaluation have the scores without it."
+        ),
+        columns=[
+            Column("arm", Kind.NAME),
+            *(Column(f"{m.upper()} {label_of(q)}") for m, q in metrics),
+        ],
+        rows=[
+            [arm, *(Spread(*values.get(f"test_{m}_{q}", (math.nan,))) for m, q in metrics)]
+            for arm, values in opening.arms.items()
+        ],
+    )

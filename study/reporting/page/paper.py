@@ -1,0 +1,344 @@
+"""What a paper needs: data, protocol, a methods paragraph, published results, provenance."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, Outcome
+from study.reporting.page.html import Block, Note, Section, Tone, missing
+from study.reporting.results import StudyResults
+from study.reporting.table import Column, Kind, Table, Value
+from study.reporting.trial_tables import shorter_outcome
+from study.statistics.findings import metric_name
+from study.statistics.predictions import Beats
+from study.wording import listing, plural
+
+
+def dataset(results: StudyResults) -> Section:
+    """Return the section of records, beats and exclusions."""
+    return Section(anchor="data", title="Data", blocks=list(_dataset(results)))
+
+
+def _dataset(results: StudyResults) -> Iterator[Block]:
+    if results.beats is None:
+        yield missing("No dataset table", results.why("beats", "the study has left no beats"))
+    else:
+        yield _records(results.beats)
+    if results.dropped:
+        yield Table(
+            name="exclusions",
+            title="Beats left out",
+            shows="Annotated beats that no arm sees, by the first reason that holds.",
+            reading=(
+                "All arms and segmentations share one list of beats: a beat that one of them "
+                "cannot use is left out for all. Marks that are no beats take no part in RR "
+                "intervals."
+            ),
+            columns=[Column("reason", Kind.NAME), Column("beats", Kind.COUNT)],
+            rows=list(results.dropped.items()),
+        )
+    else:
+        yield missing("No exclusions by reason", results.why("dropped", "not read"))
+
+
+def _records(beats: Beats) -> Table:
+    counts = beats.counts.tolist()
+    rows: list[list[Value]] = [
+        [name, patient, str(fold) if fold >= 0 else None, sum(by_class), *by_class]
+        for name, patient, fold, by_class in zip(
+            beats.record_names, beats.patient_of_record, beats.fold_of_record, counts, strict=True
+        )
+    ]
+    totals = [sum(of_class) for of_class in zip(*counts, strict=True)]
+    patients = plural(len(set(beats.patient_of_record)), "patient")
+    rows.append(["all", patients, plural(beats.n_folds, "fold"), sum(totals), *totals])
+    return Table(
+        name="dataset",
+        title="Records, patients and beats",
+        shows="Beats by class of every record that selection saw, and the fold it validates in.",
+        reading=(
+            f"A fold counts for a class from {MIN_CLASS_BEATS} of its beats on, a record for a "
+            f"patient mean from {MIN_BEATS_OF_RECORD}."
+        ),
+        columns=[
+            Column("record", Kind.NAME),
+            Column("patient", Kind.TEXT),
+            *(Column(name, Kind.COUNT) for name in ("fold", "beats", *CLASSES)),
+        ],
+        rows=rows,
+    )
+
+
+def protocol(results: StudyResults) -> Section:
+    """Return the section of how the study was decided, and what each arm is given."""
+    return Section(
+        anchor="protocol",
+        title="Protocol",
+        blocks=[
+            Table(
+                name="protocol",
+                title="How it was decided",
+                shows="What shaped the results, as the plan of the study has it.",
+                reading="The plan was written before the first trial and was not changed since.",
+                columns=[Column("what", Kind.NAME), Column("how", Kind.TEXT)],
+                rows=list(_decisions(results).items()),
+            ),
+            _look_ahead(results),
+        ],
+    )
+
+
+def _decisions(results: StudyResults) -> dict[str, str]:
+    plan = results.plan
+    shorter = shorter_outcome(results.rows)
+    mitdb = plan.get("data_source") == "mitdb"
+    return {
+        "kind": "search: proposes candidates, claims nothing"
+        if results.searches
+        else "comparison: every arm gets the same draws, folds and seeds; nothing is pruned",
+        "split": "inter-patient, AAMI N S V F; "
+        + (
+            "DS1 and DS2 of de Chazal, O'Dwyer & Reilly 2004"
+            if mitdb
+            else f"records: {plan.get('data_source')}"
+        ),
+        "selection sees": "DS1 only, in folds of whole patients; DS2 is sealed",
+        "folds": f"{plan.get('folds')} ({plural(int(plan['n_folds']), 'fold')})",
+        "seeds": f"{plan.get('n_seeds')} for each fold",
+        "epochs": f"{plan.get('epochs')}, scored at the last, never at the best",
+        "objective": f"{metric_name(results.objective)}: average precision within each fold, "
+        "averaged over folds that count, then over seeds",
+        "sampler": f"{plan.get('sampler')}, scheduler {plan.get('scheduler')}",
+        "tuning budget": f"{plural(int(plan['trials']), 'trial')} planned, {len(results.rows)} "
+        f"settled, {_tries(results)} an arm",
+        f"{shorter}, failed": f"{results.count(shorter)}, {results.count(Outcome.FAILED)}",
+        "arithmetic": f"{plan.get('engine', 'float32')}; evaluation in float32",
+        "random streams": f"study seed {plan.get('study_seed')}; by seed, fold and purpose, never "
+        "by configuration",
+        "declared contrasts": _declared(results),
+    }
+
+
+def _tries(results: StudyResults) -> str:
+    """Return the smallest and largest number of configurations that an arm was given."""
+    # One that was screened and then trained in full is one try.
+    tried: dict[str, set[frozenset[object]]] = {}
+    for row in results.rows:
+        if row.duplicate_of is None:
+            tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
+    budgets = [len(points) for points in tried.values()]
+    return f"{min(budgets)} to {max(budgets)}" if budgets else "none yet"
+
+
+def _declared(results: StudyResults) -> str:
+    if results.comparison is None:
+        return "none" if results.searches else "not computed"
+    number = sum(pair.primary for pair in results.comparison.contrasts)
+    return plural(number, "contrast") if number else "none"
+
+
+def _look_ahead(results: StudyResults) -> Block:
+    if not results.arms:
+        return missing("No look-ahead table", "no arm has a configuration yet")
+    words = ("input", "segmentation", "fusion", "late RR", "RR", "routes", "look-ahead")
+    return Table(
+        name="look_ahead",
+        title="What each arm is given",
+        shows="By which ways RR can reach the output, and what must be known after the beat.",
+        reading=(
+            "Look-ahead delays a decision: one that needs the whole record is not for a monitor. "
+            "Every window also ends .28 s after R, or later."
+        ),
+        columns=[Column("arm", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)],
+        rows=[
+            [name, arm.input, arm.segmentation, arm.fusion, arm.late_rr or None, arm.rr]
+            + [arm.routes, arm.look_ahead]
+            for name, arm in results.arms.items()
+        ],
+    )
+
+
+def methods(results: StudyResults) -> Section:
+    """Return the section of a paragraph for a paper."""
+    return Section(
+        anchor="methods",
+        title="Methods paragraph",
+        blocks=[
+            Note("For a paper, in the words of this study's plan; check it before it is used."),
+            Note(" ".join(methods_sentences(results))),
+        ],
+    )
+
+
+def methods_sentences(results: StudyResults) -> Iterator[str]:
+    """Yield the sentences of the paragraph, from the plan and what was measured."""
+    plan = results.plan
+    yield from _data(results)
+    yield (
+        f"Models were trained for {plural(int(plan['epochs']), 'epoch')} in "
+        f"{plan['folds'].split(',')[0]} cross-validation over whole patients with "
+        f"{plural(int(plan['n_seeds']), 'seed')} a fold, and scored at the last epoch."
+    )
+    yield from _trials(results)
+    yield (
+        f"The primary score was {metric_name(results.objective)}: average precision within "
+        f"each fold's predictions, averaged over the folds with {MIN_CLASS_BEATS} or more beats "
+        "of the class (Forman & Scholz 2010, doi:10.1145/1882471.1882479), then over seeds."
+    )
+    yield from _statistics(results)
+    yield (
+        "RR reliance was the loss of AUPRC when RR intervals were permuted within records in the "
+        "inputs, in the cut of the window, or in both."
+    )
+    yield results.openings.splitlines()[0] if results.openings else ""
+
+
+def _trials(results: StudyResults) -> Iterator[str]:
+    plan, trials = results.plan, plural(len(results.rows), "trial")
+    failed, screened = results.count(Outcome.FAILED), results.count(Outcome.SCREENED)
+    if results.searches:
+        shorter = (
+            f"{screened} were screened for one epoch, with a learning rate that falls to zero in "
+            "it, and the best of each arm was trained in full;"
+            if screened
+            else f"{results.count(Outcome.PRUNED)} were stopped early and"
+        )
+        yield (
+            f"Configurations were proposed by {plan['sampler']} ({plan['scheduler']} scheduler); "
+            f"of {trials}, {shorter} {failed} failed. The search names candidates and supports no "
+            "claim about arms."
+        )
+    else:
+        arms = plural(len(results.arms), "arm")
+        yield (
+            f"{arms} were trained with the same draws of the nuisance parameters, the same folds "
+            f"and the same seeds; of {trials}, {failed} failed, and none was pruned."
+        )
+
+
+def _data(results: StudyResults) -> Iterator[str]:
+    where = {
+        "mitdb": "the MIT-BIH Arrhythmia Database (Moody & Mark 2001, doi:10.1109/51.932724)",
+        "synthetic": "synthetic records, which say nothing about patients",
+    }.get(str(results.plan.get("data_source")), "the study's own records")
+    yield f"Beats of {where} were classified as AAMI {', '.join(CLASSES)}."
+    beats = results.beats
+    if beats is None:
+        return
+    counts = beats.counts.sum(axis=0).tolist()
+    classes = listing(f"{n:,} {name}" for name, n in zip(CLASSES, counts, strict=True))
+    left_out = sum(results.dropped.values())
+    without = f"; {plural(left_out, 'beat')} left out" if left_out else ""
+    yield (
+        f"Selection saw {len(beats.label):,} beats of {plural(len(beats.record_names), 'record')} "
+        f"from {plural(len(set(beats.patient_of_record)), 'patient')} ({classes}){without}."
+    )
+
+
+def _statistics(results: StudyResults) -> Iterator[str]:
+    comparison = results.comparison
+    if comparison is None or results.searches:
+        return
+    yield (
+        f"Intervals (95 %) are from {comparison.resamples:,} joint, paired resamples of patients "
+        "and seeds within folds, conditional on the training sets."
+    )
+    tested = [pair for pair in comparison.contrasts if pair.primary and pair.p == pair.p]
+    if tested:
+        were = "was" if len(tested) == 1 else "were"
+        yield (
+            f"{plural(len(tested), 'contrast')} declared before the study {were} tested by "
+            f"{comparison.permutations:,} swaps of whole records between two arms, adjusted by "
+            "max-T (Westfall & Young 1993)."
+        )
+    weak = [fact.name for fact in comparison.classes if not fact.estimable]
+    if weak:
+        yield (
+            f"For {listing(weak)} fewer than 4 effective patients carry the class: no interval "
+            "or test is given."
+        )
+
+
+@cache
+def published() -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return header and rows of `literature.csv`: published results on DS2, figures in %.
+
+    The flag says whether DS2 was used to choose settings or a checkpoint. None of the papers
+    gives AUPRC.
+    """
+    content = (files("study.reporting.page") / "literature.csv").read_text(encoding="utf-8")
+    header, *rows = csv.reader(content.splitlines())
+    return tuple(header), tuple(map(tuple, rows))
+
+
+def literature(results: StudyResults) -> Section:
+    """Return the section of published results; it is the same for every study."""
+    header, rows = published()
+    flags = [row[header.index("flag")] for row in rows]
+    return Section(
+        anchor="literature",
+        title="Literature",
+        blocks=[
+            Note(
+                "These are figures on DS2, and this page's are cross-validated on DS1: the two "
+                "levels do not compare. One record (232) holds 75 % of the S beats of DS2.",
+                Tone.WARNING,
+            ),
+            Table(
+                name="literature",
+                title="Published results on DS2",
+                shows=(
+                    "Inter-patient results with the split of de Chazal et al.: Se / +P / F1 in %, "
+                    "beats pooled, as printed or computed from Se and +P."
+                ),
+                reading=(
+                    f"{flags.count('selected on DS2')} selected on DS2, which makes their figures "
+                    f"upper bounds; {flags.count('not stated')} do not state what they selected "
+                    "on. Only rows marked DS1 only estimate what happens on new patients."
+                ),
+                columns=[
+                    Column(name, Kind.TEXT if k else Kind.NAME) for k, name in enumerate(header)
+                ],
+                rows=rows,
+            ),
+        ],
+    )
+
+
+def provenance(results: StudyResults) -> Section:
+    """Return the section of fingerprints, commit, versions, device and times."""
+    plan = results.plan
+    seconds = [row.seconds for row in results.rows if row.duplicate_of is None]
+    facts: dict[str, object] = {
+        "study": results.name,
+        "space": f"{plan.get('space')} ({plan.get('space_digest')})",
+        "records": plan.get("data_source"),
+        **{f"beats, {cut}": mark for cut, mark in dict(plan["data_fingerprints"]).items()},
+        "folds": plan.get("fold_fingerprint"),
+        "study package": plan.get("version"),
+        **results.provenance,
+        "trial time": f"{sum(seconds) / 3600:.2f} h in all, {max(seconds):.0f} s the longest"
+        if seconds
+        else None,
+        "page written": results.written,
+    }
+    blocks: list[Block] = [
+        Table(
+            name="provenance",
+            title="Where these figures come from",
+            shows="Digests of records, beats and folds, and what computed the trials.",
+            reading="Two studies with equal fingerprints saw the same beats in the same folds.",
+            columns=[Column("what", Kind.NAME), Column("value", Kind.TEXT)],
+            rows=[
+                [name, None if value in (None, "") else str(value)]
+                for name, value in facts.items()
+            ],
+        )
+    ]
+    if not results.provenance:
+        why = results.why("provenance", "the study's run was not found in the tracker")
+        blocks.append(missing("No commit, versions and device", why))
+    return Section(anchor="provenance", title="Provenance", blocks=blocks)

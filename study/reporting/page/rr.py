@@ -1,0 +1,172 @@
+"""What RR is worth: arms by how it enters, against their placebos, and what permuting it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from study.keys import RELIANCE_KINDS, metric, reliance
+from study.reporting.alarms import NO_RELIANCE
+from study.reporting.page.html import Block, Figure, Section, missing
+from study.reporting.page.svg import Whisker, whiskers
+from study.reporting.results import StudyResults
+from study.reporting.table import Column, Kind, Table, Value
+from study.reporting.trial_tables import arms_in_order, comparable, mean_metric
+from study.statistics.findings import (
+    MEASURE_NAMES,
+    label_of,
+    parts_of,
+    reversed_estimate,
+)
+from study.wording import score_text
+
+_ENTRY = {
+    "ecg": "none",
+    "opt1": "late vector",
+    "opt2": "early channels",
+    "opt3": "early and late",
+}
+
+_PERMUTED = ("S", "V")
+"""Classes whose loss is shown: rhythm tells them."""
+
+
+def factors(results: StudyResults) -> Section:
+    """Return the section of arms by what they are made of."""
+    return Section(anchor="factors", title="Factors", blocks=list(_factors(results)))
+
+
+def _factors(results: StudyResults) -> Iterator[Block]:
+    complete = {row.arm for row in results.ranked}
+    if not complete:
+        yield missing("No factors", "no trial is complete")
+        return
+    yield _factor_table(results)
+    if not any(facts.stand_in in complete for facts in results.arms.values() if facts.stand_in):
+        yield missing(
+            "No placebo differences",
+            "no arm has a complete placebo beside it: what RR is worth to an arm is not "
+            "measured by this study, only how much it relies on it (see RR reliance)",
+        )
+
+
+def _factor_table(results: StudyResults) -> Table:
+    measure, objective = parts_of(results.objective)
+    quantities = list(dict.fromkeys((objective, *_PERMUTED)))
+    rows: list[list[Value]] = []
+    for arm, facts in results.arms.items():
+        trials = comparable(results.rows, results.objective, arm)
+        if not facts.real or not trials:
+            continue
+        row: list[Value] = [_ENTRY[facts.input], facts.late_rr or None, facts.segmentation]
+        row.append(facts.fusion)
+        for quantity in quantities:
+            row.append(mean_metric(trials, metric(measure, quantity)))
+            row.append(_minus_placebo(results, arm, facts.stand_in, quantity))
+        rows.append(row)
+    columns = [Column("entry of RR", Kind.NAME)]
+    columns += [Column(name, Kind.TEXT) for name in ("late RR", "segmentation", "fusion")]
+    for quantity in quantities:
+        name = label_of(quantity)
+        columns.append(Column(f"{MEASURE_NAMES[measure]} {name}"))
+        columns.append(Column(f"{name} minus its placebo", Kind.INTERVAL, signed=True))
+    return Table(
+        name="factors",
+        title="Entry, late RR and segmentation",
+        shows=(
+            "Arms with real RR by what they are made of, and what they lose when RR is permuted "
+            "within each record in training and validation alike: the same network without it."
+        ),
+        reading=(
+            "A difference near 0 says that RR as a number adds nothing to what the window tells. "
+            "A daeac window starts at the previous beat, so that its stretch carries RR."
+        ),
+        columns=columns,
+        rows=sorted(rows, key=lambda row: [str(value) for value in row[:4]]),
+    )
+
+
+def _minus_placebo(results: StudyResults, arm: str, placebo: str, quantity: str) -> Value:
+    if not placebo:
+        return "no placebo"
+    if results.searches or results.comparison is None:
+        return "not paired"
+    for pair in results.comparison.contrasts:
+        if (pair.first, pair.second) == (arm, placebo):
+            return pair.estimates[quantity]
+        if (pair.second, pair.first) == (arm, placebo):
+            return reversed_estimate(pair.estimates[quantity])
+    return "placebo incomplete"
+
+
+def rr_reliance(results: StudyResults) -> Section:
+    """Return the section of what trained models lose when RR is permuted."""
+    return Section(anchor="reliance", title="RR reliance", blocks=list(_reliance(results)))
+
+
+def _reliance(results: StudyResults) -> Iterator[Block]:
+    complete = {row.arm for row in results.ranked}
+    arms = [a for a in arms_in_order(results.rows, results.objective) if a in complete]
+    if not arms:
+        yield missing("No RR reliance", "it is measured when a trial is complete; none is")
+        return
+    yield Figure(
+        name="reliance_lost",
+        title="AUPRC lost when RR is permuted",
+        shows=(
+            "For each arm, the loss when RR is exchanged between beats of a record in its inputs, "
+            "in its window (daeac alone is cut by RR), and in both, from top to bottom; the line "
+            "spans permutations."
+        ),
+        reading=(
+            "0: the trained model does not use it. It says what this model uses, not what RR is "
+            "worth: a model may take from the window what it could have had from its inputs."
+        ),
+        panels=[
+            whiskers(
+                f"AUPRC {aami_class}",
+                [(arm, _losses(results, arm, aami_class)) for arm in arms],
+                kind="RR reliance",
+            )
+            for aami_class in _PERMUTED
+        ],
+        legend=RELIANCE_KINDS,
+    )
+    yield _reliance_table(results, arms)
+
+
+def _mean(results: StudyResults, arm: str, name: str) -> float:
+    return mean_metric(comparable(results.rows, results.objective, arm), name)
+
+
+def _losses(results: StudyResults, arm: str, aami_class: str) -> list[Whisker]:
+    marks = []
+    for kind in RELIANCE_KINDS:
+        name = reliance(kind, aami_class)
+        value, low, high = (_mean(results, arm, name + end) for end in ("", "_min", "_max"))
+        tip = f"{arm}, {kind}: {score_text(value, signed=True)}"
+        marks.append(Whisker(value=value, low=low, high=high, tip=tip))
+    return marks
+
+
+def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
+    kinds = [(name, kind) for name in _PERMUTED for kind in RELIANCE_KINDS]
+    rows: list[list[Value]] = []
+    for arm in arms:
+        change = _mean(results, arm, reliance("inputs", "max_change"))
+        losses = [_mean(results, arm, reliance(kind, name)) for name, kind in kinds]
+        rows.append([arm, *losses, "0 exactly" if change == 0 else change])
+    return Table(
+        name="reliance",
+        title="RR reliance by arm",
+        shows="AUPRC of S and V lost, mean over permutations, seeds and the arm's trials.",
+        reading=(
+            f"Within ±{score_text(NO_RELIANCE)} counts as none. A largest change of exactly 0 "
+            "says that RR cannot reach the output; a dash, that there is no such RR to permute."
+        ),
+        columns=[
+            Column("arm", Kind.NAME),
+            *(Column(f"{name}, {kind}", signed=True) for name, kind in kinds),
+            Column("largest change by inputs"),
+        ],
+        rows=rows,
+    )

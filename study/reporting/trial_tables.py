@@ -1,0 +1,314 @@
+"""Tables of a study's trials: arms by score, the best configuration of each arm, what failed.
+
+A search gives arms unequal tries, so its table names candidates and no winner. Only trials that
+are complete, finite, of full budget and no repeats enter a mean; the rest is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV, CLASSES, Outcome, metric
+from study.reporting.table import Column, Kind, Spread, Table, Value
+from study.statistics.findings import ArmResult, Comparison, metric_name, parts_of
+from study.store.trials import TrialRow
+from study.wording import first_few, listing, plural
+
+ARM_PARAMETERS = ("input", "segmentation", "fusion", "late_rr", "rr")
+"""What an arm is made of; all other parameters are nuisance."""
+
+Floors = Mapping[str, Mapping[str, float]]
+"""Metrics, by label, of what an arm must beat."""
+
+_SPREADS = ("seed", "draw", "fold")
+
+
+def arms_table(
+    rows: Sequence[TrialRow],
+    objective: str,
+    kind: str,
+    *,
+    arms: Iterable[str] = (),
+    comparison: Comparison | None = None,
+    floors: Floors | None = None,
+) -> Table:
+    """Return the arms by score: intervals where they were compared, else mean ± sd over trials.
+
+    Args:
+        rows: All settled trials, in any order.
+        objective: Metric that arms are sorted by.
+        kind: `search` or `compare`, of the space.
+        arms: Arms that may have no trial yet.
+        comparison: Of a compare study, what it found.
+        floors: What stands below the arms.
+    """
+    if kind == "search":
+        comparison = None
+    estimated = {arm.name: arm for arm in comparison.arms} if comparison else {}
+    shorter = shorter_outcome(rows)
+    first, others = _columns(objective)
+    spreads = _SPREADS if kind == "compare" else ()
+    score_kind = Kind.INTERVAL if estimated else Kind.SCORE
+    columns = [Column("arm", Kind.NAME)]
+    columns += [Column(metric_name(name), score_kind) for name in first]
+    columns += [Column(f"sd {of}s") for of in spreads]
+    columns += [Column(metric_name(name), detail=k > 0) for k, name in enumerate(others)]
+    counted = [Outcome.COMPLETE, shorter, Outcome.FAILED]
+    # In a comparison all arms have as many trials, unless the notes say otherwise.
+    columns += [Column(str(outcome), Kind.COUNT, detail=bool(estimated)) for outcome in counted]
+    lines: list[list[Value]] = []
+    for arm in arms_in_order(rows, objective, arms):
+        ranked = comparable(rows, objective, arm)
+        found = estimated.get(arm)
+        lines.append(
+            [arm, *(_score(found, ranked, name) for name in first)]
+            + [_spread(found, ranked, objective, of) for of in spreads]
+            + [mean_metric(ranked, name) for name in others]
+            + [len(ranked), *(_ended(rows, arm, outcome) for outcome in counted[1:])]
+        )
+    for label, values in (floors or {}).items():
+        line: list[Value] = [label.removeprefix("floor: ")]
+        line += [values.get(name, math.nan) for name in first]
+        line += [""] * len(spreads)
+        line += [values.get(name, math.nan) for name in others]
+        lines.append([*line, *[""] * len(counted)])
+    shows, reading = _words(objective, kind, shorter, comparison)
+    notes = [*_left_out(rows, objective), *_undefined(rows, objective, [*first, *others])]
+    if kind == "compare" and len({len(comparable(rows, objective, row.arm)) for row in rows}) > 1:
+        notes.append("arms have unequal numbers of complete trials: their means are not paired")
+    return Table(
+        name="ranking",
+        title="Candidates by arm" if kind == "search" else "Arms by score",
+        shows=shows,
+        reading=reading,
+        columns=columns,
+        rows=lines,
+        notes=[*notes, *(comparison.notes if comparison else ())],
+    )
+
+
+def _columns(objective: str) -> tuple[list[str], list[str]]:
+    """Return the metrics that the console has room for, and those of the page besides."""
+    measure, _ = parts_of(objective)
+    other = "auroc" if measure == "auprc" else "auprc"
+    first = [objective, metric(measure, "S"), metric(measure, "V")]
+    means = [objective.replace(measure, other), AUPRC_SV, AUROC_SV, AUPRC_MACRO, AUROC_MACRO]
+    by_class = [metric(m, name) for name in ("S", "V", "F", "N") for m in ("auprc", "auroc")]
+    return first, [name for name in dict.fromkeys([*means, *by_class]) if name not in first]
+
+
+def _words(
+    objective: str, kind: str, shorter: Outcome, comparison: Comparison | None
+) -> tuple[str, str]:
+    """Return what the table of arms shows, and how to read it."""
+    if kind == "search":
+        ended = (
+            "the best of each after one epoch is trained in full"
+            if shorter is Outcome.SCREENED
+            else "poor ones were stopped early"
+        )
+        return (
+            "Mean ± sd over the complete trials of each arm, cross-validated on DS1.",
+            f"Arms had unequal tries, and {ended}: the order names candidates for a comparison, "
+            "and no winner.",
+        )
+    if comparison is None:
+        return (
+            "Mean ± sd over the draws of each arm, cross-validated on DS1.",
+            "The spread over seeds and folds is that within a trial.",
+        )
+    return (
+        f"Means over the same draws, folds and seeds, with 95 % intervals from "
+        f"{comparison.resamples:,} resamples of patients and seeds within folds, and the standard "
+        f"deviation of {metric_name(objective)} over seeds, draws and folds, each by itself.",
+        "Intervals are conditional on these training sets. Arms share patients: whether intervals "
+        "overlap says nothing, the paired differences do.",
+    )
+
+
+def _score(found: ArmResult | None, ranked: Sequence[TrialRow], name: str) -> Value:
+    if found is not None:
+        return found.estimates[parts_of(name)[1]]
+    return Spread.of(row.metric(name) for row in ranked)
+
+
+def _spread(found: ArmResult | None, ranked: Sequence[TrialRow], objective: str, of: str) -> float:
+    if found is not None:
+        return {"seed": found.sd_seeds, "draw": found.sd_draws, "fold": found.sd_folds}[of]
+    if of == "draw":
+        return Spread.of(row.metric(objective) for row in ranked).sd
+    # Variances average, not their roots.
+    squares = Spread.of(row.metric(f"{objective}_{of}_sd") ** 2 for row in ranked)
+    return math.sqrt(squares.mean)
+
+
+def best_table(
+    rows: Sequence[TrialRow], objective: str, comparison: Comparison | None = None
+) -> Table | None:
+    """Return the best configuration of each arm by the parameters that vary beside the arm.
+
+    Args:
+        rows: All settled trials of a search.
+        objective: Metric that is best.
+        comparison: Intervals of these trials, where they were computed.
+    """
+    estimated = {arm.name: arm for arm in comparison.arms} if comparison else {}
+    first, _ = _columns(objective)
+    shown = first if estimated else first[:1]
+    varied = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row.params)
+        if name not in ARM_PARAMETERS and len({str(row.params.get(name)) for row in rows}) > 1
+    ]
+    lines: list[list[Value]] = []
+    for arm in arms_in_order(rows, objective):
+        ranked = comparable(rows, objective, arm)
+        if not ranked:
+            continue
+        best = max(ranked, key=lambda row: (row.metric(objective), -row.number))
+        scores = [_score(estimated.get(arm), [best], name) for name in shown]
+        lines.append([arm, best.number, *scores, *(_parameter(best, name) for name in varied)])
+    if not lines:
+        return None
+    return Table(
+        name="best_trials",
+        title="Best configuration of each arm",
+        shows="The best trial of each arm, and the parameters it had.",
+        reading="The best of several tries is optimistic; an interval does not mend that.",
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("trial", Kind.COUNT),
+            *(Column(metric_name(n), Kind.INTERVAL if estimated else Kind.SCORE) for n in shown),
+            *(Column(name, Kind.PARAMETER) for name in varied),
+        ],
+        rows=lines,
+    )
+
+
+def _parameter(row: TrialRow, name: str) -> Value:
+    value = row.params.get(name)
+    return value if isinstance(value, float | int | str) else None
+
+
+def failures_table(rows: Sequence[TrialRow]) -> Table | None:
+    """Return what failed and why, a line for each cause; None if nothing did."""
+    causes: dict[str, list[TrialRow]] = {}
+    failed = [row for row in rows if row.outcome is Outcome.FAILED]
+    for row in sorted(failed, key=lambda row: row.number):
+        first_line = next(filter(None, map(str.strip, row.cause.splitlines())), "")
+        causes.setdefault(first_line or "no cause recorded", []).append(row)
+    if not failed:
+        return None
+    return Table(
+        name="failures",
+        title="Failed trials",
+        shows=f"{len(failed)} of {plural(len(rows), 'trial')} failed; equal causes are one line.",
+        reading="Epochs are those that were done.",
+        columns=[
+            Column("trials", Kind.COUNT),
+            Column("numbers", Kind.TEXT),
+            Column("arms", Kind.TEXT),
+            Column("epochs", Kind.TEXT),
+            Column("cause", Kind.TEXT),
+        ],
+        rows=[
+            [
+                len(same),
+                first_few(str(row.number) for row in same),
+                first_few(dict.fromkeys(row.arm for row in same)),
+                listing(str(n) for n in sorted({row.epochs for row in same})),
+                cause,
+            ]
+            for cause, same in causes.items()
+        ],
+    )
+
+
+def shorter_outcome(rows: Iterable[TrialRow]) -> Outcome:
+    """Return what trials of fewer epochs than a full one are: a search screens, or it prunes."""
+    screened = any(row.outcome is Outcome.SCREENED for row in rows)
+    return Outcome.SCREENED if screened else Outcome.PRUNED
+
+
+def with_chance(floors: Floors, prevalence: Iterable[float]) -> Floors:
+    """Return floors with what guessing scores, where it is not among them.
+
+    Args:
+        floors: Metrics by label.
+        prevalence: [C] share of each class in the validation beats.
+    """
+    if any("prevalence" in label for label in floors):
+        return floors
+    return {"chance (prevalence)": chance_level(prevalence), **floors}
+
+
+def chance_level(prevalence: Iterable[float]) -> dict[str, float]:
+    """Return what guessing scores: AUPRC is a class's prevalence, AUROC 0.5.
+
+    Args:
+        prevalence: [C] share of each class in the validation beats.
+    """
+    by_class = {name: float(share) for name, share in zip(CLASSES, prevalence, strict=True)}
+    chance = {metric("auprc", name): share for name, share in by_class.items()}
+    chance |= {metric("auroc", name): 0.5 for name in CLASSES}
+    chance[AUPRC_SV] = (by_class["S"] + by_class["V"]) / 2
+    chance[AUPRC_MACRO] = sum(by_class.values()) / len(CLASSES)
+    return chance | {AUROC_SV: 0.5, AUROC_MACRO: 0.5}
+
+
+def comparable(rows: Sequence[TrialRow], objective: str, arm: str) -> list[TrialRow]:
+    """Return the trials of an arm that may be compared."""
+    return [row for row in rows if row.arm == arm and row.ranks(objective)]
+
+
+def mean_metric(rows: Iterable[TrialRow], name: str) -> float:
+    """Return the mean of a metric where it is defined; NaN where it never is."""
+    return Spread.of(row.metric(name) for row in rows).mean
+
+
+def arms_in_order(rows: Sequence[TrialRow], objective: str, arms: Iterable[str] = ()) -> list[str]:
+    """Return all arms, best mean objective first, those without a comparable trial last."""
+
+    def order(arm: str) -> tuple[float, str]:
+        mean = mean_metric(comparable(rows, objective, arm), objective)
+        return (math.inf if math.isnan(mean) else -mean, arm)
+
+    return sorted({*arms, *(row.arm for row in rows)}, key=order)
+
+
+def _ended(rows: Sequence[TrialRow], arm: str, outcome: Outcome) -> int:
+    mine = [row for row in rows if row.arm == arm and row.duplicate_of is None]
+    return sum(row.outcome is outcome for row in mine)
+
+
+def _left_out(rows: Sequence[TrialRow], objective: str) -> list[str]:
+    """Say which trials are not in the means, and why."""
+    first = [row for row in rows if row.duplicate_of is None]
+    out = [row for row in first if row.outcome is Outcome.COMPLETE and not row.ranks(objective)]
+    undefined = [row for row in out if not math.isfinite(row.metric(objective))]
+    left = {
+        f"complete without a finite {objective}": undefined,
+        "below the full number of epochs": [row for row in out if row not in undefined],
+        "stopped and still owed": [row for row in first if row.outcome is Outcome.STOPPED],
+        "repeats of a configuration": [row for row in rows if row.duplicate_of is not None],
+    }
+    return [f"not counted, {why}: {_numbers(some)}" for why, some in left.items() if some]
+
+
+def _undefined(rows: Sequence[TrialRow], objective: str, names: Sequence[str]) -> list[str]:
+    ranked = [row for row in rows if row.ranks(objective)]
+    lacking: dict[str, list[str]] = {}
+    for name in names:
+        missing = [row for row in ranked if not math.isfinite(row.metric(name))]
+        if missing:
+            lacking.setdefault(_numbers(missing), []).append(metric_name(name))
+    return [
+        f"undefined, and left out of the mean, in {trials}: {listing(metrics)}"
+        for trials, metrics in lacking.items()
+    ]
+
+
+def _numbers(rows: Sequence[TrialRow]) -> str:
+    numbers = first_few(str(n) for n in sorted(row.number for row in rows))
+    return f"trial{'s' if len(rows) > 1 else ''} {numbers}"

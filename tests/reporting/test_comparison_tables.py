@@ -1,0 +1,194 @@
+"""The tables of a comparison: they fit, and every rendering has the same digits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.keys import AUPRC_SV, CLASSES, Outcome, metric
+from study.reporting.comparison_tables import (
+    beside_table,
+    choice_sentences,
+    classes_table,
+    comparison_text,
+    contrasts_table,
+    kept_table,
+    pairs_csv,
+    records_csv,
+    records_table,
+)
+from study.reporting.page.page import table_files
+from study.reporting.table import Column, Table, Value
+from study.reporting.trial_tables import arms_table
+from study.statistics.comparison import compare
+from study.statistics.findings import Comparison, Estimate
+from study.statistics.predictions import ArmRuns, Beats
+from study.store.trials import TrialRow
+
+MakeArm = Callable[..., ArmRuns]
+
+CONTRASTS = [("film", "film_placebo"), ("film", "concat")]
+
+
+@pytest.fixture
+def arms(make_arm: MakeArm) -> list[ArmRuns]:
+    """A bare ECG arm, two fusions, the placebo of one; film is clearly best."""
+    return [
+        make_arm("ecg", input="ecg", fusion="none"),
+        make_arm("film", better=1.5, trials=2, beats_trained=5_000),
+        make_arm("film_placebo", rr="placebo"),
+        make_arm("concat", fusion="concat", better=0.2),
+    ]
+
+
+def run(beats: Beats, arms: list[ArmRuns], **changes: Any) -> Comparison:
+    given: dict[str, Any] = {"contrasts": CONTRASTS, "resamples": 200, "permutations": 300}
+    return compare(beats, arms, **{**given, **changes})
+
+
+def rows_of(comparison: Comparison) -> list[TrialRow]:
+    """A trial of each arm, with the scores that the comparison has."""
+    return [
+        TrialRow(
+            number=number,
+            digest=str(number),
+            arm=arm.name,
+            params={},
+            outcome=Outcome.COMPLETE,
+            metrics={metric("auprc", q): found.value for q, found in arm.estimates.items()}
+            | {metric("auroc", name): 0.75 for name in (*CLASSES, "sv", "macro")},
+        )
+        for number, arm in enumerate(comparison.arms)
+    ]
+
+
+def ranking(comparison: Comparison) -> Table:
+    floors = {"floor: logistic regression": {AUPRC_SV: 0.476}}
+    return arms_table(
+        rows_of(comparison), comparison.objective, "compare", comparison=comparison, floors=floors
+    )
+
+
+def tables_of(comparison: Comparison) -> list[Table]:
+    tables = [ranking(comparison), classes_table(comparison), beside_table(comparison)]
+    optional = (contrasts_table(comparison), kept_table(comparison))
+    return [*tables, *(table for table in optional if table), records_table(comparison)]
+
+
+def html_cells(table: Table) -> list[list[str]]:
+    body = re.sub("<wbr>", "", table.html().split("<tbody>")[1])
+    rows = [re.findall("<td[^>]*>(.*?)</td>", line) for line in body.split("</tr>")[:-1]]
+    return [[unescape(cell) for cell in row] for row in rows]
+
+
+def markdown_cells(table: Table) -> list[list[str]]:
+    lines = [line for line in table.markdown().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[2:]]
+
+
+def latex_cells(table: Table) -> list[list[str]]:
+    body = table.latex().split("\\midrule\n")[1].split("\n\\bottomrule")[0]
+    plain = body.replace(r" \\", "").replace(r"\_", "_").replace(r"\%", "%").replace("$<$", "<")
+    return [line.split(" & ") for line in plain.splitlines()]
+
+
+def read_back(column: Column, value: Value, line: dict[str, str]) -> Value:
+    """Return a cell made anew from the numbers that the CSV has of it."""
+    if isinstance(value, Estimate) and math.isfinite(value.low):
+        value_, low, high = (float(line[column.heading + end]) for end in ("", " low", " high"))
+        return replace(value, value=value_, low=low, high=high)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(line[column.heading])
+    return value
+
+
+def test_the_console_fits_and_says_what_it_shows(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, arms)
+    text = comparison_text(found, ranking(found))
+    assert max(len(line) for line in text.splitlines()) <= 120
+    one = found.contrasts[0].estimates["sv"]
+    shown = f"+{one.value:.3f} [+{one.low:.3f}, +{one.high:.3f}]".replace("0.", ".")
+    assert re.search(rf"\nfilm - its placebo +{re.escape(shown)} ", text)
+    for said in (
+        "Arms by score. Means over the same draws, folds and seeds",
+        "200 resamples of patients",
+        "300 swaps",
+        "note: a study like this one finds a difference of",
+        "Best, placebos left out: film; in resamples film 100%.",
+        "Budget of each arm: 2 trials, 5,000 beats trained (film); 1 trial, 0 beats trained "
+        "(concat, ecg, film_placebo).",
+    ):
+        assert said in " ".join(text.split()), said
+
+
+def test_every_rendering_has_the_same_digits(beats: Beats, arms: list[ArmRuns]) -> None:
+    """Page, Markdown, LaTeX and console show the same cells; CSV and JSON round to them."""
+    tables = tables_of(run(beats, arms))
+    assert len(tables) == 6
+    files = table_files(tables)
+    exact = json.loads(files["tables.json"])
+    for table in tables:
+        assert html_cells(table) == markdown_cells(table) == latex_cells(table) == table.cells
+        detail = [column.detail for column in table.columns]
+        grid = table.text().split("\n-")[1].splitlines()[1:]
+        for shown_line, cells in zip(grid, table.cells, strict=False):
+            shown = [cell for cell, left_out in zip(cells, detail, strict=True) if not left_out]
+            assert shown_line.split() == " ".join(shown).split()
+        lines = list(csv.DictReader(io.StringIO(files[f"{table.name}.csv"])))
+        plain = exact[table.name]["rows"]
+        assert lines == [{k: "" if v is None else str(v) for k, v in r.items()} for r in plain]
+        for row, cells, line in zip(table.rows, table.cells, lines, strict=True):
+            for column, value, cell in zip(table.columns, row, cells, strict=True):
+                assert column.text(read_back(column, value, line)) == cell
+
+
+def test_a_class_of_one_patient_has_no_interval(beats: Beats, arms: list[ArmRuns]) -> None:
+    label = beats.label.copy()
+    label[(beats.label == 3) & (beats.record != 5)] = 0
+    label[np.flatnonzero(beats.record == 5)[:10]] = 3
+    found = run(replace(beats, label=label), arms, objective=metric("auprc", "macro"))
+    f = classes_table(found).cells[-1]
+    assert (f[0], f[5:7]) == ("F", ["1.0", "no"])
+    assert ranking(found).cells[0][1].endswith(" (n. e.)")
+    contrasts = contrasts_table(found)
+    assert contrasts is not None and contrasts.notes == []
+    assert choice_sentences(found)[1] == "Simplest within one standard error: not estimable."
+
+
+def test_what_limits_a_comparison_stands_below_its_arms(beats: Beats, arms: list[ArmRuns]) -> None:
+    """One fold: V of five patients, so that intervals cover too little and are marked."""
+    label = beats.label.copy()
+    label[(beats.label == 2) & (beats.record > 5)] = 0
+    one_fold = replace(beats, label=label, fold_of_record=(0,) * 8 + (-1,))
+    found = run(one_fold, arms, notes=["draw 1 is left out"])
+    table = ranking(found)
+    assert [cell.count("]*") for cell in table.cells[0][1:4]] == [1, 1, 1]
+    assert table.notes == ["draw 1 is left out"]
+    marked = "* covers less than 90 % in simulation: "
+    assert all(remark.startswith(marked) for remark in table.remarks[1:])
+    assert f"note: {marked}V rests on 4.5 effective patients" in comparison_text(found, table)
+
+
+def test_pairs_and_records_as_csv(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = run(beats, arms, objective=AUPRC_SV)
+    pairs = list(csv.DictReader(io.StringIO(pairs_csv(found))))
+    assert len(pairs) == 6 * 6
+    first = next(row for row in pairs if row["quantity"] == "sv")
+    assert (first["first"], first["second"], first["primary"]) == ("film", "film_placebo", "True")
+    assert float(first["low"]) == pytest.approx(found.contrasts[0].estimates["sv"].low, rel=1e-5)
+    assert float(first["p_adjusted"]) == pytest.approx(found.contrasts[0].p_adjusted, rel=1e-5)
+    assert pairs[0]["quantity"] == "N" and pairs[0]["p"] == ""
+    records = list(csv.DictReader(io.StringIO(records_csv(found))))
+    assert len(records) == 4 * 8
+    of_104 = next(row for row in records if row["record"] == "104")
+    assert of_104["beats_S"] == "0" and of_104["auprc_S"] == ""
