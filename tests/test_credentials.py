@@ -4,8 +4,6 @@ and neither what they print nor what they write may hold one.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,22 +31,11 @@ high = 0.5
 """
 
 
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    """Give back the log levels that -v sets for the whole process."""
-    loggers = [logging.getLogger(name) for name in ("study", "study.data.source")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-
-
 @pytest.fixture
 def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_split(tmp_path, records_source.development[:6])
     (tmp_path / "one.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "beats"))
     return tmp_path

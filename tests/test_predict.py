@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +55,6 @@ def workspace(ensemble: SeedEnsemble, tmp_path: Path, monkeypatch: pytest.Monkey
     """A folder to run in, with the file of the ensemble."""
     (tmp_path / "model.pt").write_bytes(ensemble.content())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
 
 
@@ -249,17 +246,3 @@ def test_times_are_given_in_seconds_or_as_on_a_clock(text: str, seconds: float) 
     assert (
         predict._parser().parse_args(["--record", "a", "--plot-from", text]).plot_from == seconds
     )
-
-
-def test_help_teaches_and_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from study import predict\n"
-        "try: predict.main(['--help'])\n"
-        f"finally: print('loaded:', *[m for m in {HEAVY!r} if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.splitlines()[-1] == "loaded:"
-    for word in ("--model", "NAME.ecgrr", "--plot-from", "--overwrite", "no diagnosis"):
-        assert word in done.stdout

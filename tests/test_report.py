@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +50,6 @@ fusion = "mhca_time"
 """
 
 NAME = "tiny"
-
-
-@pytest.fixture(autouse=True)
-def _level() -> Iterator[None]:
-    """Give back the log level that the command line sets for the whole process."""
-    logger = logging.getLogger("study")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +137,6 @@ def train(setup: Setup, ledger: Ledger, arm: str, draw: int) -> None:
 def workspace(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The workspace as the current folder."""
     monkeypatch.chdir(trained)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(trained / "beats"))
     return trained
 
@@ -260,8 +248,3 @@ def test_no_such_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == (
         f"error: --study: there is no study 'other' in {workspace / 'studies'}; there is: {NAME}\n"
     )
-
-
-def test_every_option_is_explained() -> None:
-    silent = [action.dest for action in report._parser()._actions if not action.help]
-    assert silent == []

@@ -5,10 +5,6 @@ tests/tuning/test_ray_tune.py.
 from __future__ import annotations
 
 import json
-import logging
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,23 +37,12 @@ when = { fusion = ["mhca_time"] }
 """
 
 
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    """Give back the log levels that -v and -q set for the whole process."""
-    loggers = [logging.getLogger(name) for name in ("study", "study.data.source")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-
-
 @pytest.fixture
 def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run in, with a space and a split of six records."""
     write_split(tmp_path, records_source.development[:6])
     (tmp_path / "two.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "beats"))
     return tmp_path
 
@@ -73,40 +58,6 @@ def two(workspace: Path, records_source: Source) -> list[str]:
         "--split",
         "split.toml",
     ]
-
-
-def python(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
-    )
-    return done.stdout
-
-
-def test_help_imports_nothing_heavy() -> None:
-    ask = "import sys, study.run; study.run._parser().format_help(); print(*sys.modules)"
-    loaded = python("-c", ask).split()
-    assert "study.run" in loaded
-    assert [name for name in HEAVY if name in loaded] == []
-
-
-def test_help_shows_defaults_units_and_exit_codes() -> None:
-    text = " ".join(python("-m", "study.run", "--help").split())
-    for said in (
-        "root of all random streams (default 0)",
-        "trials at once (default: one a core)",
-        "of the study: 90s, 30m, 2h (default none)",
-        "Optuna storage (default: studies/NAME/study.db)",
-        "what trials train on (default auto)",
-        "Exit codes: 0 done; 1 done, but trials failed; 2 bad usage",
-        "130 stopped by a signal",
-        "--status and --repair: 0 the study's records agree, 1 they do not",
-    ):
-        assert said in text, said
-
-
-def test_every_option_is_explained() -> None:
-    silent = [action.dest for action in run._parser()._actions if not action.help]
-    assert silent == []
 
 
 def test_a_list_shows_spaces_and_studies(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,20 +146,6 @@ def test_check_of_own_records_reads_each(
     assert main([*own, "--check"]) == 1
     bad = "a01: mine/a01: no .atr file\na02: ok, lead V1, 24 beats\n"
     assert capsys.readouterr().out == bad
-
-
-def test_help_teaches_and_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from study.data.__main__ import main\n"
-        "try: main(['--help'])\n"
-        "finally: print([m for m in ('numpy', 'wfdb', 'scipy', 'torch') if m in sys.modules])"
-    )
-    command = [sys.executable, "-c", code]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.endswith("[]\n")
-    for part in ("MITDB_DIR", "--check", "development = [", "exit codes:", "130"):
-        assert part in done.stdout
 
 
 @pytest.mark.data

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +26,6 @@ ROOT = Path(evaluate.__file__).parents[1]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
 
 Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    """Give back the log level that -v and -q set for the whole process."""
-    logger = logging.getLogger("study")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 @pytest.fixture
@@ -89,19 +77,6 @@ def trained(monkeypatch: pytest.MonkeyPatch, *, fail_at: int | None = None) -> l
 
 def interrupted(*args: object, **kwargs: object) -> None:
     raise KeyboardInterrupt
-
-
-def test_help_imports_nothing_heavy_and_explains_every_option() -> None:
-    ask = (
-        "import sys, study.evaluate as e; e._parser().format_help(); print(*sys.modules); "
-        "print([a.dest for a in e._parser()._actions if not a.help])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    modules, silent = done.stdout.splitlines()
-    assert [name for name in HEAVY if name in modules.split()] == []
-    assert silent == "[]"
 
 
 def test_a_plan_is_trained_opened_scored_and_kept(
