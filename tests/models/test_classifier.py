@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from study.config import ModelConfig, SignalSpec
-from study.errors import ConfigError
-from study.models.classifier import Classifier, build_fusion, build_model
+from study.models.classifier import Classifier, build_model
 from study.models.fusion import Concat
 from study.models.fusion_base import Fusion
 
@@ -99,14 +98,6 @@ def test_early_ratios_are_repeated_beside_the_ecg() -> None:
     assert torch.equal(hidden[~hide], plain[~hide])
 
 
-def test_hiding_all_rr_leaves_none_of_it() -> None:
-    model, hide = network(), torch.ones(BEATS, dtype=torch.bool)
-    first = model(ECG, torch.rand(BEATS, 2), torch.randn(BEATS, 7), hide_rr=hide)
-    assert torch.equal(
-        first, model(ECG, torch.rand(BEATS, 2), torch.randn(BEATS, 7), hide_rr=hide)
-    )
-
-
 @pytest.mark.parametrize(
     ("input_", "fusion", "early", "late", "message"),
     [
@@ -137,17 +128,6 @@ def test_rr_only_has_no_backbone_and_ignores_the_ecg() -> None:
     assert model.backbone is None
     assert not any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     assert torch.equal(model(ECG, None, late), model(torch.full_like(ECG, torch.nan), None, late))
-
-
-def test_builder_refuses_illegal_combinations() -> None:
-    with pytest.raises(ConfigError, match="fusion: 'film' takes a late RR vector"):
-        build_model(SignalSpec(input="opt2"), ModelConfig(fusion="film"), seed=(0, 0, 0))
-
-
-def test_fusion_is_built_from_declared_options_only() -> None:
-    fusion = build_fusion(ModelConfig(fusion="concat", embed_dim=8, heads=3), n_rr=2)
-    assert isinstance(fusion, Concat)
-    assert fusion.output.in_features == 8 + 2
 
 
 def test_gradients_reach_every_weight() -> None:

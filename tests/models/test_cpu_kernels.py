@@ -183,9 +183,5 @@ def test_without_a_compiler_there_are_none(
     assert not has_compiled_kernels()
 
 
-def test_this_machine_has_compiled_kernels() -> None:
-    assert has_compiled_kernels()
-
-
 def test_float64_is_left_to_pytorch() -> None:
     assert compiled_kernels(torch.float64) is None

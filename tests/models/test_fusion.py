@@ -9,13 +9,11 @@ from study.config import TrialConfig
 from study.models.blocks import Tokens
 from study.models.classifier import build_fusion
 from study.models.fusion import (
-    FUSIONS,
     Concat,
     ConcatProjected,
     ExpertSum,
     FiLM,
     NoFusion,
-    RROnly,
 )
 from study.models.fusion_base import Fusion
 from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
@@ -130,25 +128,3 @@ def test_expert_sum_adds_log_probabilities() -> None:
     ecg = fusion.ecg(FEATURE_MAP, None).softmax(dim=1)
     expert = fusion.rr(FEATURE_MAP, RR).softmax(dim=1)
     torch.testing.assert_close(fusion(FEATURE_MAP, RR), (ecg * expert).log())
-
-
-def test_rr_only_needs_no_feature_map() -> None:
-    fusion = build("rr_only")
-    assert isinstance(fusion, RROnly)
-    assert torch.equal(fusion(FEATURE_MAP, RR), fusion(torch.empty(4, 256, 0), RR))
-
-
-def test_names_of_the_table() -> None:
-    classes = (
-        NoFusion,
-        Concat,
-        ConcatProjected,
-        MHCA,
-        MHCAResidual,
-        MHCATime,
-        AttentionPool,
-        FiLM,
-        ExpertSum,
-        RROnly,
-    )
-    assert tuple(FUSIONS.values()) == classes

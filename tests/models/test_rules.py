@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
 
-from study.config import INPUTS, ModelConfig, SignalSpec, TrainConfig, TrialConfig
+from study.config import INPUTS, ModelConfig, TrainConfig, TrialConfig
 from study.errors import ConfigError
 from study.models.fusion import FUSIONS
 from study.models.rules import (
@@ -62,82 +61,53 @@ def test_legal_pairs_are_those_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "faults"),
     [
-        (
-            {"fusion": "mhca_tme"},
-            "configuration: fusion: unknown value 'mhca_tme'; known: attention_pool, concat, "
-            "concat_proj, expert_sum, film, mhca, mhca_residual, mhca_time, none, rr_only. "
-            "Did you mean 'mhca_time'?",
-        ),
+        ({"fusion": "mhca_tme"}, ["Did you mean 'mhca_time'?"]),
         (
             {"input": "opt1", "fusion": "none"},
-            "configuration: input: 'opt1' with fusion 'none' is input 'ecg' with fusion 'none', "
-            'whose late RR vector it would not use; write input = "ecg"',
+            ['late RR vector it would not use; write input = "ecg"'],
         ),
-        (
-            {"input": "opt3", "fusion": "none"},
-            "configuration: input: 'opt3' with fusion 'none' is input 'opt2' with fusion "
-            "'none', whose late RR vector it would not use; write input = \"opt2\"",
-        ),
-        (
-            {"input": "opt3", "fusion": "attention_pool"},
-            "configuration: input: 'opt3' with fusion 'attention_pool' is input 'opt2' with "
-            "fusion 'attention_pool', whose late RR vector it would not use; "
-            'write input = "opt2"',
-        ),
+        ({"input": "opt3", "fusion": "attention_pool"}, ['write input = "opt2"']),
         (
             {"input": "opt3", "fusion": "rr_only"},
-            "configuration: input: 'opt3' with fusion 'rr_only' is input 'opt1' with fusion "
-            "'rr_only', whose early channels it would not use; write input = \"opt1\"",
+            ['early channels it would not use; write input = "opt1"'],
         ),
         (
             {"input": "opt2", "fusion": "film"},
-            "configuration: fusion: 'film' takes a late RR vector, and input 'opt2' has none; "
-            "inputs for 'film': opt1, opt3; fusions for 'opt2': none, attention_pool",
-        ),
-        (
-            {"input": "ecg", "fusion": "rr_only"},
-            "configuration: fusion: 'rr_only' takes a late RR vector, and input 'ecg' has none; "
-            "inputs for 'rr_only': opt1; fusions for 'ecg': none, attention_pool",
+            ["inputs for 'film': opt1, opt3; fusions for 'opt2': none, attention_pool"],
         ),
         (
             {"fusion": "mhca", "heads": 3},
-            "configuration: heads: must divide embed_dim, got heads=3 and embed_dim=64; "
-            "allowed: 1, 2, 4, 8, 16, 32, 64",
+            ["heads=3 and embed_dim=64; allowed: 1, 2, 4, 8, 16, 32, 64"],
         ),
         (
             {"input": "ecg", "fusion": "none", "rr": "placebo"},
-            "configuration: rr: 'placebo' permutes RR, and input 'ecg' has none; "
-            "inputs with RR: opt1, opt2, opt3",
-        ),
-        (
-            {"input": "opt1", "fusion": "mhca", "rr": "placebo"},
-            "configuration: rr: 'placebo' is the same as 'real' with input 'opt1' and fusion "
-            "'mhca', which cannot use the late RR vector; write rr = \"real\"",
-        ),
-        (
-            {"input": "opt2", "fusion": "mhca_time", "heads": 5, "embed_dim": 32},
-            "configuration: 2 faults\n"
-            "  - fusion: 'mhca_time' takes a late RR vector, and input 'opt2' has none; "
-            "inputs for 'mhca_time': opt1, opt3; fusions for 'opt2': none, attention_pool\n"
-            "  - heads: must divide embed_dim, got heads=5 and embed_dim=32; "
-            "allowed: 1, 2, 4, 8, 16, 32",
+            ["inputs with RR: opt1, opt2, opt3"],
         ),
         (
             {"input": "opt1", "fusion": "mhca", "rr": "placebo", "heads": 7},
-            "configuration: 2 faults\n"
-            "  - rr: 'placebo' is the same as 'real' with input 'opt1' and fusion 'mhca', "
-            'which cannot use the late RR vector; write rr = "real"\n'
-            "  - heads: must divide embed_dim, got heads=7 and embed_dim=64; "
-            "allowed: 1, 2, 4, 8, 16, 32, 64",
+            ["2 faults", "rr: 'placebo' is the same as 'real'", "heads: must divide embed_dim"],
         ),
     ],
 )
-def test_refusals(values: dict[str, object], message: str) -> None:
+def test_refusals_name_the_way_out(values: dict[str, object], faults: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
         check(**values)
-    assert str(error.value) == message
+    for fault in faults:
+        assert fault in str(error.value)
+
+
+def test_a_refusal_in_full() -> None:
+    with pytest.raises(ConfigError) as error:
+        check(input="opt2", fusion="mhca_time", heads=5, embed_dim=32)
+    assert str(error.value) == (
+        "configuration: 2 faults\n"
+        "  - fusion: 'mhca_time' takes a late RR vector, and input 'opt2' has none; "
+        "inputs for 'mhca_time': opt1, opt3; fusions for 'opt2': none, attention_pool\n"
+        "  - heads: must divide embed_dim, got heads=5 and embed_dim=32; "
+        "allowed: 1, 2, 4, 8, 16, 32"
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,32 +256,16 @@ def test_arm(values: dict[str, object], name: str) -> None:
             "RR reaches the output by: late vector",
         ),
         (
-            {"input": "opt1", "fusion": "mhca", "segmentation": "beat"},
-            (False, False, False),
-            "RR cannot be used (mhca is blind to the late vector it is given)",
-        ),
-        (
             {"input": "opt1", "fusion": "mhca", "segmentation": "centred"},
             (False, False, False),
             "RR cannot be used (mhca is blind to the late vector it is given; neighbouring "
             "beats inside the window can show the rhythm)",
         ),
         (
-            {"input": "opt3", "fusion": "mhca"},
-            (True, False, True),
-            "RR reaches the output by: early channels, window (mhca is blind to the late "
-            "vector it is given)",
-        ),
-        (
             {"input": "opt2", "fusion": "none", "rr": "placebo"},
             (True, False, True),
             "RR reaches the output by: early channels, window (the placebo leaves the window "
             "as it is)",
-        ),
-        (
-            {"input": "ecg", "fusion": "none"},
-            (False, False, True),
-            "RR reaches the output by: window",
         ),
         (
             {"input": "opt1", "fusion": "rr_only"},
@@ -326,10 +280,3 @@ def test_rr_routes(values: dict[str, object], routes: tuple[bool, bool, bool], t
     assert got.inputs is (routes[0] or routes[1])
     assert got.possible is any(routes)
     assert got.text() == text
-
-
-def test_rules_do_not_change_the_configuration() -> None:
-    config = TrialConfig(signal=SignalSpec(input="opt2"), model=ModelConfig(fusion="none"))
-    before = replace(config)
-    active_parameters(config)
-    assert config == before

@@ -10,10 +10,6 @@ from study.errors import UsageError
 from study.training.device import Inputs, resolve_device, to_device
 
 
-def test_cpu_is_always_there() -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-
-
 def test_auto_takes_an_accelerator_where_there_is_one() -> None:
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     assert (resolve_device("auto").type != "cpu") == accelerated

@@ -124,24 +124,17 @@ def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_fold
     )
 
 
-@pytest.mark.parametrize("part", ["identity", "epoch", "members"])
-def test_a_damaged_checkpoint_is_refused(
+@pytest.mark.parametrize("part", ["identity", "epoch", "members", "weights"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(
     tiny_beats: BeatSet, tiny_folds: Folds, part: str
 ) -> None:
     training = _training(tiny_beats, tiny_folds)
     state = training.state_dict()
-    del state[part]
-    with pytest.raises(CheckpointError, match=f"checkpoint is damaged: KeyError\\('{part}'\\)"):
-        training.load_state_dict(state)
-
-
-def test_a_checkpoint_with_missing_weights_is_refused(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
-    training = _training(tiny_beats, tiny_folds)
-    state = training.state_dict()
-    state["members"][1]["model"].popitem()
-    with pytest.raises(CheckpointError, match="checkpoint is damaged: RuntimeError"):
+    if part == "weights":
+        state["members"][1]["model"].popitem()
+    else:
+        del state[part]
+    with pytest.raises(CheckpointError, match="checkpoint is damaged: (KeyError|RuntimeError)"):
         training.load_state_dict(state)
 
 
@@ -269,15 +262,6 @@ def test_placebo_breaks_the_tie_of_rr_and_label(tiny_beats: BeatSet, tiny_folds:
     training = _training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02, rr="placebo")
     logged, _ = _finish(training)
     assert logged[-1]["val_auprc_sv"] < 0.4
-
-
-def test_rr_that_mhca_cannot_see_changes_nothing(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    """Published MHCA attends to one token: another RR set trains to the same predictions."""
-    seed7, causal = (
-        _finish(_training(tiny_beats, tiny_folds, epochs=1, fusion="mhca", late_rr=late_rr))[1]
-        for late_rr in ("seed7", "causal")
-    )
-    assert np.array_equal(seed7.log_probs, causal.log_probs)
 
 
 def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -> None:

@@ -43,20 +43,6 @@ def test_ranking_metrics_equal_scikit_learn(name: str) -> None:
         assert ours == pytest.approx(_REFERENCE[name](positive, score), abs=1e-12), seed
 
 
-def test_ranking_does_not_depend_on_the_order_of_the_beats() -> None:
-    score, positive = _case(1)
-    order = np.random.default_rng(0).permutation(len(score))
-    expected = average_precision(*threshold_counts(score, positive))
-    assert average_precision(*threshold_counts(score[order], positive[order])) == expected
-
-
-def test_average_precision_by_hand() -> None:
-    # Ranked + - (+ -) : precision 1 at recall 1/2, then 2/4 at recall 1.
-    counts = threshold_counts(np.array([4.0, 3, 2, 2]), np.array([True, False, True, False]))
-    assert [c.tolist() for c in counts] == [[1, 1, 2], [0, 1, 2]]
-    assert average_precision(*counts) == 0.75
-
-
 @pytest.mark.parametrize("positive", [True, False])
 def test_auroc_of_one_class_is_undefined(positive: bool) -> None:
     counts = threshold_counts(np.arange(4.0), np.full(4, positive))

@@ -25,6 +25,7 @@ from study.data.folds import Folds
 from study.errors import DivergedError
 from study.models.fusion import FUSIONS
 from study.models.pack_backbone import PackedBackbone
+from study.models.rules import inputs_for
 from study.training.device import DeviceBeats, on_cpu
 from study.training.engine import Engine
 from study.training.lockstep import PackedStep
@@ -84,20 +85,24 @@ def assert_same_members(one: Trainer, other: Trainer) -> None:
 
 
 def legal_input(fusion: str) -> str:
-    return "opt3" if FUSIONS[fusion].takes_late_rr and fusion != "rr_only" else "opt2"
+    return inputs_for(fusion)[-1] if FUSIONS[fusion].takes_late_rr else "opt2"
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+_OPTIONS = {"gradient_clip": 0.5, "ema_decay": 0.9, "rr_dropout": 0.3}
+CASES: dict[str, dict[str, Any]] = {
+    **{fusion: {"fusion": fusion, "input": legal_input(fusion), **_OPTIONS} for fusion in FUSIONS},
+    # Each seed has its own permutation of RR.
+    "placebo": {"fusion": "rr_only", "rr": "placebo", "n_seeds": 2},
+    "focal": {"fusion": "rr_only", "loss": "focal", "label_smoothing": 0.1, "gradient_clip": 0.0},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_packed_members_equal_separate_ones(
-    fusion: str, tiny_beats: BeatSet, tiny_folds: Folds
+    case: str, tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    values: dict[str, Any] = {
-        "fusion": fusion,
-        "input": "opt1" if fusion == "rr_only" else legal_input(fusion),
-    }
-    values |= {"gradient_clip": 0.5, "ema_decay": 0.9, "rr_dropout": 0.3}
-    alone = Serial(members(tiny_beats, tiny_folds, **values))
-    together = packed(members(tiny_beats, tiny_folds, **values))
+    alone = Serial(members(tiny_beats, tiny_folds, **CASES[case]))
+    together = packed(members(tiny_beats, tiny_folds, **CASES[case]))
     torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
     assert_same_members(together, alone)
 
@@ -108,25 +113,6 @@ def test_members_train_apart(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     torch.testing.assert_close(epochs(together)[:, 0], epochs(alone)[:, 0], rtol=1e-9, atol=0)
     first, second = (member.model.state_dict() for member in three[:2])
     assert not torch.equal(first["fusion.ecg.weight"], second["fusion.ecg.weight"])
-
-
-def test_each_seed_has_its_placebo(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values: dict[str, Any] = {"fusion": "rr_only", "rr": "placebo"}
-    alone = Serial(members(tiny_beats, tiny_folds, n_seeds=2, **values))
-    together = packed(members(tiny_beats, tiny_folds, n_seeds=2, **values))
-    torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
-
-
-def test_other_losses_and_no_clipping(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values: dict[str, Any] = {
-        "fusion": "rr_only",
-        "loss": "focal",
-        "label_smoothing": 0.1,
-        "gradient_clip": 0.0,
-    }
-    alone = Serial(members(tiny_beats, tiny_folds, **values))
-    together = packed(members(tiny_beats, tiny_folds, **values))
-    torch.testing.assert_close(epochs(together), epochs(alone), rtol=1e-9, atol=1e-11)
 
 
 def test_a_checkpoint_goes_from_pack_to_single_members_and_back(
@@ -372,7 +358,7 @@ def test_a_step_never_waits_for_the_device(
     monkeypatch.setattr(Tensor, "__repr__", printed)
     values: dict[str, Any] = {
         "fusion": fusion,
-        "input": "opt1" if fusion == "rr_only" else legal_input(fusion),
+        "input": legal_input(fusion),
         "gradient_clip": 0.5,
         "rr_dropout": 0.3,
     }

@@ -17,10 +17,6 @@ def _draw(streams: Streams, purpose: Purpose = Purpose.ORDER, number: int = 0) -
     return list(streams.generator(purpose, number).random(3))
 
 
-def test_same_name_same_numbers() -> None:
-    assert _draw(_STREAMS) == _draw(replace(_STREAMS))
-
-
 def test_numbers_are_those_of_every_machine() -> None:
     """A change of these is a change of every result, and belongs in the changelog."""
     drawn = _STREAMS.generator(Purpose.ORDER, 0).integers(0, 1000, size=4)

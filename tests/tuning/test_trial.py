@@ -149,6 +149,9 @@ def test_a_trial_whose_end_was_not_recorded_ends_again_in_the_same_way(
 
 
 def test_only_the_last_epoch_ends_a_trial(through: Through) -> None:
+    """An epoch is saved when the next one is asked for."""
+    assert through.checkpoints[0] is None
+    assert read_checkpoint(through.checkpoints[1] or b"")["epoch"] == 1
     assert [report[Tag.OUTCOME] for report in through.reports] == ["", "", Outcome.COMPLETE]
     assert [report[EPOCH] for report in through.reports] == [1, 2, 3]
     assert {report[NOTE] for report in through.reports} == {""}
@@ -174,11 +177,6 @@ def test_a_screened_trial_reports_a_score_that_steers_and_leaves_no_file(
 
     longer = TrialRun(CONFIGURATION, screening)
     assert [report[Tag.OUTCOME] for report in steps(longer, EPOCHS)] == ["", "", "complete"]
-
-
-def test_an_epoch_is_saved_when_the_next_is_asked_for(through: Through) -> None:
-    assert through.checkpoints[0] is None
-    assert read_checkpoint(through.checkpoints[1] or b"")["epoch"] == 1
 
 
 def test_a_finished_trial_leaves_its_results(through: Through, small_beats: BeatSet) -> None:
@@ -381,18 +379,6 @@ def test_what_is_the_machines_fault_is_for_ray_to_try_again(
         trial.step()
     if passed_on is DiskError:
         assert str(caught.value).startswith("/store/x: ")
-
-
-def test_a_worker_continues_after_a_lost_one(through: Through, job: TrialJob) -> None:
-    first = worker(job)
-    first.reset_config({CONFIG: CONFIGURATION.flat()})
-    first.step(), first.step()
-    second = worker(job)
-    second.reset_config({CONFIG: CONFIGURATION.flat()})
-    report = second.step()
-    assert (report[EPOCH], report[NOTE]) == (2, "continued after epoch 1")
-    assert not report["done"]
-    assert same(logged(report), logged(through.reports[1]))
 
 
 @pytest.mark.parametrize(
