@@ -1,43 +1,98 @@
 """Which arm to take: the best, a simpler one that is as good, and what the choice is worth.
 
+The simplest arm within one standard error is that of Breiman et al. 1984 (Classification and
+Regression Trees, 3.4.3). A comparison has the error of the paired difference to the best arm from
+resamples of patients and seeds. A search has it from folds, which share training patients: it is
+rough there, and picks what to confirm.
+
 Shapes: A arms, W resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 
 from study.config import INPUTS
 from study.statistics.estimates import spread
-from study.statistics.findings import Choice
+from study.statistics.findings import Choice, members_of, parts_of
 from study.statistics.predictions import ArmRuns
 from study.statistics.weighted_metrics import Float
 
 SIMPLICITY = (
-    "rr_only",
     "none",
     "ratio2 early",
+    "rr_only",
     "expert_sum",
     "concat",
     "concat_proj",
     "film",
     "attention",
 )
-"""Ways of fusing RR from the simplest, declared before any result."""
+"""Ways of using RR from the simplest, declared before any result."""
 
 _ATTENTION = ("mhca", "mhca_residual", "mhca_time", "attention_pool")
 
 
-def complexity(arm: ArmRuns) -> tuple[int, int]:
-    """Return an arm's place in SIMPLICITY, and whether early channels come on top of a fusion."""
-    early = INPUTS[arm.input].early_rr
-    way = "attention" if arm.fusion in _ATTENTION else arm.fusion
+def simplicity(input_: str, fusion: str) -> tuple[bool, int, bool]:
+    """Return what arms are ordered by, the simplest first.
+
+    Fewer inputs come before more, so no RR before RR; then the order of `SIMPLICITY`, where a
+    fusion that it does not know is last; then early channels beside a fusion after it alone.
+    """
+    early, late = INPUTS[input_].early_rr, INPUTS[input_].late_rr
+    way = "attention" if fusion in _ATTENTION else fusion
     if way == "none" and early:
         way = "ratio2 early"
     place = SIMPLICITY.index(way) if way in SIMPLICITY else len(SIMPLICITY)
-    return place, int(early and arm.fusion != "none")
+    return early or late, place, early and fusion != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """The best configuration of an arm of a search.
+
+    Args:
+        name: Name of the arm.
+        input: Where RR enters.
+        fusion: Fusion type.
+        score: Its objective.
+        per_fold: Its scores by fold, as `scores.json` has them.
+    """
+
+    name: str
+    input: str
+    fusion: str
+    score: float
+    per_fold: Sequence[Mapping[str, float | None]]
+
+
+def simplest_of_search(candidates: Sequence[Candidate], objective: str) -> Candidate:
+    """Return the simplest candidate within one standard error over folds of the best.
+
+    Args:
+        candidates: One or more, each with finite scores.
+        objective: A metric of `study.keys.OBJECTIVES`.
+    """
+    best = max(candidates, key=lambda candidate: candidate.score)
+    within = [best, *(c for c in candidates if c is not best and _within(best, c, objective))]
+    return min(within, key=lambda c: (simplicity(c.input, c.fusion), -c.score, c.name))
+
+
+def _within(best: Candidate, other: Candidate, objective: str) -> bool:
+    measure, quantity = parts_of(objective)
+    behind = []
+    for of_best, of_other in zip(best.per_fold, other.per_fold, strict=True):
+        keys = [f"{measure}_{name}" for name in members_of(quantity)]
+        pairs = [(of_best.get(key), of_other.get(key)) for key in keys]
+        differences = [a - b for a, b in pairs if a is not None and b is not None]
+        finite = [value for value in differences if math.isfinite(value)]
+        behind += [fmean(finite)] if finite else []
+    return len(behind) > 1 and fmean(behind) <= stdev(behind) / math.sqrt(len(behind))
 
 
 def choose(
@@ -50,9 +105,6 @@ def choose(
     doi:10.1007/s10994-018-5714-4) chooses on the patients of a resample and scores on those that
     it left out. These are fewer than a fold has, and few patients are easier to rank. So the
     figure is the mean score of all arms plus what the chosen one is above that mean out of bag.
-
-    The simplest arm within one standard error is that of Breiman et al. 1984 (Classification and
-    Regression Trees, 3.4.3), with the error of the paired difference to the best.
 
     Args:
         arms: The candidates.
@@ -74,7 +126,9 @@ def choose(
     within = [
         index for index in range(len(arms)) if index == best or behind[index] <= errors[index]
     ]
-    within.sort(key=lambda index: (complexity(arms[index]), behind[index]))
+    within.sort(
+        key=lambda index: (simplicity(arms[index].input, arms[index].fusion), behind[index])
+    )
     corrected, outside, chosen = selection_corrected(values, in_bag[defined], out_of_bag[defined])
     often = {
         arms[index].name: float(chosen[index]) for index in np.argsort(-chosen, kind="stable")

@@ -19,7 +19,7 @@ from study.data.folds import make_folds
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
 from study.reporting.stored import read_beats
-from study.statistics.one_standard_error import Candidate, simplest_within_one_se
+from study.statistics.choice import Candidate, simplest_of_search
 from study.store.ledger import EXHAUSTED, Ledger
 from study.store.plan import load_plan
 from study.store.storage import Storage
@@ -141,7 +141,7 @@ def _candidate(row: TrialRow, config: TrialConfig, objective: str, storage: Stor
 
 def pick(search: Search, top: int) -> list[Pick]:
     """Return the best configuration of each of the best arms, and the one-standard-error pick."""
-    simplest = simplest_within_one_se(search.candidates, search.plan["objective"]).name
+    simplest = simplest_of_search(search.candidates, search.plan["objective"]).name
     return [
         Pick(
             name=row.arm.replace(" / ", "_"), row=row, config=config, simplest=row.arm == simplest

@@ -2,32 +2,103 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from study.config import INPUTS
+from study.keys import AUPRC_MACRO, AUPRC_SV
 from study.models.fusion import FUSIONS
 from study.models.rules import inputs_for
-from study.statistics.choice import SIMPLICITY, choose, complexity, selection_corrected
+from study.statistics.choice import (
+    SIMPLICITY,
+    Candidate,
+    choose,
+    selection_corrected,
+    simplest_of_search,
+    simplicity,
+)
 from study.statistics.predictions import ArmRuns
 
 MakeArm = Callable[..., ArmRuns]
 
 
-def test_simplicity_is_in_the_declared_order(make_arm: MakeArm) -> None:
-    ways = [("opt1", "rr_only"), ("ecg", "none"), ("opt2", "none"), ("opt1", "expert_sum")]
-    ways += [("opt3", "expert_sum"), ("opt1", "concat"), ("opt1", "concat_proj")]
-    ways += [("opt1", "film"), ("opt1", "mhca_time"), ("opt3", "mhca_time")]
-    places = [complexity(make_arm(input=i, fusion=f, draws=1, seeds=1)) for i, f in ways]
-    assert places == sorted(places) and len(set(places)) == len(places)
+FOLDS = [0.3, 0.5, 0.7, 0.9]
 
 
-def test_every_fusion_has_a_place(make_arm: MakeArm) -> None:
+def candidate(fusion: str, change: list[float], input_: str = "opt1") -> Candidate:
+    """An arm whose AUPRC of S and V is that of four folds, each changed by something."""
+    values = [value + more for value, more in zip(FOLDS, change, strict=True)]
+    return Candidate(
+        name=f"{input_}/{fusion}",
+        input=input_,
+        fusion=fusion,
+        score=sum(values) / len(values),
+        per_fold=[{"auprc_S": value, "auprc_V": value, "auprc_F": None} for value in values],
+    )
+
+
+ORDER = [
+    # No RR.
+    ("ecg", "none"),
+    ("ecg", "attention_pool"),
+    # RR, by what it takes to use it.
+    ("opt2", "none"),
+    ("opt1", "rr_only"),
+    ("opt1", "expert_sum"),
+    ("opt3", "expert_sum"),
+    ("opt1", "concat"),
+    ("opt3", "concat"),
+    ("opt1", "concat_proj"),
+    ("opt3", "concat_proj"),
+    ("opt1", "film"),
+    ("opt3", "film"),
+]
+"""From the simplest; all other arms attend to something and have RR beside it."""
+
+
+def test_arms_have_one_order_from_no_rr_to_attention() -> None:
+    arms = [(input_, fusion) for fusion in FUSIONS for input_ in inputs_for(fusion)]
+    ordered = sorted(arms, key=lambda arm: simplicity(*arm))
+    assert ordered[: len(ORDER)] == ORDER
+    attending = ordered[len(ORDER) :]
+    assert {fusion for _, fusion in attending} == {
+        "mhca",
+        "mhca_residual",
+        "mhca_time",
+        "attention_pool",
+    }
+    early = [INPUTS[input_].early_rr for input_, _ in attending]
+    assert early == sorted(early), "early channels come after the fusion alone"
+
+
+def test_every_fusion_has_a_place() -> None:
     for fusion in FUSIONS:
-        arm = make_arm(input=inputs_for(fusion)[0], fusion=fusion, draws=1, seeds=1)
-        assert complexity(arm)[0] < len(SIMPLICITY), fusion
+        assert simplicity(inputs_for(fusion)[0], fusion)[1] < len(SIMPLICITY), fusion
+    # One that is plugged in is the least simple.
+    assert simplicity("opt1", "plugged_in")[1] == len(SIMPLICITY)
+
+
+def test_a_search_and_a_comparison_name_the_same_simplest_arm(make_arm: MakeArm) -> None:
+    """Of arms that are all as good as the best, whichever of two they have."""
+    pairs = [("ecg", "none"), ("opt2", "none"), ("opt1", "rr_only"), ("opt3", "concat")]
+    pairs += [("opt1", "film"), ("opt1", "mhca_time")]
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 500))
+    scores = np.stack([0.5 + noise[0], 0.5 + noise[1]])
+    for arms in itertools.combinations(pairs, 2):
+        runs = [make_arm(f"{i}/{f}", input=i, fusion=f, draws=1, seeds=1) for i, f in arms]
+        compared = choose(runs, np.array([0.49, 0.5]), scores, scores, scores)
+        assert compared is not None
+        candidates = [
+            candidate(fusion, change, input_)
+            for (input_, fusion), change in zip(
+                arms, ([0.1, -0.1, 0.1, -0.1], [0.0] * 4), strict=True
+            )
+        ]
+        assert simplest_of_search(candidates, AUPRC_SV).name == compared.simplest, arms
 
 
 def test_the_simplest_within_one_standard_error_of_the_paired_difference(
@@ -108,3 +179,41 @@ def test_with_no_usable_resample_there_is_no_correction() -> None:
         np.array([0.5, 0.4]), np.ones((2, 3)), np.full((2, 3), np.nan)
     )
     assert math.isnan(corrected) and math.isnan(outside) and not share.any()
+
+
+BEST = candidate("mhca_time", [0.0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("lost", "picked"),
+    [
+        # Lost by fold: mean .02, standard error .0141 (sd .0283 over 2), and then .01 of .0141.
+        ([0.0, 0.0, 0.02, 0.06], "opt1/mhca_time"),
+        ([-0.01, -0.01, 0.01, 0.05], "opt1/film"),
+    ],
+    ids=["outside", "within"],
+)
+def test_a_simpler_arm_is_taken_within_one_standard_error(lost: list[float], picked: str) -> None:
+    film = candidate("film", [-value for value in lost])
+    assert simplest_of_search([film, BEST], AUPRC_SV).name == picked
+
+
+def test_differences_are_paired_and_not_confused_by_hard_folds() -> None:
+    """A constant loss is far outside, though folds differ by thirty times as much."""
+    film = candidate("film", [-0.02, -0.0201, -0.0199, -0.02])
+    assert simplest_of_search([BEST, film], AUPRC_SV) is BEST
+
+
+def test_the_simplest_of_several_is_taken_whatever_their_order() -> None:
+    lost = [0.01, 0.01, -0.01, -0.05]
+    arms = [candidate(name, lost) for name in ("film", "concat", "expert_sum", "concat_proj")]
+    assert simplest_of_search([BEST, *arms], AUPRC_SV).fusion == "expert_sum"
+    assert simplest_of_search([*arms[::-1], BEST], AUPRC_SV).fusion == "expert_sum"
+
+
+def test_folds_in_which_a_class_does_not_count_are_left_out() -> None:
+    film = candidate("film", [0.01, 0.01, -0.01, -0.05])
+    assert simplest_of_search([BEST, film], AUPRC_MACRO).name == "opt1/film", "no F, no N"
+    nothing = [{"auprc_S": math.nan, "auprc_V": None}] * 4
+    empty = Candidate(name="e", input="ecg", fusion="none", score=0.1, per_fold=nothing)
+    assert simplest_of_search([BEST, empty], AUPRC_SV) is BEST
