@@ -165,24 +165,27 @@ class Conductor:
     def _screened_or_final(self) -> tuple[Any, Proposal] | None:
         """Return what is screened next; after all of it, an arm's best, to be trained in full."""
         live = [item.proposal for item in self._live.values()]
-        screening = sum(map(self._proposals.screens, live))
+        screening = [proposal.arm for proposal in live if self._proposals.screens(proposal)]
         if not self._all_screened and (
-            len(self._screened) + screening < self._proposals.n_screened
+            len(self._screened) + len(screening) < self._proposals.n_screened
         ):
             if (opened := self._proposed()) is not None:
                 return opened
             self._all_screened = True
-        # The best of an arm is known when all have ended, in whatever order they did.
-        self.waits = screening > 0
-        if self.waits:
-            return None
         finals = self._proposals.finals(self._ledger.settled())
-        left = [final for final in finals if not self._runs(final.digest)]
+        # No more is proposed, so that the best of an arm is known when all that were screened of
+        # it have ended, whatever still runs of other arms.
+        left = [
+            final
+            for final in finals
+            if final.arm not in screening and not self._runs(final.digest)
+        ]
         if not left:
+            self.waits = bool(screening)
             # Arms of which no configuration could be screened have none.
-            self.exhausted = not self._enough
+            self.exhausted = not (self.waits or self._enough)
             return None
-        if not self._said_screened:
+        if not (screening or self._said_screened):
             self._said_screened = True
             self._progress.line(
                 f"{len(self._screened)} configurations are screened; trained in full is the best "

@@ -415,18 +415,25 @@ def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(
     assert [trial.state.name for trial in driver.trials()] == ["PRUNED"] * 4 + ["COMPLETE"] * 2
 
 
-def test_nothing_is_chosen_before_all_that_is_screened_has_ended(start: Starter) -> None:
+def test_an_arm_s_best_is_chosen_when_all_that_was_screened_of_the_arm_has_ended(
+    start: Starter,
+) -> None:
+    """No slot waits for another arm, and the choice is what it would be one after the other."""
     driver = start(SCREENED)
     driver.screen([0.2, 0.3, 0.4])
-    last = driver.begin()
-    assert last is not None
+    last, other_arm = driver.begin(), driver.begin()
+    assert last is not None and other_arm is not None
+    arms = [trial.user_attrs[Tag.ARM] for trial in driver.trials()]
+    assert arms[4] == arms[1] != arms[3] == arms[0]
     assert driver.begin() is None
     assert driver.conductor.waits, "asked again later, and not told that nothing is left"
+    assert not driver.conductor.exhausted
     driver.train(last, 0.9)
     assert driver.begin() is not None
     assert not driver.conductor.waits
-    in_full = driver.trials()[4]
+    in_full = driver.trials()[5]
     assert in_full.params == driver.trials()[3].params, "the last one was the best"
+    assert driver.begin() is None
 
 
 def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -> None:
