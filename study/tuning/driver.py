@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from study.errors import counted
 from study.keys import EPOCH, Outcome, Tag
 from study.store.ledger import EXHAUSTED, Ledger, Proposal
 from study.store.plan import StudyPlan
@@ -188,8 +189,8 @@ class Conductor:
         if not (screening or self._said_screened):
             self._said_screened = True
             self._progress.line(
-                f"{len(self._screened)} configurations are screened; trained in full is the best "
-                f"of each arm: {len(finals)} to go"
+                f"{counted(len(self._screened), 'configuration')} screened; the best of each arm "
+                f"is trained in full: {len(finals)} to go"
             )
         return self._ledger.enqueue(left[0]), left[0]
 
@@ -226,10 +227,13 @@ class Conductor:
         live.noted = True
         if not metrics:
             return
-        epoch = int(result[EPOCH])
+        epoch, busy_s = int(result[EPOCH]), float(result[BUSY_SECONDS])
+        # Of a retry the seconds begin again.
+        took_s = busy_s - live.busy_s if busy_s >= live.busy_s else busy_s
+        self._progress.trained(max(0, epoch - live.epochs), took_s)
         live.epochs = max(live.epochs, epoch)
         live.value = float(metrics.get(self._plan.objective, math.nan))
-        live.busy_s = float(result[BUSY_SECONDS])
+        live.busy_s = busy_s
         # A retry from the beginning comes by earlier epochs again.
         self._ledger.record(live.number, epoch, metrics)
         self._teller.log_epoch(live.proposal.digest, epoch, metrics)
@@ -350,6 +354,7 @@ class Conductor:
                 outcome,
                 value=live.value,
                 epochs=live.epochs,
+                untrained=live.proposal.config.train.epochs - live.epochs,
                 seconds=seconds,
                 cause=cause,
             )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import math
 import sys
-import time
 from typing import TextIO
 
 from tqdm import tqdm
 
+from study.errors import counted
 from study.keys import Outcome
 from study.store.ledger import Proposal
 
@@ -21,8 +21,7 @@ class Progress:
         total: Trials of the study.
         done: Trials that earlier starts have settled.
         objective: Name of the score.
-        epochs: Epochs of all trials, and those that earlier starts have trained, where trials have
-            unequal budgets; None takes one trial to be as long as another.
+        epochs: Epochs of all trials that have not settled yet.
         quiet: Show neither lines nor bar.
         stream: Where to print; stderr by default.
     """
@@ -33,7 +32,7 @@ class Progress:
         total: int,
         done: int = 0,
         objective: str,
-        epochs: tuple[int, int] | None = None,
+        epochs: int = 0,
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
@@ -43,15 +42,19 @@ class Progress:
         self._done = done
         self._objective = objective
         self._best = math.nan
-        self._began = time.monotonic()
-        self._here = self._epochs_here = 0
-        self._epochs = epochs
-        live = not quiet and self._stream.isatty()
-        self._bar = (
-            tqdm(total=total, initial=done, file=self._stream, unit="trial", dynamic_ncols=True)
-            if live
-            else None
-        )
+        self._epochs_left = epochs
+        self._epochs_timed, self._busy_s = 0, 0.0
+        self._running = self._slots = 0
+        self._bar: tqdm | None = None
+        if not quiet and self._stream.isatty():
+            # Without tqdm's own time left, which counts the start of the workers as training.
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+            )
 
     def line(self, text: str) -> None:
         """Print one line."""
@@ -74,9 +77,24 @@ class Progress:
 
     def started(self, number: int, proposal: Proposal, note: str = "") -> None:
         """Say that a trial runs."""
+        self._running += 1
+        self._slots = max(self._slots, self._running)
         differing = " ".join(f"{key}={_short(value)}" for key, value in proposal.params.items())
         attempt = f" (attempt {proposal.attempt})" if proposal.attempt > 1 else ""
         self.line(f"trial {number:>3} started  {proposal.arm}  {differing}{attempt}{note}")
+
+    def trained(self, epochs: int, busy_s: float) -> None:
+        """Count epochs of a running trial.
+
+        Args:
+            epochs: Epochs that it is now further than ever before; 0 for one that a retry repeats.
+            busy_s: Seconds that its last epoch took to train and score.
+        """
+        self._epochs_left -= epochs
+        self._epochs_timed += 1
+        self._busy_s += busy_s
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._state("no score yet"))
 
     def ended(
         self,
@@ -85,39 +103,52 @@ class Progress:
         *,
         value: float,
         epochs: int,
+        untrained: int = 0,
         seconds: float,
         cause: str,
     ) -> None:
-        """Say how a trial ended, the best score so far and the time that is left."""
+        """Say how a trial ended, the best score so far and the time that is left.
+
+        Args:
+            number: Of the trial.
+            outcome: How it ended.
+            value: Its objective; not finite if it has none.
+            epochs: Epochs that it has trained.
+            untrained: Epochs of its budget that it has not.
+            seconds: Wall time since its start.
+            cause: Why it ended early; empty if it did not.
+        """
         self._done += 1
-        self._here += 1
-        self._epochs_here += epochs
+        self._running = max(0, self._running - 1)
+        self._epochs_left -= untrained
         if outcome is Outcome.COMPLETE:
             self.known(value)
         score = f"{self._objective} {value:.4f}" if math.isfinite(value) else "no score"
         why = f"  {cause.splitlines()[0]}" if cause else ""
-        none = "none in full yet" if outcome is Outcome.SCREENED else "no score yet"
-        best = f"best {self._best:.4f}" if math.isfinite(self._best) else none
-        plural = "" if epochs == 1 else "s"
+        state = self._state("none in full yet" if outcome is Outcome.SCREENED else "no score yet")
         self.line(
-            f"trial {number:>3} {outcome:<8} {score}  {epochs} epoch{plural}, {seconds:.0f} s"
-            f"  [{self._done}/{self._total}, {best}, {self.eta()} left]{why}"
+            f"trial {number:>3} {outcome:<8} {score}  {counted(epochs, 'epoch')}, {seconds:.0f} s"
+            f"  [{self._done}/{self._total}, {state}]{why}"
         )
         if self._bar is not None:
-            self._bar.set_postfix_str(best)
+            self._bar.set_postfix_str(state)
             self._bar.update(1)
 
-    def eta(self) -> str:
-        """Return the time that the remaining trials need at this start's rate so far."""
-        seconds = time.monotonic() - self._began
-        if self._epochs is not None and self._epochs_here:
-            total, before = self._epochs
-            return duration(
-                seconds / self._epochs_here * max(0, total - before - self._epochs_here)
-            )
-        if not self._here:
-            return "?"
-        return duration(seconds / self._here * (self._total - self._done))
+    def _state(self, without: str) -> str:
+        """Return the best score, or what to say without one, and the time left."""
+        best = f"best {self._best:.4f}" if math.isfinite(self._best) else without
+        return f"{best}, {self.time_left()} left"
+
+    def time_left(self) -> str:
+        """Return the time that the remaining epochs need, side by side, at the rate so far.
+
+        Only training and scoring count: a worker's start, which takes long on a busy machine,
+        happens once.
+        """
+        if not self._epochs_timed:
+            return "?" if self._epochs_left > 0 else duration(0)
+        per_epoch = self._busy_s / self._epochs_timed / max(1, self._slots)
+        return duration(per_epoch * max(0, self._epochs_left))
 
     def close(self) -> None:
         """Take the bar away."""

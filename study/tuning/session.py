@@ -201,7 +201,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         total=plan.trials,
         done=settled,
         objective=plan.objective,
-        epochs=_epochs(setup, ledger),
+        epochs=_epochs_left(setup, ledger),
         quiet=options.quiet,
     )
     conductor = Conductor(
@@ -269,13 +269,13 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     return replace(summary, tracking=tracking)
 
 
-def _epochs(setup: Setup, ledger: Ledger) -> tuple[int, int] | None:
-    """Return the epochs of a study with a screening, and those that are trained."""
+def _epochs_left(setup: Setup, ledger: Ledger) -> int:
+    """Return the epochs of all trials that have not settled."""
     space, full = setup.space, setup.plan.epochs
-    if not space.n_finals:
-        return None
-    total = space.n_proposed * SCREENING_EPOCHS + space.n_finals * full
-    return total, sum(row.epochs for row in ledger.rows())
+    total = setup.plan.trials * full
+    if space.n_finals:
+        total = space.n_proposed * SCREENING_EPOCHS + space.n_finals * full
+    return total - sum(proposal.config.train.epochs for _, proposal in ledger.settled())
 
 
 def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:

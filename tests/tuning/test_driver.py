@@ -407,7 +407,7 @@ def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(
     assert not driver.conductor.exhausted
     assert driver.begin() is None
     assert not driver.conductor.waits
-    said = "4 configurations are screened; trained in full is the best of each arm: 2 to go"
+    said = "4 configurations screened; the best of each arm is trained in full: 2 to go"
     assert driver.said.count(said) == 1
     assert driver.said.index(said) == 8, "after four that have started and ended"
     closed = memory_sink.named("close_trial")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import math
-import time
 
 import pytest
 
@@ -35,8 +34,17 @@ def proposal(attempt: int = 1) -> Proposal:
     )
 
 
-def progress(stream: io.StringIO, **options: bool | int | tuple[int, int]) -> Progress:
-    return Progress(**{"total": 4, "objective": "val_auprc_sv", "stream": stream, **options})  # type: ignore[arg-type]
+def progress(
+    stream: io.StringIO, *, total: int = 4, done: int = 0, epochs: int = 0, quiet: bool = False
+) -> Progress:
+    return Progress(
+        total=total,
+        done=done,
+        objective="val_auprc_sv",
+        epochs=epochs,
+        quiet=quiet,
+        stream=stream,
+    )
 
 
 def ended(
@@ -77,27 +85,24 @@ def test_the_best_score_is_over_all_starts() -> None:
     assert "[3/4, best 0.7000," in stream.getvalue()
 
 
-def test_the_time_left_is_unknown_until_a_trial_of_this_start_has_ended() -> None:
-    told = progress(io.StringIO(), done=3)
-    assert told.eta() == "?"
-    ended(told, 3, Outcome.COMPLETE, 0.5)
-    assert told.eta() == "0 s"
+def test_the_time_left_goes_by_the_epochs_that_are_left_and_what_one_took() -> None:
+    # 4 trials of 6 epochs; an earlier start has settled one of them.
+    told = progress(io.StringIO(), done=1, epochs=18)
+    assert told.time_left() == "?"
+    told.started(1, proposal())
+    told.started(2, proposal())
+    told.trained(1, 10.0)
+    assert told.time_left() == "85 s", "17 epochs of 10 s on two slots"
+    told.trained(1, 20.0)
+    assert told.time_left() == "2 min", "16 of 15 s"
+    told.trained(0, 15.0)
+    assert told.time_left() == "2 min", "a retry comes by an epoch that was counted"
+    told.ended(1, Outcome.PRUNED, value=0.5, epochs=1, untrained=5, seconds=60.0, cause="")
+    assert told.time_left() == "82 s", "11 are left"
 
 
-def test_the_time_left_goes_by_epochs_where_trials_are_not_equally_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    # 40 screened for an epoch, 2 of 6 in full; an earlier start has trained 10 of the 52.
-    told = progress(io.StringIO(), total=42, done=10, epochs=(52, 10))
-    assert told.eta() == "?"
-    for _ in range(30):
-        now[0] += 2.0
-        told.ended(0, Outcome.SCREENED, value=0.5, epochs=1, seconds=2.0, cause="")
-    assert told.eta() == "24 s"
-    told.ended(0, Outcome.FAILED, value=0.5, epochs=0, seconds=2.0, cause="")
-    assert told.eta() == "24 s"
+def test_a_study_without_an_epoch_left_needs_no_time() -> None:
+    assert progress(io.StringIO(), done=4).time_left() == "0 s"
 
 
 def test_a_terminal_gets_lines_above_a_bar() -> None:
@@ -108,7 +113,7 @@ def test_a_terminal_gets_lines_above_a_bar() -> None:
     told.close()
     assert "a line\n" in stream.getvalue()
     assert "| 2/4 [" in stream.getvalue()
-    assert "best 0.5000" in stream.getvalue().splitlines()[-1]
+    assert "best 0.5000, 0 s left" in stream.getvalue().splitlines()[-1]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
