@@ -116,7 +116,7 @@ def _seconds(text: str) -> float:
     parts = text.split(":")
     if not all(re.fullmatch(r"\d+(\.\d+)?", part) for part in parts) or len(parts) > 3:
         raise argparse.ArgumentTypeError(f"{text!r}: give seconds, m:ss or h:mm:ss, as in 12:30")
-    return sum((float(part) * 60.0**place for place, part in enumerate(reversed(parts))), 0.0)
+    return sum((float(part) * 60.0**power for power, part in enumerate(reversed(parts))), 0.0)
 
 
 def _length(text: str) -> float:
@@ -134,32 +134,31 @@ def _predict(args: argparse.Namespace) -> int:
     from study.tracking.registered import load
 
     # A shell's p01* names the header, the signal and the annotations of one record.
-    records = list(dict.fromkeys(record_path(path) for path in args.record))
-    suffixes = [EXTENSION, "csv", *(["png"] if args.plot_seconds else [])]
-    _check_outputs(records, args.out, suffixes, overwrite=args.overwrite)
+    paths = list(dict.fromkeys(record_path(path) for path in args.record))
+    _check_outputs(paths, args)
     model = load(args.model, workspace=Path.cwd(), tracking_uri=args.tracking_uri)
     _print_model(model)
-    failed = 0
-    for path in records:
+    code = DONE
+    for path in paths:
         try:
-            _classify(path, model, args)
+            _classify_and_write(path, model, args)
         except DataError as error:
-            failed += 1
+            code = RECORDS_FAILED
             print(f"error: {error}", file=sys.stderr)
-    return RECORDS_FAILED if failed else DONE
+    return code
 
 
-def _check_outputs(
-    records: Sequence[Path], out: Path, suffixes: Sequence[str], *, overwrite: bool
-) -> None:
+def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:
     """Refuse before anything is computed what would write a file twice, or over another."""
-    counts = Counter(_output_name(path) for path in records)
-    faults = [f"two records would write {out / name}.csv" for name, n in counts.items() if n > 1]
-    files = [out / f"{name}.{suffix}" for name in counts for suffix in suffixes]
-    there = [str(file) for file in files if file.exists()]
-    if there and not overwrite:
+    out: Path = args.out
+    records = Counter(_output_name(path) for path in paths)
+    faults = [f"two records would write {out / name}.csv" for name, n in records.items() if n > 1]
+    suffixes = [EXTENSION, "csv", *(["png"] if args.plot_seconds else [])]
+    files = [out / f"{name}.{suffix}" for name in records for suffix in suffixes]
+    existing = ", ".join(str(file) for file in files if file.exists())
+    if existing and not args.overwrite:
         faults.append(
-            f"{', '.join(there)}: already there; --overwrite replaces, --out DIR writes elsewhere"
+            f"{existing}: already there; --overwrite replaces, --out DIR writes elsewhere"
         )
     if out.exists() and not out.is_dir():
         faults.append(f"{out}: must be a folder")
@@ -167,8 +166,8 @@ def _check_outputs(
         raise UsageError(listed("--out", faults))
 
 
-def _output_name(record: Path) -> str:
-    return re.sub(r"[^-\w]", "_", record.name)  # what WFDB allows
+def _output_name(path: Path) -> str:
+    return re.sub(r"[^-\w]", "_", path.name)  # The characters that WFDB allows.
 
 
 def _print_model(model: Loaded) -> None:
@@ -189,29 +188,29 @@ def _model_line(model: Loaded) -> str:
     return f"{model.origin}: {arm(ensemble.config)}, {len(ensemble.models)} networks"
 
 
-def _classify(path: Path, model: Loaded, args: argparse.Namespace) -> None:
+def _classify_and_write(path: Path, model: Loaded, args: argparse.Namespace) -> None:
     from study.data.one_record import read_one
 
-    one = read_one(path, leads=args.lead, detect=args.detect)
-    duration_s = len(one.lead.signal_mv) / one.lead.sampling_rate_hz
+    record = read_one(path, leads=args.lead, detect=args.detect)
+    lead = record.lead
+    duration_s = len(lead.signal_mv) / lead.sampling_rate_hz
     if args.plot_from is not None and args.plot_from >= duration_s:
         raise DataError(
-            f"record {one.lead.record}: --plot-from: must be before its end at {duration_s:g} s, "
-            f"got {args.plot_from:g} s"
+            f"--plot-from: must be before its end at {duration_s:g} s, got {args.plot_from:g} s",
+            f"record {lead.record}",
         )
-    classified = classify(one, model.ensemble)
-    _print_record(classified, one, detect=args.detect)
-    name = _output_name(path)
+    classified = classify(record, model.ensemble)
+    _print_record(classified, record, detect=args.detect)
     args.out.mkdir(parents=True, exist_ok=True)
-    # Written aside and moved, so that a file is whole or not there.
-    with tempfile.TemporaryDirectory(dir=args.out, prefix=".writing-") as aside:
-        files = _write(Path(aside), name, classified, model, args)
+    # Written beside their places and moved there, so that each file is whole or absent.
+    with tempfile.TemporaryDirectory(dir=args.out, prefix=".writing-") as folder:
+        files = _write(Path(folder), _output_name(path), classified, model, args)
         for file in files:
             os.replace(file, args.out / file.name)
     print(f"  wrote {', '.join(str(args.out / file.name) for file in files)}", flush=True)
 
 
-def classify(one: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
+def classify(record: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
     """Classify the beats of a record.
 
     Raises:
@@ -222,30 +221,30 @@ def classify(one: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
 
     from study.reporting.classified import ClassifiedRecord
 
-    signal = ensemble.config.signal
-    beats = one.beats((signal.segmentation, signal.resampling_method))
+    signal, lead = ensemble.config.signal, record.lead
+    beats = record.beats((signal.segmentation, signal.resampling_method))
     early, late = beats.early_rr(signal), beats.late_rr(signal)
-    parts = []
+    chunks = []
     starts = range(0, len(beats.ecg), _CHUNK)
-    for start in tqdm(starts, desc=one.lead.record, leave=False, disable=None):
-        part = slice(start, start + _CHUNK)
-        rows = (None if rr is None else rr[part] for rr in (early, late))
-        parts.append(ensemble.predict(beats.ecg[part], *rows))
-    probs = np.full((len(one.samples), len(CLASSES)), np.nan, dtype=np.float32)
-    probs[one.left_out == ""] = np.concatenate(parts)
+    for start in tqdm(starts, desc=lead.record, leave=False, disable=None):
+        chunk = slice(start, start + _CHUNK)
+        rr = (None if rows is None else rows[chunk] for rows in (early, late))
+        chunks.append(ensemble.predict(beats.ecg[chunk], *rr))
+    probs = np.full((len(record.samples), len(CLASSES)), np.nan, dtype=np.float32)
+    probs[record.left_out == ""] = np.concatenate(chunks)
     return ClassifiedRecord(
-        name=one.lead.record,
-        lead=one.lead.name,
-        sampling_rate_hz=one.lead.sampling_rate_hz,
-        signal_mv=one.lead.signal_mv,
-        samples=one.samples,
+        name=lead.record,
+        lead=lead.name,
+        sampling_rate_hz=lead.sampling_rate_hz,
+        signal_mv=lead.signal_mv,
+        samples=record.samples,
         probs=probs,
-        why=one.left_out,
-        annotated=one.annotated,
+        why=record.left_out,
+        annotated=record.annotated,
     )
 
 
-def _print_record(classified: ClassifiedRecord, one: OneRecord, *, detect: bool) -> None:
+def _print_record(classified: ClassifiedRecord, record: OneRecord, *, detect: bool) -> None:
     from study.reporting.classified import agreement, beat_counts, clock
 
     rate_hz = classified.sampling_rate_hz
@@ -254,34 +253,36 @@ def _print_record(classified: ClassifiedRecord, one: OneRecord, *, detect: bool)
         f"record {classified.name}: lead {classified.lead}, {rate_hz:g} Hz{resampled}, "
         f"{clock(classified.duration_s)}\n  {beat_counts(classified)}"
     )
-    for note in _notes(one, detect=detect):
+    for note in _notes(record, detect=detect):
         print(f"  note: {note}")
-    if one.annotated is not None:
+    if record.annotated is not None:
         lines = agreement(classified).splitlines()
         print("\n    ".join(["  beside its own labels (one record is no test):", *lines]))
 
 
-def _notes(one: OneRecord, *, detect: bool) -> list[str]:
+def _notes(record: OneRecord, *, detect: bool) -> list[str]:
     from study.data.one_record import DETECTOR
 
     notes = []
-    if one.annotated is None:
-        why = "--detect" if detect else "it has no beat annotations"
+    if record.annotated is None:
+        reason = "--detect" if detect else "it has no beat annotations"
         notes.append(
-            f"{why}: R peaks are found by {DETECTOR}. A beat that it misses or\n"
+            f"{reason}: R peaks are found by {DETECTOR}. A beat that it misses or\n"
             "        makes up changes the RR intervals of its neighbours too; scores are measured "
             "on annotated\n        beats, so expect more errors than they say"
         )
-    if one.doubled:
-        at = ", ".join(str(beat.samples[0]) for beat in one.doubled[:3])
-        more = " ..." if len(one.doubled) > 3 else ""
+    if record.doubled:
+        samples = ", ".join(str(beat.samples[0]) for beat in record.doubled[:3])
+        more = " ..." if len(record.doubled) > 3 else ""
         notes.append(
-            f"{len(one.doubled)} beats are annotated more than once (samples {at}{more}): each is "
-            "taken once"
+            f"{len(record.doubled)} beats are annotated more than once (samples {samples}{more}): "
+            "each is taken once"
         )
-    if one.lead.name != "MLII":
-        notes.append(f"models trained on MIT-BIH have seen lead MLII alone, not {one.lead.name}")
-    if one.in_ds1:
+    if record.lead.name != "MLII":
+        notes.append(
+            f"models trained on MIT-BIH have seen lead MLII alone, not {record.lead.name}"
+        )
+    if record.in_ds1:
         notes.append(
             "it is of MIT-BIH's DS1: a model trained on DS1 has learnt this very record, which "
             "says\n        nothing about new patients"
@@ -299,7 +300,7 @@ def _write(
     from study.data.annotations import write_annotations
     from study.reporting.classified import write_csv
 
-    marks = write_annotations(
+    annotations = write_annotations(
         folder,
         name,
         EXTENSION,
@@ -307,26 +308,26 @@ def _write(
         symbols=classified.symbols,
         sampling_rate_hz=classified.sampling_rate_hz,
     )
-    rows = folder / f"{name}.csv"
-    write_csv(rows, classified)
+    table = folder / f"{name}.csv"
+    write_csv(table, classified)
     if not args.plot_seconds:
-        return [marks, rows]
+        return [annotations, table]
     # Imported here: drawing takes longest to import.
     from study.reporting.strip import busiest_start, draw_strip
 
     strip, start_s = folder / f"{name}.png", args.plot_from
     if start_s is None:
         start_s = busiest_start(classified, args.plot_seconds)
-    found = "" if classified.annotated is not None else ", R peaks found"
+    detected = "" if classified.annotated is not None else ", R peaks found"
     draw_strip(
         strip,
         classified,
         start_s=start_s,
         length_s=args.plot_seconds,
         title=f"record {classified.name}, lead {classified.lead}, "
-        f"{classified.sampling_rate_hz:g} Hz{found}\n{_model_line(model)}",
+        f"{classified.sampling_rate_hz:g} Hz{detected}\n{_model_line(model)}",
     )
-    return [marks, rows, strip]
+    return [annotations, table, strip]
 
 
 if __name__ == "__main__":

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from study.command import DONE, carry_out
+
+UNUSABLE = 1
+"""Exit code where the records cannot be used."""
 
 _EPILOG = """\
 Records are looked for in this order: --records with --split; --data-dir; the variable MITDB_DIR;
@@ -43,32 +47,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     levels = [logging.WARNING, logging.INFO, logging.DEBUG]
     logging.basicConfig(level=levels[min(arguments.verbose, 2)], format="%(message)s")
+    return carry_out(
+        lambda: _report(arguments), kept=lambda: "run again, a download fetches what is missing"
+    )
+
+
+def _report(arguments: argparse.Namespace) -> int:
     # Imported here so that --help answers at once.
     from study.data import presence
-    from study.errors import ConfigError, DataError, DownloadError, UsageError
+    from study.errors import DataError, DownloadError
 
+    report_on = presence.check if arguments.check else presence.show
     try:
-        report_on = presence.check if arguments.check else presence.show
         report = report_on(
             data_dir=arguments.data_dir,
             records_dir=arguments.records,
             split_file=arguments.split,
             workspace=Path.cwd(),
         )
-    except (UsageError, ConfigError) as error:
-        print(f"python -m study.data: {error}", file=sys.stderr)
-        return 2
     except (DataError, DownloadError) as error:
-        print(f"python -m study.data: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("python -m study.data: interrupted", file=sys.stderr)
-        return 130
-    try:
-        print(report.text, flush=True)
-    except BrokenPipeError:  # As in `python -m study.data | head`: nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0 if report.good else 1
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE
+    print(report.text)
+    return DONE if report.good else UNUSABLE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -98,8 +98,7 @@ def test_broken_record_ends_without_a_table(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        "python -m study.data: mine/a01.atr: truncated: its end mark is missing; "
-        "fetch the file again\n"
+        "error: mine/a01.atr: truncated: its end mark is missing; fetch the file again\n"
     )
 
 
