@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from study.config import N_SAMPLES
 from study.data.beat_set import BeatSet, Reliance
+from study.data.folds import Folds
 from study.keys import CLASSES, EPOCH, Outcome, Tag
 from study.spaces import toml_file
 from study.spaces.load import load_space
@@ -107,6 +108,23 @@ def bare_beats(
         fingerprint="",
     )
     return replace(beats, **changes)
+
+
+def stored_beats(
+    beats: BeatSet, folds: Folds | None = None, patients: Sequence[str] | None = None
+) -> bytes:
+    """Return a study's `beats.npz`; without folds, its records are in two by turns."""
+    names = beats.record_names
+    fold_of = {name: number % 2 for number, name in enumerate(names)}
+    for number, validation in enumerate(folds.validation if folds else ()):
+        fold_of |= dict.fromkeys(validation, number)
+    return npz(
+        label=beats.label,
+        record=beats.record,
+        record_names=np.asarray(names),
+        fold_of_record=np.asarray([fold_of[name] for name in names]),
+        **({"patient_of_record": np.asarray(list(patients))} if patients else {}),
+    )
 
 
 def npz(**arrays: Any) -> bytes:

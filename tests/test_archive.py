@@ -11,15 +11,10 @@ import pytest
 
 from study.archive import archive_fault, read_arrays
 from study.errors import ArchiveError
+from tests.builders import npz
 
 KINDS = {"label": ("i", 1), "names": ("U", 1)}
 ARRAYS = {"label": np.arange(40) % 4, "names": np.array(["100", "101"])}
-
-
-def packed(**arrays: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=True, **arrays)
-    return buffer.getvalue()
 
 
 def repacked(parts: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
@@ -38,37 +33,37 @@ def header(text: str, version: int = 1) -> bytes:
 
 
 def test_whole_arrays_come_back() -> None:
-    assert archive_fault(packed(**ARRAYS)) == ""
-    got = read_arrays(packed(**ARRAYS), KINDS, {"absent": ("f", 2)})
+    assert archive_fault(npz(**ARRAYS)) == ""
+    got = read_arrays(npz(**ARRAYS), KINDS, {"absent": ("f", 2)})
     assert list(got) == ["label", "names"]
     np.testing.assert_array_equal(got["label"], ARRAYS["label"])
 
 
 def test_what_is_absent_or_of_another_kind_is_told_together() -> None:
     with pytest.raises(ArchiveError) as caught:
-        read_arrays(packed(label=np.zeros((2, 2))), KINDS)
+        read_arrays(npz(label=np.zeros((2, 2))), KINDS)
     assert str(caught.value) == (
         "is not what it should be: 2 faults\n"
         "  - has no 'names'\n"
         "  - 'label' must have 1 dimensions and a type of kind i, got [2, 2] float64"
     )
     with pytest.raises(ArchiveError, match=r"^is not what it should be: 'more' must have 0 dim"):
-        read_arrays(packed(**ARRAYS, more=np.zeros(1)), KINDS, {"more": ("f", 0)})
+        read_arrays(npz(**ARRAYS, more=np.zeros(1)), KINDS, {"more": ("f", 0)})
 
 
 def test_pickled_objects_are_damage() -> None:
     with pytest.raises(ArchiveError, match=r"^is damaged \(ValueError\)$"):
-        read_arrays(packed(label=np.array([{}], dtype=object)), KINDS)
+        read_arrays(npz(label=np.array([{}], dtype=object)), KINDS)
 
 
 def test_an_altered_byte_is_told_by_its_part() -> None:
-    content = bytearray(packed(**ARRAYS))
+    content = bytearray(npz(**ARRAYS))
     content[250] ^= 1
     assert archive_fault(bytes(content)).endswith("the checksum of its part label.npy is wrong")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_an_altered_byte_is_found_however_it_was_packed(method: int) -> None:
+def test_an_altered_byte_is_found_however_it_was_npz(method: int) -> None:
     data = np.random.default_rng(0).bytes(300)
     whole = repacked({"label.npy": data}, method)
     assert archive_fault(whole) == ""
@@ -111,7 +106,7 @@ def test_headers_of_arrays_that_break_their_parser(npy: bytes) -> None:
 
 def test_any_change_ends_in_the_same_error() -> None:
     rng, outcomes = random.Random(0), set[str]()
-    whole = packed(**ARRAYS)
+    whole = npz(**ARRAYS)
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     for number in range(1500):

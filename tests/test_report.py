@@ -24,7 +24,7 @@ from study.store.study_floors import study_floors
 from study.tracking.mlflow_sink import MlflowSink
 from study.tuning.setup import Setup, set_up
 from study.tuning.trial import METRICS, TrialRun
-from tests.builders import write_split
+from tests.builders import npz, stored_beats, write_split
 
 SPACE = """
 description = "Does attention over time help?"
@@ -77,7 +77,7 @@ def trained(records_source: Source, tmp_path_factory: pytest.TempPathFactory) ->
         cache_dir=workspace / "beats",
     )
     setup.plan.save(folder)
-    keep_beats(setup, folder)
+    (folder / BEATS).write_bytes(stored_beats(setup.beats, setup.job.folds))
     exclusions.keep(folder, setup.beats)
     study_floors(setup.floor_beats, setup.job.folds, folder)
     ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME, epochs=1)
@@ -90,19 +90,6 @@ def trained(records_source: Source, tmp_path_factory: pytest.TempPathFactory) ->
     sink.open_study(NAME, params={}, tags=tags)
     sink.close_study(outcome="complete", metrics={})
     return workspace
-
-
-def keep_beats(setup: Setup, folder: Path) -> None:
-    """Write what every trial's predictions refer to."""
-    beats = setup.beats
-    fold_of = {n: k for k, names in enumerate(setup.job.folds.validation) for n in names}
-    np.savez(
-        folder / BEATS,
-        label=beats.label,
-        record=beats.record,
-        record_names=np.asarray(beats.record_names),
-        fold_of_record=np.asarray([fold_of[name] for name in beats.record_names]),
-    )
 
 
 def train(setup: Setup, ledger: Ledger, arm: str, draw: int) -> None:
@@ -195,7 +182,7 @@ def test_damaged_files_are_told_on_the_page_or_as_an_error(
     command = ["--study", NAME, "--no-track"]
     for predictions in folder.glob("trials/*/predictions.npz"):
         with np.load(predictions) as arrays:
-            np.savez(predictions, log_probs=arrays["log_probs"])
+            predictions.write_bytes(npz(log_probs=arrays["log_probs"]))
     assert report.main(command) == 0
     page = (folder / "report" / PAGE).read_text()
     assert "was trained by an earlier version, which did not measure it" in page

@@ -24,6 +24,7 @@ from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, pack_checkpoint, read_predictions
 from study.tracking.registered import load
 from study.tuning.trial import read_checkpoint
+from tests.builders import npz
 
 STUDY = Path(__file__).parents[1] / "study"
 
@@ -55,11 +56,9 @@ def bare_pickle(attack: Attack) -> bytes:
 
 
 def numpy_file(attack: Attack) -> bytes:
-    buffer = io.BytesIO()
     names = ("meta", "label", "record", "record_names", "patient_of_record", "log_probs")
     rows = np.array([attack], dtype=object)
-    np.savez(buffer, allow_pickle=True, **dict.fromkeys(names, rows))
-    return buffer.getvalue()
+    return npz(**dict.fromkeys(names, rows))
 
 
 Make = Callable[[Attack], bytes]

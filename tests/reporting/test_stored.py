@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow, read_trials_csv, trials_csv
 from study.training.batches import epoch_shape
-from tests.builders import trial_row
+from tests.builders import npz, stored_beats, trial_row
 
 SPACE = """
 description = "two arms and a placebo, at two draws"
@@ -83,15 +82,7 @@ def folder(tmp_path: Path, plan: StudyPlan, small_beats: BeatSet, small_folds: F
     """The folder of a finished study, with made-up predictions."""
     (tmp_path / SPACE_COPY).write_text(SPACE)
     replace(plan, kind="compare", epochs=EPOCHS, n_seeds=SEEDS, trials=6).save(tmp_path)
-    fold_of = {name: k for k, names in enumerate(small_folds.validation) for name in names}
-    np.savez(
-        tmp_path / BEATS,
-        label=small_beats.label,
-        record=small_beats.record,
-        record_names=np.asarray(small_beats.record_names),
-        fold_of_record=np.asarray([fold_of[name] for name in small_beats.record_names]),
-        patient_of_record=np.asarray(["a", "b", "c", "d", "e", "f"]),
-    )
+    (tmp_path / BEATS).write_bytes(stored_beats(small_beats, small_folds, "abcdef"))
     write(tmp_path, rows())
     return tmp_path
 
@@ -102,10 +93,9 @@ def write(folder: Path, trials: Sequence[TrialRow]) -> None:
     with np.load(folder / BEATS) as arrays:
         n_beats = len(arrays["label"])
     for row in trials:
-        rng, buffer = np.random.default_rng(row.number), io.BytesIO()
-        log_probs = rng.normal(size=(SEEDS, n_beats, 4)).astype(np.float32)
-        np.savez(buffer, log_probs=log_probs)
-        Storage.at(folder / "trials").folder(row.digest).write(PREDICTIONS, buffer.getvalue())
+        rng = np.random.default_rng(row.number)
+        content = npz(log_probs=rng.normal(size=(SEEDS, n_beats, 4)).astype(np.float32))
+        Storage.at(folder / "trials").folder(row.digest).write(PREDICTIONS, content)
 
 
 def test_rows_are_read_as_they_were_written() -> None:
@@ -191,7 +181,7 @@ FEW = {
 
 def test_beats_of_a_study_without_patients_are_of_a_patient_a_record(tmp_path: Path) -> None:
     path = tmp_path / "beats.npz"
-    np.savez(path, **FEW)  # type: ignore[arg-type]
+    path.write_bytes(npz(**FEW))
     assert read_beats(path).patient_of_record == ("101", "106")
 
 
@@ -211,7 +201,7 @@ def test_beats_that_do_not_agree_are_refused(
     tmp_path: Path, changed: dict[str, Any], fault: str
 ) -> None:
     path = tmp_path / "beats.npz"
-    np.savez(path, **{**FEW, **changed})
+    path.write_bytes(npz(**{**FEW, **changed}))
     with pytest.raises(StudyStateError) as caught:
         read_beats(path)
     assert fault in str(caught.value)
@@ -224,8 +214,7 @@ def test_beats_that_are_damaged_or_gone_are_named(tmp_path: Path) -> None:
     with pytest.raises(StudyStateError) as caught:
         read_beats(path)
     assert str(caught.value) == f"{path}: is gone; bring it back from a copy"
-    np.savez(path, **FEW)  # type: ignore[arg-type]
-    path.write_bytes(path.read_bytes()[:-30])
+    path.write_bytes(npz(**FEW)[:-30])
     with pytest.raises(StudyStateError) as caught:
         read_beats(path)
     assert str(caught.value) == (

@@ -25,6 +25,7 @@ from study.sealed import records, retrain
 from study.sealed.folder import EvaluationFolder
 from study.sealed.plan import SealedPlan
 from study.sealed.plan_file import load_plan
+from tests.builders import npz
 from tests.sealed.conftest import PLAN
 
 ROOT = Path(evaluate.__file__).parents[1]
@@ -348,7 +349,7 @@ def test_a_registered_arm_predicts_alike_in_a_new_process(
         "ecg": rng.normal(size=(6, 128)).astype(np.float32),
         "late_rr": rng.uniform(600, 900, size=(6, 7)).astype(np.float32),
     }
-    np.savez(workspace / "beats.npz", **beats)  # type: ignore[arg-type]
+    (workspace / "beats.npz").write_bytes(npz(**beats))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, "beats.npz"],
         cwd=workspace,

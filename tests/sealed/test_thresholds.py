@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from study.sealed.plan import Arm
 from study.sealed.retrain import Job
 from study.sealed.thresholds import ensemble_of, stored_predictions, thresholds_from
 from study.store.storage import Storage
+from tests.builders import npz, stored_beats
 
 ARM = Arm(name="film", config=TrialConfig(model=ModelConfig(fusion="film")))
 
@@ -32,17 +32,9 @@ def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
 def keep_study(study: Path, beats: BeatSet, predictions: np.ndarray) -> None:
     """Write what a study leaves of its beats, and of the trial of `ARM`."""
     study.mkdir()
-    np.savez(
-        study / "beats.npz",
-        label=beats.label,
-        record=beats.record,
-        record_names=np.asarray(beats.record_names),
-        fold_of_record=np.arange(len(beats.record_names)) % 2,
-    )
-    buffer = io.BytesIO()
-    np.savez(buffer, log_probs=predictions)
-    digest = rules.digest(ARM.config)
-    Storage.at(study / "trials").folder(digest).write("predictions.npz", buffer.getvalue())
+    (study / "beats.npz").write_bytes(stored_beats(beats))
+    files = Storage.at(study / "trials").folder(rules.digest(ARM.config))
+    files.write("predictions.npz", npz(log_probs=predictions))
 
 
 def test_a_study_s_out_of_fold_predictions_are_found(tmp_path: Path, ds1: BeatSet) -> None:

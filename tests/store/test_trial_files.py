@@ -12,6 +12,7 @@ import pytest
 from study.errors import StudyStateError
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, SCORES, WEIGHTS, file_fault, read_predictions
+from tests.builders import npz
 
 
 @pytest.fixture
@@ -66,9 +67,8 @@ def test_damaged_predictions_are_refused_by_name(
 def test_predictions_of_something_else_are_refused(
     tmp_path: Path, arrays: dict[str, Any], fault: str
 ) -> None:
-    storage, buffer = Storage.at(tmp_path), io.BytesIO()
-    np.savez(buffer, **arrays)
-    storage.folder("d").write(PREDICTIONS, buffer.getvalue())
+    storage = Storage.at(tmp_path)
+    storage.folder("d").write(PREDICTIONS, npz(**arrays))
     with pytest.raises(StudyStateError) as caught:
         read_predictions(storage, "d", n_beats=50)
     assert fault in str(caught.value)

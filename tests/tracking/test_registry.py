@@ -24,6 +24,7 @@ from study.tracking.mlflow_store import find_store
 from study.tracking.registered import HOW, load
 from study.tracking.registry import Registered, check_name, register
 from study.tracking.run import Run
+from tests.builders import npz
 
 ROOT = Path(__file__).parents[2]
 NAME = "svt on Holter"
@@ -131,7 +132,7 @@ print(json.dumps([probs.astype(float).tolist(), inputs, outputs, refused]))
 def test_a_new_process_loads_it_by_mlflow_alone_with_the_same_probabilities(
     workspace: Path, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "beats.npz", **beats())
+    (tmp_path / "beats.npz").write_bytes(npz(**beats()))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path / "beats.npz")],
         cwd=workspace,

@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from study.confirm import _epochs
@@ -32,6 +31,7 @@ from study.tuning.confirm import (
     space_text,
 )
 from study.tuning.proposals import Proposals
+from tests.builders import stored_beats
 
 SPACE = """
 description = "three fusions"
@@ -252,22 +252,12 @@ def test_other_configurations_than_begun_with_are_refused(folder: Path, tmp_path
         admit_space(path, space_text(search, pick(search, 1), seeds=5))
 
 
-def write_beats(path: Path, beats: BeatSet) -> None:
-    np.savez(
-        path,
-        label=beats.label,
-        record=beats.record,
-        record_names=np.array(beats.record_names),
-        fold_of_record=np.zeros(len(beats.record_names), dtype=np.int64),
-    )
-
-
 def test_partitions_are_new_ones_and_differ(
     records_source: Source, beat_set: BeatSet, tmp_path: Path
 ) -> None:
     patients, path = records_source.patients, tmp_path / "beats.npz"
     names, counts = beat_set.record_names, beat_set.counts
-    write_beats(path, beat_set)
+    path.write_bytes(stored_beats(beat_set))
 
     def folds_of(seed: int) -> str:
         return make_folds(names, counts, 5, seed, patients).fingerprint
@@ -281,7 +271,7 @@ def test_records_that_allow_too_few_partitions_are_told(
     small_source: Source, small_beats: BeatSet, small_folds: Folds, tmp_path: Path
 ) -> None:
     path = tmp_path / "beats.npz"
-    write_beats(path, small_beats)
+    path.write_bytes(stored_beats(small_beats))
     with pytest.raises(UsageError) as caught:
         fresh_partitions(path, small_source.patients, small_folds.fingerprint, n_folds=2, n=3)
     assert str(caught.value) == (

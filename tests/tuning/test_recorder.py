@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from study.config import TrialConfig
@@ -27,7 +26,7 @@ from study.store.trials import TrialRow
 from study.tuning.recorder import Recorder
 from study.tuning.teller import BEST_WEIGHTS, Teller
 from study.tuning.trial import WEIGHTS, TrialJob, TrialRun
-from tests.builders import trial_row
+from tests.builders import stored_beats, trial_row
 
 CONFIG = TrialConfig.from_flat(
     {"fusion": "mhca_time", "embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40}
@@ -70,14 +69,7 @@ class Told:
 def told(
     tmp_path: Path, memory_sink: Any, small_beats: BeatSet, job: TrialJob, ledger: Ledger
 ) -> Iterator[Told]:
-    names = np.asarray(small_beats.record_names)
-    np.savez(
-        tmp_path / BEATS,
-        label=small_beats.label,
-        record=small_beats.record,
-        record_names=names,
-        fold_of_record=np.arange(len(names)) % 2,
-    )
+    (tmp_path / BEATS).write_bytes(stored_beats(small_beats))
     told = Told(tmp_path, memory_sink, job, ledger)
     told.teller.open_study("tiny", params={"trials": 3}, tags=TAGS, files=[])
     yield told
