@@ -26,8 +26,9 @@ from study.spaces.load import override
 from study.spaces.optuna_space import make_sampler
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
-from study.store.ledger import PROTECTED, Ledger, Proposal
+from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
+from study.store.trials import PROTECTED, Proposal
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals

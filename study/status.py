@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import StudyStateError, TrackingError, UsageError
-from study.keys import EXPERIMENTS, Outcome
+from study.errors import StudyError, StudyStateError, TrackingError, UsageError
+from study.keys import EXPERIMENTS, Outcome, Tag
 
 if TYPE_CHECKING:
-    from study.store.checks import Disagreement
-    from study.store.status import Facts
-    from study.store.storage import Storage
-    from study.tracking.mlflow_runs import MlflowRecords
+    from optuna.trial import FrozenTrial
+
+    from study.store.checks import Fault
+    from study.store.study import Study
     from study.tracking.sink import Sink
 
 AGREE, DISAGREE = 0, 1
@@ -26,35 +26,27 @@ AGREE, DISAGREE = 0, 1
 OpenSink = Callable[[Namespace, str, Path, Path], "Sink"]
 """Returns the tracker of a command line, of records of a kind, in a workspace and its folder."""
 
+ROUNDS = 3
+"""Times that a repair looks again at what its own mends have left to be mended."""
+
 _WHERE = ("study_storage", "storage", "tracking_uri", "no_track")
 _ALLOWED = {"status", "repair", "verbose", "quiet", *_WHERE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """Where the records of a study are."""
-
-    folder: Path
-    url: str
-    storage: Storage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What was read of them, and where they disagree.
+    """What was read of a study's records, and what is wrong with them.
 
     Args:
-        facts: The study.
-        found: Where its records disagree.
-        records: Its tracker; None where it was not looked into.
+        study: The study.
+        faults: What is wrong.
         tracker: What is to be said of the tracker.
         compared: Whether the tracker was compared, or there was nothing to compare.
         left_out: Whether it was not to be compared.
     """
 
-    facts: Facts
-    found: Sequence[Disagreement]
-    records: MlflowRecords | None
+    study: Study
+    faults: Sequence[Fault]
     tracker: str
     compared: bool
     left_out: bool
@@ -62,7 +54,8 @@ class _Read:
     @property
     def agree(self) -> bool:
         """Whether all that was to be compared agrees."""
-        return not self.found and (self.compared or self.left_out)
+        # What could not be compared is not known to agree.
+        return not self.faults and (self.compared or self.left_out)
 
 
 def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSink) -> int:
@@ -78,29 +71,21 @@ def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSi
         StudyStateError: If the study's plan or journal cannot be read, or it is to be repaired
             while it runs.
     """
-    from study.store.folder import locked, study_folder
-    from study.store.status import plan_of
-    from study.store.storage import Storage
+    from study.store.folder import locked
 
     _check(args, defaults)
     name = args.status if args.repair is None else args.repair
-    folder = study_folder(Path.cwd(), name)
-    plan_of(folder)
-    places = _Places(
-        folder=folder,
-        url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
-        storage=Storage.at(args.storage).folder(name)
-        if args.storage
-        else Storage.at(folder / "trials"),
-    )
+    read = _read(args, name, open_sink)
     if args.repair is None:
         same = " with the same options" if any(getattr(args, option) for option in _WHERE) else ""
-        command = f"`python -m study.run --repair {name}`{same}"
-        return _show(_read(args, places), repair=command)
+        return _show(read, repair=f"`python -m study.run --repair {name}`{same}")
+    _refuse_running(read.study)
     if args.dry_run:
-        return _plan(args, places)
-    with locked(folder):
-        return _repair(args, places, open_sink)
+        code = _show(read)
+        _list_steps(read)
+        return code
+    with locked(read.study.folder):
+        return _repair(args, name, open_sink)
 
 
 def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
@@ -122,191 +107,203 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
         )
 
 
-def _read(args: Namespace, places: _Places, *, mine: bool = False) -> _Read:
-    from study.store.checks import disagreements
-    from study.store.journal import JOURNAL, SENT, Mark
-    from study.store.status import read_facts
-    from study.tuning.tracker_agreement import in_tracker, unsent
+def _read(args: Namespace, name: str, open_sink: OpenSink, *, mine: bool = False) -> _Read:
+    from study.store.checks import faults
+    from study.store.study import Study
 
-    facts = read_facts(places.folder, storage_url=places.url, storage=places.storage, mine=mine)
-    found = disagreements(facts)
-    records, compared, tracker = None, True, "nothing was told to any tracker"
+    study = Study.open(
+        Path.cwd(), name, study_storage=args.study_storage, storage=args.storage, mine=mine
+    )
+    listed = faults(study)
+    compared, tracker = True, "nothing was told to any tracker"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
-    elif not facts.tracked and (facts.recorded or (places.folder / SENT).exists()):
-        compared, tracker = False, f"NOT COMPARED: {JOURNAL} is missing; bring it back from a copy"
-    elif facts.tracked:
-        found += unsent(facts)
-        total = len(facts.journal.events)
-        tracker = f"{total - facts.unsent} of {total} events of the journal are sent"
-        try:
-            records = _records(args, facts)
-            told = Mark(facts.folder, facts.journal.last, records.store).other_store
-            if told and not args.tracking_uri:
-                raise TrackingError(
-                    f"they were sent to {told}, and this is {records.where}: give --tracking-uri"
-                )
-            found += in_tracker(facts, records)
-            tracker += f" to {records.where}"
-        except TrackingError as error:
-            records, compared = None, False
-            tracker += f"; NOT COMPARED: {error}"
+    else:
+        of_tracker, compared, tracker = _tracker(args, study, open_sink)
+        listed += of_tracker
     return _Read(
-        facts=facts,
-        found=found,
-        records=records,
-        tracker=tracker,
-        compared=compared,
-        left_out=args.no_track,
+        study=study, faults=listed, tracker=tracker, compared=compared, left_out=args.no_track
     )
 
 
-def _records(args: Namespace, facts: Facts) -> MlflowRecords:
+def _tracker(args: Namespace, study: Study, open_sink: OpenSink) -> tuple[list[Fault], bool, str]:
+    """Return what is wrong with the tracker, whether it was compared, and what is said of it."""
+    from study.store.journal import JOURNAL, SENT, Mark
     from study.tracking.mlflow_runs import MlflowRecords
+    from study.tuning.repair import TrackerMends
+    from study.tuning.tracker_agreement import in_tracker, unsent
 
-    return MlflowRecords(
-        tracking_uri=args.tracking_uri,
-        experiment=EXPERIMENTS[str(facts.plan["data_source"])],
-        workspace=Path.cwd(),
-    )
+    if not study.tracked:
+        if study.recorded or (study.folder / SENT).exists():
+            return [], False, f"NOT COMPARED: {JOURNAL} is missing; bring it back from a copy"
+        return [], True, "nothing was told to any tracker"
+    kind = str(study.plan["data_source"])
+    total = len(study.journal.events)
+    said = f"{total - study.unsent} of {total} events of the journal are sent"
+    try:
+        records = MlflowRecords(
+            tracking_uri=args.tracking_uri, experiment=EXPERIMENTS[kind], workspace=Path.cwd()
+        )
+        told = Mark(study.folder, study.journal.last, records.store).other_store
+        if told and not args.tracking_uri:
+            raise TrackingError(
+                f"they were sent to {told}, and this is {records.where}: give --tracking-uri"
+            )
+        mends = TrackerMends(records, lambda: open_sink(args, kind, Path.cwd(), study.folder))
+        listed = [*unsent(study, mends), *in_tracker(study, records, mends)]
+        return listed, True, f"{said} to {records.where}"
+    except TrackingError as error:
+        return [], False, f"{said}; NOT COMPARED: {error}"
 
 
 def _show(read: _Read, *, repair: str = "") -> int:
     """Print a status; return the exit code."""
-    from study.store.checks import Mend
-
-    for line in _status(read.facts):
+    for line in _status(read.study):
         print(line)
     print(f"MLflow: {read.tracker}")
-    for fault in read.facts.journal.faults:
+    study = read.study
+    for fault in study.journal.faults:
         print(f"note: {fault}")
     _show_agreement(read)
-    facts = read.facts
-    if not (facts.held or facts.gap) and (facts.owed or facts.not_proposed):
+    if not (study.held or study.gap) and (study.trials.owed or study.not_proposed):
         print("to go on: the command that started it, with --resume")
-    if repair and any(one.mend is not Mend.NOTHING for one in read.found):
-        when = "when it has ended, " if read.facts.held else ""
+    if repair and any(fault.mend for fault in read.faults):
+        when = "when it has ended, " if study.held else ""
         print(f"{when}{repair} makes them agree where it can, after showing how")
-    # What could not be compared is not known to agree.
     return AGREE if read.agree else DISAGREE
 
 
 def _show_agreement(read: _Read) -> None:
     which = "the three records" if read.compared else "the records but MLflow's"
-    if not read.found:
-        running = ", as far as they can while it runs" if read.facts.held else ""
+    if not read.faults:
+        running = ", as far as they can while it runs" if read.study.held else ""
         print(f"{which} agree{running}")
         return
-    places = f"{len(read.found)} place{'s' if len(read.found) > 1 else ''}"
+    places = f"{len(read.faults)} place{'s' if len(read.faults) > 1 else ''}"
     print(f"{which} disagree in {places}:")
-    arms = {row.number: row.arm for row in read.facts.settled.values()}
-    for one in sorted(read.found, key=lambda one: (one.trial is not None, one.trial or 0)):
-        if one.trial is None:
-            print(f"  {one.what}")
-        else:
-            print(f"  {_trial(one.trial, arms.get(one.trial, ''))}: {one.what}")
+    arms = {row.number: row.arm for row in read.study.rows}
+    for fault in sorted(read.faults, key=lambda fault: -1 if fault.trial is None else fault.trial):
+        of = "" if fault.trial is None else f"{_trial(fault.trial, arms.get(fault.trial, ''))}: "
+        print(f"  {of}{fault.found}")
 
 
 def _trial(number: int, arm: str) -> str:
     return f"trial {number:>3}" + (f"  {arm}" if arm else "")
 
 
-def _status(facts: Facts) -> Iterator[str]:
+def _status(study: Study) -> Iterator[str]:
     from study.reporting.trial_tables import shorter_outcome
     from study.spaces.settings import SCREENING
 
-    plan, rows = facts.plan, sorted(facts.settled.values(), key=lambda row: row.number)
+    plan, rows, trials = study.plan, study.rows, study.trials
     up_to = "up to " if plan.get("scheduler") == SCREENING else ""
     yield (
-        f"study '{facts.name}': {plan.get('kind')} of space '{plan.get('space')}', "
+        f"study '{study.name}': {plan.get('kind')} of space '{plan.get('space')}', "
         f"{plan.get('trials')} trials of {up_to}{plan.get('epochs')} epochs, "
         f"objective {plan.get('objective')}, data: {plan.get('data_source')}"
     )
-    if facts.held:
-        yield f"it is being run by {facts.owner or 'another process'}"
-    elif facts.gap:
-        yield f"nobody runs it; nothing is known of its trials: {facts.gap}"
+    if study.held:
+        yield f"it is being run by {study.owner or 'another process'}"
+    elif study.gap:
+        yield f"nobody runs it; nothing is known of its trials: {study.gap}"
         return
     else:
-        yield f"nobody runs it; {facts.last_start}"
+        yield f"nobody runs it; {study.last_start}"
     counts = [
         f"{sum(row.outcome is outcome for row in rows)} {outcome}"
         for outcome in (Outcome.COMPLETE, shorter_outcome(rows), Outcome.FAILED)
     ]
-    counts += [f"{len(facts.running)} running", f"{len(facts.owed)} owed"]
-    end = "nothing new to propose" if facts.exhausted else f"{facts.not_proposed} not proposed yet"
+    counts += [f"{len(trials.live)} running", f"{len(trials.owed)} owed"]
+    end = (
+        "nothing new to propose" if trials.exhausted else f"{study.not_proposed} not proposed yet"
+    )
     yield f"trials: {', '.join(counts)}, {end}"
-    if facts.superseded or facts.duplicates:
-        yield f"besides: {facts.superseded} superseded attempts, {facts.duplicates} repeats"
-    for trial in facts.running:
+    if trials.n_superseded or trials.n_repeats:
+        yield f"besides: {trials.n_superseded} superseded attempts, {trials.n_repeats} repeats"
+    for trial in trials.live:
         done = f"epoch {trial.last_step or 0} of {trial.user_attrs['config']['epochs']}"
-        yield f"running: {_trial(trial.number, trial.user_attrs['arm'])}: {done} reported"
-    for owed in facts.owed:
-        goes_on = (
-            f"goes on after epoch {owed.epoch}" if owed.epoch else f"starts again: {owed.why}"
-        )
+        yield f"running: {_trial(trial.number, trial.user_attrs[Tag.ARM])}: {done} reported"
+    for trial in trials.owed:
         yield (
-            f"owed:    {_trial(owed.number, owed.arm)}: {goes_on} "
-            f"(attempt {owed.attempt}: {owed.cause})"
+            f"owed:    {_trial(trial.number, trial.user_attrs[Tag.ARM])}: "
+            f"{_continuation(study, trial)} "
+            f"(attempt {trial.user_attrs[Tag.ATTEMPT]}: {trials.why_owed(trial)})"
         )
     for row in rows:
         if row.outcome is Outcome.FAILED:
             yield f"failed:  {_trial(row.number, row.arm)}: {row.cause.strip()}"
 
 
-def _plan(args: Namespace, places: _Places) -> int:
-    """Show what a repair would do."""
-    read = _read(args, places)
-    _refuse_running(read.facts)
-    code = _show(read)
-    _list_steps(args, read)
-    return code
+def _continuation(study: Study, trial: FrozenTrial) -> str:
+    """Say where an owed trial goes on, or why it starts again."""
+    from study.addresses import redact, shown
+    from study.errors import CheckpointError
+    from study.store.trial_files import CHECKPOINT, checkpoint_epoch
 
-
-def _refuse_running(facts: Facts) -> None:
-    if facts.held:
+    files = study.files.folder(trial.user_attrs[Tag.DIGEST])
+    try:
+        content = files.read(CHECKPOINT)
+        if content is None:
+            return "starts again: it has no checkpoint"
+        return f"goes on after epoch {checkpoint_epoch(content)}"
+    except CheckpointError as error:
+        return f"starts again: {error}"
+    except OSError as error:
         raise StudyStateError(
-            f"study '{facts.name}' is being run by {facts.owner or 'another process'}; "
+            f"{shown(files.root)}/{CHECKPOINT}: cannot be read ({redact(error, files.root)})"
+        ) from None
+
+
+def _refuse_running(study: Study) -> None:
+    if study.held:
+        raise StudyStateError(
+            f"study '{study.name}' is being run by {study.owner or 'another process'}; "
             "wait for it, or stop it"
         )
 
 
-def _list_steps(args: Namespace, read: _Read) -> list[Any]:
-    from study.tuning.repair import steps
+def _list_steps(read: _Read) -> list[Any]:
+    from study.store.checks import steps
 
-    planned = steps(read.facts, read.found, tracking=read.records is not None)
+    planned = steps(read.faults)
     if not planned:
-        print("repair: nothing to do" if not read.found else "repair: none of it can be repaired")
+        print("repair: nothing to do" if not read.faults else "repair: none of it can be repaired")
     else:
         print("repair:")
-    for number, step in enumerate(planned, start=1):
-        print(f"  {number}. {step.text}")
+    for number, (mend, faults) in enumerate(planned, start=1):
+        print(f"  {number}. {mend.says(faults)}")
     return planned
 
 
-def _repair(args: Namespace, places: _Places, open_sink: OpenSink) -> int:
+def _repair(args: Namespace, name: str, open_sink: OpenSink) -> int:
     from study.store.ledger import Ledger
-    from study.tuning.repair import Repair
 
-    read = _read(args, places, mine=True)
-    _refuse_running(read.facts)
+    read = _read(args, name, open_sink, mine=True)
+    _refuse_running(read.study)
     code = _show(read)
-    planned = _list_steps(args, read)
+    planned = _list_steps(read)
     if not planned:
         return code
-    plan = read.facts.plan
-    sink = None
-    if read.records is not None:
-        sink = open_sink(args, str(plan["data_source"]), Path.cwd(), places.folder)
-    ledger = Ledger(storage_url=places.url, name=read.facts.name, epochs=int(plan["epochs"]))
+    study = read.study
+    ledger = Ledger(
+        storage_url=study.places.url, name=study.name, epochs=int(study.plan["epochs"])
+    )
     try:
-        repair = Repair(read.facts, ledger, sink=sink, records=read.records)
-        for number, step in enumerate(planned, start=1):
-            print(f"{number} of {len(planned)}: {repair.do(step)}", flush=True)
+        for _ in range(ROUNDS):
+            for number, (mend, faults) in enumerate(planned, start=1):
+                try:
+                    came_of = mend.do(read.study, ledger, faults) or "done"
+                except (StudyError, OSError) as error:
+                    came_of = f"NOT DONE: {error}"
+                print(f"{number} of {len(planned)}: {came_of}", flush=True)
+            before, read = read, _read(args, name, open_sink, mine=True)
+            _show_agreement(read)
+            # What was mended may show what else is to be: a table, what the tracker is to know.
+            if not any(f.mend for f in read.faults) or read.faults == before.faults:
+                break
+            planned = _list_steps(read)
     finally:
         ledger.release()
-    after = _read(args, places, mine=True)
-    _show_agreement(after)
-    if after.facts.owed:
+    if read.study.trials.owed:
         print("what is owed is run by the study's own command with --resume")
-    return AGREE if after.agree else DISAGREE
+    return AGREE if read.agree else DISAGREE

@@ -18,9 +18,10 @@ from study.reporting.page.page import PAGE, table_files
 from study.spaces.load import load_space
 from study.spaces.optuna_space import distributions
 from study.store.folder import BEATS, SPACE_COPY
-from study.store.ledger import Ledger, Proposal
+from study.store.ledger import Ledger
 from study.store.storage import Storage
 from study.store.study_floors import study_floors
+from study.store.trials import Proposal
 from study.tracking.mlflow_sink import MlflowSink
 from study.tuning.setup import Setup, set_up
 from study.tuning.trial import METRICS, TrialRun

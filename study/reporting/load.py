@@ -25,12 +25,12 @@ from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import FLOORS
 from study.store.folder import BEATS, SPACE_COPY, holder, studies
-from study.store.ledger import EXHAUSTED, Ledger
+from study.store.ledger import Ledger
 from study.store.plan import load_plan
 from study.store.storage import Storage
 from study.store.study_floors import StudyFloor, stored_metrics
 from study.store.trial_files import PREDICTIONS, read_predictions
-from study.store.trials import TrialRow
+from study.store.trials import EXHAUSTED, TrialRow
 
 Say = Callable[[str], None]
 
@@ -89,14 +89,14 @@ def read_results(
     rungs, owed, exhausted = None, int(study.plan["trials"]), False
     if ledger is not None:
         study.study_id = ledger.study_id
-        settled = ledger.settled()
+        settled = ledger.trials().proposals
         study.rows = tuple(row for row, _ in settled)
         configs = {row.number: proposal.config for row, proposal in settled}
         _choose(study, configs)
-        curves = ledger.curves()
+        curves = ledger.trials().curves
         exhausted = bool(ledger.noted(EXHAUSTED))
         owed = 0 if exhausted else max(0, int(study.plan["trials"]) - len(study.rows))
-        rungs = ledger.rung_correlation() if study.plan["scheduler"] == "asha" else None
+        rungs = ledger.trials().rung_correlation() if study.plan["scheduler"] == "asha" else None
     _, running = holder(folder)
     plan = study.plan
     results = StudyResults(

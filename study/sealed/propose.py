@@ -19,8 +19,9 @@ from study.reporting.trial_tables import ARM_PARAMETERS
 from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
 from study.spaces.load import load_space
 from study.store.folder import SPACE_COPY, STUDIES, studies, study_folder
-from study.store.ledger import EXHAUSTED, Ledger
+from study.store.ledger import Ledger
 from study.store.plan import load_plan
+from study.store.trials import EXHAUSTED
 
 ALL = "all"
 """`--arms all` takes every arm."""
@@ -149,7 +150,7 @@ def _candidates(
         epochs=int(stored["epochs"]),
     )
     objective = str(stored["objective"])
-    settled = [(row, proposal.config) for row, proposal in ledger.settled()]
+    settled = [(row, proposal.config) for row, proposal in ledger.trials().proposals]
     exhausted = bool(ledger.noted(EXHAUSTED))
     ledger.release()
     ranked = [(row, config) for row, config in settled if row.ranks(objective)]

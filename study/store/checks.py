@@ -1,6 +1,9 @@
-"""Whether a study's records agree: its Optuna storage, which is the truth, and its files.
+"""What can be wrong with a study's records, how it is found, and how it is mended.
 
-What its tracker has is compared in `study.tuning.tracker_agreement`.
+Optuna's storage is the truth, and files are compared with it. This is the one list of checks: a
+start applies the mends that it may apply, `--repair` applies all of them without running trials,
+and `--status` lists what is found. The checks of the tracker are in `study.tracking`, and give
+faults of the same kind.
 """
 
 from __future__ import annotations
@@ -8,30 +11,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
 from study.addresses import redact, shown
+from study.errors import StudyStateError
+from study.files import write_whole
 from study.keys import Outcome, Tag
-from study.store import trials
-from study.store.folder import BEATS, CLAIM, SPACE_COPY, TRIALS, leftovers
+from study.store.folder import BEATS, CLAIM, SPACE_COPY, TRIALS, has_trials, leftovers
 from study.store.plan import GROWS, PLAN_FILE
-from study.store.status import Facts
-from study.store.storage import Storage
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
-from study.store.trials import TrialRow, trials_csv
-from study.tracking.mlflow_runs import RecordedRun
+from study.store.trials import COUNTED, PLAN, trials_csv
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger
+    from study.store.storage import Storage
+    from study.store.study import Study
+    from study.store.trials import TrialRow
+
+SHOWN = 5
+"""Trials, or files, that are named where there are many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Mending:
-    """How all faults of a kind are mended.
+class Mend:
+    """What ends all faults of a kind.
 
     Args:
         says: What will be done about these faults, in words.
@@ -40,7 +46,7 @@ class Mending:
     """
 
     says: Callable[[Sequence[Fault]], str]
-    do: Callable[[Ledger, Sequence[Fault]], str]
+    do: Callable[[Study, Ledger, Sequence[Fault]], str]
     at_start: bool = False
 
 
@@ -53,7 +59,7 @@ class Fault:
         found: What is wrong, in words that follow the trial's name.
         trial: Its trial's number; None where it is about the study.
         digest: Its trial's digest, or that of a floor; empty where it is about the study.
-        file: A file to be deleted: its name in the trial's folder, or a path.
+        target: What is to be deleted: a file in the trial's folder, a path, or a run.
         mend: How it is mended; None where only the user can, and `found` says how.
         refused: Whether no start may run over it.
     """
@@ -62,249 +68,271 @@ class Fault:
     found: str
     trial: int | None = None
     digest: str = ""
-    file: str = ""
-    mend: Mending | None = None
+    target: str = ""
+    mend: Mend | None = None
     refused: bool = False
 
 
-def steps(faults: Sequence[Fault]) -> list[tuple[Mending, list[Fault]]]:
-    """Return how faults are mended, each with those that it ends, in the order of the faults."""
-    by_mend: dict[Mending, list[Fault]] = {}
+def faults(study: Study, *, deep: bool = True) -> list[Fault]:
+    """Return what is wrong with a study's storage and files, in the order of its mends.
+
+    Args:
+        study: The study as it was read.
+        deep: Whether results are read and verified; a start only looks whether they are there.
+    """
+    if study.gap:
+        return list(_storage_away(study))
+    checks = (_interrupted, _unmarked, _other_plan, _other_claim, _space_copy, _beats)
+    listed = [fault for check in checks for fault in check(study)]
+    listed += _results(study, deep=deep)
+    return listed + [f for check in (_checkpoints, _leftovers, _table) for f in check(study)]
+
+
+def steps(faults: Sequence[Fault]) -> list[tuple[Mend, list[Fault]]]:
+    """Return each mend with the faults that it ends, in the order of the faults."""
+    by_mend: dict[Mend, list[Fault]] = {}
     for fault in faults:
         if fault.mend is not None:
             by_mend.setdefault(fault.mend, []).append(fault)
     return list(by_mend.items())
 
 
-class Mend(StrEnum):
-    """What makes the records agree again, in the order in which it is done."""
+def refuse(study: Study, faults: Sequence[Fault]) -> None:
+    """Refuse a start over faults that only the user can mend.
 
-    SETTLE = "settle"
-    """Tell Optuna how a trial ended that no process runs."""
-    MARK = "mark"
-    """Say of an attempt that another followed."""
-    WITHDRAW = "withdraw"
-    """Owe a trial again whose results are lost."""
-    DELETE = "delete"
-    """Delete a file that nothing reads."""
-    TABLE = "table"
-    """Write `trials.csv` again."""
-    TELL = "tell"
-    """Tell the tracker an outcome that it was not told."""
-    SEND = "send"
-    """Send the tracker what the journal keeps, and how the last start ended."""
-    REMOVE = "remove"
-    """Delete a run of the tracker that is there twice, or has metrics twice."""
-    RESEND = "resend"
-    """Tell the tracker again what the journal has of a trial."""
-    REPLAY = "replay"
-    """Tell the tracker the whole journal again."""
-    NOTHING = "nothing"
-    """Only the user can."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disagreement:
-    """A place where two records of a study do not agree.
-
-    Args:
-        mend: What makes them agree.
-        what: What is wrong, in words that follow the trial's name.
-        trial: Its trial's number; None where it is about the study.
-        digest: Its trial's digest, or that of a floor; empty where it is about the study.
-        file: A file to be deleted: its name in the trial's folder, or a path.
-        run: A run to be deleted.
+    Raises:
+        StudyStateError: If there are such faults.
     """
-
-    mend: Mend
-    what: str
-    trial: int | None = None
-    digest: str = ""
-    file: str = ""
-    run: RecordedRun | None = None
+    for fault in faults:
+        if fault.refused:
+            raise StudyStateError(f"study '{study.name}': {fault.found}")
 
 
-def disagreements(facts: Facts) -> list[Disagreement]:
-    """Compare a study's storage and files."""
-    if facts.gap:
-        return list(_without_storage(facts))
-    return [
-        *_of_storage(facts),
-        *_of_plan(facts),
-        *_of_folder(facts),
-        *_of_results(facts),
-        *_of_checkpoints(facts),
-        *_leftovers(facts),
-        *_of_table(facts),
-    ]
+def trials_of(faults: Sequence[Fault]) -> str:
+    """Name the trials that faults are of."""
+    numbers = sorted({fault.trial for fault in faults if fault.trial is not None})
+    if not numbers:
+        return "the study"
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _without_storage(facts: Facts) -> Iterator[Disagreement]:
+def _storage_away(study: Study) -> Iterator[Fault]:
     # A plan alone is of a start that ended before it proposed anything.
-    if facts.tracked or (facts.folder / BEATS).exists():
-        yield Disagreement(
-            mend=Mend.NOTHING,
-            what=f"the Optuna storage: {facts.gap}; give --study-storage as the study was started "
-            "with, or bring the file back from a copy",
+    if has_trials(study.folder):
+        yield Fault(
+            kind="storage away",
+            found=f"the Optuna storage: {study.gap}; give --study-storage as the study was "
+            "started with, or bring the file back from a copy",
+            refused=True,
         )
 
 
-def _of_storage(facts: Facts) -> Iterator[Disagreement]:
-    if facts.held:
-        return
-    for trial in facts.trials:
+def _reconcile(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
+    return f"{len(ledger.reconcile())} owed now"
+
+
+_SETTLE = Mend(
+    says=lambda faults: f"tell Optuna how {trials_of(faults)} ended; what has no outcome is owed",
+    do=_reconcile,
+    at_start=True,
+)
+
+
+def _interrupted(study: Study) -> Iterator[Fault]:
+    """Look for trials that are open in Optuna, while no process runs them."""
+    for trial in study.trials.all:
+        if study.held or trial.state.is_finished():
+            continue
         outcome = trial.user_attrs.get(Tag.OUTCOME)
-        what = ""
+        found = "is RUNNING in Optuna, and no process runs it"
         if trial.state is TrialState.WAITING:
-            what = "waits in Optuna, and nothing will ask for it"
-        elif not trial.state.is_finished() and outcome in trials.COUNTED:
-            what = f"is RUNNING in Optuna, where it is written down as {outcome}"
-        elif not trial.state.is_finished():
-            what = "is RUNNING in Optuna, and no process runs it"
-        if what:
-            yield Disagreement(mend=Mend.SETTLE, what=what, trial=trial.number)
-    known = trials.attempts(facts.trials)
-    for digest, outcome in facts.journal.outcomes.items():
-        if digest not in known:
-            yield Disagreement(
-                mend=Mend.NOTHING,
-                what=f"the Optuna storage has no row of configuration {digest}, which was "
-                f"{outcome}: bring the storage back from a copy, or let --resume run it again",
+            found = "waits in Optuna, and nothing will ask for it"
+        elif outcome in COUNTED:
+            found = f"is RUNNING in Optuna, where it is written down as {outcome}"
+        yield Fault(kind="interrupted", found=found, trial=trial.number, mend=_SETTLE)
+
+
+_MARK = Mend(
+    says=lambda faults: f"mark {trials_of(faults)} as superseded", do=_reconcile, at_start=True
+)
+
+
+def _unmarked(study: Study) -> Iterator[Fault]:
+    if study.held:
+        return
+    for number, follower in study.trials.unmarked.items():
+        found = f"was followed by trial {follower}, and is not marked as superseded"
+        yield Fault(kind="unmarked", found=found, trial=number, mend=_MARK)
+
+
+def _other_plan(study: Study) -> Iterator[Fault]:
+    in_storage = study.trials.attrs.get(PLAN)
+    if in_storage is None:
+        return
+    for key in sorted(in_storage.keys() | study.plan.keys()):
+        # The budget of a start that was killed just then may be in one of the two.
+        if key != GROWS and in_storage.get(key) != study.plan.get(key):
+            yield Fault(
+                kind="other plan",
+                found=f"{PLAN_FILE} has {key} {study.plan.get(key)!r}, the Optuna storage "
+                f"{in_storage.get(key)!r}: bring the file back from a copy",
+                refused=True,
             )
-    for number, follower in trials.unmarked(facts.trials, facts.marks).items():
-        yield Disagreement(
-            mend=Mend.MARK,
-            what=f"was followed by trial {follower}, and is not marked as superseded",
-            trial=number,
+
+
+def _other_claim(study: Study) -> Iterator[Fault]:
+    """Compare whose the results are: they are found by name and configuration alone."""
+    claimed = study.files.read(CLAIM)
+    if claimed and study.study_id and claimed.decode(errors="replace") != study.study_id:
+        yield Fault(
+            kind="other study's results",
+            found=f"{shown(study.files.root)} has the results of another study of this name; give "
+            "--storage as this one was started with, or another --name",
+            refused=True,
         )
 
 
-def _of_plan(facts: Facts) -> Iterator[Disagreement]:
-    """Compare what a start refuses: another plan than the storage's, another study's results."""
-    kept = facts.attrs.get(trials.PLAN)
-    if kept is not None:
-        for key in sorted(kept.keys() | facts.plan.keys()):
-            # The budget of a start that was killed just then may be in one of the two.
-            if key != GROWS and kept.get(key) != facts.plan.get(key):
-                yield Disagreement(
-                    mend=Mend.NOTHING,
-                    what=f"{PLAN_FILE} has {key} {facts.plan.get(key)!r}, the Optuna storage "
-                    f"{kept.get(key)!r}: bring the file back from a copy",
-                )
-    claimed = facts.storage.read(CLAIM)
-    if (
-        claimed is not None
-        and facts.study_id
-        and claimed.decode(errors="replace") != facts.study_id
-    ):
-        yield Disagreement(
-            mend=Mend.NOTHING,
-            what=f"{shown(facts.storage.root)} has the results of another study of this name; "
-            "give --storage as this one was started with, or bring the folder back from a copy",
-        )
+_AGAIN = "the study's own command with --resume writes it again"
 
 
-def _of_folder(facts: Facts) -> Iterator[Disagreement]:
-    """Look for what every start writes, whether anything is left to run or not."""
-    again = "the study's own command with --resume writes it again"
-    if facts.settled and not (facts.folder / SPACE_COPY).exists():
-        yield Disagreement(mend=Mend.NOTHING, what=f"{SPACE_COPY} is missing; {again}")
-    beats = facts.folder / BEATS
-    fault = file_fault(BEATS, beats.read_bytes() if beats.exists() else None)
-    if facts.settled and fault:
-        yield Disagreement(
-            mend=Mend.NOTHING,
-            what=f"{BEATS}, which all predictions refer to, {fault}; {again}",
-        )
+def _space_copy(study: Study) -> Iterator[Fault]:
+    if study.rows and not (study.folder / SPACE_COPY).exists():
+        yield Fault(kind="no space", found=f"{SPACE_COPY} is missing; {_AGAIN}")
 
 
-def _of_results(facts: Facts) -> Iterator[Disagreement]:
-    rows = [row for row in facts.settled.values() if row.outcome is Outcome.COMPLETE]
-    if not rows:
-        return
-    files = [(row, facts.storage.folder(row.digest)) for row in rows]
-    if not any(place.holds(name) for _, place in files for name in RESULTS):
-        yield Disagreement(
-            mend=Mend.NOTHING,
-            what=f"{shown(facts.storage.root)} has no file of any complete trial; give --storage "
-            "as the study was started with, or bring the folder back from a copy",
-        )
-        return
-    for row, place in files:
-        yield from _of_trial(row, place)
+def _beats(study: Study) -> Iterator[Fault]:
+    path = study.folder / BEATS
+    fault = file_fault(BEATS, path.read_bytes() if path.exists() else None)
+    if study.rows and fault:
+        found = f"{BEATS}, which all predictions refer to, {fault}; {_AGAIN}"
+        yield Fault(kind="no beats", found=found)
 
 
-def _of_trial(row: TrialRow, place: Storage) -> Iterator[Disagreement]:
-    try:
-        found = [(name, file_fault(name, place.read(name))) for name in RESULTS]
-        if not any(fault for _, fault in found):
-            found.append((SCORES, _other_scores(row, place)))
-    except OSError as error:
-        yield Disagreement(
-            mend=Mend.NOTHING,
-            what=f"its files cannot be read ({redact(error, place.root)})",
-            trial=row.number,
-            digest=row.digest,
-        )
-        return
-    faults = [f"{name} {fault}" for name, fault in found if fault]
-    if faults:
-        yield Disagreement(
-            mend=Mend.WITHDRAW, what="; ".join(faults), trial=row.number, digest=row.digest
-        )
-
-
-def _other_scores(row: TrialRow, place: Storage) -> str:
-    """Say where a trial's file of scores has others than the storage."""
-    scores = json.loads(place.read(SCORES) or b"{}")
-    kept = scores.get("metrics", {}) if isinstance(scores, dict) else {}
-    for name, value in row.metrics.items():
-        # The storage has also what was logged on the way, such as the loss of the last epoch.
-        if name in kept and kept[name] != value:
-            return f"has {name} {kept[name]}, the Optuna storage has {value}"
+def _withdraw(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
+    for fault in faults:
+        if fault.trial is not None:
+            ledger.withdraw(fault.trial, fault.found)
     return ""
 
 
-def _of_checkpoints(facts: Facts) -> Iterator[Disagreement]:
-    if facts.held:  # the driver deletes one just after it has settled the trial
-        return
-    for digest, row in facts.settled.items():
-        if facts.storage.folder(digest).holds(CHECKPOINT):
-            yield Disagreement(
-                mend=Mend.DELETE,
-                what=f"is {row.outcome}, and its {CHECKPOINT} is still there",
-                trial=row.number,
-                digest=digest,
-                file=CHECKPOINT,
-            )
+def _say_withdrawn(faults: Sequence[Fault]) -> str:
+    why = f", whose {faults[0].found}" if len(faults) == 1 else ", whose results are lost"
+    again = "it" if len(faults) == 1 else "them"
+    return f"withdraw the outcome of {trials_of(faults)}{why}: --resume runs {again} again"
 
 
-def _leftovers(facts: Facts) -> Iterator[Disagreement]:
-    if facts.held:
+_WITHDRAW = Mend(says=_say_withdrawn, do=_withdraw)
+
+
+def _results(study: Study, *, deep: bool) -> Iterator[Fault]:
+    complete = [row for row in study.rows if row.outcome is Outcome.COMPLETE]
+    files = [(row, study.files.folder(row.digest)) for row in complete]
+    if files and not any(folder.holds(name) for _, folder in files for name in RESULTS):
+        # More likely another --storage than that all results are lost: nothing is withdrawn.
+        yield Fault(
+            kind="no results at all",
+            found=f"{shown(study.files.root)} has no file of any complete trial; give --storage "
+            "as the study was started with, or bring the folder back from a copy",
+        )
         return
-    for path in leftovers(facts.folder, facts.storage.root):
-        yield Disagreement(
-            mend=Mend.DELETE,
-            what=f"{_within(path, facts.folder)} is half written, and nothing reads it",
-            file=str(path),
+    for row, folder in files:
+        yield from _results_of(row, folder, deep=deep)
+
+
+def _results_of(row: TrialRow, folder: Storage, *, deep: bool) -> Iterator[Fault]:
+    try:
+        if deep:
+            wrong = {name: file_fault(name, folder.read(name)) for name in RESULTS}
+            if not any(wrong.values()):
+                wrong[SCORES] = _other_scores(row, folder)
+        else:
+            wrong = {name: "" if folder.holds(name) else "is missing" for name in RESULTS}
+    except OSError as error:
+        found = f"its files cannot be read ({redact(error, folder.root)})"
+        yield Fault(kind="unreadable results", found=found, trial=row.number, digest=row.digest)
+        return
+    if found := "; ".join(f"{name} {fault}" for name, fault in wrong.items() if fault):
+        yield Fault(
+            kind="lost results", found=found, trial=row.number, digest=row.digest, mend=_WITHDRAW
         )
 
 
-def _within(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+def _other_scores(row: TrialRow, folder: Storage) -> str:
+    """Say where a trial's file of scores has others than the storage."""
+    scores = json.loads(folder.read(SCORES) or b"{}")
+    in_file = scores.get("metrics", {}) if isinstance(scores, dict) else {}
+    for name, value in row.metrics.items():
+        # The storage has also what was logged on the way, such as the loss of the last epoch.
+        if name in in_file and in_file[name] != value:
+            return f"has {name} {in_file[name]}, the Optuna storage has {value}"
+    return ""
 
 
-def _of_table(facts: Facts) -> Iterator[Disagreement]:
-    """Compare `trials.csv`, which every start writes at its end."""
-    if facts.held or not facts.settled:
+def _delete(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
+    for fault in faults:
+        if fault.digest:
+            study.files.folder(fault.digest).delete(fault.target)
+        else:
+            Path(fault.target).unlink(missing_ok=True)
+    return ""
+
+
+def _say_deleted(faults: Sequence[Fault]) -> str:
+    names = [f"{f.target} of trial {f.trial}" if f.digest else f.target for f in faults[:SHOWN]]
+    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"delete {', '.join(names)}{more}"
+
+
+_DELETE = Mend(says=_say_deleted, do=_delete, at_start=True)
+
+
+def _checkpoints(study: Study) -> Iterator[Fault]:
+    if study.held:  # the driver deletes one just after it has settled the trial
         return
-    path = facts.folder / TRIALS
+    for row in study.rows:
+        if study.files.folder(row.digest).holds(CHECKPOINT):
+            yield Fault(
+                kind="checkpoint of a settled trial",
+                found=f"is {row.outcome}, and its {CHECKPOINT} is still there",
+                trial=row.number,
+                digest=row.digest,
+                target=CHECKPOINT,
+                mend=_DELETE,
+            )
+
+
+def _leftovers(study: Study) -> Iterator[Fault]:
+    if study.held:
+        return
+    for path in leftovers(study.folder, study.files.root):
+        inside = path.is_relative_to(study.folder)
+        name = path.relative_to(study.folder) if inside else path
+        yield Fault(
+            kind="half a file",
+            found=f"{name} is half written, and nothing reads it",
+            target=str(path),
+            mend=_DELETE,
+        )
+
+
+def _write_table(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
+    write_whole(study.folder / TRIALS, trials_csv(ledger.trials().rows))
+    return ""
+
+
+_TABLE = Mend(
+    says=lambda faults: f"write {TRIALS} as the storage has it", do=_write_table, at_start=True
+)
+
+
+def _table(study: Study) -> Iterator[Fault]:
+    """Compare `trials.csv`, which every start writes at its end."""
+    if study.held or not study.rows:
+        return
+    path = study.folder / TRIALS
     if not path.exists():
-        yield Disagreement(mend=Mend.TABLE, what=f"{TRIALS} is missing")
-    elif path.read_text() != table(facts):
-        yield Disagreement(mend=Mend.TABLE, what=f"{TRIALS} has not the rows of the storage")
-
-
-def table(facts: Facts) -> str:
-    """Return `trials.csv` as the storage has it."""
-    return trials_csv(sorted(facts.settled.values(), key=lambda row: row.number))
+        yield Fault(kind="no table", found=f"{TRIALS} is missing", mend=_TABLE)
+    elif path.read_text() != trials_csv(study.rows):
+        yield Fault(
+            kind="other table", found=f"{TRIALS} has not the rows of the storage", mend=_TABLE
+        )

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from study.errors import StudyStateError, UsageError
+from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import writing
 from study.spaces.settings import SCREENING
 from study.store.journal import JOURNAL
@@ -154,6 +154,24 @@ def check_plan_is_there(folder: Path) -> None:
             "back from a copy (MLflow has one among the files of the study's run), or take "
             "another --name"
         )
+
+
+def existing_plan(folder: Path) -> dict[str, Any]:
+    """Return the plan of a study that exists.
+
+    Raises:
+        UsageError: If there is no such study.
+        StudyStateError: If its plan is lost, or cannot be read.
+    """
+    check_plan_is_there(folder)
+    plan = load_plan(folder)
+    if plan is None:
+        names = [str(known["name"]) for known in studies(folder.parent.parent)]
+        raise UsageError(
+            f"there is no study '{folder.name}' in {folder.parent}; there is: "
+            f"{', '.join(names) or 'none'}.{did_you_mean(folder.name, names)}"
+        )
+    return plan
 
 
 def expect(folder: Path, *, resume: bool) -> None:

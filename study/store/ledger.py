@@ -17,67 +17,43 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
-from study.store import trials
 from study.store.history import BEGAN, END, EPOCH, START, TRACEBACK, Epoch, name_of, numbered
 from study.store.optuna_storage import close_storage, open_storage, storage_fault
 from study.store.trials import (
+    CONFIG,
+    DRAW,
+    DUPLICATE_OF,
+    EPOCHS,
+    EXHAUSTED,
+    INDEX,
+    METRICS,
+    OBJECTIVE,
+    PROTECTED,
     SECONDS,
+    STATES,
     SUPERSEDED,
     WITHDRAWN,
     Marks,
+    Proposal,
     TrialRow,
+    Trials,
     mark,
     row_of,
+    rungs,
 )
-
-PROTECTED, DUPLICATE_OF, RUN_ID = trials.PROTECTED, trials.DUPLICATE_OF, trials.RUN_ID
-INDEX, METRICS, EPOCHS = trials.INDEX, trials.METRICS, trials.EPOCHS
-OBJECTIVE, CONFIG, DRAW = trials.OBJECTIVE, trials.CONFIG, trials.DRAW
-PLAN, EXHAUSTED, TRACKED = trials.PLAN, trials.EXHAUSTED, trials.TRACKED
 
 _LONGEST_TRACEBACK = 20_000
 """Characters of its end that are kept: databases have limits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A configuration to be evaluated, and where it came from.
-
-    Args:
-        config: What the trial trains.
-        digest: Identity of the configuration: equal digests train the same thing.
-        arm: What is compared; all else is nuisance.
-        params: The searched (or drawn) parameters only.
-        distributions: Their Optuna distributions.
-        index: Position in an enumerated sequence; None for a sampled proposal.
-        draw: Index of the nuisance draw in a compare study.
-        attempt: 1, or one more than the attempt that was interrupted.
-        protected: Never pruned: the first trial of its arm, at the space's defaults.
-    """
-
-    config: TrialConfig
-    digest: str
-    arm: str
-    params: Mapping[str, Any]
-    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    index: int | None = None
-    draw: int | None = None
-    attempt: int = 1
-    protected: bool = False
 
 
 class Ledger:
@@ -151,11 +127,6 @@ class Ledger:
         """Return what was written down about the study, or None."""
         return self._study.user_attrs.get(key)
 
-    @property
-    def n_asked(self) -> int:
-        """Trials that any start has asked for, whatever came of them."""
-        return len(self._study.get_trials(deepcopy=False))
-
     def reconcile(self) -> list[FrozenTrial]:
         """Settle what an earlier driver left running; return the trials that are still owed.
 
@@ -175,11 +146,11 @@ class Ledger:
                 self._set_attr(trial.number, Tag.CAUSE, "the driver ended")
                 self._set_attr(trial.number, EPOCHS, trial.last_step or 0)
             self._tell(trial.number, outcome, trial.user_attrs.get(OBJECTIVE))
-        every = self._study.get_trials(deepcopy=False)
+        trials = self.trials()
         # A driver may have been killed between an attempt and the mark of the one before.
-        for number, follower in trials.unmarked(every, self._marks).items():
+        for number, follower in trials.unmarked.items():
             self._mark(SUPERSEDED, number, follower)
-        return trials.owed(every, self._marks)
+        return trials.owed
 
     def withdraw(self, number: int, cause: str) -> None:
         """Let a settled trial's outcome count no more: it is owed again, under the same digest.
@@ -205,7 +176,7 @@ class Ledger:
 
     def _tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
         value = objective if outcome is Outcome.COMPLETE else None
-        self._study.tell(number, value, state=trials.STATES[outcome])
+        self._study.tell(number, value, state=STATES[outcome])
 
     def ask(self) -> optuna.Trial:
         """Ask the sampler for a trial; its parameters are suggested by the caller."""
@@ -250,7 +221,8 @@ class Ledger:
         for earlier in self._study.get_trials(deepcopy=False):
             if earlier.user_attrs.get(Tag.DIGEST) != digest or earlier.number >= trial.number:
                 continue
-            if trials.is_attempt(earlier) and earlier.number not in self._marks.superseded:
+            is_repeat = DUPLICATE_OF in earlier.user_attrs
+            if not is_repeat and earlier.number not in self._marks.superseded:
                 self._mark(SUPERSEDED, earlier.number, trial.number)
             for epoch, value in sorted(earlier.intermediate_values.items()):
                 if epoch > self._reported.get(trial.number, 0):
@@ -276,7 +248,7 @@ class Ledger:
         """
         starts = numbered(START, self._study.user_attrs)
         # Starts of the version before are not known, but each of them asked for a trial.
-        self._start = 1 + max(starts, default=self.n_asked)
+        self._start = 1 + max(starts, default=len(self.trials().all))
         begun = {"at_s": round(time.time(), 3), "about": dict(about), "tracker": tracker}
         self.note(name_of(START, self._start), begun)
 
@@ -308,7 +280,7 @@ class Ledger:
         if shorter and known is not None and value is not None:
             trial.report(value, known.epochs)
         self._study.tell(
-            trial, value if outcome is Outcome.COMPLETE else None, state=trials.STATES[outcome]
+            trial, value if outcome is Outcome.COMPLETE else None, state=STATES[outcome]
         )
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -367,96 +339,11 @@ class Ledger:
         self._tell(number, outcome, objective)
         return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
 
-    def rows(self) -> list[TrialRow]:
-        """Return every configuration's outcome once, in order of number."""
-        return [row_of(trial, self._epochs) for trial in self._settled()]
-
-    def settled(self) -> list[tuple[TrialRow, Proposal]]:
-        """Return every settled configuration with its proposal."""
-        return [(row_of(trial, self._epochs), _proposal(trial)) for trial in self._settled()]
-
-    def owed(self) -> list[tuple[int, Proposal, str]]:
-        """Return what `reconcile` found to be owed: number, proposal and why it is."""
-        owed = trials.owed(self._study.get_trials(deepcopy=False), self._marks)
-        return [
-            (
-                trial.number,
-                _proposal(trial),
-                self._marks.withdrawn.get(trial.number, trial.user_attrs.get(Tag.CAUSE, "")),
-            )
-            for trial in owed
-        ]
-
-    def _settled(self) -> list[FrozenTrial]:
-        return list(trials.settled(self._study.get_trials(deepcopy=False), self._marks))
-
-    def curves(self) -> dict[int, dict[int, float]]:
-        """Return the objective by epoch of the last attempt at each configuration, by number."""
-        return {
-            trial.number: dict(sorted(trial.intermediate_values.items()))
-            for trial in self._study.get_trials(deepcopy=False)
-            if trials.is_attempt(trial) and trial.number not in self._marks.superseded
-        }
-
-    def next_index(self) -> int:
-        """Return the first index of the enumerated sequence that was never proposed."""
-        taken = [
-            trial.user_attrs[INDEX]
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.user_attrs.get(INDEX) is not None and Tag.DIGEST in trial.user_attrs
-        ]
-        return max(taken, default=-1) + 1
-
-    def rung_correlation(self) -> tuple[float, int]:
-        """Return Spearman's rho between early and final objective, and n finished trials.
-
-        The early one is that of the first rung, or of the screening where there was one.
-        """
-        settled = self._settled()
-        screened = {
-            _point(trial): trial.intermediate_values[trial.last_step]
-            for trial in settled
-            if trial.user_attrs[Tag.OUTCOME] == Outcome.SCREENED and trial.last_step is not None
-        }
-        pairs = []
-        for trial in settled:
-            own = trial.intermediate_values.get(self._rungs[0])
-            early = screened.get(_point(trial)) if screened else own
-            if trial.state is TrialState.COMPLETE and early is not None:
-                pairs.append((early, trial.value))
-        first, final = np.asarray(pairs, dtype=float).reshape(-1, 2).T
-        if len(pairs) < 3 or np.ptp(first) == 0 or np.ptp(final) == 0:
-            return math.nan, len(pairs)
-        from scipy.stats import spearmanr  # not at the start, which does not wait for it
-
-        return float(spearmanr(first, final).statistic), len(pairs)
-
-
-def _point(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
-    return frozenset(trial.params.items())
-
-
-def _proposal(trial: FrozenTrial) -> Proposal:
-    attrs = trial.user_attrs
-    return Proposal(
-        config=TrialConfig.from_flat(attrs[CONFIG]),
-        digest=attrs[Tag.DIGEST],
-        arm=attrs[Tag.ARM],
-        params=trial.params,
-        index=attrs[INDEX],
-        draw=attrs[DRAW],
-        attempt=attrs[Tag.ATTEMPT],
-        protected=attrs[PROTECTED],
-    )
-
-
-def rungs(epochs: int, reduction_factor: int) -> list[int]:
-    """Return the epochs after which a trial may be pruned, the first at a third of the budget.
-
-    With a budget of one epoch there is none to stop before; its rung is the end.
-    """
-    rung = max(1, math.ceil(epochs / 3))
-    found = [rung]
-    while (rung := rung * reduction_factor) < epochs:
-        found.append(rung)
-    return found
+    def trials(self) -> Trials:
+        """Return all trials as the storage has them now; those that run here are no loss."""
+        return Trials(
+            all=tuple(self._study.get_trials(deepcopy=False)),
+            attrs=self._study.user_attrs,
+            epochs=self._epochs,
+            running=True,
+        )

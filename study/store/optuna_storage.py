@@ -18,10 +18,12 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import event
+from optuna.trial import FrozenTrial
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
 
-from study.addresses import redact
+from study.addresses import redact, shown
+from study.errors import StudyStateError
 
 MOUNTS = Path("/proc/self/mounts")
 """What Linux says of its disks; where it does not exist every disk counts as shared."""
@@ -62,6 +64,7 @@ def reading(url: str) -> Iterator[BaseStorage]:
 
     Raises:
         FileNotFoundError: If it is a SQLite file that does not exist.
+        StudyStateError: If it is a database without Optuna's tables.
         Exception: Whatever SQLAlchemy raises for the driver; it may quote the URL's password.
     """
     address = make_url(url)
@@ -71,11 +74,43 @@ def reading(url: str) -> Iterator[BaseStorage]:
         if not path.is_file():
             raise FileNotFoundError(path)
         options["creator"] = lambda: _connect_to_read(path)
+    elif address.get_backend_name() == "postgresql":
+        options["execution_options"] = {"postgresql_readonly": True}
+    engine = create_engine(url, **options)
+    try:
+        # Optuna would report the first of its tables that it misses.
+        if not inspect(engine).has_table("studies"):
+            raise StudyStateError("is no Optuna storage: it has no table of studies")
+    finally:
+        engine.dispose()
     storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
     try:
         yield storage
     finally:
         close_storage(storage)
+
+
+def read_optuna(url: str, name: str) -> tuple[tuple[FrozenTrial, ...], dict[str, Any], str]:
+    """Return trials and attributes of an Optuna study, or why there are none.
+
+    Nothing is made or changed. What is said of the storage is without its credentials.
+    """
+    try:
+        with reading(url) as storage:
+            studies = {study.study_name: study._study_id for study in storage.get_all_studies()}
+            if name not in studies:
+                there = f"it has {', '.join(sorted(studies))}" if studies else "nor any other"
+                return (), {}, f"{shown(url)} holds no study '{name}' ({there})"
+            study_id = studies[name]
+            attrs = dict(storage.get_study_user_attrs(study_id))
+            return tuple(storage.get_all_trials(study_id)), attrs, ""
+    except FileNotFoundError as error:
+        return (), {}, f"{error.args[0]} does not exist"
+    except StudyStateError as error:
+        return (), {}, f"{shown(url)} {error}"
+    except Exception as error:
+        # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
+        return (), {}, f"{shown(url)} cannot be read ({storage_fault(error, url)})"
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

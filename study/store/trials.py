@@ -12,13 +12,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
+import numpy as np
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from study.config import TrialConfig
 from study.keys import Outcome, Tag
 
 PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
@@ -75,52 +79,6 @@ class Marks:
     def aside(self, number: int) -> bool:
         """Whether a trial's outcome counts no more."""
         return number in self.superseded or number in self.withdrawn
-
-
-def is_attempt(trial: FrozenTrial) -> bool:
-    """Whether a trial was opened to be run: no repeat, and none cut off while it was proposed."""
-    return Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
-
-
-def attempts(trials: Iterable[FrozenTrial]) -> dict[str, list[FrozenTrial]]:
-    """Return the attempts at each configuration, first to last, by its digest."""
-    found: dict[str, list[FrozenTrial]] = {}
-    for trial in trials:
-        if is_attempt(trial):
-            found.setdefault(trial.user_attrs[Tag.DIGEST], []).append(trial)
-    return found
-
-
-def settled(trials: Iterable[FrozenTrial], marks: Marks) -> Iterator[FrozenTrial]:
-    """Yield the trials whose outcome counts, one a configuration."""
-    for trial in trials:
-        outcome = trial.user_attrs.get(Tag.OUTCOME)
-        if outcome in COUNTED and trial.state.is_finished() and not marks.aside(trial.number):
-            yield trial
-
-
-def owed(trials: Iterable[FrozenTrial], marks: Marks) -> list[FrozenTrial]:
-    """Return the last attempts that were interrupted or withdrawn, in order of number."""
-    last = [tries[-1] for tries in attempts(trials).values()]
-    return sorted(
-        (
-            trial
-            for trial in last
-            if trial.user_attrs.get(Tag.OUTCOME) == Outcome.STOPPED
-            or trial.number in marks.withdrawn
-        ),
-        key=lambda trial: trial.number,
-    )
-
-
-def unmarked(trials: Iterable[FrozenTrial], marks: Marks) -> dict[int, int]:
-    """Return the attempts that another followed and that do not say so, each with its follower."""
-    return {
-        earlier.number: later.number
-        for tries in attempts(trials).values()
-        for earlier, later in pairwise(tries)
-        if earlier.number not in marks.superseded
-    }
 
 
 def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:
@@ -198,6 +156,211 @@ class TrialRow:
             and (self.full_epochs is None or self.epochs >= self.full_epochs)
             and math.isfinite(self.metric(objective))
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration to be evaluated, and where it came from.
+
+    Args:
+        config: What the trial trains.
+        digest: Identity of the configuration: equal digests train the same thing.
+        arm: What is compared; all else is nuisance.
+        params: The searched (or drawn) parameters only.
+        distributions: Their Optuna distributions.
+        index: Position in an enumerated sequence; None for a sampled proposal.
+        draw: Index of the nuisance draw in a compare study.
+        attempt: 1, or one more than the attempt that was interrupted.
+        protected: Never pruned: the first trial of its arm, at the space's defaults.
+    """
+
+    config: TrialConfig
+    digest: str
+    arm: str
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    index: int | None = None
+    draw: int | None = None
+    attempt: int = 1
+    protected: bool = False
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Self:
+        """Return what a trial was proposed as."""
+        attrs = trial.user_attrs
+        return cls(
+            config=TrialConfig.from_flat(attrs[CONFIG]),
+            digest=attrs[Tag.DIGEST],
+            arm=attrs[Tag.ARM],
+            params=trial.params,
+            index=attrs[INDEX],
+            draw=attrs[DRAW],
+            attempt=attrs[Tag.ATTEMPT],
+            protected=attrs[PROTECTED],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """All trials of a study, as its storage had them at one moment.
+
+    Args:
+        all: Optuna's trials, in order of number.
+        attrs: Attributes of the Optuna study.
+        epochs: Full budget of a trial.
+        running: Whether a process runs the study: what has not ended is then no loss.
+    """
+
+    all: tuple[FrozenTrial, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 1
+    running: bool = False
+
+    @cached_property
+    def marks(self) -> Marks:
+        """What was said of finished trials later."""
+        return Marks.of(self.attrs)
+
+    @cached_property
+    def attempts(self) -> dict[str, list[FrozenTrial]]:
+        """The attempts at each configuration, first to last, by its digest."""
+        by_digest: dict[str, list[FrozenTrial]] = {}
+        for trial in self.all:
+            # Not a repeat, and not one that was cut off while it was proposed.
+            if Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs:
+                by_digest.setdefault(trial.user_attrs[Tag.DIGEST], []).append(trial)
+        return by_digest
+
+    @cached_property
+    def settled(self) -> tuple[FrozenTrial, ...]:
+        """The last attempts whose outcome counts, one a configuration, in order of number.
+
+        One that a killed driver had written down and not told Optuna counts too.
+        """
+        return self._last_attempts(settled=True)
+
+    @cached_property
+    def unsettled(self) -> tuple[FrozenTrial, ...]:
+        """The last attempts at all other configurations that were begun, in order of number."""
+        return self._last_attempts(settled=False)
+
+    def _last_attempts(self, *, settled: bool) -> tuple[FrozenTrial, ...]:
+        last = (attempts[-1] for attempts in self.attempts.values())
+        chosen = [trial for trial in last if self._counts(trial) is settled]
+        return tuple(sorted(chosen, key=lambda trial: trial.number))
+
+    def _counts(self, trial: FrozenTrial) -> bool:
+        outcome = trial.user_attrs.get(Tag.OUTCOME)
+        return outcome in COUNTED and not self.marks.aside(trial.number)
+
+    @cached_property
+    def rows(self) -> tuple[TrialRow, ...]:
+        """Every settled configuration as a row of a table, in order of number."""
+        return tuple(row_of(trial, self.epochs) for trial in self.settled)
+
+    @property
+    def proposals(self) -> list[tuple[TrialRow, Proposal]]:
+        """Every settled configuration with what it was proposed as."""
+        pairs = zip(self.rows, self.settled, strict=True)
+        return [(row, Proposal.of(trial)) for row, trial in pairs]
+
+    @property
+    def live(self) -> list[FrozenTrial]:
+        """Trials that are being run."""
+        return [t for t in self.unsettled if self.running and not t.state.is_finished()]
+
+    @property
+    def owed(self) -> list[FrozenTrial]:
+        """Last attempts that were interrupted or withdrawn, in order of number."""
+        return [t for t in self.unsettled if not self.running or t.state.is_finished()]
+
+    def why_owed(self, trial: FrozenTrial) -> str:
+        """Return why a trial is run again."""
+        withdrawn = self.marks.withdrawn.get(trial.number)
+        return str(withdrawn or trial.user_attrs.get(Tag.CAUSE) or "the driver ended")
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space ran out of new configurations."""
+        return bool(self.attrs.get(EXHAUSTED))
+
+    @property
+    def unmarked(self) -> dict[int, int]:
+        """The attempts that another followed and that do not say so, each with its follower."""
+        return {
+            earlier.number: later.number
+            for attempts in self.attempts.values()
+            for earlier, later in pairwise(attempts)
+            if earlier.number not in self.marks.superseded
+        }
+
+    @property
+    def n_superseded(self) -> int:
+        """Attempts that others followed."""
+        return sum(len(attempts) - 1 for attempts in self.attempts.values())
+
+    @property
+    def n_repeats(self) -> int:
+        """Proposals of a configuration that was known."""
+        return sum(DUPLICATE_OF in trial.user_attrs for trial in self.all)
+
+    @property
+    def curves(self) -> dict[int, dict[int, float]]:
+        """The objective by epoch of the last attempt at each configuration, by number."""
+        return {
+            attempts[-1].number: dict(sorted(attempts[-1].intermediate_values.items()))
+            for attempts in self.attempts.values()
+        }
+
+    @property
+    def next_index(self) -> int:
+        """The first index of the enumerated sequence that was never proposed."""
+        taken = [
+            trial.user_attrs[INDEX]
+            for trial in self.all
+            if trial.user_attrs.get(INDEX) is not None and Tag.DIGEST in trial.user_attrs
+        ]
+        return max(taken, default=-1) + 1
+
+    def rung_correlation(self) -> tuple[float, int]:
+        """Return Spearman's rho between early and final objective, and n finished trials.
+
+        The early one is that of the first rung, or of the screening where there was one.
+        """
+        screened = {
+            _point(trial): trial.intermediate_values[trial.last_step]
+            for trial in self.settled
+            if trial.user_attrs[Tag.OUTCOME] == Outcome.SCREENED and trial.last_step is not None
+        }
+        first_rung = rungs(self.epochs, 2)[0]
+        pairs = []
+        for trial in self.settled:
+            own = trial.intermediate_values.get(first_rung)
+            early = screened.get(_point(trial)) if screened else own
+            if trial.state is TrialState.COMPLETE and early is not None:
+                pairs.append((early, trial.value))
+        early_values, final_values = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+        if len(pairs) < 3 or np.ptp(early_values) == 0 or np.ptp(final_values) == 0:
+            return math.nan, len(pairs)
+        from scipy.stats import spearmanr  # not at the start, which does not wait for it
+
+        return float(spearmanr(early_values, final_values).statistic), len(pairs)
+
+
+def _point(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
+    return frozenset(trial.params.items())
+
+
+def rungs(epochs: int, reduction_factor: int) -> list[int]:
+    """Return the epochs after which a trial may be pruned, the first at a third of the budget.
+
+    With a budget of one epoch there is none to stop before; its rung is the end.
+    """
+    rung = max(1, math.ceil(epochs / 3))
+    listed = [rung]
+    while (rung := rung * reduction_factor) < epochs:
+        listed.append(rung)
+    return listed
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:

@@ -134,14 +134,14 @@ class MlflowRecords:
                     found.setdefault((name, point.step), []).append(point.value)
         return found
 
-    def remove(self, run: RecordedRun) -> None:
+    def remove(self, run_id: str) -> None:
         """Delete a run; `mlflow runs restore` brings it back.
 
         Raises:
             TrackingError: If the store cannot be used.
         """
         with self._explained():
-            self._mlflow.delete_run(run.run_id)
+            self._mlflow.delete_run(run_id)
 
     def _explained(self) -> AbstractContextManager[None]:
         return explained(self._store)

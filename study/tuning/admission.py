@@ -14,12 +14,12 @@ from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import Outcome
 from study.store.folder import BEATS, CLAIM, has_trials
-from study.store.ledger import PLAN, TRACKED, Ledger
+from study.store.ledger import Ledger
 from study.store.owner import elsewhere, here
 from study.store.plan import load_plan
 from study.store.storage import Storage
 from study.store.trial_files import RESULTS
-from study.store.trials import PLACE, TrialRow
+from study.store.trials import PLACE, PLAN, TRACKED, TrialRow
 from study.tuning.setup import Setup
 
 _logger = logging.getLogger(__name__)

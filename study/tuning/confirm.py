@@ -20,11 +20,11 @@ from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
 from study.reporting.stored import read_beats
 from study.statistics.choice import Candidate, simplest_of_search
-from study.store.ledger import EXHAUSTED, Ledger
+from study.store.ledger import Ledger
 from study.store.plan import load_plan
 from study.store.storage import Storage
 from study.store.trial_files import SCORES
-from study.store.trials import TrialRow
+from study.store.trials import EXHAUSTED, TrialRow
 
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
 DEFAULT_FOLDS = 5
@@ -98,7 +98,7 @@ def read_search(folder: Path, *, storage_url: str, storage: Storage) -> Search:
             "confirmed"
         )
     ledger = Ledger(storage_url=storage_url, name=plan["name"], epochs=plan["epochs"])
-    pairs = ledger.settled()
+    pairs = ledger.trials().proposals
     ranked = [
         (row, proposal.config)
         for row, proposal in pairs
@@ -237,7 +237,7 @@ def _differing(kept: str, text: str) -> str:
 def scores_of_arms(folder: Path, storage_url: str, objective: str) -> dict[str, float]:
     """Return the objective of each arm that a comparison of one draw has scored."""
     ledger = Ledger(storage_url=storage_url, name=folder.name)
-    return {row.arm: row.metric(objective) for row in ledger.rows() if row.ranks(objective)}
+    return {row.arm: row.metric(objective) for row in ledger.trials().rows if row.ranks(objective)}
 
 
 def fresh_partitions(

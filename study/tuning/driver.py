@@ -17,10 +17,10 @@ from typing import Any
 
 from study.errors import counted
 from study.keys import EPOCH, Outcome, Tag
-from study.store.ledger import EXHAUSTED, Ledger, Proposal
+from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
-from study.store.trials import TrialRow
+from study.store.trials import EXHAUSTED, Proposal, TrialRow
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.teller import Teller
@@ -83,10 +83,12 @@ class Conductor:
         self._storage = storage
         self._trial_limit_s = trial_limit_s
         self._owed = [proposals.again(trial) for trial in ledger.reconcile()]
-        self._known = {row.digest: row for row in ledger.rows()}
-        self._next_index = ledger.next_index()
+        self._known = {row.digest: row for row in ledger.trials().rows}
+        self._next_index = ledger.trials().next_index
         self._screened = {
-            proposal.digest for _, proposal in ledger.settled() if proposals.screens(proposal)
+            proposal.digest
+            for _, proposal in ledger.trials().proposals
+            if proposals.screens(proposal)
         }
         self._all_screened = self._said_screened = False
         self._live: dict[str, _Live] = {}
@@ -173,7 +175,7 @@ class Conductor:
             if (opened := self._proposed()) is not None:
                 return opened
             self._all_screened = True
-        finals = self._proposals.finals(self._ledger.settled())
+        finals = self._proposals.finals(self._ledger.trials().proposals)
         # No more is proposed, so that the best of an arm is known when all that were screened of
         # it have ended, whatever still runs of other arms.
         left = [
@@ -366,4 +368,4 @@ class Conductor:
 
     def rows(self) -> list[TrialRow]:
         """Return every settled configuration."""
-        return self._ledger.rows()
+        return list(self._ledger.trials().rows)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from study.errors import counted
 from study.keys import Outcome
-from study.store.ledger import Proposal
+from study.store.trials import Proposal
 
 
 class Progress:

@@ -24,8 +24,8 @@ from study.models import rules
 from study.spaces.optuna_space import distributions, suggest
 from study.spaces.settings import SCREENING, SCREENING_EPOCHS
 from study.spaces.space import Space
-from study.store.ledger import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Ledger, Proposal
-from study.store.trials import TrialRow
+from study.store.ledger import Ledger
+from study.store.trials import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Proposal, TrialRow
 
 SAMPLED = ("tpe", "gp")
 """Samplers that look at outcomes, and so propose other points where the order differs."""

@@ -21,11 +21,11 @@ from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
 from study.store.journal import JOURNAL
-from study.store.ledger import EXHAUSTED, PLAN, RUN_ID, TRACKED, Ledger
+from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import PLAN_FILE, provenance
 from study.store.study_floors import StudyFloor, study_floors
-from study.store.trials import TrialRow, trials_csv
+from study.store.trials import EXHAUSTED, PLAN, RUN_ID, TRACKED, TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
 from study.tuning.admission import (
     admit_place,
@@ -111,7 +111,7 @@ def open_ledger(setup: Setup, options: Options) -> Ledger:
     options.folder.mkdir(parents=True, exist_ok=True)
     probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
     # A resumed sampler must not repeat its first random draws, settled or not.
-    seed = plan.study_seed + probe.n_asked
+    seed = plan.study_seed + len(probe.trials().all)
     probe.release()
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
@@ -156,7 +156,7 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
 
 def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:
     plan, folder = setup.plan, options.folder
-    settled, exhausted = len(ledger.rows()), bool(ledger.noted(EXHAUSTED))
+    settled, exhausted = len(ledger.trials().rows), bool(ledger.noted(EXHAUSTED))
     admit_storage(setup, ledger, folder)
     admit(
         plan,
@@ -169,7 +169,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
     admit_place(ledger, folder, plan.name)
     ledger.note(PLAN, setup.plan.identity())
     claim(setup.job.storage, ledger.study_id, plan.name)
-    name_lost_results(ledger.rows(), setup.job.storage, plan.name)
+    name_lost_results(ledger.trials().rows, setup.job.storage, plan.name)
     # Also of a study that is complete: a file that was lost is back.
     keep_labels(setup, folder)
     exclusions.keep(folder, setup.beats)
@@ -196,7 +196,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         files=[folder / PLAN_FILE, folder / SPACE_COPY],
     )
     if sender is not None:
-        teller.catch_up(ledger.settled(), sender.outcomes)
+        teller.catch_up(ledger.trials().proposals, sender.outcomes)
     progress = Progress(
         total=plan.trials,
         done=settled,
@@ -242,7 +242,7 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         raise
     finally:
         progress.close()
-        if not (stop.cause or conductor.exhausted or len(ledger.rows()) >= plan.trials):
+        if not (stop.cause or conductor.exhausted or len(ledger.trials().rows) >= plan.trials):
             stop.cause, stop.faulty = "Ray ended the run early", True
         summary = _summary(
             ledger,
@@ -275,7 +275,7 @@ def _epochs_left(setup: Setup, ledger: Ledger) -> int:
     total = setup.plan.trials * full
     if space.n_finals:
         total = space.n_proposed * SCREENING_EPOCHS + space.n_finals * full
-    return total - sum(proposal.config.train.epochs for _, proposal in ledger.settled())
+    return total - sum(proposal.config.train.epochs for _, proposal in ledger.trials().proposals)
 
 
 def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:
@@ -328,13 +328,13 @@ def _summary(
     floors: Sequence[StudyFloor] = (),
 ) -> Summary:
     return Summary(
-        rows=ledger.rows(),
+        rows=ledger.trials().rows,
         stopped=stop.cause,
         interrupted=stop.interrupted,
         faulty=stop.faulty,
         exhausted=exhausted,
         overhead=overhead,
-        rungs=ledger.rung_correlation(),
+        rungs=ledger.trials().rung_correlation(),
         floors=floors,
     )
 

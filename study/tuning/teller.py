@@ -14,9 +14,8 @@ from study.keys import Outcome, Tag
 from study.models import rules
 from study.store.floors import SETTINGS
 from study.store.journal import Kind
-from study.store.ledger import OBJECTIVE, Proposal
 from study.store.study_floors import StudyFloor
-from study.store.trials import TrialRow
+from study.store.trials import OBJECTIVE, Proposal, TrialRow
 
 BEST_WEIGHTS = 3
 """Trials whose weights are recorded; those of all trials stay in the study's storage."""

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from study.keys import Outcome, Tag
-from study.store.checks import Disagreement, Mend
+from study.store.checks import Fault
 from study.store.journal import JOURNAL, Event, Kind
-from study.store.status import Facts
+from study.store.study import Study
 from study.store.trials import COUNTED
 from study.tracking.mlflow_runs import MlflowRecords, Points, RecordedRun, RecordedStudy
 from study.tracking.mlflow_sink import FLOOR, STATUS, TRIAL
+from study.tuning.repair import TrackerMends
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ def _named(points: Iterable[tuple[str, int]]) -> list[str]:
     return [f"{name} of epoch {epoch}" for name, epoch in points]
 
 
-def unsent(facts: Facts) -> list[Disagreement]:
+def unsent(facts: Study, mends: TrackerMends) -> list[Fault]:
     """Compare the journal alone: with how far it was sent, and with the storage's outcomes."""
     if facts.held or not facts.tracked or facts.gap:
         return []
@@ -79,28 +80,29 @@ def unsent(facts: Facts) -> list[Disagreement]:
         parts = [f"{waiting} events that {JOURNAL} keeps"] if waiting else []
         parts += [] if closed else ["how the last start ended"]
         what = f"MLflow has not been told {' and '.join(parts)}"
-        found.append(Disagreement(mend=Mend.SEND, what=what))
+        found.append(Fault(kind="tracker", mend=mends.send, found=what))
     told = facts.journal.outcomes
-    for digest, row in facts.settled.items():
-        if told.get(digest) != row.outcome:
-            what = f"is {row.outcome}, and MLflow was {_as_told(told.get(digest))}"
-            found.append(_tell(what, row.number, digest))
-    for trial in facts.owed:
-        if told.get(trial.digest) in COUNTED:
-            what = f"is owed, and MLflow was {_as_told(told[trial.digest])}"
-            found.append(_tell(what, trial.number, trial.digest))
+    for row in facts.rows:
+        if told.get(row.digest) != row.outcome:
+            what = f"is {row.outcome}, and MLflow was {_as_told(told.get(row.digest))}"
+            found.append(_tell(mends, what, row.number, row.digest))
+    for trial in facts.trials.owed:
+        digest = trial.user_attrs[Tag.DIGEST]
+        if told.get(digest) in COUNTED:
+            what = f"is owed, and MLflow was {_as_told(told[digest])}"
+            found.append(_tell(mends, what, trial.number, digest))
     return found
 
 
-def _tell(what: str, number: int, digest: str) -> Disagreement:
-    return Disagreement(mend=Mend.TELL, what=what, trial=number, digest=digest)
+def _tell(mends: TrackerMends, what: str, number: int, digest: str) -> Fault:
+    return Fault(kind="tracker", mend=mends.tell, found=what, trial=number, digest=digest)
 
 
 def _as_told(outcome: str | None) -> str:
     return f"told that it is {outcome}" if outcome else "never told how it ended"
 
 
-def in_tracker(facts: Facts, records: MlflowRecords) -> list[Disagreement]:
+def in_tracker(facts: Study, records: MlflowRecords, mends: TrackerMends) -> list[Fault]:
     """Compare what the tracker has with what it was sent, where nothing more is to be sent.
 
     Raises:
@@ -114,12 +116,20 @@ def in_tracker(facts: Facts, records: MlflowRecords) -> list[Disagreement]:
             f"{records.where} has nothing of this study; if another store has it, give its "
             "--tracking-uri"
         )
-        return [Disagreement(mend=Mend.REPLAY, what=what)]
-    return list(_Comparison(facts, records, recorded).all())
+        return [Fault(kind="tracker", mend=mends.replay, found=what)]
+    return list(_Comparison(facts, records, recorded, mends).all())
 
 
 class _Comparison:
-    def __init__(self, facts: Facts, records: MlflowRecords, recorded: RecordedStudy) -> None:
+    def __init__(
+        self,
+        facts: Study,
+        records: MlflowRecords,
+        recorded: RecordedStudy,
+        mends: TrackerMends,
+    ) -> None:
+        self._mends = mends
+        self._settled = {row.digest: row for row in facts.rows}
         self._facts, self._records, self._recorded = facts, records, recorded
         self._told: dict[str, _Told] = {}
         self._floors: dict[str, Event] = {}
@@ -130,7 +140,7 @@ class _Comparison:
                 self._floors[event.content["digest"]] = event
         self._ended = facts.journal.closed and not facts.held
 
-    def all(self) -> Iterator[Disagreement]:
+    def all(self) -> Iterator[Fault]:
         yield from self._study()
         for digest, told in self._told.items():
             # What waits in the journal may be all that is missing.
@@ -143,30 +153,34 @@ class _Comparison:
             for run in self._recorded.runs:
                 if run.running and run.digest not in self._told | self._floors:
                     what = f"MLflow's run {run.run_id} of something unknown is RUNNING"
-                    yield Disagreement(mend=Mend.RESEND, what=what)
+                    yield Fault(kind="tracker", mend=self._mends.resend, found=what)
 
     def _runs(self, kind: str, digest: str) -> list[RecordedRun]:
         found = [run for run in self._recorded.runs if run.kind == kind and run.digest == digest]
         # As the sink chooses: an empty one is what a request made that was given up.
         return sorted(found, key=lambda run: run.blank)
 
-    def _study(self) -> Iterator[Disagreement]:
+    def _study(self) -> Iterator[Fault]:
         runs, facts = sorted(self._recorded.studies, key=lambda run: run.blank), self._facts
         for run in runs[1:]:
             what = f"MLflow has a second run of the study, {run.run_id}"
             if run.blank:
-                yield Disagreement(mend=Mend.REMOVE, what=what, run=run)
+                yield Fault(kind="tracker", mend=self._mends.remove, found=what, target=run.run_id)
             else:
                 what += "; delete the one that has no trials yourself"
-                yield Disagreement(mend=Mend.NOTHING, what=what)
+                yield Fault(kind="tracker", found=what)
         closes = [e.content["outcome"] for e in facts.journal.events if e.kind is Kind.CLOSE]
         if self._ended and not facts.unsent and closes:
             wrong = _wrong_end(runs[0], closes[-1])
             if wrong:
-                yield Disagreement(mend=Mend.RESEND, what=f"MLflow's run of the study {wrong}")
+                yield Fault(
+                    kind="tracker",
+                    mend=self._mends.resend,
+                    found=f"MLflow's run of the study {wrong}",
+                )
 
-    def _trial(self, digest: str, told: _Told) -> Iterator[Disagreement]:
-        row = self._facts.settled.get(digest)
+    def _trial(self, digest: str, told: _Told) -> Iterator[Fault]:
+        row = self._settled.get(digest)
         if row is None and not self._ended:
             return  # it runs, or its end is still to be told
         if row is not None and row.outcome != told.outcome:
@@ -176,7 +190,7 @@ class _Comparison:
         number = row.number if row else told.number
         runs = self._runs(TRIAL, digest)
         if not runs:
-            yield _resend("MLflow has no run of it", number, digest)
+            yield self._resend("MLflow has no run of it", number, digest)
             return
         kept, *others = runs
         points = self._records.points(kept)
@@ -184,31 +198,55 @@ class _Comparison:
             theirs = self._records.points(run)
             safe = told.has_all({key: theirs[key] for key in theirs.keys() - points.keys()})
             what = f"MLflow has a second run of it, {run.run_id}"
-            yield _remove(what, run, safe, number, digest)
+            yield self._remove(what, run, safe, number, digest)
         twice = _named(sorted(key for key, values in points.items() if len(values) > 1))
         other = told.other(points)
         if twice or other:
             what = f"twice: {_some(twice)}" if twice else f"with other values: {_some(other)}"
             what = f"MLflow has metrics of it {what}"
-            yield _remove(what, kept, told.has_all(points), number, digest)
+            yield self._remove(what, kept, told.has_all(points), number, digest)
             return
         wrong = _wrong_end(kept, str(row.outcome if row else Outcome.STOPPED))
         missing = told.missing(points)
         if wrong:
-            yield _resend(f"its MLflow run {wrong}", number, digest)
+            yield self._resend(f"its MLflow run {wrong}", number, digest)
         if missing:
-            yield _resend(f"its MLflow run has no {_some(missing)}", number, digest)
+            yield self._resend(f"its MLflow run has no {_some(missing)}", number, digest)
 
-    def _floor(self, digest: str, name: str) -> Iterator[Disagreement]:
+    def _floor(self, digest: str, name: str) -> Iterator[Fault]:
         runs = self._runs(FLOOR, digest)
         what = "" if runs else f"MLflow has no run of {name}"
         if self._ended and runs and (wrong := _wrong_end(runs[0], str(Outcome.COMPLETE))):
             what = f"MLflow's run of {name} {wrong}"
         if what:
-            yield Disagreement(mend=Mend.RESEND, what=what, digest=digest)
+            yield Fault(kind="tracker", mend=self._mends.resend, found=what, digest=digest)
         for run in runs[1:]:
             what = f"MLflow has a second run of {name}, {run.run_id}"
-            yield Disagreement(mend=Mend.REMOVE, what=what, digest=digest, run=run)
+            yield Fault(
+                kind="tracker",
+                mend=self._mends.remove,
+                found=what,
+                digest=digest,
+                target=run.run_id,
+            )
+
+    def _resend(self, what: str, number: int, digest: str) -> Fault:
+        return Fault(
+            kind="tracker", mend=self._mends.resend, found=what, trial=number, digest=digest
+        )
+
+    def _remove(self, what: str, run: RecordedRun, safe: bool, number: int, digest: str) -> Fault:
+        if safe:
+            return Fault(
+                kind="tracker",
+                mend=self._mends.remove,
+                found=what,
+                trial=number,
+                digest=digest,
+                target=run.run_id,
+            )
+        what += f", with more than {JOURNAL} can tell again; delete the one that is wrong yourself"
+        return Fault(kind="tracker", found=what, trial=number, digest=digest)
 
 
 def _wrong_end(run: RecordedRun, outcome: str) -> str:
@@ -219,17 +257,6 @@ def _wrong_end(run: RecordedRun, outcome: str) -> str:
     if run.running:
         return f"is RUNNING, and nothing runs it: it is {outcome}"
     return f"says {run.status}, {Tag.OUTCOME} '{run.outcome}': it is {outcome}"
-
-
-def _resend(what: str, number: int, digest: str) -> Disagreement:
-    return Disagreement(mend=Mend.RESEND, what=what, trial=number, digest=digest)
-
-
-def _remove(what: str, run: RecordedRun, safe: bool, number: int, digest: str) -> Disagreement:
-    if safe:
-        return Disagreement(mend=Mend.REMOVE, what=what, trial=number, digest=digest, run=run)
-    what += f", with more than {JOURNAL} can tell again; delete the one that is wrong yourself"
-    return Disagreement(mend=Mend.NOTHING, what=what, trial=number, digest=digest)
 
 
 def _some(names: Sequence[str]) -> str:

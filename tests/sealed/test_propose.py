@@ -19,8 +19,9 @@ from study.sealed.plan_file import parse_plan
 from study.sealed.propose import propose
 from study.spaces.load import load_space
 from study.store.folder import study_folder
-from study.store.ledger import EXHAUSTED, Ledger, Proposal
+from study.store.ledger import Ledger
 from study.store.plan import StudyPlan, load_plan
+from study.store.trials import EXHAUSTED, Proposal
 from tests.builders import study_plan
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -12,7 +12,8 @@ from study.config import TrialConfig
 from study.keys import Outcome
 from study.models import rules
 from study.store.history import BEGAN, TRACEBACK, epochs_of, starts_of
-from study.store.ledger import Ledger, Proposal
+from study.store.ledger import Ledger
+from study.store.trials import Proposal
 
 CONFIG = TrialConfig.from_flat({"fusion": "film", "embed_dim": 8, "epochs": 3})
 

@@ -16,7 +16,8 @@ from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.store.ledger import Ledger, Proposal, rungs
+from study.store.ledger import Ledger
+from study.store.trials import Proposal, rungs
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -81,7 +82,7 @@ def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: T
     assert trial.state is state
     assert trial.user_attrs[Tag.OUTCOME] == outcome
     assert trial.user_attrs[Tag.CAUSE] == "why"
-    settled = [row.outcome for row in ledger.rows()]
+    settled = [row.outcome for row in ledger.trials().rows]
     assert settled == ([] if outcome is Outcome.STOPPED else [outcome])
 
 
@@ -98,7 +99,7 @@ def test_how_a_trial_ended_is_returned_as_its_row(url: str) -> None:
             seconds=1.0,
             objective=value,
         )
-        assert row == ledger.rows()[-1]
+        assert row == ledger.trials().rows[-1]
         assert (row.number, row.outcome) == (number, Outcome.COMPLETE)
         assert row.metric("val_auprc_S") == value
 
@@ -116,7 +117,7 @@ def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str)
 
     finish(second, begin(second, proposal(0.2)), 0.6)
     assert open_ledger(url).reconcile() == []
-    assert [row.metric("val_auprc_sv") for row in second.rows()] == [0.5, 0.6]
+    assert [row.metric("val_auprc_sv") for row in second.trials().rows] == [0.5, 0.6]
 
 
 def test_an_outcome_written_down_but_not_told_is_told_at_the_next_start(url: str) -> None:
@@ -128,18 +129,18 @@ def test_an_outcome_written_down_but_not_told_is_told_at_the_next_start(url: str
     again = open_ledger(url)
     assert again.reconcile() == []
     assert states(url) == [TrialState.COMPLETE]
-    assert again.rows()[0].metric("objective") == 0.7
+    assert again.trials().rows[0].metric("objective") == 0.7
 
 
 def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> None:
     ledger = open_ledger(url)
     finish(ledger, begin(ledger, proposal(0.1)), 0.5)
-    known = ledger.rows()[0]
+    known = ledger.trials().rows[0]
     ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
     study = optuna.load_study(study_name="s", storage=url)
     assert [trial.value for trial in study.trials] == [0.5, 0.5]
     assert study.trials[1].user_attrs["duplicate_of"] == 0
-    assert len(ledger.rows()) == 1
+    assert len(ledger.trials().rows) == 1
 
 
 def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -> None:
@@ -150,7 +151,7 @@ def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -
     assert again.reconcile() == []
     assert states(url) == [TrialState.FAIL]
     begin(again, proposal(0.1))
-    assert again.rows() == []
+    assert again.trials().rows == ()
 
 
 @pytest.mark.parametrize("written", range(7))
@@ -164,7 +165,7 @@ def test_a_driver_killed_while_it_opened_a_trial_proposes_it_again(
 
     again = open_ledger(url)
     assert again.reconcile() == []
-    assert again.next_index() == 0
+    assert again.trials().next_index == 0
 
 
 @pytest.mark.parametrize("written", range(1, 3))
@@ -173,7 +174,7 @@ def test_a_driver_killed_while_it_noted_a_duplicate_owes_nothing(
 ) -> None:
     ledger = open_ledger(url)
     finish(ledger, begin(ledger, proposal(0.1)), 0.5)
-    known = ledger.rows()[0]
+    known = ledger.trials().rows[0]
     killed_while(monkeypatch, written)
     with pytest.raises(KeyboardInterrupt):
         ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
@@ -181,7 +182,7 @@ def test_a_driver_killed_while_it_noted_a_duplicate_owes_nothing(
 
     again = open_ledger(url)
     assert again.reconcile() == []
-    assert [row.number for row in again.rows()] == [0]
+    assert [row.number for row in again.trials().rows] == [0]
 
 
 def killed_while(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
@@ -238,21 +239,21 @@ def test_non_finite_values_are_not_reported_and_metrics_keep_only_finite_ones(ur
 
 def test_next_index_counts_what_was_ever_proposed(url: str) -> None:
     ledger = open_ledger(url)
-    assert ledger.next_index() == 0
+    assert ledger.trials().next_index == 0
     begin(ledger, proposal(0.1, index=0))
     begin(ledger, proposal(0.2, index=1))
-    assert open_ledger(url).next_index() == 2
+    assert open_ledger(url).trials().next_index == 2
 
 
 def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
     ledger = open_ledger(url, reduction_factor=2)
     for place, (rung, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]):
-        assert math.isnan(ledger.rung_correlation()[0])
+        assert math.isnan(ledger.trials().rung_correlation()[0])
         number = begin(ledger, proposal(place / 10, protected=True))
         ledger.report(number, 2, rung)
         finish(ledger, number, final)
     # Ranks 1 2 3 against 2 1 3: rho = 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5.
-    rho, n_finished = ledger.rung_correlation()
+    rho, n_finished = ledger.trials().rung_correlation()
     assert (round(rho, 9), n_finished) == (0.5, 3)
 
 
@@ -271,7 +272,7 @@ def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
             ledger.report(number, 2, 1.0 - final)  # no rung: it says the opposite
             finish(ledger, number, final)
     # Ranks 1 2 3 against 2 1 3, as above.
-    rho, n_finished = ledger.rung_correlation()
+    rho, n_finished = ledger.trials().rung_correlation()
     assert (round(rho, 9), n_finished) == (0.5, 3)
     states = [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
@@ -331,7 +332,7 @@ def test_each_attempt_but_the_last_is_marked_with_the_one_that_followed(url: str
         begin(ledger, replace(proposal(0.1), attempt=attempt))
         assert marks(url) == {f"superseded:{n}": n + 1 for n in range(attempt - 1)}
     finish(ledger, 2, 0.5)
-    assert [row.number for row in ledger.rows()] == [2]
+    assert [row.number for row in ledger.trials().rows] == [2]
 
 
 def test_a_mark_that_a_killed_driver_did_not_set_is_set_by_the_next_start(url: str) -> None:
@@ -357,10 +358,10 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
 
     again = open_ledger(url, reduction_factor=2)
     assert [trial.number for trial in again.reconcile()] == [0]
-    assert [(number, cause) for number, _, cause in again.owed()] == [
+    assert [(t.number, again.trials().why_owed(t)) for t in again.trials().owed] == [
         (0, "predictions.npz is missing")
     ]
-    assert [row.number for row in again.rows()] == [1]
+    assert [row.number for row in again.trials().rows] == [1]
     assert again.noted("exhausted") is False
     # Of 0.85 and 0.8 one is kept; with the withdrawn 0.9 it would be that.
     assert not again.report(begin(again, proposal(0.4)), 2, 0.85)
@@ -371,9 +372,9 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
         "withdrawn:0": "predictions.npz is missing",
         "superseded:0": number,
     }
-    assert [row.metric("val_auprc_sv") for row in again.rows()] == [0.8, 0.9]
+    assert [row.metric("val_auprc_sv") for row in again.trials().rows] == [0.8, 0.9]
     assert open_ledger(url).reconcile() != [], "the trial of 0.4 was interrupted"
-    assert [row.number for row in open_ledger(url).rows()] == [1, number]
+    assert [row.number for row in open_ledger(url).trials().rows] == [1, number]
 
 
 def test_a_curve_is_that_of_the_last_attempt(url: str) -> None:
@@ -384,4 +385,4 @@ def test_a_curve_is_that_of_the_last_attempt(url: str) -> None:
     assert len(second.reconcile()) == 1
     number = begin(second, replace(point, attempt=2))
     second.report(number, 2, 0.4)
-    assert second.curves() == {number: {1: 0.3, 2: 0.4}}
+    assert second.trials().curves == {number: {1: 0.3, 2: 0.4}}

@@ -23,11 +23,11 @@ from study.spaces.load import load_space
 from study.spaces.optuna_space import make_sampler
 from study.store import trial_files
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
-from study.store.ledger import TRACKED, Ledger
+from study.store.ledger import Ledger
 from study.store.storage import Storage
 from study.store.study_floors import StudyFloor
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import trials_csv
+from study.store.trials import TRACKED, trials_csv
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
 from study.tuning.driver import Conductor
@@ -113,7 +113,7 @@ class Start:
         tags = {Tag.STUDY_ID: self.ledger.study_id}
         self.teller.open_study(NAME, params={"trials": TRIALS_WANTED}, tags=tags, files=[])
         if self.sender:
-            self.teller.catch_up(self.ledger.settled(), self.sender.outcomes)
+            self.teller.catch_up(self.ledger.trials().proposals, self.sender.outcomes)
         self.conductor = Conductor(
             plan=replace(PLAN, trials=TRIALS_WANTED),
             proposals=Proposals(space, seed=0),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyStateError
-from study.store.ledger import TRACKED, Ledger
+from study.store.ledger import Ledger
 from study.store.owner import Owner
 from study.store.storage import Storage
+from study.store.trials import TRACKED
 from study.tuning.admission import admit_place, claim
 from tests.tuning.small_study import NAME
 

@@ -17,10 +17,11 @@ from study.errors import StudyStateError, UsageError
 from study.keys import AUPRC_SV, Outcome
 from study.models import rules
 from study.spaces.load import load_space
-from study.store.ledger import EXHAUSTED, Ledger
+from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import SCORES
+from study.store.trials import EXHAUSTED
 from study.tuning.confirm import (
     Search,
     admit_space,

@@ -11,7 +11,7 @@ import pytest
 from study.config import TrialConfig
 from study.keys import Outcome
 from study.models import rules
-from study.store.ledger import Proposal
+from study.store.trials import Proposal
 from study.tuning.progress import Progress, duration
 
 CONFIG = TrialConfig.from_flat({"fusion": "film"})

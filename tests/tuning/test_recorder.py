@@ -19,10 +19,10 @@ from study.models import rules
 from study.store.floors import SETTINGS
 from study.store.folder import BEATS
 from study.store.journal import Journal, Kind
-from study.store.ledger import Ledger, Proposal
+from study.store.ledger import Ledger
 from study.store.study_floors import StudyFloor
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES
-from study.store.trials import TrialRow
+from study.store.trials import Proposal, TrialRow
 from study.tuning.recorder import Recorder
 from study.tuning.teller import BEST_WEIGHTS, Teller
 from study.tuning.trial import WEIGHTS, TrialJob, TrialRun
@@ -185,14 +185,14 @@ def test_what_was_settled_and_never_told_is_told_at_the_next_start(
     lost = settle(ledger, 0.2, Outcome.COMPLETE, 0.6)
     half = settle(ledger, 0.3, Outcome.FAILED, 0.4)
     before = {told: "complete", half: "stopped"}
-    assert teller.catch_up(ledger.settled(), before) == 2
+    assert teller.catch_up(ledger.trials().proposals, before) == 2
     assert [event[1] for event in memory_sink.named("open_trial")] == [lost, half]
     assert memory_sink.named("close_trial") == [
         ("close_trial", f"run-{lost}", Outcome.COMPLETE, "", {"val_auprc_sv": 0.6}),
         ("close_trial", f"run-{half}", Outcome.FAILED, "why", {"val_auprc_sv": 0.4}),
     ]
     before |= {lost: "complete", half: "failed"}
-    assert teller.catch_up(ledger.settled(), before) == 0
+    assert teller.catch_up(ledger.trials().proposals, before) == 0
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PRUNED, Outcome.FAILED, Outcome.STOPPED])

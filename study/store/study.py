@@ -1,0 +1,384 @@
+"""A study on disk, opened in one way by everything that reads it.
+
+`Study.open` finds the study's folder, its Optuna storage and the files of its trials, and takes in
+what they hold at that moment. It writes nothing: no file, no table. A start alone opens a ledger.
+
+Neither torch nor Ray is needed to read any of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.typing import NDArray
+
+from study.addresses import secrets_of, shown
+from study.config import TrialConfig
+from study.errors import StudyStateError, UsageError
+from study.files import write_whole
+from study.keys import Outcome, Tag
+from study.statistics.predictions import Beats
+from study.store.beats_file import read_beats
+from study.store.folder import BEATS, SPACE_COPY, existing_plan, holder, study_folder
+from study.store.journal import JOURNAL, Kind, Lines, Mark, read
+from study.store.optuna_storage import read_optuna
+from study.store.owner import Owner, elsewhere
+from study.store.storage import Storage
+from study.store.trial_files import PREDICTIONS, read_predictions
+from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TrialRow, Trials
+
+if TYPE_CHECKING:
+    from study.spaces.space import Space
+
+OPTUNA_FILE, TRIAL_FILES = "study.db", "trials"
+"""Where a study keeps what, in its folder, unless it was started with an option."""
+
+PLACES = "places.json"
+"""In the study's folder: what its last start was told by `--study-storage` and `--storage`."""
+
+_COMPLETE, _SECRET = "complete", "without its credentials"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the records of a study are.
+
+    Args:
+        folder: The study's folder.
+        study_storage: SQLAlchemy URL of its Optuna storage, where an option or its last start
+            named one; empty is the one in its folder.
+        storage: Folder or URI below which several studies have their trials' files; likewise.
+        by_option: Whether `--study-storage` itself was given.
+    """
+
+    folder: Path
+    study_storage: str = ""
+    storage: str = ""
+    by_option: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        workspace: Path,
+        name: str,
+        *,
+        study_storage: str | None = None,
+        storage: str | None = None,
+    ) -> Self:
+        """Find the records of a study: by options, as its last start noted them, or in its folder.
+
+        Raises:
+            UsageError: If the name cannot be one, or the last start was given an address with
+                credentials, which are written down nowhere.
+        """
+        folder = study_folder(workspace, name)
+        noted = _noted(folder)
+        places = {"study_storage": study_storage, "storage": storage}
+        for option, value in places.items():
+            if not value and option in noted.get(_SECRET, {}):
+                raise UsageError(
+                    f"study '{name}' was started with --{option.replace('_', '-')} "
+                    f"{noted[_SECRET][option]}, whose credentials are kept in no file: give the "
+                    "option again"
+                )
+            places[option] = value or noted.get(_COMPLETE, {}).get(option, "")
+        return cls(
+            folder=folder,
+            study_storage=places["study_storage"] or "",
+            storage=places["storage"] or "",
+            by_option=bool(study_storage),
+        )
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the study's Optuna storage."""
+        return self.study_storage or f"sqlite:///{self.folder / OPTUNA_FILE}"
+
+    @property
+    def files(self) -> Storage:
+        """Where the study's trials have their files."""
+        if self.storage:
+            return Storage.at(self.storage).folder(self.folder.name)
+        return Storage.at(self.folder / TRIAL_FILES)
+
+    def note(self) -> None:
+        """Write down what was named by options, for those who read the study later."""
+        noted: dict[str, dict[str, str]] = {}
+        for option in ("study_storage", "storage"):
+            if address := getattr(self, option):
+                kind = _SECRET if secrets_of(address) else _COMPLETE
+                noted.setdefault(kind, {})[option] = shown(address)
+        text = json.dumps(noted, indent=2) + "\n"
+        path = self.folder / PLACES
+        if noted != _noted(self.folder):
+            write_whole(path, text)
+
+
+def _noted(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / PLACES
+    if not path.exists():
+        return {}
+    try:
+        return {
+            str(kind): dict(addresses) for kind, addresses in json.loads(path.read_text()).items()
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise StudyStateError(
+            f"{path}: is damaged ({error}); delete it, and give --study-storage and --storage as "
+            "the study was started with"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What the records of a study held when they were read.
+
+    Args:
+        places: Where they are.
+        plan: Its plan.
+        owner: Who runs it, or ran it and did not give it back.
+        held: Whether it is being run.
+        trials: Its trials, from the Optuna storage.
+        gap: Why there are none to read; empty where there are.
+    """
+
+    places: Places
+    plan: Mapping[str, Any]
+    owner: Owner | None = None
+    held: bool = False
+    trials: Trials = Trials()
+    gap: str = ""
+
+    @classmethod
+    def open(
+        cls,
+        workspace: Path,
+        name: str,
+        *,
+        study_storage: str | None = None,
+        storage: str | None = None,
+        mine: bool = False,
+    ) -> Self:
+        """Read a study that exists, in any state, also while it runs.
+
+        Args:
+            workspace: Folder with `studies/`.
+            name: The study's name.
+            study_storage: SQLAlchemy URL, as `--study-storage` has it.
+            storage: Folder or URI, as `--storage` has it.
+            mine: Whether this process holds the study, and runs nothing.
+
+        Raises:
+            UsageError: If there is no such study, or the storage that was given has nothing of it.
+            StudyStateError: If its plan cannot be read.
+        """
+        places = Places.of(workspace, name, study_storage=study_storage, storage=storage)
+        study = cls.at(places, mine=mine)
+        if study.gap and places.by_option:
+            raise UsageError(
+                f"--study-storage: {study.gap}; give the address that study '{name}' was started "
+                "with"
+            )
+        return study
+
+    @classmethod
+    def at(cls, places: Places, *, mine: bool = False) -> Self:
+        """Read a study whose records are found; where its storage cannot be read, say why.
+
+        Args:
+            places: Where they are.
+            mine: Whether this process holds the study, and runs nothing.
+
+        Raises:
+            UsageError: If there is no such study.
+            StudyStateError: If its plan cannot be read.
+        """
+        folder, plan = places.folder, existing_plan(places.folder)
+        owner, held = (None, False) if mine else holder(folder)
+        every, attrs, gap = read_optuna(places.url, folder.name)
+        other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
+        if other is not None and other[0].runs():
+            # From a copy of the folder, whose lock is another, with the same Optuna storage.
+            owner, held = other[0], True
+        epochs = int(plan.get("epochs", 1))
+        trials = Trials(all=every, attrs=attrs, epochs=epochs, running=held)
+        return cls(places=places, plan=plan, owner=owner, held=held, trials=trials, gap=gap)
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.places.folder
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.folder.name
+
+    @property
+    def files(self) -> Storage:
+        """Where its trials' files are."""
+        return self.places.files
+
+    @property
+    def study_id(self) -> str:
+        """Its identity in trackers; empty before its first start."""
+        return str(self.trials.attrs.get(Tag.STUDY_ID, ""))
+
+    @property
+    def objective(self) -> str:
+        """The metric that is searched for, or compared first."""
+        return str(self.plan["objective"])
+
+    @property
+    def rows(self) -> tuple[TrialRow, ...]:
+        """Its settled configurations, in order of number."""
+        return self.trials.rows
+
+    @property
+    def not_proposed(self) -> int:
+        """Configurations of the budget that are still to be proposed."""
+        begun = len(self.trials.settled) + len(self.trials.unsettled)
+        return 0 if self.trials.exhausted else max(0, int(self.plan.get("trials", 0)) - begun)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a start would run something."""
+        return not self.trials.exhausted and len(self.rows) < int(self.plan["trials"])
+
+    @cached_property
+    def space(self) -> Space:
+        """The space that it was started with, and what the command line changed of it.
+
+        Raises:
+            StudyStateError: If it is not there.
+        """
+        from study.spaces.load import load_space, override  # a status needs no network
+
+        path, plan = self.folder / SPACE_COPY, self.plan
+        if not path.exists():
+            raise StudyStateError(
+                f"{self.folder}: has no {SPACE_COPY}; its study never got to a trial"
+            )
+        searched = {"sampler": plan["sampler"], "scheduler": plan["scheduler"]}
+        return override(
+            load_space(path),
+            epochs=plan["epochs"],
+            seeds=plan["n_seeds"],
+            **(searched if plan["kind"] == "search" else {}),
+        )
+
+    @cached_property
+    def beats(self) -> Beats:
+        """What all of its trials predict.
+
+        Raises:
+            StudyStateError: If the file is gone or damaged.
+        """
+        return read_beats(self.folder / BEATS)
+
+    @cached_property
+    def configs(self) -> dict[int, TrialConfig]:
+        """The configuration of each settled trial, by number."""
+        return {t.number: TrialConfig.from_flat(t.user_attrs[CONFIG]) for t in self.trials.settled}
+
+    @cached_property
+    def arm_trials(self) -> dict[str, TrialRow]:
+        """The trial that stands for each arm: the first draw, or the best of a search."""
+        chosen: dict[str, TrialRow] = {}
+        for row in self.rows:
+            if not row.ranks(self.objective):
+                continue
+            before = chosen.get(row.arm)
+            if self.plan["kind"] == "compare":
+                stands = before is None or (row.draw or 0) < (before.draw or 0)
+            else:
+                stands = before is None or row.metric(self.objective) > before.metric(
+                    self.objective
+                )
+            if stands:
+                chosen[row.arm] = row
+        return chosen
+
+    def predictions(self, row: TrialRow) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a trial's predictions.
+
+        Raises:
+            StudyStateError: If its file is gone or damaged.
+        """
+        n_beats = len(self.beats.label)
+        arrays = read_predictions(self.files, row.digest, n_beats=n_beats)
+        if arrays is None:
+            raise StudyStateError(
+                f"trial {row.number}, {row.arm}: {shown(self.files.root)}/{row.digest} has no "
+                f"{PREDICTIONS}; a study started with --storage keeps its files there"
+            )
+        return arrays
+
+    @cached_property
+    def journal(self) -> Lines:
+        """What its tracker was to be told."""
+        lines = read(self.folder)
+        if not self.held:
+            return lines
+        # Its last line may be being written.
+        cut = f"{JOURNAL}: its last line"
+        faults = tuple(fault for fault in lines.faults if not fault.startswith(cut))
+        return replace(lines, faults=faults)
+
+    @property
+    def sent(self) -> int:
+        """Number of the last event that the tracker has."""
+        return Mark(self.folder, self.journal.last).sent
+
+    @property
+    def tracked(self) -> bool:
+        """Whether any start told a tracker of it."""
+        return bool(self.journal.events)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether any of its trials has a run in a tracker."""
+        return any(RUN_ID in trial.user_attrs for trial in self.trials.all)
+
+    @property
+    def unsent(self) -> int:
+        """Events that the tracker has not been sent."""
+        sent = self.sent
+        return sum(event.number > sent for event in self.journal.events)
+
+    @property
+    def last_start(self) -> str:
+        """How the last start ended, in words."""
+        if not self.trials.all and not self.tracked:
+            return "nothing was started yet"
+        if not self.trials.attrs.get(TRACKED):
+            who = f", {self.owner}," if self.owner else ""
+            return (
+                f"the last start{who} did not close it: killed, out of disk, its Optuna storage "
+                "away, or its machine down"
+            )
+        # What a repair tells for a start that could not has no figures.
+        closes = [
+            event
+            for event in self.journal.events
+            if event.kind is Kind.CLOSE and event.content.get("metrics")
+        ]
+        when = ""
+        if self.journal.closed and closes:
+            moment = datetime.fromtimestamp(closes[-1].time_s, UTC)
+            when = f" at {moment.isoformat(sep=' ', timespec='seconds')}"
+        stops = [
+            trial.user_attrs[Tag.CAUSE]
+            for trial in self.trials.unsettled
+            if trial.user_attrs.get(Tag.OUTCOME) == Outcome.STOPPED
+            and Tag.CAUSE in trial.user_attrs
+        ]
+        if stops:
+            return f"the last start was stopped{when}: {stops[-1]}"
+        return f"the last start ended{when}"
