@@ -15,8 +15,6 @@ from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import EXPERIMENTS, Outcome, Tag
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from study.store.checks import Fault
     from study.store.study import Study
     from study.tracking.sink import Sink
@@ -226,7 +224,7 @@ def _status(study: Study) -> Iterator[str]:
     for trial in trials.owed:
         yield (
             f"owed:    {_trial(trial.number, trial.user_attrs[Tag.ARM])}: "
-            f"{_continuation(study, trial)} "
+            f"{_continuation(study, trial.user_attrs[Tag.DIGEST])} "
             f"(attempt {trial.user_attrs[Tag.ATTEMPT]}: {trials.why_owed(trial)})"
         )
     for row in rows:
@@ -234,13 +232,13 @@ def _status(study: Study) -> Iterator[str]:
             yield f"failed:  {_trial(row.number, row.arm)}: {row.cause.strip()}"
 
 
-def _continuation(study: Study, trial: FrozenTrial) -> str:
+def _continuation(study: Study, digest: str) -> str:
     """Say where an owed trial goes on, or why it starts again."""
     from study.addresses import redact, shown
     from study.errors import CheckpointError
     from study.store.trial_files import CHECKPOINT, checkpoint_epoch
 
-    files = study.files.folder(trial.user_attrs[Tag.DIGEST])
+    files = study.files.folder(digest)
     try:
         content = files.read(CHECKPOINT)
         if content is None:

@@ -25,7 +25,8 @@ from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
 from study.store.plan import PLAN_FILE, load_plan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
-from study.store.trials import TrialRow, read_trials_csv
+from study.store.trials import TrialRow
+from study.store.trials_csv import read_trials_csv
 from study.training.batches import epoch_shape
 
 TRIAL_FILES = "trials"

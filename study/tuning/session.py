@@ -25,7 +25,8 @@ from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import PLAN_FILE, provenance
 from study.store.study_floors import StudyFloor, study_floors
-from study.store.trials import EXHAUSTED, PLAN, RUN_ID, TRACKED, TrialRow, trials_csv
+from study.store.trials import EXHAUSTED, PLAN, RUN_ID, TRACKED, TrialRow
+from study.store.trials_csv import trials_csv
 from study.tracking.sink import NullSink, Sink
 from study.tuning.admission import (
     admit_place,

@@ -22,7 +22,8 @@ from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY, TRIALS
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS
-from study.store.trials import TrialRow, read_trials_csv, trials_csv
+from study.store.trials import TrialRow
+from study.store.trials_csv import read_trials_csv, trials_csv
 from study.training.batches import epoch_shape
 from tests.builders import npz, stored_beats, trial_row
 
