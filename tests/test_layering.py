@@ -41,7 +41,7 @@ ALLOWED = {
 }
 """What each package may import of `study`; command lines may import everything."""
 
-BESIDES = {
+BESIDES: dict[str, set[str]] = {
     # It names the type of what it is given.
 }
 """What single files may import besides."""
