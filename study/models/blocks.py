@@ -16,10 +16,10 @@ from study.models.backbone import FEATURES
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tokens:
-    """Tokens [B, D, L], given as weight @ features + offset and never written out.
+    """Tokens [B, D, L] = weight @ features + offset, used without computing them.
 
-    A single query needs two sums over the tokens, which pass through the embedding: 40 times fewer
-    multiplications than embedding every time step first, and the same function.
+    A single query needs only two weighted sums over the tokens. Summing the features first and
+    embedding the sums gives the same with 40 times fewer multiplications.
 
     Args:
         features: [B, K, L].
@@ -49,8 +49,8 @@ class Tokens:
 class CrossAttention(nn.Module):
     """Multi-head attention of one query over tokens (Vaswani et al. 2017, arXiv:1706.03762).
 
-    Parameters and their start are those of `torch.nn.MultiheadAttention`. The softmax is written
-    out, not left to a fused kernel, because over a single token its gradient is then exactly
+    It has the parameters and initial weights of `torch.nn.MultiheadAttention`. The softmax is
+    written out and not left to a fused kernel, so that over a single token its gradient is exactly
     zero, not zero up to rounding.
 
     Args:
@@ -69,7 +69,7 @@ class CrossAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as `torch.nn.MultiheadAttention` does; the weight of `out` starts by itself."""
+        """Initialise as `torch.nn.MultiheadAttention` does; `out` initialises its own weight."""
         nn.init.xavier_uniform_(self.in_weight)
         nn.init.zeros_(self.in_bias)
         nn.init.zeros_(self.out.bias)
@@ -146,7 +146,7 @@ class GatedHead(nn.Module):
         embed_dim: Width D of ECG embedding and branch.
         n_classes: C.
         gate: `learned`, `frozen` at its start, or `off` (the branch passes as it is).
-        gate_init: Start of every alpha.
+        gate_init: Initial value of every alpha.
     """
 
     alpha: Tensor | None
@@ -162,7 +162,7 @@ class GatedHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start every alpha at the configured value."""
+        """Set every alpha to its initial value."""
         if self.alpha is not None:
             nn.init.constant_(self.alpha, self.gate_init)
 

@@ -1,4 +1,4 @@
-"""The C++ kernels as a shared library, compiled for this machine when first needed and kept."""
+"""The C++ kernels as a shared library, compiled for this machine once and stored for later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-"""None of them lets a NaN be taken for a number: a training that diverges has to be seen."""
+"""Options of the compiler. None lets it assume that there is no NaN, which shows a divergence."""
 
 FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
 """How compilers are told to use all that this processor has; the first that one takes is used."""
@@ -33,10 +33,10 @@ FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
 COMPILERS = ("c++", "g++", "clang++")
 
 FOLDER_VARIABLE = "STUDY_KERNELS_DIR"
-"""Names the folder where the compiled library is kept."""
+"""Environment variable that names the folder of the compiled library."""
 
 LIMIT_S = 120.0
-"""Of a compiler, which takes two seconds."""
+"""Longest time of a compiler; it takes two seconds."""
 
 
 class LibraryError(RuntimeError):
@@ -44,9 +44,9 @@ class LibraryError(RuntimeError):
 
 
 def load_library() -> ctypes.CDLL:
-    """Load the compiled kernels; compile them where none are kept for this machine.
+    """Load the compiled kernels; compile them where the folder has none for this machine.
 
-    Where they cannot be kept, they are compiled for this process alone.
+    Without a folder that can be written they are compiled for this process alone.
 
     Raises:
         LibraryError: If they cannot be compiled, or not be loaded.

@@ -23,13 +23,13 @@ _NEUTRAL_RATIO = 1.0
 
 
 class RunBackbone(Protocol):
-    """Runs a backbone in another way than it is written."""
+    """Computes what a backbone computes in another way: by compiled kernels, or as packs do."""
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
         """Map beats [B, 1, channels, T] to the feature map, or to its mean over time [B, K, 1]."""
 
     def roughly(self) -> RunBackbone:
-        """Return what evaluates as in training, where that is quicker and less precise."""
+        """Return what evaluates in the type of training, where that is quicker."""
 
 
 class Classifier(nn.Module):
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
         fusion: What follows the backbone; where it does not use the ECG there is no backbone.
 
     Attributes:
-        run_backbone: Runs the backbone in another way than it is written (see
+        run_backbone: Computes the backbone in another way than PyTorch's modules do (see
             `study.models.cpu_backbone` and `study.models.pack_backbone`), or None.
     """
 
@@ -104,17 +104,11 @@ class Classifier(nn.Module):
         scores: Tensor = self.fusion(feature_map, rr)
         return scores
 
-    def attention(
-        self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None
-    ) -> Tensor | None:
-        """Return attention over time [B, H, L], or None if the fusion has none."""
-        return self.fusion.attention(*self.encode(ecg, early_rr, late_rr, None))
-
     @contextmanager
     def roughly(self) -> Iterator[None]:
-        """Evaluate in the type of training, where that is less precise, while this is open.
+        """Evaluate in the type of training while this is open, where that is quicker.
 
-        For scores that only steer, and for differences between two such scores.
+        It is less precise: use it for scores that only steer, and for differences of two scores.
         """
         exact = self.run_backbone
         if exact is not None:
@@ -138,7 +132,7 @@ class Classifier(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return what the fusion gets: feature map [B, 256, L] and late vector [B, R].
 
-        Run fused, a feature map of which only the mean over time is used is that mean, L = 1.
+        L is 1 where `run_backbone` is set and the fusion uses only the mean over time.
 
         Raises:
             ValueError: If RR is missing, or given where this network has no input for it.
@@ -197,12 +191,13 @@ def build_fusion(model: ModelConfig, *, n_rr: int) -> Fusion:
 
 
 def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) -> Classifier:
-    """Build and start the network of a configuration, on the CPU.
+    """Build and initialise the network of a configuration, on the CPU.
 
     Args:
         signal: What it sees of a beat.
         model: What it is.
-        seed: Entropy of its start, such as (study seed, seed index, fold); nothing else does.
+        seed: Entropy of its first weights, such as (study seed, seed index, fold); they depend on
+            nothing else.
 
     Raises:
         ConfigError: If input and fusion do not go together, or heads do not divide `embed_dim`.

@@ -3,10 +3,11 @@
 Convolutions stay oneDNN's, over channels that lie innermost; everything between them is one
 kernel of `study.models.cpu_kernels` each way. Training in bfloat16 halves the activations and the
 operands of the convolutions, while weights, statistics, sums and gradients of weights stay as they
-are. Evaluation is in the weights' own type: what a model is worth is not rounded, except in scores
-that only steer.
+are. Evaluation computes in the weights' own type, so that a trial's scores are not rounded; only
+scores before the last epoch, which steer a search, may be.
 
-A bias that batch norm subtracts again gets no gradient here: it is zero but for rounding.
+A bias before batch norm gets no gradient here: batch norm subtracts the bias again, so that its
+gradient is zero but for rounding.
 
 Shapes: B beats, T time steps, K channels.
 """

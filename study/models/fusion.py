@@ -136,7 +136,7 @@ class FiLM(Fusion):
 
 
 class RROnly(Fusion):
-    """An MLP with two hidden layers on the late RR vector; the ECG is not looked at.
+    """An MLP with two hidden layers on the late RR vector; it does not use the ECG.
 
     Args:
         n_rr: RR features R.

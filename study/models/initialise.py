@@ -1,7 +1,7 @@
-"""How weights start: every submodule from a random stream of its own.
+"""Initial weights: every submodule draws them from a random stream of its own.
 
-A stream depends on the seed and the submodule's qualified name only, so that a backbone starts
-alike whatever fusion follows it, and adding or removing a part leaves all others as they were.
+A stream depends only on the seed and the submodule's qualified name. A backbone thus starts alike
+whatever fusion follows it, and adding or removing a part changes no other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 
 def initialise(module: nn.Module, seed: Sequence[int]) -> None:
-    """Start all parameters of a module anew, without touching the global random state.
+    """Draw all parameters of a module anew, without touching the global random state.
 
     Args:
         module: Built on the CPU; each submodule with parameters has `reset_parameters`.

@@ -19,7 +19,7 @@ from study.models.fusion_base import N_CLASSES, Fusion, required
 
 
 class MHCA(Fusion):
-    """Cross-attention as published: RR asks, one pooled ECG token answers.
+    """Cross-attention as published: the query is RR, the only key and value is the pooled ECG.
 
     Blind to RR: the softmax over a single key is 1 whatever the query, and no other path leads
     from the query to the output. For the same reason heads change nothing at evaluation.
@@ -106,7 +106,7 @@ class MHCAResidual(MHCA):
 
 
 class MHCATime(MHCA):
-    """Cross-attention in which there is something to choose from: the feature map over time.
+    """Cross-attention over the time steps of the feature map.
 
     Keys and values are the embedded feature map plus learned positions, which start at
     N(0, 0.02) (Dosovitskiy et al. 2021, arXiv:2010.11929). The query is added to what was

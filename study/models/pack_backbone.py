@@ -1,4 +1,4 @@
-"""The backbones of several members at once, as a GPU does them best.
+"""The backbones of several members at once: the quickest way on a GPU.
 
 The network of `study.models.backbone`, with a first axis for members. Grouped convolutions, which
 this would otherwise be, are slow in float32 (cuDNN runs the gradients of their weights group by
@@ -10,8 +10,8 @@ group), so that a convolution is a product with all its taps, and then a sum of 
 One product serves the four branches of a stage, and its two gradients are one product each. What
 lies between products is left to `torch.compile`, which makes a few kernels of it.
 
-A bias of a convolution whose output batch norm takes gets no gradient here: it is zero but for
-rounding.
+A bias before batch norm gets no gradient here: batch norm subtracts the bias again, so that its
+gradient is zero but for rounding.
 
 Shapes: K members, B beats, T samples or time steps, C channels.
 """
@@ -37,13 +37,13 @@ PREFIX = "backbone."
 """Of the names of its parameters and buffers in a classifier's state."""
 
 _MOMENTUM = 0.1
-"""Of running moments, as `torch.nn.BatchNorm2d` has it."""
+"""Momentum of running moments, as `torch.nn.BatchNorm2d` has it."""
 
 _EXPECTED = ("The .grad attribute of a Tensor", "TensorFloat32 tensor cores")
-"""Warnings of the compiler: its input is no leaf, and exact products are what is wanted."""
+"""Warnings of the compiler that do not matter: its input is no leaf, products are exact."""
 
 _SHAPES_COMPILED = 64
-"""Of a worker, at most: members, batch sizes and inputs differ between trials."""
+"""Shapes that a worker compiles at most: members, batch sizes and inputs differ between trials."""
 
 
 class Moments(NamedTuple):
@@ -65,7 +65,8 @@ class PackedBackbone:
 
     Attributes:
         note: What happened that a user should know; empty if nothing did.
-        refused: Why this process does not compile: what failed once is not tried again.
+        refused: Why this process does not compile. It tries once: a failure takes seconds, and
+            would come again in every trial.
     """
 
     refused: ClassVar[str] = ""

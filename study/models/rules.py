@@ -1,4 +1,4 @@
-"""Which configurations are legal, what in them counts, and where RR can reach the output.
+"""Which configurations are legal, which parameters matter, and how RR can reach the output.
 
 All of it follows from `study.config.INPUTS` and what each class of FUSIONS declares; no network
 is built.
@@ -60,7 +60,7 @@ class RRRoutes:
 
 
 def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
-    """Refuse what FUSIONS cannot build, and a second name for what has one already.
+    """Refuse what cannot be built, and a second way to write a configuration that has one.
 
     Raises:
         ConfigError: If the fusion is unknown, does not go with the input or is a synonym with
@@ -154,8 +154,8 @@ def rr_routes(config: TrialConfig) -> RRRoutes:
 def active_parameters(config: TrialConfig) -> dict[str, Any]:
     """Return, by flat name, the parameters that can change the result of a configuration.
 
-    `resampling` is resolved. What is a no-op by mathematics alone (heads over one token, an RR
-    set that `mhca` is blind to) stays: identical results are to be noticed, not assumed.
+    `resampling` is resolved. What only mathematics shows to have no effect (heads over one token,
+    an RR set that `mhca` is blind to) stays: identical results are to be noticed, not assumed.
     """
     dropped = _inactive(config, FUSIONS[config.model.fusion])
     values = config.flat() | {"resampling": config.signal.resampling_method}

@@ -1,4 +1,4 @@
-"""The networks of one configuration and several seeds, used together: one file, one probability.
+"""The networks of one configuration and several seeds as one model: mean probabilities, one file.
 
 Shapes: S seeds, B beats, T samples (128), R late RR features, C classes.
 """
@@ -24,7 +24,7 @@ from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
 
 _BATCH = 128
-"""Beats a pass: activations that fit a core's cache are quickest."""
+"""Beats of a pass: it is quickest where activations fit a core's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +34,8 @@ class SeedEnsemble:
     Args:
         config: The configuration.
         models: One network a seed.
-        about: What a user of it must know. `trained_on` is a line that is shown with every use,
-            `data_source` says of what kind these records are (see `study.data.source`).
+        about: What a user must know. `trained_on` is a line that is shown with every use,
+            `data_source` the kind of the records trained on (see `study.data.source`).
     """
 
     config: TrialConfig
@@ -98,8 +98,7 @@ class SeedEnsemble:
             )
         if classes != CLASSES:
             raise CheckpointError(
-                f"the ensemble tells classes {', '.join(classes)}, this version "
-                f"{', '.join(CLASSES)}"
+                f"the ensemble has classes {', '.join(classes)}, this version {', '.join(CLASSES)}"
             )
         try:
             return cls.of_weights(TrialConfig.from_flat(config), weights, about)

@@ -21,7 +21,7 @@ from study.keys import CLASSES
 from study.models.seed_ensemble import SeedEnsemble
 
 _STANDARD = 1e-5
-"""How far mean and standard deviation of a window may be from 0 and 1 to be left as it is."""
+"""A window whose mean and standard deviation are this close to 0 and 1 stays as it is."""
 
 
 def input_widths(signal: SignalSpec) -> dict[str, int]:

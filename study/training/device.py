@@ -1,4 +1,4 @@
-"""Devices, and the beats on them: moved once, then taken by index.
+"""Devices, and beats on them: moved there once, then taken by index.
 
 Shapes: N beats, B batch, T samples, R RR features, P permutations, M sampled beats.
 """
@@ -134,7 +134,7 @@ class DeviceBeats:
         Args:
             signal: What enters, and which RR features.
             order: [N] index of the beat whose RR each beat is given; None leaves each its own.
-            dtype: Of the weights that they meet.
+            dtype: Of the weights of the models that get them.
         """
 
         def placed(rr: NDArray[np.float32] | None) -> Tensor | None:

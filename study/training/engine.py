@@ -1,4 +1,4 @@
-"""How the arithmetic of training is done: precision, compiled kernels, packed members."""
+"""What training computes with: precision, compiled kernels, packed members."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BFLOAT16_PAYS = 1.25
 """Gain of a convolution in bfloat16 from which training in it is faster as a whole."""
 
 _DEVICES = {"tf32": ("cuda",), "bf16": ("cpu", "cuda")}
-"""Devices that compute so; every device has the other precisions."""
+"""The devices of precisions that not every device has."""
 
 WORKER_ENVIRONMENT = {
     # glibc gives activations back to the kernel after every batch and faults them in again at the
@@ -36,7 +36,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(10**10),
     "MALLOC_TOP_PAD_": str(2**28),
 }
-"""What a process that trains is started with."""
+"""Environment variables of a process that trains."""
 
 
 def resolve_precision(name: str, device: str) -> str:
@@ -68,8 +68,8 @@ def resolve_precision(name: str, device: str) -> str:
 def bfloat16_gain() -> float:
     """Return how much faster this processor convolves in bfloat16 than in float32.
 
-    Measured, in a tenth of a second, because the flags do not tell: with AMX it is 3 times as
-    fast, and a server that has AVX512-BF16 without AMX was seen at half the speed.
+    It is measured, in a tenth of a second, because a processor's flags do not tell: with AMX it is
+    3 times as fast, and a server with AVX512-BF16 but without AMX was seen at half the speed.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,7 +81,7 @@ def bfloat16_gain() -> float:
 
 
 def _convolution_s(dtype: torch.dtype) -> float:
-    """Return the seconds that a convolution takes, as the backbone's last stage has four of."""
+    """Return the seconds of a convolution of the backbone's last stage."""
     rows = torch.ones(128, 64, 1, 64, dtype=dtype).to(memory_format=torch.channels_last)
     weight = torch.ones(64, 64, 1, 3, dtype=dtype)
     with torch.inference_mode():
@@ -92,14 +92,14 @@ def _convolution_s(dtype: torch.dtype) -> float:
 
 
 def compute_exactly() -> None:
-    """Let CUDA convolve and multiply float32 as float32; a pack may round in its training."""
+    """Let CUDA convolve and multiply float32 in full; a pack may still train with less."""
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 @cache
 def compiles_for_gpus() -> bool:
-    """Return whether `torch.compile` can make kernels for a GPU: by Triton and a C compiler."""
+    """Return whether `torch.compile` can make kernels for a GPU: with Triton and a C compiler."""
     compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
     return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
 

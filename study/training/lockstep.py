@@ -1,4 +1,4 @@
-"""Members trained in lockstep as one packed model, as a GPU does it best.
+"""Members trained in lockstep as one packed model: the quickest way on a GPU.
 
 A network of this size leaves most of a big GPU idle: a step is hundreds of kernels, each over in
 less time than it takes to launch. Packed, all members (folds x seeds) of a trial make one step
@@ -42,6 +42,9 @@ class PackedStep:
 
     The members' own parameters and buffers become views of the stacked ones, so that a member's
     `model` and `scored` are always up to date.
+
+    Attributes:
+        tried: Whether an epoch has been trained, which shows that the pack fits into memory.
 
     Args:
         members: Members of one trial, on one device.
@@ -134,19 +137,19 @@ class PackedStep:
 
     @torch.inference_mode()
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities, [m, C], of the beats it is asked for."""
+        """Return each member's log-probabilities, [m, C], of the beats that it is to predict."""
         self._skeleton.eval()
         state = self._state if self._average is None else self._average
         # Padded with beat 0: in evaluation a beat does not depend on its batch mates.
-        asked = [member.asked(exact=exact) for member in self.members]
-        index = pad_sequence(asked, batch_first=True)
+        beats = [member.to_predict(exact=exact) for member in self.members]
+        index = pad_sequence(beats, batch_first=True)
         size = max(1, evaluation_batch(self._device) // len(self.members))
         outputs = [
             self._outputs_of(state, self._inputs.take(part), None)
             for part in index.split(size, dim=1)
         ]
         log_probs = F.log_softmax(torch.cat(outputs, dim=1), dim=2)
-        return [rows[: len(beats)] for rows, beats in zip(log_probs, asked, strict=True)]
+        return [rows[: len(own)] for rows, own in zip(log_probs, beats, strict=True)]
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Return each member's model, optimiser and average, as if it had been trained alone."""
@@ -196,7 +199,7 @@ class PackedStep:
         self._replay = None
 
     def _advance(self) -> Callable[[], None]:
-        """Return what makes a step with the batch, mask and rate that stand ready."""
+        """Return the function that makes a step from the batch, mask and rate prepared here."""
         if not self._graphed:
             return self._step
         if self._replay is None:
@@ -268,7 +271,7 @@ class PackedStep:
 
     @contextmanager
     def _products(self) -> Iterator[None]:
-        """Compute products as training does, while this is open."""
+        """Compute products in the precision of training while this is open."""
         cuda = torch.backends.cuda.matmul
         before = cuda.fp32_precision
         cuda.fp32_precision = "tf32" if self._tf32 else "ieee"
@@ -279,7 +282,10 @@ class PackedStep:
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
-        """Run steps and take them back; the memory that they used stays where it is."""
+        """Take back what steps change while this is open; their memory stays where it is.
+
+        A graph replays the same addresses, so that the state must be restored in place.
+        """
         before = {
             id(tensor): tensor.detach().clone()
             for tensor in (*self._state.values(), *self._moments())

@@ -52,7 +52,8 @@ class TrialTraining:
         device: `auto`, `cpu`, `cuda` or `mps`.
         device_beats: The same beats, already on the device; None moves them there.
         engine: What it computes with.
-        screening: Whether its last score only steers as well, and nothing else is wanted of it.
+        screening: Whether only a score that steers is wanted: the last epoch is then scored on
+            the same beats as those before.
 
     Raises:
         ConfigError: If the configuration is not allowed, or wants beats cut otherwise.
@@ -121,9 +122,8 @@ class TrialTraining:
 
         Where all records train, there is nothing to predict: the loss is all that is known.
 
-        Before the last epoch not every normal beat is predicted (`study.training.batches`), and
-        in the type of training, where that is quicker: such scores steer, and only the last are
-        a trial's.
+        Scores before the last epoch only steer a search. They are of every fifth normal beat
+        (`study.training.batches`) and, where that is quicker, computed in the type of training.
 
         Raises:
             DivergedError: If a member's loss or prediction is not finite.
@@ -211,17 +211,17 @@ class TrialTraining:
 
     def predict_with(self, weights: Sequence[Mapping[str, Tensor]]) -> NDArray[np.float32]:
         """Return validation log-probabilities [S, N, C] of given weights, one set a member."""
-        for member, its_weights in zip(self._members, weights, strict=True):
-            member.scored.load_state_dict(its_weights)
+        for member, of_member in zip(self._members, weights, strict=True):
+            member.scored.load_state_dict(of_member)
         return self._predict(exact=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that continuing needs: tensors on the CPU and plain containers."""
+        """Return what is needed to continue: tensors on the CPU and plain containers."""
         members = on_cpu(self._trainer.state_dicts())
         return {"identity": dict(self._identity), "epoch": self.epoch, "members": members}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`; what follows is what would have followed.
+        """Continue from a state of `state_dict`, with the results of an uninterrupted trial.
 
         Raises:
             CheckpointError: If the state is damaged, or of another trial.
@@ -249,12 +249,13 @@ class TrialTraining:
         predictions = self._trainer.predict(exact=exact)
         for member, predicted in zip(self._members, predictions, strict=True):
             finite.append(predicted.isfinite().all())
-            asked = member.asked(exact=exact)
-            log_probs[member.streams.seed_index - self._first_seed, asked] = predicted.float()
-        unit = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
-        self._check_finite(unit, "validation predictions")
-        every = log_probs.cpu().numpy()
-        return every if exact else every[:, self._stands]
+            beats = member.to_predict(exact=exact)
+            log_probs[member.streams.seed_index - self._first_seed, beats] = predicted.float()
+        # One transfer from the device for all members.
+        marks = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
+        self._check_finite(marks, "validation predictions")
+        predictions_on_cpu = log_probs.cpu().numpy()
+        return predictions_on_cpu if exact else predictions_on_cpu[:, self._stands]
 
     def _score(self, log_probs: NDArray[np.float32]) -> Scores:
         beats = self._beats

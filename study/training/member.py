@@ -31,7 +31,7 @@ Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Member:
-    """A network with its beats and its random streams; a `Trainer` moves its weights.
+    """A network with its beats and its random streams; a `Trainer` changes its weights.
 
     Args:
         model: As initialised, on its device.
@@ -41,7 +41,8 @@ class Member:
         label: [N] labels of all beats, on the device.
         training: Deals the training beats.
         validation: [m] indices of the validation beats, on the device.
-        steering: [k] those of them that are predicted before the last epoch.
+        steering: [k] those of them that are predicted before the last epoch, when scores only
+            steer a search.
         shape: Batches of an epoch, shared by all members.
         streams: Its random streams.
 
@@ -108,18 +109,17 @@ class Member:
         hidden: NDArray[np.bool_] = draws < probability
         return hidden
 
-    def asked(self, *, exact: bool) -> Tensor:
-        """Return the beats that are predicted: all of its fold, or those that scores steer by."""
+    def to_predict(self, *, exact: bool) -> Tensor:
+        """Return the beats to predict: all of its fold, or those that a steering score needs."""
         return self.validation if exact else self.steering
 
     def predict(self, *, exact: bool) -> Tensor:
-        """Return log-probabilities of the beats that are asked for, [m, C], on the device.
+        """Return log-probabilities of the beats `to_predict`, [m, C], on the device.
 
         Args:
-            exact: Of all validation beats, in the weights' own type; else of the steering ones
-                and, where it is quicker, as in training.
+            exact: Compute in the weights' own type; else, where it is quicker, as in training.
         """
-        return predict(self.scored, self.inputs, self.asked(exact=exact), exact=exact)
+        return predict(self.scored, self.inputs, self.to_predict(exact=exact), exact=exact)
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Metrics of one set of scores, pure NumPy; `study.training.scores` gathers them over a trial.
 
-A metric is one function and its line in `RANKING` or `DECISIONS`: every class, the macro mean,
-the mean of S and V, folds and patients are derived from it. What is undefined is NaN.
+To add a metric: one function, and its line in `RANKING` or `DECISIONS`. The values of every class,
+the macro mean, the mean of S and V, folds and patients follow from it. Undefined is NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def threshold_counts(
 ) -> tuple[Counts, Counts]:
     """Return true and false positives at every distinct threshold, from the highest down.
 
-    Beats with one score stand or fall together, so that ties do not depend on the beats' order.
+    Beats with equal scores pass a threshold together, so that the order of tied beats does not
+    matter.
     """
     order = np.argsort(-score)
     ranked = score[order]

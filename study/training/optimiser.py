@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 _WARM_UP = 0.3
-_START = 1 / 25
-_END = 1e-5
-"""Shares of the peak: warm-up share of the steps, first and last learning rate."""
+"""Share of the steps in which the learning rate rises."""
+
+_START, _END = 1 / 25, 1e-5
+"""First and last learning rate, as shares of the highest."""
 
 
 def make_optimiser(
@@ -25,13 +26,13 @@ def make_optimiser(
 ) -> torch.optim.AdamW:
     """Return AdamW that decays matrices and kernels only.
 
-    Biases, norms, gates, queries and positions are left alone: decay would pull a gate towards
-    half open, whatever it started at.
+    Biases, norms, gates, queries and positions do not decay: decay would pull a gate towards half
+    open, whatever it started at.
 
     Args:
         parameters: By qualified name, in the order of the module that has them.
         learning_rate: As a tensor it may be changed in place, between the replays of a graph.
-        weight_decay: Of what is decayed.
+        weight_decay: Of the matrices and kernels.
         packed: Whether the first axis of each parameter is that of packed members.
     """
     decayed = {

@@ -17,35 +17,35 @@ from study.training.member import EVALUATION_BATCH, Member
 _logger = logging.getLogger(__name__)
 
 CONTEXT_BYTES = 2**30
-"""Of a process: CUDA context, libraries and their workspaces (an estimate)."""
+"""Bytes of a process: CUDA context, libraries and their workspaces (an estimate)."""
 
 BYTES_PER_BEAT = 2**21
-"""Of a beat in a training step: what the backward pass needs, and the gradients on their way.
+"""Bytes of a beat in a training step: what the backward pass needs, and gradients on their way.
 
 `benchmarks/gpu_step.py` counts it: about half of this; the rest is room.
 """
 
 _BYTES_EVALUATED = 2**20
-"""Of a beat in evaluation: the last stage's products and what is made of them."""
+"""Bytes of a beat in evaluation: the last stage's products and what is computed from them."""
 
 _USED = 0.9
 """Share of the memory that may be planned with: allocators leave gaps."""
 
 
 def training_bytes(n_members: int, batch_size: int, shared_bytes: int) -> int:
-    """Return what a process needs that trains members in lockstep.
+    """Return the bytes that a process needs to train members in lockstep.
 
     Args:
         n_members: Members in a pack; 1 where they train in turn.
         batch_size: Beats per step of each.
-        shared_bytes: Of the beats that all share.
+        shared_bytes: Size of the beats that all members share.
     """
     step = n_members * batch_size * BYTES_PER_BEAT
     return CONTEXT_BYTES + shared_bytes + max(step, EVALUATION_BATCH * _BYTES_EVALUATED)
 
 
 def largest_pack(device: torch.device, batch_size: int) -> int:
-    """Return how many members fit into what is free of a process's share of a device's memory."""
+    """Return how many members fit into a device's free memory, within this process's share."""
     if device.type != "cuda":
         return sys.maxsize
     free, total = torch.cuda.mem_get_info(device)
@@ -108,6 +108,7 @@ class Packed:
         return torch.cat(losses)
 
     def _halve(self, number: int, before: Sequence[Mapping[str, Any]]) -> None:
+        """Replace a pack by two of half its members, with the states that these had before."""
         members = self._packs[number].members
         del self._packs[number]
         if members[0].device.type == "cuda":
@@ -122,7 +123,7 @@ class Packed:
         _logger.warning("%s", self._split)
 
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities, [m, C], of the beats it is asked for.
+        """Return each member's log-probabilities, [m, C], of the beats that it is to predict.
 
         They are always in the weights' own type: predicting is a small part of the time here.
         """

@@ -1,4 +1,4 @@
-"""Members trained one after the other, as a CPU does it best.
+"""Members trained one after the other: the quickest way on a CPU.
 
 Packed into one model they would be slower there: the activations of one already fill a core.
 """
@@ -18,10 +18,9 @@ from study.training.seeding import Purpose
 
 
 class Trainer(Protocol):
-    """What moves the weights of a trial's members.
+    """Trains the members of a trial: in turn (`Serial`) or in lockstep (`Packed`).
 
-    A member's state is the same whoever trained it, so that a checkpoint can be continued by
-    another trainer.
+    A member's state does not depend on the trainer, so that another can continue a checkpoint.
     """
 
     @property
@@ -36,7 +35,7 @@ class Trainer(Protocol):
         """Train all members for one epoch (from 0); return their mean losses, on the device."""
 
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities, [m, C], of the beats it is asked for.
+        """Return each member's log-probabilities, [m, C], of the beats that it is to predict.
 
         Args:
             exact: Of all validation beats, in the weights' own type; else of the steering ones
@@ -84,7 +83,7 @@ class Serial:
         return torch.stack([self._train_epoch(member, adamw, epoch) for member, adamw in pairs])
 
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities, [m, C], of the beats it is asked for."""
+        """Return each member's log-probabilities, [m, C], of the beats that it is to predict."""
         return [member.predict(exact=exact) for member in self._members]
 
     def state_dicts(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Decision thresholds that are chosen on one set of predictions and used on another.
+"""Decision thresholds: chosen on one set of predictions, used on another.
 
 A threshold belongs to one class against all others: a beat is called S if its probability of S
 reaches the threshold of S, whatever its other probabilities are.

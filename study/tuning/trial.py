@@ -141,10 +141,10 @@ class TrialRun:
         self._busy_s = 0.0
         self._training = job.training(config, device_beats)
         self._unsaved = False
-        self._note = "; ".join(note for note in (self._continue(), self._elsewhere()) if note)
+        self._note = "; ".join(note for note in (self._continue(), self._slower_here()) if note)
 
     def _continue(self) -> str:
-        """Load the checkpoint if there is an intact one; say what was done."""
+        """Load an intact checkpoint where there is one; say what was done."""
         content = self._folder.read(CHECKPOINT)
         if content is None:
             return ""
@@ -155,8 +155,8 @@ class TrialRun:
             return f"started again: {error}"
         return f"continued after epoch {self._training.epoch}"
 
-    def _elsewhere(self) -> str:
-        """Say that a trial cannot compute as the plan has it, because of its machine."""
+    def _slower_here(self) -> str:
+        """Say that this machine cannot compute as the plan has it; empty if it can."""
         if self._job.engine.packed or self._job.engine_here == self._job.engine:
             return ""
         return (
@@ -224,8 +224,8 @@ def _as_bytes(tensors: object) -> bytes:
     return buffer.getvalue()
 
 
-def _keep_to_share() -> None:
-    """Bound this process's memory to its share of a GPU: Ray counts shares, it isolates none."""
+def _limit_gpu_memory() -> None:
+    """Limit this process's GPU memory to its share: Ray counts shares and enforces none."""
     if torch.cuda.is_available():
         share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
         if 0 < share < 1:
@@ -233,14 +233,14 @@ def _keep_to_share() -> None:
 
 
 class FusionTrial(tune.Trainable):  # type: ignore[misc]
-    """Ray's face of a `TrialRun`: builds it lazily, so that every failure has a cause."""
+    """What Ray runs: builds a `TrialRun` in its first step, where a failure is reported too."""
 
     def setup(self, config: dict[str, Any], *, job: TrialJob) -> None:
         """Remember what the study shares; Ray calls this once per actor."""
         # Two trials on two threads each are slower than on one each, many times so on a busy
         # machine, where OpenMP's barriers spin.
         torch.set_num_threads(1)
-        _keep_to_share()
+        _limit_gpu_memory()
         self._job = job
         self._run: TrialRun | None = None
         self._on_device: dict[tuple[str, str], DeviceBeats] = {}

@@ -195,7 +195,8 @@ def test_state_dict_round_trip(trial: TrialConfig) -> None:
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_attention_is_over_time_and_sums_to_one(fusion: str) -> None:
     trial = config(inputs_for(fusion)[0], fusion, heads=4)
-    weights = build(trial).attention(*sample(trial))
+    model = build(trial)
+    weights = model.fusion.attention(*model.encode(*sample(trial), None))
     if fusion in ("mhca_time", "attention_pool"):
         assert weights is not None and weights.shape == (BEATS, 4, 64)
         torch.testing.assert_close(weights.sum(2), torch.ones(BEATS, 4))

@@ -116,4 +116,4 @@ def test_a_file_of_other_classes_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("study.models.seed_ensemble.CLASSES", ("N", "V", "S", "F"))
     with pytest.raises(CheckpointError) as caught:
         SeedEnsemble.read(content)
-    assert str(caught.value) == "the ensemble tells classes N, S, V, F, this version N, V, S, F"
+    assert str(caught.value) == "the ensemble has classes N, S, V, F, this version N, V, S, F"
