@@ -23,52 +23,6 @@ _PROGRESS_S = 5.0
 """Seconds between two lines of a comparison that takes long."""
 
 
-def print_plan(setup: Setup, concurrency: int) -> None:
-    """Print what a study would do, every branch of its space built and run once."""
-    from study.data.folds import folds_table
-    from study.spaces.optuna_space import notes_on
-    from study.spaces.settings import SCREENING_EPOCHS
-    from study.tuning.dry_run import build_branches, trial_seconds
-    from study.tuning.progress import duration
-
-    plan, space = setup.plan, setup.space
-    branches = list(build_branches(setup))
-    arms = len({branch.arm for branch in branches})
-    print(f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}")
-    print(f"records: {setup.source.description}")
-    print(
-        f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
-        f"({plural(plan.n_folds, 'fold')} x {plural(plan.n_seeds, 'seed')}), epochs: {plan.epochs}"
-    )
-    if plan.kind == "search":
-        size = space.grid_size()
-        print(
-            f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
-            f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
-        )
-        if space.n_proposed < arms:
-            print(f"note: {plural(space.n_proposed, 'trial')} cannot reach all {arms} arms once")
-        for note in notes_on(plan.sampler, space):
-            print(f"note: {note}")
-    print(f"arithmetic: {plan.engine}")
-    print(folds_table(setup.job.folds, setup.beats))
-    print("branches, each built and run once:")
-    for branch in branches:
-        print(f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}")
-        if branch.factors != branch.arm:
-            print(f"    {branch.factors}")
-    seconds = trial_seconds(setup)
-    rounds = float(-(-(space.n_finals or plan.trials) // concurrency))
-    if space.n_finals:
-        rounds += -(-space.n_proposed // concurrency) * SCREENING_EPOCHS / plan.epochs
-    most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
-    in_full = " in full" if space.n_finals else ""
-    print(
-        f"time: about {duration(seconds)} a trial{in_full} on {setup.job.device}, {concurrency} "
-        f"at once: {most}{duration(seconds * rounds)} in all"
-    )
-
-
 def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -> None:
     """Print the tables of a study that has ended, its alarms, and where to look further."""
     from study.reporting.alarms import alarms_text

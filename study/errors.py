@@ -111,11 +111,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} '{name}'; known: {', '.join(names)}.{did_you_mean(name, names)}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: 1 epoch, 2 epochs."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def listed(heading: str, faults: Sequence[str]) -> str:
     """Join all faults of one input into one message: a line if one, a list if more."""
     if len(faults) == 1:

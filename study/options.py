@@ -137,7 +137,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "than all of T, its worker is taken for hung and ended, and the trial tried again, twice "
         "at most (default none)",
     )
-    how.add_argument("--dry-run", action="store_true", help="show the plan, run each branch once")
+    how.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show the plan and its time; with -v run each branch once",
+    )
     how.add_argument("-v", "--verbose", action="store_true", help="debug messages and tracebacks")
     how.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
     return found

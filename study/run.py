@@ -110,7 +110,7 @@ def _list() -> int:
 
 
 def _run(args: argparse.Namespace, began: float) -> int:
-    from study.console import print_plan, print_result
+    from study.console import print_result
     from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
     from study.models.build_kernels import FOLDER_VARIABLE
@@ -164,7 +164,10 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if args.concurrency and not args.address and at_once < args.concurrency:
         print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
     if args.dry_run:
-        print_plan(setup, at_once)
+        from study.tuning.dry_run import plan_lines
+
+        for line in plan_lines(setup, at_once, run_branches=args.verbose):
+            print(line)
         return DONE
     options = Options(
         folder=folder,

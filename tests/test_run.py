@@ -219,6 +219,6 @@ def test_a_dry_run_goes_by_the_command_line(
     assert run.main([*two, *changes, "--dry-run", "--concurrency", "1"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("study 'mine': search of space 'two'\n")
-    assert "trials: 3, arms: 2, members per trial: 3 (3 folds x 1 seeds), epochs: 5" in text
+    assert "trials: 3, arms: 2, members per trial: 3 (3 folds x 1 seed), epochs: 5" in text
     assert "sampler: grid, scheduler: none, objective: val_auprc_macro, grid: 3" in text
     assert "at most" not in text

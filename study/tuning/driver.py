@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from study.errors import counted
 from study.keys import EPOCH, Outcome, Tag
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
@@ -25,6 +24,7 @@ from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
+from study.wording import plural
 
 _logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class Conductor:
         if not (screening or self._said_screened):
             self._said_screened = True
             self._progress.line(
-                f"{counted(len(self._screened), 'configuration')} screened; the best of each arm "
+                f"{plural(len(self._screened), 'configuration')} screened; the best of each arm "
                 f"is trained in full: {len(finals)} to go"
             )
         return self._ledger.enqueue(left[0]), left[0]

@@ -1,9 +1,10 @@
-"""Before a study: build every branch of its space, run each once, and estimate the time."""
+"""Before a study: its plan, every branch of its space built, and an estimate of the time."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,22 +12,28 @@ import torch
 
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
-from study.keys import CLASSES
+from study.data.folds import folds_table
 from study.models import rules
 from study.models.classifier import Classifier, build_model
+from study.spaces.optuna_space import notes_on
+from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
 from study.training.batches import epoch_shape, stand_ins
-from study.training.device import DeviceBeats, Inputs, resolve_device, synchronise
+from study.training.device import DeviceBeats, Inputs, resolve_device
 from study.training.member import evaluation_batch
+from study.tuning.progress import duration
+from study.tuning.resources import available_cores
 from study.tuning.setup import Setup, arm_configurations, configurations
+from study.wording import plural
 
-TIMED_STEPS = 4
-_NORMAL = CLASSES.index("N")
+TIMED_STEPS = 3
+BUSY_LOAD = 1.0
+"""Mean number of processes that wanted a core in the last minute, above which others work here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One branch of a space, built and run once.
+    """One branch of a space, as it was built.
 
     Args:
         arm: Its arm.
@@ -48,29 +55,38 @@ def branches(space: Space) -> list[tuple[str, TrialConfig]]:
     return [(rules.arm(config), config) for config in configurations(space)]
 
 
-def build_branches(setup: Setup) -> Iterator[Branch]:
-    """Build each branch and run a small batch forward and backward.
+def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
+    """Build each branch.
+
+    Args:
+        setup: The study.
+        run: Also run a small batch forward and backward through each.
 
     Raises:
         ConfigError: If a branch cannot be built.
     """
+    device = resolve_device(setup.job.device)
     on_device: dict[int, DeviceBeats] = {}
-    named = branches(setup.space)
-    for name, config in named:
-        beats = setup.job.of(config)
-        device = resolve_device(setup.job.device)
-        if id(beats) not in on_device:
-            on_device[id(beats)] = DeviceBeats(beats, device)
-        placed = on_device[id(beats)]
+    for name, config in branches(setup.space):
         model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
-        index = torch.arange(min(32, len(beats.label)), device=device)
-        _step(model, placed.inputs(config.signal).take(index), placed.label[index])
+        if run:
+            placed = _placed(setup.job.of(config), device, on_device)
+            index = torch.arange(min(32, len(placed.label)), device=device)
+            _step(model, placed.inputs(config.signal).take(index), placed.label[index])
         yield Branch(
             arm=name,
             factors=rules.arm(config),
             parameters=sum(p.numel() for p in model.parameters()),
             routes=rules.rr_routes(config).text(),
         )
+
+
+def _placed(
+    beats: BeatSet, device: torch.device, on_device: dict[int, DeviceBeats]
+) -> DeviceBeats:
+    if id(beats) not in on_device:
+        on_device[id(beats)] = DeviceBeats(beats, device)
+    return on_device[id(beats)]
 
 
 def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
@@ -80,44 +96,48 @@ def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
 
 
 def trial_seconds(setup: Setup) -> float:
-    """Estimate a full trial's seconds, the mean over arms, from a few steps on this machine."""
+    """Estimate a full trial's seconds, the mean over arms, from a few steps on this machine.
+
+    On a CPU they are seconds of the processor, which other work on the machine hardly changes.
+    """
     torch.set_num_threads(1)  # as in a trial
-    configs = list(arm_configurations(setup.space).values())
-    return float(np.mean([_seconds(setup, config) for config in configs]))
+    device = resolve_device(setup.job.device)
+    on_device: dict[int, DeviceBeats] = {}
+    seconds = []
+    for config in arm_configurations(setup.space).values():
+        beats = setup.job.of(config)
+        placed = _placed(beats, device, on_device)
+        measure = _cpu_seconds if device.type == "cpu" else _gpu_seconds
+        seconds.append(measure(setup, config, beats, placed))
+    return float(np.mean(seconds))
 
 
-def _seconds(setup: Setup, config: TrialConfig) -> float:
-    beats, device = setup.job.of(config), resolve_device(setup.job.device)
-    placed = DeviceBeats(beats, device)
-    if device.type != "cpu":
-        # Whole epochs, all members together, are short there; the first one warms up.
-        short = replace(config, train=replace(config.train, epochs=2))
-        training = setup.job.training(short, placed)
-        training.run_epoch()
-        report = training.run_epoch()
-        return config.train.epochs * (report.seconds_train + report.seconds_eval)
-    model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
+def _gpu_seconds(setup: Setup, config: TrialConfig, beats: BeatSet, placed: DeviceBeats) -> float:
+    """Time an epoch of all members together, which is short there; the one before warms up."""
+    training = setup.job.training(replace(config, train=replace(config.train, epochs=2)), placed)
+    training.run_epoch()
+    report = training.run_epoch()
+    return config.train.epochs * (report.seconds_train + report.seconds_eval)
+
+
+def _cpu_seconds(setup: Setup, config: TrialConfig, beats: BeatSet, placed: DeviceBeats) -> float:
+    """Time a few steps of one member, and multiply."""
+    device = torch.device("cpu")
+    model = build_model(config.signal, config.model, seed=(0, 0, 0))
     model.run_backbone = setup.job.engine.backbone(device)
     inputs = placed.inputs(config.signal)
-    train = torch.arange(min(config.train.batch_size, len(beats.label)), device=device)
-    held = torch.arange(min(evaluation_batch(device), len(beats.label)), device=device)
+    train = torch.arange(min(config.train.batch_size, len(beats.label)))
+    held = torch.arange(min(evaluation_batch(device), len(beats.label)))
 
-    def time_steps(n_steps: int, *, training: bool) -> float:
-        began = time.perf_counter()
-        for _ in range(n_steps):
-            if training:
-                _step(model, inputs.take(train), placed.label[train])
-            else:
-                batch = inputs.take(held)
-                with torch.inference_mode():
-                    model.eval()(batch.ecg, batch.early_rr, batch.late_rr)
-        synchronise(device)
-        return (time.perf_counter() - began) / n_steps
+    def train_step() -> None:
+        _step(model, inputs.take(train), placed.label[train])
 
-    time_steps(2, training=True)
-    step_s = time_steps(TIMED_STEPS, training=True)
-    time_steps(1, training=False)
-    eval_s = time_steps(2 * TIMED_STEPS, training=False) / len(held)
+    def predict() -> None:
+        batch = inputs.take(held)
+        with torch.inference_mode():
+            model.eval()(batch.ecg, batch.early_rr, batch.late_rr)
+
+    step_s, eval_s = _time_of(train_step), _time_of(predict) / len(held)
     masks = setup.job.folds.masks(beats)
     shape = epoch_shape(
         [beats.label[index] for index, _ in masks],
@@ -134,9 +154,75 @@ def _seconds(setup: Setup, config: TrialConfig) -> float:
     return epochs * setup.plan.members * shape.batches * step_s + predicted * eval_s
 
 
+def _time_of(step: Callable[[], None]) -> float:
+    """Return the processor's seconds of a step, after one that warms up."""
+    step()
+    began = time.process_time()
+    for _ in range(TIMED_STEPS):
+        step()
+    return (time.process_time() - began) / TIMED_STEPS
+
+
 def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
     """Return the beats that pass the backbone to measure one seed's RR reliance."""
     sample, early = beats.reliance, config.signal.option.early_rr
     # As it is; and with other RR in the channels, in the window, in both.
     others = early + (sample.windows is not None) * (1 + early)
     return len(sample.beats) * (1 + len(sample.donors) * others)
+
+
+def plan_lines(setup: Setup, concurrency: int, *, run_branches: bool) -> Iterator[str]:
+    """Yield what a study would do, line by line.
+
+    Args:
+        setup: The study.
+        concurrency: Trials at once.
+        run_branches: Run each branch once, which takes as long as all the rest.
+    """
+    plan, space = setup.plan, setup.space
+    built = list(build_branches(setup, run=run_branches))
+    arms = len({branch.arm for branch in built})
+    yield f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}"
+    yield f"records: {setup.source.description}"
+    yield (
+        f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
+        f"({plural(plan.n_folds, 'fold')} x {plural(plan.n_seeds, 'seed')}), epochs: {plan.epochs}"
+    )
+    if plan.kind == "search":
+        size = space.grid_size()
+        yield (
+            f"sampler: {plan.sampler}, scheduler: {plan.scheduler}, "
+            f"objective: {plan.objective}, grid: {'continuous' if size is None else size}"
+        )
+        if space.n_proposed < arms:
+            yield f"note: {plural(space.n_proposed, 'trial')} cannot reach all {arms} arms once"
+        yield from (f"note: {note}" for note in notes_on(plan.sampler, space))
+    yield f"arithmetic: {plan.engine}"
+    yield folds_table(setup.job.folds, setup.beats)
+    yield f"branches, each built{' and run once' if run_branches else ''}:"
+    for branch in built:
+        yield f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}"
+        if branch.factors != branch.arm:
+            yield f"    {branch.factors}"
+    yield _time_line(setup, concurrency)
+
+
+def _time_line(setup: Setup, concurrency: int) -> str:
+    plan, space = setup.plan, setup.space
+    load = os.getloadavg()[0]
+    seconds = trial_seconds(setup)
+    rounds = float(-(-(space.n_finals or plan.trials) // concurrency))
+    if space.n_finals:
+        rounds += -(-space.n_proposed // concurrency) * SCREENING_EPOCHS / plan.epochs
+    most = "at most (early stopping shortens it) " if plan.scheduler == "asha" else ""
+    in_full = " in full" if space.n_finals else ""
+    line = (
+        f"time: about {duration(seconds)} a trial{in_full} on {setup.job.device}, {concurrency} "
+        f"at once: {most}{duration(seconds * rounds)} in all"
+    )
+    if load <= BUSY_LOAD:
+        return line
+    return (
+        f"{line}, on a machine that is idle but for it; this one is busy now (load "
+        f"{load:.1f} on {plural(available_cores(), 'core')})"
+    )

@@ -9,9 +9,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from study.errors import counted
 from study.keys import Outcome
 from study.store.trials import Proposal
+from study.wording import plural, score_text
 
 
 class Progress:
@@ -123,11 +123,11 @@ class Progress:
         self._epochs_left -= untrained
         if outcome is Outcome.COMPLETE:
             self.known(value)
-        score = f"{self._objective} {value:.4f}" if math.isfinite(value) else "no score"
+        score = f"{self._objective} {score_text(value)}" if math.isfinite(value) else "no score"
         why = f"  {cause.splitlines()[0]}" if cause else ""
         state = self._state("none in full yet" if outcome is Outcome.SCREENED else "no score yet")
         self.line(
-            f"trial {number:>3} {outcome:<8} {score}  {counted(epochs, 'epoch')}, {seconds:.0f} s"
+            f"trial {number:>3} {outcome:<8} {score}  {plural(epochs, 'epoch')}, {seconds:.0f} s"
             f"  [{self._done}/{self._total}, {state}]{why}"
         )
         if self._bar is not None:
@@ -136,7 +136,7 @@ class Progress:
 
     def _state(self, without: str) -> str:
         """Return the best score, or what to say without one, and the time left."""
-        best = f"best {self._best:.4f}" if math.isfinite(self._best) else without
+        best = f"best {score_text(self._best)}" if math.isfinite(self._best) else without
         return f"{best}, {self.time_left()} left"
 
     def time_left(self) -> str:

@@ -378,7 +378,7 @@ def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(
     closed = memory_sink.named("close_trial")
     assert [event[2] for event in closed] == driver.outcomes()
     assert closed[2][3] == "asha stopped it at epoch 1"
-    said = f"trial {pruned.number:>3} pruned   val_auprc_sv 0.0500  1 epoch, "
+    said = f"trial {pruned.number:>3} pruned   val_auprc_sv .050  1 epoch, "
     assert driver.said[-1].startswith(said)
 
 

@@ -70,7 +70,7 @@ def setup(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Set
 
 
 def test_every_branch_is_built_with_its_weights_and_routes(setup: Setup) -> None:
-    branches = list(build_branches(setup))
+    branches = list(build_branches(setup, run=True))
     configs = configurations(setup.space)
     assert [branch.arm for branch in branches] == [rules.arm(config) for config in configs]
     assert [config.model.fusion for config in configs] == ["concat_proj", "mhca_time", "rr_only"]
@@ -85,7 +85,7 @@ def test_a_branch_that_cannot_be_built_ends_the_dry_run(setup: Setup) -> None:
     fixed = {**setup.space.fixed, "input": "opt2"}
     broken = replace(setup, space=replace(setup.space, fixed=fixed))
     with pytest.raises(ConfigError, match="'concat_proj' takes a late RR vector"):
-        list(build_branches(broken))
+        list(build_branches(broken, run=False))
 
 
 def with_fixed(setup: Setup, **values: int) -> Setup:
@@ -104,10 +104,10 @@ def test_estimated_time_grows_with_epochs_and_normal_beats(setup: Setup) -> None
 def test_a_comparison_is_built_by_arm(setup: Setup, tmp_path: Path) -> None:
     (tmp_path / "arms.toml").write_text(COMPARE)
     space = load_space(tmp_path / "arms.toml")
-    built = build_branches(replace(setup, space=space))
+    built = build_branches(replace(setup, space=space), run=False)
     assert [branch.arm for branch in built] == ["film", "film_placebo", "bare"]
 
 
 def test_a_dry_run_writes_nothing(setup: Setup) -> None:
-    list(build_branches(setup))
+    list(build_branches(setup, run=True))
     assert not Path(setup.job.storage.root).exists()

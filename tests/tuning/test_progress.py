@@ -69,10 +69,10 @@ def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
         f"trial   1 started  {arm}  learning_rate=0.001235 heads=2 (attempt 2)  here",
         "trial   0 failed   no score  6 epochs, 12 s  [1/4, no score yet, 0 s left]"
         "  DivergedError: not finite",
-        "trial   1 complete val_auprc_sv 0.5000  6 epochs, 12 s  [2/4, best 0.5000, 0 s left]",
-        "trial   2 pruned   val_auprc_sv 0.9000  6 epochs, 12 s  [3/4, best 0.5000, 0 s left]"
+        "trial   1 complete val_auprc_sv .500  6 epochs, 12 s  [2/4, best .500, 0 s left]",
+        "trial   2 pruned   val_auprc_sv .900  6 epochs, 12 s  [3/4, best .500, 0 s left]"
         "  asha stopped it at epoch 2",
-        "trial   3 complete val_auprc_sv 0.4000  6 epochs, 12 s  [4/4, best 0.5000, 0 s left]",
+        "trial   3 complete val_auprc_sv .400  6 epochs, 12 s  [4/4, best .500, 0 s left]",
     ]
 
 
@@ -82,7 +82,7 @@ def test_the_best_score_is_over_all_starts() -> None:
     for value in (0.7, math.nan, 0.6):
         told.known(value)
     ended(told, 2, Outcome.COMPLETE, 0.5)
-    assert "[3/4, best 0.7000," in stream.getvalue()
+    assert "[3/4, best .700," in stream.getvalue()
 
 
 def test_the_time_left_goes_by_the_epochs_that_are_left_and_what_one_took() -> None:
@@ -113,7 +113,7 @@ def test_a_terminal_gets_lines_above_a_bar() -> None:
     told.close()
     assert "a line\n" in stream.getvalue()
     assert "| 2/4 [" in stream.getvalue()
-    assert "best 0.5000, 0 s left" in stream.getvalue().splitlines()[-1]
+    assert "best .500, 0 s left" in stream.getvalue().splitlines()[-1]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

@@ -246,7 +246,7 @@ def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
     assert "note: whether early stopping was right cannot be told: finished trials: 1" in (
         searched.out
     )
-    assert "trial   0 complete val_auprc_sv 0." in searched.err
+    assert "trial   0 complete val_auprc_sv ." in searched.err
 
 
 def test_a_search_ends_with_its_floors(searched: Ended, workspace: Workspace) -> None:
@@ -385,7 +385,7 @@ def test_a_screening_trains_the_best_of_each_arm_in_full_and_all_records_agree(
 ) -> None:
     ended = workspace.main("screening", "--concurrency", "2")
     assert ended.code == 0, ended
-    assert "screened val_auprc_sv 0." in ended.err
+    assert "screened val_auprc_sv ." in ended.err
     assert "[1/5, none in full yet, " in ended.err
     assert (
         "note: screening: 3 configurations, each for 1 epoch; then the best of each of"
