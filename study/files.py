@@ -1,15 +1,24 @@
-"""Files that are written whole or not at all, and errors of disks that name the file."""
+"""Files: written whole or not at all; disk errors that name the file; npz and pt files."""
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from study.addresses import redact, shown
-from study.errors import DiskError
+from study.errors import ArchiveError, DiskError, listed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Kind = tuple[str, int]
+"""Of an array: the `kind` characters of its type that are allowed, and its dimensions."""
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
@@ -79,3 +88,53 @@ def _size(n_bytes: int) -> str:
     if n_bytes < 1000:
         return f"{n_bytes} bytes"
     return f"{n_bytes / 1e3:.1f} kB" if n_bytes < 1e6 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def archive_fault(content: bytes) -> str:
+    """Return what is wrong with an npz or pt file, or an empty string.
+
+    Both are zip archives. `torch.load` does not look at their checksums.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            altered = archive.testzip()
+    except Exception as error:  # no list would be whole: each way of compression has its own
+        return f"{type(error).__name__}: {error}"
+    return f"the checksum of its part {altered} is wrong" if altered else ""
+
+
+def read_arrays(
+    content: bytes, needed: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz file; nothing in it is ever executed.
+
+    Args:
+        content: The file.
+        needed: What it must have.
+        optional: What it may have.
+
+    Raises:
+        ArchiveError: If it is damaged, or an array is absent or of another kind.
+    """
+    # Here, because the help of a command needs no arrays.
+    import numpy as np
+
+    if fault := archive_fault(content):
+        raise ArchiveError(f"is damaged ({fault})")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            # Of a part that is no array numpy gives the bytes.
+            arrays = {name: part for name, part in file.items() if isinstance(part, np.ndarray)}
+    except Exception as error:  # headers of arrays are parsed as Python: any error may come
+        raise ArchiveError(f"is damaged ({type(error).__name__})") from error
+    faults = [f"has no '{name}'" for name in needed if name not in arrays]
+    for name, (kinds, ndim) in {**needed, **(optional or {})}.items():
+        if name in arrays and (arrays[name].dtype.kind not in kinds or arrays[name].ndim != ndim):
+            got = arrays[name]
+            faults.append(
+                f"'{name}' must have {ndim} dimensions and a type of kind {' or '.join(kinds)}, "
+                f"got {list(got.shape)} {got.dtype}"
+            )
+    if faults:
+        raise ArchiveError(listed("is not what it should be", faults))
+    return arrays

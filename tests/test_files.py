@@ -1,16 +1,21 @@
-"""Files are whole or not there, and a disk that fails is named."""
+"""Files are whole or not there, failing disks are named, damaged npz and pt files are found."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
+import random
+import zipfile
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
-from study.errors import DiskError
-from study.files import reading, write_whole, writing
+from study.errors import ArchiveError, DiskError
+from study.files import archive_fault, read_arrays, reading, write_whole, writing
+from tests.builders import npz
 
 
 def test_a_file_is_put_in_place_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -54,3 +59,121 @@ def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(DiskError, match=r"^/a/b: cannot be read \(Input/output error\)$"):
         with reading("/a/b"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+KINDS = {"label": ("i", 1), "names": ("U", 1)}
+ARRAYS = {"label": np.arange(40) % 4, "names": np.array(["100", "101"])}
+
+
+def repacked(parts: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    """Return an archive of any parts, whose checksums are right."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def header(text: str, version: int = 1) -> bytes:
+    """Return an npy file of a header and 8 bytes."""
+    length = len(text).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text.encode() + b"\0" * 8
+
+
+def test_whole_arrays_come_back() -> None:
+    assert archive_fault(npz(**ARRAYS)) == ""
+    got = read_arrays(npz(**ARRAYS), KINDS, {"absent": ("f", 2)})
+    assert list(got) == ["label", "names"]
+    np.testing.assert_array_equal(got["label"], ARRAYS["label"])
+
+
+def test_what_is_absent_or_of_another_kind_is_told_together() -> None:
+    with pytest.raises(ArchiveError) as caught:
+        read_arrays(npz(label=np.zeros((2, 2))), KINDS)
+    assert str(caught.value) == (
+        "is not what it should be: 2 faults\n"
+        "  - has no 'names'\n"
+        "  - 'label' must have 1 dimensions and a type of kind i, got [2, 2] float64"
+    )
+    with pytest.raises(ArchiveError, match=r"^is not what it should be: 'more' must have 0 dim"):
+        read_arrays(npz(**ARRAYS, more=np.zeros(1)), KINDS, {"more": ("f", 0)})
+
+
+def test_pickled_objects_are_damage() -> None:
+    with pytest.raises(ArchiveError, match=r"^is damaged \(ValueError\)$"):
+        read_arrays(npz(label=np.array([{}], dtype=object)), KINDS)
+
+
+def test_an_altered_byte_is_told_by_its_part() -> None:
+    content = bytearray(npz(**ARRAYS))
+    content[250] ^= 1
+    assert archive_fault(bytes(content)).endswith("the checksum of its part label.npy is wrong")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_altered_byte_is_found_however_it_was_npz(method: int) -> None:
+    data = np.random.default_rng(0).bytes(300)
+    whole = repacked({"label.npy": data}, method)
+    assert archive_fault(whole) == ""
+    found = 0
+    for at in range(40, len(whole) - 80):
+        altered = whole[:at] + bytes([whole[at] ^ 64]) + whole[at + 1 :]
+        if archive_fault(altered):
+            found += 1
+        else:  # such as the version of the packer
+            with zipfile.ZipFile(io.BytesIO(altered)) as archive:
+                assert archive.read("label.npy") == data
+    assert found > 300
+
+
+@pytest.mark.parametrize(
+    "npy",
+    [
+        b"",
+        b"no array",
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999,)}"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (9,)}"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (-1,)}"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",)}"),
+        header("{'descr': 'x', 'fortran_order': False, 'shape': (1,)}"),
+        header("{'descr': [[]], 'fortran_order': False, 'shape': (1,)}"),
+        header("{'descr': " + "[" * 3000 + "]" * 3000),
+        header("-" * 9000 + "1"),
+        header("{'descr': '''"),
+        header("  \n {\n\t1"),
+        header("\0"),
+        header("{}" + " " * 20_000, version=2),
+        header("[1]", version=3),
+        header("{}", version=9),
+    ],
+)
+def test_headers_of_arrays_that_break_their_parser(npy: bytes) -> None:
+    with pytest.raises(ArchiveError, match="^is damaged|^is not what it should be"):
+        read_arrays(repacked({"label.npy": npy, "names.npy": b""}), KINDS)
+
+
+def test_any_change_ends_in_the_same_error() -> None:
+    rng, outcomes = random.Random(0), set[str]()
+    whole = npz(**ARRAYS)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for number in range(1500):
+        if number % 2:  # what no checksum tells
+            name = rng.choice(list(parts))
+            content = repacked({**parts, name: changed(parts[name], rng)})
+        else:
+            content = changed(whole, rng)
+        try:
+            read_arrays(content, KINDS)
+            outcomes.add("read")
+        except ArchiveError as error:
+            outcomes.add(str(error)[:10])
+    assert outcomes == {"read", "is damaged", "is not wha"}
+
+
+def changed(content: bytes, rng: random.Random) -> bytes:
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(content))
+        tail = content[at + rng.choice([0, 1, 1, 1, 9]) :] if rng.random() < 0.95 else b""
+        content = content[:at] + rng.randbytes(rng.randint(1, 2)) + tail
+    return content

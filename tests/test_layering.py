@@ -17,12 +17,11 @@ STUDY = Path(__file__).parents[1] / "study"
 
 BASE = {
     "addresses",
-    "archive",
     "beats",
+    "command",
     "config",
     "errors",
     "files",
-    "interrupts",
     "keys",
     "wording",
 }

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from study.archive import read_arrays
 from study.data import beat_set
 from study.errors import CheckpointError, PlanError, StudyError, UsageError
+from study.files import read_arrays
 from study.models.seed_ensemble import SeedEnsemble
 from study.reporting.stored import read_beats
 from study.sealed.plan_file import load_plan

@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.archive import read_arrays
 from study.beats import LabelledBeats
 from study.config import SignalSpec
 from study.errors import ArchiveError, DiskError
-from study.files import write_whole
+from study.files import read_arrays, write_whole
 
 CACHE_VARIABLE = "STUDY_CACHE_DIR"
 """Environment variable that names another cache folder than the workspace's."""

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import study
-from study.archive import archive_fault
 from study.config import TrialConfig
 from study.errors import CheckpointError, ConfigError
+from study.files import archive_fault
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
 

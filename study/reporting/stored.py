@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.addresses import shown
-from study.archive import read_arrays
 from study.config import TrialConfig
 from study.errors import ArchiveError, ComparisonError, StudyStateError
-from study.files import write_whole
+from study.files import read_arrays, write_whole
 from study.reporting.comparison_tables import pairs_csv, records_csv
 from study.spaces.load import load_space, override
 from study.spaces.space import Space

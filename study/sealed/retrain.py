@@ -27,12 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import study
-from study.archive import archive_fault
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.data.prepare import Cut
 from study.errors import CheckpointError, DivergedError, StudyStateError
-from study.files import write_whole
+from study.files import archive_fault, write_whole
 from study.models import rules
 from study.sealed.plan import Arm
 from study.training.device import DeviceBeats, resolve_device

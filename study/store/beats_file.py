@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.archive import read_arrays
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import ArchiveError, ComparisonError, StudyStateError
-from study.files import write_whole
+from study.files import read_arrays, write_whole
 from study.statistics.predictions import Beats
 
 _ARRAYS = {

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from study import __version__
 from study.addresses import shown
-from study.archive import archive_fault, read_arrays
 from study.errors import ArchiveError, CheckpointError, StudyStateError
+from study.files import archive_fault, read_arrays
 from study.keys import CLASSES
 from study.store.storage import Storage
 from study.training.results import MASKS, Inspection, TrialResult

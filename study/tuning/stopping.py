@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from study.interrupts import handling
+from study.command import handling
 
 _logger = logging.getLogger(__name__)
 

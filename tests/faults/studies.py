@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 
-from study.archive import archive_fault
+from study.files import archive_fault
 from study.keys import TRAIN_LOSS, Outcome, Tag
 from study.store.journal import JOURNAL
 from study.store.trial_files import PREDICTIONS, SCORES
