@@ -154,6 +154,11 @@ class SignalSpec:
         auto = self.resampling == "auto"
         return PUBLISHED_RESAMPLING[self.segmentation] if auto else self.resampling
 
+    @property
+    def cut(self) -> tuple[str, str]:
+        """Segmentation and resampling method: what a beat set is prepared for."""
+        return self.segmentation, self.resampling_method
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:

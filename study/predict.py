@@ -222,7 +222,7 @@ def classify(record: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
     from study.reporting.classified import ClassifiedRecord
 
     signal, lead = ensemble.config.signal, record.lead
-    beats = record.beats((signal.segmentation, signal.resampling_method))
+    beats = record.beats(signal.cut)
     early, late = beats.early_rr(signal), beats.late_rr(signal)
     chunks = []
     starts = range(0, len(beats.ecg), _CHUNK)

@@ -43,7 +43,7 @@ class Arm:
     @property
     def cut(self) -> tuple[str, str]:
         """Segmentation and resampling of its beats."""
-        return self.config.signal.segmentation, self.config.signal.resampling_method
+        return self.config.signal.cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

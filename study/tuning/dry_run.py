@@ -70,7 +70,7 @@ def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
     for name, config in branches(setup.space):
         model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
         if run:
-            placed = _placed(setup.job.of(config), device, on_device)
+            placed = _placed(setup.job.beats_of(config), device, on_device)
             index = torch.arange(min(32, len(placed.label)), device=device)
             _step(model, placed.inputs(config.signal).take(index), placed.label[index])
         yield Branch(
@@ -105,7 +105,7 @@ def trial_seconds(setup: Setup) -> float:
     on_device: dict[int, DeviceBeats] = {}
     seconds = []
     for config in arm_configurations(setup.space).values():
-        beats = setup.job.of(config)
+        beats = setup.job.beats_of(config)
         placed = _placed(beats, device, on_device)
         measure = _cpu_seconds if device.type == "cpu" else _gpu_seconds
         seconds.append(measure(setup, config, beats, placed))

@@ -104,7 +104,7 @@ def cuts(space: Space) -> list[tuple[str, str]]:
         methods = searched[0].values if searched else (config.signal.resampling,)
         for method in methods:
             signal = replace(config.signal, resampling=str(method))
-            found.add((signal.segmentation, signal.resampling_method))
+            found.add(signal.cut)
     return sorted(found)
 
 

@@ -79,9 +79,9 @@ class TrialJob:
         """Say whether a configuration is trained for the short budget of a screening."""
         return self.screens and config.train.epochs == SCREENING_EPOCHS
 
-    def of(self, config: TrialConfig) -> BeatSet:
+    def beats_of(self, config: TrialConfig) -> BeatSet:
         """Return the beat set that a configuration trains on."""
-        return self.beats[(config.signal.segmentation, config.signal.resampling_method)]
+        return self.beats[config.signal.cut]
 
     @property
     def nbytes(self) -> int:
@@ -98,7 +98,7 @@ class TrialJob:
         """Build the members of a configuration."""
         return TrialTraining(
             config,
-            self.of(config),
+            self.beats_of(config),
             self.folds,
             n_seeds=self.n_seeds,
             study_seed=self.study_seed,
@@ -286,10 +286,10 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, config: TrialConfig) -> TrialRun:
         # Beats are moved to the device once per worker, not once per trial.
-        cut = (config.signal.segmentation, config.signal.resampling_method)
+        cut = config.signal.cut
         if cut not in self._on_device:
             device = resolve_device(self._job.device)
-            self._on_device[cut] = DeviceBeats(self._job.of(config), device)
+            self._on_device[cut] = DeviceBeats(self._job.beats_of(config), device)
         return TrialRun(config, self._job, self._on_device[cut])
 
     def cleanup(self) -> None:

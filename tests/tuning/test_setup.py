@@ -202,7 +202,7 @@ def test_a_comparison_prepares_each_cut_once(
     assert setup.job.beats.keys() == {("daeac", "linear"), ("beat", "linear")}
     assert (setup.plan.trials, setup.plan.epochs, setup.plan.kind) == (4, 4, "compare")
     for config in configurations(setup.space):
-        assert setup.job.of(config).segmentation == config.signal.segmentation
+        assert setup.job.beats_of(config).segmentation == config.signal.segmentation
 
 
 @pytest.mark.parametrize(
