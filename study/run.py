@@ -36,6 +36,7 @@ from study.confirm import confirm
 from study.errors import UsageError
 from study.keys import EXPERIMENTS, Outcome
 from study.options import parser
+from study.wording import plural
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
@@ -97,7 +98,7 @@ def _list() -> int:
 
     print("spaces (search_spaces/):")
     for space in list_spaces():
-        size = space.fault or f"{space.kind}, {space.n_configurations} configurations"
+        size = space.fault or f"{space.kind}, {plural(space.n_configurations, 'configuration')}"
         print(f"  {space.name:<18} {size}\n  {'':<18} {space.description}")
     stored = studies(Path.cwd())
     print("studies (studies/):" if stored else "studies (studies/): none in this folder")

@@ -41,6 +41,7 @@ from study.data.wfdb_record import Record, read_record
 from study.data.windows import DROP_REASONS, SHORTEST_RR_S
 from study.errors import DataError, UsageError
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
+from study.wording import plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +245,7 @@ def describe(external: External, beat_set: BeatSet) -> str:
         dropped.update(reasons)
     left_out = _reasons(dropped)
     lines = [
-        f"{source.description}: {records} records of {patients} patients, "
+        f"{source.description}: {plural(records, 'record')} of {plural(patients, 'patient')}, "
         f"{len(beat_set.label)} beats",
         f"leads: {_tally(external.leads.values())}; sampling rates in Hz: "
         f"{_tally(f'{rate:g}' for rate in external.rates_hz.values())}",

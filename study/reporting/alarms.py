@@ -15,7 +15,7 @@ import numpy as np
 
 from study.keys import Outcome, reliance
 from study.store.trials import TrialRow
-from study.wording import listing, plural, score_text
+from study.wording import first_few, listing, plural, score_text
 
 NO_RELIANCE = 0.01
 """AUPRC within which a loss by permuted RR counts as none."""
@@ -215,18 +215,19 @@ def floor_alarms(
     within = {arm: ends for arm, ends in intervals.items() if ends[0] <= finite[label]}
     if not within:
         return []
-    said = [
+    # Those that come closest first.
+    scores = [
         f"{arm} {score_text(low)}"
         if low == high
         else f"{arm} {score_text(low)} to {score_text(high)}"
-        for arm, (low, high) in within.items()
+        for arm, (low, high) in sorted(within.items(), key=lambda item: -item[1][1])
     ]
     return [
         Alarm(
             severity=Severity.WARNING,
             what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label} "
             f"in {score}",
-            evidence=f"it scores {score_text(finite[label])}, they {listing(said)}",
+            evidence=f"it scores {score_text(finite[label])}, they {first_few(scores)}",
             advice="claim nothing of these arms that a linear model does not do",
         )
     ]

@@ -14,6 +14,7 @@ from study.reporting.results import Importance
 from study.spaces.optuna_space import distribution
 from study.spaces.space import Space
 from study.store.trials import TrialRow
+from study.wording import plural
 
 ENOUGH_TRIALS = 20
 """Trials of one budget below which shares of variance are the noise of a few points."""
@@ -44,7 +45,8 @@ def importance(
     kind = "screened" if screened else "complete"
     if len(ranked) < ENOUGH_TRIALS:
         gaps["importance"] = (
-            f"{len(ranked)} {kind} trials; {ENOUGH_TRIALS} are needed to say more than noise"
+            f"{plural(len(ranked), f'{kind} trial')}; {ENOUGH_TRIALS} are needed to say more "
+            "than noise"
         )
         return None
     shared: dict[str, BaseDistribution] = {

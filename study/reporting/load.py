@@ -31,6 +31,7 @@ from study.store.storage import Storage
 from study.store.study_floors import StudyFloor, stored_metrics
 from study.store.trial_files import PREDICTIONS, read_predictions
 from study.store.trials import EXHAUSTED, TrialRow
+from study.wording import plural
 
 Say = Callable[[str], None]
 
@@ -161,7 +162,7 @@ def _computed(
     runs, notes = _runs(study)
     comparison = None
     if runs and study.beats is not None:
-        say(f"comparing {len(runs)} arms")
+        say(f"comparing {plural(len(runs), 'arm')}")
         try:
             comparison = compare(
                 study.beats,

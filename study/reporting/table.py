@@ -196,7 +196,8 @@ class Table:
     def text(self) -> str:
         """Return the table for the console, under the words that say how to read it."""
         table = self._without_details()
-        words = f"{self.title}. {self.shows} {self.reading}".strip()
+        stop = "" if self.title.endswith("?") else "."
+        words = f"{self.title}{stop} {self.shows} {self.reading}".strip()
         notes = "\n".join(prose(f"note: {remark}", indent="      ") for remark in self.remarks)
         return "\n\n".join(part for part in (prose(words), table.grid(), notes) if part)
 

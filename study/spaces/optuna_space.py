@@ -23,6 +23,7 @@ from study.spaces.draws import Point, holds
 from study.spaces.parameter import Categorical, Parameter, Value
 from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
+from study.wording import plural
 
 ENUMERATED = ("grid", "random", "qmc", "draws")
 """Samplers whose configurations follow from the seed and an index alone."""
@@ -87,8 +88,9 @@ def notes_on(sampler: str, space: Space) -> list[str]:
     notes = []
     if space.n_finals:
         notes.append(
-            f"screening: {space.n_proposed} configurations, each for {SCREENING_EPOCHS} epoch; "
-            f"then the best of each of {space.n_finals} arms in full"
+            f"screening: {plural(space.n_proposed, 'configuration')}, each for "
+            f"{plural(SCREENING_EPOCHS, 'epoch')}; then the best of each of "
+            f"{plural(space.n_finals, 'arm')} in full"
         )
     if sampler in ("tpe", "gp"):
         notes.append(f"{sampler} proposes by what has finished: repeatable at concurrency 1 only")
@@ -99,7 +101,7 @@ def notes_on(sampler: str, space: Space) -> list[str]:
     cells = None if sampler == "grid" else space.grid_size()
     if cells is not None and space.trials > cells:
         notes.append(
-            f"the space has {cells} configurations, fewer than {space.trials} trials: "
+            f"the space has {plural(cells, 'configuration')}, fewer than {space.trials} trials: "
             "each is run once"
         )
     if sampler == "grid" and space.trials < (space.grid_size() or 0):

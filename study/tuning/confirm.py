@@ -25,6 +25,7 @@ from study.store.plan import load_plan
 from study.store.storage import Storage
 from study.store.trial_files import SCORES
 from study.store.trials import EXHAUSTED, TrialRow
+from study.wording import plural
 
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
 DEFAULT_FOLDS = 5
@@ -267,6 +268,6 @@ def fresh_partitions(
         if len(seeds) == n:
             return seeds
     raise UsageError(
-        f"--partitions {n}: these {len(names)} records allow {len(seeds)} partitions into "
-        f"{n_folds} folds besides the search's"
+        f"--partitions {n}: these {len(names)} records allow "
+        f"{plural(len(seeds), 'partition')} into {n_folds} folds besides the search's"
     )
