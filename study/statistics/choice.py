@@ -48,8 +48,8 @@ def simplicity(input_: str, fusion: str) -> tuple[bool, int, bool]:
     way = "attention" if fusion in _ATTENTION else fusion
     if way == "none" and early:
         way = "ratio2 early"
-    place = SIMPLICITY.index(way) if way in SIMPLICITY else len(SIMPLICITY)
-    return early or late, place, early and fusion != "none"
+    rank = SIMPLICITY.index(way) if way in SIMPLICITY else len(SIMPLICITY)
+    return early or late, rank, early and fusion != "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,9 +64,9 @@ def compare(
     tested = scored.tested(contrasts, permutations, seed, progress)
     primary = set(contrasts) | {(second, first) for first, second in contrasts}
     others = [
-        (one.name, other.name)
-        for one, other in combinations(ranked, 2)
-        if (one.name, other.name) not in primary
+        (first.name, second.name)
+        for first, second in combinations(ranked, 2)
+        if (first.name, second.name) not in primary
     ]
     real = [index for index, arm in enumerate(arms) if not arm.placebo]
     return Comparison(

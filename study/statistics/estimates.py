@@ -36,7 +36,7 @@ def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
     counts = np.where(held_out[:, None], beats.counts, 0)
     patients = np.asarray(beats.patient_of_record)
     by_fold, counted = beats.counts_by_fold, beats.counted
-    found = []
+    facts = []
     for c, name in enumerate(CLASSES):
         of_patient = [int(counts[patients == patient, c].sum()) for patient in beats.patients]
         effective = effective_patients(of_patient)
@@ -44,7 +44,7 @@ def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
         folds = np.flatnonzero(counted[:, c])
         prevalence = by_fold[folds, c] / by_fold[folds].sum(axis=1)
         chance = float(prevalence.mean()) if len(folds) else float("nan")
-        found.append(
+        facts.append(
             ClassFacts(
                 name=name,
                 beats=total,
@@ -57,7 +57,7 @@ def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
                 chance=chance if measure == "auprc" else 0.5,
             )
         )
-    return tuple(found)
+    return tuple(facts)
 
 
 def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:

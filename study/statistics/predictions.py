@@ -63,8 +63,8 @@ class Beats(LabelledBeats):
     @property
     def patient(self) -> Int:
         """Index of each beat's patient into `patients`, [N]; -1 where it is in no fold."""
-        place = {patient: index for index, patient in enumerate(self.patients)}
-        of_record = [place.get(patient, -1) for patient in self.patient_of_record]
+        index_of = {patient: index for index, patient in enumerate(self.patients)}
+        of_record = [index_of.get(patient, -1) for patient in self.patient_of_record]
         return np.asarray(of_record, dtype=np.int64)[self.record]
 
     @property
@@ -165,16 +165,16 @@ def check_comparable(beats: Beats, arms: Sequence[ArmRuns]) -> None:
 
 
 def _fingerprint_faults(beats: Beats, arms: Sequence[ArmRuns]) -> list[str]:
-    found: dict[str, dict[str, list[str]]] = {}
+    by_value: dict[str, dict[str, list[str]]] = {}
     for name, value in beats.fingerprints.items():
-        found[name] = {value: ["these beats"]}
+        by_value[name] = {value: ["these beats"]}
     for arm in arms:
         for name, value in arm.fingerprints.items():
-            found.setdefault(name, {}).setdefault(value, []).append(arm.name)
+            by_value.setdefault(name, {}).setdefault(value, []).append(arm.name)
     return [
         f"{name} differ: "
         + "; ".join(f"{value} of {', '.join(names)}" for value, names in values.items())
-        for name, values in found.items()
+        for name, values in by_value.items()
         if len(values) > 1
     ]
 
@@ -204,9 +204,9 @@ def _beat_faults(beats: Beats) -> list[str]:
     for patient, fold in zip(beats.patient_of_record, beats.fold_of_record, strict=False):
         folds.setdefault(patient, set()).add(fold)
     faults += [
-        f"patient {patient} is in folds {sorted(found)}; a patient must be in one"
-        for patient, found in folds.items()
-        if len(found) > 1
+        f"patient {patient} is in folds {sorted(in_folds)}; a patient must be in one"
+        for patient, in_folds in folds.items()
+        if len(in_folds) > 1
     ]
     return faults
 

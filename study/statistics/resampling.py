@@ -67,12 +67,12 @@ class WeightedScores:
     Args:
         values: By fold, [A, D, S, U, C]; NaN where undefined.
         beats: By fold, [U, C] weighted beats.
-        place: [W, F] index of each weighting among a fold's distinct ones.
+        combination: [W, F] index of each weighting among a fold's distinct ones.
     """
 
     values: tuple[Float, ...]
     beats: tuple[Float, ...]
-    place: Int
+    combination: Int
 
     @classmethod
     def of(
@@ -98,30 +98,30 @@ class WeightedScores:
             np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
             for fold in range(beats.n_folds)
         ]
-        distinct, places = [], []
-        for mine in records:
-            unique, place = np.unique(weights[:, mine], axis=0, return_inverse=True)
+        distinct, combinations = [], []
+        for in_fold in records:
+            unique, combination = np.unique(weights[:, in_fold], axis=0, return_inverse=True)
             distinct.append(unique)
-            places.append(place.reshape(-1))
+            combinations.append(combination.reshape(-1))
         by_arm = []
         for index, arm in enumerate(arms):
             if progress:
                 progress(f"scoring {arm.name} ({index + 1} of {len(arms)})")
             by_arm.append(
                 [
-                    _fold_values(beats, arm, fold_rows, mine, unique, measure)
-                    for fold_rows, mine, unique in zip(rows, records, distinct, strict=True)
+                    _fold_values(beats, arm, fold_rows, in_fold, unique, measure)
+                    for fold_rows, in_fold, unique in zip(rows, records, distinct, strict=True)
                 ]
             )
         return cls(
             values=tuple(np.stack(of_fold) for of_fold in zip(*by_arm, strict=True)),
-            beats=tuple(u @ counts[mine] for u, mine in zip(distinct, records, strict=True)),
-            place=np.stack(places, axis=1),
+            beats=tuple(u @ counts[in_fold] for u, in_fold in zip(distinct, records, strict=True)),
+            combination=np.stack(combinations, axis=1),
         )
 
     def counted(self, fold: int, weightings: slice = ALL) -> Bool:
         """Return whether a fold counts for each class, [W, C]: enough of its beats, and others."""
-        beats = self.beats[fold][self.place[weightings, fold]]
+        beats = self.beats[fold][self.combination[weightings, fold]]
         return np.asarray(
             (beats >= MIN_CLASS_BEATS) & (beats < beats.sum(axis=1, keepdims=True)), dtype=bool
         )
@@ -134,7 +134,7 @@ class WeightedScores:
             weightings: Which weightings.
             seeds: [W, F, S] share of each seed; None is the mean.
         """
-        values = self.values[fold].mean(axis=1)[:, :, self.place[weightings, fold]]
+        values = self.values[fold].mean(axis=1)[:, :, self.combination[weightings, fold]]
         if seeds is None:
             return np.asarray(values.mean(axis=1))
         return np.asarray(np.einsum("aswc,ws->awc", values, seeds[:, fold]))
@@ -160,9 +160,9 @@ def _fold_values(
     beats: Beats, arm: ArmRuns, rows: Int, records: Int, weights: Float, measure: str
 ) -> Float:
     """Return one arm's scores of a fold, [D, S, U, C]."""
-    place = np.full(len(beats.record_names), -1)
-    place[records] = np.arange(len(records))
-    record, label = place[beats.record[rows]], beats.label[rows]
+    row_of = np.full(len(beats.record_names), -1)
+    row_of[records] = np.arange(len(records))
+    record, label = row_of[beats.record[rows]], beats.label[rows]
     order = np.lexsort((arm.seed, arm.draw))
     values = np.full((len(order), len(weights), len(CLASSES)), np.nan)
     for c in range(len(CLASSES)):

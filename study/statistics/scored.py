@@ -155,7 +155,7 @@ class ScoredArms:
             for q, name in enumerate(QUANTITIES)
         }
 
-    def _place(self, name: str) -> int:
+    def _index(self, name: str) -> int:
         return [arm.name for arm in self.arms].index(name)
 
     def arm(self, index: int) -> ArmResult:
@@ -182,8 +182,10 @@ class ScoredArms:
         # [F, D, S, C]
         values = np.stack(
             [
-                of_fold[index][:, :, place]
-                for of_fold, place in zip(self.scores.values, self.scores.place[0], strict=True)
+                of_fold[index][:, :, combination]
+                for of_fold, combination in zip(
+                    self.scores.values, self.scores.combination[0], strict=True
+                )
             ]
         )
         values = np.where(counted[:, None, None], values, np.nan)
@@ -203,28 +205,30 @@ class ScoredArms:
     def _pooled(self, arm: ArmRuns) -> Float:
         """Return the scores of all folds' predictions together, [Q]."""
         rows = np.flatnonzero(self.beats.fold >= 0)
-        nobody, one = np.zeros(len(rows), dtype=np.int64), np.ones((1, 1))
+        nobody, unweighted = np.zeros(len(rows), dtype=np.int64), np.ones((1, 1))
         by_class = np.full(len(CLASSES), np.nan)
         for c in range(len(CLASSES)):
             positive = self.beats.label[rows] == c
             if positive.any():
-                found = [
-                    MEASURES[self.measure](Ranking.of(run[rows, c], positive, nobody, 1), one)
+                scores = [
+                    MEASURES[self.measure](
+                        Ranking.of(run[rows, c], positive, nobody, 1), unweighted
+                    )
                     for run in arm.log_probs
                 ]
-                by_class[c] = np.mean(found)
+                by_class[c] = np.mean(scores)
         return with_means(by_class, self.beats.macro)
 
     def _record_scores(self, index: int) -> Float:
         """Return an arm's scores within each record, [G, C]; NaN where it has too few beats."""
         first, counts = 1 + len(CLASSES), self.beats.counts
-        found = np.full(counts.shape, np.nan)
+        scores = np.full(counts.shape, np.nan)
         enough = (counts >= MIN_BEATS_OF_RECORD) & (counts < counts.sum(axis=1, keepdims=True))
         for g, fold in enumerate(self.beats.fold_of_record):
             if fold >= 0:
                 alone = slice(first + g, first + g + 1)
-                found[g] = self.scores.by_fold(fold, alone)[index, 0]
-        return np.where(enough, found, np.nan)
+                scores[g] = self.scores.by_fold(fold, alone)[index, 0]
+        return np.where(enough, scores, np.nan)
 
     def _patient_mean(self, index: int) -> Float:
         """Return the mean over records of their own scores, [C]."""
@@ -260,14 +264,14 @@ class ScoredArms:
         detectable: float = np.nan,
     ) -> Contrast:
         """Return the paired difference of two arms."""
-        one, other = self._place(first), self._place(second)
+        left, right = self._index(first), self._index(second)
         return Contrast(
             first=first,
             second=second,
             primary=primary,
             estimates=self._estimates(
-                self.values[one] - self.values[other],
-                self.resampled[one] - self.resampled[other],
+                self.values[left] - self.values[right],
+                self.resampled[left] - self.resampled[right],
             ),
             p=p,
             p_adjusted=p_adjusted,
@@ -285,17 +289,17 @@ class ScoredArms:
         if not contrasts or not_estimable(self.quantity, self.facts, self.beats.macro):
             return None
         swaps = draw_swaps(self.beats, permutations, np.random.default_rng([seed, 1]))
-        places = [(self._place(first), self._place(second)) for first, second in contrasts]
+        indices = [(self._index(first), self._index(second)) for first, second in contrasts]
         test = swap_test(
             self.beats,
-            [(self.arms[one], self.arms[other]) for one, other in places],
+            [(self.arms[first], self.arms[second]) for first, second in indices],
             classes=members_of(self.quantity, self.beats.macro),
             measure=self.measure,
             swaps=swaps,
             progress=progress,
         )
         resampled = self._of(self.resampled)
-        errors = [spread(resampled[one] - resampled[other]) for one, other in places]
+        errors = [spread(resampled[first] - resampled[second]) for first, second in indices]
         return test.stretched(np.asarray(errors))
 
     def primary(
@@ -330,35 +334,37 @@ class ScoredArms:
         for arm in self.arms:
             if arm.input == "ecg" or arm.placebo or arm.segmentation not in bare:
                 continue
-            found = self.contrast(arm.name, bare[arm.segmentation], primary=False).estimates
-            differences = {name: found[name] for name in KEPT_CLASSES}
+            estimates = self.contrast(arm.name, bare[arm.segmentation], primary=False).estimates
+            differences = {name: estimates[name] for name in KEPT_CLASSES}
             yield NonInferiority(
                 arm=arm.name,
                 reference=bare[arm.segmentation],
                 differences=differences,
-                verdicts={name: _verdict(found, margin) for name, found in differences.items()},
+                verdicts={
+                    name: _verdict(difference, margin) for name, difference in differences.items()
+                },
             )
 
     def choice(self, candidates: Sequence[int]) -> Choice | None:
         """Return the best of some arms and its alternatives."""
-        mine = list(candidates)
-        resampled = self._of(self.resampled)[mine]
+        chosen = list(candidates)
+        resampled = self._of(self.resampled)[chosen]
         return choose(
-            [self.arms[index] for index in mine],
-            self.objective[mine],
+            [self.arms[index] for index in chosen],
+            self.objective[chosen],
             np.full_like(resampled, np.nan)
             if not_estimable(self.quantity, self.facts, self.beats.macro)
             else resampled,
-            self._of(self.in_bag)[mine],
-            self._of(self.out_of_bag)[mine],
+            self._of(self.in_bag)[chosen],
+            self._of(self.out_of_bag)[chosen],
         )
 
     def notes(self) -> Iterator[str]:
         """Yield what limits the intervals and tests of these arms."""
-        why = not_estimable(self.quantity, self.facts, self.beats.macro)
-        if why:
+        reason = not_estimable(self.quantity, self.facts, self.beats.macro)
+        if reason:
             name = f"{MEASURE_NAMES[self.measure]} {label_of(self.quantity)}"
-            yield f"{name} is {why}: nothing is tested"
+            yield f"{name} is {reason}: nothing is tested"
         if len(np.unique(self.arms[0].seed)) == 1:
             yield "one seed: intervals and p leave out what another seed would change"
         folds = dict(zip(self.beats.patient_of_record, self.beats.fold_of_record, strict=True))

@@ -111,17 +111,17 @@ def swap_test(
             progress(f"swapping records (fold {fold + 1} of {beats.n_folds})")
         records = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
         as_it_is = np.zeros((1, len(records)), dtype=bool)
-        distinct, place = np.unique(
+        distinct, combination = np.unique(
             np.vstack([as_it_is, swaps[:, records]]), axis=0, return_inverse=True
         )
-        place = place.reshape(-1)
+        combination = combination.reshape(-1)
         for c in [CLASSES.index(name) for name in classes]:
             if not beats.counted[fold, c]:
                 continue
             share = 1.0 / (len(classes) * beats.counted[:, c].sum())
             differences = _differences(beats, pairs, records, c, measure, distinct)
             for k, difference in enumerate(differences):
-                looked_up = difference[place] * share
+                looked_up = difference[combination] * share
                 observed[k] += looked_up[0]
                 null[k] += looked_up[1:]
     return SwapTest(observed, null)
@@ -137,9 +137,9 @@ def _differences(
 ) -> list[Float]:
     """Return each pair's difference in one fold and class after each swap, [U], runs averaged."""
     rows = np.flatnonzero(np.isin(beats.record, records))
-    place = np.full(len(beats.record_names), -1)
-    place[records] = np.arange(len(records))
-    record, positive = place[beats.record[rows]], beats.label[rows] == c
+    row_of = np.full(len(beats.record_names), -1)
+    row_of[records] = np.arange(len(records))
+    record, positive = row_of[beats.record[rows]], beats.label[rows] == c
     # Both arms' ranks in one list, the second's records apart: to swap is to weight.
     twice_positive, twice_record = np.tile(positive, 2), np.append(record, record + len(records))
     first, second = np.hstack([~swapped, swapped]) * 1.0, np.hstack([swapped, ~swapped]) * 1.0
@@ -148,16 +148,16 @@ def _differences(
         name: [_ranks(arm, run, rows, c) for run in np.lexsort((arm.seed, arm.draw))]
         for name, arm in arms.items()
     }
-    found = []
-    for one, other in pairs:
+    differences = []
+    for left, right in pairs:
         total = np.zeros(len(swapped))
-        for both in zip(ranks[one.name], ranks[other.name], strict=True):
+        for both in zip(ranks[left.name], ranks[right.name], strict=True):
             ranking = Ranking.of(
                 np.concatenate(both), twice_positive, twice_record, 2 * len(records)
             )
             total += MEASURES[measure](ranking, first) - MEASURES[measure](ranking, second)
-        found.append(total / len(one.draw))
-    return found
+        differences.append(total / len(left.draw))
+    return differences
 
 
 def _ranks(arm: ArmRuns, run: int, rows: Int, c: int) -> NDArray[np.float32]:
