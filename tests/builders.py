@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,12 @@ def stored_beats(
         fold_of_record=np.asarray([fold_of[name] for name in names]),
         **({"patient_of_record": np.asarray(list(patients))} if patients else {}),
     )
+
+
+def assert_same_beats(one: BeatSet | None, other: BeatSet | None) -> None:
+    """Compare two beat sets to the last bit."""
+    assert one is not None and other is not None
+    np.testing.assert_equal(asdict(one), asdict(other))
 
 
 def npz(**arrays: Any) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from study.beats import LabelledBeats
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
 from study.data.beat_set import BeatSet, Reliance, load_cached, store_cached
 from study.data.fetch import files_of, sha256_of
@@ -121,28 +122,22 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Beats:
+class _Beats(LabelledBeats):
     """All that the cuts of one source share; records lie end to end in `signal`.
 
     Args:
         signal: Filtered signals of all records, [samples of all records].
-        names: Record names, sorted.
         offset: [records] where each record begins in `signal`.
-        record: [N] index into `names`.
         r_peak: [N] sample of the R peak in its record.
         previous_r_peak: [N] sample of the R peak before.
-        label: [N] index into `CLASSES`.
         rr: RR feature sets, each [N, R].
         dropped: Beats left out, by record and reason.
     """
 
     signal: NDArray[np.float64]
-    names: tuple[str, ...]
     offset: NDArray[np.int64]
-    record: NDArray[np.int64]
     r_peak: NDArray[np.int64]
     previous_r_peak: NDArray[np.int64]
-    label: NDArray[np.int64]
     rr: Mapping[str, NDArray[np.float32]]
     dropped: Mapping[str, Mapping[str, int]]
 
@@ -156,7 +151,7 @@ class _Beats:
             source=kind,
             segmentation=segmentation,
             resampling=resampling,
-            record_names=self.names,
+            record_names=self.record_names,
             record=self.record,
             r_peak_sample=self.r_peak,
             label=self.label,
@@ -219,7 +214,7 @@ def _joined(parts: Sequence[_Part], where: Path | str) -> _Beats:
     lengths = [len(part.signal) for part in parts]
     return _Beats(
         signal=np.concatenate([part.signal for part in parts]),
-        names=tuple(part.name for part in parts),
+        record_names=tuple(part.name for part in parts),
         offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
         record=np.repeat(np.arange(len(parts)), sizes),
         r_peak=np.concatenate([beats.r_peak for beats in lists]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,9 @@ from study.data.beat_set import (
     load_cached,
     store_cached,
 )
-from tests.builders import npz
+from tests.builders import assert_same_beats, npz
 
 KEY = "0123456789ab"
-
-
-def assert_same(one: BeatSet | None, other: BeatSet | None) -> None:
-    """Compare two beat sets to the last bit."""
-    assert one is not None
-    assert other is not None
-    np.testing.assert_equal(asdict(one), asdict(other))
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def test_what_is_stored_comes_back(tmp_path: Path, small: BeatSet) -> None:
     path = tmp_path / "deep" / "x.beats"
     store_cached(path, KEY, small)
     loaded = load_cached(path, KEY)
-    assert_same(loaded, small)
+    assert_same_beats(loaded, small)
     assert loaded is not None
     assert loaded.ecg.dtype == np.float32
     assert loaded.ecg.flags.writeable
@@ -71,7 +64,7 @@ def test_what_is_stored_comes_back(tmp_path: Path, small: BeatSet) -> None:
 def test_reliance_without_windows_comes_back(tmp_path: Path, small: BeatSet) -> None:
     fixed = replace(small, reliance=replace(small.reliance, windows=None))
     store_cached(tmp_path / "x.beats", KEY, fixed)
-    assert_same(load_cached(tmp_path / "x.beats", KEY), fixed)
+    assert_same_beats(load_cached(tmp_path / "x.beats", KEY), fixed)
 
 
 def test_absent_file_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +121,7 @@ def test_storing_replaces_a_damaged_file(tmp_path: Path, small: BeatSet) -> None
     path = tmp_path / "x.beats"
     path.write_bytes(b"damaged")
     store_cached(path, KEY, small)
-    assert_same(load_cached(path, KEY), small)
+    assert_same_beats(load_cached(path, KEY), small)
 
 
 def test_folder_that_cannot_be_written_costs_a_warning_only(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,18 @@ from numpy.typing import NDArray
 from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SAMPLING_RATE_HZ, SignalSpec
 from study.data import prepare as module
 from study.data.beat_set import BeatSet
-from study.data.fetch import files_of, sha256_of
 from study.data.prepare import prepare, prepare_all
 from study.data.records import AAMI, DS1, DS2
 from study.data.rr import PERMUTATIONS, rr_features
 from study.data.source import Source, find_external, find_source, synthetic_source
 from study.data.synthetic import write_records
-from study.data.wfdb_record import read_record
+from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.data.windows import band_pass, cut_windows
 from study.errors import ConfigError, DataError, MissingDataError
 from study.keys import CLASSES
+from tests.builders import assert_same_beats
 
 CUTS = sorted(PUBLISHED_RESAMPLING.items())
-
-
-def assert_same(one: BeatSet, other: BeatSet) -> None:
-    """Compare two beat sets to the last bit."""
-    np.testing.assert_equal(asdict(one), asdict(other))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +50,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the records that are read from now on."""
     names: list[str] = []
 
-    def noting(folder: Path, name: str, **options: object) -> object:
+    def noting(folder: Path, name: str, *, rules: ReadingRules) -> Record:
         names.append(name)
-        return read_record(folder, name, **options)  # type: ignore[arg-type]
+        return read_record(folder, name, rules=rules)
 
     monkeypatch.setattr(module, "read_record", noting)
     return names
@@ -171,122 +166,61 @@ def test_second_time_comes_from_the_cache(
     again = prepare_all(few, CUTS, cache_dir=tmp_path)
     assert reads == []
     for cut in CUTS:
-        assert_same(first[cut], again[cut])
-        assert_same(first[cut], sets[cut])
+        assert_same_beats(first[cut], again[cut])
+        assert_same_beats(first[cut], sets[cut])
     assert {path.parent.name for path in tmp_path.rglob("*.beats")} == {"DS1"}
 
 
-def _touch_a_file(source: Source) -> Source:
+def _edited(source: Source) -> Source:
     return replace(source, checksums={**source.checksums, "101.atr": "0" * 64})
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        _touch_a_file,
-        lambda source: replace(source, kind="records"),
-        lambda source: replace(source, dataset="mine"),
-        lambda source: replace(source, rules=replace(source.rules, leads=("MLII",))),
-    ],
-)
-def test_other_source_is_prepared_anew(
-    few: Source, tmp_path: Path, reads: list[str], change: Callable[[Source], Source]
+CHANGES: dict[str, tuple[Callable[[Source], Source], dict[str, Any], bool]] = {
+    "a file": (_edited, {}, True),
+    "kind": (lambda source: replace(source, kind="records"), {}, True),
+    "data set": (lambda source: replace(source, dataset="mine"), {}, True),
+    "rules": (lambda source: replace(source, rules=ReadingRules(leads=("MLII",))), {}, True),
+    "segmentation": (lambda source: source, {"segmentation": "fixed"}, True),
+    "resampling": (lambda source: source, {"resampling_method": "antialiased"}, True),
+    "seed": (lambda source: source, {"study_seed": 1}, True),
+    "preparation": (lambda source: source, {"PREPARATION": "another"}, True),
+    "libraries": (lambda source: source, {"version": lambda _: "another"}, False),
+}
+"""What is changed, and whether the fingerprint is another then."""
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_is_changed_is_prepared_anew(
+    few: Source, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    first = prepare(few, "beat", "linear", cache_dir=tmp_path)
+    change, other, changes_fingerprint = CHANGES[case]
+    given: dict[str, Any] = {"segmentation": "beat", "resampling_method": "linear"}
+    first = prepare(few, cache_dir=tmp_path, **given)
     reads.clear()
-    second = prepare(change(few), "beat", "linear", cache_dir=tmp_path)
-    assert len(reads) == 3
-    assert first.fingerprint != second.fingerprint
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"segmentation": "fixed"},
-        {"resampling_method": "antialiased"},
-        {"study_seed": 1},
-    ],
-)
-def test_other_parameters_are_prepared_anew(
-    few: Source, tmp_path: Path, reads: list[str], other: dict[str, object]
-) -> None:
-    given = {"segmentation": "beat", "resampling_method": "linear", "study_seed": 0}
-    first = prepare(few, cache_dir=tmp_path, **given)  # type: ignore[arg-type]
-    reads.clear()
-    second = prepare(few, cache_dir=tmp_path, **(given | other))  # type: ignore[arg-type]
-    assert len(reads) == 3
-    assert first.fingerprint != second.fingerprint
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "changes_fingerprint"),
-    [("PREPARATION", "another", True), ("version", lambda _: "another", False)],
-)
-def test_other_code_is_prepared_anew(
-    few: Source,
-    tmp_path: Path,
-    reads: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    value: object,
-    changes_fingerprint: bool,
-) -> None:
-    first = prepare(few, "beat", "linear", cache_dir=tmp_path)
-    reads.clear()
-    monkeypatch.setattr(module, name, value)
-    second = prepare(few, "beat", "linear", cache_dir=tmp_path)
+    for name in {"PREPARATION", "version"} & other.keys():
+        monkeypatch.setattr(module, name, other[name])
+    given |= {name: value for name, value in other.items() if not hasattr(module, name)}
+    second = prepare(change(few), cache_dir=tmp_path, **given)
     assert len(reads) == 3
     assert (first.fingerprint != second.fingerprint) == changes_fingerprint
 
 
-@pytest.mark.parametrize("damage", [b"", b"foreign"])
-def test_damaged_cache_file_is_rebuilt(
-    few: Source, tmp_path: Path, reads: list[str], damage: bytes
-) -> None:
+def test_damaged_cache_file_is_rebuilt(few: Source, tmp_path: Path, reads: list[str]) -> None:
     first = prepare(few, "beat", "linear", cache_dir=tmp_path)
     (path,) = tmp_path.rglob("*.beats")
-    path.write_bytes(path.read_bytes()[:-100] if not damage else damage)
+    path.write_bytes(path.read_bytes()[:-100])
     reads.clear()
-    assert_same(prepare(few, "beat", "linear", cache_dir=tmp_path), first)
-    assert len(reads) == 3
-    reads.clear()
-    assert_same(prepare(few, "beat", "linear", cache_dir=tmp_path), first)
-    assert reads == []
+    for _ in range(2):
+        assert_same_beats(prepare(few, "beat", "linear", cache_dir=tmp_path), first)
+        assert len(reads) == 3
 
 
-def _prepare_in_a_process(source: Source, cache_dir: Path, barrier: object) -> str:
-    barrier.wait()  # type: ignore[attr-defined]
-    beats = prepare(source, "daeac", "linear", cache_dir=cache_dir)
-    return f"{beats.fingerprint} {beats.ecg.astype(np.float64).sum()}"
-
-
-def test_two_processes_at_once(few: Source, tmp_path: Path) -> None:
-    # Spawned, because a fork of a process with threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, context.Pool(2) as pool:
-        barrier = manager.Barrier(2)
-        results = pool.starmap(_prepare_in_a_process, 2 * [(few, tmp_path, barrier)], chunksize=1)
-    assert len(set(results)) == 1
-    (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
-    beats = prepare(few, "daeac", "linear", cache_dir=tmp_path)
-    assert results[0] == f"{beats.fingerprint} {beats.ecg.astype(np.float64).sum()}"
-    assert path.suffix == ".beats"
-
-
-def test_ds2_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    folder = tmp_path / "records"
-    source = synthetic_source(folder, duration_s=30, names=(*DS2, "101"))
-    own = replace(
-        source,
-        development=("101",),
-        checksums={file: sha256_of(folder / file) for file in files_of(["101"])},
-    )
-    development = prepare(own, "beat", "linear", cache_dir=tmp_path / "cache")
-    sealed = prepare(own, "beat", "linear", cache_dir=tmp_path / "cache", dataset="DS2")
-    assert (development.dataset, development.record_names) == ("DS1", ("101",))
-    assert (sealed.dataset, sealed.record_names) == ("DS2", DS2)
-    folders = {path.parent.name for path in (tmp_path / "cache").rglob("*.beats")}
-    assert folders == {"DS1", "DS2"}
+def test_two_at_once_leave_one_whole_file(few: Source, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: prepare(few, *CUTS[0], cache_dir=tmp_path), range(2))
+    assert_same_beats(one, other)
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".beats"]
+    assert_same_beats(prepare(few, *CUTS[0], cache_dir=tmp_path), one)
 
 
 def test_study_needs_no_ds2_files(few: Source, tmp_path: Path) -> None:
