@@ -12,7 +12,6 @@ import wfdb
 
 from study import predict
 from study.config import ModelConfig, SignalSpec, TrialConfig
-from study.data.fetch import published_checksums, sha256_of
 from study.data.prepare import prepare
 from study.data.source import find_external
 from study.data.synthetic import write_records
@@ -20,6 +19,7 @@ from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.tracking.registered import HOW
 from study.tracking.registry import register
+from tests.builders import pass_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -196,21 +196,15 @@ def test_sealed_records_are_refused_and_trained_ones_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ("--record", records / "p01", "--model", "model.pt", "--plot-seconds", 0)
-    published = dict(published_checksums())
-    signal = sha256_of(records / "p01.dat")
-    found = published | {"100.dat": signal}
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: found)
-    assert run(*command) == 1
-    captured = capsys.readouterr()
-    assert captured.err == (
-        f"error: {records}/p01.dat: is 100.dat of MIT-BIH's DS2, which is sealed: only "
-        "`python -m study.evaluate` reads it, by a plan written before; give another\n"
-    )
-    assert "record p01" not in captured.out
-    assert not (workspace / "predictions").exists()
-    found = published | {"208.dat": signal}
+    pass_for(monkeypatch, records / "p01.dat", "208.dat")
     assert run(*command) == 0
     assert "a model trained on DS1 has learnt this very record" in capsys.readouterr().out
+    pass_for(monkeypatch, records / "p01.dat", "100.dat")
+    assert run(*command, "--out", "other") == 1
+    captured = capsys.readouterr()
+    assert "p01.dat: is 100.dat of MIT-BIH's DS2, which is sealed" in captured.err
+    assert "record p01" not in captured.out
+    assert not (workspace / "other").exists()
 
 
 def test_without_a_model_it_is_said_how_to_get_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ import wfdb
 from numpy.typing import NDArray
 
 from study.data.annotations import read_annotations
-from study.data.fetch import published_checksums, sha256_of
 from study.data.one_record import OneRecord, find_r_peaks, read_one
 from study.data.prepare import prepare
 from study.data.records import AAMI
@@ -20,6 +20,7 @@ from study.data.source import Source, synthetic_source
 from study.data.synthetic import write_records
 from study.data.wfdb_record import Lead, ReadingRules, read_lead
 from study.errors import DataError, MissingDataError
+from tests.builders import pass_for
 
 if TYPE_CHECKING:
     from tests.data.conftest import WriteRecord
@@ -57,15 +58,12 @@ def test_why_beats_cannot_be_classified(one: OneRecord) -> None:
     assert (one.left_out == "").mean() > 0.9
 
 
-def test_labels_take_no_part(source: Source, one: OneRecord, tmp_path: Path) -> None:
-    for suffix in (".hea", ".dat"):
-        (tmp_path / f"208{suffix}").write_bytes((source.folder / f"208{suffix}").read_bytes())
-    symbols = ["V"] * len(one.samples)
-    wfdb.wrann("208", "atr", one.samples, symbol=symbols, write_dir=str(tmp_path))
-    other = read_one(tmp_path / "208")
+def test_labels_take_no_part(one: OneRecord, bare: Path) -> None:
+    wfdb.wrann("208", "atr", one.samples, symbol=["V"] * len(one.samples), write_dir=str(bare))
+    other = read_one(bare / "208")
     np.testing.assert_array_equal(other.left_out, one.left_out)
-    beats, truth = other.beats(("beat", "antialiased")), one.beats(("beat", "antialiased"))
-    np.testing.assert_array_equal(beats.ecg, truth.ecg)
+    cut = ("beat", "antialiased")
+    np.testing.assert_array_equal(other.beats(cut).ecg, one.beats(cut).ecg)
 
 
 @pytest.mark.parametrize("suffix", ["", ".hea", ".dat", ".atr"])
@@ -82,19 +80,23 @@ def test_samples_stay_at_the_rate_of_the_record(tmp_path: Path, write_record: Wr
     assert not record.in_ds1
 
 
-def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, tmp_path: Path) -> None:
+@pytest.fixture
+def bare(source: Source, tmp_path: Path) -> Path:
+    """The record without annotations."""
     for suffix in (".hea", ".dat"):
-        (tmp_path / f"208{suffix}").write_bytes((source.folder / f"208{suffix}").read_bytes())
-    bare = read_one(tmp_path / "208")
-    assert bare.annotated is None
-    assert len(bare.samples) > 40
-    wfdb.wrann(
-        "208", "atr", np.array([18]), symbol=["+"], aux_note=["(N"], write_dir=str(tmp_path)
-    )
-    for found in (read_one(tmp_path / "208"), read_one(source.folder / "208", detect=True)):
-        assert found.annotated is None
-        np.testing.assert_array_equal(found.samples, bare.samples)
-        assert len(found.beats(("daeac", "linear")).label) == (found.left_out == "").sum()
+        shutil.copy(source.folder / f"208{suffix}", tmp_path)
+    return tmp_path
+
+
+def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Path) -> None:
+    record = read_one(bare / "208")
+    assert record.annotated is None
+    assert len(record.samples) > 40
+    wfdb.wrann("208", "atr", np.array([18]), symbol=["+"], aux_note=["(N"], write_dir=str(bare))
+    for other in (read_one(bare / "208"), read_one(source.folder / "208", detect=True)):
+        assert other.annotated is None
+        np.testing.assert_array_equal(other.samples, record.samples)
+        assert len(other.beats(("daeac", "linear")).label) == (other.left_out == "").sum()
 
 
 def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: WriteRecord) -> None:
@@ -118,22 +120,16 @@ def test_sealed_records_are_refused_under_any_name(
     write_record(tmp_path, "mine")
     if not annotated:
         (tmp_path / "mine.atr").unlink()
-    published = dict(published_checksums()) | {"100.dat": sha256_of(tmp_path / "mine.dat")}
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
-    with pytest.raises(DataError) as caught:
+    pass_for(monkeypatch, tmp_path / "mine.dat", "100.dat")
+    with pytest.raises(DataError, match=r"mine\.dat: is 100\.dat of MIT-BIH's DS2, .* sealed"):
         read_one(tmp_path / "mine")
-    assert str(caught.value) == (
-        f"{tmp_path}/mine.dat: is 100.dat of MIT-BIH's DS2, which is sealed: only "
-        "`python -m study.evaluate` reads it, by a plan written before; give another"
-    )
 
 
 def test_records_that_models_train_on_are_told(
     tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_record(tmp_path, "mine")
-    published = dict(published_checksums()) | {"208.atr": sha256_of(tmp_path / "mine.atr")}
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
+    pass_for(monkeypatch, tmp_path / "mine.atr", "208.atr")
     assert read_one(tmp_path / "mine").in_ds1
 
 

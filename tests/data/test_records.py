@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 
 from study.data.annotations import read_annotations
-from study.data.fetch import published_checksums
 from study.data.records import (
     AAMI,
     AAMI_CLASSES,
     BEAT_SYMBOLS,
     DS1,
     DS2,
-    FILE_SUFFIXES,
     MITDB,
     PACED,
     PATIENT_OF,
@@ -67,14 +65,6 @@ def test_aami_class_of_each_beat_symbol(aami_class: str, symbols: str) -> None:
 @pytest.mark.parametrize("symbol", list('+~|x"[]!()ptusT*D=^@'))
 def test_other_annotations_are_no_beats(symbol: str) -> None:
     assert symbol not in BEAT_SYMBOLS
-
-
-def test_every_file_of_every_record_has_a_published_checksum() -> None:
-    sums = published_checksums()
-    assert set(sums) == {f"{name}{suffix}" for name in MITDB for suffix in FILE_SUFFIXES}
-    assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in sums.values())
-    # As in PhysioNet's SHA256SUMS.txt for version 1.0.0.
-    assert sums["100.atr"].startswith("8d8a5349fb16638ebbf649f1779d12e9")
 
 
 @pytest.mark.data

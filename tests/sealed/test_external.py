@@ -15,7 +15,6 @@ import pytest
 import wfdb
 
 from study import evaluate
-from study.data.fetch import published_checksums, sha256_of
 from study.data.prepare import prepare
 from study.data.records import DS1, DS2
 from study.data.source import find_external
@@ -25,7 +24,7 @@ from study.sealed import records, retrain
 from study.sealed.folder import EvaluationFolder
 from study.sealed.plan import SealedPlan
 from study.sealed.plan_file import load_plan
-from tests.builders import npz
+from tests.builders import npz, pass_for
 from tests.sealed.conftest import PLAN
 
 ROOT = Path(evaluate.__file__).parents[1]
@@ -236,8 +235,7 @@ def test_records_of_ds2_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     signal = folders[128] / "p01.dat"
-    published = {**published_checksums(), "100.dat": sha256_of(signal)}
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: published)
+    pass_for(monkeypatch, signal, "100.dat")
     assert run("--records", folders[128]) == 2
     assert f"{signal}: is 100.dat of MIT-BIH's DS2, which is sealed" in refusal(capsys)
 
