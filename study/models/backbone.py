@@ -43,12 +43,7 @@ def mean_over_time(x: Tensor) -> Tensor:
 
 
 class ASPP(nn.Module):
-    """Parallel dilated convolutions, each with batch norm and tanh, joined along the channels.
-
-    Args:
-        in_features: Channels of the input.
-        branch_features: Channels of each of the four branches.
-    """
+    """Parallel dilated convolutions, each with batch norm and tanh, joined along the channels."""
 
     def __init__(self, *, in_features: int, branch_features: int) -> None:
         super().__init__()
@@ -70,7 +65,6 @@ class SqueezeExcitation(nn.Module):
     """Scale each channel by a factor in (0, 1) computed from all channels' means.
 
     Args:
-        features: Channels K.
         reduction: K / reduction is the width between the two layers.
     """
 
@@ -92,9 +86,7 @@ class SqueezeExcitation(nn.Module):
 class ResidualBlock(nn.Module):
     """Two times batch norm, ReLU, convolution; the input is added, averaged where strided.
 
-    Args:
-        features: Channels K.
-        stride: Of the first convolution, 1 or 2.
+    Only the first convolution is strided.
     """
 
     def __init__(self, *, features: int, stride: int) -> None:

@@ -52,11 +52,6 @@ class CrossAttention(nn.Module):
     It has the parameters and initial weights of `torch.nn.MultiheadAttention`. The softmax is
     written out and not left to a fused kernel, so that over a single token its gradient is exactly
     zero, not zero up to rounding.
-
-    Args:
-        embed_dim: Width D.
-        heads: H, a divisor of D.
-        dropout: Of the attention weights.
     """
 
     def __init__(self, *, embed_dim: int, heads: int, dropout: float) -> None:
@@ -96,13 +91,9 @@ class CrossAttention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Cross-attention, layer norm, x + FFN(x), layer norm.
+    """Cross-attention, layer norm, x + FFN(x), layer norm; the FFN is D -> expansion * D -> D.
 
     Args:
-        embed_dim: Width D.
-        heads: H, a divisor of D.
-        ffn_expansion: The FFN is D -> expansion * D -> D, with GELU.
-        dropout: Of attention weights and FFN.
         query_residual: Add the query to what was attended to. As published there is no such
             path: the query only weighs the tokens.
     """
@@ -140,13 +131,8 @@ class GatedHead(nn.Module):
     """Classify concat(ECG, gate * branch), where the gate is sigmoid(alpha) for each channel.
 
     The gate is no measure of the branch's contribution: W (g * a) = (W diag g) a, so that it adds
-    a path for the optimiser and no function.
-
-    Args:
-        embed_dim: Width D of ECG embedding and branch.
-        n_classes: C.
-        gate: `learned`, `frozen` at its start, or `off` (the branch passes as it is).
-        gate_init: Initial value of every alpha.
+    a path for the optimiser and no function. A frozen gate keeps its initial value; with gate off
+    the branch passes as it is.
     """
 
     alpha: Tensor | None
@@ -179,25 +165,14 @@ class GatedHead(nn.Module):
 
 
 class RRProjection(nn.Sequential):
-    """Linear, layer norm, GELU: the late RR vector [B, R] as an embedding [B, D].
-
-    Args:
-        n_rr: RR features R.
-        embed_dim: Width D.
-    """
+    """Linear, layer norm, GELU: the late RR vector [B, R] as an embedding [B, D]."""
 
     def __init__(self, *, n_rr: int, embed_dim: int) -> None:
         super().__init__(nn.Linear(n_rr, embed_dim), nn.LayerNorm(embed_dim), nn.GELU())
 
 
 class ECGMLP(nn.Sequential):
-    """The pooled ECG [B, 256] as an embedding [B, D], then an MLP D -> expansion * D -> D.
-
-    Args:
-        embed_dim: Width D.
-        ffn_expansion: Hidden width in multiples of D.
-        dropout: After the hidden layer.
-    """
+    """The pooled ECG [B, 256] as an embedding [B, D], then an MLP D -> expansion * D -> D."""
 
     def __init__(self, *, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
         super().__init__(

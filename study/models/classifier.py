@@ -179,12 +179,7 @@ def _mismatch(name: str, shape: str, *, needed: bool) -> str:
 
 
 def build_fusion(model: ModelConfig, *, n_rr: int) -> Fusion:
-    """Build a configuration's fusion from the options that it declares.
-
-    Args:
-        model: Its fusion must be in FUSIONS.
-        n_rr: Features R of the late vector, for the fusions that take one.
-    """
+    """Build a configuration's fusion from the options that it declares."""
     class_ = FUSIONS[model.fusion]
     options: dict[str, Any] = {name: getattr(model, name) for name in sorted(class_.options)}
     return class_(n_rr=n_rr, **options) if class_.takes_late_rr else class_(**options)
@@ -194,8 +189,8 @@ def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) 
     """Build and initialise the network of a configuration, on the CPU.
 
     Args:
-        signal: What it sees of a beat.
-        model: What it is.
+        signal: What the network sees of a beat.
+        model: The network.
         seed: Entropy of its first weights, such as (study seed, seed index, fold); they depend on
             nothing else.
 

@@ -42,13 +42,7 @@ class FusedBackbone:
     exact: bool = True
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
-        """Map beats [B, 1, channels, T] to the feature map, or to its mean over time.
-
-        Args:
-            backbone: The network.
-            x: The beats.
-            over_time: Return the feature map [B, K, T / 2]; else its mean, [B, K, 1].
-        """
+        """Map beats [B, 1, channels, T] to [B, K, T / 2], or to its mean over time, [B, K, 1]."""
         stem = backbone.stem
         dtype = self.dtype if backbone.training or not self.exact else stem.weight.dtype
         x = functional.conv2d(

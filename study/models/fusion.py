@@ -1,9 +1,9 @@
 """How RR is fused with the ECG: one class for each type, listed in FUSIONS.
 
 To add a fusion: a class here and its line in FUSIONS. Its constructor takes exactly what it
-declares: the names in `options`, and `n_rr` if it takes a late RR vector. The types that attend
-are in `study.models.mhca`. `Concat` and `ConcatProjected` follow
-https://github.com/h4xryu/CrossAttention_MACNN_SE.
+declares: the names in `options`, which mean what `study.config.ModelConfig` says, and the width
+`n_rr` of the late RR vector if it takes one. The types that attend are in `study.models.mhca`.
+`Concat` and `ConcatProjected` follow https://github.com/h4xryu/CrossAttention_MACNN_SE.
 
 Shapes: B beats, C classes, D embedding, L time steps of the feature map (64), R RR features.
 """
@@ -40,14 +40,7 @@ class NoFusion(Fusion):
 
 
 class Concat(Fusion):
-    """Classify the ECG MLP's output joined with the RR features as they are.
-
-    Args:
-        n_rr: RR features R.
-        embed_dim: Width D.
-        ffn_expansion: Hidden width of the ECG MLP in multiples of D.
-        dropout: In the ECG MLP.
-    """
+    """Classify the ECG MLP's output joined with the RR features as they are."""
 
     summary = "ECG MLP output with raw RR"
     options = frozenset({"embed_dim", "ffn_expansion", "dropout"})
@@ -67,13 +60,7 @@ class Concat(Fusion):
 class ConcatProjected(Fusion):
     """Classify the ECG MLP's output joined with an RR embedding: a gate without attention.
 
-    Args:
-        n_rr: RR features R.
-        embed_dim: Width D of both embeddings.
-        ffn_expansion: Hidden width of the ECG MLP in multiples of D.
-        gate: Channel gate on the RR embedding; as published: off.
-        gate_init: Start of the gate's alpha.
-        dropout: In the ECG MLP.
+    As published the gate is off.
     """
 
     summary = "ECG MLP output with projected RR"
@@ -111,11 +98,6 @@ class FiLM(Fusion):
     """RR scales and shifts the ECG embedding (Perez et al. 2018, arXiv:1709.07871).
 
     Scales are 1 + delta, as there; a GELU follows the modulation, a ReLU there.
-
-    Args:
-        n_rr: RR features R.
-        embed_dim: Width D.
-        dropout: Of the RR projection.
     """
 
     summary = "RR scales and shifts the ECG embedding"
@@ -136,13 +118,7 @@ class FiLM(Fusion):
 
 
 class RROnly(Fusion):
-    """An MLP with two hidden layers on the late RR vector; it does not use the ECG.
-
-    Args:
-        n_rr: RR features R.
-        embed_dim: Width D of both hidden layers.
-        dropout: Before the second hidden layer.
-    """
+    """An MLP with two hidden layers of width D on the late RR vector; it does not use the ECG."""
 
     summary = "MLP on the late RR vector, no ECG"
     uses_ecg = False
@@ -168,11 +144,6 @@ class ExpertSum(Fusion):
     """Two experts, `none` and `rr_only`, whose class log-probabilities add (Hinton 2002).
 
     The sum is the product of experts before normalisation, doi:10.1162/089976602760128018.
-
-    Args:
-        n_rr: RR features R.
-        embed_dim: Width D of the RR expert.
-        dropout: In the RR expert.
     """
 
     summary = "a separate RR-only head; class log-probabilities add"

@@ -1,4 +1,4 @@
-// The kernels of study/models/kernels.py for float32 and bfloat16, on one thread.
+// The kernels of study/models/cpu_kernels.py for float32 and bfloat16, on one thread.
 //
 // Compiled for the machine it runs on by study/models/build_kernels.py. Arrays are dense, channels lie
 // innermost: x [n, k] with n = beats * steps. Sums are float32. Where a stage has few channels,

@@ -23,15 +23,6 @@ class MHCA(Fusion):
 
     Blind to RR: the softmax over a single key is 1 whatever the query, and no other path leads
     from the query to the output. For the same reason heads change nothing at evaluation.
-
-    Args:
-        n_rr: Width R of what the query is made from.
-        embed_dim: Width D.
-        heads: H, a divisor of D.
-        ffn_expansion: Hidden width of the FFN in multiples of D.
-        gate: Channel gate on the attended vector.
-        gate_init: Start of the gate's alpha.
-        dropout: Of attention weights and FFN.
     """
 
     summary = "attention from RR to one pooled ECG token, as published"

@@ -72,13 +72,7 @@ def epoch_shape(
 
 
 class MemberBeats:
-    """Deals one member's training beats, epoch by epoch.
-
-    Args:
-        index: Its training beats, as indices into the beat set.
-        label: Their labels.
-        streams: The member's random streams.
-    """
+    """Deals one member's training beats, given as indices into the beat set, epoch by epoch."""
 
     def __init__(
         self, index: NDArray[np.int64], label: NDArray[np.int64], streams: Streams
@@ -114,7 +108,7 @@ def stand_ins(label: NDArray[np.int64], record: NDArray[np.int64]) -> NDArray[np
 
     Args:
         label: [N] index into `CLASSES`.
-        record: [N] record of each beat, in record and time order.
+        record: [N], in record and time order.
     """
     stands = np.arange(len(label))
     normal = label == _NORMAL

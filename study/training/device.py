@@ -103,12 +103,7 @@ class Inputs:
 
 
 class DeviceBeats:
-    """A beat set on a device. A worker makes one per beat set and keeps it for all its trials.
-
-    Args:
-        beats: The beat set.
-        device: Where to keep it.
-    """
+    """A beat set on a device. A worker makes one per beat set and uses it for all its trials."""
 
     def __init__(self, beats: BeatSet, device: torch.device) -> None:
         self.beats = beats

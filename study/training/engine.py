@@ -43,10 +43,7 @@ def resolve_precision(name: str, device: str) -> str:
     """Return `fp32`, `tf32` or `bf16`; `auto` is bf16 on a CPU that convolves faster in it.
 
     On a GPU `auto` is fp32 until a measurement has shown that less precision costs no AUPRC there.
-
-    Args:
-        name: One of `study.keys.PRECISIONS`.
-        device: `cpu`, `cuda`, `mps`, or `auto` for a cluster's.
+    A cluster's device is `auto`.
 
     Raises:
         UsageError: If the name is unknown, or the device does not compute so.

@@ -34,9 +34,7 @@ class Member:
     """A network with its beats and its random streams; a `Trainer` changes its weights.
 
     Args:
-        model: As initialised, on its device.
-        train: How it is trained.
-        loss: Of a batch.
+        model: With its first weights, on its device.
         inputs: All beats, as this member's seed sees them.
         label: [N] labels of all beats, on the device.
         training: Deals the training beats.
@@ -44,7 +42,6 @@ class Member:
         steering: [k] those of them that are predicted before the last epoch, when scores only
             steer a search.
         shape: Batches of an epoch, shared by all members.
-        streams: Its random streams.
 
     Attributes:
         average: Its averaged weights, or None where averaging is off.
@@ -129,7 +126,7 @@ def predict(model: Classifier, inputs: Inputs, beats: Tensor, *, exact: bool = T
     Args:
         model: On the device; left in evaluation mode.
         inputs: All beats.
-        beats: [m] indices into them.
+        beats: [m] indices into the inputs.
         exact: Compute in the weights' own type; else, where it is quicker, as in training.
     """
     model.eval()
@@ -165,7 +162,7 @@ def build_members(
         config: The configuration.
         beats: All beats, on the device.
         splits: Of every fold.
-        seeds: Index of each seed: the members of a fold.
+        seeds: Index of each seed.
         study_seed: Root of all random streams.
         dtype: Of weights, sums and scores.
         run_backbone: What runs the backbones; None runs them as they are written.

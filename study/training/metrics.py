@@ -30,12 +30,7 @@ def threshold_counts(
 
 
 def average_precision(true: Counts, false: Counts) -> float:
-    """Return the area under the precision-recall curve as a step function (no interpolation).
-
-    Args:
-        true: True positives at each threshold.
-        false: False positives at each threshold.
-    """
+    """Return the area under the precision-recall curve as a step function (no interpolation)."""
     if true[-1] == 0:
         return float("nan")
     gained = np.diff(true, prepend=0)
@@ -43,12 +38,7 @@ def average_precision(true: Counts, false: Counts) -> float:
 
 
 def area_under_roc(true: Counts, false: Counts) -> float:
-    """Return the area under the ROC curve; a tie counts half.
-
-    Args:
-        true: True positives at each threshold.
-        false: False positives at each threshold.
-    """
+    """Return the area under the ROC curve; a tie counts half."""
     if true[-1] == 0 or false[-1] == 0:
         return float("nan")
     heights = true - np.diff(true, prepend=0) / 2

@@ -79,7 +79,7 @@ class AveragedWeights(Generic[Model]):
     """Exponential moving average of a model's weights and float buffers (batch norm's).
 
     Args:
-        model: The model that is trained; `self.model` is its averaged copy.
+        model: The model that is trained; the attribute `model` is its averaged copy.
         decay: Of the average, per step.
     """
 

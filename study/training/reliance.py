@@ -99,11 +99,12 @@ def measure_reliance(
 
 
 class _Outputs:
-    """What the members say about the sampled beats: as they are, with permuted RR, and masked.
+    """The members' log-probabilities of the sampled beats: as they are, with RR permuted, masked.
 
-    Args:
-        beats: The beats, on the device.
-        n_seeds: Seeds S.
+    Attributes:
+        real: [S, M, C] of the beats as they are; NaN where a beat is in no validation fold.
+        permuted: [P, S, M, C] with RR permuted, by kind of reliance.
+        masked: [S, M, C] with time steps masked, by what ranks them; empty without attention.
     """
 
     def __init__(self, beats: DeviceBeats, *, n_seeds: int) -> None:
@@ -230,8 +231,7 @@ def masked(ecg: Tensor, rank: Tensor) -> Tensor:
 class _Branch:
     """Collects what a model's gated head gets while it is open, to split the logits' variance.
 
-    Args:
-        model: Whose head is watched; without a gated head nothing is collected.
+    Of a model without a gated head nothing is collected.
     """
 
     def __init__(self, model: Classifier) -> None:
