@@ -108,10 +108,10 @@ def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list
     intervals = None
     if compared:
         quantity = parts_of(compared.objective)[1]
-        found = {arm.name: arm.estimates[quantity] for arm in compared.arms}
+        estimates = {arm.name: arm.estimates[quantity] for arm in compared.arms}
         intervals = {
             name: (estimate.low, estimate.high)
-            for name, estimate in found.items()
+            for name, estimate in estimates.items()
             if estimate.low == estimate.low
         }
     return study_alarms(

@@ -78,8 +78,8 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
     alarms = []
     blind = [arm for arm, can in can_use_rr.items() if not can]
     for arm in (arm for arm, can in can_use_rr.items() if can):
-        mine = [row for row in rows if row.arm == arm and row.outcome is Outcome.COMPLETE]
-        unused = [row for row in mine if _unused(row)]
+        trials = [row for row in rows if row.arm == arm and row.outcome is Outcome.COMPLETE]
+        unused = [row for row in trials if _unused(row)]
         if not unused:
             continue
         exact = all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused)
@@ -97,7 +97,7 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
                     if exact
                     else f"permuting it loses {figures} of AUPRC S and V, within "
                     f"±{score_text(NO_RELIANCE, digits=2)} in {len(unused)} of "
-                    f"{plural(len(mine), 'trial')}{by_window}"
+                    f"{plural(len(trials), 'trial')}{by_window}"
                 ),
                 advice="do not credit its score to this way of fusing RR",
             )

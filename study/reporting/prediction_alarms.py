@@ -96,12 +96,12 @@ def no_effect_alarms(
         facts = predictions[row.digest]
         alike = [same for same in groups if facts.alike(predictions[same[0].digest])]
         (alike[0] if alike else _new(groups)).append(row)
-    found: dict[tuple[tuple[str, ...], bool], list[list[TrialRow]]] = {}
+    effects: dict[tuple[tuple[str, ...], bool], list[list[TrialRow]]] = {}
     for same in groups:
         exact = len({predictions[row.digest].digest for row in same}) == 1
         for names in _smallest_differences(same):
-            found.setdefault((names, exact), []).append(same)
-    return [_no_effect(*which, same) for which, same in sorted(found.items())]
+            effects.setdefault((names, exact), []).append(same)
+    return [_no_effect(*which, same) for which, same in sorted(effects.items())]
 
 
 def _new(groups: list[list[TrialRow]]) -> list[TrialRow]:
@@ -123,18 +123,19 @@ def _differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[s
 
 
 def _no_effect(names: tuple[str, ...], exact: bool, groups: Sequence[Sequence[TrialRow]]) -> Alarm:
-    said = []
+    trials = []
     for rows in groups:
         values = dict.fromkeys(
             ", ".join(_shown(row.params.get(name)) for name in names) for row in rows
         )
-        said.append(f"{_trials(rows)} ({', '.join(names)} = {'; '.join(values)})")
+        trials.append(f"{_trials(rows)} ({', '.join(names)} = {'; '.join(values)})")
     arms = listing(dict.fromkeys(row.arm for rows in groups for row in rows))
     verb = "changes" if len(names) == 1 else "together change"
+    precision = "to the last bit" if exact else "but for rounding"
     return Alarm(
         severity=Severity.WARNING,
         what=f"{listing(names)} {verb} nothing in {arms}",
-        evidence=f"equal {'to the last bit' if exact else 'but for rounding'} are {listing(said)}",
+        evidence=f"equal {precision} are {listing(trials)}",
         advice="count these trials as one try, and leave out what does nothing",
     )
 
@@ -148,17 +149,17 @@ def constant_alarms(
     decided = [(row, facts) for row, facts in known if facts.one_class and not facts.flat]
     alarms = []
     if flat:
-        said = [f"{_trial(row)}, {f.flat} of {f.members} members" for row, f in flat]
+        trials = [f"{_trial(row)}, {f.flat} of {f.members} members" for row, f in flat]
         alarms.append(
             Alarm(
                 severity=Severity.ERROR,
                 what=f"{len(flat)} of {len(known)} trials predict a constant",
-                evidence=f"the same log-probabilities for every beat: {'; '.join(said)}",
+                evidence=f"the same log-probabilities for every beat: {'; '.join(trials)}",
                 advice="they have learned nothing: lower the learning rate, look at their losses",
             )
         )
     if decided:
-        said = [
+        trials = [
             f"{_trial(row)}, {listing(f'{c} by {n} of {f.members} members' for c, n in parts)}"
             for row, f, parts in ((row, f, f.one_class.items()) for row, f in decided)
         ]
@@ -166,7 +167,7 @@ def constant_alarms(
             Alarm(
                 severity=Severity.WARNING,
                 what=f"{len(decided)} of {len(known)} trials decide for one class",
-                evidence=f"for every beat: {'; '.join(said)}",
+                evidence=f"for every beat: {'; '.join(trials)}",
                 advice="their F1, Se and +P say nothing; their ranking metrics still may",
             )
         )

@@ -20,16 +20,16 @@ def sealed_results(workspace: Path, study: str) -> list[Sealed]:
         workspace: Folder with `evaluations/`.
         study: Name of the study that a plan has to rest on.
     """
-    found = []
+    openings = []
     for path in (workspace / "evaluations").glob("*/opening_*/result.json"):
         try:
             content = json.loads(path.read_text())
             plan = tomllib.loads(content["plan"])
             if plan.get("study", {}).get("name") == study:
-                found.append((int(path.parent.name.split("_")[1]), _sealed(content)))
+                openings.append((int(path.parent.name.split("_")[1]), _sealed(content)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+    return [result for _, result in sorted(openings, key=lambda pair: pair[0])]
 
 
 def _sealed(content: Mapping[str, Any]) -> Sealed:

@@ -118,7 +118,7 @@ def _configurations(space: Space, rows: Sequence[TrialRow]) -> dict[int, TrialCo
 def _facts(
     rows: Sequence[TrialRow], storage: Storage, fold: NDArray[np.int64]
 ) -> dict[str, PredictionFacts]:
-    found = {}
+    facts = {}
     for row in rows:
         complete = row.outcome is Outcome.COMPLETE
         try:
@@ -127,20 +127,20 @@ def _facts(
             _logger.warning("alarms without trial %d: %s", row.number, error)
             continue
         if arrays is not None:
-            found[row.digest] = describe_predictions(arrays["log_probs"], fold)
-    return found
+            facts[row.digest] = describe_predictions(arrays["log_probs"], fold)
+    return facts
 
 
 def _given_rr(rows: Sequence[TrialRow], configs: Mapping[int, TrialConfig]) -> dict[str, bool]:
     """Return, for arms that are given real RR as a number, whether it can reach the output."""
-    found = {}
+    can_use_rr = {}
     for row in rows:
         config = configs.get(row.number)
         if config is not None and config.signal.rr == "real":
             option = config.signal.option
             if option.early_rr or option.late_rr:
-                found[row.arm] = rules.rr_routes(config).inputs
-    return found
+                can_use_rr[row.arm] = rules.rr_routes(config).inputs
+    return can_use_rr
 
 
 def _best(rows: Sequence[TrialRow], name: str) -> dict[str, tuple[float, float]]:

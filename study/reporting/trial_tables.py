@@ -60,10 +60,10 @@ def arms_table(
     lines: list[list[Value]] = []
     for arm in arms_in_order(rows, objective, arms):
         ranked = comparable(rows, objective, arm)
-        found = estimated.get(arm)
+        result = estimated.get(arm)
         lines.append(
-            [arm, *(_score(found, ranked, name) for name in first)]
-            + [_spread(found, ranked, objective, of) for of in spreads]
+            [arm, *(_score(result, ranked, name) for name in first)]
+            + [_spread(result, ranked, objective, of) for of in spreads]
             + [mean_metric(ranked, name) for name in others]
             + [len(ranked), *(_ended(rows, arm, outcome) for outcome in counted[1:])]
         )
@@ -127,15 +127,17 @@ def _words(
     )
 
 
-def _score(found: ArmResult | None, ranked: Sequence[TrialRow], name: str) -> Value:
-    if found is not None:
-        return found.estimates[parts_of(name)[1]]
+def _score(result: ArmResult | None, ranked: Sequence[TrialRow], name: str) -> Value:
+    if result is not None:
+        return result.estimates[parts_of(name)[1]]
     return Spread.of(row.metric(name) for row in ranked)
 
 
-def _spread(found: ArmResult | None, ranked: Sequence[TrialRow], objective: str, of: str) -> float:
-    if found is not None:
-        return {"seed": found.sd_seeds, "draw": found.sd_draws, "fold": found.sd_folds}[of]
+def _spread(
+    result: ArmResult | None, ranked: Sequence[TrialRow], objective: str, of: str
+) -> float:
+    if result is not None:
+        return {"seed": result.sd_seeds, "draw": result.sd_draws, "fold": result.sd_folds}[of]
     if of == "draw":
         return Spread.of(row.metric(objective) for row in ranked).sd
     # Variances average, not their roots.
@@ -278,8 +280,8 @@ def arms_in_order(rows: Sequence[TrialRow], objective: str, arms: Iterable[str] 
 
 
 def _ended(rows: Sequence[TrialRow], arm: str, outcome: Outcome) -> int:
-    mine = [row for row in rows if row.arm == arm and row.duplicate_of is None]
-    return sum(row.outcome is outcome for row in mine)
+    trials = [row for row in rows if row.arm == arm and row.duplicate_of is None]
+    return sum(row.outcome is outcome for row in trials)
 
 
 def _left_out(rows: Sequence[TrialRow], objective: str) -> list[str]:
@@ -293,7 +295,9 @@ def _left_out(rows: Sequence[TrialRow], objective: str) -> list[str]:
         "stopped and still owed": [row for row in first if row.outcome is Outcome.STOPPED],
         "repeats of a configuration": [row for row in rows if row.duplicate_of is not None],
     }
-    return [f"not counted, {why}: {_numbers(some)}" for why, some in left.items() if some]
+    return [
+        f"not counted, {reason}: {_numbers(trials)}" for reason, trials in left.items() if trials
+    ]
 
 
 def _undefined(rows: Sequence[TrialRow], objective: str, names: Sequence[str]) -> list[str]:

@@ -57,18 +57,18 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
         positive = beats.label[rows] == aami_class
         if not positive.any() or positive.all():
             continue
-        mine = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
+        records = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
         place = np.full(len(beats.record_names), -1)
-        place[mine] = np.arange(len(mine))
-        distinct, index = np.unique(weights[:, mine], axis=0, return_inverse=True)
+        place[records] = np.arange(len(records))
+        distinct, index = np.unique(weights[:, records], axis=0, return_inverse=True)
         index = index.reshape(-1)
-        of_class = distinct @ beats.counts[mine, aami_class]
-        others = distinct @ beats.counts[mine].sum(axis=1) - of_class
+        of_class = distinct @ beats.counts[records, aami_class]
+        others = distinct @ beats.counts[records].sum(axis=1) - of_class
         counted = ((of_class >= MIN_CLASS_BEATS) & (others > 0))[index]
         read = np.zeros((2, len(distinct), len(GRID)))
         for run in runs:
             record = place[beats.record[rows]]
-            ranking = Ranking.of(run[rows, aami_class], positive, record, len(mine))
+            ranking = Ranking.of(run[rows, aami_class], positive, record, len(records))
             read += _read(ranking, distinct)
         total[:, counted] += read[:, index][:, counted] / len(runs)
         n_folds += counted
@@ -80,17 +80,17 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
 def _read(ranking: Ranking, weights: Float) -> Float:
     """Return precision and sensitivity [2, U, P] under weightings [U, G]."""
     true = weights @ ranking.positives
-    found = weights @ ranking.beats
+    decided = weights @ ranking.beats
     negatives = weights @ ranking.negatives
     read = np.full((2, len(weights), len(GRID)), np.nan)
     for u in range(len(weights)):
         if true[u, -1] == 0 or negatives[u] == 0:
             continue
         recall = true[u] / true[u, -1]
-        precision = np.divide(true[u], found[u], out=np.ones_like(recall), where=found[u] > 0)
+        precision = np.divide(true[u], decided[u], out=np.ones_like(recall), where=decided[u] > 0)
         at = np.minimum(np.searchsorted(recall, GRID - 1e-9), len(recall) - 1)
         read[0, u] = precision[at]
-        false = (found[u] - true[u]) / negatives[u]
+        false = (decided[u] - true[u]) / negatives[u]
         reached = np.append(0.0, recall)
         read[1, u] = reached[np.searchsorted(false, GRID, side="right")]
     return read

@@ -45,7 +45,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
         return
     arms = shown_arms(results)
     names = [arm.name for arm in arms]
-    found = [[curves(beats, arm, c) for c in range(len(CLASSES))] for arm in arms]
+    drawn = [[curves(beats, arm, c) for c in range(len(CLASSES))] for arm in arms]
     recall = "recall (sensitivity)"
     for index, (name, title, x_label, y_label) in enumerate(
         (
@@ -73,7 +73,7 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
             panels=[
                 _panel(
                     comparison.classes[c],
-                    [of_arm[c][index] for of_arm in found],
+                    [of_arm[c][index] for of_arm in drawn],
                     x_label,
                     y_label,
                     chance=index == 0,
@@ -113,7 +113,7 @@ def shown_arms(results: StudyResults) -> list[ArmRuns]:
 
 
 def _panel(
-    fact: ClassFacts, found: Sequence[Curve], x_label: str, y_label: str, *, chance: bool
+    fact: ClassFacts, drawn: Sequence[Curve], x_label: str, y_label: str, *, chance: bool
 ) -> str:
     panel = Panel(
         x=(0.0, 1.0),
@@ -125,10 +125,10 @@ def _panel(
         y_label=y_label,
         height=260,
     )
-    for series, curve in enumerate(found[:BANDS]):
+    for series, curve in enumerate(drawn[:BANDS]):
         if fact.estimable:
             panel.band(GRID, curve.low, curve.high, series=series)
-    for series, curve in enumerate(found):
+    for series, curve in enumerate(drawn):
         panel.line(GRID, curve.value, style=f"line s{series}")
     if chance and np.isfinite(fact.chance):
         panel.level(fact.chance, "chance" if fact.chance < 0.8 else "")
@@ -153,18 +153,18 @@ def _learning(results: StudyResults) -> Iterator[Block]:
     epochs = int(results.plan["epochs"])
     panels = []
     for title, endings in _LEARNING_PANELS:
-        mine = [number for number in drawn if ended[number] in endings]
-        if not mine:
+        numbers = [number for number in drawn if ended[number] in endings]
+        if not numbers:
             continue
         panel = Panel(
             x=(1.0, max(float(epochs), 2.0)),
             y=span(values),
-            title=f"{title}: {plural(len(mine), 'trial')}",
+            title=f"{title}: {plural(len(numbers), 'trial')}",
             x_label="epoch",
             y_label=metric_name(results.objective),
             height=260,
         )
-        for number in mine:
+        for number in numbers:
             _draw(panel, drawn[number], ENDINGS.index(ended[number]), number)
         panels.append(panel.svg())
     counts = ", ".join(

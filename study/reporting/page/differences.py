@@ -101,7 +101,9 @@ def matrix(comparison: Comparison) -> Figure:
         estimate = pair.estimates[parts_of(comparison.objective)[1]]
         differences[pair.first, pair.second] = estimate
         differences[pair.second, pair.first] = reversed_estimate(estimate)
-    sizes = [abs(one.value) for one in differences.values() if math.isfinite(one.value)]
+    sizes = [
+        abs(estimate.value) for estimate in differences.values() if math.isfinite(estimate.value)
+    ]
     largest = max(sizes, default=0.0) or 1.0
     parts = []
     for row, first in enumerate(names):
