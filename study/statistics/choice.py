@@ -72,12 +72,7 @@ class Candidate:
 
 
 def simplest_of_search(candidates: Sequence[Candidate], objective: str) -> Candidate:
-    """Return the simplest candidate within one standard error over folds of the best.
-
-    Args:
-        candidates: One or more, each with finite scores.
-        objective: A metric of `study.keys.OBJECTIVES`.
-    """
+    """Return the simplest candidate within one standard error over folds of the best."""
     best = max(candidates, key=lambda candidate: candidate.score)
     within = [best, *(c for c in candidates if c is not best and _within(best, c, objective))]
     return min(within, key=lambda c: (simplicity(c.input, c.fusion), -c.score, c.name))
@@ -100,19 +95,14 @@ def choose(
 ) -> Choice | None:
     """Return the best of some arms and its alternatives; None where no arm has a score.
 
+    Scores are [A], resampled, in-bag and out-of-bag scores [A, W]. Where resampled scores are NaN,
+    because they are not estimable, the best has no alternatives.
+
     The best is the best of several, and its score is too good by what made it so. Bootstrap
     bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis 2018,
     doi:10.1007/s10994-018-5714-4) chooses on the patients of a resample and scores on those that
     it left out. These are fewer than a fold has, and few patients are easier to rank. So the
     figure is the mean score of all arms plus what the chosen one is above that mean out of bag.
-
-    Args:
-        arms: The candidates.
-        values: [A] their scores.
-        resampled: [A, W] their scores in resamples of patients and seeds; NaN where not estimable,
-            so that the best is without alternatives.
-        in_bag: [A, W] their scores on the patients of a resample.
-        out_of_bag: [A, W] their scores on the patients that it left out.
     """
     defined = [index for index in range(len(arms)) if np.isfinite(values[index])]
     if not defined:
@@ -149,12 +139,9 @@ def selection_corrected(
 ) -> tuple[float, float, Float]:
     """Return the corrected score, the plain out-of-bag score, and how often each arm is chosen.
 
-    Resamples in which an arm is undefined, in or out of bag, are left out.
+    Scores are [A], in-bag and out-of-bag scores [A, W].
 
-    Args:
-        values: [A] scores.
-        in_bag: [A, W] scores on the patients of a resample.
-        out_of_bag: [A, W] scores on the others.
+    Resamples in which an arm is undefined, in or out of bag, are left out.
     """
     usable = np.isfinite(in_bag).all(axis=0) & np.isfinite(out_of_bag).all(axis=0)
     if not usable.any():

@@ -64,12 +64,7 @@ class Detection:
 
 
 def detection(confusion: Counts, beat_type: str) -> Detection:
-    """Return the detections of a beat type from confusion matrices.
-
-    Args:
-        confusion: [..., C, C] beats by true (rows) and called class.
-        beat_type: A key of `ECTOPIC`.
-    """
+    """Return the detections of a beat type from confusion matrices [..., C, C], true by called."""
     of_type = CLASSES.index(ECTOPIC[beat_type])
     true_positive = confusion[..., of_type, of_type]
     missed = confusion[..., of_type, :].sum(axis=-1) - true_positive
@@ -87,8 +82,7 @@ def detection(confusion: Counts, beat_type: str) -> Detection:
 def gross_and_average(confusion: Counts) -> dict[str, Mapping[str, Mapping[str, Float]]]:
     """Return the statistics by beat type, `gross` and `average`, and name; [S] each.
 
-    Args:
-        confusion: [S, G, C, C] of every seed and record.
+    Confusion matrices are [S, G, C, C], of every seed and record.
     """
     tables: dict[str, Mapping[str, Mapping[str, Float]]] = {}
     for beat_type in ECTOPIC:

@@ -61,12 +61,7 @@ def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
 
 
 def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:
-    """Return scores by class [..., C] with the means over classes behind, [..., Q].
-
-    Args:
-        by_class: The scores.
-        macro: Classes that the macro is the mean of; NaN if there are none.
-    """
+    """Return scores by class [..., C] with the means over classes behind, [..., Q]."""
     means = []
     for name in AGGREGATES:
         some = by_class[..., [CLASSES.index(c) for c in members_of(name, macro)]]
@@ -75,13 +70,9 @@ def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:
 
 
 def estimate(value: float, resampled: Float, why_not: str, caution: str = "") -> Estimate:
-    """Return a value with the interval that its resamples [W] give.
+    """Return a value with the interval that its resamples [W] give; NaN where undefined.
 
-    Args:
-        value: The value itself.
-        resampled: The same in every resample; NaN where undefined.
-        why_not: Why there can be no interval; empty if there can.
-        caution: What is wrong with the interval; empty if nothing is.
+    `why_not` says why there can be no interval, `caution` what is wrong with it.
     """
     if why_not or np.isnan(value):
         return Estimate(value=value, se=np.nan, low=np.nan, high=np.nan, remark=why_not)

@@ -25,13 +25,7 @@ from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
 
 
 def draw_patients(beats: Beats, n_resamples: int, rng: np.random.Generator) -> Float:
-    """Return how often each record is drawn, [W, G]; records of one patient together.
-
-    Args:
-        beats: The records, their patients and folds.
-        n_resamples: Number of resamples W.
-        rng: Source of the draws.
-    """
+    """Return how often each record is drawn, [W, G]; records of one patient together."""
     weights = np.zeros((n_resamples, len(beats.record_names)))
     for records in _patients_by_fold(beats):
         n = len(records)
@@ -42,14 +36,7 @@ def draw_patients(beats: Beats, n_resamples: int, rng: np.random.Generator) -> F
 
 
 def draw_seeds(n_seeds: int, n_folds: int, n_resamples: int, rng: np.random.Generator) -> Float:
-    """Return the share of each seed, [W, F, S]: fold by fold, as seeds have no stream in common.
-
-    Args:
-        n_seeds: Number of seeds S; of one, there is nothing to draw.
-        n_folds: Number of folds F.
-        n_resamples: Number of resamples W.
-        rng: Source of the draws.
-    """
+    """Return the share of each seed, [W, F, S], in each fold: seeds have no stream in common."""
     n_drawn = max(n_seeds - 1, 1)
     drawn = rng.multinomial(n_drawn, np.full(n_seeds, 1 / n_seeds), size=(n_resamples, n_folds))
     return drawn / n_drawn
@@ -83,15 +70,7 @@ class WeightedScores:
         measure: str,
         progress: Callable[[str], None] | None = None,
     ) -> Self:
-        """Score arms that are comparable (see `check_comparable`).
-
-        Args:
-            beats: What they predict.
-            arms: Their predictions.
-            weights: [W, G] weight of each record.
-            measure: One of `MEASURES`.
-            progress: Told of every arm.
-        """
+        """Score comparable arms (see `check_comparable`) under weights of records [W, G]."""
         counts = beats.counts
         rows = [np.flatnonzero(beats.fold == fold) for fold in range(beats.n_folds)]
         records = [
@@ -129,10 +108,7 @@ class WeightedScores:
     def by_fold(self, fold: int, weightings: slice = ALL, seeds: Float | None = None) -> Float:
         """Return the scores of a fold, draws averaged, [A, W, C], whether it counts or not.
 
-        Args:
-            fold: Index of the fold.
-            weightings: Which weightings.
-            seeds: [W, F, S] share of each seed; None is the mean.
+        Seeds have shares [W, F, S]; None is the mean.
         """
         values = self.values[fold].mean(axis=1)[:, :, self.combination[weightings, fold]]
         if seeds is None:
@@ -142,9 +118,7 @@ class WeightedScores:
     def by_class(self, weightings: slice = ALL, seeds: Float | None = None) -> Float:
         """Return the mean over the folds that count, [A, W, C]; NaN where there is none.
 
-        Args:
-            weightings: Which weightings.
-            seeds: [W, F, S] share of each seed; None is the mean.
+        Seeds have shares [W, F, S]; None is the mean.
         """
         folds = range(len(self.values))
         counted = np.stack([self.counted(fold, weightings) for fold in folds])

@@ -85,16 +85,7 @@ class ScoredArms:
         seed: int,
         progress: Callable[[str], None] | None = None,
     ) -> ScoredArms:
-        """Score arms under every weighting that a comparison needs.
-
-        Args:
-            beats: What they predict.
-            arms: Their predictions.
-            objective: Metric that arms are ordered by.
-            resamples: Resamples of patients and seeds.
-            seed: Of the resamples.
-            progress: Told of every arm.
-        """
+        """Score arms under every weighting that a comparison needs."""
         rng = np.random.default_rng([seed, 0])
         measure, quantity = parts_of(objective)
         facts = class_facts(beats, measure)
@@ -139,10 +130,7 @@ class ScoredArms:
     ) -> dict[str, Estimate]:
         """Return estimates of all quantities from [Q] values and [W, Q] resamples.
 
-        Args:
-            values: The values themselves.
-            resampled: The same in every resample.
-            own: Whether they are an arm's own scores, and not differences.
+        `own` says that they are an arm's own scores, and not differences.
         """
         n_folds, macro = self.beats.n_folds, self.beats.macro
         return {

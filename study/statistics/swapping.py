@@ -45,11 +45,7 @@ class SwapTest:
         return np.asarray(np.sqrt(np.mean(self.null**2, axis=1)))
 
     def stretched(self, se: Float) -> SwapTest:
-        """Return the test with every contrast's differences spread no less than this.
-
-        Args:
-            se: [K] standard error of each contrast over patients and seeds.
-        """
+        """Return the test with every contrast's differences spread no less than its error [K]."""
         spread = np.where(self.spread > 0, self.spread, 1.0)
         factor = np.maximum(se / spread, 1.0)
         return SwapTest(self.observed, self.null * factor[:, None])
@@ -94,15 +90,9 @@ def swap_test(
     swaps: NDArray[np.bool_],
     progress: Callable[[str], None] | None = None,
 ) -> SwapTest:
-    """Test the differences of pairs of arms that are comparable (see `check_comparable`).
+    """Test differences of pairs of comparable arms, first minus second, in a mean of classes.
 
-    Args:
-        beats: What they predict.
-        pairs: The contrasts, first minus second.
-        classes: Classes whose mean score is compared.
-        measure: One of `MEASURES`.
-        swaps: [Q, G] records that change arms.
-        progress: Told of every fold.
+    Swaps are [Q, G]: the records that change arms.
     """
     observed = np.zeros(len(pairs))
     null = np.zeros((len(pairs), len(swaps)))

@@ -45,14 +45,7 @@ class Ranking:
         record: Int,
         n_records: int,
     ) -> Ranking:
-        """Reduce a ranking.
-
-        Args:
-            score: [N] score of each beat; equal ones stand or fall together.
-            positive: [N] whether it is of the class; one at least.
-            record: [N] its record, from 0.
-            n_records: Number of records G.
-        """
+        """Reduce a ranking of scores [N], of which equal ones share a threshold."""
         order = np.argsort(-score)
         ranked, positive, record = score[order], positive[order], record[order]
         tie = np.cumsum(np.append(0, ranked[1:] != ranked[:-1]))
@@ -79,8 +72,7 @@ class Ranking:
     def average_precision(self, weights: Float) -> Float:
         """Return the area under the precision-recall step curve, [U]; NaN without positives.
 
-        Args:
-            weights: [U, G] weight of each record's beats.
+        Weights are [U, G], of each record's beats.
         """
         area = np.zeros(len(weights))
         for first in range(0, len(weights), _ROWS):
@@ -100,8 +92,7 @@ class Ranking:
     def area_under_roc(self, weights: Float) -> Float:
         """Return the area under the ROC curve, a tie counting half, [U]; NaN where undefined.
 
-        Args:
-            weights: [U, G] weight of each record's beats.
+        Weights are [U, G], of each record's beats.
         """
         gained = np.diff(self.positives, prepend=0.0)
         before = self.positives - gained
