@@ -202,8 +202,8 @@ class Conductor:
         live.tried_at = live.heard_at = time.monotonic()
         live.noted = False
         if live.begun:
-            why = live.why_lost or "its worker was lost"
-            self._progress.line(f"trial {live.number:>3} retried  {why}")
+            reason = live.why_lost or "its worker was lost"
+            self._progress.line(f"trial {live.number:>3} retried  {reason}")
             return
         live.begun, live.began = True, time.monotonic()
         self.begun += 1
@@ -272,15 +272,17 @@ class Conductor:
         A trial that is only slow ends at its next epoch; trying it again would not help. One that
         hangs never gets there: its worker is to be ended, and the trial is tried again.
         """
-        limit, now = self._trial_limit_s, time.monotonic()
+        limit = self._trial_limit_s
         if limit is None:
             return set()
-        found = {key for key, live in self._live.items() if now - live.heard_at > limit}
-        for key in found:
+        hanging = {
+            key for key, live in self._live.items() if time.monotonic() - live.heard_at > limit
+        }
+        for key in hanging:
             live = self._live[key]
             live.hangs += 1
             live.heard_at = math.inf
-        return found
+        return hanging
 
     def lost(self, key: str, cause: str) -> None:
         """A trial's worker was lost, and the trial will be tried again."""
