@@ -72,27 +72,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from study.reporting.load import read_results
+    from study.reporting.load import for_page, load
     from study.reporting.page.page import PAGE, report_files
-    from study.store.folder import study_folder
-    from study.store.storage import Storage
+    from study.store.study import Study
 
     def say(text: str) -> None:
         if not args.quiet:
             print(text, file=sys.stderr, flush=True)
 
     workspace = Path.cwd()
-    folder = study_folder(workspace, args.study)
-    storage = Storage.at(args.storage).folder(args.study) if args.storage else None
-    study, results = read_results(
-        folder,
-        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
-        storage=storage or Storage.at(folder / "trials"),
-        say=say,
+    study = Study.open(
+        workspace, args.study, study_storage=args.study_storage, storage=args.storage
     )
+    results = for_page(study, load(study, say), say)
     run, results = _with_run(args, results, workspace, study.study_id)
     results = _with_test_set(results, workspace)
-    output = args.output or folder / REPORT
+    output = args.output or study.folder / REPORT
     for name, content in report_files(results).items():
         write_whole(output / name, content)
     if run is not None:

@@ -115,8 +115,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
     from study.models.build_kernels import FOLDER_VARIABLE
-    from study.store.folder import expect, locked, study_folder
-    from study.store.storage import Storage
+    from study.store.folder import expect, locked
+    from study.store.study import Places
     from study.training.device import resolve_device
     from study.training.packs import training_bytes
     from study.tuning.resources import Demand, plan_resources
@@ -126,7 +126,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
     workspace = Path.cwd()
     space = _space(args)
     name = args.name or space.name
-    folder = study_folder(workspace, name)
+    places = Places.of(workspace, name, study_storage=args.study_storage, storage=args.storage)
+    folder = places.folder
     expect(folder, resume=args.resume)
     # On a cluster it is the workers' devices that count.
     device = args.device if args.address else resolve_device(args.device).type
@@ -138,7 +139,6 @@ def _run(args: argparse.Namespace, began: float) -> int:
     )
     cache_dir = default_cache_dir(workspace)
     os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
-    storage = Storage.at(args.storage).folder(name) if args.storage else None
     setup = set_up(
         space,
         source,
@@ -147,7 +147,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         partition_seed=args.partition_seed,
         device=device,
         precision=_precision(args.precision, folder),
-        storage=storage or Storage.at(folder / "trials"),
+        storage=places.files,
         cache_dir=cache_dir,
     )
     demand = Demand(
@@ -155,7 +155,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         concurrency=args.concurrency,
         gpus_per_trial=args.gpus_per_trial,
         trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(space), setup.job.nbytes),
-        shared_storage=storage is not None,
+        shared_storage=bool(places.storage),
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
     if args.address:
@@ -171,8 +171,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
             print(line)
         return DONE
     options = Options(
-        folder=folder,
-        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
+        places=places,
         resume=args.resume,
         demand=demand,
         address=args.address,
@@ -181,8 +180,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
         quiet=args.quiet,
         began=began,
     )
-    if storage is not None:
-        storage.probe()
+    if places.storage:
+        places.files.probe()
     with locked(folder):
         sink = _sink(args, source.kind, workspace, folder)
         summary = run_study(setup, options, sink)

@@ -13,7 +13,7 @@ from typing import Any
 
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
-from study.reporting.stored import read_beats
+from study.store.beats_file import read_beats
 from study.store.folder import BEATS
 from study.store.journal import JOURNAL, Event, Kind
 from study.store.storage import Storage

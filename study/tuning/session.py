@@ -19,22 +19,17 @@ from study.keys import OBJECTIVES, Outcome, Tag
 from study.reporting import exclusions
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
-from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
+from study.store.admission import admit, begin
+from study.store.beats_file import write_beats
+from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.journal import JOURNAL
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import PLAN_FILE, provenance
+from study.store.study import Places, Study
 from study.store.study_floors import StudyFloor, study_floors
-from study.store.trials import EXHAUSTED, PLAN, RUN_ID, TRACKED, TrialRow
-from study.store.trials_csv import trials_csv
+from study.store.trials import EXHAUSTED, RUN_ID, TRACKED, TrialRow, trials_csv
 from study.tracking.sink import NullSink, Sink
-from study.tuning.admission import (
-    admit_place,
-    admit_storage,
-    claim,
-    keep_labels,
-    name_lost_results,
-)
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
@@ -55,8 +50,7 @@ class Options:
     """How a study runs, which does not shape its results.
 
     Args:
-        folder: The study's folder.
-        storage_url: SQLAlchemy URL of the Optuna storage.
+        places: Where the study's records are.
         resume: Continue an unfinished study.
         demand: What each trial is to get.
         address: Ray cluster to attach to; None starts a local one.
@@ -66,8 +60,7 @@ class Options:
         began: `time.monotonic()` at which the command started.
     """
 
-    folder: Path
-    storage_url: str
+    places: Places
     resume: bool = False
     demand: Demand = Demand()
     address: str | None = None
@@ -106,17 +99,15 @@ class Summary:
     tracking: Sent = Sent()
 
 
-def open_ledger(setup: Setup, options: Options) -> Ledger:
+def open_ledger(setup: Setup, places: Places, before: Study | None) -> Ledger:
     """Open the study's ledger with the sampler and pruner of its plan."""
     plan = setup.plan
-    options.folder.mkdir(parents=True, exist_ok=True)
-    probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
+    places.folder.mkdir(parents=True, exist_ok=True)
     # A resumed sampler must not repeat its first random draws, settled or not.
-    seed = plan.study_seed + len(probe.trials().all)
-    probe.release()
+    seed = plan.study_seed + (len(before.trials.all) if before else 0)
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
-        storage_url=options.storage_url,
+        storage_url=places.url,
         name=plan.name,
         sampler=sampler,
         epochs=plan.epochs,
@@ -134,9 +125,14 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         DiskError: If a file of the study cannot be written.
     """
     sweep()
+    url = options.places.url
     try:
-        ledger = open_ledger(setup, options)
+        before = admit(
+            setup.plan, options.places, resume=options.resume, space_text=setup.space.text
+        )
+        ledger = open_ledger(setup, options.places, before)
         try:
+            begin(setup.plan, options.places, ledger, before)
             return _run_study(setup, options, sink, ledger)
         finally:
             ledger.release()
@@ -149,30 +145,17 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         ) from None
     except StorageInternalError as error:
         raise StudyStateError(
-            f"{shown(options.storage_url)}: the Optuna storage does not take what it is told "
-            f"({storage_fault(error, options.storage_url)}); what it has is kept: mend this, then "
+            f"{shown(url)}: the Optuna storage does not take what it is told "
+            f"({storage_fault(error, url)}); what it has is kept: mend this, then "
             "the same command with --resume continues"
         ) from None
 
 
 def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:
-    plan, folder = setup.plan, options.folder
+    plan, folder = setup.plan, options.places.folder
     settled, exhausted = len(ledger.trials().rows), bool(ledger.noted(EXHAUSTED))
-    admit_storage(setup, ledger, folder)
-    admit(
-        plan,
-        folder,
-        resume=options.resume,
-        settled=settled,
-        exhausted=exhausted,
-        space_text=setup.space.text,
-    )
-    admit_place(ledger, folder, plan.name)
-    ledger.note(PLAN, setup.plan.identity())
-    claim(setup.job.storage, ledger.study_id, plan.name)
-    name_lost_results(ledger.trials().rows, setup.job.storage, plan.name)
     # Also of a study that is complete: a file that was lost is back.
-    keep_labels(setup, folder)
+    write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     exclusions.keep(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
@@ -186,8 +169,6 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         floors_before = _floors(setup, folder)
         return replace(done_before, repeated=True, floors=floors_before, tracking=tracking)
     ledger.note(TRACKED, False)
-    for path in leftovers(folder, setup.job.storage.root):
-        path.unlink(missing_ok=True)
     sender = _sender(setup, folder, sink, ledger)
     teller = Teller(sender.tell if sender else None, folder)
     teller.open_study(

@@ -27,8 +27,7 @@ from study.store.ledger import Ledger
 from study.store.storage import Storage
 from study.store.study_floors import StudyFloor
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import TRACKED
-from study.store.trials_csv import trials_csv
+from study.store.trials import TRACKED, trials_csv
 from study.tracking.mlflow_sink import MlflowSink
 from study.tracking.sink import NullSink, Sink
 from study.tuning.driver import Conductor
