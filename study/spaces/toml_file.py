@@ -51,7 +51,9 @@ def parse(text: str, check: ValueCheck = values_faults) -> tuple[dict[str, Any],
 def read_tables(text: str) -> tuple[dict[str, Any], list[str]]:
     """Return the tables of a TOML file, or why it has none."""
     try:
-        return tomllib.loads(text), []
+        tables = tomllib.loads(text)
+        repr(tables)  # a fault quotes what it is about, which Python must be able to print
+        return tables, []
     except ValueError as error:  # also of a number of more than 4300 digits
         return {}, [f"is not TOML: {error}"]
     except RecursionError:

@@ -207,6 +207,7 @@ COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
     [
         ("a = " + "[\n" * 1000 + "]\n" * 1000, "is nested too deeply"),
         ("trials = " + "9" * 4400, "is not TOML: "),
+        ("trials = 0x" + "f" * 4000, "is not TOML: "),
         (HEAD.replace("3", "0x" + "f" * 1900), "must be a whole number in [1, 1000000], got "),
         (
             f'params = 5\n{COMPARE}[[arms]]\nname = "a"\nfusion = "film"',
