@@ -1,4 +1,4 @@
-"""What the command lines share: one line for each error, exit codes, signals."""
+"""How every command runs: exit codes, one line for an error, interrupts by signals."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _AGAIN_S = 0.05
 
 
 def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool = False) -> int:
-    """Run a command, and return its exit code; what goes wrong is said in a line.
+    """Run a command and return its exit code; an error is printed as one line.
 
     Args:
         work: The command.
-        kept: Returns what is left of it when it ends early, and how to go on.
+        kept: Returns a text on what is kept when the command ends early, and how to go on.
         verbose: Show where an error came from.
     """
     try:
         with interrupting():
             code = work()
-            # Here, where it can be handled: the interpreter flushes when nobody looks any more.
+            # An error of this flush is handled below; the interpreter's own flush comes too late.
             sys.stdout.flush()
             return code
     except (StudyError, OSError) as error:
         if _unread(error):
-            # Whoever read this has enough; the interpreter would complain when it flushes.
+            # The reader has gone, as `head` does; the interpreter would complain when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return CLOSED_PIPE
         if verbose:
@@ -58,15 +58,15 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
 def leave(code: int) -> NoReturn:
     """End the process with an exit code.
 
-    What PyTorch, Ray and MLflow have made is left to the system: Python would look through all of
-    it for cycles, for a second and more.
+    Python would search the objects of PyTorch, Ray and MLflow for cycles, which takes a second
+    and more; they are left to the system instead.
     """
     gc.freeze()
     sys.exit(code)
 
 
 def _unread(error: Exception) -> bool:
-    """Say whether an error means that a pipe or terminal which was written to has no reader."""
+    """Say whether an error means that nobody reads the pipe or terminal any more."""
     if isinstance(error, StudyError):
         return False
     assert isinstance(error, OSError)

@@ -1,8 +1,8 @@
 """Configurations: frozen dataclasses, checked when built, never mutated.
 
-A `TrialConfig` is one point of a search space. Its parameter names are flat and unique over the
-three groups, so that a space file, an MLflow run and a table all use the same word. What depends
-on the FUSIONS table (legal pairs, which options a fusion has) is checked in `study.models.rules`.
+A `TrialConfig` is one point of a search space. It has three groups of parameters; no two groups
+share a name, so that a space file, an MLflow run and a table use the same word for a parameter.
+`study.models.rules` checks what depends on the fusion: legal pairs, and its options.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PUBLISHED_RESAMPLING = {
     "fixed": "antialiased",
     "beat": "antialiased",
 }
-"""Segmentations and what `resampling = "auto"` means for each: published arms are linear."""
+"""Segmentations and what `resampling = "auto"` means for each; published arms are linear."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "input": tuple(INPUTS),
@@ -63,7 +63,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "class_weights": ("none", "sqrt_inverse", "inverse"),
     "schedule": ("one_cycle", "cosine"),
 }
-"""Allowed words of every parameter that is a choice, `fusion` apart (see FUSIONS)."""
+"""Allowed words of every parameter that is a choice; those of `fusion` are in FUSIONS."""
 
 LIMITS: dict[str, tuple[float, float]] = {
     "embed_dim": (1, 4096),
@@ -103,7 +103,7 @@ def value_faults(name: str, value: object, type_: type) -> list[str]:
 
 
 _types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
-"""Read from text every time otherwise: most of what building a configuration takes."""
+"""Cached, because evaluating the annotations takes most of the time to build a configuration."""
 
 
 def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:

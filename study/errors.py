@@ -1,8 +1,8 @@
 """The errors of this project.
 
 Each derives from `StudyError` and from a builtin, so that callers need not know this module.
-A message says where, what rule, what was got, what is allowed and what to do; all faults of one
-input are reported together, and files with the same fault share a line.
+A message says where the fault is, which rule it breaks, what was got, what is allowed and what to
+do. All faults of one input are reported together; files with the same fault share a line.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class SpaceError(StudyError, ValueError):
 
 
 class PlanError(StudyError, ValueError):
-    """The plan of a sealed test breaks a rule, or does not fit what it is to be used on."""
+    """The plan of a sealed test breaks a rule, or does not fit its study or records."""
 
 
 class UsageError(StudyError, ValueError):
-    """A command line asks for what cannot be given."""
+    """A command line asks for something that the command cannot do."""
 
 
 class DataError(StudyError, ValueError):
@@ -60,7 +60,7 @@ class NoBeatsError(DataError):
 
 
 class ChecksumError(DataError):
-    """A file's SHA-256 is not the published one."""
+    """A file is not the one that its checksum promises."""
 
 
 class DownloadError(StudyError, OSError):
@@ -72,7 +72,7 @@ class DivergedError(StudyError, ArithmeticError):
 
 
 class ArchiveError(StudyError, ValueError):
-    """An npz or pt file is damaged, or holds something else than it should."""
+    """An npz or pt file is damaged, or does not hold what it should."""
 
 
 class CheckpointError(StudyError, RuntimeError):
@@ -80,7 +80,7 @@ class CheckpointError(StudyError, RuntimeError):
 
 
 class DiskError(StudyError, OSError):
-    """A disk, shared folder or object store does not take or give a file."""
+    """A disk, shared folder or object store cannot write or read a file."""
 
 
 class StudyStateError(StudyError, RuntimeError):
@@ -96,7 +96,7 @@ class TrackingError(StudyError, RuntimeError):
 
 
 class RefusedError(TrackingError):
-    """The tracking store works, and does not take what it was told."""
+    """The tracking store works, but refuses what is sent to it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -105,10 +105,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is unknown, list the known ones and suggest the nearest."""
     names = sorted(known)
-    return f"unknown {what} '{name}'; known: {', '.join(names)}.{did_you_mean(name, names)}"
+    return f"unknown {kind} '{name}'; known: {', '.join(names)}.{did_you_mean(name, names)}"
 
 
 def listed(heading: str, faults: Sequence[str]) -> str:

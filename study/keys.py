@@ -1,4 +1,4 @@
-"""Names of metrics, tags and outcomes, and rules of the score: one place, so that all agree.
+"""Names of metrics, tags and outcomes, and the limits of the score, for all modules alike.
 
 Direction is in the name: `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` go up, `loss` goes down.
 """
@@ -30,12 +30,12 @@ EXPERIMENTS = {
     "records": "ecg-rr-fusion-own-records",
     "synthetic": "ecg-rr-fusion-synthetic",
 }
-"""MLflow experiment by data source: synthetic results never stand among real ones."""
+"""MLflow experiment of each data source: synthetic results are kept apart from real ones."""
 
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 
 MIN_CLASS_BEATS = 10
-"""Beats of a class below which a fold does not count for that class's score."""
+"""Beats of a class that a fold needs to count in that class's score."""
 
 MIN_EFFECTIVE_PATIENTS = 4.0
 """Effective number of patients below which a class's score is that of one or two of them: it is
@@ -45,7 +45,7 @@ MIN_BEATS_OF_RECORD = 5
 """Beats of a class that a record needs to count in the class's patient mean."""
 
 AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
-"""Means over classes, undefined where one of their classes is."""
+"""Means over classes; a mean is undefined where the score of one of its classes is."""
 
 RELIANCE_KINDS = ("inputs", "window", "total")
 
@@ -69,15 +69,16 @@ class Outcome(StrEnum):
     """How a trial ended."""
 
     COMPLETE = "complete"
-    """Full budget, finite score: can be compared."""
+    """Trained for all epochs, with a finite score: can be compared."""
     PRUNED = "pruned"
-    """Stopped early by the scheduler: never compared with finished ones."""
+    """Stopped early by the scheduler: never compared with complete trials."""
     SCREENED = "screened"
-    """Trained for a short budget of its own, to choose what is trained in full: never compared."""
+    """Trained for fewer epochs, to choose which configurations are trained in full: never
+    compared."""
     FAILED = "failed"
-    """Raised, diverged, or ended without a finite score."""
+    """Ended with an error, diverged, or without a finite score."""
     STOPPED = "stopped"
-    """Interrupted by the user or the study's time limit: still owed."""
+    """Interrupted by the user or the study's time limit: run again by `--resume`."""
 
 
 class Tag:

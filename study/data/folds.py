@@ -1,4 +1,4 @@
-"""Folds over the records of a data set: whole patients, as even in every class as these allow.
+"""Folds over the records of a data set: whole patients, and each class spread evenly.
 
 Shapes: C classes, K folds, U patients, G groups of beats that are to be spread evenly.
 """
@@ -18,11 +18,11 @@ from study.errors import DataError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 
 DOMINANT_SHARE = 0.25
-"""Share of a class's beats above which one record is named in the table of folds: this, or twice
-its share of the records."""
+"""The table of folds names a record that has more than this share of a class's beats, or more
+than two records' share where there are few records."""
 
 PUBLISHED, ALL = "published", "all"
-"""Names of fold plans: the published 17/5 hold-out, and none: all records train."""
+"""Names of fold plans: the published 17/5 hold-out, and no folds, all records train."""
 
 _STARTS = 20
 _COUNTED_WEIGHT = 0.1
@@ -119,15 +119,16 @@ def make_folds(
 ) -> Folds:
     """Share the records out over folds, whole patients together.
 
-    From random starts, patients are moved and exchanged between folds as long as that makes the
-    folds more even, and the best end is taken. More even means a smaller Hellinger distance
-    between each group's distribution over the folds and the uniform one, summed over N, S, V, F
-    and all of S, V, F: shares enter by their square root, so that what one dominating patient
-    leaves of a class is still spread. Before that counts in how many folds each class reaches
-    `MIN_CLASS_BEATS`.
+    From each of several random starts, patients are moved and exchanged between folds as long as
+    that makes the folds more even. The best partition is the one in which N, S, V, F and all of
+    S, V, F reach `MIN_CLASS_BEATS` in the most folds, and of those the most even one: with the
+    smallest sum of Hellinger distances between each group's distribution over the folds and the
+    uniform one. These distances take the square root of shares. So where one patient has most
+    beats of a class, the rest of the class is still spread.
 
-    Partition seed 0 takes the beats as they are. All starts lead to nearly the same folds, so
-    another seed weighs each patient at random: other folds, a little less even.
+    Partition seed 0 takes the beats as they are. All random starts lead to nearly the same folds;
+    so another seed also weighs each patient at random, which gives other, slightly less even
+    folds.
 
     Args:
         record_names: Names of the records.
@@ -154,8 +155,9 @@ def make_folds(
     rng = np.random.default_rng(np.random.SeedSequence([n_folds, partition_seed]))
     if partition_seed:
         groups = groups * rng.uniform(*_PATIENT_WEIGHTS, size=(len(names), 1))
-    ends = [_Partition(groups, n_folds, rng) for _ in range(_STARTS)]
-    best = max(ends, key=lambda end: (end.counted(), round(end.evenness(), 9)))
+    partitions = [_Partition(groups, n_folds, rng) for _ in range(_STARTS)]
+    # Rounded, so that the last bit of a sum does not choose between equal partitions.
+    best = max(partitions, key=lambda p: (p.counted(), round(p.evenness(), 9)))
     members: list[list[str]] = [[] for _ in range(n_folds)]
     for name, unit in zip(record_names, unit_of, strict=True):
         members[best.fold[unit]].append(name)
@@ -169,7 +171,7 @@ def _folds(name: str, record_names: Sequence[str], members: list[list[str]]) -> 
 
 
 class _Partition:
-    """Patients shared out over folds, as even as moves and exchanges make a random start."""
+    """Patients shared out over folds: a random start, improved until nothing makes it better."""
 
     def __init__(
         self, groups: NDArray[np.float64], n_folds: int, rng: np.random.Generator
@@ -195,6 +197,10 @@ class _Partition:
         return sums
 
     def _worth(self, beats: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how good it is that a fold has these beats of each group, [..., G] to [...].
+
+        Beats below `MIN_CLASS_BEATS` count a little by themselves: a step towards a counted fold.
+        """
         share = np.maximum(beats, 0) / self.groups.sum(axis=0)
         counted = np.minimum(beats / MIN_CLASS_BEATS, 1.0)
         return np.asarray((np.sqrt(share) + _COUNTED_WEIGHT * counted).sum(axis=-1))
@@ -203,12 +209,14 @@ class _Partition:
         """Make the best single move or exchange; return whether there was one."""
         sums, fold, units = self._sums(), self.fold, np.arange(len(self.fold))
         worth, without = self._worth(sums), sums[fold] - self.groups
+        # Gain of moving each patient to each fold, [U, K]; no fold may be left empty.
         move = self._worth(without)[:, None] + self._worth(sums[None] + self.groups[:, None])
-        move = move - worth[fold][:, None] - worth  # [U, K]
+        move = move - worth[fold][:, None] - worth
         move[units, fold] = -np.inf
         move[np.bincount(fold, minlength=self.n_folds)[fold] == 1] = -np.inf
+        # Gain of exchanging each patient for each of another fold, [U, U].
         one_way = self._worth(without[:, None] + self.groups)
-        swap = one_way + one_way.T - worth[fold][:, None] - worth[fold]  # [U, U]
+        swap = one_way + one_way.T - worth[fold][:, None] - worth[fold]
         swap[fold[:, None] == fold] = -np.inf
         if max(move.max(), swap.max()) < _SMALLEST_GAIN:
             return False
@@ -224,8 +232,8 @@ class _Partition:
 def folds_table(folds: Folds, beat_set: BeatSet) -> str:
     """Return the plan's table of folds: validation beats per class, and what they cannot show.
 
-    Below the table: the classes that a fold has too few beats of to count, and the records that
-    hold so much of a class that no partition can be even in it.
+    Lines below the table name the classes that are not counted in a fold, because it has too few
+    of their beats, and the records that have so many beats of a class that no folds are even.
     """
     counts = folds.counts(beat_set)
     lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats of {beat_set.dataset}"]
