@@ -228,7 +228,7 @@ def floor_alarms(
             what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label} "
             f"in {score}",
             evidence=f"it scores {score_text(finite[label])}, they {first_few(scores)}",
-            advice="claim nothing of these arms that a linear model does not do",
+            advice="do not claim that these arms do more than a linear model",
         )
     ]
 

@@ -107,8 +107,8 @@ def beside_table(comparison: Comparison) -> Table:
             "the mean over records of their own, and with all folds pooled."
         ),
         reading=(
-            "A score that falls without one record is one patient's. The gap is pooled minus "
-            "within folds: what is lost because probabilities of different members do not compare."
+            "A score that drops without one record rests on one patient. The gap is pooled minus "
+            "within folds: probabilities of models of different folds do not compare."
         ),
         columns=columns,
         rows=rows,
@@ -138,8 +138,8 @@ def contrasts_table(comparison: Comparison) -> Table | None:
             f"and adjusted for {_all(len(pairs))} (max-T, Westfall & Young 1993)."
         ),
         reading=(
-            "Only these are tested; of other pairs there are intervals. Detectable is the "
-            "difference that such a study finds with 80 % power."
+            "Only these are tested; other pairs have intervals. Detectable is the difference that "
+            "a study like this one finds with 80 % power."
         ),
         columns=[
             Column("contrast", Kind.NAME),
@@ -171,9 +171,10 @@ def _detectable(pairs: Sequence[Contrast], name: str) -> list[str]:
     if not sizes:
         return []
     return [
-        f"a study like this one finds a difference of {score_text(min(sizes))} to "
-        f"{score_text(max(sizes))} in {name}, by contrast, {score_text(median(sizes))} in the "
-        "middle (80 % power, 5 % for all contrasts together); a smaller one may be there unseen"
+        f"a study like this one can find differences of {score_text(min(sizes))} to "
+        f"{score_text(max(sizes))} in {name}, depending on the contrast (median "
+        f"{score_text(median(sizes))}; 80 % power, 5 % for all contrasts together), and misses "
+        "smaller ones"
     ]
 
 
@@ -208,8 +209,8 @@ def kept_table(comparison: Comparison) -> Table | None:
             f"shape alone ranks well; a loss of up to {score_text(comparison.margin)} is allowed."
         ),
         reading=(
-            "Kept: the whole interval is above that loss. Lost: it is below. Else this study "
-            "cannot say."
+            "Kept: the whole interval lies above that loss. Lost: it lies below. Otherwise this "
+            "study cannot tell."
         ),
         columns=columns,
         rows=rows,
@@ -260,10 +261,10 @@ def choice_sentences(comparison: Comparison) -> list[str]:
             f"{choice.simplest} ({within})."
         )
     return [
-        f"Best, placebos left out: {choice.best}; in resamples {', '.join(often)}. "
-        f"{metric_name(comparison.objective)} to quote: {score_text(choice.corrected)}, chosen on "
-        "the patients of each resample and scored on the others; its own "
-        f"{score_text(choice.value)} is too good, because it was chosen by it.",
+        f"Best arm, placebos left out: {choice.best}. Best in resamples: {', '.join(often)}. "
+        f"{metric_name(comparison.objective)} to quote: {score_text(choice.corrected)}, from "
+        "choosing on the patients of each resample and scoring on the others. Its own "
+        f"{score_text(choice.value)} is too high, because the arm was chosen by it.",
         simplest,
         _budget(comparison),
     ]

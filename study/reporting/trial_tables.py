@@ -120,10 +120,10 @@ def _words(
         )
     return (
         f"Means over the same draws, folds and seeds, with 95 % intervals from "
-        f"{comparison.resamples:,} resamples of patients and seeds within folds, and the standard "
-        f"deviation of {metric_name(objective)} over seeds, draws and folds, each by itself.",
-        "Intervals are conditional on these training sets. Arms share patients: whether intervals "
-        "overlap says nothing, the paired differences do.",
+        f"{comparison.resamples:,} resamples of patients and seeds within folds; then the "
+        f"standard deviation of {metric_name(objective)} over seeds, over draws and over folds.",
+        "Intervals are conditional on these training sets. Arms share patients, so that "
+        "overlapping intervals do not mean equal arms: see the paired differences.",
     )
 
 

@@ -123,8 +123,8 @@ def test_the_console_fits_and_says_what_it_shows(beats: Beats, arms: list[ArmRun
         "Arms by score. Means over the same draws, folds and seeds",
         "200 resamples of patients",
         "300 swaps",
-        "note: a study like this one finds a difference of",
-        "Best, placebos left out: film; in resamples film 100%.",
+        "note: a study like this one can find differences of",
+        "Best arm, placebos left out: film. Best in resamples: film 100%.",
         "Budget of each arm: 2 trials, 5,000 beats trained (film); 1 trial, 0 beats trained "
         "(concat, ecg, film_placebo).",
     ):

@@ -61,13 +61,13 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
                 "over the folds that count and over seeds, as the score is."
             ),
             reading=(
-                f"Bands, of {listing(names[:BANDS])}, are 95 % of what resampled patients give; "
-                "there is none where a class is not estimable. "
+                f"The bands of {listing(names[:BANDS])} hold 95 % of what resampled patients "
+                "give; a class that is not estimable has none. "
                 + (
                     "The dashed line is chance: the prevalence."
                     if index == 0
-                    else "The axis of false positives hides what a rare class costs: see "
-                    "precision."
+                    else "For a rare class a small false positive rate may still mean that most "
+                    "alarms are false: see precision."
                 )
             ),
             panels=[
@@ -85,8 +85,8 @@ def _blocks(results: StudyResults) -> Iterator[Block]:
     left_out = len(results.runs) - len(arms)
     if left_out:
         yield Note(
-            f"{plural(left_out, 'more arm')} not drawn, to keep lines apart; scores of all are in "
-            "the tables."
+            f"Not drawn, to keep lines apart: {plural(left_out, 'more arm')}. The tables have "
+            "all scores."
         )
 
 
@@ -178,9 +178,9 @@ def _learning(results: StudyResults) -> Iterator[Block]:
             f"{plural(len(drawn), 'trial')}: {counts}."
         ),
         reading=(
-            "A trial's score is that of its last epoch. Pruned and screened trials end early with "
-            "a dot and are never compared with complete ones; where lines still rise at the end, "
-            "the budget of epochs decides."
+            "A trial's score is that of its last epoch. Pruned and screened trials end early, at "
+            "a dot, and are never compared with complete ones. Where lines still rise at the end, "
+            "more epochs would change the scores."
         ),
         panels=panels,
         legend=[ending if ending in ended.values() else "" for ending in ENDINGS],

@@ -69,8 +69,8 @@ def forest(comparison: Comparison, pairs: Sequence[Contrast]) -> Figure:
             f"intervals from {comparison.resamples:,} resamples of patients and seeds."
         ),
         reading=(
-            "To the right of 0 the first arm is better. An interval that holds 0 shows no "
-            "difference; it does not show that there is none."
+            "To the right of 0 the first arm is better. An interval that includes 0 shows no "
+            "difference; it does not prove that there is none."
         ),
         panels=[
             whiskers(
@@ -125,8 +125,9 @@ def matrix(comparison: Comparison) -> Figure:
         title="All pairs",
         shows=f"{name} of the arm of the row minus that of the column.",
         reading=(
-            "Blue: the row is better, red: worse; bold where the 95 % interval of the pair leaves "
-            "out 0. With this many pairs some do so by chance: only declared contrasts are tested."
+            "Blue: the arm of the row is better; red: it is worse. Bold: the 95 % interval of the "
+            "pair excludes 0. Of so many pairs some do so by chance; only declared contrasts are "
+            "tested."
         ),
         panels=[
             element(

@@ -33,8 +33,8 @@ def _alarms(results: StudyResults) -> Iterator[Block]:
                 "to do about it."
             ),
             reading=(
-                "An error means that what it names is no result; a warning that a conclusion "
-                "which looks likely is not supported; a note belongs beside the table."
+                "Error: what it names is not a result. Warning: a conclusion that looks likely is "
+                "not supported. Note: mention it beside the table."
             ),
             columns=[
                 Column("severity", Kind.NAME),
@@ -57,7 +57,8 @@ def _alarms(results: StudyResults) -> Iterator[Block]:
 def not_shown(results: StudyResults) -> Section:
     """Return the section of negative results."""
     if results.ranked:
-        blocks = [Note(sentence, Tone.NOTE) for sentence in negative_results(results)]
+        blocks = [Note("This study does not show:")]
+        blocks += [Note(sentence, Tone.NOTE) for sentence in negative_results(results)]
     else:
         blocks = [missing("Nothing was shown", "no trial is complete")]
     return Section(anchor="not-shown", title="What was not shown", blocks=blocks)
@@ -107,10 +108,14 @@ def _of_comparison(comparison: Comparison) -> Iterator[str]:
         yield (
             f"Anything about {listing(classes)}: too few patients carry {them} for an interval."
         )
-    for kept in comparison.non_inferiority:
-        lost = [name for name, verdict in kept.verdicts.items() if verdict != "kept"]
+    not_kept: dict[tuple[str, str], list[str]] = {}
+    for arm in comparison.non_inferiority:
+        lost = [name for name, verdict in arm.verdicts.items() if verdict != "kept"]
         if lost:
-            yield f"That {kept.arm} keeps what {kept.reference} does on {listing(lost)}."
+            not_kept.setdefault((arm.reference, listing(lost)), []).append(arm.arm)
+    for (reference, lost_classes), arms in not_kept.items():
+        keep = "keeps" if len(arms) == 1 else "keep"
+        yield f"That {listing(arms)} {keep} what {reference} does on {lost_classes}."
 
 
 def _unused(results: StudyResults) -> Iterator[str]:

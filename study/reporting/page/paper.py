@@ -60,8 +60,8 @@ def _records(beats: Beats) -> Table:
         title="Records, patients and beats",
         shows="Beats by class of every record that selection saw, and the fold it validates in.",
         reading=(
-            f"A fold counts for a class from {MIN_CLASS_BEATS} of its beats on, a record for a "
-            f"patient mean from {MIN_BEATS_OF_RECORD}."
+            f"A fold counts for a class of which it has {MIN_CLASS_BEATS} beats or more, a record "
+            f"for a patient mean with {MIN_BEATS_OF_RECORD} or more."
         ),
         columns=[
             Column("record", Kind.NAME),
@@ -149,8 +149,8 @@ def _look_ahead(results: StudyResults) -> Block:
         title="What each arm is given",
         shows="By which ways RR can reach the output, and what must be known after the beat.",
         reading=(
-            "Look-ahead delays a decision: one that needs the whole record is not for a monitor. "
-            "Every window also ends .28 s after R, or later."
+            "Look-ahead delays a decision; an arm that needs the whole record cannot serve a "
+            "monitor. Every window ends .28 s or more after R."
         ),
         columns=[Column("arm", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)],
         rows=[
@@ -167,7 +167,7 @@ def methods(results: StudyResults) -> Section:
         anchor="methods",
         title="Methods paragraph",
         blocks=[
-            Note("For a paper, in the words of this study's plan; check it before it is used."),
+            Note("A paragraph for a paper, written from this study's plan. Check it before use."),
             Note(" ".join(methods_sentences(results))),
         ],
     )
@@ -231,7 +231,8 @@ def _data(results: StudyResults) -> Iterator[str]:
     counts = beats.counts.sum(axis=0).tolist()
     classes = listing(f"{n:,} {name}" for name, n in zip(CLASSES, counts, strict=True))
     left_out = sum(results.dropped.values())
-    without = f"; {plural(left_out, 'beat')} left out" if left_out else ""
+    were = "was" if left_out == 1 else "were"
+    without = f"; {plural(left_out, 'beat')} {were} left out" if left_out else ""
     yield (
         f"Selection saw {len(beats.label):,} beats of {plural(len(beats.record_names), 'record')} "
         f"from {plural(len(set(beats.patient_of_record)), 'patient')} ({classes}){without}."
@@ -283,8 +284,8 @@ def literature(results: StudyResults) -> Section:
         title="Literature",
         blocks=[
             Note(
-                "These are figures on DS2, and this page's are cross-validated on DS1: the two "
-                "levels do not compare. One record (232) holds 75 % of the S beats of DS2.",
+                "These are figures on DS2, and this page's are cross-validated on DS1: they "
+                "cannot be compared. One record (232) holds 75 % of the S beats of DS2.",
                 Tone.WARNING,
             ),
             Table(

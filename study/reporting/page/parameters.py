@@ -37,8 +37,8 @@ def _importance(importance: Importance, objective: str) -> Table:
             f"{importance.kind} trials, by fANOVA (Hutter, Hoos & Leyton-Brown 2014)."
         ),
         reading=(
-            "A sampler that has learnt where to look has sampled some regions more than others; "
-            "conditional parameters are left out. With so few trials the order is a hint."
+            "The sampler tried some regions more often than others, conditional parameters are "
+            "left out, and trials are few: take the order as a hint."
         ),
         columns=[Column("parameter", Kind.NAME), Column("share", Kind.SHARE)],
         rows=[[name, share] for name, share in importance.shares.items()],
@@ -50,8 +50,8 @@ def _costs(results: StudyResults) -> Table:
         name="costs",
         title="Parameters, operations and latency",
         shows=(
-            "Of one network at inference: trained parameters, multiplications and additions of a "
-            "beat (two for each pair), and time alone and in a batch of 256."
+            "Of one network at inference: trained parameters, operations a beat (a multiplication "
+            "and an addition count as two), and time for a beat alone and in a batch of 256."
         ),
         reading=f"Times are medians on {results.timed_on or 'this machine'}.",
         columns=[

@@ -65,8 +65,8 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
             "its beats (their number below the record's), draws and seeds averaged."
         ),
         reading=(
-            "The darker, the better. Columns that are pale throughout are patients whom no arm "
-            "gets right; rows that differ in one column differ in one patient."
+            "Darker is better. A column that is pale throughout is a patient whom no arm gets "
+            "right; rows that differ in one column differ in one patient."
         ),
         panels=[
             element(

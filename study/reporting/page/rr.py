@@ -77,8 +77,8 @@ def _factor_table(results: StudyResults) -> Table:
             "within each record in training and validation alike: the same network without it."
         ),
         reading=(
-            "A difference near 0 says that RR as a number adds nothing to what the window tells. "
-            "A daeac window starts at the previous beat, so that its stretch carries RR."
+            "Where the difference is near 0, RR as a number adds nothing to what the window "
+            "tells. A daeac window starts at the previous beat, so that its stretching carries RR."
         ),
         columns=columns,
         rows=sorted(rows, key=lambda row: [str(value) for value in row[:4]]),
@@ -113,13 +113,13 @@ def _reliance(results: StudyResults) -> Iterator[Block]:
         name="reliance_lost",
         title="AUPRC lost when RR is permuted",
         shows=(
-            "For each arm, the loss when RR is exchanged between beats of a record in its inputs, "
-            "in its window (daeac alone is cut by RR), and in both, from top to bottom; the line "
-            "spans permutations."
+            "For each arm, the loss when RR is exchanged between beats of a record: in its "
+            "inputs, in its window (only daeac windows depend on RR), and in both, from top to "
+            "bottom. The line spans the permutations."
         ),
         reading=(
-            "0: the trained model does not use it. It says what this model uses, not what RR is "
-            "worth: a model may take from the window what it could have had from its inputs."
+            "At 0 the trained model does not use RR. This is what the model uses, not what RR is "
+            "worth: a model may take from the window what its inputs offer too."
         ),
         panels=[
             whiskers(
@@ -161,7 +161,7 @@ def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
         shows="AUPRC of S and V lost, mean over permutations, seeds and the arm's trials.",
         reading=(
             f"Within ±{score_text(NO_RELIANCE)} counts as none. A largest change of exactly 0 "
-            "says that RR cannot reach the output; a dash, that there is no such RR to permute."
+            "means that RR cannot reach the output; a dash, that there is no such RR to permute."
         ),
         columns=[
             Column("arm", Kind.NAME),
