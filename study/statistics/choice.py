@@ -54,21 +54,13 @@ def simplicity(input_: str, fusion: str) -> tuple[bool, int, bool]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The best configuration of an arm of a search.
-
-    Args:
-        name: Name of the arm.
-        input: Where RR enters.
-        fusion: Fusion type.
-        score: Its objective.
-        per_fold: Its scores by fold, as `scores.json` has them.
-    """
+    """The best configuration of an arm of a search."""
 
     name: str
-    input: str
-    fusion: str
-    score: float
-    per_fold: Sequence[Mapping[str, float | None]]
+    input: str  # where RR enters
+    fusion: str  # fusion type
+    score: float  # its objective
+    per_fold: Sequence[Mapping[str, float | None]]  # its scores by fold, as `scores.json` has them
 
 
 def simplest_of_search(candidates: Sequence[Candidate], objective: str) -> Candidate:

@@ -37,19 +37,12 @@ _NOT_PENALISED = {"SVEB": (), "VEB": ("F",)}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detection:
-    """Right and wrong detections of one beat type.
+    """Right and wrong detections of one beat type."""
 
-    Args:
-        true_positive: [...] beats of the type that were called so.
-        false_negative: [...] beats of the type that were called otherwise.
-        false_positive: [...] other beats that were called so, unless that is not penalised.
-        true_negative: [...] other beats that were called otherwise.
-    """
-
-    true_positive: Counts
-    false_negative: Counts
-    false_positive: Counts
-    true_negative: Counts
+    true_positive: Counts  # [...] beats of the type that were called so
+    false_negative: Counts  # [...] beats of the type that were called otherwise
+    false_positive: Counts  # [...] other beats that were called so, unless that is not penalised
+    true_negative: Counts  # [...] other beats that were called otherwise
 
     def statistics(self) -> dict[str, Float]:
         """Return Se, +P, FPR and accuracy, [...] each; NaN where there is nothing to divide by."""

@@ -41,20 +41,13 @@ def members_of(quantity: str, macro: tuple[str, ...] = CLASSES) -> tuple[str, ..
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval, conditional on these training sets.
+    """A value with its 95 % interval, conditional on these training sets."""
 
-    Args:
-        value: The score, or the difference of two.
-        se: Its standard error over patients and seeds; NaN where not estimable.
-        low: Lower end; NaN where there is no interval.
-        high: Upper end; NaN where there is no interval.
-        remark: Why there is no interval, or what is wrong with this one; empty if nothing is.
-    """
-
-    value: float
-    se: float
-    low: float
-    high: float
+    value: float  # the score, or the difference of two
+    se: float  # its standard error over patients and seeds; NaN where not estimable
+    low: float  # lower end; NaN where there is no interval
+    high: float  # upper end; NaN where there is no interval
+    # Why there is no interval, or what is wrong with this one; empty if nothing is
     remark: str = ""
 
 
@@ -71,126 +64,78 @@ def reversed_estimate(difference: Estimate) -> Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFacts:
-    """How much a study has of a class.
-
-    Args:
-        name: The class.
-        beats: Its beats in the folds.
-        records: Records that have any.
-        effective_patients: (sum n)^2 / sum n^2 over patients' beats n.
-        estimable: Whether that allows an interval and a test.
-        largest_record: Record with most of its beats.
-        largest_share: That record's share of them.
-        folds: Folds that count for its score.
-        chance: AUPRC of a random ranking: prevalence, averaged over these folds; 0.5 if AUROC.
-    """
+    """How much a study has of a class."""
 
     name: str
-    beats: int
-    records: int
-    effective_patients: float
-    estimable: bool
-    largest_record: str
-    largest_share: float
-    folds: tuple[int, ...]
-    chance: float
+    beats: int  # its beats in the folds
+    records: int  # records that have any
+    effective_patients: float  # (sum n)^2 / sum n^2 over patients' beats n
+    estimable: bool  # whether that allows an interval and a test
+    largest_record: str  # record with most of its beats
+    largest_share: float  # that record's share of them
+    folds: tuple[int, ...]  # folds that count for its score
+    chance: float  # AUPRC of a random ranking: prevalence, averaged over these folds; 0.5 if AUROC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult:
-    """What one arm scored.
-
-    Args:
-        name: Name of the arm.
-        estimates: By quantity.
-        sd_seeds: Spread of the objective over seeds, draws and folds averaged.
-        sd_draws: Over draws, seeds and folds averaged.
-        sd_folds: Over folds, draws and seeds averaged.
-        without_largest: By quantity, each class without the record that has most of its beats.
-        patient_mean: By quantity, the mean over records of their own scores.
-        pooled: By quantity, of all folds' predictions together.
-        gap: By quantity, pooled minus within folds: what ranking loses because probabilities of
-            different members do not compare.
-        trials: Trials that it took.
-        beats_trained: Beats that they trained on.
-    """
+    """What one arm scored."""
 
     name: str
-    estimates: Mapping[str, Estimate]
-    sd_seeds: float
-    sd_draws: float
-    sd_folds: float
+    estimates: Mapping[str, Estimate]  # by quantity
+    sd_seeds: float  # spread of the objective over seeds, draws and folds averaged
+    sd_draws: float  # over draws, seeds and folds averaged
+    sd_folds: float  # over folds, draws and seeds averaged
+    # By quantity, each class without the record that has most of its beats
     without_largest: Mapping[str, float]
-    patient_mean: Mapping[str, float]
-    pooled: Mapping[str, float]
+    patient_mean: Mapping[str, float]  # by quantity, the mean over records of their own scores
+    pooled: Mapping[str, float]  # by quantity, of all folds' predictions together
+    # By quantity, pooled minus within folds: what ranking loses because probabilities of different
+    # members do not compare
     gap: Mapping[str, float]
-    trials: int
-    beats_trained: int
+    trials: int  # trials that it took
+    beats_trained: int  # beats that they trained on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """A paired difference of two arms, first minus second.
-
-    Args:
-        first: An arm.
-        second: The arm that is subtracted.
-        primary: Whether the space declares it; only these are tested.
-        estimates: By quantity.
-        p: Of the objective, by swapping records; NaN where not tested.
-        p_adjusted: The same, adjusted for all primary contrasts (max-T).
-        detectable: Difference of the objective that is found with 80 % power at 5 %, adjusted;
-            NaN where not tested.
-    """
+    """A paired difference of two arms, first minus second."""
 
     first: str
-    second: str
-    primary: bool
-    estimates: Mapping[str, Estimate]
-    p: float
-    p_adjusted: float
+    second: str  # the arm that is subtracted
+    primary: bool  # whether the space declares it; only these are tested
+    estimates: Mapping[str, Estimate]  # by quantity
+    p: float  # of the objective, by swapping records; NaN where not tested
+    p_adjusted: float  # the same, adjusted for all primary contrasts (max-T)
+    # Difference of the objective that is found with 80 % power at 5 %, adjusted; NaN where not
+    # tested
     detectable: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NonInferiority:
-    """Whether an arm keeps the ECG performance of the same window.
+    """Whether an arm keeps the ECG performance of the same window."""
 
-    Args:
-        arm: An arm with real RR.
-        reference: The `ecg` arm of its window.
-        differences: Arm minus reference, for N and V.
-        verdicts: For N and V: `kept`, `lost`, `not shown` or `not estimable`.
-    """
-
-    arm: str
-    reference: str
-    differences: Mapping[str, Estimate]
-    verdicts: Mapping[str, str]
+    arm: str  # an arm with real RR
+    reference: str  # the `ecg` arm of its window
+    differences: Mapping[str, Estimate]  # arm minus reference, for N and V
+    verdicts: Mapping[str, str]  # for N and V: `kept`, `lost`, `not shown` or `not estimable`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The best arm and its alternatives, placebos left out.
+    """The best arm and its alternatives, placebos left out."""
 
-    Args:
-        best: Arm with the highest objective.
-        value: Its score, optimistic because it was chosen by it.
-        corrected: The figure to quote: chosen in-bag, scored on out-of-bag patients, at the level
-            of all candidates.
-        out_of_bag: Mean out-of-bag score of the arm chosen in-bag, as it is.
-        selected: Share of the resamples in which each arm was chosen in-bag, most often first.
-        simplest: Simplest arm within one standard error of the paired difference to the best.
-        within: All arms within it, simplest first; the best is among them.
-    """
-
-    best: str
-    value: float
+    best: str  # arm with the highest objective
+    value: float  # its score, optimistic because it was chosen by it
+    # The figure to quote: chosen in-bag, scored on out-of-bag patients, at the level of all
+    # candidates
     corrected: float
-    out_of_bag: float
+    out_of_bag: float  # mean out-of-bag score of the arm chosen in-bag, as it is
+    # Share of the resamples in which each arm was chosen in-bag, most often first
     selected: Mapping[str, float]
-    simplest: str
-    within: tuple[str, ...]
+    simplest: str  # simplest arm within one standard error of the paired difference to the best
+    within: tuple[str, ...]  # all arms within it, simplest first; the best is among them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,30 +152,17 @@ class RecordRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The result of `compare`.
+    """The result of `compare`."""
 
-    Args:
-        objective: Metric that arms are ordered by.
-        classes: What the study has of each class.
-        arms: Best objective first.
-        contrasts: Primary ones in the order declared, then all other pairs.
-        non_inferiority: Arms with real RR against the `ecg` arm of their window.
-        choice: The best arm and its alternatives; None if the objective is undefined.
-        records: One row a record and arm.
-        margin: Loss of N and V that non-inferiority allows.
-        resamples: Resamples of patients and seeds behind every interval.
-        permutations: Swaps of records behind every p.
-        notes: What a reader has to know besides, a sentence each.
-    """
-
-    objective: str
-    classes: tuple[ClassFacts, ...]
-    arms: tuple[ArmResult, ...]
-    contrasts: tuple[Contrast, ...]
+    objective: str  # metric that arms are ordered by
+    classes: tuple[ClassFacts, ...]  # what the study has of each class
+    arms: tuple[ArmResult, ...]  # best objective first
+    contrasts: tuple[Contrast, ...]  # primary ones in the order declared, then all other pairs
+    # Arms with real RR against the `ecg` arm of their window
     non_inferiority: tuple[NonInferiority, ...]
-    choice: Choice | None
-    records: tuple[RecordRow, ...]
-    margin: float
-    resamples: int
-    permutations: int
-    notes: tuple[str, ...]
+    choice: Choice | None  # the best arm and its alternatives; None if the objective is undefined
+    records: tuple[RecordRow, ...]  # one row a record and arm
+    margin: float  # loss of N and V that non-inferiority allows
+    resamples: int  # resamples of patients and seeds behind every interval
+    permutations: int  # swaps of records behind every p
+    notes: tuple[str, ...]  # what a reader has to know besides, a sentence each

@@ -26,17 +26,15 @@ Int = NDArray[np.int64]
 class Beats(LabelledBeats):
     """The beats that every arm predicts.
 
-    Args:
-        patient_of_record: Patient of each record: records of one patient stand or fall together.
-        fold_of_record: Fold that each record validates in, from 0; -1 where it is in none.
-        macro: Classes that the macro is the mean of: all, unless records cannot show them.
-
     Raises:
         ComparisonError: If lengths or indices do not agree, or a patient is in two folds.
     """
 
+    # Patient of each record: records of one patient stand or fall together
     patient_of_record: tuple[str, ...]
+    # Fold that each record validates in, from 0; -1 where it is in none
     fold_of_record: tuple[int, ...]
+    # Classes that the macro is the mean of: all, unless records cannot show them
     macro: tuple[str, ...] = CLASSES
 
     def __post_init__(self) -> None:
@@ -96,35 +94,23 @@ class Beats(LabelledBeats):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArmRuns:
-    """An arm's predictions, a run for each draw of the nuisance parameters and each seed.
-
-    Args:
-        name: Name of the arm.
-        log_probs: [R, N, C] log-probabilities, each beat's by the member that did not train on
-            its patient; NaN where a beat is in no fold.
-        draw: [R] index of the nuisance draw.
-        seed: [R] index of the seed.
-        input: Where RR enters: `ecg`, `opt1`, `opt2`, `opt3`.
-        segmentation: How its windows are cut.
-        fusion: Fusion type.
-        rr: `real` or `placebo`.
-        fingerprints: What it was evaluated on, by name; arms with different values of one name
-            cannot be compared. `Beats.fingerprints` and the plan's data fingerprints.
-        trials: Trials that it took.
-        beats_trained: Beats that all its members trained on, epochs added up.
-    """
+    """An arm's predictions, a run for each draw of the nuisance parameters and each seed."""
 
     name: str
+    # [R, N, C] log-probabilities, each beat's by the member that did not train on its patient; NaN
+    # where a beat is in no fold
     log_probs: NDArray[np.float32]
-    draw: Int
-    seed: Int
-    input: str
-    segmentation: str
-    fusion: str
-    rr: str = "real"
+    draw: Int  # [R] index of the nuisance draw
+    seed: Int  # [R] index of the seed
+    input: str  # where RR enters: `ecg`, `opt1`, `opt2`, `opt3`
+    segmentation: str  # how its windows are cut
+    fusion: str  # fusion type
+    rr: str = "real"  # `real` or `placebo`
+    # What it was evaluated on, by name; arms with different values of one name cannot be compared.
+    # `Beats.fingerprints` and the plan's data fingerprints.
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    trials: int = 1
-    beats_trained: int = 0
+    trials: int = 1  # trials that it took
+    beats_trained: int = 0  # beats that all its members trained on, epochs added up
 
     @property
     def placebo(self) -> bool:

@@ -49,17 +49,11 @@ ALL = slice(None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightedScores:
-    """The scores of every arm and run, fold by fold, under every distinct weighting.
+    """The scores of every arm and run, fold by fold, under every distinct weighting."""
 
-    Args:
-        values: By fold, [A, D, S, U, C]; NaN where undefined.
-        beats: By fold, [U, C] weighted beats.
-        combination: [W, F] index of each weighting among a fold's distinct ones.
-    """
-
-    values: tuple[Float, ...]
-    beats: tuple[Float, ...]
-    combination: Int
+    values: tuple[Float, ...]  # by fold, [A, D, S, U, C]; NaN where undefined
+    beats: tuple[Float, ...]  # by fold, [U, C] weighted beats
+    combination: Int  # [W, F] index of each weighting among a fold's distinct ones
 
     @classmethod
     def of(

@@ -49,31 +49,18 @@ POWER = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredArms:
-    """The scores of arms that are comparable (see `check_comparable`); `of` computes them.
+    """The scores of arms that are comparable (see `check_comparable`); `of` computes them."""
 
-    Args:
-        beats: What the arms predict.
-        arms: Their predictions.
-        measure: Of the objective.
-        quantity: Of the objective.
-        facts: What the study has of each class.
-        scores: Under the weightings below, in this order.
-        values: [A, Q] as they are.
-        resampled: [A, W, Q] in resamples of patients and seeds.
-        in_bag: [A, W, Q] in the same resamples of patients, seeds averaged.
-        out_of_bag: [A, W, Q] on the patients that these left out.
-    """
-
-    beats: Beats
-    arms: Sequence[ArmRuns]
-    measure: str
-    quantity: str
-    facts: tuple[ClassFacts, ...]
-    scores: WeightedScores
-    values: Float
-    resampled: Float
-    in_bag: Float
-    out_of_bag: Float
+    beats: Beats  # what the arms predict
+    arms: Sequence[ArmRuns]  # their predictions
+    measure: str  # of the objective
+    quantity: str  # of the objective
+    facts: tuple[ClassFacts, ...]  # what the study has of each class
+    scores: WeightedScores  # under the weightings below, in this order
+    values: Float  # [A, Q] as they are
+    resampled: Float  # [A, W, Q] in resamples of patients and seeds
+    in_bag: Float  # [A, W, Q] in the same resamples of patients, seeds averaged
+    out_of_bag: Float  # [A, W, Q] on the patients that these left out
 
     @classmethod
     def of(

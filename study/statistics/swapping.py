@@ -29,15 +29,10 @@ from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SwapTest:
-    """Differences as they are, and as they are after every swap.
+    """Differences as they are, and as they are after every swap."""
 
-    Args:
-        observed: [K] difference of each contrast.
-        null: [K, Q] the same after each swap.
-    """
-
-    observed: Float
-    null: Float
+    observed: Float  # [K] difference of each contrast
+    null: Float  # [K, Q] the same after each swap
 
     @property
     def spread(self) -> Float:

@@ -23,19 +23,12 @@ _ROWS, _COLUMNS = 64, 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """One class against the rest, as counts by record at every score of a positive beat.
+    """One class against the rest, as counts by record at every score of a positive beat."""
 
-    Args:
-        positives: [G, T] positive beats at or above each threshold, highest first.
-        beats: [G, T] all beats at or above it.
-        above: [G, T] all beats strictly above it.
-        negatives: [G] all beats that are not positive.
-    """
-
-    positives: Float
-    beats: Float
-    above: Float
-    negatives: Float
+    positives: Float  # [G, T] positive beats at or above each threshold, highest first
+    beats: Float  # [G, T] all beats at or above it
+    above: Float  # [G, T] all beats strictly above it
+    negatives: Float  # [G] all beats that are not positive
 
     @classmethod
     def of(
