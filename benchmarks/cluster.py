@@ -31,9 +31,7 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.driven import environment
 from benchmarks.orchestration import Cost, cost_of, ends_of, idle_setup
-from study.store.study import Places
-from study.tracking.mlflow_sink import MlflowSink
-from study.tracking.sink import NullSink, Sink
+from study.tracking.experiment import Experiment
 from study.tuning.resources import Demand
 from study.tuning.session import Options, run_study
 
@@ -110,9 +108,10 @@ def run_on_cluster(nodes: int, trials: int, *, tracked: bool) -> Cost:
         workspace = Path(name)
         folder = workspace / "studies" / "nothing"
         setup = idle_setup(workspace, trials, nodes)
-        sink: Sink = NullSink()
+        experiment = None
         if tracked:
-            sink = MlflowSink(tracking_uri=None, experiment="nothing", workspace=workspace)
+            experiment = Experiment(tracking_uri=None, name="nothing", workspace=workspace)
+            experiment.connect()
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": f"{name}/ray"}
         cluster = Cluster(
             initialize_head=True,
@@ -124,14 +123,15 @@ def run_on_cluster(nodes: int, trials: int, *, tracked: bool) -> Cost:
             cluster.wait_for_nodes()
             url = f"sqlite:///{folder / 'study.db'}"
             options = Options(
-                places=Places(folder=folder),
+                folder=folder,
+                storage_url=url,
                 demand=Demand(device="cpu", shared_storage=True),
                 address=cluster.address,
                 quiet=True,
                 began=time.monotonic(),
             )
             with Clock() as clock:
-                run_study(setup, options, sink)
+                run_study(setup, options, experiment)
                 ended = time.time()
             ends = ends_of(url)
             return cost_of(ends, ended, clock.between(ends[0], ends[-1]))

@@ -27,7 +27,6 @@ from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.setup import Setup
-from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
 BLOCK = 100
@@ -83,7 +82,6 @@ def make_conductor(setup: Setup, ledger: Ledger) -> Conductor:
         plan=setup.plan,
         proposals=Proposals(setup.space, seed=0),
         ledger=ledger,
-        teller=Teller(None, Path()),
         progress=Progress(total=setup.plan.trials, objective=AUPRC_SV, quiet=True),
     )
 

@@ -40,9 +40,7 @@ from study.keys import AUPRC_SV, CLASSES
 from study.models import rules
 from study.spaces.load import load_space, override
 from study.store.storage import Storage
-from study.store.study import Places
-from study.tracking.mlflow_sink import MlflowSink
-from study.tracking.sink import NullSink, Sink
+from study.tracking.experiment import Experiment
 from study.training.device import DeviceBeats
 from study.training.engine import Engine
 from study.training.loop import TrialTraining
@@ -197,18 +195,20 @@ def run_study_of(trials: int, *, tracked: bool) -> Cost:
         workspace = Path(name)
         folder = workspace / "studies" / "nothing"
         setup = idle_setup(workspace, trials, CONCURRENCY)
-        sink: Sink = NullSink()
+        experiment = None
         if tracked:
-            sink = MlflowSink(tracking_uri=None, experiment="nothing", workspace=workspace)
+            experiment = Experiment(tracking_uri=None, name="nothing", workspace=workspace)
+            experiment.connect()
         url = f"sqlite:///{folder / 'study.db'}"
         options = Options(
-            places=Places(folder=folder),
+            folder=folder,
+            storage_url=url,
             demand=Demand(device="cpu", concurrency=CONCURRENCY),
             quiet=True,
             began=time.monotonic(),
         )
         cpu = time.process_time()
-        run_study(setup, options, sink)
+        run_study(setup, options, experiment)
         ended, cpu = time.time(), time.process_time() - cpu
         return cost_of(ends_of(url), ended, cpu)
 

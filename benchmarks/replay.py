@@ -12,7 +12,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -32,7 +31,6 @@ from study.store.trials import PROTECTED, Proposal
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
-from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
 CLOSE = 0.01
@@ -288,7 +286,6 @@ def _conductor(method: Method, space: Space, seed: int, *, trials: int, horizon:
         plan=plan,
         proposals=proposals(space, seed=seed),
         ledger=_Ledger(method, sampler=make(seed), epochs=horizon),
-        teller=Teller(None, Path()),
         progress=Progress(total=trials, objective=space.objective, quiet=True),
     )
 

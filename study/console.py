@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from study.addresses import shown
+from study.errors import StudyError
 from study.keys import Outcome
 from study.wording import plural, score_text
 
 if TYPE_CHECKING:
-    from study.reporting.results import StudyResults
-    from study.tracking.sink import Sink
+    from study.reporting.alarms import Alarm
+    from study.statistics.findings import Comparison
+    from study.tracking.experiment import Experiment
     from study.tuning.session import Options, Summary
     from study.tuning.setup import Setup
 
@@ -21,7 +23,9 @@ _PROGRESS_S = 5.0
 """Seconds between two lines of a comparison that takes long."""
 
 
-def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -> None:
+def print_result(
+    setup: Setup, summary: Summary, experiment: Experiment | None, options: Options
+) -> None:
     """Print the tables of a study that has ended, its alarms, and where to look further."""
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_tables import comparison_text
@@ -31,14 +35,13 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
 
     plan = setup.plan
     if summary.stopped and not summary.rows:
-        _print_where(setup, summary, sink, options)
+        _print_where(setup, summary, experiment, options)
         return
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    results = _results(setup, summary, options)
-    compared = results.comparison
-    if "comparison" in results.gaps:
-        print(f"note: the arms are not compared: {results.gaps['comparison']}")
+    compared = None
+    if plan.kind == "compare" and not summary.stopped:
+        compared = _compared(setup, options)
     floors = with_chance({f.label: f.metrics for f in summary.floors if f.metrics}, setup.chance())
     arms = arms_table(summary.rows, plan.objective, plan.kind, comparison=compared, floors=floors)
     print(comparison_text(compared, arms) if compared else arms.text())
@@ -49,28 +52,34 @@ def print_result(setup: Setup, summary: Summary, sink: Sink, options: Options) -
     for table in (best, failures_table(summary.rows)):
         if table is not None:
             print(f"\n{table.text()}")
-    print(f"\n{alarms_text(results.alarms)}\n")
+    print(f"\n{alarms_text(_alarms(setup, summary, compared))}\n")
     if setup.source.kind == "mitdb":
         # Whoever has seen DS2 reads a study of DS1 with other eyes.
-        print(OpeningsLog(options.places.folder.parents[1] / OPENINGS).sentence())
+        print(OpeningsLog(options.folder.parents[1] / OPENINGS).sentence())
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
-    _print_where(setup, summary, sink, options, tables=[PAIRS, RECORDS] if compared else [])
+    tables = [PAIRS, RECORDS] if compared else []
+    _print_where(setup, summary, experiment, options, tables)
 
 
 def _print_where(
-    setup: Setup, summary: Summary, sink: Sink, options: Options, tables: Sequence[str] = ()
+    setup: Setup,
+    summary: Summary,
+    experiment: Experiment | None,
+    options: Options,
+    tables: Sequence[str] = (),
 ) -> None:
     """Print where to look further, how the study ran, and how it goes on."""
     plan = setup.plan
+    where = experiment.where(plan.name) if experiment else "tracking: off"
     print(
-        f"look further: {sink.where()}\n"
-        f"              optuna-dashboard {shown(options.places.url)}\n"
-        f"              {', '.join([f'{options.places.folder}/trials.csv', *tables])}"
+        f"look further: {where}\n"
+        f"              optuna-dashboard {shown(options.storage_url)}\n"
+        f"              {', '.join([f'{options.folder}/trials.csv', *tables])}"
     )
     if summary.rows:
         _print_run_facts(summary, plan.scheduler)
-    _print_tracking(summary, options)
+    _print_tracking(summary)
     if summary.exhausted:
         trials = plural(len(summary.rows), "trial")
         print(f"exhausted: nothing new was left to propose after {trials}")
@@ -81,25 +90,47 @@ def _print_where(
         )
 
 
-def _results(setup: Setup, summary: Summary, options: Options) -> StudyResults:
-    """Return what the page of the study would be made from, and keep what a comparison found."""
-    from study.reporting.load import keep_comparison, load
-    from study.store.study import Study
+def _compared(setup: Setup, options: Options) -> Comparison | None:
+    """Return what a finished comparison found; None, with a note, where nothing can be said."""
+    from study.reporting.stored import keep_comparison
 
     begun = time.monotonic()
 
-    def progress(step: str) -> None:
+    def progress(what: str) -> None:
         nonlocal begun
         if not options.quiet and time.monotonic() - begun > _PROGRESS_S:
-            print(f"comparing: {step}", file=sys.stderr, flush=True)
+            print(f"comparing: {what}", file=sys.stderr, flush=True)
             begun = time.monotonic()
 
-    study = Study.at(options.places)
-    comparing = setup.plan.kind == "compare" and not summary.stopped
-    results = load(study, lambda _: None, comparing=comparing, progress=progress)
-    if results.comparison is not None:
-        keep_comparison(study, results.comparison)
-    return results
+    try:
+        return keep_comparison(options.folder, setup.job.storage, progress)
+    except StudyError as error:
+        print(f"note: the arms are not compared: {error}")
+        return None
+
+
+def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list[Alarm]:
+    from study.reporting.study_alarms import study_alarms
+    from study.statistics.findings import parts_of
+
+    intervals = None
+    if compared:
+        quantity = parts_of(compared.objective)[1]
+        estimates = {arm.name: arm.estimates[quantity] for arm in compared.arms}
+        intervals = {
+            name: (estimate.low, estimate.high)
+            for name, estimate in estimates.items()
+            if estimate.low == estimate.low
+        }
+    return study_alarms(
+        setup.space,
+        summary.rows,
+        setup.job.storage,
+        setup.job.folds.of_beats(setup.beats),
+        floors=summary.floors,
+        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
+        intervals=intervals or None,
+    )
 
 
 def _print_run_facts(summary: Summary, scheduler: str) -> None:
@@ -114,14 +145,14 @@ def _print_run_facts(summary: Summary, scheduler: str) -> None:
         print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
 
 
-def _print_tracking(summary: Summary, options: Options) -> None:
+def _print_tracking(summary: Summary) -> None:
     tracking, resume = summary.tracking, " with --resume" if summary.stopped else ""
     if summary.repeated and tracking.sent:
-        print(f"tracking: {tracking.sent} events that were kept have been sent to MLflow")
+        print(f"tracking: MLflow has now what it lacked of {tracking.sent} runs")
     if tracking.left:
         print(
-            f"tracking: {tracking.left} events could not be sent to MLflow and are kept in "
-            f"{options.places.folder}/journal.jsonl: the same command{resume} sends them"
+            f"tracking: MLflow may lack something of {tracking.left} runs; nothing is lost: the "
+            f"same command{resume} brings it up to date"
         )
     if tracking.refused:
-        print(f"tracking: {tracking.refused} events were left out, as the warnings say")
+        print(f"tracking: {tracking.refused} runs were left out, as the warnings say")

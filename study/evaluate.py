@@ -165,7 +165,7 @@ def _from_records(
     records = training.records
     if not args.no_track:
         # A store that cannot be used must cost neither an hour nor an opening.
-        models.open_sink(args, records.source.kind)
+        models.experiment_of(args, records.source.kind).connect()
     say = models.progress(args)
     with folder.locked():
         meanwhile = _last_result(log, plan, folder)
@@ -204,7 +204,7 @@ def _track(
         folder,
         folder.opening(opening),
         "mitdb",
-        lambda sink: record_opening(sink, plan, folder, opening),
+        lambda experiment: record_opening(experiment, plan, folder, opening),
     )
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from study.sealed.records import Records
     from study.sealed.retrain import Job
     from study.store.storage import Storage
+    from study.tracking.experiment import Experiment
     from study.tracking.openings import Opening
-    from study.tracking.sink import Sink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def on_records(
         return
     kind = external.source.kind
     if not args.no_track:
-        open_sink(args, kind)  # a store that cannot be used must not cost an hour
+        experiment_of(args, kind).connect()  # a store that cannot be used must not cost an hour
     with folder.locked():
         prepared = training.prepare(args)
         identity = sealed.identity_of(found, prepared)
@@ -173,14 +173,13 @@ def register(
     print(f"use it: python -m study.predict --model {args.register}@champion --record PATH")
 
 
-def open_sink(args: argparse.Namespace, kind: str) -> Sink:
-    """Open the tracker; `kind` is that of the records."""
-    from study.tracking.mlflow_sink import MlflowSink
+def experiment_of(args: argparse.Namespace, kind: str) -> Experiment:
+    """Return where MLflow shows results; `kind` is that of the records."""
+    from study.tracking.experiment import Experiment
 
     # What was learnt on synthetic records never stands among real results.
-    experiment = EXPERIMENTS["synthetic" if args.synthetic else kind]
-    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-    return MlflowSink(tracking_uri=uri, experiment=experiment, workspace=Path.cwd())
+    name = EXPERIMENTS["synthetic" if args.synthetic else kind]
+    return Experiment(tracking_uri=args.tracking_uri, name=name, workspace=Path.cwd())
 
 
 def track(
@@ -188,7 +187,7 @@ def track(
     folder: EvaluationFolder,
     place: Path,
     kind: str,
-    record: Callable[[Sink], None],
+    record: Callable[[Experiment], str],
 ) -> None:
     """Record a result that is not in the tracker yet.
 
@@ -197,18 +196,18 @@ def track(
         folder: Of the plan.
         place: Folder of the result.
         kind: That of its records.
-        record: Hands it to a sink.
+        record: Writes it there, and returns its name.
     """
     if args.no_track or folder.is_tracked(place):
         return
     try:
-        sink = open_sink(args, kind)
-        record(sink)
+        experiment = experiment_of(args, kind)
+        name = record(experiment)
     except TrackingError as error:
         print(f"warning: {error}; the result is kept, and the same command tries again")
         return
     folder.note_tracked(place)
-    print(f"look further: {sink.where()}")
+    print(f"look further: {experiment.where(name)}")
 
 
 def show(place: Path) -> None:
@@ -243,7 +242,7 @@ def _track(
         folder,
         folder.external(found.name),
         found.external.source.kind,
-        lambda sink: record_external(sink, plan, folder, found.name),
+        lambda experiment: record_external(experiment, plan, folder, found.name),
     )
 
 

@@ -51,7 +51,7 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
 
 
 @contextmanager
-def writing(path_or_url: str | Path, n_bytes: int) -> Iterator[None]:
+def writing(place: str | Path, n_bytes: int) -> Iterator[None]:
     """Name what a block writes, and the room that it takes, where the disk does not take it.
 
     Raises:
@@ -62,13 +62,13 @@ def writing(path_or_url: str | Path, n_bytes: int) -> Iterator[None]:
     except OSError as error:
         # Not chained: the original error may quote an address with its keys.
         raise DiskError(
-            f"{shown(str(path_or_url))}: cannot be written ({_reason(error, path_or_url)}); "
+            f"{shown(str(place))}: cannot be written ({_why(error, place)}); "
             f"it takes {_size(n_bytes)}"
         ) from None
 
 
 @contextmanager
-def reading(path_or_url: str | Path) -> Iterator[None]:
+def reading(place: str | Path) -> Iterator[None]:
     """Name what a block reads where the disk does not give it.
 
     Raises:
@@ -77,13 +77,11 @@ def reading(path_or_url: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(
-            f"{shown(str(path_or_url))}: cannot be read ({_reason(error, path_or_url)})"
-        ) from None
+        raise DiskError(f"{shown(str(place))}: cannot be read ({_why(error, place)})") from None
 
 
-def _reason(error: OSError, path_or_url: str | Path) -> str:
-    return os.strerror(error.errno) if error.errno else redact(error, str(path_or_url))
+def _why(error: OSError, place: str | Path) -> str:
+    return os.strerror(error.errno) if error.errno else redact(error, str(place))
 
 
 def _size(n_bytes: int) -> str:

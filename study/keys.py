@@ -10,6 +10,9 @@ from enum import StrEnum
 CLASSES = ("N", "S", "V", "F")
 """AAMI EC57 beat classes, in the order of every class axis [C]. Q is dropped and counted."""
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+"""One for each class, distinct for colour-blind readers (Okabe & Ito 2008)."""
+
 EPOCH = "epoch"
 TRAIN_LOSS = "train_loss"
 VAL_LOSS = "val_loss"

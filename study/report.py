@@ -27,8 +27,10 @@ from study.files import write_whole
 from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
+    from study.reporting.load import ReadStudy
     from study.reporting.results import StudyResults
-    from study.tracking.study_files import StudyRun
+
+_logger = logging.getLogger(__name__)
 
 REPORT = "report"
 """Folder of the page in a study's folder, and among the files of its run."""
@@ -72,51 +74,59 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from study.reporting.load import for_page, load
+    from study.reporting.load import read_results
     from study.reporting.page.page import PAGE, report_files
-    from study.store.study import Study
+    from study.store.folder import study_folder
+    from study.store.storage import Storage
 
     def say(text: str) -> None:
         if not args.quiet:
             print(text, file=sys.stderr, flush=True)
 
     workspace = Path.cwd()
-    study = Study.open(
-        workspace, args.study, study_storage=args.study_storage, storage=args.storage
+    folder = study_folder(workspace, args.study)
+    storage = Storage.at(args.storage).folder(args.study) if args.storage else None
+    study, results = read_results(
+        folder,
+        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
+        storage=storage or Storage.at(folder / "trials"),
+        say=say,
     )
-    results = for_page(study, load(study, say), say)
-    run, results = _with_run(args, results, workspace, study.study_id)
-    results = _with_test_set(results, workspace)
-    output = args.output or study.folder / REPORT
+    results = _with_test_set(_provenance(study, results), workspace)
+    output = args.output or folder / REPORT
     for name, content in report_files(results).items():
         write_whole(output / name, content)
-    if run is not None:
-        run.add(output)
+    if not args.no_track:
+        _keep_page(args, study, workspace, output)
     if not args.quiet:
         print(output / PAGE)
     return DONE
 
 
-def _with_run(
-    args: argparse.Namespace, results: StudyResults, workspace: Path, study_id: str
-) -> tuple[StudyRun | None, StudyResults]:
-    """Find the study's run, and take from it what computed the trials."""
-    from study.tracking.study_files import StudyRun
+def _provenance(study: ReadStudy, results: StudyResults) -> StudyResults:
+    """Take from a study what computed its trials."""
+    if study.about:
+        return replace(results, provenance=study.about)
+    why = "its starts were not kept yet; MLflow may have them as tags of its run"
+    return replace(results, gaps={**results.gaps, "provenance": why})
 
-    if args.no_track:
-        gaps = {**results.gaps, "provenance": "--no-track was given"}
-        return None, replace(results, gaps=gaps)
+
+def _keep_page(args: argparse.Namespace, study: ReadStudy, workspace: Path, output: Path) -> None:
+    """Keep the page among the files of the study's run, where it has one."""
+    from study.tracking.experiment import Experiment
+    from study.tracking.recorded import RecordedStudy
+
+    experiment = Experiment(
+        tracking_uri=args.tracking_uri,
+        name=EXPERIMENTS[str(study.plan["data_source"])],
+        workspace=workspace,
+    )
     try:
-        run = StudyRun(
-            results.name,
-            study_id=study_id,
-            tracking_uri=args.tracking_uri,
-            experiment=EXPERIMENTS[str(results.plan["data_source"])],
-            workspace=workspace,
-        )
+        recorded = RecordedStudy(experiment, str(study.plan["name"]), study.study_id)
+        if recorded.studies:
+            recorded.add(output)
     except TrackingError as error:
-        return None, replace(results, gaps={**results.gaps, "provenance": str(error)})
-    return run, replace(results, provenance=run.origin())
+        _logger.warning("the page is not kept in MLflow: %s", error)
 
 
 def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:

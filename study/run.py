@@ -40,7 +40,7 @@ from study.wording import plural
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
-    from study.tracking.sink import Sink
+    from study.tracking.experiment import Experiment
 
 TRIALS_FAILED, TIME_OVER = 1, 3
 
@@ -62,7 +62,7 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
     if args.status is not None or args.repair is not None:
         from study.status import show_records
 
-        return show_records(args, vars(_parser().parse_args([])), _sink)
+        return show_records(args, vars(_parser().parse_args([])))
     if args.list:
         return _list()
     if args.confirm:
@@ -115,8 +115,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
     from study.models.build_kernels import FOLDER_VARIABLE
-    from study.store.folder import expect, locked
-    from study.store.study import Places
+    from study.store.folder import expect, locked, study_folder
+    from study.store.plan import PLAN_FILE
+    from study.store.storage import Storage
     from study.training.device import resolve_device
     from study.training.packs import training_bytes
     from study.tuning.resources import Demand, plan_resources
@@ -126,8 +127,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     workspace = Path.cwd()
     space = _space(args)
     name = args.name or space.name
-    places = Places.of(workspace, name, study_storage=args.study_storage, storage=args.storage)
-    folder = places.folder
+    folder = study_folder(workspace, name)
     expect(folder, resume=args.resume)
     # On a cluster it is the workers' devices that count.
     device = args.device if args.address else resolve_device(args.device).type
@@ -139,6 +139,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     )
     cache_dir = default_cache_dir(workspace)
     os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
+    storage = Storage.at(args.storage).folder(name) if args.storage else None
     setup = set_up(
         space,
         source,
@@ -147,7 +148,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         partition_seed=args.partition_seed,
         device=device,
         precision=_precision(args.precision, folder),
-        storage=places.files,
+        storage=storage or Storage.at(folder / "trials"),
         cache_dir=cache_dir,
     )
     demand = Demand(
@@ -155,7 +156,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         concurrency=args.concurrency,
         gpus_per_trial=args.gpus_per_trial,
         trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(space), setup.job.nbytes),
-        shared_storage=bool(places.storage),
+        shared_storage=storage is not None,
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
     if args.address:
@@ -171,7 +172,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
             print(line)
         return DONE
     options = Options(
-        places=places,
+        folder=folder,
+        storage=args.storage or "",
+        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
         resume=args.resume,
         demand=demand,
         address=args.address,
@@ -180,12 +183,15 @@ def _run(args: argparse.Namespace, began: float) -> int:
         quiet=args.quiet,
         began=began,
     )
-    if places.storage:
-        places.files.probe()
+    if storage is not None:
+        storage.probe()
     with locked(folder):
-        sink = _sink(args, source.kind, workspace, folder)
-        summary = run_study(setup, options, sink)
-    print_result(setup, summary, sink, options)
+        experiment = _experiment(args, source.kind, workspace)
+        if experiment is not None and not (folder / PLAN_FILE).exists():
+            # A mistyped address is told before hours of training; later starts need no MLflow.
+            experiment.connect()
+        summary = run_study(setup, options, experiment)
+    print_result(setup, summary, experiment, options)
     if summary.stopped:
         if summary.faulty:
             return REFUSED
@@ -223,21 +229,14 @@ def _space(args: argparse.Namespace) -> Space:
     )
 
 
-def _sink(args: argparse.Namespace, source_kind: str, workspace: Path, folder: Path) -> Sink:
-    from study.store.journal import JOURNAL
-    from study.tracking.mlflow_sink import MlflowSink
-    from study.tracking.sink import NullSink
+def _experiment(args: argparse.Namespace, source_kind: str, workspace: Path) -> Experiment | None:
+    """Return where MLflow mirrors a study; None where it is not to."""
+    from study.tracking.experiment import Experiment
 
     if args.no_track:
-        return NullSink()
-    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-    return MlflowSink(
-        tracking_uri=uri,
-        experiment=EXPERIMENTS[source_kind],
-        workspace=workspace,
-        # A first start refuses a mistyped address; a later one has a journal that keeps what it
-        # is told.
-        patient=(folder / JOURNAL).exists(),
+        return None
+    return Experiment(
+        tracking_uri=args.tracking_uri, name=EXPERIMENTS[source_kind], workspace=workspace
     )
 
 

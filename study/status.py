@@ -6,7 +6,7 @@ The status is read, also while the study runs. A repair shows what it will do be
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,8 @@ from study.keys import EXPERIMENTS, Outcome, Tag
 if TYPE_CHECKING:
     from study.store.checks import Fault
     from study.store.study import Study
-    from study.tracking.sink import Sink
 
 AGREE, DISAGREE = 0, 1
-
-OpenSink = Callable[[Namespace, str, Path, Path], "Sink"]
-"""Returns the tracker of a command line, of records of a kind, in a workspace and its folder."""
 
 ROUNDS = 3
 """Times that a repair looks again at what its own mends have left to be mended."""
@@ -56,24 +52,23 @@ class _Read:
         return not self.faults and (self.compared or self.left_out)
 
 
-def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSink) -> int:
+def show_records(args: Namespace, defaults: Mapping[str, Any]) -> int:
     """Show the status of a study, and repair it where that was asked; return the exit code.
 
     Args:
         args: The command line.
         defaults: What it holds where an option is not given.
-        open_sink: Opens the tracker, to be told.
 
     Raises:
         UsageError: If there is no such study, or options mean nothing here.
-        StudyStateError: If the study's plan or journal cannot be read, or it is to be repaired
+        StudyStateError: If the study's plan cannot be read, or it is to be repaired
             while it runs.
     """
     from study.store.folder import locked
 
     _check(args, defaults)
     name = args.status if args.repair is None else args.repair
-    read = _read(args, name, open_sink)
+    read = _read(args, name)
     if args.repair is None:
         same = " with the same options" if any(getattr(args, option) for option in _WHERE) else ""
         return _show(read, repair=f"`python -m study.run --repair {name}`{same}")
@@ -83,7 +78,7 @@ def show_records(args: Namespace, defaults: Mapping[str, Any], open_sink: OpenSi
         _list_steps(read)
         return code
     with locked(read.study.folder):
-        return _repair(args, name, open_sink)
+        return _repair(args, name)
 
 
 def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
@@ -105,7 +100,7 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
         )
 
 
-def _read(args: Namespace, name: str, open_sink: OpenSink, *, mine: bool = False) -> _Read:
+def _read(args: Namespace, name: str, *, mine: bool = False) -> _Read:
     from study.store.checks import faults
     from study.store.study import Study
 
@@ -116,42 +111,36 @@ def _read(args: Namespace, name: str, open_sink: OpenSink, *, mine: bool = False
     compared, tracker = True, "nothing was told to any tracker"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
-    else:
-        of_tracker, compared, tracker = _tracker(args, study, open_sink)
+    elif not study.gap:
+        of_tracker, compared, tracker = _tracker(args, study)
         listed += of_tracker
     return _Read(
         study=study, faults=listed, tracker=tracker, compared=compared, left_out=args.no_track
     )
 
 
-def _tracker(args: Namespace, study: Study, open_sink: OpenSink) -> tuple[list[Fault], bool, str]:
+def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
     """Return what is wrong with the tracker, whether it was compared, and what is said of it."""
-    from study.store.journal import JOURNAL, SENT, Mark
-    from study.tracking.mlflow_runs import MlflowRecords
-    from study.tuning.repair import TrackerMends
-    from study.tuning.tracker_agreement import in_tracker, unsent
+    from study.tracking.checks import tracker_faults
+    from study.tracking.experiment import Experiment
 
-    if not study.tracked:
-        if study.recorded or (study.folder / SENT).exists():
-            return [], False, f"NOT COMPARED: {JOURNAL} is missing; bring it back from a copy"
+    if not study.tracker:
         return [], True, "nothing was told to any tracker"
-    kind = str(study.plan["data_source"])
-    total = len(study.journal.events)
-    said = f"{total - study.unsent} of {total} events of the journal are sent"
     try:
-        records = MlflowRecords(
-            tracking_uri=args.tracking_uri, experiment=EXPERIMENTS[kind], workspace=Path.cwd()
+        experiment = Experiment(
+            tracking_uri=args.tracking_uri,
+            name=EXPERIMENTS[str(study.plan["data_source"])],
+            workspace=Path.cwd(),
         )
-        told = Mark(study.folder, study.journal.last, records.store).other_store
-        if told and not args.tracking_uri:
+        if study.tracker not in (experiment.store.name, "MLflow") and not args.tracking_uri:
             raise TrackingError(
-                f"they were sent to {told}, and this is {records.where}: give --tracking-uri"
+                f"the study is mirrored in {study.tracker}, and this is {experiment.store.shown}: "
+                "give --tracking-uri"
             )
-        mends = TrackerMends(records, lambda: open_sink(args, kind, Path.cwd(), study.folder))
-        listed = [*unsent(study, mends), *in_tracker(study, records, mends)]
-        return listed, True, f"{said} to {records.where}"
+        faults = tracker_faults(study, experiment)
+        return faults, True, f"compared with {experiment.store.shown}"
     except TrackingError as error:
-        return [], False, f"{said}; NOT COMPARED: {error}"
+        return [], False, f"NOT COMPARED: {error}"
 
 
 def _show(read: _Read, *, repair: str = "") -> int:
@@ -160,8 +149,6 @@ def _show(read: _Read, *, repair: str = "") -> int:
         print(line)
     print(f"MLflow: {read.tracker}")
     study = read.study
-    for fault in study.journal.faults:
-        print(f"note: {fault}")
     _show_agreement(read)
     if not (study.held or study.gap) and (study.trials.owed or study.not_proposed):
         print("to go on: the command that started it, with --resume")
@@ -273,10 +260,10 @@ def _list_steps(read: _Read) -> list[Any]:
     return planned
 
 
-def _repair(args: Namespace, name: str, open_sink: OpenSink) -> int:
+def _repair(args: Namespace, name: str) -> int:
     from study.store.ledger import Ledger
 
-    read = _read(args, name, open_sink, mine=True)
+    read = _read(args, name, mine=True)
     _refuse_running(read.study)
     code = _show(read)
     planned = _list_steps(read)
@@ -294,7 +281,7 @@ def _repair(args: Namespace, name: str, open_sink: OpenSink) -> int:
                 except (StudyError, OSError) as error:
                     came_of = f"NOT DONE: {error}"
                 print(f"{number} of {len(planned)}: {came_of}", flush=True)
-            before, read = read, _read(args, name, open_sink, mine=True)
+            before, read = read, _read(args, name, mine=True)
             _show_agreement(read)
             # What was mended may show what else is to be: a table, what the tracker is to know.
             if not any(f.mend for f in read.faults) or read.faults == before.faults:

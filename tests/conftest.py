@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
 from study.data.prepare import prepare
 from study.data.source import Source, synthetic_source
-from study.keys import CLASSES, Outcome
+from study.keys import CLASSES
 from study.models.build_kernels import FOLDER_VARIABLE
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
@@ -96,112 +95,6 @@ def beat_set(records_source: Source, tmp_path_factory: pytest.TempPathFactory) -
 
 NAMES = ("101", "106", "108", "109", "112", "114")
 """Six records of a minute have ten beats and more of every class in each of two folds."""
-
-
-@dataclass
-class MemorySink:
-    """A tracker that remembers what it was told, in order, and what the files held."""
-
-    events: list[tuple[Any, ...]] = field(default_factory=list)
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-
-    def open_study(
-        self,
-        name: str,
-        *,
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
-        artifacts: Sequence[Path] = (),
-        at_s: float | None = None,
-    ) -> str:
-        """Remember a parent run."""
-        self.events.append(("open_study", name, dict(params), dict(tags)))
-        self._keep("study", artifacts)
-        return "study"
-
-    def open_trial(
-        self,
-        digest: str,
-        *,
-        number: int,
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
-        at_s: float | None = None,
-    ) -> str:
-        """Remember a nested run."""
-        self.events.append(("open_trial", digest, number, dict(params), dict(tags)))
-        return f"run-{digest}"
-
-    def log_epoch(
-        self, run_id: str, epoch: int, metrics: Mapping[str, float], *, at_s: float | None = None
-    ) -> None:
-        """Remember an epoch."""
-        self.events.append(("log_epoch", run_id, epoch, dict(metrics)))
-
-    def close_trial(
-        self,
-        run_id: str,
-        *,
-        outcome: Outcome,
-        cause: str,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str] | None = None,
-        artifacts: Sequence[Path] = (),
-        at_s: float | None = None,
-    ) -> None:
-        """Remember an outcome."""
-        self.events.append(("close_trial", run_id, outcome, cause, dict(metrics)))
-        self._keep(run_id, artifacts)
-
-    def add_floor(
-        self,
-        digest: str,
-        *,
-        name: str,
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float],
-        artifacts: Sequence[Path] = (),
-        at_s: float | None = None,
-    ) -> None:
-        """Remember a floor."""
-        self.events.append(("add_floor", name, dict(params), dict(tags), dict(metrics)))
-        self._keep(name, artifacts)
-
-    def close_study(
-        self,
-        *,
-        outcome: str,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str] | None = None,
-        artifacts: Sequence[Path] = (),
-        at_s: float | None = None,
-    ) -> None:
-        """Remember the end."""
-        self.events.append(("close_study", outcome, dict(metrics)))
-        self._keep("closed study", artifacts)
-
-    def where(self) -> str:
-        """Say where it is."""
-        return "memory"
-
-    def store(self) -> str:
-        """Name it."""
-        return "memory"
-
-    def named(self, name: str) -> list[tuple[Any, ...]]:
-        """Return the events of one kind."""
-        return [event for event in self.events if event[0] == name]
-
-    def _keep(self, run: str, paths: Sequence[Path]) -> None:
-        # Read now: the recorder may delete its files as soon as this returns.
-        self.files.setdefault(run, {}).update({path.name: path.read_bytes() for path in paths})
-
-
-@pytest.fixture
-def memory_sink() -> MemorySink:
-    """A tracker to look into."""
-    return MemorySink()
 
 
 @pytest.fixture(scope="session")

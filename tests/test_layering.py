@@ -51,7 +51,7 @@ HOMES = {
     "mlflow": {"tracking"},
     "torch": {"models", "reporting", "training", "tuning", "sealed"},
     "wfdb": {"data"},
-    "matplotlib": {"reporting"},
+    "matplotlib": {"reporting", "tracking"},
     "sklearn": {"reporting", "store"},
 }
 """The only packages that may import each engine."""
@@ -273,7 +273,6 @@ STILL_ABOVE: set[str] = {
     "study/sealed/arguments.py: parser() has more than 60 lines",
     "study/sealed/record.py: _record() has more than 60 lines",
     "study/training/ has more than 16 modules",
-    "study/tuning/ has more than 16 modules",
     "study/tuning/session.py: _run_study() has more than 60 lines",
 }
 """What is yet above a limit; an entry that is no longer needed fails the test, too."""

@@ -1,7 +1,7 @@
 """Read one WFDB record: the signal of its accepted lead and its beats, checked on the way.
 
-A record that cannot be used is one `DataError`, which names the file, the rule and what it got.
-`wfdb` is imported where it is used: a study that has its beats in the cache never needs it.
+What is wrong with a record is one `DataError` that names the file, the rule and what was found.
+`wfdb` is imported where it is used: a study that finds its beats in the cache never needs it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Record:
     Args:
         name: Name of the record.
         lead: Name of the lead.
+        sampling_rate_hz: Rate of `signal_mv` and `beat_samples`: always 360.
+        recorded_rate_hz: Rate of the file; differs from 360 only in one's own records.
         signal_mv: [samples] in millivolts.
         beat_samples: [beats] sample index of every beat annotation, strictly rising.
         beat_symbols: [beats] their WFDB symbols, each in `BEAT_SYMBOLS`.
@@ -59,6 +61,8 @@ class Record:
 
     name: str
     lead: str
+    sampling_rate_hz: int
+    recorded_rate_hz: float
     signal_mv: NDArray[np.float32]
     beat_samples: NDArray[np.int64]
     beat_symbols: NDArray[np.str_]
@@ -114,7 +118,8 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
             or cannot be read, or the signal is constant or not finite.
     """
     header = read_header(folder, name)
-    channel = accepted_channel(header, rules)
+    check_rate(header, rules)
+    channel = choose_lead(header, rules)
     return Lead(
         record=name,
         name=header.leads[channel],
@@ -124,11 +129,14 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
 
 
 def to_record(lead: Lead, annotations: Annotations) -> Record:
-    """Return a lead and its beats at 360 Hz, resampled with anti-aliasing."""
-    signal_mv, samples = _resampled(lead, annotations.beat_samples)
+    """Bring a lead to 360 Hz with anti-aliasing, and its beats with it."""
+    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
+    signal_mv, samples = _resampled(lead.signal_mv, annotations.beat_samples, ratio)
     return Record(
         name=lead.record,
         lead=lead.name,
+        sampling_rate_hz=SAMPLING_RATE_HZ,
+        recorded_rate_hz=lead.sampling_rate_hz,
         signal_mv=signal_mv,
         beat_samples=samples,
         beat_symbols=annotations.beat_symbols,
@@ -136,11 +144,11 @@ def to_record(lead: Lead, annotations: Annotations) -> Record:
     )
 
 
-def accepted_channel(header: Header, rules: ReadingRules) -> int:
-    """Return the channel of the best lead that the rules accept.
+def check_rate(header: Header, rules: ReadingRules) -> None:
+    """Check the sampling rate that a header states.
 
     Raises:
-        DataError: If they accept none of the leads, or not the sampling rate.
+        DataError: If the rules do not accept it.
     """
     rate, (lowest, highest) = header.sampling_rate_hz, _RATES_HZ
     if rules.sampling_rate_hz is not None and rate != rules.sampling_rate_hz:
@@ -152,14 +160,21 @@ def accepted_channel(header: Header, rules: ReadingRules) -> int:
     if not lowest <= rate <= highest:
         allowed = f"[{lowest:g}, {highest:g}] Hz"
         raise DataError(f"sampling rate must lie in {allowed}, got {rate:g} Hz", header.path)
+
+
+def choose_lead(header: Header, rules: ReadingRules) -> int:
+    """Return the channel of the best lead that the rules accept.
+
+    Raises:
+        DataError: If the record has none of them.
+    """
     for lead in rules.leads:
         if lead in header.leads:
             return header.leads.index(lead)
-    leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
-    hint = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
+    has, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
+    own = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
     raise DataError(
-        f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
-        header.path,
+        f"must have a lead that is accepted, best first: {accepted}; got {has}{own}", header.path
     )
 
 
@@ -169,9 +184,7 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
 
     path = header.signal_path(channel)
     try:
-        raw: Any = wfdb.rdrecord(
-            str(header.path.with_suffix("")), channels=[channel], physical=False
-        )
+        raw: Any = wfdb.rdrecord(str(header.stem), channels=[channel], physical=False)
         got = raw.calc_checksum()[0]
         signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
     except WFDB_ERRORS as error:
@@ -196,17 +209,16 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
 
 
 def _resampled(
-    lead: Lead, samples: NDArray[np.int64]
+    signal_mv: NDArray[np.float32], samples: NDArray[np.int64], ratio: Fraction
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return a lead's signal at 360 Hz, and its R peaks at the samples of that signal."""
-    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
+    """Bring a signal to 360 Hz with anti-aliasing, and its R peaks with it."""
     ratio = ratio.limit_denominator(_LARGEST_DENOMINATOR)
     if ratio == 1:
-        return lead.signal_mv, samples
+        return signal_mv, samples
     from scipy.signal import resample_poly
 
     up, down = ratio.numerator, ratio.denominator
-    signal_mv = resample_poly(lead.signal_mv, up, down, padtype="line").astype(np.float32)
+    resampled = resample_poly(signal_mv, up, down, padtype="line").astype(np.float32)
     # The ratio that the signal got, not the nominal one: R peaks must not drift against it.
     moved = np.rint(samples * (up / down)).astype(np.int64)
-    return signal_mv, np.minimum(moved, len(signal_mv) - 1)
+    return resampled, np.minimum(moved, len(resampled) - 1)

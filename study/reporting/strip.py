@@ -18,9 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
-from study.keys import CLASSES
+from study.keys import CLASSES, COLOURS
 from study.reporting.classified import NO_CLASS, ClassifiedRecord, clock
-from study.reporting.figures import COLOURS
 
 ROW_S = 10.0
 """Time that a row shows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,20 @@ import numpy as np
 from study.keys import Outcome, Tag
 from study.sealed.folder import EXTERNAL, PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
 from study.sealed.plan import FLOOR, SealedPlan
+from study.tracking.experiment import Experiment
+from study.tracking.mlflow_runs import write_result
 from study.tracking.openings import Opening
-from study.tracking.sink import Sink
+from study.tracking.run_facts import FLOOR as FLOOR_RUN
+from study.tracking.run_facts import STUDY, TRIAL, RunFacts, points_of, trial_name
 
 STAGE = "test"
 """Value of the tag `stage` of DS2's results: a study's runs have `validation`."""
 
 
 def record_opening(
-    sink: Sink, plan: SealedPlan, folder: EvaluationFolder, opening: Opening
-) -> None:
-    """Record the result of an opening; arguments as in `record_external`."""
+    experiment: Experiment, plan: SealedPlan, folder: EvaluationFolder, opening: Opening
+) -> str:
+    """Record the result of an opening; arguments and result as in `record_external`."""
     tags = {
         Tag.STAGE: STAGE,
         Tag.DATA_SOURCE: str(opening.content.get("records")),
@@ -32,14 +36,17 @@ def record_opening(
         Tag.STUDY_ID: opening.digest[:12],
     }
     counts = {"openings": float(opening.number)}
-    _record(sink, plan, folder, folder.opening(opening), on="DS2", tags=tags, metrics=counts)
+    place = folder.opening(opening)
+    return _record(experiment, plan, folder, place, on="DS2", tags=tags, metrics=counts)
 
 
-def record_external(sink: Sink, plan: SealedPlan, folder: EvaluationFolder, name: str) -> None:
-    """Record a result on other records.
+def record_external(
+    experiment: Experiment, plan: SealedPlan, folder: EvaluationFolder, name: str
+) -> str:
+    """Record a result on other records; return the name by which MLflow shows it.
 
     Args:
-        sink: Where to.
+        experiment: Where to.
         plan: The plan.
         folder: Where the result is.
         name: Name of the records.
@@ -57,11 +64,11 @@ def record_external(sink: Sink, plan: SealedPlan, folder: EvaluationFolder, name
         # Other records, models or code make another parent run.
         Tag.STUDY_ID: about["identity"],
     }
-    _record(sink, plan, folder, place, on=name, tags=tags, metrics={})
+    return _record(experiment, plan, folder, place, on=name, tags=tags, metrics={})
 
 
 def _record(
-    sink: Sink,
+    experiment: Experiment,
     plan: SealedPlan,
     folder: EvaluationFolder,
     place: Path,
@@ -69,7 +76,7 @@ def _record(
     on: str,
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
-) -> None:
+) -> str:
     result = json.loads((place / RESULT).read_text())
     every = {
         **result["provenance"],
@@ -77,10 +84,59 @@ def _record(
         Tag.ENGINE: result["engine"],
         "plan_hash": plan.hash,
         "mlflow.source.name": "python -m study.evaluate",
+        Tag.STUDY: f"{plan.name} on {on}",
     }
-    identity = every.pop(Tag.STUDY_ID)
-    sink.open_study(
-        f"{plan.name} on {on}",
+    now_s = time.time()
+
+    def run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> RunFacts:
+        # The run of the whole has its figures at a step of their own, as that of a study.
+        points, undefined = points_of(metrics, int(kind == STUDY), now_s)
+        return RunFacts(
+            kind=kind,
+            name=name,
+            points=tuple(points),
+            undefined=undefined,
+            began_s=now_s,
+            ended_s=now_s,
+            outcome=str(Outcome.COMPLETE),
+            **more,
+        )
+
+    arms = [
+        run(
+            TRIAL,
+            trial_name(number, result["arms"][arm.name]["configuration"]),
+            metrics_of(result["arms"][arm.name]),
+            digest=arm.name,
+            params=result["arms"][arm.name]["configuration"],
+            tags={
+                **every,
+                Tag.ARM: arm.name,
+                Tag.INPUT: arm.config.signal.input,
+                Tag.FUSION: arm.config.model.fusion,
+            },
+        )
+        for number, arm in enumerate(plan.arms)
+    ]
+    floor = result["arms"][FLOOR]
+    arms.append(
+        run(
+            FLOOR_RUN,
+            f"floor: {FLOOR.replace('_', ' ')}",
+            metrics_of(floor),
+            digest=f"{every[Tag.STUDY_ID]}-{FLOOR}",
+            params={"floor": FLOOR, **floor["configuration"]},
+            tags=every,
+        )
+    )
+    primary = f"test_{plan.metrics[0]}"
+    best = {
+        f"{arm.name}_{primary}": metrics_of(result["arms"][arm.name])[primary] for arm in plan.arms
+    }
+    whole = run(
+        STUDY,
+        every[Tag.STUDY],
+        {**metrics, **best},
         params={
             "seeds": plan.seeds,
             "study_seed": plan.study_seed,
@@ -89,40 +145,11 @@ def _record(
             "resamples": plan.resamples,
             "trained_by": ", ".join(result["trained_by"]),
         },
-        tags={**every, Tag.STUDY_ID: identity},
-        artifacts=[folder.root / "plan.toml"],
-    )
-    for number, arm in enumerate(plan.arms):
-        stored = result["arms"][arm.name]
-        run = sink.open_trial(
-            arm.name,
-            number=number,
-            params=stored["configuration"],
-            tags={
-                **every,
-                Tag.ARM: arm.name,
-                Tag.INPUT: arm.config.signal.input,
-                Tag.FUSION: arm.config.model.fusion,
-            },
-        )
-        sink.close_trial(run, outcome=Outcome.COMPLETE, cause="", metrics=metrics_of(stored))
-    floor = result["arms"][FLOOR]
-    sink.add_floor(
-        f"{identity}-{FLOOR}",
-        name=f"floor: {FLOOR.replace('_', ' ')}",
-        params={"floor": FLOOR, **floor["configuration"]},
         tags=every,
-        metrics=metrics_of(floor),
     )
-    primary = f"test_{plan.metrics[0]}"
-    best = {
-        f"{arm.name}_{primary}": metrics_of(result["arms"][arm.name])[primary] for arm in plan.arms
-    }
-    sink.close_study(
-        outcome=str(Outcome.COMPLETE),
-        metrics={**metrics, **best},
-        artifacts=[place / name for name in (TABLES, RESULT, PER_RECORD, PREDICTIONS)],
-    )
+    files = [place / name for name in (TABLES, RESULT, PER_RECORD, PREDICTIONS)]
+    write_result(experiment, whole, arms, [folder.root / "plan.toml", *files])
+    return whole.name
 
 
 def metrics_of(stored: Mapping[str, Any]) -> dict[str, float]:

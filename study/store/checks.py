@@ -23,7 +23,8 @@ from study.keys import Outcome, Tag
 from study.store.folder import BEATS, CLAIM, SPACE_COPY, TRIALS, has_trials, leftovers
 from study.store.plan import GROWS, PLAN_FILE
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
-from study.store.trials import COUNTED, PLAN, trials_csv
+from study.store.trials import COUNTED, PLAN
+from study.store.trials_csv import trials_csv
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger
@@ -82,7 +83,7 @@ def faults(study: Study, *, deep: bool = True) -> list[Fault]:
     """
     if study.gap:
         return list(_storage_away(study))
-    checks = (_interrupted, _unmarked, _other_plan, _other_claim, _space_copy, _beats)
+    checks = (_interrupted, _unmarked, _unclosed, _other_plan, _other_claim, _space_copy, _beats)
     listed = [fault for check in checks for fault in check(study)]
     listed += _results(study, deep=deep)
     return listed + [f for check in (_checkpoints, _leftovers, _table) for f in check(study)]
@@ -163,6 +164,21 @@ def _unmarked(study: Study) -> Iterator[Fault]:
     for number, follower in study.trials.unmarked.items():
         found = f"was followed by trial {follower}, and is not marked as superseded"
         yield Fault(kind="unmarked", found=found, trial=number, mend=_MARK)
+
+
+def _end_start(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
+    ledger.end_start(Outcome.STOPPED, {})
+    return ""
+
+
+_END = Mend(says=lambda faults: "write down that the last start was stopped", do=_end_start)
+
+
+def _unclosed(study: Study) -> Iterator[Fault]:
+    if not study.held and study.starts and study.starts[-1].ended_s is None:
+        yield Fault(
+            kind="unclosed start", found="the last start did not say how it ended", mend=_END
+        )
 
 
 def _other_plan(study: Study) -> Iterator[Fault]:

@@ -73,7 +73,6 @@ class Start:
             than that of any start: MLflow has figures of those under their numbers.
         at_s: When, seconds since 1970.
         about: Commit, versions and device.
-        tracker: The store that was told, without credentials; empty with `--no-track`.
         ended_s: When it ended; None while it runs, and where it was killed.
         outcome: How it ended.
         metrics: Figures of the study at its end.
@@ -82,7 +81,6 @@ class Start:
     number: int
     at_s: float
     about: Mapping[str, str] = field(default_factory=dict)
-    tracker: str = ""
     ended_s: float | None = None
     outcome: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)

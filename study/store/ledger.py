@@ -239,18 +239,14 @@ class Ledger:
         if name not in trial.user_attrs:
             trial.set_user_attr(name, Epoch(time.time(), metrics).attr())
 
-    def begin_start(self, about: Mapping[str, str], tracker: str) -> None:
-        """Write down a start of the driver.
-
-        Args:
-            about: Commit, versions and device.
-            tracker: The store that is told, without credentials; empty for none.
-        """
+    def begin_start(self, about: Mapping[str, str]) -> None:
+        """Write down a start of the driver, with its commit, versions and device."""
         starts = numbered(START, self._study.user_attrs)
         # Starts of the version before are not known, but each of them asked for a trial.
         self._start = 1 + max(starts, default=len(self.trials().all))
-        begun = {"at_s": round(time.time(), 3), "about": dict(about), "tracker": tracker}
-        self.note(name_of(START, self._start), begun)
+        self.note(
+            name_of(START, self._start), {"at_s": round(time.time(), 3), "about": dict(about)}
+        )
 
     def end_start(self, outcome: Outcome, metrics: Mapping[str, float]) -> None:
         """Write down how the last start ended, with figures of the study."""

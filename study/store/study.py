@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +26,12 @@ from study.keys import Outcome, Tag
 from study.statistics.predictions import Beats
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS, SPACE_COPY, existing_plan, holder, study_folder
-from study.store.journal import JOURNAL, Kind, Lines, Mark, read
+from study.store.history import Start, starts_of
 from study.store.optuna_storage import read_optuna
 from study.store.owner import Owner, elsewhere
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
-from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TrialRow, Trials
+from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TRACKER, TrialRow, Trials
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
@@ -201,7 +201,7 @@ class Study:
         """
         folder, plan = places.folder, existing_plan(places.folder)
         owner, held = (None, False) if mine else holder(folder)
-        every, attrs, gap = read_optuna(places.url, str(plan.get("name", folder.name)))
+        every, attrs, gap = read_optuna(places.url, folder.name)
         other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
         if other is not None and other[0].runs():
             # From a copy of the folder, whose lock is another, with the same Optuna storage.
@@ -210,19 +210,6 @@ class Study:
         trials = Trials(all=every, attrs=attrs, epochs=epochs, running=held)
         return cls(places=places, plan=plan, owner=owner, held=held, trials=trials, gap=gap)
 
-    def readable(self) -> Self:
-        """Return this study, whose trials are known.
-
-        Raises:
-            StudyStateError: If its storage could not be read.
-        """
-        if self.gap:
-            raise StudyStateError(
-                f"study '{self.name}': {self.gap}; give the Optuna storage that it was started "
-                "with by --study-storage, or bring it back from a copy"
-            )
-        return self
-
     @property
     def folder(self) -> Path:
         """The study's folder."""
@@ -230,8 +217,8 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The study's name, also where its folder was given another one."""
-        return str(self.plan.get("name", self.folder.name))
+        """The study's name."""
+        return self.folder.name
 
     @property
     def files(self) -> Storage:
@@ -334,41 +321,21 @@ class Study:
         return arrays
 
     @cached_property
-    def journal(self) -> Lines:
-        """What its tracker was to be told."""
-        lines = read(self.folder)
-        if not self.held:
-            return lines
-        # Its last line may be being written.
-        cut = f"{JOURNAL}: its last line"
-        faults = tuple(fault for fault in lines.faults if not fault.startswith(cut))
-        return replace(lines, faults=faults)
+    def starts(self) -> list[Start]:
+        """Its starts, oldest first; none of those of the version before."""
+        return starts_of(self.trials.attrs)
 
     @property
-    def sent(self) -> int:
-        """Number of the last event that the tracker has."""
-        return Mark(self.folder, self.journal.last).sent
-
-    @property
-    def tracked(self) -> bool:
-        """Whether any start told a tracker of it."""
-        return bool(self.journal.events)
-
-    @property
-    def recorded(self) -> bool:
-        """Whether any of its trials has a run in a tracker."""
-        return any(RUN_ID in trial.user_attrs for trial in self.trials.all)
-
-    @property
-    def unsent(self) -> int:
-        """Events that the tracker has not been sent."""
-        sent = self.sent
-        return sum(event.number > sent for event in self.journal.events)
+    def tracker(self) -> str:
+        """The store that MLflow's runs of it are in, without credentials; empty for none."""
+        told = any(RUN_ID in trial.user_attrs for trial in self.trials.all)
+        # The version before did not say which store it was.
+        return str(self.trials.attrs.get(TRACKER) or ("MLflow" if told else ""))
 
     @property
     def last_start(self) -> str:
         """How the last start ended, in words."""
-        if not self.trials.all and not self.tracked:
+        if not self.trials.all and not self.starts:
             return "nothing was started yet"
         if not self.trials.attrs.get(TRACKED):
             who = f", {self.owner}," if self.owner else ""
@@ -376,15 +343,10 @@ class Study:
                 f"the last start{who} did not close it: killed, out of disk, its Optuna storage "
                 "away, or its machine down"
             )
-        # What a repair tells for a start that could not has no figures.
-        closes = [
-            event
-            for event in self.journal.events
-            if event.kind is Kind.CLOSE and event.content.get("metrics")
-        ]
+        ended_s = self.starts[-1].ended_s if self.starts else None
         when = ""
-        if self.journal.closed and closes:
-            moment = datetime.fromtimestamp(closes[-1].time_s, UTC)
+        if ended_s is not None:
+            moment = datetime.fromtimestamp(ended_s, UTC)
             when = f" at {moment.isoformat(sep=' ', timespec='seconds')}"
         stops = [
             trial.user_attrs[Tag.CAUSE]

@@ -1,25 +1,24 @@
-"""The floors of one study: computed once, kept in its folder in the form of a trial's files."""
+"""The floors of one study: computed once, kept in its folder in the form of a trial's files.
+
+What is there is read without torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.config import digest_of
-from study.data.beat_set import BeatSet
-from study.data.folds import Folds
 from study.errors import StudyError
-from study.store import floors
 from study.store.storage import Storage
 from study.store.trial_files import (
     METRICS,
@@ -30,14 +29,17 @@ from study.store.trial_files import (
     as_json,
     pack_predictions,
 )
-from study.training.results import TrialResult
-from study.training.scores import score
+
+if TYPE_CHECKING:
+    from study.data.beat_set import BeatSet
+    from study.data.folds import Folds
+    from study.training.results import TrialResult
 
 FOLDER = "floors"
 """Folder of the floors in a study's folder; each has one of its name in there."""
 
-_KEY = "key"
-_logger = logging.getLogger(__name__)
+KEY, SETTINGS = "key", "settings"
+"""In a floor's file of scores: identity of what it was computed from; how it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class StudyFloor:
         digest: Identity of what it was computed from.
         metrics: By the names of `study.keys`; empty where it could not be computed.
         files: Its predictions and scores.
+        settings: How it was made.
+        at_s: When it was written, seconds since 1970.
         missing: Why it could not be computed.
         seconds: Time that this start spent on it, s; 0 where it was there already.
     """
@@ -57,6 +61,8 @@ class StudyFloor:
     digest: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    at_s: float = 0.0
     missing: str = ""
     seconds: float = 0.0
 
@@ -74,27 +80,20 @@ def study_floors(beats: BeatSet, folds: Folds, folder: Path) -> list[StudyFloor]
         folds: Those of the trials.
         folder: The study's folder.
     """
+    from study.store import floors
+
     return [_floor(name, beats, folds, folder / FOLDER / name) for name in floors.FLOORS]
 
 
-def stored_metrics(folder: Path, name: str) -> dict[str, float]:
-    """Return what the folder of a study has of a floor; nothing where it has none."""
-    stored = json.loads(Storage.at(folder / FOLDER / name).read(SCORES) or b"{}")
-    return _values(stored)
-
-
-def _values(stored: Mapping[str, Any]) -> dict[str, float]:
-    return {k: math.nan if v is None else v for k, v in stored.get(METRICS, {}).items()}
-
-
 def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
+    from study.store import floors
+
     began = time.perf_counter()
     storage = Storage.at(folder)
-    files = tuple(folder / file for file in (PREDICTIONS, PER_RECORD, SCORES))
     digest = digest_of([name, _code(), beats.fingerprint, folds.fingerprint])
-    stored = json.loads(storage.read(SCORES) or b"{}")
-    if stored.get(_KEY) == digest:
-        return StudyFloor(name=name, digest=digest, metrics=_values(stored), files=files)
+    stored = stored_floor(folder)
+    if stored is not None and stored.digest == digest:
+        return stored
     try:
         result = _scored(floors.out_of_fold(name, beats, folds), beats, folds)
     except StudyError as error:
@@ -102,19 +101,18 @@ def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
     storage.write(PREDICTIONS, pack_predictions(result))
     storage.write(PER_RECORD, as_csv(result.per_record))
     # Last: where it stands, the others do too.
-    scores = {_KEY: digest, **json.loads(as_json(result))}
+    scores = {KEY: digest, SETTINGS: floors.SETTINGS, **json.loads(as_json(result))}
     storage.write(SCORES, json.dumps(scores, indent=1).encode())
-    return StudyFloor(
-        name=name,
-        digest=digest,
-        metrics=result.metrics,
-        files=files,
-        seconds=time.perf_counter() - began,
-    )
+    stored = stored_floor(folder)
+    assert stored is not None
+    return replace(stored, seconds=time.perf_counter() - began)
 
 
 def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> TrialResult:
     """Score a floor's predictions as a trial's are, in the form that a trial's have."""
+    from study.training.results import TrialResult
+    from study.training.scores import score
+
     fold = folds.of_beats(beats)
     scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
     return TrialResult(
@@ -132,4 +130,36 @@ def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> Tri
 
 
 def _code() -> str:
+    from study.store import floors
+
     return hashlib.sha256(Path(floors.__file__).read_bytes()).hexdigest()
+
+
+def stored_floors(study: Path) -> list[StudyFloor]:
+    """Return the floors in a study's folder, by name."""
+    folder = study / FOLDER
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    floors = (stored_floor(folder / name) for name in names)
+    return [floor for floor in floors if floor is not None]
+
+
+def stored_floor(folder: Path) -> StudyFloor | None:
+    """Return the floor in a folder, or None where it is not whole."""
+    content = Storage.at(folder).read(SCORES)
+    stored = json.loads(content or b"{}")
+    if KEY not in stored:
+        return None
+    return StudyFloor(
+        name=folder.name,
+        digest=str(stored[KEY]),
+        metrics={name: math.nan if v is None else v for name, v in stored[METRICS].items()},
+        files=tuple(folder / name for name in (PREDICTIONS, PER_RECORD, SCORES)),
+        settings=stored.get(SETTINGS, {}),
+        at_s=round((folder / SCORES).stat().st_mtime, 3),
+    )
+
+
+def stored_metrics(study: Path, name: str) -> dict[str, float]:
+    """Return what the folder of a study has of a floor; nothing where it has none."""
+    floor = stored_floor(study / FOLDER / name)
+    return dict(floor.metrics) if floor else {}

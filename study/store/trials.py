@@ -9,10 +9,8 @@ Neither torch nor Ray is needed to read any of it.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -29,6 +27,8 @@ PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
+TRACKER = "tracker"
+"""The store that MLflow's runs of a study are in, without credentials."""
 PLACE = "place"
 """Folder and process of the last start."""
 
@@ -361,21 +361,3 @@ def rungs(epochs: int, reduction_factor: int) -> list[int]:
     while (rung := rung * reduction_factor) < epochs:
         listed.append(rung)
     return listed
-
-
-def trials_csv(rows: Sequence[TrialRow]) -> str:
-    """Return all trials as CSV, a line each; columns are named as MLflow's search names them."""
-    plain = ["number", "digest", "arm", "outcome", "cause", "epochs", "full_epochs", "seconds"]
-    plain += ["draw", "duplicate_of"]
-    params = dict.fromkeys(name for row in rows for name in row.params)
-    metrics = dict.fromkeys(name for row in rows for name in row.metrics)
-    text = io.StringIO()
-    # Prefixed: learning_rate is a parameter and, as it anneals, a metric.
-    names = [f"params.{name}" for name in params] + [f"metrics.{name}" for name in metrics]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *names])
-    for row in sorted(rows, key=lambda row: row.number):
-        values = [getattr(row, name) for name in plain]
-        values += [row.params.get(name) for name in params]
-        writer.writerow([*values, *(row.metrics.get(name) for name in metrics)])
-    return text.getvalue()

@@ -1,160 +1,290 @@
-"""What MLflow has of a study: its runs, how they ended, and which metrics at which steps.
+"""Writes the runs of a study into MLflow, each of their values once.
 
-It is for comparing with what MLflow was told. Nothing is created by looking, a database least of
-all; a run is deleted only by `remove`, and MLflow can restore it.
+What a run has is known, or read, before anything is added, and what is added has the time at which
+it happened, by which the store itself tells a repeated value from a new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import getpass
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.keys import Tag
-from study.tracking.mlflow_client import PARENT, connect, explained, refuse_deleted, search_runs
-from study.tracking.mlflow_sink import STUDY
-from study.tracking.mlflow_store import find_store
+from study.keys import Outcome, Tag
+from study.tracking.experiment import PARENT, Experiment, search_runs, upload
+from study.tracking.mlflow_store import explained
+from study.tracking.run_facts import RUNNING, STATUS, STUDY, Point, RunFacts, as_text, in_ms
+from study.tracking.view import view_tag
 
-Points = dict[tuple[str, int], list[float]]
-"""Values of a metric, by its name, at a step: one, where all is well."""
+MOST_POINTS = 800
+"""Metrics in one batch, which takes 1,000 metrics, parameters and tags together."""
+
+ABANDONED = "the driver ended without closing it"
+
+_logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedRun:
-    """A run as MLflow has it.
-
-    Args:
-        run_id: Its id.
-        kind: `study`, `trial` or `floor`.
-        digest: Of its configuration; empty for a study.
-        status: RUNNING, FINISHED, KILLED or FAILED.
-        outcome: Its tag `outcome`; empty while it has none.
-        metrics: Names of its metrics.
-        blank: Whether it has neither parameters nor metrics, as after a request that was given up.
-    """
+@dataclass(slots=True)
+class _Stored:
+    """What the store has of a run; `steps` is None where its metrics were not read."""
 
     run_id: str
-    kind: str
-    digest: str
+    name: str
     status: str
-    outcome: str
-    metrics: Sequence[str]
-    blank: bool
-
-    @property
-    def running(self) -> bool:
-        """Whether MLflow shows it as running."""
-        return self.status == "RUNNING"
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
+    steps: set[tuple[str, int]] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedStudy:
-    """The runs of one study, oldest first.
+class StudyRuns:
+    """Writes the runs of one study: its own, and under it one for each kind and digest.
+
+    After an error nothing is taken for known: the next call looks what arrived.
 
     Args:
-        studies: Its own runs: one, where all is well.
-        runs: Those of its trials and floors.
+        experiment: Where to.
+        suspects: Kind and digest of runs that may lack something, whatever their end says.
     """
 
-    studies: tuple[RecordedRun, ...] = ()
-    runs: tuple[RecordedRun, ...] = ()
-
-
-class MlflowRecords:
-    """Looks into an MLflow store.
-
-    Args:
-        tracking_uri: Database or server; None takes MLFLOW_TRACKING_URI, else `mlflow.db` in the
-            workspace.
-        experiment: Name of the MLflow experiment.
-        workspace: Folder of the study.
-
-    Raises:
-        TrackingError: If the store cannot be used, or the experiment was deleted.
-    """
-
-    def __init__(self, *, tracking_uri: str | None, experiment: str, workspace: Path) -> None:
-        self._store = find_store(tracking_uri, workspace)
-        self._mlflow: Any = None
-        self._experiment_id: str | None = None
-        if self._store.exists():
-            with self._explained():
-                self._mlflow = connect(self._store)
-                found = self._mlflow.get_experiment_by_name(experiment)
-                if found is not None:
-                    refuse_deleted(found)
-                    self._experiment_id = str(found.experiment_id)
+    def __init__(self, experiment: Experiment, suspects: Iterable[tuple[str, str]] = ()) -> None:
+        self._experiment = experiment
+        self._suspects = set(suspects)
+        self._parent = ""
+        self._known: dict[tuple[str, str], _Stored] = {}
 
     @property
-    def where(self) -> str:
-        """The store's address without credentials."""
-        return self._store.shown
+    def open(self) -> bool:
+        """Whether the study's run is known to exist."""
+        return bool(self._parent)
 
-    @property
-    def store(self) -> str:
-        """Its name, as a sink to it says."""
-        return self._store.name
+    def open_study(self, study: RunFacts) -> bool:
+        """Find or make the study's own run; return whether it had to be made.
 
-    def study(self, name: str, study_id: str) -> RecordedStudy:
-        """Return the runs of a study.
+        Raises:
+            TrackingError: If the store cannot be used.
+        """
+        with self._told():
+            client, experiment_id = self._experiment.connect()
+            self._known.clear()
+            stored = _one_of(client, search_runs(client, experiment_id, study.identity))
+            if stored is None:
+                self._create(study)
+            else:
+                self._known[study.key] = _as_stored(stored)
+            parent = self._known[study.key].run_id
+            for key, runs in self._children(parent).items():
+                if (run := _one_of(client, runs)) is not None:
+                    self._known[key] = _as_stored(run)
+            view = view_tag(study.name, study.tags.get(Tag.STAGE, "validation"))
+            client.set_experiment_tag(experiment_id, *view)
+            self._parent = parent
+        return stored is None
+
+    def has(self, facts: RunFacts) -> bool:
+        """Say whether the store is known to have all of a run, without asking it."""
+        run = self._known.get(facts.key)
+        if run is None or run.status != facts.status or facts.key in self._suspects:
+            return False
+        if not facts.all_tags().items() <= run.tags.items():
+            return False
+        # A run gets its end last: one that has it has everything before it.
+        return bool(facts.outcome) or not (run.steps is None or _new_points(facts, run.steps))
+
+    def write(self, facts: RunFacts, files: Iterable[Path] = ()) -> None:
+        """Log what the store lacks of a run, and end the run if it has ended.
 
         Args:
-            name: Its name.
-            study_id: Its identity in trackers.
+            facts: What it is to show.
+            files: Files, and folders under their own names, that it is to have.
+
+        Raises:
+            RefusedError: If the store works, and does not take this.
+            TrackingError: If the store cannot be used.
+        """
+        if self.has(facts):
+            return
+        with self._told():
+            client, _ = self._experiment.connect()
+            run = self._reopened(facts) if facts.key in self._known else self._create(facts)
+            self._log(run, facts)
+            for path in files:
+                upload(client, run.run_id, path)
+            if facts.outcome:
+                ended_ms = None if facts.ended_s is None else in_ms(facts.ended_s)
+                client.set_terminated(run.run_id, facts.status, ended_ms)
+                run.status = facts.status
+            self._suspects.discard(facts.key)
+
+    def run_id(self, kind: str, digest: str = "") -> str:
+        """Return the id of a run that was written."""
+        return self._known[kind, digest].run_id
+
+    def close_abandoned(self, known: Collection[tuple[str, str]]) -> None:
+        """End the runs under the study that nothing is known of, and that nothing runs.
+
+        Args:
+            known: Kind and digest of the runs that the study has.
 
         Raises:
             TrackingError: If the store cannot be used.
         """
-        if self._experiment_id is None:
-            return RecordedStudy()
-        identity = {Tag.STUDY: name, Tag.KIND: STUDY, Tag.STUDY_ID: study_id}
-        with self._explained():
-            studies = search_runs(self._mlflow, self._experiment_id, identity)
-            runs = [
-                _recorded(run)
-                for study in studies
-                for run in search_runs(
-                    self._mlflow, self._experiment_id, {PARENT: study.info.run_id}
+        with self._told():
+            client, _ = self._experiment.connect()
+            for key, runs in self._children(self._parent).items():
+                _one_of(client, runs)  # what a request made that was given up is deleted
+                for run in () if key in known else runs:
+                    if run.info.status == RUNNING:
+                        for tag, value in (Tag.OUTCOME, Outcome.STOPPED), (Tag.CAUSE, ABANDONED):
+                            client.set_tag(run.info.run_id, tag, value)
+                        client.set_terminated(run.info.run_id, STATUS[Outcome.STOPPED])
+
+    def _children(self, parent: str) -> dict[tuple[str, str], list[Any]]:
+        """Return the runs under the study's by kind and digest, oldest first."""
+        client, experiment_id = self._experiment.connect()
+        runs = defaultdict[tuple[str, str], list[Any]](list)
+        for run in search_runs(client, experiment_id, {PARENT: parent}):
+            tags = run.data.tags
+            runs[tags.get(Tag.KIND, ""), tags.get(Tag.DIGEST, "")].append(run)
+        return runs
+
+    def _create(self, facts: RunFacts) -> _Stored:
+        client, experiment_id = self._experiment.connect()
+        tags = facts.own_tags() | ({} if facts.kind == STUDY else {PARENT: self._parent})
+        created = client.create_run(
+            experiment_id,
+            start_time=in_ms(facts.began_s),
+            run_name=facts.name,
+            tags={**origin(tags), **tags},
+        )
+        run = _Stored(created.info.run_id, facts.name, RUNNING, tags, steps=set())
+        self._known[facts.key] = run
+        return run
+
+    def _reopened(self, facts: RunFacts) -> _Stored:
+        """Return what the store has of a run, which is RUNNING then, until its end is written."""
+        client, _ = self._experiment.connect()
+        run = self._known[facts.key]
+        if run.steps is None:
+            run.steps = {
+                (point.key, point.step)
+                for name in client.get_run(run.run_id).data.metrics
+                for point in client.get_metric_history(run.run_id, name)
+            }
+        ended = facts.all_tags()
+        for tag in (Tag.OUTCOME, Tag.CAUSE):
+            # A run that goes on must not show how it ended before.
+            if tag in run.tags and tag not in ended:
+                client.delete_tag(run.run_id, tag)
+                del run.tags[tag]
+        if run.status != RUNNING or run.name != facts.name:
+            client.update_run(run.run_id, status=RUNNING, name=facts.name)
+            run.status, run.name = RUNNING, facts.name
+        return run
+
+    def _log(self, run: _Stored, facts: RunFacts) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        client, _ = self._experiment.connect()
+        steps = run.steps or set()
+        points = _new_points(facts, steps)
+        tags = {n: v for n, v in facts.all_tags().items() if run.tags.get(n) != v}
+        params = as_text(facts.params)
+        new = {name: value for name, value in params.items() if name not in run.params}
+        for name in sorted(params.keys() - new.keys()):
+            if run.params[name] != params[name]:
+                _logger.warning(
+                    "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the first",
+                    *(facts.name, name, run.params[name], params[name]),
                 )
-            ]
-        return RecordedStudy(studies=tuple(map(_recorded, studies)), runs=tuple(runs))
+        metrics = [Metric(point.name, point.value, point.at_ms, point.step) for point in points]
+        while len(metrics) > MOST_POINTS:
+            client.log_batch(run.run_id, metrics=metrics[:MOST_POINTS])
+            metrics = metrics[MOST_POINTS:]
+        if metrics or new or tags:
+            client.log_batch(
+                run.run_id,
+                metrics=metrics,
+                params=[Param(name, value) for name, value in new.items()],
+                tags=[RunTag(name, value) for name, value in tags.items()],
+            )
+        run.steps = steps | {(point.name, point.step) for point in points}
+        run.tags |= tags
+        run.params |= params
 
-    def points(self, run: RecordedRun) -> Points:
-        """Return the values that a run has of each metric at each step.
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            with explained(self._experiment.store, self._works):
+                yield
+        except BaseException:
+            # Whether it arrived is not known: the next call looks.
+            self._parent = ""
+            raise
 
-        Raises:
-            TrackingError: If the store cannot be used.
-        """
-        found: Points = {}
-        with self._explained():
-            for name in run.metrics:
-                for point in self._mlflow.get_metric_history(run.run_id, name):
-                    found.setdefault((name, point.step), []).append(point.value)
-        return found
-
-    def remove(self, run_id: str) -> None:
-        """Delete a run; `mlflow runs restore` brings it back.
-
-        Raises:
-            TrackingError: If the store cannot be used.
-        """
-        with self._explained():
-            self._mlflow.delete_run(run_id)
-
-    def _explained(self) -> AbstractContextManager[None]:
-        return explained(self._store)
+    def _works(self) -> bool:
+        """Whether the store has the study: an emptied or broken one refuses anything."""
+        try:
+            client, _ = self._experiment.connect()
+            return bool(client.get_run(self._parent).info.lifecycle_stage == "active")
+        except Exception:  # MLflow raises what its stores raise: no common base
+            return False
 
 
-def _recorded(run: Any) -> RecordedRun:
-    tags = run.data.tags
-    return RecordedRun(
+def _one_of(client: Any, runs: Sequence[Any]) -> Any | None:
+    """Return the one run of several with the same tags, or None of none.
+
+    Another is what a request made that nobody waited for any more: it is empty, and deleted.
+    """
+    kept = next((run for run in runs if run.data.params), runs[0] if runs else None)
+    for twin in runs:
+        if twin is not kept and not (twin.data.params or twin.data.metrics):
+            client.delete_run(twin.info.run_id)
+    return kept
+
+
+def _as_stored(run: Any) -> _Stored:
+    data = run.data
+    return _Stored(
         run_id=run.info.run_id,
-        kind=tags.get(Tag.KIND, ""),
-        digest=tags.get(Tag.DIGEST, ""),
+        name=run.info.run_name,
         status=run.info.status,
-        outcome=tags.get(Tag.OUTCOME, ""),
-        metrics=tuple(run.data.metrics),
-        blank=not (run.data.params or run.data.metrics),
+        tags=dict(data.tags),
+        params=dict(data.params),
+        steps=None if data.metrics else set(),
     )
+
+
+def _new_points(facts: RunFacts, steps: Collection[tuple[str, int]]) -> list[Point]:
+    return [point for point in facts.points if (point.name, point.step) not in steps]
+
+
+def origin(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return what MLflow's UI shows as user, source and version of a run."""
+    about = {"mlflow.source.name": "python -m study.run", "mlflow.source.type": "LOCAL"}
+    if Tag.GIT_COMMIT in tags:
+        about["mlflow.source.git.commit"] = tags[Tag.GIT_COMMIT]
+    try:
+        about["mlflow.user"] = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under an id without a name
+        pass
+    return about
+
+
+def write_result(
+    experiment: Experiment, whole: RunFacts, parts: Iterable[RunFacts], files: Iterable[Path] = ()
+) -> None:
+    """Write a result that is final: a run of the whole with files, and one for each part.
+
+    Raises:
+        TrackingError: If the store cannot be used.
+    """
+    runs = StudyRuns(experiment)
+    runs.open_study(whole)
+    for part in parts:
+        runs.write(part)
+    runs.write(whole, files)

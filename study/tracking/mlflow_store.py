@@ -1,25 +1,38 @@
-"""Where MLflow keeps the runs: the store's address, checked before anything connects.
+"""Where MLflow keeps the runs: the store's address, its database, the connection to it.
 
 The default is what MLflow 3.17 itself takes in a folder where nothing is configured, `mlflow.db`
 and `mlruns/`, so that a bare `mlflow ui` run in the workspace opens the study. Addresses may
 carry credentials: `Store.uri` is for the client only, everything shown goes through
 `Store.redact`.
+
+Nothing of MLflow's global state is touched. MLflow is imported when something connects: it takes
+over a second, and `--help` needs none of it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from study import addresses
-from study.errors import TrackingError
+from study.errors import RefusedError, StudyError, TrackingError
 
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SQLITE_HEADER = b"SQLite format 3\x00"
+
+_BESIDE = ("", "-journal", "-wal", "-shm")
+"""What SQLite may have put beside a database that it was writing to."""
+
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,3 +170,105 @@ def _check_sqlite_file(path: Path) -> None:
             f"tracking: {path} is not an SQLite database; move it away, or give another "
             "--tracking-uri"
         )
+
+
+@contextmanager
+def alone_with(store: Store) -> Iterator[None]:
+    """Let one process at a time make MLflow's tables: at once they break each other's."""
+    try:
+        handle = os.open(store.path.parent if store.path else store.workspace, os.O_RDONLY)
+    except OSError:  # no such folder yet, or one that cannot be opened: nothing to wait for
+        yield
+        return
+    try:
+        with suppress(ImportError, OSError):  # no such lock on Windows and some network disks
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def make_database(store: Store) -> None:
+    """Make the file of a store that has none, beside its place, and move it there.
+
+    MLflow makes its tables one by one, for seconds: a start that was killed meanwhile would leave
+    a database that stops every later one. The caller is `alone_with` the store. Others, such as
+    an `mlflow ui`, may make it meanwhile: theirs then stays.
+    """
+    path = store.path
+    if path is None or _is_made(path):
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    part = path.with_name(f"{path.name}.part")
+    _remove(part)
+    made = SqlAlchemyStore(f"sqlite:///{part}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    made.engine.dispose()
+    if not _is_made(path):
+        part.replace(path)
+    _remove(part)
+
+
+def _is_made(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _remove(database: Path) -> None:
+    for suffix in _BESIDE:
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Turn whatever MLflow raises into one error that names the store, without credentials.
+
+    Args:
+        store: The store.
+        works: Whether it works, asked where it says that something was wrong with what it got:
+            a broken one says so too.
+
+    Raises:
+        RefusedError: If the store works, and does not take this.
+        TrackingError: If the store cannot be used.
+    """
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        # Not chained: the original error may quote the address with its credentials.
+        if getattr(error, "error_code", "") in _REFUSALS and works():
+            raise RefusedError(f"{store.shown} does not take it: {brief(store, error)}") from None
+        raise TrackingError(f"tracking: cannot use {store.shown}: {brief(store, error)}") from None
+
+
+def brief(store: Store, error: Exception) -> str:
+    """Return the first line of an error of MLflow's, without credentials."""
+    lines = store.redact(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:500]
+
+
+def connect(store: Store) -> Any:
+    """Return an MLflow client that is quiet, sends no telemetry and gives up in good time."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # At the end of a run MLflow prints the server's address as it was given, password included.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own 7 retries of 120 s would hold up every trial of the study behind them.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    with warnings.catch_warnings():
+        # SQLAlchemy deprecates what MLflow 3.17 uses as soon as its models are imported.
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            # Its INFO is alembic's table by table, its ERROR a traceback each time that a database
+            # is locked; of failures the sender tells once.
+            for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+        make_database(store)
+        return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)

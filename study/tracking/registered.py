@@ -10,8 +10,7 @@ from typing import Any
 
 from study.errors import CheckpointError, MissingDataError, TrackingError, UsageError, unknown
 from study.models.seed_ensemble import SeedEnsemble
-from study.tracking.mlflow_client import connect, explained
-from study.tracking.mlflow_store import Store, find_store
+from study.tracking.mlflow_store import Store, connect, explained, find_store
 from study.tracking.registry import CHAMPION, FILE, aliases_of
 
 HOW = (

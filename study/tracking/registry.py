@@ -22,9 +22,10 @@ from study.keys import CLASSES, Tag
 from study.models import rules, served
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import input_widths
-from study.tracking.mlflow_client import Client, connect, explained
-from study.tracking.mlflow_store import find_store
-from study.tracking.run import Run, as_text
+from study.tracking.experiment import Experiment, upload
+from study.tracking.mlflow_runs import origin
+from study.tracking.mlflow_store import explained
+from study.tracking.run_facts import as_text
 
 CHAMPION = "champion"
 """Alias of the version that was registered last."""
@@ -82,26 +83,30 @@ def register(
         UsageError: If the name is empty or has a character that addresses use.
         TrackingError: If the store cannot be used.
     """
+    from mlflow.entities import Param
+
     check_name(name)
-    store = find_store(tracking_uri, workspace)
-    with explained(store):
-        client = Client(store=store, experiment=experiment)
-        holder = Run(
-            name=f"model {name}",
-            tags=as_text({**ensemble.about, Tag.KIND: KIND, Tag.ARM: rules.arm(ensemble.config)}),
-            params=as_text(ensemble.config.flat()),
-            run_id=run_id,
-            opened=run_id is not None,
-        )
+    holder = Experiment(tracking_uri=tracking_uri, name=experiment, workspace=workspace)
+    client, experiment_id = holder.connect()
+    with explained(holder.store):
+        made = run_id is None
         if run_id is None:
-            client.write(holder)
+            about = {**ensemble.about, Tag.KIND: KIND, Tag.ARM: rules.arm(ensemble.config)}
+            run = client.create_run(
+                experiment_id,
+                run_name=f"model {name}",
+                tags={**origin(about), **as_text(about)},
+            )
+            run_id = str(run.info.run_id)
+            params = as_text(ensemble.config.flat()).items()
+            client.log_batch(run_id, params=[Param(key, value) for key, value in params])
         with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
             path = Path(folder, _FOLDER)
             _save(ensemble, path)
-            client.upload(str(holder.run_id), path)
-        if run_id is None:
-            client.terminate(str(holder.run_id), "FINISHED")
-        return _add_version(connect(store), ensemble, name, str(holder.run_id))
+            upload(client, run_id, path)
+        if made:
+            client.set_terminated(run_id, "FINISHED")
+        return _add_version(client, ensemble, name, run_id)
 
 
 def check_name(name: str) -> None:

@@ -1,8 +1,7 @@
 """Conducts a study: proposes, listens, decides, and writes down in the right order.
 
-It knows no engine: `study.tuning.ray_tune` connects it to Ray Tune. What the tracker is to know is
-in the journal before anything follows from it, and is sent from a thread of its own: no trial
-waits for the tracker.
+It knows no engine: `study.tuning.ray_tune` connects it to Ray Tune. Nor does it know the tracker:
+it says only which trial changed, and waits for nobody.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,6 @@ from study.store.storage import Storage
 from study.store.trials import EXHAUSTED, Proposal, TrialRow
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
-from study.tuning.teller import Teller
 from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
 from study.wording import plural
 
@@ -57,9 +55,9 @@ class Conductor:
         plan: What the study does.
         proposals: What comes next.
         ledger: The durable truth.
-        teller: Writes down what the tracker is to know.
         progress: Tells the user.
         storage: Where trials keep their files; None keeps none.
+        changed: Told the digest of each trial of which something new is written down.
         trial_limit_s: Wall seconds that one trial may take, from its start or from the last time
             that it was tried again; None is no limit.
     """
@@ -70,15 +68,15 @@ class Conductor:
         plan: StudyPlan,
         proposals: Proposals,
         ledger: Ledger,
-        teller: Teller,
         progress: Progress,
         storage: Storage | None = None,
+        changed: Callable[[str], None] = lambda digest: None,
         trial_limit_s: float | None = None,
     ) -> None:
         self._plan = plan
         self._proposals = proposals
         self._ledger = ledger
-        self._teller = teller
+        self._changed = changed
         self._progress = progress
         self._storage = storage
         self._trial_limit_s = trial_limit_s
@@ -202,14 +200,17 @@ class Conductor:
         live.tried_at = live.heard_at = time.monotonic()
         live.noted = False
         if live.begun:
-            reason = live.why_lost or "its worker was lost"
-            self._progress.line(f"trial {live.number:>3} retried  {reason}")
+            why = live.why_lost or "its worker was lost"
+            self._progress.line(f"trial {live.number:>3} retried  {why}")
             return
         live.begun, live.began = True, time.monotonic()
         self.begun += 1
         self._progress.started(live.number, live.proposal)
+        self._begin(live)
+
+    def _begin(self, live: _Live) -> None:
         self._ledger.begin(live.number)
-        self._teller.open_trial(live.number, live.proposal)
+        self._changed(live.proposal.digest)
 
     def decide(self, key: str, epoch: int, value: float) -> bool:
         """Take an epoch's objective; return whether the trial is to be stopped."""
@@ -238,7 +239,7 @@ class Conductor:
         live.busy_s = busy_s
         # A retry from the beginning comes by earlier epochs again.
         self._ledger.record(live.number, epoch, metrics)
-        self._teller.log_epoch(live.proposal.digest, epoch, metrics)
+        self._changed(live.proposal.digest)
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
         """A trial ended by itself or by a decision."""
@@ -272,17 +273,15 @@ class Conductor:
         A trial that is only slow ends at its next epoch; trying it again would not help. One that
         hangs never gets there: its worker is to be ended, and the trial is tried again.
         """
-        limit = self._trial_limit_s
+        limit, now = self._trial_limit_s, time.monotonic()
         if limit is None:
             return set()
-        hanging = {
-            key for key, live in self._live.items() if time.monotonic() - live.heard_at > limit
-        }
-        for key in hanging:
+        found = {key for key, live in self._live.items() if now - live.heard_at > limit}
+        for key in found:
             live = self._live[key]
             live.hangs += 1
             live.heard_at = math.inf
-        return hanging
+        return found
 
     def lost(self, key: str, cause: str) -> None:
         """A trial's worker was lost, and the trial will be tried again."""
@@ -309,10 +308,9 @@ class Conductor:
             self._close(key, Outcome.STOPPED, cause, {})
         else:
             live = self._live[key]
-            if not live.begun:  # no worker ever was: its outcome is told all the same
+            if not live.begun:  # no worker ever was: its outcome counts all the same
                 live.begun, live.began = True, time.monotonic()
-                self._ledger.begin(live.number)
-                self._teller.open_trial(live.number, live.proposal)
+                self._begin(live)
             self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
 
     def stop(self, cause: str) -> int:
@@ -335,9 +333,6 @@ class Conductor:
         self.busy_s += live.busy_s
         self.ended_at.append(time.monotonic())
         digest = live.proposal.digest
-        if live.begun:
-            # First: killed in between, a driver owes the trial still, and records it once.
-            self._teller.close_trial(digest, outcome, cause, metrics, details)
         row = self._ledger.close(
             live.number,
             outcome,
@@ -348,6 +343,7 @@ class Conductor:
             objective=live.value,
             traceback=details,
         )
+        self._changed(digest)
         if outcome is not Outcome.STOPPED:
             self._known[digest] = row
             if self._proposals.screens(live.proposal):

@@ -23,9 +23,9 @@ import ray._private.worker
 import study
 from study.addresses import shown
 from study.errors import StudyStateError, UsageError
+from study.store.scratch import scratch
 from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.resources import Demand, Resources, plan_resources
-from study.tuning.scratch import scratch
 
 STARTS = 3
 """Times that a Ray of one's own is started before it is given up."""

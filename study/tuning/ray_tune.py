@@ -27,10 +27,10 @@ from ray.tune.stopper import Stopper
 
 from study.errors import DiskError, UsageError
 from study.keys import EPOCH
+from study.store.scratch import scratch
 from study.tuning.driver import Conductor
 from study.tuning.ray_session import nodes_alive, ray_fault
 from study.tuning.resources import Demand, Resources, plan_resources
-from study.tuning.scratch import scratch
 from study.tuning.stopping import StopSignal
 from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,32 +15,36 @@ from study.addresses import shown
 from study.data.folds import ALL
 from study.errors import StudyStateError
 from study.files import write_whole
-from study.keys import OBJECTIVES, Outcome, Tag
+from study.keys import OBJECTIVES, Outcome
 from study.reporting import exclusions
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
-from study.store.admission import admit, begin
-from study.store.beats_file import write_beats
-from study.store.folder import BEATS, SPACE_COPY, TRIALS
-from study.store.journal import JOURNAL
+from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
-from study.store.plan import PLAN_FILE, provenance
+from study.store.plan import provenance
+from study.store.scratch import sweep
 from study.store.study import Places, Study
 from study.store.study_floors import StudyFloor, study_floors
-from study.store.trials import EXHAUSTED, RUN_ID, TRACKED, TrialRow, trials_csv
-from study.tracking.sink import NullSink, Sink
+from study.store.trials import EXHAUSTED, PLAN, TRACKED, TRACKER, TrialRow
+from study.store.trials_csv import trials_csv
+from study.tracking.experiment import Experiment
+from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
+from study.tuning.admission import (
+    admit_place,
+    admit_storage,
+    claim,
+    keep_labels,
+    name_lost_results,
+)
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.ray_session import ray_session
 from study.tuning.ray_tune import run_trials
 from study.tuning.resources import Demand
-from study.tuning.scratch import sweep
-from study.tuning.sender import PATIENCE_S, Sender, Sent, send_owed
 from study.tuning.setup import Setup
 from study.tuning.stopping import StopSignal, catching_signals
-from study.tuning.teller import Teller
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +54,9 @@ class Options:
     """How a study runs, which does not shape its results.
 
     Args:
-        places: Where the study's records are.
+        folder: The study's folder.
+        storage_url: SQLAlchemy URL of the Optuna storage.
+        storage: Folder or URI below which trials keep their files; empty is the study's folder.
         resume: Continue an unfinished study.
         demand: What each trial is to get.
         address: Ray cluster to attach to; None starts a local one.
@@ -60,7 +66,9 @@ class Options:
         began: `time.monotonic()` at which the command started.
     """
 
-    places: Places
+    folder: Path
+    storage_url: str
+    storage: str = ""
     resume: bool = False
     demand: Demand = Demand()
     address: str | None = None
@@ -84,7 +92,7 @@ class Summary:
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung (or screened) and final objective, and finished trials.
         floors: What an arm must beat; none in a study that was stopped.
-        tracking: What the tracker was sent at last, and what it is owed still.
+        tracking: What the tracker was brought up to date with, and what it may lack still.
     """
 
     rows: Sequence[TrialRow]
@@ -96,18 +104,20 @@ class Summary:
     overhead: float
     rungs: tuple[float, int]
     floors: Sequence[StudyFloor] = ()
-    tracking: Sent = Sent()
+    tracking: Mirrored = Mirrored()
 
 
-def open_ledger(setup: Setup, places: Places, before: Study | None) -> Ledger:
+def open_ledger(setup: Setup, options: Options) -> Ledger:
     """Open the study's ledger with the sampler and pruner of its plan."""
     plan = setup.plan
-    places.folder.mkdir(parents=True, exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
     # A resumed sampler must not repeat its first random draws, settled or not.
-    seed = plan.study_seed + (len(before.trials.all) if before else 0)
+    seed = plan.study_seed + len(probe.trials().all)
+    probe.release()
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
-        storage_url=places.url,
+        storage_url=options.storage_url,
         name=plan.name,
         sampler=sampler,
         epochs=plan.epochs,
@@ -115,8 +125,13 @@ def open_ledger(setup: Setup, places: Places, before: Study | None) -> Ledger:
     )
 
 
-def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
+def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> Summary:
     """Run what a study still owes.
+
+    Args:
+        setup: The study.
+        options: How it runs.
+        experiment: Where MLflow mirrors it; None with `--no-track`.
 
     Raises:
         StudyStateError: If the folder's study does not allow this start, or its Optuna storage
@@ -125,15 +140,10 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         DiskError: If a file of the study cannot be written.
     """
     sweep()
-    url = options.places.url
     try:
-        before = admit(
-            setup.plan, options.places, resume=options.resume, space_text=setup.space.text
-        )
-        ledger = open_ledger(setup, options.places, before)
+        ledger = open_ledger(setup, options)
         try:
-            begin(setup.plan, options.places, ledger, before)
-            return _run_study(setup, options, sink, ledger)
+            return _run_study(setup, options, experiment, ledger)
         finally:
             ledger.release()
             # What a killed start's processes still wrote while this one began.
@@ -145,40 +155,47 @@ def run_study(setup: Setup, options: Options, sink: Sink) -> Summary:
         ) from None
     except StorageInternalError as error:
         raise StudyStateError(
-            f"{shown(url)}: the Optuna storage does not take what it is told "
-            f"({storage_fault(error, url)}); what it has is kept: mend this, then "
+            f"{shown(options.storage_url)}: the Optuna storage does not take what it is told "
+            f"({storage_fault(error, options.storage_url)}); what it has is kept: mend this, then "
             "the same command with --resume continues"
         ) from None
 
 
-def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Summary:
-    plan, folder = setup.plan, options.places.folder
+def _run_study(
+    setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
+) -> Summary:
+    plan, folder = setup.plan, options.folder
     settled, exhausted = len(ledger.trials().rows), bool(ledger.noted(EXHAUSTED))
+    admit_storage(setup, ledger, folder)
+    admit(
+        plan,
+        folder,
+        resume=options.resume,
+        settled=settled,
+        exhausted=exhausted,
+        space_text=setup.space.text,
+    )
+    admit_place(ledger, folder, plan.name)
+    ledger.note(PLAN, setup.plan.identity())
+    claim(setup.job.storage, ledger.study_id, plan.name)
+    name_lost_results(ledger.trials().rows, setup.job.storage, plan.name)
     # Also of a study that is complete: a file that was lost is back.
-    write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
+    keep_labels(setup, folder)
     exclusions.keep(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
-    # A study that ran with --no-track has no journal, and is told from the storage.
-    told = isinstance(sink, NullSink) or (folder / JOURNAL).exists()
-    if done and told and ledger.noted(TRACKED):
+    if done and ledger.noted(TRACKED):
         done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
-        tracking = Sent()
-        if not isinstance(sink, NullSink):
-            tracking = send_owed(folder, sink, storage=setup.job.storage)
         floors_before = _floors(setup, folder)
+        mirror = _mirror(setup, options, experiment, ledger)
+        tracking = mirror.finish() if mirror else Mirrored()
         return replace(done_before, repeated=True, floors=floors_before, tracking=tracking)
     ledger.note(TRACKED, False)
-    sender = _sender(setup, folder, sink, ledger)
-    teller = Teller(sender.tell if sender else None, folder)
-    teller.open_study(
-        plan.name,
-        params=_study_params(setup),
-        tags={**_tags(setup), Tag.STUDY_ID: ledger.study_id},
-        files=[folder / PLAN_FILE, folder / SPACE_COPY],
-    )
-    if sender is not None:
-        teller.catch_up(ledger.trials().proposals, sender.outcomes)
+    for path in leftovers(folder, setup.job.storage.root):
+        path.unlink(missing_ok=True)
+    ledger.begin_start(provenance(setup.job.device))
+    ledger.reconcile()
+    mirror = _mirror(setup, options, experiment, ledger)
     progress = Progress(
         total=plan.trials,
         done=settled,
@@ -190,9 +207,9 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
         plan=plan,
         proposals=Proposals(setup.space, seed=plan.study_seed),
         ledger=ledger,
-        teller=teller,
         progress=progress,
         storage=setup.job.storage,
+        changed=mirror.trial_changed if mirror else lambda digest: None,
         trial_limit_s=options.trial_limit_s,
     )
     for note in notes_on(plan.sampler, setup.space) if plan.kind == "search" else ():
@@ -233,21 +250,16 @@ def _run_study(setup: Setup, options: Options, sink: Sink, ledger: Ledger) -> Su
             overhead=_overhead(conductor, concurrency, options.began + waited_s),
             floors=floors,
         )
-        table = folder / TRIALS
-        write_whole(table, trials_csv(summary.rows))
-        teller.add_floors(floors)
-        teller.close_study(
-            outcome=str(Outcome.STOPPED if stop.cause else Outcome.COMPLETE),
-            metrics=_study_metrics(summary, plan.objective),
-            rows=summary.rows,
-            objective=plan.objective,
-            files=[table],
+        write_whole(folder / TRIALS, trials_csv(summary.rows))
+        ledger.end_start(
+            Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
+            _study_metrics(summary, plan.objective),
         )
         # Not when it is found: what still runs then may be interrupted, and is owed.
         ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
         ledger.note(TRACKED, True)
         patience_s = 0.0 if stop.at_once else PATIENCE_S
-        tracking = sender.finish(patience_s) if sender is not None else Sent()
+        tracking = mirror.finish(patience_s) if mirror else Mirrored()
     return replace(summary, tracking=tracking)
 
 
@@ -260,16 +272,34 @@ def _epochs_left(setup: Setup, ledger: Ledger) -> int:
     return total - sum(proposal.config.train.epochs for _, proposal in ledger.trials().proposals)
 
 
-def _sender(setup: Setup, folder: Path, sink: Sink, ledger: Ledger) -> Sender | None:
-    """Return what sends to the tracker; None where nothing is tracked."""
-    if isinstance(sink, NullSink):
+def _mirror(
+    setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
+) -> Mirror | None:
+    """Return what keeps MLflow equal to the study; None where nothing is tracked."""
+    if experiment is None:
         return None
-    return Sender(
-        folder,
-        sink,
-        storage=setup.job.storage,
-        attach=lambda number, run_id: ledger.attach(number, RUN_ID, run_id),
+    told, name = ledger.noted(TRACKER), experiment.store.name
+    if told != name:
+        if told:
+            _logger.warning(
+                "tracking: %s has the study so far; %s gets all of it, from the beginning",
+                *(told, name),
+            )
+        ledger.note(TRACKER, name)
+    places = Places(
+        folder=options.folder, study_storage=options.storage_url, storage=options.storage
     )
+    plan = setup.plan.identity()
+
+    def read() -> Study:
+        try:
+            return Study(places=places, plan=plan, held=True, trials=ledger.trials())
+        except StorageInternalError as error:
+            # The driver hears of it by itself, and ends the study.
+            fault = storage_fault(error, options.storage_url)
+            raise StudyStateError(f"{shown(options.storage_url)}: {fault}") from None
+
+    return Mirror(experiment, read)
 
 
 def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal) -> int:
@@ -335,36 +365,6 @@ def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
     idle = sum(max(last) - moment for moment in last)
     slot_seconds = slots * (now - began) - idle
     return max(0.0, 1.0 - conductor.busy_s / slot_seconds)
-
-
-def _tags(setup: Setup) -> dict[str, str]:
-    plan = setup.plan
-    return {
-        Tag.STUDY: plan.name,
-        Tag.SPACE: plan.space,
-        Tag.STAGE: "test" if plan.folds == ALL else "validation",
-        Tag.DATA_SOURCE: plan.data_source,
-        Tag.DATA_FINGERPRINT: " ".join(plan.data_fingerprints.values()),
-        Tag.FOLD_FINGERPRINT: plan.fold_fingerprint,
-        Tag.ENGINE: plan.engine,
-        **provenance(setup.job.device),
-    }
-
-
-def _study_params(setup: Setup) -> Mapping[str, object]:
-    plan = setup.plan
-    names = (
-        "kind",
-        "objective",
-        "sampler",
-        "scheduler",
-        "trials",
-        "epochs",
-        "folds",
-        "n_seeds",
-        "study_seed",
-    )
-    return {name: getattr(plan, name) for name in names}
 
 
 def _study_metrics(summary: Summary, objective: str) -> dict[str, float]:

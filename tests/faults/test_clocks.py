@@ -26,7 +26,7 @@ runpy.run_module("study.run", run_name="__main__", alter_sys=True)
 def test_a_study_goes_on_after_the_clock_was_set_back(studies: Studies) -> None:
     name = "clock"
     start = studies.start("fast", name)
-    start.wait_for(lambda: studies.lines(name) >= 4, "an epoch")
+    start.wait_for(lambda: studies.events(name) >= 4, "an epoch")
     start.send(signal.SIGKILL)
     start.ended()
     earlier = replace(studies, program=(sys.executable, "-c", A_DAY_EARLIER))

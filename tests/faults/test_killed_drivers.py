@@ -56,10 +56,10 @@ def drawn(seed: int) -> list[Moment]:
 
 def kill(studies: Studies, name: str, moment: Moment, *more: str) -> str:
     """Start a study, kill its driver at a moment, and return what it had said."""
-    before = studies.lines(name)
+    before = studies.events(name)
     start = studies.start("fast", name, *more)
     if moment.events:
-        start.wait_for(lambda: studies.lines(name) >= before + moment.events, str(moment))
+        start.wait_for(lambda: studies.events(name) >= before + moment.events, str(moment))
         time.sleep(moment.then_s)
     else:
         time.sleep(max(0.0, moment.after_s - (time.monotonic() - start.began)))

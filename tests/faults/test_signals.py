@@ -97,7 +97,7 @@ def test_sigterm_while_ray_starts_loses_nothing(studies: Studies, after_s: float
     """Ray has handlers of its own then: how the process ends is theirs to say."""
     name = f"starting-{10 * after_s:.0f}"
     start = studies.start("long", name)
-    start.wait_for(lambda: studies.lines(name) > 0, "the study is opened")
+    start.wait_for(lambda: studies.events(name) > 0, "the study is opened")
     time.sleep(after_s)
     start.send(signal.SIGTERM)
     ended = start.ended(within_s=30)

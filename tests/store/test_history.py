@@ -85,12 +85,12 @@ def test_a_failure_keeps_the_end_of_its_traceback(ledger: Ledger, tmp_path: Path
 
 
 def test_starts_are_kept_in_order_with_how_they_ended(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.begin_start({"git_commit": "abc"}, "mlflow.db")
+    ledger.begin_start({"git_commit": "abc"})
     ledger.end_start(Outcome.STOPPED, {"trials_complete": 1.0, "orchestration_share": math.nan})
     again = Ledger(storage_url=f"sqlite:///{tmp_path / 'study.db'}", name="tiny", epochs=3)
-    again.begin_start({}, "")
+    again.begin_start({})
     first, second = starts_of(stored(tmp_path).user_attrs)
-    assert (first.number, first.about, first.tracker) == (1, {"git_commit": "abc"}, "mlflow.db")
+    assert (first.number, first.about) == (1, {"git_commit": "abc"})
     assert (first.outcome, first.metrics["trials_complete"]) == ("stopped", 1.0)
     assert first.ended_s is not None and first.at_s <= first.ended_s <= second.at_s
     assert (second.number, second.ended_s, second.outcome) == (2, None, "")
@@ -105,6 +105,6 @@ def test_starts_of_the_version_before_leave_their_numbers_free(
 ) -> None:
     for _ in range(3):
         attempt(ledger)
-    ledger.begin_start({}, "")
+    ledger.begin_start({})
     (start,) = starts_of(stored(tmp_path).user_attrs)
     assert start.number == 4

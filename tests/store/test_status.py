@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +17,14 @@ from study.data.fetch import sha256_of
 from study.errors import CheckpointError, StudyStateError
 from study.keys import Outcome, Tag
 from study.store import trials
-from study.store.folder import CLAIM, locked, study_folder
-from study.store.journal import SENT
+from study.store.folder import CLAIM, locked
 from study.store.ledger import Ledger
 from study.store.owner import Owner, here
 from study.store.study import Study
 from study.store.trial_files import checkpoint_epoch
 from study.store.trials import TRACKED
-from study.tracking.mlflow_runs import MlflowRecords
-from study.tuning.sender import owed
+from study.tracking.experiment import Experiment
+from study.tracking.recorded import RecordedStudy
 from tests.tuning.small_study import EXPERIMENT, NAME, PLAN, Start, change, checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +81,6 @@ def test_an_interrupted_study_whose_records_agree(
     code, lines = status(capsys)
     assert lines[1].startswith("nobody runs it; the last start was stopped at 20")
     assert lines[1].endswith("+00:00: SIGINT received")
-    events = len((study_folder(workspace, NAME) / "journal.jsonl").read_text().splitlines())
     assert [lines[0], *lines[2:]] == [
         "study 'tiny': search of space 'tiny', 5 trials of 3 epochs, objective val_auprc_sv, "
         "data: synthetic",
@@ -92,8 +88,7 @@ def test_an_interrupted_study_whose_records_agree(
         f"owed:    trial   4  {ARM.format('film')}: goes on after epoch 1 "
         "(attempt 1: SIGINT received)",
         f"failed:  trial   3  {ARM.format('concat_proj')}: ValueError: bad",
-        f"MLflow: {events} of {events} events of the journal are sent to "
-        f"sqlite:///{workspace}/mlflow.db",
+        f"MLflow: compared with sqlite:///{workspace}/mlflow.db",
         "the three records agree",
         GO_ON,
     ]
@@ -126,8 +121,8 @@ def test_a_study_that_runs_is_read_beside_its_driver(
         start = Start(workspace)
         start.begin("4")
         start.epoch("4", 2, 0.95)
-        while owed(folder):
-            time.sleep(0.01)
+        assert start.mirror is not None
+        start.mirror.finish()
         before = contents(workspace)
         code, lines = status(capsys)
         changed = {path for path, sum_ in contents(workspace).items() if before.get(path) != sum_}
@@ -302,23 +297,17 @@ def test_a_study_that_a_copy_of_its_folder_runs_is_held(
 
 
 def test_another_store_than_was_told_is_not_compared(
-    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    marked = folder / SENT
-    marked.write_text(json.dumps({**json.loads(marked.read_text()), "store": "http://host:5000"}))
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+    ledger.note(trials.TRACKER, "http://host:5000")
+    ledger.release()
     code, lines = status(capsys)
     assert code == 1
     assert any(
-        "NOT COMPARED: they were sent to http://host:5000, and this is sqlite:///" in line
+        "NOT COMPARED: the study is mirrored in http://host:5000, and this is sqlite:///" in line
         for line in lines
     )
-    (folder / "journal.jsonl").unlink()
-    marked.unlink()
-    run_id = "insert into trial_user_attributes values (9999, 1, 'mlflow_run_id', '\"x\"')"
-    change(folder / "study.db", run_id)
-    code, lines = status(capsys)
-    assert code == 1
-    assert "MLflow: NOT COMPARED: journal.jsonl is missing; bring it back from a copy" in lines
 
 
 def digests(folder: Path) -> list[str]:
@@ -349,7 +338,7 @@ def test_facts_can_be_taken_by_a_program(folder: Path) -> None:
     outcomes = [row.outcome for row in facts.rows]
     assert outcomes == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED]
     assert [trial.number for trial in facts.trials.owed] == [4]
-    assert (facts.unsent, facts.held, facts.not_proposed) == (0, False, 0)
+    assert (facts.tracker, facts.held, facts.not_proposed) == ("mlflow.db", False, 0)
 
 
 def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
@@ -365,24 +354,24 @@ def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
 
 def test_what_mlflow_has_is_counted_by_metric_and_step(workspace: Path, folder: Path) -> None:
     facts = Study.open(folder.parents[1], NAME)
-    records = MlflowRecords(tracking_uri=None, experiment=EXPERIMENT, workspace=workspace)
-    recorded = records.study(NAME, facts.study_id)
+    experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
+    recorded = RecordedStudy(experiment, NAME, facts.study_id)
     assert [run.outcome for run in recorded.studies] == ["stopped"]
     runs = {run.digest: run for run in recorded.runs}
     assert len(runs) == len(recorded.runs) == 6
     complete = facts.rows[0].digest
-    points = records.points(runs[complete])
+    points = recorded.points(runs[complete])
     assert points == {
         **{("val_auprc_sv", epoch): [0.9] for epoch in (1, 2, 3)},
         **{("val_loss", epoch): [1 - 0.9] for epoch in (1, 2, 3)},
         ("val_patient_auprc_S", 3): [0.45],
     }
-    assert records.study("other", facts.study_id).studies == ()
+    assert RecordedStudy(experiment, "other", facts.study_id).studies == []
 
 
 def test_records_of_a_store_that_does_not_exist_are_none_and_make_none(tmp_path: Path) -> None:
-    records = MlflowRecords(tracking_uri=None, experiment=EXPERIMENT, workspace=tmp_path)
-    assert records.study(NAME, "0").studies == ()
+    experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=tmp_path)
+    assert RecordedStudy(experiment, NAME, "0").studies == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -419,15 +408,3 @@ def test_a_damaged_plan_is_named(folder: Path, capsys: pytest.CaptureFixture[str
     (folder / "plan.json").write_text("{")
     assert run.main(["--status", NAME]) == 2
     assert f"error: {folder}/plan.json: is not a plan (" in capsys.readouterr().err
-
-
-def test_an_altered_line_of_the_journal_is_noted(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = folder / "journal.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"epoch":2', b'"epoch":9', 1))
-    code, lines = status(capsys)
-    assert any(
-        line.startswith("note: journal.jsonl line ") and "was altered" in line for line in lines
-    )
-    assert code == 0, "MLflow has more than the journal can tell, and nothing less"

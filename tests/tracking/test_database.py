@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking.mlflow_sink import MlflowSink
+from study.tracking.experiment import Experiment
 
 OPEN = (
     "import sys; from pathlib import Path\n"
-    "from study.tracking.mlflow_sink import MlflowSink\n"
-    "MlflowSink(tracking_uri=None, experiment='ecg', workspace=Path(sys.argv[1]))\n"
+    "from study.tracking.experiment import Experiment\n"
+    "Experiment(tracking_uri=None, name='ecg', workspace=Path(sys.argv[1])).connect()\n"
 )
 
 
@@ -34,13 +34,12 @@ def test_a_start_that_is_killed_while_tables_are_made_stops_no_later_one(tmp_pat
     process.wait()
     assert part.exists()
     assert not (tmp_path / "mlflow.db").exists()
-    sink = MlflowSink(tracking_uri=None, experiment="ecg", workspace=tmp_path)
-    sink.open_study("after it", params={}, tags={})
-    sink.close_study(outcome="complete", metrics={})
+    client, id_ = Experiment(tracking_uri=None, name="ecg", workspace=tmp_path).connect()
+    client.create_run(id_)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
 
 
 def test_a_database_in_a_folder_that_is_not_there_yet_is_made_with_it(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/of all/runs.db"
-    MlflowSink(tracking_uri=address, experiment="ecg", workspace=tmp_path)
+    Experiment(tracking_uri=address, name="ecg", workspace=tmp_path).connect()
     assert [path.name for path in (tmp_path / "of all").iterdir()] == ["runs.db"]

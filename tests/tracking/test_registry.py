@@ -19,11 +19,10 @@ from study.errors import CheckpointError, MissingDataError, TrackingError, Usage
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
-from study.tracking.mlflow_client import Client, connect
-from study.tracking.mlflow_store import find_store
+from study.tracking.experiment import Experiment
+from study.tracking.mlflow_store import connect, find_store
 from study.tracking.registered import HOW, load
 from study.tracking.registry import Registered, check_name, register
-from study.tracking.run import Run
 from tests.builders import npz
 
 ROOT = Path(__file__).parents[2]
@@ -185,16 +184,12 @@ def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
 
 
 def test_a_model_may_belong_to_a_run_that_is_there(fresh: Path) -> None:
-    store = find_store(None, fresh)
-    client = Client(store=store, experiment="ecg")
-    run = Run(name="sealed test", tags={"kind": "sealed"}, params={})
-    client.write(run)
-    added = register(
-        ensemble_of(1), NAME, experiment="ecg", workspace=fresh, run_id=str(run.run_id)
-    )
-    mlflow = connect(store)
-    assert mlflow.get_model_version(NAME, added.version).run_id == run.run_id
-    assert [r.info.run_name for r in mlflow.search_runs([client.experiment_id])] == ["sealed test"]
+    place = Experiment(tracking_uri=None, name="ecg", workspace=fresh)
+    client, experiment_id = place.connect()
+    run_id = client.create_run(experiment_id, run_name="sealed test").info.run_id
+    added = register(ensemble_of(1), NAME, experiment="ecg", workspace=fresh, run_id=run_id)
+    assert client.get_model_version(NAME, added.version).run_id == run_id
+    assert [r.info.run_name for r in client.search_runs([experiment_id])] == ["sealed test"]
     assert load(None, workspace=fresh).origin == f"{NAME} version 1"
 
 

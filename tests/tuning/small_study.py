@@ -1,4 +1,4 @@
-"""A study on disk with all of its records, driven without Ray: Optuna, journal, MLflow, files."""
+"""A study on disk with all of its records, driven without Ray: Optuna, MLflow, files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from study.store import trial_files
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.store.ledger import Ledger
 from study.store.storage import Storage
-from study.store.study_floors import StudyFloor
+from study.store.study import Places, Study
+from study.store.study_floors import FOLDER, KEY
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import TRACKED, trials_csv
-from study.tracking.mlflow_sink import MlflowSink
-from study.tracking.sink import NullSink, Sink
+from study.store.trials import TRACKED, TRACKER
+from study.store.trials_csv import trials_csv
+from study.tracking.experiment import Experiment
+from study.tracking.mirror import Mirror
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
-from study.tuning.sender import Sender
-from study.tuning.teller import Teller
 from tests.builders import npz, report, study_plan
 
 NAME = "tiny"
@@ -71,10 +71,10 @@ def torch_file(epoch: int) -> bytes:
     return buffer.getvalue()
 
 
-class Away(NullSink):
-    """A tracker that cannot be reached."""
+class Away(Experiment):
+    """An experiment whose store cannot be reached."""
 
-    def open_study(self, name: str, **what: Any) -> str:
+    def connect(self) -> tuple[Any, str]:
         """Fail."""
         raise TrackingError("tracking: no answer")
 
@@ -105,25 +105,30 @@ class Start:
             reduction_factor=2,
         )
         self.ledger.note(TRACKED, False)
-        sink: Sink = Away()
-        if track and not away:
-            sink = MlflowSink(tracking_uri=None, experiment=EXPERIMENT, workspace=workspace)
-        self.sender = Sender(self.folder, sink, storage=self.storage) if track else None
-        self.teller = Teller(self.sender.tell if self.sender else None, self.folder)
-        tags = {Tag.STUDY_ID: self.ledger.study_id}
-        self.teller.open_study(NAME, params={"trials": TRIALS_WANTED}, tags=tags, files=[])
-        if self.sender:
-            self.teller.catch_up(self.ledger.trials().proposals, self.sender.outcomes)
+        self.ledger.begin_start({"device": "cpu"})
+        self.ledger.reconcile()
+        kind = Away if away else Experiment
+        experiment = kind(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
+        self.mirror: Mirror | None = None
+        if track:
+            self.ledger.note(TRACKER, experiment.store.name)
+            self.mirror = Mirror(experiment, self.read)
         self.conductor = Conductor(
             plan=replace(PLAN, trials=TRIALS_WANTED),
             proposals=Proposals(space, seed=0),
             ledger=self.ledger,
-            teller=self.teller,
             storage=self.storage,
+            changed=self.mirror.trial_changed if self.mirror else lambda digest: None,
             progress=Progress(total=5, objective=OBJECTIVE, stream=io.StringIO()),
         )
         self._digests: dict[str, str] = {}
         self._away = away
+
+    def read(self) -> Study:
+        """Return the study as it is now."""
+        places = Places(folder=self.folder)
+        trials = self.ledger.trials()
+        return Study(places=places, plan=PLAN.identity(), held=True, trials=trials)
 
     def begin(self, key: str) -> str:
         """Open the next trial under a key; return its digest."""
@@ -136,11 +141,12 @@ class Start:
     def epoch(self, key: str, epoch: int, value: float, *, save: bool = False) -> bool:
         """Report an epoch; return whether the trial was stopped there. The last one ends it."""
         metrics = {OBJECTIVE: value, "val_loss": 1 - value, "val_auprc_F": float("nan")}
+        if epoch == EPOCHS:
+            metrics["val_patient_auprc_S"] = value / 2
+            self.leave_results(self._digests[key], metrics)
         result = report(epoch, metrics)
         if epoch == EPOCHS:
             result[Tag.OUTCOME] = str(Outcome.COMPLETE)
-            metrics["val_patient_auprc_S"] = value / 2
-            self.leave_results(self._digests[key], metrics)
         stop = epoch == EPOCHS or self.conductor.decide(key, epoch, value)
         self.conductor.reported(key, result)
         if stop:
@@ -176,22 +182,19 @@ class Start:
         rows = self.conductor.rows()
         table = self.folder / TRIALS
         write_whole(table, trials_csv(rows))
-        floor = StudyFloor(name="prevalence", digest="floor", metrics={OBJECTIVE: 0.1})
-        self.teller.add_floors([floor])
-        self.teller.close_study(
-            outcome=str(Outcome.STOPPED if cause else Outcome.COMPLETE),
-            metrics={"trials_complete": float(len(rows))},
-            rows=rows,
-            objective=OBJECTIVE,
-            files=[table],
-        )
+        scores = {KEY: "floor", "metrics": {OBJECTIVE: 0.1}}
+        floor = self.folder / FOLDER / "prevalence"
+        floor.mkdir(parents=True, exist_ok=True)
+        (floor / SCORES).write_text(json.dumps(scores))
+        outcome = Outcome.STOPPED if cause else Outcome.COMPLETE
+        self.ledger.end_start(outcome, {"trials_complete": float(len(rows))})
         self.ledger.note(TRACKED, True)
         self.leave()
 
     def leave(self) -> None:
         """End as a killed driver does, once the tracker has what it was told."""
-        if self.sender:
-            self.sender.finish(0.05 if self._away else 30)
+        if self.mirror:
+            self.mirror.finish(0.05 if self._away else 30)
         self.ledger.release()
 
 

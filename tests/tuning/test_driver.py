@@ -6,7 +6,6 @@ import io
 import itertools
 import math
 import statistics
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,15 +25,13 @@ from study.models import rules
 from study.spaces.load import load_space
 from study.spaces.optuna_space import make_sampler
 from study.spaces.space import Space
+from study.store.history import BEGAN, epochs_of
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
-from study.tracking.sink import NullSink, Sink
 from study.tuning.driver import REPEATS_TO_EXHAUSTION, Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
-from study.tuning.sender import Sender, Sent, owed
-from study.tuning.teller import Teller
 from study.tuning.trial import CHECKPOINT
 from tests.builders import report
 from tests.tuning.small_study import change
@@ -89,7 +86,6 @@ class Driver:
         folder: Path,
         text: str,
         *,
-        sink: Sink | None = None,
         plan: StudyPlan,
         trials: int | None = None,
         **options: Any,
@@ -110,16 +106,14 @@ class Driver:
             reduction_factor=2 if space.scheduler == "asha" else None,
         )
         self.storage = Storage.at(folder / "trials")
-        self.sender = None if sink is None else Sender(folder, sink, pauses_s=(0.01, 0.01))
-        teller = Teller(self.sender.tell if self.sender else None, folder)
-        teller.open_study("tiny", params={}, tags={}, files=[])
+        self.changed: list[str] = []
         self._said = io.StringIO()
         self.conductor = Conductor(
             plan=plan,
             proposals=Proposals(space, seed=plan.study_seed),
             ledger=self.ledger,
-            teller=teller,
             storage=self.storage,
+            changed=self.changed.append,
             progress=Progress(total=plan.trials, objective=plan.objective, stream=self._said),
             **options,
         )
@@ -130,11 +124,6 @@ class Driver:
     def said(self) -> list[str]:
         """Lines for the user."""
         return self._said.getvalue().splitlines()
-
-    def told(self) -> Sent:
-        """Wait until the tracker has everything."""
-        assert self.sender is not None
-        return self.sender.finish()
 
     def begin(self) -> str | None:
         """Ask for a trial and start it; None where nothing is left."""
@@ -363,21 +352,15 @@ def test_a_repeat_of_a_running_trial_is_not_run_beside_it(start: Starter) -> Non
     assert digest in [trial.user_attrs.get("duplicate_of") for trial in driver.trials()]
 
 
-def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(
-    start: Starter, memory_sink: Any
-) -> None:
-    driver = start(search(trials=3), sink=memory_sink)
+def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(start: Starter) -> None:
+    driver = start(search(trials=3))
     for value in (0.9, 0.1, 0.05):
         key = driver.begin()
         assert key is not None
         driver.train(key, value)
-    driver.told()
     assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
     pruned = driver.conductor.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
-    closed = memory_sink.named("close_trial")
-    assert [event[2] for event in closed] == driver.outcomes()
-    assert closed[2][3] == "asha stopped it at epoch 1"
     said = f"trial {pruned.number:>3} pruned   val_auprc_sv .050  1 epoch, "
     assert driver.said[-1].startswith(said)
 
@@ -386,13 +369,10 @@ SCREENED = search(sampler="grid", scheduler="screening")
 """Four of six cells: the defaults of two arms, then their next widths."""
 
 
-def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(
-    start: Starter, memory_sink: Any
-) -> None:
-    driver = start(SCREENED, sink=memory_sink)
+def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(start: Starter) -> None:
+    driver = start(SCREENED)
     driver.screen([0.2, 0.3, 0.4, 0.1])
     driver.run()
-    driver.told()
     rows = driver.conductor.rows()
     assert [(row.outcome, row.epochs) for row in rows] == [
         *[(Outcome.SCREENED, 1)] * 4,
@@ -410,8 +390,6 @@ def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(
     said = "4 configurations screened; the best of each arm is trained in full: 2 to go"
     assert driver.said.count(said) == 1
     assert driver.said.index(said) == 8, "after four that have started and ended"
-    closed = memory_sink.named("close_trial")
-    assert [event[2] for event in closed] == driver.outcomes()
     assert [trial.state.name for trial in driver.trials()] == ["PRUNED"] * 4 + ["COMPLETE"] * 2
 
 
@@ -494,19 +472,15 @@ def test_a_screened_trial_without_a_score_has_failed(start: Starter) -> None:
     assert row.outcome is Outcome.FAILED
 
 
-def test_a_failing_trial_ends_with_the_cause_from_its_worker(
-    start: Starter, memory_sink: Any
-) -> None:
-    driver = start(search(), sink=memory_sink)
+def test_a_failing_trial_ends_with_the_cause_from_its_worker(start: Starter) -> None:
+    driver = start(search())
     key = driver.begin()
     assert key is not None
     driver.fail(key, "DivergedError: diverged: training loss not finite in epoch 1")
     assert driver.begin() is not None, "the study goes on"
-    driver.told()
     row = driver.conductor.rows()[0]
     assert (row.outcome, row.epochs) == (Outcome.FAILED, 0)
     assert row.cause == "DivergedError: diverged: training loss not finite in epoch 1"
-    assert memory_sink.named("close_trial")[0][2:4] == (Outcome.FAILED, row.cause)
 
 
 def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> None:
@@ -522,28 +496,22 @@ def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> No
     assert driver.outcomes() == [Outcome.FAILED]
 
 
-def test_a_trial_that_never_got_a_worker_is_told_as_failed(
-    start: Starter, memory_sink: Any
-) -> None:
-    driver = start(search(), sink=memory_sink)
+def test_a_trial_that_never_got_a_worker_counts_as_failed(start: Starter) -> None:
+    driver = start(search())
     driver.conductor.propose("a")
     driver.conductor.failed("a", "its worker was lost 3 times: out of memory")
-    driver.told()
     assert driver.outcomes() == [Outcome.FAILED]
-    assert [event[0] for event in memory_sink.events[1:]] == ["open_trial", "close_trial"]
+    assert BEGAN in driver.trials()[0].user_attrs
 
 
-def test_an_epoch_that_a_retry_comes_by_again_is_told_as_what_it_is(
-    start: Starter, memory_sink: Any
-) -> None:
-    driver = start(search(trials=1), sink=memory_sink)
+def test_an_epoch_that_a_retry_comes_by_again_is_written_down_once(start: Starter) -> None:
+    driver = start(search(trials=1))
     key = driver.begin()
     assert key is not None
     for epoch in (1, 2, 1, 2, 3):  # its worker was lost after two, and its checkpoint too
         driver.epoch(key, epoch, 0.5)
-    driver.told()
-    epochs = [event[2] for event in memory_sink.events if event[0] == "log_epoch"]
-    assert epochs == [1, 2, 1, 2, 3]
+    epochs = epochs_of(trial.user_attrs for trial in driver.trials())
+    assert list(epochs) == [1, 2, 3]
 
 
 def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:
@@ -631,49 +599,14 @@ def test_a_trial_that_finishes_its_last_epoch_over_the_limit_is_complete(start: 
     assert driver.outcomes() == [Outcome.COMPLETE]
 
 
-def test_the_tracker_hears_of_each_trial_in_order(start: Starter, memory_sink: Any) -> None:
-    driver = start(search(trials=1), sink=memory_sink)
+def test_what_is_written_down_of_a_trial_is_said_to_have_changed(start: Starter) -> None:
+    """Its beginning, each epoch, its end: by then the storage has it."""
+    driver = start(search(trials=1))
     driver.run(0.5)
-    driver.told()
-    digest = driver.conductor.rows()[0].digest
-    kinds = ["open_trial"] + ["log_epoch"] * EPOCHS + ["close_trial"]
-    assert [event[0] for event in memory_sink.events] == ["open_study", *kinds]
-    assert memory_sink.events[2] == ("log_epoch", f"run-{digest}", 1, {"val_auprc_sv": 0.5})
-    assert memory_sink.events[-1][2:] == (Outcome.COMPLETE, "", {"val_auprc_sv": 0.5})
-
-
-def test_no_trial_waits_for_the_tracker(start: Starter) -> None:
-    answer = threading.Event()
-
-    class Silent(NullSink):
-        def open_study(self, name: str, **what: Any) -> str:
-            answer.wait(60)
-            return ""
-
-    driver = start(search(trials=2), sink=Silent())
-    driver.run(0.5)  # returns although the tracker has not answered yet
-    assert not answer.is_set()
-    assert driver.outcomes() == [Outcome.COMPLETE] * 2
-    assert owed(driver.folder) == 1 + 2 * (2 + EPOCHS)
-    answer.set()
-    assert driver.told() == Sent(sent=1 + 2 * (2 + EPOCHS))
-    assert owed(driver.folder) == 0
-
-
-def test_a_tracker_that_raises_does_not_change_an_outcome(
-    start: Starter, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Broken(NullSink):
-        def log_epoch(self, run_id: str, epoch: int, *what: Any, **more: Any) -> None:
-            raise ArithmeticError("not a number")
-
-    driver = start(search(trials=1), sink=Broken())
-    driver.run(0.5)
-    assert driver.told() == Sent(sent=3, refused=EPOCHS)
-    assert driver.outcomes() == [Outcome.COMPLETE]
-    assert (
-        "tracking: event 3 of journal.jsonl (epoch) is left out: ArithmeticError: not a number"
-    ) in caplog.text
+    (row,) = driver.conductor.rows()
+    assert driver.changed == [row.digest] * (2 + EPOCHS)
+    epochs = epochs_of(trial.user_attrs for trial in driver.trials())
+    assert [epoch.metrics for epoch in epochs.values()] == [{"val_auprc_sv": 0.5}] * EPOCHS
 
 
 def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(start: Starter) -> None:

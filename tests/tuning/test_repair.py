@@ -16,7 +16,6 @@ from optuna.trial import TrialState
 
 from study import run
 from study.keys import Outcome, Tag
-from study.store.journal import SENT
 from tests.tuning.small_study import EXPERIMENT, NAME, Start, change
 
 
@@ -175,11 +174,6 @@ def change_a_value(world: World) -> None:
     change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
 
 
-def send_less(world: World) -> None:
-    sent = json.loads((world.folder / SENT).read_text())["sent"]
-    (world.folder / SENT).write_text(json.dumps({"sent": sent - 7}))
-
-
 def lose_the_table(world: World) -> None:
     (world.folder / "trials.csv").unlink()
 
@@ -231,32 +225,32 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
     (
         set_a_run_running,
         "its MLflow run is RUNNING, and nothing runs it: it is complete",
-        "tell MLflow again what journal.jsonl has of trial 0",
+        "log what MLflow lacks of trial 0",
     ),
     (
         set_the_run_of_an_owed_trial_running,
         "its MLflow run is RUNNING, and nothing runs it: it is stopped",
-        "tell MLflow again what journal.jsonl has of trial 4",
+        "log what MLflow lacks of trial 4",
     ),
     (
         set_the_run_of_the_study_running,
         "MLflow's run of the study is RUNNING, and nothing runs it: it is stopped",
-        "tell MLflow again what journal.jsonl has of the study",
+        "log what MLflow lacks of the study",
     ),
     (
         set_the_run_of_a_floor_running,
         "MLflow's run of floor: prevalence is RUNNING, and nothing runs it: it is complete",
-        "tell MLflow again what journal.jsonl has of the study",
+        "log what MLflow lacks of the study",
     ),
     (
         set_another_outcome,
         "its MLflow run says FINISHED, outcome 'complete': it is pruned",
-        "tell MLflow again what journal.jsonl has of trial 2",
+        "log what MLflow lacks of trial 2",
     ),
     (
         delete_a_run,
         "MLflow has no run of it",
-        "tell MLflow again what journal.jsonl has of trial 1",
+        "log what MLflow lacks of trial 1",
     ),
     (make_a_second_run, "MLflow has a second run of it, ", "delete run "),
     (
@@ -272,17 +266,12 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
     (
         lose_an_epoch,
         "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2",
-        "tell MLflow again what journal.jsonl has of trial 0",
+        "log what MLflow lacks of trial 0",
     ),
     (
         change_a_value,
         "MLflow has metrics of it with other values: val_auprc_sv of epoch 3",
         "delete run ",
-    ),
-    (
-        send_less,
-        "MLflow has not been told 7 events that journal.jsonl keeps",
-        "send MLflow what journal.jsonl keeps, and how the last start ended",
     ),
     (lose_the_table, "trials.csv is missing", "write trials.csv as the storage has it"),
     (
@@ -399,7 +388,7 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     assert (
         f"owed:    trial   5  {arm}: goes on after epoch 2 (attempt 2: the driver ended)" in lines
     )
-    assert "  MLflow has not been told how the last start ended" in lines
+    assert "  the last start did not say how it ended" in lines
     assert "  trial   5: is RUNNING in Optuna, and no process runs it" in lines
     assert {r.info.status for r in world.runs()} >= {"RUNNING"}
 
@@ -415,24 +404,12 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     )
 
 
-def test_a_driver_killed_between_its_word_and_the_ledgers_owes_the_trial(world: World) -> None:
-    """MLflow was told that it is complete; the storage, which is the truth, was not."""
-    start = Start(world.workspace)
-    digest = start.begin("4")
-    start.epoch("4", 2, 0.95)
-    start.leave_results(digest, {})
-    metrics = {"val_auprc_sv": 0.95}
-    start.teller.close_trial(digest, Outcome.COMPLETE, "", metrics)
-    start.leave()
-    assert world.run_of(digest).info.status == "FINISHED"
-    lines = world.status()[1]
-    assert any("is owed, and MLflow was told that it is complete" in line for line in lines)
-    assert world.repair()[0] == 0
-    kept = world.run_of(digest)
-    assert (kept.info.status, kept.data.tags[Tag.CAUSE]) == (
-        "KILLED",
-        "owed again: the driver ended",
-    )
+def test_a_configuration_that_only_mlflow_has_is_named(world: World) -> None:
+    world.optuna("delete from trials where number = 1")
+    code, lines = world.status()
+    assert code == 1
+    said = f"  the Optuna storage has no row of configuration {world.digests[1]}, which MLflow "
+    assert any(line.startswith(f"{said}shows as complete: bring") for line in lines), lines
 
 
 def test_what_was_done_untracked_is_told_by_a_repair(world: World) -> None:
@@ -443,12 +420,12 @@ def test_what_was_done_untracked_is_told_by_a_repair(world: World) -> None:
     code, lines = world.status()
     assert code == 1
     assert any(
-        "trial   5" in line and "is complete, and MLflow was told that it is stopped" in line
+        "trial   5" in line and "MLflow run says KILLED, outcome 'stopped': it is complete" in line
         for line in lines
     )
     assert world.repair()[0] == 0
     assert world.run_of(world.digests[4]).info.status == "FINISHED"
-    assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (3, 0.96)]
+    assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (2, 0.96), (3, 0.96)]
     assert world.run_of(NAME).info.status == "FINISHED"
     assert world.repair()[1][-1] == "repair: nothing to do"
 
@@ -461,12 +438,10 @@ def test_what_could_not_be_sent_when_a_study_ended_is_sent_by_a_repair(world: Wo
     start.end()
     code, lines = world.status()
     assert (code, before) == (1, "KILLED")
-    # A start, a trial opened, two epochs, its end, a floor, the study's end.
-    assert "  MLflow has not been told 7 events that journal.jsonl keeps" in lines
+    assert any("its MLflow run has no val_auprc_sv of epoch 2" in line for line in lines), lines
     code, done = world.repair()
     assert (code, done[-1]) == (0, "the three records agree")
-    assert "  1. send MLflow what journal.jsonl keeps, and how the last start ended" in done
-    assert "1 of 1: 7 events sent" in done
+    assert "1 of 1: 2 runs brought up to date" in done, done
     assert world.run_of(world.digests[4]).info.status == "FINISHED"
     assert [step for step, _ in world.points(4)["val_auprc_sv"]] == [1, 2, 3]
 
@@ -485,13 +460,13 @@ def test_an_attempt_that_was_not_marked_is_marked(world: World) -> None:
     assert "  1. mark trial 4 as superseded" in done
 
 
-def test_a_run_with_more_than_the_journal_can_tell_is_left(world: World) -> None:
+def test_a_run_with_more_than_the_study_has_is_left(world: World) -> None:
     run_id = world.run_of(world.digests[0]).info.run_id
     world.mlflow().log_metric(run_id, "mine", 1.0, step=2)
     log_a_metric_twice(world)
     code, lines = world.repair()
     assert code == 1
-    assert any("with more than journal.jsonl can tell again; delete" in line for line in lines)
+    assert any("has more than the study itself; delete the one" in line for line in lines)
     assert lines[-1] == "repair: none of it can be repaired"
     assert world.run_of(world.digests[0]).info.run_id == run_id
 
@@ -511,7 +486,7 @@ def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
     assert world.run_of(world.digests[0]).info.status == "KILLED"
 
 
-def test_a_tracker_that_has_nothing_is_told_the_whole_journal(world: World) -> None:
+def test_a_tracker_that_has_nothing_gets_the_whole_study(world: World) -> None:
     before = world.points(0)
     other = ("--tracking-uri", f"sqlite:///{world.workspace / 'other.db'}")
     code, lines = world.status(*other)
@@ -532,7 +507,6 @@ def test_several_disagreements_are_mended_together(world: World) -> None:
         leave_a_checkpoint,
         set_the_run_of_an_owed_trial_running,
         delete_a_run,
-        send_less,
     ):
         inject(world)
     code, done = world.repair()

@@ -1,11 +1,11 @@
-"""Names of runs, and what a run keeps until it can be sent."""
+"""Names of runs, and texts that a store takes."""
 
 from __future__ import annotations
 
 import pytest
 
 from study.config import TrialConfig
-from study.tracking.run import MAX_TEXT, shortened, trial_name
+from study.tracking.run_facts import MAX_TEXT, shortened, trial_name
 
 
 @pytest.mark.parametrize(

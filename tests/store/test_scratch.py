@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from study.store.owner import Owner
-from study.tuning.scratch import scratch, sweep
+from study.store.scratch import scratch, sweep
 
 KILLED = """
 import os, signal, tempfile
 tempfile.tempdir = {folder!r}
-from study.tuning.scratch import scratch
+from study.store.scratch import scratch
 with scratch() as folder:
     (folder / "big").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -29,7 +29,7 @@ with scratch() as folder:
 THREAD = """
 import tempfile, threading, time
 tempfile.tempdir = {folder!r}
-from study.tuning.scratch import scratch
+from study.store.scratch import scratch
 begun = threading.Event()
 def hold():
     with scratch() as folder:

@@ -1,0 +1,154 @@
+"""An MLflow experiment: connected to at need, made where runs are written, and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from study.errors import TrackingError
+from study.tracking.mlflow_store import Store, alone_with, connect, explained, find_store
+from study.tracking.view import view_key
+
+PARENT = "mlflow.parentRunId"
+
+_PAGE = 1000
+
+
+class Experiment:
+    """An MLflow experiment, in a store that is connected to when it is first used.
+
+    Args:
+        tracking_uri: Database or server; None takes MLFLOW_TRACKING_URI, else `mlflow.db` and
+            `mlruns/` in the workspace.
+        name: Name of the experiment.
+        workspace: Folder that studies are in.
+
+    Raises:
+        TrackingError: If the address is none of a store.
+    """
+
+    def __init__(self, *, tracking_uri: str | None, name: str, workspace: Path) -> None:
+        self.store: Store = find_store(tracking_uri, workspace)
+        self.name = name
+        self._client: Any = None
+        self._id: str | None = None
+
+    def connect(self) -> tuple[Any, str]:
+        """Return a client and the experiment's id; tables and experiment are made at need.
+
+        Raises:
+            TrackingError: If the store cannot be used, or the experiment was deleted.
+        """
+        with explained(self.store):
+            if self._client is None or self._id is None:
+                location = self.store.artifact_location(self.name)
+                with alone_with(self.store):
+                    self._client = connect(self.store)
+                    self._id = _made_experiment(self._client, self.name, location)
+            return self._client, self._id
+
+    def look(self) -> tuple[Any, str] | None:
+        """Return a client and the experiment's id, or None; nothing is made by looking.
+
+        Raises:
+            TrackingError: If the store cannot be used, or the experiment was deleted.
+        """
+        if self._id is None and not self.store.exists():
+            return None
+        with explained(self.store):
+            self._client = self._client or connect(self.store)
+            found = self._client.get_experiment_by_name(self.name)
+            if found is None:
+                return None
+            _refuse_deleted(found)
+            self._id = str(found.experiment_id)
+            return self._client, self._id
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run; `mlflow runs restore` brings it back.
+
+        Raises:
+            TrackingError: If the store cannot be used.
+        """
+        client, _ = self.connect()
+        with explained(self.store):
+            client.delete_run(run_id)
+
+    def where(self, study: str = "") -> str:
+        """Return one line for the user: how to see a study in MLflow."""
+        page = ""
+        if self._id is not None:
+            page = f"/#/experiments/{self._id}/runs"
+            page += f"?viewStateShareKey={quote(view_key(study))}" if study else ""
+        if self.store.is_server:
+            return f"MLflow: {self.store.shown.rstrip('/')}{page}"
+        option = "" if self.store.default else f" --backend-store-uri '{self.store.shown}'"
+        return (
+            f"MLflow: run `mlflow ui{option}` in {self.store.workspace}, "
+            f"then open http://127.0.0.1:5000{page}"
+        )
+
+
+def upload(client: Any, run_id: str, path: Path) -> None:
+    """Send a file to a run, or a folder under its own name."""
+    if path.is_dir():
+        client.log_artifacts(run_id, str(path), path.name)
+    else:
+        client.log_artifact(run_id, str(path))
+
+
+def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
+    """Return an experiment's MLflow runs that carry all these tags, oldest first."""
+    terms = [f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items()]
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=" and ".join(terms),
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _made_experiment(client: Any, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            # The kind spares the reader a question, and the UI a guess at generative AI.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException:
+            # Another study may have created it since; if not, this is a fault of its own.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    _refuse_deleted(found)
+    return str(found.experiment_id)
+
+
+def _refuse_deleted(experiment: Any) -> None:
+    """Refuse an experiment that was deleted in MLflow's UI.
+
+    Raises:
+        TrackingError: If it was.
+    """
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"tracking: experiment '{experiment.name}' was deleted in MLflow; bring it back with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`"
+        )
+
+
+def _quoted(value: str) -> str:
+    """Return a value as MLflow's search language takes it: it has no escapes, but two quotes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"

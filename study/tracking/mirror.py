@@ -1,0 +1,192 @@
+"""Keeps MLflow equal to a study, from a thread of its own: no trial ever waits for it.
+
+The study is the truth and has all that MLflow shows. Here is only which of its runs changed: each
+is compared with what MLflow has, and what that lacks is logged. A store that is away leaves them
+where they are, and is tried again, ever more seldom. Whoever begins, begins with all runs of the
+study: a store that was away, or that is another than before, then gets what it lacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from study.errors import RefusedError, StudyStateError, TrackingError
+from study.store.scratch import scratch
+from study.store.study import Study
+from study.tracking.experiment import Experiment
+from study.tracking.mlflow_runs import StudyRuns
+from study.tracking.run_facts import STUDY, TRIAL
+from study.tracking.run_files import files_of, files_of_plan
+from study.tracking.study_runs import Key, ShownStudy
+
+_logger = logging.getLogger(__name__)
+
+PATIENCE_S = 30.0
+"""Seconds without progress after which an ending study leaves the rest to its next start."""
+
+PAUSES_S = (1.0, 30.0)
+"""First and longest pause before a store is tried again."""
+
+_LAST_PAUSE_S = 2.0
+"""The longest pause once a study waits for its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirrored:
+    """What came of it.
+
+    Args:
+        sent: Runs of which MLflow has something now that it had not before.
+        left: Runs that MLflow may lack, or lack something of.
+        refused: Runs that the store did not take as they are.
+    """
+
+    sent: int = 0
+    left: int = 0
+    refused: int = 0
+
+
+class Mirror:
+    """Brings MLflow up to date with a study until it is told to finish.
+
+    Args:
+        experiment: Where the study's runs are.
+        read: Returns the study as it is now; called from the mirror's thread.
+        suspects: Runs that may lack something in MLflow although they have ended there.
+        pauses_s: First and longest pause before a store is tried again, s.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        read: Callable[[], Study],
+        *,
+        suspects: Iterable[Key] = (),
+        pauses_s: tuple[float, float] = PAUSES_S,
+    ) -> None:
+        self._read = read
+        self._runs = StudyRuns(experiment, suspects)
+        self._pauses_s = pauses_s
+        self._moved = threading.Condition()
+        # An ordered set: a dict without values.
+        self._due: dict[Key, None] = dict.fromkeys(ShownStudy(read()).keys())
+        self._taken: Key | None = None
+        self._moved_at = 0.0
+        self._written, self._refused = set[Key](), set[Key]()
+        self._ending, self._given_up = threading.Event(), threading.Event()
+        # A daemon: a store that does not answer must not keep the process.
+        self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
+        self._thread.start()
+
+    def trial_changed(self, digest: str) -> None:
+        """Take note that a trial changed; MLflow gets it as soon as the store takes it."""
+        self._add([(TRIAL, digest)])
+
+    def finish(self, patience_s: float = PATIENCE_S) -> Mirrored:
+        """Wait for the store while it takes something, leave the rest, and end the thread.
+
+        Whatever of the study is no trial, its floors and its own end, is compared now.
+        """
+        self._add(key for key in ShownStudy(self._read()).keys() if key[0] != TRIAL)
+        self._ending.set()
+        with self._moved:
+            self._moved.notify_all()
+            self._moved_at = time.monotonic()
+            while self._left and (wait_s := self._moved_at + patience_s - time.monotonic()) > 0:
+                self._moved.wait(wait_s)
+            ended = Mirrored(sent=len(self._written), left=self._left, refused=len(self._refused))
+        self._given_up.set()
+        if not ended.left:
+            self._thread.join()
+        return ended
+
+    @property
+    def _left(self) -> int:
+        return len(self._due.keys() | ({self._taken} if self._taken else set()))
+
+    def _add(self, keys: Iterable[Key]) -> None:
+        with self._moved:
+            self._due |= dict.fromkeys(keys)
+            self._moved.notify_all()
+
+    def _next(self) -> Key | None:
+        """Wait for a run that changed, the study's own last; None when there is no more."""
+        with self._moved:
+            while not self._due:
+                if self._ending.is_set():
+                    return None
+                self._moved.wait()
+            self._taken = min(self._due, key=lambda key: key[0] == STUDY)
+            del self._due[self._taken]
+            return self._taken
+
+    def _run(self) -> None:
+        pause_s, failures = self._pauses_s[0], 0
+        while not self._given_up.is_set() and (key := self._next()) is not None:
+            try:
+                wrote = self._sync(key)
+            # The one place that catches everything: no run may stop the others for good.
+            except Exception as error:
+                if _may_pass(error):
+                    self._add([key])
+                    failures += 1
+                    if failures == 1 and not self._given_up.is_set():
+                        _logger.warning(
+                            "%s. Nothing waits for it and nothing is lost: MLflow gets what it "
+                            "lacks as soon as it answers",
+                            error,
+                        )
+                    if self._ending.wait(pause_s):
+                        self._given_up.wait(min(pause_s, _LAST_PAUSE_S))
+                    pause_s = min(2 * pause_s, self._pauses_s[1])
+                    continue
+                self._refuse(key, error)
+                wrote = False
+            if failures:
+                _logger.info("tracking: the store takes what it is sent again")
+            pause_s, failures = self._pauses_s[0], 0
+            with self._moved:
+                self._written |= {key} if wrote else set()
+                self._taken, self._moved_at = None, time.monotonic()
+                self._moved.notify_all()
+
+    def _sync(self, key: Key) -> bool:
+        """Log what MLflow lacks of a run; return whether it lacked anything."""
+        shown = ShownStudy(self._read())
+        if not self._runs.open:
+            study = shown.study_run()
+            if self._runs.open_study(study):
+                # A store that has nothing of the study lacks all of it.
+                self._add(shown.keys())
+            if not study.outcome:
+                self._runs.write(study, files_of_plan(shown))
+        facts = shown.run(*key)
+        if facts is None or self._runs.has(facts):
+            return False
+        with scratch() as folder:
+            files = files_of(shown, *key, folder) if facts.outcome else []
+            if facts.kind == STUDY and facts.outcome:
+                self._runs.close_abandoned(shown.keys())
+            self._runs.write(facts, files)
+        return True
+
+    def _refuse(self, key: Key, error: Exception) -> None:
+        with self._moved:
+            self._refused.add(key)
+        _logger.warning(
+            "tracking: the run of %s is left out: %s: %s",
+            " ".join(filter(None, key)),
+            type(error).__name__,
+            error,
+        )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether a try later may succeed: it is the store, or a disk, that is away."""
+    if isinstance(error, RefusedError):
+        return False
+    return isinstance(error, TrackingError | StudyStateError | OSError)

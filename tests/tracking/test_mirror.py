@@ -1,0 +1,344 @@
+"""MLflow beside a study that runs: equal in the end, once, whatever happens to either of them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.errors import RefusedError, TrackingError
+from study.keys import Outcome, Tag
+from study.tracking.experiment import Experiment
+from study.tracking.mirror import Mirror, Mirrored
+from study.tracking.mlflow_runs import StudyRuns
+from study.tracking.run_facts import RunFacts
+from tests.tuning.small_study import EXPERIMENT, NAME, Start
+
+FAST = (0.02, 0.1)
+RUNS = 4
+"""The study's own run, its floor's, and those of two trials."""
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which take seconds to make."""
+    workspace = tmp_path_factory.mktemp("tables")
+    Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace).connect()
+    return workspace / "mlflow.db"
+
+
+@pytest.fixture
+def workspace(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(tables, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def untold(workspace: Path) -> Iterator[Start]:
+    """A study of two trials that ended, of which nothing was told."""
+    start = Start(workspace, track=False)
+    release, start.ledger.release = start.ledger.release, lambda: None  # type: ignore[method-assign]
+    start.begin("0")
+    start.train("0", 0.9)
+    start.begin("1")
+    start.fail("1", "ValueError: bad")
+    start.end()
+    yield start
+    release()
+
+
+def experiment(workspace: Path) -> Experiment:
+    return Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
+
+
+def recorded(workspace: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, float]]]]]:
+    """Return status and metrics of every run, by digest; the study's by its name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    experiment_id = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    runs = {}
+    for run in client.search_runs([experiment_id]):
+        key = run.data.tags.get(Tag.DIGEST, run.data.tags[Tag.STUDY])
+        assert key not in runs, f"two runs of {key}"
+        points = {
+            name: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)]
+            for name in run.data.metrics
+        }
+        runs[key] = (run.info.status, points)
+    return runs
+
+
+def assert_whole(workspace: Path) -> None:
+    """Check that MLflow has the study of `untold`, each value once."""
+    runs = recorded(workspace)
+    assert len(runs) == RUNS
+    assert runs[NAME] == ("FINISHED", {"trials_complete": [(1, 2.0)]})
+    assert runs["floor"][0] == "FINISHED"
+    trials = {status: points for key, (status, points) in runs.items() if len(key) > 5}
+    assert trials["FINISHED"]["val_auprc_sv"] == [(1, 0.9), (2, 0.9), (3, 0.9)]
+    assert trials["FINISHED"]["val_patient_auprc_S"] == [(3, 0.45)]
+    assert trials["FAILED"] == {}
+
+
+def test_a_study_that_was_never_told_is_told_whole_and_once(
+    untold: Start, workspace: Path
+) -> None:
+    assert Mirror(experiment(workspace), untold.read).finish() == Mirrored(sent=RUNS)
+    assert_whole(workspace)
+    assert Mirror(experiment(workspace), untold.read).finish() == Mirrored()
+
+
+def test_a_study_is_told_while_it_runs_and_a_trial_that_was_stopped_goes_on(
+    workspace: Path,
+) -> None:
+    start = Start(workspace)
+    digest = start.begin("0")
+    start.epoch("0", 1, 0.5, save=True)
+    deadline = time.monotonic() + 30
+    while recorded(workspace).get(digest, ("", {}))[1].get("val_auprc_sv") != [(1, 0.5)]:
+        assert time.monotonic() < deadline, "nothing was told while it ran"
+        time.sleep(0.05)
+    assert recorded(workspace)[digest][0] == recorded(workspace)[NAME][0] == "RUNNING"
+    start.end("SIGINT received")
+    assert recorded(workspace)[digest][0] == recorded(workspace)[NAME][0] == "KILLED"
+
+    again = Start(workspace)
+    assert again.begin("0") == digest
+    again.train("0", 0.5, first=2)
+    again.end()
+    runs = recorded(workspace)
+    assert runs[digest][0] == "FINISHED"
+    assert runs[digest][1]["val_auprc_sv"] == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    assert runs[NAME][1]["trials_complete"] == [(1, 0.0), (2, 1.0)]
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+def test_a_driver_that_was_killed_leaves_nothing_running(workspace: Path, epochs: int) -> None:
+    """Killed after any epoch: the next start begins with all that MLflow lacks."""
+    killed = Start(workspace)
+    digest = killed.begin("0")
+    for epoch in range(1, epochs + 1):
+        killed.epoch("0", epoch, 0.9)
+    killed.leave()
+    assert recorded(workspace)[digest][0] == "RUNNING"
+    start = Start(workspace)
+    start.end("at once")
+    status, points = recorded(workspace)[digest]
+    assert status == "KILLED"
+    assert points.get("val_auprc_sv", []) == [(e, 0.9) for e in range(1, epochs + 1)]
+
+
+def test_a_run_that_the_storage_knows_nothing_of_is_closed(untold: Start, workspace: Path) -> None:
+    runs = StudyRuns(experiment(workspace))
+    tags = {Tag.STUDY: NAME, Tag.STUDY_ID: untold.ledger.study_id}
+    runs.open_study(RunFacts(kind="study", name=NAME, tags=tags, began_s=1.0))
+    runs.write(RunFacts(kind="trial", digest="unknown", name="x", tags=tags, began_s=1.0))
+    Mirror(experiment(workspace), untold.read).finish()
+    assert recorded(workspace)["unknown"][0] == "KILLED"
+
+
+class Unreliable:
+    """Stands before MLflow's client; some calls are not made, of others the answer is lost.
+
+    The distance between them grows: in the end everything gets through.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._calls = 0
+        self._failing = {n * (n + 1) // 2: n % 2 == 0 for n in range(1, 40)}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            self._calls += 1
+            made = self._failing.get(self._calls)
+            if made is False:
+                raise ConnectionError("not made")
+            answer = getattr(self._client, name)(*given, **named)
+            if made:
+                raise ConnectionError("the answer was lost")
+            return answer
+
+        return call
+
+
+def test_calls_that_fail_before_or_after_they_are_made_are_recorded_once(
+    untold: Start, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = experiment(workspace)
+    client, id_ = place.connect()
+    unreliable = Unreliable(client)
+    monkeypatch.setattr(place, "connect", lambda: (unreliable, id_))
+    mirror = Mirror(place, untold.read, pauses_s=(0.001, 0.001))
+    mirrored = mirror.finish()
+    assert (mirrored.left, mirrored.refused) == (0, 0)
+    assert_whole(workspace)
+
+
+class Failing(StudyRuns):
+    """Writes nothing, and fails as it is told to before it takes a trial's run."""
+
+    failures: list[Exception]
+    taken: list[tuple[str, str]]
+
+    def open_study(self, study: RunFacts) -> bool:
+        """Be open."""
+        self._parent = "parent"
+        return False
+
+    def close_abandoned(self, known: object) -> None:
+        """Do nothing."""
+
+    def write(self, facts: RunFacts, files: object = ()) -> None:
+        """Fail, or take note."""
+        if facts.kind == "trial" and self.failures:
+            raise self.failures.pop(0)
+        self.taken.append(facts.key)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
+    class Fresh(Failing):
+        failures: list[Exception] = []
+        taken: list[tuple[str, str]] = []
+
+    monkeypatch.setattr("study.tracking.mirror.StudyRuns", Fresh)
+    return Fresh
+
+
+def test_a_store_that_fails_is_tried_again_and_said_once(
+    untold: Start, workspace: Path, failing: type[Failing], caplog: pytest.LogCaptureFixture
+) -> None:
+    failing.failures += [*[TrackingError("no answer")] * 3, OSError("disk full")]
+    mirror = Mirror(experiment(workspace), untold.read, pauses_s=FAST)
+    assert mirror.finish() == Mirrored(sent=RUNS)
+    assert failing.taken[-1] == ("study", ""), "the study ends after all others"
+    warnings = [r.getMessage() for r in caplog.records if "Nothing waits" in r.getMessage()]
+    # Once until something gets through: here the floor's run does.
+    assert set(warnings) == {
+        "no answer. Nothing waits for it and nothing is lost: MLflow gets what it lacks as soon "
+        "as it answers"
+    }
+    assert len(warnings) < 4
+
+
+def test_what_the_store_refuses_is_named_and_holds_nothing_up(
+    untold: Start, workspace: Path, failing: type[Failing], caplog: pytest.LogCaptureFixture
+) -> None:
+    failing.failures.append(RefusedError("too long"))
+    mirrored = Mirror(experiment(workspace), untold.read, pauses_s=FAST).finish()
+    assert mirrored == Mirrored(sent=RUNS - 1, refused=1)
+    assert " is left out: RefusedError: too long" in caplog.text
+
+
+def test_a_store_that_stays_away_is_left_after_a_while(
+    untold: Start, workspace: Path, failing: type[Failing]
+) -> None:
+    failing.failures += [TrackingError("no answer")] * 10_000
+    began = time.monotonic()
+    mirrored = Mirror(experiment(workspace), untold.read, pauses_s=FAST).finish(0.3)
+    assert time.monotonic() - began < 10
+    assert (mirrored.sent, mirrored.refused) == (1, 0), "the floor's run is not a trial's"
+    assert mirrored.left == RUNS - 1
+
+
+def test_a_store_that_never_answers_keeps_no_study(
+    untold: Start, workspace: Path, failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def write(self: Failing, facts: RunFacts, files: object = ()) -> None:
+        asked.set()
+        answer.wait(60)
+
+    monkeypatch.setattr(failing, "write", write)
+    mirror = Mirror(experiment(workspace), untold.read)
+    assert asked.wait(30)
+    mirror.trial_changed("d")  # returns although nothing moves
+    assert mirror.finish(0.1).left == RUNS + 1
+    answer.set()
+
+
+def test_a_store_that_was_emptied_gets_everything_again(untold: Start, workspace: Path) -> None:
+    from mlflow import MlflowClient
+
+    place = experiment(workspace)
+    mirror = Mirror(place, untold.read, pauses_s=FAST)
+    deadline = time.monotonic() + 30
+    while len(recorded(workspace)) < RUNS:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    _, id_ = place.connect()
+    for run in client.search_runs([id_]):
+        client.delete_run(run.info.run_id)
+    digest = next(iter(untold.read().trials.attempts))
+    untold.ledger.withdraw(0, "lost")
+    mirror.trial_changed(digest)
+    assert mirror.finish().left == 0
+    runs = recorded(workspace)
+    assert len(runs) == RUNS
+    assert runs[digest][0] == "KILLED"
+
+
+def test_a_database_that_is_locked_takes_everything_later(untold: Start, workspace: Path) -> None:
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def impatient(*call: Any) -> tuple[str, Any]:
+        """MLflow waits for 20 s; so long would the test take."""
+        return call[2].replace("busy_timeout = 20000", "busy_timeout = 50"), call[3]
+
+    def locked(context: Any) -> None:
+        failed.set()
+
+    failed = threading.Event()
+    place = experiment(workspace)
+    place.connect()
+    event.listen(Engine, "before_cursor_execute", impatient, retval=True)
+    event.listen(Engine, "handle_error", locked)
+    lock = sqlite3.connect(workspace / "mlflow.db", isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        mirror = Mirror(place, untold.read, pauses_s=FAST)
+        assert failed.wait(30)
+        lock.execute("ROLLBACK")
+        assert mirror.finish() == Mirrored(sent=RUNS)
+    finally:
+        lock.close()
+        event.remove(Engine, "before_cursor_execute", impatient)
+        event.remove(Engine, "handle_error", locked)
+    assert_whole(workspace)
+
+
+def test_an_optuna_storage_that_is_away_is_tried_again(
+    untold: Start, workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from study.errors import StudyStateError
+
+    failures = [StudyStateError("study.db: locked")] * 2
+
+    def read() -> Any:
+        if threading.current_thread().name == "mirror" and failures:
+            raise failures.pop()
+        return untold.read()
+
+    with caplog.at_level(logging.INFO):
+        assert Mirror(experiment(workspace), read, pauses_s=FAST).finish().left == 0
+    assert "the store takes what it is sent again" in caplog.text
+    assert recorded(workspace)[NAME][0] == "FINISHED"
+
+
+def test_outcomes_of_the_study_and_of_mlflow_are_the_same_words() -> None:
+    from study.tracking.run_facts import STATUS
+
+    assert set(STATUS) == set(Outcome)

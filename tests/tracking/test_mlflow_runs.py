@@ -1,0 +1,636 @@
+"""What ends up in MLflow, read back through MLflow's own client."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.errors import RefusedError, TrackingError
+from study.keys import Outcome, Tag
+from study.tracking.experiment import PARENT, Experiment
+from study.tracking.mlflow_runs import StudyRuns
+from study.tracking.run_facts import FLOOR, STUDY, TRIAL, UNDEFINED, Point, RunFacts, points_of
+from tests.mlflow_server import Server
+
+PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
+EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests here: making MLflow's tables takes seconds. Studies differ."""
+    return tmp_path_factory.mktemp("workspace with a space")
+
+
+@pytest.fixture(autouse=True)
+def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a study of the test's own."""
+    return str(request.node.name)
+
+
+def experiment(workspace: Path, **changes: Any) -> Experiment:
+    return Experiment(**{"tracking_uri": None, "name": "ecg", "workspace": workspace, **changes})
+
+
+def study(name: str, outcome: str = "", **changes: Any) -> RunFacts:
+    facts = {
+        "params": {"trials": 2},
+        "tags": {Tag.STUDY: name},
+        "began_s": 100.0,
+        "ended_s": 104.0 if outcome else None,
+    }
+    return RunFacts(kind=STUDY, name=name, outcome=outcome, **{**facts, **changes})
+
+
+def trial(
+    digest: str = "d1",
+    epochs: Mapping[int, Mapping[str, float]] | None = None,
+    outcome: str = "",
+    **changes: Any,
+) -> RunFacts:
+    """Return a trial with metrics by epoch; every epoch has a time of its own."""
+    points, undefined = list[Point](), frozenset[str]()
+    for epoch, metrics in (epochs or {}).items():
+        more, lost = points_of(metrics, epoch, 101.0 + epoch)
+        points, undefined = points + more, undefined | lost
+    facts = {
+        "name": f"{digest} film",
+        "params": PARAMS,
+        "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "1"},
+        "points": tuple(points),
+        "undefined": undefined,
+        "began_s": 101.0,
+        "ended_s": 103.0 if outcome else None,
+    }
+    return RunFacts(kind=TRIAL, digest=digest, outcome=outcome, **{**facts, **changes})
+
+
+def opened(workspace: Path, name: str, **changes: Any) -> StudyRuns:
+    runs = StudyRuns(experiment(workspace))
+    runs.open_study(study(name, **changes))
+    return runs
+
+
+def reader(address: str | Path) -> Any:
+    from mlflow import MlflowClient
+
+    path = address / "mlflow.db" if isinstance(address, Path) else None
+    return MlflowClient(tracking_uri=f"sqlite:///{path}" if path else str(address))
+
+
+def stored(address: str | Path, run_id: str) -> Any:
+    return reader(address).get_run(run_id)
+
+
+def history(address: str | Path, run_id: str, metric: str) -> list[tuple[int, float]]:
+    points = reader(address).get_metric_history(run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def runs_below(address: str | Path, parent: str) -> list[Any]:
+    client = reader(address)
+    experiment_id = client.get_experiment_by_name("ecg").experiment_id
+    terms = f"tags.`{PARENT}` = '{parent}'"
+    return list(client.search_runs([experiment_id], filter_string=terms))
+
+
+def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial(
+    workspace: Path, name: str, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 1\n")
+    runs = opened(workspace, name)
+    tags = {Tag.FUSION: "film", Tag.GIT_COMMIT: "abc"}
+    runs.write(trial(epochs={1: EPOCH}, tags=tags))
+    epochs = {1: EPOCH, 2: {**EPOCH, "val_auprc_sv": 0.6, "rr_reliance_total_S": 0.1}}
+    runs.write(trial(epochs=epochs, outcome="complete", tags=tags), [plan])
+    ended = study(name, "complete", points=(Point("n_complete", 1, 1.0, 104_000),))
+    runs.write(ended, [plan])
+
+    parent, run_id = runs.run_id(STUDY), runs.run_id(TRIAL, "d1")
+    run = stored(workspace, run_id)
+    assert (run.info.run_name, run.info.status) == ("d1 film", "FINISHED")
+    assert (run.info.start_time, run.info.end_time) == (101_000, 103_000)
+    assert run.data.params == {key: str(value) for key, value in PARAMS.items()}
+    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.5), (2, 0.6)]
+    assert history(workspace, run_id, "rr_reliance_total_S") == [(2, 0.1)]
+    expected = {
+        PARENT: parent,
+        Tag.KIND: "trial",
+        Tag.DIGEST: "d1",
+        Tag.OUTCOME: "complete",
+        "mlflow.source.git.commit": "abc",
+        **tags,
+    }
+    assert expected.items() <= run.data.tags.items()
+    assert not {Tag.CAUSE, UNDEFINED} & run.data.tags.keys()
+    top = stored(workspace, parent)
+    assert (top.info.run_name, top.info.status) == (name, "FINISHED")
+    assert (top.data.params, top.data.metrics) == ({"trials": "2"}, {"n_complete": 1})
+    for id_ in (parent, run_id):
+        copy = workspace / "mlruns" / "ecg" / id_ / "artifacts" / "plan.toml"
+        assert copy.read_text() == "trials = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome.COMPLETE, "FINISHED"),
+        (Outcome.SCREENED, "FINISHED"),
+        (Outcome.PRUNED, "KILLED"),
+        (Outcome.STOPPED, "KILLED"),
+        (Outcome.FAILED, "FAILED"),
+    ],
+)
+def test_outcomes_are_told_apart(
+    workspace: Path, name: str, outcome: Outcome, status: str
+) -> None:
+    runs = opened(workspace, name)
+    runs.write(trial(outcome=outcome, cause="because\n" + "x" * 9000))
+    run = stored(workspace, runs.run_id(TRIAL, "d1"))
+    assert (run.info.status, run.data.tags[Tag.OUTCOME]) == (status, outcome)
+    assert run.data.tags[Tag.CAUSE].startswith("because\nxx")
+    assert run.data.tags[Tag.CAUSE].endswith("x (...)")
+
+
+def test_undefined_metrics_are_left_out_and_named(workspace: Path, name: str) -> None:
+    runs = opened(workspace, name)
+    first = {"val_auprc_F": math.nan, "train_loss": math.inf, "val_loss": 1.0}
+    epochs = {1: first, 2: {"val_auprc_S": -math.inf}}
+    runs.write(trial(epochs=epochs, outcome="complete"))
+    run = stored(workspace, runs.run_id(TRIAL, "d1"))
+    assert run.data.metrics == {"val_loss": 1.0}
+    assert run.data.tags[UNDEFINED] == "train_loss, val_auprc_F, val_auprc_S"
+
+
+def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
+    workspace: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs = {1: {"val_auprc_sv": 0.1}, 2: {"val_auprc_sv": 0.2}}
+    first = opened(workspace, name)
+    first.write(trial(epochs=epochs, outcome="stopped", cause="Ctrl-C"))
+    first.write(study(name, "stopped"))
+    run_id = first.run_id(TRIAL, "d1")
+
+    second = opened(workspace, name)
+    again: dict[str, Any] = {"name": "7 film", "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "2"}}
+    second.write(study(name))
+    second.write(trial(epochs=epochs, params={**PARAMS, "heads": 4}, **again))
+    assert second.run_id(TRIAL, "d1") == run_id
+    reopened = stored(workspace, run_id)
+    assert (reopened.info.status, reopened.info.run_name) == ("RUNNING", "7 film")
+    assert not {Tag.OUTCOME, Tag.CAUSE} & reopened.data.tags.keys()
+    assert reopened.data.params["heads"] == "4"
+    assert stored(workspace, second.run_id(STUDY)).info.status == "RUNNING"
+    epochs[3] = {"val_auprc_sv": 0.3}
+    second.write(trial(epochs=epochs, outcome="complete", **again))
+    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    run = stored(workspace, run_id)
+    assert (run.info.status, run.data.tags[Tag.ATTEMPT]) == ("FINISHED", "2")
+    assert len(runs_below(workspace, second.run_id(STUDY))) == 1
+    assert caplog.records == []
+
+
+def test_a_parameter_keeps_its_first_value(
+    workspace: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(workspace, name).write(trial(outcome="stopped"))
+    runs = opened(workspace, name)
+    runs.write(trial(params={**PARAMS, "fusion": "mhca"}, outcome="complete"))
+    assert stored(workspace, runs.run_id(TRIAL, "d1")).data.params["fusion"] == "film"
+    assert "parameter fusion is film in MLflow and mhca now; MLflow keeps" in caplog.text
+
+
+def test_what_is_complete_is_known_without_asking(workspace: Path, name: str) -> None:
+    """A start begins with all runs of a study: 300 of them must not cost 300 requests."""
+    runs = opened(workspace, name)
+    whole = trial(epochs={1: EPOCH}, outcome="complete")
+    runs.write(whole)
+    again = opened(workspace, name)
+    assert again.has(whole)
+    for other in (
+        trial(epochs={1: EPOCH}, outcome="pruned"),
+        trial(epochs={1: EPOCH}, outcome="complete", tags={Tag.ATTEMPT: "2"}),
+        trial(epochs={1: EPOCH}),
+        trial("d2", outcome="complete"),
+    ):
+        assert not again.has(other)
+    suspicious = StudyRuns(experiment(workspace), suspects=[(TRIAL, "d1")])
+    suspicious.open_study(study(name))
+    assert not suspicious.has(whole)
+    suspicious.write(whole)
+    assert suspicious.has(whole)
+
+
+def test_runs_that_nothing_is_known_of_do_not_stay_running(workspace: Path, name: str) -> None:
+    killed = opened(workspace, name)
+    killed.write(trial("d1", {1: EPOCH}))
+    killed.write(trial("d2"))
+    runs = opened(workspace, name)
+    runs.close_abandoned([(TRIAL, "d2"), (STUDY, "")])
+    left = stored(workspace, killed.run_id(TRIAL, "d1"))
+    assert (left.info.status, left.data.tags[Tag.OUTCOME]) == ("KILLED", "stopped")
+    assert left.data.tags[Tag.CAUSE] == "the driver ended without closing it"
+    assert stored(workspace, killed.run_id(TRIAL, "d2")).info.status == "RUNNING"
+
+
+def test_a_run_whose_end_was_half_written_is_completed(
+    workspace: Path, name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "scores.json"
+    file.write_text("{}")
+    metrics = tuple(points_of({"val_auprc_sv": 0.05, "sd": math.nan}, 0, 100.0)[0])
+    floor = RunFacts(
+        kind=FLOOR,
+        digest="f1",
+        name="floor: prevalence",
+        points=metrics,
+        undefined=frozenset({"sd"}),
+        began_s=100.0,
+        ended_s=100.0,
+        outcome="complete",
+    )
+    runs = opened(workspace, name)
+    runs.write(floor)
+    run_id = runs.run_id(FLOOR, "f1")
+    reader(workspace).update_run(run_id, status="RUNNING")
+    again = opened(workspace, name)
+    again.write(floor, [file])
+    run = stored(workspace, run_id)
+    assert again.run_id(FLOOR, "f1") == run_id
+    assert (run.info.status, run.info.start_time, run.info.end_time) == (
+        *("FINISHED", 100_000, 100_000),
+    )
+    assert (run.data.metrics, run.data.tags[UNDEFINED]) == ({"val_auprc_sv": 0.05}, "sd")
+    assert history(workspace, run_id, "val_auprc_sv") == [(0, 0.05)]
+    assert [item.path for item in reader(workspace).list_artifacts(run_id)] == ["scores.json"]
+
+
+def test_a_study_id_tells_studies_of_one_name_apart(workspace: Path, name: str) -> None:
+    ids = []
+    for id_ in ("a", "b", "a"):
+        runs = opened(workspace, name, tags={Tag.STUDY: name, Tag.STUDY_ID: id_})
+        ids.append(runs.run_id(STUDY))
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name: str) -> None:
+    runs = opened(workspace, name)
+    runs.write(trial())
+    gone = runs.run_id(TRIAL, "d1")
+    reader(workspace).delete_run(gone)
+    with pytest.raises(RefusedError, match="sqlite:.* does not take it: .*deleted"):
+        runs.write(trial(epochs={1: EPOCH}))
+    assert not runs.open, "the next call looks what there is"
+    runs.open_study(study(name))
+    runs.write(trial(epochs={1: EPOCH}))
+    assert runs.run_id(TRIAL, "d1") != gone, "a run that the user deleted stays so"
+
+
+def test_a_store_that_lost_the_study_is_no_refusal(workspace: Path, name: str) -> None:
+    runs = opened(workspace, name)
+    runs.write(trial())
+    for id_ in (runs.run_id(TRIAL, "d1"), runs.run_id(STUDY)):
+        reader(workspace).delete_run(id_)
+    with pytest.raises(TrackingError) as caught:
+        runs.write(trial(epochs={1: EPOCH}))
+    assert not isinstance(caught.value, RefusedError)
+    assert runs.open_study(study(name)), "it is made again"
+
+
+def test_what_is_written_again_changes_nothing(workspace: Path, name: str, tmp_path: Path) -> None:
+    """As after a kill at any moment: a new process knows nothing of what was written."""
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 1\n")
+    epochs = {1: EPOCH, 2: {**EPOCH, "n": 1.0}}
+    figures = (Point("trials_complete", 1, 1.0, 104_000),)
+
+    def tell() -> tuple[str, str]:
+        runs = opened(workspace, name)
+        for facts in (trial(epochs={1: EPOCH}), trial(epochs=epochs, outcome="complete")):
+            runs.write(facts, [plan])
+        runs.write(study(name, "complete", points=figures))
+        return runs.run_id(STUDY), runs.run_id(TRIAL, "d1")
+
+    ids = tell()
+    for _ in range(2):
+        assert tell() == ids
+    parent, run_id = ids
+    assert len(runs_below(workspace, parent)) == 1
+    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.5), (2, 0.5)]
+    assert history(workspace, run_id, "n") == [(2, 1.0)]
+    assert history(workspace, parent, "trials_complete") == [(1, 1.0)]
+
+
+def test_a_run_that_a_lost_request_made_beside_its_own_is_deleted(
+    workspace: Path, name: str
+) -> None:
+    runs = opened(workspace, name)
+    runs.write(trial())
+    run_id = runs.run_id(TRIAL, "d1")
+    client = reader(workspace)
+    experiment_id = client.get_experiment_by_name("ecg").experiment_id
+    tags = stored(workspace, run_id).data.tags
+    for time_ms in (1, 10**14):  # before it in the list, and after
+        client.create_run(experiment_id, start_time=time_ms, tags=tags)
+    runs.close_abandoned([(TRIAL, "d1")])
+    below = runs_below(workspace, runs.run_id(STUDY))
+    assert [run.info.run_id for run in below] == [run_id]
+
+
+def test_an_epoch_costs_the_same_whatever_its_number_of_metrics(
+    workspace: Path, name: str
+) -> None:
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    commits: list[object] = []
+
+    def count(connection: object) -> None:
+        commits.append(connection)
+
+    runs = opened(workspace, name)
+    runs.write(trial())
+    costs, epochs = [], dict[int, dict[str, float]]()
+    event.listen(Engine, "commit", count)
+    for epoch, n_metrics in enumerate((1, 40), start=1):
+        commits.clear()
+        epochs[epoch] = {f"metric_{i}": float(i) for i in range(n_metrics)}
+        runs.write(trial(epochs=epochs))
+        costs.append(len(commits))
+    event.remove(Engine, "commit", count)
+    assert costs[0] == costs[1] <= 2
+    assert len(stored(workspace, runs.run_id(TRIAL, "d1")).data.metrics) == 40
+
+
+def test_more_points_than_a_batch_takes_are_written(workspace: Path, name: str) -> None:
+    runs = opened(workspace, name)
+    epochs = {epoch: {f"metric_{i}": 1.0 for i in range(90)} for epoch in range(1, 13)}
+    runs.write(trial(epochs=epochs, outcome="complete"))
+    run_id = runs.run_id(TRIAL, "d1")
+    assert len(history(workspace, run_id, "metric_0")) == 12
+    assert stored(workspace, run_id).data.params["fusion"] == "film"
+
+
+def test_studies_that_start_at_once_in_a_new_folder_do_not_harm_each_other(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from study.tracking.experiment import Experiment\n"
+        "from study.tracking.mlflow_runs import StudyRuns\n"
+        "from study.tracking.run_facts import RunFacts\n"
+        "tags = {'study': sys.argv[2]}\n"
+        "facts = RunFacts(kind='study', name=sys.argv[2], tags=tags, began_s=1)\n"
+        "workspace = Path(sys.argv[1])\n"
+        "runs = StudyRuns(Experiment(tracking_uri=None, name='ecg', workspace=workspace))\n"
+        "runs.open_study(facts)\n"
+        "runs.write(facts)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
+    pipe = subprocess.PIPE
+    both = [
+        subprocess.Popen([*command, name], stdout=pipe, stderr=pipe, text=True)
+        for name in ("first", "second")
+    ]
+    output = [process.communicate(timeout=120) for process in both]
+    # Silent too: no address, no line for each table, no deprecation, no telemetry.
+    assert output == [("", ""), ("", "")]
+    assert [process.returncode for process in both] == [0, 0]
+
+
+def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> None:
+    place = experiment(workspace)
+    StudyRuns(place).open_study(study(name))
+    there = reader(workspace).get_experiment_by_name("ecg")
+    page = f"experiments/{there.experiment_id}/runs?viewStateShareKey={name}"
+    assert place.where(name) == (
+        f"MLflow: run `mlflow ui` in {workspace}, then open http://127.0.0.1:5000/#/{page}"
+    )
+    view = there.tags[f"mlflow.sharedViewState.{name}"]
+    assert f"tags.study = '{name}' and tags.kind = 'trial' and tags.outcome = 'complete'" in view
+    assert there.artifact_location == str(workspace / "mlruns" / "ecg")
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    assert experiment(tmp_path).look() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deleted_experiment_is_explained(workspace: Path) -> None:
+    _, id_ = experiment(workspace, name="gone").connect()
+    reader(workspace).delete_experiment(id_)
+    message = (
+        "tracking: experiment 'gone' was deleted in MLflow; bring it back with "
+        f"`mlflow experiments restore -x {id_}`"
+    )
+    for use in (Experiment.connect, Experiment.look):
+        with pytest.raises(TrackingError) as caught:
+            use(experiment(workspace, name="gone"))
+        assert str(caught.value) == message
+
+
+def test_tables_of_another_version_are_refused(workspace: Path, tmp_path: Path) -> None:
+    experiment(workspace).connect()
+    copy = tmp_path / "mlflow.db"
+    copy.write_bytes((workspace / "mlflow.db").read_bytes())
+    with sqlite3.connect(copy) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    database.close()
+    with pytest.raises(TrackingError, match="out-of-date database schema.*mlflow db upgrade"):
+        experiment(tmp_path).connect()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(served: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, whose clients make no second try by themselves."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return served
+
+
+def test_a_call_is_made_again_when_its_server_returns(server: Server, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 2\n")
+    place = experiment(tmp_path, tracking_uri=server.address)
+    runs = StudyRuns(place)
+    runs.open_study(study("outage"))
+    runs.write(trial(epochs={1: EPOCH}))
+    server.stop()
+    epochs = {1: EPOCH, 2: EPOCH, 3: {**EPOCH, "n": 1.0}}
+    for call in (lambda: runs.write(trial(epochs=epochs)), lambda: runs.open_study(study("o"))):
+        with pytest.raises(TrackingError) as caught:
+            call()
+        assert str(caught.value).startswith(
+            f"tracking: cannot use http://127.0.0.1:{server.port}: "
+        )
+        assert "s3cret" not in str(caught.value)
+    late = experiment(tmp_path, tracking_uri=server.address)
+    assert late.where() == f"MLflow: http://127.0.0.1:{server.port}"
+    server.start()
+    assert not runs.open_study(study("outage")), "it is there"
+    runs.write(trial(epochs=epochs, outcome="complete"), [plan])
+    (run,) = runs_below(server.address, runs.run_id(STUDY))
+    assert (run.info.run_id, run.info.status) == (runs.run_id(TRIAL, "d1"), "FINISHED")
+    assert [step for step, _ in history(server.address, run.info.run_id, "train_loss")] == [
+        1,
+        2,
+        3,
+    ]
+    assert run.data.metrics == {**EPOCH, "n": 1.0}
+    files = reader(server.address).list_artifacts(run.info.run_id)
+    assert [file.path for file in files] == ["plan.toml"]
+    assert place.where().startswith(f"MLflow: http://127.0.0.1:{server.port}/#/experiments/")
+
+
+TIMEOUT_S = 1
+WAYS = ("fails", "passes on and fails", "is late", "hangs up")
+"""What a bad server does, in turn, with the first requests of each kind."""
+KINDS = ("create", "log-batch", "update", "upload")
+"""Last part of the paths of what writes runs and experiments, and files."""
+
+
+class Proxy(ThreadingHTTPServer):
+    """Stands before a server and serves badly: each kind of write fails once in each way."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), Badly)
+        self.port = port
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.writes = Counter[str]()
+        self.late = list[threading.Thread]()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def way(self, command: str, path: str) -> str:
+        """Return what is to be done with a request; empty where all goes well."""
+        kind = "upload" if "/artifacts/" in path else path.partition("?")[0].rpartition("/")[2]
+        if command == "GET" or kind not in KINDS:
+            return ""
+        self.writes[kind] += 1
+        return WAYS[self.writes[kind] - 1] if self.writes[kind] <= len(WAYS) else ""
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Badly(BaseHTTPRequestHandler):
+    """One connection to the proxy."""
+
+    server: Proxy
+
+    def serve(self) -> None:
+        way = self.server.way(self.command, self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.close_connection = way == "hangs up"
+        if way == "hangs up":
+            return
+        if way == "fails":
+            self.send_error(500)
+            return
+        if way == "is late":
+            self.server.late.append(threading.current_thread())
+            time.sleep(TIMEOUT_S + 0.3)  # the client has given up
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.port)
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
+        upstream.request(self.command, self.path, body, headers)
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        with suppress(OSError):  # nobody waits any more
+            if way == "passes on and fails":
+                self.send_error(500)
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def insist(runs: StudyRuns, whole: RunFacts, facts: RunFacts, *files: Path) -> None:
+    """Write a run until it works, as the mirror does."""
+    for _ in range(30):
+        try:
+            if not runs.open:
+                runs.open_study(whole)
+            runs.write(facts, files)
+        except TrackingError as error:
+            assert not isinstance(error, RefusedError), error
+        else:
+            return
+    raise AssertionError("it never worked")
+
+
+def test_a_server_that_fails_hangs_up_or_is_late_gets_everything_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
+    proxy = Proxy(server.port)
+    plan = tmp_path / "plan.toml"
+    plan.write_text("trials = 2\n")
+    runs, whole = StudyRuns(experiment(tmp_path, tracking_uri=proxy.address)), study("bad")
+    insist(runs, whole, whole, plan)
+    for digest in ("d1", "d2"):
+        epochs = {epoch: EPOCH for epoch in range(1, 4)}
+        for epoch in epochs:
+            insist(runs, whole, trial(digest, {e: EPOCH for e in range(1, epoch + 1)}))
+        epochs[3] = {**EPOCH, "n": 1.0}
+        insist(runs, whole, trial(digest, epochs, "pruned", cause="asha"), plan)
+    for thread in proxy.late:
+        thread.join()
+    runs.open_study(whole)
+    runs.close_abandoned([(TRIAL, "d1"), (TRIAL, "d2")])
+    proxy.stop()
+    for kind in KINDS:
+        assert proxy.writes[kind] > len(WAYS), kind
+    below = runs_below(server.address, runs.run_id(STUDY))
+    assert sorted(run.data.tags[Tag.DIGEST] for run in below) == ["d1", "d2"]
+    for run in below:
+        assert run.info.status == "KILLED"
+        for metric in EPOCH:
+            steps = [step for step, _ in history(server.address, run.info.run_id, metric)]
+            assert steps == [1, 2, 3], metric
+        assert history(server.address, run.info.run_id, "n") == [(3, 1.0)]
+
+
+def test_a_server_that_is_not_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError) as caught:
+        experiment(tmp_path, tracking_uri="http://ann:s3cret@127.0.0.1:9").connect()
+    assert str(caught.value).startswith("tracking: cannot use http://127.0.0.1:9: ")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__suppress_context__
