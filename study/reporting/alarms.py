@@ -49,14 +49,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """One thing that is wrong, or not shown.
-
-    Args:
-        severity: How far it reaches.
-        what: What is wrong, with what.
-        evidence: The figures that say so.
-        advice: What to do.
-    """
+    """One thing that is wrong, or not shown."""
 
     severity: Severity
     what: str
@@ -71,9 +64,7 @@ class Alarm:
 def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) -> list[Alarm]:
     """Name arms that are given real RR as a number and do not use it.
 
-    Args:
-        rows: Trials with their metrics.
-        can_use_rr: By arm that is given real RR: whether it can reach the output at all.
+    `can_use_rr` says of each arm that is given real RR whether it can reach the output at all.
     """
     alarms = []
     blind = [arm for arm, can in can_use_rr.items() if not can]
@@ -131,9 +122,7 @@ def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
 def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
     """Say where early stopping is not to be trusted.
 
-    Args:
-        rho: Spearman's correlation of first-rung and final objective; NaN where undefined.
-        n_finished: Trials that it is over.
+    `rho` is Spearman's correlation of first-rung and final objective; NaN where undefined.
     """
     advice = "do not read pruned configurations as worse: repeat with --scheduler none"
     if n_finished < ENOUGH_TRIALS:
@@ -202,11 +191,7 @@ def floor_alarms(
 ) -> list[Alarm]:
     """Name arms that are not shown to beat the highest floor in some score.
 
-    Args:
-        intervals: By arm, the lower and upper end of its score; a point twice if there is no
-            interval.
-        floors: By name, the score of each floor.
-        score: What it is called.
+    `intervals` are the ends of each arm's score, a point twice where it has no interval.
     """
     finite = {label: value for label, value in floors.items() if math.isfinite(value)}
     if not finite:

@@ -26,9 +26,7 @@ PLACEBO_SUFFIX = "_placebo"
 def comparison_text(comparison: Comparison, arms: Table) -> str:
     """Return what a comparison prints.
 
-    Args:
-        comparison: What it found.
-        arms: Its arms by score (see `study.reporting.trial_tables.arms_table`).
+    `arms` is the table of its arms by score.
     """
     tables = [classes_table(comparison), arms, beside_table(comparison)]
     tables += [t for t in (contrasts_table(comparison), kept_table(comparison)) if t is not None]

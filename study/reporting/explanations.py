@@ -30,14 +30,7 @@ def read_explanations(
     *,
     n_beats: int,
 ) -> tuple[dict[str, Explanation], dict[str, str]]:
-    """Return what the trials measured by arm, and by arm why there is nothing.
-
-    Args:
-        shown: The trial that stands for each arm.
-        configs: The configuration of each arm.
-        storage: Where trials keep their files.
-        n_beats: Beats that each trial predicts.
-    """
+    """Return what the trials measured by arm, and by arm why there is nothing."""
     explanations, absent = {}, {}
     for arm in explainable(configs):
         if arm not in shown:

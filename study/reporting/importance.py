@@ -28,11 +28,7 @@ def importance(
     Hutter, Hoos & Leyton-Brown 2014, proceedings.mlr.press/v32/hutter14. Only parameters that
     every trial has are taken: a conditional one has no value where its condition does not hold.
 
-    Args:
-        rows: Settled trials.
-        objective: Metric that is explained.
-        space: What was searched.
-        gaps: Where the reason goes if there is none.
+    `gaps` is told why there is none.
     """
     if space.kind != "search":
         gaps["importance"] = "only a search varies parameters freely"

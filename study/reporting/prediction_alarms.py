@@ -56,9 +56,7 @@ def describe_predictions(
 ) -> PredictionFacts:
     """Return the facts of out-of-fold predictions.
 
-    Args:
-        log_probs: [S, N, C].
-        fold: [N] validation fold of each beat, from 0; -1 where it is in none.
+    `log_probs` is [S, N, C]; `fold` [N] is the validation fold of each beat, -1 for none.
     """
     flat, one_class = 0, dict.fromkeys(CLASSES, 0)
     folds = range(int(fold.max(initial=-1)) + 1)
@@ -84,10 +82,6 @@ def no_effect_alarms(
     """Name parameters whose values give the same results, to the last bit or but for rounding.
 
     Random streams do not depend on the configuration, so that what does nothing shows.
-
-    Args:
-        rows: Trials; what their `params` differ in is what is named.
-        predictions: By digest of the configuration.
     """
     groups: list[list[TrialRow]] = []
     for row in rows:

@@ -14,12 +14,7 @@ from study.reporting.results import Sealed
 
 
 def sealed_results(workspace: Path, study: str) -> list[Sealed]:
-    """Return the results of a study's openings, oldest first; a damaged one is left out.
-
-    Args:
-        workspace: Folder with `evaluations/`.
-        study: Name of the study that a plan has to rest on.
-    """
+    """Return the results of a study's openings, oldest first; a damaged one is left out."""
     openings = []
     for path in (workspace / "evaluations").glob("*/opening_*/result.json"):
         try:

@@ -150,10 +150,7 @@ def best_table(
 ) -> Table | None:
     """Return the best configuration of each arm by the parameters that vary beside the arm.
 
-    Args:
-        rows: All settled trials of a search.
-        objective: Metric that is best.
-        comparison: Intervals of these trials, where they were computed.
+    A comparison of these trials, where there is one, gives their intervals.
     """
     estimated = {arm.name: arm for arm in comparison.arms} if comparison else {}
     first, _ = _columns(objective)
@@ -234,23 +231,14 @@ def shorter_outcome(rows: Iterable[TrialRow]) -> Outcome:
 
 
 def with_chance(floors: Floors, prevalence: Iterable[float]) -> Floors:
-    """Return floors with what guessing scores, where it is not among them.
-
-    Args:
-        floors: Metrics by label.
-        prevalence: [C] share of each class in the validation beats.
-    """
+    """Return floors with what guessing scores, where it is not among them."""
     if any("prevalence" in label for label in floors):
         return floors
     return {"chance (prevalence)": chance_level(prevalence), **floors}
 
 
 def chance_level(prevalence: Iterable[float]) -> dict[str, float]:
-    """Return what guessing scores: AUPRC is a class's prevalence, AUROC 0.5.
-
-    Args:
-        prevalence: [C] share of each class in the validation beats.
-    """
+    """Return what guessing scores: AUPRC is a class's prevalence [C], AUROC 0.5."""
     by_class = {name: float(share) for name, share in zip(CLASSES, prevalence, strict=True)}
     chance = {metric("auprc", name): share for name, share in by_class.items()}
     chance |= {metric("auroc", name): 0.5 for name in CLASSES}

@@ -39,13 +39,7 @@ class Curve:
 
 
 def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
-    """Return precision over recall, and sensitivity over the false positive rate.
-
-    Args:
-        beats: What the arm predicts.
-        arm: Its predictions.
-        aami_class: Index of the class.
-    """
+    """Return precision over recall, and sensitivity over the false positive rate."""
     drawn = draw_patients(beats, RESAMPLES, np.random.default_rng(0))
     weights = np.vstack([np.ones(len(beats.record_names)), drawn])
     runs = arm.log_probs[np.linspace(0, len(arm.log_probs) - 1, MOST_RUNS).astype(int)]

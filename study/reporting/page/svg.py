@@ -27,14 +27,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whisker:
-    """A point and the line between two ends, which need not exist.
-
-    Args:
-        value: The point.
-        low: Lower end.
-        high: Upper end.
-        tip: What is shown when it is pointed at.
-    """
+    """A point and the line between two ends, which need not exist."""
 
     value: float
     low: float
@@ -46,17 +39,7 @@ class Whisker:
 class Panel:
     """One set of axes.
 
-    Args:
-        x: Ends of the horizontal axis.
-        y: Ends of the vertical axis.
-        title: Over the panel.
-        x_label: Below it.
-        y_label: Over its left edge.
-        height: Units.
-        left: Room for the labels of the vertical axis, units.
-        x_ticks: Where labelled lines stand; None chooses.
-        y_ticks: The same, of the vertical axis.
-        describe: What a reader who cannot see it is told.
+    `height` and `left`, the room for labels, are in units; ticks that are None are chosen.
     """
 
     x: Range
@@ -180,13 +163,7 @@ def element(inner: str, height: float, *, describe: str, width: float = WIDTH) -
 
 
 def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind: str) -> str:
-    """Return a panel of named rows with whiskers around 0; each of a row has its own colour.
-
-    Args:
-        title: Over the panel.
-        rows: Name and whiskers of each row.
-        kind: What such a panel is called, for readers who cannot see it.
-    """
+    """Return a panel of named rows with whiskers around 0; each of a row has its own colour."""
     ends = [v for _, marks in rows for w in marks for v in (w.value, w.low, w.high)]
     x = span(ends, around=0.0)
     left, right, top = 6.0, WIDTH - 6.0, 24.0
