@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SAMPLING_RATE_HZ, SignalSpec
+from study.config import INPUTS, LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SAMPLING_RATE_HZ, SignalSpec
 from study.data import prepare as module
 from study.data.beat_set import BeatSet
 from study.data.prepare import prepare, prepare_all
@@ -229,51 +230,39 @@ def test_study_needs_no_ds2_files(few: Source, tmp_path: Path) -> None:
         prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS2")
 
 
-def test_unknown_data_set(few: Source, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+def test_unknown_names_are_refused(few: Source, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has data set DS1, not DS3"):
         prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS3")
-    assert str(caught.value) == f"{few.folder}: has data set DS1, not DS3"
-
-
-def test_unknown_cuts_are_named_together(few: Source, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         prepare_all(few, [("daeca", "linear"), ("beat", "cubic")], cache_dir=tmp_path)
-    assert str(caught.value) == (
-        "data preparation: 2 faults\n"
-        "  - unknown segmentation 'daeca'; known: beat, centred, daeac, fixed. "
-        "Did you mean 'daeac'?\n"
-        "  - unknown resampling 'cubic'; known: antialiased, linear."
-    )
+    for fault in ("unknown segmentation 'daeca'; known: beat,", "unknown resampling 'cubic'"):
+        assert fault in str(caught.value)
 
 
-def test_bad_record_leaves_nothing_behind(few: Source, tmp_path: Path) -> None:
+def test_bad_records_are_told_together_and_leave_nothing_behind(
+    few: Source, tmp_path: Path
+) -> None:
     folder = tmp_path / "records"
     shutil.copytree(few.folder, folder)
     os.truncate(folder / "106.dat", 1000)
-    with pytest.raises(DataError, match=r"106\.dat: truncated"):
-        prepare(replace(few, folder=folder), "beat", "linear", cache_dir=tmp_path / "cache")
+    for damaged in ("106.dat: truncated", "2 faults"):
+        with pytest.raises(DataError, match=damaged):
+            prepare(replace(few, folder=folder), "beat", "linear", cache_dir=tmp_path / "cache")
+        (folder / "208.atr").write_bytes(b"")
     assert not (tmp_path / "cache").exists()
 
 
 def test_records_without_a_usable_beat(
     few: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_middle(folder: Path, name: str, **_: object) -> object:
-        record = read_record(folder, name)
-        ends = [0, len(record.beat_samples) - 1]
-        return replace(
-            record,
-            beat_samples=record.beat_samples[ends],
-            beat_symbols=np.array(["N", "N"]),
-        )
+    def without_middle(folder: Path, name: str, *, rules: ReadingRules) -> Record:
+        record = read_record(folder, name, rules=rules)
+        ends = record.beat_samples[[0, -1]]
+        return replace(record, beat_samples=ends, beat_symbols=np.array(["N", "N"]))
 
     monkeypatch.setattr(module, "read_record", without_middle)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"no beat can be used.*'101': {'first or last beat': 2}"):
         prepare(replace(few, development=("101",)), "beat", "linear", cache_dir=tmp_path)
-    assert str(caught.value) == (
-        f"{few.folder}: no beat can be used; left out, by record: "
-        "{'101': {'first or last beat': 2}}"
-    )
 
 
 FINGERPRINTS = {
@@ -332,37 +321,22 @@ def test_beat_sets_are_those_of_this_version_of_the_preparation(
     )
 
 
-NAMES = ("p01", "p02", "p03", "p04", "p05")
 RATES_HZ = (128, 257)
-DURATION_S = 90.0
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same five patients at three sampling rates, with leads that MIT-BIH does not have."""
-    root = tmp_path_factory.mktemp("external")
-    for rate_hz in (*RATES_HZ, SAMPLING_RATE_HZ):
-        write_records(
-            root / f"{rate_hz}hz",
-            names=NAMES,
-            duration_s=DURATION_S,
-            sampling_rate_hz=rate_hz,
-            leads=("II", "aVF"),
-        )
-    return {rate_hz: root / f"{rate_hz}hz" for rate_hz in (*RATES_HZ, SAMPLING_RATE_HZ)}
 
 
 @pytest.fixture(scope="module")
 def rate_sets(
-    folders: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[int, dict[tuple[str, str], BeatSet]]:
-    """Every folder under every segmentation."""
-    cache = tmp_path_factory.mktemp("cache")
-    cuts = list(PUBLISHED_RESAMPLING.items())
-    return {
-        rate_hz: prepare_all(find_external(folder).source, cuts, cache_dir=cache)
-        for rate_hz, folder in folders.items()
-    }
+    """The same five patients at three sampling rates, under every segmentation."""
+    root = tmp_path_factory.mktemp("rates")
+    sets = {}
+    for rate_hz in (*RATES_HZ, SAMPLING_RATE_HZ):
+        folder = root / f"{rate_hz}hz"
+        names = ("p01", "p02", "p03", "p04", "p05")
+        write_records(folder, names=names, duration_s=90, sampling_rate_hz=rate_hz)
+        sets[rate_hz] = prepare_all(find_external(folder).source, CUTS, cache_dir=root / "cache")
+    return sets
 
 
 def pairs(one: BeatSet, other: BeatSet, within: int) -> tuple[Any, ...]:
@@ -372,32 +346,22 @@ def pairs(one: BeatSet, other: BeatSet, within: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
-def test_r_peaks_are_within_one_sample_of_the_truth(
-    rate_hz: int, rate_sets: dict[int, dict[tuple[str, str], BeatSet]]
+@pytest.mark.parametrize("cut", CUTS)
+def test_beats_are_the_same_at_any_sampling_rate(
+    rate_hz: int, cut: tuple[str, str], rate_sets: dict[int, dict[tuple[str, str], BeatSet]]
 ) -> None:
-    """One sample of the record's own rate: half a sample lost when it was annotated, half here."""
-    cut = ("daeac", "linear")
+    """As near as the samples of either rate lie; windows as far as half a sample shifts them."""
     truth, beats = rate_sets[SAMPLING_RATE_HZ][cut], rate_sets[rate_hz][cut]
-    limit = 0.5 * SAMPLING_RATE_HZ / rate_hz + 0.5
     i, j = pairs(beats, truth, within=10)
     # All but a few beats at the ends of records, where a window may just leave the signal.
     assert len(i) > 0.99 * len(truth.label) > 300
+    # Half a sample of the record's rate is lost when it is annotated, half of 360 Hz here.
+    limit = 0.5 * SAMPLING_RATE_HZ / rate_hz + 0.5
     assert np.abs(beats.r_peak_sample[i] - truth.r_peak_sample[j]).max() <= limit
     np.testing.assert_array_equal(beats.label[i], truth.label[j])
-
-
-@pytest.mark.parametrize("rate_hz", RATES_HZ)
-@pytest.mark.parametrize("cut", PUBLISHED_RESAMPLING.items())
-def test_same_beats_have_the_same_features_as_at_360_hz(
-    rate_hz: int, cut: tuple[str, str], rate_sets: dict[int, dict[tuple[str, str], BeatSet]]
-) -> None:
-    """RR by one sample of either rate; windows as far as a shift of half a sample changes them."""
-    truth, beats = rate_sets[SAMPLING_RATE_HZ][cut], rate_sets[rate_hz][cut]
-    i, j = pairs(beats, truth, within=10)
     step_ms = 1000 / rate_hz + 1000 / SAMPLING_RATE_HZ
-    for column in (0, 1, 2):  # pre_rr, post_rr, local_rr in milliseconds
-        difference = beats.rr["seed7"][i, column] - truth.rr["seed7"][j, column]
-        assert np.abs(difference).max() <= step_ms
+    intervals_ms = beats.rr["seed7"][i, :3] - truth.rr["seed7"][j, :3]  # pre, post, local
+    assert np.abs(intervals_ms).max() <= step_ms
     # The shortest interval of the synthetic patients is 280 ms (study.data.synthetic).
     ratios = beats.rr["ratio2_so_far"][i] / truth.rr["ratio2_so_far"][j]
     assert np.abs(ratios - 1).max() <= step_ms / 280
@@ -406,21 +370,17 @@ def test_same_beats_have_the_same_features_as_at_360_hz(
     assert np.quantile(alike, 0.05) > 0.93
 
 
-@pytest.mark.parametrize("input_", ["opt1", "opt2", "opt3", "ecg"])
 @pytest.mark.parametrize("late_rr", LATE_RR_WIDTH)
-@pytest.mark.parametrize("ratio_mean", ["so_far", "record"])
 def test_any_configuration_finds_its_inputs(
-    input_: str,
-    late_rr: str,
-    ratio_mean: str,
-    rate_sets: dict[int, dict[tuple[str, str], BeatSet]],
+    late_rr: str, sets: dict[tuple[str, str], BeatSet]
 ) -> None:
-    signal = SignalSpec(input=input_, late_rr=late_rr, ratio_mean=ratio_mean)
-    beats = rate_sets[128][signal.segmentation, signal.resampling_method]
-    early, late = beats.early_rr(signal), beats.late_rr(signal)
-    assert (early is not None) == signal.option.early_rr
-    assert late is None or late.shape == (len(beats.label), LATE_RR_WIDTH[late_rr])
-    assert (late is not None) == signal.option.late_rr
+    beats = sets["daeac", "linear"]
+    for input_, ratio_mean in product(INPUTS, ("so_far", "record")):
+        signal = SignalSpec(input=input_, late_rr=late_rr, ratio_mean=ratio_mean)
+        early, late = beats.early_rr(signal), beats.late_rr(signal)
+        assert (early is not None) == signal.option.early_rr
+        assert late is None or late.shape == (len(beats.label), LATE_RR_WIDTH[late_rr])
+        assert (late is not None) == signal.option.late_rr
 
 
 @pytest.mark.data
