@@ -5,7 +5,6 @@ A rehearsal takes synthetic records under the same names, in a folder of their o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from study.data.fetch import (
 )
 from study.data.prepare import Cut, prepare_all
 from study.data.records import DS1, DS2, FILE_SUFFIXES, PATIENT_OF
-from study.data.source import DATA_DIR_VARIABLE, Source, mitdb_source
+from study.data.source import Source, mitdb_folder, mitdb_source
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_header import require_files
 from study.errors import DataError, MissingDataError, UsageError
@@ -66,11 +65,9 @@ def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
             records.
         DownloadError: If a download broke off.
     """
-    variable = os.environ.get(DATA_DIR_VARIABLE)
-    given_by = "--data-dir" if data_dir else DATA_DIR_VARIABLE
-    folder = data_dir or (Path(variable) if variable else None)
-    if folder is None:
-        given_by, folder = "found", workspace / "data" / "mitdb"
+    folder, given_by = mitdb_folder(data_dir, workspace)
+    if not given_by:
+        given_by = "found"
         try:
             download_records(folder, (*DS1, *DS2))
         except UnreachableError as error:
