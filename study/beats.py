@@ -16,17 +16,11 @@ from study.keys import CLASSES
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledBeats:
-    """Beats in record and time order.
+    """Beats in record and time order."""
 
-    Args:
-        label: [N] index into `CLASSES`.
-        record: [N] index into `record_names`.
-        record_names: Names of the records.
-    """
-
-    label: NDArray[np.int64]
-    record: NDArray[np.int64]
-    record_names: tuple[str, ...]
+    label: NDArray[np.int64]  # [N] index into `CLASSES`
+    record: NDArray[np.int64]  # [N] index into `record_names`
+    record_names: tuple[str, ...]  # names of the records
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -121,24 +121,17 @@ def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:
 class SignalSpec:
     """What a member sees of a beat.
 
-    Args:
-        input: Where RR enters; see `INPUTS`.
-        segmentation: How the window is cut; see `study.data.windows`.
-        resampling: To 128 samples: linear, antialiased, or auto (as published).
-        late_rr: Feature set of the late RR vector; see `study.data.rr`.
-        ratio_mean: Denominator of ratio2's first ratio: mean so far, or of the whole record.
-        rr: `placebo` permutes RR within each record, in training and validation alike.
-
     Raises:
         ConfigError: If a value is not among the allowed ones.
     """
 
-    input: str = "opt1"
-    segmentation: str = "daeac"
-    resampling: str = "auto"
-    late_rr: str = "seed7"
+    input: str = "opt1"  # where RR enters; see `INPUTS`
+    segmentation: str = "daeac"  # how the window is cut; see `study.data.windows`
+    resampling: str = "auto"  # to 128 samples: linear, antialiased, or auto (as published)
+    late_rr: str = "seed7"  # feature set of the late RR vector; see `study.data.rr`
+    # Denominator of ratio2's first ratio: mean so far, or of the whole record
     ratio_mean: str = "so_far"
-    rr: str = "real"
+    rr: str = "real"  # `placebo` permutes RR within each record, in training and validation alike
 
     def __post_init__(self) -> None:
         _check(self)
@@ -164,27 +157,19 @@ class SignalSpec:
 class ModelConfig:
     """The network: MACNN-SE backbone and a fusion.
 
-    Args:
-        fusion: A name of the FUSIONS table.
-        embed_dim: Width D of the shared ECG-RR embedding.
-        heads: Attention heads H; must divide `embed_dim`.
-        ffn_expansion: Hidden width of the attention block's FFN, in multiples of `embed_dim`.
-        gate: Channel gate sigmoid(alpha): learned, frozen at its start, or off.
-        gate_init: Start of alpha; -2 opens the gate by 0.12.
-        dropout: Of attention, FFN and RR projections.
-        rr_scale: Late RR as it is, or standardised by the member's training beats.
-
     Raises:
         ConfigError: If a value is of the wrong kind or outside its bounds.
     """
 
     fusion: str = "concat_proj"
-    embed_dim: int = 64
-    heads: int = 1
+    embed_dim: int = 64  # width D of the shared ECG-RR embedding
+    heads: int = 1  # attention heads H; must divide `embed_dim`
+    # Hidden width of the attention block's FFN, in multiples of `embed_dim`
     ffn_expansion: int = 4
-    gate: str = "learned"
-    gate_init: float = -2.0
-    dropout: float = 0.2
+    gate: str = "learned"  # channel gate sigmoid(alpha): learned, frozen at its start, or off
+    gate_init: float = -2.0  # start of alpha; -2 opens the gate by 0.12
+    dropout: float = 0.2  # of attention, FFN and RR projections
+    # Late RR as it is, or standardised by the member's training beats
     rr_scale: str = "standardised"
 
     def __post_init__(self) -> None:
@@ -195,38 +180,24 @@ class ModelConfig:
 class TrainConfig:
     """How a member is trained.
 
-    Args:
-        epochs: Fixed number; the score is that of the last one.
-        batch_size: Beats B per step.
-        normal_beats_per_epoch: Fresh N beats per epoch beside all S, V, F; 0 takes all.
-        loss: `cross_entropy` or `focal` (Lin et al. 2017, arXiv:1708.02002).
-        focal_gamma: Focusing exponent of the focal loss.
-        class_weights: Loss weights from all of DS1's class counts.
-        label_smoothing: Mass spread over all classes.
-        learning_rate: Peak of the schedule.
-        schedule: One-cycle or cosine, both annealed to about zero at the last step.
-        weight_decay: Of AdamW, on matrices and kernels only.
-        gradient_clip: Largest gradient norm; 0 is off.
-        rr_dropout: Probability that a beat's whole RR is hidden in training.
-        ema_decay: Of averaged weights, which are then the ones scored; 0 is off.
-
     Raises:
         ConfigError: If a value is of the wrong kind or outside its bounds.
     """
 
-    epochs: int = 6
-    batch_size: int = 128
-    normal_beats_per_epoch: int = 4000
-    loss: str = "cross_entropy"
-    focal_gamma: float = 2.0
-    class_weights: str = "sqrt_inverse"
-    label_smoothing: float = 0.0
-    learning_rate: float = 2e-3
+    epochs: int = 6  # fixed number; the score is that of the last one
+    batch_size: int = 128  # beats B per step
+    normal_beats_per_epoch: int = 4000  # fresh N beats per epoch beside all S, V, F; 0 takes all
+    loss: str = "cross_entropy"  # `cross_entropy` or `focal` (Lin et al. 2017, arXiv:1708.02002)
+    focal_gamma: float = 2.0  # focusing exponent of the focal loss
+    class_weights: str = "sqrt_inverse"  # loss weights from all of DS1's class counts
+    label_smoothing: float = 0.0  # mass spread over all classes
+    learning_rate: float = 2e-3  # peak of the schedule
+    # One-cycle or cosine, both annealed to about zero at the last step
     schedule: str = "one_cycle"
-    weight_decay: float = 1e-2
-    gradient_clip: float = 1.0
-    rr_dropout: float = 0.0
-    ema_decay: float = 0.0
+    weight_decay: float = 1e-2  # of AdamW, on matrices and kernels only
+    gradient_clip: float = 1.0  # largest gradient norm; 0 is off
+    rr_dropout: float = 0.0  # probability that a beat's whole RR is hidden in training
+    ema_decay: float = 0.0  # of averaged weights, which are then the ones scored; 0 is off
 
     def __post_init__(self) -> None:
         _check(self)

@@ -20,16 +20,12 @@ class Tokens:
 
     A single query needs only two weighted sums over the tokens. Summing the features first and
     embedding the sums gives the same with 40 times fewer multiplications.
-
-    Args:
-        features: [B, K, L].
-        weight: [D, K], the embedding; None where the features are the tokens, K = D.
-        offset: [D, L], or None for zero.
     """
 
-    features: Tensor
+    features: Tensor  # [B, K, L]
+    # [D, K], the embedding; None where the features are the tokens, K = D
     weight: Tensor | None = None
-    offset: Tensor | None = None
+    offset: Tensor | None = None  # [D, L], or None for zero
 
     def scores(self, queries: Tensor) -> Tensor:
         """Return the inner products [B, H, L] of queries [B, H, D] with the tokens."""

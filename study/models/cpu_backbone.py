@@ -29,17 +29,11 @@ from study.models.cpu_kernels import Kernels, Moments, Squeezed
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusedBackbone:
-    """Runs a `MACNNSE`: the same parameters and buffers, another order of operations.
+    """Runs a `MACNNSE`: the same parameters and buffers, another order of operations."""
 
-    Args:
-        dtype: Of the activations in training: float32, bfloat16, or float64 for tests.
-        kernels: What runs between convolutions, for activations of that type.
-        exact: Evaluate in the weights' own type; else as in training.
-    """
-
-    dtype: torch.dtype
-    kernels: Kernels
-    exact: bool = True
+    dtype: torch.dtype  # of the activations in training: float32, bfloat16, or float64 for tests
+    kernels: Kernels  # what runs between convolutions, for activations of that type
+    exact: bool = True  # evaluate in the weights' own type; else as in training
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
         """Map beats [B, 1, channels, T] to [B, K, T / 2], or to its mean over time, [B, K, 1]."""

@@ -49,32 +49,24 @@ class Squeezed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The kernels that a backbone calls.
+    """The kernels that a backbone calls."""
 
-    Args:
-        norm_relu: From x, weight, bias: relu(batch norm(x)) [B, T, K], and the moments of x.
-        norm_relu_backward: The gradients of x, weight and bias.
-        norm_tanh_scale: Joins branches along the channels: tanh of batch norm, scaled by
-            squeeze-and-excitation. Returns the result, the joined branches, their tanh, their
-            moments, and what the scaling saw.
-        norm_tanh_scale_backward: The gradients of weight, bias, squeeze, excite and every branch.
-        norm_tanh_pool: The mean over time of `norm_tanh_scale`, [B, K], and the rest as it does.
-        norm_tanh_pool_backward: Its gradients, in the same order.
-        affine_relu: relu(x * scale + shift): batch norm of known moments, and ReLU.
-        affine_tanh_scale: tanh(joined branches * scale + shift), scaled by its
-            squeeze-and-excitation.
-        affine_tanh_pool: The mean over time of `affine_tanh_scale`, [B, K].
-    """
-
+    # From x, weight, bias: relu(batch norm(x)) [B, T, K], and the moments of x
     norm_relu: Callable[..., tuple[Tensor, Moments]]
-    norm_relu_backward: Callable[..., tuple[Tensor, ...]]
+    norm_relu_backward: Callable[..., tuple[Tensor, ...]]  # the gradients of x, weight and bias
+    # Joins branches along the channels: tanh of batch norm, scaled by squeeze-and-excitation.
+    # Returns the result, the joined branches, their tanh, their moments, and what the scaling saw.
     norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
+    # The gradients of weight, bias, squeeze, excite and every branch
     norm_tanh_scale_backward: Callable[..., tuple[Tensor, ...]]
+    # The mean over time of `norm_tanh_scale`, [B, K], and the rest as it does
     norm_tanh_pool: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
-    norm_tanh_pool_backward: Callable[..., tuple[Tensor, ...]]
+    norm_tanh_pool_backward: Callable[..., tuple[Tensor, ...]]  # its gradients, in the same order
+    # relu(x * scale + shift): batch norm of known moments, and ReLU
     affine_relu: Callable[..., Tensor]
+    # tanh(joined branches * scale + shift), scaled by its squeeze-and-excitation
     affine_tanh_scale: Callable[..., Tensor]
-    affine_tanh_pool: Callable[..., Tensor]
+    affine_tanh_pool: Callable[..., Tensor]  # the mean over time of `affine_tanh_scale`, [B, K]
 
 
 @cache

@@ -25,27 +25,17 @@ UNCLASSIFIABLE = "Q"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassifiedRecord:
-    """A record and what a model says of its beats.
+    """A record and what a model says of its beats."""
 
-    Args:
-        name: The record.
-        lead: The lead that was read.
-        sampling_rate_hz: Samples per second, as recorded.
-        signal_mv: [samples] of the lead.
-        samples: [K] sample of each R peak, rising.
-        probs: [K, C] probabilities; NaN for beats that have none.
-        why: [K] why a beat has none; empty where it has.
-        annotated: [K] the record's own class of each beat, one letter; None where it has no
-            annotations, or they were not used.
-    """
-
-    name: str
-    lead: str
-    sampling_rate_hz: float
-    signal_mv: NDArray[np.float32]
-    samples: NDArray[np.int64]
-    probs: NDArray[np.float32]
-    why: NDArray[np.str_]
+    name: str  # the record
+    lead: str  # the lead that was read
+    sampling_rate_hz: float  # samples per second, as recorded
+    signal_mv: NDArray[np.float32]  # [samples] of the lead
+    samples: NDArray[np.int64]  # [K] sample of each R peak, rising
+    probs: NDArray[np.float32]  # [K, C] probabilities; NaN for beats that have none
+    why: NDArray[np.str_]  # [K] why a beat has none; empty where it has
+    # [K] the record's own class of each beat, one letter; None where it has no annotations, or
+    # they were not used
     annotated: NDArray[np.str_] | None
 
     @property

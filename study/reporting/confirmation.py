@@ -14,17 +14,11 @@ from study.wording import plural, score_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """One configuration, or a floor, before and after.
+    """One configuration, or a floor, before and after."""
 
-    Args:
-        arm: Its name.
-        searched: Objective in the search; NaN where there is none.
-        values: Objective in each partition; NaN where it has none.
-    """
-
-    arm: str
-    searched: float
-    values: tuple[float, ...]
+    arm: str  # its name
+    searched: float  # objective in the search; NaN where there is none
+    values: tuple[float, ...]  # objective in each partition; NaN where it has none
 
     @property
     def mean(self) -> float:

@@ -26,26 +26,15 @@ Float = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFacts:
-    """What an arm is made of.
+    """What an arm is made of."""
 
-    Args:
-        input: Where RR enters.
-        segmentation: How windows are cut.
-        fusion: Fusion type.
-        late_rr: Set of late features; empty without a late vector.
-        rr: `real` or `placebo`.
-        routes: By which ways RR can reach its output, in words.
-        look_ahead: What it knows of the time after the beat, in words.
-        stand_in: Name of its placebo among the arms; empty without one.
-    """
-
-    input: str
-    segmentation: str
-    fusion: str
-    late_rr: str
-    rr: str
-    routes: str
-    look_ahead: str
+    input: str  # where RR enters
+    segmentation: str  # how windows are cut
+    fusion: str  # fusion type
+    late_rr: str  # set of late features; empty without a late vector
+    rr: str  # `real` or `placebo`
+    routes: str  # by which ways RR can reach its output, in words
+    look_ahead: str  # what it knows of the time after the beat, in words
     stand_in: str = ""
 
     @property
@@ -56,133 +45,86 @@ class ArmFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one network of an arm costs.
+    """What one network of an arm costs."""
 
-    Args:
-        parameters: Trained values.
-        operations: Multiplications and additions of one beat, two for each pair.
-        milliseconds_one: Of one beat alone, the median of several.
-        milliseconds_batch: Of one beat in a batch of 256.
-    """
-
-    parameters: int
-    operations: int
-    milliseconds_one: float
-    milliseconds_batch: float
+    parameters: int  # trained values
+    operations: int  # multiplications and additions of one beat, two for each pair
+    milliseconds_one: float  # of one beat alone, the median of several
+    milliseconds_batch: float  # of one beat in a batch of 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explanation:
-    """What was looked up inside the trained networks of one trial.
+    """What was looked up inside the trained networks of one trial."""
 
-    Args:
-        trial: Number of the trial.
-        beats: [C] beats behind it, a fixed sample.
-        mean_beat: [C, T] mean window of each class; NaN for a class without beats.
-        attention: [C, H, L] mean attention, or None where the fusion has none over time.
-        deletion: AUPRC S by what was masked: `nothing`, `most`, `least`, `random`.
-        masked_share: Share of the window that was masked.
-        branch_share: [C] share of the variance of each class's logit that is the branch's;
-            None without a gated branch.
-        gates: [members, D] gate values, or None.
-    """
-
-    trial: int
-    beats: NDArray[np.int64]
-    mean_beat: Float
+    trial: int  # number of the trial
+    beats: NDArray[np.int64]  # [C] beats behind it, a fixed sample
+    mean_beat: Float  # [C, T] mean window of each class; NaN for a class without beats
+    # [C, H, L] mean attention, or None where the fusion has none over time
     attention: Float | None
+    # AUPRC S by what was masked: `nothing`, `most`, `least`, `random`
     deletion: Mapping[str, float]
-    masked_share: float
+    masked_share: float  # share of the window that was masked
+    # [C] share of the variance of each class's logit that is the branch's; None without a gated
+    # branch
     branch_share: Float | None
-    gates: Float | None
+    gates: Float | None  # [members, D] gate values, or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """One opening of the sealed test set that rests on this study.
+    """One opening of the sealed test set that rests on this study."""
 
-    Args:
-        plan: Name and digest of its plan.
-        opened: When.
-        arms: By arm, metric and statistic: `mean` and `sd` over seeds.
-        seeds: Seeds of each arm.
-    """
-
-    plan: str
-    opened: str
+    plan: str  # name and digest of its plan
+    opened: str  # when
+    # By arm, metric and statistic: `mean` and `sd` over seeds
     arms: Mapping[str, Mapping[str, tuple[float, float]]]
-    seeds: int
+    seeds: int  # seeds of each arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """Which parameters matter, as an ensemble of trees fitted to the trials has it.
+    """Which parameters matter, as an ensemble of trees fitted to the trials has it."""
 
-    Args:
-        shares: By parameter, the share of the objective's variance, largest first.
-        trials: Trials behind it.
-        kind: Whether they are complete or screened.
-    """
-
+    # By parameter, the share of the objective's variance, largest first
     shares: Mapping[str, float]
-    trials: int
-    kind: str = "complete"
+    trials: int  # trials behind it
+    kind: str = "complete"  # whether they are complete or screened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyResults:
-    """Everything that is known of a study.
-
-    Args:
-        name: Its name.
-        description: What it asks, in its space's words.
-        plan: Its plan.
-        state: `complete`, `unfinished` or `running`.
-        rows: Settled trials.
-        owed: Trials that are neither settled nor repeats.
-        curves: Objective by epoch and trial number, unsettled trials among them.
-        arms: What each arm is made of, in the order of the space.
-        reference: Arm that others are compared with; empty without one.
-        beats: What every trial predicts.
-        runs: Predictions of the arms that are compared; of a search each arm's best trial.
-        comparison: Their intervals and differences.
-        alarms: What has to be known before believing the table.
-        floors: Metrics of what an arm must beat, by label.
-        dropped: Beats left out, by reason.
-        costs: By arm.
-        timed_on: What their times were measured on.
-        explanations: By arm.
-        importance: Of the searched parameters.
-        provenance: Commit, versions and device, by name.
-        openings: How often the sealed test set was opened in this workspace.
-        sealed: Its results for this study.
-        gaps: Why something is not there, by the name of its field.
-        written: When this was put together.
-    """
+    """Everything that is known of a study."""
 
     name: str
-    description: str
+    description: str  # what it asks, in its space's words
     plan: Mapping[str, Any]
-    state: str
-    written: str
-    rows: Sequence[TrialRow] = ()
-    owed: int = 0
+    state: str  # `complete`, `unfinished` or `running`
+    written: str  # when this was put together
+    rows: Sequence[TrialRow] = ()  # settled trials
+    owed: int = 0  # trials that are neither settled nor repeats
+    # Objective by epoch and trial number, unsettled trials among them
     curves: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    # What each arm is made of, in the order of the space
     arms: Mapping[str, ArmFacts] = field(default_factory=dict)
-    reference: str = ""
-    beats: Beats | None = None
+    reference: str = ""  # arm that others are compared with; empty without one
+    beats: Beats | None = None  # what every trial predicts
+    # Predictions of the arms that are compared; of a search each arm's best trial
     runs: Sequence[ArmRuns] = ()
-    comparison: Comparison | None = None
-    alarms: Sequence[Alarm] = ()
+    comparison: Comparison | None = None  # their intervals and differences
+    alarms: Sequence[Alarm] = ()  # what has to be known before believing the table
+    # Metrics of what an arm must beat, by label
     floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    costs: Mapping[str, Cost] = field(default_factory=dict)
-    timed_on: str = ""
-    explanations: Mapping[str, Explanation] = field(default_factory=dict)
-    importance: Importance | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)  # beats left out, by reason
+    costs: Mapping[str, Cost] = field(default_factory=dict)  # by arm
+    timed_on: str = ""  # what their times were measured on
+    explanations: Mapping[str, Explanation] = field(default_factory=dict)  # by arm
+    importance: Importance | None = None  # of the searched parameters
+    # Commit, versions and device, by name
     provenance: Mapping[str, str] = field(default_factory=dict)
-    openings: str = ""
-    sealed: Sequence[Sealed] = ()
+    openings: str = ""  # how often the sealed test set was opened in this workspace
+    sealed: Sequence[Sealed] = ()  # its results for this study
+    # Why something is not there, by the name of its field
     gaps: Mapping[str, str] = field(default_factory=dict)
 
     @property

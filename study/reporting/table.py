@@ -81,21 +81,13 @@ Value = str | float | int | Estimate | Spread | None
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column.
+    """A column."""
 
-    Args:
-        heading: Its name; that of intervals is shown with their level.
-        kind: What it holds.
-        signed: Whether its scores are differences, written with their sign.
-        digits: Of a score or a count; None takes 3 and 0.
-        detail: Whether it is left out on the console, where there is no room for all.
-    """
-
-    heading: str
-    kind: Kind = Kind.SCORE
-    signed: bool = False
-    digits: int | None = None
-    detail: bool = False
+    heading: str  # its name; that of intervals is shown with their level
+    kind: Kind = Kind.SCORE  # what it holds
+    signed: bool = False  # whether its scores are differences, written with their sign
+    digits: int | None = None  # of a score or a count; None takes 3 and 0
+    detail: bool = False  # whether it is left out on the console, where there is no room for all
 
     @property
     def shown(self) -> str:
@@ -154,25 +146,15 @@ def central(value: Value) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table with a sentence on what it shows and one on how to read it.
-
-    Args:
-        name: Name of its files, such as `ranking`.
-        title: Its heading.
-        shows: What it shows.
-        reading: How to read it.
-        columns: Its columns.
-        rows: Cells; a row has as many as there are columns.
-        notes: What its reader has to know besides, a sentence each.
-    """
+    """A table with a sentence on what it shows and one on how to read it."""
 
     name: str
-    title: str
-    shows: str
-    reading: str
+    title: str  # its heading
+    shows: str  # what it shows
+    reading: str  # how to read it
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Value]]
-    notes: Sequence[str] = ()
+    rows: Sequence[Sequence[Value]]  # cells; a row has as many as there are columns
+    notes: Sequence[str] = ()  # what its reader has to know besides, a sentence each
 
     @property
     def cells(self) -> list[list[str]]:

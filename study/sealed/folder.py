@@ -42,13 +42,9 @@ _TRACKED = "tracked"
 
 @dataclass(frozen=True, slots=True)
 class EvaluationFolder:
-    """The folder of one plan.
+    """The folder of one plan."""
 
-    Args:
-        root: The folder.
-    """
-
-    root: Path
+    root: Path  # the folder
 
     @classmethod
     def of(cls, workspace: Path, plan: SealedPlan, *, rehearsal: bool) -> EvaluationFolder:

@@ -32,18 +32,12 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Categorical:
-    """A parameter that takes one of a list of values.
+    """A parameter that takes one of a list of values."""
 
-    Args:
-        name: Flat parameter name of `study.config.PARAMETERS`.
-        values: What it can be, in the order of the file.
-        default: Value of an arm's first trial; None is the first value.
-        when: Values that other parameters must have for this one to exist.
-    """
-
-    name: str
-    values: tuple[Value, ...]
-    default: Value | None = None
+    name: str  # flat parameter name of `study.config.PARAMETERS`
+    values: tuple[Value, ...]  # what it can be, in the order of the file
+    default: Value | None = None  # value of an arm's first trial; None is the first value
+    # Values that other parameters must have for this one to exist
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     @property
@@ -76,26 +70,18 @@ class Categorical:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """A numeric parameter between two bounds, both included.
+    """A numeric parameter between two bounds, both included."""
 
-    Args:
-        name: Flat parameter name of `study.config.PARAMETERS`.
-        low: Smallest value.
-        high: Largest value; a whole number of steps above `low`.
-        integer: Whole numbers only; the step is then 1 if none is given.
-        step: Distance of neighbouring values; None is continuous.
-        log: Draw by the logarithm: each factor, not each difference, has the same share.
-        default: Value of an arm's first trial; None is the middle (geometric if `log`).
-        when: Values that other parameters must have for this one to exist.
-    """
-
-    name: str
-    low: float
-    high: float
-    integer: bool = False
-    step: float | None = None
+    name: str  # flat parameter name of `study.config.PARAMETERS`
+    low: float  # smallest value
+    high: float  # largest value; a whole number of steps above `low`
+    integer: bool = False  # whole numbers only; the step is then 1 if none is given
+    step: float | None = None  # distance of neighbouring values; None is continuous
+    # Draw by the logarithm: each factor, not each difference, has the same share
     log: bool = False
+    # Value of an arm's first trial; None is the middle (geometric if `log`)
     default: Value | None = None
+    # Values that other parameters must have for this one to exist
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     @property

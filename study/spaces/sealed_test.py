@@ -61,42 +61,26 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The study that a test's arms come from.
-
-    Args:
-        name: Its name.
-        fingerprint: Digest of its plan.
-        data: Digest of its beats, by segmentation and resampling.
-    """
+    """The study that a test's arms come from."""
 
     name: str
-    fingerprint: str
+    fingerprint: str  # digest of its plan
+    # Digest of its beats, by segmentation and resampling
     data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedTest:
-    """What a sealed test asks.
-
-    Args:
-        name: Name of the test.
-        metrics: Metrics whose contrasts are computed, the primary one first.
-        contrasts: Pairs of arms, first minus second: what is tested.
-        study_seed: Root of all random streams.
-        resamples: Resamples of patients and seeds behind every interval.
-        permutations: Swaps of records behind every p.
-        precision: Of training: `auto`, or one of the others of `study.keys.PRECISIONS`.
-        origin: Where the arms come from; None for a test by hand.
-    """
+    """What a sealed test asks."""
 
     name: str
-    metrics: tuple[str, ...]
-    contrasts: tuple[tuple[str, str], ...]
-    study_seed: int
-    resamples: int
-    permutations: int
-    precision: str
-    origin: Origin | None = None
+    metrics: tuple[str, ...]  # metrics whose contrasts are computed, the primary one first
+    contrasts: tuple[tuple[str, str], ...]  # pairs of arms, first minus second: what is tested
+    study_seed: int  # root of all random streams
+    resamples: int  # resamples of patients and seeds behind every interval
+    permutations: int  # swaps of records behind every p
+    precision: str  # of training: `auto`, or one of the others of `study.keys.PRECISIONS`
+    origin: Origin | None = None  # where the arms come from; None for a test by hand
 
 
 def read_test(

@@ -18,21 +18,13 @@ SCREENING_EPOCHS = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One key of `[search]` or `[compare]`.
+    """One key of `[search]` or `[compare]`."""
 
-    Args:
-        kinds: Sections that have it.
-        words: Allowed words.
-        low: Smallest whole number; None if it must be a word.
-        high: Largest whole number.
-        default: Value where the file gives none; None is required.
-    """
-
-    kinds: tuple[str, ...]
-    words: tuple[str, ...] = ()
-    low: int | None = None
-    high: int = 1_000_000
-    default: int | str | None = None
+    kinds: tuple[str, ...]  # sections that have it
+    words: tuple[str, ...] = ()  # allowed words
+    low: int | None = None  # smallest whole number; None if it must be a word
+    high: int = 1_000_000  # largest whole number
+    default: int | str | None = None  # value where the file gives none; None is required
 
 
 SETTINGS: dict[str, Setting] = {

@@ -55,50 +55,30 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A search or compare space.
+    """A search or compare space."""
 
-    Args:
-        name: Stem of the file.
-        path: The file.
-        kind: `search` or `compare`.
-        description: The question in one line.
-        objective: Metric that is maximised, or compared first.
-        folds: Number of folds, `published` for the 17/5 hold-out, or `all` of a sealed test.
-        seeds: Members of each fold.
-        sampler: Proposes configurations: tpe, gp, random, grid or qmc; `draws` if compare.
-        trials: Configurations to run, or to screen.
-        scheduler: asha, screening or none.
-        reduction_factor: One in how many trials is kept at each rung.
-        draws: Quasi-random draws of each arm, if compare.
-        reference: Arm that the table compares with, if compare.
-        contrasts: Pairs of arms whose differences are tested, if compare.
-        fixed: Values that every configuration has.
-        params: What is searched or drawn, conditions first.
-        arms: Arms, if compare.
-        exclude: Combinations that are left out.
-        text: The file as it was read.
-        test: What a sealed test asks of the arms; None where nothing but a study is run.
-    """
-
-    name: str
-    path: Path
-    kind: str
-    description: str
-    objective: str
+    name: str  # stem of the file
+    path: Path  # the file
+    kind: str  # `search` or `compare`
+    description: str  # the question in one line
+    objective: str  # metric that is maximised, or compared first
+    # Number of folds, `published` for the 17/5 hold-out, or `all` of a sealed test
     folds: int | str
-    seeds: int
-    sampler: str
-    trials: int
-    scheduler: str
-    reduction_factor: int
-    draws: int = 0
-    reference: str = ""
+    seeds: int  # members of each fold
+    sampler: str  # proposes configurations: tpe, gp, random, grid or qmc; `draws` if compare
+    trials: int  # configurations to run, or to screen
+    scheduler: str  # asha, screening or none
+    reduction_factor: int  # one in how many trials is kept at each rung
+    draws: int = 0  # quasi-random draws of each arm, if compare
+    reference: str = ""  # arm that the table compares with, if compare
+    # Pairs of arms whose differences are tested, if compare
     contrasts: tuple[tuple[str, str], ...] = ()
-    fixed: Mapping[str, Value] = field(default_factory=dict)
-    params: tuple[Parameter, ...] = ()
-    arms: tuple[ArmSpec, ...] = ()
-    exclude: tuple[Exclusion, ...] = ()
-    text: str = ""
+    fixed: Mapping[str, Value] = field(default_factory=dict)  # values that every configuration has
+    params: tuple[Parameter, ...] = ()  # what is searched or drawn, conditions first
+    arms: tuple[ArmSpec, ...] = ()  # arms, if compare
+    exclude: tuple[Exclusion, ...] = ()  # combinations that are left out
+    text: str = ""  # the file as it was read
+    # What a sealed test asks of the arms; None where nothing but a study is run
     test: SealedTest | None = None
 
     @property

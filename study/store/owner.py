@@ -16,17 +16,11 @@ _LINE = re.compile(r"process (\d+) on ([^\s,]+)(?:, begun (\S+))?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A process on a host.
+    """A process on a host."""
 
-    Args:
-        pid: Its number, which the system gives away again after its end.
-        host: Name of its host.
-        begun: When it began, by the system's own count; empty where that cannot be told.
-    """
-
-    pid: int
+    pid: int  # its number, which the system gives away again after its end
     host: str
-    begun: str = ""
+    begun: str = ""  # when it began, by the system's own count; empty where that cannot be told
 
     @classmethod
     def current(cls) -> Owner:

@@ -19,13 +19,9 @@ from study.files import reading, write_whole, writing
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A root for trial files; picklable, so that workers open it by themselves.
+    """A root for trial files; picklable, so that workers open it by themselves."""
 
-    Args:
-        root: Absolute path, or a URI such as `s3://bucket/study`.
-    """
-
-    root: str
+    root: str  # absolute path, or a URI such as `s3://bucket/study`
 
     @classmethod
     def at(cls, place: str | Path) -> Storage:

@@ -31,17 +31,12 @@ _PREVIOUS, _DIGEST = "previous", "digest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """One line.
+    """One line."""
 
-    Args:
-        number: Its place in the file, from 1.
-        content: What it says; empty if it cannot be read.
-        fault: What is wrong with it; empty if nothing is.
-    """
-
-    number: int
+    number: int  # its place in the file, from 1
+    # What it says; empty if it cannot be read
     content: Mapping[str, Any] = field(default_factory=dict)
-    fault: str = ""
+    fault: str = ""  # what is wrong with it; empty if nothing is
 
     @property
     def digest(self) -> str:

@@ -72,17 +72,11 @@ def on_cpu(state: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inputs:
-    """What models see of beats: a whole set [N], or a batch [B].
+    """What models see of beats: a whole set [N], or a batch [B]."""
 
-    Args:
-        ecg: [N, T] windows.
-        early_rr: [N, 2] ratios of the early channels, or None.
-        late_rr: [N, R] late vectors, or None.
-    """
-
-    ecg: Tensor
-    early_rr: Tensor | None
-    late_rr: Tensor | None
+    ecg: Tensor  # [N, T] windows
+    early_rr: Tensor | None  # [N, 2] ratios of the early channels, or None
+    late_rr: Tensor | None  # [N, R] late vectors, or None
 
     def take(self, index: Tensor) -> Inputs:
         """Return the beats of an index tensor."""

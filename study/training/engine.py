@@ -103,19 +103,16 @@ def compiles_for_gpus() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What a study's trials compute with; part of what shapes their results.
+    """What a study's trials compute with; part of what shapes their results."""
 
-    Args:
-        precision: Of training: `fp32`; `bf16` for activations and operands of convolutions;
-            `tf32` for products of a pack on a GPU; or `fp64`, weights and all, to compare engines
-            by. Evaluation is in the weights' type.
-        compiled: Whether the kernels between convolutions are compiled (on a CPU; on a GPU they
-            are wherever Triton is).
-        packed: Whether a trial's members train in lockstep (see `study.training.lockstep`).
-    """
-
+    # Of training: `fp32`; `bf16` for activations and operands of convolutions; `tf32` for products
+    # of a pack on a GPU; or `fp64`, weights and all, to compare engines by. Evaluation is in the
+    # weights' type.
     precision: str = "fp32"
+    # Whether the kernels between convolutions are compiled (on a CPU; on a GPU they are wherever
+    # Triton is)
     compiled: bool = False
+    # Whether a trial's members train in lockstep (see `study.training.lockstep`)
     packed: bool = False
 
     @property

@@ -45,16 +45,11 @@ class Loss:
 
     A beat's loss is weighted by its class and the sum divided by the batch's sum of weights, as in
     `torch.nn.CrossEntropyLoss`; label smoothing mixes in the mean over classes, unweighted.
-
-    Args:
-        weights: [C] class weights.
-        gamma: Focusing exponent; 0 is cross-entropy.
-        label_smoothing: Mass spread over all classes.
     """
 
-    weights: Tensor
-    gamma: float = 0.0
-    label_smoothing: float = 0.0
+    weights: Tensor  # [C] class weights
+    gamma: float = 0.0  # focusing exponent; 0 is cross-entropy
+    label_smoothing: float = 0.0  # mass spread over all classes
 
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the loss of a batch from logits or log-probabilities [B, C]."""

@@ -27,70 +27,48 @@ MASKS = ("nothing", "most", "least", "random")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
-    """What one epoch of all members gave.
+    """What one epoch of all members gave."""
 
-    Args:
-        epoch: Epochs done so far.
-        metrics: By name; NaN where undefined. All but `beats_per_second` depend only on plan,
-            configuration, seeds and epoch.
-        undefined: Why, for every name whose value is NaN.
-        seconds_train: Wall time of training.
-        seconds_eval: Wall time of predicting all validation beats and scoring them.
-    """
-
-    epoch: int
+    epoch: int  # epochs done so far
+    # By name; NaN where undefined. All but `beats_per_second` depend only on plan, configuration,
+    # seeds and epoch.
     metrics: dict[str, float]
-    undefined: dict[str, str]
-    seconds_train: float
-    seconds_eval: float
+    undefined: dict[str, str]  # why, for every name whose value is NaN
+    seconds_train: float  # wall time of training
+    seconds_eval: float  # wall time of predicting all validation beats and scoring them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inspection:
-    """What was measured inside a trial's trained networks, on a fixed sample of beats.
+    """What was measured inside a trial's trained networks, on a fixed sample of beats."""
 
-    Args:
-        beats: [C] sampled beats of each class.
-        mean_beat: [C, T] their mean window; NaN for a class without beats.
-        attention: [C, H, L] their mean attention (NaN for a class without beats), or None for a
-            fusion that does not attend over time.
-        deletion: AUPRC of S within folds, the mean over seeds, by `MASKS`; empty without
-            attention.
-        branch_share: [C] share of the variance of each class's logit that the gated branch has,
-            the mean over members; None for a fusion without a gated branch.
-    """
-
-    beats: NDArray[np.int64]
-    mean_beat: NDArray[np.float32]
+    beats: NDArray[np.int64]  # [C] sampled beats of each class
+    mean_beat: NDArray[np.float32]  # [C, T] their mean window; NaN for a class without beats
+    # [C, H, L] their mean attention (NaN for a class without beats), or None for a fusion that
+    # does not attend over time
     attention: NDArray[np.float32] | None
+    # AUPRC of S within folds, the mean over seeds, by `MASKS`; empty without attention
     deletion: Mapping[str, float]
+    # [C] share of the variance of each class's logit that the gated branch has, the mean over
+    # members; None for a fusion without a gated branch
     branch_share: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrialResult:
-    """What a finished trial leaves.
+    """What a finished trial leaves."""
 
-    Args:
-        log_probs: [S, N, C] out of fold; NaN where a beat is in no validation fold.
-        metrics: Final scores, and RR reliance; NaN where undefined.
-        undefined: Why, for every name whose value is NaN.
-        per_fold: One row a fold.
-        per_record: One row a record.
-        confusion: [C, C] beats by true (rows) and decided class, summed over seeds.
-        gates: [members, D] gate values, or None for a fusion without a gate.
-        inspection: What was measured inside the networks; None for a floor, which has none.
-        weights: State dict of each scored model, on the CPU.
-        seconds_reliance: Wall time of measuring RR reliance and the inspection.
-    """
-
+    # [S, N, C] out of fold; NaN where a beat is in no validation fold
     log_probs: NDArray[np.float32]
-    metrics: dict[str, float]
-    undefined: dict[str, str]
-    per_fold: list[dict[str, Any]]
-    per_record: list[dict[str, Any]]
+    metrics: dict[str, float]  # final scores, and RR reliance; NaN where undefined
+    undefined: dict[str, str]  # why, for every name whose value is NaN
+    per_fold: list[dict[str, Any]]  # one row a fold
+    per_record: list[dict[str, Any]]  # one row a record
+    # [C, C] beats by true (rows) and decided class, summed over seeds
     confusion: NDArray[np.int64]
+    # [members, D] gate values, or None for a fusion without a gate
     gates: NDArray[np.float32] | None
+    # What was measured inside the networks; None for a floor, which has none
     inspection: Inspection | None
-    weights: list[dict[str, Tensor]]
-    seconds_reliance: float
+    weights: list[dict[str, Tensor]]  # state dict of each scored model, on the CPU
+    seconds_reliance: float  # wall time of measuring RR reliance and the inspection

@@ -33,19 +33,12 @@ BUSY_LOAD = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One branch of a space, as it was built.
-
-    Args:
-        arm: Its arm.
-        factors: What the arm is made of.
-        parameters: Weights of one member.
-        routes: How RR can reach its output.
-    """
+    """One branch of a space, as it was built."""
 
     arm: str
-    factors: str
-    parameters: int
-    routes: str
+    factors: str  # what the arm is made of
+    parameters: int  # weights of one member
+    routes: str  # how RR can reach its output
 
 
 def branches(space: Space) -> list[tuple[str, TrialConfig]]:

@@ -24,36 +24,22 @@ _OF_A_NODE = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What the user asks for.
+    """What the user asks for."""
 
-    Args:
-        device: A resolved device: cpu, cuda or mps.
-        concurrency: Trials at once; None derives it.
-        gpus_per_trial: Share of a GPU; None derives it from memory.
-        trial_gpu_bytes: Memory that a trial needs on a GPU.
-        shared_storage: Whether trial files are where every node can reach them.
-    """
-
-    device: str = "cpu"
-    concurrency: int | None = None
-    gpus_per_trial: float | None = None
-    trial_gpu_bytes: int = 2**30
-    shared_storage: bool = False
+    device: str = "cpu"  # A resolved device: cpu, cuda or mps
+    concurrency: int | None = None  # trials at once; None derives it
+    gpus_per_trial: float | None = None  # share of a GPU; None derives it from memory
+    trial_gpu_bytes: int = 2**30  # memory that a trial needs on a GPU
+    shared_storage: bool = False  # whether trial files are where every node can reach them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Resources of each trial and how many run side by side.
+    """Resources of each trial and how many run side by side."""
 
-    Args:
-        concurrency: Trials at once; at most the number that the resources allow.
-        gpus_per_trial: Share of a GPU, 0 on CPU.
-        node: Ray's name of the one node that trials may run on; empty is any.
-    """
-
-    concurrency: int
-    gpus_per_trial: float = 0.0
-    node: str = ""
+    concurrency: int  # trials at once; at most the number that the resources allow
+    gpus_per_trial: float = 0.0  # share of a GPU, 0 on CPU
+    node: str = ""  # Ray's name of the one node that trials may run on; empty is any
 
     def request(self) -> dict[str, float]:
         """Return Ray's resource request of one trial."""

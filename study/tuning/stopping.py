@@ -15,19 +15,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class StopSignal:
-    """Why a study should end before it is done; empty while it should not.
+    """Why a study should end before it is done; empty while it should not."""
 
-    Args:
-        cause: Said to the user.
-        interrupted: Whether a signal asks for it.
-        faulty: Whether something of the machine has to be mended first.
-        at_once: Whether nothing may be waited for any more.
-    """
-
-    cause: str = ""
-    interrupted: bool = False
-    faulty: bool = False
-    at_once: bool = False
+    cause: str = ""  # said to the user
+    interrupted: bool = False  # whether a signal asks for it
+    faulty: bool = False  # whether something of the machine has to be mended first
+    at_once: bool = False  # whether nothing may be waited for any more
 
 
 @contextmanager

@@ -52,27 +52,17 @@ _NO_MEMORY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialJob:
-    """What all trials of a study share; Ray's object store holds it once.
+    """What all trials of a study share; Ray's object store holds it once."""
 
-    Args:
-        beats: Beat sets by segmentation and resampling method.
-        folds: Folds over the records of every beat set.
-        n_seeds: Seeds per fold.
-        study_seed: Root of all random streams.
-        device: Device that trials train on.
-        storage: Where trials keep their files.
-        engine: What trials compute with.
-        screens: Whether trials of `SCREENING_EPOCHS` are a screening, of which only a score that
-            steers is wanted.
-    """
-
-    beats: Mapping[tuple[str, str], BeatSet]
-    folds: Folds
-    n_seeds: int
-    study_seed: int
-    device: str
-    storage: Storage
-    engine: Engine = Engine()
+    beats: Mapping[tuple[str, str], BeatSet]  # beat sets by segmentation and resampling method
+    folds: Folds  # folds over the records of every beat set
+    n_seeds: int  # seeds per fold
+    study_seed: int  # root of all random streams
+    device: str  # device that trials train on
+    storage: Storage  # where trials keep their files
+    engine: Engine = Engine()  # what trials compute with
+    # Whether trials of `SCREENING_EPOCHS` are a screening, of which only a score that steers is
+    # wanted
     screens: bool = False
 
     def screening(self, config: TrialConfig) -> bool:

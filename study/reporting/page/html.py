@@ -56,25 +56,16 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Panels with a sentence on what they show and one on how to read them.
+    """Panels with a sentence on what they show and one on how to read them."""
 
-    Args:
-        name: Anchor, such as `forest`.
-        title: Its heading.
-        shows: What it shows.
-        reading: How to read it.
-        panels: SVG elements, laid side by side where there is room.
-        legend: Names of the series, in the order of their colours; an empty one is left out.
-        wide: One panel that keeps its size, and is scrolled where there is no room.
-    """
-
-    name: str
-    title: str
-    shows: str
-    reading: str
-    panels: Sequence[str]
+    name: str  # anchor, such as `forest`
+    title: str  # its heading
+    shows: str  # what it shows
+    reading: str  # how to read it
+    panels: Sequence[str]  # SVG elements, laid side by side where there is room
+    # Names of the series, in the order of their colours; an empty one is left out
     legend: Sequence[str] = ()
-    wide: bool = False
+    wide: bool = False  # one panel that keeps its size, and is scrolled where there is no room
 
     def html(self) -> str:
         """Return the figure with its legend and its words."""
