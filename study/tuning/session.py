@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,7 +90,7 @@ class Summary:
         repeated: Whether it was done before this start, which then ran nothing.
         overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
         rungs: Spearman's rho of first-rung (or screened) and final objective, and finished trials.
-        floors: What an arm must beat; none in a study that was stopped.
+        floors: What an arm must beat.
         tracking: What the tracker was brought up to date with, and what it may lack still.
     """
 
@@ -224,18 +223,13 @@ def _run_study(
     stop = StopSignal()
     concurrency = 0
     floors: list[StudyFloor] = []
-    waited_s = 0.0
     try:
-        with ThreadPoolExecutor(max_workers=1) as beside:
-            # Beside the trials: none waits for them, and a page of the running study has them.
-            computing = beside.submit(_floors, setup, folder)
-            if not done:
-                concurrency = _run(conductor, setup, options, stop)
-            if not stop.cause:
-                begun = time.monotonic()
-                floors = computing.result()
-                waited_s = time.monotonic() - begun
-                progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
+        # First, so that the page of a running study has them. Not in a thread beside the trials:
+        # a fork while BLAS computes, as when Ray starts its processes, waits for ever.
+        floors = _floors(setup, folder)
+        progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
+        if not done:
+            concurrency = _run(conductor, setup, options, stop)
     except BaseException as error:
         stop.cause = stop.cause or f"{type(error).__name__}: {error}"
         raise
@@ -243,11 +237,12 @@ def _run_study(
         progress.close()
         if not (stop.cause or conductor.exhausted or len(ledger.trials().rows) >= plan.trials):
             stop.cause, stop.faulty = "Ray ended the run early", True
+        floor_s = sum(floor.seconds for floor in floors)
         summary = _summary(
             ledger,
             stop,
             exhausted=conductor.exhausted,
-            overhead=_overhead(conductor, concurrency, options.began + waited_s),
+            overhead=_overhead(conductor, concurrency, options.began + floor_s),
             floors=floors,
         )
         write_whole(folder / TRIALS, trials_csv(summary.rows))
