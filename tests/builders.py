@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.config import N_SAMPLES
+from study.config import N_SAMPLES, TrialConfig
 from study.data import fetch
 from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
@@ -23,6 +23,8 @@ from study.spaces.load import load_space
 from study.spaces.space import Space
 from study.store.plan import StudyPlan
 from study.store.trials import TrialRow
+from study.training.engine import Engine
+from study.training.loop import TrialTraining
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
 
 
@@ -63,6 +65,33 @@ def trial_row(number: int = 0, arm: str = "film", **changes: Any) -> TrialRow:
         full_epochs=6,
     )
     return replace(row, **changes)
+
+
+def small_config(**values: Any) -> TrialConfig:
+    """Return a configuration that trains in a moment: `rr_only` for two epochs by default."""
+    small = {"epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40, "embed_dim": 8}
+    return TrialConfig.from_flat({"input": "opt1", "fusion": "rr_only", **small, **values})
+
+
+def small_training(
+    beats: BeatSet,
+    folds: Folds,
+    *,
+    n_seeds: int = 1,
+    engine: Engine | None = None,
+    screening: bool = False,
+    **values: Any,
+) -> TrialTraining:
+    """Return the training of a `small_config`."""
+    return TrialTraining(
+        small_config(**values),
+        beats,
+        folds,
+        n_seeds=n_seeds,
+        study_seed=0,
+        engine=engine,
+        screening=screening,
+    )
 
 
 def space_of(text: str) -> Space:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import CheckpointError, UsageError
@@ -13,6 +12,7 @@ from study.models.pack_backbone import OneOfAPack
 from study.training import engine
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from study.training.loop import TrialTraining
+from tests.builders import small_training
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(3.0, "bf16"), (1.2, "fp32"), (0.5, "fp32")])
@@ -53,12 +53,8 @@ def test_what_runs_the_backbone_on_a_gpu() -> None:
 
 def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     def training(precision: str) -> TrialTraining:
-        config = TrialConfig.from_flat(
-            {"epochs": 1, "batch_size": 16, "normal_beats_per_epoch": 40}
-        )
-        engine = Engine(precision)
-        return TrialTraining(
-            config, tiny_beats, tiny_folds, n_seeds=1, study_seed=0, engine=engine
+        return small_training(
+            tiny_beats, tiny_folds, engine=Engine(precision), epochs=1, fusion="film"
         )
 
     half = training("bf16")
@@ -73,16 +69,8 @@ def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Fold
 def test_last_scores_are_exact_and_those_before_need_not_be(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    values = {"fusion": "mhca", "epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40}
-    config = TrialConfig.from_flat(values)
-    training = TrialTraining(
-        config,
-        tiny_beats,
-        tiny_folds,
-        n_seeds=1,
-        study_seed=0,
-        engine=Engine("bf16", compiled=True),
-    )
+    engine = Engine("bf16", compiled=True)
+    training = small_training(tiny_beats, tiny_folds, engine=engine, fusion="mhca", embed_dim=64)
     for exact in (False, True):
         report = training.run_epoch()
         rough = training._score(training._predict(exact=False)).values["val_loss"]

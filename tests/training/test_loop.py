@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
@@ -19,6 +18,7 @@ from study.models.classifier import build_model
 from study.training.batches import stand_ins
 from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
+from tests.builders import small_config, small_training
 
 _FULL: dict[str, Any] = {
     "fusion": "mhca_time",
@@ -28,15 +28,6 @@ _FULL: dict[str, Any] = {
     "epochs": 3,
 }
 """Everything that has state or draws random numbers."""
-
-
-def _config(**values: Any) -> TrialConfig:
-    small = {"epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40, "embed_dim": 8}
-    return TrialConfig.from_flat({"input": "opt1", "fusion": "rr_only", **small, **values})
-
-
-def _training(beats: BeatSet, folds: Folds, *, n_seeds: int = 1, **values: Any) -> TrialTraining:
-    return TrialTraining(_config(**values), beats, folds, n_seeds=n_seeds, study_seed=0)
 
 
 def _finish(training: TrialTraining) -> tuple[list[dict[str, float]], TrialResult]:
@@ -77,7 +68,7 @@ class _Uninterrupted:
 
 @pytest.fixture(scope="module")
 def full(tiny_beats: BeatSet, tiny_folds: Folds) -> _Uninterrupted:
-    training = _training(tiny_beats, tiny_folds, **_FULL)
+    training = small_training(tiny_beats, tiny_folds, **_FULL)
     states, logged = [training.state_dict()], []
     while not training.finished:
         logged.append(_logged(training))
@@ -90,9 +81,9 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
     tiny_beats: BeatSet, tiny_folds: Folds, full: _Uninterrupted, after: int | None
 ) -> None:
     """After epoch 3, the last, only the result is owed."""
-    _finish(_training(tiny_beats, tiny_folds, epochs=1))
+    _finish(small_training(tiny_beats, tiny_folds, epochs=1))
     torch.rand(17)
-    training = _training(tiny_beats, tiny_folds, **_FULL)
+    training = small_training(tiny_beats, tiny_folds, **_FULL)
     if after is not None:
         training.load_state_dict(_round_trip(full.states[after]))
         assert training.epoch == after
@@ -106,14 +97,18 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
 
 def test_global_random_state_is_left_alone(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     before = torch.get_rng_state()
-    _finish(_training(tiny_beats, tiny_folds, epochs=1))
+    _finish(small_training(tiny_beats, tiny_folds, epochs=1))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    state = _training(tiny_beats, tiny_folds).state_dict()
+    state = small_training(tiny_beats, tiny_folds).state_dict()
     other = TrialTraining(
-        _config(), replace(tiny_beats, fingerprint="other"), tiny_folds, n_seeds=1, study_seed=1
+        small_config(),
+        replace(tiny_beats, fingerprint="other"),
+        tiny_folds,
+        n_seeds=1,
+        study_seed=1,
     )
     with pytest.raises(CheckpointError) as error:
         other.load_state_dict(state)
@@ -128,7 +123,7 @@ def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_fold
 def test_a_checkpoint_that_lacks_a_part_is_refused(
     tiny_beats: BeatSet, tiny_folds: Folds, part: str
 ) -> None:
-    training = _training(tiny_beats, tiny_folds)
+    training = small_training(tiny_beats, tiny_folds)
     state = training.state_dict()
     if part == "weights":
         state["members"][1]["model"].popitem()
@@ -141,7 +136,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(
 def test_divergence_names_epoch_fold_seed_and_configuration(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    training = _training(tiny_beats, tiny_folds, n_seeds=2, learning_rate=0.003)
+    training = small_training(tiny_beats, tiny_folds, n_seeds=2, learning_rate=0.003)
     training.run_epoch()
     state = training.state_dict()
     for tensor in state["members"][4]["model"].values():
@@ -157,7 +152,7 @@ def test_divergence_names_epoch_fold_seed_and_configuration(
 
 
 def test_non_finite_predictions_diverge_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    training = _training(tiny_beats, tiny_folds, epochs=1, ema_decay=0.5)
+    training = small_training(tiny_beats, tiny_folds, epochs=1, ema_decay=0.5)
     training.run_epoch()
     state = training.state_dict()
     for tensor in state["members"][2]["average"].values():
@@ -172,7 +167,7 @@ def test_non_finite_predictions_diverge_too(tiny_beats: BeatSet, tiny_folds: Fol
 def test_finish_is_for_the_end_and_run_epoch_is_not(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    training = _training(tiny_beats, tiny_folds, epochs=1)
+    training = small_training(tiny_beats, tiny_folds, epochs=1)
     with pytest.raises(StudyStateError, match="training: 0 of 1 epochs are done"):
         training.finish()
     training.run_epoch()
@@ -182,7 +177,7 @@ def test_finish_is_for_the_end_and_run_epoch_is_not(
 
 def test_beats_cut_otherwise_are_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     with pytest.raises(ConfigError) as error:
-        _training(tiny_beats, tiny_folds, segmentation="fixed", fusion="film")
+        small_training(tiny_beats, tiny_folds, segmentation="fixed", fusion="film")
     assert str(error.value) == (
         "training: 2 faults\n"
         "  - segmentation: the configuration has 'fixed', the beats 'daeac'\n"
@@ -192,7 +187,7 @@ def test_beats_cut_otherwise_are_refused(tiny_beats: BeatSet, tiny_folds: Folds)
 
 def test_reports_and_result_are_complete(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     values = {**_FULL, "heads": 2, "epochs": 1}
-    training = _training(tiny_beats, tiny_folds, n_seeds=2, **values)
+    training = small_training(tiny_beats, tiny_folds, n_seeds=2, **values)
     report = training.run_epoch()
     named = {"train_loss", "val_loss", "learning_rate", "beats_per_second"}
     assert named | {"gate_mean", "gate_min", "gate_max", *OBJECTIVES} <= report.metrics.keys()
@@ -212,8 +207,8 @@ def test_reports_and_result_are_complete(tiny_beats: BeatSet, tiny_folds: Folds)
 def test_returned_weights_are_those_scored(
     tiny_beats: BeatSet, tiny_folds: Folds, ema_decay: float
 ) -> None:
-    config = _config(ema_decay=ema_decay, epochs=1, fusion="film")
-    training = TrialTraining(config, tiny_beats, tiny_folds, n_seeds=1, study_seed=0)
+    training = small_training(tiny_beats, tiny_folds, ema_decay=ema_decay, epochs=1, fusion="film")
+    config = training.config
     _, result = _finish(training)
     model = build_model(config.signal, config.model, seed=(9, 9, 9))
     model.load_state_dict(result.weights[2])
@@ -228,14 +223,14 @@ def test_returned_weights_are_those_scored(
 def test_averaging_changes_what_is_scored_not_what_is_trained(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    plain, _ = _finish(_training(tiny_beats, tiny_folds))
-    averaged, _ = _finish(_training(tiny_beats, tiny_folds, ema_decay=0.9))
+    plain, _ = _finish(small_training(tiny_beats, tiny_folds))
+    averaged, _ = _finish(small_training(tiny_beats, tiny_folds, ema_decay=0.9))
     assert [m["train_loss"] for m in plain] == [m["train_loss"] for m in averaged]
     assert plain[-1]["val_loss"] != averaged[-1]["val_loss"]
 
 
 def test_rr_is_standardised_by_the_training_beats(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    _, result = _finish(_training(tiny_beats, tiny_folds, epochs=1))
+    _, result = _finish(small_training(tiny_beats, tiny_folds, epochs=1))
     for weights, (training, _) in zip(result.weights, tiny_folds.masks(tiny_beats), strict=True):
         rows = tiny_beats.rr["seed7"][training]
         np.testing.assert_allclose(weights["rr_mean"].numpy(), rows.mean(axis=0), rtol=1e-4)
@@ -243,7 +238,7 @@ def test_rr_is_standardised_by_the_training_beats(tiny_beats: BeatSet, tiny_fold
 
 
 def test_seeds_and_folds_give_different_members(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    _, result = _finish(_training(tiny_beats, tiny_folds, n_seeds=2, epochs=1))
+    _, result = _finish(small_training(tiny_beats, tiny_folds, n_seeds=2, epochs=1))
     weights = [
         tuple(torch.cat([t.flatten() for t in member.values()]).tolist())
         for member in result.weights
@@ -252,21 +247,21 @@ def test_seeds_and_folds_give_different_members(tiny_beats: BeatSet, tiny_folds:
 
 
 def test_a_trial_learns(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    logged, _ = _finish(_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02))
+    logged, _ = _finish(small_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02))
     assert logged[-1]["val_auprc_sv"] > 0.9
     assert logged[-1]["train_loss"] < logged[0]["train_loss"] / 2
     assert logged[-1]["learning_rate"] < 1e-5
 
 
 def test_placebo_breaks_the_tie_of_rr_and_label(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    training = _training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02, rr="placebo")
+    training = small_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02, rr="placebo")
     logged, _ = _finish(training)
     assert logged[-1]["val_auprc_sv"] < 0.4
 
 
 def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -> None:
     folds = Folds(name="hold-out", validation=(("a", "c"),), fingerprint="x")
-    _, result = _finish(_training(tiny_beats, folds, epochs=1))
+    _, result = _finish(small_training(tiny_beats, folds, epochs=1))
     validated = np.isin(tiny_beats.record, [0, 2])
     assert np.isfinite(result.log_probs[0, validated]).all()
     assert np.isnan(result.log_probs[0, ~validated]).all()
@@ -285,14 +280,14 @@ def test_prepared_records_train(beat_set: BeatSet) -> None:
         validation=(beat_set.record_names[:half], beat_set.record_names[half:]),
         fingerprint="half",
     )
-    _, result = _finish(_training(beat_set, folds, epochs=1))
+    _, result = _finish(small_training(beat_set, folds, epochs=1))
     assert result.log_probs.shape[2] == len(CLASSES)
 
 
 def test_epochs_before_the_last_predict_stand_ins_and_the_last_predicts_every_beat(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    training = _training(tiny_beats, tiny_folds)
+    training = small_training(tiny_beats, tiny_folds)
     stands = stand_ins(tiny_beats.label, tiny_beats.record)
     while not training.finished:
         training.run_epoch()
@@ -307,9 +302,7 @@ def test_epochs_before_the_last_predict_stand_ins_and_the_last_predicts_every_be
 
 def test_the_last_score_of_a_screening_steers_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     screening, trial = (
-        TrialTraining(
-            _config(epochs=1), tiny_beats, tiny_folds, n_seeds=1, study_seed=0, screening=steers
-        )
+        small_training(tiny_beats, tiny_folds, epochs=1, screening=steers)
         for steers in (True, False)
     )
     stands = stand_ins(tiny_beats.label, tiny_beats.record)

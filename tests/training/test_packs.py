@@ -19,7 +19,6 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import DivergedError
@@ -39,22 +38,17 @@ from study.training.packs import (
     training_bytes,
 )
 from study.training.serial import Serial, Trainer
+from tests.builders import small_config, small_training
 
 CPU = torch.device("cpu")
 EXACT = Engine(precision="fp64", packed=True)
-
-
-def config(**values: Any) -> TrialConfig:
-    small = {"epochs": 2, "batch_size": 24, "normal_beats_per_epoch": 40, "embed_dim": 8}
-    defaults = {"input": "opt1", "fusion": "film", "dropout": 0.0, **small}
-    return TrialConfig.from_flat({**defaults, **values})
 
 
 def members(
     beats: BeatSet, folds: Folds, *, n_seeds: int = 1, engine: Engine = EXACT, **values: Any
 ) -> list[Member]:
     return build_members(
-        config(**values),
+        small_config(**{"fusion": "film", "dropout": 0.0, "batch_size": 24, **values}),
         DeviceBeats(beats, CPU),
         folds.masks(beats),
         seeds=range(n_seeds),
@@ -227,13 +221,9 @@ def test_a_packed_trial_repeats_itself_and_scores_as_a_serial_one(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
     def trial(engine: Engine) -> TrialTraining:
-        return TrialTraining(
-            config(fusion="mhca_time", input="opt3", rr_dropout=0.2),
-            tiny_beats,
-            tiny_folds,
-            n_seeds=2,
-            study_seed=0,
-            engine=engine,
+        values: dict[str, Any] = {"fusion": "mhca_time", "input": "opt3", "dropout": 0.0}
+        return small_training(
+            tiny_beats, tiny_folds, n_seeds=2, engine=engine, rr_dropout=0.2, **values
         )
 
     runs = [trial(Engine(packed=True)), trial(Engine(packed=True)), trial(Engine())]
@@ -247,14 +237,7 @@ def test_a_packed_trial_repeats_itself_and_scores_as_a_serial_one(
 
 
 def test_a_diverged_member_of_a_pack_is_named(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    trial = TrialTraining(
-        config(fusion="rr_only"),
-        tiny_beats,
-        tiny_folds,
-        n_seeds=1,
-        study_seed=0,
-        engine=Engine(packed=True),
-    )
+    trial = small_training(tiny_beats, tiny_folds, engine=Engine(packed=True))
     broken = trial._members[1].model.state_dict()["fusion.output.3.bias"]
     broken.fill_(float("nan"))
     with pytest.raises(DivergedError, match="not finite in epoch 1, fold 1 of seed 0; config"):

@@ -12,22 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.keys import CLASSES, RELIANCE_KINDS, reliance
 from study.models.classifier import build_model
 from study.models.fusion import ConcatProjected
-from study.training.loop import TrialTraining
 from study.training.reliance import masked
 from study.training.results import MASKED_SHARE, MASKS, Inspection, TrialResult
-
-_SMALL = {"epochs": 1, "batch_size": 32, "normal_beats_per_epoch": 40, "embed_dim": 8}
+from tests.builders import small_config, small_training
 
 
 def _trained(beats: BeatSet, folds: Folds, **values: Any) -> TrialResult:
-    config = TrialConfig.from_flat({**_SMALL, **values})
-    training = TrialTraining(config, beats, folds, n_seeds=1, study_seed=0)
+    training = small_training(beats, folds, **{"epochs": 1, **values})
     while not training.finished:
         training.run_epoch()
     return training.finish()
@@ -179,7 +175,7 @@ def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
     """Of a linear head it can be had from its inputs; the ECG has the rest."""
     values: dict[str, Any] = {"input": "opt1", "fusion": "concat_proj", "dropout": 0.0}
     result = _trained(tiny_beats, tiny_folds, **values)
-    config = TrialConfig.from_flat({**_SMALL, **values})
+    config = small_config(**values)
     sample, fold = tiny_beats.reliance.beats, tiny_folds.of_beats(tiny_beats)
     shares = []
     for number, weights in enumerate(result.weights):

@@ -37,21 +37,12 @@ from study.tuning.trial import (
     TrialRun,
     read_checkpoint,
 )
+from tests.builders import small_config
 
 EPOCHS = 3
 
-CONFIGURATION = TrialConfig.from_flat(
-    {
-        "input": "opt3",
-        "fusion": "mhca_time",
-        "embed_dim": 8,
-        "heads": 2,
-        "ema_decay": 0.9,
-        "rr_dropout": 0.3,
-        "epochs": EPOCHS,
-        "batch_size": 32,
-        "normal_beats_per_epoch": 40,
-    }
+CONFIGURATION = small_config(
+    input="opt3", fusion="mhca_time", heads=2, ema_decay=0.9, rr_dropout=0.3, epochs=EPOCHS
 )
 """Everything that has state or draws random numbers."""
 
