@@ -22,13 +22,13 @@ def secrets_of(url: str) -> list[str]:
     if not userinfo and "@" in rest.partition("?")[0] and not url.lower().startswith("http"):
         # An unescaped '/', '?' or '#' in a password ends the host for `urlsplit` alone.
         userinfo = rest.rpartition("@")[0]
-    found = {value for _, value in parse_qsl(query)}
-    found |= {pair.partition("=")[2] for pair in query.split("&")}
+    values = {value for _, value in parse_qsl(query)}
+    values |= {pair.partition("=")[2] for pair in query.split("&")}
     name, _, password = userinfo.partition(":")
     # A token alone stands where the name would be.
     for secret in (userinfo, password or name):
-        found |= {secret, unquote(secret)}
-    return sorted(found - {""}, key=len, reverse=True)
+        values |= {secret, unquote(secret)}
+    return sorted(values - {""}, key=len, reverse=True)
 
 
 def redact(text: object, *urls: str) -> str:

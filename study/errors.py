@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
+from study.wording import first_few
+
 _NAMED = 3
 """Files with the same fault that are named; of more, their number is told."""
 
@@ -148,10 +150,8 @@ def together(errors: Sequence[DataError], folder: Path) -> DataError:
         file = Path(error.where)
         name = file.relative_to(folder) if file.is_relative_to(folder) else file
         files.setdefault(error.fault, []).append(str(name))
-    return kind(listed(str(folder), [f"{_named(names)}: {f}" for f, names in files.items()]))
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    first = ", ".join(names[:_NAMED])
-    return f"{first} and {more} more ({len(names)} in all)" if more > 0 else first
+    lines = []
+    for fault, names in files.items():
+        total = f" ({len(names)} in all)" if len(names) > _NAMED + 1 else ""
+        lines.append(f"{first_few(names, _NAMED)}{total}: {fault}")
+    return kind(listed(str(folder), lines))

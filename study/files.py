@@ -22,15 +22,15 @@ Kind = tuple[str, int]
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file beside its place, then put it there; what was there stays until then.
+    """Write a file under another name, then move it to its own; the old file stays until then.
 
     Args:
         path: The file.
-        content: What it shall hold.
+        content: Of the file.
         durable: Wait until the disk has it, so that a power cut does not leave it empty.
 
     Raises:
-        DiskError: If the disk does not take it; nothing half-written stays behind.
+        DiskError: If it cannot be written; no half-written file stays behind.
     """
     whole = content.encode() if isinstance(content, str) else content
     # A name of its own: two processes or threads, on whatever machines, may write the same file.
@@ -51,8 +51,8 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
 
 
 @contextmanager
-def writing(place: str | Path, n_bytes: int) -> Iterator[None]:
-    """Name what a block writes, and the room that it takes, where the disk does not take it.
+def writing(target: str | Path, n_bytes: int) -> Iterator[None]:
+    """Name the target of a block's writes, and their size, in the error where they fail.
 
     Raises:
         DiskError: If the block raises `OSError`.
@@ -62,14 +62,14 @@ def writing(place: str | Path, n_bytes: int) -> Iterator[None]:
     except OSError as error:
         # Not chained: the original error may quote an address with its keys.
         raise DiskError(
-            f"{shown(str(place))}: cannot be written ({_why(error, place)}); "
+            f"{shown(str(target))}: cannot be written ({_reason(error, target)}); "
             f"it takes {_size(n_bytes)}"
         ) from None
 
 
 @contextmanager
-def reading(place: str | Path) -> Iterator[None]:
-    """Name what a block reads where the disk does not give it.
+def reading(target: str | Path) -> Iterator[None]:
+    """Name the source of a block's reads in the error where they fail.
 
     Raises:
         DiskError: If the block raises `OSError`.
@@ -77,11 +77,13 @@ def reading(place: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(f"{shown(str(place))}: cannot be read ({_why(error, place)})") from None
+        raise DiskError(
+            f"{shown(str(target))}: cannot be read ({_reason(error, target)})"
+        ) from None
 
 
-def _why(error: OSError, place: str | Path) -> str:
-    return os.strerror(error.errno) if error.errno else redact(error, str(place))
+def _reason(error: OSError, target: str | Path) -> str:
+    return os.strerror(error.errno) if error.errno else redact(error, str(target))
 
 
 def _size(n_bytes: int) -> str:

@@ -232,7 +232,7 @@ def test_faults_of_own_records_come_together(tmp_path: Path, write_record: Write
         find_source(records_dir=folder, split_file=path, workspace=tmp_path)
     assert str(missing.value) == (
         f"{folder}: 2 faults\n"
-        "  - a01, a03: no .atr file\n"
+        "  - a01 and a03: no .atr file\n"
         "  - a02.dat: missing, though its header names it"
     )
     (folder / "a02.dat").write_bytes(b"short")

@@ -1,0 +1,50 @@
+"""Errors that stand for many faults, and what is left of them in another process."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from study.errors import ChecksumError, DataError, MissingDataError, read_all
+
+FOLDER = Path("/records")
+
+
+def read(name: str) -> str:
+    kinds = {"m": MissingDataError("missing", FOLDER / name), "c": ChecksumError("altered", "x")}
+    if name[0] in kinds:
+        raise kinds[name[0]]
+    return name.upper()
+
+
+def test_what_can_be_read_is_returned_by_name() -> None:
+    assert read_all(["a", "b"], read, folder=FOLDER) == {"a": "A", "b": "B"}
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "text"),
+    [
+        (["a", "m1"], MissingDataError, "/records/m1: missing"),
+        (["m1", "m2"], MissingDataError, "/records: m1 and m2: missing"),
+        (
+            [f"m{n}" for n in range(78)],
+            *(MissingDataError, "/records: m0, m1, m2 and 75 more (78 in all): missing"),
+        ),
+        (["m1", "c"], DataError, "/records: 2 faults\n  - m1: missing\n  - x: altered"),
+    ],
+)
+def test_the_same_fault_of_many_is_one_line(
+    names: list[str], kind: type[DataError], text: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_all(names, read, folder=FOLDER)
+    assert (type(caught.value), str(caught.value)) == (kind, text)
+
+
+@pytest.mark.parametrize("kind", [DataError, MissingDataError])
+def test_an_error_comes_back_from_another_process(kind: type[DataError]) -> None:
+    error = kind("missing", FOLDER)
+    back = pickle.loads(pickle.dumps(error))
+    assert (str(back), back.fault, back.where) == ("/records: missing", "missing", FOLDER)
