@@ -35,8 +35,6 @@ _CHUNK_BYTES = 1 << 16
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TYPICAL_BYTES = {".dat": 1_950_000, ".hea": 200, ".atr": 4_500}
 
-OK, MISSING, DIFFERS, UNREADABLE = "ok", "missing", "differs", "unreadable"
-
 _logger = logging.getLogger(__name__)
 
 
@@ -116,45 +114,27 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
     return checksums
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileState:
-    """How a file compares with its published checksum.
-
-    Args:
-        file: File name.
-        state: `ok`, `missing`, `differs` or `unreadable`.
-        sha256: Of the file, where it could be read.
-        fault: What is wrong with it; empty where nothing is.
-    """
-
-    file: str
-    state: str
-    sha256: str = ""
-    fault: str = ""
-
-
-def file_states(
+def file_errors(
     folder: Path, names: Sequence[str], expected: Mapping[str, str]
-) -> list[FileState]:
-    """Compare every file of some records with its published checksum."""
-    return [_state(folder / file, expected[file]) for file in files_of(names)]
+) -> dict[str, DataError | None]:
+    """Compare every file of some records with its published checksum; None where they agree."""
+    return {file: _file_error(folder / file, expected[file]) for file in files_of(names)}
 
 
-def _state(path: Path, expected: str) -> FileState:
+def _file_error(path: Path, expected: str) -> DataError | None:
     try:
         got = sha256_of(path)
     except FileNotFoundError:
-        return FileState(file=path.name, state=MISSING, fault="missing")
+        return MissingDataError("missing", path)
     except OSError as error:
-        fault = f"cannot be read: {error.strerror}"
-        return FileState(file=path.name, state=UNREADABLE, fault=fault)
+        return DataError(f"cannot be read: {error.strerror}", path)
     if got == expected:
-        return FileState(file=path.name, state=OK, sha256=got)
-    fault = (
+        return None
+    return ChecksumError(
         f"has SHA-256 {got[:12]}..., published is {expected[:12]}...: damaged or edited; fetch it "
-        "again"
+        "again",
+        path,
     )
-    return FileState(file=path.name, state=DIFFERS, sha256=got, fault=fault)
 
 
 def verified_checksums(
@@ -168,12 +148,10 @@ def verified_checksums(
         DataError: If the folder or a file cannot be read, or files have faults of both kinds.
     """
     require_folder(folder)
-    states = file_states(folder, names, expected)
-    kinds = {MISSING: MissingDataError, DIFFERS: ChecksumError, UNREADABLE: DataError}
-    errors = [kinds[s.state](s.fault, folder / s.file) for s in states if s.fault]
+    errors = [error for error in file_errors(folder, names, expected).values() if error]
     if errors:
         raise together(errors, folder)
-    return {state.file: state.sha256 for state in states}
+    return {file: expected[file] for file in files_of(names)}
 
 
 def download_records(

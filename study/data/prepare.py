@@ -194,7 +194,7 @@ class _Part:
 def _part(record: Record) -> _Part:
     beats = usable_beats(record)
     try:
-        rr = rr_features(record.beat_samples, record.sampling_rate_hz)
+        rr = rr_features(record.beat_samples, SAMPLING_RATE_HZ)
     except DataError as error:
         raise DataError(error.fault, f"record {record.name}") from error
     return _Part(

@@ -17,14 +17,7 @@ import numpy as np
 from study.beats import effective_patients
 from study.data.annotations import Doubled
 from study.data.beat_set import BeatSet, default_cache_dir
-from study.data.fetch import (
-    MISSING,
-    OK,
-    FileState,
-    file_states,
-    published_checksums,
-    record_checksums,
-)
+from study.data.fetch import file_errors, published_checksums, record_checksums
 from study.data.prepare import prepare
 from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
 from study.data.source import (
@@ -39,7 +32,7 @@ from study.data.split_file import load_split
 from study.data.wfdb_header import require_folder
 from study.data.wfdb_record import Record, read_record
 from study.data.windows import DROP_REASONS, SHORTEST_RR_S
-from study.errors import DataError, UsageError
+from study.errors import DataError, MissingDataError, UsageError
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
 from study.wording import plural
 
@@ -140,26 +133,23 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _check_mitdb(folder: Path) -> Report:
     require_folder(folder)
-    states = file_states(folder, MITDB, published_checksums())
-    lines = [f"{state.file:8} {_verdict(state)}" for state in states]
-    faults = [state for state in states if state.fault and not _may_lack(state)]
-    intact = sum(state.state == OK for state in states)
-    absent = len(states) - intact - len(faults)
-    summary = f"{folder}: {intact} of {len(states)} files as published, {len(faults)} at fault"
+    errors = file_errors(folder, MITDB, published_checksums())
+    # A study reads DS1 alone: what is absent of other records is no fault.
+    absent = {
+        file: "DS2: no study reads it" if Path(file).stem in DS2 else "paced: not studied"
+        for file, error in errors.items()
+        if isinstance(error, MissingDataError) and Path(file).stem not in DS1
+    }
+    lines = []
+    for file, error in errors.items():
+        fault = error.fault if error else "ok"
+        lines.append(f"{file:8} {f'absent ({absent[file]})' if file in absent else fault}")
+    intact = sum(error is None for error in errors.values())
+    n_faulty = len(errors) - intact - len(absent)
+    summary = f"{folder}: {intact} of {len(errors)} files as published, {n_faulty} at fault"
     if absent:
-        summary += f", {absent} absent that no study needs"
-    return Report(text="\n".join([*lines, "", summary]), good=not faults)
-
-
-def _may_lack(state: FileState) -> bool:
-    return state.state == MISSING and Path(state.file).stem not in DS1
-
-
-def _verdict(state: FileState) -> str:
-    if not _may_lack(state):
-        return state.fault or state.state
-    sealed = Path(state.file).stem in DS2
-    return "absent (DS2: no study reads it)" if sealed else "absent (paced: not studied)"
+        summary += f", {len(absent)} absent that no study needs"
+    return Report(text="\n".join([*lines, "", summary]), good=not n_faulty)
 
 
 def _check_own(folder: Path, split_file: Path) -> Report:

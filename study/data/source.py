@@ -36,7 +36,7 @@ from study.data.records import DS1, LEADS, PATIENT_OF
 from study.data.split_file import load_split
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_header import read_header, require_folder
-from study.data.wfdb_record import MITDB_RULES, ReadingRules, check_rate, choose_lead
+from study.data.wfdb_record import MITDB_RULES, ReadingRules, accepted_channel
 from study.data.windows import SHORTEST_RR_S
 from study.errors import DataError, MissingDataError, NoBeatsError, UsageError, listed, read_all
 
@@ -358,8 +358,7 @@ def _examine(
             folder / known.name,
         )
     header = read_header(folder, name)
-    check_rate(header, rules)
-    lead = header.leads[choose_lead(header, rules)]
+    lead = header.leads[accepted_channel(header, rules)]
     try:
         annotations = read_annotations(
             folder,

@@ -48,11 +48,6 @@ class Header:
     checksums: tuple[int | None, ...]
     units: tuple[str, ...]
 
-    @property
-    def stem(self) -> Path:
-        """Path of the record without suffix, as `wfdb` wants it."""
-        return self.path.with_suffix("")
-
     def signal_path(self, channel: int) -> Path:
         """Path of the file that holds a channel."""
         return self.path.parent / self.files[channel]

@@ -1,7 +1,7 @@
 """Read one WFDB record: the signal of its accepted lead and its beats, checked on the way.
 
-What is wrong with a record is one `DataError` that names the file, the rule and what was found.
-`wfdb` is imported where it is used: a study that finds its beats in the cache never needs it.
+A record that cannot be used is one `DataError`, which names the file, the rule and what it got.
+`wfdb` is imported where it is used: a study that has its beats in the cache never needs it.
 """
 
 from __future__ import annotations
@@ -51,8 +51,6 @@ class Record:
     Args:
         name: Name of the record.
         lead: Name of the lead.
-        sampling_rate_hz: Rate of `signal_mv` and `beat_samples`: always 360.
-        recorded_rate_hz: Rate of the file; differs from 360 only in one's own records.
         signal_mv: [samples] in millivolts.
         beat_samples: [beats] sample index of every beat annotation, strictly rising.
         beat_symbols: [beats] their WFDB symbols, each in `BEAT_SYMBOLS`.
@@ -61,8 +59,6 @@ class Record:
 
     name: str
     lead: str
-    sampling_rate_hz: int
-    recorded_rate_hz: float
     signal_mv: NDArray[np.float32]
     beat_samples: NDArray[np.int64]
     beat_symbols: NDArray[np.str_]
@@ -118,8 +114,7 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
             or cannot be read, or the signal is constant or not finite.
     """
     header = read_header(folder, name)
-    check_rate(header, rules)
-    channel = choose_lead(header, rules)
+    channel = accepted_channel(header, rules)
     return Lead(
         record=name,
         name=header.leads[channel],
@@ -129,14 +124,11 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
 
 
 def to_record(lead: Lead, annotations: Annotations) -> Record:
-    """Bring a lead to 360 Hz with anti-aliasing, and its beats with it."""
-    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
-    signal_mv, samples = _resampled(lead.signal_mv, annotations.beat_samples, ratio)
+    """Return a lead and its beats at 360 Hz, resampled with anti-aliasing."""
+    signal_mv, samples = _resampled(lead, annotations.beat_samples)
     return Record(
         name=lead.record,
         lead=lead.name,
-        sampling_rate_hz=SAMPLING_RATE_HZ,
-        recorded_rate_hz=lead.sampling_rate_hz,
         signal_mv=signal_mv,
         beat_samples=samples,
         beat_symbols=annotations.beat_symbols,
@@ -144,11 +136,11 @@ def to_record(lead: Lead, annotations: Annotations) -> Record:
     )
 
 
-def check_rate(header: Header, rules: ReadingRules) -> None:
-    """Check the sampling rate that a header states.
+def accepted_channel(header: Header, rules: ReadingRules) -> int:
+    """Return the channel of the best lead that the rules accept.
 
     Raises:
-        DataError: If the rules do not accept it.
+        DataError: If they accept none of the leads, or not the sampling rate.
     """
     rate, (lowest, highest) = header.sampling_rate_hz, _RATES_HZ
     if rules.sampling_rate_hz is not None and rate != rules.sampling_rate_hz:
@@ -160,21 +152,14 @@ def check_rate(header: Header, rules: ReadingRules) -> None:
     if not lowest <= rate <= highest:
         allowed = f"[{lowest:g}, {highest:g}] Hz"
         raise DataError(f"sampling rate must lie in {allowed}, got {rate:g} Hz", header.path)
-
-
-def choose_lead(header: Header, rules: ReadingRules) -> int:
-    """Return the channel of the best lead that the rules accept.
-
-    Raises:
-        DataError: If the record has none of them.
-    """
     for lead in rules.leads:
         if lead in header.leads:
             return header.leads.index(lead)
-    has, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
-    own = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
+    leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
+    hint = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
     raise DataError(
-        f"must have a lead that is accepted, best first: {accepted}; got {has}{own}", header.path
+        f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
+        header.path,
     )
 
 
@@ -184,7 +169,9 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
 
     path = header.signal_path(channel)
     try:
-        raw: Any = wfdb.rdrecord(str(header.stem), channels=[channel], physical=False)
+        raw: Any = wfdb.rdrecord(
+            str(header.path.with_suffix("")), channels=[channel], physical=False
+        )
         got = raw.calc_checksum()[0]
         signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
     except WFDB_ERRORS as error:
@@ -209,16 +196,17 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
 
 
 def _resampled(
-    signal_mv: NDArray[np.float32], samples: NDArray[np.int64], ratio: Fraction
+    lead: Lead, samples: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Bring a signal to 360 Hz with anti-aliasing, and its R peaks with it."""
+    """Return a lead's signal at 360 Hz, and its R peaks at the samples of that signal."""
+    ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
     ratio = ratio.limit_denominator(_LARGEST_DENOMINATOR)
     if ratio == 1:
-        return signal_mv, samples
+        return lead.signal_mv, samples
     from scipy.signal import resample_poly
 
     up, down = ratio.numerator, ratio.denominator
-    resampled = resample_poly(signal_mv, up, down, padtype="line").astype(np.float32)
+    signal_mv = resample_poly(lead.signal_mv, up, down, padtype="line").astype(np.float32)
     # The ratio that the signal got, not the nominal one: R peaks must not drift against it.
     moved = np.rint(samples * (up / down)).astype(np.int64)
-    return resampled, np.minimum(moved, len(resampled) - 1)
+    return signal_mv, np.minimum(moved, len(signal_mv) - 1)

@@ -12,13 +12,9 @@ import pytest
 
 from study.data.fetch import (
     ATTEMPTS,
-    DIFFERS,
-    MISSING,
-    OK,
-    UNREADABLE,
     UnreachableError,
     download_records,
-    file_states,
+    file_errors,
     published_checksums,
     verified_checksums,
 )
@@ -209,7 +205,7 @@ def test_downloads_at_once_do_not_harm_each_other(server: Server, tmp_path: Path
     assert contents(tmp_path) == FILES
 
 
-def test_states_of_files_and_one_error_for_all(tmp_path: Path) -> None:
+def test_errors_of_files_and_one_error_for_all(tmp_path: Path) -> None:
     names = ("101", "106", "108", "109")
     expected = {f"{name}.{file[4:]}": digest for name in names for file, digest in SUMS.items()}
     for file in expected:
@@ -223,9 +219,10 @@ def test_states_of_files_and_one_error_for_all(tmp_path: Path) -> None:
     (tmp_path / "106.dat").write_bytes(b"cut")
     (tmp_path / "108.hea").unlink()
     (tmp_path / "108.hea").mkdir()
-    states = {state.file: state.state for state in file_states(tmp_path, names, expected)}
-    assert [states[f"106{suffix}"] for suffix in FILE_SUFFIXES] == [OK, DIFFERS, MISSING]
-    assert states["108.hea"] == UNREADABLE
+    errors = file_errors(tmp_path, names, expected)
+    kinds = [type(errors[f"106{suffix}"]) for suffix in FILE_SUFFIXES]
+    assert kinds == [type(None), ChecksumError, MissingDataError]
+    assert type(errors["108.hea"]) is DataError
     with pytest.raises(DataError, match="3 faults"):
         verified_checksums(tmp_path, names, expected)
 

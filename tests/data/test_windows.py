@@ -130,8 +130,6 @@ def make_record(
     return Record(
         name="x",
         lead="MLII",
-        sampling_rate_hz=SAMPLING_RATE_HZ,
-        recorded_rate_hz=SAMPLING_RATE_HZ,
         signal_mv=signal_mv,
         beat_samples=np.array([sample for sample, _ in beats], dtype=np.int64),
         beat_symbols=np.array([symbol for _, symbol in beats], dtype=np.str_),
