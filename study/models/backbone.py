@@ -53,6 +53,7 @@ class ASPP(nn.Module):
                 nn.BatchNorm2d(branch_features),
                 nn.Tanh(),
             )
+            # Padded by the dilation, so that every branch keeps the length.
             for d in DILATIONS
         )
 
@@ -121,6 +122,7 @@ class MACNNSE(nn.Module):
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
+        # No padding over the rows: the kernel mixes ECG and ratios, and one row is left.
         self.stem = nn.Conv2d(1, 4, (channels, 3), padding=(0, 1))
         self.aspp_1 = ASPP(in_features=4, branch_features=4)
         self.se_1 = SqueezeExcitation(features=16, reduction=4)

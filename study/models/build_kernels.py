@@ -94,6 +94,7 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 def _identity() -> str:
     """Return a digest of source, compiler and processor: what a library is compiled for."""
+    # The processor too: a home folder may be shared by machines of several kinds.
     about = [SOURCE.read_text(), *FLAGS, platform.machine(), platform.processor()]
     about.append(os.environ.get("CXX", ""))
     processors = Path("/proc/cpuinfo")
@@ -147,7 +148,7 @@ def _complaint(command: list[str]) -> str | None:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        process_group=0,
+        process_group=0,  # so that its children can be ended with it
     ) as process:
         try:
             _, messages = process.communicate(timeout=LIMIT_S)

@@ -20,6 +20,7 @@ from study.models.initialise import initialise
 from study.models.rules import check_combination
 
 _NEUTRAL_RATIO = 1.0
+"""What hidden early channels show: an interval as long as the mean."""
 
 
 class RunBackbone(Protocol):
@@ -59,6 +60,7 @@ class Classifier(nn.Module):
         self.early = channels > 1
         self.n_rr = n_rr
         self.standardise_rr = standardise_rr
+        # Buffers, so that they go wherever the weights go: to a checkpoint, to a served model.
         self.register_buffer("rr_mean", torch.zeros(n_rr))
         self.register_buffer("rr_sd", torch.ones(n_rr))
         self.backbone = MACNNSE(channels=channels) if fusion.uses_ecg else None
@@ -144,6 +146,7 @@ class Classifier(nn.Module):
         if late_rr is not None:
             late_rr = self.scaled(late_rr, hide_rr)
         if self.backbone is None:
+            # Empty, not None: every fusion is called in one way.
             return ecg.new_empty((len(ecg), FEATURES, 0)), late_rr
         if feature_map is not None:
             return feature_map, late_rr
@@ -200,6 +203,7 @@ def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) 
     check_combination(signal, model)
     option = signal.option
     n_rr = LATE_RR_WIDTH[signal.late_rr] if option.late_rr else 0
+    # PyTorch draws weights when it builds a layer; `initialise` draws them anew.
     with torch.random.fork_rng(devices=[]):
         classifier = Classifier(
             channels=option.channels,

@@ -30,5 +30,6 @@ def initialise(module: nn.Module, seed: Sequence[int]) -> None:
 
 
 def _stream(seed: Sequence[int], name: str) -> int:
+    # Not `hash`, which differs from process to process.
     text = f"{','.join(str(int(part)) for part in seed)}:{name}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

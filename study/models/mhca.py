@@ -66,6 +66,7 @@ class MHCA(Fusion):
         pooled: Tensor = self.ecg(mean_over_time(feature_map))
         if self.positions is None:
             return pooled, Tokens(features=pooled[:, :, None])
+        # The embedding's bias joins the positions: `Tokens` multiplies by the weight alone.
         offset = self.positions + self.ecg.bias[:, None]
         return pooled, Tokens(features=feature_map, weight=self.ecg.weight, offset=offset)
 

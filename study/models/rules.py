@@ -165,6 +165,7 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
 
 def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     signal, train, routes = config.signal, config.train, rr_routes(config)
+    # Two configurations that differ only in what is dropped here are one trial.
     dropped = set(_OPTIONS - fusion.options)
     if config.model.gate == "off":
         dropped.add("gate_init")

@@ -58,6 +58,7 @@ class SeedEnsemble:
             raise CheckpointError("weights: an ensemble needs those of one seed or more, got none")
         models = []
         for state in weights:
+            # Any seed does: the weights are replaced.
             model = build_model(config.signal, config.model, seed=(0,))
             try:
                 model.load_state_dict(state)

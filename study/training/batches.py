@@ -67,6 +67,7 @@ def epoch_shape(
         longest = max(int((label != _NORMAL).sum()) for label in labels) + normal_beats
     else:
         longest = max(len(label) for label in labels)
+    # Divided upwards: no beat may be left out.
     batches = -(-longest // batch_size)
     return EpochShape(batches, -(-longest // batches))
 

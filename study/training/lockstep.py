@@ -89,6 +89,8 @@ class PackedStep:
             weight_decay=self._train.weight_decay,
             packed=True,
         )
+        # From here on what a step reads and writes is changed in place: a captured graph knows
+        # addresses, not names.
         shape = (len(members), first.shape.batch_size)
         self._index = torch.zeros(shape, dtype=torch.int64, device=self._device)
         self._hide: Tensor | None = None
@@ -122,6 +124,7 @@ class PackedStep:
         with self._products():
             advance = self._advance()
         self._losses.zero_()
+        # One stream for the pack: dropout is drawn for all members at once.
         streams = self.members[0].streams
         with streams.torch_generators(Purpose.DROPOUT, epoch, self._device), self._products():
             for number, index in enumerate(batches.unbind()):

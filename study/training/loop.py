@@ -82,6 +82,7 @@ class TrialTraining:
         self._device = resolve_device(device)
         engine = engine or Engine()
         self._on_device = device_beats or DeviceBeats(beats, self._device)
+        # What a checkpoint must agree in. The engine too: another one rounds otherwise.
         self._identity: dict[str, str | int] = {
             "configuration": digest(config),
             "beats": beats.fingerprint,
@@ -132,6 +133,7 @@ class TrialTraining:
         if self.finished:
             raise StudyStateError(f"training: all {self.epoch} epochs are done")
         start = time.perf_counter()
+        # Copying the losses waits for the device, so that the clock is read after training.
         losses = self._trainer.train_epoch(self.epoch).cpu()
         trained = time.perf_counter()
         self.epoch += 1
@@ -168,6 +170,7 @@ class TrialTraining:
             raise StudyStateError(f"training: {self.epoch} of {epochs} epochs are done")
         if not self._validates:
             return self._without_scores()
+        # None after a checkpoint of the last epoch was loaded.
         if self._predictions is None or self._screening:
             self._predictions = self._predict(exact=True)
         scores = self._score(self._predictions)

@@ -180,6 +180,7 @@ def build_members(
         inputs = seed_inputs(
             config, beats, study_seed=study_seed, seed_index=seed_index, dtype=dtype
         )
+        # The inputs of a seed are one object for all its folds: the beats lie in memory once.
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
             model = _model(config, inputs.late_rr, training, streams)
@@ -205,6 +206,7 @@ def build_members(
 def _loss(
     train: TrainConfig, label: NDArray[np.int64], device: torch.device, dtype: torch.dtype
 ) -> Loss:
+    # Weighted by the labels of the whole data set, so that every fold minimises the same loss.
     return Loss(
         weights=to_device(class_weights(label, train.class_weights), device, dtype),
         gamma=train.focal_gamma if train.loss == "focal" else 0.0,
@@ -231,6 +233,7 @@ def _model(
 ) -> Classifier:
     model = build_model(config.signal, config.model, seed=streams.entropy)
     if late_rr is not None:
+        # Of the training beats alone: the RR of validation patients is not known in training.
         model.set_rr_statistics(*rr_statistics(late_rr.cpu()[torch.from_numpy(training)]))
     return model
 

@@ -96,6 +96,7 @@ class Packed:
         losses: list[Tensor] = []
         while len(losses) < len(self._packs):
             pack = self._packs[len(losses)]
+            # A pack that has trained an epoch fits: only a new one is copied before it is tried.
             before = None if pack.tried else on_cpu(pack.state_dicts())
             try:
                 losses.append(pack.train_epoch(epoch))

@@ -116,6 +116,7 @@ class _Outputs:
         }
         self.masked: dict[str, Tensor] = {}
         self._beats = beats
+        # Summed over members, not stored: [M, H, L] of all members would be large.
         self._attention: Tensor | None = None
         self._n_attended = torch.zeros(len(CLASSES), device=beats.device)
         # A generator of its own: no random stream of training is touched.
@@ -131,6 +132,7 @@ class _Outputs:
             member.streams.seed_index,
         )
         index = to_device(sample.beats[positions], device)
+        # The feature map of the real beats serves all permutations of late RR, and attention.
         windows = self._beats.reliance_windows
         real = _Encoded(model, member.inputs.take(index))
         with branch:

@@ -136,6 +136,7 @@ class Serial:
         torch.autograd.backward(loss)
         if member.train.gradient_clip:
             nn.utils.clip_grad_norm_(member.model.parameters(), member.train.gradient_clip)
+        # Computed from the step, so that a checkpoint holds no state of a schedule.
         for group in optimiser.param_groups:
             group["lr"] = member.learning_rate(step)
         optimiser.step()

@@ -39,6 +39,7 @@ def best_f1_thresholds(log_probs: NDArray[np.floating], label: NDArray[np.int64]
 def _best(score: Float, positive: NDArray[np.bool_]) -> float:
     true, false = threshold_counts(score, positive)
     best = int(np.argmax(2 * true / (true + false + positive.sum())))
+    # Halfway, so that rounding does not decide about the beat at the threshold.
     levels = np.unique(score)[::-1]
     return float(levels[best : best + 2].mean())
 
