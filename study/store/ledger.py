@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -256,11 +256,6 @@ class Ledger:
             name_of(END, start),
             {"ended_s": ended["at"], "outcome": str(outcome), "metrics": ended["metrics"]},
         )
-
-    def attach(self, number: int, key: str, value: str) -> None:
-        """Write an attribute of a trial down, if it runs still and the storage takes it."""
-        with suppress(StorageInternalError):
-            self._set_attr(number, key, value)
 
     def close_duplicate(
         self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None

@@ -188,7 +188,9 @@ def _points(attempts: Sequence[Any], ended_s: float) -> tuple[tuple[Point, ...],
         more, lost = points_of(epoch.metrics, number, epoch.at_s)
         points, undefined = points + more, undefined | lost
     attrs: Mapping[str, Any] = attempts[-1].user_attrs
-    steps = {(point.name, point.step) for point in points}
-    final, _ = points_of(attrs.get(METRICS, {}), attrs.get(EPOCHS, 0), ended_s)
-    points += [point for point in final if (point.name, point.step) not in steps]
+    # The outcome is written last: before it, what is said of the end may be half there.
+    if Tag.OUTCOME in attrs:
+        steps = {(point.name, point.step) for point in points}
+        final, _ = points_of(attrs.get(METRICS, {}), attrs.get(EPOCHS, 0), ended_s)
+        points += [point for point in final if (point.name, point.step) not in steps]
     return tuple(points), undefined
