@@ -31,6 +31,7 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.driven import environment
 from benchmarks.orchestration import Cost, cost_of, ends_of, idle_setup
+from study.store.study import Places
 from study.tracking.experiment import Experiment
 from study.tuning.resources import Demand
 from study.tuning.session import Options, run_study
@@ -123,8 +124,7 @@ def run_on_cluster(nodes: int, trials: int, *, tracked: bool) -> Cost:
             cluster.wait_for_nodes()
             url = f"sqlite:///{folder / 'study.db'}"
             options = Options(
-                folder=folder,
-                storage_url=url,
+                places=Places(folder=folder),
                 demand=Demand(device="cpu", shared_storage=True),
                 address=cluster.address,
                 quiet=True,

@@ -40,6 +40,7 @@ from study.keys import AUPRC_SV, CLASSES
 from study.models import rules
 from study.spaces.load import load_space, override
 from study.store.storage import Storage
+from study.store.study import Places
 from study.tracking.experiment import Experiment
 from study.training.device import DeviceBeats
 from study.training.engine import Engine
@@ -201,8 +202,7 @@ def run_study_of(trials: int, *, tracked: bool) -> Cost:
             experiment.connect()
         url = f"sqlite:///{folder / 'study.db'}"
         options = Options(
-            folder=folder,
-            storage_url=url,
+            places=Places(folder=folder),
             demand=Demand(device="cpu", concurrency=CONCURRENCY),
             quiet=True,
             began=time.monotonic(),

@@ -19,7 +19,7 @@ from study.files import write_whole
 from study.wording import plural
 
 if TYPE_CHECKING:
-    from study.store.storage import Storage
+    from study.store.study import Study
     from study.tuning.confirm import Pick, Search
 
 Run = Callable[[Namespace, float], int]
@@ -78,9 +78,9 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
         partitions = fresh_partitions(
-            workspace / "studies" / args.confirm / "beats.npz",
+            search.study.beats,
             _patients(args, search),
-            str(search.plan["fold_fingerprint"]),
+            str(search.study.plan["fold_fingerprint"]),
             n_folds=int(load_space(path).folds),
             n=len(studies),
         )
@@ -89,7 +89,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         for study, partition, is_begun in zip(studies, partitions, begun, strict=True):
             now = time.monotonic()
             mine = {**vars(args), "confirm": None, "space": str(path), "name": study.name}
-            mine |= {"seed": int(search.plan["study_seed"]) + 1, "partition_seed": partition}
+            mine |= {"seed": int(search.study.plan["study_seed"]) + 1, "partition_seed": partition}
             mine |= {"seeds": None, "epochs": None}
             mine |= {"resume": args.resume and is_begun}
             if args.time_limit:
@@ -127,29 +127,24 @@ def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
 
 
 def _search(args: Namespace) -> Search:
-    from study.store.folder import study_folder
     from study.tuning.confirm import read_search
 
-    folder = study_folder(Path.cwd(), args.confirm)
-    search = read_search(folder, storage_url=_url(args, folder), storage=_files(args, folder))
-    if search.unfinished:
+    study = _open(args, args.confirm)
+    search = read_search(study)
+    if study.unfinished:
         print(
-            f"warning: '{search.name}' is unfinished ({search.settled} of "
-            f"{search.plan['trials']} trials settled): what it would find may be better"
+            f"warning: '{study.name}' is unfinished ({len(study.rows)} of "
+            f"{study.plan['trials']} trials settled): what it would find may be better"
         )
     return search
 
 
-def _url(args: Namespace, folder: Path) -> str:
-    return args.study_storage or f"sqlite:///{folder / 'study.db'}"
+def _open(args: Namespace, name: str) -> Study:
+    from study.store.study import Study
 
-
-def _files(args: Namespace, folder: Path) -> Storage:
-    from study.store.storage import Storage
-
-    if args.storage:
-        return Storage.at(args.storage).folder(folder.name)
-    return Storage.at(folder / "trials")
+    return Study.open(
+        Path.cwd(), name, study_storage=args.study_storage, storage=args.storage
+    ).readable()
 
 
 def _patients(args: Namespace, search: Search) -> dict[str, str]:
@@ -161,10 +156,11 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
         split_file=args.split,
         workspace=Path.cwd(),
     )
-    if source.kind != search.plan["data_source"]:
+    kind = search.study.plan["data_source"]
+    if source.kind != kind:
         raise UsageError(
-            f"--confirm {search.name}: it ran on records of kind '{search.plan['data_source']}', "
-            f"and these are '{source.kind}'"
+            f"--confirm {search.study.name}: it ran on records of kind '{kind}', and these are "
+            f"'{source.kind}'"
         )
     return dict(source.patients)
 
@@ -172,9 +168,10 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
 def _announce(
     search: Search, picks: Sequence[Pick], partitions: Sequence[int], epochs: int | None
 ) -> None:
+    study, seeds = search.study, ", ".join(map(str, partitions))
     print(
-        f"confirming '{search.name}': {plural(len(picks), 'configuration')} on partition seeds "
-        f"{', '.join(map(str, partitions))} and study seed {search.plan['study_seed'] + 1}"
+        f"confirming '{study.name}': {plural(len(picks), 'configuration')} on partition seeds "
+        f"{seeds} and study seed {study.plan['study_seed'] + 1}"
         + (f", epochs: {epochs}" if epochs else "")
     )
     for chosen in picks:
@@ -186,8 +183,8 @@ def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequ
     from study.reporting.confirmation import Confirmed, confirmation_text
     from study.tuning.confirm import scores_of_arms
 
-    objective = str(search.plan["objective"])
-    scored = [scores_of_arms(study, _url(args, study), objective) for study in studies]
+    objective = search.study.objective
+    scored = [scores_of_arms(_open(args, study.name)) for study in studies]
     arms = [
         Confirmed(
             arm=chosen.name,
@@ -202,7 +199,7 @@ def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequ
     return confirmation_text(
         arms,
         floor if all(map(math.isfinite, floor.values)) else None,
-        search=search.name,
+        search=search.study.name,
         objective=objective,
         reference=next(chosen.name for chosen in picks if chosen.simplest),
         epochs=_epochs(picks, args.epochs),

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from study.addresses import shown
-from study.errors import StudyError
 from study.keys import Outcome
 from study.wording import plural, score_text
 
 if TYPE_CHECKING:
-    from study.reporting.alarms import Alarm
-    from study.statistics.findings import Comparison
+    from study.reporting.results import StudyResults
     from study.tracking.experiment import Experiment
     from study.tuning.session import Options, Summary
     from study.tuning.setup import Setup
@@ -39,9 +37,10 @@ def print_result(
         return
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    compared = None
-    if plan.kind == "compare" and not summary.stopped:
-        compared = _compared(setup, options)
+    results = _results(setup, summary, options)
+    compared = results.comparison
+    if "comparison" in results.gaps:
+        print(f"note: the arms are not compared: {results.gaps['comparison']}")
     floors = with_chance({f.label: f.metrics for f in summary.floors if f.metrics}, setup.chance())
     arms = arms_table(summary.rows, plan.objective, plan.kind, comparison=compared, floors=floors)
     print(comparison_text(compared, arms) if compared else arms.text())
@@ -52,10 +51,10 @@ def print_result(
     for table in (best, failures_table(summary.rows)):
         if table is not None:
             print(f"\n{table.text()}")
-    print(f"\n{alarms_text(_alarms(setup, summary, compared))}\n")
+    print(f"\n{alarms_text(results.alarms)}\n")
     if setup.source.kind == "mitdb":
         # Whoever has seen DS2 reads a study of DS1 with other eyes.
-        print(OpeningsLog(options.folder.parents[1] / OPENINGS).sentence())
+        print(OpeningsLog(options.places.folder.parents[1] / OPENINGS).sentence())
     if setup.source.synthetic:
         print("these records are SYNTHETIC: the figures say nothing about patients")
     tables = [PAIRS, RECORDS] if compared else []
@@ -74,8 +73,8 @@ def _print_where(
     where = experiment.where(plan.name) if experiment else "tracking: off"
     print(
         f"look further: {where}\n"
-        f"              optuna-dashboard {shown(options.storage_url)}\n"
-        f"              {', '.join([f'{options.folder}/trials.csv', *tables])}"
+        f"              optuna-dashboard {shown(options.places.url)}\n"
+        f"              {', '.join([f'{options.places.folder}/trials.csv', *tables])}"
     )
     if summary.rows:
         _print_run_facts(summary, plan.scheduler)
@@ -90,47 +89,25 @@ def _print_where(
         )
 
 
-def _compared(setup: Setup, options: Options) -> Comparison | None:
-    """Return what a finished comparison found; None, with a note, where nothing can be said."""
-    from study.reporting.stored import keep_comparison
+def _results(setup: Setup, summary: Summary, options: Options) -> StudyResults:
+    """Return what the page of the study would be made from, and keep what a comparison found."""
+    from study.reporting.load import keep_comparison, load
+    from study.store.study import Study
 
     begun = time.monotonic()
 
-    def progress(what: str) -> None:
+    def progress(step: str) -> None:
         nonlocal begun
         if not options.quiet and time.monotonic() - begun > _PROGRESS_S:
-            print(f"comparing: {what}", file=sys.stderr, flush=True)
+            print(f"comparing: {step}", file=sys.stderr, flush=True)
             begun = time.monotonic()
 
-    try:
-        return keep_comparison(options.folder, setup.job.storage, progress)
-    except StudyError as error:
-        print(f"note: the arms are not compared: {error}")
-        return None
-
-
-def _alarms(setup: Setup, summary: Summary, compared: Comparison | None) -> list[Alarm]:
-    from study.reporting.study_alarms import study_alarms
-    from study.statistics.findings import parts_of
-
-    intervals = None
-    if compared:
-        quantity = parts_of(compared.objective)[1]
-        estimates = {arm.name: arm.estimates[quantity] for arm in compared.arms}
-        intervals = {
-            name: (estimate.low, estimate.high)
-            for name, estimate in estimates.items()
-            if estimate.low == estimate.low
-        }
-    return study_alarms(
-        setup.space,
-        summary.rows,
-        setup.job.storage,
-        setup.job.folds.of_beats(setup.beats),
-        floors=summary.floors,
-        rungs=summary.rungs if setup.plan.scheduler == "asha" else None,
-        intervals=intervals or None,
-    )
+    study = Study.at(options.places)
+    comparing = setup.plan.kind == "compare" and not summary.stopped
+    results = load(study, lambda _: None, comparing=comparing, progress=progress)
+    if results.comparison is not None:
+        keep_comparison(study, results.comparison)
+    return results
 
 
 def _print_run_facts(summary: Summary, scheduler: str) -> None:

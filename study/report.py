@@ -27,8 +27,8 @@ from study.files import write_whole
 from study.keys import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from study.reporting.load import ReadStudy
     from study.reporting.results import StudyResults
+    from study.store.study import Study
 
 _logger = logging.getLogger(__name__)
 
@@ -74,26 +74,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from study.reporting.load import read_results
+    from study.reporting.load import for_page, load
     from study.reporting.page.page import PAGE, report_files
-    from study.store.folder import study_folder
-    from study.store.storage import Storage
+    from study.store.study import Study
 
     def say(text: str) -> None:
         if not args.quiet:
             print(text, file=sys.stderr, flush=True)
 
     workspace = Path.cwd()
-    folder = study_folder(workspace, args.study)
-    storage = Storage.at(args.storage).folder(args.study) if args.storage else None
-    study, results = read_results(
-        folder,
-        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
-        storage=storage or Storage.at(folder / "trials"),
-        say=say,
+    study = Study.open(
+        workspace, args.study, study_storage=args.study_storage, storage=args.storage
     )
+    results = for_page(study, load(study, say), say)
     results = _with_test_set(_provenance(study, results), workspace)
-    output = args.output or folder / REPORT
+    output = args.output or study.folder / REPORT
     for name, content in report_files(results).items():
         write_whole(output / name, content)
     if not args.no_track:
@@ -103,15 +98,15 @@ def _report(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _provenance(study: ReadStudy, results: StudyResults) -> StudyResults:
+def _provenance(study: Study, results: StudyResults) -> StudyResults:
     """Take from a study what computed its trials."""
-    if study.about:
-        return replace(results, provenance=study.about)
+    if study.starts:
+        return replace(results, provenance=study.starts[-1].about)
     why = "its starts were not kept yet; MLflow may have them as tags of its run"
     return replace(results, gaps={**results.gaps, "provenance": why})
 
 
-def _keep_page(args: argparse.Namespace, study: ReadStudy, workspace: Path, output: Path) -> None:
+def _keep_page(args: argparse.Namespace, study: Study, workspace: Path, output: Path) -> None:
     """Keep the page among the files of the study's run, where it has one."""
     from study.tracking.experiment import Experiment
     from study.tracking.recorded import RecordedStudy
@@ -122,7 +117,7 @@ def _keep_page(args: argparse.Namespace, study: ReadStudy, workspace: Path, outp
         workspace=workspace,
     )
     try:
-        recorded = RecordedStudy(experiment, str(study.plan["name"]), study.study_id)
+        recorded = RecordedStudy(experiment, study.name, study.study_id)
         if recorded.studies:
             recorded.add(output)
     except TrackingError as error:

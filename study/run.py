@@ -115,9 +115,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
     from study.models.build_kernels import FOLDER_VARIABLE
-    from study.store.folder import expect, locked, study_folder
+    from study.store.folder import expect, locked
     from study.store.plan import PLAN_FILE
-    from study.store.storage import Storage
+    from study.store.study import Places
     from study.training.device import resolve_device
     from study.training.packs import training_bytes
     from study.tuning.resources import Demand, plan_resources
@@ -127,7 +127,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
     workspace = Path.cwd()
     space = _space(args)
     name = args.name or space.name
-    folder = study_folder(workspace, name)
+    places = Places.of(workspace, name, study_storage=args.study_storage, storage=args.storage)
+    folder = places.folder
     expect(folder, resume=args.resume)
     # On a cluster it is the workers' devices that count.
     device = args.device if args.address else resolve_device(args.device).type
@@ -139,7 +140,6 @@ def _run(args: argparse.Namespace, began: float) -> int:
     )
     cache_dir = default_cache_dir(workspace)
     os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
-    storage = Storage.at(args.storage).folder(name) if args.storage else None
     setup = set_up(
         space,
         source,
@@ -148,7 +148,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         partition_seed=args.partition_seed,
         device=device,
         precision=_precision(args.precision, folder),
-        storage=storage or Storage.at(folder / "trials"),
+        storage=places.files,
         cache_dir=cache_dir,
     )
     demand = Demand(
@@ -156,7 +156,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         concurrency=args.concurrency,
         gpus_per_trial=args.gpus_per_trial,
         trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(space), setup.job.nbytes),
-        shared_storage=storage is not None,
+        shared_storage=bool(places.storage),
     )
     at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
     if args.address:
@@ -172,9 +172,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
             print(line)
         return DONE
     options = Options(
-        folder=folder,
-        storage=args.storage or "",
-        storage_url=args.study_storage or f"sqlite:///{folder / 'study.db'}",
+        places=places,
         resume=args.resume,
         demand=demand,
         address=args.address,
@@ -183,8 +181,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
         quiet=args.quiet,
         began=began,
     )
-    if storage is not None:
-        storage.probe()
+    if places.storage:
+        places.files.probe()
     with locked(folder):
         experiment = _experiment(args, source.kind, workspace)
         if experiment is not None and not (folder / PLAN_FILE).exists():

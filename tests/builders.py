@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, create_trial
 
 from study.config import N_SAMPLES, TrialConfig
 from study.data import fetch
 from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
-from study.keys import CLASSES, EPOCH, Outcome, Tag
+from study.keys import AUPRC_SV, CLASSES, EPOCH, Outcome, Tag
+from study.models.rules import active_parameters
 from study.spaces import toml_file
 from study.spaces.load import load_space
 from study.spaces.space import Space
 from study.store.plan import StudyPlan
-from study.store.trials import TrialRow
+from study.store.trials import STATES, TrialRow
 from study.training.engine import Engine
 from study.training.loop import TrialTraining
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
@@ -92,6 +94,32 @@ def small_training(
         engine=engine,
         screening=screening,
     )
+
+
+def optuna_trial(row: TrialRow, config: TrialConfig) -> FrozenTrial:
+    """Return a settled trial as Optuna's storage has it."""
+    last = {row.epochs: row.metric(AUPRC_SV)} if row.epochs and AUPRC_SV in row.metrics else {}
+    trial = create_trial(
+        state=STATES[row.outcome],
+        value=row.metric(AUPRC_SV) if row.outcome is Outcome.COMPLETE else None,
+        intermediate_values=last,
+        user_attrs={
+            Tag.DIGEST: row.digest,
+            Tag.ARM: row.arm,
+            Tag.ATTEMPT: 1,
+            Tag.OUTCOME: str(row.outcome),
+            Tag.CAUSE: row.cause,
+            "config": active_parameters(config),
+            "metrics": dict(row.metrics),
+            "epochs": row.epochs,
+            "seconds": row.seconds,
+            "draw": row.draw,
+            "index": row.number,
+            "protected": False,
+        },
+    )
+    trial.number = row.number
+    return trial
 
 
 def space_of(text: str) -> Space:

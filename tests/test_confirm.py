@@ -89,7 +89,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--confirm", "none"], "--confirm none: there is no such study in "),
+        (["--confirm", "none"], "there is no study 'none' in "),
         (
             ["--confirm", "x", "--space", "smoke", "--epochs", "0", "--seed", "4"],
             "--confirm x: 3 faults\n"

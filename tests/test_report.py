@@ -237,5 +237,5 @@ def test_a_study_whose_command_line_left_the_screening_of_its_space_out(
 def test_no_such_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["--study", "other"]) == 2
     assert capsys.readouterr().err == (
-        f"error: --study: there is no study 'other' in {workspace / 'studies'}; there is: {NAME}\n"
+        f"error: there is no study 'other' in {workspace / 'studies'}; there is: {NAME}.\n"
     )

@@ -17,8 +17,8 @@ from study.data import beat_set
 from study.errors import CheckpointError, PlanError, StudyError, UsageError
 from study.files import read_arrays
 from study.models.seed_ensemble import SeedEnsemble
-from study.reporting.stored import read_beats
 from study.sealed.plan_file import load_plan
+from study.store.beats_file import read_beats
 from study.store.folder import study_folder
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, pack_checkpoint, read_predictions

@@ -13,15 +13,14 @@ from statistics import fmean
 from typing import Any
 
 from study.config import TrialConfig, digest_of
-from study.errors import PlanError, StudyStateError, UsageError, listed, unknown
+from study.errors import PlanError, UsageError, listed, unknown
 from study.models import rules
 from study.reporting.trial_tables import ARM_PARAMETERS
 from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
 from study.spaces.load import load_space
 from study.store.folder import SPACE_COPY, STUDIES, studies, study_folder
-from study.store.ledger import Ledger
 from study.store.plan import load_plan
-from study.store.trials import EXHAUSTED
+from study.store.study import Study
 
 ALL = "all"
 """`--arms all` takes every arm."""
@@ -72,7 +71,7 @@ def origin_of(workspace: Path, name: str) -> tuple[Path, Mapping[str, Any], Orig
 
 
 def propose(
-    workspace: Path, study: str, *, arms: Sequence[str] = (), storage_url: str | None = None
+    workspace: Path, name: str, *, arms: Sequence[str] = (), storage_url: str | None = None
 ) -> Proposal:
     """Return the plan that tests arms of a study.
 
@@ -81,7 +80,7 @@ def propose(
 
     Args:
         workspace: Folder with `studies/`.
-        study: Name of the study.
+        name: Name of the study.
         arms: Which arms, or `all`. None named: of a comparison its reference, the best arm that
             uses RR, that arm's placebo and the bare ECG; of a search the best configuration and
             its placebo.
@@ -91,32 +90,31 @@ def propose(
         PlanError: If there is no such study, or it has no trial that could be tested.
         UsageError: If an arm is unknown.
     """
-    folder, stored, origin = origin_of(workspace, study)
-    found, n_settled, exhausted = _candidates(folder, stored, storage_url)
+    folder, stored, origin = origin_of(workspace, name)
+    study = Study.open(workspace, name, study_storage=storage_url).readable()
+    found = _candidates(study)
     if not found:
         raise PlanError(
-            f"study '{study}': has no complete trial with a finite {stored['objective']}; "
+            f"study '{name}': has no complete trial with a finite {stored['objective']}; "
             "nothing of it can be tested"
         )
     known = list(dict.fromkeys(candidate.arm for candidate in found))
     wanted = known if list(arms) == [ALL] else list(dict.fromkeys(arms))
-    faults = [unknown("arm", name, known) for name in wanted if name not in known]
+    faults = [unknown("arm", arm, known) for arm in wanted if arm not in known]
     if faults:
         raise UsageError(listed("--arms", faults))
     choose = _of_comparison if stored["kind"] == "compare" else _of_search
     chosen, contrasts, comments = choose(folder, found, wanted)
-    if n_settled < int(stored["trials"]) and not exhausted:
-        comments = (
-            f"The study is UNFINISHED: {n_settled} of its {stored['trials']} trials are settled. "
-            f"{comments}"
-        )
+    if study.unfinished:
+        settled = f"{len(study.rows)} of its {stored['trials']} trials are settled"
+        comments = f"The study is UNFINISHED: {settled}. {comments}"
     cuts = {"/".join(arm.cut) for arm in chosen}
     plan = SealedPlan(
         **{
-            **{name: SETTINGS[name] for name in ("seeds", "resamples", "permutations")},
+            **{key: SETTINGS[key] for key in ("seeds", "resamples", "permutations")},
             "metrics": _metrics(str(stored["objective"])),
         },
-        name=study,
+        name=name,
         contrasts=tuple(contrasts),
         study_seed=int(stored["study_seed"]),
         # Of "bf16, compiled": whether kernels can be compiled is a matter of the machine.
@@ -134,37 +132,21 @@ def _metrics(objective: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([primary, testable, *SETTINGS["metrics"]]))
 
 
-def _candidates(
-    folder: Path, stored: Mapping[str, Any], storage_url: str | None
-) -> tuple[list[Candidate], int, bool]:
-    """Return all trials that count, best first, how many are settled, and if none can follow."""
-    database = folder / "study.db"
-    if storage_url is None and not database.exists():
-        raise StudyStateError(
-            f"{folder}: has no study.db; give the Optuna storage that the study was started with "
-            "by --study-storage"
-        )
-    ledger = Ledger(
-        storage_url=storage_url or f"sqlite:///{database}",
-        name=str(stored["name"]),
-        epochs=int(stored["epochs"]),
-    )
-    objective = str(stored["objective"])
-    settled = [(row, proposal.config) for row, proposal in ledger.trials().proposals]
-    exhausted = bool(ledger.noted(EXHAUSTED))
-    ledger.release()
-    ranked = [(row, config) for row, config in settled if row.ranks(objective)]
-    names = _names([config for _, config in ranked])
-    found = [
+def _candidates(study: Study) -> list[Candidate]:
+    """Return all trials that count, best first."""
+    ranked = [row for row in study.rows if row.ranks(study.objective)]
+    configs = {row.number: study.configs[row.number] for row in ranked}
+    names, compares = _names(list(configs.values())), study.plan["kind"] == "compare"
+    candidates = [
         Candidate(
-            arm=row.arm if stored["kind"] == "compare" else names[rules.arm(config)],
+            arm=row.arm if compares else names[rules.arm(configs[row.number])],
             draw=row.draw or 0,
-            config=config,
-            score=row.metric(objective),
+            config=configs[row.number],
+            score=row.metric(study.objective),
         )
-        for row, config in ranked
+        for row in ranked
     ]
-    return sorted(found, key=lambda candidate: -candidate.score), len(settled), exhausted
+    return sorted(candidates, key=lambda candidate: -candidate.score)
 
 
 def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:

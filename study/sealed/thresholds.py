@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from study.data.beat_set import BeatSet
 from study.keys import CLASSES
 from study.models import rules
-from study.reporting.stored import TRIAL_FILES, read_beats
 from study.sealed.plan import Arm
+from study.store.beats_file import read_beats
 from study.store.folder import BEATS
 from study.store.storage import Storage
+from study.store.study import TRIAL_FILES
 from study.store.trial_files import read_predictions
 from study.training.thresholds import best_f1_thresholds
 

@@ -23,8 +23,7 @@ from study.keys import Outcome, Tag
 from study.store.folder import BEATS, CLAIM, SPACE_COPY, TRIALS, has_trials, leftovers
 from study.store.plan import GROWS, PLAN_FILE
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
-from study.store.trials import COUNTED, PLAN
-from study.store.trials_csv import trials_csv
+from study.store.trials import COUNTED, PLAN, trials_csv
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger

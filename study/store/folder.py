@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import os
 import time
@@ -13,9 +12,8 @@ from typing import Any, TextIO
 
 from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import writing
-from study.spaces.settings import SCREENING
 from study.store.owner import Owner
-from study.store.plan import GROWS, PLAN_FILE, StudyPlan, load_plan
+from study.store.plan import PLAN_FILE, load_plan
 
 STUDIES = "studies"
 SPACE_COPY = "space.toml"
@@ -29,7 +27,6 @@ CLAIM = "study_id"
 PAIRS, RECORDS = "pairs.csv", "records.csv"
 """What a comparison says of every pair of arms, and of every record."""
 
-_HEADERS = ("---", "+++")
 _LOCK = "lock"
 _PATIENCE_S = 0.5
 """Who only looks whether a study is held has its lock for a moment; longer is a driver."""
@@ -187,72 +184,6 @@ def expect(folder: Path, *, resume: bool) -> None:
             f"--resume: there is no study '{folder.name}' in {folder.parent}; "
             f"there is: {', '.join(names) or 'none'}. Leave --resume out to start one"
         )
-
-
-def admit(
-    plan: StudyPlan,
-    folder: Path,
-    *,
-    resume: bool,
-    settled: int,
-    exhausted: bool = False,
-    space_text: str = "",
-) -> None:
-    """Check that this start fits what the folder holds, and write the plan.
-
-    Args:
-        plan: What this start would do.
-        folder: The study's folder.
-        resume: Whether `--resume` was given.
-        settled: Trials that earlier starts have settled.
-        exhausted: Whether an earlier start found nothing new to propose.
-        space_text: The space as it is now, to show what changed since.
-
-    Raises:
-        StudyStateError: If the study exists with another plan, or is unfinished and `--resume`
-            was not given.
-    """
-    stored = load_plan(folder)
-    if stored is None:
-        plan.save(folder)
-        return
-    differences = plan.differences(stored)
-    if any(line.startswith("space_digest:") for line in differences):
-        differences += _space_changes(folder, space_text)
-    more = plan.kind == "search" and plan.trials >= stored.get(GROWS, 0)
-    # What a screening trains in full it has chosen from all of its trials.
-    grows = more and plan.scheduler != SCREENING
-    refused = [
-        line for line in differences if not (grows and resume and line.startswith(f"{GROWS}:"))
-    ]
-    if refused:
-        listing = "\n".join(f"  - {line}" for line in refused)
-        hint = ""
-        if more and len(refused) == 1 and refused[0].startswith(f"{GROWS}:"):
-            hint = (
-                "; with --resume a search goes on to more trials"
-                if grows
-                else "; a screening cannot be made longer (its trials in full are counted here)"
-            )
-        raise StudyStateError(
-            f"study '{plan.name}' exists with another plan:\n{listing}\n"
-            f"give this one another --name, or start it as it was{hint}"
-        )
-    if settled < plan.trials and not (resume or exhausted):
-        raise StudyStateError(
-            f"study '{plan.name}' is unfinished ({settled} of {plan.trials} trials settled): "
-            "add --resume to continue it, or give another --name"
-        )
-    plan.save(folder)
-
-
-def _space_changes(folder: Path, now: str) -> list[str]:
-    """Return the lines in which the space differs from the one that the study was started with."""
-    stored = folder / SPACE_COPY
-    if not stored.exists():
-        return []
-    lines = difflib.unified_diff(stored.read_text().splitlines(), now.splitlines(), n=0)
-    return [f"space {line}" for line in lines if line[:1] in "+-" and line[:3] not in _HEADERS]
 
 
 def studies(workspace: Path) -> list[dict[str, object]]:

@@ -20,6 +20,29 @@ PLAN_FILE = "plan.json"
 GROWS = "trials"
 """The only part of a search's plan that a resume may change; of a screening none may."""
 
+_OPTIONS = {
+    "n_seeds": " (--seeds)",
+    "folds": " (--folds, --partition-seed)",
+    "epochs": " (--epochs)",
+    "trials": " (--trials)",
+    "study_seed": " (--seed)",
+    "sampler": " (--sampler)",
+    "scheduler": " (--scheduler)",
+    "objective": " (--objective)",
+}
+"""The options by which parts of a plan are given."""
+
+_FOLLOWS = {
+    # Seed and digests are part of other digests, which would look as if the records had changed.
+    "study_seed": {"data_fingerprints"},
+    "folds": {"fold_fingerprint", "n_folds", "space_digest"},
+    **{
+        key: {"space_digest"}
+        for key in ("n_seeds", "epochs", "sampler", "scheduler", "objective", "kind")
+    },
+}
+"""What differs by itself where a part of a plan does."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
@@ -86,17 +109,22 @@ class StudyPlan:
         if not path.exists() or path.read_text() != text:
             write_whole(path, text, durable=True)
 
-    def differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """Return what differs from a stored plan, a line each."""
+    def differences(self, stored: Mapping[str, Any]) -> dict[str, str]:
+        """Return what differs from a stored plan, a line each, by its name in the plan.
+
+        A difference that only follows from another is not named beside it.
+        """
         mine = self.identity()
-        if stored.get("study_seed") != self.study_seed:
-            # It is part of each fingerprint, which would look as if the records had changed.
-            mine["data_fingerprints"] = stored.get("data_fingerprints")
-        return [
-            f"{key}: was {stored.get(key)!r}, now {mine.get(key)!r}"
-            for key in sorted(mine.keys() | stored.keys())
-            if mine.get(key) != stored.get(key)
-        ]
+        differing = {
+            key for key in mine.keys() | stored.keys() if mine.get(key) != stored.get(key)
+        }
+        for key, following in _FOLLOWS.items():
+            if key in differing:
+                differing -= following
+        return {
+            key: f"{key}{_OPTIONS.get(key, '')}: was {stored.get(key)!r}, now {mine.get(key)!r}"
+            for key in sorted(differing)
+        }
 
 
 def load_plan(folder: Path) -> dict[str, Any] | None:

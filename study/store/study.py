@@ -201,7 +201,7 @@ class Study:
         """
         folder, plan = places.folder, existing_plan(places.folder)
         owner, held = (None, False) if mine else holder(folder)
-        every, attrs, gap = read_optuna(places.url, folder.name)
+        every, attrs, gap = read_optuna(places.url, str(plan.get("name", folder.name)))
         other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
         if other is not None and other[0].runs():
             # From a copy of the folder, whose lock is another, with the same Optuna storage.
@@ -210,6 +210,19 @@ class Study:
         trials = Trials(all=every, attrs=attrs, epochs=epochs, running=held)
         return cls(places=places, plan=plan, owner=owner, held=held, trials=trials, gap=gap)
 
+    def readable(self) -> Self:
+        """Return this study, whose trials are known.
+
+        Raises:
+            StudyStateError: If its storage could not be read.
+        """
+        if self.gap:
+            raise StudyStateError(
+                f"study '{self.name}': {self.gap}; give the Optuna storage that it was started "
+                "with by --study-storage, or bring it back from a copy"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """The study's folder."""
@@ -217,8 +230,8 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The study's name."""
-        return self.folder.name
+        """The study's name, also where its folder was given another one."""
+        return str(self.plan.get("name", self.folder.name))
 
     @property
     def files(self) -> Storage:

@@ -9,8 +9,10 @@ Neither torch nor Ray is needed to read any of it.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -361,3 +363,21 @@ def rungs(epochs: int, reduction_factor: int) -> list[int]:
     while (rung := rung * reduction_factor) < epochs:
         listed.append(rung)
     return listed
+
+
+def trials_csv(rows: Sequence[TrialRow]) -> str:
+    """Return all trials as CSV, a line each; columns are named as MLflow's search names them."""
+    plain = ["number", "digest", "arm", "outcome", "cause", "epochs", "full_epochs", "seconds"]
+    plain += ["draw", "duplicate_of"]
+    params = dict.fromkeys(name for row in rows for name in row.params)
+    metrics = dict.fromkeys(name for row in rows for name in row.metrics)
+    text = io.StringIO()
+    # Prefixed: learning_rate is a parameter and, as it anneals, a metric.
+    names = [f"params.{name}" for name in params] + [f"metrics.{name}" for name in metrics]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*plain, *names])
+    for row in sorted(rows, key=lambda row: row.number):
+        values = [getattr(row, name) for name in plain]
+        values += [row.params.get(name) for name in params]
+        writer.writerow([*values, *(row.metrics.get(name) for name in metrics)])
+    return text.getvalue()

@@ -18,13 +18,11 @@ from study.config import TrialConfig
 from study.data.folds import make_folds
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
-from study.reporting.stored import read_beats
 from study.statistics.choice import Candidate, simplest_of_search
-from study.store.ledger import Ledger
-from study.store.plan import load_plan
-from study.store.storage import Storage
+from study.statistics.predictions import Beats
+from study.store.study import Study
 from study.store.trial_files import SCORES
-from study.store.trials import EXHAUSTED, TrialRow
+from study.store.trials import TrialRow
 from study.wording import plural
 
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
@@ -36,28 +34,17 @@ _MOST_PARTITION_SEEDS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A search as its folder has it.
+    """A search that is to be confirmed.
 
     Args:
-        name: Name of the study.
-        plan: Its plan.
+        study: The search as it was read.
         best: Best trial of each arm that may be confirmed and its configuration, best first.
         candidates: The same, with scores by fold.
-        settled: Trials that have ended.
-        exhausted: Whether nothing was left to propose.
     """
 
-    name: str
-    plan: Mapping[str, Any]
+    study: Study
     best: tuple[tuple[TrialRow, TrialConfig], ...]
     candidates: tuple[Candidate, ...]
-    settled: int
-    exhausted: bool = False
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether it still owes trials."""
-        return not self.exhausted and self.settled < int(self.plan["trials"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,72 +64,52 @@ class Pick:
     simplest: bool
 
 
-def read_search(folder: Path, *, storage_url: str, storage: Storage) -> Search:
-    """Read the best trials of a search; placebos are controls and left out.
-
-    Args:
-        folder: The study's folder.
-        storage_url: Its Optuna storage.
-        storage: Where its trials' files are.
+def read_search(study: Study) -> Search:
+    """Return the best trials of a search; placebos are controls and left out.
 
     Raises:
-        StudyStateError: If there is no such study, it is no search, or has no complete trial.
+        StudyStateError: If it is no search, has no complete trial, or a trial's scores are gone.
     """
-    plan = load_plan(folder)
-    if plan is None:
+    if study.plan["kind"] != "search":
         raise StudyStateError(
-            f"--confirm {folder.name}: there is no such study in {folder.parent}"
+            f"--confirm {study.name}: is a {study.plan['kind']} study; a search is what needs to "
+            "be confirmed"
         )
-    if plan["kind"] != "search":
-        raise StudyStateError(
-            f"--confirm {folder.name}: is a {plan['kind']} study; a search is what needs to be "
-            "confirmed"
-        )
-    ledger = Ledger(storage_url=storage_url, name=plan["name"], epochs=plan["epochs"])
-    pairs = ledger.trials().proposals
-    ranked = [
-        (row, proposal.config)
-        for row, proposal in pairs
-        if row.ranks(plan["objective"]) and proposal.config.signal.rr == "real"
-    ]
-    best: dict[str, tuple[TrialRow, TrialConfig]] = {}
-    for row, config in sorted(
-        ranked, key=lambda pair: (-pair[0].metric(plan["objective"]), pair[0].number)
-    ):
-        best.setdefault(row.arm, (row, config))
+    ranked = sorted(
+        study.arm_trials.values(), key=lambda row: (-row.metric(study.objective), row.number)
+    )
+    pairs = [(row, study.configs[row.number]) for row in ranked]
+    best = tuple((row, config) for row, config in pairs if config.signal.rr == "real")
     if not best:
         raise StudyStateError(
-            f"--confirm {folder.name}: none of its {len(pairs)} settled trials is complete"
+            f"--confirm {study.name}: none of its {len(study.rows)} settled trials is complete"
         )
     return Search(
-        name=folder.name,
-        plan=plan,
-        best=tuple(best.values()),
-        candidates=tuple(_candidate(*pair, plan["objective"], storage) for pair in best.values()),
-        settled=len(pairs),
-        exhausted=bool(ledger.noted(EXHAUSTED)),
+        study=study,
+        best=best,
+        candidates=tuple(_candidate(study, *pair) for pair in best),
     )
 
 
-def _candidate(row: TrialRow, config: TrialConfig, objective: str, storage: Storage) -> Candidate:
-    content = storage.folder(row.digest).read(SCORES)
+def _candidate(study: Study, row: TrialRow, config: TrialConfig) -> Candidate:
+    content = study.files.folder(row.digest).read(SCORES)
     if content is None:
         raise StudyStateError(
-            f"trial {row.number}, {row.arm}: {shown(storage.root)}/{row.digest} has no {SCORES}; "
-            "a study started with --storage keeps its files there"
+            f"trial {row.number}, {row.arm}: {shown(study.files.root)}/{row.digest} has no "
+            f"{SCORES}; a study started with --storage keeps its files there"
         )
     return Candidate(
         name=row.arm,
         input=config.signal.input,
         fusion=config.model.fusion,
-        score=row.metric(objective),
+        score=row.metric(study.objective),
         per_fold=json.loads(content)["per_fold"],
     )
 
 
 def pick(search: Search, top: int) -> list[Pick]:
     """Return the best configuration of each of the best arms, and the one-standard-error pick."""
-    simplest = simplest_of_search(search.candidates, search.plan["objective"]).name
+    simplest = simplest_of_search(search.candidates, search.study.objective).name
     return [
         Pick(
             name=row.arm.replace(" / ", "_"), row=row, config=config, simplest=row.arm == simplest
@@ -165,6 +132,7 @@ def space_text(
         seeds: Seeds for each fold.
         epochs: Epochs of each trial; None keeps those of the search.
     """
+    study = search.study
     own = {} if epochs is None else {"epochs": epochs}
     values = {p.name: active_parameters(p.config) | own for p in picks}
     first = next(iter(values.values()))
@@ -175,18 +143,18 @@ def space_text(
     }
     reference = next(p.name for p in picks if p.simplest)
     others = [p.name for p in picks if p.name != reference]
-    folds = search.plan["n_folds"] if search.plan["n_folds"] > 1 else DEFAULT_FOLDS
+    folds = study.plan["n_folds"] if study.plan["n_folds"] > 1 else DEFAULT_FOLDS
     lines = [
-        f"# The best configurations of '{search.name}' after {search.settled} trials, to be",
+        f"# The best configurations of '{study.name}' after {len(study.rows)} trials, to be",
         "# confirmed on seeds and folds that it did not use. Reference: the simplest arm within",
         "# one standard error of the best.",
-        f'description = "Do the candidates of {search.name} stay what they were?"',
+        f'description = "Do the candidates of {study.name} stay what they were?"',
         "",
         "[compare]",
         "draws = 1",
         f"seeds = {seeds}",
         f"folds = {folds}",
-        f"objective = {json.dumps(search.plan['objective'])}",
+        f"objective = {json.dumps(study.plan['objective'])}",
         f"reference = {json.dumps(reference)}",
         f"contrasts = {json.dumps([[name, reference] for name in others])}",
         "",
@@ -235,29 +203,26 @@ def _differing(kept: str, text: str) -> str:
     return " and ".join(found) or "configurations"
 
 
-def scores_of_arms(folder: Path, storage_url: str, objective: str) -> dict[str, float]:
+def scores_of_arms(study: Study) -> dict[str, float]:
     """Return the objective of each arm that a comparison of one draw has scored."""
-    ledger = Ledger(storage_url=storage_url, name=folder.name)
-    return {row.arm: row.metric(objective) for row in ledger.trials().rows if row.ranks(objective)}
+    return {arm: row.metric(study.objective) for arm, row in study.arm_trials.items()}
 
 
 def fresh_partitions(
-    beats_file: Path, patients: Mapping[str, str], used: str, *, n_folds: int, n: int
+    beats: Beats, patients: Mapping[str, str], used: str, *, n_folds: int, n: int
 ) -> list[int]:
     """Return partition seeds whose folds differ from the search's and from each other.
 
     Args:
-        beats_file: The search's `beats.npz`.
+        beats: What the search's trials predict.
         patients: Patient of each record.
         used: Fingerprint of the search's folds.
         n_folds: Folds of each partition.
         n: Partitions.
 
     Raises:
-        StudyStateError: If the file is gone or damaged.
         UsageError: If the records do not allow as many.
     """
-    beats = read_beats(beats_file)
     names, counts = beats.record_names, beats.counts
     seen, seeds = {used}, list[int]()
     for seed in range(1, _MOST_PARTITION_SEEDS):

@@ -18,24 +18,18 @@ from study.keys import OBJECTIVES, Outcome
 from study.reporting import exclusions
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
-from study.store.folder import SPACE_COPY, TRIALS, admit, leftovers
+from study.store.admission import admit, begin
+from study.store.beats_file import write_beats
+from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import provenance
 from study.store.scratch import sweep
 from study.store.study import Places, Study
 from study.store.study_floors import StudyFloor, study_floors
-from study.store.trials import EXHAUSTED, PLAN, TRACKED, TRACKER, TrialRow
-from study.store.trials_csv import trials_csv
+from study.store.trials import EXHAUSTED, TRACKED, TRACKER, TrialRow, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
-from study.tuning.admission import (
-    admit_place,
-    admit_storage,
-    claim,
-    keep_labels,
-    name_lost_results,
-)
 from study.tuning.driver import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
@@ -53,9 +47,7 @@ class Options:
     """How a study runs, which does not shape its results.
 
     Args:
-        folder: The study's folder.
-        storage_url: SQLAlchemy URL of the Optuna storage.
-        storage: Folder or URI below which trials keep their files; empty is the study's folder.
+        places: Where the study's records are.
         resume: Continue an unfinished study.
         demand: What each trial is to get.
         address: Ray cluster to attach to; None starts a local one.
@@ -65,9 +57,7 @@ class Options:
         began: `time.monotonic()` at which the command started.
     """
 
-    folder: Path
-    storage_url: str
-    storage: str = ""
+    places: Places
     resume: bool = False
     demand: Demand = Demand()
     address: str | None = None
@@ -106,17 +96,15 @@ class Summary:
     tracking: Mirrored = Mirrored()
 
 
-def open_ledger(setup: Setup, options: Options) -> Ledger:
+def open_ledger(setup: Setup, places: Places, before: Study | None) -> Ledger:
     """Open the study's ledger with the sampler and pruner of its plan."""
     plan = setup.plan
-    options.folder.mkdir(parents=True, exist_ok=True)
-    probe = Ledger(storage_url=options.storage_url, name=plan.name, epochs=plan.epochs)
+    places.folder.mkdir(parents=True, exist_ok=True)
     # A resumed sampler must not repeat its first random draws, settled or not.
-    seed = plan.study_seed + len(probe.trials().all)
-    probe.release()
+    seed = plan.study_seed + (len(before.trials.all) if before else 0)
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
-        storage_url=options.storage_url,
+        storage_url=places.url,
         name=plan.name,
         sampler=sampler,
         epochs=plan.epochs,
@@ -139,9 +127,14 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
         DiskError: If a file of the study cannot be written.
     """
     sweep()
+    url = options.places.url
     try:
-        ledger = open_ledger(setup, options)
+        before = admit(
+            setup.plan, options.places, resume=options.resume, space_text=setup.space.text
+        )
+        ledger = open_ledger(setup, options.places, before)
         try:
+            begin(setup.plan, options.places, ledger, before)
             return _run_study(setup, options, experiment, ledger)
         finally:
             ledger.release()
@@ -154,8 +147,8 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
         ) from None
     except StorageInternalError as error:
         raise StudyStateError(
-            f"{shown(options.storage_url)}: the Optuna storage does not take what it is told "
-            f"({storage_fault(error, options.storage_url)}); what it has is kept: mend this, then "
+            f"{shown(url)}: the Optuna storage does not take what it is told "
+            f"({storage_fault(error, url)}); what it has is kept: mend this, then "
             "the same command with --resume continues"
         ) from None
 
@@ -163,23 +156,10 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
 def _run_study(
     setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
 ) -> Summary:
-    plan, folder = setup.plan, options.folder
+    plan, folder = setup.plan, options.places.folder
     settled, exhausted = len(ledger.trials().rows), bool(ledger.noted(EXHAUSTED))
-    admit_storage(setup, ledger, folder)
-    admit(
-        plan,
-        folder,
-        resume=options.resume,
-        settled=settled,
-        exhausted=exhausted,
-        space_text=setup.space.text,
-    )
-    admit_place(ledger, folder, plan.name)
-    ledger.note(PLAN, setup.plan.identity())
-    claim(setup.job.storage, ledger.study_id, plan.name)
-    name_lost_results(ledger.trials().rows, setup.job.storage, plan.name)
     # Also of a study that is complete: a file that was lost is back.
-    keep_labels(setup, folder)
+    write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     exclusions.keep(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
@@ -190,10 +170,7 @@ def _run_study(
         tracking = mirror.finish() if mirror else Mirrored()
         return replace(done_before, repeated=True, floors=floors_before, tracking=tracking)
     ledger.note(TRACKED, False)
-    for path in leftovers(folder, setup.job.storage.root):
-        path.unlink(missing_ok=True)
     ledger.begin_start(provenance(setup.job.device))
-    ledger.reconcile()
     mirror = _mirror(setup, options, experiment, ledger)
     progress = Progress(
         total=plan.trials,
@@ -281,18 +258,15 @@ def _mirror(
                 *(told, name),
             )
         ledger.note(TRACKER, name)
-    places = Places(
-        folder=options.folder, study_storage=options.storage_url, storage=options.storage
-    )
-    plan = setup.plan.identity()
+    places, plan = options.places, setup.plan.identity()
 
     def read() -> Study:
         try:
             return Study(places=places, plan=plan, held=True, trials=ledger.trials())
         except StorageInternalError as error:
             # The driver hears of it by itself, and ends the study.
-            fault = storage_fault(error, options.storage_url)
-            raise StudyStateError(f"{shown(options.storage_url)}: {fault}") from None
+            fault = storage_fault(error, places.url)
+            raise StudyStateError(f"{shown(places.url)}: {fault}") from None
 
     return Mirror(experiment, read)
 

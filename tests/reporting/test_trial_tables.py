@@ -18,8 +18,7 @@ from study.reporting.trial_tables import (
     failures_table,
     with_chance,
 )
-from study.store.trials import TrialRow
-from study.store.trials_csv import trials_csv
+from study.store.trials import TrialRow, trials_csv
 from tests.builders import trial_row
 
 NAN = math.nan

@@ -10,13 +10,11 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from study.errors import StudyStateError, UsageError
 from study.store.folder import (
-    admit,
     expect,
     holder,
     leftovers,
@@ -25,7 +23,7 @@ from study.store.folder import (
     study_folder,
 )
 from study.store.owner import Owner
-from study.store.plan import PLAN_FILE, StudyPlan, load_plan
+from study.store.plan import PLAN_FILE, StudyPlan
 
 HOLD = """
 import sys
@@ -164,13 +162,6 @@ def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_new_study_is_admitted_and_its_plan_written(plan: StudyPlan, tmp_path: Path) -> None:
-    admit(plan, tmp_path / "tiny", resume=False, settled=0)
-    stored = load_plan(tmp_path / "tiny")
-    assert stored is not None
-    assert plan.differences(stored) == []
-
-
 @pytest.mark.parametrize(("others", "told"), [((), "none"), (("b", "a"), "a, b")])
 def test_there_is_nothing_to_resume_where_no_study_is(
     plan: StudyPlan, tmp_path: Path, others: tuple[str, ...], told: str
@@ -194,119 +185,6 @@ def test_a_study_that_is_there_can_be_resumed_and_any_can_be_started(
     expect(folder, resume=False)
     plan.save(folder)
     expect(folder, resume=True)
-
-
-def test_an_exhausted_study_is_finished_before_its_budget(plan: StudyPlan, tmp_path: Path) -> None:
-    plan.save(tmp_path)
-    admit(plan, tmp_path, resume=False, settled=1, exhausted=True)
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "resume", "settled"),
-    [
-        ("search", {}, True, 1),
-        ("search", {}, False, 3),
-        ("search", {}, True, 3),
-        ("search", {"trials": 5}, True, 3),
-        ("search", {"trials": 5}, True, 1),
-        ("compare", {}, True, 1),
-        ("compare", {}, False, 3),
-    ],
-    ids=[
-        "unfinished, resumed",
-        "finished, started again",
-        "finished, resumed",
-        "finished, resumed with more trials",
-        "unfinished, resumed with more trials",
-        "unfinished comparison, resumed",
-        "finished comparison, started again",
-    ],
-)
-def test_an_existing_study_is_admitted(
-    plan: StudyPlan,
-    tmp_path: Path,
-    kind: str,
-    changes: dict[str, Any],
-    resume: bool,
-    settled: int,
-) -> None:
-    before = replace(plan, kind=kind)
-    before.save(tmp_path)
-    now = replace(before, **changes)
-    admit(now, tmp_path, resume=resume, settled=settled)
-    stored = load_plan(tmp_path)
-    assert stored is not None
-    assert now.differences(stored) == [], "the plan that runs is the plan on disk"
-
-
-UNFINISHED = (
-    "study 'tiny' is unfinished (1 of 3 trials settled): "
-    "add --resume to continue it, or give another --name"
-)
-
-
-def other(lines: str) -> str:
-    return (
-        f"study 'tiny' exists with another plan:\n{lines}\n"
-        "give this one another --name, or start it as it was"
-    )
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "resume", "said"),
-    [
-        ("search", {}, False, UNFINISHED),
-        ("compare", {}, False, UNFINISHED),
-        (
-            "search",
-            {"trials": 5},
-            False,
-            other("  - trials: was 3, now 5") + "; with --resume a search goes on to more trials",
-        ),
-        ("search", {"trials": 2}, True, other("  - trials: was 3, now 2")),
-        ("compare", {"trials": 5}, True, other("  - trials: was 3, now 5")),
-        (
-            "search",
-            {"trials": 5, "study_seed": 7, "epochs": 9},
-            True,
-            other("  - epochs: was 6, now 9\n  - study_seed: was 0, now 7"),
-        ),
-    ],
-    ids=[
-        "unfinished",
-        "unfinished comparison",
-        "more trials without resume",
-        "fewer trials",
-        "a comparison that grows",
-        "other seed and epochs",
-    ],
-)
-def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
-    plan: StudyPlan, tmp_path: Path, kind: str, changes: dict[str, Any], resume: bool, said: str
-) -> None:
-    before = replace(plan, kind=kind)
-    before.save(tmp_path)
-    with pytest.raises(StudyStateError) as caught:
-        admit(replace(before, **changes), tmp_path, resume=resume, settled=1)
-    assert str(caught.value) == said
-    stored = load_plan(tmp_path)
-    assert stored is not None
-    assert before.differences(stored) == []
-
-
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
-    plan: StudyPlan, tmp_path: Path, resume: bool
-) -> None:
-    screening = replace(plan, kind="search", scheduler="screening")
-    screening.save(tmp_path)
-    with pytest.raises(StudyStateError) as caught:
-        admit(replace(screening, trials=5), tmp_path, resume=resume, settled=1)
-    assert str(caught.value) == (
-        other("  - trials: was 3, now 5")
-        + "; a screening cannot be made longer (its trials in full are counted here)"
-    )
-    admit(screening, tmp_path, resume=True, settled=1)
 
 
 def test_studies_are_listed_by_name_unreadable_ones_too(plan: StudyPlan, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def test_a_saved_plan_is_read_back_without_a_difference(plan: StudyPlan, tmp_pat
     plan.save(tmp_path / "new")
     stored = load_plan(tmp_path / "new")
     assert stored is not None
-    assert plan.differences(stored) == []
+    assert plan.differences(stored) == {}
     assert stored["version"] == __version__
     assert [path.name for path in (tmp_path / "new").iterdir()] == [PLAN_FILE], "no part is left"
     before = (tmp_path / "new" / PLAN_FILE).stat()
@@ -33,10 +34,10 @@ def test_a_folder_without_a_plan_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({"trials": 5}, ["trials: was 3, now 5"]),
+        ({"trials": 5}, ["trials (--trials): was 3, now 5"]),
         (
             {"study_seed": 1, "sampler": "grid"},
-            ["sampler: was 'tpe', now 'grid'", "study_seed: was 0, now 1"],
+            ["sampler (--sampler): was 'tpe', now 'grid'", "study_seed (--seed): was 0, now 1"],
         ),
         (
             {"data_fingerprints": {"daeac/linear": "ff"}},
@@ -53,16 +54,26 @@ def test_differences_name_what_was_and_what_is(
     plan.save(tmp_path)
     stored = load_plan(tmp_path)
     assert stored is not None
-    assert replace(plan, **changes).differences(stored) == lines  # type: ignore[arg-type]
+    differing = replace(plan, **changes).differences(stored)  # type: ignore[arg-type]
+    assert list(differing.values()) == lines
 
 
 def test_a_key_that_only_one_plan_has_is_a_difference(plan: StudyPlan, tmp_path: Path) -> None:
     plan.save(tmp_path)
     stored = load_plan(tmp_path)
     assert stored is not None
-    assert plan.differences({**stored, "extra": 1}) == ["extra: was 1, now None"]
+    assert plan.differences({**stored, "extra": 1}) == {"extra": "extra: was 1, now None"}
     del stored["epochs"]
-    assert plan.differences(stored) == ["epochs: was None, now 6"]
+    assert plan.differences(stored) == {"epochs": "epochs (--epochs): was None, now 6"}
+
+
+def test_what_only_follows_from_a_difference_is_not_named_beside_it(plan: StudyPlan) -> None:
+    now: dict[str, Any] = {"n_seeds": 3, "folds": "3-fold, partition seed 0", "n_folds": 3}
+    digests: dict[str, Any] = {"fold_fingerprint": "f" * 12, "space_digest": "s" * 12}
+    other = replace(plan, **now, **digests)
+    assert list(other.differences(plan.identity())) == ["folds", "n_seeds"]
+    changed = replace(plan, **digests)
+    assert list(changed.differences(plan.identity())) == ["fold_fingerprint", "space_digest"]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ from study.store.storage import Storage
 from study.store.study import Places, Study
 from study.store.study_floors import FOLDER, KEY
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import TRACKED, TRACKER
-from study.store.trials_csv import trials_csv
+from study.store.trials import TRACKED, TRACKER, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror
 from study.tuning.driver import Conductor

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import cast
 
 from study.spaces.load import load_space
-from study.store.plan import StudyPlan
-from study.tuning.session import Options, open_ledger
+from study.store.plan import StudyPlan, load_plan
+from study.store.study import Places, Study
+from study.tuning.session import open_ledger
 from study.tuning.setup import Setup
 
 SPACE = """
@@ -30,8 +31,10 @@ def draws(folder: Path, plan: StudyPlan) -> list[float]:
         plan=replace(plan, kind="search", sampler="tpe", scheduler="none"),
         space=load_space(folder / "space.toml"),
     )
-    options = Options(folder=folder, storage_url=f"sqlite:///{folder / 'study.db'}", began=0.0)
-    ledger = open_ledger(cast(Setup, of_study), options)
+    places = Places(folder=folder)
+    before = Study.at(places) if load_plan(folder) else None
+    plan.save(folder)
+    ledger = open_ledger(cast(Setup, of_study), places, before)
     found = [ledger.ask().suggest_float("learning_rate", 1e-4, 1e-2) for _ in range(5)]
     ledger.release()
     return found

@@ -1,0 +1,108 @@
+"""The predictions that stand for each arm of a study, as a comparison takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.config import TrialConfig
+from study.statistics.predictions import ArmRuns, Beats
+from study.store.study import Study
+from study.training.batches import epoch_shape
+
+
+def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:
+    """Return the predictions that stand for arms, and what a reader has to know of them.
+
+    Raises:
+        StudyStateError: If a trial's predictions, or its beats, are gone or damaged.
+    """
+    if study.plan["kind"] == "compare":
+        return _compared(study)
+    runs = [_best(study, arm) for arm in study.arm_trials]
+    return runs, ["each arm stands by its best trial, which is optimistic: a search has chosen it"]
+
+
+def _best(study: Study, arm: str) -> ArmRuns:
+    row = study.arm_trials[arm]
+    log_probs, config = study.predictions(row)["log_probs"], study.configs[row.number]
+    return ArmRuns(
+        name=arm,
+        log_probs=log_probs,
+        draw=np.zeros(len(log_probs), dtype=np.int64),
+        seed=np.arange(len(log_probs)),
+        input=config.signal.input,
+        segmentation=config.signal.segmentation,
+        fusion=config.model.fusion,
+        rr=config.signal.rr,
+    )
+
+
+def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
+    """Return the predictions of all arms on the draws that they share, and what is left out."""
+    space, rows = study.space, study.rows
+    ended = {(row.arm, row.draw or 0): row for row in rows if row.ranks(study.objective)}
+    draws = {arm.name: {d for name, d in ended if name == arm.name} for arm in space.arms}
+    left_out = [f"{name} is left out: no complete trial" for name in draws if not draws[name]]
+    shared = set.intersection(
+        *(complete for complete in draws.values() if complete), set(range(space.draws))
+    )
+    left_out += [
+        f"draw {draw} is left out: no complete trial of {', '.join(lacking)}"
+        for draw in range(space.draws)
+        if draw not in shared
+        and (lacking := [name for name, done in draws.items() if done and draw not in done])
+    ]
+    configs = {(point.arm, point.draw): point.config for point in space.comparisons()}
+    arms = []
+    for spec in space.arms:
+        keys = [(spec.name, draw) for draw in sorted(shared)]
+        if draws[spec.name] and keys:
+            parts = [study.predictions(ended[key])["log_probs"] for key in keys]
+            arms.append(_arm(study, [configs[key] for key in keys], keys, parts))
+    return arms, left_out
+
+
+def _arm(
+    study: Study,
+    configs: Sequence[TrialConfig],
+    keys: Sequence[tuple[str, int]],
+    log_probs: Sequence[NDArray[np.float32]],
+) -> ArmRuns:
+    plan, beats = study.plan, study.beats
+    signal, model = configs[0].signal, configs[0].model
+    cut = f"{signal.segmentation}/{signal.resampling_method}"
+    seeds = [np.arange(len(part)) for part in log_probs]
+    return ArmRuns(
+        name=keys[0][0],
+        log_probs=np.concatenate(log_probs),
+        draw=np.repeat([draw for _, draw in keys], [len(part) for part in log_probs]),
+        seed=np.concatenate(seeds),
+        input=signal.input,
+        segmentation=signal.segmentation,
+        fusion=model.fusion,
+        rr=signal.rr,
+        fingerprints={
+            "records": str(plan["data_source"]),
+            f"{cut} windows": str(plan["data_fingerprints"].get(cut, "unknown")),
+            "fold plans": str(plan["fold_fingerprint"]),
+            **beats.fingerprints,
+        },
+        trials=len(keys),
+        beats_trained=sum(
+            len(part) * _beats_trained(beats, config)
+            for config, part in zip(configs, log_probs, strict=True)
+        ),
+    )
+
+
+def _beats_trained(beats: Beats, config: TrialConfig) -> int:
+    """Return the beats that the members of one seed train on."""
+    labels = [beats.label[beats.fold != fold] for fold in range(beats.n_folds)]
+    train = config.train
+    shape = epoch_shape(
+        labels, normal_beats=train.normal_beats_per_epoch, batch_size=train.batch_size
+    )
+    return len(labels) * train.epochs * shape.beats

@@ -1,0 +1,170 @@
+"""What a start looks at before it writes anything, and whose a study is while it runs."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.addresses import shown
+from study.errors import StudyStateError
+from study.spaces.settings import SCREENING
+from study.store.checks import SHOWN, Fault, faults, refuse, steps
+from study.store.folder import CLAIM, SPACE_COPY, check_plan_is_there
+from study.store.ledger import Ledger
+from study.store.optuna_storage import read_optuna
+from study.store.owner import elsewhere, here
+from study.store.plan import GROWS, StudyPlan, load_plan
+from study.store.storage import Storage
+from study.store.study import Places, Study
+from study.store.trials import PLACE, PLAN, TRACKED
+
+_logger = logging.getLogger(__name__)
+
+_HEADERS = ("---", "+++")
+
+
+def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = "") -> Study | None:
+    """Refuse a start that does not fit what is there; nothing is written.
+
+    Args:
+        plan: What this start would do.
+        places: Where the study's records are, or will be.
+        resume: Whether `--resume` was given.
+        space_text: The space as it is now, to show what changed since.
+
+    Returns:
+        The study as it is before this start; None where it is new.
+
+    Raises:
+        StudyStateError: If the study exists with another plan, is unfinished and `--resume` was
+            not given, runs from a copy of its folder, or has a fault that no start may run over.
+    """
+    check_plan_is_there(places.folder)
+    if load_plan(places.folder) is None:
+        _, attrs, _ = read_optuna(places.url, plan.name)
+        if PLAN in attrs:
+            raise StudyStateError(
+                f"the Optuna storage holds a study '{plan.name}' that is not of this workspace; "
+                "give this one another --name, or start it where it was started"
+            )
+        return None
+    study = Study.at(places, mine=True)
+    _admit_plan(plan, study, resume=resume, space_text=space_text)
+    _refuse_copy(study)
+    wrong = faults(study, deep=False)
+    refuse(study, wrong)
+    _name_lost_results(study, wrong)
+    return study
+
+
+def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str) -> None:
+    stored = study.plan
+    differing = plan.differences(stored)
+    more = plan.kind == "search" and plan.trials >= stored.get(GROWS, 0)
+    # What a screening trains in full it has chosen from all of its trials.
+    grows = more and plan.scheduler != SCREENING
+    refused = [line for key, line in differing.items() if not (grows and resume and key == GROWS)]
+    if refused:
+        refused += _space_changes(study.folder, space_text)
+        listing = "\n".join(f"  - {line}" for line in refused)
+        hint = ""
+        if more and list(differing) == [GROWS]:
+            hint = (
+                "; with --resume a search goes on to more trials"
+                if grows
+                else "; a screening cannot be made longer (its trials in full are counted here)"
+            )
+        raise StudyStateError(
+            f"study '{plan.name}' exists with another plan:\n{listing}\n"
+            f"give this one another --name, or start it as it was{hint}"
+        )
+    settled = len(study.rows)
+    if settled < plan.trials and not (resume or study.trials.exhausted):
+        raise StudyStateError(
+            f"study '{plan.name}' is unfinished ({settled} of {plan.trials} trials settled): "
+            "add --resume to continue it, or give another --name"
+        )
+
+
+def _space_changes(folder: Path, now: str) -> list[str]:
+    """Return the lines in which the space differs from the one that the study was started with."""
+    stored = folder / SPACE_COPY
+    if not stored.exists():
+        return []
+    lines = difflib.unified_diff(stored.read_text().splitlines(), now.splitlines(), n=0)
+    return [f"space {line}" for line in lines if line[:1] in "+-" and line[:3] not in _HEADERS]
+
+
+def _refuse_copy(study: Study) -> None:
+    """Refuse a study that a process runs from a copy of this folder.
+
+    A lock guards one folder. A storage that is elsewhere, such as PostgreSQL, can have two.
+    """
+    attrs = study.trials.attrs
+    # A start that was closed, or was of this folder, whose lock is ours, runs no more.
+    other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), study.folder)
+    if other is None:
+        return
+    owner, folder = other
+    runs = owner.runs()
+    if runs:
+        raise StudyStateError(
+            f"study '{study.name}': {owner} runs it in {folder}, with this Optuna storage: wait "
+            "for it, stop it, or give this one another --name"
+        )
+    if runs is None:
+        _logger.warning(
+            "study '%s': its last start, %s in %s, did not close it; if it runs still, stop one "
+            "of the two",
+            *(study.name, owner, folder),
+        )
+
+
+def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
+    """Warn of complete trials whose results are gone: tables would leave them out."""
+    lost = [
+        f"trial {fault.trial}: {fault.found}" for fault in faults if fault.kind == "lost results"
+    ]
+    lost += [fault.found for fault in faults if fault.kind == "no results at all"]
+    if lost:
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        _logger.warning(
+            "results are missing (%s); `--status %s` says more, and after `--repair %s` these "
+            "trials are run again",
+            *(", ".join(lost[:SHOWN]) + more, study.name, study.name),
+        )
+
+
+def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Study | None) -> None:
+    """Write down what runs here, and mend what a start may mend.
+
+    Raises:
+        StudyStateError: If the files of its trials are of another study of this name.
+    """
+    plan.save(places.folder)
+    places.note()
+    ledger.note(PLACE, here(places.folder))
+    ledger.note(PLAN, plan.identity())
+    claim(places.files, ledger.study_id, plan.name)
+    if before is not None:
+        for mend, ended in steps(faults(before, deep=False)):
+            if mend.at_start:
+                mend.do(before, ledger, ended)
+
+
+def claim(storage: Storage, study_id: str, name: str) -> None:
+    """Say whose results a storage has; they are found by name and configuration alone.
+
+    Raises:
+        StudyStateError: If they are of another study of this name.
+    """
+    claimed = storage.read(CLAIM)
+    if claimed is None:
+        storage.write(CLAIM, study_id.encode())
+    elif claimed.decode(errors="replace") != study_id:
+        raise StudyStateError(
+            f"{shown(storage.root)}: has the results of another study '{name}', which these would "
+            "overwrite; give this one another --name or --storage"
+        )

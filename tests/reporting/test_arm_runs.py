@@ -1,0 +1,183 @@
+"""The predictions that stand for the arms of a compare study, and what is left out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study.config import TrainConfig, TrialConfig
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds
+from study.errors import StudyStateError
+from study.keys import AUPRC_SV, Outcome
+from study.reporting.arm_runs import arm_runs
+from study.reporting.comparison_tables import pair_name
+from study.reporting.load import compare_arms, keep_comparison, load
+from study.statistics.predictions import check_comparable
+from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY
+from study.store.plan import StudyPlan, load_plan
+from study.store.storage import Storage
+from study.store.study import Places, Study
+from study.store.trial_files import PREDICTIONS
+from study.store.trials import TrialRow, Trials
+from study.training.batches import epoch_shape
+from tests.builders import npz, optuna_trial, stored_beats, trial_row
+
+SPACE = """
+description = "two arms and a placebo, at two draws"
+[compare]
+draws = 2
+seeds = 1
+folds = 2
+reference = "ecg"
+contrasts = [["film", "film_placebo"], ["film", "ecg"]]
+[fixed]
+segmentation = "daeac"
+epochs = 9
+normal_beats_per_epoch = 40
+[[arms]]
+name = "ecg"
+input = "ecg"
+fusion = "none"
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[params.learning_rate]
+low = 1e-3
+high = 1e-2
+log = true
+"""
+
+SEEDS, EPOCHS = 2, 3
+"""As the command line said, in place of what the space's file says."""
+
+ARMS = ("ecg", "film", "film_placebo")
+
+
+def rows() -> list[TrialRow]:
+    """Return a complete trial for every arm and draw."""
+    pairs = [(draw, arm) for draw in range(2) for arm in ARMS]
+    return [
+        trial_row(
+            number,
+            arm,
+            digest=f"{number:012x}",
+            params={"arm": arm, "learning_rate": 0.002},
+            metrics={AUPRC_SV: 0.5},
+            epochs=EPOCHS,
+            full_epochs=EPOCHS,
+            seconds=1.5,
+            draw=draw,
+        )
+        for number, (draw, arm) in enumerate(pairs)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plan: StudyPlan, small_beats: BeatSet, small_folds: Folds) -> Path:
+    """The folder of a finished study, with made-up predictions."""
+    (tmp_path / SPACE_COPY).write_text(SPACE)
+    replace(plan, kind="compare", epochs=EPOCHS, n_seeds=SEEDS, trials=6).save(tmp_path)
+    (tmp_path / BEATS).write_bytes(stored_beats(small_beats, small_folds, "abcdef"))
+    return tmp_path
+
+
+def study_of(folder: Path, trials: Sequence[TrialRow]) -> Study:
+    """Return a study of these trials, with predictions that are drawn by their numbers."""
+    with np.load(folder / BEATS) as arrays:
+        n_beats = len(arrays["label"])
+    for row in trials:
+        rng = np.random.default_rng(row.number)
+        content = npz(log_probs=rng.normal(size=(SEEDS, n_beats, 4)).astype(np.float32))
+        Storage.at(folder / "trials").folder(row.digest).write(PREDICTIONS, content)
+    config = TrialConfig.from_flat({"fusion": "film"})
+    every = tuple(optuna_trial(row, config) for row in trials)
+    return Study(
+        places=Places(folder=folder),
+        plan=load_plan(folder) or {},
+        trials=Trials(all=every, epochs=EPOCHS),
+    )
+
+
+def test_a_finished_study_is_read_back(
+    folder: Path, small_beats: BeatSet, small_folds: Folds
+) -> None:
+    study = study_of(folder, rows())
+    arms, left_out = arm_runs(study)
+    assert left_out == [] and len(study.rows) == 6
+    assert study.beats.patients == ("a", "b", "c", "d", "e", "f")
+    assert [arm.name for arm in arms] == list(ARMS)
+    ecg, film, placebo = arms
+    assert (ecg.input, ecg.fusion, ecg.segmentation, ecg.rr) == ("ecg", "none", "daeac", "real")
+    assert (film.input, film.fusion, placebo.rr, film.trials) == ("opt1", "film", "placebo", 2)
+    assert film.draw.tolist() == [0, 0, 1, 1] and film.seed.tolist() == [0, 1, 0, 1]
+    # Draw 1 of film is trial 4.
+    expected = np.random.default_rng(4).normal(size=(SEEDS, len(small_beats.label), 4))
+    assert film.log_probs[2:] == pytest.approx(expected.astype(np.float32))
+    assert film.fingerprints["daeac/linear windows"] == "2" * 12
+    check_comparable(study.beats, arms)
+    labels = [small_beats.label[training] for training, _ in small_folds.masks(small_beats)]
+    shape = epoch_shape(labels, normal_beats=40, batch_size=TrainConfig().batch_size)
+    assert film.beats_trained == 2 * SEEDS * len(labels) * EPOCHS * shape.beats
+
+
+def test_what_is_not_complete_is_left_out_and_named(folder: Path) -> None:
+    some = rows()
+    some[1] = replace(some[1], outcome=Outcome.FAILED)
+    arms, left_out = arm_runs(study_of(folder, some))
+    assert left_out == ["draw 0 is left out: no complete trial of film"]
+    assert [arm.draw.tolist() for arm in arms] == [[1, 1]] * 3
+    study = study_of(folder, [row for row in some if row.arm != "film"])
+    arms, left_out = arm_runs(study)
+    assert left_out == ["film is left out: no complete trial"]
+    assert [arm.name for arm in arms] == ["ecg", "film_placebo"]
+    found = compare_arms(study, arms, left_out)
+    assert found.notes[0] == "film is left out: no complete trial"
+    assert not any(pair.primary for pair in found.contrasts), "both declared ones need film"
+
+
+def test_fewer_than_two_arms_are_no_comparison(folder: Path) -> None:
+    said: list[str] = []
+    results = load(study_of(folder, [row for row in rows() if row.arm == "film"]), said.append)
+    assert results.comparison is None
+    assert results.gaps["comparison"] == (
+        "two arms with complete trials are needed, got 1; ecg is left out: no complete trial; "
+        "film_placebo is left out: no complete trial"
+    )
+
+
+def test_arms_without_a_common_draw_are_no_comparison(folder: Path) -> None:
+    some = [row for row in rows() if (row.arm == "film") == (row.draw == 0)]
+    assert arm_runs(study_of(folder, some)) == (
+        [],
+        [
+            "draw 0 is left out: no complete trial of ecg, film_placebo",
+            "draw 1 is left out: no complete trial of film",
+        ],
+    )
+
+
+def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
+    study = study_of(folder, rows())
+    comparison = load(study, print).comparison
+    assert comparison is not None
+    keep_comparison(study, comparison)
+    assert pair_name(comparison.contrasts[0]) == "film - its placebo"
+    assert (folder / PAIRS).read_text().startswith("first,second,primary,quantity,difference,se,")
+    assert len((folder / RECORDS).read_text().splitlines()) == 1 + 3 * 6
+
+
+def test_predictions_that_are_gone_are_named_with_their_place(folder: Path) -> None:
+    study = study_of(folder, rows())
+    study.files.folder(f"{3:012x}").delete(PREDICTIONS)
+    with pytest.raises(StudyStateError) as caught:
+        arm_runs(study)
+    assert str(caught.value) == (
+        f"trial 3, ecg: {folder}/trials/000000000003 has no predictions.npz; a study started with "
+        "--storage keeps its files there"
+    )

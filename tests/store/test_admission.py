@@ -1,0 +1,241 @@
+"""Which starts a study admits, and what they leave before their first trial."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from study.config import TrialConfig
+from study.errors import StudyStateError, UsageError
+from study.store.admission import admit, begin, claim
+from study.store.ledger import Ledger
+from study.store.owner import Owner, here
+from study.store.plan import StudyPlan, load_plan
+from study.store.storage import Storage
+from study.store.study import PLACES, Places
+from study.store.trials import EXHAUSTED, PLACE, PLAN, TRACKED
+from tests.builders import optuna_trial, trial_row
+
+
+def stored(plan: StudyPlan, places: Places, settled: int, attrs: Any = None) -> None:
+    """Leave a study: its plan, and so many complete trials in its storage."""
+    plan.save(places.folder)
+    study = optuna.create_study(
+        study_name=plan.name, storage=places.url, direction="maximize", load_if_exists=True
+    )
+    config = TrialConfig.from_flat({"fusion": "film"})
+    for number in range(settled):
+        study.add_trial(optuna_trial(trial_row(number, metrics={"val_auprc_sv": 0.5}), config))
+    for name, value in (attrs or {}).items():
+        study.set_user_attr(name, value)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places.of(tmp_path, "tiny")
+
+
+def test_a_new_study_is_admitted_and_nothing_is_written(plan: StudyPlan, places: Places) -> None:
+    assert admit(plan, places, resume=False) is None
+    assert not places.folder.exists()
+
+
+def test_an_exhausted_study_is_finished_before_its_budget(plan: StudyPlan, places: Places) -> None:
+    stored(plan, places, 1, {EXHAUSTED: True})
+    assert admit(plan, places, resume=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "resume", "settled"),
+    [
+        ("search", {}, True, 1),
+        ("search", {}, False, 3),
+        ("search", {}, True, 3),
+        ("search", {"trials": 5}, True, 3),
+        ("search", {"trials": 5}, True, 1),
+        ("compare", {}, True, 1),
+        ("compare", {}, False, 3),
+    ],
+    ids=[
+        "unfinished, resumed",
+        "finished, started again",
+        "finished, resumed",
+        "finished, resumed with more trials",
+        "unfinished, resumed with more trials",
+        "unfinished comparison, resumed",
+        "finished comparison, started again",
+    ],
+)
+def test_an_existing_study_is_admitted(
+    plan: StudyPlan,
+    places: Places,
+    kind: str,
+    changes: dict[str, Any],
+    resume: bool,
+    settled: int,
+) -> None:
+    before = replace(plan, kind=kind)
+    stored(before, places, settled)
+    now = replace(before, **changes)
+    study = admit(now, places, resume=resume)
+    assert study is not None and len(study.rows) == settled
+    begin(now, places, Ledger(storage_url=places.url, name="tiny"), study)
+    assert load_plan(places.folder) == now.identity(), "the plan that runs is the plan on disk"
+
+
+UNFINISHED = (
+    "study 'tiny' is unfinished (1 of 3 trials settled): "
+    "add --resume to continue it, or give another --name"
+)
+
+
+def other(lines: str) -> str:
+    return (
+        f"study 'tiny' exists with another plan:\n{lines}\n"
+        "give this one another --name, or start it as it was"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "resume", "said"),
+    [
+        ("search", {}, False, UNFINISHED),
+        ("compare", {}, False, UNFINISHED),
+        (
+            "search",
+            {"trials": 5},
+            False,
+            other("  - trials (--trials): was 3, now 5")
+            + "; with --resume a search goes on to more trials",
+        ),
+        ("search", {"trials": 2}, True, other("  - trials (--trials): was 3, now 2")),
+        ("compare", {"trials": 5}, True, other("  - trials (--trials): was 3, now 5")),
+        (
+            "search",
+            {"trials": 5, "study_seed": 7, "epochs": 9},
+            True,
+            other("  - epochs (--epochs): was 6, now 9\n  - study_seed (--seed): was 0, now 7"),
+        ),
+    ],
+    ids=[
+        "unfinished",
+        "unfinished comparison",
+        "more trials without resume",
+        "fewer trials",
+        "a comparison that grows",
+        "other seed and epochs",
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
+    plan: StudyPlan, places: Places, kind: str, changes: dict[str, Any], resume: bool, said: str
+) -> None:
+    before = replace(plan, kind=kind)
+    stored(before, places, 1)
+    with pytest.raises(StudyStateError) as caught:
+        admit(replace(before, **changes), places, resume=resume)
+    assert str(caught.value) == said
+    assert load_plan(places.folder) == before.identity()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
+    plan: StudyPlan, places: Places, resume: bool
+) -> None:
+    screening = replace(plan, kind="search", scheduler="screening")
+    stored(screening, places, 1)
+    with pytest.raises(StudyStateError) as caught:
+        admit(replace(screening, trials=5), places, resume=resume)
+    assert str(caught.value) == (
+        other("  - trials (--trials): was 3, now 5")
+        + "; a screening cannot be made longer (its trials in full are counted here)"
+    )
+    assert admit(screening, places, resume=True) is not None
+
+
+def test_results_of_another_study_of_the_same_name_are_not_overwritten(tmp_path: Path) -> None:
+    """Two workspaces may share a --storage; what is in it is found by name and configuration."""
+    storage = Storage.at(tmp_path).folder("fusion_grid")
+    claim(storage, "0123456789ab", "fusion_grid")
+    claim(storage, "0123456789ab", "fusion_grid")
+    with pytest.raises(StudyStateError) as caught:
+        claim(storage, "ba9876543210", "fusion_grid")
+    assert str(caught.value) == (
+        f"{tmp_path}/fusion_grid: has the results of another study 'fusion_grid', which these "
+        "would overwrite; give this one another --name or --storage"
+    )
+    claim(Storage.at(tmp_path).folder("other"), "ba9876543210", "other")
+
+
+def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
+    plan: StudyPlan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Both have the plan, and the storage is neither's."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    one, other = (Places(folder=tmp_path / n / "tiny", study_storage=url) for n in ("one", "two"))
+    plan.save(other.folder)
+    stored(plan, one, 1, {PLACE: here(one.folder), TRACKED: False})
+    assert admit(plan, one, resume=True) is not None, "its lock was ours: the start before ended"
+    with pytest.raises(StudyStateError) as refused:
+        admit(plan, other, resume=True)
+    assert str(refused.value) == (
+        f"study 'tiny': {Owner.current()} runs it in {one.folder}, with this Optuna storage: wait "
+        "for it, stop it, or give this one another --name"
+    )
+    caplog.clear()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "node7")
+        admit(plan, other, resume=True)
+    said = caplog.messages[0]
+    assert said.endswith(
+        f"in {one.folder}, did not close it; if it runs still, stop one of the two"
+    )
+    Ledger(storage_url=url, name="tiny").note(TRACKED, True)
+    caplog.clear()
+    admit(plan, other, resume=True)
+    assert not any("did not close it" in said for said in caplog.messages), "it was closed"
+
+
+def test_a_study_of_another_workspace_in_the_same_storage_is_refused(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    places = [Places(folder=tmp_path / n / "tiny", study_storage=url) for n in ("one", "two")]
+    stored(plan, places[0], 0, {PLAN: plan.identity()})
+    with pytest.raises(StudyStateError, match="holds a study 'tiny' that is not of this works"):
+        admit(plan, places[1], resume=False)
+
+
+def test_a_mistyped_storage_of_a_study_that_has_results_is_refused_and_not_made(
+    plan: StudyPlan, places: Places, tmp_path: Path
+) -> None:
+    stored(plan, places, 1)
+    (places.folder / "beats.npz").write_bytes(b"")
+    mistyped = replace(places, study_storage=f"sqlite:///{tmp_path / 'stdy.db'}", by_option=True)
+    with pytest.raises(StudyStateError, match=r"stdy\.db does not exist; give --study-storage as"):
+        admit(plan, mistyped, resume=True)
+    assert not (tmp_path / "stdy.db").exists()
+
+
+def test_a_start_notes_where_it_keeps_what_without_credentials(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
+    """So that nobody has to name it again to read the study."""
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    places = Places.of(tmp_path, "tiny", study_storage=url, storage=str(tmp_path / "files"))
+    stored(plan, places, 1)
+    begin(plan, places, Ledger(storage_url=url, name="tiny"), None)
+    assert Places.of(tmp_path, "tiny") == replace(places, by_option=False)
+
+    secret = "postgresql://study:hush@host/optuna"
+    replace(places, study_storage=secret).note()
+    assert "hush" not in (places.folder / PLACES).read_text()
+    with pytest.raises(UsageError, match="--study-storage postgresql://host/optuna, whose creden"):
+        Places.of(tmp_path, "tiny")
+    assert Places.of(tmp_path, "tiny", study_storage=secret).url == secret
