@@ -101,14 +101,6 @@ def test_packed_members_equal_separate_ones(
     assert_same_members(together, alone)
 
 
-def test_members_train_apart(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    three = members(tiny_beats, tiny_folds)
-    together, alone = packed(three), packed(members(tiny_beats, tiny_folds)[:1])
-    torch.testing.assert_close(epochs(together)[:, 0], epochs(alone)[:, 0], rtol=1e-9, atol=0)
-    first, second = (member.model.state_dict() for member in three[:2])
-    assert not torch.equal(first["fusion.ecg.weight"], second["fusion.ecg.weight"])
-
-
 def test_a_checkpoint_goes_from_pack_to_single_members_and_back(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:

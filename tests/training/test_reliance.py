@@ -110,15 +110,6 @@ def test_a_beat_that_is_its_own_donor_changes_nothing(
     assert all(_change(moved, kind) > 0 for kind in RELIANCE_KINDS)
 
 
-def test_rr_of_the_placebo_is_permuted_like_any_other(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
-    values = {"input": "opt1", "fusion": "rr_only", "epochs": 20, "learning_rate": 0.02}
-    result = _trained(tiny_beats, tiny_folds, rr="placebo", **values)
-    assert _change(result, "inputs") > 0
-    assert abs(result.metrics[reliance("inputs", "S")]) < 0.2
-
-
 def test_the_steps_of_highest_rank_are_masked() -> None:
     ecg = torch.arange(1.0, 21.0).repeat(2, 1)
     rank = torch.zeros(2, 10)

@@ -257,20 +257,6 @@ def flat(state: Any) -> list[Any]:
     return [state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state)]
 
 
-def test_a_checkpoint_of_another_study_seed_starts_the_trial_again(
-    through: Through, job: TrialJob
-) -> None:
-    job.storage.folder(rules.digest(CONFIGURATION)).write(
-        CHECKPOINT, through.checkpoints[1] or b""
-    )
-    report = TrialRun(CONFIGURATION, replace(job, study_seed=1)).step()
-    assert report[EPOCH] == 1
-    assert report[NOTE] == (
-        "started again: checkpoint of another trial: "
-        "study seed: the checkpoint has 0, this trial 1"
-    )
-
-
 def test_a_checkpoint_of_another_version_is_refused(
     through: Through, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,37 +300,6 @@ def test_a_worker_reports_a_failing_trial_and_takes_the_next(job: TrialJob) -> N
     assert trial.reset_config({CONFIG: short.flat()})
     done = trial.step()
     assert (done["done"], done[Tag.OUTCOME], done[Tag.CAUSE]) == (True, Outcome.COMPLETE, "")
-
-
-@pytest.mark.parametrize(
-    ("values", "cause"),
-    [
-        ({"fusion": "film", "input": "ecg"}, "ConfigError: fusion: 'film' takes a late RR vector"),
-        ({"learning_rate": 99.0}, "ConfigError: learning_rate: must be in [1e-08, 10]"),
-    ],
-)
-def test_an_illegal_configuration_fails_with_its_rule(
-    job: TrialJob, values: dict[str, Any], cause: str
-) -> None:
-    trial = worker(job)
-    trial.reset_config({CONFIG: CONFIGURATION.flat() | values})
-    failed = trial.step()
-    assert failed[Tag.OUTCOME] == Outcome.FAILED
-    assert failed[Tag.CAUSE].replace("configuration: ", "").startswith(cause)
-
-
-def test_a_diverged_trial_fails_with_epoch_fold_and_configuration(
-    job: TrialJob, small_beats: BeatSet
-) -> None:
-    loud = replace(small_beats, ecg=np.full_like(small_beats.ecg, np.nan))
-    trial = worker(replace(job, beats={("daeac", "linear"): loud}))
-    trial.reset_config({CONFIG: CONFIGURATION.flat()})
-    failed = trial.step()
-    assert failed[Tag.OUTCOME] == Outcome.FAILED
-    assert failed[Tag.CAUSE].startswith(
-        "DivergedError: diverged: training loss not finite in epoch 1, fold 0 of seed 0, "
-        f"fold 1 of seed 0; configuration {rules.digest(CONFIGURATION)}"
-    )
 
 
 @pytest.mark.parametrize(
