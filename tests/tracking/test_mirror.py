@@ -99,7 +99,8 @@ def test_a_study_is_told_while_it_runs_and_a_trial_that_was_stopped_goes_on(
     workspace: Path,
 ) -> None:
     start = Start(workspace)
-    digest = start.begin("0")
+    start.begin("0")
+    digest = start.digest("0")
     start.epoch("0", 1, 0.5, save=True)
     deadline = time.monotonic() + 30
     while recorded(workspace).get(digest, ("", {}))[1].get("val_auprc_sv") != [(1, 0.5)]:
@@ -110,7 +111,8 @@ def test_a_study_is_told_while_it_runs_and_a_trial_that_was_stopped_goes_on(
     assert recorded(workspace)[digest][0] == recorded(workspace)[NAME][0] == "KILLED"
 
     again = Start(workspace)
-    assert again.begin("0") == digest
+    again.begin("0")
+    assert again.digest("0") == digest
     again.train("0", 0.5, first=2)
     again.end()
     runs = recorded(workspace)
@@ -123,7 +125,8 @@ def test_a_study_is_told_while_it_runs_and_a_trial_that_was_stopped_goes_on(
 def test_a_driver_that_was_killed_leaves_nothing_running(workspace: Path, epochs: int) -> None:
     """Killed after any epoch: the next start begins with all that MLflow lacks."""
     killed = Start(workspace)
-    digest = killed.begin("0")
+    killed.begin("0")
+    digest = killed.digest("0")
     for epoch in range(1, epochs + 1):
         killed.epoch("0", epoch, 0.9)
     killed.leave()

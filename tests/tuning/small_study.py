@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,30 +14,21 @@ import numpy as np
 import torch
 
 import study
-from study.config import TrialConfig
 from study.errors import TrackingError
 from study.files import write_whole
-from study.keys import EXPERIMENTS, Outcome, Tag
-from study.models import rules
-from study.spaces.load import load_space
-from study.spaces.optuna_space import make_sampler
+from study.keys import EXPERIMENTS, Outcome
 from study.store import trial_files
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
-from study.store.ledger import Ledger
-from study.store.storage import Storage
 from study.store.study import Places, Study
 from study.store.study_floors import FOLDER, KEY
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 from study.store.trials import TRACKED, TRACKER, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror
-from study.tuning.driver import Conductor
-from study.tuning.progress import Progress
-from study.tuning.proposals import Proposals
-from tests.builders import npz, report, study_plan
+from tests.builders import load_text, npz, study_plan
+from tests.driver import EPOCHS, Driver
 
 NAME = "tiny"
-EPOCHS = 3
 TRIALS_WANTED = 5
 SPACE = f"""
 description = "tiny"
@@ -78,50 +69,30 @@ class Away(Experiment):
         raise TrackingError("tracking: no answer")
 
 
-class Start:
-    """One start of a driver, and what Ray would tell it.
-
-    Args:
-        workspace: Where the study is.
-        track: Whether MLflow is told.
-        away: Whether MLflow cannot be reached all the while.
-    """
+class Start(Driver):
+    """One start of the study in a workspace, with its files; MLflow may be away all the while."""
 
     def __init__(self, workspace: Path, *, track: bool = True, away: bool = False) -> None:
-        self.folder = study_folder(workspace, NAME)
-        self.storage = Storage.at(self.folder / "trials")
-        PLAN.save(self.folder)
-        (self.folder / BEATS).write_bytes(npz(beats=np.arange(3)))
-        (self.folder / SPACE_COPY).write_text(SPACE)
-        path = workspace / f"{NAME}.toml"
-        path.write_text(SPACE)
-        space = load_space(path)
-        self.ledger = Ledger(
-            storage_url=f"sqlite:///{self.folder / 'study.db'}",
-            name=NAME,
-            sampler=make_sampler(space.sampler, 0, space),
-            epochs=EPOCHS,
-            reduction_factor=2,
-        )
+        self._workspace, self._track, self._away = workspace, track, away
+        self.mirror: Mirror | None = None
+        folder = study_folder(workspace, NAME)
+        PLAN.save(folder)
+        (folder / BEATS).write_bytes(npz(beats=np.arange(3)))
+        (folder / SPACE_COPY).write_text(SPACE)
+        super().__init__(folder, load_text(workspace, SPACE, NAME), plan=PLAN)
+
+    def opened(self) -> Callable[[str], None]:
+        """Settle what the start before left, and begin to mirror the study."""
         self.ledger.note(TRACKED, False)
         self.ledger.begin_start({"device": "cpu"})
         self.ledger.reconcile()
-        kind = Away if away else Experiment
-        experiment = kind(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
-        self.mirror: Mirror | None = None
-        if track:
-            self.ledger.note(TRACKER, experiment.store.name)
-            self.mirror = Mirror(experiment, self.read)
-        self.conductor = Conductor(
-            plan=replace(PLAN, trials=TRIALS_WANTED),
-            proposals=Proposals(space, seed=0),
-            ledger=self.ledger,
-            storage=self.storage,
-            changed=self.mirror.trial_changed if self.mirror else lambda digest: None,
-            progress=Progress(total=5, objective=OBJECTIVE, stream=io.StringIO()),
-        )
-        self._digests: dict[str, str] = {}
-        self._away = away
+        if not self._track:
+            return super().opened()
+        kind = Away if self._away else Experiment
+        experiment = kind(tracking_uri=None, name=EXPERIMENT, workspace=self._workspace)
+        self.ledger.note(TRACKER, experiment.store.name)
+        self.mirror = Mirror(experiment, self.read)
+        return self.mirror.trial_changed
 
     def read(self) -> Study:
         """Return the study as it is now."""
@@ -129,42 +100,16 @@ class Start:
         trials = self.ledger.trials()
         return Study(places=places, plan=PLAN.identity(), held=True, trials=trials)
 
-    def begin(self, key: str) -> str:
-        """Open the next trial under a key; return its digest."""
-        flat = self.conductor.propose(key)
-        assert flat is not None
-        self.conductor.started(key)
-        self._digests[key] = rules.digest(TrialConfig.from_flat(flat))
-        return self._digests[key]
-
     def epoch(self, key: str, epoch: int, value: float, *, save: bool = False) -> bool:
-        """Report an epoch; return whether the trial was stopped there. The last one ends it."""
+        """Report an epoch and leave what a trial leaves; return whether it was stopped there."""
         metrics = {OBJECTIVE: value, "val_loss": 1 - value, "val_auprc_F": float("nan")}
         if epoch == EPOCHS:
             metrics["val_patient_auprc_S"] = value / 2
-            self.leave_results(self._digests[key], metrics)
-        result = report(epoch, metrics)
-        if epoch == EPOCHS:
-            result[Tag.OUTCOME] = str(Outcome.COMPLETE)
-        stop = epoch == EPOCHS or self.conductor.decide(key, epoch, value)
-        self.conductor.reported(key, result)
-        if stop:
-            self.conductor.completed(key, result)
-        elif save:
-            self.storage.folder(self._digests[key]).write(CHECKPOINT, checkpoint(epoch))
-        return stop
-
-    def train(self, key: str, value: float, *, first: int = 1) -> None:
-        """Report epochs until the trial has ended."""
-        for epoch in range(first, EPOCHS + 1):
-            if self.epoch(key, epoch, value):
-                return
-
-    def fail(self, key: str, cause: str) -> None:
-        """End a trial as its worker does when the training raises."""
-        result = report(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
-        self.conductor.reported(key, result)
-        self.conductor.completed(key, result)
+            self.leave_results(self.digest(key), metrics)
+        stopped = self.report(key, epoch, metrics)
+        if save and not stopped:
+            self.storage.folder(self.digest(key)).write(CHECKPOINT, checkpoint(epoch))
+        return stopped
 
     def leave_results(self, digest: str, metrics: dict[str, float]) -> None:
         """Write what a complete trial leaves."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +20,13 @@ from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
-from study.spaces.load import load_space
-from study.spaces.optuna_space import make_sampler
-from study.spaces.space import Space
 from study.store.history import BEGAN, epochs_of
-from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
-from study.store.storage import Storage
-from study.tuning.driver import REPEATS_TO_EXHAUSTION, Conductor
-from study.tuning.progress import Progress
-from study.tuning.proposals import Proposals
+from study.tuning.driver import REPEATS_TO_EXHAUSTION
 from study.tuning.trial import CHECKPOINT
-from tests.builders import report
+from tests.builders import load_text
+from tests.driver import EPOCHS, Driver
 from tests.tuning.small_study import change
-
-EPOCHS = 3
 
 CELLS = """
 [params.fusion]
@@ -78,113 +68,6 @@ def search(
     )
 
 
-class Driver:
-    """One start of a study's driver, and what Ray would tell it; every start reads the ledger."""
-
-    def __init__(
-        self,
-        folder: Path,
-        text: str,
-        *,
-        plan: StudyPlan,
-        trials: int | None = None,
-        **options: Any,
-    ) -> None:
-        path = folder / "tiny.toml"
-        path.write_text(text)
-        self.folder = folder
-        self.space: Space = load_space(path)
-        space = self.space
-        trials = trials or space.n_trials
-        plan = replace(plan, kind=space.kind, sampler=space.sampler, trials=trials)
-        self.url = f"sqlite:///{folder / 'study.db'}"
-        self.ledger = Ledger(
-            storage_url=self.url,
-            name="tiny",
-            sampler=make_sampler(space.sampler, 0, space),
-            epochs=EPOCHS,
-            reduction_factor=2 if space.scheduler == "asha" else None,
-        )
-        self.storage = Storage.at(folder / "trials")
-        self.changed: list[str] = []
-        self._said = io.StringIO()
-        self.conductor = Conductor(
-            plan=plan,
-            proposals=Proposals(space, seed=plan.study_seed),
-            ledger=self.ledger,
-            storage=self.storage,
-            changed=self.changed.append,
-            progress=Progress(total=plan.trials, objective=plan.objective, stream=self._said),
-            **options,
-        )
-        self._keys = itertools.count()
-        self._budgets: dict[str, int] = {}
-
-    @property
-    def said(self) -> list[str]:
-        """Lines for the user."""
-        return self._said.getvalue().splitlines()
-
-    def begin(self) -> str | None:
-        """Ask for a trial and start it; None where nothing is left."""
-        key = f"key{next(self._keys)}"
-        flat = self.conductor.propose(key)
-        if flat is None:
-            return None
-        self._budgets[key] = flat["epochs"]
-        self.conductor.started(key)
-        return key
-
-    def epoch(self, key: str, epoch: int, value: float) -> bool:
-        """Report an epoch; tell the trial's end where it is decided. Return whether it was."""
-        result = report(epoch, {"val_auprc_sv": value})
-        budget = self._budgets.get(key, EPOCHS)
-        if epoch == budget:
-            # Ray asks nobody about a trial that has ended by itself.
-            full = budget == EPOCHS
-            result[Tag.OUTCOME] = str(Outcome.COMPLETE if full else Outcome.SCREENED)
-        stop = epoch == budget or self.conductor.decide(key, epoch, value)
-        self.conductor.reported(key, result)
-        if stop:
-            self.conductor.completed(key, result)
-        return stop
-
-    def train(self, key: str, value: float, *, first: int = 1) -> None:
-        """Report epochs of one value until the trial has ended."""
-        for epoch in range(first, EPOCHS + 1):
-            if self.epoch(key, epoch, value):
-                return
-
-    def fail(self, key: str, cause: str) -> None:
-        """End a trial as its worker does when the training raises."""
-        result = report(0, {}) | {Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: cause}
-        self.conductor.reported(key, result)
-        self.conductor.completed(key, result)
-
-    def screen(self, values: Sequence[float]) -> None:
-        """Run a trial of one epoch for each value, one after the other."""
-        for value in values:
-            key = self.begin()
-            assert key is not None and self._budgets[key] == 1
-            self.train(key, value)
-
-    def run(self, value: float = 0.5) -> None:
-        """Run one trial after the other until nothing is left."""
-        while (key := self.begin()) is not None:
-            self.train(key, value)
-
-    def outcomes(self) -> list[Outcome]:
-        return [row.outcome for row in self.conductor.rows()]
-
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return optuna.load_study(study_name="tiny", storage=self.url).trials
-
-    def proposed(self) -> list[tuple[int, str]]:
-        """Return index and digest of everything that was ever opened, by index."""
-        attrs = [trial.user_attrs for trial in self.trials()]
-        return sorted({(a["index"], a[Tag.DIGEST]) for a in attrs if a.get("index") is not None})
-
-
 class Starter:
     """Starts drivers in one folder."""
 
@@ -192,7 +75,7 @@ class Starter:
         self._folder, self._plan = folder, plan
 
     def __call__(self, text: str, **options: Any) -> Driver:
-        return Driver(self._folder, text, plan=self._plan, **options)
+        return Driver(self._folder, load_text(self._folder, text), plan=self._plan, **options)
 
 
 @pytest.fixture
@@ -238,7 +121,7 @@ def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: S
     assert second.conductor.owed == 2
     assert [second.conductor.propose(key) for key in ("a", "b")] == [cut_off, waiting]
     second.conductor.started("a")
-    assert second.said[-1].endswith("(attempt 2)")
+    assert second.lines[-1].endswith("(attempt 2)")
     opened = [trial.user_attrs for trial in second.trials() if "config" in trial.user_attrs]
     assert [attrs[Tag.ATTEMPT] for attrs in opened] == [1, 1, 1, 2, 2]
     assert [attrs[Tag.DIGEST] for attrs in opened[3:]] == [a[Tag.DIGEST] for a in opened[1:3]]
@@ -313,7 +196,7 @@ def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: 
     assert driver.conductor.exhausted
     assert len(driver.conductor.rows()) == 2
     assert len(driver.trials()) == 2 + REPEATS_TO_EXHAUSTION
-    assert driver.said[-1] == (
+    assert driver.lines[-1] == (
         "the sampler proposed 20 known configurations in a row: "
         "the space counts as exhausted after 2 trials"
     )
@@ -362,7 +245,7 @@ def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(start: Starter) -
     pruned = driver.conductor.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
     said = f"trial {pruned.number:>3} pruned   val_auprc_sv .050  1 epoch, "
-    assert driver.said[-1].startswith(said)
+    assert driver.lines[-1].startswith(said)
 
 
 SCREENED = search(sampler="grid", scheduler="screening")
@@ -388,8 +271,8 @@ def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(start
     assert driver.begin() is None
     assert not driver.conductor.waits
     said = "4 configurations screened; the best of each arm is trained in full: 2 to go"
-    assert driver.said.count(said) == 1
-    assert driver.said.index(said) == 8, "after four that have started and ended"
+    assert driver.lines.count(said) == 1
+    assert driver.lines.index(said) == 8, "after four that have started and ended"
     assert [trial.state.name for trial in driver.trials()] == ["PRUNED"] * 4 + ["COMPLETE"] * 2
 
 
@@ -488,10 +371,10 @@ def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> No
     key = driver.begin()
     assert key is not None
     driver.conductor.started(key)
-    assert driver.said[-1] == "trial   0 retried  its worker was lost"
+    assert driver.lines[-1] == "trial   0 retried  its worker was lost"
     driver.conductor.lost(key, "its worker was lost: RuntimeError: gone")
     driver.conductor.started(key)
-    assert driver.said[-1] == "trial   0 retried  its worker was lost: RuntimeError: gone"
+    assert driver.lines[-1] == "trial   0 retried  its worker was lost: RuntimeError: gone"
     driver.conductor.failed(key, "its worker was lost 3 times: RuntimeError: gone")
     assert driver.outcomes() == [Outcome.FAILED]
 
@@ -529,7 +412,7 @@ def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: S
             conductor.lost(key, "its worker was lost: ActorDiedError: killed")
             conductor.started(key)
             why = f"an epoch took longer than the whole --trial-time-limit{times}"
-            assert driver.said[-1] == f"trial   0 retried  {why}"
+            assert driver.lines[-1] == f"trial   0 retried  {why}"
     conductor.failed(key, "its worker was lost 3 times: ActorDiedError: killed")
     row = conductor.rows()[0]
     assert row.outcome is Outcome.FAILED
