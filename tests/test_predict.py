@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "mlflow", "wfdb", "matplotlib", "scipy", "numpy")
 ABOUT = {"trained_on": "random numbers", "data_source": "synthetic"}
 
 

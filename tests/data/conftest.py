@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import wfdb
 from numpy.typing import NDArray
 
+from study.data.synthetic import write_records
+
 WriteRecord = Callable[..., NDArray[np.int64]]
+
+
+@pytest.fixture
+def _short_synthetic_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic records of half a minute where a study would have five."""
+
+    def write_short(folder: Path, **options: Any) -> dict[str, str]:
+        return write_records(folder, **(options | {"duration_s": 30}))
+
+    monkeypatch.setattr("study.data.source.write_records", write_short)
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _short_synthetic_records: None
+) -> None:
     """Run in an empty workspace, with no folder given and no network."""
     monkeypatch.chdir(tmp_path)
     for name in ("MITDB_DIR", "STUDY_CACHE_DIR", "no_proxy", "NO_PROXY"):

@@ -79,10 +79,10 @@ def test_window_depends_on_nothing_outside_itself(method: str) -> None:
 
 @pytest.mark.parametrize("method", RESAMPLING)
 def test_windows_do_not_depend_on_those_cut_with_them(method: str) -> None:
-    start = RNG.integers(0, 4000, size=9000)
-    stop = start + RNG.integers(123, 400, size=9000)
+    start = RNG.integers(0, 4000, size=5000)
+    stop = start + RNG.integers(123, 400, size=5000)
     together = cut_windows(SIGNAL, start, stop, method)
-    for i in (0, 4500, 8999):
+    for i in (0, 2500, 4999):
         alone = cut_windows(SIGNAL, start[i : i + 1], stop[i : i + 1], method)
         np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
 
