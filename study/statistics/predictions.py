@@ -1,6 +1,6 @@
 """What a comparison is computed from: beats, and each arm's predictions of them.
 
-NumPy in, no file read: `study.reporting.stored` reads them from a study's folder. A sealed test
+NumPy in, no file read: `study.reporting.arm_runs` reads them from a study's folder. A sealed test
 has the same form with all records in fold 0.
 
 Shapes: N beats, C classes, F folds, R runs of an arm (one for each draw and seed).
