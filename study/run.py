@@ -40,6 +40,7 @@ from study.wording import plural
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
+    from study.store.study import Study
     from study.tracking.experiment import Experiment
 
 TRIALS_FAILED, TIME_OVER = 1, 3
@@ -130,6 +131,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     places = Places.of(workspace, name, study_storage=args.study_storage, storage=args.storage)
     folder = places.folder
     expect(folder, resume=args.resume)
+    existing = _existing(args, name) if args.dry_run else None
     # On a cluster it is the workers' devices that count.
     device = args.device if args.address else resolve_device(args.device).type
     source = find_source(
@@ -166,9 +168,12 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if args.concurrency and not args.address and at_once < args.concurrency:
         print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
     if args.dry_run:
+        from study.store.admission import notes_on_existing
         from study.tuning.dry_run import plan_lines
 
         for line in plan_lines(setup, at_once, run_branches=args.verbose):
+            print(line)
+        for line in notes_on_existing(setup.plan, existing) if existing else ():
             print(line)
         return DONE
     options = Options(
@@ -196,6 +201,17 @@ def _run(args: argparse.Namespace, began: float) -> int:
         return INTERRUPTED if summary.interrupted else TIME_OVER
     failed = any(row.outcome is Outcome.FAILED for row in summary.rows)
     return TRIALS_FAILED if failed or not summary.rows else DONE
+
+
+def _existing(args: argparse.Namespace, name: str) -> Study | None:
+    """Return the study of that name, if there is one, for a dry run."""
+    from study.store.folder import study_folder
+    from study.store.plan import load_plan
+    from study.store.study import Study
+
+    if load_plan(study_folder(Path.cwd(), name)) is None:
+        return None
+    return Study.open(Path.cwd(), name, study_storage=args.study_storage, storage=args.storage)
 
 
 def _precision(asked: str, folder: Path) -> str:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +12,8 @@ import pytest
 from benchmarks.driven import environment
 from study.data.source import Source
 from tests.builders import write_split
+from tests.postgres import PASSWORD, ask, postgres_server
 
-PASSWORD = "not-to-be-seen"
 SPACE = """
 description = "two trials"
 [search]
@@ -33,64 +28,17 @@ values = [8, 16]
 """
 
 
-def programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs: that of PATH, or Debian's newest."""
-    found = shutil.which("pg_ctl")
-    if found:
-        return Path(found).resolve().parent
-    places = Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")
-    return max((place.parent for place in places), default=None, key=lambda p: int(p.parent.name))
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of this test alone, on loopback; its address without a database."""
-    folder = programs()
-    if folder is None:
-        pytest.skip("no pg_ctl: `apt-get install postgresql` brings what this test runs")
-    with tempfile.TemporaryDirectory(prefix="pg-") as name:
-        root, user = Path(name), None
-        (root / "password").write_text(PASSWORD)
-        if os.geteuid() == 0:  # the server refuses to run as root
-            names = {entry.pw_name for entry in pwd.getpwall()}
-            user = "postgres" if "postgres" in names else "nobody"
-            for path in (root, root / "password"):
-                shutil.chown(path, user)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-
-        def call(program: str, *words: str) -> None:
-            done = subprocess.run(
-                [str(folder / program), "-D", str(root / "data"), *words],
-                cwd=root,
-                user=user,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=120,
-            )
-            assert done.returncode == 0, done.stderr
-
-        call("initdb", "-U", "study", "-A", "scram-sha-256", f"--pwfile={root / 'password'}")
-        options = f"-h 127.0.0.1 -p {port} -k {root} -F"
-        call("pg_ctl", "-w", "-l", str(root / "log"), "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://study:{PASSWORD}@127.0.0.1:{port}"
-        finally:
-            call("pg_ctl", "-w", "-m", "immediate", "stop")
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def addresses(server: str) -> tuple[str, str]:
     """Return the addresses of two empty databases: the study's, and MLflow's."""
-    import psycopg
-
-    with psycopg.connect(
-        server.replace("+psycopg", "") + "/postgres", autocommit=True
-    ) as connection:
-        for name in ("optuna", "mlflow"):
-            connection.execute(f"CREATE DATABASE {name}")
+    for name in ("optuna", "mlflow"):
+        ask(f"{server}/postgres", f"CREATE DATABASE {name}")
     return f"{server}/optuna", f"{server}/mlflow"
 
 
@@ -106,14 +54,6 @@ def run(folder: Path, addresses: tuple[str, str]) -> subprocess.CompletedProcess
         text=True,
         timeout=240,
     )
-
-
-def ask(address: str, question: str) -> list[tuple[str, float]]:
-    """Return the rows of a query; not through Optuna or MLflow, which keep connections open."""
-    import psycopg
-
-    with psycopg.connect(address.replace("+psycopg", "")) as connection:
-        return [(str(state), float(value)) for state, value in connection.execute(question)]
 
 
 def test_a_study_is_kept_and_recorded_in_postgresql(

@@ -344,8 +344,8 @@ def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
         aside.rename(weights)
     assert again.code == 0
     assert (
-        "results are missing (trial 0: weights.pt); `--status search` says more, and after "
-        "`--repair search` these trials are run again"
+        "results are missing (trial 0: weights.pt is missing); `--status search` says more, and "
+        "after `--repair search` these trials are run again"
     ) in again.err
 
 
@@ -367,8 +367,9 @@ def test_a_study_whose_storage_is_lost_is_not_begun_again(
     elsewhere = ("--study-storage", "sqlite:///elsewhere.db")
     refused = workspace.again("search", "--resume", *elsewhere)
     assert refused.code == 2, refused
-    assert "the Optuna storage holds nothing of study 'search', and " in refused.err
+    assert "elsewhere.db does not exist; give --study-storage as the study was" in refused.err
     assert "Traceback" not in refused.err
+    assert not (workspace.folder / "elsewhere.db").exists()
 
 
 def test_another_plan_under_that_name_is_refused_with_the_difference(
@@ -377,7 +378,7 @@ def test_another_plan_under_that_name_is_refused_with_the_difference(
     refused = workspace.again("search", "--seed", "1")
     assert refused.code == 2
     assert "study 'search' exists with another plan:" in refused.err
-    assert "  - study_seed: was 0, now 1\n" in refused.err
+    assert "  - study_seed (--seed): was 0, now 1\n" in refused.err
 
 
 def test_a_screening_trains_the_best_of_each_arm_in_full_and_all_records_agree(

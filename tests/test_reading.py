@@ -1,0 +1,145 @@
+"""Commands that read a study write nothing: no file, no table, whatever address they are given.
+
+In processes of their own as little as possible: all but one start no trial.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from sqlalchemy import create_engine, text
+
+from study import evaluate, report, run
+from study.data.fetch import sha256_of
+from study.store.optuna_storage import close_storage, open_storage
+from tests.builders import npz
+from tests.postgres import PASSWORD, ask, postgres_server
+from tests.tuning.small_study import NAME, SPACE
+
+Main = Callable[[Sequence[str]], int]
+
+COMMANDS: dict[str, tuple[Main, list[str]]] = {
+    "status": (run.main, ["--status", NAME, "--no-track"]),
+    "repair": (run.main, ["--repair", NAME, "--no-track"]),
+    "repair, shown only": (run.main, ["--repair", NAME, "--no-track", "--dry-run"]),
+    "report": (report.main, ["--study", NAME, "--no-track"]),
+    "confirm": (run.main, ["--confirm", NAME, "--no-track"]),
+    "plan of a sealed test": (evaluate.main, ["--write-plan", NAME]),
+    "dry run of a study that exists": (run.main, ["--space", f"{NAME}.toml", "--dry-run"]),
+}
+
+Address = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres_server() as address:
+        yield address
+
+
+def contents(workspace: Path) -> dict[str, str]:
+    """Return a checksum of every file, but SQLite's shared memory, which has its readers."""
+    files = [path for path in sorted(workspace.rglob("*")) if path.is_file()]
+    return {str(path): sha256_of(path) for path in files if path.suffix != ".db-shm"}
+
+
+def refuses(command: str, address: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main, words = COMMANDS[command]
+    assert main([*words, "--study-storage", address]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert PASSWORD not in told.err
+    assert told.err.startswith("error: --study-storage: "), told.err
+    assert found in told.err
+    assert told.err.endswith(f"; give the address that study '{NAME}' was started with\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("mistyped", ["no file", "no tables", "other study"])
+def test_a_mistyped_sqlite_storage_is_an_error_and_makes_nothing(
+    workspace: Path, capsys: pytest.CaptureFixture[str], command: str, mistyped: str
+) -> None:
+    (workspace / f"{NAME}.toml").write_text(SPACE)
+    path = workspace / "stdy.db"
+    url, found = f"sqlite:///{path}", f"{path} does not exist"
+    if mistyped == "no tables":
+        found = f"{url} is no Optuna storage: it has no table of studies"
+        with create_engine(url).begin() as connection:
+            connection.execute(text("CREATE TABLE runs (id INTEGER)"))
+    elif mistyped == "other study":
+        found = f"{url} holds no study '{NAME}' (it has grid)"
+        optuna.create_study(study_name="grid", storage=url)
+    before = contents(workspace)
+    refuses(command, url, found, capsys)
+    assert contents(workspace) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistyped_postgres_storage_is_an_error_and_makes_no_table(
+    server: str, workspace: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (workspace / f"{NAME}.toml").write_text(SPACE)
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    ask(f"{server}/postgres", "DROP DATABASE IF EXISTS empty", "CREATE DATABASE empty")
+    before = contents(workspace)
+    refuses(command, f"{server}/empty", "/empty is no Optuna storage: it has no table", capsys)
+    refuses(command, f"{server}/absent", "/absent cannot be read (connection failed", capsys)
+    assert ask(f"{server}/empty", tables) == []
+    assert contents(workspace) == before
+
+
+def test_a_postgres_storage_that_is_read_is_not_changed(
+    server: str, workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(f"{server}/postgres", "DROP DATABASE IF EXISTS full_one", "CREATE DATABASE full_one")
+    address = f"{server}/full_one"
+    storages = [open_storage(url) for url in (f"sqlite:///{folder / 'study.db'}", address)]
+    optuna.copy_study(from_study_name=NAME, from_storage=storages[0], to_storage=storages[1])
+    for storage in storages:
+        close_storage(storage)
+    (folder / "study.db").unlink()
+    written = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables"
+    before = ask(address, written)
+    assert run.main(["--status", NAME, "--no-track", "--study-storage", address]) == 0
+    said = capsys.readouterr().out
+    assert "trials: 2 complete, 1 pruned, 1 failed, 0 running, 1 owed" in said
+    assert ask(address, written) == before
+    assert not (folder / "study.db").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "report", "plan of a sealed test"])
+def test_reading_leaves_the_study_as_it_was(
+    workspace: Path, folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats = {"label": [0, 1, 2], "record": [0, 0, 1], "fold_of_record": [0, 1]}
+    arrays = {name: np.array(values) for name, values in beats.items()}
+    (folder / "beats.npz").write_bytes(npz(**arrays, record_names=np.array(["101", "106"])))
+    main, words = COMMANDS[command]
+    output = {"report": ["--output", "out"], "plan of a sealed test": ["--output", "plan.toml"]}
+    before = contents(folder)
+    assert main([*words, *output.get(command, [])]) == 0, capsys.readouterr().err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["--status", NAME, "--no-track"], ["--list"], ["--help"]], ids=lambda w: w[0]
+)
+def test_what_only_reads_needs_neither_torch_nor_ray(workspace: Path, words: list[str]) -> None:
+    """A process of its own, whose modules are its own."""
+    code = (
+        f"import sys\nfrom study.run import main\ntry:\n    main({words})\n"
+        "except SystemExit:\n    pass\nprint()\nprint(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "study.run" in loaded
+    heavy = {"torch", "ray", "mlflow", "scipy.stats", "matplotlib"}
+    assert heavy & set(loaded) == set()
