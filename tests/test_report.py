@@ -13,10 +13,10 @@ from study import report
 from study.data.source import Source, find_source
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
-from study.reporting import exclusions
 from study.reporting.page.page import PAGE, table_files
 from study.spaces.load import load_space
 from study.spaces.optuna_space import distributions
+from study.store.beats_file import write_exclusions
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.ledger import Ledger
 from study.store.storage import Storage
@@ -81,7 +81,7 @@ def trained(records_source: Source, tmp_path_factory: pytest.TempPathFactory) ->
     )
     setup.plan.save(folder)
     (folder / BEATS).write_bytes(stored_beats(setup.beats, setup.job.folds))
-    exclusions.keep(folder, setup.beats)
+    write_exclusions(folder, setup.beats)
     study_floors(setup.floor_beats, setup.job.folds, folder)
     ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME, epochs=1)
     for point in setup.space.comparisons():

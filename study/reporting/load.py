@@ -11,18 +11,18 @@ import numpy as np
 from study.config import TrialConfig
 from study.errors import ComparisonError, StudyError
 from study.files import write_whole
-from study.reporting import exclusions
 from study.reporting.alarms import Alarm
 from study.reporting.arm_runs import arm_runs
 from study.reporting.arms import costs_of, facts_of, machine
 from study.reporting.comparison_tables import pairs_csv, records_csv
 from study.reporting.explanations import read_explanations
 from study.reporting.importance import importance
+from study.reporting.prediction_alarms import study_alarms
 from study.reporting.results import Explanation, StudyResults
-from study.reporting.study_alarms import study_alarms
 from study.statistics.comparison import compare
 from study.statistics.findings import Comparison, parts_of
 from study.statistics.predictions import ArmRuns
+from study.store.beats_file import EXCLUSIONS, read_exclusions
 from study.store.floors import FLOORS
 from study.store.folder import BEATS, PAIRS, RECORDS, has_trials
 from study.store.study import Study
@@ -186,9 +186,9 @@ def for_page(study: Study, results: StudyResults, say: Say) -> StudyResults:
         reason = "no trial is complete yet"
         gaps |= {"dropped": reason, "explanations": reason, "floors": reason}
         return results
-    dropped = exclusions.stored(study.folder)
+    dropped = read_exclusions(study.folder)
     if dropped is None:
-        gaps["dropped"] = f"{exclusions.FILE} is not there: the study's next start writes it"
+        gaps["dropped"] = f"{EXCLUSIONS} is not there: the study's next start writes it"
     if not results.floors:
         gaps["floors"] = "they are not computed yet"
     configs = arm_configs(study)

@@ -1,8 +1,13 @@
-"""Labels and records of all beats, once per study: what every trial's predictions refer to."""
+"""What a study's predictions refer to: labels and records of beats, and what was left out.
+
+Both are written once a study, into its folder.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +17,13 @@ from numpy.typing import NDArray
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
+from study.data.windows import DROP_REASONS
 from study.errors import ArchiveError, ComparisonError, StudyStateError
 from study.files import read_arrays, write_whole
 from study.statistics.predictions import Beats
+
+EXCLUSIONS = "exclusions.json"
+"""Beats that no arm of a study sees, by reason."""
 
 _ARRAYS = {
     **{"label": ("i", 1), "record": ("i", 1)},
@@ -68,3 +77,20 @@ def read_beats(path: Path) -> Beats:
 
 def _texts(array: NDArray[Any]) -> tuple[str, ...]:
     return tuple(map(str, array))
+
+
+def write_exclusions(folder: Path, beats: BeatSet) -> None:
+    """Count the beats that were left out, by reason, in a study's folder."""
+    totals: Counter[str] = Counter()
+    for reasons in beats.dropped.values():
+        totals.update(reasons)
+    counts = {reason: totals[reason] for reason in DROP_REASONS}
+    write_whole(folder / EXCLUSIONS, json.dumps(counts, indent=1))
+
+
+def read_exclusions(folder: Path) -> dict[str, int] | None:
+    """Return the counts of a study's folder, None where it has none."""
+    path = folder / EXCLUSIONS
+    if not path.exists():
+        return None
+    return {str(reason): int(n) for reason, n in json.loads(path.read_text()).items()}

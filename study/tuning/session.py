@@ -15,11 +15,10 @@ from study.data.folds import ALL
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import OBJECTIVES, Outcome
-from study.reporting import exclusions
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.store.admission import admit, begin
-from study.store.beats_file import write_beats
+from study.store.beats_file import write_beats, write_exclusions
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
@@ -160,7 +159,7 @@ def _run_study(
     settled, exhausted = len(ledger.trials().rows), bool(ledger.noted(EXHAUSTED))
     # Also of a study that is complete: a file that was lost is back.
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
-    exclusions.keep(folder, setup.beats)
+    write_exclusions(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
     done = settled >= plan.trials or exhausted
     if done and ledger.noted(TRACKED):
