@@ -232,16 +232,8 @@ def write_annotations(
 ) -> Path:
     """Write beats as a WFDB annotation file, which `wfdb.rdann` and WFDB's viewers read.
 
-    Args:
-        folder: Where to; it must exist.
-        name: Name of the record: letters, digits, hyphens and underscores.
-        extension: Of the file; letters.
-        samples: [beats] rising.
-        symbols: [beats] WFDB symbols.
-        sampling_rate_hz: Of these samples.
-
-    Returns:
-        The file.
+    Samples and symbols are [beats], samples rising. WFDB allows letters, digits, hyphens and
+    underscores in the name, and letters in the extension.
     """
     import wfdb
 

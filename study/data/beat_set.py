@@ -105,9 +105,7 @@ def default_cache_dir(workspace: Path) -> Path:
 def load_cached(path: Path, key: str) -> BeatSet | None:
     """Return the beats of a cache file, or None if they must be prepared anew.
 
-    Args:
-        path: The file.
-        key: Digest of everything that shapes the beats; must be the one they were stored under.
+    The key is a digest of everything that shapes the beats; it must be the one in the file.
     """
     try:
         with path.open("rb") as file:

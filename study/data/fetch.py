@@ -69,12 +69,7 @@ class MitdbFile:
 
 
 def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> MitdbFile | None:
-    """Return the first file that is one of some MIT-BIH records', told by its content.
-
-    Args:
-        checksums: SHA-256 of the files, by their names.
-        records: Names of the MIT-BIH records.
-    """
+    """Return the first file that is one of some MIT-BIH records', told by its SHA-256."""
     published = published_checksums()
     file_of = {published[file]: file for file in files_of(records)}
     for name, digest in checksums.items():
@@ -86,13 +81,8 @@ def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> Mit
 def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict[str, str]:
     """Return the SHA-256 of every file of one record, by name.
 
-    Args:
-        folder: Folder of the WFDB files.
-        name: Name of the record, without suffix.
-        annotated: Whether the record must have annotations.
-
     Raises:
-        MissingDataError: If a file is not there.
+        MissingDataError: If a file is not there; annotations need not be unless `annotated`.
         DataError: If a file cannot be used, or is one of the sealed DS2.
     """
     require_files(folder, name, (".hea", ".atr") if annotated else (".hea",))

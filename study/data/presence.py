@@ -192,10 +192,6 @@ def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[Cla
 
     A class is left out of the macro where it is absent, has fewer than `MIN_CLASS_BEATS` beats,
     or an effective number of patients below `MIN_EFFECTIVE_PATIENTS`.
-
-    Args:
-        beat_set: The beats.
-        patients: Patient of each record.
     """
     owners = [patients[name] for name in beat_set.record_names]
     unit = np.unique(owners, return_inverse=True)[1]

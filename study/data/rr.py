@@ -90,14 +90,10 @@ or two intervals before do not exist, the record's first interval stands in for 
 def rr_features(
     beat_samples: ArrayLike, sampling_rate_hz: float
 ) -> dict[str, NDArray[np.float32]]:
-    """Return every feature set of a record, [K, R] each.
+    """Return every feature set of a record from the samples of its beat annotations, [K, R] each.
 
     Rows that need an interval that does not exist hold NaN: the first beat has no pre_rr, the
     last no post_rr.
-
-    Args:
-        beat_samples: [K] sample index of every beat annotation, in time order.
-        sampling_rate_hz: Samples per second of these indices.
 
     Raises:
         DataError: If two beats share a sample or are out of order.
@@ -180,10 +176,7 @@ def placebo_order(
 ) -> NDArray[np.int64]:
     """Return whose RR each beat gets under `rr = placebo`, [N].
 
-    Args:
-        record: [N] record of each beat.
-        study_seed: Seed of the study.
-        seed_index: Which repetition; each has its own permutation, shared by all folds.
+    Each seed index (repetition) has its own permutation, shared by all folds.
     """
     return permute_within(record, _generator(_PLACEBO, study_seed, seed_index))
 

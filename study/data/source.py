@@ -154,14 +154,7 @@ def mitdb_folder(data_dir: Path | None, workspace: Path) -> tuple[Path, str]:
 def mitdb_source(folder: Path, *, given_by: str) -> Source:
     """Return the DS1 records of a MIT-BIH folder, every file verified.
 
-    Args:
-        folder: Folder of the WFDB files.
-        given_by: What named the folder, for messages.
-
-    Raises:
-        MissingDataError: If the folder or files are not there.
-        ChecksumError: If files are not the published ones.
-        DataError: If the folder or a file cannot be read, or files have faults of both kinds.
+    Errors are those of `verified_checksums`; they begin with `given_by`, which named the folder.
     """
     try:
         checksums = verified_checksums(folder, DS1, published_checksums())
@@ -182,17 +175,7 @@ def mitdb_source(folder: Path, *, given_by: str) -> Source:
 def synthetic_source(
     folder: Path, *, duration_s: float = 300.0, seed: int = 0, names: Sequence[str] = DS1
 ) -> Source:
-    """Return synthetic records as a source, written first where absent or incomplete.
-
-    Args:
-        folder: Where they are, or go.
-        duration_s: Length of each record, at least 30 s.
-        seed: Of all random draws.
-        names: Record names.
-
-    Raises:
-        DataError: If the folder holds records that are not synthetic, or the time is too short.
-    """
+    """Return synthetic records as a source; arguments and errors as in `write_records`."""
     checksums = write_records(folder, names=names, seed=seed, duration_s=duration_s)
     return Source(
         kind="synthetic",
@@ -207,13 +190,7 @@ def synthetic_source(
 
 
 def own_source(folder: Path, split_file: Path) -> Source:
-    """Return the records that a split file names.
-
-    Raises:
-        MissingDataError: If the split file, the folder, or files of its records are not there.
-        ConfigError: If the split file breaks a rule.
-        DataError: If a header cannot be used, or a file is one of the sealed DS2; all together.
-    """
+    """Return the records that a split file names; errors as in `find_source`."""
     split = load_split(split_file)
     require_folder(folder)
     checksums = read_all(

@@ -85,12 +85,7 @@ class Lead:
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
     """Read the accepted lead and the beats of one record.
 
-    Raises:
-        MissingDataError: If the header, the annotations or a signal file is not there.
-        ChecksumError: If the signal does not have the checksum that its header states.
-        DataError: If no accepted lead is there, the sampling rate is wrong, a file is truncated
-            or cannot be read, the signal is constant or not finite, there are no beats, or
-            annotations are out of order or beyond the signal.
+    Errors are those of `read_lead` and `read_annotations`.
     """
     require_files(folder, name, (".hea", ".atr"))
     lead = read_lead(folder, name, rules=rules)
