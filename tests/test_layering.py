@@ -31,7 +31,7 @@ ALLOWED = {
     "models": BASE | {"models"},
     "training": BASE | {"data", "models", "training"},
     "statistics": BASE | {"statistics"},
-    "spaces": BASE | {"data", "models", "training", "spaces"},
+    "spaces": BASE | {"data", "models", "spaces"},
     "store": _STORE,
     "reporting": _STORE | {"reporting"},
     "tracking": _STORE | {"tracking"},
@@ -40,11 +40,6 @@ ALLOWED = {
 }
 """What each package may import of `study`; command lines may import everything."""
 
-BESIDES: dict[str, set[str]] = {
-    # It names the type of what it is given.
-}
-"""What single files may import besides."""
-
 HOMES = {
     "ray": {"tuning"},
     "optuna": {"reporting", "spaces", "store", "tuning"},
@@ -52,18 +47,12 @@ HOMES = {
     "torch": {"models", "reporting", "training", "tuning", "sealed"},
     "wfdb": {"data"},
     "matplotlib": {"reporting", "tracking"},
-    "sklearn": {"reporting", "store"},
+    "sklearn": {"store"},
 }
 """The only packages that may import each engine."""
 
-ENGINE_FREE = (
-    "spaces/space.py",
-    "spaces/toml_file.py",
-    "spaces/draws.py",
-    "spaces/parameter.py",
-    "spaces/checks.py",
-    "spaces/load.py",
-)
+KNOWS_OPTUNA = "spaces/optuna_space.py"
+"""The only file of `spaces/` that may: a space knows no engine."""
 
 
 @cache
@@ -88,7 +77,7 @@ def faults(path: Path, root: Path = STUDY) -> Iterator[str]:
     parts = path.relative_to(root).parts
     package = parts[0] if len(parts) > 1 else ""
     command = parts[-1] == "__main__.py" or not package
-    allowed = ALLOWED.get(package, set()) | BESIDES.get("/".join(parts), set())
+    allowed = ALLOWED.get(package, set())
     for line, name in imports(path):
         words = name.split(".")
         where = f"{'/'.join(parts)}:{line}: imports {name}"
@@ -97,7 +86,7 @@ def faults(path: Path, root: Path = STUDY) -> Iterator[str]:
                 yield f"{where}; {package} may import {', '.join(sorted(allowed))}"
         elif words[0] in HOMES and package not in HOMES[words[0]]:
             yield f"{where}; only {', '.join(sorted(HOMES[words[0]]))} may"
-        elif "/".join(parts) in ENGINE_FREE and words[0] in ("ray", "optuna"):
+        elif words[0] == "optuna" and package == "spaces" and "/".join(parts) != KNOWS_OPTUNA:
             yield f"{where}; a space knows no engine"
 
 
@@ -134,10 +123,6 @@ def test_a_wrong_import_is_named(tmp_path: Path, place: str, source: str, fault:
     path.parent.mkdir(exist_ok=True)
     path.write_text(source)
     assert list(faults(path, tmp_path)) == [fault]
-
-
-def test_engine_free_modules_exist() -> None:
-    assert [name for name in ENGINE_FREE if not (STUDY / name).exists()] == []
 
 
 OPENERS = {"evaluate.py", "evaluate_models.py"}
