@@ -29,11 +29,12 @@ from study.store.trial_files import (
     as_json,
     pack_predictions,
 )
+from study.training.results import TrialResult
+from study.training.scores import score
 
 if TYPE_CHECKING:
     from study.data.beat_set import BeatSet
     from study.data.folds import Folds
-    from study.training.results import TrialResult
 
 FOLDER = "floors"
 """Folder of the floors in a study's folder; each has one of its name in there."""
@@ -110,9 +111,6 @@ def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
 
 def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> TrialResult:
     """Score a floor's predictions as a trial's are, in the form that a trial's have."""
-    from study.training.results import TrialResult
-    from study.training.scores import score
-
     fold = folds.of_beats(beats)
     scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
     return TrialResult(
