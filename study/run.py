@@ -40,8 +40,10 @@ from study.wording import plural
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
-    from study.store.study import Study
+    from study.store.study import Places, Study
     from study.tracking.experiment import Experiment
+    from study.tuning.resources import Demand
+    from study.tuning.setup import Setup
 
 TRIALS_FAILED, TIME_OVER = 1, 3
 
@@ -112,61 +114,25 @@ def _list() -> int:
 
 
 def _run(args: argparse.Namespace, began: float) -> int:
+    # Before the imports, which bring PyTorch and Ray: a misspelt space is told at once.
+    space = _space(args)
     from study.console import print_result
-    from study.data.beat_set import default_cache_dir
-    from study.data.source import find_source
-    from study.models.build_kernels import FOLDER_VARIABLE
     from study.store.folder import expect, locked
     from study.store.plan import PLAN_FILE
     from study.store.study import Places
-    from study.training.device import resolve_device
-    from study.training.packs import training_bytes
-    from study.tuning.resources import Demand, plan_resources
-    from study.tuning.session import Options, run_study
-    from study.tuning.setup import largest_batch, set_up
 
     workspace = Path.cwd()
-    space = _space(args)
-    name = args.name or space.name
-    places = Places.of(workspace, name, study_storage=args.study_storage, storage=args.storage)
+    places = Places.of(
+        workspace,
+        args.name or space.name,
+        study_storage=args.study_storage,
+        storage=args.storage,
+    )
     folder = places.folder
     expect(folder, resume=args.resume)
-    existing = _existing(args, name) if args.dry_run else None
-    # On a cluster it is the workers' devices that count.
-    device = args.device if args.address else resolve_device(args.device).type
-    source = find_source(
-        data_dir=args.data_dir,
-        records_dir=args.records,
-        split_file=args.split,
-        workspace=workspace,
-    )
-    cache_dir = default_cache_dir(workspace)
-    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
-    setup = set_up(
-        space,
-        source,
-        name=name,
-        study_seed=args.seed,
-        partition_seed=args.partition_seed,
-        device=device,
-        precision=_precision(args.precision, folder),
-        storage=places.files,
-        cache_dir=cache_dir,
-    )
-    demand = Demand(
-        device=device,
-        concurrency=args.concurrency,
-        gpus_per_trial=args.gpus_per_trial,
-        trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(space), setup.job.nbytes),
-        shared_storage=bool(places.storage),
-    )
-    at_once = args.concurrency or 1 if args.address else plan_resources(demand).concurrency
-    if args.address:
-        from study.tuning.ray_session import reachable
-
-        reachable(args.address)
-    if args.concurrency and not args.address and at_once < args.concurrency:
-        print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
+    existing = _existing(args, folder.name) if args.dry_run else None
+    setup = _set_up(args, space, places)
+    demand, at_once = _demand(args, setup, shared_storage=bool(places.storage))
     if args.dry_run:
         from study.store.admission import notes_on_existing
         from study.tuning.dry_run import plan_lines
@@ -176,6 +142,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
         for line in notes_on_existing(setup.plan, existing) if existing else ():
             print(line)
         return DONE
+    from study.tuning.session import Options, run_study  # a dry run needs no Ray
+
     options = Options(
         places=places,
         resume=args.resume,
@@ -189,7 +157,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if places.storage:
         places.files.probe()
     with locked(folder):
-        experiment = _experiment(args, source.kind, workspace)
+        experiment = _experiment(args, setup.source.kind, workspace)
         if experiment is not None and not (folder / PLAN_FILE).exists():
             # A mistyped address is told before hours of training; later starts need no MLflow.
             experiment.connect()
@@ -212,6 +180,62 @@ def _existing(args: argparse.Namespace, name: str) -> Study | None:
     if load_plan(study_folder(Path.cwd(), name)) is None:
         return None
     return Study.open(Path.cwd(), name, study_storage=args.study_storage, storage=args.storage)
+
+
+def _set_up(args: argparse.Namespace, space: Space, places: Places) -> Setup:
+    """Find the records and prepare everything that a study needs before its first trial."""
+    from study.data.beat_set import default_cache_dir
+    from study.data.source import find_source
+    from study.models.build_kernels import FOLDER_VARIABLE
+    from study.training.device import resolve_device
+    from study.tuning.setup import set_up
+
+    workspace = Path.cwd()
+    source = find_source(
+        data_dir=args.data_dir,
+        records_dir=args.records,
+        split_file=args.split,
+        workspace=workspace,
+    )
+    cache_dir = default_cache_dir(workspace)
+    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
+    return set_up(
+        space,
+        source,
+        name=places.folder.name,
+        study_seed=args.seed,
+        partition_seed=args.partition_seed,
+        # On a cluster it is the workers' devices that count.
+        device=args.device if args.address else resolve_device(args.device).type,
+        precision=_precision(args.precision, places.folder),
+        storage=places.files,
+        cache_dir=cache_dir,
+    )
+
+
+def _demand(args: argparse.Namespace, setup: Setup, *, shared_storage: bool) -> tuple[Demand, int]:
+    """Return what each trial is to get, and how many will run at once."""
+    from study.training.packs import training_bytes
+    from study.tuning.resources import Demand, plan_resources
+    from study.tuning.setup import largest_batch
+
+    job = setup.job
+    demand = Demand(
+        device=job.device,
+        concurrency=args.concurrency,
+        gpus_per_trial=args.gpus_per_trial,
+        trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(setup.space), job.nbytes),
+        shared_storage=shared_storage,
+    )
+    if args.address:
+        from study.tuning.ray_session import reachable
+
+        reachable(args.address)
+        return demand, args.concurrency or 1
+    at_once = plan_resources(demand).concurrency
+    if args.concurrency and at_once < args.concurrency:
+        print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
+    return demand, at_once
 
 
 def _precision(asked: str, folder: Path) -> str:

@@ -5,6 +5,8 @@ tests/tuning/test_ray_tune.py.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,6 @@ from study import run
 from study.data.source import Source
 from study.training import engine
 from tests.builders import write_split
-
-ROOT = Path(__file__).parents[1]
-
-HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
 
 SPACE = """
 description = "two branches"
@@ -80,6 +78,27 @@ def test_a_list_shows_spaces_and_studies(
     second = capsys.readouterr().out
     assert "  mine               search of space smoke, 2 trials, data: ?\n" in second
     assert "  bad                unreadable plan" in second
+
+
+LIGHT = """
+import sys
+from study import run
+code = run.main(sys.argv[1:])
+print(code, *sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--list"], 0), (["--space", "fusion_gird"], 2)], ids=["list", "misspelt"]
+)
+def test_lists_and_misspelt_names_need_no_engine(words: list[str], code: int) -> None:
+    """In a process of its own: this one has imported all of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, timeout=60
+    )
+    ended, *modules = done.stdout.splitlines()[-1].split()
+    assert int(ended) == code
+    assert [name for name in ("torch", "ray", "optuna", "mlflow") if name in modules] == []
 
 
 @pytest.mark.parametrize(

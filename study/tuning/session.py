@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -37,6 +38,7 @@ from study.tuning.ray_tune import run_trials
 from study.tuning.resources import Demand
 from study.tuning.setup import Setup
 from study.tuning.stopping import StopSignal, catching_signals
+from study.wording import plural
 
 _logger = logging.getLogger(__name__)
 
@@ -152,22 +154,25 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
         ) from None
 
 
+@dataclass(slots=True)
+class _Course:
+    """What a start has come to, whatever ends it."""
+
+    stop: StopSignal = field(default_factory=StopSignal)
+    """Why it ends before it is done."""
+    concurrency: int = 0
+    """Trials that ran at once."""
+    floors: Sequence[StudyFloor] = ()
+
+
 def _run_study(
     setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
 ) -> Summary:
-    plan, folder = setup.plan, options.places.folder
-    settled, exhausted = len(ledger.trials().rows), bool(ledger.noted(EXHAUSTED))
-    # Also of a study that is complete: a file that was lost is back.
-    write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
-    write_exclusions(folder, setup.beats)
-    write_whole(folder / SPACE_COPY, setup.space.text)
-    done = settled >= plan.trials or exhausted
+    plan, settled = setup.plan, len(ledger.trials().rows)
+    _write_files(setup, options.places.folder)
+    done = settled >= plan.trials or bool(ledger.noted(EXHAUSTED))
     if done and ledger.noted(TRACKED):
-        done_before = _summary(ledger, StopSignal(), exhausted=exhausted, overhead=float("nan"))
-        floors_before = _floors(setup, folder)
-        mirror = _mirror(setup, options, experiment, ledger)
-        tracking = mirror.finish() if mirror else Mirrored()
-        return replace(done_before, repeated=True, floors=floors_before, tracking=tracking)
+        return _summary_again(setup, options, experiment, ledger)
     ledger.note(TRACKED, False)
     ledger.begin_start(provenance(setup.job.device))
     mirror = _mirror(setup, options, experiment, ledger)
@@ -187,51 +192,95 @@ def _run_study(
         changed=mirror.trial_changed if mirror else lambda digest: None,
         trial_limit_s=options.trial_limit_s,
     )
-    for note in notes_on(plan.sampler, setup.space) if plan.kind == "search" else ():
-        progress.line(f"note: {note}")
-    if settled or conductor.owed:
-        progress.line(
-            f"resuming '{plan.name}': {settled} of {plan.trials} trials settled, "
-            f"{conductor.owed} interrupted"
-        )
-        if plan.sampler in SAMPLED and plan.kind == "search":
-            progress.line(f"{plan.sampler} may propose other points than without the interruption")
-    stop = StopSignal()
-    concurrency = 0
-    floors: list[StudyFloor] = []
+    _announce(setup, progress, settled=settled, owed=conductor.owed)
+    course = _Course()
     try:
         # First, so that the page of a running study has them. Not in a thread beside the trials:
         # a fork while BLAS computes, as when Ray starts its processes, waits for ever.
-        floors = _floors(setup, folder)
-        progress.line(f"floors: {sum(floor.seconds for floor in floors):.1f} s")
+        course.floors = _floors(setup, options.places.folder)
+        progress.line(f"floors: {sum(floor.seconds for floor in course.floors):.1f} s")
         if not done:
-            concurrency = _run(conductor, setup, options, stop)
+            course.concurrency = _run_trials(conductor, setup, options, course.stop)
     except BaseException as error:
-        stop.cause = stop.cause or f"{type(error).__name__}: {error}"
+        course.stop.cause = course.stop.cause or f"{type(error).__name__}: {error}"
         raise
     finally:
         progress.close()
-        if not (stop.cause or conductor.exhausted or len(ledger.trials().rows) >= plan.trials):
-            stop.cause, stop.faulty = "Ray ended the run early", True
-        floor_s = sum(floor.seconds for floor in floors)
-        summary = _summary(
-            ledger,
-            stop,
-            exhausted=conductor.exhausted,
-            overhead=_overhead(conductor, concurrency, options.began + floor_s),
-            floors=floors,
-        )
-        write_whole(folder / TRIALS, trials_csv(summary.rows))
-        ledger.end_start(
-            Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
-            _study_metrics(summary, plan.objective),
-        )
-        # Not when it is found: what still runs then may be interrupted, and is owed.
-        ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
-        ledger.note(TRACKED, True)
-        patience_s = 0.0 if stop.at_once else PATIENCE_S
+        summary = _close(setup, options, ledger, conductor, course)
+        patience_s = 0.0 if course.stop.at_once else PATIENCE_S
         tracking = mirror.finish(patience_s) if mirror else Mirrored()
     return replace(summary, tracking=tracking)
+
+
+def _write_files(setup: Setup, folder: Path) -> None:
+    """Write what every start writes, also that of a study that is complete: it may be lost."""
+    write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
+    write_exclusions(folder, setup.beats)
+    write_whole(folder / SPACE_COPY, setup.space.text)
+
+
+def _summary_again(
+    setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
+) -> Summary:
+    """Return the summary of a study that was done before this start."""
+    floors = _floors(setup, options.places.folder)
+    mirror = _mirror(setup, options, experiment, ledger)
+    trials = ledger.trials()
+    return Summary(
+        rows=trials.rows,
+        stopped="",
+        interrupted=False,
+        exhausted=bool(ledger.noted(EXHAUSTED)),
+        repeated=True,
+        overhead=math.nan,
+        rungs=trials.rung_correlation(),
+        floors=floors,
+        tracking=mirror.finish() if mirror else Mirrored(),
+    )
+
+
+def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> None:
+    """Say how the search goes, and what earlier starts have left."""
+    plan = setup.plan
+    for note in notes_on(plan.sampler, setup.space):
+        progress.line(f"note: {note}")
+    if not (settled or owed):
+        return
+    progress.line(
+        f"resuming '{plan.name}': {settled} of {plural(plan.trials, 'trial')} settled, "
+        f"{owed} interrupted"
+    )
+    if plan.sampler in SAMPLED and plan.kind == "search":
+        progress.line(f"{plan.sampler} may propose other points than without the interruption")
+
+
+def _close(
+    setup: Setup, options: Options, ledger: Ledger, conductor: Conductor, course: _Course
+) -> Summary:
+    """Write down how a start ended, and return it."""
+    trials, stop = ledger.trials(), course.stop
+    if not (stop.cause or conductor.exhausted or len(trials.rows) >= setup.plan.trials):
+        stop.cause, stop.faulty = "Ray ended the run early", True
+    floor_s = sum(floor.seconds for floor in course.floors)
+    summary = Summary(
+        rows=trials.rows,
+        stopped=stop.cause,
+        interrupted=stop.interrupted,
+        faulty=stop.faulty,
+        exhausted=conductor.exhausted,
+        overhead=_overhead(conductor, course.concurrency, options.began + floor_s),
+        rungs=trials.rung_correlation(),
+        floors=course.floors,
+    )
+    write_whole(options.places.folder / TRIALS, trials_csv(summary.rows))
+    ledger.end_start(
+        Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
+        _study_metrics(summary, setup.plan.objective),
+    )
+    # Not when it is found: what still runs then may be interrupted, and is owed.
+    ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
+    ledger.note(TRACKED, True)
+    return summary
 
 
 def _epochs_left(setup: Setup, ledger: Ledger) -> int:
@@ -270,7 +319,7 @@ def _mirror(
     return Mirror(experiment, read)
 
 
-def _run(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal) -> int:
+def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: StopSignal) -> int:
     """Run the trials; return how many ran at once."""
     size = setup.job.nbytes
     deadline = options.began + options.deadline_s if options.deadline_s else None
@@ -297,26 +346,6 @@ def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
     if setup.plan.folds == ALL:  # there is nothing to score them on
         return []
     return study_floors(setup.floor_beats, setup.job.folds, folder)
-
-
-def _summary(
-    ledger: Ledger,
-    stop: StopSignal,
-    *,
-    exhausted: bool,
-    overhead: float,
-    floors: Sequence[StudyFloor] = (),
-) -> Summary:
-    return Summary(
-        rows=ledger.trials().rows,
-        stopped=stop.cause,
-        interrupted=stop.interrupted,
-        faulty=stop.faulty,
-        exhausted=exhausted,
-        overhead=overhead,
-        rungs=ledger.trials().rung_correlation(),
-        floors=floors,
-    )
 
 
 def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
