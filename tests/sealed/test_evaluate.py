@@ -165,7 +165,7 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
         sealed=(found,),
         openings="DS2 has been opened 1 time in this workspace.",
     )
-    table = sealed(page).blocks[1]
+    table = list(sealed(page))[1]
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["rr", "rr_placebo", "logistic_regression"]
     headings = [column.heading for column in table.columns]

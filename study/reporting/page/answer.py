@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from study.keys import Outcome, reliance
 from study.reporting.alarms import NO_RELIANCE, Severity
-from study.reporting.page.html import Answers, Block, Note, Section, Tone
+from study.reporting.page.html import Answers, Block, Note, Tone
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.reporting.trial_tables import comparable, mean_metric
@@ -21,12 +21,8 @@ Answer = tuple[str, str, str]
 """A question, its answer, and what is to be known with it."""
 
 
-def first_screen(results: StudyResults) -> Section:
-    """Return the first section."""
-    return Section(anchor="answer", title="The answer", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def first_screen(results: StudyResults) -> Iterator[Block]:
+    """Yield the six answers, the alarms behind them and the openings of DS2."""
     if results.synthetic:
         yield Note(
             "The records are SYNTHETIC: the figures say nothing about patients.", Tone.ERROR

@@ -10,7 +10,7 @@ import numpy as np
 from study.keys import CLASSES, Outcome
 from study.reporting.page.answer import leading
 from study.reporting.page.curve_bands import GRID, Curve, curves
-from study.reporting.page.html import Block, Figure, Note, Section, missing
+from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span
 from study.reporting.results import StudyResults
 from study.statistics.findings import ClassFacts, metric_name
@@ -33,12 +33,8 @@ _LEARNING_PANELS = (
 )
 
 
-def class_curves(results: StudyResults) -> Section:
-    """Return the section of curves by class."""
-    return Section(anchor="curves", title="Curves", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def class_curves(results: StudyResults) -> Iterator[Block]:
+    """Yield the curves of each class against the rest."""
     comparison, beats = results.comparison, results.beats
     if comparison is None or beats is None:
         yield missing("No curves", results.why("comparison", "no predictions"))
@@ -137,12 +133,8 @@ def _panel(
     return panel.svg()
 
 
-def learning_curves(results: StudyResults) -> Section:
-    """Return the section of every trial's objective by epoch, told apart by how it ended."""
-    return Section(anchor="learning", title="Learning curves", blocks=list(_learning(results)))
-
-
-def _learning(results: StudyResults) -> Iterator[Block]:
+def learning_curves(results: StudyResults) -> Iterator[Block]:
+    """Yield every trial's objective by epoch, told apart by how it ended."""
     drawn = {number: curve for number, curve in results.curves.items() if curve}
     if not drawn:
         yield missing("No learning curves", "no trial has reported an epoch")

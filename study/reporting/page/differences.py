@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from study.reporting.comparison_tables import contrasts_table, kept_table, pair_name
-from study.reporting.page.html import Block, Figure, Section, missing
+from study.reporting.page.html import Block, Figure, missing
 from study.reporting.page.svg import WIDTH, Whisker, element, shortened, whiskers
 from study.reporting.results import StudyResults
 from study.reporting.table import interval_text
@@ -27,12 +27,8 @@ _SIZE, _LEFT, _TOP = 46.0, 190.0, 26.0
 """Units of a cell of the matrix, and of the room for names."""
 
 
-def contrasts(results: StudyResults) -> Section:
-    """Return the section."""
-    return Section(anchor="contrasts", title="Differences", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def contrasts(results: StudyResults) -> Iterator[Block]:
+    """Yield the forest plot, the declared contrasts, the matrix of pairs, and what ECG keeps."""
     comparison = results.comparison
     if results.searches:
         yield missing(

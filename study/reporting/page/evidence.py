@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from study.keys import CLASSES, Outcome, reliance
 from study.reporting.alarms import NO_RELIANCE
-from study.reporting.page.html import Block, Note, Section, Tone, missing
+from study.reporting.page.html import Block, Note, Tone, missing
 from study.reporting.results import Sealed, StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
 from study.reporting.trial_tables import comparable, failures_table, mean_metric
@@ -15,12 +15,8 @@ from study.statistics.findings import Comparison, label_of, metric_name, parts_o
 from study.wording import listing, plural, score_text
 
 
-def alarms(results: StudyResults) -> Section:
-    """Return the section of alarms and failures."""
-    return Section(anchor="alarms", title="Alarms", blocks=list(_alarms(results)))
-
-
-def _alarms(results: StudyResults) -> Iterator[Block]:
+def alarms(results: StudyResults) -> Iterator[Block]:
+    """Yield the alarms and what failed."""
     if not results.rows:
         yield missing("No alarms", "no trial has settled")
         return
@@ -54,14 +50,13 @@ def _alarms(results: StudyResults) -> Iterator[Block]:
         yield failures
 
 
-def not_shown(results: StudyResults) -> Section:
-    """Return the section of negative results."""
-    if results.ranked:
-        blocks = [Note("This study does not show:")]
-        blocks += [Note(sentence, Tone.NOTE) for sentence in negative_results(results)]
-    else:
-        blocks = [missing("Nothing was shown", "no trial is complete")]
-    return Section(anchor="not-shown", title="What was not shown", blocks=blocks)
+def not_shown(results: StudyResults) -> Iterator[Block]:
+    """Yield the negative results."""
+    if not results.ranked:
+        yield missing("Nothing was shown", "no trial is complete")
+        return
+    yield Note("This study does not show:")
+    yield from (Note(sentence, Tone.NOTE) for sentence in negative_results(results))
 
 
 def negative_results(results: StudyResults) -> list[str]:
@@ -129,12 +124,8 @@ def _unused(results: StudyResults) -> Iterator[str]:
             )
 
 
-def sealed(results: StudyResults) -> Section:
-    """Return the section of what arms are worth on the sealed test set."""
-    return Section(anchor="sealed", title="Sealed test", blocks=list(_sealed(results)))
-
-
-def _sealed(results: StudyResults) -> Iterator[Block]:
+def sealed(results: StudyResults) -> Iterator[Block]:
+    """Yield what arms are worth on the sealed test set."""
     yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
     if not results.sealed:
         yield missing(

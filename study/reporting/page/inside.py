@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from study.keys import CLASSES
-from study.reporting.page.html import Block, Figure, Note, Section, missing
+from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span
 from study.reporting.results import Explanation, StudyResults
 from study.reporting.table import Column, Kind, Table, Value
@@ -20,12 +20,8 @@ WINDOW_S = {"centred": (-1.0, 1.0), "fixed": (-0.66, 0.28), "beat": (-0.25, 0.28
 OVER_TIME = ("mhca_time", "attention_pool")
 
 
-def inside(results: StudyResults) -> Section:
-    """Return the section."""
-    return Section(anchor="inside", title="Inside", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def inside(results: StudyResults) -> Iterator[Block]:
+    """Yield attention with its deletion check, and what branches move."""
     explained = results.explanations
     attending = {arm: e for arm, e in explained.items() if e.attention is not None}
     if attending:

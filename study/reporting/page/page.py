@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from study.reporting.page.answer import first_screen
 from study.reporting.page.curves import class_curves, learning_curves
 from study.reporting.page.differences import contrasts
 from study.reporting.page.evidence import alarms, not_shown, sealed
-from study.reporting.page.html import Section, page_html
+from study.reporting.page.html import Block, Section, page_html
 from study.reporting.page.inside import inside
 from study.reporting.page.paper import dataset, literature, methods, protocol, provenance
 from study.reporting.page.parameters import parameters
@@ -21,32 +21,35 @@ from study.reporting.table import Table
 
 PAGE = "report.html"
 
-SECTIONS = (
-    first_screen,
-    ranking,
-    contrasts,
-    not_shown,
-    factors,
-    rr_reliance,
-    class_curves,
-    records,
-    learning_curves,
-    inside,
-    parameters,
-    alarms,
-    sealed,
-    dataset,
-    protocol,
-    literature,
-    methods,
-    provenance,
+SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...] = (
+    ("answer", "The answer", first_screen),
+    ("ranking", "Ranking", ranking),
+    ("contrasts", "Differences", contrasts),
+    ("not-shown", "What was not shown", not_shown),
+    ("factors", "Factors", factors),
+    ("reliance", "RR reliance", rr_reliance),
+    ("curves", "Curves", class_curves),
+    ("records", "Records", records),
+    ("learning", "Learning curves", learning_curves),
+    ("inside", "Inside", inside),
+    ("parameters", "Parameters and cost", parameters),
+    ("alarms", "Alarms", alarms),
+    ("sealed", "Sealed test", sealed),
+    ("data", "Data", dataset),
+    ("protocol", "Protocol", protocol),
+    ("literature", "Literature", literature),
+    ("methods", "Methods paragraph", methods),
+    ("provenance", "Provenance", provenance),
 )
-"""Functions from results to a section, in the order of the page."""
+"""Anchor, title, and what yields the blocks of each section, in the order of the page."""
 
 
 def sections(results: StudyResults) -> list[Section]:
     """Return the sections of a study's page."""
-    return [section(results) for section in SECTIONS]
+    return [
+        Section(anchor=anchor, title=title, blocks=list(blocks(results)))
+        for anchor, title, blocks in SECTIONS
+    ]
 
 
 def report_files(results: StudyResults) -> dict[str, str]:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, Outcome
-from study.reporting.page.html import Block, Note, Section, Tone, missing
+from study.reporting.page.html import Block, Note, Tone, missing
 from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Table, Value
 from study.reporting.trial_tables import shorter_outcome
@@ -17,12 +17,8 @@ from study.statistics.predictions import Beats
 from study.wording import listing, plural
 
 
-def dataset(results: StudyResults) -> Section:
-    """Return the section of records, beats and exclusions."""
-    return Section(anchor="data", title="Data", blocks=list(_dataset(results)))
-
-
-def _dataset(results: StudyResults) -> Iterator[Block]:
+def dataset(results: StudyResults) -> Iterator[Block]:
+    """Yield records, beats and exclusions."""
     if results.beats is None:
         yield missing("No dataset table", results.why("beats", "the study has left no beats"))
     else:
@@ -72,23 +68,17 @@ def _records(beats: Beats) -> Table:
     )
 
 
-def protocol(results: StudyResults) -> Section:
-    """Return the section of how the study was decided, and what each arm is given."""
-    return Section(
-        anchor="protocol",
-        title="Protocol",
-        blocks=[
-            Table(
-                name="protocol",
-                title="How it was decided",
-                shows="What shaped the results, as the plan of the study has it.",
-                reading="The plan was written before the first trial and was not changed since.",
-                columns=[Column("what", Kind.NAME), Column("how", Kind.TEXT)],
-                rows=list(_decisions(results).items()),
-            ),
-            _look_ahead(results),
-        ],
+def protocol(results: StudyResults) -> Iterator[Block]:
+    """Yield how the study was decided, and what each arm is given."""
+    yield Table(
+        name="protocol",
+        title="How it was decided",
+        shows="What shaped the results, as the plan of the study has it.",
+        reading="The plan was written before the first trial and was not changed since.",
+        columns=[Column("what", Kind.NAME), Column("how", Kind.TEXT)],
+        rows=list(_decisions(results).items()),
     )
+    yield _look_ahead(results)
 
 
 def _decisions(results: StudyResults) -> dict[str, str]:
@@ -161,16 +151,10 @@ def _look_ahead(results: StudyResults) -> Block:
     )
 
 
-def methods(results: StudyResults) -> Section:
-    """Return the section of a paragraph for a paper."""
-    return Section(
-        anchor="methods",
-        title="Methods paragraph",
-        blocks=[
-            Note("A paragraph for a paper, written from this study's plan. Check it before use."),
-            Note(" ".join(methods_sentences(results))),
-        ],
-    )
+def methods(results: StudyResults) -> Iterator[Block]:
+    """Yield a paragraph for a paper."""
+    yield Note("A paragraph for a paper, written from this study's plan. Check it before use.")
+    yield Note(" ".join(methods_sentences(results)))
 
 
 def methods_sentences(results: StudyResults) -> Iterator[str]:
@@ -275,42 +259,34 @@ def published() -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     return tuple(header), tuple(map(tuple, rows))
 
 
-def literature(results: StudyResults) -> Section:
-    """Return the section of published results; it is the same for every study."""
+def literature(results: StudyResults) -> Iterator[Block]:
+    """Yield published results; they are the same beside every study."""
     header, rows = published()
     flags = [row[header.index("flag")] for row in rows]
-    return Section(
-        anchor="literature",
-        title="Literature",
-        blocks=[
-            Note(
-                "These are figures on DS2, and this page's are cross-validated on DS1: they "
-                "cannot be compared. One record (232) holds 75 % of the S beats of DS2.",
-                Tone.WARNING,
-            ),
-            Table(
-                name="literature",
-                title="Published results on DS2",
-                shows=(
-                    "Inter-patient results with the split of de Chazal et al.: Se / +P / F1 in %, "
-                    "beats pooled, as printed or computed from Se and +P."
-                ),
-                reading=(
-                    f"{flags.count('selected on DS2')} selected on DS2, which makes their figures "
-                    f"upper bounds; {flags.count('not stated')} do not state what they selected "
-                    "on. Only rows marked DS1 only estimate what happens on new patients."
-                ),
-                columns=[
-                    Column(name, Kind.TEXT if k else Kind.NAME) for k, name in enumerate(header)
-                ],
-                rows=rows,
-            ),
-        ],
+    yield Note(
+        "These are figures on DS2, and this page's are cross-validated on DS1: they cannot be "
+        "compared. One record (232) holds 75 % of the S beats of DS2.",
+        Tone.WARNING,
+    )
+    yield Table(
+        name="literature",
+        title="Published results on DS2",
+        shows=(
+            "Inter-patient results with the split of de Chazal et al.: Se / +P / F1 in %, beats "
+            "pooled, as printed or computed from Se and +P."
+        ),
+        reading=(
+            f"{flags.count('selected on DS2')} selected on DS2, which makes their figures upper "
+            f"bounds; {flags.count('not stated')} do not state what they selected on. Only rows "
+            "marked DS1 only estimate what happens on new patients."
+        ),
+        columns=[Column(name, Kind.TEXT if k else Kind.NAME) for k, name in enumerate(header)],
+        rows=rows,
     )
 
 
-def provenance(results: StudyResults) -> Section:
-    """Return the section of fingerprints, commit, versions, device and times."""
+def provenance(results: StudyResults) -> Iterator[Block]:
+    """Yield fingerprints, commit, versions, device and times."""
     plan = results.plan
     seconds = [row.seconds for row in results.rows if row.duplicate_of is None]
     facts: dict[str, object] = {
@@ -326,20 +302,16 @@ def provenance(results: StudyResults) -> Section:
         else None,
         "page written": results.written,
     }
-    blocks: list[Block] = [
-        Table(
-            name="provenance",
-            title="Where these figures come from",
-            shows="Digests of records, beats and folds, and what computed the trials.",
-            reading="Two studies with equal fingerprints saw the same beats in the same folds.",
-            columns=[Column("what", Kind.NAME), Column("value", Kind.TEXT)],
-            rows=[
-                [name, None if value in (None, "") else str(value)]
-                for name, value in facts.items()
-            ],
-        )
-    ]
+    yield Table(
+        name="provenance",
+        title="Where these figures come from",
+        shows="Digests of records, beats and folds, and what computed the trials.",
+        reading="Two studies with equal fingerprints saw the same beats in the same folds.",
+        columns=[Column("what", Kind.NAME), Column("value", Kind.TEXT)],
+        rows=[[name, str(value) if value else None] for name, value in facts.items()],
+    )
     if not results.provenance:
-        why = results.why("provenance", "the study's run was not found in the tracker")
-        blocks.append(missing("No commit, versions and device", why))
-    return Section(anchor="provenance", title="Provenance", blocks=blocks)
+        yield missing(
+            "No commit, versions and device",
+            results.why("provenance", "the study's run was not found in the tracker"),
+        )

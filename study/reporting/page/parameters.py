@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from study.reporting.page.html import Block, Section, missing
+from study.reporting.page.html import Block, missing
 from study.reporting.results import Importance, StudyResults
 from study.reporting.table import Column, Kind, Table
 from study.statistics.findings import metric_name
 
 
-def parameters(results: StudyResults) -> Section:
-    """Return the section."""
-    return Section(anchor="parameters", title="Parameters and cost", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def parameters(results: StudyResults) -> Iterator[Block]:
+    """Yield which parameters matter, and what networks cost."""
     if results.importance is None:
         yield missing(
             "No parameter importance", results.why("importance", "too few complete trials")

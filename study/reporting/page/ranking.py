@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from study.reporting.comparison_tables import beside_table, choice_sentences, classes_table
-from study.reporting.page.html import Block, Note, Section, missing
+from study.reporting.page.html import Block, Note, missing
 from study.reporting.results import StudyResults
 from study.reporting.trial_tables import arms_table, best_table, with_chance
 
 
-def ranking(results: StudyResults) -> Section:
-    """Return the section."""
-    return Section(anchor="ranking", title="Ranking", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def ranking(results: StudyResults) -> Iterator[Block]:
+    """Yield the arms by score, and what their scores rest on."""
     if not results.rows:
         yield missing("No ranking", results.why("comparison", "no trial has settled"))
         return

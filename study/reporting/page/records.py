@@ -8,7 +8,7 @@ from html import escape
 
 from study.keys import MIN_BEATS_OF_RECORD
 from study.reporting.comparison_tables import records_table
-from study.reporting.page.html import Block, Figure, Section, missing
+from study.reporting.page.html import Block, Figure, missing
 from study.reporting.page.svg import WIDTH, element, shortened
 from study.reporting.results import StudyResults
 from study.statistics.findings import Comparison
@@ -17,12 +17,8 @@ from study.wording import score_text
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
 
 
-def records(results: StudyResults) -> Section:
-    """Return the section."""
-    return Section(anchor="records", title="Records", blocks=list(_blocks(results)))
-
-
-def _blocks(results: StudyResults) -> Iterator[Block]:
+def records(results: StudyResults) -> Iterator[Block]:
+    """Yield the scores within each record."""
     comparison = results.comparison
     if comparison is None:
         yield missing("No scores by record", results.why("comparison", "no predictions"))

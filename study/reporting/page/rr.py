@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from study.keys import RELIANCE_KINDS, metric, reliance
 from study.reporting.alarms import NO_RELIANCE
-from study.reporting.page.html import Block, Figure, Section, missing
+from study.reporting.page.html import Block, Figure, missing
 from study.reporting.page.svg import Whisker, whiskers
 from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Table, Value
@@ -30,12 +30,8 @@ _PERMUTED = ("S", "V")
 """Classes whose loss is shown: rhythm tells them."""
 
 
-def factors(results: StudyResults) -> Section:
-    """Return the section of arms by what they are made of."""
-    return Section(anchor="factors", title="Factors", blocks=list(_factors(results)))
-
-
-def _factors(results: StudyResults) -> Iterator[Block]:
+def factors(results: StudyResults) -> Iterator[Block]:
+    """Yield the arms by what they are made of, each against its placebo."""
     complete = {row.arm for row in results.ranked}
     if not complete:
         yield missing("No factors", "no trial is complete")
@@ -98,12 +94,8 @@ def _minus_placebo(results: StudyResults, arm: str, placebo: str, quantity: str)
     return "placebo incomplete"
 
 
-def rr_reliance(results: StudyResults) -> Section:
-    """Return the section of what trained models lose when RR is permuted."""
-    return Section(anchor="reliance", title="RR reliance", blocks=list(_reliance(results)))
-
-
-def _reliance(results: StudyResults) -> Iterator[Block]:
+def rr_reliance(results: StudyResults) -> Iterator[Block]:
+    """Yield what trained models lose when RR is permuted."""
     complete = {row.arm for row in results.ranked}
     arms = [a for a in arms_in_order(results.rows, results.objective) if a in complete]
     if not arms:
