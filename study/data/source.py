@@ -86,7 +86,6 @@ def find_source(
     records_dir: Path | None = None,
     split_file: Path | None = None,
     workspace: Path,
-    allow_download: bool = True,
     base_url: str = PHYSIONET_URL,
 ) -> Source:
     """Find the records of a study and verify or hash every file that it will read.
@@ -96,7 +95,6 @@ def find_source(
         records_dir: Folder of one's own records; needs `split_file`.
         split_file: Which of them to use (see `study.data.split_file`).
         workspace: Folder with `data/`, where downloaded and synthetic records go.
-        allow_download: Whether to ask PhysioNet where no folder is given.
         base_url: Where the records are downloaded from.
 
     Raises:
@@ -113,16 +111,13 @@ def find_source(
     folder, given_by = mitdb_folder(data_dir, workspace)
     if given_by or all((folder / file).exists() for file in files_of(DS1)):
         return mitdb_source(folder, given_by=given_by or "found")
-    reason = "no folder was given, and downloading is switched off"
-    if allow_download:
-        try:
-            download_records(folder, DS1, base_url=base_url)
-            return mitdb_source(folder, given_by="downloaded")
-        except UnreachableError as error:
-            reason = f"no folder was given, and PhysioNet cannot be reached ({error})"
-    source = synthetic_source(workspace / "data" / "synthetic")
-    _warn_of_synthetic(source.folder, reason)
-    return source
+    try:
+        download_records(folder, DS1, base_url=base_url)
+    except UnreachableError as error:
+        source = synthetic_source(workspace / "data" / "synthetic")
+        _warn_of_synthetic(source.folder, error)
+        return source
+    return mitdb_source(folder, given_by="downloaded")
 
 
 def check_options(data_dir: Path | None, records: Path | None, split: Path | None) -> None:
@@ -209,12 +204,12 @@ def own_source(folder: Path, split_file: Path) -> Source:
     )
 
 
-def _warn_of_synthetic(folder: Path, reason: str) -> None:
+def _warn_of_synthetic(folder: Path, unreachable: UnreachableError) -> None:
     bar = "=" * 78
     _logger.warning(
         "%s",
         f"\n{bar}\nNOT MIT-BIH: THESE ARE SYNTHETIC RECORDS\n"
-        f"Why: {reason}.\n"
+        f"Why: no folder was given, and PhysioNet cannot be reached ({unreachable}).\n"
         f"Records: {folder}\n"
         "Results on them say nothing about patients. For the real records give their folder by\n"
         f"--data-dir or {DATA_DIR_VARIABLE}, or run again with a network.\n{bar}",

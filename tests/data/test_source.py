@@ -130,16 +130,6 @@ def test_without_network_synthetic_records_come_under_a_banner(
     assert not (tmp_path / "data" / "mitdb").exists()
 
 
-def test_download_can_be_switched_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(
-        "study.data.source.download_records", lambda *_, **__: pytest.fail("asked")
-    )
-    assert find_source(workspace=tmp_path, allow_download=False).synthetic
-    assert "downloading is switched off" in caplog.text
-
-
 def test_incomplete_folder_of_the_workspace_is_completed_by_a_download(
     mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
