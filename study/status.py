@@ -29,21 +29,13 @@ _ALLOWED = {"status", "repair", "verbose", "quiet", *_WHERE}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What was read of a study's records, and what is wrong with them.
+    """What was read of a study's records, and what is wrong with them."""
 
-    Args:
-        study: The study.
-        faults: What is wrong.
-        tracker: What is to be said of the tracker.
-        compared: Whether the tracker was compared, or there was nothing to compare.
-        left_out: Whether it was not to be compared.
-    """
-
-    study: Study
-    faults: Sequence[Fault]
-    tracker: str
-    compared: bool
-    left_out: bool
+    study: Study  # the study
+    faults: Sequence[Fault]  # what is wrong
+    tracker: str  # what is to be said of the tracker
+    compared: bool  # whether the tracker was compared, or there was nothing to compare
+    left_out: bool  # whether it was not to be compared
 
     @property
     def agree(self) -> bool:

@@ -35,15 +35,10 @@ _BEGIN, _END = b"## annotation type definitions", b"## end of definitions"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubled:
-    """The two or more annotations of one beat.
+    """The two or more annotations of one beat."""
 
-    Args:
-        samples: Where they are, as sampled in the file.
-        symbols: What they are.
-    """
-
-    samples: tuple[int, ...]
-    symbols: tuple[str, ...]
+    samples: tuple[int, ...]  # where they are, as sampled in the file
+    symbols: tuple[str, ...]  # what they are
 
     @property
     def agree(self) -> bool:
@@ -53,19 +48,12 @@ class Doubled:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Annotations:
-    """The annotations of one record, at the sampling rate of its file.
+    """The annotations of one record, at the sampling rate of its file."""
 
-    Args:
-        beat_samples: [beats] sample index of every beat, in order of time.
-        beat_symbols: [beats] their WFDB symbols, each in `BEAT_SYMBOLS`.
-        other_annotations: Count of each annotation symbol that is not a beat.
-        doubled: Beats that were annotated more than once, in order of time.
-    """
-
-    beat_samples: NDArray[np.int64]
-    beat_symbols: NDArray[np.str_]
-    other_annotations: Mapping[str, int]
-    doubled: tuple[Doubled, ...] = ()
+    beat_samples: NDArray[np.int64]  # [beats] sample index of every beat, in order of time
+    beat_symbols: NDArray[np.str_]  # [beats] their WFDB symbols, each in `BEAT_SYMBOLS`
+    other_annotations: Mapping[str, int]  # count of each annotation symbol that is not a beat
+    doubled: tuple[Doubled, ...] = ()  # beats that were annotated more than once, in order of time
 
 
 def read_annotations(

@@ -43,47 +43,32 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reliance:
-    """Permuted RR, to measure how much a trained model relies on it (`study.training.reliance`).
+    """Permuted RR, to measure how much a model relies on it (see `study.training.reliance`)."""
 
-    Args:
-        beats: [M] indices of the sampled beats: all S, V, F and a fixed sample of N.
-        donors: [P, M] index of the beat of the same record whose RR each sampled beat gets.
-        windows: [P, M, T] the sampled beats re-cut with their donor's RR; None where the
-            window does not depend on RR (every segmentation but daeac).
-    """
-
+    # [M] indices of the sampled beats: all S, V, F and a fixed sample of N
     beats: NDArray[np.int64]
+    # [P, M] index of the beat of the same record whose RR each sampled beat gets
     donors: NDArray[np.int64]
+    # [P, M, T] the sampled beats re-cut with their donor's RR; None where the window does not
+    # depend on RR (every segmentation but daeac)
     windows: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BeatSet(LabelledBeats):
-    """All beats of one data set under one segmentation; records are sorted by name.
+    """All beats of one data set under one segmentation; records are sorted by name."""
 
-    Args:
-        dataset: `DS1`, `DS2`, or the name of one's own set.
-        source: `mitdb`, `records` (one's own) or `synthetic`.
-        segmentation: How windows were cut.
-        resampling: How they were brought to 128 samples: `linear` or `antialiased`.
-        r_peak_sample: [N] sample index of the R peak at 360 Hz.
-        ecg: [N, T] windows, each with zero mean and unit variance.
-        rr: RR feature sets by name, each [N, R]: seed7, causal, ratio2_so_far, ratio2_record.
-        reliance: Permuted RR for the reliance measurement.
-        dropped: Beats left out, by record and reason.
-        fingerprint: Digest of source checksums, preparation code version and parameters.
-    """
-
-    dataset: str
-    source: str
-    segmentation: str
-    resampling: str
-    r_peak_sample: NDArray[np.int64]
-    ecg: NDArray[np.float32]
+    dataset: str  # `DS1`, `DS2`, or the name of one's own set
+    source: str  # `mitdb`, `records` (one's own) or `synthetic`
+    segmentation: str  # how windows were cut
+    resampling: str  # how they were brought to 128 samples: `linear` or `antialiased`
+    r_peak_sample: NDArray[np.int64]  # [N] sample index of the R peak at 360 Hz
+    ecg: NDArray[np.float32]  # [N, T] windows, each with zero mean and unit variance
+    # RR feature sets by name, each [N, R]: seed7, causal, ratio2_so_far, ratio2_record
     rr: Mapping[str, NDArray[np.float32]]
-    reliance: Reliance
-    dropped: Mapping[str, Mapping[str, int]]
-    fingerprint: str
+    reliance: Reliance  # permuted RR for the reliance measurement
+    dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
+    fingerprint: str  # digest of source checksums, preparation code version and parameters
 
     def early_rr(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the two early ratios [N, 2] of a configuration, or None without early RR."""

@@ -32,17 +32,12 @@ _PATIENT_WEIGHTS = (0.8, 1.25)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folds:
-    """Which records validate in each fold; all other records of the data set train.
+    """Which records validate in each fold; all other records of the data set train."""
 
-    Args:
-        name: `published`, `all`, or the number of folds and the partition seed.
-        validation: Record names of each fold, sorted; of `all`, one fold without any.
-        fingerprint: Digest of all records and of those of each fold.
-    """
-
-    name: str
+    name: str  # `published`, `all`, or the number of folds and the partition seed
+    # Record names of each fold, sorted; of `all`, one fold without any
     validation: tuple[tuple[str, ...], ...]
-    fingerprint: str
+    fingerprint: str  # digest of all records and of those of each fold
 
     def __len__(self) -> int:
         """Return the number of folds."""

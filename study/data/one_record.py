@@ -50,26 +50,18 @@ _NO_LABEL = "N"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OneRecord:
-    """A record to be classified.
+    """A record to be classified."""
 
-    Args:
-        lead: The lead that was read, as recorded.
-        samples: [K] sample of each R peak, at the lead's own rate.
-        annotated: [K] AAMI class that each beat is annotated as, or None where R peaks were found.
-        doubled: Beats that were annotated more than once.
-        in_ds1: Whether it is a record of MIT-BIH's DS1, told by its content.
-        left_out: [K] why a beat cannot be classified, one of
-            `study.data.windows.DROP_REASONS`; empty where it can.
-        resampled: The record at 360 Hz, every beat of the same symbol.
-    """
-
-    lead: Lead
-    samples: NDArray[np.int64]
+    lead: Lead  # the lead that was read, as recorded
+    samples: NDArray[np.int64]  # [K] sample of each R peak, at the lead's own rate
+    # [K] AAMI class that each beat is annotated as, or None where R peaks were found
     annotated: NDArray[np.str_] | None
-    doubled: tuple[Doubled, ...]
-    in_ds1: bool
+    doubled: tuple[Doubled, ...]  # beats that were annotated more than once
+    in_ds1: bool  # whether it is a record of MIT-BIH's DS1, told by its content
+    # [K] why a beat cannot be classified, one of `study.data.windows.DROP_REASONS`; empty where it
+    # can
     left_out: NDArray[np.str_]
-    resampled: Record
+    resampled: Record  # the record at 360 Hz, every beat of the same symbol
 
     def beats(self, cut: Cut) -> BeatSet:
         """Return the beats that can be classified, in order; their labels mean nothing.

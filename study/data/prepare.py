@@ -123,23 +123,14 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Beats(LabelledBeats):
-    """All that the cuts of one source share; records lie end to end in `signal`.
+    """All that the cuts of one source share; records lie end to end in `signal`."""
 
-    Args:
-        signal: Filtered signals of all records, [samples of all records].
-        offset: [records] where each record begins in `signal`.
-        r_peak: [N] sample of the R peak in its record.
-        previous_r_peak: [N] sample of the R peak before.
-        rr: RR feature sets, each [N, R].
-        dropped: Beats left out, by record and reason.
-    """
-
-    signal: NDArray[np.float64]
-    offset: NDArray[np.int64]
-    r_peak: NDArray[np.int64]
-    previous_r_peak: NDArray[np.int64]
-    rr: Mapping[str, NDArray[np.float32]]
-    dropped: Mapping[str, Mapping[str, int]]
+    signal: NDArray[np.float64]  # filtered signals of all records, [samples of all records]
+    offset: NDArray[np.int64]  # [records] where each record begins in `signal`
+    r_peak: NDArray[np.int64]  # [N] sample of the R peak in its record
+    previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before
+    rr: Mapping[str, NDArray[np.float32]]  # RR feature sets, each [N, R]
+    dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
 
     def cut(self, cut: Cut, dataset: str, kind: str, study_seed: int, fingerprint: str) -> BeatSet:
         """Cut the windows of one segmentation and assemble its beat set."""

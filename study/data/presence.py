@@ -170,21 +170,13 @@ def _check_own(folder: Path, split_file: Path) -> Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassPresence:
-    """How far records can show a class.
+    """How far records can show a class."""
 
-    Args:
-        name: One of `CLASSES`.
-        beats: Beats of it.
-        patients: Patients who have some.
-        effective_patients: How many patients with equally many beats would say as much.
-        left_out: Why it has no part in the macro; empty where it has.
-    """
-
-    name: str
-    beats: int
-    patients: int
-    effective_patients: float
-    left_out: str
+    name: str  # one of `CLASSES`
+    beats: int  # beats of it
+    patients: int  # patients who have some
+    effective_patients: float  # how many patients with equally many beats would say as much
+    left_out: str  # why it has no part in the macro; empty where it has
 
 
 def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[ClassPresence, ...]:

@@ -35,19 +35,12 @@ _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What a split file says.
-
-    Args:
-        name: Name of the data set.
-        development: Record names, sorted.
-        patients: Patient of each record.
-        leads: The lead that the file names, if any.
-    """
+    """What a split file says."""
 
     name: str
-    development: tuple[str, ...]
-    patients: Mapping[str, str]
-    leads: tuple[str, ...]
+    development: tuple[str, ...]  # record names, sorted
+    patients: Mapping[str, str]  # patient of each record
+    leads: tuple[str, ...]  # the lead that the file names, if any
 
     @property
     def rules(self) -> ReadingRules:

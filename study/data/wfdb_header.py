@@ -30,23 +30,15 @@ _MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "V": 1e3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a header says; the tuples have one entry per signal, [leads].
+    """What a header says; the tuples have one entry per signal, [leads]."""
 
-    Args:
-        path: The header file.
-        sampling_rate_hz: Samples per second and lead.
-        leads: Names.
-        files: Signal files, relative to the header's folder.
-        checksums: 16-bit sum of the samples, as stated; None where it cannot be compared.
-        units: Physical units.
-    """
-
-    path: Path
-    sampling_rate_hz: float
-    leads: tuple[str, ...]
-    files: tuple[str, ...]
+    path: Path  # the header file
+    sampling_rate_hz: float  # samples per second and lead
+    leads: tuple[str, ...]  # names
+    files: tuple[str, ...]  # signal files, relative to the header's folder
+    # 16-bit sum of the samples, as stated; None where it cannot be compared
     checksums: tuple[int | None, ...]
-    units: tuple[str, ...]
+    units: tuple[str, ...]  # physical units
 
     def signal_path(self, channel: int) -> Path:
         """Path of the file that holds a channel."""

@@ -27,17 +27,13 @@ _LARGEST_DENOMINATOR = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingRules:
-    """What a record must be like to be accepted.
+    """What a record must be like to be accepted."""
 
-    Args:
-        leads: Accepted lead names, best first.
-        sampling_rate_hz: The only accepted rate; None accepts any and resamples to 360 Hz.
-        shortest_rr_s: Beat annotations closer together are of one beat (see
-            `study.data.annotations`); None takes each for a beat and refuses two at one sample.
-    """
-
-    leads: tuple[str, ...] = LEADS
+    leads: tuple[str, ...] = LEADS  # accepted lead names, best first
+    # The only accepted rate; None accepts any and resamples to 360 Hz
     sampling_rate_hz: float | None = SAMPLING_RATE_HZ
+    # Beat annotations closer together are of one beat (see `study.data.annotations`); None takes
+    # each for a beat and refuses two at one sample
     shortest_rr_s: float | None = None
 
 
@@ -46,40 +42,25 @@ MITDB_RULES = ReadingRules()
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Record:
-    """One lead of one record at 360 Hz, with its beats.
-
-    Args:
-        name: Name of the record.
-        lead: Name of the lead.
-        signal_mv: [samples] in millivolts.
-        beat_samples: [beats] sample index of every beat annotation, strictly rising.
-        beat_symbols: [beats] their WFDB symbols, each in `BEAT_SYMBOLS`.
-        other_annotations: Count of each annotation symbol that is not a beat.
-    """
+    """One lead of one record at 360 Hz, with its beats."""
 
     name: str
     lead: str
-    signal_mv: NDArray[np.float32]
+    signal_mv: NDArray[np.float32]  # [samples] in millivolts
+    # [beats] sample index of every beat annotation, strictly rising
     beat_samples: NDArray[np.int64]
-    beat_symbols: NDArray[np.str_]
-    other_annotations: Mapping[str, int]
+    beat_symbols: NDArray[np.str_]  # [beats] their WFDB symbols, each in `BEAT_SYMBOLS`
+    other_annotations: Mapping[str, int]  # count of each annotation symbol that is not a beat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lead:
-    """The accepted lead of one record as it was recorded.
-
-    Args:
-        record: Name of the record.
-        name: Name of the lead.
-        sampling_rate_hz: Samples per second of the file.
-        signal_mv: [samples] in millivolts.
-    """
+    """The accepted lead of one record as it was recorded."""
 
     record: str
     name: str
-    sampling_rate_hz: float
-    signal_mv: NDArray[np.float32]
+    sampling_rate_hz: float  # samples per second of the file
+    signal_mv: NDArray[np.float32]  # [samples] in millivolts
 
 
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:

@@ -54,17 +54,12 @@ def in_samples(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segmentation:
-    """Where a window starts and stops, in seconds from R peaks.
+    """Where a window starts and stops, in seconds from R peaks."""
 
-    Args:
-        start_s: Start, from this beat's R peak or from the one before.
-        stop_s: Stop, from this beat's R peak.
-        from_previous: Whether `start_s` counts from the previous R peak, which makes the window's
-            length, and so the width of every wave after resampling, depend on the RR interval.
-    """
-
-    start_s: float
-    stop_s: float
+    start_s: float  # start, from this beat's R peak or from the one before
+    stop_s: float  # stop, from this beat's R peak
+    # Whether `start_s` counts from the previous R peak, which makes the window's length, and so
+    # the width of every wave after resampling, depend on the RR interval
     from_previous: bool = False
 
     def bounds(
@@ -85,21 +80,13 @@ SEGMENTATIONS: dict[str, Segmentation] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UsableBeats:
-    """The beats of one record that every segmentation can show.
+    """The beats of one record that every segmentation can show."""
 
-    Args:
-        index: [N] position among the record's K beat annotations.
-        r_peak: [N] sample of the R peak.
-        previous_r_peak: [N] sample of the R peak before, of whatever class.
-        label: [N] index into `CLASSES`.
-        dropped: Beats left out by reason; reasons that never held are absent.
-    """
-
-    index: NDArray[np.int64]
-    r_peak: NDArray[np.int64]
-    previous_r_peak: NDArray[np.int64]
-    label: NDArray[np.int64]
-    dropped: Mapping[str, int]
+    index: NDArray[np.int64]  # [N] position among the record's K beat annotations
+    r_peak: NDArray[np.int64]  # [N] sample of the R peak
+    previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before, of whatever class
+    label: NDArray[np.int64]  # [N] index into `CLASSES`
+    dropped: Mapping[str, int]  # beats left out by reason; reasons that never held are absent
 
 
 def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:

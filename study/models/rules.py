@@ -27,19 +27,12 @@ _OPTIONS = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RRRoutes:
-    """The ways by which rhythm can reach a configuration's output.
+    """The ways by which rhythm can reach a configuration's output."""
 
-    Args:
-        early: Through the channels of RR ratios.
-        late: Through the late RR vector.
-        window: Through the cut: a daeac window starts at the previous beat.
-        remark: What the flags do not say, for `text`.
-    """
-
-    early: bool
-    late: bool
-    window: bool
-    remark: str = ""
+    early: bool  # through the channels of RR ratios
+    late: bool  # through the late RR vector
+    window: bool  # through the cut: a daeac window starts at the previous beat
+    remark: str = ""  # what the flags do not say, for `text`
 
     @property
     def inputs(self) -> bool:

@@ -29,17 +29,12 @@ _BATCH = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeedEnsemble:
-    """Trained networks of one configuration.
+    """Trained networks of one configuration."""
 
-    Args:
-        config: The configuration.
-        models: One network a seed.
-        about: What a user must know. `trained_on` is a line that is shown with every use,
-            `data_source` the kind of the records trained on (see `study.data.source`).
-    """
-
-    config: TrialConfig
-    models: tuple[Classifier, ...]
+    config: TrialConfig  # the configuration
+    models: tuple[Classifier, ...]  # one network a seed
+    # What a user must know. `trained_on` is a line that is shown with every use, `data_source` the
+    # kind of the records trained on (see `study.data.source`).
     about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

@@ -164,21 +164,14 @@ def _best(rows: Sequence[TrialRow], name: str) -> dict[str, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PredictionFacts:
-    """What alarms need of a trial's predictions.
+    """What alarms need of a trial's predictions."""
 
-    Args:
-        digest: Equal for predictions that are equal to the last bit.
-        sample: [S, M, C] log-probabilities of M of the beats, to tell which are nearly equal.
-        members: Models that made them.
-        flat: Members whose log-probabilities do not vary from beat to beat.
-        one_class: By class, members that decide for it for every beat.
-    """
-
-    digest: str
+    digest: str  # equal for predictions that are equal to the last bit
+    # [S, M, C] log-probabilities of M of the beats, to tell which are nearly equal
     sample: NDArray[np.float32]
-    members: int
-    flat: int
-    one_class: Mapping[str, int]
+    members: int  # models that made them
+    flat: int  # members whose log-probabilities do not vary from beat to beat
+    one_class: Mapping[str, int]  # by class, members that decide for it for every beat
 
     def alike(self, other: PredictionFacts) -> bool:
         """Whether predictions differ by no more than another order of summation makes."""

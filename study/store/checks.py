@@ -37,40 +37,26 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mend:
-    """What ends all faults of a kind.
+    """What ends all faults of a kind."""
 
-    Args:
-        says: What will be done about these faults, in words.
-        do: Does it; returns what came of it beyond that, or nothing.
-        at_start: Whether a start does it too; otherwise `--repair` alone.
-    """
-
-    says: Callable[[Sequence[Fault]], str]
+    says: Callable[[Sequence[Fault]], str]  # what will be done about these faults, in words
+    # Does it; returns what came of it beyond that, or nothing
     do: Callable[[Study, Ledger, Sequence[Fault]], str]
-    at_start: bool = False
+    at_start: bool = False  # whether a start does it too; otherwise `--repair` alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that is wrong with a study's records.
+    """Something that is wrong with a study's records."""
 
-    Args:
-        kind: Its name among the kinds of faults.
-        found: What is wrong, in words that follow the trial's name.
-        trial: Its trial's number; None where it is about the study.
-        digest: Its trial's digest, or that of a floor; empty where it is about the study.
-        target: What is to be deleted: a file in the trial's folder, a path, or a run.
-        mend: How it is mended; None where only the user can, and `found` says how.
-        refused: Whether no start may run over it.
-    """
-
-    kind: str
-    found: str
-    trial: int | None = None
-    digest: str = ""
-    target: str = ""
+    kind: str  # its name among the kinds of faults
+    found: str  # what is wrong, in words that follow the trial's name
+    trial: int | None = None  # its trial's number; None where it is about the study
+    digest: str = ""  # its trial's digest, or that of a floor; empty where it is about the study
+    target: str = ""  # what is to be deleted: a file in the trial's folder, a path, or a run
+    # How it is mended; None where only the user can, and `found` says how
     mend: Mend | None = None
-    refused: bool = False
+    refused: bool = False  # whether no start may run over it
 
 
 def faults(study: Study, *, deep: bool = True) -> list[Fault]:

@@ -32,15 +32,10 @@ def numbered(kind: str, attrs: Mapping[str, Any]) -> dict[int, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch of a trial reported.
+    """What an epoch of a trial reported."""
 
-    Args:
-        at_s: When, seconds since 1970.
-        metrics: Its metrics; NaN where one was undefined.
-    """
-
-    at_s: float
-    metrics: Mapping[str, float]
+    at_s: float  # when, seconds since 1970
+    metrics: Mapping[str, float]  # its metrics; NaN where one was undefined
 
     def attr(self) -> dict[str, Any]:
         """Return it as JSON has it, which knows neither NaN nor infinities."""
@@ -66,24 +61,16 @@ def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A start of the driver.
+    """A start of the driver."""
 
-    Args:
-        number: Its number. In a study of the version before, which kept none, the first is higher
-            than that of any start: MLflow has figures of those under their numbers.
-        at_s: When, seconds since 1970.
-        about: Commit, versions and device.
-        ended_s: When it ended; None while it runs, and where it was killed.
-        outcome: How it ended.
-        metrics: Figures of the study at its end.
-    """
-
+    # Its number. In a study of the version before, which kept none, the first is higher than that
+    # of any start: MLflow has figures of those under their numbers.
     number: int
-    at_s: float
-    about: Mapping[str, str] = field(default_factory=dict)
-    ended_s: float | None = None
-    outcome: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    at_s: float  # when, seconds since 1970
+    about: Mapping[str, str] = field(default_factory=dict)  # commit, versions and device
+    ended_s: float | None = None  # when it ended; None while it runs, and where it was killed
+    outcome: str = ""  # how it ended
+    metrics: Mapping[str, float] = field(default_factory=dict)  # figures of the study at its end
 
 
 def starts_of(attrs: Mapping[str, Any]) -> list[Start]:

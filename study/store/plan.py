@@ -46,49 +46,27 @@ _FOLLOWS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
-    """What a study will do; two starts with equal plans are the same study.
-
-    Args:
-        name: Name of the study and of its folder.
-        space: Name of its space.
-        space_digest: Digest of the space's content, overrides included.
-        kind: `search` or `compare`.
-        objective: Metric that is searched for.
-        sampler: What proposes.
-        scheduler: `asha`, `screening` or `none`.
-        reduction_factor: One in how many trials asha keeps at each rung.
-        trials: Trials to run; of a screening, those that screen and those in full.
-        epochs: Full budget of a trial.
-        folds: Name of the fold plan.
-        fold_fingerprint: Digest of which records each fold validates on.
-        n_folds: Folds.
-        n_seeds: Seeds per fold.
-        study_seed: Root of all random streams.
-        engine: Precision of the arithmetic, and whether it is compiled.
-        data_source: `mitdb`, `records` or `synthetic`.
-        data_fingerprints: Digest of each beat set, by segmentation and resampling.
-        version: Version of the study package.
-    """
+    """What a study will do; two starts with equal plans are the same study."""
 
     name: str
     space: str
-    space_digest: str
-    kind: str
-    objective: str
-    sampler: str
-    scheduler: str
-    reduction_factor: int
-    trials: int
-    epochs: int
+    space_digest: str  # digest of the space's content, overrides included
+    kind: str  # `search` or `compare`
+    objective: str  # metric that is searched for
+    sampler: str  # what proposes
+    scheduler: str  # `asha`, `screening` or `none`
+    reduction_factor: int  # one in how many trials asha keeps at each rung
+    trials: int  # trials to run; of a screening, those that screen and those in full
+    epochs: int  # full budget of a trial
     folds: str
-    fold_fingerprint: str
+    fold_fingerprint: str  # digest of which records each fold validates on
     n_folds: int
-    n_seeds: int
-    study_seed: int
-    engine: str
-    data_source: str
-    data_fingerprints: Mapping[str, str]
-    version: str = __version__
+    n_seeds: int  # seeds per fold
+    study_seed: int  # root of all random streams
+    engine: str  # precision of the arithmetic, and whether it is compiled
+    data_source: str  # `mitdb`, `records` or `synthetic`
+    data_fingerprints: Mapping[str, str]  # digest of each beat set, by segmentation and resampling
+    version: str = __version__  # version of the study package
 
     @property
     def members(self) -> int:

@@ -47,20 +47,15 @@ _COMPLETE, _SECRET = "complete", "without its credentials"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the records of a study are.
+    """Where the records of a study are."""
 
-    Args:
-        folder: The study's folder.
-        study_storage: SQLAlchemy URL of its Optuna storage, where an option or its last start
-            named one; empty is the one in its folder.
-        storage: Folder or URI below which several studies have their trials' files; likewise.
-        by_option: Whether `--study-storage` itself was given.
-    """
-
-    folder: Path
+    folder: Path  # the study's folder
+    # SQLAlchemy URL of its Optuna storage, where an option or its last start named one; empty is
+    # the one in its folder
     study_storage: str = ""
+    # Folder or URI below which several studies have their trials' files; likewise
     storage: str = ""
-    by_option: bool = False
+    by_option: bool = False  # whether `--study-storage` itself was given
 
     @classmethod
     def of(
@@ -137,23 +132,14 @@ def _noted(folder: Path) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What the records of a study held when they were read.
+    """What the records of a study held when they were read."""
 
-    Args:
-        places: Where they are.
-        plan: Its plan.
-        owner: Who runs it, or ran it and did not give it back.
-        held: Whether it is being run.
-        trials: Its trials, from the Optuna storage.
-        gap: Why there are none to read; empty where there are.
-    """
-
-    places: Places
+    places: Places  # where they are
     plan: Mapping[str, Any]
-    owner: Owner | None = None
-    held: bool = False
-    trials: Trials = Trials()
-    gap: str = ""
+    owner: Owner | None = None  # who runs it, or ran it and did not give it back
+    held: bool = False  # whether it is being run
+    trials: Trials = Trials()  # its trials, from the Optuna storage
+    gap: str = ""  # why there are none to read; empty where there are
 
     @classmethod
     def open(

@@ -58,14 +58,11 @@ def mark(kind: str, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was said of finished trials later.
+    """What was said of finished trials later."""
 
-    Args:
-        superseded: The attempt that followed, by the trial's number.
-        withdrawn: Why its outcome does not count any more, by the trial's number.
-    """
-
+    # The attempt that followed, by the trial's number
     superseded: Mapping[int, int] = field(default_factory=dict)
+    # Why its outcome does not count any more, by the trial's number
     withdrawn: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -116,34 +113,21 @@ def _last(trial: FrozenTrial) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One trial, as every table sees it.
+    """One trial, as every table sees it."""
 
-    Args:
-        number: Number of the trial in the study.
-        digest: Digest of its configuration.
-        arm: What is compared (see `study.models.rules.arm`).
-        params: Active parameters, by flat name.
-        outcome: How it ended.
-        cause: Why it ended so; empty for a complete trial.
-        metrics: Final metrics by the names of `study.keys`; undefined ones are NaN or absent.
-        epochs: Epochs done.
-        full_epochs: Epochs of a full budget; None takes the outcome's word for it.
-        seconds: Wall time spent on it, s.
-        draw: Index of the nuisance draw in a compare study, else None.
-        duplicate_of: Number of the trial that had this configuration first, else None.
-    """
-
-    number: int
-    digest: str
-    arm: str
-    params: Mapping[str, object]
-    outcome: Outcome
-    cause: str = ""
+    number: int  # number of the trial in the study
+    digest: str  # digest of its configuration
+    arm: str  # what is compared (see `study.models.rules.arm`)
+    params: Mapping[str, object]  # active parameters, by flat name
+    outcome: Outcome  # how it ended
+    cause: str = ""  # why it ended so; empty for a complete trial
+    # Final metrics by the names of `study.keys`; undefined ones are NaN or absent
     metrics: Mapping[str, float] = field(default_factory=dict)
-    epochs: int = 0
-    full_epochs: int | None = None
-    seconds: float = 0.0
-    draw: int | None = None
+    epochs: int = 0  # epochs done
+    full_epochs: int | None = None  # epochs of a full budget; None takes the outcome's word for it
+    seconds: float = 0.0  # wall time spent on it, s
+    draw: int | None = None  # index of the nuisance draw in a compare study, else None
+    # Number of the trial that had this configuration first, else None
     duplicate_of: int | None = None
 
     def metric(self, name: str) -> float:
@@ -162,29 +146,18 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A configuration to be evaluated, and where it came from.
+    """A configuration to be evaluated, and where it came from."""
 
-    Args:
-        config: What the trial trains.
-        digest: Identity of the configuration: equal digests train the same thing.
-        arm: What is compared; all else is nuisance.
-        params: The searched (or drawn) parameters only.
-        distributions: Their Optuna distributions.
-        index: Position in an enumerated sequence; None for a sampled proposal.
-        draw: Index of the nuisance draw in a compare study.
-        attempt: 1, or one more than the attempt that was interrupted.
-        protected: Never pruned: the first trial of its arm, at the space's defaults.
-    """
-
-    config: TrialConfig
-    digest: str
-    arm: str
-    params: Mapping[str, Any]
+    config: TrialConfig  # what the trial trains
+    digest: str  # identity of the configuration: equal digests train the same thing
+    arm: str  # what is compared; all else is nuisance
+    params: Mapping[str, Any]  # the searched (or drawn) parameters only
+    # Their Optuna distributions
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    index: int | None = None
-    draw: int | None = None
-    attempt: int = 1
-    protected: bool = False
+    index: int | None = None  # position in an enumerated sequence; None for a sampled proposal
+    draw: int | None = None  # index of the nuisance draw in a compare study
+    attempt: int = 1  # 1, or one more than the attempt that was interrupted
+    protected: bool = False  # never pruned: the first trial of its arm, at the space's defaults
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self:
@@ -204,19 +177,12 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """All trials of a study, as its storage had them at one moment.
+    """All trials of a study, as its storage had them at one moment."""
 
-    Args:
-        all: Optuna's trials, in order of number.
-        attrs: Attributes of the Optuna study.
-        epochs: Full budget of a trial.
-        running: Whether a process runs the study: what has not ended is then no loss.
-    """
-
-    all: tuple[FrozenTrial, ...] = ()
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 1
-    running: bool = False
+    all: tuple[FrozenTrial, ...] = ()  # Optuna's trials, in order of number
+    attrs: Mapping[str, Any] = field(default_factory=dict)  # attributes of the Optuna study
+    epochs: int = 1  # full budget of a trial
+    running: bool = False  # whether a process runs the study: what has not ended is then no loss
 
     @cached_property
     def marks(self) -> Marks:

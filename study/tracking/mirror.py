@@ -37,17 +37,11 @@ _LAST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrored:
-    """What came of it.
+    """What came of it."""
 
-    Args:
-        sent: Runs of which MLflow has something now that it had not before.
-        left: Runs that MLflow may lack, or lack something of.
-        refused: Runs that the store did not take as they are.
-    """
-
-    sent: int = 0
-    left: int = 0
-    refused: int = 0
+    sent: int = 0  # runs of which MLflow has something now that it had not before
+    left: int = 0  # runs that MLflow may lack, or lack something of
+    refused: int = 0  # runs that the store did not take as they are
 
 
 class Mirror:

@@ -37,17 +37,11 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """An address that runs are sent to.
+    """An address that runs are sent to."""
 
-    Args:
-        uri: The address as MLflow takes it, credentials included.
-        workspace: Folder of the study.
-        default: Whether it is the workspace's own `mlflow.db`.
-    """
-
-    uri: str
-    workspace: Path
-    default: bool
+    uri: str  # the address as MLflow takes it, credentials included
+    workspace: Path  # folder of the study
+    default: bool  # whether it is the workspace's own `mlflow.db`
 
     @property
     def is_server(self) -> bool:

@@ -23,15 +23,10 @@ _PATH = f"data/{FILE}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """An ensemble and where it was found.
+    """An ensemble and where it was found."""
 
-    Args:
-        ensemble: The networks.
-        origin: One line for titles: name and version, or the file.
-    """
-
-    ensemble: SeedEnsemble
-    origin: str
+    ensemble: SeedEnsemble  # the networks
+    origin: str  # one line for titles: name and version, or the file
 
 
 def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = None) -> Loaded:

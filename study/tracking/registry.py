@@ -42,17 +42,11 @@ _NOT_IN_NAMES = "/:@"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A version of a registered model.
+    """A version of a registered model."""
 
-    Args:
-        name: The registered model.
-        version: Which version of it.
-        previous: The version that was champion before; None for the first.
-    """
-
-    name: str
-    version: str
-    previous: str | None
+    name: str  # the registered model
+    version: str  # which version of it
+    previous: str | None  # the version that was champion before; None for the first
 
     def __str__(self) -> str:
         """Say it in a line."""

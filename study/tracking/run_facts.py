@@ -45,33 +45,21 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """A run as it is to be.
+    """A run as it is to be."""
 
-    Args:
-        kind: `study`, `trial` or `floor`.
-        digest: Of its configuration; empty for a study. A study has one run of a kind and digest.
-        name: What the MLflow UI shows.
-        params: Parameters; MLflow never lets one change.
-        tags: Tags besides those of its end.
-        points: Metrics that are finite, each step of a metric once.
-        undefined: Names of the metrics that were not.
-        began_s: When it began, seconds since 1970.
-        ended_s: When it ended.
-        outcome: How; empty while it runs.
-        cause: Why it ended so.
-    """
-
-    kind: str
-    name: str
+    kind: str  # `study`, `trial` or `floor`
+    name: str  # what the MLflow UI shows
+    # Of its configuration; empty for a study. A study has one run of a kind and digest.
     digest: str = ""
+    # Parameters; MLflow never lets one change
     params: Mapping[str, object] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    points: tuple[Point, ...] = ()
-    undefined: frozenset[str] = frozenset()
-    began_s: float
-    ended_s: float | None = None
-    outcome: str = ""
-    cause: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)  # tags besides those of its end
+    points: tuple[Point, ...] = ()  # metrics that are finite, each step of a metric once
+    undefined: frozenset[str] = frozenset()  # names of the metrics that were not
+    began_s: float  # when it began, seconds since 1970
+    ended_s: float | None = None  # when it ended
+    outcome: str = ""  # how; empty while it runs
+    cause: str = ""  # why it ended so
 
     @property
     def key(self) -> tuple[str, str]:

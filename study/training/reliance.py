@@ -44,19 +44,13 @@ MAX_CHANGE = "max_change"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """What one pass over the sampled beats gave.
+    """What one pass over the sampled beats gave."""
 
-    Args:
-        values: RR reliance by `study.keys.reliance`: the mean over permutations and seeds; with
-            `_min` and `_max`, the extremes over permutations; and `MAX_CHANGE`. NaN where
-            undefined.
-        undefined: Why, for every name whose value is NaN.
-        inspection: Attention, deletion check and branch share.
-    """
-
+    # RR reliance by `study.keys.reliance`: the mean over permutations and seeds; with `_min` and
+    # `_max`, the extremes over permutations; and `MAX_CHANGE`. NaN where undefined.
     values: dict[str, float]
-    undefined: dict[str, str]
-    inspection: Inspection
+    undefined: dict[str, str]  # why, for every name whose value is NaN
+    inspection: Inspection  # attention, deletion check and branch share
 
 
 def measure_reliance(

@@ -32,36 +32,24 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Scores of one set of predictions.
+    """Scores of one set of predictions."""
 
-    Args:
-        values: By metric name (see `study.keys`); NaN where undefined.
-        undefined: Why, for every name whose value is NaN.
-        per_fold: One row a fold: beats and metrics by class.
-        per_record: One row a record: fold, beats and metrics by class.
-        confusion: [C, C] beats by true (rows) and decided class, summed over seeds.
-    """
-
-    values: dict[str, float]
-    undefined: dict[str, str]
-    per_fold: list[dict[str, Any]]
-    per_record: list[dict[str, Any]]
+    values: dict[str, float]  # by metric name (see `study.keys`); NaN where undefined
+    undefined: dict[str, str]  # why, for every name whose value is NaN
+    per_fold: list[dict[str, Any]]  # one row a fold: beats and metrics by class
+    per_record: list[dict[str, Any]]  # one row a record: fold, beats and metrics by class
+    # [C, C] beats by true (rows) and decided class, summed over seeds
     confusion: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouped:
-    """Ranking metrics within groups of beats.
+    """Ranking metrics within groups of beats."""
 
-    Args:
-        counts: [G, C] beats.
-        counted: [G, C] whether the group has enough beats of the class, and others.
-        values: By ranking metric, [S, G, C]; NaN where not counted.
-    """
-
-    counts: NDArray[np.int64]
+    counts: NDArray[np.int64]  # [G, C] beats
+    # [G, C] whether the group has enough beats of the class, and others
     counted: NDArray[np.bool_]
-    values: dict[str, Float]
+    values: dict[str, Float]  # by ranking metric, [S, G, C]; NaN where not counted
 
     def by_class(self, name: str) -> Float:
         """Return the mean over the counted groups, [S, C]; NaN where there is none."""

@@ -34,34 +34,22 @@ _MOST_PARTITION_SEEDS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A search that is to be confirmed.
+    """A search that is to be confirmed."""
 
-    Args:
-        study: The search as it was read.
-        best: Best trial of each arm that may be confirmed and its configuration, best first.
-        candidates: The same, with scores by fold.
-    """
-
-    study: Study
+    study: Study  # the search as it was read
+    # Best trial of each arm that may be confirmed and its configuration, best first
     best: tuple[tuple[TrialRow, TrialConfig], ...]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]  # the same, with scores by fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """A configuration that is to be confirmed.
-
-    Args:
-        name: Name of its arm in the comparison.
-        row: Its trial in the search.
-        config: The configuration.
-        simplest: Whether the one-standard-error rule picks it.
-    """
+    """A configuration that is to be confirmed."""
 
     name: str
-    row: TrialRow
-    config: TrialConfig
-    simplest: bool
+    row: TrialRow  # its trial in the search
+    config: TrialConfig  # the configuration
+    simplest: bool  # whether the one-standard-error rule picks it
 
 
 def read_search(study: Study) -> Search:

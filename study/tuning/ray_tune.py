@@ -317,13 +317,9 @@ class Until(_Unsaved, Stopper):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why a worker was lost.
+    """Why a worker was lost."""
 
-    Args:
-        message: What Ray says of it: some lines, with the reason in the first or the last.
-    """
-
-    message: str
+    message: str  # what Ray says of it: some lines, with the reason in the first or the last
 
     @classmethod
     def of(cls, trial: Trial) -> Loss:
