@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -91,29 +90,9 @@ def delete_predictions(world: World) -> None:
     world.of(0, "predictions.npz").unlink()
 
 
-def flip_a_byte_of_weights(world: World) -> None:
-    path = world.of(1, "weights.pt")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-
-
 def leave_a_checkpoint(world: World) -> None:
     world.of(2, "checkpoint.pt").parent.mkdir(exist_ok=True)
     shutil.copy(world.of(4, "checkpoint.pt"), world.of(2, "checkpoint.pt"))
-
-
-def leave_half_a_file(world: World) -> None:
-    world.of(0, "scores.json.77.part").write_bytes(b"{")
-
-
-def set_a_settled_trial_running(world: World) -> None:
-    world.optuna("update trials set state = 'RUNNING' where number = 0")
-
-
-def enqueue_a_trial(world: World) -> None:
-    storage = f"sqlite:///{world.folder / 'study.db'}"
-    optuna.load_study(study_name=NAME, storage=storage).enqueue_trial({})
 
 
 def set_a_run_running(world: World) -> None:
@@ -174,22 +153,6 @@ def change_a_value(world: World) -> None:
     change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
 
 
-def lose_the_table(world: World) -> None:
-    (world.folder / "trials.csv").unlink()
-
-
-def change_the_table(world: World) -> None:
-    path = world.folder / "trials.csv"
-    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-
-
-def change_a_file_of_scores(world: World) -> None:
-    path = world.of(0, "scores.json")
-    scores = json.loads(path.read_text())
-    scores["metrics"]["val_auprc_sv"] = 0.99
-    path.write_text(json.dumps(scores))
-
-
 INJECTED: list[tuple[Callable[[World], None], str, str]] = [
     (
         delete_predictions,
@@ -197,30 +160,9 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
         "withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it",
     ),
     (
-        flip_a_byte_of_weights,
-        "weights.pt is damaged (",
-        "withdraw the outcome of trial 1, whose weights.pt is damaged (",
-    ),
-    (
-        change_a_file_of_scores,
-        "scores.json has val_auprc_sv 0.99, the Optuna storage has 0.",
-        "withdraw the outcome of trial 0, whose scores.json has val_auprc_sv 0.99",
-    ),
-    (
         leave_a_checkpoint,
         "is pruned, and its checkpoint.pt is still there",
         "delete checkpoint.pt of trial 2",
-    ),
-    (leave_half_a_file, "scores.json.77.part is half written, and nothing reads it", "delete "),
-    (
-        set_a_settled_trial_running,
-        "is RUNNING in Optuna, where it is written down as complete",
-        "tell Optuna how trial 0 ended; what has no outcome is owed",
-    ),
-    (
-        enqueue_a_trial,
-        "trial   5: waits in Optuna, and nothing will ask for it",
-        "tell Optuna how trial 5 ended; what has no outcome is owed",
     ),
     (
         set_a_run_running,
@@ -272,12 +214,6 @@ INJECTED: list[tuple[Callable[[World], None], str, str]] = [
         change_a_value,
         "MLflow has metrics of it with other values: val_auprc_sv of epoch 3",
         "delete run ",
-    ),
-    (lose_the_table, "trials.csv is missing", "write trials.csv as the storage has it"),
-    (
-        change_the_table,
-        "trials.csv has not the rows of the storage",
-        "write trials.csv as the storage has it",
     ),
 ]
 
@@ -445,20 +381,6 @@ def test_what_could_not_be_sent_when_a_study_ended_is_sent_by_a_repair(world: Wo
     assert "1 of 1: 2 runs brought up to date" in done, done
     assert world.run_of(world.digests[4]).info.status == "FINISHED"
     assert [step for step, _ in world.points(4)["val_auprc_sv"]] == [1, 2, 3]
-
-
-def test_an_attempt_that_was_not_marked_is_marked(world: World) -> None:
-    start = Start(world.workspace)
-    start.begin("4")
-    start.train("4", 0.95, first=2)
-    start.end()
-    world.optuna("delete from study_user_attributes where key = 'superseded:4'")
-    code, lines = world.status()
-    assert code == 1
-    assert "  trial   4: was followed by trial 5, and is not marked as superseded" in lines
-    code, done = world.repair()
-    assert (code, done[-1]) == (0, "the three records agree")
-    assert "  1. mark trial 4 as superseded" in done
 
 
 def test_a_run_with_more_than_the_study_has_is_left(world: World) -> None:

@@ -1,0 +1,248 @@
+"""Each kind of fault of a study's storage and files: injected, found, and mended or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from study.errors import StudyStateError
+from study.keys import Outcome
+from study.store.checks import Fault, faults, refuse, steps
+from study.store.folder import CLAIM
+from study.store.ledger import Ledger
+from study.store.plan import load_plan
+from study.store.study import Study
+from study.store.trials import PLAN
+from tests.tuning.small_study import NAME, change
+
+Inject = Callable[[Study], None]
+
+
+def read(workspace: Path) -> Study:
+    return Study.open(workspace, NAME, mine=True)
+
+
+def ledger_of(study: Study) -> Ledger:
+    return Ledger(storage_url=study.places.url, name=NAME, epochs=int(study.plan["epochs"]))
+
+
+def file_of(study: Study, row: int, name: str) -> Path:
+    return study.folder / "trials" / study.rows[row].digest / name
+
+
+def lose_predictions(study: Study) -> None:
+    file_of(study, 0, "predictions.npz").unlink()
+
+
+def damage_weights(study: Study) -> None:
+    path = file_of(study, 0, "weights.pt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def change_scores(study: Study) -> None:
+    path = file_of(study, 0, "scores.json")
+    path.write_text(json.dumps({"metrics": {"val_auprc_sv": 0.99}}))
+
+
+def lose_all_results(study: Study) -> None:
+    shutil.rmtree(study.folder / "trials")
+
+
+def leave_a_checkpoint(study: Study) -> None:
+    (owed,) = study.trials.owed
+    path = file_of(study, 2, "checkpoint.pt")
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(study.folder / "trials" / owed.user_attrs["digest"] / path.name, path)
+
+
+def leave_half_a_file(study: Study) -> None:
+    file_of(study, 0, "scores.json.77.part").write_bytes(b"{")
+
+
+def set_a_settled_trial_running(study: Study) -> None:
+    change(study.folder / "study.db", "update trials set state = 'RUNNING' where number = 0")
+
+
+def enqueue_a_trial(study: Study) -> None:
+    optuna.load_study(study_name=NAME, storage=study.places.url).enqueue_trial({})
+
+
+def forget_a_mark(study: Study) -> None:
+    ledger = ledger_of(study)
+    (_, first), *_ = study.trials.proposals
+    ledger.withdraw(0, "for the test")
+    again = replace(first, params={}, attempt=2)
+    ledger.open(ledger.enqueue(again), again)
+    ledger.release()
+    change(
+        study.folder / "study.db", "delete from study_user_attributes where key = 'superseded:0'"
+    )
+
+
+def lose_the_end_of_the_start(study: Study) -> None:
+    change(study.folder / "study.db", "delete from study_user_attributes where key like 'end:%'")
+
+
+def lose_the_table(study: Study) -> None:
+    (study.folder / "trials.csv").unlink()
+
+
+def cut_the_table(study: Study) -> None:
+    path = study.folder / "trials.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def lose_the_space(study: Study) -> None:
+    (study.folder / "space.toml").unlink()
+
+
+def damage_the_beats(study: Study) -> None:
+    (study.folder / "beats.npz").write_bytes(b"no archive")
+
+
+def claim_the_results(study: Study) -> None:
+    (study.folder / "trials" / CLAIM).write_text("another")
+
+
+def change_the_plan_of_the_storage(study: Study) -> None:
+    ledger = ledger_of(study)
+    ledger.note(PLAN, {**(load_plan(study.folder) or {}), "objective": "val_auprc_macro"})
+    ledger.release()
+
+
+def lose_the_storage(study: Study) -> None:
+    (study.folder / "study.db").unlink()
+
+
+MENDED_BY_A_START: list[tuple[Inject, str, int | None]] = [
+    (set_a_settled_trial_running, "interrupted", 0),
+    (enqueue_a_trial, "interrupted", 5),
+    (forget_a_mark, "unmarked", 0),
+    (leave_a_checkpoint, "checkpoint of a settled trial", 2),
+    (leave_half_a_file, "half a file", None),
+    (lose_the_table, "no table", None),
+    (cut_the_table, "other table", None),
+]
+MENDED_BY_REPAIR: list[tuple[Inject, str, int | None]] = [
+    (lose_predictions, "lost results", 0),
+    (damage_weights, "lost results", 0),
+    (change_scores, "lost results", 0),
+    (lose_the_end_of_the_start, "unclosed start", None),
+]
+MENDED_BY_THE_USER: list[tuple[Inject, str, int | None]] = [
+    (lose_all_results, "no results at all", None),
+    (lose_the_space, "no space", None),
+    (damage_the_beats, "no beats", None),
+]
+REFUSED: list[tuple[Inject, str, int | None]] = [
+    (claim_the_results, "other study's results", None),
+    (change_the_plan_of_the_storage, "other plan", None),
+    (lose_the_storage, "storage away", None),
+]
+
+
+def injected(workspace: Path, inject: Inject, kind: str, trial: int | None) -> Fault:
+    """Return the fault that was not there before."""
+    assert faults(read(workspace)) == []
+    inject(read(workspace))
+    found = faults(read(workspace))
+    fault = next(fault for fault in found if fault.kind == kind)
+    assert fault.trial == trial
+    assert fault.found
+    return fault
+
+
+def mend(workspace: Path, *, at_start: bool) -> None:
+    """Do what a repair does, or of it what a start does; mends may show what else is to be."""
+    for _ in range(3):
+        study = read(workspace)
+        ledger = ledger_of(study)
+        for way, ended in steps(faults(study)):
+            if way.at_start or not at_start:
+                assert way.says(ended)
+                way.do(study, ledger, ended)
+        ledger.release()
+
+
+@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_A_START)
+def test_what_a_start_mends_is_found_and_gone_after_it(
+    workspace: Path, inject: Inject, kind: str, trial: int | None
+) -> None:
+    injected(workspace, inject, kind, trial)
+    mend(workspace, at_start=True)
+    left = faults(read(workspace))
+    assert [fault for fault in left if fault.kind == kind] == []
+
+
+@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_REPAIR + MENDED_BY_A_START)
+def test_what_a_repair_mends_is_found_and_gone_after_it(
+    workspace: Path, inject: Inject, kind: str, trial: int | None
+) -> None:
+    injected(workspace, inject, kind, trial)
+    mend(workspace, at_start=False)
+    assert faults(read(workspace)) == []
+
+
+@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_REPAIR)
+def test_a_start_leaves_to_a_repair_what_costs_a_result(
+    workspace: Path, inject: Inject, kind: str, trial: int | None
+) -> None:
+    fault = injected(workspace, inject, kind, trial)
+    mend(workspace, at_start=True)
+    assert fault.kind in [left.kind for left in faults(read(workspace))]
+
+
+def test_lost_results_are_owed_again_and_others_are_kept(workspace: Path) -> None:
+    lose_predictions(read(workspace))
+    before = {row.number for row in read(workspace).rows}
+    mend(workspace, at_start=False)
+    study = read(workspace)
+    assert {row.number for row in study.rows} == before - {0}
+    (first, second) = study.trials.owed
+    assert (first.number, study.trials.why_owed(first)) == (0, "predictions.npz is missing")
+    assert second.user_attrs["outcome"] == Outcome.STOPPED
+
+
+@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_THE_USER)
+def test_what_only_the_user_mends_is_named_and_no_reason_to_refuse_a_start(
+    workspace: Path, inject: Inject, kind: str, trial: int | None
+) -> None:
+    fault = injected(workspace, inject, kind, trial)
+    assert fault.mend is None
+    refuse(read(workspace), [fault])
+
+
+@pytest.mark.parametrize(("inject", "kind", "trial"), REFUSED)
+def test_what_no_start_may_run_over_is_refused(
+    workspace: Path, inject: Inject, kind: str, trial: int | None
+) -> None:
+    fault = injected(workspace, inject, kind, trial)
+    assert fault.mend is None
+    with pytest.raises(StudyStateError) as refused:
+        refuse(read(workspace), faults(read(workspace), deep=False))
+    assert str(refused.value) == f"study '{NAME}': {fault.found}"
+
+
+def test_a_start_looks_only_whether_results_are_there(workspace: Path) -> None:
+    """A study of 300 trials in an object store is not read whole at every start."""
+    damage_weights(read(workspace))
+    assert faults(read(workspace), deep=False) == []
+    lose_predictions(read(workspace))
+    (fault,) = faults(read(workspace), deep=False)
+    assert (fault.kind, fault.found) == ("lost results", "predictions.npz is missing")
+
+
+def test_a_study_that_runs_has_nothing_open(workspace: Path) -> None:
+    for inject in (enqueue_a_trial, leave_a_checkpoint, leave_half_a_file, lose_the_table):
+        inject(read(workspace))
+    study = read(workspace)
+    running = Study(places=study.places, plan=study.plan, held=True, trials=study.trials)
+    assert faults(running) == []
