@@ -27,8 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def whole(folder: Path) -> Path:
     """Compile the kernels; return the library that is kept."""
     load_library()
-    (kept,) = folder.iterdir()
-    return kept
+    (library,) = folder.iterdir()
+    return library
 
 
 def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
@@ -40,8 +40,8 @@ def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path
     return path
 
 
-def has_kernels(found: ctypes.CDLL) -> bool:
-    return hasattr(found, "tanh_backward_bfloat16")
+def has_kernels(library: ctypes.CDLL) -> bool:
+    return hasattr(library, "tanh_backward_bfloat16")
 
 
 def test_what_was_compiled_is_kept_and_taken_again(
@@ -60,17 +60,17 @@ def test_a_library_that_is_cut_off_is_compiled_again(whole: Path, share: float) 
     whole.write_bytes(good[: int(share * len(good))])
     code = "from study.models.build_kernels import load_library; load_library()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    (kept,) = whole.parent.iterdir()
-    assert kept.name == build_kernels._name(build_kernels._identity(), kept.read_bytes())
-    assert kept.stat().st_size > len(good) / 2
+    (library,) = whole.parent.iterdir()
+    assert library.name == build_kernels._name(build_kernels._identity(), library.read_bytes())
+    assert library.stat().st_size > len(good) / 2
 
 
 def test_a_library_with_altered_bytes_is_compiled_again(whole: Path) -> None:
     good = whole.read_bytes()
     whole.write_bytes(good[:9000] + bytes(3000) + good[12000:])
     assert has_kernels(load_library())
-    (kept,) = whole.parent.iterdir()
-    assert bytes(3000) != kept.read_bytes()[9000:12000]
+    (library,) = whole.parent.iterdir()
+    assert bytes(3000) != library.read_bytes()[9000:12000]
 
 
 def test_another_compiler_makes_a_library_of_its_own(

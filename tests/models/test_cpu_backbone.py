@@ -59,16 +59,20 @@ def test_equals_the_backbone_over_training_steps(channels: int, over_time: bool)
             (output * target).sum().backward()
             optimiser.step()
         without = 0
-        for (name, theirs), mine in zip(plain.named_parameters(), ours.parameters(), strict=True):
-            assert theirs.grad is not None
-            if mine.grad is None:
+        for (name, of_written), of_fused in zip(
+            plain.named_parameters(), ours.parameters(), strict=True
+        ):
+            assert of_written.grad is not None
+            if of_fused.grad is None:
                 without += 1
-                assert theirs.grad.abs().max() < 1e-10, name
+                assert of_written.grad.abs().max() < 1e-10, name
             else:
-                torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-9)
+                torch.testing.assert_close(of_fused.grad, of_written.grad, rtol=1e-8, atol=1e-9)
         assert without == WITHOUT_GRADIENT
-    for theirs, mine in zip(plain.state_dict().values(), ours.state_dict().values(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-9)
+    for of_written, of_fused in zip(
+        plain.state_dict().values(), ours.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(of_fused, of_written, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("over_time", [True, False])
@@ -127,8 +131,8 @@ def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
     (fused(ours, beats, over_time=over_time).float() * target).sum().backward()
     pairs = zip(plain.parameters(), ours.parameters(), strict=True)
     gradients = [(p.grad, q.grad) for p, q in pairs if p.grad is not None and q.grad is not None]
-    theirs, mine = (torch.cat([g[i].flatten() for g in gradients]) for i in (0, 1))
-    cosine = torch.cosine_similarity(mine, theirs, dim=0)
+    of_written, of_fused = (torch.cat([g[i].flatten() for g in gradients]) for i in (0, 1))
+    cosine = torch.cosine_similarity(of_fused, of_written, dim=0)
     assert cosine > (0.99999 if dtype is torch.float32 else 0.99)
 
 

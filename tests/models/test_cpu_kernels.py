@@ -66,11 +66,11 @@ def called(kernels: Kernels, shape: tuple[int, int, int], dtype: torch.dtype) ->
     }
 
 
-def tensors(found: Any) -> Iterator[Tensor]:
-    if isinstance(found, Tensor):
-        yield found
+def tensors(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        yield outputs
     else:
-        for part in found:
+        for part in outputs:
             yield from tensors(part)
 
 
@@ -83,10 +83,12 @@ def test_each_kernel_is_that_of_pytorch(dtype: torch.dtype, shape: tuple[int, in
     assert set(got) == {field.name for field in fields(Kernels)}
     for name in got:
         pairs = list(zip(tensors(got[name]), tensors(expected[name]), strict=True))
-        for position, (mine, theirs) in enumerate(pairs):
-            assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, (name, position)
-            far = (mine.float() - theirs.float()).abs().max()
-            assert far <= ROUNDING[dtype] * theirs.float().abs().max() + 1e-6, (name, position)
+        for position, (compiled_value, reference) in enumerate(pairs):
+            assert (
+                compiled_value.shape == reference.shape and compiled_value.dtype == reference.dtype
+            ), (name, position)
+            far = (compiled_value.float() - reference.float()).abs().max()
+            assert far <= ROUNDING[dtype] * reference.float().abs().max() + 1e-6, (name, position)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -102,10 +104,10 @@ def test_strides_do_not_matter(dtype: torch.dtype) -> None:
         again, _ = kernels.norm_relu(other, weight, bias)
         assert torch.equal(out, again)
         back = kernels.norm_relu_backward(x, x, out, weight, moments)
-        for mine, theirs in zip(
+        for compiled_value, reference in zip(
             kernels.norm_relu_backward(other, other, out, weight, moments), back, strict=True
         ):
-            assert torch.equal(mine, theirs)
+            assert torch.equal(compiled_value, reference)
         wide, factors = torch.ones(20), (torch.ones(2, 20), torch.ones(20, 2))
         joined = kernels.affine_tanh_scale([x] * BRANCHES, wide, wide, *factors)
         assert torch.equal(
@@ -120,12 +122,12 @@ def test_what_is_no_number_is_not_hidden(dtype: torch.dtype, value: float) -> No
     kernels = compiled(dtype)
     x = random(2, 8, 4, seed=0, dtype=dtype)
     x[1, 2, 3] = value
-    one, none = torch.ones(4), torch.zeros(4)
+    ones, zeros = torch.ones(4), torch.zeros(4)
     with torch.no_grad():
-        out, moments = kernels.norm_relu(x, one, none)
+        out, moments = kernels.norm_relu(x, ones, zeros)
         assert out[..., 3].isnan().all() and not out[..., :3].isnan().any()
         assert moments.variance[3].isnan()
-        assert not kernels.affine_relu(x, one, none)[1, 2, 3].isfinite()
+        assert not kernels.affine_relu(x, ones, zeros)[1, 2, 3].isfinite()
         wide, factors = torch.ones(16), (torch.ones(2, 16), torch.ones(16, 2))
         pooled = kernels.affine_tanh_pool([x, x, x, x], wide, wide, *factors)
         # tanh of infinity is 1.

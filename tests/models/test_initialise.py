@@ -25,9 +25,9 @@ def start(
 
 
 def shared_and_equal(a: Classifier, b: Classifier) -> tuple[int, int]:
-    one, other = dict(a.named_parameters()), dict(b.named_parameters())
-    same = [n for n in one if n in other and one[n].shape == other[n].shape]
-    return len(same), sum(torch.equal(one[n], other[n]) for n in same)
+    first, second = dict(a.named_parameters()), dict(b.named_parameters())
+    same = [n for n in first if n in second and first[n].shape == second[n].shape]
+    return len(same), sum(torch.equal(first[n], second[n]) for n in same)
 
 
 def test_backbone_starts_alike_under_every_fusion() -> None:

@@ -190,7 +190,7 @@ FILM = {"input": "opt1", "fusion": "film"}
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         (FILM, FILM | {"heads": 8, "gate": "off", "gate_init": 0.0}, True),
         (FILM, FILM | {"resampling": "linear"}, True),
@@ -206,8 +206,8 @@ FILM = {"input": "opt1", "fusion": "film"}
         ),
     ],
 )
-def test_digest(one: dict[str, object], other: dict[str, object], same: bool) -> None:
-    assert (digest(trial(**one)) == digest(trial(**other))) is same
+def test_digest(first: dict[str, object], second: dict[str, object], same: bool) -> None:
+    assert (digest(trial(**first)) == digest(trial(**second))) is same
 
 
 def test_digest_does_not_see_how_a_number_was_written() -> None:

@@ -66,16 +66,18 @@ def packed(members: Sequence[Member], largest: int = 99, **options: Any) -> Pack
     return Packed(members, largest=largest, **options)
 
 
-def assert_same_members(one: Trainer, other: Trainer) -> None:
-    for ours, theirs in zip(one.state_dicts(), other.state_dicts(), strict=True):
+def assert_same_members(first: Trainer, second: Trainer) -> None:
+    for ours, theirs in zip(first.state_dicts(), second.state_dicts(), strict=True):
         for part in ("model", "average"):
             assert (ours[part] is None) == (theirs[part] is None)
             for name, value in (ours[part] or {}).items():
                 torch.testing.assert_close(
                     value, theirs[part][name], rtol=1e-9, atol=1e-11, msg=f"{part} {name}"
                 )
-    for mine, others in zip(one.predict(exact=True), other.predict(exact=True), strict=True):
-        torch.testing.assert_close(mine, others, rtol=1e-9, atol=1e-11)
+    for predicted, others in zip(
+        first.predict(exact=True), second.predict(exact=True), strict=True
+    ):
+        torch.testing.assert_close(predicted, others, rtol=1e-9, atol=1e-11)
 
 
 def legal_input(fusion: str) -> str:
@@ -185,15 +187,15 @@ def test_dropout_differs_between_members_and_is_distributed_as_alone(
         "embed_dim": 16,
         "batch_size": 200,
     }
-    (one,) = members(tiny_beats, tiny_folds, **values)[:1]
-    index = torch.from_numpy(one.batches(0)[0])
-    batch = one.inputs.take(index)
-    one.model.train()
+    (member,) = members(tiny_beats, tiny_folds, **values)[:1]
+    index = torch.from_numpy(member.batches(0)[0])
+    batch = member.inputs.take(index)
+    member.model.train()
     torch.manual_seed(0)
     with torch.no_grad():
         alone = torch.stack(
             [
-                one.loss(one.model(batch.ecg, None, batch.late_rr), one.label[index])
+                member.loss(member.model(batch.ecg, None, batch.late_rr), member.label[index])
                 for _ in range(200)
             ]
         )
@@ -347,11 +349,11 @@ def test_products_are_rounded_in_training_alone(
     tiny_beats: BeatSet, tiny_folds: Folds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = torch.backends.cuda.matmul
-    found: list[tuple[bool, str]] = []
+    precisions: list[tuple[bool, str]] = []
     outputs_of = PackedStep._outputs_of
 
     def seen(pack: PackedStep, *arguments: Any) -> Tensor:
-        found.append((pack._skeleton.training, cuda.fp32_precision))
+        precisions.append((pack._skeleton.training, cuda.fp32_precision))
         return outputs_of(pack, *arguments)
 
     monkeypatch.setattr(PackedStep, "_outputs_of", seen)
@@ -359,7 +361,7 @@ def test_products_are_rounded_in_training_alone(
     trainer = packed(members(tiny_beats, tiny_folds, fusion="rr_only"), tf32=True)
     trainer.train_epoch(0)
     trainer.predict(exact=True)
-    assert set(found) == {(True, "tf32"), (False, before)}
+    assert set(precisions) == {(True, "tf32"), (False, before)}
     assert before != "tf32"
 
 

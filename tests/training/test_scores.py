@@ -138,10 +138,10 @@ def test_beats_in_no_fold_do_not_count() -> None:
     case, without = _Case(), _Case()
     case.fold[case.record >= 4] = -1
     case.log_probs[:, case.record >= 4] = np.nan
-    kept = without.record < 4
-    without.log_probs = without.log_probs[:, kept]
+    in_fold = without.record < 4
+    without.log_probs = without.log_probs[:, in_fold]
     without.label, without.record, without.fold = (
-        array[kept] for array in (without.label, without.record, without.fold)
+        array[in_fold] for array in (without.label, without.record, without.fold)
     )
     ours, expected = case.score(), without.score()
     assert ours.values == pytest.approx(expected.values, nan_ok=True)

@@ -37,14 +37,14 @@ def test_a_class_without_beats_has_none() -> None:
     log_probs, label = predictions(1)
     thresholds = best_f1_thresholds(log_probs, np.where(label == 3, 0, label))
     assert np.isnan(thresholds[3]) and np.isfinite(thresholds[:3]).all()
-    found = decisions_at(log_probs, label, thresholds)
-    assert np.isnan(found["se"][:, 3]).all()
+    decisions = decisions_at(log_probs, label, thresholds)
+    assert np.isnan(decisions["se"][:, 3]).all()
 
 
 def test_decisions_are_those_of_scikit_learn_seed_by_seed() -> None:
     log_probs, label = predictions(2)
     thresholds = np.array([0.5, 0.3, 0.2, 0.4])
-    found = decisions_at(log_probs, label, thresholds)
+    decisions = decisions_at(log_probs, label, thresholds)
     called = np.exp(log_probs.astype(np.float64)) >= thresholds
     for seed in range(2):
         for c in range(4):
@@ -55,12 +55,12 @@ def test_decisions_are_those_of_scikit_learn_seed_by_seed() -> None:
                 "f1": f1_score(truth, called[seed, :, c]),
                 "sp": recall_score(~truth, ~called[seed, :, c]),
             }
-            got = {name: values[seed, c] for name, values in found.items()}
+            got = {name: values[seed, c] for name, values in decisions.items()}
             assert got == pytest.approx(expected)
 
 
 def test_nothing_called_has_no_precision() -> None:
     log_probs, label = predictions(1)
-    found = decisions_at(log_probs, label, np.array([2.0, 0.1, 0.1, 0.1]))
-    assert np.isnan(found["ppv"][0, 0])
-    assert found["se"][0, 0] == 0
+    decisions = decisions_at(log_probs, label, np.array([2.0, 0.1, 0.1, 0.1]))
+    assert np.isnan(decisions["ppv"][0, 0])
+    assert decisions["se"][0, 0] == 0
