@@ -96,21 +96,15 @@ def load_cached(path: Path, key: str) -> BeatSet | None:
         with path.open("rb") as file:
             digest = file.readline(2 * _DIGEST_BYTES + 1)
             content = file.read()
+        if digest.strip() != _digest(content):
+            raise ArchiveError("it is truncated or altered")
+        return _unpacked(content, key)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        _logger.warning("%s: cannot be read, preparing the beats anew: %s", path, error)
+    # A whole file may still hold anything: it could be of another version, or of something else.
+    except (OSError, ArchiveError, LookupError, TypeError, AttributeError, ValueError) as error:
+        _logger.warning("%s: cannot be used, preparing the beats anew: %s", path, error)
         return None
-    if digest.strip() != _digest(content):
-        _logger.warning("%s: truncated or altered, preparing the beats anew", path)
-        return None
-    try:
-        beat_set = _unpacked(content, key)
-    except (ArchiveError, LookupError, TypeError, AttributeError, ValueError):
-        beat_set = None
-    if beat_set is None:
-        _logger.warning("%s: holds other content than its name says, preparing anew", path)
-    return beat_set
 
 
 def store_cached(path: Path, key: str, beat_set: BeatSet) -> None:
@@ -144,11 +138,11 @@ def _packed(key: str, beat_set: BeatSet) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(content: bytes, key: str) -> BeatSet | None:
+def _unpacked(content: bytes, key: str) -> BeatSet:
     arrays: dict[str, Any] = read_arrays(content, _KINDS)
     meta = json.loads(arrays["meta"].tobytes())
     if meta["key"] != key:
-        return None
+        raise ArchiveError("it holds other beats than its name says")
     return BeatSet(
         **{name: meta[name] for name in _TEXTS},
         **{name: arrays[name] for name in _ARRAYS},
