@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -120,19 +118,17 @@ def test_antialiasing_weights_sum_to_one_and_stay_in_place(width: int) -> None:
 
 
 RECORD_SAMPLES = 20 * SAMPLING_RATE_HZ
+NOISE = np.random.default_rng(0).standard_normal(RECORD_SAMPLES).astype(np.float32)
 
 
-def make_record(
-    beats: Sequence[tuple[int, str]], signal_mv: NDArray[np.float32] | None = None
-) -> Record:
-    if signal_mv is None:
-        signal_mv = np.random.default_rng(0).standard_normal(RECORD_SAMPLES).astype(np.float32)
+def record_of(beats: str, signal_mv: NDArray[np.float32] = NOISE) -> Record:
+    """Return a record of 7200 samples; beats are given as in `400N 771V`."""
     return Record(
         name="x",
         lead="MLII",
         signal_mv=signal_mv,
-        beat_samples=np.array([sample for sample, _ in beats], dtype=np.int64),
-        beat_symbols=np.array([symbol for _, symbol in beats], dtype=np.str_),
+        beat_samples=np.array([int(beat[:-1]) for beat in beats.split()], dtype=np.int64),
+        beat_symbols=np.array([beat[-1] for beat in beats.split()], dtype=np.str_),
         other_annotations={},
     )
 
@@ -161,9 +157,7 @@ def test_band_pass_of_a_signal_shorter_than_the_filter_is_finite(length: int) ->
 
 
 def test_labels_and_previous_beats() -> None:
-    beats = usable_beats(
-        make_record([(400, "N"), (700, "/"), (1000, "V"), (1300, "e"), (1600, "A"), (1900, "N")])
-    )
+    beats = usable_beats(record_of("400N 700/ 1000V 1300e 1600A 1900N"))
     assert [CLASSES[label] for label in beats.label] == ["V", "N", "S"]
     assert beats.index.tolist() == [2, 3, 4]
     assert beats.r_peak.tolist() == [1000, 1300, 1600]
@@ -172,71 +166,37 @@ def test_labels_and_previous_beats() -> None:
     assert beats.dropped == {"class Q": 1, "first or last beat": 2}
 
 
-FLAT_FROM_3000 = np.random.default_rng(0).standard_normal(RECORD_SAMPLES).astype(np.float32)
-FLAT_FROM_3000[2970:3110] = 0.4
-
-
 @pytest.mark.parametrize(
-    ("beats", "signal_mv", "dropped"),
+    ("beats", "dropped"),
     [
-        ([(400, "N"), (700, "N"), (1000, "N")], None, {"first or last beat": 2}),
-        ([(400, "Q"), (700, "N"), (1000, "f")], None, {"class Q": 2}),
-        (
-            [
-                (100, "N"),
-                (359, "N"),
-                (700, "N"),
-                (RECORD_SAMPLES - 359, "N"),
-                (RECORD_SAMPLES - 1, "N"),
-            ],
-            None,
-            {"first or last beat": 2, "window leaves record": 2},
-        ),
-        (
-            [
-                (100, "N"),
-                (360, "N"),
-                (700, "N"),
-                (RECORD_SAMPLES - 360, "N"),
-                (RECORD_SAMPLES - 1, "N"),
-            ],
-            None,
-            {"first or last beat": 2},
-        ),
-        (
-            [(400, "N"), (700, "N"), (771, "V"), (843, "V"), (1200, "N")],
-            None,
-            {"first or last beat": 2, "RR under 0.2 s": 1},
-        ),
-        (
-            [(400, "N"), (2700, "N"), (3000, "N"), (3300, "N"), (3600, "N")],
-            FLAT_FROM_3000,
-            {"first or last beat": 2, "flat signal": 1},
-        ),
-        ([(50, "N")], None, {"first or last beat": 1}),
+        ("400N 700N 1000N", {"first or last beat": 2}),
+        ("400Q 700N 1000f", {"class Q": 2}),
+        ("100N 359N 700N 6841N 7199N", {"first or last beat": 2, "window leaves record": 2}),
+        ("100N 360N 700N 6840N 7199N", {"first or last beat": 2}),
+        ("400N 700N 771V 843V 1200N", {"first or last beat": 2, "RR under 0.2 s": 1}),
+        ("400N 2700N 5040N 5300N 5600N", {"first or last beat": 2, "flat signal": 1}),
+        ("50N", {"first or last beat": 1}),
         # Of several reasons the first counts: this one is Q, and its window leaves the record.
-        (
-            [(10, "N"), (200, "Q"), (900, "N"), (1300, "N")],
-            None,
-            {"class Q": 1, "first or last beat": 2},
-        ),
+        ("10N 200Q 900N 1300N", {"class Q": 1, "first or last beat": 2}),
     ],
 )
 def test_each_dropped_beat_is_counted_under_one_reason(
-    beats: list[tuple[int, str]], signal_mv: NDArray[np.float32] | None, dropped: dict[str, int]
+    beats: str, dropped: dict[str, int]
 ) -> None:
-    kept = usable_beats(make_record(beats, signal_mv))
-    assert kept.dropped == dropped
-    assert len(kept.index) == len(beats) - sum(dropped.values())
+    flat = NOISE.copy()
+    flat[5010:5150] = 0.4
+    usable = usable_beats(record_of(beats, flat))
+    assert usable.dropped == dropped
+    assert len(usable.index) == len(beats.split()) - sum(dropped.values())
 
 
-def test_every_window_of_a_kept_beat_lies_inside_the_record() -> None:
-    places = np.random.default_rng(3).choice(RECORD_SAMPLES, size=60, replace=False)
-    kept = usable_beats(make_record([(int(place), "N") for place in np.sort(places)]))
-    assert len(kept.index) > 10
+def test_every_window_of_a_usable_beat_lies_inside_the_record() -> None:
+    samples = np.sort(np.random.default_rng(3).choice(RECORD_SAMPLES, size=60, replace=False))
+    usable = usable_beats(record_of(" ".join(f"{sample}N" for sample in samples)))
+    assert len(usable.index) > 10
     for segmentation in SEGMENTATIONS.values():
-        start, stop = segmentation.bounds(kept.r_peak, kept.previous_r_peak)
+        start, stop = segmentation.bounds(usable.r_peak, usable.previous_r_peak)
         assert (start >= 0).all()
         assert (stop <= RECORD_SAMPLES).all()
-        assert (start < kept.r_peak).all()
-        assert (stop > kept.r_peak).all()
+        assert (start < usable.r_peak).all()
+        assert (stop > usable.r_peak).all()
