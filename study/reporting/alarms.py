@@ -210,8 +210,8 @@ def floor_alarms(
     return [
         Alarm(
             severity=Severity.WARNING,
-            what=f"{len(within)} of {len(intervals)} arms are not shown to beat {label} "
-            f"in {score}",
+            what=f"{len(within)} of {plural(len(intervals), 'arm')} "
+            f"{'is' if len(within) == 1 else 'are'} not shown to beat {label} in {score}",
             evidence=f"it scores {score_text(finite[label])}, they {first_few(scores)}",
             advice="do not claim that these arms do more than a linear model",
         )

@@ -182,6 +182,7 @@ def best_table(
             *(Column(name, Kind.PARAMETER) for name in varied),
         ],
         rows=lines,
+        notes=comparison.notes if comparison else (),
     )
 
 

@@ -262,13 +262,13 @@ def test_floors_are_held_against_intervals_or_the_best_trial_of_each_arm(
     rows = [replace(row, metrics={**row.metrics, "val_auprc_S": 0.6}) for row in rows]
     floors = [floor, missing]
     *_, points, of_s = study_alarms(space, rows, storage, FOUR, floors=floors)
-    said = "arms are not shown to beat logistic regression in"
-    assert points.what == f"1 of 3 {said} AUPRC S+V"
+    said = "not shown to beat logistic regression in"
+    assert points.what == f"1 of 3 arms is {said} AUPRC S+V"
     assert points.evidence == "it scores .450, they film .400"
-    assert of_s.what == f"3 of 3 {said} AUPRC S"
+    assert of_s.what == f"3 of 3 arms are {said} AUPRC S"
     intervals = {"film": (0.3, 0.5), "film_placebo": (0.4, 0.6), "ecg": (0.5, 0.7)}
     *_, within, _ = study_alarms(space, rows, storage, FOUR, floors=floors, intervals=intervals)
-    assert within.what == f"2 of 3 {said} AUPRC S+V"
+    assert within.what == f"2 of 3 arms are {said} AUPRC S+V"
 
 
 def test_rungs_are_judged_where_trials_were_stopped_early(
