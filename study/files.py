@@ -110,11 +110,6 @@ def read_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz file; nothing in it is ever executed.
 
-    Args:
-        content: The file.
-        needed: What it must have.
-        optional: What it may have.
-
     Raises:
         ArchiveError: If it is damaged, or an array is absent or of another kind.
     """

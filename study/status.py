@@ -47,10 +47,6 @@ class _Read:
 def show_records(args: Namespace, defaults: Mapping[str, Any]) -> int:
     """Show the status of a study, and repair it where that was asked; return the exit code.
 
-    Args:
-        args: The command line.
-        defaults: What it holds where an option is not given.
-
     Raises:
         UsageError: If there is no such study, or options mean nothing here.
         StudyStateError: If the study's plan cannot be read, or it is to be repaired

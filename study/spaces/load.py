@@ -93,10 +93,6 @@ def list_spaces(folder: Path = FOLDER) -> list[SpaceSummary]:
 def override(space: Space, **settings: int | str | None) -> Space:
     """Return a space with settings of the command line; None leaves one as it is.
 
-    Args:
-        space: The space.
-        **settings: sampler, trials, scheduler, objective, folds, seeds, epochs and the like.
-
     Raises:
         UsageError: If a value is not allowed, or a setting means nothing in this kind.
     """

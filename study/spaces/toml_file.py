@@ -38,12 +38,7 @@ _OF_TEST = ("draws", "folds", "seeds")
 
 
 def parse(text: str, check: ValueCheck = values_faults) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields of `study.spaces.space.Space` and all faults, each with its key.
-
-    Args:
-        text: The file.
-        check: Judges a parameter's value.
-    """
+    """Return the fields of `study.spaces.space.Space` and all faults, each with its key."""
     tables, faults = read_tables(text)
     return ({}, faults) if faults else parse_tables(tables, check)
 

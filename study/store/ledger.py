@@ -153,12 +153,7 @@ class Ledger:
         return trials.owed
 
     def withdraw(self, number: int, cause: str) -> None:
-        """Let a settled trial's outcome count no more: it is owed again, under the same digest.
-
-        Args:
-            number: The trial.
-            cause: Why, such as a result file that is gone.
-        """
+        """Let a settled trial's outcome count no more: it is owed again, under the same digest."""
         self._mark(WITHDRAWN, number, cause)
         # A space that was exhausted has something to run again.
         self.note(EXHAUSTED, False)

@@ -38,11 +38,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def open_storage(url: str | BaseStorage) -> BaseStorage:
-    """Open a storage, and make it where it does not exist.
-
-    Args:
-        url: SQLAlchemy URL, or a storage that is open.
-    """
+    """Open a storage, and make it where it does not exist."""
     if isinstance(url, BaseStorage):
         return url
     address = make_url(url)
@@ -58,9 +54,6 @@ def open_storage(url: str | BaseStorage) -> BaseStorage:
 @contextmanager
 def reading(url: str) -> Iterator[BaseStorage]:
     """Open a storage that exists, to read: nothing is made or changed, and no writer waits.
-
-    Args:
-        url: SQLAlchemy URL.
 
     Raises:
         FileNotFoundError: If it is a SQLite file that does not exist.

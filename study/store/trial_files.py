@@ -113,11 +113,6 @@ def read_predictions(
 ) -> dict[str, NDArray[Any]] | None:
     """Return the arrays of a trial's predictions; None where it has none.
 
-    Args:
-        storage: Where trials keep their files.
-        digest: The trial's.
-        n_beats: Beats that it must have predicted.
-
     Raises:
         StudyStateError: If the file is damaged, or does not hold predictions of so many beats.
     """

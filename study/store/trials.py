@@ -81,12 +81,7 @@ class Marks:
 
 
 def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:
-    """Return a settled trial as a row of a table.
-
-    Args:
-        trial: The trial.
-        full_epochs: Full budget of a trial of its study.
-    """
+    """Return a settled trial as a row of a table."""
     attrs = trial.user_attrs
     metrics = dict(attrs.get(METRICS, {}))
     value = trial.value if trial.state is TrialState.COMPLETE else _last(trial)

@@ -26,11 +26,7 @@ Key = tuple[str, str]
 
 
 class ShownStudy:
-    """What MLflow is to show of a study as it was read.
-
-    Args:
-        study: The study.
-    """
+    """What MLflow is to show of a study as it was read."""
 
     def __init__(self, study: Study) -> None:
         self.study = study

@@ -164,10 +164,6 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
 def admit_space(path: Path, text: str) -> None:
     """Refuse another space than the one that a confirmation has begun with.
 
-    Args:
-        path: The file that it was kept in.
-        text: The space that this command makes.
-
     Raises:
         StudyStateError: If they differ: the search has gone on since, or other options were given.
     """
@@ -200,13 +196,6 @@ def fresh_partitions(
     beats: Beats, patients: Mapping[str, str], used: str, *, n_folds: int, n: int
 ) -> list[int]:
     """Return partition seeds whose folds differ from the search's and from each other.
-
-    Args:
-        beats: What the search's trials predict.
-        patients: Patient of each record.
-        used: Fingerprint of the search's folds.
-        n_folds: Folds of each partition.
-        n: Partitions.
 
     Raises:
         UsageError: If the records do not allow as many.

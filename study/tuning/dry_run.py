@@ -51,10 +51,6 @@ def branches(space: Space) -> list[tuple[str, TrialConfig]]:
 def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
     """Build each branch.
 
-    Args:
-        setup: The study.
-        run: Also run a small batch forward and backward through each.
-
     Raises:
         ConfigError: If a branch cannot be built.
     """
@@ -165,13 +161,7 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
 
 
 def plan_lines(setup: Setup, concurrency: int, *, run_branches: bool) -> Iterator[str]:
-    """Yield what a study would do, line by line.
-
-    Args:
-        setup: The study.
-        concurrency: Trials at once.
-        run_branches: Run each branch once, which takes as long as all the rest.
-    """
+    """Yield what a study would do, line by line."""
     plan, space = setup.plan, setup.space
     built = list(build_branches(setup, run=run_branches))
     arms = len({branch.arm for branch in built})

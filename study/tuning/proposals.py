@@ -35,12 +35,7 @@ ARM = "arm"
 
 
 class Proposals:
-    """Yields the proposals of one study.
-
-    Args:
-        space: What is searched or compared.
-        seed: Seed of random and quasi-random sequences.
-    """
+    """Yields the proposals of one study."""
 
     def __init__(self, space: Space, *, seed: int) -> None:
         self._space = space

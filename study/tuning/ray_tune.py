@@ -203,10 +203,6 @@ class Slots(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
 
     Without a limit Ray starts workers one after the other, and asks for a trial while all slots
     are taken: by what is known then, not by what the running ones will say.
-
-    Args:
-        search: Proposes.
-        count: Returns how many trials may run at once.
     """
 
     def __init__(self, search: Search, count: Callable[[], int]) -> None:

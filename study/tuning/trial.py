@@ -112,13 +112,7 @@ class TrialJob:
 
 
 class TrialRun:
-    """One configuration from its first (or checkpointed) epoch to its result.
-
-    Args:
-        config: What to train.
-        job: What the study's trials share.
-        device_beats: The configuration's beats, already on the device.
-    """
+    """One configuration from its first (or checkpointed) epoch to its result."""
 
     def __init__(
         self, config: TrialConfig, job: TrialJob, device_beats: DeviceBeats | None = None
