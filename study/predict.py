@@ -239,7 +239,7 @@ def classify(record: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
         signal_mv=lead.signal_mv,
         samples=record.samples,
         probs=probs,
-        why=record.left_out,
+        left_out=record.left_out,
         annotated=record.annotated,
     )
 

@@ -33,7 +33,7 @@ class ClassifiedRecord:
     signal_mv: NDArray[np.float32]  # [samples] of the lead
     samples: NDArray[np.int64]  # [K] sample of each R peak, rising
     probs: NDArray[np.float32]  # [K, C] probabilities; NaN for beats that have none
-    why: NDArray[np.str_]  # [K] why a beat has none; empty where it has
+    left_out: NDArray[np.str_]  # [K] why a beat has none; empty where it has
     # [K] the record's own class of each beat, one letter; None where it has no annotations, or
     # they were not used
     annotated: NDArray[np.str_] | None
@@ -71,8 +71,8 @@ def beat_counts(record: ClassifiedRecord) -> str:
     """Return the line of beats by decided class, and why the others have none."""
     counts = Counter(record.decided.tolist())
     classes = ", ".join(f"{name} {counts[c]}" for c, name in enumerate(CLASSES))
-    reasons = Counter(why for why in record.why.tolist() if why)
-    none = ", ".join(f"{why} {n}" for why, n in reasons.items())
+    reasons = Counter(reason for reason in record.left_out.tolist() if reason)
+    none = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
     return f"{len(record.samples)} beats: {classes}" + (f"; no class: {none}" if none else "")
 
 
@@ -105,15 +105,15 @@ def agreement(record: ClassifiedRecord) -> str:
 def write_csv(path: Path, record: ClassifiedRecord) -> None:
     """Write a row a beat: sample, time, class, probabilities, why none, the record's own label."""
     own = [""] * len(record.samples) if record.annotated is None else record.annotated.tolist()
-    columns = (record.samples, record.beats_s, record.decided, record.probs, record.why)
+    columns = (record.samples, record.beats_s, record.decided, record.probs, record.left_out)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         probs = [f"prob_{name}" for name in CLASSES]
         writer.writerow(["sample", "time_s", "class", *probs, "why_none", "own_label"])
-        for sample, time_s, decided, row, why, label in zip(
+        for sample, time_s, decided, row, reason, label in zip(
             *(column.tolist() for column in columns), own, strict=True
         ):
             known = decided != NO_CLASS
             shown = [f"{p:.6f}" if known else "" for p in row]
             class_ = CLASSES[decided] if known else ""
-            writer.writerow([sample, f"{time_s:.4f}", class_, *shown, why, label])
+            writer.writerow([sample, f"{time_s:.4f}", class_, *shown, reason, label])

@@ -198,7 +198,7 @@ def for_page(study: Study, results: StudyResults, say: Say) -> StudyResults:
             study.arm_trials, configs, study.files, n_beats=len(results.beats.label)
         )
         if absent:
-            gaps["explanations"] = "; ".join(f"{arm}: {why}" for arm, why in absent.items())
+            gaps["explanations"] = "; ".join(f"{arm}: {reason}" for arm, reason in absent.items())
     say("measuring what networks cost")
     return replace(
         results,

@@ -234,14 +234,14 @@ def _new(groups: list[list[TrialRow]]) -> list[TrialRow]:
 def _smallest_differences(rows: Sequence[TrialRow]) -> list[tuple[str, ...]]:
     """Return the sets of parameters in which two rows differ, and no two in fewer of them."""
     pairs = itertools.combinations(rows, 2)
-    sets = {frozenset(_differing(one.params, other.params)) for one, other in pairs} - {
+    sets = {frozenset(_differing(first.params, second.params)) for first, second in pairs} - {
         frozenset()
     }
     return [tuple(sorted(names)) for names in sets if not any(less < names for less in sets)]
 
 
-def _differing(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
-    return [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+def _differing(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
+    return [name for name in first.keys() | second.keys() if first.get(name) != second.get(name)]
 
 
 def _no_effect(names: tuple[str, ...], exact: bool, groups: Sequence[Sequence[TrialRow]]) -> Alarm:

@@ -271,11 +271,11 @@ class Table:
         ]
 
     def _without_details(self) -> Table:
-        kept = [index for index, column in enumerate(self.columns) if not column.detail]
+        essential = [index for index, column in enumerate(self.columns) if not column.detail]
         return replace(
             self,
-            columns=[self.columns[index] for index in kept],
-            rows=[[row[index] for index in kept] for row in self.rows],
+            columns=[self.columns[index] for index in essential],
+            rows=[[row[index] for index in essential] for row in self.rows],
         )
 
     def _exact(self) -> tuple[list[str], list[list[str | float | int | None]]]:

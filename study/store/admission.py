@@ -50,7 +50,7 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
                 "give this one another --name, or start it where it was started"
             )
         return None
-    study = Study.at(places, mine=True)
+    study = Study.at(places, held=True)
     _admit_plan(plan, study, resume=resume, space_text=space_text)
     _refuse_copy(study)
     wrong = faults(study, deep=False)

@@ -129,8 +129,8 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
         folder: The study's folder.
         trials: Where its trials' files are; an object store has no half files.
     """
-    places = {folder, *([] if "://" in trials else [Path(trials)])}
-    return sorted({path for place in places for path in place.rglob("*.part")})
+    roots = {folder, *([] if "://" in trials else [Path(trials)])}
+    return sorted({path for root in roots for path in root.rglob("*.part")})
 
 
 def has_trials(folder: Path) -> bool:
@@ -188,10 +188,10 @@ def expect(folder: Path, *, resume: bool) -> None:
 
 def studies(workspace: Path) -> list[dict[str, object]]:
     """Return the stored plans of a workspace's studies, by name."""
-    found = []
+    plans = []
     for path in sorted((workspace / STUDIES).glob("*/plan.json")):
         try:
-            found.append({"name": path.parent.name, **(load_plan(path.parent) or {})})
+            plans.append({"name": path.parent.name, **(load_plan(path.parent) or {})})
         except StudyStateError:
-            found.append({"name": path.parent.name, "kind": "unreadable plan"})
-    return found
+            plans.append({"name": path.parent.name, "kind": "unreadable plan"})
+    return plans

@@ -94,9 +94,9 @@ class Ledger:
         except Exception as error:
             # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
             url = storage_url if isinstance(storage_url, str) else ""
-            why = storage_fault(error, url)
+            fault = storage_fault(error, url)
             raise StudyStateError(
-                f"study '{name}': its Optuna storage cannot be opened ({why}); check "
+                f"study '{name}': its Optuna storage cannot be opened ({fault}); check "
                 "--study-storage, or bring the storage back from a copy"
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
@@ -292,8 +292,8 @@ class Ledger:
             and DUPLICATE_OF not in trial.user_attrs
             and not self._marks.aside(trial.number)
         ]
-        kept = max(1, len(reached) // (self._reduction_factor or 1))
-        return value >= sorted(reached, reverse=True)[kept - 1]
+        n_promoted = max(1, len(reached) // (self._reduction_factor or 1))
+        return value >= sorted(reached, reverse=True)[n_promoted - 1]
 
     def close(
         self,

@@ -129,8 +129,8 @@ def close_storage(storage: BaseStorage) -> None:
 def storage_fault(error: BaseException, url: str) -> str:
     """Return what a database said of a transaction that failed, without credentials."""
     cause = error.__cause__ or error
-    said = str(getattr(cause, "orig", None) or cause).strip()
-    return redact(said.splitlines()[0] if said else type(cause).__name__, url)
+    message = str(getattr(cause, "orig", None) or cause).strip()
+    return redact(message.splitlines()[0] if message else type(cause).__name__, url)
 
 
 def on_local_disk(path: Path, mounts: Path) -> bool:
@@ -139,13 +139,13 @@ def on_local_disk(path: Path, mounts: Path) -> bool:
         lines = mounts.read_text().splitlines()
     except OSError:
         return False
-    here, found, kind = path.resolve(), Path("/"), ""
+    here, mount, kind = path.resolve(), Path("/"), ""
     for line in lines:
         _, where, of_kind, *_ = line.split(" ")
         mounted = Path(_ESCAPED.sub(lambda code: chr(int(code[1], 8)), where))
         # A later line with the same place covers the earlier.
-        if here.is_relative_to(mounted) and mounted.is_relative_to(found):
-            found, kind = mounted, of_kind
+        if here.is_relative_to(mounted) and mounted.is_relative_to(mount):
+            mount, kind = mounted, of_kind
     return kind in LOCAL
 
 

@@ -30,8 +30,8 @@ class Owner:
     @classmethod
     def read(cls, text: str) -> Owner | None:
         """Return the owner that a lock names; None where it names none."""
-        found = _LINE.match(text)
-        return found and cls(pid=int(found[1]), host=found[2], begun=found[3] or "")
+        match = _LINE.match(text)
+        return match and cls(pid=int(match[1]), host=match[2], begun=match[3] or "")
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -53,17 +53,17 @@ class Owner:
         return not self.begun or self.begun == _begun(self.pid)
 
 
-def elsewhere(place: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str] | None:
+def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str] | None:
     """Return the process and folder of a start from another folder; None where it was this one.
 
     Args:
-        place: What `here` gave that start.
+        start: What `here` gave that start.
         folder: The study's folder.
     """
-    owner = Owner.read(str(place.get("owner", ""))) if place else None
-    if place is None or owner is None or place.get("folder") == str(folder.resolve()):
+    owner = Owner.read(str(start.get("owner", ""))) if start else None
+    if start is None or owner is None or start.get("folder") == str(folder.resolve()):
         return None
-    return owner, str(place.get("folder"))
+    return owner, str(start.get("folder"))
 
 
 def here(folder: Path) -> dict[str, str]:

@@ -92,15 +92,15 @@ class StudyPlan:
 
         A difference that only follows from another is not named beside it.
         """
-        mine = self.identity()
+        planned = self.identity()
         differing = {
-            key for key in mine.keys() | stored.keys() if mine.get(key) != stored.get(key)
+            key for key in planned.keys() | stored.keys() if planned.get(key) != stored.get(key)
         }
         for key, following in _FOLLOWS.items():
             if key in differing:
                 differing -= following
         return {
-            key: f"{key}{_OPTIONS.get(key, '')}: was {stored.get(key)!r}, now {mine.get(key)!r}"
+            key: f"{key}{_OPTIONS.get(key, '')}: was {stored.get(key)!r}, now {planned.get(key)!r}"
             for key in sorted(differing)
         }
 

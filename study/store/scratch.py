@@ -50,7 +50,7 @@ def scratch() -> Iterator[Path]:
 
 def sweep() -> list[Path]:
     """Delete this user's folders of processes that have ended; return which they were."""
-    found = []
+    swept = []
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             about = folder.lstat()
@@ -62,19 +62,19 @@ def sweep() -> list[Path]:
             continue
         if owner is not None and owner.runs() is False:
             _delete(folder)
-            found.append(folder)
-    return found
+            swept.append(folder)
+    return swept
 
 
 def _owner(folder: Path, *, age_s: float) -> Owner | None:
     """Return whose a folder is: by its marker, or by its name where a kill left it without."""
     marker = folder / _OWNER
-    found = Owner.read(marker.read_text()) if marker.exists() else None
+    owner = Owner.read(marker.read_text()) if marker.exists() else None
     named = _NAME.fullmatch(folder.name)
     # A clock that was set back makes it younger than new; then it is not waited for.
-    if found is None and named is not None and not 0 <= age_s < _UNMARKED_S:
+    if owner is None and named is not None and not 0 <= age_s < _UNMARKED_S:
         return Owner(pid=int(named[1], 16), host=socket.gethostname())
-    return found
+    return owner
 
 
 def _delete(folder: Path) -> None:

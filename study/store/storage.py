@@ -24,13 +24,13 @@ class Storage:
     root: str  # absolute path, or a URI such as `s3://bucket/study`
 
     @classmethod
-    def at(cls, place: str | Path) -> Storage:
+    def at(cls, address: str | Path) -> Storage:
         """Resolve a path or URI given by the user.
 
         Raises:
             UsageError: If the URI's scheme is not one that pyarrow can open.
         """
-        text = str(place)
+        text = str(address)
         if "://" not in text:
             return cls(str(Path(text).expanduser().resolve()))
         try:

@@ -149,7 +149,7 @@ class Study:
         *,
         study_storage: str | None = None,
         storage: str | None = None,
-        mine: bool = False,
+        held: bool = False,
     ) -> Self:
         """Read a study that exists, in any state, also while it runs.
 
@@ -158,14 +158,14 @@ class Study:
             name: The study's name.
             study_storage: SQLAlchemy URL, as `--study-storage` has it.
             storage: Folder or URI, as `--storage` has it.
-            mine: Whether this process holds the study, and runs nothing.
+            held: Whether this process holds the study, and runs nothing.
 
         Raises:
             UsageError: If there is no such study, or the storage that was given has nothing of it.
             StudyStateError: If its plan cannot be read.
         """
         places = Places.of(workspace, name, study_storage=study_storage, storage=storage)
-        study = cls.at(places, mine=mine)
+        study = cls.at(places, held=held)
         if study.gap and places.by_option:
             raise UsageError(
                 f"--study-storage: {study.gap}; give the address that study '{name}' was started "
@@ -174,19 +174,19 @@ class Study:
         return study
 
     @classmethod
-    def at(cls, places: Places, *, mine: bool = False) -> Self:
+    def at(cls, places: Places, *, held: bool = False) -> Self:
         """Read a study whose records are found; where its storage cannot be read, say why.
 
         Args:
             places: Where they are.
-            mine: Whether this process holds the study, and runs nothing.
+            held: Whether this process holds the study, and runs nothing.
 
         Raises:
             UsageError: If there is no such study.
             StudyStateError: If its plan cannot be read.
         """
         folder, plan = places.folder, existing_plan(places.folder)
-        owner, held = (None, False) if mine else holder(folder)
+        owner, held = (None, False) if held else holder(folder)
         every, attrs, gap = read_optuna(places.url, str(plan.get("name", folder.name)))
         other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
         if other is not None and other[0].runs():
@@ -327,9 +327,9 @@ class Study:
     @property
     def tracker(self) -> str:
         """The store that MLflow's runs of it are in, without credentials; empty for none."""
-        told = any(RUN_ID in trial.user_attrs for trial in self.trials.all)
+        mirrored = any(RUN_ID in trial.user_attrs for trial in self.trials.all)
         # The version before did not say which store it was.
-        return str(self.trials.attrs.get(TRACKER) or ("MLflow" if told else ""))
+        return str(self.trials.attrs.get(TRACKER) or ("MLflow" if mirrored else ""))
 
     @property
     def last_start(self) -> str:

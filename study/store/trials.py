@@ -68,12 +68,12 @@ class Marks:
     @classmethod
     def of(cls, attrs: Mapping[str, Any]) -> Self:
         """Return the marks among a study's attributes."""
-        found: dict[str, dict[int, Any]] = {SUPERSEDED: {}, WITHDRAWN: {}}
+        by_kind: dict[str, dict[int, Any]] = {SUPERSEDED: {}, WITHDRAWN: {}}
         for name, value in attrs.items():
             kind, _, number = name.partition(":")
-            if kind in found and number.isdigit():
-                found[kind][int(number)] = value
-        return cls(found[SUPERSEDED], found[WITHDRAWN])
+            if kind in by_kind and number.isdigit():
+                by_kind[kind][int(number)] = value
+        return cls(by_kind[SUPERSEDED], by_kind[WITHDRAWN])
 
     def aside(self, number: int) -> bool:
         """Whether a trial's outcome counts no more."""

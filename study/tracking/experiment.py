@@ -59,11 +59,11 @@ class Experiment:
             return None
         with explained(self.store):
             self._client = self._client or connect(self.store)
-            found = self._client.get_experiment_by_name(self.name)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(self.name)
+            if experiment is None:
                 return None
-            _refuse_deleted(found)
-            self._id = str(found.experiment_id)
+            _refuse_deleted(experiment)
+            self._id = str(experiment.experiment_id)
             return self._client, self._id
 
     def delete_run(self, run_id: str) -> None:
@@ -121,19 +121,19 @@ def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> lis
 def _made_experiment(client: Any, name: str, location: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             # The kind spares the reader a question, and the UI a guess at generative AI.
             kind = {"mlflow.experimentKind": "custom_model_development"}
             return str(client.create_experiment(name, artifact_location=location, tags=kind))
         except MlflowException:
             # Another study may have created it since; if not, this is a fault of its own.
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    _refuse_deleted(found)
-    return str(found.experiment_id)
+    _refuse_deleted(experiment)
+    return str(experiment.experiment_id)
 
 
 def _refuse_deleted(experiment: Any) -> None:

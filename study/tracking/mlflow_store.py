@@ -134,13 +134,13 @@ def _sqlite_uri(path: Path) -> str:
 
 def _refuse_old_file_store(workspace: Path) -> None:
     """Refuse the default where `mlflow ui` would open an old file store in its place."""
-    found = sorted(
+    old_runs = sorted(
         path for path in workspace.glob("mlruns/*/meta.yaml") if path.parent.name.isdigit()
     )
-    if not found:
+    if not old_runs:
         return
     raise TrackingError(
-        f"tracking: {found[0]} belongs to an old MLflow file store, which MLflow no longer "
+        f"tracking: {old_runs[0]} belongs to an old MLflow file store, which MLflow no longer "
         "opens, and because of it `mlflow ui` would not open this study either. Move the "
         "folder away (mv mlruns mlruns-old), or convert it first (mlflow migrate-filestore "
         "--source . --target sqlite:///mlflow.db); or keep the study elsewhere with "

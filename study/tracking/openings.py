@@ -97,11 +97,11 @@ class OpeningsLog:
             ) from error
         return Opening(number=len(lines) + 1, content=opening)
 
-    def sentence(self, what: str = "DS2") -> str:
+    def sentence(self, test_set: str = "DS2") -> str:
         """Say how often DS2 has been opened, and for which plans; then each fault, a line each.
 
         Args:
-            what: What was opened: a rehearsal has a stand-in.
+            test_set: What was opened: a rehearsal has a stand-in.
         """
         openings = self.read()
         plans: dict[str, int] = {}
@@ -110,7 +110,7 @@ class OpeningsLog:
         names = ", ".join(plan if n == 1 else f"{plan} x {n}" for plan, n in plans.items())
         times = f"{len(openings)} time{'' if len(openings) == 1 else 's'}"
         which = f", for {'this plan' if len(plans) == 1 else 'these plans'}: {names}"
-        lines = [f"{what} has been opened {times} in this workspace{which if plans else ''}."]
+        lines = [f"{test_set} has been opened {times} in this workspace{which if plans else ''}."]
         lines += [f"warning: {opening.fault}" for opening in openings if opening.fault]
         return "\n".join(lines)
 

@@ -54,10 +54,10 @@ def precision_recall(
         score: [N] its score for the class.
     """
     order = np.argsort(-score, kind="stable")
-    found = np.cumsum(positive[order])
+    true_positive = np.cumsum(positive[order])
     # Equal scores cannot be told apart: one point for all of them.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    return found[last] / found[-1], found[last] / (last + 1.0)
+    return true_positive[last] / true_positive[-1], true_positive[last] / (last + 1.0)
 
 
 def _mean_over_seeds(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -97,8 +97,8 @@ def _quoted(name: str) -> str:
     return f'"{name}"' if "'" in name else f"'{name}'"
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    return unknown(what, name, known) if known else f"there is no {what}; {HOW}"
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    return unknown(kind, name, known) if known else f"there is no {kind}; {HOW}"
 
 
 def _none_or_several(champions: Sequence[str]) -> str:

@@ -190,12 +190,12 @@ def _description(ensemble: SeedEnsemble) -> str:
 
 def aliases_of(mlflow: Any) -> dict[str, Mapping[str, str]]:
     """Return the aliases of every registered model, each with its version."""
-    found: dict[str, Mapping[str, str]] = {}
+    aliases: dict[str, Mapping[str, str]] = {}
     token = None
     while True:
         page = mlflow.search_registered_models(page_token=token)
         # Versions are numbers in a database and texts on a server.
-        found |= {m.name: {alias: str(v) for alias, v in m.aliases.items()} for m in page}
+        aliases |= {m.name: {alias: str(v) for alias, v in m.aliases.items()} for m in page}
         token = page.token
         if not token:
-            return found
+            return aliases

@@ -102,8 +102,8 @@ def pick(search: Search, top: int) -> list[Pick]:
         Pick(
             name=row.arm.replace(" / ", "_"), row=row, config=config, simplest=row.arm == simplest
         )
-        for place, (row, config) in enumerate(search.best)
-        if place < top or row.arm == simplest
+        for rank, (row, config) in enumerate(search.best)
+        if rank < top or row.arm == simplest
     ]
 
 
@@ -127,7 +127,7 @@ def space_text(
     fixed = {
         name: value
         for name, value in first.items()
-        if all(name in mine and mine[name] == value for mine in values.values())
+        if all(name in arm_values and arm_values[name] == value for arm_values in values.values())
     }
     reference = next(p.name for p in picks if p.simplest)
     others = [p.name for p in picks if p.name != reference]
@@ -167,24 +167,24 @@ def admit_space(path: Path, text: str) -> None:
     Raises:
         StudyStateError: If they differ: the search has gone on since, or other options were given.
     """
-    if path.exists() and (kept := path.read_text()) != text:
+    if path.exists() and (begun := path.read_text()) != text:
         raise StudyStateError(
-            f"{path}: the confirmation has begun with other {_differing(kept, text)} than this "
+            f"{path}: the confirmation has begun with other {_differing(begun, text)} than this "
             "command makes; give the options that it was started with, or another --name"
         )
 
 
-def _differing(kept: str, text: str) -> str:
+def _differing(begun: str, text: str) -> str:
     try:
-        there, here = tomllib.loads(kept), tomllib.loads(text)
+        there, here = tomllib.loads(begun), tomllib.loads(text)
         pairs = {
             name: (there.get(table, {}).get(name), here[table].get(name))
             for table, name in (("fixed", "epochs"), ("compare", "seeds"))
         }
     except (tomllib.TOMLDecodeError, AttributeError):
         return "content"
-    found = [f"{name} ({was}, here {now})" for name, (was, now) in pairs.items() if was != now]
-    return " and ".join(found) or "configurations"
+    changes = [f"{name} ({was}, here {now})" for name, (was, now) in pairs.items() if was != now]
+    return " and ".join(changes) or "configurations"
 
 
 def scores_of_arms(study: Study) -> dict[str, float]:

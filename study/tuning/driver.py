@@ -200,8 +200,8 @@ class Conductor:
         live.tried_at = live.heard_at = time.monotonic()
         live.noted = False
         if live.begun:
-            why = live.why_lost or "its worker was lost"
-            self._progress.line(f"trial {live.number:>3} retried  {why}")
+            cause = live.why_lost or "its worker was lost"
+            self._progress.line(f"trial {live.number:>3} retried  {cause}")
             return
         live.begun, live.began = True, time.monotonic()
         self.begun += 1
@@ -276,12 +276,12 @@ class Conductor:
         limit, now = self._trial_limit_s, time.monotonic()
         if limit is None:
             return set()
-        found = {key for key, live in self._live.items() if now - live.heard_at > limit}
-        for key in found:
+        silent = {key for key, live in self._live.items() if now - live.heard_at > limit}
+        for key in silent:
             live = self._live[key]
             live.hangs += 1
             live.heard_at = math.inf
-        return found
+        return silent
 
     def lost(self, key: str, cause: str) -> None:
         """A trial's worker was lost, and the trial will be tried again."""

@@ -124,11 +124,11 @@ class Progress:
         if outcome is Outcome.COMPLETE:
             self.known(value)
         score = f"{self._objective} {score_text(value)}" if math.isfinite(value) else "no score"
-        why = f"  {cause.splitlines()[0]}" if cause else ""
+        reason = f"  {cause.splitlines()[0]}" if cause else ""
         state = self._state("none in full yet" if outcome is Outcome.SCREENED else "no score yet")
         self.line(
             f"trial {number:>3} {outcome:<8} {score}  {plural(epochs, 'epoch')}, {seconds:.0f} s"
-            f"  [{self._done}/{self._total}, {state}]{why}"
+            f"  [{self._done}/{self._total}, {state}]{reason}"
         )
         if self._bar is not None:
             self._bar.set_postfix_str(state)

@@ -86,7 +86,7 @@ class Proposals:
                 value = row.metric(OBJECTIVE)
                 if proposal.arm not in best or value > best[proposal.arm][0]:
                     best[proposal.arm] = value, proposal
-        ranked = sorted(best.values(), key=lambda found: -found[0])
+        ranked = sorted(best.values(), key=lambda final: -final[0])
         finals = [self._searched(proposal.params, full=True) for _, proposal in ranked]
         return [proposal for proposal in finals if proposal.digest not in known]
 

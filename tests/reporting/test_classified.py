@@ -36,7 +36,7 @@ def classified(own: str | None = "NNVNQV") -> ClassifiedRecord:
         signal_mv=np.zeros(2500, dtype=np.float32),
         samples=np.array([100, 300, 500, 700, 900, 1100]),
         probs=np.array(PROBS, dtype=np.float32),
-        why=np.array([EDGE, "", "", "", "", EDGE]),
+        left_out=np.array([EDGE, "", "", "", "", EDGE]),
         annotated=None if own is None else np.array(list(own)),
     )
 

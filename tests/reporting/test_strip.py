@@ -40,7 +40,7 @@ def classified(
         signal_mv=signal_mv,
         samples=samples,
         probs=probs,
-        why=np.array(["first or last beat" if name == "-" else "" for name in classes]),
+        left_out=np.array(["first or last beat" if name == "-" else "" for name in classes]),
         annotated=None if annotated is None else np.array(list(annotated)),
     )
 

@@ -50,8 +50,8 @@ def _state(results: StudyResults) -> Note | None:
     settled = f"{len(results.rows)} of {plural(int(results.plan['trials']), 'trial')} settled"
     if not results.rows:
         running = results.state == "running"
-        what = "is running, and" if running else "has not settled a trial:"
-        return Note(f"The study {what} nothing is known yet ({settled}).", Tone.MISSING)
+        state = "is running, and" if running else "has not settled a trial:"
+        return Note(f"The study {state} nothing is known yet ({settled}).", Tone.MISSING)
     if failed == len(results.rows):
         every = "The only trial" if failed == 1 else f"All {failed} trials"
         return Note(f"{every} failed: there is no result.", Tone.ERROR)
@@ -132,8 +132,10 @@ def contrast_of_first(results: StudyResults) -> Contrast | None:
 def _by_how_much(results: StudyResults) -> Answer:
     question, pair = "By how much?", contrast_of_first(results)
     if pair is None:
-        why = "a search has no paired differences" if results.searches else "nothing to subtract"
-        return question, "not shown", results.why("comparison", why)
+        reason = (
+            "a search has no paired differences" if results.searches else "nothing to subtract"
+        )
+        return question, "not shown", results.why("comparison", reason)
     difference = pair.estimates[parts_of(results.objective)[1]]
     name = metric_name(results.objective)
     return (

@@ -52,8 +52,8 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
         if not positive.any() or positive.all():
             continue
         records = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
-        place = np.full(len(beats.record_names), -1)
-        place[records] = np.arange(len(records))
+        row_of = np.full(len(beats.record_names), -1)
+        row_of[records] = np.arange(len(records))
         distinct, index = np.unique(weights[:, records], axis=0, return_inverse=True)
         index = index.reshape(-1)
         of_class = distinct @ beats.counts[records, aami_class]
@@ -61,7 +61,7 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
         counted = ((of_class >= MIN_CLASS_BEATS) & (others > 0))[index]
         read = np.zeros((2, len(distinct), len(GRID)))
         for run in runs:
-            record = place[beats.record[rows]]
+            record = row_of[beats.record[rows]]
             ranking = Ranking.of(run[rows, aami_class], positive, record, len(records))
             read += _read(ranking, distinct)
         total[:, counted] += read[:, index][:, counted] / len(runs)

@@ -103,9 +103,9 @@ class Section:
         return f'<section id="{anchor}">\n<h2>{title}</h2>\n{blocks}\n</section>'
 
 
-def missing(what: str, why: str) -> Note:
+def missing(absent: str, reason: str) -> Note:
     """Say that something is not there, and why."""
-    return Note(f"{what}: {why}", Tone.MISSING)
+    return Note(f"{absent}: {reason}", Tone.MISSING)
 
 
 def page_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:

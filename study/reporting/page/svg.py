@@ -114,13 +114,13 @@ class Panel:
             self.words(left + 3, self.at_y(y) - 3, words, soft=True)
 
     def words(
-        self, x: float, y: float, said: str, *, anchor: str = "start", soft: bool = False
+        self, x: float, y: float, text: str, *, anchor: str = "start", soft: bool = False
     ) -> None:
         """Write text at a place in units."""
         kind = "over soft" if soft else "over"
         self._parts.append(
             f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
-            f"{escape(said)}</text>"
+            f"{escape(text)}</text>"
         )
 
     def svg(self) -> str:
@@ -128,15 +128,15 @@ class Panel:
         left, top, right, bottom = self._box
         frame = [f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>']
         for value in ticks(self.x) if self.x_ticks is None else self.x_ticks:
-            place = f"{self.at_x(value):.1f}"
-            frame.append(f'<path class="grid" d="M{place} {top}V{bottom}"/>')
+            at = f"{self.at_x(value):.1f}"
+            frame.append(f'<path class="grid" d="M{at} {top}V{bottom}"/>')
             frame.append(
-                f'<text class="soft" x="{place}" y="{bottom + 13}" text-anchor="middle">'
+                f'<text class="soft" x="{at}" y="{bottom + 13}" text-anchor="middle">'
                 f"{shown(value)}</text>"
             )
         for value in ticks(self.y) if self.y_ticks is None else self.y_ticks:
-            place = f"{self.at_y(value):.1f}"
-            frame.append(f'<path class="grid" d="M{left} {place}H{right}"/>')
+            at = f"{self.at_y(value):.1f}"
+            frame.append(f'<path class="grid" d="M{left} {at}H{right}"/>')
             frame.append(
                 f'<text class="soft" x="{left - 4}" y="{self.at_y(value) + 4:.1f}" '
                 f'text-anchor="end">{shown(value)}</text>'
@@ -235,5 +235,5 @@ def shown(value: float) -> str:
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def _tip(said: str) -> str:
-    return f"<title>{escape(said)}</title>" if said else ""
+def _tip(text: str) -> str:
+    return f"<title>{escape(text)}</title>" if text else ""
