@@ -25,7 +25,7 @@ Inject = Callable[[Study], None]
 
 
 def read(workspace: Path) -> Study:
-    return Study.open(workspace, NAME, mine=True)
+    return Study.open(workspace, NAME, held=True)
 
 
 def ledger_of(study: Study) -> Ledger:
