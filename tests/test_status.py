@@ -323,7 +323,7 @@ def test_what_mlflow_has_is_counted_by_metric_and_step(workspace: Path, folder: 
     experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
     recorded = RecordedStudy(experiment, NAME, facts.study_id)
     assert [run.outcome for run in recorded.studies] == ["stopped"]
-    runs = {run.digest: run for run in recorded.runs}
+    runs = {run.key[1]: run for run in recorded.runs}
     assert len(runs) == len(recorded.runs) == 6
     complete = facts.rows[0].digest
     points = recorded.points(runs[complete])

@@ -99,7 +99,7 @@ class _Comparison:
         self._by_key = defaultdict[tuple[str, str], list[RecordedRun]](list)
         # As the mirror chooses: an empty one is what a request made that was given up.
         for run in sorted([*recorded.studies, *recorded.runs], key=lambda run: run.blank):
-            self._by_key[run.kind, run.digest].append(run)
+            self._by_key[run.key].append(run)
 
     def faults(self) -> Iterator[Fault]:
         keys = self._shown.keys()
@@ -108,16 +108,17 @@ class _Comparison:
             if facts is not None:
                 yield from self._of_run(facts, self._by_key.get(key, []))
         for run in self._recorded.runs:
-            if run.status == RUNNING and (run.kind, run.digest) not in keys and not self._runs:
+            if run.status == RUNNING and run.key not in keys and not self._runs:
                 found = f"MLflow's run {run.run_id} of something unknown is RUNNING"
                 yield Fault(kind=KIND, found=found, mend=self._mends.log)
-            if run.kind == TRIAL and run.outcome in COUNTED and (TRIAL, run.digest) not in keys:
+            kind, digest = run.key
+            if kind == TRIAL and run.outcome in COUNTED and run.key not in keys:
                 found = (
-                    f"the Optuna storage has no row of configuration {run.digest}, which MLflow "
+                    f"the Optuna storage has no row of configuration {digest}, which MLflow "
                     f"shows as {run.outcome}: bring the storage back from a copy, or let --resume "
                     "run it again"
                 )
-                yield Fault(kind=KIND, found=found, digest=run.digest)
+                yield Fault(kind=KIND, found=found, digest=digest)
 
     def _of_run(self, facts: RunFacts, runs: Sequence[RecordedRun]) -> Iterator[Fault]:
         its, of = _names(facts)

@@ -11,13 +11,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from study.keys import Outcome, Tag
-from study.tracking.experiment import PARENT, Experiment, search_runs, upload
+from study.tracking.experiment import PARENT, Experiment, upload
 from study.tracking.mlflow_store import explained
+from study.tracking.recorded import RecordedRun, points_of_run, recorded_runs
 from study.tracking.run_facts import RUNNING, STATUS, STUDY, Point, RunFacts, as_text, in_ms
 from study.tracking.view import view_tag
 
@@ -27,18 +27,6 @@ MOST_POINTS = 800
 ABANDONED = "the driver ended without closing it"
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Stored:
-    """What the store has of a run; `steps` is None where its metrics were not read."""
-
-    run_id: str
-    name: str
-    status: str
-    tags: dict[str, str]
-    params: dict[str, str] = field(default_factory=dict)
-    steps: set[tuple[str, int]] | None = None
 
 
 class StudyRuns:
@@ -55,7 +43,9 @@ class StudyRuns:
         self._experiment = experiment
         self._suspects = set(suspects)
         self._parent = ""
-        self._known: dict[tuple[str, str], _Stored] = {}
+        self._known: dict[tuple[str, str], RecordedRun] = {}
+        self._steps: dict[tuple[str, str], set[tuple[str, int]]] = {}
+        """Names and steps of the metrics of runs whose metrics were read, or written here."""
 
     @property
     def open(self) -> bool:
@@ -71,19 +61,18 @@ class StudyRuns:
         with self._told():
             client, experiment_id = self._experiment.connect()
             self._known.clear()
-            stored = _one_of(client, search_runs(client, experiment_id, study.identity))
-            if stored is None:
-                self._create(study)
-            else:
-                self._known[study.key] = _as_stored(stored)
-            parent = self._known[study.key].run_id
-            for key, runs in self._children(parent).items():
-                if (run := _one_of(client, runs)) is not None:
-                    self._known[key] = _as_stored(run)
+            self._steps.clear()
+            run = _one_of(client, recorded_runs(client, experiment_id, study.identity))
+            made = run is None
+            parent = self._create(study) if run is None else run
+            self._known[study.key] = parent
+            for key, runs in self._children(parent.run_id).items():
+                if (child := _one_of(client, runs)) is not None:
+                    self._known[key] = child
             view = view_tag(study.name, study.tags.get(Tag.STAGE, "validation"))
             client.set_experiment_tag(experiment_id, *view)
-            self._parent = parent
-        return stored is None
+            self._parent = parent.run_id
+        return made
 
     def has(self, facts: RunFacts) -> bool:
         """Say whether the store is known to have all of a run, without asking it."""
@@ -93,7 +82,8 @@ class StudyRuns:
         if not facts.all_tags().items() <= run.tags.items():
             return False
         # A run gets its end last: one that has it has everything before it.
-        return bool(facts.outcome) or not (run.steps is None or _new_points(facts, run.steps))
+        steps = self._steps.get(facts.key)
+        return bool(facts.outcome) or not (steps is None or _new_points(facts, steps))
 
     def write(self, facts: RunFacts, files: Iterable[Path] = ()) -> None:
         """Log what the store lacks of a run, and end the run if it has ended.
@@ -138,21 +128,20 @@ class StudyRuns:
             for key, runs in self._children(self._parent).items():
                 _one_of(client, runs)  # what a request made that was given up is deleted
                 for run in () if key in known else runs:
-                    if run.info.status == RUNNING:
+                    if run.status == RUNNING:
                         for tag, value in (Tag.OUTCOME, Outcome.STOPPED), (Tag.CAUSE, ABANDONED):
-                            client.set_tag(run.info.run_id, tag, value)
-                        client.set_terminated(run.info.run_id, STATUS[Outcome.STOPPED])
+                            client.set_tag(run.run_id, tag, value)
+                        client.set_terminated(run.run_id, STATUS[Outcome.STOPPED])
 
-    def _children(self, parent: str) -> dict[tuple[str, str], list[Any]]:
+    def _children(self, parent: str) -> dict[tuple[str, str], list[RecordedRun]]:
         """Return the runs under the study's by kind and digest, oldest first."""
         client, experiment_id = self._experiment.connect()
-        runs = defaultdict[tuple[str, str], list[Any]](list)
-        for run in search_runs(client, experiment_id, {PARENT: parent}):
-            tags = run.data.tags
-            runs[tags.get(Tag.KIND, ""), tags.get(Tag.DIGEST, "")].append(run)
+        runs = defaultdict[tuple[str, str], list[RecordedRun]](list)
+        for run in recorded_runs(client, experiment_id, {PARENT: parent}):
+            runs[run.key].append(run)
         return runs
 
-    def _create(self, facts: RunFacts) -> _Stored:
+    def _create(self, facts: RunFacts) -> RecordedRun:
         client, experiment_id = self._experiment.connect()
         tags = facts.own_tags() | ({} if facts.kind == STUDY else {PARENT: self._parent})
         created = client.create_run(
@@ -161,20 +150,16 @@ class StudyRuns:
             run_name=facts.name,
             tags={**origin(tags), **tags},
         )
-        run = _Stored(created.info.run_id, facts.name, RUNNING, tags, steps=set())
+        run = RecordedRun(run_id=created.info.run_id, name=facts.name, status=RUNNING, tags=tags)
         self._known[facts.key] = run
         return run
 
-    def _reopened(self, facts: RunFacts) -> _Stored:
+    def _reopened(self, facts: RunFacts) -> RecordedRun:
         """Return what the store has of a run, which is RUNNING then, until its end is written."""
         client, _ = self._experiment.connect()
         run = self._known[facts.key]
-        if run.steps is None:
-            run.steps = {
-                (point.key, point.step)
-                for name in client.get_run(run.run_id).data.metrics
-                for point in client.get_metric_history(run.run_id, name)
-            }
+        if facts.key not in self._steps:
+            self._steps[facts.key] = set(points_of_run(client, run))
         ended = facts.all_tags()
         for tag in (Tag.OUTCOME, Tag.CAUSE):
             # A run that goes on must not show how it ended before.
@@ -186,11 +171,11 @@ class StudyRuns:
             run.status, run.name = RUNNING, facts.name
         return run
 
-    def _log(self, run: _Stored, facts: RunFacts) -> None:
+    def _log(self, run: RecordedRun, facts: RunFacts) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         client, _ = self._experiment.connect()
-        steps = run.steps or set()
+        steps = self._steps.setdefault(facts.key, set())
         points = _new_points(facts, steps)
         tags = {n: v for n, v in facts.all_tags().items() if run.tags.get(n) != v}
         params = as_text(facts.params)
@@ -212,7 +197,7 @@ class StudyRuns:
                 params=[Param(name, value) for name, value in new.items()],
                 tags=[RunTag(name, value) for name, value in tags.items()],
             )
-        run.steps = steps | {(point.name, point.step) for point in points}
+        steps |= {(point.name, point.step) for point in points}
         run.tags |= tags
         run.params |= params
 
@@ -235,28 +220,16 @@ class StudyRuns:
             return False
 
 
-def _one_of(client: Any, runs: Sequence[Any]) -> Any | None:
+def _one_of(client: Any, runs: Sequence[RecordedRun]) -> RecordedRun | None:
     """Return the one run of several with the same tags, or None of none.
 
     Another is what a request made that nobody waited for any more: it is empty, and deleted.
     """
-    kept = next((run for run in runs if run.data.params), runs[0] if runs else None)
-    for twin in runs:
-        if twin is not kept and not (twin.data.params or twin.data.metrics):
-            client.delete_run(twin.info.run_id)
-    return kept
-
-
-def _as_stored(run: Any) -> _Stored:
-    data = run.data
-    return _Stored(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        status=run.info.status,
-        tags=dict(data.tags),
-        params=dict(data.params),
-        steps=None if data.metrics else set(),
-    )
+    first = next((run for run in runs if run.params), runs[0] if runs else None)
+    for run in runs:
+        if run is not first and run.blank:
+            client.delete_run(run.run_id)
+    return first
 
 
 def _new_points(facts: RunFacts, steps: Collection[tuple[str, int]]) -> list[Point]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,64 @@ Points = dict[tuple[str, int], list[float]]
 """Values of a metric, by its name, at a step: one, where all is well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RecordedRun:
     """A run as MLflow has it.
 
     Args:
         run_id: Its id.
-        kind: `study`, `trial` or `floor`.
-        digest: Of its configuration; empty for a study.
+        name: What the UI shows.
         status: RUNNING, FINISHED, KILLED or FAILED.
-        outcome: Its tag `outcome`; empty while it has none.
+        tags: Its tags.
+        params: Its parameters.
         metrics: Names of its metrics.
-        blank: Whether it has neither parameters nor metrics, as after a request that was given up.
     """
 
     run_id: str
-    kind: str
-    digest: str
+    name: str
     status: str
-    outcome: str
-    metrics: Sequence[str]
-    blank: bool
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Kind and digest, by which it is told from the other runs of its study."""
+        return self.tags.get(Tag.KIND, ""), self.tags.get(Tag.DIGEST, "")
+
+    @property
+    def outcome(self) -> str:
+        """Its tag `outcome`; empty while it has none."""
+        return self.tags.get(Tag.OUTCOME, "")
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was written to it, as after a request that was given up."""
+        return not (self.params or self.metrics)
+
+
+def recorded_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[RecordedRun]:
+    """Return the runs of an experiment that carry all these tags, oldest first."""
+    return [
+        RecordedRun(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            metrics=tuple(run.data.metrics),
+        )
+        for run in search_runs(client, experiment_id, tags)
+    ]
+
+
+def points_of_run(client: Any, run: RecordedRun) -> Points:
+    """Return the values that a run has of each metric at each step."""
+    points = defaultdict[tuple[str, int], list[float]](list)
+    for name in run.metrics:
+        for point in client.get_metric_history(run.run_id, name):
+            points[name, point.step].append(point.value)
+    return dict(points)
 
 
 class RecordedStudy:
@@ -65,10 +102,9 @@ class RecordedStudy:
         identity = {Tag.STUDY: name, Tag.KIND: STUDY}
         identity |= {Tag.STUDY_ID: study_id} if study_id else {}
         with explained(experiment.store):
-            for study in search_runs(*connected, identity):
-                self.studies.append(_recorded(study))
-                children = search_runs(*connected, {PARENT: study.info.run_id})
-                self.runs += map(_recorded, children)
+            self.studies = recorded_runs(*connected, identity)
+            for study in self.studies:
+                self.runs += recorded_runs(*connected, {PARENT: study.run_id})
 
     @property
     def where(self) -> str:
@@ -82,12 +118,8 @@ class RecordedStudy:
             TrackingError: If the store cannot be used.
         """
         client, _ = self._experiment.connect()
-        points = defaultdict[tuple[str, int], list[float]](list)
         with explained(self._experiment.store):
-            for name in run.metrics:
-                for point in client.get_metric_history(run.run_id, name):
-                    points[name, point.step].append(point.value)
-        return dict(points)
+            return points_of_run(client, run)
 
     def add(self, folder: Path) -> None:
         """Keep a folder among the files of the study's run, under its own name.
@@ -100,16 +132,3 @@ class RecordedStudy:
         client, _ = self._experiment.connect()
         with explained(self._experiment.store):
             upload(client, self.studies[0].run_id, folder)
-
-
-def _recorded(run: Any) -> RecordedRun:
-    tags = run.data.tags
-    return RecordedRun(
-        run_id=run.info.run_id,
-        kind=tags.get(Tag.KIND, ""),
-        digest=tags.get(Tag.DIGEST, ""),
-        status=run.info.status,
-        outcome=tags.get(Tag.OUTCOME, ""),
-        metrics=tuple(run.data.metrics),
-        blank=not (run.data.params or run.data.metrics),
-    )
