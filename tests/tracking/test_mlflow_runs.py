@@ -614,7 +614,7 @@ def test_a_server_that_fails_hangs_up_or_is_late_gets_everything_once(
     runs.close_abandoned([(TRIAL, "d1"), (TRIAL, "d2")])
     proxy.stop()
     for kind in KINDS:
-        assert proxy.writes[kind] > len(WAYS), kind
+        assert proxy.writes[kind] >= len(WAYS), kind
     below = runs_below(server.address, runs.run_id(STUDY))
     assert sorted(run.data.tags[Tag.DIGEST] for run in below) == ["d1", "d2"]
     for run in below:
