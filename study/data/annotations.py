@@ -90,8 +90,10 @@ def read_annotations(
         )
     samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
     is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
+    # First, because a folder's record without beats is left out whatever else is wrong with it.
     if not is_beat.any():
         raise NoBeatsError(f"has no beats among {len(samples)} annotations", path)
+    # Where beats may be annotated twice, two at one sample are one beat and no fault.
     if fault := _order_fault(samples, is_beat, n_samples, distinct=shortest_rr_s is None):
         raise DataError(fault, path)
     others = dict(sorted(Counter(symbols[~is_beat].tolist()).items()))
@@ -188,6 +190,7 @@ def merge_doubled(
     if not (np.diff(samples) < within).any():
         return Annotations(beat_samples=samples, beat_symbols=symbols, other_annotations=others)
     starts = [0]
+    # Measured from a beat's first mark, so that a chain of close marks does not grow without end.
     for i, sample in enumerate(samples.tolist()):
         if i and sample - int(samples[starts[-1]]) >= within:
             starts.append(i)

@@ -33,6 +33,7 @@ ATTEMPTS = 4
 
 _CHUNK_BYTES = 1 << 16
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# For the progress bar alone: the sizes of 66 files are not worth 66 requests.
 _TYPICAL_BYTES = {".dat": 1_950_000, ".hea": 200, ".atr": 4_500}
 
 _logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
         checksums = {file: sha256_of(folder / file) for file in files}
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", folder / name) from error
+    # By content: a copy of a sealed record may have any name.
     sealed = published_among(checksums, DS2)
     if sealed is not None:
         raise DataError(
@@ -174,6 +176,7 @@ def download_records(
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(folder, _lacking(folder, names, expected), base_url, timeout_s, pause_s)
     except UnreachableError:
+        # Nothing has come: leave no empty folder behind.
         if made:
             with suppress(OSError):
                 folder.rmdir()
@@ -222,6 +225,7 @@ def _fetch(
                     f"published {digest[:12]}...; nothing of it was kept",
                     base_url + file,
                 )
+            # A power cut must not leave an empty file that later looks like a damaged one.
             write_whole(folder / file, content, durable=True)
 
 

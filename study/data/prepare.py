@@ -118,6 +118,7 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
     """
     _check([cut])
     beats = _joined([_part(record)], f"record {record.name}")
+    # No model is trained or measured on these beats: seed and fingerprint mean nothing.
     return beats.cut(cut, record.name, "records", study_seed=0, fingerprint="")
 
 
@@ -204,6 +205,7 @@ def _joined(parts: Sequence[_Part], where: Path | str) -> _Beats:
         raise DataError(f"no beat can be used; left out, by record: {dropped}", where)
     lengths = [len(part.signal) for part in parts]
     return _Beats(
+        # One array for all records, so that the windows of all are cut in one go.
         signal=np.concatenate([part.signal for part in parts]),
         record_names=tuple(part.name for part in parts),
         offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
@@ -246,6 +248,7 @@ def _fingerprint(
         {
             "dataset": dataset,
             "source": source.kind,
+            # An edited file never meets beats that were prepared before.
             "files": dict(checksums),
             "rules": asdict(source.rules),
             "code": PREPARATION,

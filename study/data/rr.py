@@ -115,6 +115,7 @@ def rr_features(
 def _columns(pre_ms: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Return every feature by name for the beats that have a pre_rr, [K - 1] each."""
     n_so_far = np.arange(1, len(pre_ms) + 1)
+    # The last beat has no interval behind it; it is left out as an edge beat.
     post_ms = np.append(pre_ms[1:], np.nan)
     local_ms = _local_mean(pre_ms)
     running_ms = np.cumsum(pre_ms) / n_so_far
@@ -165,6 +166,7 @@ def _check_order(samples: NDArray[np.int64]) -> None:
 
 def permute_within(record: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return a random permutation of all beats that keeps each beat in its record, [N]."""
+    # Beats in random order, record by record: a permutation that never leaves a record.
     shuffled = np.lexsort((rng.random(len(record)), record))
     order = np.empty(len(record), dtype=np.int64)
     order[np.argsort(record, kind="stable")] = shuffled

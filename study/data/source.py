@@ -109,6 +109,7 @@ def find_source(
     if records_dir is not None and split_file is not None:
         return own_source(records_dir, split_file)
     folder, given_by = mitdb_folder(data_dir, workspace)
+    # The workspace's own folder may be a broken-off download, which is completed.
     if given_by or all((folder / file).exists() for file in files_of(DS1)):
         return mitdb_source(folder, given_by=given_by or "found")
     try:
@@ -275,6 +276,7 @@ def find_external(
         raise MissingDataError(
             f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
         )
+    # Made-up records keep their mark wherever they are: their scores never stand among real ones.
     synthetic = (folder / MANIFEST).exists()
     title = split.name if split else _slug(folder)
     source = Source(
@@ -329,6 +331,7 @@ def _examine(
             "none",
             folder / known.name,
         )
+    # Signals are checked later, when beats are prepared.
     header = read_header(folder, name)
     lead = header.leads[accepted_channel(header, rules)]
     try:

@@ -28,6 +28,7 @@ from study.data.wfdb_record import ReadingRules
 from study.errors import ConfigError, MissingDataError, listed, unknown
 
 _KEYS = ("name", "development", "patients", "lead")
+# The name becomes a folder of the cache, where these are MIT-BIH's.
 _RESERVED = ("DS1", "DS2")
 _SLUG = re.compile(r"[A-Za-z0-9_-]+")
 _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")

@@ -117,6 +117,7 @@ def _write_record(
     import wfdb
     from scipy.signal import resample_poly
 
+    # From the name, so that a patient is the same whichever others are written.
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, key])
     n_samples = round(duration_s * SAMPLING_RATE_HZ)
@@ -238,6 +239,7 @@ def _symbols(rng: np.random.Generator, labels: NDArray[np.str_]) -> NDArray[np.s
 
 def _weights(rng: np.random.Generator, labels: NDArray[np.str_]) -> Array:
     """Return how much of each wave every beat has, [beats, waves], with beat-to-beat variation."""
+    # Of an ectopic focus: how far the P wave of S beats differs from the sinus one.
     ectopic_p = rng.uniform(0.3, 1.0)
     weights = np.tile([1.0, 0.0, 1.0, 1.0, 0.0, 0.0], (len(labels), 1))
     weights[labels == "S"] = [1 - ectopic_p, ectopic_p, 1.0, 0.95, 0.0, 0.0]

@@ -149,6 +149,7 @@ def _check_sizes(header: Header, raw: Any) -> None:
             raise MissingDataError("missing, though its header names it", path)
         channels = [i for i, other in enumerate(header.files) if other == file]
         per_sample = _BYTES_PER_SAMPLE.get(raw.fmt[channels[0]])
+        # Compressed formats and headers without a length promise no size.
         if per_sample is None or raw.sig_len is None:
             continue
         samples = raw.sig_len * sum(raw.samps_per_frame[i] for i in channels)

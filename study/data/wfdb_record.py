@@ -145,6 +145,7 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
 
     path = header.signal_path(channel)
     try:
+        # As stored, without units: the checksum is of these numbers.
         raw: Any = wfdb.rdrecord(
             str(header.path.with_suffix("")), channels=[channel], physical=False
         )

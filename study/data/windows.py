@@ -97,6 +97,7 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     from scipy.signal import firwin, oaconvolve
 
+    # A symmetric filter, run both ways, shifts no wave against the R peak.
     taps = firwin(TAPS, BAND_HZ, pass_zero=False, fs=SAMPLING_RATE_HZ)
     signal = signal_mv.astype(np.float64)
     reach = min(TAPS - 1, len(signal) - 1)
@@ -146,6 +147,7 @@ def _reasons(record: Record) -> dict[str, NDArray[np.bool_]]:
     previous = _previous(r_peak)
     classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
     edge = np.isin(np.arange(len(r_peak)), (0, len(r_peak) - 1))
+    # A beat must fit into the windows of all segmentations, or arms would see unlike beats.
     bounds = [cut.bounds(r_peak, previous) for cut in SEGMENTATIONS.values()]
     start = np.min([start for start, _ in bounds], axis=0)
     stop = np.max([stop for _, stop in bounds], axis=0)
@@ -163,6 +165,7 @@ def _flat(
     signal_mv: NDArray[np.float32], r_peak: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Tell where the signal does not change over the part that is in every window, [K]."""
+    # The shortest window that daeac can have: all windows of all segmentations contain it.
     daeac = SEGMENTATIONS["daeac"]
     from_r = np.arange(in_samples(daeac.start_s - SHORTEST_RR_S), in_samples(daeac.stop_s))
     flat = np.zeros(len(r_peak), dtype=np.bool_)
