@@ -4,7 +4,6 @@ tests/tuning/test_ray_tune.py.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from study import run
 from study.data.source import Source
 from study.training import engine
-from tests.builders import write_split
+from tests.builders import study_plan, write_split
 
 SPACE = """
 description = "two branches"
@@ -223,9 +222,7 @@ def test_a_study_keeps_the_precision_that_was_measured_when_it_began(
 ) -> None:
     """A machine that is busy now may measure something else."""
     monkeypatch.setattr(engine, "bfloat16_gain", lambda: 0.5 if kept == "bf16" else 2.0)
-    folder = workspace / "studies" / "two"
-    folder.mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps({"engine": f"{kept}, not compiled"}))
+    study_plan(name="two", engine=f"{kept}, not compiled").save(workspace / "studies" / "two")
     assert run.main([*two, "--dry-run", "--resume", "--device", "cpu"]) == 0
     assert f"arithmetic: {kept}, " in capsys.readouterr().out
 
