@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from study.keys import CLASSES, COLOURS
+from study.wording import score_text
 
 _MAX_POINTS = 400
 _DPI = 100
@@ -92,9 +93,9 @@ def _pr_curves(
             np.append(precision[0], precision[some]),
             where="pre",
             color=COLOURS[index],
-            label=f"pooled AUPRC {area:.3f}",
+            label=f"pooled AUPRC {score_text(area)}",
         )
-        axes.axhline(share, color="0.4", ls=":", label=f"chance: prevalence {share:.3f}")
+        axes.axhline(share, color="0.4", ls=":", label=f"chance: prevalence {score_text(share)}")
         axes.legend(fontsize=8, loc="lower left" if share < 0.5 else "center left")
     figure.supxlabel("recall (sensitivity)", fontsize=10)
     figure.supylabel("precision (+P)", fontsize=10)
