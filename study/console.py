@@ -1,4 +1,4 @@
-"""What a study prints: its plan in a dry run, and what came out at its end."""
+"""What a study prints at its end: its tables, its alarms, and where to look further."""
 
 from __future__ import annotations
 

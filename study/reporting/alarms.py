@@ -1,4 +1,4 @@
-"""What a reader of a study has to know before believing its table, each alarm in one sentence.
+"""Alarms: what a reader has to know before believing a study's tables, a sentence each.
 
 Alarms are computed from trials and floors here, from stored predictions in
 `study.reporting.prediction_alarms`. They decide nothing.
@@ -120,7 +120,7 @@ def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
 
 
 def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
-    """Say where early stopping is not to be trusted.
+    """Say where early stopping cannot be trusted.
 
     `rho` is Spearman's correlation of first-rung and final objective; NaN where undefined.
     """
@@ -149,7 +149,7 @@ def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
 
 
 def screening_alarm() -> Alarm:
-    """Say what a screening cannot: it chooses within arms, and trains one of each in full."""
+    """Say that nothing checks what a screening chose: it trains one of each arm in full."""
     return Alarm(
         severity=Severity.NOTE,
         what="whether the screening chose the best configuration of an arm cannot be told",
@@ -225,7 +225,7 @@ def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:
 
 
 def alarms_text(alarms: Sequence[Alarm]) -> str:
-    """Return the lines that end a study."""
+    """Return the alarms as a study prints them at its end."""
     if not alarms:
         return "Alarms: none"
     return "\n".join(["Alarms:", *(f"  {alarm}" for alarm in in_order(alarms))])

@@ -27,7 +27,7 @@ class Confirmed:
 
     @property
     def change(self) -> float:
-        """What the search said too much."""
+        """How much better the search scored it."""
         return self.searched - self.mean
 
 

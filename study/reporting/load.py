@@ -169,7 +169,7 @@ def _floors(study: Study) -> list[StudyFloor]:
 
 
 def keep_comparison(study: Study, comparison: Comparison) -> None:
-    """Leave every pair and record of a comparison in the study's folder."""
+    """Write every pair and record of a comparison into the study's folder."""
     write_whole(study.folder / PAIRS, pairs_csv(comparison))
     write_whole(study.folder / RECORDS, records_csv(comparison))
 

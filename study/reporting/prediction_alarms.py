@@ -1,4 +1,4 @@
-"""All alarms of a study, and those that need predictions: what changes nothing, what is constant.
+"""All alarms of a study; those from predictions name what changes nothing and what is constant.
 
 Shapes: S seeds, N beats, C classes.
 """

@@ -1,4 +1,4 @@
-"""Precision-recall and ROC curves as the score sees them: within folds, averaged over folds.
+"""Precision-recall and ROC curves, read within folds and averaged over folds as the score is.
 
 At every place of the grid the curve is the mean over runs, and over the folds that count, of what
 each ranking reaches there. The band is what resampled patients make of it, the same resamples that

@@ -1,4 +1,4 @@
-"""What RR is worth: arms by how it enters, against their placebos, and what permuting it costs."""
+"""What RR is worth: arms by how RR enters, against placebos, and the loss when it is permuted."""
 
 from __future__ import annotations
 
