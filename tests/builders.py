@@ -23,6 +23,9 @@ from study.models.rules import active_parameters
 from study.spaces import toml_file
 from study.spaces.load import load_space
 from study.spaces.space import Space
+from study.statistics.comparison import compare
+from study.statistics.findings import Comparison
+from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
 from study.store.trials import STATES, TrialRow
 from study.training.engine import Engine
@@ -196,6 +199,16 @@ def pass_for(monkeypatch: pytest.MonkeyPatch, path: Path, published: str) -> Non
     """Let a file pass for one of MIT-BIH's, such as 100.dat."""
     checksums = {**fetch.published_checksums(), published: fetch.sha256_of(path)}
     monkeypatch.setattr(fetch, "published_checksums", lambda: checksums)
+
+
+CONTRASTS = (("film", "film_placebo"), ("film", "concat"))
+"""The primary family of `compared`."""
+
+
+def compared(beats: Beats, arms: Sequence[ArmRuns], **changes: Any) -> Comparison:
+    """Compare some arms by few resamples and swaps; give what is otherwise."""
+    usual: dict[str, Any] = {"contrasts": CONTRASTS, "resamples": 200, "permutations": 300}
+    return compare(beats, arms, **{**usual, **changes})
 
 
 def npz(**arrays: Any) -> bytes:

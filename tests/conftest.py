@@ -208,3 +208,14 @@ def make_arm(beats: Beats) -> MakeArm:
         return ArmRuns(**{**given, **changes})
 
     return make
+
+
+@pytest.fixture
+def arms(make_arm: MakeArm) -> list[ArmRuns]:
+    """A bare ECG arm, two fusions, the placebo of one; film is clearly best."""
+    return [
+        make_arm("ecg", input="ecg", fusion="none"),
+        make_arm("film", better=1.5, trials=2, beats_trained=5_000),
+        make_arm("film_placebo", rr="placebo"),
+        make_arm("concat", fusion="concat", better=0.2),
+    ]

@@ -7,10 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,30 +28,10 @@ from study.reporting.comparison_tables import (
 from study.reporting.page.page import table_files
 from study.reporting.table import Column, Table, Value
 from study.reporting.trial_tables import arms_table
-from study.statistics.comparison import compare
 from study.statistics.findings import Comparison, Estimate
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.trials import TrialRow
-
-MakeArm = Callable[..., ArmRuns]
-
-CONTRASTS = [("film", "film_placebo"), ("film", "concat")]
-
-
-@pytest.fixture
-def arms(make_arm: MakeArm) -> list[ArmRuns]:
-    """A bare ECG arm, two fusions, the placebo of one; film is clearly best."""
-    return [
-        make_arm("ecg", input="ecg", fusion="none"),
-        make_arm("film", better=1.5, trials=2, beats_trained=5_000),
-        make_arm("film_placebo", rr="placebo"),
-        make_arm("concat", fusion="concat", better=0.2),
-    ]
-
-
-def run(beats: Beats, arms: list[ArmRuns], **changes: Any) -> Comparison:
-    given: dict[str, Any] = {"contrasts": CONTRASTS, "resamples": 200, "permutations": 300}
-    return compare(beats, arms, **{**given, **changes})
+from tests.builders import compared
 
 
 def rows_of(comparison: Comparison) -> list[TrialRow]:
@@ -113,7 +91,7 @@ def read_back(column: Column, value: Value, line: dict[str, str]) -> Value:
 
 
 def test_the_console_fits_and_says_what_it_shows(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, arms)
+    found = compared(beats, arms)
     text = comparison_text(found, ranking(found))
     assert max(len(line) for line in text.splitlines()) <= 120
     one = found.contrasts[0].estimates["sv"]
@@ -133,7 +111,7 @@ def test_the_console_fits_and_says_what_it_shows(beats: Beats, arms: list[ArmRun
 
 def test_every_rendering_has_the_same_digits(beats: Beats, arms: list[ArmRuns]) -> None:
     """Page, Markdown, LaTeX and console show the same cells; CSV and JSON round to them."""
-    tables = tables_of(run(beats, arms))
+    tables = tables_of(compared(beats, arms))
     assert len(tables) == 6
     files = table_files(tables)
     exact = json.loads(files["tables.json"])
@@ -156,7 +134,7 @@ def test_a_class_of_one_patient_has_no_interval(beats: Beats, arms: list[ArmRuns
     label = beats.label.copy()
     label[(beats.label == 3) & (beats.record != 5)] = 0
     label[np.flatnonzero(beats.record == 5)[:10]] = 3
-    found = run(replace(beats, label=label), arms, objective=metric("auprc", "macro"))
+    found = compared(replace(beats, label=label), arms, objective=metric("auprc", "macro"))
     f = classes_table(found).cells[-1]
     assert (f[0], f[5:7]) == ("F", ["1.0", "no"])
     assert ranking(found).cells[0][1].endswith(" (n. e.)")
@@ -170,7 +148,7 @@ def test_what_limits_a_comparison_stands_below_its_arms(beats: Beats, arms: list
     label = beats.label.copy()
     label[(beats.label == 2) & (beats.record > 5)] = 0
     one_fold = replace(beats, label=label, fold_of_record=(0,) * 8 + (-1,))
-    found = run(one_fold, arms, notes=["draw 1 is left out"])
+    found = compared(one_fold, arms, notes=["draw 1 is left out"])
     table = ranking(found)
     assert [cell.count("]*") for cell in table.cells[0][1:4]] == [1, 1, 1]
     assert table.notes == ["draw 1 is left out"]
@@ -180,7 +158,7 @@ def test_what_limits_a_comparison_stands_below_its_arms(beats: Beats, arms: list
 
 
 def test_pairs_and_records_as_csv(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, arms, objective=AUPRC_SV)
+    found = compared(beats, arms, objective=AUPRC_SV)
     pairs = list(csv.DictReader(io.StringIO(pairs_csv(found))))
     assert len(pairs) == 6 * 6
     first = next(row for row in pairs if row["quantity"] == "sv")

@@ -13,33 +13,14 @@ from sklearn.metrics import average_precision_score
 
 from study.errors import ComparisonError
 from study.keys import CLASSES, metric
-from study.statistics.comparison import compare
-from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
+from tests.builders import CONTRASTS, compared
 
 MakeArm = Callable[..., ArmRuns]
 
-CONTRASTS = [("film", "film_placebo"), ("film", "concat")]
-
-
-@pytest.fixture
-def arms(make_arm: MakeArm) -> list[ArmRuns]:
-    """A bare ECG arm, two fusions, the placebo of one; film is clearly best."""
-    return [
-        make_arm("ecg", input="ecg", fusion="none"),
-        make_arm("film", better=1.5, trials=2, beats_trained=5_000),
-        make_arm("film_placebo", rr="placebo"),
-        make_arm("concat", fusion="concat", better=0.2),
-    ]
-
-
-def run(beats: Beats, arms: list[ArmRuns], **changes: Any) -> Comparison:
-    given: dict[str, Any] = {"contrasts": CONTRASTS, "resamples": 200, "permutations": 300}
-    return compare(beats, arms, **{**given, **changes})
-
 
 def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, arms)
+    found = compared(beats, arms)
     film = next(arm for arm in found.arms if arm.name == "film")
     runs, c = arms[1].log_probs[..., 2], CLASSES.index("V")
 
@@ -67,7 +48,7 @@ def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) 
 
 def test_spreads_are_over_one_thing_at_a_time(beats: Beats, arms: list[ArmRuns]) -> None:
     """Every run is a (draw, seed) pair; the objective is the mean of S and V."""
-    found = run(beats, arms, objective=metric("auprc", "V"))
+    found = compared(beats, arms, objective=metric("auprc", "V"))
     film = next(arm for arm in found.arms if arm.name == "film")
     table = np.array(
         [
@@ -84,7 +65,7 @@ def test_spreads_are_over_one_thing_at_a_time(beats: Beats, arms: list[ArmRuns])
 
 
 def test_a_clear_difference_is_found_and_none_is_not(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, arms)
+    found = compared(beats, arms)
     assert [arm.name for arm in found.arms][0] == "film"
     first, second, *others = found.contrasts
     assert (first.first, first.second, first.primary) == ("film", "film_placebo", True)
@@ -93,25 +74,27 @@ def test_a_clear_difference_is_found_and_none_is_not(beats: Beats, arms: list[Ar
     assert 0 < first.detectable < first.estimates["sv"].value
     assert len(others) == 4 and not any(pair.primary for pair in others)
     assert all(math.isnan(pair.p) and math.isfinite(pair.estimates["sv"].low) for pair in others)
-    same = run(beats, [arms[0], replace(arms[0], name="again")], contrasts=[("ecg", "again")])
+    same = compared(beats, [arms[0], replace(arms[0], name="again")], contrasts=[("ecg", "again")])
     assert same.contrasts[0].p == 1.0
     interval = same.contrasts[0].estimates["sv"]
     assert (interval.value, interval.low, interval.high) == (0.0, 0.0, 0.0)
 
 
 def test_the_seed_decides_the_resamples(beats: Beats, arms: list[ArmRuns]) -> None:
-    one, other, again = (run(beats, arms, seed=seed) for seed in (0, 1, 0))
+    one, other, again = (compared(beats, arms, seed=seed) for seed in (0, 1, 0))
     assert one.contrasts[0] == again.contrasts[0]
     assert one.contrasts[0].estimates["S"].low != other.contrasts[0].estimates["S"].low
     assert one.contrasts[0].estimates["S"].value == other.contrasts[0].estimates["S"].value
 
 
 def test_placebos_are_never_chosen(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = run(beats, [replace(arm, rr="placebo") if arm.name == "film" else arm for arm in arms])
+    found = compared(
+        beats, [replace(arm, rr="placebo") if arm.name == "film" else arm for arm in arms]
+    )
     assert found.arms[0].name == "film"
     assert found.choice is not None
     assert found.choice.best == "concat" and "film" not in found.choice.selected
-    assert run(beats, arms, choosing=False).choice is None
+    assert compared(beats, arms, choosing=False).choice is None
 
 
 def test_ecg_performance_is_kept_lost_or_not_shown(beats: Beats, make_arm: MakeArm) -> None:
@@ -124,7 +107,7 @@ def test_ecg_performance_is_kept_lost_or_not_shown(beats: Beats, make_arm: MakeA
         make_arm("elsewhere", segmentation="daeac"),
         replace(bare, name="placebo", input="opt1", rr="placebo"),
     ]
-    found = run(beats, arms, contrasts=[]).non_inferiority
+    found = compared(beats, arms, contrasts=[]).non_inferiority
     assert [(one.arm, one.reference) for one in found] == [
         ("same", "ecg"),
         ("worse", "ecg"),
@@ -143,7 +126,7 @@ def few_f(beats: Beats) -> Beats:
 def test_what_rests_on_one_patient_has_no_interval_and_no_test(
     beats: Beats, arms: list[ArmRuns]
 ) -> None:
-    found = run(few_f(beats), arms, objective=metric("auprc", "macro"), contrasts=CONTRASTS)
+    found = compared(few_f(beats), arms, objective=metric("auprc", "macro"), contrasts=CONTRASTS)
     why = "not estimable: F rests on 1.0 effective patients"
     for name in ("F", "macro"):
         estimate = found.arms[0].estimates[name]
@@ -156,7 +139,7 @@ def test_what_rests_on_one_patient_has_no_interval_and_no_test(
 def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: MakeArm) -> None:
     alone = replace(beats, fold_of_record=(0, 0, 0, 0, 0, 1, 0, 0, -1))
     arms = [make_arm(name, seeds=1) for name in ("film", "concat")]
-    found = run(alone, arms, contrasts=[], notes=["draw 1 is left out"])
+    found = compared(alone, arms, contrasts=[], notes=["draw 1 is left out"])
     assert found.notes == (
         "draw 1 is left out",
         "one seed: intervals and p leave out what another seed would change",
@@ -168,7 +151,7 @@ def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[A
     """One fold: V of five patients, one of whom has two records; S of six, the same."""
     label = np.where((beats.label == 2) & (beats.record > 5), 0, beats.label)
     one_fold = replace(beats, label=label, fold_of_record=(0,) * 8 + (-1,))
-    found = run(one_fold, arms)
+    found = compared(one_fold, arms)
     film, little = found.arms[0], "covers less than 90 % in simulation"
     of_v = f"{little}: V rests on 4.5 effective patients in one fold"
     of_both = f"{little}: S rests on 5.4 effective patients, V rests on 4.5 effective patients"
@@ -177,12 +160,12 @@ def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[A
     assert film.estimates["N"].remark == ""
     assert found.contrasts[0].estimates["V"].remark == ""
     folds = replace(one_fold, fold_of_record=beats.fold_of_record)
-    assert run(folds, arms).arms[0].estimates["V"].remark == ""
+    assert compared(folds, arms).arms[0].estimates["V"].remark == ""
 
 
 def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
     with pytest.raises(ComparisonError, match="these arms cannot be compared: beat windows diff"):
-        run(
+        compared(
             beats,
             [
                 replace(arms[0], fingerprints={"beat windows": "a"}),
@@ -190,7 +173,7 @@ def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmR
             ],
         )
     with pytest.raises(ComparisonError) as caught:
-        run(
+        compared(
             beats,
             arms,
             contrasts=[("film", "concta"), ("flim", "concat")],
@@ -207,4 +190,4 @@ def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmR
         "val_auroc_V, val_auroc_macro, val_auroc_sv. Did you mean 'val_auprc_V'?"
     )
     with pytest.raises(ComparisonError, match="cannot be compared: there are none"):
-        run(beats, [], contrasts=[])
+        compared(beats, [], contrasts=[])
