@@ -9,9 +9,9 @@
 
 A plan is written before DS2 is seen: arms, contrasts, metrics, seeds. Every arm is trained anew on
 all of DS1 with 10 fresh seeds or more and its fixed number of epochs; thresholds are fixed on DS1;
-then the opening goes into test_openings.jsonl, and only then DS2 is read. What is trained is kept:
-the same command continues after a stop. A plan that has a result shows it and opens nothing.
---records and --register use the same models and never open DS2.
+then the opening goes into test_openings.jsonl, and only then DS2 is read. Training is a study like
+any other: the same command continues after a stop. A plan that has a result shows it and opens
+nothing. --records and --register use the same models and never open DS2.
 
 Everything is in evaluations/NAME-HASH/ of the current folder. docs/evaluation.md has the protocol.
 
@@ -23,19 +23,28 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import sys
 import textwrap
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, carry_out, leave
-from study.errors import UsageError
+from study.errors import StudyStateError, TrackingError, UsageError
+from study.keys import EXPERIMENTS
 from study.sealed.arguments import check, parser
 
 if TYPE_CHECKING:
-    from study.sealed.folder import EvaluationFolder
     from study.sealed.plan import SealedPlan
+    from study.sealed.result import EvaluationFolder
+    from study.sealed.training import RunStudy, Training
+    from study.store.study import Places
+    from study.tracking.experiment import Experiment
     from study.tracking.openings import Opening, OpeningsLog
+    from study.tuning.session import Summary
+    from study.tuning.setup import Setup
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,14 +74,15 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show_openings(workspace: Path) -> int:
-    from study.sealed.folder import openings_log
+    from study.sealed.result import openings_log
 
     log = openings_log(workspace, rehearsal=False)
     for opening in log.read():
-        said = opening.content
+        content = opening.content
         print(
-            f"{opening.number:>3}  {said.get('time', '?')}  {opening.plan}  "
-            f"commit {str(said.get('commit', '?'))[:12]}{'  again' if said.get('again') else ''}"
+            f"{opening.number:>3}  {content.get('time', '?')}  {opening.plan}  "
+            f"commit {str(content.get('commit', '?'))[:12]}"
+            f"{'  again' if content.get('again') else ''}"
         )
     print(_sentence(workspace, log, rehearsal=False))
     return DONE
@@ -80,11 +90,11 @@ def _show_openings(workspace: Path) -> int:
 
 def _sentence(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> str:
     """Return the sentence on openings, and a warning for each that was taken out of the log."""
-    from study.sealed.folder import unlogged_results
+    from study.sealed.result import unlogged_results
 
     lost = unlogged_results(workspace, log, rehearsal=rehearsal)
-    what = "REHEARSAL: a synthetic DS2" if rehearsal else "DS2"
-    return "\n".join([log.sentence(what), *(f"warning: {fault}" for fault in lost)])
+    ds2 = "REHEARSAL: a synthetic DS2" if rehearsal else "DS2"
+    return "\n".join([log.sentence(ds2), *(f"warning: {fault}" for fault in lost)])
 
 
 def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
@@ -94,11 +104,11 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     path = args.output or Path(f"{name}_test.toml")
     proposal = propose(workspace, name, arms=args.arms, storage_url=args.study_storage)
     plan = proposal.plan
-    said = (
+    remarks = (
         f"From study '{name}', its results on DS1 alone. {proposal.comments}",
         "Change what you want before DS2 is opened; the hash of what it says is logged then.",
     )
-    lines = [line for text in said for line in textwrap.wrap(text, 95)]
+    lines = [line for text in remarks for line in textwrap.wrap(text, 95)]
     comments = "\n".join([f"python -m study.evaluate --plan {path}", *lines])
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -107,80 +117,37 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
         raise UsageError(
             f"{path}: is there already, and a plan is never overwritten; give another --output"
         ) from None
+    contrasts = ", ".join(f"{first} - {second}" for first, second in plan.test.contrasts)
     print(f"{path}: plan {plan.title}")
     print(f"  arms: {', '.join(arm.name for arm in plan.arms)}")
-    print(f"  contrasts: {_contrasts(plan)}")
+    print(f"  contrasts: {contrasts or 'none'}")
     print(f"  {plan.seeds} seeds each; look at it, then: python -m study.evaluate --plan {path}")
     return DONE
 
 
-def _contrasts(plan: SealedPlan) -> str:
-    return ", ".join(f"{first} - {second}" for first, second in plan.contrasts) or "none"
-
-
 def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
-    from study import evaluate_models as models
-    from study.sealed.folder import EvaluationFolder, openings_log
-    from study.sealed.plan_file import load_plan
+    from study.sealed.plan import load_plan
+    from study.sealed.result import EvaluationFolder, openings_log
 
     plan = load_plan(args.plan)
     folder = EvaluationFolder.of(workspace, plan, rehearsal=args.synthetic)
     if args.records is not None:
-        models.on_records(args, plan, folder, workspace)
-        return DONE
+        return _on_records(args, plan, folder, workspace)
     log = openings_log(workspace, rehearsal=args.synthetic)
     if args.register is not None:
-        models.register(args, plan, folder, _last_result(log, plan, folder))
-        return DONE
+        return _register(args, plan, folder, _last_result(log, plan, folder))
     opening = None if args.again or args.dry_run else _last_result(log, plan, folder)
     if opening is not None:
         print(f"plan {plan.title} has a result: nothing was opened (--again opens DS2 once more)")
-        _track(args, plan, folder, opening)
+        _track_opening(args, plan, folder, opening)
     else:
         opening = _from_records(args, plan, folder, log, workspace)
     if opening is not None:
-        models.show(folder.opening(opening))
+        _show(folder.opening(opening))
         if args.synthetic:
             print("these records are SYNTHETIC: the figures say nothing about patients")
         print(_sentence(workspace, log, rehearsal=args.synthetic))
     return DONE
-
-
-def _from_records(
-    args: argparse.Namespace,
-    plan: SealedPlan,
-    folder: EvaluationFolder,
-    log: OpeningsLog,
-    workspace: Path,
-) -> Opening | None:
-    """Train, open DS2 and keep the result; return the opening, None if there was to be none."""
-    from study import evaluate_models as models
-    from study.sealed.evaluation import evaluate, open_ds2
-
-    training = models.training_of(args, plan, folder, workspace)
-    if args.dry_run:
-        print(training.text())
-        print(_sentence(workspace, log, rehearsal=args.synthetic))
-        return None
-    records = training.records
-    if not args.no_track:
-        # A store that cannot be used must cost neither an hour nor an opening.
-        models.experiment_of(args, records.source.kind).connect()
-    say = models.progress(args)
-    with folder.locked():
-        meanwhile = _last_result(log, plan, folder)
-        if meanwhile is not None and not args.again:
-            return meanwhile
-        prepared = training.prepare(args)
-        if args.stop_before_opening:
-            print(f"plan {plan.title}: models and thresholds are in {folder.root}")
-            print(_sentence(workspace, log, rehearsal=args.synthetic))
-            return None
-        opening, why = open_ds2(plan, prepared, records, folder, log)
-        say(f"opening {opening.number} of DS2, in {log.path}{why}")
-        evaluate(plan, prepared, records, folder, opening, cache_dir=training.cache_dir, say=say)
-        _track(args, plan, folder, opening)
-    return opening
 
 
 def _last_result(log: OpeningsLog, plan: SealedPlan, folder: EvaluationFolder) -> Opening | None:
@@ -193,19 +160,234 @@ def _last_result(log: OpeningsLog, plan: SealedPlan, folder: EvaluationFolder) -
     return with_result[-1] if with_result else None
 
 
-def _track(
+def _from_records(
+    args: argparse.Namespace,
+    plan: SealedPlan,
+    folder: EvaluationFolder,
+    log: OpeningsLog,
+    workspace: Path,
+) -> Opening | None:
+    """Train, open DS2 and keep the result; return the opening, None if there was to be none."""
+    from study.data.beat_set import default_cache_dir
+    from study.sealed.test import evaluate_ds2, open_ds2
+    from study.sealed.training import train
+    from study.store.folder import locked
+
+    training = _training(args, plan, folder, workspace)
+    if args.dry_run:
+        print(training.text())
+        print(_sentence(workspace, log, rehearsal=args.synthetic))
+        return None
+    run = _runner(args, training)
+    say = _progress(args)
+    with locked(folder.root):
+        meanwhile = _last_result(log, plan, folder)
+        if meanwhile is not None and not args.again:
+            return meanwhile
+        prepared = train(training, run)
+        if args.stop_before_opening:
+            print(f"plan {plan.title}: models and thresholds are in {folder.root}")
+            print(_sentence(workspace, log, rehearsal=args.synthetic))
+            return None
+        opening, why = open_ds2(prepared, log)
+        say(f"opening {opening.number} of DS2, in {log.path}{why}")
+        evaluate_ds2(prepared, opening, cache_dir=default_cache_dir(workspace), say=say)
+        _track_opening(args, plan, folder, opening)
+    return opening
+
+
+def _training(
+    args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
+) -> Training:
+    """Find the records of a plan and what its models are trained with; nothing is written."""
+    from study.data.beat_set import default_cache_dir
+    from study.models.build_kernels import FOLDER_VARIABLE
+    from study.sealed.records import mitdb_records, synthetic_records
+    from study.sealed.training import set_up_training
+    from study.training.device import resolve_device
+
+    find = synthetic_records if args.synthetic else mitdb_records
+    cache_dir = default_cache_dir(workspace)
+    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
+    return set_up_training(
+        plan,
+        folder,
+        find(args.data_dir, workspace),
+        workspace=workspace,
+        cache_dir=cache_dir,
+        # On a cluster it is the workers' devices that count.
+        device=args.device if args.address else resolve_device(args.device).type,
+        storage=args.storage or "",
+    )
+
+
+def _runner(args: argparse.Namespace, training: Training) -> RunStudy:
+    """Return what runs a study of the models; a tracker that cannot be used is refused now."""
+    from study.training.packs import training_bytes
+    from study.tuning.resources import Demand
+    from study.tuning.session import Options, run_study
+    from study.tuning.setup import largest_batch
+
+    experiment = None
+    if not args.no_track:
+        experiment = _experiment(args, training.records.source.kind)
+        experiment.connect()
+
+    def run(setup: Setup, places: Places) -> Summary:
+        need = training_bytes(setup.plan.members, largest_batch(setup.space), setup.job.nbytes)
+        demand = Demand(
+            device=setup.job.device,
+            concurrency=args.concurrency,
+            trial_gpu_bytes=need,
+            shared_storage=bool(args.storage),
+        )
+        options = Options(
+            places=places,
+            resume=True,
+            demand=demand,
+            address=args.address,
+            quiet=args.quiet,
+            began=time.monotonic(),
+        )
+        return run_study(setup, options, experiment)
+
+    return run
+
+
+def _on_records(
+    args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
+) -> int:
+    """Test a plan's models on the records of `--records`, and show the result."""
+    from study.data.beat_set import default_cache_dir
+    from study.data.source import find_external
+    from study.sealed.record import record_external
+    from study.sealed.records import prepare_external
+    from study.sealed.test import evaluate_records, identity_of
+    from study.sealed.training import cuts_of, train
+    from study.store.folder import locked
+
+    # All that can be wrong with the records comes before an hour of training.
+    external = find_external(args.records, leads=args.lead, split_file=args.split)
+    training = _training(args, plan, folder, workspace)
+    prepared_records = prepare_external(
+        external,
+        cuts_of(plan),
+        cache_dir=default_cache_dir(workspace),
+        study_seed=plan.test.study_seed,
+    )
+    name, kind = prepared_records.name, external.source.kind
+    place = folder.external(name)
+    digest = prepared_records.digest
+    if folder.stored_external(name).get("records", digest) != digest:
+        raise UsageError(
+            f"--records {external.source.folder}: {place} has the result of other records or "
+            f"leads under the name '{name}'; rename the folder, or give a --split with another "
+            "name"
+        )
+    if args.dry_run:
+        print(f"{training.text()}\ninstead of DS2, which stays closed:\n{prepared_records.text()}")
+        print(f"the result would go to {place}")
+        return DONE
+    run = _runner(args, training)
+    with locked(folder.root):
+        prepared = train(training, run)
+        identity = identity_of(prepared_records, prepared)
+        if folder.stored_external(name).get("identity") == identity:
+            print(f"plan {plan.title} has a result on {name}: shown as it is")
+        else:
+            evaluate_records(prepared, prepared_records, say=_progress(args))
+        _track(args, folder, place, kind, lambda to: record_external(to, plan, folder, name))
+    _show(place)
+    if args.synthetic or kind == "synthetic":
+        print("these records are SYNTHETIC: the figures say nothing about patients")
+    print("DS2 was not opened.")
+    return DONE
+
+
+def _register(
+    args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, opening: Opening | None
+) -> int:
+    """Put an arm's seed ensemble into the model registry, with what its last opening has shown."""
+    from study.models import rules
+    from study.sealed.record import DS2_RESULT, trained_ensemble
+    from study.tracking import registry
+
+    registry.check_name(args.register)
+    ensemble = trained_ensemble(plan, args.plan, folder, args.arm, opening)
+    about = ensemble.about
+    print(f"plan {plan.title}, arm {about['plan_arm']}: {rules.arm(ensemble.config)}")
+    print(f"  {len(ensemble.models)} networks, trained on {about['trained_on']}")
+    print(f"  result on DS2: {about[DS2_RESULT]}")
+    if args.dry_run:
+        print(f"would be registered as {args.register}@{registry.CHAMPION}; nothing was")
+        return DONE
+    registered = registry.register(
+        ensemble,
+        args.register,
+        experiment=EXPERIMENTS["synthetic" if args.synthetic else "mitdb"],
+        workspace=Path.cwd(),
+        tracking_uri=args.tracking_uri,
+    )
+    print(registered)
+    if args.synthetic:
+        print("it was trained on SYNTHETIC records: its classes say nothing about patients")
+    print(f"use it: python -m study.predict --model {args.register}@champion --record PATH")
+    return DONE
+
+
+def _track_opening(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, opening: Opening
 ) -> None:
-    from study.evaluate_models import track
     from study.sealed.record import record_opening
 
-    track(
-        args,
-        folder,
-        folder.opening(opening),
-        "mitdb",
-        lambda experiment: record_opening(experiment, plan, folder, opening),
-    )
+    place = folder.opening(opening)
+    _track(args, folder, place, "mitdb", lambda to: record_opening(to, plan, folder, opening))
+
+
+def _track(
+    args: argparse.Namespace,
+    folder: EvaluationFolder,
+    place: Path,
+    kind: str,
+    record: Callable[[Experiment], str],
+) -> None:
+    """Record a result that is not in the tracker yet; `kind` is that of its records."""
+    if args.no_track or folder.is_tracked(place):
+        return
+    try:
+        experiment = _experiment(args, kind)
+        name = record(experiment)
+    except TrackingError as error:
+        print(f"warning: {error}; the result is kept, and the same command tries again")
+        return
+    folder.note_tracked(place)
+    print(f"look further: {experiment.where(name)}")
+
+
+def _experiment(args: argparse.Namespace, kind: str) -> Experiment:
+    """Return where MLflow shows results; `kind` is that of the records."""
+    from study.tracking.experiment import Experiment
+
+    # What was learnt on synthetic records never stands among real results.
+    name = EXPERIMENTS["synthetic" if args.synthetic else kind]
+    return Experiment(tracking_uri=args.tracking_uri, name=name, workspace=Path.cwd())
+
+
+def _show(place: Path) -> None:
+    from study.sealed.result import TABLES
+
+    try:
+        print((place / TABLES).read_text())
+    except OSError as error:
+        raise StudyStateError(f"{place / TABLES}: cannot be read ({error.strerror})") from error
+    print(f"files: {place}")
+
+
+def _progress(args: argparse.Namespace) -> Callable[[str], None]:
+    """Return what tells the user about progress, on stderr."""
+    if args.quiet:
+        return lambda text: None
+    return lambda text: print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
 from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
-from study.sealed import plan
-from study.sealed.plan_file import parse_plan
+from study.sealed.plan import parse_plan
 from study.spaces.load import load_space
+from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS
 from study.spaces.settings import SETTINGS
 from study.statistics.choice import SIMPLICITY
 from study.statistics.comparison import MARGIN, PERMUTATIONS, RESAMPLES
@@ -83,17 +82,19 @@ SEALED = (ROOT / "docs" / "evaluation.md").read_text()
 
 def test_every_setting_of_a_plan_with_its_default() -> None:
     listed = rows("The plan", SEALED)
-    assert set(listed) == set(plan.SETTINGS)
+    assert set(listed) == {"seeds", *DEFAULTS}
     for name, (default, _) in listed.items():
-        assert default.strip("`") == json.dumps(plan.SETTINGS[name]).strip('"'), name
+        expected = {"seeds": MIN_SEEDS, **DEFAULTS}[name]
+        assert default.strip("`") == json.dumps(expected).strip('"'), name
 
 
 def test_the_example_is_a_plan() -> None:
-    example = re.search(r"```toml\n(name.*?)```", SEALED, re.DOTALL)
+    example = re.search(r"```toml\n(description.*?)```", SEALED, re.DOTALL)
     assert example is not None
-    found = parse_plan(tomllib.loads(example[1]), "the example")
+    found = parse_plan(example[1], Path("the example"))
     assert [arm.name for arm in found.arms] == ["film", "film_placebo"]
-    assert found.origin is not None and list(found.origin.data) == ["beat/antialiased"]
+    origin = found.test.origin
+    assert origin is not None and list(origin.data) == ["beat/antialiased"]
 
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks/README.md")

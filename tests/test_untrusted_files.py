@@ -17,7 +17,7 @@ from study.data import beat_set
 from study.errors import CheckpointError, PlanError, StudyError, UsageError
 from study.files import read_arrays
 from study.models.seed_ensemble import SeedEnsemble
-from study.sealed.plan_file import load_plan
+from study.sealed.plan import load_plan
 from study.store.beats_file import read_beats
 from study.store.folder import study_folder
 from study.store.storage import Storage
@@ -136,4 +136,4 @@ def test_a_plan_and_its_arms_stay_in_their_folder(tmp_path: Path, name: str) -> 
     with pytest.raises(PlanError) as caught:
         load_plan(path)
     assert "name: must be letters, digits, '-', '_' and '.'" in str(caught.value)
-    assert "arms[1]: name must be letters, digits, '-', '_' and '.'" in str(caught.value)
+    assert "arms[1]: name must be letters, digits, - and _" in str(caught.value)

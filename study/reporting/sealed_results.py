@@ -20,7 +20,8 @@ def sealed_results(workspace: Path, study: str) -> list[Sealed]:
         try:
             content = json.loads(path.read_text())
             plan = tomllib.loads(content["plan"])
-            if plan.get("study", {}).get("name") == study:
+            # A plan of the version before has its study at the top level.
+            if plan.get("test", plan).get("study", {}).get("name") == study:
                 openings.append((int(path.parent.name.split("_")[1]), _sealed(content)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue

@@ -10,16 +10,16 @@ from study.errors import UsageError, listed
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the command line, under its description."""
-    found = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         prog="python -m study.evaluate",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = found.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
+    what = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
     what.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
     what.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
     what.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
-    write = found.add_argument_group("with --write-plan")
+    write = options.add_argument_group("with --write-plan")
     write.add_argument(
         "--arms",
         type=_names,
@@ -32,7 +32,34 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     write.add_argument(
         "--output", type=Path, metavar="FILE", help="where to (default: STUDY_test.toml)"
     )
-    how = found.add_argument_group("with --plan")
+    write.add_argument("--study-storage", metavar="URL", help="Optuna storage of the study")
+    _add_plan_options(options.add_argument_group("with --plan"))
+    more = options.add_argument_group("with --records or --register")
+    more.add_argument(
+        "--lead",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="lead to read of --records; given again: the next best (default MLII, II, V1, V2, "
+        "V4, V5)",
+    )
+    more.add_argument(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="split file: which of the --records, whose, and under what name (default: all with "
+        "beat annotations, each a patient, under the folder's name)",
+    )
+    more.add_argument(
+        "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
+    )
+    told = options.add_argument_group("how much it tells")
+    told.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
+    told.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+    return options
+
+
+def _add_plan_options(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--dry-run", action="store_true", help="say what would be done; open nothing")
     instead = how.add_mutually_exclusive_group()
     instead.add_argument(
@@ -70,8 +97,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help="folder of the MIT-BIH records (default: MITDB_DIR, ./data/mitdb, PhysioNet); with "
         "--synthetic of synthetic ones (default: ./data/rehearsal)",
     )
+    _add_machine_options(how)
+
+
+def _add_machine_options(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
-        "--concurrency", type=int, metavar="N", help="models at once (default: one a core)"
+        "--concurrency", type=int, metavar="N", help="arms trained at once (default: one a core)"
     )
     how.add_argument(
         "--device",
@@ -79,38 +110,21 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         choices=("auto", "cpu", "cuda", "mps"),
         help="what models train on (default auto)",
     )
-    more = found.add_argument_group("with --records or --register")
-    more.add_argument(
-        "--lead",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="lead to read of --records; given again: the next best (default MLII, II, V1, V2, "
-        "V4, V5)",
+    how.add_argument(
+        "--address", metavar="ADDR", help="a running Ray cluster; 'auto' finds it on this host"
     )
-    more.add_argument(
-        "--split",
-        type=Path,
-        metavar="FILE",
-        help="split file: which of the --records, whose, and under what name (default: all with "
-        "beat annotations, each a patient, under the folder's name)",
+    how.add_argument(
+        "--storage",
+        metavar="PLACE",
+        help="where trials keep their files, those of the plan's study too: shared folder, s3://, "
+        "gs:// (default: in the folders of the studies)",
     )
-    more.add_argument(
-        "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
-    )
-    where = found.add_argument_group("where a study keeps what, if not in studies/NAME")
-    where.add_argument("--study-storage", metavar="URL", help="its Optuna storage")
-    where.add_argument("--storage", metavar="PLACE", help="the --storage that it was started with")
-    where.add_argument(
+    how.add_argument(
         "--tracking-uri",
         metavar="URI",
         help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
     )
-    where.add_argument("--no-track", action="store_true", help="record nothing in MLflow")
-    told = found.add_argument_group("how much it tells")
-    told.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
-    told.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
-    return found
+    how.add_argument("--no-track", action="store_true", help="record nothing in MLflow")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -126,7 +140,7 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UsageError: If one lacks its partner, or excludes another; all together.
     """
-    of = {
+    partners = {
         "--lead": ("--records", bool(args.lead), args.records),
         "--split": ("--records", args.split is not None, args.records),
         "--arm": ("--register", args.arm is not None, args.register),
@@ -135,7 +149,7 @@ def check(args: argparse.Namespace) -> None:
     }
     faults = [
         f"{option} goes with {partner}, which is not given"
-        for option, (partner, given, there) in of.items()
+        for option, (partner, given, there) in partners.items()
         if given and there is None
     ]
     if args.register is not None and args.no_track:

@@ -1,36 +1,27 @@
-"""The plan of a sealed test: what it trains, compares and reports, known by its hash."""
+"""The plan of a sealed test: a compare space with a `[test]` table, known by its hash.
+
+`study.spaces.sealed_test` shows the table. A plan of the version before has all
+settings at its top level; it is read as well, and its hash is what it was.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from study.config import TrialConfig
-from study.keys import AGGREGATES, CLASSES
+from study.data.folds import ALL
+from study.errors import PlanError, SpaceError, listed
 from study.models import rules
-
-MIN_SEEDS = 10
-"""Seeds of each arm: single seeds of one configuration differ by more than arms do."""
-
-FLOOR = "logistic_regression"
-"""Name of the logistic floor, which every plan includes: a contrast may name it."""
-
-METRICS = tuple(f"{m}_{of}" for m in ("auprc", "auroc") for of in (*AGGREGATES, *CLASSES))
-"""What a plan may declare; all of them are reported, those that it declares are tested."""
-
-SETTINGS: dict[str, Any] = {
-    "metrics": ["auprc_sv", "auroc_sv"],
-    "contrasts": [],
-    "seeds": MIN_SEEDS,
-    "study_seed": 0,
-    "resamples": 2000,
-    "permutations": 10_000,
-    "precision": "auto",
-}
-"""Every setting of a plan, and what it is where a plan does not say."""
+from study.spaces import toml_file
+from study.spaces.load import checked_space
+from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS, SealedTest
+from study.spaces.space import Space
+from study.training.seeding import FRESH_SEED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,57 +38,24 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """The study that a plan's arms come from.
-
-    Args:
-        name: Its name.
-        fingerprint: Digest of its plan.
-        data: Digest of its beats, by segmentation and resampling.
-    """
-
-    name: str
-    fingerprint: str
-    data: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedPlan:
-    """What a sealed test does; `study.sealed.plan_file` reads and checks it.
+    """What a sealed test trains and asks."""
 
-    Args:
-        name: Name of the plan.
-        metrics: Metrics whose contrasts are computed, the primary one first.
-        contrasts: Pairs of arms, first minus second: what is tested.
-        seeds: Models of each arm.
-        study_seed: Root of all random streams.
-        resamples: Resamples of patients and seeds behind every interval.
-        permutations: Swaps of records behind every p.
-        precision: Of training: `auto`, `fp32` or `bf16`.
-        origin: Where the arms come from; None for a plan by hand.
-        arms: What is trained and tested.
-    """
-
-    name: str
-    metrics: tuple[str, ...]
-    contrasts: tuple[tuple[str, str], ...]
+    test: SealedTest
     seeds: int
-    study_seed: int
-    resamples: int
-    permutations: int
-    precision: str
-    origin: Origin | None = None
     arms: tuple[Arm, ...]
 
     @property
     def hash(self) -> str:
         """SHA-256 of what the plan says, every parameter that counts included.
 
-        Comments, the order of keys, and values that are the defaults make no difference.
+        Comments, the order of keys, the form of the file, and values that are the defaults make
+        no difference.
         """
-        origin = self.origin
+        test, origin = self.test, self.test.origin
         content = {
-            **{name: getattr(self, name) for name in ("name", *SETTINGS)},
+            **{name: getattr(test, name) for name in ("name", *DEFAULTS)},
+            "seeds": self.seeds,
             "study": None
             if origin is None
             else [origin.name, origin.fingerprint, dict(origin.data)],
@@ -107,28 +65,103 @@ class SealedPlan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def seed_indices(self) -> range:
+        """Indices of its seeds."""
+        return range(FRESH_SEED, FRESH_SEED + self.seeds)
+
+    @property
+    def label(self) -> str:
+        """Name and beginning of the hash: of its folder and of the study that trains it."""
+        return f"{self.test.name}-{self.hash[:12]}"
+
+    @property
     def title(self) -> str:
         """Name and beginning of the hash, as shown."""
-        return f"{self.name} ({self.hash[:12]})"
+        return f"{self.test.name} ({self.hash[:12]})"
 
     def text(self, comments: str = "") -> str:
-        """Return the plan as TOML; parameters that change nothing are left out.
-
-        Args:
-            comments: Lines to put before it, without `#`.
-        """
+        """Return the plan as TOML, after comments; parameters that change nothing are left out."""
+        test, origin = self.test, self.test.origin
         lines = [f"# {line}".rstrip() for line in comments.splitlines()]
-        for name in ("name", *SETTINGS):
-            lines.append(f"{name} = {_toml(getattr(self, name))}")
-        if self.origin is not None:
-            lines += ["", "[study]", f"name = {_toml(self.origin.name)}"]
-            lines += [f"fingerprint = {_toml(self.origin.fingerprint)}"]
-            lines += [f"data = {_toml(dict(self.origin.data))}"]
-        for arm in self.arms:
-            lines += ["", "[[arms]]", f"name = {_toml(arm.name)}"]
-            active = rules.active_parameters(arm.config)
-            lines += [f"{name} = {_toml(value)}" for name, value in active.items()]
-        return "\n".join(lines) + "\n"
+        lines += [
+            f"description = {_toml(f'Sealed test {test.name}: each arm trained on all of DS1')}",
+            "",
+            "[compare]",
+            "draws = 1",
+            f"folds = {_toml(ALL)}",
+            f"seeds = {self.seeds}",
+            "",
+            "[test]",
+            *(f"{name} = {_toml(getattr(test, name))}" for name in ("name", *DEFAULTS)),
+        ]
+        if origin is not None:
+            lines += ["", "[test.study]", f"name = {_toml(origin.name)}"]
+            lines += [f"fingerprint = {_toml(origin.fingerprint)}"]
+            lines += [f"data = {_toml(dict(origin.data))}"]
+        return "\n".join([*lines, *arm_tables(self.arms)]) + "\n"
+
+    def space(self) -> Space:
+        """Return the space that trains it: equal for all files that say the same."""
+        text = self.text()
+        tables, _ = toml_file.read_tables(text)
+        return checked_space(tables, Path(f"{self.test.name}.toml"), text)
+
+
+def arm_tables(arms: Iterable[Arm]) -> list[str]:
+    """Return arms as lines of TOML."""
+    lines = []
+    for arm in arms:
+        lines += ["", "[[arms]]", f"name = {_toml(arm.name)}"]
+        active = rules.active_parameters(arm.config)
+        lines += [f"{name} = {_toml(value)}" for name, value in active.items()]
+    return lines
+
+
+def load_plan(path: Path) -> SealedPlan:
+    """Read and check a plan.
+
+    Raises:
+        PlanError: If it cannot be read or breaks a rule; all faults together.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise PlanError(
+            f"{path}: there is no such plan; `--write-plan STUDY` writes one from a study"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{path}: cannot be read as TOML: {error}") from error
+    return parse_plan(text, path)
+
+
+def parse_plan(text: str, path: Path) -> SealedPlan:
+    """Build a plan from TOML; errors as in `load_plan`."""
+    tables, faults = toml_file.read_tables(text)
+    if faults:
+        raise PlanError(listed(str(path), faults))
+    try:
+        space = checked_space(_in_tables(tables), path, text)
+    except SpaceError as error:
+        raise PlanError(str(error)) from error
+    if space.test is None:
+        raise PlanError(
+            f"{path}: is a space without [test], not the plan of a sealed test; `--write-plan "
+            "STUDY` writes one from a study"
+        )
+    arms = [Arm(name=point.arm, config=point.config) for point in space.comparisons()]
+    return SealedPlan(test=space.test, seeds=space.seeds, arms=tuple(arms))
+
+
+def _in_tables(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a plan of the version before in the form of today; another one as it is."""
+    if {"compare", "search", "test"} & plan.keys() or not {"name", "arms"} & plan.keys():
+        return plan
+    return {
+        "description": "A plan of the version before",
+        "compare": {"draws": 1, "folds": ALL, "seeds": plan.get("seeds", MIN_SEEDS)},
+        "test": {key: value for key, value in plan.items() if key not in ("seeds", "arms")},
+        "arms": plan.get("arms", []),
+    }
 
 
 def _toml(value: Any) -> str:

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from study.config import TrialConfig, digest_of
+from study.config import TrialConfig
 from study.errors import PlanError, UsageError, listed, unknown
 from study.models import rules
 from study.reporting.trial_tables import ARM_PARAMETERS
-from study.sealed.plan import SETTINGS, Arm, Origin, SealedPlan
+from study.sealed.origin import origin_of
+from study.sealed.plan import Arm, SealedPlan
 from study.spaces.load import load_space
-from study.store.folder import SPACE_COPY, STUDIES, studies, study_folder
-from study.store.plan import load_plan
+from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS, SealedTest
+from study.store.folder import SPACE_COPY
 from study.store.study import Study
 
 ALL = "all"
@@ -51,25 +51,6 @@ class Proposal:
     comments: str
 
 
-def origin_of(workspace: Path, name: str) -> tuple[Path, Mapping[str, Any], Origin]:
-    """Return the folder, the stored plan and the identity of a study.
-
-    Raises:
-        PlanError: If there is no such study in the workspace.
-    """
-    folder = study_folder(workspace, name)
-    stored = load_plan(folder)
-    if stored is None:
-        known = [str(plan["name"]) for plan in studies(workspace)]
-        there = unknown("study", name, known) if known else f"no study '{name}', and no other"
-        raise PlanError(f"{workspace / STUDIES}: {there}")
-    return (
-        folder,
-        stored,
-        Origin(name=name, fingerprint=digest_of(stored), data=dict(stored["data_fingerprints"])),
-    )
-
-
 def propose(
     workspace: Path, name: str, *, arms: Sequence[str] = (), storage_url: str | None = None
 ) -> Proposal:
@@ -92,36 +73,35 @@ def propose(
     """
     folder, stored, origin = origin_of(workspace, name)
     study = Study.open(workspace, name, study_storage=storage_url).readable()
-    found = _candidates(study)
-    if not found:
+    candidates = _candidates(study)
+    if not candidates:
         raise PlanError(
             f"study '{name}': has no complete trial with a finite {stored['objective']}; "
             "nothing of it can be tested"
         )
-    known = list(dict.fromkeys(candidate.arm for candidate in found))
+    known = list(dict.fromkeys(candidate.arm for candidate in candidates))
     wanted = known if list(arms) == [ALL] else list(dict.fromkeys(arms))
     faults = [unknown("arm", arm, known) for arm in wanted if arm not in known]
     if faults:
         raise UsageError(listed("--arms", faults))
     choose = _of_comparison if stored["kind"] == "compare" else _of_search
-    chosen, contrasts, comments = choose(folder, found, wanted)
+    chosen, contrasts, comments = choose(folder, candidates, wanted)
     if study.unfinished:
         settled = f"{len(study.rows)} of its {stored['trials']} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
     cuts = {"/".join(arm.cut) for arm in chosen}
-    plan = SealedPlan(
-        **{
-            **{key: SETTINGS[key] for key in ("seeds", "resamples", "permutations")},
-            "metrics": _metrics(str(stored["objective"])),
-        },
+    test = SealedTest(
         name=name,
+        metrics=_metrics(str(stored["objective"])),
         contrasts=tuple(contrasts),
         study_seed=int(stored["study_seed"]),
+        resamples=DEFAULTS["resamples"],
+        permutations=DEFAULTS["permutations"],
         # Of "bf16, compiled": whether kernels can be compiled is a matter of the machine.
         precision=str(stored["engine"]).partition(",")[0],
         origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
-        arms=tuple(chosen),
     )
+    plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
     return Proposal(plan=plan, comments=comments)
 
 
@@ -129,7 +109,7 @@ def _metrics(objective: str) -> tuple[str, ...]:
     """Return the objective, and V by itself: nearly all S beats of DS2 are of one record, 232."""
     primary = objective.removeprefix("val_")
     testable = f"{primary.partition('_')[0]}_V"
-    return tuple(dict.fromkeys([primary, testable, *SETTINGS["metrics"]]))
+    return tuple(dict.fromkeys([primary, testable, *DEFAULTS["metrics"]]))
 
 
 def _candidates(study: Study) -> list[Candidate]:
@@ -171,12 +151,12 @@ def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
 
 
 def _of_search(
-    folder: Path, found: Sequence[Candidate], wanted: Sequence[str]
+    folder: Path, candidates: Sequence[Candidate], wanted: Sequence[str]
 ) -> tuple[list[Arm], list[tuple[str, str]], str]:
     best: dict[str, Candidate] = {}
-    for candidate in found:
+    for candidate in candidates:
         best.setdefault(candidate.arm, candidate)
-    names = wanted or [found[0].arm]
+    names = wanted or [candidates[0].arm]
     arms = [Arm(name=name, config=best[name].config) for name in names]
     if not wanted and rules.rr_routes(arms[0].config).inputs:
         placebo = _with_placebo(arms[0].config)
@@ -198,11 +178,11 @@ def _with_placebo(config: TrialConfig) -> TrialConfig:
 
 
 def _of_comparison(
-    folder: Path, found: Sequence[Candidate], wanted: Sequence[str]
+    folder: Path, candidates: Sequence[Candidate], wanted: Sequence[str]
 ) -> tuple[list[Arm], list[tuple[str, str]], str]:
     space = load_space(folder / SPACE_COPY)
     by_arm: dict[str, dict[int, Candidate]] = {}
-    for candidate in found:
+    for candidate in candidates:
         by_arm.setdefault(candidate.arm, {})[candidate.draw] = candidate
     names = list(wanted) or _compact(by_arm, space.reference)
     draws = set.intersection(*(set(by_arm[name]) for name in names))
@@ -241,25 +221,25 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
             "be tested by --arms"
         )
     means = {name: fmean(draws[draw].score for draw in shared) for name, draws in by_arm.items()}
-    some = {
+    arms = {
         name: Arm(name=name, config=next(iter(draws.values())).config)
         for name, draws in by_arm.items()
     }
     uses_rr = [
         name
-        for name, arm in some.items()
+        for name, arm in arms.items()
         if rules.rr_routes(arm.config).inputs and arm.config.signal.rr == "real"
     ]
     best = max(uses_rr or list(means), key=lambda name: means[name])
-    placebos = [name for name in some if _is_placebo_of(by_arm[name], by_arm[best])]
-    has_window = "segmentation" in rules.active_parameters(some[best].config)
+    placebos = [name for name in arms if _is_placebo_of(by_arm[name], by_arm[best])]
+    has_window = "segmentation" in rules.active_parameters(arms[best].config)
     bare = [
         name
-        for name, arm in some.items()
+        for name, arm in arms.items()
         if (arm.config.signal.input, arm.config.model.fusion) == ("ecg", "none")
-        and (arm.cut == some[best].cut or not has_window)
+        and (arm.cut == arms[best].cut or not has_window)
     ]
-    references = [reference] if reference in some else []
+    references = [reference] if reference in arms else []
     return list(dict.fromkeys([best, *placebos, *references, *bare]))
 
 

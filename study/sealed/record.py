@@ -1,4 +1,4 @@
-"""Hands a stored result to the tracker: a parent run for it, a run for each arm."""
+"""Hands MLflow what a sealed test has: a stored result, and seed ensembles for the registry."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from study.errors import CheckpointError, UsageError, unknown
 from study.keys import Outcome, Tag
-from study.sealed.folder import EXTERNAL, PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
-from study.sealed.plan import FLOOR, SealedPlan
+from study.models import rules
+from study.models.seed_ensemble import SeedEnsemble
+from study.sealed.plan import SealedPlan
+from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
+from study.spaces.sealed_test import FLOOR
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result
 from study.tracking.openings import Opening
@@ -84,65 +89,23 @@ def _record(
         Tag.ENGINE: result["engine"],
         "plan_hash": plan.hash,
         "mlflow.source.name": "python -m study.evaluate",
-        Tag.STUDY: f"{plan.name} on {on}",
+        Tag.STUDY: f"{plan.test.name} on {on}",
     }
-    now_s = time.time()
-
-    def run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> RunFacts:
-        # The run of the whole has its figures at a step of their own, as that of a study.
-        points, undefined = points_of(metrics, int(kind == STUDY), now_s)
-        return RunFacts(
-            kind=kind,
-            name=name,
-            points=tuple(points),
-            undefined=undefined,
-            began_s=now_s,
-            ended_s=now_s,
-            outcome=str(Outcome.COMPLETE),
-            **more,
-        )
-
-    arms = [
-        run(
-            TRIAL,
-            trial_name(number, result["arms"][arm.name]["configuration"]),
-            metrics_of(result["arms"][arm.name]),
-            digest=arm.name,
-            params=result["arms"][arm.name]["configuration"],
-            tags={
-                **every,
-                Tag.ARM: arm.name,
-                Tag.INPUT: arm.config.signal.input,
-                Tag.FUSION: arm.config.model.fusion,
-            },
-        )
-        for number, arm in enumerate(plan.arms)
-    ]
-    floor = result["arms"][FLOOR]
-    arms.append(
-        run(
-            FLOOR_RUN,
-            f"floor: {FLOOR.replace('_', ' ')}",
-            metrics_of(floor),
-            digest=f"{every[Tag.STUDY_ID]}-{FLOOR}",
-            params={"floor": FLOOR, **floor["configuration"]},
-            tags=every,
-        )
-    )
-    primary = f"test_{plan.metrics[0]}"
+    arms = _parts(plan, result["arms"], every)
+    primary = f"test_{plan.test.metrics[0]}"
     best = {
         f"{arm.name}_{primary}": metrics_of(result["arms"][arm.name])[primary] for arm in plan.arms
     }
-    whole = run(
+    whole = _run(
         STUDY,
         every[Tag.STUDY],
         {**metrics, **best},
         params={
             "seeds": plan.seeds,
-            "study_seed": plan.study_seed,
-            "metrics": ", ".join(plan.metrics),
-            "contrasts": ", ".join(f"{first} - {second}" for first, second in plan.contrasts),
-            "resamples": plan.resamples,
+            "study_seed": plan.test.study_seed,
+            "metrics": ", ".join(plan.test.metrics),
+            "contrasts": ", ".join(f"{first} - {second}" for first, second in plan.test.contrasts),
+            "resamples": plan.test.resamples,
             "trained_by": ", ".join(result["trained_by"]),
         },
         tags=every,
@@ -150,6 +113,53 @@ def _record(
     files = [place / name for name in (TABLES, RESULT, PER_RECORD, PREDICTIONS)]
     write_result(experiment, whole, arms, [folder.root / "plan.toml", *files])
     return whole.name
+
+
+def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str]) -> list[RunFacts]:
+    """Return a run for each arm, and one for the floor."""
+    arms = []
+    for number, arm in enumerate(plan.arms):
+        params = stored[arm.name]["configuration"]
+        own = {
+            Tag.ARM: arm.name,
+            Tag.INPUT: arm.config.signal.input,
+            Tag.FUSION: arm.config.model.fusion,
+        }
+        arms.append(
+            _run(
+                TRIAL,
+                trial_name(number, params),
+                metrics_of(stored[arm.name]),
+                digest=arm.name,
+                params=params,
+                tags={**tags, **own},
+            )
+        )
+    floor = _run(
+        FLOOR_RUN,
+        f"floor: {FLOOR.replace('_', ' ')}",
+        metrics_of(stored[FLOOR]),
+        digest=f"{tags[Tag.STUDY_ID]}-{FLOOR}",
+        params={"floor": FLOOR, **stored[FLOOR]["configuration"]},
+        tags=tags,
+    )
+    return [*arms, floor]
+
+
+def _run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> RunFacts:
+    now_s = time.time()
+    # The run of the whole has its figures at a step of their own, as that of a study.
+    points, undefined = points_of(metrics, int(kind == STUDY), now_s)
+    return RunFacts(
+        kind=kind,
+        name=name,
+        points=tuple(points),
+        undefined=undefined,
+        began_s=now_s,
+        ended_s=now_s,
+        outcome=str(Outcome.COMPLETE),
+        **more,
+    )
 
 
 def metrics_of(stored: Mapping[str, Any]) -> dict[str, float]:
@@ -165,3 +175,70 @@ def metrics_of(stored: Mapping[str, Any]) -> dict[str, float]:
             ensemble = f"test_ensemble_{name.removeprefix('test_')}"
             found[ensemble] = math.nan if value is None else float(value)
     return found
+
+
+DS2_RESULT = "ds2_result"
+"""Tag that says what DS2 has shown of a registered model."""
+
+
+def trained_ensemble(
+    plan: SealedPlan,
+    path: Path,
+    folder: EvaluationFolder,
+    arm_name: str | None,
+    opening: Opening | None,
+) -> SeedEnsemble:
+    """Return the trained seed ensemble of an arm, with what a user of it must know.
+
+    Args:
+        plan: The plan.
+        path: Its file, for messages.
+        folder: Where its models are.
+        arm_name: Which arm; None is the plan's first.
+        opening: The last opening that left a result; None if none has.
+
+    Raises:
+        UsageError: If the plan has no such arm, or its models are not trained.
+        CheckpointError: If the file is damaged, or of other models than the plan's.
+    """
+    arms = {arm.name: arm for arm in plan.arms}
+    arm = arms.get(arm_name) if arm_name else plan.arms[0]
+    if arm is None:
+        raise UsageError(f"--arm: {unknown('arm', str(arm_name), arms)}")
+    file = folder.ensemble(arm.name)
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        rehearsal = " --synthetic" if folder.is_rehearsal else ""
+        raise UsageError(
+            f"--register: the models of plan {plan.title} are not trained; `python -m "
+            f"study.evaluate --plan {path}{rehearsal} --stop-before-opening` trains them and "
+            "opens nothing"
+        ) from None
+    try:
+        ensemble = SeedEnsemble.read(content)
+        same = rules.digest(ensemble.config) == rules.digest(arm.config)
+        if not same or len(ensemble.models) != plan.seeds:
+            raise CheckpointError(f"is of other models than arm '{arm.name}' of the plan")
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{file}: {error}; delete it, and --stop-before-opening writes it anew"
+        ) from error
+    about = {
+        **ensemble.about,
+        "plan": plan.title,
+        "plan_arm": arm.name,
+        DS2_RESULT: _ds2_result(plan, folder, arm.name, opening),
+    }
+    return replace(ensemble, about=about)
+
+
+def _ds2_result(
+    plan: SealedPlan, folder: EvaluationFolder, arm: str, opening: Opening | None
+) -> str:
+    if opening is None:
+        return "none: DS2 was not opened for this plan"
+    ds2 = "a SYNTHETIC DS2" if folder.is_rehearsal else "DS2"
+    stored = json.loads((folder.opening(opening) / RESULT).read_text())["arms"][arm]
+    metric = f"test_ensemble_{plan.test.metrics[0]}"
+    return f"opening {opening.number} of {ds2}: {metric} {metrics_of(stored)[metric]:.3f}"

@@ -1,10 +1,12 @@
 """The records of a sealed test: DS1 to train on, DS2 checked by name and hash, and read once open.
 
-A rehearsal takes synthetic records under the same names, in a folder of their own.
+A rehearsal takes synthetic records under the same names, in a folder of their own. Other records
+than MIT-BIH's can be tested on as well (`study.data.source`): nothing of DS2 is read for them.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,15 @@ from study.data.fetch import (
     verified_checksums,
 )
 from study.data.prepare import Cut, prepare_all
+from study.data.presence import ClassPresence, classes_present, describe
 from study.data.records import DS1, DS2, FILE_SUFFIXES, PATIENT_OF
-from study.data.source import Source, mitdb_folder, mitdb_source
+from study.data.source import External, Source, mitdb_folder, mitdb_source
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_header import require_files
 from study.errors import DataError, MissingDataError, UsageError
+from study.keys import CLASSES, MIN_CLASS_BEATS
+
+_WIDTH = 110
 
 REHEARSAL_S = 300.0
 """Length of each synthetic record, as of a study without records."""
@@ -131,13 +137,6 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
     )
 
 
-def read_ds1(
-    records: Records, cuts: Iterable[Cut], *, cache_dir: Path, study_seed: int
-) -> dict[Cut, BeatSet]:
-    """Return the beats to train on, under each cut; errors as in `prepare_all`."""
-    return prepare_all(records.source, cuts, cache_dir=cache_dir, study_seed=study_seed)
-
-
 def read_ds2(
     records: Records, cuts: Iterable[Cut], *, cache_dir: Path, study_seed: int
 ) -> dict[Cut, BeatSet]:
@@ -148,6 +147,72 @@ def read_ds2(
     return prepare_all(
         records.source, cuts, cache_dir=cache_dir, study_seed=study_seed, dataset="DS2"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExternalSet:
+    """Records to test on, their beats by cut, and how far each class can be scored."""
+
+    external: External
+    sets: dict[Cut, BeatSet]
+    presence: tuple[ClassPresence, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the records."""
+        return self.external.source.dataset
+
+    @property
+    def macro(self) -> tuple[str, ...]:
+        """Classes that the macro is the mean of."""
+        return tuple(of_class.name for of_class in self.presence if not of_class.left_out)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the files and the leads read of them."""
+        source = self.external.source
+        return digest_of(
+            {
+                "files": dict(source.checksums),
+                "leads": dict(self.external.leads),
+                "patients": dict(source.patients),
+            }
+        )
+
+    def text(self) -> str:
+        """Say what a reader of scores must know of the records."""
+        lines = describe(self.external, next(iter(self.sets.values()))).splitlines()
+        macro = f"the mean of {', '.join(self.macro)}" if self.macro else "of no class"
+        lines.append(f"macro: {macro}")
+        others = sorted({lead for lead in self.external.leads.values() if lead != "MLII"})
+        if others:
+            lines.append(f"models of MIT-BIH have seen lead MLII alone, not {', '.join(others)}")
+        return "\n".join(
+            textwrap.fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            for line in lines
+        )
+
+
+def prepare_external(
+    external: External, cuts: Iterable[Cut], *, cache_dir: Path, study_seed: int
+) -> ExternalSet:
+    """Prepare the beats of other records under every cut.
+
+    Raises:
+        DataError: If a record cannot be used, or no class but N has enough beats.
+    """
+    source = external.source
+    sets = prepare_all(source, cuts, cache_dir=cache_dir, study_seed=study_seed)
+    presence = classes_present(next(iter(sets.values())), source.patients)
+    beats = {of_class.name: of_class.beats for of_class in presence}
+    if all(n < MIN_CLASS_BEATS for name, n in beats.items() if name != "N"):
+        counts = ", ".join(f"{name} {n}" for name, n in beats.items())
+        raise DataError(
+            f"--records {source.folder}: no class but N can be scored: one of "
+            f"{', '.join(CLASSES[1:])} needs {MIN_CLASS_BEATS} beats, got {counts}; give records "
+            "that have some"
+        )
+    return ExternalSet(external=external, sets=sets, presence=presence)
 
 
 def _hashed(folder: Path, names: Iterable[str]) -> dict[str, str]:

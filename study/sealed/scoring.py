@@ -1,4 +1,4 @@
-"""The scores of one arm on test records: of every seed, of the seed ensemble, and without some.
+"""The scores of arms on test records, by seed and of the seed ensemble, and how they compare.
 
 Every seed is scored by itself; tables show mean and standard deviation over seeds. The seed
 ensemble is the mean probability of all seeds, and stands apart. Undefined is NaN.
@@ -8,24 +8,23 @@ Shapes: S seeds, N beats, C classes, G records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import (
-    CLASSES,
-    MIN_BEATS_OF_RECORD,
-    MIN_CLASS_BEATS,
-    sealed_metric,
-)
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
+from study.sealed.plan import SealedPlan
 from study.sealed.thresholds import Thresholds, ensemble_of
+from study.spaces.sealed_test import FLOOR
+from study.statistics.comparison import compare
 from study.statistics.ec57 import gross_and_average
 from study.statistics.estimates import with_means
-from study.statistics.findings import QUANTITIES
-from study.statistics.predictions import Beats
+from study.statistics.findings import MEASURE_NAMES, QUANTITIES, Comparison
+from study.statistics.predictions import ArmRuns, Beats
+from study.store import floors
 from study.training.metrics import DECISIONS
 from study.training.scores import confusions_by_record, rank_within, score
 from study.training.thresholds import decisions_at
@@ -37,13 +36,7 @@ RARE = ("S", "V", "F")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """Records that a second look leaves out.
-
-    Args:
-        label: How a table calls it.
-        records: Their names.
-        why: What is special about them.
-    """
+    """Records that a second look leaves out."""
 
     label: str
     records: tuple[str, ...]
@@ -91,10 +84,6 @@ def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]
 
     The record with most beats of each rare class, and the records of patients that are among
     those trained on.
-
-    Args:
-        beats: Of the records to test on.
-        trained_patients: Patients of DS1.
     """
     largest: dict[int, list[str]] = {}
     for name in RARE:
@@ -102,7 +91,7 @@ def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]
         if of_class.any():
             share = f"{of_class.max() / of_class.sum():.0%} of {name}"
             largest.setdefault(int(of_class.argmax()), []).append(share)
-    found = [
+    excluded = [
         Exclusion(label=f"without {name}", records=(name,), why=", ".join(shares))
         for record, shares in largest.items()
         for name in [beats.record_names[record]]
@@ -116,8 +105,8 @@ def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]
     if shared:
         why = "patient is also in DS1"
         label = f"without {', '.join(shared)}"
-        found.append(Exclusion(label=label, records=tuple(shared), why=why))
-    return found
+        excluded.append(Exclusion(label=label, records=tuple(shared), why=why))
+    return excluded
 
 
 def score_arm(
@@ -127,15 +116,7 @@ def score_arm(
     thresholds: Thresholds,
     left_out: Iterable[Exclusion],
 ) -> ArmScores:
-    """Score an arm.
-
-    Args:
-        name: The arm.
-        log_probs: [S, N, C] of them.
-        beats: Of the records to test on.
-        thresholds: Fixed on DS1.
-        left_out: What the totals are also given without.
-    """
+    """Score an arm by its log-probabilities, [S, N, C]."""
     left_out = list(left_out)
     fold = np.zeros(len(beats.label), dtype=np.int64)
     whole = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
@@ -198,3 +179,84 @@ def _named(by_class: Mapping[str, Float], macro: tuple[str, ...]) -> dict[str, F
         for name, of_class in by_class.items()
         for quantity, values in zip(QUANTITIES, with_means(of_class, macro).T, strict=True)
     }
+
+
+def compare_arms(
+    plan: SealedPlan,
+    log_probs: Mapping[str, NDArray[np.float32]],
+    beats: Beats,
+    say: Callable[[str], None],
+) -> dict[str, Comparison]:
+    """Return what the comparison of each of the plan's metrics finds, and of each measure."""
+    lacking = [m for m in MEASURE_NAMES if not any(n.startswith(m) for n in plan.test.metrics)]
+    single = runs(plan, log_probs, beats)
+    comparisons = {}
+    for name in (*plan.test.metrics, *(f"{measure}_sv" for measure in lacking)):
+        say(f"resampling patients and seeds: {name}")
+        comparisons[name] = _compare(plan, beats, single, name, contrasts=plan.test.contrasts)
+    return comparisons
+
+
+def compare_ensembles(
+    plan: SealedPlan,
+    log_probs: Mapping[str, NDArray[np.float32]],
+    beats: Beats,
+    say: Callable[[str], None],
+) -> Comparison:
+    """Return what the seed ensembles' comparison finds; arguments as in `compare_arms`."""
+    say("resampling patients: seed ensembles")
+    together = {name: ensemble_of(values) for name, values in log_probs.items()}
+    return _compare(plan, beats, runs(plan, together, beats), plan.test.metrics[0])
+
+
+def _compare(
+    plan: SealedPlan,
+    beats: Beats,
+    arms: Sequence[ArmRuns],
+    metric: str,
+    contrasts: Sequence[tuple[str, str]] = (),
+) -> Comparison:
+    return compare(
+        beats,
+        arms,
+        contrasts=contrasts,
+        # The same measures and classes have names of their own on DS1.
+        objective=f"val_{metric}",
+        resamples=plan.test.resamples,
+        permutations=plan.test.permutations,
+        seed=plan.test.study_seed,
+        choosing=False,
+    )
+
+
+def runs(
+    plan: SealedPlan, log_probs: Mapping[str, NDArray[np.floating]], beats: Beats
+) -> list[ArmRuns]:
+    """Return the arms in the form that comparisons take; the floor's one model stands for all."""
+    seeds = np.arange(max(len(values) for values in log_probs.values()))
+    shared: dict[str, Any] = {
+        "draw": np.zeros_like(seeds),
+        "seed": seeds,
+        "fingerprints": beats.fingerprints,
+    }
+    arms = [
+        ArmRuns(
+            name=arm.name,
+            log_probs=log_probs[arm.name].astype(np.float32),
+            input=arm.config.signal.input,
+            segmentation=arm.config.signal.segmentation,
+            fusion=arm.config.model.fusion,
+            rr=arm.config.signal.rr,
+            **shared,
+        )
+        for arm in plan.arms
+    ]
+    floor = ArmRuns(
+        name=FLOOR,
+        log_probs=np.repeat(log_probs[FLOOR], len(seeds), axis=0).astype(np.float32),
+        input=FLOOR,
+        segmentation=floors.FLOOR_CUT[0],
+        fusion=FLOOR,
+        **shared,
+    )
+    return [*arms, floor]

@@ -13,8 +13,9 @@ from study.keys import AGGREGATES, CLASSES, sealed_metric
 from study.reporting.comparison_tables import kept_table
 from study.reporting.layout import part, table
 from study.reporting.table import Column, Kind
-from study.sealed.plan import FLOOR, SealedPlan
+from study.sealed.plan import SealedPlan
 from study.sealed.scoring import RARE, ArmScores, Exclusion
+from study.spaces.sealed_test import FLOOR
 from study.statistics.ec57 import ECTOPIC, STATISTICS
 from study.statistics.estimates import with_means
 from study.statistics.findings import (
@@ -72,7 +73,7 @@ def result_text(findings: Findings) -> str:
         findings.how,
         _classes(findings),
         *(_ranking(findings, measure) for measure in MEASURE_NAMES),
-        *(_contrasts(findings, metric) for metric in findings.plan.metrics),
+        *(_contrasts(findings, metric) for metric in findings.plan.test.metrics),
         kept.text() if (kept := kept_table(findings.of_measure("auprc"))) else "",
         _ensembles(findings),
         _decisions(arms, ""),
@@ -110,7 +111,7 @@ def _classes(findings: Findings) -> str:
 def _ranking(findings: Findings, measure: str) -> str:
     comparison = findings.of_measure(measure)
     estimates = {arm.name: arm.estimates for arm in comparison.arms}
-    first = findings.plan.metrics[0].partition("_")
+    first = findings.plan.test.metrics[0].partition("_")
     primary = first[2] if first[0] == measure else "sv"
     quantities = list(dict.fromkeys([primary, *_QUANTITIES]))
     rows = []
@@ -137,23 +138,23 @@ def _chance(comparison: Comparison, macro: tuple[str, ...]) -> dict[str, float]:
 
 
 def _contrasts(findings: Findings, metric: str) -> str:
-    plan, comparison = findings.plan, findings.comparisons[metric]
+    declared, comparison = findings.plan.test.contrasts, findings.comparisons[metric]
     measure, _, quantity = metric.partition("_")
     shown = list(dict.fromkeys([quantity, *RARE]))
-    found = {(pair.first, pair.second): pair for pair in comparison.contrasts}
-    declared = [set(pair) for pair in plan.contrasts]
-    to_floor = [(a.name, FLOOR) for a in plan.arms if {a.name, FLOOR} not in declared]
+    computed = {(pair.first, pair.second): pair for pair in comparison.contrasts}
+    paired = [set(pair) for pair in declared]
+    to_floor = [(a.name, FLOOR) for a in findings.plan.arms if {a.name, FLOOR} not in paired]
     rows = []
-    for first, second in (*plan.contrasts, *to_floor):
-        pair = found.get((first, second)) or _reversed(found[second, first])
+    for first, second in (*declared, *to_floor):
+        pair = computed.get((first, second)) or _reversed(computed[second, first])
         cells = [_DIFFERENCE.text(pair.estimates[name]) for name in shown]
         tests = [p_text(pair.p), p_text(pair.p_adjusted)] if pair.primary else ["", ""]
         rows.append([f"{first} - {second}", cells[0], *tests, *cells[1:]])
     name = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
     note = (
         f"p of {name} by {comparison.permutations:,} swaps of whole records, and adjusted for all "
-        f"{len(plan.contrasts)} that the plan declares (max-T); the others have intervals only."
-        if plan.contrasts
+        f"{len(declared)} that the plan declares (max-T); the others have intervals only."
+        if declared
         else "The plan declares none: there are intervals, and no test."
     )
     return part(
@@ -168,7 +169,7 @@ def _reversed(pair: Contrast) -> Contrast:
         first=pair.second,
         second=pair.first,
         primary=pair.primary,
-        estimates={name: reversed_estimate(found) for name, found in pair.estimates.items()},
+        estimates={name: reversed_estimate(estimate) for name, estimate in pair.estimates.items()},
         p=pair.p,
         p_adjusted=pair.p_adjusted,
         detectable=pair.detectable,
@@ -176,7 +177,7 @@ def _reversed(pair: Contrast) -> Contrast:
 
 
 def _ensembles(findings: Findings) -> str:
-    measure, _, quantity = findings.plan.metrics[0].partition("_")
+    measure, _, quantity = findings.plan.test.metrics[0].partition("_")
     shown = list(dict.fromkeys([quantity, *_QUANTITIES]))
     estimates = {arm.name: arm.estimates for arm in findings.ensembles.arms}
     rows = [
@@ -265,14 +266,14 @@ def _notes(findings: Findings) -> str:
     every = [*findings.comparisons.values(), findings.ensembles]
     notes = dict.fromkeys(note for comparison in every[:-1] for note in comparison.notes)
     remarks = {
-        found.remark
+        estimate.remark
         for comparison in every
         for estimates in (
             *(arm.estimates for arm in comparison.arms),
             *(pair.estimates for pair in comparison.contrasts),
         )
-        for found in estimates.values()
-        if found.remark
+        for estimate in estimates.values()
+        if estimate.remark
     }
     undefined = "- is undefined: nothing of the class, or nothing called so, in some seed."
     return "\n".join(f"note: {note}" for note in (*notes, *sorted(remarks), undefined))

@@ -1,8 +1,7 @@
 """The decision thresholds of each arm, fixed on DS1 before DS2 is opened.
 
 They come from out-of-fold predictions: no beat that a threshold is chosen on was trained on by
-the model that predicted it. Those of the study are taken where it has them; an arm that the study
-did not train is cross-validated once.
+the model that predicted it.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -10,7 +9,6 @@ Shapes: S seeds, N beats, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +19,7 @@ from study.models import rules
 from study.sealed.plan import Arm
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS
-from study.store.storage import Storage
-from study.store.study import TRIAL_FILES
+from study.store.study import Places
 from study.store.trial_files import read_predictions
 from study.training.thresholds import best_f1_thresholds
 
@@ -58,13 +55,7 @@ class Thresholds:
 def thresholds_from(
     log_probs: NDArray[np.float32], label: NDArray[np.int64], source: str
 ) -> Thresholds:
-    """Choose the thresholds of an arm.
-
-    Args:
-        log_probs: [S, N, C] out of fold; beats in no fold are NaN.
-        label: [N].
-        source: Where they are from.
-    """
+    """Choose the thresholds of an arm by log-probabilities [S, N, C]; beats in no fold are NaN."""
     held_out = np.isfinite(log_probs).all(axis=(0, 2))
     log_probs, label = log_probs[:, held_out], label[held_out]
     return Thresholds(
@@ -81,26 +72,23 @@ def ensemble_of(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
 
 
-def stored_predictions(
-    study: Path, arm: Arm, beats: BeatSet, storage: Storage | None = None
-) -> NDArray[np.float32] | None:
+def stored_predictions(places: Places, arm: Arm, beats: BeatSet) -> NDArray[np.float32] | None:
     """Return a study's out-of-fold predictions of an arm, [S, N, C].
 
     None where it has none, or has them of other beats.
 
     Args:
-        study: The study's folder.
+        places: Where the study's records are.
         arm: The arm; its configuration must be one of the study's to the last parameter.
         beats: DS1 as it is today.
-        storage: Where the study's trials keep their files; None is its own folder.
 
     Raises:
         StudyStateError: If its beats or these predictions are damaged.
     """
-    trials = storage or Storage.at(study / TRIAL_FILES)
-    if not (study / BEATS).exists():
+    file = places.folder / BEATS
+    if not file.exists():
         return None
-    stored = read_beats(study / BEATS)
+    stored = read_beats(file)
     same = (
         stored.record_names == beats.record_names
         and np.array_equal(stored.label, beats.label)
@@ -108,5 +96,5 @@ def stored_predictions(
     )
     if not same:
         return None
-    arrays = read_predictions(trials, rules.digest(arm.config), n_beats=len(beats.label))
+    arrays = read_predictions(places.files, rules.digest(arm.config), n_beats=len(beats.label))
     return None if arrays is None else arrays["log_probs"]

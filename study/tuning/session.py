@@ -12,7 +12,6 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from study.addresses import shown
-from study.data.folds import ALL
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import OBJECTIVES, Outcome
@@ -343,7 +342,7 @@ def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: Stop
 
 
 def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
-    if setup.plan.folds == ALL:  # there is nothing to score them on
+    if setup.plan.objective not in OBJECTIVES:  # nothing is ranked against them
         return []
     return study_floors(setup.floor_beats, setup.job.folds, folder)
 

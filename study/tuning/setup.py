@@ -21,7 +21,7 @@ from study.spaces.parameter import Categorical
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
 from study.store.floors import FLOOR_CUT
-from study.store.plan import StudyPlan
+from study.store.plan import StudyPlan, load_plan
 from study.store.storage import Storage
 from study.training.engine import Engine, resolve_precision
 from study.tuning.trial import TrialJob
@@ -142,6 +142,12 @@ def _one_budget(space: Space) -> int:
             "would look like a better arm; give it under [fixed]"
         )
     return budgets.pop()
+
+
+def precision_of(asked: str, folder: Path) -> str:
+    """Return the precision to train in: a study keeps to what was measured when it began."""
+    stored = (load_plan(folder) or {}).get("engine") if asked == "auto" else None
+    return str(stored).partition(",")[0] if stored else asked
 
 
 def set_up(

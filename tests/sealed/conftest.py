@@ -1,21 +1,33 @@
-"""Both halves of a small synthetic data set, and plans that train on it in seconds."""
+"""Both halves of a small synthetic data set, and a plan that is trained on it in seconds."""
 
 from __future__ import annotations
 
+import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from study import evaluate
 from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
-from study.sealed.folder import EvaluationFolder
-from study.sealed.plan import Arm, SealedPlan
-from study.sealed.plan_file import load_plan
-from study.sealed.preparation import make_job
+from study.keys import Outcome, Tag
+from study.models import rules
+from study.sealed.plan import SealedPlan, load_plan
 from study.sealed.records import Records, synthetic_records
-from study.sealed.retrain import Job
+from study.sealed.result import EvaluationFolder
 from study.statistics.predictions import Beats
+from study.store.beats_file import write_beats
+from study.store.folder import BEATS
+from study.store.trial_files import WEIGHTS
+from study.store.trials import TrialRow
+from study.tuning import session
+from study.tuning.session import Options, Summary
+from study.tuning.setup import Setup
+from study.tuning.trial import TrialRun
 
 ARM = """
 [[arms]]
@@ -28,6 +40,12 @@ normal_beats_per_epoch = 40
 
 PLAN = (
     """
+description = "two arms"
+[compare]
+draws = 1
+folds = "all"
+seeds = 10
+[test]
 name = "tiny"
 contrasts = [["rr", "rr_placebo"]]
 resamples = 100
@@ -39,7 +57,52 @@ precision = "fp32"
 )
 """Arms without an ECG train and predict in no time."""
 
-WITH_ECG = 'name = "with_ecg"' + ARM.format(name="film", lines='fusion = "film"\nembed_dim = 8')
+Run = Callable[..., int]
+
+
+def run_here(setup: Setup, options: Options, experiment: object) -> Summary:
+    """Run a study in this process, without Ray and Optuna; what has its weights is done."""
+    torch.set_num_threads(1)  # as a worker has it: two threads of a busy machine spin
+    folder = options.places.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
+    rows = []
+    for number, point in enumerate(setup.space.comparisons()):
+        digest = rules.digest(point.config)
+        if not setup.job.storage.folder(digest).holds(WEIGHTS):
+            trial = TrialRun(point.config, setup.job)
+            while not trial.step()[Tag.OUTCOME]:
+                pass
+        rows.append(
+            TrialRow(
+                number=number, digest=digest, arm=point.arm, outcome=Outcome.COMPLETE, params={}
+            )
+        )
+    return Summary(
+        rows=rows,
+        stopped="",
+        interrupted=False,
+        exhausted=False,
+        overhead=math.nan,
+        rungs=(math.nan, 0),
+    )
+
+
+def interrupted(*args: object, **kwargs: object) -> None:
+    """Stand for whatever Ctrl-C comes into."""
+    raise KeyboardInterrupt
+
+
+def never(*args: object, **kwargs: object) -> None:
+    """Stand for what must not be done."""
+    raise AssertionError("must not be done")
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the only thing that a command has said: why it does nothing."""
+    told = capsys.readouterr()
+    assert told.out == "" and "Traceback" not in told.err
+    return told.err.removeprefix("error: ").strip()
 
 
 @pytest.fixture(scope="session")
@@ -62,32 +125,59 @@ def records(halves: Path, tmp_path: Path) -> Records:
     return synthetic_records(halves, tmp_path)
 
 
-@pytest.fixture
-def plan(tmp_path: Path) -> SealedPlan:
-    """Two arms of one epoch, ten seeds each."""
-    path = tmp_path / "tiny.toml"
-    path.write_text(PLAN)
-    return load_plan(path)
+def evaluated(halves: Path, *words: object, track: bool = False) -> int:
+    """Evaluate `tiny.toml` on synthetic records in this process."""
+    plan = ["--plan", "tiny.toml", "--synthetic", "--data-dir", str(halves)]
+    return evaluate.main([*plan, *([] if track else ["--no-track"]), *map(str, words)])
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, halves: Path, cache_dir: Path
+) -> tuple[Path, SealedPlan]:
+    """A workspace with the models of `tiny.toml`, and the plan: trained once for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(PLAN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("STUDY_CACHE_DIR", str(cache_dir))
+        patch.setattr(session, "run_study", run_here)
+        assert evaluated(halves, "-q", "--stop-before-opening") == 0
+    return folder, load_plan(folder / "tiny.toml")
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Arm:
-    """An arm with an ECG."""
-    path = tmp_path / "with_ecg.toml"
-    path.write_text(WITH_ECG)
-    return load_plan(path).arms[0]
+def workspace(
+    trained: tuple[Path, SealedPlan],
+    cache_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A copy of it, to work in, where studies run in this process."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(trained[0], folder)
+    monkeypatch.chdir(folder)
+    for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
+    monkeypatch.setattr(session, "run_study", run_here)
+    return folder
 
 
 @pytest.fixture
-def folder(plan: SealedPlan, tmp_path: Path) -> EvaluationFolder:
-    """Where its evaluation goes."""
-    return EvaluationFolder.of(tmp_path, plan, rehearsal=True)
+def run(workspace: Path, halves: Path) -> Run:
+    """Evaluates `tiny.toml` in the workspace."""
+
+    def run(*words: object, track: bool = False) -> int:
+        return evaluated(halves, *words, track=track)
+
+    return run
 
 
 @pytest.fixture
-def job(plan: SealedPlan, records: Records, folder: EvaluationFolder, cache_dir: Path) -> Job:
-    """What its models are trained with."""
-    return make_job(plan, records, folder, cache_dir=cache_dir, device="cpu", commit="abc")
+def folder(workspace: Path, trained: tuple[Path, SealedPlan]) -> EvaluationFolder:
+    """Where the models are."""
+    return EvaluationFolder.of(workspace, trained[1], rehearsal=True)
 
 
 @pytest.fixture

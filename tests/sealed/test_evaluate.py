@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,12 @@ from study.reporting.page.evidence import sealed
 from study.reporting.results import StudyResults
 from study.reporting.sealed_results import sealed_results
 from study.reporting.table import Table, central
-from study.sealed import evaluation, records, retrain
+from study.sealed import records, test
+from study.sealed.result import EvaluationFolder
+from study.store.folder import locked
 from study.store.plan import StudyPlan
 from tests.builders import study_plan
-
-ROOT = Path(evaluate.__file__).parents[1]
-HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy", "wfdb", "matplotlib", "pandas")
-
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def workspace(
-    halves: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: object
-) -> Path:
-    """A folder to evaluate in, with `tiny.toml`."""
-    monkeypatch.chdir(tmp_path)
-    for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
-    return tmp_path
-
-
-@pytest.fixture
-def run(workspace: Path, halves: Path) -> Run:
-    """Evaluates `tiny.toml` on synthetic records in this process, untracked."""
-
-    def run(*more: str, plan: str = "tiny.toml") -> int:
-        words = ["--plan", plan, "--synthetic", "--data-dir", str(halves)]
-        return evaluate.main([*words, "--no-track", "--concurrency", "1", *more])
-
-    return run
+from tests.sealed.conftest import PLAN, Run, evaluated, interrupted, never, refusal
 
 
 def openings(workspace: Path) -> list[dict[str, object]]:
@@ -58,25 +34,6 @@ def openings(workspace: Path) -> list[dict[str, object]]:
 
 def results(workspace: Path) -> list[Path]:
     return sorted((workspace / "rehearsals").glob("*/opening_*/result.json"))
-
-
-def trained(monkeypatch: pytest.MonkeyPatch, *, fail_at: int | None = None) -> list[retrain.Task]:
-    """Note what is trained from now on; interrupt it where told."""
-    tasks: list[retrain.Task] = []
-    do = retrain.Worker.do
-
-    def noting(worker: retrain.Worker, task: retrain.Task) -> float:
-        if len(tasks) == fail_at:
-            raise KeyboardInterrupt
-        tasks.append(task)
-        return do(worker, task)
-
-    monkeypatch.setattr(retrain.Worker, "do", noting)
-    return tasks
-
-
-def interrupted(*args: object, **kwargs: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_plan_is_trained_opened_scored_and_kept(
@@ -104,7 +61,6 @@ def test_a_plan_is_trained_opened_scored_and_kept(
         "REHEARSAL: a synthetic DS2 has been opened 1 time in this workspace, for this plan: ",
     ):
         assert said in told.out, said
-    assert "[22/22] rr_placebo: seed 1009" in told.err
     (line,) = openings(workspace)
     assert line["plan"] == "tiny" and line["arms"] == ["rr", "rr_placebo"] and line["seeds"] == 10
     assert {"time", "commit", "code", "models", "ds2", "previous", "digest"} <= line.keys()
@@ -144,7 +100,7 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
     run()
     (path,) = results(workspace)
     content = json.loads(path.read_text())
-    content["plan"] += '\n[study]\nname = "s"\n'
+    content["plan"] += '\n[test.study]\nname = "s"\n'
     place = workspace / "evaluations" / "tiny-1" / "opening_1"
     place.mkdir(parents=True)
     (place / "result.json").write_text(json.dumps(content))
@@ -192,12 +148,11 @@ def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(
 def test_again_opens_once_more_and_says_so(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tests.sealed.conftest.TrialRun", never)
     run()
-    tasks = trained(monkeypatch)
     assert run("--again") == 0
     assert "opened 2 times in this workspace, for this plan: tiny (" in capsys.readouterr().out
     assert [line["again"] for line in openings(workspace)] == [False, True]
-    assert tasks == [], "the models are the same"
     first, second = (json.loads(path.read_text())["arms"] for path in results(workspace))
     assert first == second
 
@@ -207,7 +162,7 @@ def test_once_more_that_is_interrupted_is_continued_by_once_more(
 ) -> None:
     run()
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "read_ds2", interrupted)
+        patch.setattr(test, "read_ds2", interrupted)
         assert run("--again") == 130
     assert run() == 0, "the first result is there"
     assert (len(openings(workspace)), len(results(workspace))) == (2, 1)
@@ -215,22 +170,22 @@ def test_once_more_that_is_interrupted_is_continued_by_once_more(
     assert (len(openings(workspace)), len(results(workspace))) == (2, 2)
 
 
-def test_training_that_is_interrupted_continues_and_costs_no_opening(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_training_that_is_interrupted_costs_no_opening(
+    run: Run,
+    workspace: Path,
+    folder: EvaluationFolder,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shutil.rmtree(folder.root)
     with monkeypatch.context() as patch:
-        first = trained(patch, fail_at=5)
+        patch.setattr("tests.sealed.conftest.TrialRun", interrupted)
         assert run() == 130
     assert "interrupted; what is trained is kept, the same command continues" in (
         capsys.readouterr().err
     )
-    assert openings(workspace) == []
-    second = trained(monkeypatch)
     assert run("--stop-before-opening") == 0
-    told = capsys.readouterr()
-    assert "continuing: 5 of 22 models are trained already" in told.err
-    assert "a synthetic DS2 has been opened 0 times" in told.out
-    assert (len(first), len(second)) == (5, 17) and not set(first) & set(second)
+    assert "a synthetic DS2 has been opened 0 times" in capsys.readouterr().out
     assert openings(workspace) == []
 
 
@@ -238,11 +193,11 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "read_ds2", interrupted)
+        patch.setattr(test, "read_ds2", interrupted)
         assert run() == 130
     assert len(openings(workspace)) == 1 and results(workspace) == []
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "findings_of", interrupted)
+        patch.setattr(test, "score_arm", interrupted)
         assert run() == 130
     (kept,) = workspace.glob("rehearsals/*/opening_1/predictions.npz")
     with np.load(kept) as predicted:
@@ -258,9 +213,9 @@ def test_code_that_changed_after_an_opening_makes_another_one(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "read_ds2", interrupted)
+        patch.setattr(test, "read_ds2", interrupted)
         run()
-    monkeypatch.setattr(evaluation, "code_digest", lambda: "changed")
+    monkeypatch.setattr(test, "code_digest", lambda: "changed")
     assert run() == 0
     assert "a new one, as code or models have changed since opening 1" in capsys.readouterr().err
     assert [line["again"] for line in openings(workspace)] == [False, False]
@@ -275,7 +230,7 @@ def test_the_opening_is_on_disk_before_ds2_is_read(
         seen.append(len(openings(workspace)))
         return read(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation, "read_ds2", reading)
+    monkeypatch.setattr(test, "read_ds2", reading)
     run()
     assert seen == [1]
 
@@ -301,8 +256,9 @@ def test_a_log_that_was_tampered_with_shows(
 
 
 def test_a_dry_run_says_what_would_be_done(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, folder: EvaluationFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.rmtree(folder.root)
     assert run("--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("plan tiny (") and "2 arms x 10 seeds" in lines[0]
@@ -313,37 +269,47 @@ def test_a_dry_run_says_what_would_be_done(
         "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
         "DS2: 66 files, known by name and hash, not read",
         "arithmetic: fp32, compiled",
-        "models: 0 of 22 are trained already",
+        "models: 0 of 2 arms are trained already",
     ):
         assert said in lines, said
-    assert not (workspace / "rehearsals").exists()
+    assert not folder.root.exists()
 
 
-def test_everything_is_recorded_in_mlflow_under_stage_test(
-    workspace: Path, halves: Path, capsys: pytest.CaptureFixture[str]
+def test_a_study_trains_it_and_everything_is_in_mlflow(
+    cache_dir: Path,
+    halves: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ["--plan", "tiny.toml", "--synthetic", "--data-dir", str(halves), "--quiet"]
-    assert evaluate.main([*words, "--no-track", "--concurrency", "1"]) == 0
-    # A result that an earlier start did not record is recorded when it is shown.
-    assert evaluate.main(words) == 0
+    """With Ray, Optuna and MLflow: the one test that trains as a user does."""
+    (tmp_path / "tiny.toml").write_text(PLAN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
+    for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    assert evaluated(halves, "-q", "--stop-before-opening", track=True) == 0
+    assert evaluated(halves, "-q", track=True) == 0
     assert "look further: MLflow: run `mlflow ui`" in capsys.readouterr().out
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("ecg-rr-fusion-synthetic")
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.data.tags["stage"] for run in runs} == {"test"}
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    by_kind: dict[str, list[object]] = {}
-    for found in runs:
-        by_kind.setdefault(found.data.tags["kind"], []).append(found)
-    assert {kind: len(some) for kind, some in by_kind.items()} == {
-        "study": 1,
-        "trial": 2,
-        "floor": 1,
+    stages = Counter((run.data.tags["stage"], run.data.tags["kind"]) for run in runs)
+    assert stages == {
+        # The study that trains all arms on all records, and the result.
+        ("test", "study"): 2,
+        ("test", "trial"): 4,
+        ("test", "floor"): 1,
+        # The study that cross-validates them for their thresholds.
+        ("validation", "study"): 1,
+        ("validation", "trial"): 2,
     }
-    (arm,) = [run for run in runs if run.data.tags.get("arm") == "rr"]
-    stored = json.loads(results(workspace)[0].read_text())["arms"]["rr"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    of_arm = [run for run in runs if run.data.tags.get("arm") == "rr"]
+    (arm,) = [run for run in of_arm if "test_auprc_sv" in run.data.metrics]
+    stored = json.loads(results(tmp_path)[0].read_text())["arms"]["rr"]
     values = stored["seeds"]["values"]["test_auprc_sv"]
     assert arm.data.metrics["test_auprc_sv"] == pytest.approx(np.mean(values))
     assert arm.data.metrics["test_auprc_sv_seed_sd"] == pytest.approx(np.std(values, ddof=1))
@@ -351,13 +317,13 @@ def test_everything_is_recorded_in_mlflow_under_stage_test(
         stored["ensemble"]["values"]["test_auprc_sv"][0]
     )
     assert arm.data.params["fusion"] == "rr_only"
-    (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
+    (parent,) = [run for run in runs if run.info.run_name == "tiny on DS2"]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= names
     view = experiment.tags["mlflow.sharedViewState.tiny on DS2"]
     assert "metrics.`test_auprc_sv`" in view and "val_" not in view
     # Once recorded, it is not recorded again.
-    assert evaluate.main(words) == 0
+    assert evaluated(halves, "-q", track=True) == 0
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
 
 
@@ -367,17 +333,10 @@ def of_study(workspace: Path, **changes: Any) -> StudyPlan:
     study.save(workspace / "studies" / "smoke")
     fingerprint = digest_of(json.loads((workspace / "studies/smoke/plan.json").read_text()))
     data = json.dumps(dict(study.data_fingerprints)).replace(":", " =")
-    text = (workspace / "tiny.toml").read_text().split("[study]")[0]
-    head, arms = text.split("[[arms]]", 1)
-    origin = f'[study]\nname = "smoke"\nfingerprint = "{fingerprint}"\ndata = {data}\n'
+    head, arms = PLAN.split("[[arms]]", 1)
+    origin = f'[test.study]\nname = "smoke"\nfingerprint = "{fingerprint}"\ndata = {data}\n'
     (workspace / "tiny.toml").write_text(f"{head}{origin}[[arms]]{arms}")
     return study
-
-
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
-    told = capsys.readouterr()
-    assert told.out == "" and "Traceback" not in told.err
-    return told.err.removeprefix("error: ").strip()
 
 
 def test_a_plan_of_an_unknown_study_is_refused(
@@ -388,7 +347,7 @@ def test_a_plan_of_an_unknown_study_is_refused(
     (workspace / "tiny.toml").write_text(text.replace('"smoke"', '"smoky"'))
     assert run() == 2
     assert "unknown study 'smoky'; known: smoke. Did you mean 'smoke'?" in refusal(capsys)
-    assert not (workspace / "rehearsals").exists()
+    assert openings(workspace) == []
 
 
 def test_a_study_that_was_run_again_is_refused(
@@ -429,7 +388,10 @@ def test_beats_that_differ_from_the_study_s_are_refused_by_name(
     [
         (["--plan", "none.toml"], "none.toml: there is no such plan; `--write-plan STUDY` writes"),
         (["--write-plan", "smok"], "no study 'smok', and no other"),
-        (["--plan", "few.toml"], "few.toml: seeds: must be a whole number in [10, 1000], got 9"),
+        (
+            ["--plan", "few.toml"],
+            "few.toml: compare.seeds: must be 10 or more",
+        ),
         (
             ["--plan", "tiny.toml", "--data-dir", "nowhere"],
             "--data-dir: nowhere: no such folder; give the folder of the WFDB records",
@@ -467,9 +429,8 @@ def test_openings_can_be_listed(workspace: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_second_process_waits_its_turn(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], folder: object
+    run: Run, folder: EvaluationFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert hasattr(folder, "locked")
-    with folder.locked():
+    with locked(folder.root):
         assert run() == 2
-    assert "another process is evaluating this plan; wait for it" in capsys.readouterr().err
+    assert f"'{folder.root.name}' is being run by" in capsys.readouterr().err

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +15,17 @@ import wfdb
 
 from study import evaluate
 from study.data.prepare import prepare
-from study.data.records import DS1, DS2
 from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.models.seed_ensemble import SeedEnsemble
-from study.sealed import records, retrain
-from study.sealed.folder import EvaluationFolder
-from study.sealed.plan import SealedPlan
-from study.sealed.plan_file import load_plan
+from study.sealed.plan import load_plan
+from study.sealed.result import EvaluationFolder
 from tests.builders import npz, pass_for
-from tests.sealed.conftest import PLAN
+from tests.sealed.conftest import Run, never, refusal
 
 ROOT = Path(evaluate.__file__).parents[1]
 NAMES = tuple(f"p{n:02}" for n in range(1, 9))
 ARMS = ("rr", "rr_placebo", "logistic_regression")
-
-Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
@@ -58,84 +52,18 @@ def relabel(folder: Path, symbols: str, new: str) -> None:
         wfdb.wrann(name, "atr", old.sample, symbol=now, write_dir=str(folder))
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared beats of this module: others look at which data sets a cache has."""
-    return tmp_path_factory.mktemp("beats")
-
-
-@pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
-) -> tuple[Path, Path, SealedPlan]:
-    """A workspace with trained models, its records, and the plan: trained once for all tests."""
-    folder, halves = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("halves")
-    write_records(halves, names=(*DS2, *DS1[:6]), duration_s=60)
-    (folder / "tiny.toml").write_text(PLAN)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("STUDY_CACHE_DIR", str(cache_dir))
-        words = ["--plan", "tiny.toml", "--synthetic", "--data-dir", str(halves), "--no-track"]
-        assert evaluate.main([*words, "--concurrency", "1", "-q", "--stop-before-opening"]) == 0
-    return folder, halves, load_plan(folder / "tiny.toml")
-
-
-@pytest.fixture
-def workspace(
-    trained: tuple[Path, Path, SealedPlan],
-    cache_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """A copy of it, to work in."""
-    folder = tmp_path / "workspace"
-    shutil.copytree(trained[0], folder)
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("MITDB_DIR", raising=False)
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
-    return folder
-
-
-@pytest.fixture
-def run(workspace: Path, trained: tuple[Path, Path, SealedPlan]) -> Run:
-    """Runs the command on the plan as a rehearsal."""
-
-    def run(*more: object, track: bool = False) -> int:
-        words = ["--plan", "tiny.toml", "--synthetic", "--data-dir", str(trained[1])]
-        words += ["--concurrency", "1", *([] if track else ["--no-track"])]
-        return evaluate.main([*words, *map(str, more)])
-
-    return run
-
-
-@pytest.fixture
-def place(workspace: Path, trained: tuple[Path, Path, SealedPlan]) -> EvaluationFolder:
-    return EvaluationFolder.of(workspace, trained[2], rehearsal=True)
-
-
-def never(*args: object, **kwargs: object) -> None:
-    raise AssertionError("must not be done")
-
-
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
-    told = capsys.readouterr()
-    assert told.out == "" and "Traceback" not in told.err
-    return told.err.removeprefix("error: ").strip()
-
-
 @pytest.mark.parametrize("rate_hz", [128, 257])
 def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     run: Run,
-    place: EvaluationFolder,
+    folder: EvaluationFolder,
     folders: dict[int, Path],
     cache_dir: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     rate_hz: int,
 ) -> None:
-    monkeypatch.setattr(records, "read_ds2", never)
-    monkeypatch.setattr(retrain.Worker, "do", never)
+    monkeypatch.setattr("study.sealed.test.read_ds2", never)
+    monkeypatch.setattr("tests.sealed.conftest.TrialRun", never)
     assert run("--records", folders[rate_hz]) == 0
     told = capsys.readouterr().out
     name = f"ward-{rate_hz}"
@@ -150,20 +78,20 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
         "DS2 was not opened.",
     ):
         assert said in told, said
-    folder = place.external(name)
+    place = folder.external(name)
     names = ["per_record.csv", "predictions.npz", "result.json", "tables.txt"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    assert told.startswith((folder / "tables.txt").read_text().rstrip("\n"))
-    result = json.loads((folder / "result.json").read_text())
+    assert sorted(path.name for path in place.iterdir()) == names
+    assert told.startswith((place / "tables.txt").read_text().rstrip("\n"))
+    result = json.loads((place / "result.json").read_text())
     assert tuple(sorted(result["arms"])) == tuple(sorted(ARMS))
-    with np.load(folder / "predictions.npz") as arrays:
+    with np.load(place / "predictions.npz") as arrays:
         log_probs, label = arrays["log_probs_rr"], arrays["label"]
         assert tuple(arrays["record_names"]) == NAMES
     # The same as the ensemble's file says of the same beats.
     config = load_plan(Path("tiny.toml")).arms[0].config
     source = find_external(folders[rate_hz]).source
     beats = prepare(source, "daeac", config.signal.resampling_method, cache_dir=cache_dir)
-    ensemble = SeedEnsemble.read(place.ensemble("rr").read_bytes())
+    ensemble = SeedEnsemble.read(folder.ensemble("rr").read_bytes())
     probs = ensemble.predict(beats.ecg, None, beats.late_rr(config.signal))
     np.testing.assert_allclose(np.exp(log_probs).mean(axis=0), probs, atol=1e-6)
     np.testing.assert_array_equal(label, beats.label)
@@ -177,12 +105,12 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     assert estimates["macro"]["value"] == pytest.approx(expected.mean())
     assert estimates["macro"]["low"] < expected.mean() < estimates["macro"]["high"]
     assert estimates["F"]["value"] is None
-    assert not (place.root.parent / "test_openings.jsonl").exists()
+    assert not (folder.root.parent / "test_openings.jsonl").exists()
 
 
 def test_what_is_there_is_shown_and_other_records_do_not_replace_it(
     run: Run,
-    place: EvaluationFolder,
+    folder: EvaluationFolder,
     folders: dict[int, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -191,13 +119,13 @@ def test_what_is_there_is_shown_and_other_records_do_not_replace_it(
     assert run("--records", folders[128]) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr("study.sealed.external.evaluate_external", never)
+        patch.setattr("study.sealed.test.evaluate_records", never)
         assert run("--records", folders[128]) == 0
     assert "has a result on ward-128: shown as it is" in capsys.readouterr().out
     # Another lead of the same name of records.
     assert run("--records", folders[128], "--lead", "aVF") == 2
     assert refusal(capsys) == (
-        f"--records {folders[128]}: {place.external('ward-128')} has the result of other records "
+        f"--records {folders[128]}: {folder.external('ward-128')} has the result of other records "
         "or leads under the name 'ward-128'; rename the folder, or give a --split with another "
         "name"
     )
@@ -205,26 +133,26 @@ def test_what_is_there_is_shown_and_other_records_do_not_replace_it(
     split.write_text(f'name = "avf"\ndevelopment = {list(NAMES[:6])}\nlead = "aVF"\n')
     assert run("--records", folders[128], "--split", split) == 0
     assert "leads: aVF (6)" in capsys.readouterr().out
-    assert place.external("avf").is_dir()
+    assert folder.external("avf").is_dir()
 
 
 def test_beats_annotated_twice_are_reported(
     run: Run,
-    place: EvaluationFolder,
+    folder: EvaluationFolder,
     folders: dict[int, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = tmp_path / "doubled"
-    shutil.copytree(folders[257], folder)
-    old = wfdb.rdann(str(folder / "p01"), "atr")
+    doubled = tmp_path / "doubled"
+    shutil.copytree(folders[257], doubled)
+    old = wfdb.rdann(str(doubled / "p01"), "atr")
     at = [i for i, symbol in enumerate(old.symbol) if symbol == "N"][5]
     sample = np.insert(old.sample, at + 1, old.sample[at] + 1)
     symbol = [*old.symbol[: at + 1], "V", *old.symbol[at + 1 :]]
-    wfdb.wrann("p01", "atr", sample, symbol=symbol, write_dir=str(folder))
-    assert run("--records", folder) == 0
+    wfdb.wrann("p01", "atr", sample, symbol=symbol, write_dir=str(doubled))
+    assert run("--records", doubled) == 0
     assert "annotated more than once within 0.2 s" in capsys.readouterr().out
-    stored = json.loads((place.external("doubled") / "result.json").read_text())["external"]
+    stored = json.loads((folder.external("doubled") / "result.json").read_text())["external"]
     assert [beat["symbols"] for beat in stored["doubled"]["p01"]] == [["N", "V"]]
 
 
@@ -276,21 +204,19 @@ def test_records_that_cannot_test_a_model_are_refused_before_training(
 
 def test_what_is_not_trained_is_trained_first_and_a_dry_run_does_nothing(
     run: Run,
-    workspace: Path,
-    place: EvaluationFolder,
+    folder: EvaluationFolder,
     folders: dict[int, Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (place.models / "rr" / "seed_1003.pt").unlink()
+    weights = sorted(folder.root.glob("training/trials/*/weights.pt"))
+    weights[0].unlink()
     assert run("--records", folders[128], "--dry-run") == 0
     told = capsys.readouterr().out
-    assert "models: 21 of 22 are trained already\ninstead of DS2, which stays closed:" in told
-    assert told.endswith(f"the result would go to {place.external('ward-128')}\n")
-    assert not place.external("ward-128").exists()
+    assert "models: 1 of 2 arms are trained already\ninstead of DS2, which stays closed:" in told
+    assert told.endswith(f"the result would go to {folder.external('ward-128')}\n")
+    assert not folder.external("ward-128").exists()
     assert run("--records", folders[128]) == 0
-    assert "continuing: 21 of 22 models are trained already\n[22/22] rr: seed 1003" in (
-        capsys.readouterr().err
-    )
+    assert weights[0].exists()
 
 
 def test_a_result_on_other_records_is_tracked_under_its_own_stage(
@@ -321,7 +247,7 @@ with np.load(sys.argv[1]) as file:
 
 
 def test_a_registered_arm_predicts_alike_in_a_new_process(
-    run: Run, workspace: Path, place: EvaluationFolder, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, folder: EvaluationFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--register", "svt", "--dry-run", track=True) == 0
     assert "would be registered as svt@champion; nothing was\n" in capsys.readouterr().out
@@ -357,7 +283,7 @@ def test_a_registered_arm_predicts_alike_in_a_new_process(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    ensemble = SeedEnsemble.read(place.ensemble("rr").read_bytes())
+    ensemble = SeedEnsemble.read(folder.ensemble("rr").read_bytes())
     expected = ensemble.predict(beats["ecg"], None, beats["late_rr"])
     got = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
     np.testing.assert_allclose(got, expected, atol=1e-6)
@@ -381,7 +307,7 @@ def test_a_registered_model_says_what_ds2_has_shown(
 def test_what_cannot_be_registered_is_refused(
     run: Run,
     workspace: Path,
-    place: EvaluationFolder,
+    folder: EvaluationFolder,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -406,7 +332,7 @@ def test_what_cannot_be_registered_is_refused(
         "options: --register writes into MLflow's registry, and --no-track keeps MLflow out; "
         "leave one of them out"
     )
-    shutil.rmtree(place.root)
+    shutil.rmtree(folder.root)
     assert run("--register", "svt", track=True) == 2
     assert refusal(capsys) == (
         f"--register: the models of plan {title} are not trained; `python -m study.evaluate "

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,10 @@ from study.config import TrialConfig, digest_of
 from study.errors import PlanError, StudyStateError, UsageError
 from study.keys import Outcome
 from study.models import rules
-from study.sealed.plan import SealedPlan
-from study.sealed.plan_file import parse_plan
+from study.sealed.plan import SealedPlan, parse_plan
 from study.sealed.propose import propose
 from study.spaces.load import load_space
+from study.spaces.sealed_test import Origin
 from study.store.folder import study_folder
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan, load_plan
@@ -144,10 +143,10 @@ def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
     # Not bare_daeac, which scores best: it uses no RR, and has another window than film.
     assert [arm.name for arm in plan.arms] == ["film", "film_placebo", "concat", "bare"]
     declared = (("film", "film_placebo"), ("concat", "bare"))
-    assert plan.contrasts == (*declared, ("film", "concat"), ("film", "bare"))
+    assert plan.test.contrasts == (*declared, ("film", "concat"), ("film", "bare"))
     # S of DS2 is nearly one patient's: V is what a test can be of.
-    assert (plan.seeds, plan.metrics) == (10, ("auprc_sv", "auprc_V", "auroc_sv"))
-    assert (plan.study_seed, plan.precision) == (7, "bf16")
+    assert (plan.seeds, plan.test.metrics) == (10, ("auprc_sv", "auprc_V", "auroc_sv"))
+    assert (plan.test.study_seed, plan.test.precision) == (7, "bf16")
 
 
 def test_all_arms_of_a_plan_have_the_draw_that_suits_them_best(comparison: Path) -> None:
@@ -171,26 +170,26 @@ def test_all_arms_of_a_plan_have_the_draw_that_suits_them_best(comparison: Path)
 def test_a_plan_says_which_study_it_is_of(comparison: Path) -> None:
     plan = proposed(comparison)
     stored = load_plan(study_folder(comparison, "s"))
-    assert plan.origin is not None
-    assert plan.origin.name == "s"
-    assert plan.origin.fingerprint == digest_of(stored)
-    assert dict(plan.origin.data) == {"beat/antialiased": "2" * 12}, "only of the arms' windows"
-    assert "daeac/linear" in proposed(comparison, "all").origin.data  # type: ignore[union-attr]
+    of_its_windows = {"beat/antialiased": "2" * 12}
+    expected = Origin(name="s", fingerprint=digest_of(stored), data=of_its_windows)
+    assert plan.test.origin == expected
+    every = proposed(comparison, "all").test.origin
+    assert every is not None and "daeac/linear" in every.data
 
 
 def test_arms_can_be_chosen(comparison: Path) -> None:
     assert len(proposed(comparison, "all").arms) == 6
     some = proposed(comparison, "wide", "bare", "film")
     assert [arm.name for arm in some.arms] == ["wide", "bare", "film"]
-    assert some.contrasts == (("wide", "bare"),), "what the space declares of them"
+    assert some.test.contrasts == (("wide", "bare"),), "what the space declares of them"
     none_declared = proposed(comparison, "wide", "film")
-    assert none_declared.contrasts == (("wide", "film"),), "the first minus each other"
+    assert none_declared.test.contrasts == (("wide", "film"),), "the first minus each other"
 
 
 def test_a_written_plan_can_be_read(comparison: Path) -> None:
     proposal = propose(comparison, "s")
     text = proposal.plan.text(proposal.comments)
-    assert parse_plan(tomllib.loads(text), "x").hash == proposal.plan.hash
+    assert parse_plan(text, Path("plan.toml")).hash == proposal.plan.hash
     assert text.startswith("# Draw 0 of the nuisance parameters, whose mean score")
     assert "film 0.500, film_placebo 0.400" in text
 
@@ -229,13 +228,13 @@ def test_a_search_is_tested_by_its_best_configuration_and_that_one_s_placebo(
         "placebo",
     )
     assert replace(placebo, signal=best.signal) == best
-    assert plan.contrasts == (("opt1-film", "opt1-film_placebo"),)
+    assert plan.test.contrasts == (("opt1-film", "opt1-film_placebo"),)
 
 
 def test_arms_of_a_search_are_named_by_what_tells_them_apart(search: Path) -> None:
     plan = proposed(search, "all")
     assert [arm.name for arm in plan.arms] == ["opt1-film", "opt3-mhca", "ecg-none"]
-    assert plan.contrasts == (("opt1-film", "opt3-mhca"), ("opt1-film", "ecg-none"))
+    assert plan.test.contrasts == (("opt1-film", "opt3-mhca"), ("opt1-film", "ecg-none"))
     assert [arm.name for arm in proposed(search, "ecg-none").arms] == ["ecg-none"]
 
 
@@ -245,7 +244,7 @@ def test_an_arm_that_uses_no_rr_has_no_placebo(tmp_path: Path) -> None:
     settle(tmp_path, plan, [(rules.arm(config), 0, config, 0.3)])
     proposal = proposed(tmp_path)
     assert [arm.name for arm in proposal.arms] == ["ecg-none"]
-    assert proposal.contrasts == ()
+    assert proposal.test.contrasts == ()
 
 
 def test_unknown_arms_are_named_together(comparison: Path) -> None:

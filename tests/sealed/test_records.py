@@ -7,6 +7,7 @@ import pytest
 
 from study.data import source as source_module
 from study.data.fetch import files_of, sha256_of
+from study.data.prepare import prepare_all
 from study.data.records import DS1, DS2
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
@@ -14,7 +15,6 @@ from study.sealed import records as module
 from study.sealed.records import (
     Records,
     mitdb_records,
-    read_ds1,
     read_ds2,
     synthetic_records,
 )
@@ -113,11 +113,9 @@ def test_a_rehearsal_needs_all_of_ds2(tmp_path: Path) -> None:
         synthetic_records(tmp_path / "few", tmp_path)
 
 
-def test_each_half_is_read_and_cached_by_itself(
-    records: Records, tmp_path: Path, cache_dir: Path
-) -> None:
-    cut = ("beat", "antialiased")
-    ds1 = read_ds1(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
+def test_each_half_is_read_and_cached_by_itself(records: Records, tmp_path: Path) -> None:
+    cut, cache_dir = ("beat", "antialiased"), tmp_path / "beats"
+    ds1 = prepare_all(records.source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
     assert (ds1.dataset, ds1.record_names) == ("DS1", records.source.development)
     ds2 = read_ds2(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
     assert (ds2.dataset, ds2.record_names) == ("DS2", DS2)

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from study.sealed.plan import FLOOR, SealedPlan
-from study.sealed.plan_file import parse_plan
-from study.sealed.predicted import compare_ensembles, comparisons
-from study.sealed.scoring import exclusions, score_arm
+from study.sealed.plan import SealedPlan, parse_plan
+from study.sealed.scoring import compare_arms, compare_ensembles, exclusions, score_arm
 from study.sealed.tables import Findings, result_text
 from study.sealed.thresholds import Thresholds
+from study.spaces.sealed_test import FLOOR
 from study.statistics.predictions import Beats
 
 TWO = """
@@ -43,7 +42,7 @@ def beats() -> Beats:
 
 
 def found(beats: Beats, text: str = TWO) -> tuple[SealedPlan, Findings]:
-    plan = parse_plan(tomllib.loads(text), "two")
+    plan = parse_plan(text, Path("two.toml"))
     rng = np.random.default_rng(8)
     log_probs = {}
     # The worse, the more noise.
@@ -59,7 +58,7 @@ def found(beats: Beats, text: str = TWO) -> tuple[SealedPlan, Findings]:
         how="How it was done.",
         arms=[score_arm(name, p, beats, fixed, left_out) for name, p in log_probs.items()],
         left_out=left_out,
-        comparisons=comparisons(plan, log_probs, beats, lambda text: None),
+        comparisons=compare_arms(plan, log_probs, beats, lambda text: None),
         ensembles=compare_ensembles(plan, log_probs, beats, lambda text: None),
     )
     return plan, findings

@@ -8,19 +8,22 @@ import pytest
 
 from study.config import ModelConfig, TrialConfig
 from study.data.beat_set import BeatSet
+from study.data.prepare import prepare_all
 from study.models import rules
 from study.sealed.plan import Arm
-from study.sealed.retrain import Job
+from study.sealed.records import Records
 from study.sealed.thresholds import ensemble_of, stored_predictions, thresholds_from
 from study.store.storage import Storage
+from study.store.study import Places
 from tests.builders import npz, stored_beats
 
 ARM = Arm(name="film", config=TrialConfig(model=ModelConfig(fusion="film")))
 
 
 @pytest.fixture
-def ds1(job: Job) -> BeatSet:
-    return job.beats[("daeac", "linear")]
+def ds1(records: Records, cache_dir: Path) -> BeatSet:
+    cut = ("daeac", "linear")
+    return prepare_all(records.source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
 
 
 def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
@@ -41,27 +44,32 @@ def test_a_study_s_out_of_fold_predictions_are_found(tmp_path: Path, ds1: BeatSe
     study = tmp_path / "study"
     predictions = log_probs(len(ds1.label))
     keep_study(study, ds1, predictions)
-    np.testing.assert_array_equal(stored_predictions(study, ARM, ds1), predictions)
+    np.testing.assert_array_equal(stored_predictions(Places(folder=study), ARM, ds1), predictions)
 
 
 def test_another_configuration_has_none(tmp_path: Path, ds1: BeatSet) -> None:
     keep_study(tmp_path / "study", ds1, log_probs(len(ds1.label)))
     config = replace(ARM.config, model=ModelConfig(fusion="film", dropout=0.3))
-    assert stored_predictions(tmp_path / "study", Arm(name="film", config=config), ds1) is None
+    assert (
+        stored_predictions(Places(folder=tmp_path / "study"), Arm(name="film", config=config), ds1)
+        is None
+    )
 
 
 def test_predictions_of_other_beats_are_not_taken(tmp_path: Path, ds1: BeatSet) -> None:
     other = replace(ds1, label=np.roll(ds1.label, 1))
     keep_study(tmp_path / "study", other, log_probs(len(ds1.label)))
-    assert stored_predictions(tmp_path / "study", ARM, ds1) is None
+    assert stored_predictions(Places(folder=tmp_path / "study"), ARM, ds1) is None
 
 
 def test_a_storage_elsewhere_is_looked_into(tmp_path: Path, ds1: BeatSet) -> None:
     keep_study(tmp_path / "study", ds1, log_probs(len(ds1.label)))
-    (tmp_path / "study" / "trials").rename(tmp_path / "elsewhere")
-    assert stored_predictions(tmp_path / "study", ARM, ds1) is None
-    found = stored_predictions(tmp_path / "study", ARM, ds1, Storage.at(tmp_path / "elsewhere"))
-    assert found is not None
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "study" / "trials").rename(elsewhere / "study")
+    assert stored_predictions(Places(folder=tmp_path / "study"), ARM, ds1) is None
+    places = Places(folder=tmp_path / "study", storage=str(elsewhere))
+    assert stored_predictions(places, ARM, ds1) is not None
 
 
 def test_beats_in_no_fold_do_not_count() -> None:

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from study.data.beat_set import BeatSet
-from study.data.folds import Folds
+from study.data.folds import Folds, all_records
 from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
 from study.keys import BEATS_PER_SECOND, CLASSES, OBJECTIVES
 from study.models.classifier import build_model
 from study.training.batches import stand_ins
+from study.training.device import DeviceBeats
 from study.training.engine import Engine
 from study.training.loop import TrialResult, TrialTraining
+from study.training.member import build_members
 from tests.builders import small_config, small_training
 
 _FULL: dict[str, Any] = {
@@ -312,3 +314,52 @@ def test_the_last_score_of_a_screening_steers_too(tiny_beats: BeatSet, tiny_fold
     assert screening._predictions is not None
     np.testing.assert_allclose(screening._predictions, in_full[:, stands], rtol=1e-4, atol=1e-5)
     assert np.array_equal(screening.finish().log_probs, in_full, equal_nan=True)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_on_all_records_a_seed_is_what_it_is_by_itself(tiny_beats: BeatSet, packed: bool) -> None:
+    """The version before trained a sealed test's models one at a time; these are the same.
+
+    In turn they are equal to the bit. A pack sums in another order, and draws its dropout for all
+    members together.
+    """
+    engine = Engine("fp64", packed=True) if packed else Engine()
+    dropout = 0.0 if packed else 0.2
+    config = small_config(fusion="film", ema_decay=0.9, rr_dropout=0.2, dropout=dropout)
+    folds = all_records(tiny_beats.record_names)
+    training = TrialTraining(config, tiny_beats, folds, n_seeds=2, study_seed=3, engine=engine)
+    while not training.finished:
+        report = training.run_epoch()
+        assert set(report.metrics) == {"train_loss", "learning_rate", "beats_per_second"}
+    result = training.finish()
+    assert np.isnan(result.log_probs).all() and result.metrics == {}
+    placed = DeviceBeats(tiny_beats, torch.device("cpu"))
+    every = np.arange(len(tiny_beats.label))
+    for seed, weights in zip((1000, 1001), result.weights, strict=True):
+        (member,) = build_members(
+            config,
+            placed,
+            [(every, every[:0])],
+            seeds=(seed,),
+            study_seed=3,
+            dtype=engine.weights,
+            run_backbone=engine.backbone(placed.device),
+        )
+        trainer = engine.trainer([member])
+        for epoch in range(config.train.epochs):
+            trainer.train_epoch(epoch)
+        for name, values in member.scored.state_dict().items():
+            if packed:
+                torch.testing.assert_close(weights[name], values, atol=1e-7, rtol=1e-6)
+            else:
+                assert torch.equal(weights[name], values)
+
+
+def test_weights_that_are_not_finite_are_no_result(tiny_beats: BeatSet) -> None:
+    folds = all_records(tiny_beats.record_names)
+    training = small_training(tiny_beats, folds, n_seeds=2, fusion="film", epochs=1)
+    training.run_epoch()
+    with torch.no_grad():
+        next(iter(training._members[1].scored.parameters())).fill_(torch.nan)
+    with pytest.raises(DivergedError, match="weights not finite in epoch 1, fold 0 of seed 1001"):
+        training.finish()

@@ -1,0 +1,228 @@
+"""Where a sealed test keeps what it does, and what a result is made of.
+
+    evaluations/NAME-HASH/
+      plan.toml                 the plan, as it was understood
+      training/                 the study that trains every arm on all of DS1
+      cross_validation/         the study of the arms whose thresholds no other study has
+      ensembles/ARM.pt          all seeds of an arm in one file (study.models.seed_ensemble)
+      thresholds.json           decision thresholds, fixed on DS1
+      opening_1/                what that opening gave: tables.txt, result.json, per_record.csv,
+                                predictions.npz
+      external/NAME/            the same of other records
+
+A rehearsal lies under `rehearsals/`, its openings included: nothing of it is near the real log.
+
+Shapes: S seeds, N beats, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.files import write_whole
+from study.models import rules
+from study.sealed.plan import SealedPlan
+from study.sealed.scoring import Half
+from study.sealed.tables import Findings, result_text
+from study.statistics.predictions import Beats
+from study.store import floors
+from study.tracking.openings import OPENINGS, Opening, OpeningsLog
+
+EVALUATIONS, REHEARSALS = "evaluations", "rehearsals"
+TABLES, RESULT, PER_RECORD, PREDICTIONS = (
+    "tables.txt",
+    "result.json",
+    "per_record.csv",
+    "predictions.npz",
+)
+EXTERNAL = "external"
+"""Folder of results on other records; also their key in `result.json` and their `stage`."""
+
+_TRACKED = "tracked"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFolder:
+    """The folder of one plan."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, workspace: Path, plan: SealedPlan, *, rehearsal: bool) -> EvaluationFolder:
+        """Return the folder of a plan; nothing is made."""
+        kind = REHEARSALS if rehearsal else EVALUATIONS
+        return cls(workspace / kind / plan.label)
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether it is that of a rehearsal on synthetic records."""
+        return self.root.parent.name == REHEARSALS
+
+    def ensemble(self, arm: str) -> Path:
+        """Return the file of an arm's seed ensemble."""
+        return self.root / "ensembles" / f"{arm}.pt"
+
+    def opening(self, opening: Opening) -> Path:
+        """Return the folder of an opening's result."""
+        return self.root / f"opening_{opening.number}"
+
+    def external(self, name: str) -> Path:
+        """Return the folder of a result on other records."""
+        return self.root / EXTERNAL / name
+
+    def has_result(self, opening: Opening) -> bool:
+        """Say whether an opening has left its result."""
+        return (self.opening(opening) / RESULT).exists()
+
+    def stored_external(self, name: str) -> Mapping[str, str]:
+        """Return of what records, and of what models and code, a result on other records is.
+
+        Empty where there is none.
+        """
+        try:
+            stored = json.loads((self.external(name) / RESULT).read_text())[EXTERNAL]
+            return {key: str(stored[key]) for key in ("identity", "records")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a file below the folder, whole or not at all."""
+        path = self.root / name
+        write_whole(path, content)
+        return path
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Write JSON below the folder; NaN as null."""
+        return self.write(name, json.dumps(_nullable(content), indent=1) + "\n")
+
+    def is_tracked(self, result: Path) -> bool:
+        """Say whether the result in a folder is in the tracker."""
+        return (result / _TRACKED).exists()
+
+    def note_tracked(self, result: Path) -> None:
+        """Remember that it is."""
+        (result / _TRACKED).touch()
+
+    def forget_tracked(self, result: Path) -> None:
+        """Forget it, as the result is about to be another."""
+        (result / _TRACKED).unlink(missing_ok=True)
+
+
+def openings_log(workspace: Path, *, rehearsal: bool) -> OpeningsLog:
+    """Return the log of openings: the workspace's, or that of its rehearsals."""
+    folder = workspace / REHEARSALS if rehearsal else workspace
+    return OpeningsLog(folder / OPENINGS)
+
+
+def unlogged_results(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> list[str]:
+    """Return the results of openings that the log does not have: somebody took a line away."""
+    known = {opening.digest for opening in log.read()}
+    kind = REHEARSALS if rehearsal else EVALUATIONS
+    faults = []
+    for path in sorted((workspace / kind).glob(f"*/opening_*/{RESULT}")):
+        try:
+            digest = json.loads(path.read_text())["opening"]["digest"]
+        except (ValueError, KeyError, TypeError):
+            digest = None
+        if digest not in known:
+            faults.append(
+                f"{path}: is the result of an opening that {log.path.name} does not have"
+            )
+    return faults
+
+
+def keep_predictions(
+    plan: SealedPlan,
+    folder: EvaluationFolder,
+    subfolder: str,
+    *,
+    beats: Beats,
+    log_probs: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Write log-probabilities [S, N, C] by arm, the floor's [1, N, C], before they are scored."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"log_probs_{name}": values for name, values in log_probs.items()}
+    np.savez_compressed(
+        buffer,
+        label=beats.label,
+        record=beats.record,
+        record_names=np.asarray(beats.record_names),
+        seeds=np.asarray(plan.seed_indices),
+        **arrays,
+    )
+    folder.write(f"{subfolder}/{PREDICTIONS}", buffer.getvalue())
+
+
+def keep(
+    plan: SealedPlan,
+    folder: EvaluationFolder,
+    subfolder: str,
+    *,
+    about: Mapping[str, Any],
+    beats: Beats,
+    findings: Findings,
+) -> None:
+    """Write a result beside its predictions; where `result.json` stands, all else does too."""
+    configs = {arm.name: rules.active_parameters(arm.config) for arm in plan.arms}
+    result = {
+        **about,
+        "plan": plan.text(),
+        "beats": {
+            "total": len(beats.label),
+            "by_record": dict(zip(beats.record_names, beats.counts, strict=True)),
+        },
+        "exclusions": [asdict(exclusion) for exclusion in findings.left_out],
+        "arms": {
+            arm.name: {
+                "configuration": configs.get(arm.name, dict(floors.SETTINGS)),
+                "thresholds": arm.thresholds.as_json(),
+                "seeds": _half(arm.seeds),
+                "ensemble": _half(arm.ensemble),
+            }
+            for arm in findings.arms
+        },
+        "comparisons": {
+            name: asdict(comparison) for name, comparison in findings.comparisons.items()
+        },
+        "ensembles": asdict(findings.ensembles),
+    }
+    rows = [row for arm in findings.arms for row in arm.per_record]
+    folder.write(f"{subfolder}/{PER_RECORD}", _csv(rows))
+    folder.write(f"{subfolder}/{TABLES}", result_text(findings) + "\n")
+    folder.write_json(f"{subfolder}/{RESULT}", result)
+
+
+def _half(half: Half) -> dict[str, Any]:
+    return {
+        "values": half.values,
+        "without": half.without,
+        "ec57": half.ec57,
+        "confusion": half.confusion,
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _nullable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _nullable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nullable(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _nullable(value.tolist())
+    return None if isinstance(value, float) and value != value else value

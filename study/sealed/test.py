@@ -1,0 +1,310 @@
+"""A sealed test, in the order that makes it one: log the opening, read DS2, predict, score, keep.
+
+Models and thresholds are there before (`study.sealed.training`), and the opening is on disk before
+DS2 is read. What fails after that leaves an opening without a result: the same plan, code and
+models continue it, and it counts once. Other records are predicted by the same models without
+an opening.
+
+Shapes: S seeds, N beats, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import study as package
+from study.config import TrialConfig, digest_of
+from study.data.beat_set import BeatSet
+from study.data.prepare import Cut
+from study.errors import DivergedError
+from study.keys import CLASSES
+from study.models import rules
+from study.models.classifier import Classifier
+from study.sealed.records import ExternalSet, read_ds2
+from study.sealed.result import EXTERNAL, keep, keep_predictions
+from study.sealed.scoring import (
+    Exclusion,
+    compare_arms,
+    compare_ensembles,
+    exclusions,
+    score_arm,
+)
+from study.sealed.tables import Findings
+from study.sealed.training import Prepared, cuts_of
+from study.spaces.sealed_test import FLOOR
+from study.statistics.predictions import Beats
+from study.store import floors
+from study.store.plan import git_commit, provenance
+from study.tracking.openings import Opening, OpeningsLog
+from study.training.device import DeviceBeats, resolve_device
+from study.training.engine import Engine
+from study.training.loop import check_cut
+from study.training.member import predict, seed_inputs
+
+Say = Callable[[str], None]
+"""Told about progress."""
+
+
+def open_ds2(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
+    """Write an opening down, or return the one that left no result.
+
+    Returns:
+        The opening, and why it is another one or no new one, for the console.
+
+    Raises:
+        StudyStateError: If the log cannot be read or written.
+    """
+    training = prepared.training
+    plan, folder, records = training.plan, training.folder, training.records
+    content = {
+        "plan": plan.test.name,
+        "plan_hash": plan.hash,
+        "arms": [arm.name for arm in plan.arms],
+        "contrasts": [list(pair) for pair in plan.test.contrasts],
+        "metrics": list(plan.test.metrics),
+        "seeds": plan.seeds,
+        "commit": git_commit(),
+        "code": code_digest(),
+        "models": prepared.digest,
+        "records": records.source.kind,
+        "ds2": records.ds2_digest,
+    }
+    same = ("plan_hash", "code", "models", "ds2")
+    earlier = [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]
+    why = ""
+    if earlier and not folder.has_result(earlier[-1]):
+        last = earlier[-1]
+        if all(last.content.get(key) == content[key] for key in same):
+            return last, ": continued, as it left no result; it counts once"
+        why = f": a new one, as code or models have changed since opening {last.number}"
+    again = any(folder.has_result(opening) for opening in earlier)
+    return log.append({**content, "again": again}), why
+
+
+def code_digest() -> str:
+    """Return the digest of this package's code: what a commit says of a clean checkout."""
+    root = Path(package.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def evaluate_ds2(prepared: Prepared, opening: Opening, *, cache_dir: Path, say: Say) -> None:
+    """Read DS2, predict it with every model, score the predictions and keep everything.
+
+    Raises:
+        DataError: If a record of DS2 cannot be used.
+        DivergedError: If a prediction is not finite.
+    """
+    training = prepared.training
+    plan, records = training.plan, training.records
+    sets = read_ds2(records, cuts_of(plan), cache_dir=cache_dir, study_seed=plan.test.study_seed)
+    beats = beats_of(sets, records.ds2_patients)
+    how = (
+        f"Sealed test of plan {plan.title}, opening {opening.number}, "
+        f"{opening.content['time']}, commit {opening.content['commit']}.\n{_trained(prepared)}"
+    )
+    _evaluate(
+        prepared,
+        sets,
+        beats,
+        exclusions(beats, records.source.patients.values()),
+        subfolder=training.folder.opening(opening).name,
+        records="DS2",
+        how=how,
+        about={"opening": dict(opening.content)},
+        say=say,
+    )
+
+
+def identity_of(external: ExternalSet, prepared: Prepared) -> str:
+    """Return what decides a result on other records: these, the models and the code."""
+    return digest_of([external.digest, prepared.digest, code_digest()])
+
+
+def evaluate_records(prepared: Prepared, external: ExternalSet, *, say: Say) -> None:
+    """Predict other records with every model, score the predictions and keep everything.
+
+    Raises:
+        DivergedError: If a prediction is not finite.
+    """
+    plan, folder = prepared.training.plan, prepared.training.folder
+    records, source = external.external, external.external.source
+    beats = beats_of(external.sets, source.patients, external.macro)
+    about = {
+        "name": external.name,
+        "identity": identity_of(external, prepared),
+        "records": external.digest,
+        "source": source.kind,
+        "folder": str(source.folder),
+        "leads": records.leads,
+        "sampling_rates_hz": records.rates_hz,
+        "doubled": {
+            name: [asdict(b) for b in beats_of_record]
+            for name, beats_of_record in records.doubled.items()
+        },
+        "without_beats": records.without_beats,
+        "dropped": next(iter(external.sets.values())).dropped,
+        "macro": external.macro,
+        "classes": [asdict(presence) for presence in external.presence],
+    }
+    how = (
+        f"External test of plan {plan.title} on {external.name}, commit {git_commit()}. DS2 "
+        f"was not read.\n{_trained(prepared)}\n{external.text()}"
+    )
+    # A tracked result that is replaced is to be tracked again.
+    folder.forget_tracked(folder.external(external.name))
+    _evaluate(
+        prepared,
+        external.sets,
+        beats,
+        exclusions(beats, ()),
+        subfolder=f"{EXTERNAL}/{external.name}",
+        records=external.name,
+        how=how,
+        about={EXTERNAL: about},
+        say=say,
+    )
+
+
+def _trained(prepared: Prepared) -> str:
+    training = prepared.training
+    return (
+        f"Every arm: {training.plan.seeds} models, each trained on {training.trained_on} "
+        f"({len(training.models.beats.label):,} beats); {training.models.job.engine}."
+    )
+
+
+def _evaluate(
+    prepared: Prepared,
+    sets: Mapping[Cut, BeatSet],
+    beats: Beats,
+    left_out: Sequence[Exclusion],
+    *,
+    subfolder: str,
+    records: str,
+    how: str,
+    about: Mapping[str, Any],
+    say: Say,
+) -> None:
+    plan, folder = prepared.training.plan, prepared.training.folder
+    job = prepared.training.models.job
+    log_probs = predictions(prepared, sets, say)
+    # Predictions come first: what is made of them can be made again.
+    keep_predictions(plan, folder, subfolder, beats=beats, log_probs=log_probs)
+    arms = []
+    for name, values in log_probs.items():
+        say(f"scoring {name}")
+        arms.append(score_arm(name, values, beats, prepared.thresholds[name], left_out))
+    findings = Findings(
+        plan=plan,
+        how=how,
+        arms=arms,
+        left_out=left_out,
+        comparisons=compare_arms(plan, log_probs, beats, say),
+        ensembles=compare_ensembles(plan, log_probs, beats, say),
+        records=records,
+        macro=beats.macro,
+    )
+    models = {
+        "engine": str(job.engine),
+        "provenance": provenance(job.device),
+        "trained_by": list(prepared.trained_by),
+    }
+    keep(plan, folder, subfolder, about={**about, **models}, beats=beats, findings=findings)
+
+
+def beats_of(
+    sets: Mapping[Cut, BeatSet], patients: Mapping[str, str], macro: tuple[str, ...] = CLASSES
+) -> Beats:
+    """Return the beats that all cuts share, all records in fold 0.
+
+    Args:
+        sets: The test records, by cut.
+        patients: Patient of each record.
+        macro: Classes that the macro is the mean of.
+    """
+    beat_set = next(iter(sets.values()))
+    names = beat_set.record_names
+    return Beats(
+        label=beat_set.label,
+        record=beat_set.record,
+        record_names=names,
+        patient_of_record=tuple(patients[name] for name in names),
+        fold_of_record=tuple(0 for _ in names),
+        macro=macro,
+    )
+
+
+def predictions(
+    prepared: Prepared, sets: Mapping[Cut, BeatSet], say: Say
+) -> dict[str, NDArray[np.float32]]:
+    """Return the log-probabilities of every arm, [S, N, C], the floor's last, [1, N, C]."""
+    # One model after the other on one thread: its last bits do not depend on the machine's cores.
+    torch.set_num_threads(1)
+    training = prepared.training
+    device = resolve_device(training.models.job.device)
+    placed = {cut: DeviceBeats(beat_set, device) for cut, beat_set in sets.items()}
+    log_probs = {}
+    for arm in training.plan.arms:
+        say(f"predicting with {arm.name}")
+        log_probs[arm.name] = predict_all(
+            prepared.ensembles[arm.name].models,
+            arm.config,
+            placed[arm.cut],
+            study_seed=training.plan.test.study_seed,
+            seeds=training.plan.seed_indices,
+            engine=training.engine_here,
+        )
+    log_probs[FLOOR] = prepared.floor(sets[floors.FLOOR_CUT])
+    return log_probs
+
+
+def predict_all(
+    models: Sequence[Classifier],
+    config: TrialConfig,
+    beats: DeviceBeats,
+    *,
+    study_seed: int,
+    seeds: Sequence[int],
+    engine: Engine,
+) -> NDArray[np.float32]:
+    """Return each model's log-probabilities of beats that it has never seen, [S, N, C].
+
+    Args:
+        models: One a seed; they are moved to the beats' device.
+        config: Their configuration.
+        beats: The beats, on the device.
+        study_seed: That of their training: under a placebo it permutes RR within these records.
+        seeds: Their seeds.
+        engine: What runs the backbone.
+
+    Raises:
+        ConfigError: If the configuration wants beats cut otherwise.
+        DivergedError: If a prediction is not finite.
+    """
+    check_cut(config, beats.beats)
+    run_backbone = engine.backbone(beats.device)
+    index = torch.arange(len(beats.beats.label), device=beats.device)
+    by_seed = []
+    for model, seed in zip(models, seeds, strict=True):
+        inputs = seed_inputs(config, beats, study_seed=study_seed, seed_index=seed)
+        model.to(beats.device).run_backbone = run_backbone
+        log_probs = predict(model, inputs, index)
+        if not bool(log_probs.isfinite().all()):
+            raise DivergedError(
+                f"diverged: a prediction is not finite, seed {seed}; configuration "
+                f"{rules.digest(config)}: {config.flat()}"
+            )
+        by_seed.append(log_probs.cpu().numpy())
+    return np.stack(by_seed)

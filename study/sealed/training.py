@@ -1,0 +1,368 @@
+"""Trains the models of a plan as studies, and fixes thresholds: all that precedes an opening.
+
+An arm is a trial of a study that trains on all of DS1, with a member for each seed. An arm of
+which the plan's own study has no out-of-fold predictions is cross-validated by a second study. The
+study runner packs, spreads, tracks and resumes both as it does any study.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from study.data.beat_set import BeatSet
+from study.data.folds import Folds, make_folds
+from study.data.prepare import Cut
+from study.errors import DivergedError, StudyStateError, UsageError, listed
+from study.keys import TRAIN_LOSS, Outcome, Tag
+from study.models import rules
+from study.models.seed_ensemble import SeedEnsemble
+from study.sealed.origin import check_data, check_origin
+from study.sealed.plan import Arm, SealedPlan, arm_tables
+from study.sealed.records import Records
+from study.sealed.result import EvaluationFolder
+from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
+from study.spaces import toml_file
+from study.spaces.load import checked_space
+from study.spaces.sealed_test import FLOOR
+from study.spaces.space import Space
+from study.store import floors
+from study.store.plan import git_commit
+from study.store.study import Places
+from study.store.trial_files import WEIGHTS, file_fault
+from study.training.engine import Engine, resolve_precision
+from study.tuning.session import Summary
+from study.tuning.setup import Setup, precision_of, set_up
+
+FOLDS = 5
+"""Of the cross-validation that an arm's thresholds come from if no study has it."""
+
+TRAINING, CROSS_VALIDATION = "training", "cross_validation"
+"""Folders of the two studies in that of the plan."""
+
+_COMMITS = "commits.txt"
+_NAMES = {"mitdb": "MIT-BIH's DS1", "synthetic": "a SYNTHETIC DS1"}
+
+RunStudy = Callable[[Setup, Places], Summary]
+"""Runs what a study owes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """All that a plan's models are trained from; nothing is trained yet.
+
+    Args:
+        plan: The plan.
+        folder: Where its models go.
+        records: DS1, and what the files of DS2 are.
+        storage: Folder or URI below which studies have their trials' files; empty is in their own.
+        models: The study that trains all arms on all of DS1.
+        folds: Folds of DS1, for thresholds.
+        cross_validation: The study of the arms without stored predictions; None if there are none.
+        stored: Out-of-fold predictions that the plan's study has, by arm.
+    """
+
+    plan: SealedPlan
+    folder: EvaluationFolder
+    records: Records
+    storage: str
+    models: Setup
+    folds: Folds
+    cross_validation: Setup | None
+    stored: Mapping[str, NDArray[np.float32]]
+
+    @property
+    def trained_on(self) -> str:
+        """What the models are trained on, in words."""
+        kind = _NAMES[self.records.source.kind]
+        return f"all {len(self.models.beats.record_names)} records of {kind}"
+
+    @property
+    def engine_here(self) -> Engine:
+        """What this machine predicts with: one model after the other."""
+        return replace(self.models.job.engine_here, packed=False)
+
+    def text(self) -> str:
+        """Say what the plan comes to on these records."""
+        plan, beats = self.plan, self.models.beats
+        lines = [
+            f"plan {plan.title}: {len(plan.arms)} arms x {plan.seeds} seeds, each trained on all "
+            f"of DS1 ({len(beats.label):,} beats of {len(beats.record_names)} records)"
+        ]
+        for arm in plan.arms:
+            epochs = arm.config.train.epochs
+            lines.append(f"  {arm.name}: {rules.arm(arm.config)}, {epochs} epochs")
+            lines.append(f"    {rules.rr_routes(arm.config).text()}")
+            if arm.name not in self.stored:
+                lines.append(f"    thresholds: cross-validated first, {len(self.folds)} folds")
+        contrasts = [f"{first} - {second}" for first, second in plan.test.contrasts]
+        metrics = plan.test.metrics
+        lines += [
+            f"  {FLOOR}: the floor, compared with every arm",
+            f"contrasts: {', '.join(contrasts) or 'none'}",
+            f"metrics: {', '.join(metrics)} (primary: {metrics[0]})",
+            f"records: {self.records.source.description}",
+            f"DS2: {len(self.records.ds2)} files, known by name and hash, not read",
+            f"arithmetic: {self.models.job.engine}",
+            f"models: {self.n_trained} of {len(plan.arms)} arms are trained already",
+        ]
+        return "\n".join(lines)
+
+    @property
+    def n_trained(self) -> int:
+        """How many arms are trained."""
+        storage = self.models.job.storage
+        files = [storage.folder(rules.digest(a.config)).read(WEIGHTS) for a in self.plan.arms]
+        return sum(not file_fault(WEIGHTS, content) for content in files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is there when DS2 is opened.
+
+    Args:
+        training: What it was trained from.
+        ensembles: All seeds of each arm, by its name.
+        thresholds: Of each arm and the floor, by name.
+        floor: Predicts other beats by the floor, fitted on all of DS1, as [1, N, C].
+        digest: Digest of all weights and thresholds.
+        trained_by: Commits of the code that trained the models.
+    """
+
+    training: Training
+    ensembles: Mapping[str, SeedEnsemble]
+    thresholds: Mapping[str, Thresholds]
+    floor: Callable[[BeatSet], NDArray[np.float32]]
+    digest: str
+    trained_by: tuple[str, ...]
+
+
+def cuts_of(plan: SealedPlan) -> list[Cut]:
+    """Return the cuts of all arms and of the floor."""
+    return sorted({*(arm.cut for arm in plan.arms), floors.FLOOR_CUT})
+
+
+def set_up_training(
+    plan: SealedPlan,
+    folder: EvaluationFolder,
+    records: Records,
+    *,
+    workspace: Path,
+    cache_dir: Path,
+    device: str,
+    storage: str,
+) -> Training:
+    """Read DS1 and set up what trains the models of a plan; nothing is written.
+
+    Raises:
+        PlanError: If the plan's study is not there or was run on other records, or DS1 is not
+            what it saw.
+        DataError: If a record cannot be used.
+        UsageError: If the device has no such precision.
+    """
+    check_origin(plan, records, workspace)
+
+    def study_of(space: Space, kind: str) -> Setup:
+        name = f"{plan.label}-{kind}"
+        return set_up(
+            space,
+            records.source,
+            name=name,
+            study_seed=plan.test.study_seed,
+            partition_seed=0,
+            device=device,
+            precision=_precision(plan, device, folder.root / TRAINING),
+            storage=places_of(folder, kind, storage).files,
+            cache_dir=cache_dir,
+        )
+
+    models = study_of(plan.space(), TRAINING)
+    check_data(plan, models.job.beats)
+    patients = records.source.patients
+    beats = models.beats
+    folds = make_folds(
+        beats.record_names,
+        beats.counts,
+        n_folds=min(FOLDS, len(set(patients.values()))),
+        patients=patients,
+    )
+    stored = dict(_stored_predictions(plan, models, workspace, storage))
+    unstored = [arm for arm in plan.arms if arm.name not in stored]
+    return Training(
+        plan=plan,
+        folder=folder,
+        records=records,
+        storage=storage,
+        models=models,
+        folds=folds,
+        cross_validation=study_of(_cross_validation(plan, unstored, len(folds)), CROSS_VALIDATION)
+        if unstored
+        else None,
+        stored=stored,
+    )
+
+
+def places_of(folder: EvaluationFolder, kind: str, storage: str) -> Places:
+    """Return where the records of a plan's study are; `kind` is its folder in that of the plan."""
+    # Below the plan's name: other plans have studies of the same kind in a shared storage.
+    below = f"{storage.rstrip('/')}/{folder.root.name}" if storage else ""
+    return Places(folder=folder.root / kind, storage=below)
+
+
+def _precision(plan: SealedPlan, device: str, folder: Path) -> str:
+    try:
+        return resolve_precision(precision_of(plan.test.precision, folder), device)
+    except UsageError as error:
+        raise UsageError(
+            f"plan {plan.title}: precision '{plan.test.precision}' is not for device '{device}'; "
+            "give --device another, or the plan another precision before DS2 is opened"
+        ) from error
+
+
+def _cross_validation(plan: SealedPlan, arms: Sequence[Arm], n_folds: int) -> Space:
+    """Return the space that predicts arms out of fold, once."""
+    lines = [
+        f'description = "Out-of-fold predictions for the thresholds of {plan.test.name}"',
+        "[compare]",
+        "draws = 1",
+        f"folds = {n_folds}",
+        "seeds = 1",
+        f"reference = {json.dumps(arms[0].name)}",
+        *arm_tables(arms),
+    ]
+    text = "\n".join(lines) + "\n"
+    tables, _ = toml_file.read_tables(text)
+    space = checked_space(tables, Path(f"{plan.test.name}-{CROSS_VALIDATION}.toml"), text)
+    # Its scores rank nothing, and may be undefined where a fold has too few beats of a class.
+    return replace(space, objective=TRAIN_LOSS)
+
+
+def _stored_predictions(
+    plan: SealedPlan, models: Setup, workspace: Path, storage: str
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    if plan.test.origin is None:
+        return
+    places = Places.of(workspace, plan.test.origin.name, storage=storage)
+    for arm in plan.arms:
+        log_probs = stored_predictions(places, arm, models.job.beats_of(arm.config))
+        if log_probs is not None:
+            yield arm.name, log_probs
+
+
+def train(training: Training, run: RunStudy) -> Prepared:
+    """Train what is not trained yet, fix the thresholds, and write both down.
+
+    Raises:
+        DivergedError: If an arm could not be trained.
+        StudyStateError: If training ended early, or models cannot be read.
+        KeyboardInterrupt: If it was interrupted.
+    """
+    plan, folder = training.plan, training.folder
+    folder.write("plan.toml", plan.text())
+    trained_by = _commits(training)
+    _run(training.models, places_of(folder, TRAINING, training.storage), run)
+    thresholds = _thresholds(training, run)
+    fixed = {name: chosen.as_json() for name, chosen in thresholds.items()}
+    folder.write_json("thresholds.json", fixed)
+    ensembles = {arm.name: _ensemble(training, arm) for arm in plan.arms}
+    for name, ensemble in ensembles.items():
+        folder.write(f"ensembles/{name}.pt", ensemble.content())
+    return Prepared(
+        training=training,
+        ensembles=ensembles,
+        thresholds=thresholds,
+        floor=floors.fit(FLOOR, training.models.floor_beats),
+        digest=_digest(ensembles, fixed),
+        trained_by=trained_by,
+    )
+
+
+def _commits(training: Training) -> tuple[str, ...]:
+    """Return the commits that models were trained by, this one if there is something to train."""
+    path = training.folder.root / _COMMITS
+    commits = set(path.read_text().split()) if path.exists() else set()
+    if training.n_trained < len(training.plan.arms):
+        commits.add(git_commit())
+        training.folder.write(_COMMITS, "\n".join(sorted(commits)) + "\n")
+    return tuple(sorted(commits))
+
+
+def _run(setup: Setup, places: Places, run: RunStudy) -> None:
+    folder = places.folder
+    try:
+        summary = run(setup, places)
+    except StudyStateError as error:
+        raise StudyStateError(
+            f"{error}\n(models of other code or arithmetic: delete {folder} to train anew)"
+        ) from error
+    if summary.interrupted:
+        raise KeyboardInterrupt
+    if summary.stopped:
+        raise StudyStateError(
+            f"training: {summary.stopped}; what is trained is kept, and the same command continues"
+        )
+    failed = [f"arm {r.arm}: {r.cause}" for r in summary.rows if r.outcome != Outcome.COMPLETE]
+    if failed:
+        heading = f"{folder}: arms that could not be trained (delete it to train anew)"
+        raise DivergedError(listed(heading, failed))
+
+
+def _thresholds(training: Training, run: RunStudy) -> dict[str, Thresholds]:
+    plan = training.plan
+    places = places_of(training.folder, CROSS_VALIDATION, training.storage)
+    of_study = f"study {plan.test.origin.name}" if plan.test.origin else ""
+    of_folds = f"a cross-validation of {len(training.folds)} folds"
+    if training.cross_validation is not None:
+        _run(training.cross_validation, places, run)
+    thresholds = {}
+    for arm in plan.arms:
+        beats = training.models.job.beats_of(arm.config)
+        log_probs, source = training.stored.get(arm.name), of_study
+        if log_probs is None:
+            log_probs, source = stored_predictions(places, arm, beats), of_folds
+        if log_probs is None:
+            raise StudyStateError(
+                f"{places.folder}: has no predictions of arm {arm.name}; delete it to have them "
+                "anew"
+            )
+        thresholds[arm.name] = thresholds_from(log_probs, beats.label, source)
+    floor_beats = training.models.floor_beats
+    log_probs = floors.out_of_fold(FLOOR, floor_beats, training.folds)
+    return {**thresholds, FLOOR: thresholds_from(log_probs, floor_beats.label, of_folds)}
+
+
+def _ensemble(training: Training, arm: Arm) -> SeedEnsemble:
+    plan, storage = training.plan, training.models.job.storage
+    content = storage.folder(rules.digest(arm.config)).read(WEIGHTS)
+    if content is None or (fault := file_fault(WEIGHTS, content)):
+        raise StudyStateError(
+            f"{training.folder.root / TRAINING}: the {WEIGHTS} of arm {arm.name} "
+            f"{fault if content else 'is missing'}; delete the folder to train anew"
+        )
+    about = {
+        "trained_on": f"{training.trained_on}, {plan.seeds} seeds, for the sealed test "
+        f"'{plan.test.name}'",
+        Tag.DATA_SOURCE: training.models.beats.source,
+        "plan_hash": plan.hash,
+        Tag.GIT_COMMIT: git_commit(),
+    }
+    weights = torch.load(io.BytesIO(content), weights_only=True)
+    return SeedEnsemble.of_weights(arm.config, weights, about)
+
+
+def _digest(ensembles: Mapping[str, SeedEnsemble], thresholds: Mapping[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(thresholds, sort_keys=True).encode())
+    for name in sorted(ensembles):
+        for model in ensembles[name].models:
+            for key, values in model.state_dict().items():
+                digest.update(f"{name} {key}".encode())
+                digest.update(np.ascontiguousarray(values.numpy()).tobytes())
+    return digest.hexdigest()

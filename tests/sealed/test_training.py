@@ -1,0 +1,124 @@
+"""What precedes an opening: studies that train all arms, and what of them is no result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from study.errors import DivergedError, StudyStateError
+from study.keys import Outcome
+from study.sealed.plan import SealedPlan
+from study.sealed.records import Records
+from study.sealed.result import EvaluationFolder
+from study.sealed.training import Training, set_up_training, train
+from study.spaces.settings import SETTINGS
+from study.store.study import Places
+from study.store.trials import TrialRow
+from study.training.seeding import FRESH_SEED
+from study.tuning.session import Summary
+from study.tuning.setup import Setup
+
+
+@pytest.fixture
+def training(
+    trained: tuple[Path, SealedPlan], records: Records, cache_dir: Path, tmp_path: Path
+) -> Training:
+    return set_up(trained[1], records, cache_dir, tmp_path)
+
+
+def set_up(
+    plan: SealedPlan, records: Records, cache_dir: Path, workspace: Path, storage: str = ""
+) -> Training:
+    return set_up_training(
+        plan,
+        EvaluationFolder.of(workspace, plan, rehearsal=True),
+        records,
+        workspace=workspace,
+        cache_dir=cache_dir,
+        device="cpu",
+        storage=storage,
+    )
+
+
+def summary(
+    rows: Sequence[TrialRow] = (), *, stopped: str = "", interrupted: bool = False
+) -> Summary:
+    return Summary(
+        rows=rows,
+        stopped=stopped,
+        interrupted=interrupted,
+        exhausted=False,
+        overhead=math.nan,
+        rungs=(math.nan, 0),
+    )
+
+
+def test_no_study_can_have_used_a_seed() -> None:
+    assert SETTINGS["seeds"].high == FRESH_SEED
+
+
+def test_arms_are_cross_validated_where_no_study_has_their_predictions(training: Training) -> None:
+    """Five folds of whole patients and one seed, whose scores rank nothing."""
+    of_thresholds = training.cross_validation
+    assert of_thresholds is not None
+    assert [arm.name for arm in of_thresholds.space.arms] == ["rr", "rr_placebo"]
+    assert (of_thresholds.plan.n_folds, of_thresholds.plan.n_seeds) == (5, 1)
+    assert of_thresholds.plan.objective == "train_loss"
+    assert of_thresholds.job.folds.fingerprint == training.folds.fingerprint
+    assert (training.models.plan.folds, training.models.plan.n_seeds) == ("all", 10)
+
+
+def test_a_shared_storage_keeps_plans_apart(
+    trained: tuple[Path, SealedPlan], records: Records, cache_dir: Path, tmp_path: Path
+) -> None:
+    shared = set_up(trained[1], records, cache_dir, tmp_path, storage=str(tmp_path / "shared"))
+    root = tmp_path / "shared" / trained[1].label
+    assert str(shared.models.job.storage.root) == str(root / "training")
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "fault"),
+    [
+        (summary(stopped="SIGTERM received", interrupted=True), KeyboardInterrupt, ""),
+        (
+            summary(stopped="the disk is full"),
+            StudyStateError,
+            "training: the disk is full; what is trained is kept, and the same command continues",
+        ),
+        (
+            summary(
+                [
+                    TrialRow(
+                        number=0,
+                        digest="1",
+                        arm="rr",
+                        outcome=Outcome.FAILED,
+                        cause="diverged",
+                        params={},
+                    )
+                ]
+            ),
+            DivergedError,
+            "arm rr: diverged",
+        ),
+        (summary(), StudyStateError, "the weights.pt of arm rr is missing; delete the folder"),
+    ],
+)
+def test_what_ends_otherwise_is_no_result(
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Summary,
+    error: type[BaseException],
+    fault: str,
+) -> None:
+    def run(setup: Setup, places: Places) -> Summary:
+        return end
+
+    # Thresholds come after the models.
+    monkeypatch.setattr("study.sealed.training._thresholds", lambda training, run: {})
+    with pytest.raises(error) as caught:
+        train(training, run)
+    assert fault in str(caught.value)
