@@ -70,6 +70,7 @@ class Driver:
 
     def opened(self) -> Callable[[str], None]:
         """Do what follows the ledger in a start; return who hears of trials that changed."""
+        self.ledger.reconcile()
         return self.changed.append
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from study.addresses import shown
@@ -25,7 +26,15 @@ _logger = logging.getLogger(__name__)
 _HEADERS = ("---", "+++")
 
 
-def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = "") -> Study | None:
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A study as a start found it, and what is wrong with its records."""
+
+    study: Study
+    faults: Sequence[Fault]
+
+
+def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = "") -> Before | None:
     """Refuse a start that does not fit what is there; nothing is written.
 
     Args:
@@ -56,7 +65,7 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
     wrong = faults(study, deep=False)
     refuse(study, wrong)
     _name_lost_results(study, wrong)
-    return study
+    return Before(study, wrong)
 
 
 def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str) -> None:
@@ -148,7 +157,7 @@ def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
         )
 
 
-def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Study | None) -> None:
+def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Before | None) -> None:
     """Write down what runs here, and mend what a start may mend.
 
     Raises:
@@ -159,10 +168,11 @@ def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Study | None)
     ledger.note(PLACE, here(places.folder))
     ledger.note(PLAN, plan.identity())
     claim(places.files, ledger.study_id, plan.name)
-    if before is not None:
-        for mend, ended in steps(faults(before, deep=False)):
-            if mend.at_start:
-                mend.do(before, ledger, ended)
+    if before is None:
+        return
+    for mend, ended in steps(before.faults):
+        if mend.at_start:
+            mend.do(before.study, ledger, ended)
 
 
 def claim(storage: Storage, study_id: str, name: str) -> None:

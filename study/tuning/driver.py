@@ -80,7 +80,7 @@ class Conductor:
         self._progress = progress
         self._storage = storage
         self._trial_limit_s = trial_limit_s
-        self._owed = [proposals.again(trial) for trial in ledger.reconcile()]
+        self._owed = [proposals.again(trial) for trial in ledger.trials().owed]
         self._known = {row.digest: row for row in ledger.trials().rows}
         self._next_index = ledger.trials().next_index
         self._screened = {
@@ -98,9 +98,7 @@ class Conductor:
         self.fault = ""
         """What of the machine must be mended before the study can go on."""
         self.ended_at: list[float] = []
-        for digest, row in self._known.items():
-            # A driver may have been killed after it had settled a trial and before this.
-            self._drop_checkpoint(digest)
+        for row in self._known.values():
             if row.outcome is Outcome.COMPLETE:
                 progress.known(row.metric(plan.objective))
 

@@ -17,7 +17,7 @@ from study.files import write_whole
 from study.keys import OBJECTIVES, Outcome
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
-from study.store.admission import admit, begin
+from study.store.admission import Before, admit, begin
 from study.store.beats_file import write_beats, write_exclusions
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
@@ -96,12 +96,12 @@ class Summary:
     tracking: Mirrored = Mirrored()
 
 
-def open_ledger(setup: Setup, places: Places, before: Study | None) -> Ledger:
+def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
     """Open the study's ledger with the sampler and pruner of its plan."""
     plan = setup.plan
     places.folder.mkdir(parents=True, exist_ok=True)
     # A resumed sampler must not repeat its first random draws, settled or not.
-    seed = plan.study_seed + (len(before.trials.all) if before else 0)
+    seed = plan.study_seed + (len(before.study.trials.all) if before else 0)
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
         storage_url=places.url,

@@ -81,9 +81,9 @@ def test_an_existing_study_is_admitted(
     before = replace(plan, kind=kind)
     stored(before, places, settled)
     now = replace(before, **changes)
-    study = admit(now, places, resume=resume)
-    assert study is not None and len(study.rows) == settled
-    begin(now, places, Ledger(storage_url=places.url, name="tiny"), study)
+    before_it = admit(now, places, resume=resume)
+    assert before_it is not None and len(before_it.study.rows) == settled
+    begin(now, places, Ledger(storage_url=places.url, name="tiny"), before_it)
     assert load_plan(places.folder) == now.identity(), "the plan that runs is the plan on disk"
 
 

@@ -85,9 +85,9 @@ class Start(Driver):
         """Settle what the start before left, and begin to mirror the study."""
         self.ledger.note(TRACKED, False)
         self.ledger.begin_start({"device": "cpu"})
-        self.ledger.reconcile()
+        changed = super().opened()
         if not self._track:
-            return super().opened()
+            return changed
         kind = Away if self._away else Experiment
         experiment = kind(tracking_uri=None, name=EXPERIMENT, workspace=self._workspace)
         self.ledger.note(TRACKER, experiment.store.name)
