@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,14 @@ class BeatSet(LabelledBeats):
     reliance: Reliance  # permuted RR for the reliance measurement
     dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
     fingerprint: str  # digest of source checksums, preparation code version and parameters
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """Beats left out of all records, by reason."""
+        totals: Counter[str] = Counter()
+        for reasons in self.dropped.values():
+            totals.update(reasons)
+        return totals
 
     def early_rr(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the two early ratios [N, 2] of a configuration, or None without early RR."""

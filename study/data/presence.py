@@ -55,7 +55,7 @@ def show(
     records = [read_record(source.folder, n, rules=source.rules) for n in source.development]
     # Any cut would do: the same beats are left out under all of them.
     beats = prepare(source, "daeac", "linear", cache_dir=default_cache_dir(workspace))
-    return Report(text="\n".join(_table(source, records, beats.dropped)), good=True)
+    return Report(text="\n".join(_table(source, records, beats)), good=True)
 
 
 def check(
@@ -79,24 +79,21 @@ def check(
     return _check_mitdb(folder)
 
 
-def _table(
-    source: Source, records: Sequence[Record], dropped: Mapping[str, Mapping[str, int]]
-) -> list[str]:
+def _table(source: Source, records: Sequence[Record], beats: BeatSet) -> list[str]:
+    used = len(beats.label)
     rows: list[Sequence[str]] = [
         ("record", "patient", "lead", "beats", *AAMI_CLASSES, "other", "left out")
     ]
     totals: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
     for record in records:
         counts = Counter(AAMI[symbol] for symbol in record.beat_symbols.tolist())
         counts["other"] = sum(record.other_annotations.values())
-        reasons = dropped.get(record.name, {})
-        patient = source.patients[record.name]
-        rows.append((record.name, patient, record.lead, *_cells(counts), _reasons(reasons)))
+        reasons = _reasons(beats.dropped.get(record.name, {}))
+        rows.append(
+            (record.name, source.patients[record.name], record.lead, *_cells(counts), reasons)
+        )
         totals += counts
-        left_out.update(reasons)
-    rows.append(("total", "", "", *_cells(totals), _reasons(left_out)))
-    used = sum(totals[name] for name in AAMI_CLASSES) - sum(left_out.values())
+    rows.append(("total", "", "", *_cells(totals), _reasons(beats.left_out)))
     state = "as published" if source.verified else "hashed; none are published for these records"
     return [
         f"source     {source.description}",
@@ -219,10 +216,7 @@ def describe(external: External, beat_set: BeatSet) -> str:
     """
     source = external.source
     records, patients = len(source.development), len(set(source.patients.values()))
-    dropped: Counter[str] = Counter()
-    for reasons in beat_set.dropped.values():
-        dropped.update(reasons)
-    left_out = _reasons(dropped)
+    left_out = _reasons(beat_set.left_out)
     lines = [
         f"{source.description}: {plural(records, 'record')} of {plural(patients, 'patient')}, "
         f"{len(beat_set.label)} beats",

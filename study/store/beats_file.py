@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,10 +80,7 @@ def _texts(array: NDArray[Any]) -> tuple[str, ...]:
 
 def write_exclusions(folder: Path, beats: BeatSet) -> None:
     """Count the beats that were left out, by reason, in a study's folder."""
-    totals: Counter[str] = Counter()
-    for reasons in beats.dropped.values():
-        totals.update(reasons)
-    counts = {reason: totals[reason] for reason in DROP_REASONS}
+    counts = {reason: beats.left_out[reason] for reason in DROP_REASONS}
     write_whole(folder / EXCLUSIONS, json.dumps(counts, indent=1))
 
 
