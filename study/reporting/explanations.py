@@ -13,6 +13,8 @@ from study.store.trial_files import PREDICTIONS, inspection_of, read_predictions
 from study.store.trials import TrialRow
 from study.training.results import MASKED_SHARE
 
+_NOT_MEASURED = "trained by an earlier version, which did not measure it"
+
 
 def explainable(configs: Mapping[str, TrialConfig]) -> list[str]:
     """Return the arms that attend over time or have a gated branch: those with a measurement."""
@@ -29,9 +31,10 @@ def read_explanations(
     storage: Storage,
     *,
     n_beats: int,
-) -> tuple[dict[str, Explanation], dict[str, str]]:
-    """Return what the trials measured by arm, and by arm why there is nothing."""
-    explanations, absent = {}, {}
+) -> tuple[dict[str, Explanation], str]:
+    """Return what trials measured by arm, and why some have nothing; empty where all have it."""
+    explanations: dict[str, Explanation] = {}
+    without: dict[str, list[str]] = {}  # numbers of trials by what they lack
     for arm in explainable(configs):
         if arm not in shown:
             continue
@@ -39,15 +42,13 @@ def read_explanations(
         try:
             arrays = read_predictions(storage, row.digest, n_beats=n_beats)
         except StudyStateError as error:
-            absent[arm] = f"trial {row.number}: {error}"
+            without.setdefault(str(error), []).append(str(row.number))
             continue
         inspection = inspection_of(arrays or {})
         if arrays is None:
-            absent[arm] = f"trial {row.number} has no {PREDICTIONS}"
+            without.setdefault(f"no {PREDICTIONS}", []).append(str(row.number))
         elif inspection is None:
-            absent[arm] = (
-                f"trial {row.number} was trained by an earlier version, which did not measure it"
-            )
+            without.setdefault(_NOT_MEASURED, []).append(str(row.number))
         else:
             explanations[arm] = Explanation(
                 trial=row.number,
@@ -59,4 +60,5 @@ def read_explanations(
                 branch_share=inspection.branch_share,
                 gates=arrays.get("gates"),
             )
-    return explanations, absent
+    reasons = [f"trials {', '.join(numbers)}: {reason}" for reason, numbers in without.items()]
+    return explanations, "; ".join(reasons)

@@ -194,11 +194,11 @@ def for_page(study: Study, results: StudyResults, say: Say) -> StudyResults:
     configs = arm_configs(study)
     explanations: dict[str, Explanation] = {}
     if results.beats is not None:
-        explanations, absent = read_explanations(
+        explanations, reason = read_explanations(
             study.arm_trials, configs, study.files, n_beats=len(results.beats.label)
         )
-        if absent:
-            gaps["explanations"] = "; ".join(f"{arm}: {reason}" for arm, reason in absent.items())
+        if reason:
+            gaps["explanations"] = reason
     say("measuring what networks cost")
     return replace(
         results,
