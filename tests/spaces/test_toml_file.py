@@ -59,155 +59,109 @@ def faults_of(folder: Path, text: str) -> str:
     return message.removeprefix(f"{folder.name}/s.toml: ")
 
 
+LOSSES = '[params.loss]\nvalues = ["focal", "cross_entropy"]'
+
 PARAM_FAULTS = [
+    ("hads", "values = [1]", "unknown parameter 'hads'"),
+    ("input", 'values = ["opt1", "op3"]', "unknown value 'op3'"),
+    ("heads", "values = [1, 2.5]", "must be a whole number, got 2.5"),
+    ("heads", "values = [1, true]", "must be a whole number, got True"),
+    ("heads", "values = []", "values must be a list of at least one value, got []"),
+    ("heads", "values = [1, 2, 1]", "values must differ, got 1 more than once"),
+    ("heads", "values = [1, 2]\ndefault = 4", "default must be one of the values, got 4"),
+    ("heads", "values = [1, 2]\nlog = true", "log does not go with values"),
+    ("heads", "values = [1]\nlow = 1\nhigh = 2", "needs either values = [...] or low and high"),
+    ("heads", "default = 1", "needs either values = [...] or low and high"),
+    ("dropout", "low = 0.0\nhgh = 0.5\nhigh = 0.5", "unknown key 'hgh'"),
+    ("dropout", "low = 0.0", "high is missing: a range needs low and high"),
+    ("dropout", "low = 0.5\nhigh = 0.1", "`low <= high` must hold, but got low=0.5 and high=0.1"),
+    ("dropout", "low = 0.0\nhigh = 1.5", "high: must be in [0, 0.95], got 1.5"),
+    ("dropout", "low = nan\nhigh = 0.5", "low: must be in [0, 0.95], got nan"),
+    ("dropout", "low = 0.0\nhigh = 0.5\nlog = 1", "log must be true or false, got 1"),
     (
-        "[params.hads]\nvalues = [1]",
-        f"params.hads: unknown parameter 'hads'; known: {_PARAMETERS}. Did you mean 'heads'?",
+        "dropout",
+        "low = 0.0\nhigh = 0.5\nlog = true",
+        "`low > 0` must hold with log = true, but got low=0.0",
     ),
     (
-        '[params.input]\nvalues = ["opt1", "op3"]',
-        "params.input: unknown value 'op3'; known: ecg, opt1, opt2, opt3. Did you mean 'opt3'?",
+        "dropout",
+        "low = 0.0\nhigh = 0.5\nstep = 0.2",
+        "whole steps must lead from low to high, but got low=0.0, high=0.5",
+    ),
+    ("embed_dim", "low = 16\nhigh = 64\nstep = 0.5", "step must be a whole number, got 0.5"),
+    ("dropout", "low = 0.0\nhigh = 0.5\nstep = 0", "step must be a finite number above 0, got 0"),
+    (
+        "dropout",
+        "low = 0.0\nhigh = 0.5\nstep = inf",
+        "step must be a finite number above 0, got inf",
     ),
     (
-        "[params.heads]\nvalues = [1, 2.5]",
-        "params.heads: must be a whole number, got 2.5",
-    ),
-    ("[params.heads]\nvalues = [1, true]", "params.heads: must be a whole number, got True"),
-    (
-        "[params.heads]\nvalues = []",
-        "params.heads: values must be a list of at least one value, got []",
+        "learning_rate",
+        "low = 1e-3\nhigh = 1e-2\nlog = true\nstep = 1e-3",
+        "step and log = true exclude each other",
     ),
     (
-        "[params.heads]\nvalues = [1, 2, 1]",
-        "params.heads: values must differ, got 1 more than once",
+        "dropout",
+        "low = 0.0\nhigh = 0.4\nstep = 0.2\ndefault = 0.3",
+        "default must lie in the range, got 0.3",
+    ),
+    ("input", "low = 0\nhigh = 1", "is a word, not a number: give values = [...]"),
+    (
+        "heads",
+        'values = [1, 2]\nwhen = "mhca"',
+        "when: must be a table such as { fusion = [\"mhca\"] }, got 'mhca'",
     ),
     (
-        "[params.heads]\nvalues = [1, 2]\ndefault = 4",
-        "params.heads: default must be one of the values, got 4",
+        "heads",
+        'values = [1, 2]\nwhen = { fusin = ["mhca"] }\n[params.loss]\nvalues = ["focal"]',
+        "when: unknown parameter 'fusin'; known: heads, loss.",
     ),
     (
-        "[params.heads]\nvalues = [1, 2]\nlog = true",
-        "params.heads: log does not go with values",
+        "focal_gamma",
+        'values = [1, 2]\nwhen = { loss = ["focl"] }\n' + LOSSES,
+        "when: loss: unknown value 'focl'",
     ),
     (
-        "[params.heads]\nvalues = [1]\nlow = 1\nhigh = 2",
-        "params.heads: needs either values = [...] or low and high",
-    ),
-    ("[params.heads]\ndefault = 1", "params.heads: needs either values = [...] or low and high"),
-    ("[params]\nheads = 4", "params.heads: must be a table with values, or with low and high"),
-    (
-        "[params.dropout]\nlow = 0.0\nhgh = 0.5\nhigh = 0.5",
-        "params.dropout: unknown key 'hgh'; known: default, high, log, low, step, values, when. "
-        "Did you mean 'high'?",
+        "focal_gamma",
+        'values = [1, 2]\nwhen = { loss = "focal" }\n' + LOSSES,
+        "when: loss: must be a list of values, got 'focal'",
     ),
     (
-        "[params.dropout]\nlow = 0.0",
-        "params.dropout: high is missing: a range needs low and high",
+        "heads",
+        "values = [1, 2]\nwhen = { embed_dim = [64] }\n[params.embed_dim]\nlow = 32\nhigh = 64",
+        "when: embed_dim: is a range",
     ),
     (
-        "[params.dropout]\nlow = 0.5\nhigh = 0.1",
-        "params.dropout: `low <= high` must hold, but got low=0.5 and high=0.1",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 1.5",
-        "params.dropout: high: must be in [0, 0.95], got 1.5",
-    ),
-    (
-        "[params.dropout]\nlow = nan\nhigh = 0.5",
-        "params.dropout: low: must be in [0, 0.95], got nan",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\nlog = 1",
-        "params.dropout: log must be true or false, got 1",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\nlog = true",
-        "params.dropout: `low > 0` must hold with log = true, but got low=0.0",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\nstep = 0.2",
-        "params.dropout: whole steps must lead from low to high, but got low=0.0, high=0.5 and "
-        "step=0.2; the last value below is 0.4",
-    ),
-    (
-        "[params.embed_dim]\nlow = 16\nhigh = 64\nstep = 0.5",
-        "params.embed_dim: step must be a whole number, got 0.5",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\nstep = 0",
-        "params.dropout: step must be a finite number above 0, got 0",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\nstep = inf",
-        "params.dropout: step must be a finite number above 0, got inf",
-    ),
-    (
-        "[params.learning_rate]\nlow = 1e-3\nhigh = 1e-2\nlog = true\nstep = 1e-3",
-        "params.learning_rate: step and log = true exclude each other; leave one of them out",
-    ),
-    (
-        "[params.dropout]\nlow = 0.0\nhigh = 0.4\nstep = 0.2\ndefault = 0.3",
-        "params.dropout: default must lie in the range, got 0.3",
-    ),
-    (
-        "[params.input]\nlow = 0\nhigh = 1",
-        "params.input: is a word, not a number: give values = [...]",
-    ),
-    (
-        '[params.heads]\nvalues = [1, 2]\nwhen = "mhca"',
-        "params.heads: when: must be a table such as { fusion = [\"mhca\"] }, got 'mhca'",
-    ),
-    (
-        '[params.heads]\nvalues = [1, 2]\nwhen = { fusin = ["mhca"] }\n'
-        '[params.loss]\nvalues = ["focal"]',
-        "params.heads: when: unknown parameter 'fusin'; known: heads, loss.",
-    ),
-    (
-        '[params.focal_gamma]\nvalues = [1, 2]\nwhen = { loss = ["focl"] }\n'
-        '[params.loss]\nvalues = ["focal", "cross_entropy"]',
-        "params.focal_gamma: when: loss: unknown value 'focl'; known: cross_entropy, focal. "
-        "Did you mean 'focal'?",
-    ),
-    (
-        '[params.focal_gamma]\nvalues = [1, 2]\nwhen = { loss = "focal" }\n'
-        '[params.loss]\nvalues = ["focal", "cross_entropy"]',
-        "params.focal_gamma: when: loss: must be a list of values, got 'focal'",
-    ),
-    (
-        "[params.heads]\nvalues = [1, 2]\nwhen = { embed_dim = [64] }\n"
-        "[params.embed_dim]\nlow = 32\nhigh = 64\nstep = 32",
-        "params.heads: when: embed_dim: is a range; only a parameter with values = [...] can be "
-        "a condition",
-    ),
-    (
-        '[params.loss]\nvalues = ["focal"]\nwhen = { gate = ["off"] }\n'
+        "loss",
+        'values = ["focal"]\nwhen = { gate = ["off"] }\n'
         '[params.gate]\nvalues = ["off"]\nwhen = { loss = ["focal"] }',
-        "params.loss: when: conditions form a circle among: loss, gate",
-    ),
-    (
-        '[params.fusion]\nvalues = ["film"]',
-        "fixed: fusion: is also in [params]; leave one of them out",
+        "when: conditions form a circle among: loss, gate",
     ),
 ]
 
 
-@pytest.mark.parametrize(("text", "fault"), PARAM_FAULTS, ids=[fault for _, fault in PARAM_FAULTS])
-def test_fault_of_a_parameter(tmp_path: Path, text: str, fault: str) -> None:
-    assert faults_of(tmp_path, f"{SEARCH}\n{text}\n") == fault
+@pytest.mark.parametrize(("name", "text", "fault"), PARAM_FAULTS)
+def test_fault_of_a_parameter(tmp_path: Path, name: str, text: str, fault: str) -> None:
+    told = faults_of(tmp_path, f"{SEARCH}\n[params.{name}]\n{text}\n")
+    assert told.startswith(f"params.{name}: {fault}")
 
 
 _OK = "[params.heads]\nvalues = [1, 2]\n"
 
 SECTION_FAULTS = [
+    (
+        SEARCH + '[params.fusion]\nvalues = ["film"]',
+        "fixed: fusion: is also in [params]; leave one of them out",
+    ),
+    (
+        SEARCH + "[params]\nheads = 4",
+        "params.heads: must be a table with values, or with low and high",
+    ),
     ('description = "d"', "needs exactly one of [search] and [compare], but got none"),
     (SEARCH + _OK + "[compare]\n", "needs exactly one of [search] and [compare], but got both"),
     (SEARCH, "params: nothing to search; give at least one [params.NAME]"),
     (SEARCH.replace('"d"', '" "') + _OK, "description: must be a line of text, got ' '"),
-    (
-        SEARCH + _OK + "[serch]\nx = 1",
-        "unknown key 'serch'; known: arms, compare, description, exclude, fixed, params, search, "
-        "test. Did you mean 'search'?",
-    ),
+    (SEARCH + _OK + "[serch]\nx = 1", "unknown key 'serch'"),
     (
         SEARCH.replace("trials", "trails") + _OK,
         "2 faults\n"
@@ -215,11 +169,7 @@ SECTION_FAULTS = [
         "sampler, scheduler, seeds, trials. Did you mean 'trials'?\n"
         "  - search.trials: is missing",
     ),
-    (
-        SEARCH.replace('"random"', '"tpee"') + _OK,
-        "search.sampler: unknown value 'tpee'; known: gp, grid, qmc, random, tpe. "
-        "Did you mean 'tpe'?",
-    ),
+    (SEARCH.replace('"random"', '"tpee"') + _OK, "search.sampler: unknown value 'tpee'"),
     (
         SEARCH.replace("trials = 3", "trials = 0") + _OK,
         "search.trials: must be a whole number in [1, 1000000], got 0",
@@ -238,47 +188,30 @@ SECTION_FAULTS = [
     ),
     (
         SEARCH.replace("trials = 3", 'trials = 3\nobjective = "f1"') + _OK,
-        "search.objective: unknown value 'f1'; known: val_auprc_macro, val_auprc_sv, "
-        "val_auroc_macro, val_auroc_sv.",
+        "search.objective: unknown value 'f1'",
     ),
-    (
-        SEARCH.replace('"mhca_time"', '"mhca_tme"') + _OK,
-        f"fixed: fusion: unknown value 'mhca_tme'; known: {_FUSIONS}. Did you mean 'mhca_time'?",
-    ),
-    (
-        SEARCH + 'segmentaton = "beat"\n' + _OK,
-        f"fixed: unknown parameter 'segmentaton'; known: {_PARAMETERS}. "
-        "Did you mean 'segmentation'?",
-    ),
+    (SEARCH.replace('"mhca_time"', '"mhca_tme"') + _OK, "fixed: fusion: unknown value 'mhca_tme'"),
+    (SEARCH + 'segmentaton = "beat"\n' + _OK, "fixed: unknown parameter 'segmentaton'"),
     ("params = 3\n" + SEARCH, "params: must be a table [params], got 3"),
     (SEARCH + _OK + "[[arms]]\n", "[[arms]] means nothing in a search space"),
     (
         SEARCH + _OK + "[[exclude]]\nhead = 1\n",
-        "exclude[1]: unknown searched parameter with values 'head'; known: heads. "
-        "Did you mean 'heads'?",
+        "exclude[1]: unknown searched parameter with values 'head'",
     ),
     (
         SEARCH + _OK + "[[exclude]]\nheads = [1, 3]\n",
         "exclude[1]: heads: unknown value '3'; known: 1, 2.",
     ),
-    (
-        SEARCH + _OK + "[[exclude]]\n",
-        "exclude[1]: is empty and would leave out everything",
-    ),
-    (
-        "exclude = 1\n" + SEARCH + _OK,
-        "exclude: must be a list of tables [[exclude]], got 1",
-    ),
+    (SEARCH + _OK + "[[exclude]]\n", "exclude[1]: is empty and would leave out everything"),
+    ("exclude = 1\n" + SEARCH + _OK, "exclude: must be a list of tables [[exclude]], got 1"),
     (
         COMPARE.replace("draws = 2", "draws = 2\ntrials = 4"),
-        "compare.trials: unknown setting 'trials'; known: contrasts, draws, folds, objective, "
-        "reference, seeds.",
+        "compare.trials: unknown setting 'trials'",
     ),
     (COMPARE.replace("draws = 2\n", ""), "compare.draws: is missing"),
     (
         COMPARE.replace('reference = "film"', 'reference = "flim"'),
-        "compare.reference: unknown arm 'flim'; known: concat, film, film_placebo. "
-        "Did you mean 'film'?",
+        "compare.reference: unknown arm 'flim'",
     ),
     (
         COMPARE.replace('reference = "film"\n', ""),
@@ -360,7 +293,7 @@ SECTION_FAULTS = [
     ("text", "fault"), SECTION_FAULTS, ids=[fault[:60] for _, fault in SECTION_FAULTS]
 )
 def test_fault_of_a_section(tmp_path: Path, text: str, fault: str) -> None:
-    assert faults_of(tmp_path, text) == fault
+    assert faults_of(tmp_path, text).startswith(fault)
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
