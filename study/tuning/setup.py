@@ -74,10 +74,10 @@ def arm_configurations(space: Space) -> dict[str, TrialConfig]:
     """Return one configuration of each arm, by the arm's name."""
     if space.kind == "compare":
         return {point.arm: point.config for point in space.comparisons() if point.draw == 0}
-    found: dict[str, TrialConfig] = {}
+    by_arm: dict[str, TrialConfig] = {}
     for config in configurations(space):
-        found.setdefault(rules.arm(config), config)
-    return found
+        by_arm.setdefault(rules.arm(config), config)
+    return by_arm
 
 
 def configurations(space: Space) -> list[TrialConfig]:
@@ -99,13 +99,13 @@ def largest_batch(space: Space) -> int:
 def cuts(space: Space) -> list[tuple[str, str]]:
     """Return the segmentations and resampling methods that a space's configurations use."""
     searched = [p for p in space.params if isinstance(p, Categorical) and p.name == "resampling"]
-    found = set()
-    for config in configurations(space):
-        methods = searched[0].values if searched else (config.signal.resampling,)
-        for method in methods:
-            signal = replace(config.signal, resampling=str(method))
-            found.add(signal.cut)
-    return sorted(found)
+    return sorted(
+        {
+            replace(config.signal, resampling=str(method)).cut
+            for config in configurations(space)
+            for method in (searched[0].values if searched else (config.signal.resampling,))
+        }
+    )
 
 
 def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int) -> Folds:
