@@ -88,6 +88,12 @@ class Driver:
         self.conductor.started(key)
         return key
 
+    def next_trial(self) -> str:
+        """Start a trial, which there must be; return its key."""
+        key = self.begin()
+        assert key is not None
+        return key
+
     def digest(self, key: str) -> str:
         """Return the digest of a trial that was begun."""
         return rules.digest(self.configs[key])

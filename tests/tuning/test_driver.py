@@ -86,12 +86,8 @@ def start(tmp_path: Path, plan: StudyPlan) -> Starter:
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid"])
 def test_a_search_ends_with_its_budget_whatever_the_outcomes(start: Starter, sampler: str) -> None:
     driver = start(search(sampler=sampler))
-    good = driver.begin()
-    assert good is not None
-    driver.train(good, 0.9)
-    broken = driver.begin()
-    assert broken is not None
-    driver.fail(broken, "ValueError: bad")
+    driver.train(driver.next_trial(), 0.9)
+    driver.fail(driver.next_trial(), "ValueError: bad")
     driver.run(0.1)
     assert len(driver.conductor.rows()) == 4
     assert driver.outcomes()[:2] == [Outcome.COMPLETE, Outcome.FAILED]
@@ -109,9 +105,7 @@ def test_trials_that_run_count_against_the_budget(start: Starter) -> None:
 
 def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: Starter) -> None:
     first = start(search())
-    done = first.begin()
-    assert done is not None
-    first.train(done, 0.8)
+    first.train(first.next_trial(), 0.8)
     cut_off, waiting = first.conductor.propose("cut off"), first.conductor.propose("waiting")
     first.conductor.started("cut off")
     first.epoch("cut off", 1, 0.4)
@@ -162,9 +156,7 @@ def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -
     first.conductor.stop("SIGINT received")
     second = start(search(trials=2))
     for value in (0.9, 0.1):
-        key = second.begin()
-        assert key is not None
-        second.train(key, value)
+        second.train(second.next_trial(), value)
     assert second.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE]
 
 
@@ -238,9 +230,7 @@ def test_a_repeat_of_a_running_trial_is_not_run_beside_it(start: Starter) -> Non
 def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(start: Starter) -> None:
     driver = start(search(trials=3))
     for value in (0.9, 0.1, 0.05):
-        key = driver.begin()
-        assert key is not None
-        driver.train(key, value)
+        driver.train(driver.next_trial(), value)
     assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
     pruned = driver.conductor.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
@@ -311,9 +301,7 @@ def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -
 
     third = start(SCREENED)
     assert third.conductor.owed == 1
-    key = third.begin()
-    assert key is not None
-    third.train(key, 0.5)
+    third.train(third.next_trial(), 0.5)
     third.run()
     assert third.outcomes() == [Outcome.SCREENED] * 4 + [Outcome.COMPLETE] * 2
     uninterrupted = {trial.user_attrs[Tag.DIGEST] for trial in third.trials()}
@@ -323,9 +311,7 @@ def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -
 
 def test_an_arm_of_which_nothing_could_be_screened_has_nothing_in_full(start: Starter) -> None:
     driver = start(search(sampler="grid", trials=2, scheduler="screening"))
-    broken = driver.begin()
-    assert broken is not None
-    driver.fail(broken, "DivergedError: diverged")
+    driver.fail(driver.next_trial(), "DivergedError: diverged")
     driver.screen([0.3])
     driver.run()
     assert driver.outcomes() == [Outcome.FAILED, Outcome.SCREENED, Outcome.COMPLETE]
@@ -347,9 +333,7 @@ def test_a_screening_of_a_small_space_ends_with_trials_in_full(
 
 def test_a_screened_trial_without_a_score_has_failed(start: Starter) -> None:
     driver = start(SCREENED)
-    key = driver.begin()
-    assert key is not None
-    driver.train(key, math.nan)
+    driver.train(driver.next_trial(), math.nan)
     (row,) = driver.conductor.rows()
     assert row.cause == "val_auprc_sv is undefined after the last epoch"
     assert row.outcome is Outcome.FAILED
@@ -357,9 +341,9 @@ def test_a_screened_trial_without_a_score_has_failed(start: Starter) -> None:
 
 def test_a_failing_trial_ends_with_the_cause_from_its_worker(start: Starter) -> None:
     driver = start(search())
-    key = driver.begin()
-    assert key is not None
-    driver.fail(key, "DivergedError: diverged: training loss not finite in epoch 1")
+    driver.fail(
+        driver.next_trial(), "DivergedError: diverged: training loss not finite in epoch 1"
+    )
     assert driver.begin() is not None, "the study goes on"
     row = driver.conductor.rows()[0]
     assert (row.outcome, row.epochs) == (Outcome.FAILED, 0)
@@ -368,8 +352,7 @@ def test_a_failing_trial_ends_with_the_cause_from_its_worker(start: Starter) -> 
 
 def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> None:
     driver = start(search())
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     driver.conductor.started(key)
     assert driver.lines[-1] == "trial   0 retried  its worker was lost"
     driver.conductor.lost(key, "its worker was lost: RuntimeError: gone")
@@ -389,8 +372,7 @@ def test_a_trial_that_never_got_a_worker_counts_as_failed(start: Starter) -> Non
 
 def test_an_epoch_that_a_retry_comes_by_again_is_written_down_once(start: Starter) -> None:
     driver = start(search(trials=1))
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     for epoch in (1, 2, 1, 2, 3):  # its worker was lost after two, and its checkpoint too
         driver.epoch(key, epoch, 0.5)
     epochs = epochs_of(trial.user_attrs for trial in driver.trials())
@@ -400,8 +382,7 @@ def test_an_epoch_that_a_retry_comes_by_again_is_written_down_once(start: Starte
 def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:
     limit_s = 0.2
     driver = start(search(), trial_limit_s=limit_s)
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     conductor = driver.conductor
     assert conductor.hung() == set()
     for times in ("", " (2 times)", " (3 times)"):
@@ -421,8 +402,7 @@ def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: S
 
 def test_an_epoch_in_time_is_no_hang(start: Starter) -> None:
     driver = start(search(), trial_limit_s=3600)
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     driver.epoch(key, 1, 0.5)
     assert driver.conductor.hung() == set()
 
@@ -431,8 +411,7 @@ def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
     start: Starter,
 ) -> None:
     driver = start(search())
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     cause = "/store/x: cannot be written (No space left on device); it takes 1.0 MB"
     driver.conductor.failed(key, cause, faulty=True)
     assert driver.conductor.fault == cause
@@ -443,8 +422,7 @@ def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
 
 def test_what_is_written_down_as_stopped_runs_no_more(start: Starter) -> None:
     driver = start(search())
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     assert driver.conductor.runs(key)
     driver.conductor.stop("SIGTERM received")
     assert not driver.conductor.runs(key)
@@ -453,9 +431,7 @@ def test_what_is_written_down_as_stopped_runs_no_more(start: Starter) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_trial_without_a_finite_objective_is_failed(start: Starter, value: float) -> None:
     driver = start(search())
-    key = driver.begin()
-    assert key is not None
-    driver.train(key, value)
+    driver.train(driver.next_trial(), value)
     row = driver.conductor.rows()[0]
     assert row.outcome is Outcome.FAILED
     assert row.cause == "val_auprc_sv is undefined after the last epoch"
@@ -464,8 +440,7 @@ def test_a_trial_without_a_finite_objective_is_failed(start: Starter, value: flo
 
 def test_a_trial_over_its_time_limit_is_failed_after_the_epoch(start: Starter) -> None:
     driver = start(search(), trial_limit_s=1e-9)
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     assert driver.epoch(key, 1, 0.5)
     row = driver.conductor.rows()[0]
     assert (row.outcome, row.cause) == (
@@ -476,8 +451,7 @@ def test_a_trial_over_its_time_limit_is_failed_after_the_epoch(start: Starter) -
 
 def test_a_trial_that_finishes_its_last_epoch_over_the_limit_is_complete(start: Starter) -> None:
     driver = start(search(), trial_limit_s=1e-9)
-    key = driver.begin()
-    assert key is not None
+    key = driver.next_trial()
     assert driver.epoch(key, EPOCHS, 0.5)
     assert driver.outcomes() == [Outcome.COMPLETE]
 
@@ -560,19 +534,13 @@ def test_enumerated_proposals_are_the_same_whatever_happened(
     straight.run(0.5)
 
     first = cut(text)
-    key = first.begin()
-    assert key is not None
-    first.train(key, 0.1)
+    first.train(first.next_trial(), 0.1)
     assert first.begin(), first.begin()
     first.conductor.stop("SIGINT received")
     second = cut(text)
     for value in (0.9, 0.2):
-        key = second.begin()
-        assert key is not None
-        second.train(key, value)
-    key = second.begin()
-    assert key is not None
-    second.fail(key, "ValueError: bad")
+        second.train(second.next_trial(), value)
+    second.fail(second.next_trial(), "ValueError: bad")
     del second
     third = cut(text)
     third.run(0.3)
@@ -584,9 +552,7 @@ def test_enumerated_proposals_are_the_same_whatever_happened(
 def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: Starter) -> None:
     first = start(COMPARE)
     for value in (0.9, 0.1, 0.05, 0.04):
-        key = first.begin()
-        assert key is not None
-        first.train(key, value)
+        first.train(first.next_trial(), value)
     first.conductor.propose("cut off")
     first.conductor.stop("SIGINT received")
 
@@ -619,17 +585,13 @@ def test_what_is_proposed_is_what_the_ledger_wrote_down(start: Starter) -> None:
 def test_a_trial_that_was_complete_is_run_to_its_end_when_it_is_owed_again(start: Starter) -> None:
     first = start(search(sampler="grid"))
     for value in (0.5, 0.5, 0.6, 0.9):
-        key = first.begin()
-        assert key is not None
-        first.train(key, value)
+        first.train(first.next_trial(), value)
     assert first.outcomes() == [Outcome.COMPLETE] * 4
     first.ledger.withdraw(2, "weights.pt is missing")
 
     second = start(search(sampler="grid"))
     assert second.conductor.owed == 1
-    key = second.begin()
-    assert key is not None
-    second.train(key, 0.6)
+    second.train(second.next_trial(), 0.6)
     assert second.outcomes() == [Outcome.COMPLETE] * 4, "0.6 is below the rung that 0.9 has raised"
     assert [row.number for row in second.conductor.rows()] == [0, 1, 3, 4]
     assert second.begin() is None
