@@ -216,6 +216,6 @@ def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
 
 def _floor(folder: Path, objective: str) -> float:
     """Return a study's floor; NaN where it has none."""
-    from study.store.study_floors import stored_metrics
+    from study.store.floors import stored_metrics
 
     return stored_metrics(folder, "logistic_regression").get(objective, math.nan)

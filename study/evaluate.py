@@ -171,7 +171,7 @@ def _from_records(
     from study.data.beat_set import default_cache_dir
     from study.sealed.test import evaluate_ds2, open_ds2
     from study.sealed.training import train
-    from study.store.folder import locked
+    from study.store.lock import locked
 
     training = _training(args, plan, folder, workspace)
     if args.dry_run:
@@ -264,7 +264,7 @@ def _on_records(
     from study.sealed.records import prepare_external
     from study.sealed.test import evaluate_records, identity_of
     from study.sealed.training import cuts_of, train
-    from study.store.folder import locked
+    from study.store.lock import locked
 
     # All that can be wrong with the records comes before an hour of training.
     external = find_external(args.records, leads=args.lead, split_file=args.split)

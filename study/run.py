@@ -117,7 +117,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
     # Before the imports, which bring PyTorch and Ray: a misspelt space is told at once.
     space = _space(args)
     from study.console import print_result
-    from study.store.folder import expect, locked
+    from study.store.folder import expect
+    from study.store.lock import locked
     from study.store.plan import PLAN_FILE
     from study.store.study import Places
 

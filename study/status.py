@@ -52,7 +52,7 @@ def show_records(args: Namespace, defaults: Mapping[str, Any]) -> int:
         StudyStateError: If the study's plan cannot be read, or it is to be repaired
             while it runs.
     """
-    from study.store.folder import locked
+    from study.store.lock import locked
 
     _check(args, defaults)
     name = args.status if args.repair is None else args.repair

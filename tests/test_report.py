@@ -18,10 +18,10 @@ from study.reporting.page.page import PAGE, table_files
 from study.spaces.load import load_space
 from study.spaces.optuna_space import distributions
 from study.store.beats_file import write_exclusions
+from study.store.floors import study_floors
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.ledger import Ledger
 from study.store.storage import Storage
-from study.store.study_floors import study_floors
 from study.store.trials import Proposal
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result

@@ -16,9 +16,8 @@ from study.data.fetch import sha256_of
 from study.errors import CheckpointError, StudyStateError
 from study.keys import Outcome, Tag
 from study.store import trials
-from study.store.folder import locked
 from study.store.ledger import Ledger
-from study.store.owner import Owner, here
+from study.store.lock import Owner, here, locked
 from study.store.study import Study
 from study.store.trial_files import checkpoint_epoch
 from study.store.trials import TRACKED
@@ -31,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 HOLD = """
 import sys
 from pathlib import Path
-from study.store.folder import locked
+from study.store.lock import locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)

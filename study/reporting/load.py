@@ -23,10 +23,9 @@ from study.statistics.comparison import compare
 from study.statistics.findings import Comparison, parts_of
 from study.statistics.predictions import ArmRuns
 from study.store.beats_file import EXCLUSIONS, read_exclusions
-from study.store.floors import FLOORS
+from study.store.floors import FLOORS, StudyFloor, stored_metrics
 from study.store.folder import BEATS, PAIRS, RECORDS, has_trials
 from study.store.study import Study
-from study.store.study_floors import StudyFloor, stored_metrics
 
 Say = Callable[[str], None]
 

@@ -30,8 +30,8 @@ from study.reporting.alarms import (
 )
 from study.spaces.space import Space
 from study.statistics.findings import metric_name
+from study.store.floors import StudyFloor
 from study.store.storage import Storage
-from study.store.study_floors import StudyFloor
 from study.store.trial_files import read_predictions
 from study.store.trials import TrialRow
 from study.wording import listing

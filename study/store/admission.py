@@ -14,8 +14,8 @@ from study.spaces.settings import SCREENING
 from study.store.checks import SHOWN, Fault, faults, refuse, steps
 from study.store.folder import CLAIM, SPACE_COPY, check_plan_is_there
 from study.store.ledger import Ledger
+from study.store.lock import elsewhere, here
 from study.store.optuna_storage import read_optuna
-from study.store.owner import elsewhere, here
 from study.store.plan import GROWS, StudyPlan, load_plan
 from study.store.storage import Storage
 from study.store.study import Places, Study

@@ -1,18 +1,11 @@
-"""A study's folder in the workspace: its plan, its lock, and what a new start may do with it."""
+"""A study's folder in the workspace: its name, its files, and the others beside it."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from study.errors import StudyStateError, UsageError, did_you_mean
-from study.files import writing
-from study.store.owner import Owner
 from study.store.plan import PLAN_FILE, load_plan
 
 STUDIES = "studies"
@@ -27,9 +20,6 @@ CLAIM = "study_id"
 PAIRS, RECORDS = "pairs.csv", "records.csv"
 """What a comparison says of every pair of arms, and of every record."""
 
-_LOCK = "lock"
-_PATIENCE_S = 0.5
-"""Who only looks whether a study is held has its lock for a moment; longer is a driver."""
 _ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
 
 
@@ -43,83 +33,6 @@ def study_folder(workspace: Path, name: str) -> Path:
     if not plain.isalnum() or not plain.isascii() or name.startswith(".") or len(name) > 100:
         raise UsageError(f"study {name!r}: a study's name has {_ALLOWED}")
     return workspace / STUDIES / name
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a study for this process.
-
-    The system gives the lock back when its holder ends, however it ends. The lock's text says
-    who holds it; it decides only where a file system has no locks.
-
-    Raises:
-        StudyStateError: If another process holds it (says which, on which host), or the folder
-            cannot be written.
-    """
-    path = folder / _LOCK
-    with _acquired(folder) as file:
-        line = Owner.current().line()
-        with writing(path, len(line)):
-            file.truncate(0)
-            file.write(line)
-            file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
-            if [entry.name for entry in folder.iterdir()] == [_LOCK]:
-                # Refused before anything was written: nothing stays behind.
-                path.unlink()
-                folder.rmdir()
-
-
-def _acquired(folder: Path) -> TextIO:
-    path, deadline = folder / _LOCK, time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+")
-        except OSError as error:
-            raise StudyStateError(
-                f"{folder}: cannot be written ({error.strerror}); a study keeps its records in "
-                f"{STUDIES}/ of the current folder: start it in one of yours"
-            ) from error
-        file.seek(0)
-        owner = Owner.read(file.read())
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held, way_out = False, ""
-        except BlockingIOError:
-            held, way_out = True, ""
-        except OSError:  # a file system without locks, where a killed owner's line stays
-            held = owner is not None and owner.runs() is not False
-            way_out = f"; where that process is gone, delete {path}"
-        # Who was refused before may have deleted the file since it was opened here.
-        if not held and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()
-        if held and time.monotonic() > deadline:
-            raise StudyStateError(
-                f"study '{folder.name}' is being run by {owner or 'another process'}; wait for "
-                f"it, stop it, or take another --name{way_out}"
-            )
-        time.sleep(0.05)
-
-
-def holder(folder: Path) -> tuple[Owner | None, bool]:
-    """Return who holds a study, or held it and did not give it back; and whether it does now."""
-    try:
-        with (folder / _LOCK).open() as file:
-            owner = Owner.read(file.read())
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return owner, True
-            except OSError:  # a file system without locks
-                return owner, owner is not None and owner.runs() is not False
-    except OSError:
-        return None, False
-    return owner, False
 
 
 def leftovers(folder: Path, trials: str) -> list[Path]:

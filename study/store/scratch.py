@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from study.store.owner import Owner
+from study.store.lock import Owner
 
 # Short: Ray's sockets lie below, and their names are limited to 107 bytes.
 _PREFIX, _OWNER = "study-", "owner"

@@ -25,10 +25,10 @@ from study.files import write_whole
 from study.keys import Outcome, Tag
 from study.statistics.predictions import Beats
 from study.store.beats_file import read_beats
-from study.store.folder import BEATS, SPACE_COPY, existing_plan, holder, study_folder
+from study.store.folder import BEATS, SPACE_COPY, existing_plan, study_folder
 from study.store.history import Start, starts_of
+from study.store.lock import Owner, elsewhere, holder
 from study.store.optuna_storage import read_optuna
-from study.store.owner import Owner, elsewhere
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
 from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TRACKER, TrialRow, Trials

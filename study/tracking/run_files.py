@@ -9,11 +9,11 @@ from pathlib import Path
 from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
+from study.store.floors import stored_floors
 from study.store.folder import SPACE_COPY, TRIALS
 from study.store.history import TRACEBACK
 from study.store.plan import PLAN_FILE
 from study.store.study import Study
-from study.store.study_floors import stored_floors
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS, read_predictions
 from study.store.trials import CONFIG
 from study.tracking.run_facts import FLOOR, STUDY

@@ -9,9 +9,9 @@ from typing import Any
 
 from study.data.folds import ALL
 from study.keys import Outcome, Tag
+from study.store.floors import stored_floors
 from study.store.history import BEGAN, Start, epochs_of, starts_of
 from study.store.study import Study
-from study.store.study_floors import stored_floors
 from study.store.trials import CONFIG, COUNTED, EPOCHS, METRICS, SECONDS
 from study.tracking.run_facts import FLOOR, STUDY, TRIAL, Point, RunFacts, points_of, trial_name
 

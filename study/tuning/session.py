@@ -19,13 +19,13 @@ from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.store.admission import Before, admit, begin
 from study.store.beats_file import write_beats, write_exclusions
+from study.store.floors import StudyFloor, study_floors
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import provenance
 from study.store.scratch import sweep
 from study.store.study import Places, Study
-from study.store.study_floors import StudyFloor, study_floors
 from study.store.trials import EXHAUSTED, TRACKED, TRACKER, TrialRow, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored

@@ -21,8 +21,8 @@ from study.reporting.prediction_alarms import (
     study_alarms,
 )
 from study.spaces.space import Space
+from study.store.floors import StudyFloor
 from study.store.storage import Storage
-from study.store.study_floors import StudyFloor
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow
 from study.tuning.trial import METRICS, TrialJob, TrialRun

@@ -21,7 +21,7 @@ from study.reporting.sealed_results import sealed_results
 from study.reporting.table import Table, central
 from study.sealed import records, test
 from study.sealed.result import EvaluationFolder
-from study.store.folder import locked
+from study.store.lock import locked
 from study.store.plan import StudyPlan
 from tests.builders import study_plan
 from tests.sealed.conftest import PLAN, Run, evaluated, interrupted, never, refusal

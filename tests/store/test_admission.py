@@ -13,7 +13,7 @@ from study.config import TrialConfig
 from study.errors import StudyStateError, UsageError
 from study.store.admission import admit, begin, claim
 from study.store.ledger import Ledger
-from study.store.owner import Owner, here
+from study.store.lock import Owner, here
 from study.store.plan import StudyPlan, load_plan
 from study.store.storage import Storage
 from study.store.study import PLACES, Places

@@ -14,21 +14,14 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyStateError, UsageError
-from study.store.folder import (
-    expect,
-    holder,
-    leftovers,
-    locked,
-    studies,
-    study_folder,
-)
-from study.store.owner import Owner
+from study.store.folder import expect, leftovers, studies, study_folder
+from study.store.lock import Owner, holder, locked
 from study.store.plan import PLAN_FILE, StudyPlan
 
 HOLD = """
 import sys
 from pathlib import Path
-from study.store.folder import locked
+from study.store.lock import locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)

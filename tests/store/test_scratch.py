@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from study.store.owner import Owner
+from study.store.lock import Owner
 from study.store.scratch import scratch, sweep
 
 KILLED = """

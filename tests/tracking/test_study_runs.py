@@ -17,11 +17,11 @@ from study.config import TrialConfig
 from study.data.folds import ALL
 from study.keys import Outcome, Tag
 from study.models import rules
+from study.store.floors import FOLDER, KEY, MADE_BY
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.history import BEGAN
 from study.store.ledger import Ledger
 from study.store.study import Places, Study
-from study.store.study_floors import FOLDER, KEY, SETTINGS
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 from study.store.trials import EPOCHS, METRICS, Proposal
 from study.tracking.run_facts import FLOOR, STUDY, TRIAL, RunFacts
@@ -215,7 +215,7 @@ def test_a_study_has_the_figures_of_each_of_its_ends(ledger: Ledger, folder: Pat
 def test_floors_are_those_of_the_folder(ledger: Ledger, folder: Path, tmp_path: Path) -> None:
     place = folder / FOLDER / "prevalence"
     place.mkdir(parents=True)
-    scores = {KEY: "f", "metrics": {"val_auprc_sv": 0.1, "sd": None}, SETTINGS: {"points": 32}}
+    scores = {KEY: "f", "metrics": {"val_auprc_sv": 0.1, "sd": None}, MADE_BY: {"points": 32}}
     (place / SCORES).write_text(json.dumps(scores))
     (folder / FOLDER / "half").mkdir()
     study = shown(ledger, folder)

@@ -18,9 +18,9 @@ from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EXPERIMENTS, Outcome
 from study.store import trial_files
+from study.store.floors import FOLDER, KEY
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.store.study import Places, Study
-from study.store.study_floors import FOLDER, KEY
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 from study.store.trials import TRACKED, TRACKER, trials_csv
 from study.tracking.experiment import Experiment

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from study.store.owner import Owner
+from study.store.lock import Owner
 
 
 def test_this_process_runs_and_is_read_back_from_its_line() -> None:
