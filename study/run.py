@@ -189,7 +189,7 @@ def _set_up(args: argparse.Namespace, space: Space, places: Places) -> Setup:
     from study.data.source import find_source
     from study.models.build_kernels import FOLDER_VARIABLE
     from study.training.device import resolve_device
-    from study.tuning.setup import set_up
+    from study.tuning.setup import precision_of, set_up
 
     workspace = Path.cwd()
     source = find_source(
@@ -208,7 +208,7 @@ def _set_up(args: argparse.Namespace, space: Space, places: Places) -> Setup:
         partition_seed=args.partition_seed,
         # On a cluster it is the workers' devices that count.
         device=args.device if args.address else resolve_device(args.device).type,
-        precision=_precision(args.precision, places.folder),
+        precision=precision_of(args.precision, places.folder),
         storage=places.files,
         cache_dir=cache_dir,
     )
@@ -237,14 +237,6 @@ def _demand(args: argparse.Namespace, setup: Setup, *, shared_storage: bool) -> 
     if args.concurrency and at_once < args.concurrency:
         print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
     return demand, at_once
-
-
-def _precision(asked: str, folder: Path) -> str:
-    """Return the precision to train in: a study keeps to what was measured when it began."""
-    from study.store.plan import load_plan
-
-    stored = (load_plan(folder) or {}).get("engine") if asked == "auto" else None
-    return str(stored).partition(",")[0] if stored else asked
 
 
 def _space(args: argparse.Namespace) -> Space:

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from study.keys import Outcome
+from study.keys import OBJECTIVES, Outcome
 from study.store.trials import Proposal
 from study.wording import plural, score_text
 
@@ -137,6 +137,8 @@ class Progress:
     def _state(self, without: str) -> str:
         """Return the best score, or what to say without one, and the time left."""
         best = f"best {score_text(self._best)}" if math.isfinite(self._best) else without
+        if self._objective not in OBJECTIVES:  # a sealed test's training ranks nothing
+            return f"{self.time_left()} left"
         return f"{best}, {self.time_left()} left"
 
     def time_left(self) -> str:
