@@ -78,8 +78,8 @@ def row(text: str, title: str, first: str) -> list[str]:
 
 def test_both_measures_are_reported_whatever_the_plan_declares(text: str) -> None:
     assert text.startswith("How it was done.\n\nWhat DS2 has of each class.")
-    assert "AUPRC on DS2, the primary metric first: mean over seeds" in text
-    assert "AUROC on DS2, beside it: mean over seeds" in text
+    assert "AUPRC on DS2, the primary metric first. Mean over seeds" in text
+    assert "AUROC on DS2, beside it. Mean over seeds" in text
     assert text.count("Contrasts in ") == 1, "only of what is declared"
 
 
