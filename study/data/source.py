@@ -50,29 +50,17 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Records that may be read, with the digests of their files.
+    """Records that may be read, with the digests of their files."""
 
-    Args:
-        kind: `mitdb`, `records` (one's own) or `synthetic`.
-        dataset: `DS1`, or the name of one's own split.
-        folder: Folder of the WFDB files.
-        development: Names of the records, sorted.
-        patients: Patient of each record.
-        rules: What the records must be like; hand them to `read_record`.
-        checksums: SHA-256 of every file of the records, by file name.
-        verified: Whether the checksums are the published ones.
-        description: One line on where the records come from, for plans and tables.
-    """
-
-    kind: str
-    dataset: str
-    folder: Path
-    development: tuple[str, ...]
-    patients: Mapping[str, str]
-    rules: ReadingRules = MITDB_RULES
-    checksums: Mapping[str, str]
-    verified: bool
-    description: str
+    kind: str  # `mitdb`, `records` (one's own) or `synthetic`
+    dataset: str  # `DS1`, or the name of one's own split
+    folder: Path  # folder of the WFDB files
+    development: tuple[str, ...]  # names of the records, sorted
+    patients: Mapping[str, str]  # patient of each record
+    rules: ReadingRules = MITDB_RULES  # what the records must be like; hand them to `read_record`
+    checksums: Mapping[str, str]  # SHA-256 of every file of the records, by file name
+    verified: bool  # whether the checksums are the published ones
+    description: str  # one line on where the records come from, for plans and tables
 
     @property
     def synthetic(self) -> bool:
@@ -219,21 +207,14 @@ def _warn_of_synthetic(folder: Path, unreachable: UnreachableError) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class External:
-    """The records of a folder that models can be tested on.
+    """The records of a folder that models can be tested on."""
 
-    Args:
-        source: The records, as `study.data.prepare` takes them.
-        leads: The lead read of each record.
-        rates_hz: The sampling rate of each record's files.
-        doubled: Beats annotated more than once, of each record that has some.
-        without_beats: Records left out because they have no annotations.
-    """
-
-    source: Source
-    leads: Mapping[str, str]
-    rates_hz: Mapping[str, float]
+    source: Source  # the records, as `study.data.prepare` takes them
+    leads: Mapping[str, str]  # the lead read of each record
+    rates_hz: Mapping[str, float]  # the sampling rate of each record's files
+    # Beats annotated more than once, of each record that has some
     doubled: Mapping[str, tuple[Doubled, ...]]
-    without_beats: tuple[str, ...]
+    without_beats: tuple[str, ...]  # records left out because they have no annotations
 
 
 def external_rules(leads: Sequence[str] = ()) -> ReadingRules:

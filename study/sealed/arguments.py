@@ -15,10 +15,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
-    what.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
-    what.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
-    what.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
+    does = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
+    does.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
+    does.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
+    does.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
     write = options.add_argument_group("with --write-plan")
     write.add_argument(
         "--arms",
@@ -53,9 +53,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     more.add_argument(
         "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
     )
-    told = options.add_argument_group("how much it tells")
-    told.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
-    told.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+    output = options.add_argument_group("how much it tells")
+    output.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
+    output.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
     return options
 
 

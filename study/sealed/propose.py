@@ -139,13 +139,13 @@ def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
         }
         for config in configs
     }
-    told = [
+    telling = [
         name
         for name in ARM_PARAMETERS
         if len({values[name] for values in factors.values() if name in values}) > 1
     ]
     return {
-        arm: "-".join(values[name] for name in told or ("input", "fusion") if name in values)
+        arm: "-".join(values[name] for name in telling or ("input", "fusion") if name in values)
         for arm, values in factors.items()
     }
 

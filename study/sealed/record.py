@@ -41,8 +41,8 @@ def record_opening(
         Tag.STUDY_ID: opening.digest[:12],
     }
     counts = {"openings": float(opening.number)}
-    place = folder.opening(opening)
-    return _record(experiment, plan, folder, place, on="DS2", tags=tags, metrics=counts)
+    results = folder.opening(opening)
+    return _record(experiment, plan, folder, results, on="DS2", tags=tags, metrics=counts)
 
 
 def record_external(
@@ -59,8 +59,8 @@ def record_external(
     Raises:
         TrackingError: If the store cannot be used at all.
     """
-    place = folder.external(name)
-    about = json.loads((place / RESULT).read_text())[EXTERNAL]
+    results = folder.external(name)
+    about = json.loads((results / RESULT).read_text())[EXTERNAL]
     tags = {
         Tag.STAGE: EXTERNAL,
         Tag.DATA_SOURCE: about["source"],
@@ -69,20 +69,20 @@ def record_external(
         # Other records, models or code make another parent run.
         Tag.STUDY_ID: about["identity"],
     }
-    return _record(experiment, plan, folder, place, on=name, tags=tags, metrics={})
+    return _record(experiment, plan, folder, results, on=name, tags=tags, metrics={})
 
 
 def _record(
     experiment: Experiment,
     plan: SealedPlan,
     folder: EvaluationFolder,
-    place: Path,
+    results: Path,
     *,
     on: str,
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
 ) -> str:
-    result = json.loads((place / RESULT).read_text())
+    result = json.loads((results / RESULT).read_text())
     every = {
         **result["provenance"],
         **tags,
@@ -110,7 +110,7 @@ def _record(
         },
         tags=every,
     )
-    files = [place / name for name in (TABLES, RESULT, PER_RECORD, PREDICTIONS)]
+    files = [results / name for name in (TABLES, RESULT, PER_RECORD, PREDICTIONS)]
     write_result(experiment, whole, arms, [folder.root / "plan.toml", *files])
     return whole.name
 
@@ -164,17 +164,17 @@ def _run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> Run
 
 def metrics_of(stored: Mapping[str, Any]) -> dict[str, float]:
     """Return an arm's metrics: mean and spread over seeds, and those of the seed ensemble."""
-    found = {}
+    metrics = {}
     for name, values in stored["seeds"]["values"].items():
         numbers = np.array(values, dtype=np.float64)  # None is NaN
-        found[name] = float(numbers.mean())
+        metrics[name] = float(numbers.mean())
         if len(numbers) > 1:
-            found[f"{name}_seed_sd"] = float(numbers.std(ddof=1))
+            metrics[f"{name}_seed_sd"] = float(numbers.std(ddof=1))
     if len(next(iter(stored["seeds"]["values"].values()))) > 1:
         for name, (value,) in stored["ensemble"]["values"].items():
             ensemble = f"test_ensemble_{name.removeprefix('test_')}"
-            found[ensemble] = math.nan if value is None else float(value)
-    return found
+            metrics[ensemble] = math.nan if value is None else float(value)
+    return metrics
 
 
 DS2_RESULT = "ds2_result"

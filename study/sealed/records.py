@@ -38,17 +38,11 @@ REHEARSAL_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Both halves of a data set; nothing in DS2's files has been looked at.
+    """Both halves of a data set; nothing in DS2's files has been looked at."""
 
-    Args:
-        source: DS1.
-        ds2: SHA-256 of the files of DS2, by name.
-        ds2_patients: Patient of each record of DS2.
-    """
-
-    source: Source
-    ds2: Mapping[str, str]
-    ds2_patients: Mapping[str, str]
+    source: Source  # DS1
+    ds2: Mapping[str, str]  # SHA-256 of the files of DS2, by name
+    ds2_patients: Mapping[str, str]  # patient of each record of DS2
 
     @property
     def ds2_digest(self) -> str:

@@ -45,37 +45,25 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Half:
-    """The scores of one set of predictions: of all seeds, or of their ensemble (S = 1).
+    """The scores of one set of predictions: of all seeds, or of their ensemble (S = 1)."""
 
-    Args:
-        values: [S] by metric name.
-        without: [S] by exclusion and metric name.
-        ec57: [S] by beat type, `gross` or `average`, and statistic.
-        confusion: [C, C] beats by true (rows) and decided class, summed over seeds.
-    """
-
-    values: Mapping[str, Float]
-    without: Mapping[str, Mapping[str, Float]]
+    values: Mapping[str, Float]  # [S] by metric name
+    without: Mapping[str, Mapping[str, Float]]  # [S] by exclusion and metric name
+    # [S] by beat type, `gross` or `average`, and statistic
     ec57: Mapping[str, Mapping[str, Mapping[str, Float]]]
+    # [C, C] beats by true (rows) and decided class, summed over seeds
     confusion: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArmScores:
-    """All scores of an arm.
-
-    Args:
-        name: The arm.
-        seeds: Of every seed.
-        ensemble: Of the seed ensemble.
-        thresholds: Where decisions at fixed thresholds were taken.
-        per_record: One row a record: areas are means over seeds, ratios of all seeds' beats.
-    """
+    """All scores of an arm."""
 
     name: str
-    seeds: Half
-    ensemble: Half
-    thresholds: Thresholds
+    seeds: Half  # of every seed
+    ensemble: Half  # of the seed ensemble
+    thresholds: Thresholds  # where decisions at fixed thresholds were taken
+    # One row a record: areas are means over seeds, ratios of all seeds' beats
     per_record: list[dict[str, Any]]
 
 

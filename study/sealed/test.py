@@ -79,14 +79,14 @@ def open_ds2(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
     }
     same = ("plan_hash", "code", "models", "ds2")
     earlier = [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]
-    why = ""
+    remark = ""
     if earlier and not folder.has_result(earlier[-1]):
         last = earlier[-1]
         if all(last.content.get(key) == content[key] for key in same):
             return last, ": continued, as it left no result; it counts once"
-        why = f": a new one, as code or models have changed since opening {last.number}"
+        remark = f": a new one, as code or models have changed since opening {last.number}"
     again = any(folder.has_result(opening) for opening in earlier)
-    return log.append({**content, "again": again}), why
+    return log.append({**content, "again": again}), remark
 
 
 def code_digest() -> str:

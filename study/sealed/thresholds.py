@@ -26,17 +26,11 @@ from study.training.thresholds import best_f1_thresholds
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Thresholds:
-    """Of one arm.
+    """Of one arm."""
 
-    Args:
-        single: [C] for single models: seeds taken together.
-        ensemble: [C] for the mean probability of all seeds.
-        source: Where the predictions are from, for tables.
-    """
-
-    single: NDArray[np.float64]
-    ensemble: NDArray[np.float64]
-    source: str
+    single: NDArray[np.float64]  # [C] for single models: seeds taken together
+    ensemble: NDArray[np.float64]  # [C] for the mean probability of all seeds
+    source: str  # where the predictions are from, for tables
 
     def as_json(self) -> dict[str, object]:
         """Return it by class; NaN as null."""

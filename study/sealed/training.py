@@ -57,26 +57,18 @@ RunStudy = Callable[[Setup, Places], Summary]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """All that a plan's models are trained from; nothing is trained yet.
+    """All that a plan's models are trained from; nothing is trained yet."""
 
-    Args:
-        plan: The plan.
-        folder: Where its models go.
-        records: DS1, and what the files of DS2 are.
-        storage: Folder or URI below which studies have their trials' files; empty is in their own.
-        models: The study that trains all arms on all of DS1.
-        folds: Folds of DS1, for thresholds.
-        cross_validation: The study of the arms without stored predictions; None if there are none.
-        stored: Out-of-fold predictions that the plan's study has, by arm.
-    """
-
-    plan: SealedPlan
-    folder: EvaluationFolder
-    records: Records
+    plan: SealedPlan  # the plan
+    folder: EvaluationFolder  # where its models go
+    records: Records  # DS1, and what the files of DS2 are
+    # Folder or URI below which studies have their trials' files; empty is in their own
     storage: str
-    models: Setup
-    folds: Folds
+    models: Setup  # the study that trains all arms on all of DS1
+    folds: Folds  # folds of DS1, for thresholds
+    # The study of the arms without stored predictions; None if there are none
     cross_validation: Setup | None
+    # Out-of-fold predictions that the plan's study has, by arm
     stored: Mapping[str, NDArray[np.float32]]
 
     @property
@@ -126,23 +118,15 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What is there when DS2 is opened.
+    """What is there when DS2 is opened."""
 
-    Args:
-        training: What it was trained from.
-        ensembles: All seeds of each arm, by its name.
-        thresholds: Of each arm and the floor, by name.
-        floor: Predicts other beats by the floor, fitted on all of DS1, as [1, N, C].
-        digest: Digest of all weights and thresholds.
-        trained_by: Commits of the code that trained the models.
-    """
-
-    training: Training
-    ensembles: Mapping[str, SeedEnsemble]
-    thresholds: Mapping[str, Thresholds]
+    training: Training  # what it was trained from
+    ensembles: Mapping[str, SeedEnsemble]  # all seeds of each arm, by its name
+    thresholds: Mapping[str, Thresholds]  # of each arm and the floor, by name
+    # Predicts other beats by the floor, fitted on all of DS1, as [1, N, C]
     floor: Callable[[BeatSet], NDArray[np.float32]]
-    digest: str
-    trained_by: tuple[str, ...]
+    digest: str  # digest of all weights and thresholds
+    trained_by: tuple[str, ...]  # commits of the code that trained the models
 
 
 def cuts_of(plan: SealedPlan) -> list[Cut]:

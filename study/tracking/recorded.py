@@ -20,23 +20,14 @@ Points = dict[tuple[str, int], list[float]]
 
 @dataclass(slots=True, kw_only=True)
 class RecordedRun:
-    """A run as MLflow has it.
+    """A run as MLflow has it."""
 
-    Args:
-        run_id: Its id.
-        name: What the UI shows.
-        status: RUNNING, FINISHED, KILLED or FAILED.
-        tags: Its tags.
-        params: Its parameters.
-        metrics: Names of its metrics.
-    """
-
-    run_id: str
-    name: str
-    status: str
+    run_id: str  # its id
+    name: str  # what the UI shows
+    status: str  # RUNNING, FINISHED, KILLED or FAILED
     tags: dict[str, str]
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: tuple[str, ...] = ()
+    params: dict[str, str] = field(default_factory=dict)  # its parameters
+    metrics: tuple[str, ...] = ()  # names of its metrics
 
     @property
     def key(self) -> tuple[str, str]:
