@@ -15,10 +15,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    does = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
-    does.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
-    does.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
-    does.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
+    task = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
+    task.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
+    task.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
+    task.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
     write = options.add_argument_group("with --write-plan")
     write.add_argument(
         "--arms",
