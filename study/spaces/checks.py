@@ -26,7 +26,7 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LegalPoint:
-    """A point and its configuration's parameters: those set anywhere, and those with effect."""
+    """A legal point, the values that conditions can use there, and the parameters with effect."""
 
     values: Mapping[str, Any]
     point: Point
@@ -65,7 +65,7 @@ def _size_faults(space: Space) -> list[str]:
 
 
 def sampler_faults(space: Space) -> list[str]:
-    """Return why the sampler cannot propose from this space, or not that often."""
+    """Return why the sampler cannot propose from this space, or not as many trials."""
     if space.kind == "compare":
         return []
     if space.exclude and space.sampler in ("tpe", "gp"):

@@ -15,7 +15,7 @@ import numpy as np
 from study.spaces.parameter import Parameter, Value
 
 _SOBOL_BLOCK = 256
-"""Points drawn at once: a call costs as much as hundreds of them."""
+"""Points drawn in one call, which costs as much as drawing hundreds of points."""
 
 Point = dict[str, Value]
 Exclusion = Mapping[str, tuple[Value, ...]]
@@ -107,7 +107,7 @@ def sobol(dimensions: int, seed: int) -> Iterator[list[float]]:
 
     Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points", J. Complexity 14.
     """
-    # Here, because a study starts half a second earlier without it.
+    # Imported here: most studies draw no Sobol points, and start half a second earlier.
     from scipy.stats import qmc
 
     engine = qmc.Sobol(max(1, dimensions), scramble=True, rng=np.random.default_rng(seed))

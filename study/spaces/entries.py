@@ -33,7 +33,7 @@ def values_faults(name: str, value: object) -> list[str]:
 
 
 def cast(name: str, value: Any) -> Value:
-    """Return a checked value in its parameter's type: 1 of a float parameter is 1.0."""
+    """Return a checked value in its parameter's type: 1 becomes 1.0 for a float parameter."""
     typed: Value = PARAMETERS[name](value)
     return typed
 
@@ -154,7 +154,7 @@ def with_condition(
     *,
     free: bool,
 ) -> tuple[Parameter, list[str]]:
-    """Return a parameter with its `when`, and the faults of that.
+    """Return a parameter with its `when`, and what is wrong with that.
 
     Args:
         param: The parameter.

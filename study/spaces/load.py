@@ -57,7 +57,7 @@ def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: st
     Raises:
         SpaceError: If it breaks a rule; all faults together.
     """
-    # Here, because these checks bring PyTorch: a misspelt name is to be told at once.
+    # Imported here: the checks bring PyTorch, and a misspelt name is to be told at once.
     from study.spaces import checks
 
     parsed, faults = toml_file.parse_tables(tables, checks.with_fusion_faults)

@@ -68,7 +68,7 @@ def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
     if name == "tpe":
         return samplers.TPESampler(seed=seed, n_startup_trials=startup)
     if name == "gp":
-        # What it would warn about is in the plan: see `notes_on`.
+        # `notes_on` says what this sampler would warn about.
         return samplers.GPSampler(
             seed=seed, n_startup_trials=startup, warn_independent_sampling=False
         )

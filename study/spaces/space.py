@@ -129,7 +129,7 @@ class Space:
             ConfigError: If a value is outside, a parameter is missing or inactive, the point is
                 excluded, or the combination is illegal.
         """
-        # Here, because the rules bring PyTorch, which a list of spaces does without.
+        # Imported here: the rules bring PyTorch, which `--list` does without.
         from study.models import rules
 
         faults = self._point_faults(params, arm)

@@ -49,7 +49,7 @@ class _Live:
 
 
 class Conductor:
-    """The engine-free heart of a running study.
+    """Decides for a running study: what runs next, what is stopped, how each trial ended.
 
     Args:
         plan: What the study does.
@@ -92,7 +92,7 @@ class Conductor:
         self._live: dict[str, _Live] = {}
         self.exhausted = bool(ledger.noted(EXHAUSTED))
         self.waits = False
-        """Whether nothing was proposed because a trial that runs has to end first."""
+        """Whether the last `propose` gave nothing because a running trial has to end first."""
         self.busy_s = 0.0
         self.begun = 0
         self.fault = ""
@@ -123,7 +123,7 @@ class Conductor:
             self._ledger.close_duplicate(trial, proposal, self._known.get(proposal.digest))
             repeats += 1
             if repeats >= REPEATS_TO_EXHAUSTION:
-                # What was screened by then is trained in full all the same.
+                # The best of what was screened so far is still trained in full.
                 self._all_screened = True
                 self.exhausted = not self._proposals.n_screened
                 self._progress.line(
@@ -148,7 +148,7 @@ class Conductor:
         if self._enough:
             return None
         opened = self._proposed()
-        # A grid or a comparison that names a configuration twice has fewer than it says.
+        # A grid or a comparison that names a configuration twice has fewer than it promises.
         self.exhausted = opened is None
         return opened
 
@@ -172,8 +172,8 @@ class Conductor:
                 return opened
             self._all_screened = True
         finals = self._proposals.finals(self._ledger.trials().proposals)
-        # No more is proposed, so that the best of an arm is known when all that were screened of
-        # it have ended, whatever still runs of other arms.
+        # Nothing more is proposed. So an arm's best is known when all that were screened of the
+        # arm have ended, whatever still runs of other arms.
         left = [
             final
             for final in finals
@@ -181,7 +181,7 @@ class Conductor:
         ]
         if not left:
             self.waits = bool(screening)
-            # Arms of which no configuration could be screened have none.
+            # An arm whose screened trials all failed has no final.
             self.exhausted = not (self.waits or self._enough)
             return None
         if not (screening or self._said_screened):
@@ -193,7 +193,7 @@ class Conductor:
         return self._ledger.enqueue(left[0]), left[0]
 
     def started(self, key: str) -> None:
-        """A trial got its resources; a retry after a lost worker is told apart."""
+        """Note that a trial got its resources, for the first time or after its worker was lost."""
         live = self._live[key]
         live.tried_at = live.heard_at = time.monotonic()
         live.noted = False
@@ -229,18 +229,18 @@ class Conductor:
         if not metrics:
             return
         epoch, busy_s = int(result[EPOCH]), float(result[BUSY_SECONDS])
-        # Of a retry the seconds begin again.
+        # In a retry the busy seconds count from zero again.
         took_s = busy_s - live.busy_s if busy_s >= live.busy_s else busy_s
         self._progress.trained(max(0, epoch - live.epochs), took_s)
         live.epochs = max(live.epochs, epoch)
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = busy_s
-        # A retry from the beginning comes by earlier epochs again.
+        # A retry without a checkpoint reports earlier epochs again.
         self._ledger.record(live.number, epoch, metrics)
         self._changed(live.proposal.digest)
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
-        """A trial ended by itself or by a decision."""
+        """Close a trial that ended by itself or by a decision."""
         live = self._live[key]
         outcome, cause = self._verdict(live, result)
         if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
@@ -282,7 +282,7 @@ class Conductor:
         return silent
 
     def lost(self, key: str, cause: str) -> None:
-        """A trial's worker was lost, and the trial will be tried again."""
+        """Note that a trial's worker was lost; Ray tries the trial again."""
         live = self._live[key]
         live.why_lost = self._hang(live) or cause
         live.heard_at = math.inf
@@ -294,7 +294,7 @@ class Conductor:
         return f"an epoch took longer than the whole --trial-time-limit{times}"
 
     def failed(self, key: str, cause: str, *, faulty: bool = False) -> None:
-        """A trial's worker was lost more often than it may be retried.
+        """Close a trial whose worker was lost more often than it may be retried.
 
         Args:
             key: The trial.
@@ -306,7 +306,7 @@ class Conductor:
             self._close(key, Outcome.STOPPED, cause, {})
         else:
             live = self._live[key]
-            if not live.begun:  # no worker ever was: its outcome counts all the same
+            if not live.begun:  # it never had a worker; its outcome counts all the same
                 live.begun, live.began = True, time.monotonic()
                 self._begin(live)
             self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
@@ -359,7 +359,7 @@ class Conductor:
 
     def _drop_checkpoint(self, digest: str) -> None:
         if self._storage is not None:
-            with suppress(OSError):  # it is in nobody's way
+            with suppress(OSError):  # a file that stays does no harm
                 self._storage.folder(digest).delete(CHECKPOINT)
 
     def rows(self) -> list[TrialRow]:

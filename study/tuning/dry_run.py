@@ -28,7 +28,7 @@ from study.wording import plural
 
 TIMED_STEPS = 3
 BUSY_LOAD = 1.0
-"""Mean number of processes that wanted a core in the last minute, above which others work here."""
+"""Load of the last minute above which other work is going on: a dry run makes less by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ def _time_of(step: Callable[[], None]) -> float:
 def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
     """Return the beats that pass the backbone to measure one seed's RR reliance."""
     sample, early = beats.reliance, config.signal.option.early_rr
-    # As it is; and with other RR in the channels, in the window, in both.
+    # Once as it is; then with other RR in the channels, in the window, and in both.
     others = early + (sample.windows is not None) * (1 + early)
     return len(sample.beats) * (1 + len(sample.donors) * others)
 

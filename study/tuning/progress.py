@@ -47,7 +47,7 @@ class Progress:
         self._running = self._slots = 0
         self._bar: tqdm | None = None
         if not quiet and self._stream.isatty():
-            # Without tqdm's own time left, which counts the start of the workers as training.
+            # Without tqdm's own estimate, which counts the start of the workers as training.
             self._bar = tqdm(
                 total=total,
                 initial=done,
@@ -68,7 +68,7 @@ class Progress:
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EPIPE):
                 raise
-            self._quiet = True  # nobody reads any more: what is done is still written down
+            self._quiet = True  # nobody reads any more; the study goes on
 
     def known(self, value: float) -> None:
         """Take note of a finished trial's score, so that the best is over all starts."""

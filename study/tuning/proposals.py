@@ -28,7 +28,7 @@ from study.store.ledger import Ledger
 from study.store.trials import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Proposal, TrialRow
 
 SAMPLED = ("tpe", "gp")
-"""Samplers that look at outcomes, and so propose other points where the order differs."""
+"""Samplers whose proposals depend on earlier outcomes, and so on the order in which trials end."""
 
 ARM = "arm"
 """Parameter of a compare study in Optuna: its arm's name."""
@@ -73,7 +73,7 @@ class Proposals:
         return self._screens and proposal.config.train.epochs == SCREENING_EPOCHS
 
     def finals(self, settled: Iterable[tuple[TrialRow, Proposal]]) -> list[Proposal]:
-        """Return the best of what each arm has screened, best first, where it has not settled.
+        """Return the best screened configuration of each arm, best first, if not settled in full.
 
         Args:
             settled: Every settled configuration; those that are equally good in order of number.
@@ -144,7 +144,7 @@ class Proposals:
             StudyStateError: If its parameters are not those of the configuration that it was.
         """
         attrs = owed.user_attrs
-        # What was complete once had passed its rungs; those behind it may have raised them since.
+        # A trial that was complete once had passed its rungs; later trials may have raised them.
         protected = attrs[PROTECTED] or attrs[Tag.OUTCOME] == Outcome.COMPLETE
         if self._space.kind == "compare":
             proposal: Proposal = self._fixed[attrs[INDEX]]

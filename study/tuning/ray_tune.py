@@ -48,7 +48,7 @@ _Answer = TypeVar("_Answer")
 
 
 def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
-    """Return what counts the trials that may run at once.
+    """Return a function that counts the trials that may run at once.
 
     Args:
         resources: What each trial gets, and how many ran at once when the study began.
@@ -69,7 +69,7 @@ def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
         nonlocal known, due
         if time.monotonic() >= due:
             due = time.monotonic() + NODES_EVERY_S
-            # Where no trial fits any more, those that are owed wait for a node to come back.
+            # Where no trial fits any more, owed trials wait for a node to come back.
             with suppress(UsageError):
                 nodes = [node for node in nodes_alive() if resources.node in ("", *node)]
                 known = plan_resources(asked, nodes).concurrency
@@ -142,14 +142,14 @@ def run_trials(
 
 
 class Guarded:
-    """A conductor that is asked nothing more after its first error, which is kept."""
+    """Asks a conductor until its first error, which it keeps; then it asks nothing more."""
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
         self.error: Exception | None = None
 
     def ask(self, question: Callable[[Conductor], _Answer], otherwise: _Answer) -> _Answer:
-        """Return the conductor's answer, or another where there is none."""
+        """Return the conductor's answer; after an error `otherwise`."""
         if self.error is None:
             try:
                 return question(self._conductor)
@@ -158,7 +158,7 @@ class Guarded:
         return otherwise
 
     def of(self, trial_id: str, question: Callable[[Conductor], _Answer]) -> _Answer | None:
-        """Ask about a trial; None where it was written down as stopped."""
+        """Ask about a running trial; None for one that was written down as stopped."""
         return self.ask(lambda it: question(it) if it.runs(trial_id) else None, None)
 
 
@@ -183,7 +183,7 @@ class Search(_Unsaved, Searcher):  # type: ignore[misc]
         flat = self._guarded.ask(lambda it: it.propose(trial_id), None)
         if flat is not None:
             return {CONFIG: flat}
-        # Of what waits Ray asks again.
+        # None makes Ray ask again later.
         return None if self._guarded.ask(lambda it: it.waits, False) else Searcher.FINISHED
 
     def on_trial_complete(
@@ -199,7 +199,7 @@ class Search(_Unsaved, Searcher):  # type: ignore[misc]
 
 
 class Slots(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
-    """Proposes no more trials than run at once, by what the nodes hold that are there now.
+    """Proposes no more trials than the living nodes can run at once.
 
     Without a limit Ray starts workers one after the other, and asks for a trial while all slots
     are taken: by what is known then, not by what the running ones will say.
@@ -269,7 +269,7 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        # Without a Ray no worker can live: that is not the trial's fault.
+        # Where Ray itself is gone, the trial is not at fault.
         loss, gone = Loss.of(trial), ray_fault()
         cause, faulty = gone or loss.text(trial.num_failures), bool(gone) or loss.faulty
         self._guarded.of(
@@ -306,7 +306,7 @@ class Until(_Unsaved, Stopper):  # type: ignore[misc]
         if not stop.cause and self._deadline and time.monotonic() > self._deadline:
             stop.cause = "the study's --time-limit was reached"
         if stop.cause:
-            # Before Ray ends its workers, which takes seconds that a signal may not leave.
+            # Now: Ray takes seconds to end its workers, and a second signal may come before.
             conductor.stop(stop.cause)
         return bool(stop.cause)
 
@@ -336,12 +336,12 @@ class Loss:
         return self._reason.startswith(_DISK_ERROR)
 
     def text(self, times: int = 1) -> str:
-        """Say it in a line, and how often it was so."""
+        """Return the reason in a line, and how often it happened."""
         if self.faulty:
             return self._reason.removeprefix(_DISK_ERROR)
-        # Of a traceback the last line says it; of what Ray itself has to say the first does too.
+        # The last line of a traceback has the reason; in Ray's own words the first has it, too.
         lines = [self._reason] if "ray::" in self.message else self.message.splitlines()
-        # Ray has no reason for a worker that ends before it is ready.
+        # For a worker that ends before it is ready Ray gives no reason.
         reason = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:500]
         often = "" if times == 1 else f" {times} times"
         return f"its worker was lost{often}: {reason or 'without a word, as when memory runs out'}"

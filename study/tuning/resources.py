@@ -19,14 +19,14 @@ other: processes take turns on a GPU, and four trained 7 % more than one (`bench
 """
 
 _OF_A_NODE = 0.001
-"""What a trial asks of a node's name, of which Ray gives each node one."""
+"""Share of a node's name that a trial asks for; Ray gives each node one unit of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What the user asks for."""
 
-    device: str = "cpu"  # A resolved device: cpu, cuda or mps
+    device: str = "cpu"  # a resolved device: cpu, cuda or mps
     concurrency: int | None = None  # trials at once; None derives it
     gpus_per_trial: float | None = None  # share of a GPU; None derives it from memory
     trial_gpu_bytes: int = 2**30  # memory that a trial needs on a GPU

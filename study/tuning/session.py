@@ -100,7 +100,7 @@ def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
     """Open the study's ledger with the sampler and pruner of its plan."""
     plan = setup.plan
     places.folder.mkdir(parents=True, exist_ok=True)
-    # A resumed sampler must not repeat its first random draws, settled or not.
+    # Another seed for each start: a resumed sampler must not repeat its first random draws.
     seed = plan.study_seed + (len(before.study.trials.all) if before else 0)
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
@@ -138,7 +138,7 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
             return _run_study(setup, options, experiment, ledger)
         finally:
             ledger.release()
-            # What a killed start's processes still wrote while this one began.
+            # Processes of a killed start may have written while this one began.
             sweep()
     except UpdateFinishedTrialError as error:
         raise StudyStateError(
@@ -155,7 +155,7 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
 
 @dataclass(slots=True)
 class _Course:
-    """What a start has come to, whatever ends it."""
+    """What is known of a start so far, for its summary, however it ends."""
 
     stop: StopSignal = field(default_factory=StopSignal)
     """Why it ends before it is done."""
@@ -212,7 +212,7 @@ def _run_study(
 
 
 def _write_files(setup: Setup, folder: Path) -> None:
-    """Write what every start writes, also that of a study that is complete: it may be lost."""
+    """Write beats, exclusions and space: a start of a complete study brings lost ones back."""
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     write_exclusions(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
@@ -239,7 +239,7 @@ def _summary_again(
 
 
 def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> None:
-    """Say how the search goes, and what earlier starts have left."""
+    """Print notes on the sampler, and what earlier starts have settled."""
     plan = setup.plan
     for note in notes_on(plan.sampler, setup.space):
         progress.line(f"note: {note}")
@@ -276,7 +276,7 @@ def _close(
         Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
         _study_metrics(summary, setup.plan.objective),
     )
-    # Not when it is found: what still runs then may be interrupted, and is owed.
+    # Only now: a trial that ran when the space was exhausted may have been interrupted.
     ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
     ledger.note(TRACKED, True)
     return summary

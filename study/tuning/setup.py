@@ -178,7 +178,7 @@ def set_up(
     folds = plan_folds(space, first, source, partition_seed)
     engine = Engine(
         precision,
-        # Compiled here, they are on disk before several workers ask for them.
+        # Compiled now, the kernels are on disk before several workers ask for them.
         compiled=device == "cpu" and has_compiled_kernels(),
         packed=device in ("cuda", "auto"),
     )

@@ -20,7 +20,7 @@ class StopSignal:
     cause: str = ""  # said to the user
     interrupted: bool = False  # whether a signal asks for it
     faulty: bool = False  # whether something of the machine has to be mended first
-    at_once: bool = False  # whether nothing may be waited for any more
+    at_once: bool = False  # whether to end without waiting for anything
 
 
 @contextmanager
