@@ -108,6 +108,7 @@ class Ledger:
         self._start = 0
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
+        self._recorded: set[tuple[int, int]] = set()
         self._marks = Marks.of(self._study.user_attrs)
 
     def release(self) -> None:
@@ -230,9 +231,11 @@ class Ledger:
 
     def record(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write an epoch down in one transaction; one that was run again stays as it was first."""
-        trial, name = self._live[number], name_of(EPOCH, epoch)
-        if name not in trial.user_attrs:
-            trial.set_user_attr(name, Epoch(time.time(), metrics).attr())
+        # Optuna copies all attributes of a trial for whoever looks into them.
+        if (number, epoch) not in self._recorded:
+            kept = Epoch(time.time(), metrics).attr()
+            self._live[number].set_user_attr(name_of(EPOCH, epoch), kept)
+            self._recorded.add((number, epoch))
 
     def begin_start(self, about: Mapping[str, str]) -> None:
         """Write down a start of the driver, with its commit, versions and device."""
