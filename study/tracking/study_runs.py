@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import takewhile
 from typing import Any
 
 from study.data.folds import ALL
@@ -144,7 +143,8 @@ class ShownStudy:
 
     def _start_at(self, time_s: float) -> Start | None:
         """Return the start that ran at a time; None of the version before."""
-        begun = list(takewhile(lambda start: start.at_s <= time_s, self._starts))
+        # Not up to the first that is later: a clock may have been set back in between.
+        begun = [start for start in self._starts if start.at_s <= time_s]
         return begun[-1] if begun else None
 
     def _tags(self, start: Start | None) -> dict[str, str]:
