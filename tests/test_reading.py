@@ -1,6 +1,6 @@
 """Commands that read a study write nothing: no file, no table, whatever address they are given.
 
-In processes of their own as little as possible: all but one start no trial.
+No command here starts a trial; the last test starts processes, because it lists their modules.
 """
 
 from __future__ import annotations

@@ -130,12 +130,12 @@ def _interrupted(study: Study) -> Iterator[Fault]:
         if study.held or trial.state.is_finished():
             continue
         outcome = trial.user_attrs.get(Tag.OUTCOME)
-        found = "is RUNNING in Optuna, and no process runs it"
+        said = "is RUNNING in Optuna, and no process runs it"
         if trial.state is TrialState.WAITING:
-            found = "waits in Optuna, and nothing will ask for it"
+            said = "waits in Optuna, and nothing will ask for it"
         elif outcome in COUNTED:
-            found = f"is RUNNING in Optuna, where it is written down as {outcome}"
-        yield Fault(kind="interrupted", found=found, trial=trial.number, mend=_SETTLE)
+            said = f"is RUNNING in Optuna, where it is written down as {outcome}"
+        yield Fault(kind="interrupted", found=said, trial=trial.number, mend=_SETTLE)
 
 
 _MARK = Mend(
@@ -147,8 +147,8 @@ def _unmarked(study: Study) -> Iterator[Fault]:
     if study.held:
         return
     for number, follower in study.trials.unmarked.items():
-        found = f"was followed by trial {follower}, and is not marked as superseded"
-        yield Fault(kind="unmarked", found=found, trial=number, mend=_MARK)
+        said = f"was followed by trial {follower}, and is not marked as superseded"
+        yield Fault(kind="unmarked", found=said, trial=number, mend=_MARK)
 
 
 def _end_start(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
@@ -205,8 +205,8 @@ def _beats(study: Study) -> Iterator[Fault]:
     path = study.folder / BEATS
     fault = file_fault(BEATS, path.read_bytes() if path.exists() else None)
     if study.rows and fault:
-        found = f"{BEATS}, which all predictions refer to, {fault}; {_AGAIN}"
-        yield Fault(kind="no beats", found=found)
+        said = f"{BEATS}, which all predictions refer to, {fault}; {_AGAIN}"
+        yield Fault(kind="no beats", found=said)
 
 
 def _withdraw(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
@@ -217,9 +217,9 @@ def _withdraw(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
 
 
 def _say_withdrawn(faults: Sequence[Fault]) -> str:
-    why = f", whose {faults[0].found}" if len(faults) == 1 else ", whose results are lost"
+    reason = f", whose {faults[0].found}" if len(faults) == 1 else ", whose results are lost"
     again = "it" if len(faults) == 1 else "them"
-    return f"withdraw the outcome of {trials_of(faults)}{why}: --resume runs {again} again"
+    return f"withdraw the outcome of {trials_of(faults)}{reason}: --resume runs {again} again"
 
 
 _WITHDRAW = Mend(says=_say_withdrawn, do=_withdraw)
@@ -249,12 +249,12 @@ def _results_of(row: TrialRow, folder: Storage, *, deep: bool) -> Iterator[Fault
         else:
             wrong = {name: "" if folder.holds(name) else "is missing" for name in RESULTS}
     except OSError as error:
-        found = f"its files cannot be read ({redact(error, folder.root)})"
-        yield Fault(kind="unreadable results", found=found, trial=row.number, digest=row.digest)
+        said = f"its files cannot be read ({redact(error, folder.root)})"
+        yield Fault(kind="unreadable results", found=said, trial=row.number, digest=row.digest)
         return
-    if found := "; ".join(f"{name} {fault}" for name, fault in wrong.items() if fault):
+    if said := "; ".join(f"{name} {fault}" for name, fault in wrong.items() if fault):
         yield Fault(
-            kind="lost results", found=found, trial=row.number, digest=row.digest, mend=_WITHDRAW
+            kind="lost results", found=said, trial=row.number, digest=row.digest, mend=_WITHDRAW
         )
 
 

@@ -49,12 +49,12 @@ def test_a_folder_without_a_plan_has_none(tmp_path: Path) -> None:
     ],
 )
 def test_differences_name_what_was_and_what_is(
-    plan: StudyPlan, tmp_path: Path, changes: dict[str, object], lines: list[str]
+    plan: StudyPlan, tmp_path: Path, changes: dict[str, Any], lines: list[str]
 ) -> None:
     plan.save(tmp_path)
     stored = load_plan(tmp_path)
     assert stored is not None
-    differing = replace(plan, **changes).differences(stored)  # type: ignore[arg-type]
+    differing = replace(plan, **changes).differences(stored)
     assert list(differing.values()) == lines
 
 

@@ -23,7 +23,7 @@ from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.study import Study
 from study.store.trial_files import SCORES
-from study.store.trials import EXHAUSTED
+from study.store.trials import EXHAUSTED, Proposal
 from study.tuning.confirm import (
     Search,
     admit_space,
@@ -86,8 +86,8 @@ def folder(tmp_path: Path, plan: StudyPlan) -> Path:
     return path
 
 
-def end(ledger: Ledger, folder: Path, proposal: object, value: float) -> None:
-    number = ledger.open(ledger.enqueue(proposal), proposal)  # type: ignore[arg-type]
+def end(ledger: Ledger, folder: Path, proposal: Proposal, value: float) -> None:
+    number = ledger.open(ledger.enqueue(proposal), proposal)
     outcome = Outcome.COMPLETE if math.isfinite(value) else Outcome.FAILED
     ledger.close(
         number,
@@ -103,7 +103,7 @@ def end(ledger: Ledger, folder: Path, proposal: object, value: float) -> None:
         # The best arm is good where the others are not: its lead has a large standard error.
         folds = [folds[0] + 0.04, folds[1] - 0.04]
     per_fold = [{"auprc_S": fold, "auprc_V": fold} for fold in folds]
-    storage = Storage.at(folder / "trials").folder(proposal.digest)  # type: ignore[attr-defined]
+    storage = Storage.at(folder / "trials").folder(proposal.digest)
     storage.write(SCORES, json.dumps({"per_fold": per_fold}).encode())
 
 
