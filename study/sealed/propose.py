@@ -21,6 +21,7 @@ from study.spaces.load import load_space
 from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS, SealedTest
 from study.store.folder import SPACE_COPY
 from study.store.study import Study
+from study.wording import score_text
 
 ALL = "all"
 """`--arms all` takes every arm."""
@@ -162,7 +163,7 @@ def _of_search(
         placebo = _with_placebo(arms[0].config)
         arms.append(Arm(name=f"{names[0]}_placebo", config=placebo))
     contrasts = [(arms[0].name, arm.name) for arm in arms[1:]]
-    shown = ", ".join(f"{name} {best[name].score:.3f}" for name in names)
+    shown = ", ".join(f"{name} {score_text(best[name].score)}" for name in names)
     return (
         arms,
         contrasts,
@@ -198,7 +199,7 @@ def _of_comparison(
     against_first = [(names[0], name) for name in names[1:]]
     if not wanted or not contrasts:
         contrasts += [pair for pair in against_first if pair not in contrasts]
-    shown = ", ".join(f"{name} {by_arm[name][draw].score:.3f}" for name in names)
+    shown = ", ".join(f"{name} {score_text(by_arm[name][draw].score)}" for name in names)
     return (
         arms,
         contrasts,

@@ -24,6 +24,7 @@ from study.tracking.mlflow_runs import write_result
 from study.tracking.openings import Opening
 from study.tracking.run_facts import FLOOR as FLOOR_RUN
 from study.tracking.run_facts import STUDY, TRIAL, RunFacts, points_of, trial_name
+from study.wording import score_text
 
 STAGE = "test"
 """Value of the tag `stage` of DS2's results: a study's runs have `validation`."""
@@ -241,4 +242,4 @@ def _ds2_result(
     ds2 = "a SYNTHETIC DS2" if folder.is_rehearsal else "DS2"
     stored = json.loads((folder.opening(opening) / RESULT).read_text())["arms"][arm]
     metric = f"test_ensemble_{plan.test.metrics[0]}"
-    return f"opening {opening.number} of {ds2}: {metric} {metrics_of(stored)[metric]:.3f}"
+    return f"opening {opening.number} of {ds2}: {metric} {score_text(metrics_of(stored)[metric])}"
