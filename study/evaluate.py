@@ -224,10 +224,15 @@ def _training(
 def _runner(args: argparse.Namespace, training: Training) -> RunStudy:
     """Return what runs a study of the models; a tracker that cannot be used is refused now."""
     from study.training.packs import training_bytes
+    from study.tuning.ray_session import reachable
     from study.tuning.resources import Demand
     from study.tuning.session import Options, run_study
     from study.tuning.setup import largest_batch
 
+    if args.address:
+        reachable(args.address)
+    if args.storage:
+        training.models.job.storage.probe()
     experiment = None
     if not args.no_track:
         experiment = _experiment(args, training.records.source.kind)

@@ -29,19 +29,12 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A trial of a study that could be tested.
+    """A trial of a study that could be tested."""
 
-    Args:
-        arm: Its arm, as a plan names it.
-        draw: Its nuisance draw, 0 in a search.
-        config: What it trained.
-        score: Its objective on DS1.
-    """
-
-    arm: str
-    draw: int
-    config: TrialConfig
-    score: float
+    arm: str  # its arm, as a plan names it
+    draw: int  # its nuisance draw, 0 in a search
+    config: TrialConfig  # what it trained
+    score: float  # its objective on DS1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,27 +35,16 @@ _QUANTITIES = (*AGGREGATES, *CLASSES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that the tables show.
-
-    Args:
-        plan: The plan.
-        how: Opening, commit, data and arithmetic, in words.
-        arms: Scores of every arm in the plan's order, the floor last.
-        left_out: What totals are also given without.
-        comparisons: By metric; of both measures at least one.
-        ensembles: Of the seed ensembles, on the primary metric.
-        records: What the records are called: DS2, or a folder of others.
-        macro: Classes that the macro is the mean of.
-    """
+    """All that the tables show."""
 
     plan: SealedPlan
-    how: str
-    arms: Sequence[ArmScores]
-    left_out: Sequence[Exclusion]
-    comparisons: Mapping[str, Comparison]
-    ensembles: Comparison
-    records: str = "DS2"
-    macro: tuple[str, ...] = CLASSES
+    how: str  # opening, commit, data and arithmetic, in words
+    arms: Sequence[ArmScores]  # scores of every arm in the plan's order, the floor last
+    left_out: Sequence[Exclusion]  # what totals are also given without
+    comparisons: Mapping[str, Comparison]  # by metric; of both measures at least one
+    ensembles: Comparison  # of the seed ensembles, on the primary metric
+    records: str = "DS2"  # what the records are called: DS2, or a folder of others
+    macro: tuple[str, ...] = CLASSES  # classes that the macro is the mean of
 
     def of_measure(self, measure: str) -> Comparison:
         """Return the first comparison of a measure, `auprc` or `auroc`."""
@@ -197,20 +186,18 @@ def _contrasts(findings: Findings, metric: str) -> Table:
 
 
 def _ensembles(findings: Findings) -> Table:
-    measure, _, quantity = findings.plan.test.metrics[0].partition("_")
+    plan = findings.plan
+    measure, _, quantity = plan.test.metrics[0].partition("_")
     shown = list(dict.fromkeys([quantity, *_QUANTITIES]))
+    estimates = {arm.name: arm.estimates for arm in findings.ensembles.arms}
     return Table(
         name="ensembles",
         title=f"{MEASURE_NAMES[measure]} of the seed ensembles",
-        shows=f"Each is the mean probability of all {findings.plan.seeds} seeds: another model, "
+        shows=f"Each is the mean probability of all {plan.seeds} seeds: another model, "
         "not a mean of scores.",
         reading="Intervals are over patients alone.",
         columns=[_ARM, *(Column(label_of(name), Kind.INTERVAL) for name in shown)],
-        rows=[
-            [arm.name, *(arm.estimates[name] for name in shown)]
-            for arm in findings.ensembles.arms
-            if arm.name != FLOOR
-        ],
+        rows=[[arm.name, *(estimates[arm.name][name] for name in shown)] for arm in plan.arms],
     )
 
 

@@ -92,6 +92,11 @@ def test_the_primary_metric_stands_first_beside_its_spread(beats: Beats, text: s
     assert row(text, "AUPRC on DS2", FLOOR)[2] == "-", "one model has no spread"
 
 
+def test_ensembles_stand_in_the_order_of_the_plan(text: str) -> None:
+    table = text.split("of the seed ensembles")[1].split("\n\n")[1]
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["film", "ecg"]
+
+
 def test_chance_is_the_prevalence(beats: Beats, text: str) -> None:
     share = f"{(beats.label == 2).mean():.3f}".removeprefix("0")
     assert row(text, "AUPRC on DS2", "chance")[1] == share
