@@ -111,12 +111,12 @@ def _keep_page(args: argparse.Namespace, study: Study, workspace: Path, output: 
     from study.tracking.experiment import Experiment
     from study.tracking.recorded import RecordedStudy
 
-    experiment = Experiment(
-        tracking_uri=args.tracking_uri,
-        name=EXPERIMENTS[str(study.plan["data_source"])],
-        workspace=workspace,
-    )
     try:
+        experiment = Experiment(
+            tracking_uri=args.tracking_uri,
+            name=EXPERIMENTS[str(study.plan["data_source"])],
+            workspace=workspace,
+        )
         recorded = RecordedStudy(experiment, study.name, study.study_id)
         if recorded.studies:
             recorded.add(output)

@@ -161,6 +161,15 @@ def test_a_study_gets_its_page(workspace: Path, capsys: pytest.CaptureFixture[st
     assert "c0ffee" in again, "the study itself says what computed it"
 
 
+def test_a_tracker_that_cannot_be_used_takes_no_page_away(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--study", NAME, "--output", str(tmp_path), "--tracking-uri", "nonsense://there"]
+    assert report.main(command) == 0
+    assert capsys.readouterr().out == f"{tmp_path / PAGE}\n"
+    assert (tmp_path / PAGE).exists()
+
+
 def test_a_page_says_what_a_study_has_not_got(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
