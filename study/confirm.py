@@ -61,20 +61,19 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     search = _search(args)
     picks = pick(search, args.top or TOP)
     text = space_text(search, picks, seeds=args.seeds or MIN_SEEDS, epochs=args.epochs)
-    workspace = Path.cwd()
     name = args.name or f"{args.confirm}-confirm"
-    folder = study_folder(workspace, name)
+    folder = study_folder(Path.cwd(), name)
     numbers = range(1, (args.partitions or MIN_PARTITIONS) + 1)
-    studies = [study_folder(workspace, f"{name}-p{number}") for number in numbers]
+    studies = [study_folder(Path.cwd(), f"{name}-p{number}") for number in numbers]
     begun = [load_plan(study) is not None for study in studies]
-    kept = folder / f"{name.replace('.', '_')}.toml"
+    space = folder / f"{name.replace('.', '_')}.toml"
     if any(begun):
-        admit_space(kept, text)
+        admit_space(space, text)
     else:
         expect(studies[0], resume=args.resume)
     with scratch() as aside:
         # A dry run leaves nothing behind.
-        path = aside / kept.name if args.dry_run else kept
+        path = aside / space.name if args.dry_run else space
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
         partitions = fresh_partitions(
@@ -88,14 +87,14 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         codes = []
         for study, partition, is_begun in zip(studies, partitions, begun, strict=True):
             now = time.monotonic()
-            mine = {**vars(args), "confirm": None, "space": str(path), "name": study.name}
-            mine |= {"seed": int(search.study.plan["study_seed"]) + 1, "partition_seed": partition}
-            mine |= {"seeds": None, "epochs": None}
-            mine |= {"resume": args.resume and is_begun}
-            if args.time_limit:
-                mine["time_limit"] = max(_SHORTEST_S, args.time_limit - (now - began))
+            options = Namespace(**vars(args))
+            options.confirm = options.seeds = options.epochs = None
+            options.space, options.name, options.partition_seed = str(path), study.name, partition
+            options.seed = int(search.study.plan["study_seed"]) + 1
+            options.resume = args.resume and is_begun
+            options.time_limit = _left(args.time_limit, now - began)
             print(f"\npartition seed {partition}: study '{study.name}'")
-            codes.append(run(Namespace(**mine), now))
+            codes.append(run(options, now))
             if args.dry_run:
                 print(f"and so for each of {plural(len(studies), 'partition')}")
                 return codes[0]
@@ -103,6 +102,11 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
                 return codes[-1]
     print("\n" + _table(args, search, picks, studies))
     return max(codes)
+
+
+def _left(limit_s: float | None, used_s: float) -> float | None:
+    """Return what is left of a time limit; a study that is begun has a moment at least."""
+    return max(_SHORTEST_S, limit_s - used_s) if limit_s else limit_s
 
 
 def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
