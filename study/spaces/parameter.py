@@ -26,10 +26,6 @@ def unit(u: float) -> float:
     return 1.0 if u == _LAST_BELOW_ONE else u
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Categorical:
     """A parameter that takes one of a list of values."""

@@ -61,7 +61,6 @@ def register(
     experiment: str,
     workspace: Path,
     tracking_uri: str | None = None,
-    run_id: str | None = None,
 ) -> Registered:
     """Add an ensemble to the registry as the champion of a registered model.
 
@@ -71,7 +70,6 @@ def register(
         experiment: MLflow experiment of the run that holds the files.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
-        run_id: The run that the model comes from; None makes one.
 
     Raises:
         UsageError: If the name is empty or has a character that addresses use.
@@ -83,23 +81,20 @@ def register(
     holder = Experiment(tracking_uri=tracking_uri, name=experiment, workspace=workspace)
     client, experiment_id = holder.connect()
     with explained(holder.store):
-        made = run_id is None
-        if run_id is None:
-            about = {**ensemble.about, Tag.KIND: KIND, Tag.ARM: rules.arm(ensemble.config)}
-            run = client.create_run(
-                experiment_id,
-                run_name=f"model {name}",
-                tags={**origin(about), **as_text(about)},
-            )
-            run_id = str(run.info.run_id)
-            params = as_text(ensemble.config.flat()).items()
-            client.log_batch(run_id, params=[Param(key, value) for key, value in params])
+        about = {**ensemble.about, Tag.KIND: KIND, Tag.ARM: rules.arm(ensemble.config)}
+        run = client.create_run(
+            experiment_id,
+            run_name=f"model {name}",
+            tags={**origin(about), **as_text(about)},
+        )
+        run_id = str(run.info.run_id)
+        params = as_text(ensemble.config.flat()).items()
+        client.log_batch(run_id, params=[Param(key, value) for key, value in params])
         with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
             path = Path(folder, _FOLDER)
             _save(ensemble, path)
             upload(client, run_id, path)
-        if made:
-            client.set_terminated(run_id, "FINISHED")
+        client.set_terminated(run_id, "FINISHED")
         return _add_version(client, ensemble, name, run_id)
 
 

@@ -19,7 +19,6 @@ from study.errors import CheckpointError, MissingDataError, TrackingError, Usage
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
-from study.tracking.experiment import Experiment
 from study.tracking.mlflow_store import connect, find_store
 from study.tracking.registered import HOW, load
 from study.tracking.registry import Registered, check_name, register
@@ -181,16 +180,6 @@ def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
     assert not list(model.rglob("*.pkl"))
     requirements = (model / "requirements.txt").read_text()
     assert re.fullmatch(r"mlflow==\S+\nnumpy==\S+\ntorch==[\d.]+", requirements)
-
-
-def test_a_model_may_belong_to_a_run_that_is_there(fresh: Path) -> None:
-    place = Experiment(tracking_uri=None, name="ecg", workspace=fresh)
-    client, experiment_id = place.connect()
-    run_id = client.create_run(experiment_id, run_name="sealed test").info.run_id
-    added = register(ensemble_of(1), NAME, experiment="ecg", workspace=fresh, run_id=run_id)
-    assert client.get_model_version(NAME, added.version).run_id == run_id
-    assert [r.info.run_name for r in client.search_runs([experiment_id])] == ["sealed test"]
-    assert load(None, workspace=fresh).origin == f"{NAME} version 1"
 
 
 def test_a_file_of_an_ensemble_needs_no_registry(tmp_path: Path) -> None:
