@@ -20,6 +20,7 @@ from study.data.synthetic import write_records
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import load_plan
 from study.sealed.result import EvaluationFolder
+from study.wording import score_text
 from tests.builders import npz, pass_for
 from tests.sealed.conftest import Run, never, refusal
 
@@ -297,9 +298,9 @@ def test_a_registered_model_says_what_ds2_has_shown(
     assert run("--register", "svt", "--dry-run", track=True) == 0
     (path,) = workspace.glob("rehearsals/*/opening_1/result.json")
     stored = json.loads(path.read_text())["arms"]["rr"]["ensemble"]["values"]
-    value = stored["test_auprc_sv"][0]
+    value = score_text(stored["test_auprc_sv"][0])
     assert (
-        f"result on DS2: opening 1 of a SYNTHETIC DS2: test_ensemble_auprc_sv {value:.3f}\n"
+        f"result on DS2: opening 1 of a SYNTHETIC DS2: test_ensemble_auprc_sv {value}\n"
         in capsys.readouterr().out
     )
 
