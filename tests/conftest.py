@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,12 @@ def _seed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hide the caller's tracker, and give back the log levels that -v and -q set."""
+def _process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the caller's tracker, and take back the log levels that -v and -q set."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    loggers = [logging.getLogger(name) for name in ("study", "study.data.source")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    # At the begin: a fixture of a module may have run a command before its first test.
+    for name in ("study", "study.data.source"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -261,8 +261,8 @@ def choice_sentences(comparison: Comparison) -> list[str]:
     return [
         f"Best arm, placebos left out: {choice.best}. Best in resamples: {', '.join(often)}. "
         f"{metric_name(comparison.objective)} to quote: {score_text(choice.corrected)}, from "
-        "choosing on the patients of each resample and scoring on the others. Its own "
-        f"{score_text(choice.value)} is too high, because the arm was chosen by it.",
+        "choosing on the patients of each resample and scoring on the others, and not its own "
+        f"{score_text(choice.value)}, by which it was chosen.",
         simplest,
         _budget(comparison),
     ]
