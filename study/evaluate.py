@@ -135,8 +135,8 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
         return _on_records(args, plan, folder, workspace)
     log = openings_log(workspace, rehearsal=args.synthetic)
     if args.register is not None:
-        return _register(args, plan, folder, _last_result(log, plan, folder))
-    opening = None if args.again or args.dry_run else _last_result(log, plan, folder)
+        return _register(args, plan, folder, folder.last_opening(log, plan))
+    opening = None if args.again or args.dry_run else folder.last_result(log, plan)
     if opening is not None:
         print(f"plan {plan.title} has a result: nothing was opened (--again opens DS2 once more)")
         _track_opening(args, plan, folder, opening)
@@ -148,16 +148,6 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
             print("these records are SYNTHETIC: the figures say nothing about patients")
         print(_sentence(workspace, log, rehearsal=args.synthetic))
     return DONE
-
-
-def _last_result(log: OpeningsLog, plan: SealedPlan, folder: EvaluationFolder) -> Opening | None:
-    """Return the last opening of a plan that left a result."""
-    with_result = [
-        opening
-        for opening in log.read()
-        if opening.content.get("plan_hash") == plan.hash and folder.has_result(opening)
-    ]
-    return with_result[-1] if with_result else None
 
 
 def _from_records(
@@ -181,7 +171,7 @@ def _from_records(
     run = _runner(args, training)
     say = _progress(args)
     with locked(folder.root):
-        meanwhile = _last_result(log, plan, folder)
+        meanwhile = folder.last_result(log, plan)
         if meanwhile is not None and not args.again:
             return meanwhile
         prepared = train(training, run)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import EXPERIMENTS, Outcome, Tag
+from study.wording import plural
 
 if TYPE_CHECKING:
     from study.store.checks import Fault
@@ -172,7 +173,7 @@ def _status(study: Study) -> Iterator[str]:
     up_to = "up to " if plan.get("scheduler") == SCREENING else ""
     yield (
         f"study '{study.name}': {plan.get('kind')} of space '{plan.get('space')}', "
-        f"{plan.get('trials')} trials of {up_to}{plan.get('epochs')} epochs, "
+        f"{plan.get('trials')} trials of {up_to}{plural(int(plan.get('epochs', 0)), 'epoch')}, "
         f"objective {plan.get('objective')}, data: {plan.get('data_source')}"
     )
     if study.held:
@@ -192,7 +193,10 @@ def _status(study: Study) -> Iterator[str]:
     )
     yield f"trials: {', '.join(counts)}, {end}"
     if trials.n_superseded or trials.n_repeats:
-        yield f"besides: {trials.n_superseded} superseded attempts, {trials.n_repeats} repeats"
+        yield (
+            f"besides: {plural(trials.n_superseded, 'superseded attempt')}, "
+            f"{plural(trials.n_repeats, 'repeat')}"
+        )
     for trial in trials.live:
         done = f"epoch {trial.last_step or 0} of {trial.user_attrs['config']['epochs']}"
         yield f"running: {_trial(trial.number, trial.user_attrs[Tag.ARM])}: {done} reported"

@@ -106,7 +106,7 @@ def test_a_finished_study_counts_its_superseded_attempts(
     assert lines[1].startswith("nobody runs it; the last start ended at 20")
     assert lines[2:4] == [
         "trials: 3 complete, 1 pruned, 1 failed, 0 running, 0 owed, 0 not proposed yet",
-        "besides: 1 superseded attempts, 0 repeats",
+        "besides: 1 superseded attempt, 0 repeats",
     ]
     assert (code, lines[-1]) == (0, "the three records agree")
 

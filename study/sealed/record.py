@@ -240,6 +240,8 @@ def _ds2_result(
     if opening is None:
         return "none: DS2 was not opened for this plan"
     ds2 = "a SYNTHETIC DS2" if folder.is_rehearsal else "DS2"
+    if not folder.has_result(opening):
+        return f"none yet: opening {opening.number} of {ds2} has left no result"
     stored = json.loads((folder.opening(opening) / RESULT).read_text())["arms"][arm]
     metric = f"test_ensemble_{plan.test.metrics[0]}"
     return f"opening {opening.number} of {ds2}: {metric} {score_text(metrics_of(stored)[metric])}"

@@ -83,6 +83,16 @@ class EvaluationFolder:
         """Say whether an opening has left its result."""
         return (self.opening(opening) / RESULT).exists()
 
+    def last_result(self, log: OpeningsLog, plan: SealedPlan) -> Opening | None:
+        """Return the last opening of the plan that left a result."""
+        ended = [opening for opening in _openings(log, plan) if self.has_result(opening)]
+        return ended[-1] if ended else None
+
+    def last_opening(self, log: OpeningsLog, plan: SealedPlan) -> Opening | None:
+        """Return the last opening of the plan that left a result, else its last."""
+        openings = _openings(log, plan)
+        return self.last_result(log, plan) or (openings[-1] if openings else None)
+
     def stored_external(self, name: str) -> Mapping[str, str]:
         """Return of what records, and of what models and code, a result on other records is.
 
@@ -226,3 +236,7 @@ def _nullable(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _nullable(value.tolist())
     return None if isinstance(value, float) and value != value else value
+
+
+def _openings(log: OpeningsLog, plan: SealedPlan) -> list[Opening]:
+    return [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]

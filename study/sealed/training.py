@@ -41,6 +41,7 @@ from study.store.trial_files import WEIGHTS, file_fault
 from study.training.engine import Engine, resolve_precision
 from study.tuning.session import Summary
 from study.tuning.setup import Setup, precision_of, set_up
+from study.wording import plural
 
 FOLDS = 5
 """Of the cross-validation that an arm's thresholds come from if no study has it."""
@@ -86,12 +87,13 @@ class Training:
         """Say what the plan comes to on these records."""
         plan, beats = self.plan, self.models.beats
         lines = [
-            f"plan {plan.title}: {len(plan.arms)} arms x {plan.seeds} seeds, each trained on all "
-            f"of DS1 ({len(beats.label):,} beats of {len(beats.record_names)} records)"
+            f"plan {plan.title}: {plural(len(plan.arms), 'arm')} x {plural(plan.seeds, 'seed')}, "
+            f"each trained on all of DS1 ({len(beats.label):,} beats of "
+            f"{len(beats.record_names)} records)"
         ]
         for arm in plan.arms:
             epochs = arm.config.train.epochs
-            lines.append(f"  {arm.name}: {rules.arm(arm.config)}, {epochs} epochs")
+            lines.append(f"  {arm.name}: {rules.arm(arm.config)}, {plural(epochs, 'epoch')}")
             lines.append(f"    {rules.rr_routes(arm.config).text()}")
             if arm.name not in self.stored:
                 lines.append(f"    thresholds: cross-validated first, {len(self.folds)} folds")

@@ -196,6 +196,8 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
         patch.setattr(test, "read_ds2", interrupted)
         assert run() == 130
     assert len(openings(workspace)) == 1 and results(workspace) == []
+    assert run("--register", "svt", "--dry-run", track=True) == 0
+    assert "none yet: opening 1 of a SYNTHETIC DS2 has left no result" in capsys.readouterr().out
     with monkeypatch.context() as patch:
         patch.setattr(test, "score_arm", interrupted)
         assert run() == 130
