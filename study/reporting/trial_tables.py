@@ -74,6 +74,8 @@ def arms_table(
         line += [values.get(name, math.nan) for name in others]
         lines.append([*line, *[""] * len(counted)])
     shows, reading = _words(objective, kind, shorter, comparison)
+    if floors:
+        reading += " Below the arms stand the floors that they have to beat."
     notes = [*_left_out(rows, objective), *_undefined(rows, objective, [*first, *others])]
     if kind == "compare" and len({len(comparable(rows, objective, row.arm)) for row in rows}) > 1:
         notes.append("arms have unequal numbers of complete trials: their means are not paired")

@@ -34,7 +34,7 @@ def contrasts(results: StudyResults) -> Iterator[Block]:
         yield missing(
             "No paired differences",
             "a search gives its arms unequal tries, and trains few in full; confirm its "
-            "candidates with `python -m study.run --confirm`",
+            f"candidates with `python -m study.run --confirm {results.name}`",
         )
         return
     if comparison is None or len(comparison.arms) < 2:
