@@ -265,7 +265,7 @@ def test_a_dry_run_says_what_would_be_done(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("plan tiny (") and "2 arms x 10 seeds" in lines[0]
     for said in (
-        "  rr: opt1 / rr_only / seed7 / real, 1 epochs",
+        "  rr: opt1 / rr_only / seed7 / real, 1 epoch",
         "    thresholds: cross-validated first, 5 folds",
         "contrasts: rr - rr_placebo",
         "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
