@@ -73,7 +73,7 @@ def arms_table(
         line += [""] * len(spreads)
         line += [values.get(name, math.nan) for name in others]
         lines.append([*line, *[""] * len(counted)])
-    shows, reading = _words(objective, kind, shorter, comparison)
+    shows, reading = _words(rows, objective, kind, shorter, comparison)
     if floors:
         reading += " Below the arms stand the floors that they have to beat."
     notes = [*_left_out(rows, objective), *_undefined(rows, objective, [*first, *others])]
@@ -101,23 +101,27 @@ def _columns(objective: str) -> tuple[list[str], list[str]]:
 
 
 def _words(
-    objective: str, kind: str, shorter: Outcome, comparison: Comparison | None
+    rows: Sequence[TrialRow],
+    objective: str,
+    kind: str,
+    shorter: Outcome,
+    comparison: Comparison | None,
 ) -> tuple[str, str]:
     """Return what the table of arms shows, and how to read it."""
     if kind == "search":
-        ended = (
-            "the best of each after one epoch is trained in full"
-            if shorter is Outcome.SCREENED
-            else "poor ones were stopped early"
-        )
+        ended = {
+            Outcome.SCREENED: ", and the best of each after one epoch is trained in full",
+            Outcome.PRUNED: ", and poor ones were stopped early",
+        }
+        how = ended[shorter] if any(row.outcome is shorter for row in rows) else ""
         return (
-            "Mean ± sd over the complete trials of each arm, cross-validated on DS1.",
-            f"Arms had unequal tries, and {ended}: the order names candidates for a comparison, "
+            "Mean ± sd over the complete trials of each arm, cross-validated.",
+            f"Arms had unequal tries{how}: the order names candidates for a comparison, "
             "and no winner.",
         )
     if comparison is None:
         return (
-            "Mean ± sd over the draws of each arm, cross-validated on DS1.",
+            "Mean ± sd over the draws of each arm, cross-validated.",
             "The spread over seeds and folds is that within a trial.",
         )
     return (

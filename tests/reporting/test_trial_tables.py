@@ -103,6 +103,12 @@ def test_compare_shows_spread_over_seeds_and_folds() -> None:
     assert "sd seeds" not in cells(ranked(rows), "film")
 
 
+def test_a_search_says_of_its_tries_what_happened() -> None:
+    stopped = "poor ones were stopped early"
+    assert stopped not in ranked([row(1)]).reading, "no scheduler stopped a trial"
+    assert stopped in ranked([row(1), row(2, outcome=Outcome.PRUNED)]).reading
+
+
 def test_compare_says_when_arms_are_not_paired() -> None:
     note = "arms have unequal numbers of complete trials: their means are not paired"
     equal = [row(1), row(2, arm="mhca")]
