@@ -25,7 +25,7 @@ from benchmarks.orchestration import idle_setup
 from study.keys import AUPRC_SV, EPOCH, Outcome, Tag
 from study.spaces.optuna_space import make_sampler
 from study.store.ledger import Ledger
-from study.tuning.driver import Conductor
+from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.setup import Setup

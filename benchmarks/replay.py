@@ -28,7 +28,7 @@ from study.spaces.space import Space
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.trials import PROTECTED, Proposal
-from study.tuning.driver import Conductor
+from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE

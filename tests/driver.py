@@ -19,7 +19,7 @@ from study.spaces.space import Space
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
-from study.tuning.driver import Conductor
+from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from tests.builders import report

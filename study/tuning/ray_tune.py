@@ -28,7 +28,7 @@ from ray.tune.stopper import Stopper
 from study.errors import DiskError, UsageError
 from study.keys import EPOCH
 from study.store.scratch import scratch
-from study.tuning.driver import Conductor
+from study.tuning.conductor import Conductor
 from study.tuning.ray_session import nodes_alive, ray_fault
 from study.tuning.resources import Demand, Resources, plan_resources
 from study.tuning.stopping import StopSignal

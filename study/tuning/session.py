@@ -29,7 +29,7 @@ from study.store.study import Places, Study
 from study.store.trials import EXHAUSTED, TRACKED, TRACKER, TrialRow, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
-from study.tuning.driver import Conductor
+from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import SAMPLED, Proposals
 from study.tuning.ray_session import ray_session

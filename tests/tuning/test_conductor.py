@@ -22,7 +22,7 @@ from study.keys import Outcome, Tag
 from study.models import rules
 from study.store.history import BEGAN, epochs_of
 from study.store.plan import StudyPlan
-from study.tuning.driver import REPEATS_TO_EXHAUSTION
+from study.tuning.conductor import REPEATS_TO_EXHAUSTION
 from study.tuning.trial import CHECKPOINT
 from tests.builders import load_text
 from tests.driver import EPOCHS, Driver
