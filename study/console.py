@@ -29,7 +29,7 @@ def print_result(
     from study.reporting.comparison_tables import comparison_text
     from study.reporting.trial_tables import arms_table, best_table, failures_table, with_chance
     from study.store.folder import PAIRS, RECORDS
-    from study.tracking.openings import OPENINGS, OpeningsLog
+    from study.store.openings import OPENINGS, OpeningsLog
 
     plan = setup.plan
     if summary.stopped and not summary.rows:

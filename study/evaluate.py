@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from study.sealed.plan import SealedPlan
     from study.sealed.result import EvaluationFolder
     from study.sealed.training import RunStudy, Training
+    from study.store.openings import Opening, OpeningsLog
     from study.store.study import Places
     from study.tracking.experiment import Experiment
-    from study.tracking.openings import Opening, OpeningsLog
     from study.tuning.session import Summary
     from study.tuning.setup import Setup
 
@@ -159,7 +159,7 @@ def _from_records(
 ) -> Opening | None:
     """Train, open DS2 and keep the result; return the opening, None if there was to be none."""
     from study.data.beat_set import default_cache_dir
-    from study.sealed.test import evaluate_ds2, open_ds2
+    from study.sealed.opening import evaluate_ds2, open_ds2
     from study.sealed.training import train
     from study.store.lock import locked
 
@@ -255,9 +255,9 @@ def _on_records(
     """Test a plan's models on the records of `--records`, and show the result."""
     from study.data.beat_set import default_cache_dir
     from study.data.source import find_external
-    from study.sealed.record import record_external
+    from study.sealed.opening import evaluate_records, identity_of
     from study.sealed.records import prepare_external
-    from study.sealed.test import evaluate_records, identity_of
+    from study.sealed.to_mlflow import record_external
     from study.sealed.training import cuts_of, train
     from study.store.lock import locked
 
@@ -304,7 +304,7 @@ def _register(
 ) -> int:
     """Put an arm's seed ensemble into the model registry, with what its last opening has shown."""
     from study.models import rules
-    from study.sealed.record import DS2_RESULT, trained_ensemble
+    from study.sealed.to_mlflow import DS2_RESULT, trained_ensemble
     from study.tracking import registry
 
     registry.check_name(args.register)
@@ -333,7 +333,7 @@ def _register(
 def _track_opening(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, opening: Opening
 ) -> None:
-    from study.sealed.record import record_opening
+    from study.sealed.to_mlflow import record_opening
 
     place = folder.opening(opening)
     _track(args, folder, place, "mitdb", lambda to: record_opening(to, plan, folder, opening))

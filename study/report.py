@@ -126,7 +126,7 @@ def _keep_page(args: argparse.Namespace, study: Study, workspace: Path, output: 
 
 def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
     from study.reporting.sealed_results import sealed_results
-    from study.tracking.openings import OPENINGS, OpeningsLog
+    from study.store.openings import OPENINGS, OpeningsLog
 
     return replace(
         results,

@@ -12,7 +12,7 @@ from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
 from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
 from study.sealed.plan import parse_plan
 from study.spaces.load import load_space
-from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS
+from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS
 from study.spaces.settings import SETTINGS
 from study.statistics.choice import SIMPLICITY
 from study.statistics.comparison import MARGIN, PERMUTATIONS, RESAMPLES

@@ -1,6 +1,9 @@
 """The plan of a sealed test: a compare space with a `[test]` table, known by its hash.
 
-`study.spaces.sealed_test` shows the table. A plan of the version before has all
+A plan written by `--write-plan` names the study that its arms come from: that study must not have
+changed since.
+
+`study.spaces.sealed_plan` shows the table. A plan of the version before has all
 settings at its top level; it is read as well, and its hash is what it was.
 """
 
@@ -13,14 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config import TrialConfig
+from study.config import TrialConfig, digest_of
+from study.data.beat_set import BeatSet
 from study.data.folds import ALL
-from study.errors import PlanError, SpaceError, listed
+from study.data.prepare import Cut
+from study.errors import PlanError, SpaceError, listed, unknown
 from study.models import rules
+from study.sealed.records import Records
 from study.spaces import toml_file
 from study.spaces.load import checked_space
-from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS, SealedTest
+from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, Origin, SealedTest
 from study.spaces.space import Space
+from study.store.folder import STUDIES, studies, study_folder
+from study.store.plan import load_plan as load_study_plan
 from study.training.seeding import FRESH_SEED
 
 
@@ -162,6 +170,71 @@ def _in_tables(plan: Mapping[str, Any]) -> Mapping[str, Any]:
         "test": {key: value for key, value in plan.items() if key not in ("seeds", "arms")},
         "arms": plan.get("arms", []),
     }
+
+
+def origin_of(workspace: Path, name: str) -> tuple[Path, Mapping[str, Any], Origin]:
+    """Return the folder, the stored plan and the identity of a study.
+
+    Raises:
+        PlanError: If there is no such study in the workspace.
+    """
+    folder = study_folder(workspace, name)
+    stored = load_study_plan(folder)
+    if stored is None:
+        known = [str(plan["name"]) for plan in studies(workspace)]
+        there = unknown("study", name, known) if known else f"no study '{name}', and no other"
+        raise PlanError(f"{workspace / STUDIES}: {there}")
+    return (
+        folder,
+        stored,
+        Origin(name=name, fingerprint=digest_of(stored), data=dict(stored["data_fingerprints"])),
+    )
+
+
+def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
+    """Check the study that a plan comes from; a plan by hand has none.
+
+    Raises:
+        PlanError: If the study is not there, has changed since the plan was written, or was run
+            on other records.
+    """
+    origin = plan.test.origin
+    if origin is None:
+        return
+    _, stored, now = origin_of(workspace, origin.name)
+    if now.fingerprint != origin.fingerprint:
+        raise PlanError(
+            f"plan {plan.title}: study '{origin.name}' was {origin.fingerprint} when "
+            f"the plan was written and is {now.fingerprint} now: it was run again, or its plan "
+            "was edited. Write the plan anew"
+        )
+    if stored["data_source"] != records.source.kind:
+        raise PlanError(
+            f"plan {plan.title}: study '{origin.name}' ran on {stored['data_source']} "
+            f"records, and this test would be on {records.source.kind} ones"
+        )
+
+
+def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
+    """Check that DS1 is what the plan's study saw.
+
+    Raises:
+        PlanError: If it differs; it names every difference.
+    """
+    origin = plan.test.origin
+    if origin is None:
+        return
+    now = {"/".join(cut): beat_set.fingerprint for cut, beat_set in beats.items()}
+    faults = [
+        f"{window}: the study had {then}, today's records and code give {now.get(window)}"
+        for window, then in origin.data.items()
+        if now.get(window, then) != then
+    ]
+    if faults:
+        heading = f"plan {plan.title}: DS1 is not what study '{origin.name}' saw"
+        raise PlanError(
+            listed(heading, faults) + "\nRun the study again with today's records and code"
+        )
 
 
 def _toml(value: Any) -> str:

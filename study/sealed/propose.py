@@ -15,10 +15,9 @@ from study.config import TrialConfig
 from study.errors import PlanError, UsageError, listed, unknown
 from study.models import rules
 from study.reporting.trial_tables import ARM_PARAMETERS
-from study.sealed.origin import origin_of
-from study.sealed.plan import Arm, SealedPlan
+from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
-from study.spaces.sealed_test import DEFAULTS, MIN_SEEDS, SealedTest
+from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest
 from study.store.folder import SPACE_COPY
 from study.store.study import Study
 from study.wording import score_text

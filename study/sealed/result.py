@@ -35,7 +35,7 @@ from study.sealed.scoring import Half
 from study.sealed.tables import Findings, result_text
 from study.statistics.predictions import Beats
 from study.store import floors
-from study.tracking.openings import OPENINGS, Opening, OpeningsLog
+from study.store.openings import OPENINGS, Opening, OpeningsLog
 
 EVALUATIONS, REHEARSALS = "evaluations", "rehearsals"
 TABLES, RESULT, PER_RECORD, PREDICTIONS = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
 from study.sealed.plan import SealedPlan
 from study.sealed.thresholds import Thresholds, ensemble_of
-from study.spaces.sealed_test import FLOOR
+from study.spaces.sealed_plan import FLOOR
 from study.statistics.comparison import compare
 from study.statistics.ec57 import gross_and_average
 from study.statistics.estimates import with_means

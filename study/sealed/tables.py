@@ -14,7 +14,7 @@ from study.reporting.comparison_tables import kept_table
 from study.reporting.table import Column, Kind, Table, Value
 from study.sealed.plan import SealedPlan
 from study.sealed.scoring import RARE, ArmScores, Exclusion
-from study.spaces.sealed_test import FLOOR
+from study.spaces.sealed_plan import FLOOR
 from study.statistics.ec57 import ECTOPIC, STATISTICS
 from study.statistics.estimates import with_means
 from study.statistics.findings import (

@@ -25,14 +25,13 @@ from study.errors import DivergedError, StudyStateError, UsageError, listed
 from study.keys import TRAIN_LOSS, Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
-from study.sealed.origin import check_data, check_origin
-from study.sealed.plan import Arm, SealedPlan, arm_tables
+from study.sealed.plan import Arm, SealedPlan, arm_tables, check_data, check_origin
 from study.sealed.records import Records
 from study.sealed.result import EvaluationFolder
 from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
 from study.spaces import toml_file
 from study.spaces.load import checked_space
-from study.spaces.sealed_test import FLOOR
+from study.spaces.sealed_plan import FLOOR
 from study.spaces.space import Space
 from study.store import floors
 from study.store.plan import git_commit

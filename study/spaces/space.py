@@ -17,7 +17,7 @@ from study.errors import ConfigError, SpaceError, listed, unknown
 from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
 from study.spaces.parameter import ArmSpec, Parameter, Value
-from study.spaces.sealed_test import SealedTest
+from study.spaces.sealed_plan import SealedTest
 from study.spaces.settings import SCREENING, SCREENING_EPOCHS
 
 ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")

@@ -25,7 +25,7 @@ from study.spaces.entries import (
     with_condition,
 )
 from study.spaces.parameter import ArmSpec, Categorical, Parameter, Value
-from study.spaces.sealed_test import FLOOR, MIN_SEEDS, read_test
+from study.spaces.sealed_plan import FLOOR, MIN_SEEDS, read_test
 from study.spaces.settings import KINDS, SETTINGS, setting_faults
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

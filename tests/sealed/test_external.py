@@ -63,7 +63,7 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     monkeypatch: pytest.MonkeyPatch,
     rate_hz: int,
 ) -> None:
-    monkeypatch.setattr("study.sealed.test.read_ds2", never)
+    monkeypatch.setattr("study.sealed.opening.read_ds2", never)
     monkeypatch.setattr("tests.sealed.conftest.TrialRun", never)
     assert run("--records", folders[rate_hz]) == 0
     told = capsys.readouterr().out
@@ -120,7 +120,7 @@ def test_what_is_there_is_shown_and_other_records_do_not_replace_it(
     assert run("--records", folders[128]) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr("study.sealed.test.evaluate_records", never)
+        patch.setattr("study.sealed.opening.evaluate_records", never)
         assert run("--records", folders[128]) == 0
     assert "has a result on ward-128: shown as it is" in capsys.readouterr().out
     # Another lead of the same name of records.

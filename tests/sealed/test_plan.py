@@ -11,7 +11,7 @@ import pytest
 from study.config import ModelConfig, SignalSpec, TrialConfig
 from study.errors import PlanError
 from study.sealed.plan import Arm, SealedPlan, load_plan, parse_plan
-from study.spaces.sealed_test import Origin
+from study.spaces.sealed_plan import Origin
 
 DOCS = Path(__file__).parents[2] / "docs" / "results"
 

@@ -16,7 +16,7 @@ from study.models import rules
 from study.sealed.plan import SealedPlan, parse_plan
 from study.sealed.propose import propose
 from study.spaces.load import load_space
-from study.spaces.sealed_test import Origin
+from study.spaces.sealed_plan import Origin
 from study.store.folder import study_folder
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan, load_plan

@@ -9,7 +9,7 @@ from study.sealed.plan import SealedPlan, parse_plan
 from study.sealed.scoring import compare_arms, compare_ensembles, exclusions, score_arm
 from study.sealed.tables import Findings, result_text
 from study.sealed.thresholds import Thresholds
-from study.spaces.sealed_test import FLOOR
+from study.spaces.sealed_plan import FLOOR
 from study.statistics.predictions import Beats
 
 TWO = """

@@ -39,11 +39,11 @@ from study.sealed.scoring import (
 )
 from study.sealed.tables import Findings
 from study.sealed.training import Prepared, cuts_of
-from study.spaces.sealed_test import FLOOR
+from study.spaces.sealed_plan import FLOOR
 from study.statistics.predictions import Beats
 from study.store import floors
+from study.store.openings import Opening, OpeningsLog
 from study.store.plan import git_commit, provenance
-from study.tracking.openings import Opening, OpeningsLog
 from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
 from study.training.loop import check_cut

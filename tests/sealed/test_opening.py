@@ -14,8 +14,8 @@ from study.data.beat_set import BeatSet
 from study.data.prepare import prepare_all
 from study.errors import ConfigError, DivergedError
 from study.models.classifier import build_model
+from study.sealed.opening import predict_all
 from study.sealed.records import Records
-from study.sealed.test import predict_all
 from study.training.device import DeviceBeats
 from study.training.engine import Engine
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyStateError
-from study.tracking.openings import OPENINGS, OpeningsLog
+from study.store.openings import OPENINGS, OpeningsLog
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import SealedPlan
 from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
-from study.spaces.sealed_test import FLOOR
+from study.spaces.sealed_plan import FLOOR
+from study.store.openings import Opening
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result
-from study.tracking.openings import Opening
 from study.tracking.run_facts import FLOOR as FLOOR_RUN
 from study.tracking.run_facts import STUDY, TRIAL, RunFacts, points_of, trial_name
 from study.wording import score_text

@@ -9,7 +9,7 @@ import pytest
 from study.errors import SpaceError, unknown
 from study.keys import PRECISIONS
 from study.spaces.load import load_space
-from study.spaces.sealed_test import METRICS, Origin, SealedTest
+from study.spaces.sealed_plan import METRICS, Origin, SealedTest
 from study.spaces.space import Space
 
 MINIMAL = """
