@@ -19,7 +19,7 @@ from study.reporting.page.evidence import sealed
 from study.reporting.results import StudyResults
 from study.reporting.sealed_results import sealed_results
 from study.reporting.table import Table, central
-from study.sealed import records, test
+from study.sealed import opening, records
 from study.sealed.result import EvaluationFolder
 from study.store.lock import locked
 from study.store.plan import StudyPlan
@@ -162,7 +162,7 @@ def test_once_more_that_is_interrupted_is_continued_by_once_more(
 ) -> None:
     run()
     with monkeypatch.context() as patch:
-        patch.setattr(test, "read_ds2", interrupted)
+        patch.setattr(opening, "read_ds2", interrupted)
         assert run("--again") == 130
     assert run() == 0, "the first result is there"
     assert (len(openings(workspace)), len(results(workspace))) == (2, 1)
@@ -193,13 +193,13 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(test, "read_ds2", interrupted)
+        patch.setattr(opening, "read_ds2", interrupted)
         assert run() == 130
     assert len(openings(workspace)) == 1 and results(workspace) == []
     assert run("--register", "svt", "--dry-run", track=True) == 0
     assert "none yet: opening 1 of a SYNTHETIC DS2 has left no result" in capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(test, "score_arm", interrupted)
+        patch.setattr(opening, "score_arm", interrupted)
         assert run() == 130
     (kept,) = workspace.glob("rehearsals/*/opening_1/predictions.npz")
     with np.load(kept) as predicted:
@@ -215,9 +215,9 @@ def test_code_that_changed_after_an_opening_makes_another_one(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(test, "read_ds2", interrupted)
+        patch.setattr(opening, "read_ds2", interrupted)
         run()
-    monkeypatch.setattr(test, "code_digest", lambda: "changed")
+    monkeypatch.setattr(opening, "code_digest", lambda: "changed")
     assert run() == 0
     assert "a new one, as code or models have changed since opening 1" in capsys.readouterr().err
     assert [line["again"] for line in openings(workspace)] == [False, False]
@@ -232,7 +232,7 @@ def test_the_opening_is_on_disk_before_ds2_is_read(
         seen.append(len(openings(workspace)))
         return read(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(test, "read_ds2", reading)
+    monkeypatch.setattr(opening, "read_ds2", reading)
     run()
     assert seen == [1]
 
