@@ -1,11 +1,13 @@
-"""Files: written whole or not at all; disk errors that name the file; npz and pt files."""
+"""Files: written whole or not at all; errors that name the file; CSV, JSON, npz and pt."""
 
 from __future__ import annotations
 
+import csv
 import io
+import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +92,37 @@ def _size(n_bytes: int) -> str:
     if n_bytes < 1000:
         return f"{n_bytes} bytes"
     return f"{n_bytes / 1e3:.1f} kB" if n_bytes < 1e6 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return CSV with a line of headings; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def rows_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return CSV of rows that all have the same columns, in the order of the first."""
+    header = list(rows[0]) if rows else []
+    return csv_text(header, ([row[name] for name in header] for row in rows))
+
+
+def to_json(value: Any) -> Any:
+    """Return values, arrays among them, as JSON has them: what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):  # an array, or a number of NumPy's
+        return to_json(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return metrics that JSON had: null becomes NaN."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def archive_fault(content: bytes) -> str:

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 from study.command import DONE, carry_out, leave
 from study.config import SAMPLING_RATE_HZ
 from study.errors import DataError, UsageError, listed
+from study.files import write_whole
 from study.keys import CLASSES, Tag
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ def _write(
     args: argparse.Namespace,
 ) -> list[Path]:
     from study.data.annotations import write_annotations
-    from study.reporting.classified import write_csv
+    from study.reporting.classified import beats_csv
 
     annotations = write_annotations(
         folder,
@@ -309,7 +310,7 @@ def _write(
         sampling_rate_hz=classified.sampling_rate_hz,
     )
     table = folder / f"{name}.csv"
-    write_csv(table, classified)
+    write_whole(table, beats_csv(classified))
     if not args.plot_seconds:
         return [annotations, table]
     # Imported here: drawing takes longest to import.

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from study.errors import ArchiveError, DiskError
-from study.files import archive_fault, read_arrays, reading, write_whole, writing
+from study.files import (
+    archive_fault,
+    from_json,
+    read_arrays,
+    reading,
+    rows_csv,
+    to_json,
+    write_whole,
+    writing,
+)
 from tests.builders import npz
 
 
@@ -59,6 +68,18 @@ def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(DiskError, match=r"^/a/b: cannot be read \(Input/output error\)$"):
         with reading("/a/b"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_csv_quotes_what_needs_it_and_leaves_none_empty() -> None:
+    rows: list[dict[str, object]] = [{"a": 1, "b": "x, y"}, {"b": None, "a": float("nan")}]
+    assert rows_csv(rows) == 'a,b\n1,"x, y"\nnan,\n'
+    assert rows_csv(rows[:0]) == "\n"
+
+
+def test_what_is_not_finite_is_null_in_json_and_comes_back_as_nan() -> None:
+    values = {"a": np.float32(0.5), "b": [np.nan, -np.inf, 2], 3: np.array([[1, 2]])}
+    assert to_json(values) == {"a": 0.5, "b": [None, None, 2], "3": [[1, 2]]}
+    assert str(from_json({"a": 0.5, "b": None})) == "{'a': 0.5, 'b': nan}"
 
 
 KINDS = {"label": ("i", 1), "names": ("U", 1)}

@@ -5,14 +5,13 @@ Shapes: K beats of the record, C classes.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from study.files import csv_text
 from study.keys import CLASSES
 from study.reporting.table import Column, Kind, Table, Value
 
@@ -102,18 +101,17 @@ def agreement(record: ClassifiedRecord) -> str:
     ).grid()
 
 
-def write_csv(path: Path, record: ClassifiedRecord) -> None:
-    """Write a row a beat: sample, time, class, probabilities, why none, the record's own label."""
+def beats_csv(record: ClassifiedRecord) -> str:
+    """Return a row a beat: sample, time, class, probabilities, why none, the record's label."""
     own = [""] * len(record.samples) if record.annotated is None else record.annotated.tolist()
     columns = (record.samples, record.beats_s, record.decided, record.probs, record.left_out)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        probs = [f"prob_{name}" for name in CLASSES]
-        writer.writerow(["sample", "time_s", "class", *probs, "why_none", "own_label"])
-        for sample, time_s, decided, row, reason, label in zip(
-            *(column.tolist() for column in columns), own, strict=True
-        ):
-            known = decided != NO_CLASS
-            shown = [f"{p:.6f}" if known else "" for p in row]
-            class_ = CLASSES[decided] if known else ""
-            writer.writerow([sample, f"{time_s:.4f}", class_, *shown, reason, label])
+    rows = []
+    for sample, time_s, decided, probs, reason, label in zip(
+        *(column.tolist() for column in columns), own, strict=True
+    ):
+        known = decided != NO_CLASS
+        shown = [f"{p:.6f}" if known else "" for p in probs]
+        class_ = CLASSES[decided] if known else ""
+        rows.append([sample, f"{time_s:.4f}", class_, *shown, reason, label])
+    header = ["sample", "time_s", "class", *(f"prob_{name}" for name in CLASSES)]
+    return csv_text([*header, "why_none", "own_label"], rows)

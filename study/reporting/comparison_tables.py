@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from study.files import csv_text
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
-from study.reporting.table import Column, Kind, Table, Value, csv_text, prose
+from study.reporting.table import Column, Kind, Table, Value, prose
 from study.statistics.findings import (
     MEASURE_NAMES,
     QUANTITIES,

@@ -6,8 +6,6 @@ renderings can differ by a digit; CSV and JSON keep the numbers in full.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 import textwrap
@@ -16,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from html import escape
 
+from study.files import csv_text
 from study.statistics.findings import Estimate
 from study.wording import UNDEFINED, p_text, score_text
 
@@ -251,7 +250,7 @@ class Table:
     def csv(self) -> str:
         """Return the table as CSV with its numbers in full; an interval takes three columns."""
         header, rows = self._exact()
-        return csv_text(header, (["" if v is None else v for v in row] for row in rows))
+        return csv_text(header, rows)
 
     def plain(self) -> dict[str, object]:
         """Return the table as JSON has it, with its numbers in full."""
@@ -289,15 +288,6 @@ class Table:
             for row, cell in zip(rows, parts, strict=True):
                 row += [cell.get(name) for name in names]
         return header, rows
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return CSV with a line of headings."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def prose(text: str, *, indent: str = "") -> str:

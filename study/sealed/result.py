@@ -17,10 +17,9 @@ Shapes: S seeds, N beats, C classes.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.files import write_whole
+from study.files import rows_csv, to_json, write_whole
 from study.models import rules
 from study.sealed.plan import SealedPlan
 from study.sealed.scoring import Half
@@ -112,7 +111,7 @@ class EvaluationFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
         """Write JSON below the folder; NaN as null."""
-        return self.write(name, json.dumps(_nullable(content), indent=1) + "\n")
+        return self.write(name, json.dumps(to_json(content), indent=1) + "\n")
 
     def is_tracked(self, result: Path) -> bool:
         """Say whether the result in a folder is in the tracker."""
@@ -206,7 +205,7 @@ def keep(
         "ensembles": asdict(findings.ensembles),
     }
     rows = [row for arm in findings.arms for row in arm.per_record]
-    folder.write(f"{subfolder}/{PER_RECORD}", _csv(rows))
+    folder.write(f"{subfolder}/{PER_RECORD}", rows_csv(rows))
     folder.write(f"{subfolder}/{TABLES}", result_text(findings) + "\n")
     folder.write_json(f"{subfolder}/{RESULT}", result)
 
@@ -218,24 +217,6 @@ def _half(half: Half) -> dict[str, Any]:
         "ec57": half.ec57,
         "confusion": half.confusion,
     }
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _nullable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _nullable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_nullable(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _nullable(value.tolist())
-    return None if isinstance(value, float) and value != value else value
 
 
 def _openings(log: OpeningsLog, plan: SealedPlan) -> list[Opening]:

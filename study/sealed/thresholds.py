@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.data.beat_set import BeatSet
+from study.files import to_json
 from study.keys import CLASSES
 from study.models import rules
 from study.sealed.plan import Arm
@@ -33,15 +34,10 @@ class Thresholds:
     source: str  # where the predictions are from, for tables
 
     def as_json(self) -> dict[str, object]:
-        """Return it by class; NaN as null."""
-
-        def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
-            pairs = zip(CLASSES, values.tolist(), strict=True)
-            return {name: None if value != value else value for name, value in pairs}
-
+        """Return it by class, as JSON has it."""
         return {
-            "single": by_class(self.single),
-            "ensemble": by_class(self.ensemble),
+            "single": to_json(dict(zip(CLASSES, self.single, strict=True))),
+            "ensemble": to_json(dict(zip(CLASSES, self.ensemble, strict=True))),
             "source": self.source,
         }
 

@@ -29,6 +29,7 @@ from study.config import digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import DataError, DivergedError, StudyError
+from study.files import from_json, rows_csv
 from study.keys import CLASSES
 from study.store.storage import Storage
 from study.store.trial_files import (
@@ -36,9 +37,8 @@ from study.store.trial_files import (
     PER_RECORD,
     PREDICTIONS,
     SCORES,
-    as_csv,
-    as_json,
     pack_predictions,
+    scores_json,
 )
 from study.training.results import TrialResult
 
@@ -260,10 +260,9 @@ def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
     except StudyError as error:
         return StudyFloor(name=name, digest=digest, missing=str(error))
     storage.write(PREDICTIONS, pack_predictions(result))
-    storage.write(PER_RECORD, as_csv(result.per_record))
+    storage.write(PER_RECORD, rows_csv(result.per_record).encode())
     # Last: where it stands, the others do too.
-    scores = {KEY: digest, MADE_BY: SETTINGS, **json.loads(as_json(result))}
-    storage.write(SCORES, json.dumps(scores, indent=1).encode())
+    storage.write(SCORES, scores_json(result, **{KEY: digest, MADE_BY: SETTINGS}))
     stored = stored_floor(folder)
     assert stored is not None
     return replace(stored, seconds=time.perf_counter() - began)
@@ -306,7 +305,7 @@ def stored_floor(folder: Path) -> StudyFloor | None:
     return StudyFloor(
         name=folder.name,
         digest=str(stored[KEY]),
-        metrics={name: math.nan if v is None else v for name, v in stored[METRICS].items()},
+        metrics=from_json(stored[METRICS]),
         files=tuple(folder / name for name in (PREDICTIONS, PER_RECORD, SCORES)),
         settings=stored.get(MADE_BY, {}),
         at_s=round((folder / SCORES).stat().st_mtime, 3),

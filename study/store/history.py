@@ -6,10 +6,11 @@ is here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from study.files import from_json, to_json
 
 EPOCH, START, END = "epoch", "start", "end"
 """Each is followed by its number: `epoch:3`."""
@@ -38,10 +39,9 @@ class Epoch:
     metrics: Mapping[str, float]  # its metrics; NaN where one was undefined
 
     def attr(self) -> dict[str, Any]:
-        """Return it as JSON has it, which knows neither NaN nor infinities."""
+        """Return it as JSON has it."""
         values = {name: float(value) for name, value in self.metrics.items()}
-        finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        return {"at": round(self.at_s, 3), "metrics": finite}
+        return {"at": round(self.at_s, 3), "metrics": to_json(values)}
 
 
 def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
@@ -55,7 +55,7 @@ def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
     epochs: dict[int, Epoch] = {}
     for attrs in attempts:
         for number, value in numbered(EPOCH, attrs).items():
-            epochs.setdefault(number, Epoch(value["at"], _metrics(value["metrics"])))
+            epochs.setdefault(number, Epoch(value["at"], from_json(value["metrics"])))
     return dict(sorted(epochs.items()))
 
 
@@ -76,14 +76,10 @@ class Start:
 def starts_of(attrs: Mapping[str, Any]) -> list[Start]:
     """Return the starts among a study's attributes, oldest first."""
     ends = {
-        number: {**ended, "metrics": _metrics(ended["metrics"])}
+        number: {**ended, "metrics": from_json(ended["metrics"])}
         for number, ended in numbered(END, attrs).items()
     }
     return [
         Start(number=number, **begun, **ends.get(number, {}))
         for number, begun in numbered(START, attrs).items()
     ]
-
-
-def _metrics(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in values.items()}

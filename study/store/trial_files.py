@@ -5,11 +5,10 @@ Neither torch nor Ray is needed to tell.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from study import __version__
 from study.addresses import shown
 from study.errors import ArchiveError, CheckpointError, StudyStateError
-from study.files import archive_fault, read_arrays
+from study.files import archive_fault, read_arrays, to_json
 from study.keys import CLASSES
 from study.store.storage import Storage
 from study.training.results import MASKS, Inspection, TrialResult
@@ -169,25 +168,13 @@ def inspection_of(arrays: Mapping[str, NDArray[Any]]) -> Inspection | None:
     )
 
 
-def as_json(result: TrialResult) -> bytes:
-    """Write scores, why the undefined ones are so, and the table of folds; NaN as null."""
+def scores_json(result: TrialResult, **about: object) -> bytes:
+    """Write scores, why the undefined ones are so, and the table of folds, under what is told."""
     scores = {
-        METRICS: _nullable(result.metrics),
+        **about,
+        METRICS: result.metrics,
         "undefined": result.undefined,
-        "per_fold": [_nullable(row) for row in result.per_fold],
+        "per_fold": result.per_fold,
         "seconds_reliance": result.seconds_reliance,
     }
-    return json.dumps(scores, indent=1).encode()
-
-
-def _nullable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if value != value else value for key, value in row.items()}
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Write rows with equal keys as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return json.dumps(to_json(scores), indent=1).encode()

@@ -9,8 +9,6 @@ Neither torch nor Ray is needed to read any of it.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import TrialConfig
+from study.files import csv_text
 from study.keys import Outcome, Tag
 
 PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
@@ -332,13 +331,12 @@ def trials_csv(rows: Sequence[TrialRow]) -> str:
     plain += ["draw", "duplicate_of"]
     params = dict.fromkeys(name for row in rows for name in row.params)
     metrics = dict.fromkeys(name for row in rows for name in row.metrics)
-    text = io.StringIO()
     # Prefixed: learning_rate is a parameter and, as it anneals, a metric.
     names = [f"params.{name}" for name in params] + [f"metrics.{name}" for name in metrics]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *names])
-    for row in sorted(rows, key=lambda row: row.number):
-        values = [getattr(row, name) for name in plain]
-        values += [row.params.get(name) for name in params]
-        writer.writerow([*values, *(row.metrics.get(name) for name in metrics)])
-    return text.getvalue()
+    cells = [
+        [getattr(row, name) for name in plain]
+        + [row.params.get(name) for name in params]
+        + [row.metrics.get(name) for name in metrics]
+        for row in sorted(rows, key=lambda row: row.number)
+    ]
+    return csv_text([*plain, *names], cells)

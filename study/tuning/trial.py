@@ -24,6 +24,7 @@ from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import CheckpointError, DiskError
+from study.files import rows_csv
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.models.cpu_kernels import has_compiled_kernels
@@ -183,8 +184,8 @@ class TrialRun:
         result = self._training.finish()
         self._busy_s += time.perf_counter() - begun
         self._folder.write(trial_files.PREDICTIONS, trial_files.pack_predictions(result))
-        self._folder.write(trial_files.PER_RECORD, trial_files.as_csv(result.per_record))
-        self._folder.write(trial_files.SCORES, trial_files.as_json(result))
+        self._folder.write(trial_files.PER_RECORD, rows_csv(result.per_record).encode())
+        self._folder.write(trial_files.SCORES, trial_files.scores_json(result))
         self._folder.write(WEIGHTS, _as_bytes(result.weights))
         return dict(result.metrics)
 
