@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from study.data.one_record import OneRecord
     from study.models.seed_ensemble import SeedEnsemble
     from study.reporting.classified import ClassifiedRecord
-    from study.tracking.registered import Loaded
+    from study.tracking.registry import Loaded
 
 RECORDS_FAILED = 1
 
@@ -132,7 +132,7 @@ def _length(text: str) -> float:
 
 def _predict(args: argparse.Namespace) -> int:
     from study.data.one_record import record_path
-    from study.tracking.registered import load
+    from study.tracking.registry import load
 
     # A shell's p01* names the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))

@@ -17,8 +17,7 @@ from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
-from study.tracking.registered import HOW
-from study.tracking.registry import register
+from study.tracking.registry import HOW, register
 from tests.builders import pass_for
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from study.store.beats_file import read_beats
 from study.store.folder import study_folder
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, pack_checkpoint, read_predictions
-from study.tracking.registered import load
+from study.tracking.registry import load
 from study.tuning.trial import read_checkpoint
 from tests.builders import npz
 

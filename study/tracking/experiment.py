@@ -1,19 +1,24 @@
-"""An MLflow experiment: connected to at need, made where runs are written, and searched."""
+"""An MLflow experiment: connected to at need, made where runs are written, searched, and shown."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from study.errors import TrackingError
+from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, Outcome, Tag
 from study.tracking.mlflow_store import Store, alone_with, connect, explained, find_store
-from study.tracking.view import view_key
 
 PARENT = "mlflow.parentRunId"
 
 _PAGE = 1000
+
+COLUMNS = ("input", "fusion", "heads", "gate", "gate_init", "embed_dim")
+"""Parameters that a study's view shows beside the scores."""
 
 
 class Experiment:
@@ -101,7 +106,7 @@ def upload(client: Any, run_id: str, path: Path) -> None:
 
 def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
     """Return an experiment's MLflow runs that carry all these tags, oldest first."""
-    terms = [f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items()]
+    terms = [f"tags.`{name}` = {quoted(value)}" for name, value in tags.items()]
     runs: list[Any] = []
     token = None
     while True:
@@ -116,6 +121,48 @@ def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> lis
         token = page.token
         if not token:
             return runs
+
+
+def quoted(value: str) -> str:
+    """Return a value as MLflow's search language takes it: it has no escapes, but two quotes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def view_key(study: str) -> str:
+    """Return what a link names a study's view by: MLflow allows few characters in a tag's name."""
+    return re.sub(r"[^\w\-. ]", "_", study)
+
+
+def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
+    """Return name and value of the experiment tag that holds a study's view.
+
+    A view is a table prepared for MLflow's UI: finished trials, scores beside what was searched.
+    Its form is not documented (tried with 3.17). A UI that does not know it says so and shows its
+    default table; nothing else depends on it.
+
+    Args:
+        study: Name of the study.
+        stage: Value of the runs' tag `stage`: a test has metrics of its own.
+    """
+    # What was pruned or screened has scores too, of fewer epochs: not in one table with the rest.
+    terms = {Tag.STUDY: study, Tag.KIND: "trial", Tag.OUTCOME: Outcome.COMPLETE}
+    scores = [AUPRC_SV, AUPRC_MACRO, AUROC_MACRO]
+    if stage != "validation":
+        scores = [name.replace("val_", "test_", 1) for name in scores]
+    state = {
+        "searchFilter": " and ".join(
+            f"tags.{name} = {quoted(value)}" for name, value in terms.items()
+        ),
+        "orderByKey": f"metrics.`{scores[0]}`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [f"metrics.`{name}`" for name in scores]
+        + [f"params.`{name}`" for name in COLUMNS],
+    }
+    return f"mlflow.sharedViewState.{view_key(study)}", json.dumps(state)
 
 
 def _made_experiment(client: Any, name: str, location: str | None) -> str:
@@ -147,8 +194,3 @@ def _refuse_deleted(experiment: Any) -> None:
             f"tracking: experiment '{experiment.name}' was deleted in MLflow; bring it back with "
             f"`mlflow experiments restore -x {experiment.experiment_id}`"
         )
-
-
-def _quoted(value: str) -> str:
-    """Return a value as MLflow's search language takes it: it has no escapes, but two quotes."""
-    return f'"{value}"' if "'" in value else f"'{value}'"

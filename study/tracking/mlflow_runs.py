@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from study.keys import Outcome, Tag
-from study.tracking.experiment import PARENT, Experiment, upload
+from study.tracking.experiment import PARENT, Experiment, upload, view_tag
 from study.tracking.mlflow_store import explained
 from study.tracking.recorded import RecordedRun, points_of_run, recorded_runs
 from study.tracking.run_facts import RUNNING, STATUS, STUDY, Point, RunFacts, as_text, in_ms
-from study.tracking.view import view_tag
 
 MOST_POINTS = 800
 """Metrics in one batch, which takes 1,000 metrics, parameters and tags together."""

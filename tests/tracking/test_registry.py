@@ -20,8 +20,7 @@ from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
 from study.tracking.mlflow_store import connect, find_store
-from study.tracking.registered import HOW, load
-from study.tracking.registry import Registered, check_name, register
+from study.tracking.registry import HOW, Registered, check_name, load, register
 from tests.builders import npz
 
 ROOT = Path(__file__).parents[2]
