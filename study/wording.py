@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 UNDEFINED = "-"
 """Stands for a value that does not exist or is NaN."""
@@ -39,3 +39,18 @@ def first_few(words: Iterable[str], most: int = 3) -> str:
     if len(every) <= most + 1:
         return listing(every)
     return f"{', '.join(every[:most])} and {len(every) - most:,} more"
+
+
+def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> list[list[str]]:
+    """Return the cells of a table, each as wide as its column.
+
+    Words are put to the left, in the columns of these indices; numbers to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        [
+            cell.ljust(width) if index in words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]

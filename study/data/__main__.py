@@ -10,36 +10,48 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from study.command import DONE, carry_out
+from study.data.beat_set import BeatSet, default_cache_dir
+from study.data.fetch import file_errors, published_checksums, record_checksums
+from study.data.prepare import prepare
+from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
+from study.data.source import (
+    DATA_DIR_VARIABLE,
+    Source,
+    check_options,
+    find_source,
+    mitdb_folder,
+)
+from study.data.split_file import FORM, load_split
+from study.data.wfdb_header import require_folder
+from study.data.wfdb_record import Record, read_record
+from study.data.windows import reasons_text
+from study.errors import DataError, DownloadError, MissingDataError, UsageError
+from study.wording import UNDEFINED, aligned
 
 UNUSABLE = 1
 """Exit code where the records cannot be used."""
 
-_EPILOG = """\
+_EPILOG = f"""\
 Records are looked for in this order: --records with --split; --data-dir; the variable MITDB_DIR;
 ./data/mitdb; a download from PhysioNet into it (43 MB; broken off, it keeps the files that have
 arrived); without network synthetic records in ./data/synthetic. A folder that is given and bad is
 an error. Of MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent.
 
-A split file is TOML:
-  name = "mydata"                          names the data set; letters, digits, - and _
-  development = ["a01", "a02", "p7/b01"]   record names without suffix, relative to --records
-  lead = "II"                              optional; default MLII, else V1, V2, V4, V5
-  [patients]                               optional; default: each record is a patient
-  a01 = "p1"
-  a02 = "p1"
-Each record needs a header (.hea), its signal file and beat annotations (.atr). Sampling rates from
-100 Hz to 10 kHz will do: signals are resampled to 360 Hz.
-
+{FORM}
 exit codes:
   0  the records can be used
   1  they cannot: missing, damaged, not the published files, or the download broke off
   2  the command line or the split file breaks a rule
   130  interrupted; run again, a download fetches the files that are still missing
 """
+
+_WORDS = (0, 1, 2, 5 + len(AAMI_CLASSES))
+"""Columns of the table of records that hold words: record, patient, lead, what is left out."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,23 +65,108 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    # Imported here so that --help answers at once.
-    from study.data import presence
-    from study.errors import DataError, DownloadError
-
-    report_on = presence.check if arguments.check else presence.show
+    data_dir, records_dir, split_file = arguments.data_dir, arguments.records, arguments.split
     try:
-        report = report_on(
-            data_dir=arguments.data_dir,
-            records_dir=arguments.records,
-            split_file=arguments.split,
-            workspace=Path.cwd(),
-        )
+        if not arguments.check:
+            lines, usable = _shown(data_dir, records_dir, split_file), True
+        else:
+            check_options(data_dir, records_dir, split_file)
+            own = records_dir is not None
+            lines, usable = _own(records_dir, split_file) if own else _mitdb(data_dir)
     except (DataError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return UNUSABLE
-    print(report.text)
-    return DONE if report.good else UNUSABLE
+    print("\n".join(lines))
+    return DONE if usable else UNUSABLE
+
+
+def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | None) -> list[str]:
+    """Return the table of the records that a study would use."""
+    source = find_source(
+        data_dir=data_dir, records_dir=records_dir, split_file=split_file, workspace=Path.cwd()
+    )
+    records = [read_record(source.folder, n, rules=source.rules) for n in source.development]
+    # Any cut would do: the same beats are left out under all of them.
+    beats = prepare(source, "daeac", "linear", cache_dir=default_cache_dir(Path.cwd()))
+    state = "as published" if source.verified else "hashed; none are published for these records"
+    return [
+        f"source     {source.description}",
+        f"checksums  SHA-256 of {len(source.checksums)} files: {state}",
+        "",
+        *("  ".join(row).rstrip() for row in aligned(_rows(source, records, beats), _WORDS)),
+        "",
+        f"A study uses {len(beats.label)} beats of {len(records)} records. Counts are of "
+        "annotations, before",
+        "anything is left out; 'other' marks are no beats and take no part in RR intervals.",
+    ]
+
+
+def _rows(source: Source, records: Sequence[Record], beats: BeatSet) -> list[list[str]]:
+    rows = [["record", "patient", "lead", "beats", *AAMI_CLASSES, "other", "left out"]]
+    totals: Counter[str] = Counter()
+    for record in records:
+        counts = Counter(AAMI[symbol] for symbol in record.beat_symbols.tolist())
+        counts |= {"beats": len(record.beat_symbols)}
+        counts |= {"other": sum(record.other_annotations.values())}
+        left_out = reasons_text(beats.dropped.get(record.name, {}))
+        words = [record.name, source.patients[record.name], record.lead]
+        rows.append([*words, *_numbers(counts), left_out or UNDEFINED])
+        totals += counts
+    left_out = reasons_text(beats.left_out)
+    return [*rows, ["total", "", "", *_numbers(totals), left_out or UNDEFINED]]
+
+
+def _numbers(counts: Counter[str]) -> list[str]:
+    return [str(counts[name]) for name in ("beats", *AAMI_CLASSES, "other")]
+
+
+def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
+    """Verify MIT-BIH file by file; return what to tell, and whether a study can use it.
+
+    Raises:
+        UsageError: If no folder is given and the workspace has none.
+        DataError: If the folder cannot be read.
+    """
+    folder, given_by = mitdb_folder(data_dir, Path.cwd())
+    if not given_by and not folder.exists():
+        raise UsageError(
+            f"--check needs --data-dir DIR or {DATA_DIR_VARIABLE}; {folder} is absent"
+        )
+    require_folder(folder)
+    errors = file_errors(folder, MITDB, published_checksums())
+    # A study reads DS1 alone: what is absent of other records is no fault.
+    absent = {
+        file: "DS2: no study reads it" if Path(file).stem in DS2 else "paced: not studied"
+        for file, error in errors.items()
+        if isinstance(error, MissingDataError) and Path(file).stem not in DS1
+    }
+    lines = []
+    for file, error in errors.items():
+        fault = error.fault if error else "ok"
+        lines.append(f"{file:8} {f'absent ({absent[file]})' if file in absent else fault}")
+    intact = sum(error is None for error in errors.values())
+    n_faulty = len(errors) - intact - len(absent)
+    summary = f"{folder}: {intact} of {len(errors)} files as published, {n_faulty} at fault"
+    if absent:
+        summary += f", {len(absent)} absent that no study needs"
+    return [*lines, "", summary], not n_faulty
+
+
+def _own(folder: Path, split_file: Path) -> tuple[list[str], bool]:
+    """Read each of one's own records; return what to tell, and whether all can be used."""
+    split = load_split(split_file)
+    require_folder(folder)
+    lines, usable = [], True
+    for name in split.development:
+        try:
+            record_checksums(folder, name)
+            record = read_record(folder, name, rules=split.rules)
+        except DataError as error:
+            usable = False
+            lines.append(f"{name}: {error}")
+        else:
+            lines.append(f"{name}: ok, lead {record.lead}, {len(record.beat_samples)} beats")
+    return lines, usable
 
 
 def _parser() -> argparse.ArgumentParser:

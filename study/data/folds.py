@@ -16,6 +16,7 @@ from study.data.beat_set import BeatSet
 from study.data.records import PATIENT_OF, PUBLISHED_VALIDATION
 from study.errors import DataError
 from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.wording import aligned
 
 DOMINANT_SHARE = 0.25
 """The table of folds names a record that has more than this share of a class's beats, or more
@@ -231,11 +232,12 @@ def folds_table(folds: Folds, beat_set: BeatSet) -> str:
     of their beats, and the records that have so many beats of a class that no folds are even.
     """
     counts = folds.counts(beat_set)
-    lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats of {beat_set.dataset}"]
-    lines.append("fold" + "".join(f"{name:>8}" for name in CLASSES) + "  records")
+    rows = [["fold", *CLASSES, "records"]]
     for k, (names, row) in enumerate(zip(folds.validation, counts, strict=True)):
-        lines.append(f"{k:>4}" + "".join(f"{n:>8}" for n in row) + f"  {' '.join(names)}")
-    lines.append(" all" + "".join(f"{n:>8}" for n in counts.sum(axis=0)))
+        rows.append([str(k), *map(str, row), " ".join(names)])
+    rows.append(["all", *map(str, counts.sum(axis=0)), ""])
+    lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats of {beat_set.dataset}"]
+    lines += ["  ".join(row).rstrip() for row in aligned(rows, words=[len(CLASSES) + 1])]
     return "\n".join(lines + _not_counted(counts) + _dominant(folds, beat_set)) + "\n"
 
 

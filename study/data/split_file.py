@@ -1,18 +1,4 @@
-"""The split file, which says which of one's own WFDB records a study uses.
-
-It is TOML:
-
-    name = "mydata"                           # names the data set; letters, digits, - and _
-    development = ["a01", "a02", "p7/b01"]    # record names, without suffix, relative to --records
-    lead = "II"                               # optional; default MLII, else V1, V2, V4, V5
-    [patients]                                # optional; default: each record is a patient
-    a01 = "p1"
-    a02 = "p1"
-
-Every record needs a header (.hea), its signal file and reference annotations (.atr). Any sampling
-rate from 100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them. Records of
-one patient always share a fold.
-"""
+"""The split file, which says which of one's own WFDB records a study uses (see `FORM`)."""
 
 from __future__ import annotations
 
@@ -26,6 +12,19 @@ from typing import Any
 from study.data.records import LEADS
 from study.data.wfdb_record import ReadingRules
 from study.errors import ConfigError, MissingDataError, listed, unknown
+
+FORM = """\
+A split file is TOML:
+  name = "mydata"                          names the data set; letters, digits, - and _
+  development = ["a01", "a02", "p7/b01"]   record names without suffix, relative to --records
+  lead = "II"                              optional; default MLII, else V1, V2, V4, V5
+  [patients]                               optional; default: each record is a patient
+  a01 = "p1"                               records of one patient always share a fold
+  a02 = "p1"
+Each record needs a header (.hea), its signal file and beat annotations (.atr). Sampling rates from
+100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them.
+"""
+"""What users are told of a split file."""
 
 _KEYS = ("name", "development", "patients", "lead")
 # The name becomes a folder of the cache, where these are MIT-BIH's.

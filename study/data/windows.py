@@ -47,6 +47,12 @@ SINC_LOBES = 6
 _CHUNK_WINDOWS = 4096
 
 
+def reasons_text(left_out: Mapping[str, int]) -> str:
+    """Return numbers of beats by reason as text, in the order of `DROP_REASONS`."""
+    counts = ((reason, left_out.get(reason, 0)) for reason in DROP_REASONS)
+    return ", ".join(f"{reason} {count}" for reason, count in counts if count)
+
+
 def in_samples(seconds: float) -> int:
     """Return the whole number of samples nearest to a duration."""
     return round(seconds * SAMPLING_RATE_HZ)

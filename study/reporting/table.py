@@ -16,7 +16,7 @@ from html import escape
 
 from study.files import csv_text
 from study.statistics.findings import Estimate
-from study.wording import UNDEFINED, p_text, score_text
+from study.wording import UNDEFINED, aligned, p_text, score_text
 
 CAUTION = "*"
 """Marks an interval that has a remark, which is told below the table."""
@@ -184,23 +184,21 @@ class Table:
 
     def grid(self) -> str:
         """Return headings and cells as monospace text: words to the left, numbers to the right."""
-        lines = [[column.shown for column in self.columns], *self.cells]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        lines.insert(1, ["-" * width for width in widths])
-        return "\n".join("  ".join(self._aligned(line, widths)).rstrip() for line in lines)
+        lines = self._aligned([[column.shown for column in self.columns], *self.cells])
+        lines.insert(1, ["-" * len(heading) for heading in lines[0]])
+        return "\n".join("  ".join(line).rstrip() for line in lines)
 
     def markdown(self) -> str:
         """Return the table as GitHub Markdown, under its heading."""
         header = [column.shown for column in self.columns]
         lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *self.cells)]
         # GitHub needs three dashes; the colon puts a column to the right.
-        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+        dashes, *lines = self._aligned([["---"] * len(header), *lines])
         rule = [
-            "-" * width if column.kind in _WORDS else "-" * (width - 1) + ":"
-            for column, width in zip(self.columns, widths, strict=True)
+            "-" * len(cell) if column.kind in _WORDS else "-" * (len(cell) - 1) + ":"
+            for column, cell in zip(self.columns, dashes, strict=True)
         ]
-        lines.insert(1, rule)
-        body = "\n".join(f"| {' | '.join(self._aligned(line, widths))} |" for line in lines)
+        body = "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
         notes = "\n".join(f"- {remark}" for remark in self.remarks)
         parts = [f"## {self.title}", f"{self.shows} {self.reading}".strip(), body, notes]
         return "\n\n".join(part for part in parts if part)
@@ -263,11 +261,9 @@ class Table:
             "rows": [dict(zip(header, row, strict=True)) for row in rows],
         }
 
-    def _aligned(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
-        return [
-            cell.ljust(width) if column.kind in _WORDS else cell.rjust(width)
-            for cell, width, column in zip(line, widths, self.columns, strict=True)
-        ]
+    def _aligned(self, lines: Sequence[Sequence[str]]) -> list[list[str]]:
+        words = [index for index, column in enumerate(self.columns) if column.kind in _WORDS]
+        return aligned(lines, words)
 
     def _without_details(self) -> Table:
         essential = [index for index, column in enumerate(self.columns) if not column.detail]

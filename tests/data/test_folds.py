@@ -155,11 +155,11 @@ def test_table_of_folds() -> None:
     lines = folds_table(folds, bare_beats(counts, names)).splitlines()
     assert lines == [
         f"folds: 3-fold, partition seed 0 ({folds.fingerprint}), validation beats of DS1",
-        "fold       N       S       V       F  records",
-        "   0     100      20      30       2  a",
-        "   1      90      20      30      40  b",
-        "   2      80      21      25       0  c",
-        " all     270      61      85      42",
+        "fold    N   S   V   F  records",
+        "   0  100  20  30   2  a",
+        "   1   90  20  30  40  b",
+        "   2   80  21  25   0  c",
+        " all  270  61  85  42",
         "F: fewer than 10 beats in fold 0 (2), 2 (0): not counted in the score of F",
         "F: record b holds 95% of F (40 of 42): all other folds share 2, and fold 1 trains on no "
         "more",
