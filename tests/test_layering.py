@@ -135,7 +135,7 @@ NAME_DS2 = {
     "data/records.py",  # the list of its records
     "data/prepare.py",  # reads it where it is asked for by `dataset`
     "data/fetch.py",  # refuses its files among one's own
-    "data/presence.py",  # says that an absent file is no fault
+    "data/__main__.py",  # says that an absent file is no fault
     "sealed/records.py",
 }
 """The only files that may know which records DS2 has."""
