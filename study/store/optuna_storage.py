@@ -20,7 +20,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import create_engine, event, inspect
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from study.addresses import redact, shown
 from study.errors import StudyStateError
@@ -35,6 +35,12 @@ _FORM = slice(18, 20)
 """Bytes of a SQLite file that tell whether it is written ahead: both are 2 then."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whatever characters its path has."""
+    url = URL.create("sqlite", database=str(path))
+    return url.render_as_string(hide_password=False)
 
 
 def open_storage(url: str | BaseStorage) -> BaseStorage:

@@ -28,7 +28,7 @@ from study.store.beats_file import read_beats
 from study.store.folder import BEATS, SPACE_COPY, existing_plan, study_folder
 from study.store.history import Start, starts_of
 from study.store.lock import Owner, elsewhere, holder
-from study.store.optuna_storage import read_optuna
+from study.store.optuna_storage import read_optuna, sqlite_url
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
 from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TRACKER, TrialRow, Trials
@@ -93,7 +93,7 @@ class Places:
     @property
     def url(self) -> str:
         """SQLAlchemy URL of the study's Optuna storage."""
-        return self.study_storage or f"sqlite:///{self.folder / OPTUNA_FILE}"
+        return self.study_storage or sqlite_url(self.folder / OPTUNA_FILE)
 
     @property
     def files(self) -> Storage:

@@ -13,7 +13,13 @@ import pytest
 from optuna.exceptions import StorageInternalError
 
 from study.store import optuna_storage
-from study.store.optuna_storage import close_storage, on_local_disk, open_storage, reading
+from study.store.optuna_storage import (
+    close_storage,
+    on_local_disk,
+    open_storage,
+    reading,
+    sqlite_url,
+)
 
 KILLED = """
 import os, signal, sys
@@ -46,6 +52,21 @@ def journal(path: Path) -> str:
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     connection.close()
     return str(mode)
+
+
+@pytest.mark.parametrize("name", ["a b#c", "a?b", "a%20b", "a'b\"c", "Zoë", "me:secret@host"])
+def test_a_file_is_where_it_is_said_to_be_whatever_its_folder_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name / "study.db"
+    path.parent.mkdir()
+    url = sqlite_url(path)
+    storage = open_storage(url)
+    optuna.create_study(study_name="s", storage=storage)
+    close_storage(storage)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+    with reading(url) as read:
+        assert [study.study_name for study in read.get_all_studies()] == ["s"]
 
 
 def test_a_file_on_a_local_disk_is_written_ahead_and_is_one_file_when_closed(
