@@ -1,4 +1,4 @@
-"""Folders of a process for the time that it runs, and the end of those that a killed one left."""
+"""Temporary folders of this process; deletes those that killed processes left."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from study.errors import UsageError
 from study.store.lock import Owner
 
-# Short: Ray's sockets lie below, and their names are limited to 107 bytes.
 _PREFIX, _OWNER = "study-", "owner"
+
+_ELSEWHERE = (Path("/tmp"), Path("/var/tmp"))  # nosec B108: mkdtemp makes folders of our own
+"""Where a folder goes when TMPDIR has too long a path, as a batch job's may have."""
 
 _NAME = re.compile(_PREFIX + "([0-9a-f]+)-.+")
 """Of a folder: the number of its process, in hexadecimal digits, in case that it has no marker."""
@@ -31,12 +34,15 @@ _TRIES, _PAUSE_S = 10, 0.2
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """Give an empty folder for the time of a block.
+def scratch(longest: int | None = None) -> Iterator[Path]:
+    """Give an empty folder for the time of a block, its path at most `longest` bytes long.
 
     A process that is killed leaves its folder, which says whose it was: `sweep` deletes it.
+
+    Raises:
+        UsageError: If no place for temporary files has so short a path.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid():x}-"))
+    folder = _made(longest)
     # The interpreter does not wait for the block of a thread; the folder goes with it then.
     leave = partial(_delete, folder)
     atexit.register(leave)
@@ -48,10 +54,32 @@ def scratch() -> Iterator[Path]:
         atexit.unregister(leave)
 
 
+def _made(longest: int | None) -> Path:
+    prefix = f"{_PREFIX}{os.getpid():x}-"
+    usual = Path(tempfile.gettempdir())
+    for parent in (usual, *_ELSEWHERE):
+        with suppress(OSError):
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            length = len(os.fsencode(folder))
+            if longest is None or length <= longest:
+                return folder
+            folder.rmdir()
+    if longest is None:
+        # Where TMPDIR is full or read-only, its own error says so.
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    room = longest - len(f"/{prefix}12345678")
+    raise UsageError(
+        f"TMPDIR {usual}: its path has {len(os.fsencode(usual))} bytes, the sockets of a study "
+        f"allow {room}, and {' and '.join(map(str, _ELSEWHERE))} cannot be written; set TMPDIR to "
+        f"a folder whose path has at most {room} bytes"
+    )
+
+
 def sweep() -> list[Path]:
     """Delete this user's folders of processes that have ended; return which they were."""
     swept = []
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    parents = dict.fromkeys((Path(tempfile.gettempdir()), *_ELSEWHERE))
+    for folder in (folder for parent in parents for folder in parent.glob(f"{_PREFIX}*")):
         try:
             about = folder.lstat()
             # Anyone may put a link where temporary files are.

@@ -33,6 +33,9 @@ STARTS = 3
 _VITAL = {"raylet", "gcs_server"}
 """Processes of a Ray of one's own without which no trial can run."""
 
+_SOCKET_PATH = 107
+"""Bytes that the path of a socket may have (unix(7), `sun_path`)."""
+
 _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 _ENVIRONMENT = {
@@ -75,7 +78,8 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
             leave_ray()
         return
     resources = plan_resources(demand)
-    with scratch() as folder:
+    below = f"/0/session_2026-01-31_12-00-00_123456_{os.getpid()}/sockets/plasma_store"
+    with scratch(longest=_SOCKET_PATH - len(below)) as folder:
         try:
             _start_here(folder, resources.concurrency, memory_bytes)
             yield resources
@@ -140,9 +144,12 @@ def _start_here(folder: Path, n_cpus: int, memory_bytes: int) -> None:
         except Exception as error:
             leave_ray()
             if number + 1 == STARTS:
+                later = "where the machine is busy, the same command may do better later"
+                mend = (
+                    later if "timed out" in str(error) else "mend what it names, then start again"
+                )
                 raise StudyStateError(
-                    f"Ray did not start, {STARTS} times ({error}); where the machine is "
-                    "busy with other work, the same command may do better later"
+                    f"Ray did not start, {STARTS} times ({error}); {mend}"
                 ) from error
 
 

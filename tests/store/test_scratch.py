@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from study.errors import UsageError
 from study.store.lock import Owner
 from study.store.scratch import scratch, sweep
 
@@ -46,10 +47,31 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
+def ended() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process
+
+
 def test_a_folder_lasts_for_its_block(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), scratch() as folder:
         assert folder.parent == tmp_path
         raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_has_a_short_path_where_sockets_need_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scratch(longest=45) as folder:
+        assert folder.parent == Path("/tmp")
+        (folder / "owner").write_text(Owner(pid=ended().pid, host=Owner.current().host).line())
+        assert sweep() == [folder]
+    monkeypatch.setattr("study.store.scratch._ELSEWHERE", (tmp_path / "absent",))
+    with pytest.raises(
+        UsageError, match=r"^TMPDIR .* set TMPDIR to a folder .* at most \d+ bytes$"
+    ):
+        scratch(longest=45).__enter__()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,11 +113,10 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
 def test_what_was_killed_without_its_marker_is_swept_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str | None
 ) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    gone = ended().pid
     left, begun, ours = (
         tmp_path / f"study-{pid:x}-{name}"
-        for pid, name in ((ended.pid, "left"), (ended.pid, "begun"), (os.getpid(), "ours"))
+        for pid, name in ((gone, "left"), (gone, "begun"), (os.getpid(), "ours"))
     )
     for folder in (left, begun, ours, tmp_path / "study-model-x"):
         folder.mkdir()
