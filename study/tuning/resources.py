@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import joblib
 import torch
 
 from study.errors import UsageError
@@ -48,10 +48,8 @@ class Resources:
 
 
 def available_cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the cores that this process may use, by its affinity and its container's quota."""
+    return int(joblib.cpu_count())
 
 
 def gpu_share(memory_bytes: int, need_bytes: int) -> float:

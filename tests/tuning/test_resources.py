@@ -43,6 +43,11 @@ def test_trials_at_once_on_gpus(
     assert planned.request() == {"cpu": 1, "gpu": share}
 
 
+def test_a_container_s_quota_of_cores_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib's word for a quota
+    assert plan_resources(Demand()).concurrency == 1
+
+
 def test_one_trial_a_core_without_gpus() -> None:
     planned = plan_resources(Demand(), [{"CPU": 4}, {"CPU": 2}])
     assert planned.concurrency == 6
