@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gc
+import io
 import os
 import signal
 import sys
@@ -12,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from study.errors import DiskError, StudyError
 
@@ -21,6 +23,9 @@ DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a process to end: Ctrl-C; Slurm, Docker and systemd; a closed terminal."""
 _NAMES = {number.name for number in SIGNALS}
+
+_ASCII = {"±": "+-", "…": "...", "²": "2", "×": "x", "µ": "u"}
+"""How a terminal or a file that takes ASCII alone is shown what tables contain."""
 
 _AGAIN_S = 0.05
 """Seconds after which a signal that was dropped is sent again."""
@@ -34,6 +39,7 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
         kept: Returns a text on what is kept when the command ends early, and how to go on.
         verbose: Show where an error came from.
     """
+    _prepare_streams()
     try:
         with interrupting():
             code = work()
@@ -42,12 +48,13 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
             return code
     except (StudyError, OSError) as error:
         if _unread(error):
-            # The reader has gone, as `head` does; the interpreter would complain when it flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader has gone, as `head` does.
+            _discard(sys.stdout)
             return CLOSED_PIPE
         if verbose:
             traceback.print_exc()
-        _say(f"error: {_text(error, kept)}")
+        place = "standard output" if _full(sys.stdout) else "a file"
+        _say(f"error: {_text(error, place, kept)}")
         return REFUSED
     except KeyboardInterrupt as interrupt:
         by = f" by {interrupt}" if str(interrupt) else ""
@@ -74,20 +81,56 @@ def _unread(error: Exception) -> bool:
     return isinstance(error, BrokenPipeError) or terminal_gone
 
 
-def _text(error: Exception, kept: Callable[[], str]) -> str:
+def _prepare_streams() -> None:
+    """See that whatever is printed can be: a command must not fail by its last table."""
+    if sys.stdout is None:  # closed, as by `>&-`
+        sys.stdout = open(os.devnull, "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="study.ascii")
+
+
+def _as_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    return "".join(_ASCII.get(character, "?") for character in characters), error.end
+
+
+codecs.register_error("study.ascii", _as_ascii)
+
+
+def _full(stream: TextIO) -> bool:
+    """Say whether a stream takes no line; what it has not taken is dropped."""
+    try:
+        print(file=stream, flush=True)
+    except OSError:
+        _discard(stream)
+        return True
+    return False
+
+
+def _discard(stream: TextIO) -> None:
+    """Drop what a stream has not taken; the interpreter would complain when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _text(error: Exception, place: str, kept: Callable[[], str]) -> str:
     if isinstance(error, DiskError):
         return f"{error}; mend this; {kept()}"
     if isinstance(error, StudyError):
         return str(error)
     assert isinstance(error, OSError)
-    return f"{error.filename or 'a file'}: {error.strerror or error}; mend this; {kept()}"
+    return f"{error.filename or place}: {error.strerror or error}; mend this; {kept()}"
 
 
 def _say(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:  # the terminal is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _discard(sys.stderr)
 
 
 @contextmanager

@@ -117,6 +117,48 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (process.returncode, err) == (141, b"")
 
 
+PRINTER = """
+import sys
+from study.command import carry_out
+
+def work():
+    print("AUPRC .519 ± .030 of n² beats, Zoë")
+    return 0
+
+sys.exit(carry_out(work, kept=lambda: "what is done is kept"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "out", "err"),
+    [
+        ("", 0, "AUPRC .519 +- .030 of n2 beats, Zo?\n", ""),
+        (">&-", 0, "", ""),
+        ("2>&-", 0, "AUPRC .519 +- .030 of n2 beats, Zo?\n", ""),
+        (
+            ">/dev/full",
+            2,
+            "",
+            "error: standard output: No space left on device; mend this; what is done is kept\n",
+        ),
+    ],
+    ids=["ASCII", "closed", "errors closed", "full"],
+)
+def test_output_that_cannot_be_written_changes_no_result(
+    output: str, code: int, out: str, err: str
+) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["sh", "-c", f'"$PYTHON" -c "$0" {output}', PRINTER],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
 def test_leaving_keeps_the_exit_code_and_does_what_is_registered() -> None:
     words = "import atexit; from study.command import leave; atexit.register(print, 1); leave(3)"
     ended = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import sys
 from typing import TextIO
@@ -65,10 +64,8 @@ class Progress:
                 self._bar.write(text, file=self._stream)
             else:
                 print(text, file=self._stream, flush=True)
-        except OSError as error:
-            if error.errno not in (errno.EIO, errno.EPIPE):
-                raise
-            self._quiet = True  # nobody reads any more; the study goes on
+        except OSError:
+            self._quiet = True  # nobody reads any more, or the disk of the log is full
 
     def known(self, value: float) -> None:
         """Take note of a finished trial's score, so that the best is over all starts."""
