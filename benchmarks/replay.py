@@ -23,14 +23,14 @@ from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.spaces.load import override
 from study.spaces.optuna_space import make_sampler
-from study.spaces.settings import SCREENING
+from study.spaces.settings import SAMPLED, SCREENING
 from study.spaces.space import Space
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.trials import PROTECTED, Proposal
 from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
-from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.proposals import Proposals
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE
 
 CLOSE = 0.01

@@ -148,7 +148,7 @@ def export(
     from study.store.folder import study_folder
     from study.store.plan import load_plan, provenance
     from study.training.batches import epoch_shape
-    from study.tuning.setup import configurations, cuts, plan_folds
+    from study.tuning.setup import plan_folds
 
     space = load_space(path)
     cells = list(space.grid())
@@ -164,10 +164,10 @@ def export(
         for horizon in horizons
     }
     source = find_source(workspace=workspace)
-    beats = prepare_all(source, cuts(space), cache_dir=default_cache_dir(workspace), study_seed=0)
+    beats = prepare_all(source, space.cuts(), cache_dir=default_cache_dir(workspace), study_seed=0)
     first = next(iter(beats.values()))
     training = [mask for mask, _ in plan_folds(space, first, source, 0).masks(first)]
-    train = configurations(space)[0].train
+    train = space.configurations()[0].train
     shape = epoch_shape(
         [first.label[mask] for mask in training],
         normal_beats=train.normal_beats_per_epoch,

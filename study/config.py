@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Self, get_type_hints
 
@@ -64,6 +64,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("one_cycle", "cosine"),
 }
 """Allowed words of every parameter that is a choice; those of `fusion` are in FUSIONS."""
+
+ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
+"""Parameters whose values make an arm; all others are nuisance."""
+
+PLACEBO_SUFFIX = "_placebo"
+"""Ends the name of an arm's placebo in a compare space: `film_placebo` is that of `film`."""
 
 LIMITS: dict[str, tuple[float, float]] = {
     "embed_dim": (1, 4096),
@@ -129,7 +135,7 @@ class SignalSpec:
     segmentation: str = "daeac"  # how the window is cut; see `study.data.windows`
     resampling: str = "auto"  # to 128 samples: linear, antialiased, or auto (as published)
     late_rr: str = "seed7"  # feature set of the late RR vector; see `study.data.rr`
-    # Denominator of ratio2's first ratio: mean so far, or of the whole record
+    # Denominator of the first ratio of `ratio2`: mean so far, or of the whole record
     ratio_mean: str = "so_far"
     rr: str = "real"  # `placebo` permutes RR within each record, in training and validation alike
 
@@ -140,6 +146,18 @@ class SignalSpec:
     def option(self) -> InputOption:
         """Channels and RR entry points of this input."""
         return INPUTS[self.input]
+
+    @property
+    def early_set(self) -> str | None:
+        """Feature set of the early channels, or None without them."""
+        return f"ratio2_{self.ratio_mean}" if self.option.early_rr else None
+
+    @property
+    def late_set(self) -> str | None:
+        """Feature set of the late RR vector, or None without one."""
+        if not self.option.late_rr:
+            return None
+        return f"ratio2_{self.ratio_mean}" if self.late_rr == "ratio2" else self.late_rr
 
     @property
     def resampling_method(self) -> str:
@@ -245,6 +263,10 @@ class TrialConfig:
             # A TOML "1" for a float parameter must have the digest of "1.0".
             groups[group] = type_(**{n: hints[n](v) for n, v in given.items()})
         return cls(**groups)
+
+    def with_placebo(self) -> TrialConfig:
+        """Return the placebo of this configuration: the same with RR permuted."""
+        return replace(self, signal=replace(self.signal, rr="placebo"))
 
     def flat(self) -> dict[str, Any]:
         """Return all parameters by flat name."""

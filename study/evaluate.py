@@ -217,7 +217,6 @@ def _runner(args: argparse.Namespace, training: Training) -> RunStudy:
     from study.tuning.ray_session import reachable
     from study.tuning.resources import Demand
     from study.tuning.session import Options, run_study
-    from study.tuning.setup import largest_batch
 
     if args.address:
         reachable(args.address)
@@ -229,7 +228,7 @@ def _runner(args: argparse.Namespace, training: Training) -> RunStudy:
         experiment.connect()
 
     def run(setup: Setup, places: Places) -> Summary:
-        need = training_bytes(setup.plan.members, largest_batch(setup.space), setup.job.nbytes)
+        need = training_bytes(setup.plan.members, setup.space.largest_batch(), setup.job.nbytes)
         demand = Demand(
             device=setup.job.device,
             concurrency=args.concurrency,

@@ -218,14 +218,15 @@ def _demand(args: argparse.Namespace, setup: Setup, *, shared_storage: bool) -> 
     """Return what each trial is to get, and how many will run at once."""
     from study.training.packs import training_bytes
     from study.tuning.resources import Demand, plan_resources
-    from study.tuning.setup import largest_batch
 
     job = setup.job
     demand = Demand(
         device=job.device,
         concurrency=args.concurrency,
         gpus_per_trial=args.gpus_per_trial,
-        trial_gpu_bytes=training_bytes(setup.plan.members, largest_batch(setup.space), job.nbytes),
+        trial_gpu_bytes=training_bytes(
+            setup.plan.members, setup.space.largest_batch(), job.nbytes
+        ),
         shared_storage=shared_storage,
     )
     if args.address:

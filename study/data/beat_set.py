@@ -81,13 +81,11 @@ class BeatSet(LabelledBeats):
 
     def early_rr(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the two early ratios [N, 2] of a configuration, or None without early RR."""
-        return self.rr[f"ratio2_{spec.ratio_mean}"] if spec.option.early_rr else None
+        return None if spec.early_set is None else self.rr[spec.early_set]
 
     def late_rr(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the late RR vectors [N, R] of a configuration, or None without a late vector."""
-        if not spec.option.late_rr:
-            return None
-        return self.rr[f"ratio2_{spec.ratio_mean}" if spec.late_rr == "ratio2" else spec.late_rr]
+        return None if spec.late_set is None else self.rr[spec.late_set]
 
 
 def default_cache_dir(workspace: Path) -> Path:

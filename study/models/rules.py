@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.config import (
+    ARM_PARTS,
     INPUTS,
     LIMITS,
     PARAMETERS,
@@ -38,11 +39,6 @@ class RRRoutes:
     def inputs(self) -> bool:
         """Whether RR given as a number can change the output: what a placebo permutes."""
         return self.early or self.late
-
-    @property
-    def possible(self) -> bool:
-        """Whether RR can change the output at all."""
-        return self.inputs or self.window
 
     def text(self) -> str:
         """Say it in a line for plans and tables."""
@@ -187,5 +183,4 @@ def arm(config: TrialConfig) -> str:
     Parts that do not apply are left out, such as the segmentation under `rr_only`.
     """
     active = active_parameters(config)
-    parts = ("input", "segmentation", "fusion", "late_rr", "rr")
-    return " / ".join(active[part] for part in parts if part in active)
+    return " / ".join(active[part] for part in ARM_PARTS if part in active)

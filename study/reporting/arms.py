@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.config import N_SAMPLES, SignalSpec, TrialConfig
+from study.config import N_SAMPLES, PLACEBO_SUFFIX, TrialConfig
 from study.data.rr import FEATURES, Causality
 from study.models import rules
 from study.models.classifier import Classifier, build_model
-from study.models.fusion import FUSIONS
-from study.reporting.comparison_tables import PLACEBO_SUFFIX
 from study.reporting.results import ArmFacts, Cost
 
 BATCH = 256
@@ -43,9 +41,7 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
 
 def _look_ahead(config: TrialConfig) -> str:
     signal = config.signal
-    sets = [f"ratio2_{signal.ratio_mean}"] if signal.option.early_rr else []
-    if signal.option.late_rr and FUSIONS[config.model.fusion].takes_late_rr:
-        sets.append(_late_set(signal))
+    sets = [name for name in (signal.early_set, signal.late_set) if name is not None]
     causalities = {feature.causality for name in sets for feature in FEATURES[name]}
     ahead = [
         str(kind) for kind in Causality if kind in causalities and kind is not Causality.CAUSAL
@@ -54,19 +50,15 @@ def _look_ahead(config: TrialConfig) -> str:
     return "; ".join([*ahead, *([window] if window else [])]) or "none"
 
 
-def _late_set(signal: SignalSpec) -> str:
-    return f"ratio2_{signal.ratio_mean}" if signal.late_rr == "ratio2" else signal.late_rr
-
-
 def _stand_in(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig]) -> str:
     """Return the name of an arm's placebo."""
     if config.signal.rr != "real":
         return ""
     if name + PLACEBO_SUFFIX in configs:
         return name + PLACEBO_SUFFIX
-    # In a search an arm's name says what it is made of.
-    other = name.removesuffix(" / real") + " / placebo"
-    return other if other in configs else ""
+    # In a search an arm's name says what it is made of; that of a blind arm does not change.
+    other = rules.arm(config.with_placebo())
+    return other if other != name and other in configs else ""
 
 
 def machine() -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from study.config import PLACEBO_SUFFIX
 from study.files import csv_text
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
 from study.reporting.table import Column, Kind, Table, Value, prose
@@ -19,9 +20,6 @@ from study.statistics.findings import (
     parts_of,
 )
 from study.wording import plural, score_text
-
-PLACEBO_SUFFIX = "_placebo"
-"""What a space appends to the name of an arm for its placebo."""
 
 
 def comparison_text(comparison: Comparison, arms: Table) -> str:

@@ -15,7 +15,7 @@ from study.statistics.findings import ArmResult, Comparison, metric_name, parts_
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural
 
-ARM_PARAMETERS = ("input", "segmentation", "fusion", "late_rr", "rr")
+ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
 """What an arm is made of; all other parameters are nuisance."""
 
 Floors = Mapping[str, Mapping[str, float]]
@@ -164,7 +164,7 @@ def best_table(
     varied = [
         name
         for name in dict.fromkeys(name for row in rows for name in row.params)
-        if name not in ARM_PARAMETERS and len({str(row.params.get(name)) for row in rows}) > 1
+        if name not in ARM_PARTS and len({str(row.params.get(name)) for row in rows}) > 1
     ]
     lines: list[list[Value]] = []
     for arm in arms_in_order(rows, objective):

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from study.config import TrialConfig
+from study.config import ARM_PARTS, PLACEBO_SUFFIX, TrialConfig
 from study.errors import PlanError, UsageError, listed, unknown
 from study.models import rules
-from study.reporting.trial_tables import ARM_PARAMETERS
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest
@@ -128,13 +127,13 @@ def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
         rules.arm(config): {
             name: str(value)
             for name, value in rules.active_parameters(config).items()
-            if name in ARM_PARAMETERS
+            if name in ARM_PARTS
         }
         for config in configs
     }
     telling = [
         name
-        for name in ARM_PARAMETERS
+        for name in ARM_PARTS
         if len({values[name] for values in factors.values() if name in values}) > 1
     ]
     return {
@@ -152,8 +151,8 @@ def _of_search(
     names = wanted or [candidates[0].arm]
     arms = [Arm(name=name, config=best[name].config) for name in names]
     if not wanted and rules.rr_routes(arms[0].config).inputs:
-        placebo = _with_placebo(arms[0].config)
-        arms.append(Arm(name=f"{names[0]}_placebo", config=placebo))
+        placebo = arms[0].config.with_placebo()
+        arms.append(Arm(name=names[0] + PLACEBO_SUFFIX, config=placebo))
     contrasts = [(arms[0].name, arm.name) for arm in arms[1:]]
     shown = ", ".join(f"{name} {score_text(best[name].score)}" for name in names)
     return (
@@ -164,10 +163,6 @@ def _of_search(
             "It was the best of several tries, so that this score is optimistic."
         ),
     )
-
-
-def _with_placebo(config: TrialConfig) -> TrialConfig:
-    return replace(config, signal=replace(config.signal, rr="placebo"))
 
 
 def _of_comparison(
@@ -238,6 +233,6 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
 
 def _is_placebo_of(draws: Mapping[int, Candidate], of: Mapping[int, Candidate]) -> bool:
     return any(
-        rules.digest(draws[draw].config) == rules.digest(_with_placebo(of[draw].config))
+        rules.digest(draws[draw].config) == rules.digest(of[draw].config.with_placebo())
         for draw in draws.keys() & of.keys()
     )

@@ -15,7 +15,7 @@ from study.models import rules
 from study.models.fusion import FUSIONS
 from study.spaces.draws import Point
 from study.spaces.entries import values_faults
-from study.spaces.settings import SCREENING, SCREENING_EPOCHS, SETTINGS
+from study.spaces.settings import SAMPLED, SCREENING, SCREENING_EPOCHS, SETTINGS
 from study.spaces.space import Space
 
 MOST_COMBINATIONS = 20_000
@@ -68,7 +68,7 @@ def sampler_faults(space: Space) -> list[str]:
     """Return why the sampler cannot propose from this space, or not as many trials."""
     if space.kind == "compare":
         return []
-    if space.exclude and space.sampler in ("tpe", "gp"):
+    if space.exclude and space.sampler in SAMPLED:
         return [
             f"search.sampler: '{space.sampler}' cannot leave out the combinations of "
             "[[exclude]]; use grid, random or qmc, or one space for each part"

@@ -21,12 +21,9 @@ from optuna.trial import BaseTrial
 
 from study.spaces.draws import Point, holds
 from study.spaces.parameter import Categorical, Parameter, Value
-from study.spaces.settings import SCREENING_EPOCHS
+from study.spaces.settings import ENUMERATED, SAMPLED, SCREENING_EPOCHS
 from study.spaces.space import Space
 from study.wording import plural
-
-ENUMERATED = ("grid", "random", "qmc", "draws")
-"""Samplers whose configurations follow from the seed and an index alone."""
 
 _MOST_STARTUP_TRIALS = 10
 
@@ -74,7 +71,7 @@ def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
         )
     if name in ENUMERATED:
         return samplers.RandomSampler(seed=seed)
-    raise ValueError(f"unknown sampler '{name}'; known: tpe, gp, {', '.join(ENUMERATED)}")
+    raise ValueError(f"unknown sampler '{name}'; known: {', '.join((*SAMPLED, *ENUMERATED))}")
 
 
 def notes_on(sampler: str, space: Space) -> list[str]:
@@ -92,7 +89,7 @@ def notes_on(sampler: str, space: Space) -> list[str]:
             f"{plural(SCREENING_EPOCHS, 'epoch')}; then the best of each of "
             f"{plural(space.n_finals, 'arm')} in full"
         )
-    if sampler in ("tpe", "gp"):
+    if sampler in SAMPLED:
         notes.append(f"{sampler} proposes by what has finished: repeatable at concurrency 1 only")
     if sampler == "tpe" and conditional:
         notes.append(f"tpe models conditional parameters one by one: {conditional}")

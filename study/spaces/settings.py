@@ -9,7 +9,12 @@ from study.errors import unknown
 from study.keys import AUPRC_SV, OBJECTIVES
 
 KINDS = ("search", "compare")
-SAMPLERS = ("tpe", "gp", "random", "grid", "qmc")
+SAMPLED = ("tpe", "gp")
+"""Samplers whose proposals depend on earlier outcomes, and so on the order in which trials end."""
+
+ENUMERATED = ("grid", "random", "qmc", "draws")
+"""Samplers whose configurations follow from the seed and an index alone."""
+
 SCREENING = "screening"
 SCHEDULERS = ("asha", SCREENING, "none")
 SCREENING_EPOCHS = 1
@@ -28,7 +33,7 @@ class Setting:
 
 
 SETTINGS: dict[str, Setting] = {
-    "sampler": Setting(kinds=("search",), words=SAMPLERS),
+    "sampler": Setting(kinds=("search",), words=(*SAMPLED, "random", "grid", "qmc")),
     "trials": Setting(kinds=("search",), low=1),
     "scheduler": Setting(kinds=("search",), words=SCHEDULERS, default="asha"),
     "reduction_factor": Setting(kinds=("search",), low=2, high=10, default=3),

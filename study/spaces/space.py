@@ -6,22 +6,19 @@ the same quasi-random draws of its nuisance parameters. Bounds are inclusive eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from study.config import PARAMETERS, ModelConfig, TrialConfig, digest_of
+from study.config import ARM_PARTS, PARAMETERS, ModelConfig, TrialConfig, digest_of
 from study.errors import ConfigError, SpaceError, listed, unknown
 from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
 from study.spaces.parameter import ArmSpec, Parameter, Value
 from study.spaces.sealed_plan import SealedTest
 from study.spaces.settings import SCREENING, SCREENING_EPOCHS
-
-ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
-"""Parameters whose values make an arm; all others are nuisance."""
 
 _DEFAULTS = TrialConfig().flat()
 _DRAW_SEED = 0
@@ -44,7 +41,7 @@ _DIGESTED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class ComparePoint:
     """One trial of a compare space: an arm at a draw."""
 
     arm: str
@@ -163,10 +160,6 @@ class Space:
                 seen[param.name] = values.get(param.name)
         return tuple(names)
 
-    def contains(self, params: Mapping[str, object], *, arm: str | None = None) -> bool:
-        """Whether these are exactly the active parameters, each inside, and not left out."""
-        return not self._point_faults(params, arm)
-
     def _point_faults(self, params: Mapping[str, object], arm: str | None) -> list[str]:
         known = {param.name: param for param in self.params}
         active = self.active(params, arm=arm)
@@ -232,37 +225,69 @@ class Space:
     def _conditions(self) -> set[str]:
         return {name for param in self.params for name in param.when}
 
+    def branches(self) -> list[Point]:
+        """Return one point for each combination of conditions and arm parts, for a dry run."""
+        self._only("search")
+        deciding = self._conditions() | {*ARM_PARTS}
+        points: dict[str, Point] = {}
+        for point in self.structures():
+            key = digest_of({name: point[name] for name in point.keys() & deciding})
+            points.setdefault(key, point)
+        return list(points.values())
+
     def defaults(self) -> list[Point]:
         """Return one point for each arm: its first trial, which is never pruned."""
         from study.models import rules
 
-        return self._first_by(lambda point: rules.arm(self.configuration(point)))
-
-    def branches(self) -> list[Point]:
-        """Return one point for each combination of conditions and arm parts, for a dry run."""
-        deciding = self._conditions() | {*ARM_PARTS}
-        return self._first_by(
-            lambda point: digest_of({n: point[n] for n in point.keys() & deciding})
-        )
-
-    def _first_by(self, key: Callable[[Point], str]) -> list[Point]:
-        self._only("search")
         points: dict[str, Point] = {}
-        for point in self.structures():
-            points.setdefault(key(point), point)
+        for point in self.branches():
+            points.setdefault(rules.arm(self.configuration(point)), point)
         return list(points.values())
 
-    def comparisons(self) -> list[Comparison]:
+    def comparisons(self) -> list[ComparePoint]:
         """Return every trial of a compare space, draw by draw: the same draws for every arm."""
         self._only("compare")
         sequence = draws.sobol(len(self.params), _DRAW_SEED)
-        trials = []
+        points = []
         for draw, u in enumerate(islice(sequence, self.draws)):
             for arm in self.arms:
                 params = self.at(u, arm=arm.name)
                 config = self.configuration(params, arm=arm.name)
-                trials.append(Comparison(arm=arm.name, draw=draw, params=params, config=config))
-        return trials
+                points.append(ComparePoint(arm=arm.name, draw=draw, params=params, config=config))
+        return points
+
+    def configurations(self) -> list[TrialConfig]:
+        """Return one configuration of every branch of a search, or all of a comparison."""
+        if self.kind == "compare":
+            return [point.config for point in self.comparisons()]
+        return [self.configuration(params) for params in self.branches()]
+
+    def arm_configurations(self) -> dict[str, TrialConfig]:
+        """Return one configuration of each arm, by the arm's name."""
+        from study.models import rules
+
+        if self.kind == "compare":
+            return {point.arm: point.config for point in self.comparisons() if point.draw == 0}
+        return {rules.arm(config): config for config in map(self.configuration, self.defaults())}
+
+    def largest_batch(self) -> int:
+        """Return the largest batch size that a configuration can have."""
+        sizes = [config.train.batch_size for config in self.configurations()]
+        for param in self.params:
+            if param.name == "batch_size":
+                sizes += [int(value) for value in param.points()]
+        return max(sizes)
+
+    def cuts(self) -> list[tuple[str, str]]:
+        """Return the segmentations and resampling methods that the configurations use."""
+        methods = next((p.points() for p in self.params if p.name == "resampling"), None)
+        return sorted(
+            {
+                replace(config.signal, resampling=str(method)).cut
+                for config in self.configurations()
+                for method in methods or (config.signal.resampling,)
+            }
+        )
 
     def with_epochs(self, epochs: int) -> Space:
         """Return this space with every configuration trained for as many epochs."""

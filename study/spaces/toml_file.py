@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from study.config import PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
 from study.keys import TRAIN_LOSS
@@ -230,7 +231,7 @@ class _Reader:
         self.faults += [f"arms.{name}: {fault}" for fault in faults]
         arms = [ArmSpec(name=name, values=values)]
         if placebo is True:
-            arms.append(ArmSpec(name=f"{name}_placebo", values={**values, "rr": "placebo"}))
+            arms.append(ArmSpec(name=name + PLACEBO_SUFFIX, values={**values, "rr": "placebo"}))
         return arms
 
     def _pairs(self, arms: Mapping[str, ArmSpec]) -> dict[str, Any]:

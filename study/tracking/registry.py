@@ -180,12 +180,11 @@ def _description(ensemble: SeedEnsemble) -> str:
         "Input, a dict of float32 arrays with a row a beat:",
         f"- ecg [beats, 128]: window cut as '{signal.segmentation}', in any unit",
     ]
-    if signal.option.early_rr:
-        lines.append(f"- early_rr [beats, 2]: study.data.rr, 'ratio2_{signal.ratio_mean}'")
-    if signal.option.late_rr:
-        of = f"ratio2_{signal.ratio_mean}" if signal.late_rr == "ratio2" else signal.late_rr
+    if signal.early_set:
+        lines.append(f"- early_rr [beats, 2]: study.data.rr, '{signal.early_set}'")
+    if signal.late_set:
         width = input_widths(signal)["late_rr"]
-        lines.append(f"- late_rr [beats, {width}]: study.data.rr, '{of}', unscaled")
+        lines.append(f"- late_rr [beats, {width}]: study.data.rr, '{signal.late_set}', unscaled")
     lines += ["", f"Output: probabilities of {', '.join(CLASSES)} [beats, {len(CLASSES)}]."]
     return "\n".join(lines)
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.keys import EPOCH, Outcome, Tag
+from study.spaces.settings import SAMPLED
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trials import EXHAUSTED, Proposal, TrialRow
 from study.tuning.progress import Progress
-from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.proposals import Proposals
 from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
 from study.wording import plural
 

@@ -23,7 +23,7 @@ from study.training.device import DeviceBeats, Inputs, resolve_device
 from study.training.member import evaluation_batch
 from study.tuning.progress import duration
 from study.tuning.resources import available_cores
-from study.tuning.setup import Setup, arm_configurations, configurations
+from study.tuning.setup import Setup
 from study.wording import plural
 
 TIMED_STEPS = 3
@@ -44,8 +44,8 @@ class Branch:
 def branches(space: Space) -> list[tuple[str, TrialConfig]]:
     """Return every branch of a search, or every arm of a comparison, with its arm's name."""
     if space.kind == "compare":
-        return list(arm_configurations(space).items())
-    return [(rules.arm(config), config) for config in configurations(space)]
+        return list(space.arm_configurations().items())
+    return [(rules.arm(config), config) for config in space.configurations()]
 
 
 def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
@@ -93,7 +93,7 @@ def trial_seconds(setup: Setup) -> float:
     device = resolve_device(setup.job.device)
     on_device: dict[int, DeviceBeats] = {}
     seconds = []
-    for config in arm_configurations(setup.space).values():
+    for config in setup.space.arm_configurations().values():
         beats = setup.job.beats_of(config)
         placed = _placed(beats, device, on_device)
         measure = _cpu_seconds if device.type == "cpu" else _gpu_seconds

@@ -22,13 +22,10 @@ from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.spaces.optuna_space import distributions, suggest
-from study.spaces.settings import SCREENING, SCREENING_EPOCHS
+from study.spaces.settings import SAMPLED, SCREENING, SCREENING_EPOCHS
 from study.spaces.space import Space
 from study.store.ledger import Ledger
 from study.store.trials import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Proposal, TrialRow
-
-SAMPLED = ("tpe", "gp")
-"""Samplers whose proposals depend on earlier outcomes, and so on the order in which trials end."""
 
 ARM = "arm"
 """Parameter of a compare study in Optuna: its arm's name."""

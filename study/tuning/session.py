@@ -16,7 +16,7 @@ from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import OBJECTIVES, Outcome
 from study.spaces.optuna_space import make_sampler, notes_on
-from study.spaces.settings import SCREENING_EPOCHS
+from study.spaces.settings import SAMPLED, SCREENING_EPOCHS
 from study.store.admission import Before, admit, begin
 from study.store.beats_file import write_beats, write_exclusions
 from study.store.floors import StudyFloor, study_floors
@@ -31,7 +31,7 @@ from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
 from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
-from study.tuning.proposals import SAMPLED, Proposals
+from study.tuning.proposals import Proposals
 from study.tuning.ray_session import ray_session
 from study.tuning.ray_tune import run_trials
 from study.tuning.resources import Demand

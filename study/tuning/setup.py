@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, published_holdout
 from study.data.prepare import prepare_all
 from study.data.source import Source
 from study.errors import SpaceError
 from study.keys import CLASSES, MIN_CLASS_BEATS
-from study.models import rules
 from study.models.cpu_kernels import has_compiled_kernels
-from study.spaces.parameter import Categorical
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
 from study.store.floors import FLOOR_CUT
@@ -70,44 +67,6 @@ class Setup:
         return np.asarray(np.divide(total, folds, out=undefined, where=folds > 0))
 
 
-def arm_configurations(space: Space) -> dict[str, TrialConfig]:
-    """Return one configuration of each arm, by the arm's name."""
-    if space.kind == "compare":
-        return {point.arm: point.config for point in space.comparisons() if point.draw == 0}
-    by_arm: dict[str, TrialConfig] = {}
-    for config in configurations(space):
-        by_arm.setdefault(rules.arm(config), config)
-    return by_arm
-
-
-def configurations(space: Space) -> list[TrialConfig]:
-    """Return one configuration of every branch of a search, or all of a comparison."""
-    if space.kind == "compare":
-        return [point.config for point in space.comparisons()]
-    return [space.configuration(params) for params in space.branches()]
-
-
-def largest_batch(space: Space) -> int:
-    """Return the largest batch size that a space's configurations can have."""
-    sizes = [config.train.batch_size for config in configurations(space)]
-    for param in space.params:
-        if param.name == "batch_size":
-            sizes += [int(value) for value in param.points()]
-    return max(sizes)
-
-
-def cuts(space: Space) -> list[tuple[str, str]]:
-    """Return the segmentations and resampling methods that a space's configurations use."""
-    searched = [p for p in space.params if isinstance(p, Categorical) and p.name == "resampling"]
-    return sorted(
-        {
-            replace(config.signal, resampling=str(method)).cut
-            for config in configurations(space)
-            for method in (searched[0].values if searched else (config.signal.resampling,))
-        }
-    )
-
-
 def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int) -> Folds:
     """Return the space's folds over the records of a beat set.
 
@@ -133,7 +92,7 @@ def _one_budget(space: Space) -> int:
     Raises:
         SpaceError: If they differ: trials of unequal budgets cannot be ranked.
     """
-    budgets = {config.train.epochs for config in configurations(space)}
+    budgets = {config.train.epochs for config in space.configurations()}
     if space.folds == ALL:  # arms that are trained for good are not ranked
         return max(budgets)
     if len(budgets) > 1 or any(param.name == "epochs" for param in space.params):
@@ -171,7 +130,7 @@ def set_up(
     """
     precision = resolve_precision(precision, device)
     epochs = _one_budget(space)
-    used = cuts(space)
+    used = space.cuts()
     prepared = prepare_all(source, [*used, FLOOR_CUT], cache_dir=cache_dir, study_seed=study_seed)
     beats = {cut: prepared[cut] for cut in used}
     first = prepared[used[0]]

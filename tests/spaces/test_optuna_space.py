@@ -154,7 +154,6 @@ def test_sampler_proposes_legal_points(name: str) -> None:
     for number in range(8):
         trial = study.ask()
         point = suggest(SPACE, trial)
-        assert SPACE.contains(point)
         assert rules.arm(SPACE.configuration(point))
         state = TrialState.FAIL if number == 2 else TrialState.COMPLETE
         study.tell(trial, None if number == 2 else float(number), state=state)

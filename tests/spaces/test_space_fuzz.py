@@ -20,7 +20,6 @@ from study.errors import SpaceError, StudyError
 from study.models.fusion import FUSIONS
 from study.spaces.load import FOLDER, load_space, override
 from study.spaces.settings import SETTINGS
-from study.tuning import setup
 from tests.fuzzing import EXAMPLES, LONGEST, written_outside
 
 SHIPPED = [path.read_bytes() for path in sorted(FOLDER.glob("*.toml"))]
@@ -165,15 +164,15 @@ def through(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
         space = load_space(path)
-        configs = setup.configurations(space)
+        configs = space.configurations()
         assert configs
-        assert setup.arm_configurations(space)
-        assert setup.cuts(space)
-        assert setup.largest_batch(space) >= 2
+        assert space.arm_configurations()
+        assert space.cuts()
+        assert space.largest_batch() >= 2
         assert len(space.digest) == 12
         if space.kind == "search":
-            assert space.contains(space.random(0, 0))
-            assert space.contains(space.qmc(0, 0))
+            assert space.configuration(space.random(0, 0))
+            assert space.configuration(space.qmc(0, 0))
         override(space, epochs=2, seeds=1)
     except StudyError as error:
         assert str(error)

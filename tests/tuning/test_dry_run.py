@@ -14,7 +14,7 @@ from study.models.classifier import build_model
 from study.spaces.load import load_space
 from study.store.storage import Storage
 from study.tuning.dry_run import build_branches, trial_seconds
-from study.tuning.setup import Setup, configurations, set_up
+from study.tuning.setup import Setup, set_up
 
 SPACE = """
 description = "three branches"
@@ -71,7 +71,7 @@ def setup(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Set
 
 def test_every_branch_is_built_with_its_weights_and_routes(setup: Setup) -> None:
     branches = list(build_branches(setup, run=True))
-    configs = configurations(setup.space)
+    configs = setup.space.configurations()
     assert [branch.arm for branch in branches] == [rules.arm(config) for config in configs]
     assert [config.model.fusion for config in configs] == ["concat_proj", "mhca_time", "rr_only"]
     for branch, config in zip(branches, configs, strict=True):

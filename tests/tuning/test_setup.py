@@ -16,10 +16,6 @@ from study.store.storage import Storage
 from study.tuning import setup as own
 from study.tuning.setup import (
     Setup,
-    arm_configurations,
-    configurations,
-    cuts,
-    largest_batch,
     plan_folds,
     set_up,
 )
@@ -105,59 +101,6 @@ def test_where_kernels_cannot_be_compiled_the_plan_says_so(
     assert str(setup.job.engine) == setup.plan.engine == "fp32, not compiled"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (SEARCH + ONE, [("daeac", "linear")]),
-        (SEARCH + CUTS, [("centred", "linear"), ("fixed", "antialiased")]),
-        (
-            SEARCH + METHODS,
-            [
-                ("centred", "antialiased"),
-                ("centred", "linear"),
-                ("fixed", "antialiased"),
-                ("fixed", "linear"),
-            ],
-        ),
-        (COMPARE, [("beat", "linear"), ("daeac", "linear")]),
-    ],
-    ids=["one", "searched segmentation", "searched resampling", "arms"],
-)
-def test_cuts_are_those_that_the_configurations_use(
-    tmp_path: Path, text: str, expected: list[tuple[str, str]]
-) -> None:
-    assert cuts(load_text(tmp_path, text)) == expected
-
-
-def test_configurations_are_all_of_a_comparison_and_a_branch_each_of_a_search(
-    tmp_path: Path,
-) -> None:
-    assert len(configurations(load_text(tmp_path, COMPARE))) == 4
-    assert len(configurations(load_text(tmp_path, SEARCH + CUTS))) == 2
-
-
-def test_arms_have_one_configuration_each(tmp_path: Path) -> None:
-    assert list(arm_configurations(load_text(tmp_path, COMPARE))) == ["now", "beat"]
-    searched = arm_configurations(load_text(tmp_path, SEARCH + METHODS))
-    assert list(searched) == [
-        f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")
-    ]
-
-
-@pytest.mark.parametrize(
-    ("params", "largest"),
-    [
-        (ONE, 128),
-        ("[params.batch_size]\nvalues = [64, 256]\n", 256),
-        ("[params.batch_size]\nlow = 32\nhigh = 512\nlog = true\n", 512),
-        ("[params.batch_size]\nlow = 32\nhigh = 96\nstep = 32\n", 96),
-    ],
-    ids=["default", "values", "range", "steps"],
-)
-def test_the_largest_batch_is_found(tmp_path: Path, params: str, largest: int) -> None:
-    assert largest_batch(load_text(tmp_path, SEARCH + params)) == largest
-
-
 def test_a_plan_holds_what_shapes_the_results(
     small_source: Source, small_beats: BeatSet, tmp_path: Path, cache: Path
 ) -> None:
@@ -201,7 +144,7 @@ def test_a_comparison_prepares_each_cut_once(
     setup = build(small_source, COMPARE, tmp_path, cache)
     assert setup.job.beats.keys() == {("daeac", "linear"), ("beat", "linear")}
     assert (setup.plan.trials, setup.plan.epochs, setup.plan.kind) == (4, 4, "compare")
-    for config in configurations(setup.space):
+    for config in setup.space.configurations():
         assert setup.job.beats_of(config).segmentation == config.signal.segmentation
 
 
