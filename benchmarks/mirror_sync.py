@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         workspace = Path(name)
         ledger, places = make_study(workspace, args.trials)
-        plan = study_plan(args.trials).identity()
+        plan = study_plan(args.trials)
 
         def read() -> Study:
             return Study(places=places, plan=plan, held=True, trials=ledger.trials())

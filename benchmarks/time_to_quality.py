@@ -146,7 +146,7 @@ def export(
     from study.data.prepare import prepare_all
     from study.data.source import find_source
     from study.store.folder import study_folder
-    from study.store.plan import load_plan, provenance
+    from study.store.plan import StudyPlan, provenance
     from study.training.batches import epoch_shape
     from study.tuning.setup import plan_folds
 
@@ -173,7 +173,7 @@ def export(
         normal_beats=train.normal_beats_per_epoch,
         batch_size=train.batch_size,
     )
-    plan = load_plan(study_folder(workspace, _study(path, max(horizons), seeds[0]))) or {}
+    plan = StudyPlan.load(study_folder(workspace, _study(path, max(horizons), seeds[0])))
     return Recording(
         space=path.name,
         digest=space.digest,
@@ -182,8 +182,8 @@ def export(
         curves=curves,
         provenance={
             **provenance("cpu"),
-            "engine": str(plan.get("engine")),
-            "records": str(plan.get("data_source")),
+            "engine": plan.engine,
+            "records": plan.data_source,
             "cores": str(os.cpu_count()),
         },
     )

@@ -44,8 +44,8 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         StudyStateError: If there is nothing to confirm, or another confirmation of that name.
     """
     from study.spaces.load import load_space
-    from study.store.folder import expect, study_folder
-    from study.store.plan import load_plan
+    from study.store.folder import study_folder
+    from study.store.plan import StudyPlan
     from study.store.scratch import scratch
     from study.tuning.confirm import (
         MIN_PARTITIONS,
@@ -65,12 +65,12 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     folder = study_folder(Path.cwd(), name)
     numbers = range(1, (args.partitions or MIN_PARTITIONS) + 1)
     studies = [study_folder(Path.cwd(), f"{name}-p{number}") for number in numbers]
-    begun = [load_plan(study) is not None for study in studies]
+    begun = [StudyPlan.find(study) is not None for study in studies]
     space = folder / f"{name.replace('.', '_')}.toml"
     if any(begun):
         admit_space(space, text)
-    else:
-        expect(studies[0], resume=args.resume)
+    elif args.resume:
+        StudyPlan.load(studies[0])  # there is none: says so
     with scratch() as aside:
         # A dry run leaves nothing behind.
         path = aside / space.name if args.dry_run else space
@@ -79,7 +79,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         partitions = fresh_partitions(
             search.study.beats,
             _patients(args, search),
-            str(search.study.plan["fold_fingerprint"]),
+            search.study.plan.fold_fingerprint,
             n_folds=int(load_space(path).folds),
             n=len(studies),
         )
@@ -90,7 +90,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
             options = Namespace(**vars(args))
             options.confirm = options.seeds = options.epochs = None
             options.space, options.name, options.partition_seed = str(path), study.name, partition
-            options.seed = int(search.study.plan["study_seed"]) + 1
+            options.seed = search.study.plan.study_seed + 1
             options.resume = args.resume and is_begun
             options.time_limit = _left(args.time_limit, now - began)
             print(f"\npartition seed {partition}: study '{study.name}'")
@@ -138,7 +138,7 @@ def _search(args: Namespace) -> Search:
     if study.unfinished:
         print(
             f"warning: '{study.name}' is unfinished ({len(study.rows)} of "
-            f"{study.plan['trials']} trials settled): what it would find may be better"
+            f"{study.plan.trials} trials settled): what it would find may be better"
         )
     return search
 
@@ -160,7 +160,7 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
         split_file=args.split,
         workspace=Path.cwd(),
     )
-    kind = search.study.plan["data_source"]
+    kind = search.study.plan.data_source
     if source.kind != kind:
         raise UsageError(
             f"--confirm {search.study.name}: it ran on records of kind '{kind}', and these are "
@@ -175,7 +175,7 @@ def _announce(
     study, seeds = search.study, ", ".join(map(str, partitions))
     print(
         f"confirming '{study.name}': {plural(len(picks), 'configuration')} on partition seeds "
-        f"{seeds} and study seed {study.plan['study_seed'] + 1}"
+        f"{seeds} and study seed {study.plan.study_seed + 1}"
         + (f", epochs: {epochs}" if epochs else "")
     )
     for chosen in picks:

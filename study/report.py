@@ -114,7 +114,7 @@ def _keep_page(args: argparse.Namespace, study: Study, workspace: Path, output: 
     try:
         experiment = Experiment(
             tracking_uri=args.tracking_uri,
-            name=EXPERIMENTS[str(study.plan["data_source"])],
+            name=EXPERIMENTS[study.plan.data_source],
             workspace=workspace,
         )
         recorded = RecordedStudy(experiment, study.name, study.study_id)

@@ -33,14 +33,15 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.confirm import confirm
-from study.errors import UsageError
+from study.errors import StudyError, UsageError
 from study.keys import EXPERIMENTS, Outcome
 from study.options import parser
 from study.wording import plural
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
-    from study.store.study import Places, Study
+    from study.store.plan import StudyPlan
+    from study.store.study import Places
     from study.tracking.experiment import Experiment
     from study.tuning.resources import Demand
     from study.tuning.setup import Setup
@@ -84,9 +85,11 @@ def _kept(args: argparse.Namespace) -> str:
         return "what is mended stays so: the same command mends the rest"
     if args.confirm:
         return "what is settled is kept: the same command with --resume continues"
+    from study.store.folder import study_names
+
     # A study's default name is that of its space.
     name = args.name or Path(args.space or "").stem
-    if (Path.cwd() / "studies" / name / "plan.json").exists():
+    if name in study_names(Path.cwd()):
         return "what is settled is kept: the same command with --resume continues"
     return "no trial was begun: the same command starts again"
 
@@ -97,19 +100,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list() -> int:
     from study.spaces.load import list_spaces
-    from study.store.folder import studies
+    from study.store.folder import study_folder, study_names
+    from study.store.plan import StudyPlan
 
     print("spaces (search_spaces/):")
     for space in list_spaces():
         size = space.fault or f"{space.kind}, {plural(space.n_configurations, 'configuration')}"
         print(f"  {space.name:<18} {size}\n  {'':<18} {space.description}")
-    stored = studies(Path.cwd())
-    print("studies (studies/):" if stored else "studies (studies/): none in this folder")
-    for plan in stored:
-        print(
-            f"  {plan['name']:<18} {plan['kind']} of space {plan.get('space', '?')}, "
-            f"{plan.get('trials', '?')} trials, data: {plan.get('data_source', '?')}"
-        )
+    names = study_names(Path.cwd())
+    print("studies (studies/):" if names else "studies (studies/): none in this folder")
+    for name in names:
+        try:
+            plan = StudyPlan.load(study_folder(Path.cwd(), name))
+            budget = f"{plan.trials} trials, data: {plan.data_source}"
+            contents = f"{plan.kind} of space {plan.space}, {budget}"
+        except StudyError:
+            contents = f"cannot be read; `--status {name}` says why"
+        print(f"  {name:<18} {contents}")
     return DONE
 
 
@@ -117,10 +124,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
     # Before the imports, which bring PyTorch and Ray: a misspelt space is told at once.
     space = _space(args)
     from study.console import print_result
-    from study.store.folder import expect
     from study.store.lock import locked
-    from study.store.plan import PLAN_FILE
-    from study.store.study import Places
+    from study.store.plan import StudyPlan
+    from study.store.study import Places, Study
 
     workspace = Path.cwd()
     places = Places.of(
@@ -130,9 +136,10 @@ def _run(args: argparse.Namespace, began: float) -> int:
         storage=args.storage,
     )
     folder = places.folder
-    expect(folder, resume=args.resume)
-    existing = _existing(args, folder.name) if args.dry_run else None
-    setup = _set_up(args, space, places)
+    # What is not there cannot be resumed: said before anything is written.
+    begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
+    existing = Study.at(places) if begun and args.dry_run else None
+    setup = _set_up(args, space, places, begun)
     demand, at_once = _demand(args, setup, shared_storage=bool(places.storage))
     if args.dry_run:
         from study.store.admission import notes_on_existing
@@ -159,7 +166,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         places.files.probe()
     with locked(folder):
         experiment = _experiment(args, setup.source.kind, workspace)
-        if experiment is not None and not (folder / PLAN_FILE).exists():
+        if experiment is not None and begun is None:
             # A mistyped address is told before hours of training; later starts need no MLflow.
             experiment.connect()
         summary = run_study(setup, options, experiment)
@@ -172,18 +179,9 @@ def _run(args: argparse.Namespace, began: float) -> int:
     return TRIALS_FAILED if failed or not summary.rows else DONE
 
 
-def _existing(args: argparse.Namespace, name: str) -> Study | None:
-    """Return the study of that name, if there is one, for a dry run."""
-    from study.store.folder import study_folder
-    from study.store.plan import load_plan
-    from study.store.study import Study
-
-    if load_plan(study_folder(Path.cwd(), name)) is None:
-        return None
-    return Study.open(Path.cwd(), name, study_storage=args.study_storage, storage=args.storage)
-
-
-def _set_up(args: argparse.Namespace, space: Space, places: Places) -> Setup:
+def _set_up(
+    args: argparse.Namespace, space: Space, places: Places, begun: StudyPlan | None
+) -> Setup:
     """Find the records and prepare everything that a study needs before its first trial."""
     from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
@@ -208,7 +206,7 @@ def _set_up(args: argparse.Namespace, space: Space, places: Places) -> Setup:
         partition_seed=args.partition_seed,
         # On a cluster it is the workers' devices that count.
         device=args.device if args.address else resolve_device(args.device).type,
-        precision=precision_of(args.precision, places.folder),
+        precision=precision_of(args.precision, begun),
         storage=places.files,
         cache_dir=cache_dir,
     )

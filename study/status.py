@@ -118,7 +118,7 @@ def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
     try:
         experiment = Experiment(
             tracking_uri=args.tracking_uri,
-            name=EXPERIMENTS[str(study.plan["data_source"])],
+            name=EXPERIMENTS[study.plan.data_source],
             workspace=Path.cwd(),
         )
         if study.tracker not in (experiment.store.name, "MLflow") and not args.tracking_uri:
@@ -170,11 +170,11 @@ def _status(study: Study) -> Iterator[str]:
     from study.spaces.settings import SCREENING
 
     plan, rows, trials = study.plan, study.rows, study.trials
-    up_to = "up to " if plan.get("scheduler") == SCREENING else ""
+    up_to = "up to " if plan.scheduler == SCREENING else ""
     yield (
-        f"study '{study.name}': {plan.get('kind')} of space '{plan.get('space')}', "
-        f"{plan.get('trials')} trials of {up_to}{plural(int(plan.get('epochs', 0)), 'epoch')}, "
-        f"objective {plan.get('objective')}, data: {plan.get('data_source')}"
+        f"study '{study.name}': {plan.kind} of space '{plan.space}', "
+        f"{plan.trials} trials of {up_to}{plural(plan.epochs, 'epoch')}, "
+        f"objective {plan.objective}, data: {plan.data_source}"
     )
     if study.held:
         yield f"it is being run by {study.owner or 'another process'}"
@@ -262,9 +262,7 @@ def _repair(args: Namespace, name: str) -> int:
     if not planned:
         return code
     study = read.study
-    ledger = Ledger(
-        storage_url=study.places.url, name=study.name, epochs=int(study.plan["epochs"])
-    )
+    ledger = Ledger(storage_url=study.places.url, name=study.name, epochs=study.plan.epochs)
     try:
         for _ in range(ROUNDS):
             for number, (mend, faults) in enumerate(planned, start=1):

@@ -216,7 +216,7 @@ def test_other_options_are_refused_once_it_has_begun(
 def test_what_has_not_begun_is_not_resumed_and_leaves_nothing(workspace: Workspace) -> None:
     refused = workspace.here("--confirm", "tiny", "--name", "unbegun", "--no-track", "--resume")
     assert refused.code == 2
-    assert refused.err.startswith("error: --resume: there is no study 'unbegun-p1' in ")
+    assert refused.err.startswith("error: there is no study 'unbegun-p1' in ")
     assert not (workspace.folder / "studies" / "unbegun").exists()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from study.store.beats_file import write_exclusions
 from study.store.floors import study_floors
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.ledger import Ledger
+from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trials import Proposal
 from study.tracking.experiment import Experiment
@@ -232,9 +233,8 @@ def test_a_study_whose_command_line_left_the_screening_of_its_space_out(
 ) -> None:
     folder = tmp_path / "studies" / NAME
     folder.mkdir(parents=True)
-    plan = json.loads((workspace / "studies" / NAME / "plan.json").read_text())
-    plan |= {"kind": "search", "sampler": "gp", "scheduler": "none", "epochs": 1}
-    (folder / "plan.json").write_text(json.dumps(plan))
+    plan = StudyPlan.load(workspace / "studies" / NAME)
+    replace(plan, kind="search", sampler="gp", scheduler="none", epochs=1).save(folder)
     (folder / SPACE_COPY).write_text(
         'description = "two"\n[search]\nsampler = "tpe"\ntrials = 2\nscheduler = "screening"\n'
         '[params.fusion]\nvalues = ["film", "mhca_time"]\n'

@@ -67,16 +67,13 @@ def test_a_list_shows_spaces_and_studies(
     assert "  smoke              search, 2 configurations\n" in first
     assert first.endswith("studies (studies/): none in this folder\n")
 
-    for name, text in (
-        ("mine", '{"kind": "search", "space": "smoke", "trials": 2}'),
-        ("bad", "{"),
-    ):
-        (workspace / "studies" / name).mkdir(parents=True)
-        (workspace / "studies" / name / "plan.json").write_text(text)
+    study_plan(name="mine").save(workspace / "studies" / "mine")
+    (workspace / "studies" / "bad").mkdir()
+    (workspace / "studies" / "bad" / "plan.json").write_text("{")
     assert run.main(["--list"]) == 0
     second = capsys.readouterr().out
-    assert "  mine               search of space smoke, 2 trials, data: ?\n" in second
-    assert "  bad                unreadable plan" in second
+    assert "  mine               search of space tiny, 3 trials, data: synthetic\n" in second
+    assert "  bad                cannot be read; `--status bad` says why\n" in second
 
 
 LIGHT = """
@@ -123,7 +120,7 @@ def test_lists_and_misspelt_names_need_no_engine(words: list[str], code: int) ->
         ),
         (
             ["--space", "smoke", "--resume"],
-            "--resume: there is no study 'smoke' in ",
+            "there is no study 'smoke' in ",
         ),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
         (["--space", "smoke", "--split", "split.toml"], "--split needs --records DIR"),

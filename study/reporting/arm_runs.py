@@ -19,7 +19,7 @@ def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:
     Raises:
         StudyStateError: If a trial's predictions, or its beats, are gone or damaged.
     """
-    if study.plan["kind"] == "compare":
+    if study.plan.kind == "compare":
         return _compared(study)
     runs = [_best(study, arm) for arm in study.arm_trials]
     return runs, ["each arm stands by its best trial, which is optimistic: a search has chosen it"]
@@ -85,9 +85,9 @@ def _arm(
         fusion=model.fusion,
         rr=signal.rr,
         fingerprints={
-            "records": str(plan["data_source"]),
-            f"{cut} windows": str(plan["data_fingerprints"].get(cut, "unknown")),
-            "fold plans": str(plan["fold_fingerprint"]),
+            "records": plan.data_source,
+            f"{cut} windows": str(plan.data_fingerprints.get(cut, "unknown")),
+            "fold plans": plan.fold_fingerprint,
             **beats.fingerprints,
         },
         trials=len(keys),

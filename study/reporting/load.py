@@ -50,8 +50,8 @@ def load(
     has_beats = (study.folder / BEATS).exists()
     if not has_beats:
         gaps["beats"] = f"{BEATS} is not there: its records were not prepared yet"
-    rungs = study.trials.rung_correlation() if study.plan["scheduler"] == "asha" else None
-    left = max(0, int(study.plan["trials"]) - len(study.rows)) if study.unfinished else 0
+    rungs = study.trials.rung_correlation() if study.plan.scheduler == "asha" else None
+    left = max(0, study.plan.trials - len(study.rows)) if study.unfinished else 0
     results = StudyResults(
         name=study.name,
         description=study.space.description,
@@ -84,7 +84,7 @@ def load(
             study.beats.fold,
             floors=floors,
             rungs=rungs,
-            intervals=_intervals(comparison) if study.plan["kind"] == "compare" else None,
+            intervals=_intervals(comparison) if study.plan.kind == "compare" else None,
         )
     return replace(
         results,
@@ -98,7 +98,7 @@ def load(
 def arm_configs(study: Study) -> dict[str, TrialConfig]:
     """Return the configuration that stands for each arm, in the order of the space."""
     configs: dict[str, TrialConfig] = {}
-    if study.plan["kind"] == "compare":
+    if study.plan.kind == "compare":
         for point in study.space.comparisons():
             configs.setdefault(point.arm, point.config)
     for row in study.rows:
@@ -131,7 +131,7 @@ def compare_arms(
         ComparisonError: If there are fewer than two in a comparison, or they cannot be compared.
     """
     names = {run.name for run in runs}
-    searches = study.plan["kind"] == "search"
+    searches = study.plan.kind == "search"
     if len(names) < 2 and not searches:
         needed = f"two arms with complete trials are needed, got {len(names)}"
         raise ComparisonError("; ".join([needed, *notes]))

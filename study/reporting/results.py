@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from study.keys import Outcome
 from study.reporting.alarms import Alarm
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
+from study.store.plan import StudyPlan
 from study.store.trials import TrialRow
 
 Float = NDArray[np.floating]
@@ -98,7 +98,7 @@ class StudyResults:
 
     name: str
     description: str  # what it asks, in its space's words
-    plan: Mapping[str, Any]
+    plan: StudyPlan
     state: str  # `complete`, `unfinished` or `running`
     written: str  # when this was put together
     rows: Sequence[TrialRow] = ()  # settled trials
@@ -130,17 +130,17 @@ class StudyResults:
     @property
     def objective(self) -> str:
         """Metric that arms are ordered by."""
-        return str(self.plan["objective"])
+        return self.plan.objective
 
     @property
     def searches(self) -> bool:
         """Whether arms had unequal tries, so that nothing is claimed."""
-        return bool(self.plan["kind"] == "search")
+        return self.plan.kind == "search"
 
     @property
     def synthetic(self) -> bool:
         """Whether the records are made up."""
-        return self.plan.get("data_source") == "synthetic"
+        return self.plan.data_source == "synthetic"
 
     @property
     def ranked(self) -> list[TrialRow]:

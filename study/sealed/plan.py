@@ -20,15 +20,15 @@ from study.config import TrialConfig, digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL
 from study.data.prepare import Cut
-from study.errors import PlanError, SpaceError, listed, unknown
+from study.errors import PlanError, SpaceError, listed
 from study.models import rules
 from study.sealed.records import Records
 from study.spaces import toml_file
 from study.spaces.load import checked_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, Origin, SealedTest
 from study.spaces.space import Space
-from study.store.folder import STUDIES, studies, study_folder
-from study.store.plan import load_plan as load_study_plan
+from study.store.folder import study_folder
+from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
 
 
@@ -172,22 +172,10 @@ def _in_tables(plan: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def origin_of(workspace: Path, name: str) -> tuple[Path, Mapping[str, Any], Origin]:
-    """Return the folder, the stored plan and the identity of a study.
-
-    Raises:
-        PlanError: If there is no such study in the workspace.
-    """
-    folder = study_folder(workspace, name)
-    stored = load_study_plan(folder)
-    if stored is None:
-        known = [str(plan["name"]) for plan in studies(workspace)]
-        there = unknown("study", name, known) if known else f"no study '{name}', and no other"
-        raise PlanError(f"{workspace / STUDIES}: {there}")
-    return (
-        folder,
-        stored,
-        Origin(name=name, fingerprint=digest_of(stored), data=dict(stored["data_fingerprints"])),
+def origin_of(plan: StudyPlan, name: str) -> Origin:
+    """Return the identity of a study, by the name of its folder."""
+    return Origin(
+        name=name, fingerprint=digest_of(plan.identity()), data=dict(plan.data_fingerprints)
     )
 
 
@@ -195,22 +183,23 @@ def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
     """Check the study that a plan comes from; a plan by hand has none.
 
     Raises:
-        PlanError: If the study is not there, has changed since the plan was written, or was run
-            on other records.
+        UsageError: If the study is not there.
+        PlanError: If it has changed since the plan was written, or was run on other records.
     """
     origin = plan.test.origin
     if origin is None:
         return
-    _, stored, now = origin_of(workspace, origin.name)
+    stored = StudyPlan.load(study_folder(workspace, origin.name))
+    now = origin_of(stored, origin.name)
     if now.fingerprint != origin.fingerprint:
         raise PlanError(
             f"plan {plan.title}: study '{origin.name}' was {origin.fingerprint} when "
             f"the plan was written and is {now.fingerprint} now: it was run again, or its plan "
             "was edited. Write the plan anew"
         )
-    if stored["data_source"] != records.source.kind:
+    if stored.data_source != records.source.kind:
         raise PlanError(
-            f"plan {plan.title}: study '{origin.name}' ran on {stored['data_source']} "
+            f"plan {plan.title}: study '{origin.name}' ran on {stored.data_source} "
             f"records, and this test would be on {records.source.kind} ones"
         )
 

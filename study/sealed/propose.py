@@ -60,15 +60,15 @@ def propose(
         storage_url: Optuna storage of the study; None is the one in its folder.
 
     Raises:
-        PlanError: If there is no such study, or it has no trial that could be tested.
-        UsageError: If an arm is unknown.
+        PlanError: If the study has no trial that could be tested.
+        UsageError: If there is no such study, or an arm is unknown.
     """
-    folder, stored, origin = origin_of(workspace, name)
     study = Study.open(workspace, name, study_storage=storage_url).readable()
+    folder, stored = study.folder, study.plan
     candidates = _candidates(study)
     if not candidates:
         raise PlanError(
-            f"study '{name}': has no complete trial with a finite {stored['objective']}; "
+            f"study '{name}': has no complete trial with a finite {stored.objective}; "
             "nothing of it can be tested"
         )
     known = list(dict.fromkeys(candidate.arm for candidate in candidates))
@@ -76,21 +76,21 @@ def propose(
     faults = [unknown("arm", arm, known) for arm in wanted if arm not in known]
     if faults:
         raise UsageError(listed("--arms", faults))
-    choose = _of_comparison if stored["kind"] == "compare" else _of_search
+    choose = _of_comparison if stored.kind == "compare" else _of_search
     chosen, contrasts, comments = choose(folder, candidates, wanted)
     if study.unfinished:
-        settled = f"{len(study.rows)} of its {stored['trials']} trials are settled"
+        settled = f"{len(study.rows)} of its {stored.trials} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
-    cuts = {"/".join(arm.cut) for arm in chosen}
+    cuts, origin = {"/".join(arm.cut) for arm in chosen}, origin_of(stored, name)
     test = SealedTest(
         name=name,
-        metrics=_metrics(str(stored["objective"])),
+        metrics=_metrics(stored.objective),
         contrasts=tuple(contrasts),
-        study_seed=int(stored["study_seed"]),
+        study_seed=stored.study_seed,
         resamples=DEFAULTS["resamples"],
         permutations=DEFAULTS["permutations"],
         # Of "bf16, compiled": whether kernels can be compiled is a matter of the machine.
-        precision=str(stored["engine"]).partition(",")[0],
+        precision=stored.engine.partition(",")[0],
         origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
@@ -108,7 +108,7 @@ def _candidates(study: Study) -> list[Candidate]:
     """Return all trials that count, best first."""
     ranked = [row for row in study.rows if row.ranks(study.objective)]
     configs = {row.number: study.configs[row.number] for row in ranked}
-    names, compares = _names(list(configs.values())), study.plan["kind"] == "compare"
+    names, compares = _names(list(configs.values())), study.plan.kind == "compare"
     candidates = [
         Candidate(
             arm=row.arm if compares else names[rules.arm(configs[row.number])],

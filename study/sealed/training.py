@@ -34,7 +34,7 @@ from study.spaces.load import checked_space
 from study.spaces.sealed_plan import FLOOR
 from study.spaces.space import Space
 from study.store import floors
-from study.store.plan import git_commit
+from study.store.plan import StudyPlan, git_commit
 from study.store.study import Places
 from study.store.trial_files import WEIGHTS, file_fault
 from study.training.engine import Engine, resolve_precision
@@ -204,7 +204,7 @@ def places_of(folder: EvaluationFolder, kind: str, storage: str) -> Places:
 
 def _precision(plan: SealedPlan, device: str, folder: Path) -> str:
     try:
-        return resolve_precision(precision_of(plan.test.precision, folder), device)
+        return resolve_precision(precision_of(plan.test.precision, StudyPlan.find(folder)), device)
     except UsageError as error:
         raise UsageError(
             f"plan {plan.title}: precision '{plan.test.precision}' is not for device '{device}'; "

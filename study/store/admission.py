@@ -12,11 +12,11 @@ from study.addresses import shown
 from study.errors import StudyStateError
 from study.spaces.settings import SCREENING
 from study.store.checks import SHOWN, Fault, faults, refuse, steps
-from study.store.folder import CLAIM, SPACE_COPY, check_plan_is_there
+from study.store.folder import CLAIM, SPACE_COPY
 from study.store.ledger import Ledger
 from study.store.lock import elsewhere, here
 from study.store.optuna_storage import read_optuna
-from study.store.plan import GROWS, StudyPlan, load_plan
+from study.store.plan import GROWS, StudyPlan
 from study.store.storage import Storage
 from study.store.study import Places, Study
 from study.store.trials import PLACE, PLAN, TRACKED
@@ -50,8 +50,7 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
         StudyStateError: If the study exists with another plan, is unfinished and `--resume` was
             not given, runs from a copy of its folder, or has a fault that no start may run over.
     """
-    check_plan_is_there(places.folder)
-    if load_plan(places.folder) is None:
+    if StudyPlan.find(places.folder) is None:
         _, attrs, _ = read_optuna(places.url, plan.name)
         if PLAN in attrs:
             raise StudyStateError(
@@ -71,7 +70,7 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
 def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str) -> None:
     stored = study.plan
     differing = plan.differences(stored)
-    more = plan.kind == "search" and plan.trials >= stored.get(GROWS, 0)
+    more = plan.kind == "search" and plan.trials >= stored.trials
     # What a screening trains in full it has chosen from all of its trials.
     grows = more and plan.scheduler != SCREENING
     refused = [line for key, line in differing.items() if not (grows and resume and key == GROWS)]
@@ -99,7 +98,7 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
 
 def notes_on_existing(plan: StudyPlan, study: Study) -> list[str]:
     """Return what a dry run says of a study that is there already."""
-    settled = f"{len(study.rows)} of {study.plan['trials']} trials settled"
+    settled = f"{len(study.rows)} of {study.plan.trials} trials settled"
     owed = f", {len(study.trials.owed)} owed" if study.trials.owed else ""
     differing = plan.differences(study.plan).values()
     return [

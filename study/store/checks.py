@@ -20,8 +20,8 @@ from study.addresses import redact, shown
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import Outcome, Tag
-from study.store.folder import BEATS, CLAIM, SPACE_COPY, TRIALS, has_trials, leftovers
-from study.store.plan import GROWS, PLAN_FILE
+from study.store.folder import BEATS, CLAIM, PLAN_FILE, SPACE_COPY, TRIALS, has_trials, leftovers
+from study.store.plan import GROWS
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
 from study.store.trials import COUNTED, PLAN, trials_csv
 
@@ -167,15 +167,15 @@ def _unclosed(study: Study) -> Iterator[Fault]:
 
 
 def _other_plan(study: Study) -> Iterator[Fault]:
-    in_storage = study.trials.attrs.get(PLAN)
+    in_storage, in_file = study.trials.attrs.get(PLAN), study.plan.identity()
     if in_storage is None:
         return
-    for key in sorted(in_storage.keys() | study.plan.keys()):
+    for key in sorted(in_storage.keys() | in_file.keys()):
         # The budget of a start that was killed just then may be in one of the two.
-        if key != GROWS and in_storage.get(key) != study.plan.get(key):
+        if key != GROWS and in_storage.get(key) != in_file.get(key):
             yield Fault(
                 kind="other plan",
-                found=f"{PLAN_FILE} has {key} {study.plan.get(key)!r}, the Optuna storage "
+                found=f"{PLAN_FILE} has {key} {in_file.get(key)!r}, the Optuna storage "
                 f"{in_storage.get(key)!r}: bring the file back from a copy",
                 refused=True,
             )

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from study import __version__
-from study.errors import StudyStateError
+from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import write_whole
+from study.store.folder import PLAN_FILE, has_trials, study_names
 
-PLAN_FILE = "plan.json"
+FORM = 1
+"""Form of a study's records, raised where this version cannot read what another has written.
+
+Studies begun before there was such a number have none.
+"""
 
 GROWS = "trials"
 """The only part of a search's plan that a resume may change; of a screening none may."""
@@ -68,6 +73,54 @@ class StudyPlan:
     data_fingerprints: Mapping[str, str]  # digest of each beat set, by segmentation and resampling
     version: str = __version__  # version of the study package
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the plan of a study that exists.
+
+        Raises:
+            UsageError: If there is no such study.
+            StudyStateError: If its plan is lost, or cannot be read, or is of another version.
+        """
+        plan = cls.find(folder)
+        if plan is None:
+            names = study_names(folder.parent.parent)
+            raise UsageError(
+                f"there is no study '{folder.name}' in {folder.parent}; there is: "
+                f"{', '.join(names) or 'none'}.{did_you_mean(folder.name, names)}"
+            )
+        return plan
+
+    @classmethod
+    def find(cls, folder: Path) -> Self | None:
+        """Return the plan in a study's folder; None where no study was begun there.
+
+        Raises:
+            StudyStateError: If its plan is lost, or cannot be read, or is of another version.
+        """
+        path = folder / PLAN_FILE
+        if not path.exists():
+            if not has_trials(folder):
+                return None
+            raise StudyStateError(
+                f"{path}: is missing, and the folder has trials of a study; bring it back from a "
+                "copy (MLflow has one among the files of the study's run), or take another --name"
+            )
+        try:
+            stored = json.loads(path.read_text())
+            form = stored.pop("form", None)
+            if form == FORM:
+                return cls(**stored)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise StudyStateError(
+                f"{path}: is not a plan ({error}); move the folder away, or take another --name"
+            ) from error
+        version = "an earlier version" if form is None else f"another version (form {form})"
+        raise StudyStateError(
+            f"{path}: study '{folder.name}' was begun by {version} of this tool, and this one "
+            f"(form {FORM}) cannot read its records: show it or go on with it by the version that "
+            "began it, or begin it again under another --name"
+        )
+
     @property
     def members(self) -> int:
         """Members of one trial."""
@@ -82,47 +135,26 @@ class StudyPlan:
 
         Without a plan no other file of the study means anything.
         """
-        text = json.dumps(self.identity(), indent=2, sort_keys=True) + "\n"
+        content = {**self.identity(), "form": FORM}
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
         path = folder / PLAN_FILE
         if not path.exists() or path.read_text() != text:
             write_whole(path, text, durable=True)
 
-    def differences(self, stored: Mapping[str, Any]) -> dict[str, str]:
+    def differences(self, other: StudyPlan) -> dict[str, str]:
         """Return what differs from a stored plan, a line each, by its name in the plan.
 
         A difference that only follows from another is not named beside it.
         """
-        planned = self.identity()
-        differing = {
-            key for key in planned.keys() | stored.keys() if planned.get(key) != stored.get(key)
-        }
+        planned, stored = self.identity(), other.identity()
+        differing = {key for key in planned if planned[key] != stored[key]}
         for key, following in _FOLLOWS.items():
             if key in differing:
                 differing -= following
         return {
-            key: f"{key}{_OPTIONS.get(key, '')}: was {stored.get(key)!r}, now {planned.get(key)!r}"
+            key: f"{key}{_OPTIONS.get(key, '')}: was {stored[key]!r}, now {planned[key]!r}"
             for key in sorted(differing)
         }
-
-
-def load_plan(folder: Path) -> dict[str, Any] | None:
-    """Return the stored plan of a study folder, or None where there is none.
-
-    Raises:
-        StudyStateError: If the file is not a plan.
-    """
-    path = folder / PLAN_FILE
-    if not path.exists():
-        return None
-    try:
-        stored = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyStateError(
-            f"{path}: is not a plan ({error}); move the folder away, or take another --name"
-        ) from error
-    if not isinstance(stored, dict):
-        raise StudyStateError(f"{path}: is not a plan; move the folder away")
-    return stored
 
 
 def provenance(device: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ Neither torch nor Ray is needed to read any of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,10 +24,11 @@ from study.files import write_whole
 from study.keys import Outcome, Tag
 from study.statistics.predictions import Beats
 from study.store.beats_file import read_beats
-from study.store.folder import BEATS, SPACE_COPY, existing_plan, study_folder
+from study.store.folder import BEATS, SPACE_COPY, study_folder
 from study.store.history import Start, starts_of
 from study.store.lock import Owner, elsewhere, holder
 from study.store.optuna_storage import read_optuna, sqlite_url
+from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
 from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TRACKER, TrialRow, Trials
@@ -135,7 +135,7 @@ class Study:
     """What the records of a study held when they were read."""
 
     places: Places  # where they are
-    plan: Mapping[str, Any]
+    plan: StudyPlan
     owner: Owner | None = None  # who runs it, or ran it and did not give it back
     held: bool = False  # whether it is being run
     trials: Trials = Trials()  # its trials, from the Optuna storage
@@ -185,15 +185,14 @@ class Study:
             UsageError: If there is no such study.
             StudyStateError: If its plan cannot be read.
         """
-        folder, plan = places.folder, existing_plan(places.folder)
+        folder, plan = places.folder, StudyPlan.load(places.folder)
         owner, held = (None, False) if held else holder(folder)
-        every, attrs, gap = read_optuna(places.url, str(plan.get("name", folder.name)))
+        every, attrs, gap = read_optuna(places.url, plan.name)
         other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
         if other is not None and other[0].runs():
             # From a copy of the folder, whose lock is another, with the same Optuna storage.
             owner, held = other[0], True
-        epochs = int(plan.get("epochs", 1))
-        trials = Trials(all=every, attrs=attrs, epochs=epochs, running=held)
+        trials = Trials(all=every, attrs=attrs, epochs=plan.epochs, running=held)
         return cls(places=places, plan=plan, owner=owner, held=held, trials=trials, gap=gap)
 
     def readable(self) -> Self:
@@ -217,7 +216,7 @@ class Study:
     @property
     def name(self) -> str:
         """The study's name, also where its folder was given another one."""
-        return str(self.plan.get("name", self.folder.name))
+        return self.plan.name
 
     @property
     def files(self) -> Storage:
@@ -232,7 +231,7 @@ class Study:
     @property
     def objective(self) -> str:
         """The metric that is searched for, or compared first."""
-        return str(self.plan["objective"])
+        return self.plan.objective
 
     @property
     def rows(self) -> tuple[TrialRow, ...]:
@@ -243,12 +242,12 @@ class Study:
     def not_proposed(self) -> int:
         """Configurations of the budget that are still to be proposed."""
         begun = len(self.trials.settled) + len(self.trials.unsettled)
-        return 0 if self.trials.exhausted else max(0, int(self.plan.get("trials", 0)) - begun)
+        return 0 if self.trials.exhausted else max(0, self.plan.trials - begun)
 
     @property
     def unfinished(self) -> bool:
         """Whether a start would run something."""
-        return not self.trials.exhausted and len(self.rows) < int(self.plan["trials"])
+        return not self.trials.exhausted and len(self.rows) < self.plan.trials
 
     @cached_property
     def space(self) -> Space:
@@ -264,12 +263,12 @@ class Study:
             raise StudyStateError(
                 f"{self.folder}: has no {SPACE_COPY}; its study never got to a trial"
             )
-        searched = {"sampler": plan["sampler"], "scheduler": plan["scheduler"]}
+        searched = {"sampler": plan.sampler, "scheduler": plan.scheduler}
         return override(
             load_space(path),
-            epochs=plan["epochs"],
-            seeds=plan["n_seeds"],
-            **(searched if plan["kind"] == "search" else {}),
+            epochs=plan.epochs,
+            seeds=plan.n_seeds,
+            **(searched if plan.kind == "search" else {}),
         )
 
     @cached_property
@@ -294,7 +293,7 @@ class Study:
             if not row.ranks(self.objective):
                 continue
             before = chosen.get(row.arm)
-            if self.plan["kind"] == "compare":
+            if self.plan.kind == "compare":
                 stands = before is None or (row.draw or 0) < (before.draw or 0)
             else:
                 stands = before is None or row.metric(self.objective) > before.metric(

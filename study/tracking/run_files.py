@@ -10,9 +10,8 @@ from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.store.floors import stored_floors
-from study.store.folder import SPACE_COPY, TRIALS
+from study.store.folder import PLAN_FILE, SPACE_COPY, TRIALS
 from study.store.history import TRACEBACK
-from study.store.plan import PLAN_FILE
 from study.store.study import Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS, read_predictions
 from study.store.trials import CONFIG

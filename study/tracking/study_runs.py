@@ -73,7 +73,7 @@ class ShownStudy:
         return RunFacts(
             kind=STUDY,
             name=self.study.name,
-            params={name: self._plan[name] for name in PARAMS},
+            params={name: getattr(self._plan, name) for name in PARAMS},
             tags=self._tags(last),
             points=tuple(points),
             undefined=undefined,
@@ -87,7 +87,7 @@ class ShownStudy:
         trials = self.study.trials
         times = [t.datetime_start for t in trials.all if t.datetime_start is not None]
         ends = [t.datetime_complete for t in trials.all if t.datetime_complete is not None]
-        done = len(trials.rows) >= int(self._plan["trials"]) or trials.exhausted
+        done = len(trials.rows) >= self._plan.trials or trials.exhausted
         return Start(
             number=0,
             at_s=min(times).timestamp() if times else 0.0,
@@ -152,12 +152,12 @@ class ShownStudy:
         return {
             Tag.STUDY: self.study.name,
             Tag.STUDY_ID: self.study.study_id,
-            Tag.SPACE: str(plan["space"]),
-            Tag.STAGE: "test" if plan["folds"] == ALL else "validation",
-            Tag.DATA_SOURCE: str(plan["data_source"]),
-            Tag.DATA_FINGERPRINT: " ".join(plan["data_fingerprints"].values()),
-            Tag.FOLD_FINGERPRINT: str(plan["fold_fingerprint"]),
-            Tag.ENGINE: str(plan["engine"]),
+            Tag.SPACE: plan.space,
+            Tag.STAGE: "test" if plan.folds == ALL else "validation",
+            Tag.DATA_SOURCE: plan.data_source,
+            Tag.DATA_FINGERPRINT: " ".join(plan.data_fingerprints.values()),
+            Tag.FOLD_FINGERPRINT: plan.fold_fingerprint,
+            Tag.ENGINE: plan.engine,
             **(start.about if start else {}),
         }
 

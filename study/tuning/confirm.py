@@ -58,9 +58,9 @@ def read_search(study: Study) -> Search:
     Raises:
         StudyStateError: If it is no search, has no complete trial, or a trial's scores are gone.
     """
-    if study.plan["kind"] != "search":
+    if study.plan.kind != "search":
         raise StudyStateError(
-            f"--confirm {study.name}: is a {study.plan['kind']} study; a search is what needs to "
+            f"--confirm {study.name}: is a {study.plan.kind} study; a search is what needs to "
             "be confirmed"
         )
     ranked = sorted(
@@ -131,7 +131,7 @@ def space_text(
     }
     reference = next(p.name for p in picks if p.simplest)
     others = [p.name for p in picks if p.name != reference]
-    folds = study.plan["n_folds"] if study.plan["n_folds"] > 1 else DEFAULT_FOLDS
+    folds = study.plan.n_folds if study.plan.n_folds > 1 else DEFAULT_FOLDS
     lines = [
         f"# The best configurations of '{study.name}' after {len(study.rows)} trials, to be",
         "# confirmed on seeds and folds that it did not use. Reference: the simplest arm within",
@@ -142,7 +142,7 @@ def space_text(
         "draws = 1",
         f"seeds = {seeds}",
         f"folds = {folds}",
-        f"objective = {json.dumps(study.plan['objective'])}",
+        f"objective = {json.dumps(study.plan.objective)}",
         f"reference = {json.dumps(reference)}",
         f"contrasts = {json.dumps([[name, reference] for name in others])}",
         "",

@@ -305,7 +305,7 @@ def _mirror(
                 *(told, name),
             )
         ledger.note(TRACKER, name)
-    places, plan = options.places, setup.plan.identity()
+    places, plan = options.places, setup.plan
 
     def read() -> Study:
         try:

@@ -18,7 +18,7 @@ from study.models.cpu_kernels import has_compiled_kernels
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
 from study.store.floors import FLOOR_CUT
-from study.store.plan import StudyPlan, load_plan
+from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.training.engine import Engine, resolve_precision
 from study.tuning.trial import TrialJob
@@ -103,10 +103,10 @@ def _one_budget(space: Space) -> int:
     return budgets.pop()
 
 
-def precision_of(asked: str, folder: Path) -> str:
+def precision_of(asked: str, begun: StudyPlan | None) -> str:
     """Return the precision to train in: a study keeps to what was measured when it began."""
-    stored = (load_plan(folder) or {}).get("engine") if asked == "auto" else None
-    return str(stored).partition(",")[0] if stored else asked
+    # Of "bf16, compiled".
+    return begun.engine.partition(",")[0] if begun and asked == "auto" else asked
 
 
 def set_up(

@@ -19,7 +19,7 @@ from study.reporting.comparison_tables import pair_name
 from study.reporting.load import compare_arms, keep_comparison, load
 from study.statistics.predictions import check_comparable
 from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY
-from study.store.plan import StudyPlan, load_plan
+from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.study import Places, Study
 from study.store.trial_files import PREDICTIONS
@@ -99,7 +99,7 @@ def study_of(folder: Path, trials: Sequence[TrialRow]) -> Study:
     every = tuple(optuna_trial(row, config) for row in trials)
     return Study(
         places=Places(folder=folder),
-        plan=load_plan(folder) or {},
+        plan=StudyPlan.load(folder),
         trials=Trials(all=every, epochs=EPOCHS),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
     page = StudyResults(
         name="s",
         description="",
-        plan={},
+        plan=study_plan(),
         state="finished",
         written="now",
         sealed=(found,),
@@ -333,7 +334,7 @@ def of_study(workspace: Path, **changes: Any) -> StudyPlan:
     """Leave a study's plan in the workspace, and `tiny.toml` as a plan that comes from it."""
     study = study_plan(name="smoke", kind="compare", **changes)
     study.save(workspace / "studies" / "smoke")
-    fingerprint = digest_of(json.loads((workspace / "studies/smoke/plan.json").read_text()))
+    fingerprint = digest_of(study.identity())
     data = json.dumps(dict(study.data_fingerprints)).replace(":", " =")
     head, arms = PLAN.split("[[arms]]", 1)
     origin = f'[test.study]\nname = "smoke"\nfingerprint = "{fingerprint}"\ndata = {data}\n'
@@ -348,7 +349,7 @@ def test_a_plan_of_an_unknown_study_is_refused(
     text = (workspace / "tiny.toml").read_text()
     (workspace / "tiny.toml").write_text(text.replace('"smoke"', '"smoky"'))
     assert run() == 2
-    assert "unknown study 'smoky'; known: smoke. Did you mean 'smoke'?" in refusal(capsys)
+    assert "there is: smoke. Did you mean 'smoke'?" in refusal(capsys)
     assert openings(workspace) == []
 
 
@@ -356,9 +357,7 @@ def test_a_study_that_was_run_again_is_refused(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = of_study(workspace)
-    (workspace / "studies/smoke/plan.json").write_text(
-        json.dumps({**study.identity(), "trials": 9})
-    )
+    replace(study, trials=9).save(workspace / "studies/smoke")
     assert run() == 2
     said = refusal(capsys)
     assert "it was run again, or its plan was edited. Write the plan anew" in said
@@ -389,7 +388,7 @@ def test_beats_that_differ_from_the_study_s_are_refused_by_name(
     ("arguments", "said"),
     [
         (["--plan", "none.toml"], "none.toml: there is no such plan; `--write-plan STUDY` writes"),
-        (["--write-plan", "smok"], "no study 'smok', and no other"),
+        (["--write-plan", "smok"], "there is no study 'smok' in "),
         (
             ["--plan", "few.toml"],
             "few.toml: compare.seeds: must be 10 or more",

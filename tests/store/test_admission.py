@@ -14,7 +14,7 @@ from study.errors import StudyStateError, UsageError
 from study.store.admission import admit, begin, claim
 from study.store.ledger import Ledger
 from study.store.lock import Owner, here
-from study.store.plan import StudyPlan, load_plan
+from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.study import PLACES, Places
 from study.store.trials import EXHAUSTED, PLACE, PLAN, TRACKED
@@ -84,7 +84,7 @@ def test_an_existing_study_is_admitted(
     before_it = admit(now, places, resume=resume)
     assert before_it is not None and len(before_it.study.rows) == settled
     begin(now, places, Ledger(storage_url=places.url, name="tiny"), before_it)
-    assert load_plan(places.folder) == now.identity(), "the plan that runs is the plan on disk"
+    assert StudyPlan.load(places.folder) == now, "the plan that runs is the plan on disk"
 
 
 UNFINISHED = (
@@ -138,7 +138,7 @@ def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
     with pytest.raises(StudyStateError) as caught:
         admit(replace(before, **changes), places, resume=resume)
     assert str(caught.value) == said
-    assert load_plan(places.folder) == before.identity()
+    assert StudyPlan.load(places.folder) == before
 
 
 @pytest.mark.parametrize("resume", [False, True])

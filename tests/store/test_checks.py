@@ -16,7 +16,6 @@ from study.keys import Outcome
 from study.store.checks import Fault, faults, refuse, steps
 from study.store.folder import CLAIM
 from study.store.ledger import Ledger
-from study.store.plan import load_plan
 from study.store.study import Study
 from study.store.trials import PLAN
 from tests.tuning.small_study import NAME, change
@@ -29,7 +28,7 @@ def read(workspace: Path) -> Study:
 
 
 def ledger_of(study: Study) -> Ledger:
-    return Ledger(storage_url=study.places.url, name=NAME, epochs=int(study.plan["epochs"]))
+    return Ledger(storage_url=study.places.url, name=NAME, epochs=study.plan.epochs)
 
 
 def file_of(study: Study, row: int, name: str) -> Path:
@@ -114,7 +113,7 @@ def claim_the_results(study: Study) -> None:
 
 def change_the_plan_of_the_storage(study: Study) -> None:
     ledger = ledger_of(study)
-    ledger.note(PLAN, {**(load_plan(study.folder) or {}), "objective": "val_auprc_macro"})
+    ledger.note(PLAN, {**study.plan.identity(), "objective": "val_auprc_macro"})
     ledger.release()
 
 

@@ -8,15 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from study.errors import StudyStateError, UsageError
-from study.store.folder import expect, leftovers, studies, study_folder
+from study.store.folder import leftovers, study_folder
 from study.store.lock import Owner, holder, locked
-from study.store.plan import PLAN_FILE, StudyPlan
 
 HOLD = """
 import sys
@@ -153,51 +151,3 @@ def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         f"{tmp_path}/studies/new: cannot be written (Not a directory); a study keeps its records "
         "in studies/ of the current folder: start it in one of yours"
     )
-
-
-@pytest.mark.parametrize(("others", "told"), [((), "none"), (("b", "a"), "a, b")])
-def test_there_is_nothing_to_resume_where_no_study_is(
-    plan: StudyPlan, tmp_path: Path, others: tuple[str, ...], told: str
-) -> None:
-    for name in others:
-        replace(plan, name=name).save(study_folder(tmp_path, name))
-    folder = study_folder(tmp_path, "tiny")
-    with pytest.raises(StudyStateError) as caught:
-        expect(folder, resume=True)
-    assert str(caught.value) == (
-        f"--resume: there is no study 'tiny' in {folder.parent}; "
-        f"there is: {told}. Leave --resume out to start one"
-    )
-    assert not folder.exists()
-
-
-def test_a_study_that_is_there_can_be_resumed_and_any_can_be_started(
-    plan: StudyPlan, tmp_path: Path
-) -> None:
-    folder = study_folder(tmp_path, "tiny")
-    expect(folder, resume=False)
-    plan.save(folder)
-    expect(folder, resume=True)
-
-
-def test_studies_are_listed_by_name_unreadable_ones_too(plan: StudyPlan, tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        replace(plan, name=name).save(study_folder(tmp_path, name))
-    broken = study_folder(tmp_path, "c")
-    broken.mkdir()
-    (broken / PLAN_FILE).write_text("{")
-    (study_folder(tmp_path, "empty")).mkdir()
-    assert [(row["name"], row["kind"]) for row in studies(tmp_path)] == [
-        ("a", "search"),
-        ("b", "search"),
-        ("c", "unreadable plan"),
-    ]
-    assert studies(tmp_path / "nowhere") == []
-
-
-def test_a_plan_that_was_lost_is_named_and_not_taken_for_no_study(tmp_path: Path) -> None:
-    folder = tmp_path / "studies" / "mine"
-    (folder / "trials").mkdir(parents=True)
-    for resume in (False, True):
-        with pytest.raises(StudyStateError, match=r"plan\.json: is missing, and the folder has"):
-            expect(folder, resume=resume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,25 +11,59 @@ from typing import Any
 import pytest
 
 from study import __version__
-from study.errors import StudyStateError
+from study.errors import StudyStateError, UsageError
 from study.store import plan as plan_module
-from study.store.plan import PLAN_FILE, StudyPlan, load_plan, provenance
+from study.store.folder import PLAN_FILE, study_folder
+from study.store.plan import FORM, StudyPlan, provenance
 
 
-def test_a_saved_plan_is_read_back_without_a_difference(plan: StudyPlan, tmp_path: Path) -> None:
-    plan.save(tmp_path / "new")
-    stored = load_plan(tmp_path / "new")
-    assert stored is not None
-    assert plan.differences(stored) == {}
-    assert stored["version"] == __version__
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [PLAN_FILE], "no part is left"
-    before = (tmp_path / "new" / PLAN_FILE).stat()
-    plan.save(tmp_path / "new")
-    assert (tmp_path / "new" / PLAN_FILE).stat() == before, "what is the same is not touched"
+def test_a_saved_plan_is_read_back(plan: StudyPlan, tmp_path: Path) -> None:
+    folder = study_folder(tmp_path, "tiny")
+    assert StudyPlan.find(folder) is None
+    plan.save(folder)
+    assert StudyPlan.load(folder) == StudyPlan.find(folder) == plan
+    assert plan.version == __version__
+    assert [path.name for path in folder.iterdir()] == [PLAN_FILE], "no part is left"
+    before = (folder / PLAN_FILE).stat()
+    plan.save(folder)
+    assert (folder / PLAN_FILE).stat() == before, "what is the same is not touched"
+    assert json.loads((folder / PLAN_FILE).read_text()) == {**plan.identity(), "form": FORM}
 
 
-def test_a_folder_without_a_plan_has_none(tmp_path: Path) -> None:
-    assert load_plan(tmp_path / "absent") is None
+@pytest.mark.parametrize(("others", "told"), [((), "none"), (("b", "a"), "a, b")])
+def test_a_study_that_is_not_there_is_named_with_those_that_are(
+    plan: StudyPlan, tmp_path: Path, others: tuple[str, ...], told: str
+) -> None:
+    for name in others:
+        replace(plan, name=name).save(study_folder(tmp_path, name))
+    study_folder(tmp_path, "empty").mkdir(parents=True)
+    folder = study_folder(tmp_path, "tiny")
+    with pytest.raises(UsageError) as caught:
+        StudyPlan.load(folder)
+    assert str(caught.value) == (f"there is no study 'tiny' in {folder.parent}; there is: {told}.")
+    assert not folder.exists()
+
+
+def test_a_plan_that_was_lost_is_named_and_not_taken_for_no_study(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "mine"
+    (folder / "trials").mkdir(parents=True)
+    for read in (StudyPlan.load, StudyPlan.find):
+        with pytest.raises(StudyStateError, match=r"plan\.json: is missing, and the folder has"):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    ("form", "said"), [({}, "an earlier version of"), ({"form": 99}, "another version (form 99)")]
+)
+def test_a_study_of_another_version_is_refused_by_name(
+    plan: StudyPlan, tmp_path: Path, form: dict[str, int], said: str
+) -> None:
+    (tmp_path / PLAN_FILE).write_text(json.dumps({**plan.identity(), **form}))
+    with pytest.raises(StudyStateError) as caught:
+        StudyPlan.load(tmp_path)
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path / PLAN_FILE}: study '{tmp_path.name}' was begun by {said}")
+    assert told.endswith("or begin it again under another --name")
 
 
 @pytest.mark.parametrize(
@@ -49,31 +84,19 @@ def test_a_folder_without_a_plan_has_none(tmp_path: Path) -> None:
     ],
 )
 def test_differences_name_what_was_and_what_is(
-    plan: StudyPlan, tmp_path: Path, changes: dict[str, Any], lines: list[str]
+    plan: StudyPlan, changes: dict[str, Any], lines: list[str]
 ) -> None:
-    plan.save(tmp_path)
-    stored = load_plan(tmp_path)
-    assert stored is not None
-    differing = replace(plan, **changes).differences(stored)
-    assert list(differing.values()) == lines
-
-
-def test_a_key_that_only_one_plan_has_is_a_difference(plan: StudyPlan, tmp_path: Path) -> None:
-    plan.save(tmp_path)
-    stored = load_plan(tmp_path)
-    assert stored is not None
-    assert plan.differences({**stored, "extra": 1}) == {"extra": "extra: was 1, now None"}
-    del stored["epochs"]
-    assert plan.differences(stored) == {"epochs": "epochs (--epochs): was None, now 6"}
+    assert plan.differences(replace(plan)) == {}
+    assert list(replace(plan, **changes).differences(plan).values()) == lines
 
 
 def test_what_only_follows_from_a_difference_is_not_named_beside_it(plan: StudyPlan) -> None:
     now: dict[str, Any] = {"n_seeds": 3, "folds": "3-fold, partition seed 0", "n_folds": 3}
     digests: dict[str, Any] = {"fold_fingerprint": "f" * 12, "space_digest": "s" * 12}
     other = replace(plan, **now, **digests)
-    assert list(other.differences(plan.identity())) == ["folds", "n_seeds"]
+    assert list(other.differences(plan)) == ["folds", "n_seeds"]
     changed = replace(plan, **digests)
-    assert list(changed.differences(plan.identity())) == ["fold_fingerprint", "space_digest"]
+    assert list(changed.differences(plan)) == ["fold_fingerprint", "space_digest"]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +104,15 @@ def test_what_only_follows_from_a_difference_is_not_named_beside_it(plan: StudyP
     [
         (b"{", "is not a plan (Expecting property name"),
         (b"\xff\xfe{", "is not a plan ('utf-8' codec"),
-        (b"[1, 2]", "is not a plan; move the folder away"),
+        (b"[1, 2]", "is not a plan ("),
+        (b'{"form": 1, "name": "tiny"}', "is not a plan ("),
     ],
-    ids=["half", "binary", "list"],
+    ids=["half", "binary", "list", "incomplete"],
 )
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / PLAN_FILE).write_bytes(content)
     with pytest.raises(StudyStateError) as caught:
-        load_plan(tmp_path)
+        StudyPlan.load(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / PLAN_FILE}: {said}")
 
 

@@ -60,10 +60,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shown(ledger: Ledger, folder: Path, **plan: Any) -> ShownStudy:
-    identity = replace(PLAN, **plan).identity()
-    return ShownStudy(
-        Study(places=Places(folder=folder), plan=identity, held=True, trials=ledger.trials())
-    )
+    places, changed = Places(folder=folder), replace(PLAN, **plan)
+    return ShownStudy(Study(places=places, plan=changed, held=True, trials=ledger.trials()))
 
 
 def trial(ledger: Ledger, folder: Path, digest: str = DIGEST) -> RunFacts:

@@ -98,7 +98,7 @@ class Start(Driver):
         """Return the study as it is now."""
         places = Places(folder=self.folder)
         trials = self.ledger.trials()
-        return Study(places=places, plan=PLAN.identity(), held=True, trials=trials)
+        return Study(places=places, plan=PLAN, held=True, trials=trials)
 
     def epoch(self, key: str, epoch: int, value: float, *, save: bool = False) -> bool:
         """Report an epoch and leave what a trial leaves; return whether it was stopped there."""

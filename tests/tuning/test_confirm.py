@@ -182,8 +182,7 @@ def test_epochs_are_told_where_the_search_had_others(folder: Path) -> None:
 
 
 def test_a_hold_out_is_confirmed_on_folds(folder: Path, tmp_path: Path) -> None:
-    stored = json.loads((folder / "plan.json").read_text())
-    (folder / "plan.json").write_text(json.dumps(stored | {"n_folds": 1}))
+    replace(StudyPlan.load(folder), n_folds=1).save(folder)
     search = read(folder)
     path = tmp_path / "again.toml"
     path.write_text(space_text(search, pick(search, 1), seeds=5))
@@ -195,8 +194,7 @@ def test_what_cannot_be_confirmed_is_refused(folder: Path, tmp_path: Path) -> No
         path.unlink()
     with pytest.raises(StudyStateError, match=r"trial \d+, opt1 .* has no scores.json; a study"):
         read(folder)
-    stored = json.loads((folder / "plan.json").read_text())
-    (folder / "plan.json").write_text(json.dumps(stored | {"kind": "compare"}))
+    replace(StudyPlan.load(folder), kind="compare").save(folder)
     with pytest.raises(StudyStateError) as caught:
         read(folder)
     assert str(caught.value) == (

@@ -9,7 +9,7 @@ from typing import cast
 
 from study.spaces.load import load_space
 from study.store.admission import Before
-from study.store.plan import StudyPlan, load_plan
+from study.store.plan import StudyPlan
 from study.store.study import Places, Study
 from study.tuning.session import open_ledger
 from study.tuning.setup import Setup
@@ -33,7 +33,7 @@ def draws(folder: Path, plan: StudyPlan) -> list[float]:
         space=load_space(folder / "space.toml"),
     )
     places = Places(folder=folder)
-    before = Before(Study.at(places), []) if load_plan(folder) else None
+    before = Before(Study.at(places), []) if StudyPlan.find(folder) else None
     plan.save(folder)
     ledger = open_ledger(cast(Setup, of_study), places, before)
     found = [ledger.ask().suggest_float("learning_rate", 1e-4, 1e-2) for _ in range(5)]

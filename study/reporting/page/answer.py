@@ -47,7 +47,7 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
 
 def _state(results: StudyResults) -> Note | None:
     failed = results.count(Outcome.FAILED)
-    settled = f"{len(results.rows)} of {plural(int(results.plan['trials']), 'trial')} settled"
+    settled = f"{len(results.rows)} of {plural(results.plan.trials, 'trial')} settled"
     if not results.rows:
         running = results.state == "running"
         state = "is running, and" if running else "has not settled a trial:"

@@ -142,7 +142,7 @@ def learning_curves(results: StudyResults) -> Iterator[Block]:
     outcome = {row.number: row.outcome for row in results.rows}
     ended = {number: _ending(outcome.get(number)) for number in drawn}
     values = [value for curve in drawn.values() for value in curve.values()]
-    epochs = int(results.plan["epochs"])
+    epochs = results.plan.epochs
     panels = []
     for title, endings in _LEARNING_PANELS:
         numbers = [number for number in drawn if ended[number] in endings]

@@ -56,7 +56,7 @@ def report_files(results: StudyResults) -> dict[str, str]:
     """Return the content of the page and of its tables, by file name."""
     parts = sections(results)
     kind = "Search" if results.searches else "Comparison"
-    subtitle = f"{kind} of space {results.plan.get('space')}, {results.written}"
+    subtitle = f"{kind} of space {results.plan.space}, {results.written}"
     if results.description:
         ended = "" if results.description.endswith((".", "?", "!")) else "."
         subtitle = f"{results.description}{ended} {subtitle}"

@@ -84,7 +84,7 @@ def protocol(results: StudyResults) -> Iterator[Block]:
 def _decisions(results: StudyResults) -> dict[str, str]:
     plan = results.plan
     shorter = shorter_outcome(results.rows)
-    mitdb = plan.get("data_source") == "mitdb"
+    mitdb = plan.data_source == "mitdb"
     return {
         "kind": "search: proposes candidates, claims nothing"
         if results.searches
@@ -93,20 +93,20 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         + (
             "DS1 and DS2 of de Chazal, O'Dwyer & Reilly 2004"
             if mitdb
-            else f"records: {plan.get('data_source')}"
+            else f"records: {plan.data_source}"
         ),
         "selection sees": "DS1 only, in folds of whole patients; DS2 is sealed",
-        "folds": f"{plan.get('folds')} ({plural(int(plan['n_folds']), 'fold')})",
-        "seeds": f"{plan.get('n_seeds')} for each fold",
-        "epochs": f"{plan.get('epochs')}, scored at the last, never at the best",
+        "folds": f"{plan.folds} ({plural(plan.n_folds, 'fold')})",
+        "seeds": f"{plan.n_seeds} for each fold",
+        "epochs": f"{plan.epochs}, scored at the last, never at the best",
         "objective": f"{metric_name(results.objective)}: average precision within each fold, "
         "averaged over folds that count, then over seeds",
-        "sampler": f"{plan.get('sampler')}, scheduler {plan.get('scheduler')}",
-        "tuning budget": f"{plural(int(plan['trials']), 'trial')} planned, {len(results.rows)} "
+        "sampler": f"{plan.sampler}, scheduler {plan.scheduler}",
+        "tuning budget": f"{plural(plan.trials, 'trial')} planned, {len(results.rows)} "
         f"settled, {_tries(results)} an arm",
         f"{shorter}, failed": f"{results.count(shorter)}, {results.count(Outcome.FAILED)}",
-        "arithmetic": f"{plan.get('engine', 'float32')}; evaluation in float32",
-        "random streams": f"study seed {plan.get('study_seed')}; by seed, fold and purpose, never "
+        "arithmetic": f"{plan.engine}; evaluation in float32",
+        "random streams": f"study seed {plan.study_seed}; by seed, fold and purpose, never "
         "by configuration",
         "declared contrasts": _declared(results),
     }
@@ -162,9 +162,9 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
     plan = results.plan
     yield from _data(results)
     yield (
-        f"Models were trained for {plural(int(plan['epochs']), 'epoch')} in "
-        f"{plan['folds'].split(',')[0]} cross-validation over whole patients with "
-        f"{plural(int(plan['n_seeds']), 'seed')} a fold, and scored at the last epoch."
+        f"Models were trained for {plural(plan.epochs, 'epoch')} in "
+        f"{plan.folds.split(',')[0]} cross-validation over whole patients with "
+        f"{plural(plan.n_seeds, 'seed')} a fold, and scored at the last epoch."
     )
     yield from _trials(results)
     yield (
@@ -191,7 +191,7 @@ def _trials(results: StudyResults) -> Iterator[str]:
             else f"{results.count(Outcome.PRUNED)} were stopped early and"
         )
         yield (
-            f"Configurations were proposed by {plan['sampler']} ({plan['scheduler']} scheduler); "
+            f"Configurations were proposed by {plan.sampler} ({plan.scheduler} scheduler); "
             f"of {trials}, {shorter} {failed} failed. The search names candidates and supports no "
             "claim about arms."
         )
@@ -207,7 +207,7 @@ def _data(results: StudyResults) -> Iterator[str]:
     where = {
         "mitdb": "the MIT-BIH Arrhythmia Database (Moody & Mark 2001, doi:10.1109/51.932724)",
         "synthetic": "synthetic records, which say nothing about patients",
-    }.get(str(results.plan.get("data_source")), "the study's own records")
+    }.get(results.plan.data_source, "the study's own records")
     yield f"Beats of {where} were classified as AAMI {', '.join(CLASSES)}."
     beats = results.beats
     if beats is None:
@@ -291,11 +291,11 @@ def provenance(results: StudyResults) -> Iterator[Block]:
     seconds = [row.seconds for row in results.rows if row.duplicate_of is None]
     facts: dict[str, object] = {
         "study": results.name,
-        "space": f"{plan.get('space')} ({plan.get('space_digest')})",
-        "records": plan.get("data_source"),
-        **{f"beats, {cut}": mark for cut, mark in dict(plan["data_fingerprints"]).items()},
-        "folds": plan.get("fold_fingerprint"),
-        "study package": plan.get("version"),
+        "space": f"{plan.space} ({plan.space_digest})",
+        "records": plan.data_source,
+        **{f"beats, {cut}": mark for cut, mark in plan.data_fingerprints.items()},
+        "folds": plan.fold_fingerprint,
+        "study package": plan.version,
         **results.provenance,
         "trial time": f"{sum(seconds) / 3600:.2f} h in all, {max(seconds):.0f} s the longest"
         if seconds

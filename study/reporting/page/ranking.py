@@ -21,7 +21,7 @@ def ranking(results: StudyResults) -> Iterator[Block]:
     yield arms_table(
         results.rows,
         results.objective,
-        str(results.plan["kind"]),
+        results.plan.kind,
         arms=results.arms,
         comparison=comparison,
         floors=floors,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from study.reporting.results import ArmFacts, Cost, Explanation, Importance, Stu
 from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.trials import TrialRow
-from tests.builders import trial_row
+from tests.builders import study_plan, trial_row
 
 MakeResults = Callable[..., StudyResults]
 
@@ -118,24 +119,17 @@ def make_results(page_beats: Beats) -> MakeResults:
         given: dict[str, Any] = {
             "name": "made_up",
             "description": "Which <arm> & why",
-            "plan": {
-                "kind": "compare",
-                "space": "made_up",
-                "space_digest": "abc",
-                "objective": AUPRC_SV,
-                "trials": 3,
-                "epochs": 6,
-                "folds": "2-fold, partition seed 0",
-                "n_folds": 2,
-                "n_seeds": 2,
-                "sampler": "draws",
-                "scheduler": "none",
-                "data_source": "mitdb",
-                "data_fingerprints": {"beat/antialiased": "f00"},
-                "fold_fingerprint": "beef",
-                "study_seed": 0,
-                "version": "0.1.0",
-            },
+            "plan": study_plan(
+                kind="compare",
+                space="made_up",
+                space_digest="abc",
+                n_seeds=2,
+                sampler="draws",
+                scheduler="none",
+                data_source="mitdb",
+                data_fingerprints={"beat/antialiased": "f00"},
+                fold_fingerprint="beef",
+            ),
             "state": "complete",
             "written": "2026-01-01T00:00:00+00:00",
             "rows": tuple(row_of(k, name, 0.5 - 0.1 * k) for k, name in enumerate(ARMS)),
@@ -161,7 +155,7 @@ def make_results(page_beats: Beats) -> MakeResults:
 @pytest.fixture
 def search_results(make_results: MakeResults) -> StudyResults:
     """A search with a pruned, a failed and a running trial."""
-    plan = {**make_results().plan, "kind": "search", "sampler": "tpe", "scheduler": "asha"}
+    compared = make_results().plan
     rows = (
         row_of(0, "film", 0.5),
         row_of(1, "film", 0.4),
@@ -170,7 +164,7 @@ def search_results(make_results: MakeResults) -> StudyResults:
         row_of(4, "film", 0.2, outcome=Outcome.FAILED, cause="DivergedError: loss", epochs=1),
     )
     return make_results(
-        plan={**plan, "trials": 8},
+        plan=replace(compared, kind="search", sampler="tpe", scheduler="asha", trials=8),
         rows=rows,
         curves={k: {1: 0.1, 2: 0.2 + 0.01 * k} for k in range(6)},
         importance=Importance(shares={"learning_rate": 0.8}, trials=30),

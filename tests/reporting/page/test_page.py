@@ -142,7 +142,7 @@ def test_a_screening_is_told_apart_from_early_stopping(search_results: StudyResu
         for row in search_results.rows
     ]
     results = replace(
-        search_results, rows=rows, plan={**search_results.plan, "scheduler": "screening"}
+        search_results, rows=rows, plan=replace(search_results.plan, scheduler="screening")
     )
     page, _ = parsed(results)
     assert "Screened: 1 trial" in page
@@ -182,7 +182,7 @@ def test_the_state_is_said_first(make_results: MakeResults, state: str, said: st
 
 
 def test_synthetic_records_are_said_first(make_results: MakeResults) -> None:
-    results = make_results(plan={**make_results().plan, "data_source": "synthetic"})
+    results = make_results(plan=replace(make_results().plan, data_source="synthetic"))
     assert notes(section(results, "answer"))[0] == (
         "The records are SYNTHETIC: the figures say nothing about patients."
     )
