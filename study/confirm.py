@@ -220,6 +220,7 @@ def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
 
 def _floor(folder: Path, objective: str) -> float:
     """Return a study's floor; NaN where it has none."""
-    from study.store.floors import stored_metrics
+    from study.store.floors import FOLDER, stored_floor
 
-    return stored_metrics(folder, "logistic_regression").get(objective, math.nan)
+    floor = stored_floor(folder / FOLDER / "logistic_regression")
+    return floor.metrics.get(objective, math.nan) if floor else math.nan

@@ -27,7 +27,7 @@ def print_result(
     """Print the tables of a study that has ended, its alarms, and where to look further."""
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_tables import comparison_text
-    from study.reporting.trial_tables import arms_table, best_table, failures_table, with_chance
+    from study.reporting.trial_tables import arms_table, best_table, failures_table
     from study.store.folder import PAIRS, RECORDS
     from study.store.openings import OPENINGS, OpeningsLog
 
@@ -41,8 +41,9 @@ def print_result(
     compared = results.comparison
     if "comparison" in results.gaps:
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
-    floors = with_chance({f.label: f.metrics for f in summary.floors if f.metrics}, setup.chance())
-    arms = arms_table(summary.rows, plan.objective, plan.kind, comparison=compared, floors=floors)
+    arms = arms_table(
+        results.rows, plan.objective, plan.kind, comparison=compared, floors=results.floors
+    )
     print(comparison_text(compared, arms) if compared else arms.text())
     for floor in summary.floors:
         if floor.missing:

@@ -164,23 +164,22 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
     if not failed:
         return []
     diverged = [row for row in failed if "diverged" in row.cause.lower()]
-    settled = [row for row in rows if row.duplicate_of is None]
     lost = [
         arm
         for arm in dict.fromkeys(row.arm for row in failed)
         if all(
             row.outcome is Outcome.FAILED
-            for row in settled
+            for row in rows
             if row.arm == arm and row.outcome is not Outcome.SCREENED
         )
     ]
     gone = f", all of {listing(lost)} among them" if lost else ""
-    share = len(failed) / len(settled)
+    share = len(failed) / len(rows)
     return [
         Alarm(
             severity=Severity.ERROR if lost or share > MANY_FAILED else Severity.WARNING,
             what=f"{share:.0%} of the trials failed",
-            evidence=f"{len(failed)} of {len(settled)}, {len(diverged)} of these diverged{gone}",
+            evidence=f"{len(failed)} of {len(rows)}, {len(diverged)} of these diverged{gone}",
             advice="arms are compared on what is left: mend the cause, or narrow the space",
         )
     ]

@@ -23,7 +23,7 @@ from study.statistics.comparison import compare
 from study.statistics.findings import Comparison, parts_of
 from study.statistics.predictions import ArmRuns
 from study.store.beats_file import EXCLUSIONS, read_exclusions
-from study.store.floors import FLOORS, StudyFloor, stored_metrics
+from study.store.floors import stored_floors
 from study.store.folder import BEATS, PAIRS, RECORDS, has_trials
 from study.store.study import Study
 
@@ -66,7 +66,7 @@ def load(
         beats=study.beats if has_beats else None,
         gaps=gaps,
     )
-    floors = _floors(study)
+    floors = stored_floors(study.folder)
     runs: list[ArmRuns] = []
     comparison = None
     if comparing and has_beats and study.arm_trials:
@@ -157,14 +157,6 @@ def _intervals(comparison: Comparison | None) -> Mapping[str, tuple[float, float
         for name, estimate in estimates.items()
         if np.isfinite(estimate.low)
     } or None
-
-
-def _floors(study: Study) -> list[StudyFloor]:
-    floors = [
-        StudyFloor(name=name, digest="", metrics=stored_metrics(study.folder, name))
-        for name in FLOORS
-    ]
-    return [floor for floor in floors if floor.metrics]
 
 
 def keep_comparison(study: Study, comparison: Comparison) -> None:

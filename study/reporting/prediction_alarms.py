@@ -213,7 +213,7 @@ def no_effect_alarms(
     """
     groups: list[list[TrialRow]] = []
     for row in rows:
-        if row.digest not in predictions or row.duplicate_of is not None:
+        if row.digest not in predictions:
             continue
         facts = predictions[row.digest]
         alike = [same for same in groups if facts.alike(predictions[same[0].digest])]

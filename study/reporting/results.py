@@ -148,8 +148,8 @@ class StudyResults:
         return [row for row in self.rows if row.ranks(self.objective)]
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many settled trials ended so, repeats left out."""
-        return sum(row.outcome is outcome for row in self.rows if row.duplicate_of is None)
+        """Return how many settled trials ended so."""
+        return sum(row.outcome is outcome for row in self.rows)
 
     def why(self, name: str, otherwise: str) -> str:
         """Return why a field is not there."""

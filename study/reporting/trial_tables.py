@@ -1,7 +1,7 @@
 """Tables of a study's trials: arms by score, the best configuration of each arm, what failed.
 
 A search gives arms unequal tries, so its table names candidates and no winner. Only trials that
-are complete, finite, of full budget and no repeats enter a mean; the rest is counted.
+are complete, finite and of full budget enter a mean; the rest is counted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV, CLASSES, Outcome, metric
+from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV, Outcome, metric
 from study.reporting.table import Column, Kind, Spread, Table, Value
 from study.statistics.findings import ArmResult, Comparison, metric_name, parts_of
 from study.store.trials import TrialRow
@@ -237,23 +237,6 @@ def shorter_outcome(rows: Iterable[TrialRow]) -> Outcome:
     return Outcome.SCREENED if screened else Outcome.PRUNED
 
 
-def with_chance(floors: Floors, prevalence: Iterable[float]) -> Floors:
-    """Return floors with what guessing scores, where it is not among them."""
-    if any("prevalence" in label for label in floors):
-        return floors
-    return {"chance (prevalence)": chance_level(prevalence), **floors}
-
-
-def chance_level(prevalence: Iterable[float]) -> dict[str, float]:
-    """Return what guessing scores: AUPRC is a class's prevalence [C], AUROC 0.5."""
-    by_class = {name: float(share) for name, share in zip(CLASSES, prevalence, strict=True)}
-    chance = {metric("auprc", name): share for name, share in by_class.items()}
-    chance |= {metric("auroc", name): 0.5 for name in CLASSES}
-    chance[AUPRC_SV] = (by_class["S"] + by_class["V"]) / 2
-    chance[AUPRC_MACRO] = sum(by_class.values()) / len(CLASSES)
-    return chance | {AUROC_SV: 0.5, AUROC_MACRO: 0.5}
-
-
 def comparable(rows: Sequence[TrialRow], objective: str, arm: str) -> list[TrialRow]:
     """Return the trials of an arm that may be compared."""
     return [row for row in rows if row.arm == arm and row.ranks(objective)]
@@ -275,20 +258,16 @@ def arms_in_order(rows: Sequence[TrialRow], objective: str, arms: Iterable[str] 
 
 
 def _ended(rows: Sequence[TrialRow], arm: str, outcome: Outcome) -> int:
-    trials = [row for row in rows if row.arm == arm and row.duplicate_of is None]
-    return sum(row.outcome is outcome for row in trials)
+    return sum(row.arm == arm and row.outcome is outcome for row in rows)
 
 
 def _left_out(rows: Sequence[TrialRow], objective: str) -> list[str]:
     """Say which trials are not in the means, and why."""
-    first = [row for row in rows if row.duplicate_of is None]
-    out = [row for row in first if row.outcome is Outcome.COMPLETE and not row.ranks(objective)]
+    out = [row for row in rows if row.outcome is Outcome.COMPLETE and not row.ranks(objective)]
     undefined = [row for row in out if not math.isfinite(row.metric(objective))]
     left = {
         f"complete without a finite {objective}": undefined,
         "below the full number of epochs": [row for row in out if row not in undefined],
-        "stopped and still owed": [row for row in first if row.outcome is Outcome.STOPPED],
-        "repeats of a configuration": [row for row in rows if row.duplicate_of is not None],
     }
     return [
         f"not counted, {reason}: {_numbers(trials)}" for reason, trials in left.items() if trials

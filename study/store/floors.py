@@ -289,10 +289,8 @@ def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> Tri
 
 
 def stored_floors(study: Path) -> list[StudyFloor]:
-    """Return the floors in a study's folder, by name."""
-    folder = study / FOLDER
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    floors = (stored_floor(folder / name) for name in names)
+    """Return the floors in a study's folder, in the order of `FLOORS`."""
+    floors = (stored_floor(study / FOLDER / name) for name in FLOORS)
     return [floor for floor in floors if floor is not None]
 
 
@@ -310,9 +308,3 @@ def stored_floor(folder: Path) -> StudyFloor | None:
         settings=stored.get(MADE_BY, {}),
         at_s=round((folder / SCORES).stat().st_mtime, 3),
     )
-
-
-def stored_metrics(study: Path, name: str) -> dict[str, float]:
-    """Return what the folder of a study has of a floor; nothing where it has none."""
-    floor = stored_floor(study / FOLDER / name)
-    return dict(floor.metrics) if floor else {}

@@ -114,26 +114,23 @@ class TrialRow:
     arm: str  # what is compared (see `study.models.rules.arm`)
     params: Mapping[str, object]  # active parameters, by flat name
     outcome: Outcome  # how it ended
+    full_epochs: int  # epochs of a full budget
     cause: str = ""  # why it ended so; empty for a complete trial
     # Final metrics by the names of `study.keys`; undefined ones are NaN or absent
     metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0  # epochs done
-    full_epochs: int | None = None  # epochs of a full budget; None takes the outcome's word for it
     seconds: float = 0.0  # wall time spent on it, s
     draw: int | None = None  # index of the nuisance draw in a compare study, else None
-    # Number of the trial that had this configuration first, else None
-    duplicate_of: int | None = None
 
     def metric(self, name: str) -> float:
         """Return a final metric, NaN where it is absent."""
         return float(self.metrics.get(name, math.nan))
 
     def ranks(self, objective: str) -> bool:
-        """Say whether this row may be compared: complete, full budget, finite, not a repeat."""
+        """Say whether this row may be compared: complete, full budget, finite."""
         return (
             self.outcome is Outcome.COMPLETE
-            and self.duplicate_of is None
-            and (self.full_epochs is None or self.epochs >= self.full_epochs)
+            and self.epochs >= self.full_epochs
             and math.isfinite(self.metric(objective))
         )
 
@@ -328,7 +325,7 @@ def rungs(epochs: int, reduction_factor: int) -> list[int]:
 def trials_csv(rows: Sequence[TrialRow]) -> str:
     """Return all trials as CSV, a line each; columns are named as MLflow's search names them."""
     plain = ["number", "digest", "arm", "outcome", "cause", "epochs", "full_epochs", "seconds"]
-    plain += ["draw", "duplicate_of"]
+    plain += ["draw"]
     params = dict.fromkeys(name for row in rows for name in row.params)
     metrics = dict.fromkeys(name for row in rows for name in row.metrics)
     # Prefixed: learning_rate is a parameter and, as it anneals, a metric.

@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, published_holdout
 from study.data.prepare import prepare_all
 from study.data.source import Source
 from study.errors import SpaceError
-from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models.cpu_kernels import has_compiled_kernels
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
@@ -46,25 +42,6 @@ class Setup:
     def beats(self) -> BeatSet:
         """One of the study's beat sets: labels and records are the same in all."""
         return next(iter(self.job.beats.values()))
-
-    def chance(self) -> NDArray[np.float64]:
-        """Return the AUPRC of a random ranking by class [C], averaged as the score is.
-
-        Within each fold it is the class's prevalence; folds with too few beats do not count.
-        """
-        beats = self.beats
-        counts = np.stack(
-            [
-                np.bincount(beats.label[validation], minlength=len(CLASSES))
-                for _, validation in self.job.folds.masks(beats)
-            ]
-        )
-        prevalence = counts / counts.sum(axis=1, keepdims=True)
-        counted = counts >= MIN_CLASS_BEATS
-        total = np.where(counted, prevalence, 0.0).sum(axis=0)
-        folds = counted.sum(axis=0)
-        undefined = np.full(len(CLASSES), np.nan)
-        return np.asarray(np.divide(total, folds, out=undefined, where=folds > 0))
 
 
 def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int) -> Folds:

@@ -13,7 +13,7 @@ from html import unescape
 import numpy as np
 import pytest
 
-from study.keys import AUPRC_SV, CLASSES, Outcome, metric
+from study.keys import AUPRC_SV, CLASSES, metric
 from study.reporting.comparison_tables import (
     beside_table,
     choice_sentences,
@@ -31,18 +31,15 @@ from study.reporting.trial_tables import arms_table
 from study.statistics.findings import Comparison, Estimate
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.trials import TrialRow
-from tests.builders import compared
+from tests.builders import compared, trial_row
 
 
 def rows_of(comparison: Comparison) -> list[TrialRow]:
     """A trial of each arm, with the scores that the comparison has."""
     return [
-        TrialRow(
-            number=number,
-            digest=str(number),
-            arm=arm.name,
-            params={},
-            outcome=Outcome.COMPLETE,
+        trial_row(
+            number,
+            arm.name,
             metrics={metric("auprc", q): found.value for q, found in arm.estimates.items()}
             | {metric("auroc", name): 0.75 for name in (*CLASSES, "sv", "macro")},
         )

@@ -14,9 +14,7 @@ from study.reporting.table import Table
 from study.reporting.trial_tables import (
     arms_table,
     best_table,
-    chance_level,
     failures_table,
-    with_chance,
 )
 from study.store.trials import TrialRow, trials_csv
 from tests.builders import trial_row
@@ -44,18 +42,14 @@ def ranked(rows: list[TrialRow], kind: str = "search", **options: Any) -> Table:
 NOT_COMPARED = [
     (row(9, 0.99, outcome=Outcome.PRUNED), None),
     (row(9, 0.99, outcome=Outcome.FAILED), None),
-    (row(9, 0.99, outcome=Outcome.STOPPED), "stopped and still owed: trial 9"),
     (row(9, NAN), "complete without a finite val_auprc_sv: trial 9"),
     (row(9, math.inf), "complete without a finite val_auprc_sv: trial 9"),
     (row(9, 0.99, epochs=5), "below the full number of epochs: trial 9"),
-    (row(9, 0.99, duplicate_of=1), "repeats of a configuration: trial 9"),
 ]
 
 
 @pytest.mark.parametrize(("other", "note"), NOT_COMPARED)
-def test_only_complete_finite_full_new_rows_are_averaged(
-    other: TrialRow, note: str | None
-) -> None:
+def test_only_complete_finite_full_rows_are_averaged(other: TrialRow, note: str | None) -> None:
     table = ranked([row(1, 0.4), row(2, 0.6), other])
     film = cells(table, "film")
     assert (film["complete"], film["AUPRC S+V"]) == ("2", ".500 ± .141")
@@ -127,16 +121,11 @@ def test_undefined_metrics_are_left_out_of_their_mean_and_said() -> None:
     assert second.startswith("undefined, and left out of the mean, in trials 0, 1 and 2: AUPRC V,")
 
 
-def test_floors_and_chance_are_shown_below_the_arms() -> None:
-    floors = with_chance({"floor: logistic": {AUPRC_SV: 0.3}}, [0.90, 0.03, 0.06, 0.01])
-    table = ranked([row(1)], floors=floors)
-    assert [line[0] for line in table.rows] == ["film", "chance (prevalence)", "logistic"]
-    chance = cells(table, "chance (prevalence)")
-    names = ("AUPRC S+V", "AUPRC macro", "AUROC macro", "AUPRC S", "AUPRC V", "complete")
-    assert [chance[name] for name in names] == [".045", ".250", ".500", ".030", ".060", ""]
-    assert cells(table, "logistic")["AUPRC S"] == "-"
-    known = {"floor: prevalence": {AUPRC_SV: 0.05}}
-    assert with_chance(known, [0.25] * 4) == known
+def test_floors_are_shown_below_the_arms() -> None:
+    table = ranked([row(1)], floors={"floor: logistic": {AUPRC_SV: 0.3}})
+    assert [line[0] for line in table.rows] == ["film", "logistic"]
+    floor = cells(table, "logistic")
+    assert [floor[name] for name in ("AUPRC S+V", "AUPRC S", "complete")] == [".300", "-", ""]
 
 
 def test_the_objective_comes_first_and_once() -> None:
@@ -177,8 +166,3 @@ def test_csv_has_a_line_for_every_trial_and_keeps_undefined_apart_from_absent() 
     assert second["cause"] == 'a "quoted", cause'
     assert second["metrics.val_auprc_sv"] == "nan"
     assert second["metrics.learning_rate"] == ""
-
-
-def test_chance_level_needs_every_class() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        chance_level([0.5, 0.5])

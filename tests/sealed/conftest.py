@@ -14,7 +14,7 @@ import torch
 from study import evaluate
 from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
-from study.keys import Outcome, Tag
+from study.keys import Tag
 from study.models import rules
 from study.sealed.plan import SealedPlan, load_plan
 from study.sealed.records import Records, synthetic_records
@@ -23,11 +23,11 @@ from study.statistics.predictions import Beats
 from study.store.beats_file import write_beats
 from study.store.folder import BEATS
 from study.store.trial_files import WEIGHTS
-from study.store.trials import TrialRow
 from study.tuning import session
 from study.tuning.session import Options, Summary
 from study.tuning.setup import Setup
 from study.tuning.trial import TrialRun
+from tests.builders import trial_row
 
 ARM = """
 [[arms]]
@@ -73,11 +73,7 @@ def run_here(setup: Setup, options: Options, experiment: object) -> Summary:
             trial = TrialRun(point.config, setup.job)
             while not trial.step()[Tag.OUTCOME]:
                 pass
-        rows.append(
-            TrialRow(
-                number=number, digest=digest, arm=point.arm, outcome=Outcome.COMPLETE, params={}
-            )
-        )
+        rows.append(trial_row(number, point.arm, digest=digest))
     return Summary(
         rows=rows,
         stopped="",

@@ -20,6 +20,7 @@ from study.store.trials import TrialRow
 from study.training.seeding import FRESH_SEED
 from study.tuning.session import Summary
 from study.tuning.setup import Setup
+from tests.builders import trial_row
 
 
 @pytest.fixture
@@ -89,18 +90,7 @@ def test_a_shared_storage_keeps_plans_apart(
             "training: the disk is full; what is trained is kept, and the same command continues",
         ),
         (
-            summary(
-                [
-                    TrialRow(
-                        number=0,
-                        digest="1",
-                        arm="rr",
-                        outcome=Outcome.FAILED,
-                        cause="diverged",
-                        params={},
-                    )
-                ]
-            ),
+            summary([trial_row(arm="rr", outcome=Outcome.FAILED, cause="diverged")]),
             DivergedError,
             "arm rr: diverged",
         ),

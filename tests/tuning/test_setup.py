@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from study.data.beat_set import BeatSet
@@ -115,27 +113,6 @@ def test_a_plan_holds_what_shapes_the_results(
     assert plan.data_fingerprints == {"daeac/linear": setup.beats.fingerprint}
     assert (setup.job.n_seeds, setup.job.study_seed, setup.job.device) == (3, 7, "cpu")
     assert setup.beats.fingerprint != small_beats.fingerprint, "reliance draws by the study seed"
-
-
-def test_chance_is_the_mean_prevalence_over_folds_that_count(
-    small_source: Source, tmp_path: Path, cache: Path
-) -> None:
-    setup = build(small_source, SEARCH + ONE, tmp_path, cache)
-    counts = setup.job.folds.counts(setup.beats)
-    assert (counts >= 10).all(), "every fold counts for every class"
-    share = counts / counts.sum(axis=1, keepdims=True)
-    assert setup.chance() == pytest.approx(share.mean(axis=0))
-
-    only_first = np.concatenate([np.full(30, 1), np.full(70, 0)])
-    first, second = setup.job.folds.validation
-    names = setup.beats.record_names
-    record = np.repeat([names.index(first[0]), names.index(second[0])], 100)
-    label = np.concatenate([only_first, np.zeros(100, int)])
-    beats = replace(setup.beats, label=label, record=record)
-    job = replace(setup.job, beats={("daeac", "linear"): beats})
-    chance = replace(setup, job=job).chance()
-    assert chance[:2] == pytest.approx([(0.7 + 1.0) / 2, 0.3]), "S counts in one fold alone"
-    assert np.isnan(chance[2:]).all()
 
 
 def test_a_comparison_prepares_each_cut_once(

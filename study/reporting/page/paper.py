@@ -117,8 +117,7 @@ def _tries(results: StudyResults) -> str:
     # One that was screened and then trained in full is one try.
     tried: dict[str, set[frozenset[object]]] = {}
     for row in results.rows:
-        if row.duplicate_of is None:
-            tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
+        tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
     budgets = [len(points) for points in tried.values()]
     return f"{min(budgets)} to {max(budgets)}" if budgets else "none yet"
 
@@ -288,7 +287,7 @@ def literature(results: StudyResults) -> Iterator[Block]:
 def provenance(results: StudyResults) -> Iterator[Block]:
     """Yield fingerprints, commit, versions, device and times."""
     plan = results.plan
-    seconds = [row.seconds for row in results.rows if row.duplicate_of is None]
+    seconds = [row.seconds for row in results.rows]
     facts: dict[str, object] = {
         "study": results.name,
         "space": f"{plan.space} ({plan.space_digest})",

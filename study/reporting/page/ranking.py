@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from study.reporting.comparison_tables import beside_table, choice_sentences, classes_table
 from study.reporting.page.html import Block, Note, missing
 from study.reporting.results import StudyResults
-from study.reporting.trial_tables import arms_table, best_table, with_chance
+from study.reporting.trial_tables import arms_table, best_table
 
 
 def ranking(results: StudyResults) -> Iterator[Block]:
@@ -15,16 +15,14 @@ def ranking(results: StudyResults) -> Iterator[Block]:
     if not results.rows:
         yield missing("No ranking", results.why("comparison", "no trial has settled"))
         return
-    comparison, floors = results.comparison, results.floors
-    if comparison is not None:
-        floors = with_chance(floors, [fact.chance for fact in comparison.classes])
+    comparison = results.comparison
     yield arms_table(
         results.rows,
         results.objective,
         results.plan.kind,
         arms=results.arms,
         comparison=comparison,
-        floors=floors,
+        floors=results.floors,
     )
     if comparison is None:
         yield missing("No intervals", results.why("comparison", "no arm can be compared"))
