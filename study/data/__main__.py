@@ -16,7 +16,7 @@ from pathlib import Path
 
 from study.command import DONE, carry_out
 from study.data.beat_set import BeatSet, default_cache_dir
-from study.data.fetch import file_errors, published_checksums, record_checksums
+from study.data.fetch import file_errors, record_checksums
 from study.data.prepare import prepare
 from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
 from study.data.source import (
@@ -133,7 +133,7 @@ def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
             f"--check needs --data-dir DIR or {DATA_DIR_VARIABLE}; {folder} is absent"
         )
     require_folder(folder)
-    errors = file_errors(folder, MITDB, published_checksums())
+    errors = file_errors(folder, MITDB)
     # A study reads DS1 alone: what is absent of other records is no fault.
     absent = {
         file: "DS2: no study reads it" if Path(file).stem in DS2 else "paced: not studied"

@@ -123,7 +123,7 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Beats(LabelledBeats):
+class _UncutBeats(LabelledBeats):
     """All that the cuts of one source share; records lie end to end in `signal`."""
 
     signal: NDArray[np.float64]  # filtered signals of all records, [samples of all records]
@@ -197,14 +197,14 @@ def _part(record: Record) -> _Part:
     )
 
 
-def _joined(parts: Sequence[_Part], where: Path | str) -> _Beats:
+def _joined(parts: Sequence[_Part], where: Path | str) -> _UncutBeats:
     lists = [part.beats for part in parts]
     dropped = {part.name: dict(part.beats.dropped) for part in parts}
     sizes = [len(beats.index) for beats in lists]
     if not any(sizes):
         raise DataError(f"no beat can be used; left out, by record: {dropped}", where)
     lengths = [len(part.signal) for part in parts]
-    return _Beats(
+    return _UncutBeats(
         # One array for all records, so that the windows of all are cut in one go.
         signal=np.concatenate([part.signal for part in parts]),
         record_names=tuple(part.name for part in parts),

@@ -45,26 +45,25 @@ class Causality(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RRFeature:
-    """One column of a feature set: its name, unit and causality."""
+    """One column of a feature set: in ms, but ratios (`a / b`) and the running variability."""
 
     name: str
-    unit: str
     causality: Causality = Causality.CAUSAL
 
 
-_PRE = RRFeature("pre_rr", "ms")
-_PRE_TO_LOCAL = RRFeature("pre_rr / local_rr", "ratio")
-_PRE_TO_RUNNING = RRFeature("pre_rr / running mean", "ratio")
-_PRE_TO_GLOBAL = RRFeature("pre_rr / global_rr", "ratio", Causality.RECORD)
+_PRE = RRFeature("pre_rr")
+_PRE_TO_LOCAL = RRFeature("pre_rr / local_rr")
+_PRE_TO_RUNNING = RRFeature("pre_rr / running mean")
+_PRE_TO_GLOBAL = RRFeature("pre_rr / global_rr", Causality.RECORD)
 
 FEATURES: dict[str, tuple[RRFeature, ...]] = {
     "seed7": (
         _PRE,
-        RRFeature("post_rr", "ms", Causality.NEXT_BEAT),
-        RRFeature("local_rr", "ms"),
-        RRFeature("pre_rr / post_rr", "ratio", Causality.NEXT_BEAT),
-        RRFeature("global_rr", "ms", Causality.RECORD),
-        RRFeature("pre_rr - global_rr", "ms", Causality.RECORD),
+        RRFeature("post_rr", Causality.NEXT_BEAT),
+        RRFeature("local_rr"),
+        RRFeature("pre_rr / post_rr", Causality.NEXT_BEAT),
+        RRFeature("global_rr", Causality.RECORD),
+        RRFeature("pre_rr - global_rr", Causality.RECORD),
         _PRE_TO_GLOBAL,
     ),
     "ratio2_so_far": (_PRE_TO_RUNNING, _PRE_TO_LOCAL),
@@ -73,9 +72,9 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
         _PRE,
         _PRE_TO_LOCAL,
         _PRE_TO_RUNNING,
-        RRFeature("pre_rr / previous pre_rr", "ratio"),
-        RRFeature("pre_rr / pre_rr two before", "ratio"),
-        RRFeature("running variability", "ratio"),
+        RRFeature("pre_rr / previous pre_rr"),
+        RRFeature("pre_rr / pre_rr two before"),
+        RRFeature("running variability"),
     ),
 }
 """Feature sets by name, in column order.

@@ -23,12 +23,10 @@ from pathlib import Path
 
 from study.data.annotations import Doubled, read_annotations
 from study.data.fetch import (
-    PHYSIONET_URL,
     UnreachableError,
     download_records,
     files_of,
     published_among,
-    published_checksums,
     record_checksums,
     verified_checksums,
 )
@@ -74,7 +72,6 @@ def find_source(
     records_dir: Path | None = None,
     split_file: Path | None = None,
     workspace: Path,
-    base_url: str = PHYSIONET_URL,
 ) -> Source:
     """Find the records of a study and verify or hash every file that it will read.
 
@@ -83,7 +80,6 @@ def find_source(
         records_dir: Folder of one's own records; needs `split_file`.
         split_file: Which of them to use (see `study.data.split_file`).
         workspace: Folder with `data/`, where downloaded and synthetic records go.
-        base_url: Where the records are downloaded from.
 
     Raises:
         UsageError: If options exclude each other or one lacks its partner.
@@ -101,7 +97,7 @@ def find_source(
     if given_by or all((folder / file).exists() for file in files_of(DS1)):
         return mitdb_source(folder, given_by=given_by or "found")
     try:
-        download_records(folder, DS1, base_url=base_url)
+        download_records(folder, DS1)
     except UnreachableError as error:
         source = synthetic_source(workspace / "data" / "synthetic")
         _warn_of_synthetic(source.folder, error)
@@ -141,7 +137,7 @@ def mitdb_source(folder: Path, *, given_by: str) -> Source:
     Errors are those of `verified_checksums`; they begin with `given_by`, which named the folder.
     """
     try:
-        checksums = verified_checksums(folder, DS1, published_checksums())
+        checksums = verified_checksums(folder, DS1)
     except DataError as error:
         raise type(error)(f"{given_by}: {error}") from error
     return Source(

@@ -150,7 +150,7 @@ def _write_record(
 
 
 def _annotations(
-    rng: np.random.Generator, beats: _Beats
+    rng: np.random.Generator, beats: _Rhythm
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
     """Return the beats with marks among them that are none: rhythm, noise and artefacts."""
     n_marks = max(3, len(beats.samples) // 40)
@@ -164,7 +164,7 @@ def _annotations(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Beats:
+class _Rhythm:
     """Beats of one record.
 
     Args:
@@ -179,7 +179,7 @@ class _Beats:
     weights: Array
 
 
-def _draw_beats(rng: np.random.Generator, n_samples: int) -> _Beats:
+def _draw_beats(rng: np.random.Generator, n_samples: int) -> _Rhythm:
     """Draw a patient's rhythm."""
     mean_rr_s = rng.uniform(0.62, 1.0)
     duration_s = n_samples / SAMPLING_RATE_HZ
@@ -188,7 +188,7 @@ def _draw_beats(rng: np.random.Generator, n_samples: int) -> _Beats:
     times_s = rng.uniform(0.2, 0.8) + np.cumsum(rr_s)
     inside = times_s < duration_s - 0.2
     labels = labels[inside]
-    return _Beats(
+    return _Rhythm(
         samples=np.rint(times_s[inside] * SAMPLING_RATE_HZ).astype(np.int64),
         symbols=_symbols(rng, labels),
         weights=_weights(rng, labels),
@@ -291,7 +291,7 @@ def _window() -> NDArray[np.int64]:
     return np.arange(round(-0.35 * SAMPLING_RATE_HZ), round(0.6 * SAMPLING_RATE_HZ))
 
 
-def _draw_signal(rng: np.random.Generator, beats: _Beats, shapes: Array, n_samples: int) -> Array:
+def _draw_signal(rng: np.random.Generator, beats: _Rhythm, shapes: Array, n_samples: int) -> Array:
     """Add up all beats of one lead, with noise, mains hum and baseline wander, in millivolts."""
     at = beats.samples[:, None] + _window()
     inside = (at >= 0) & (at < n_samples)

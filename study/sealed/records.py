@@ -17,7 +17,6 @@ from study.data.fetch import (
     UnreachableError,
     download_records,
     files_of,
-    published_checksums,
     sha256_of,
     verified_checksums,
 )
@@ -82,7 +81,7 @@ def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
         )
     source = mitdb_source(folder, given_by=given_by)
     try:
-        ds2 = verified_checksums(folder, DS2, published_checksums())
+        ds2 = verified_checksums(folder, DS2)
     except DataError as error:
         raise type(error)(
             f"{given_by}: the sealed test needs DS2, whose files a study does not: {error}"

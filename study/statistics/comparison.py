@@ -29,7 +29,6 @@ def compare(
     *,
     contrasts: Sequence[tuple[str, str]] = (),
     objective: str = AUPRC_SV,
-    margin: float = MARGIN,
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
@@ -44,7 +43,6 @@ def compare(
         arms: Their predictions.
         contrasts: The primary family, declared before: pairs of arm names.
         objective: Metric that arms are ordered by and tested on, such as `val_auprc_sv`.
-        margin: Of non-inferiority, in the objective's measure.
         resamples: Resamples of patients and seeds.
         permutations: Swaps of records.
         seed: Of both.
@@ -77,10 +75,10 @@ def compare(
             *scored.primary(contrasts, tested),
             *(scored.contrast(*pair, primary=False) for pair in others),
         ),
-        non_inferiority=tuple(scored.kept(margin)),
+        non_inferiority=tuple(scored.kept(MARGIN)),
         choice=scored.choice(real) if choosing else None,
         records=tuple(scored.records()),
-        margin=margin,
+        margin=MARGIN,
         resamples=resamples,
         permutations=permutations,
         notes=(*notes, *scored.notes()),

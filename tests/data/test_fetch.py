@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from study.data import fetch
 from study.data.fetch import (
     ATTEMPTS,
     UnreachableError,
@@ -19,7 +20,7 @@ from study.data.fetch import (
     verified_checksums,
 )
 from study.data.records import FILE_SUFFIXES, MITDB
-from study.errors import ChecksumError, DataError, DownloadError, MissingDataError
+from study.errors import ChecksumError, DataError, DiskError, DownloadError, MissingDataError
 
 FILES = {
     "101.hea": b"101 2 360 650000\n" * 5,
@@ -32,8 +33,8 @@ SUMS = {file: hashlib.sha256(content).hexdigest() for file, content in FILES.ite
 class Server(ThreadingHTTPServer):
     """Serves FILES; `plan` holds what the next answers for a file are, then it behaves.
 
-    An answer is a status to refuse with, "altered", ("drop", n): n bytes and then silence, or
-    ("short", n): n bytes as if they were all.
+    An answer is a status to refuse with, "silence", "altered", ("drop", n): n bytes and then
+    silence, or ("short", n): n bytes as if they were all.
     """
 
     daemon_threads = True
@@ -58,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         step = steps.pop(0) if steps else None
         if isinstance(step, int):
             self.send_error(step)
+        if step == "silence" or isinstance(step, int):
             return
         content = b"not " + FILES[file] if step == "altered" else FILES[file]
         sent = content[: step[1]] if isinstance(step, tuple) else content
@@ -72,8 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that is PhysioNet for the download, with record 101 alone."""
     server = Server()
+    monkeypatch.setattr(fetch, "PHYSIONET_URL", server.url)
+    monkeypatch.setattr(fetch, "PAUSE_S", 0.01)
+    monkeypatch.setattr(fetch, "published_checksums", lambda: SUMS)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -82,62 +88,48 @@ def server() -> Iterator[Server]:
     server.server_close()
 
 
-def download(server: Server, folder: Path) -> None:
-    download_records(
-        folder, ["101"], base_url=server.url, expected=SUMS, timeout_s=5.0, pause_s=0.01
-    )
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_every_file_arrives_whole(server: Server, tmp_path: Path) -> None:
-    download(server, tmp_path / "data" / "mitdb")
-    assert contents(tmp_path / "data" / "mitdb") == FILES
-    assert server.requests == list(FILES)
-
-
-def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "101.dat").write_bytes(FILES["101.dat"])
+def test_every_file_arrives_whole_and_only_once(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "mitdb"
     for _ in range(2):
-        download(server, tmp_path)
-        assert server.requests == ["101.hea", "101.atr"]
-        assert contents(tmp_path) == FILES
+        download_records(folder, ["101"])
+        assert contents(folder) == FILES
+        assert server.requests == list(FILES)
+    (folder / "101.hea").unlink()
+    download_records(folder, ["101"])
+    assert server.requests[3:] == ["101.hea"]
 
 
-@pytest.mark.parametrize(
-    "answers", [[("drop", 100_000), ("drop", 0), ("drop", 511_999)], [503, 429, 500]]
-)
+@pytest.mark.parametrize("answers", [[("drop", 100_000), ("drop", 0), "silence"], [503, 429, 500]])
 def test_failures_that_pass_are_waited_out(
     server: Server, tmp_path: Path, answers: list[object]
 ) -> None:
     server.plan["101.dat"] = answers
-    download(server, tmp_path)
+    download_records(tmp_path, ["101"])
     assert contents(tmp_path) == FILES
 
 
 @pytest.mark.parametrize(
-    ("answers", "reason", "requests"),
+    ("answer", "reason", "requests"),
     [
-        ([("drop", 1000)] * 9, "the connection broke after 1000 of 512000 bytes", ATTEMPTS),
-        ([("drop", 1000)] + [503] * 9, "the server answered 503", ATTEMPTS),
-        ([404], "the server answered 404 Not Found", 1),
+        (("drop", 1000), "the connection broke after 1000 of 512000 bytes", ATTEMPTS),
+        (404, "the server answered 404 Not Found", 1),
     ],
 )
 def test_download_that_breaks_off_keeps_whole_files_only(
-    server: Server, tmp_path: Path, answers: list[object], reason: str, requests: int
+    server: Server, tmp_path: Path, answer: object, reason: str, requests: int
 ) -> None:
-    server.plan["101.dat"] = answers
-    with pytest.raises(DownloadError) as caught:
-        download(server, tmp_path)
+    server.plan["101.dat"] = [answer] * 9
+    with pytest.raises(DownloadError, match=f"{server.url}101.dat: {reason}; the files") as caught:
+        download_records(tmp_path, ["101"])
     assert type(caught.value) is DownloadError
-    assert f"{server.url}101.dat: {reason}" in str(caught.value)
     assert server.requests.count("101.dat") == requests
     assert contents(tmp_path) == {"101.hea": FILES["101.hea"]}
-
     server.plan = {}
-    download(server, tmp_path)
+    download_records(tmp_path, ["101"])
     assert contents(tmp_path) == FILES
     assert server.requests.count("101.hea") == 1
 
@@ -148,56 +140,52 @@ def test_altered_file_is_an_error_and_not_kept(
 ) -> None:
     server.plan["101.dat"] = [answer]
     with pytest.raises(ChecksumError) as caught:
-        download(server, tmp_path)
+        download_records(tmp_path, ["101"])
     assert caught.value.where == f"{server.url}101.dat"
     assert contents(tmp_path) == {"101.hea": FILES["101.hea"]}
-
-
-def test_altered_file_on_disk_is_never_overwritten(server: Server, tmp_path: Path) -> None:
     (tmp_path / "101.dat").write_bytes(b"mine")
-    with pytest.raises(ChecksumError, match="delete it, and it is downloaded again"):
-        download(server, tmp_path)
-    assert contents(tmp_path) == {"101.dat": b"mine"}
+    with pytest.raises(ChecksumError, match="damaged or edited; delete it"):
+        download_records(tmp_path, ["101"])
+    assert contents(tmp_path) == {"101.dat": b"mine", "101.hea": FILES["101.hea"]}
+
+
+def test_only_a_server_that_never_answers_is_no_network(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "mitdb"
+    for answer, requests in ((404, 1), (503, ATTEMPTS)):
+        server.plan["101.hea"] = [answer] * requests
+        with pytest.raises(DownloadError, match=rf"101\.hea: the server answered {answer}") as one:
+            download_records(folder, ["101"])
+        assert not isinstance(one.value, UnreachableError)
+        assert len(server.requests) == requests
+        server.requests.clear()
+    server.plan["101.hea"] = ["silence"]
+    with pytest.raises(UnreachableError, match=rf"^{server.url}101\.hea: "):
+        download_records(folder, ["101"])
+    assert len(server.requests) == 1
+    assert not folder.exists()
+
+
+def test_folder_that_cannot_be_used_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=f"^{tmp_path}/file/mitdb: 101.hea, .* cannot be read"):
+        download_records(tmp_path / "file" / "mitdb", ["101"])
     assert server.requests == []
 
+    def full(path: Path, content: bytes, *, durable: bool) -> None:
+        raise DiskError("no space left")
 
-def test_server_that_gives_nothing_is_unreachable(server: Server, tmp_path: Path) -> None:
-    server.plan["101.hea"] = [("drop", 0)]
-    with pytest.raises(UnreachableError):
-        download(server, tmp_path / "mitdb")
-    assert len(server.requests) == 1
-    assert not (tmp_path / "mitdb").exists()
-
-
-@pytest.mark.parametrize(("answer", "requests"), [(404, 1), (503, ATTEMPTS)])
-def test_server_that_answers_with_an_error_is_no_missing_network(
-    server: Server, tmp_path: Path, answer: int, requests: int
-) -> None:
-    server.plan["101.hea"] = [answer] * requests
-    with pytest.raises(DownloadError, match=rf"101\.hea: the server answered {answer}") as caught:
-        download(server, tmp_path / "mitdb")
-    assert not isinstance(caught.value, UnreachableError)
-    assert len(server.requests) == requests
-
-
-def test_no_server_is_unreachable_and_leaves_nothing(server: Server, tmp_path: Path) -> None:
-    url = server.url.replace("127.0.0.1", "host.invalid")
-    with pytest.raises(UnreachableError, match=r"^http://host\.invalid:\d+/101\.hea: "):
-        download_records(tmp_path / "mitdb", ["101"], base_url=url, expected=SUMS)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    folder = tmp_path / "file" / "mitdb"
-    with pytest.raises(DownloadError) as caught:
-        download(server, folder)
-    assert str(caught.value).startswith(f"{folder}: cannot be written to: ")
+    monkeypatch.setattr(fetch, "write_whole", full)
+    with pytest.raises(DownloadError, match=f"^{tmp_path}: cannot be written to: no space left"):
+        download_records(tmp_path, ["101"])
 
 
 def test_downloads_at_once_do_not_harm_each_other(server: Server, tmp_path: Path) -> None:
     server.plan["101.dat"] = [("drop", 100_000)]
-    threads = [threading.Thread(target=download, args=(server, tmp_path)) for _ in range(3)]
+    threads = [
+        threading.Thread(target=download_records, args=(tmp_path, ["101"])) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -205,26 +193,29 @@ def test_downloads_at_once_do_not_harm_each_other(server: Server, tmp_path: Path
     assert contents(tmp_path) == FILES
 
 
-def test_errors_of_files_and_one_error_for_all(tmp_path: Path) -> None:
+def test_errors_of_files_and_one_error_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ("101", "106", "108", "109")
     expected = {f"{name}.{file[4:]}": digest for name in names for file, digest in SUMS.items()}
+    monkeypatch.setattr(fetch, "published_checksums", lambda: expected)
     for file in expected:
         (tmp_path / file).write_bytes(FILES[f"101.{file[4:]}"])
-    assert verified_checksums(tmp_path, names, expected) == expected
+    assert verified_checksums(tmp_path, names) == expected
     for name in names:
         (tmp_path / f"{name}.atr").unlink()
     with pytest.raises(MissingDataError) as caught:
-        verified_checksums(tmp_path, names, expected)
-    assert str(caught.value) == (f"{tmp_path}: 101.atr, 106.atr, 108.atr and 109.atr: missing")
+        verified_checksums(tmp_path, names)
+    assert str(caught.value) == f"{tmp_path}: 101.atr, 106.atr, 108.atr and 109.atr: missing"
     (tmp_path / "106.dat").write_bytes(b"cut")
     (tmp_path / "108.hea").unlink()
     (tmp_path / "108.hea").mkdir()
-    errors = file_errors(tmp_path, names, expected)
+    errors = file_errors(tmp_path, names)
     kinds = [type(errors[f"106{suffix}"]) for suffix in FILE_SUFFIXES]
     assert kinds == [type(None), ChecksumError, MissingDataError]
     assert type(errors["108.hea"]) is DataError
     with pytest.raises(DataError, match="3 faults"):
-        verified_checksums(tmp_path, names, expected)
+        verified_checksums(tmp_path, names)
 
 
 def test_every_file_of_every_record_has_a_published_checksum() -> None:

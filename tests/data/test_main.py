@@ -113,7 +113,7 @@ def test_check_of_mitbih_goes_file_by_file(
     """Synthetic DS1 files pass for the published ones here; all others are absent."""
     published = dict.fromkeys(published_checksums(), "0" * 64)
     sums = published | dict(records_source.checksums)
-    monkeypatch.setattr("study.data.__main__.published_checksums", lambda: sums)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
     folder = shutil.copytree(records_source.folder, tmp_path / "mitdb")
 
     assert main(["--data-dir", str(folder), "--check"]) == 0

@@ -22,19 +22,17 @@ from tests.builders import pass_for
 if TYPE_CHECKING:
     from tests.data.conftest import WriteRecord
 
-NOWHERE = "http://host.invalid/"
-
 
 @pytest.fixture(autouse=True)
 def _no_folder_given(monkeypatch: pytest.MonkeyPatch, _short_synthetic_records: None) -> None:
     monkeypatch.delenv("MITDB_DIR", raising=False)
+    monkeypatch.setattr("study.data.fetch.PHYSIONET_URL", "http://host.invalid/")
 
 
 @pytest.fixture
 def mitdb(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small files in the names of DS1, whose checksums pass for the published ones."""
     sums = records_source.checksums
-    monkeypatch.setattr("study.data.source.published_checksums", lambda: sums)
     monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
     folder = tmp_path / "given"
     shutil.copytree(records_source.folder, folder)
@@ -57,7 +55,7 @@ def test_given_folder_is_verified(mitdb: Path, tmp_path: Path, records_source: S
 
 def test_order_of_the_places(mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def folder_found() -> Path:
-        return find_source(workspace=tmp_path, base_url=NOWHERE).folder
+        return find_source(workspace=tmp_path).folder
 
     assert folder_found() == tmp_path / "data" / "synthetic"
     shutil.copytree(mitdb, tmp_path / "data" / "mitdb")
@@ -118,7 +116,7 @@ def test_folder_without_records_is_an_error(
 def test_without_network_synthetic_records_come_under_a_banner(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = find_source(workspace=tmp_path, base_url=NOWHERE)
+    source = find_source(workspace=tmp_path)
     assert (source.kind, source.synthetic, source.verified) == ("synthetic", True, False)
     assert source.folder == tmp_path / "data" / "synthetic"
     assert source.development == DS1
@@ -137,12 +135,12 @@ def test_incomplete_folder_of_the_workspace_is_completed_by_a_download(
     shutil.copytree(mitdb, folder)
     (folder / "230.atr").unlink()
 
-    def fetch(into: Path, names: tuple[str, ...], *, base_url: str) -> None:
-        assert (into, names, base_url) == (folder, DS1, NOWHERE)
+    def fetch(into: Path, names: tuple[str, ...]) -> None:
+        assert (into, names) == (folder, DS1)
         shutil.copy(mitdb / "230.atr", into)
 
     monkeypatch.setattr("study.data.source.download_records", fetch)
-    source = find_source(workspace=tmp_path, base_url=NOWHERE)
+    source = find_source(workspace=tmp_path)
     assert (source.kind, source.folder) == ("mitdb", folder)
     assert source.description.endswith("(downloaded)")
 
@@ -152,10 +150,10 @@ def test_altered_folder_of_the_workspace_is_an_error(mitdb: Path, tmp_path: Path
     shutil.copytree(mitdb, folder)
     (folder / "101.dat").write_bytes(b"edited")
     with pytest.raises(ChecksumError, match=r"101\.dat: has SHA-256"):
-        find_source(workspace=tmp_path, base_url=NOWHERE)
+        find_source(workspace=tmp_path)
     (folder / "230.atr").unlink()
-    with pytest.raises(ChecksumError, match="delete it, and it is downloaded again"):
-        find_source(workspace=tmp_path, base_url=NOWHERE)
+    with pytest.raises(ChecksumError, match="delete it and fetch it again"):
+        find_source(workspace=tmp_path)
 
 
 def test_unreachable_is_the_only_reason_to_fall_back() -> None:

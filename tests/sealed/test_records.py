@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from study.data import source as source_module
 from study.data.fetch import files_of, sha256_of
 from study.data.prepare import prepare_all
 from study.data.records import DS1, DS2
@@ -33,8 +32,7 @@ def all_of_mitdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(all_of_mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of files that count as the published ones."""
     sums = {file: sha256_of(all_of_mitdb / file) for file in files_of((*DS1, *DS2))}
-    for place in (module, source_module):
-        monkeypatch.setattr(place, "published_checksums", lambda: sums)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
     monkeypatch.delenv("MITDB_DIR", raising=False)
     return Path(shutil.copytree(all_of_mitdb, tmp_path / "mitdb"))
 

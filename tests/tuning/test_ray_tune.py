@@ -726,9 +726,9 @@ def test_a_resumed_random_search_ran_what_it_would_have_run(
 WITHOUT_DS2 = """
 import json, sys
 from study import run
-from study.data import source
+from study.data import fetch
 sums = json.load(open("sums.json"))
-source.published_checksums = lambda: sums
+fetch.published_checksums = lambda: sums
 sys.exit(run.main(sys.argv[1:]))
 """
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from study.data.windows import SEGMENTATIONS
 from study.keys import CLASSES
 from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span
@@ -14,7 +15,9 @@ from study.reporting.results import Explanation, StudyResults
 from study.reporting.table import Column, Kind, Table, Value
 from study.wording import plural, score_text
 
-WINDOW_S = {"centred": (-1.0, 1.0), "fixed": (-0.66, 0.28), "beat": (-0.25, 0.28)}
+WINDOW_S = {
+    name: (cut.start_s, cut.stop_s) for name, cut in SEGMENTATIONS.items() if not cut.from_previous
+}
 """Ends of a window from the R peak, s; a daeac window starts at the previous beat."""
 
 OVER_TIME = ("mhca_time", "attention_pool")
