@@ -120,19 +120,18 @@ def logistic_regression(
 ) -> Predictor:
     """Fit a multinomial regression with an L2 penalty; arguments as `FLOORS` says.
 
+    A class without beats to train on gets the probability of half a beat.
+
     Raises:
-        DataError: If a class has no beats.
         DivergedError: If it does not converge.
     """
     # Here, as no study needs them before its end.
     from scipy.linalg import LinAlgWarning
-    from scipy.special import log_softmax
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    absent = [name for c, name in enumerate(CLASSES) if not (label == c).any()]
-    if absent:
-        raise DataError(f"no {', '.join(absent)} beats to train on")
+    if len(np.unique(label)) == 1:
+        return prevalence(x, label, weights)
     mean, sd = x.mean(axis=0), x.std(axis=0)
     sd[sd == 0] = 1.0
     by_class = {c: float(weight) for c, weight in enumerate(weights)}
@@ -152,9 +151,21 @@ def logistic_regression(
                 model.fit(standardised(x), label)
         except (ConvergenceWarning, LinAlgWarning):
             continue
-        # Not by `predict_log_proba`: the logarithm of a probability that underflows is infinite.
-        return lambda others: log_softmax(model.decision_function(standardised(others)), axis=1)
+        return lambda others: _log_probs(model, standardised(others), len(label))
     raise DivergedError(f"no convergence within {_MAX_ITERATIONS} iterations")
+
+
+def _log_probs(model: Any, x: NDArray[np.float32], n_trained_on: int) -> Float:
+    """Return a fitted regression's log-probabilities [M, C] from standardised features [M, F]."""
+    from scipy.special import log_softmax
+
+    # Not by `predict_log_proba`: the logarithm of a probability that underflows is infinite.
+    logits = model.decision_function(x)
+    if logits.ndim == 1:  # of two classes, the second against the first
+        logits = np.column_stack([np.zeros_like(logits), logits])
+    log_probs = np.full((len(x), len(CLASSES)), math.log(0.5 / n_trained_on))
+    log_probs[:, model.classes_] = log_softmax(logits, axis=1)
+    return log_probs
 
 
 FLOORS: dict[str, Callable[[Float, NDArray[np.int64], NDArray[np.float32]], Predictor]] = {
@@ -173,7 +184,6 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
         folds: Those of the trials. A beat in no validation fold is NaN.
 
     Raises:
-        DataError: If a fold has no beats of some class to train on.
         DivergedError: If a fit does not converge.
     """
     from study.training.losses import class_weights  # it needs torch; what is stored does not
@@ -183,8 +193,8 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     for fold, (training, validation) in enumerate(folds.masks(beats)):
         try:
             fitted = FLOORS[name](x[training], beats.label[training], weights)
-        except (DataError, DivergedError) as error:
-            raise type(error)(f"floor {name}: fold {fold}: {error}") from error
+        except DivergedError as error:
+            raise DivergedError(f"floor {name}: fold {fold}: {error}") from error
         log_probs[0, validation] = fitted(x[validation])
     return log_probs
 
@@ -197,7 +207,6 @@ def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]
         training: All beats to train on, cut as `FLOOR_CUT` says; so are those to predict.
 
     Raises:
-        DataError: If a class has no beats to train on.
         DivergedError: If the fit does not converge.
     """
     from study.training.losses import class_weights
