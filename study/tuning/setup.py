@@ -9,10 +9,12 @@ from study.data.beat_set import BeatSet
 from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, published_holdout
 from study.data.prepare import prepare_all
 from study.data.source import Source
-from study.errors import SpaceError
+from study.errors import DataError, SpaceError
+from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.models.cpu_kernels import has_compiled_kernels
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
+from study.statistics.findings import members_of, parts_of
 from study.store.floors import FLOOR_CUT
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
@@ -63,6 +65,30 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
     )
 
 
+def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
+    """Refuse records on which every trial would train in full and then have no score.
+
+    Raises:
+        DataError: If no fold has enough beats of a class that the objective is made of.
+    """
+    if space.folds == ALL:  # nothing is scored
+        return
+    counts = folds.counts(beats)
+    counted = (counts >= MIN_CLASS_BEATS) & (counts < counts.sum(axis=1, keepdims=True))
+    _, quantity = parts_of(space.objective)
+    undefined = [
+        f"{name} ({counts[:, c].sum():,} in all)"
+        for c, name in enumerate(CLASSES)
+        if name in members_of(quantity) and not counted[:, c].any()
+    ]
+    if undefined:
+        raise DataError(
+            f"objective {space.objective}: no fold has {MIN_CLASS_BEATS} beats of "
+            f"{', '.join(undefined)} to score, beside beats of other classes; give records that "
+            "have them, or another --objective"
+        )
+
+
 def _one_budget(space: Space) -> int:
     """Return the epochs of every configuration.
 
@@ -101,7 +127,7 @@ def set_up(
     """Prepare beats and folds and write the plan.
 
     Raises:
-        DataError: If records are unusable, or do not allow the folds.
+        DataError: If records are unusable, do not allow the folds, or cannot be scored.
         SpaceError: If configurations have unequal budgets.
         UsageError: If the device has no such precision.
     """
@@ -112,6 +138,7 @@ def set_up(
     beats = {cut: prepared[cut] for cut in used}
     first = prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
+    _check_objective(space, folds, first)
     engine = Engine(
         precision,
         # Compiled now, the kernels are on disk before several workers ask for them.

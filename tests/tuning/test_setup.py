@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from study.data import prepare
 from study.data.beat_set import BeatSet
 from study.data.source import Source
 from study.errors import DataError, SpaceError
@@ -173,3 +176,23 @@ def test_folds_that_the_records_do_not_allow_are_refused(
     space = load_text(tmp_path, (SEARCH + ONE).replace("folds = 2", f"folds = {folds}"))
     with pytest.raises(DataError, match=said):
         plan_folds(space, small_beats, small_source, 0)
+
+
+def test_records_on_which_no_trial_would_have_a_score_are_refused(
+    small_source: Source, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = prepare.prepare_all
+
+    def without_s(*given: Any, **options: Any) -> dict[tuple[str, str], BeatSet]:
+        return {
+            cut: replace(beats, label=np.where(beats.label == 1, 0, beats.label))
+            for cut, beats in known(*given, **options).items()
+        }
+
+    monkeypatch.setattr(own, "prepare_all", without_s)
+    with pytest.raises(DataError) as caught:
+        build(small_source, SEARCH + ONE, tmp_path, cache)
+    assert str(caught.value) == (
+        "objective val_auprc_sv: no fold has 10 beats of S (0 in all) to score, beside beats of "
+        "other classes; give records that have them, or another --objective"
+    )
