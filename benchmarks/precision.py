@@ -29,8 +29,11 @@ from study.config import TrialConfig
 from study.data.beat_set import BeatSet, load_cached
 from study.data.folds import published_holdout
 from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.models.classifier import build_model
+from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine, resolve_precision
 from study.training.loop import TrialTraining
+from study.training.member import predict, seed_inputs
 from study.training.scores import rank_within
 
 KEY = "gpu_packing"
@@ -106,27 +109,29 @@ def train(
     torch.set_num_threads(1)
     folds = published_holdout(beats.record_names)
     on_cpu = device == "cpu"
-    training, other = (
-        TrialTraining(
-            config,
-            beats,
-            folds,
-            n_seeds=n_seeds,
-            study_seed=0,
-            device=device,
-            engine=engine,
-        )
-        for engine in (Engine(precision, compiled=on_cpu, packed=not on_cpu), Engine("fp32"))
+    training = TrialTraining(
+        config,
+        beats,
+        folds,
+        n_seeds=n_seeds,
+        study_seed=0,
+        device=device,
+        engine=Engine(precision, compiled=on_cpu, packed=not on_cpu),
     )
     while not training.finished:
         training.run_epoch()
-    weights = [member["model"] for member in training.state_dict()["members"]]
+    result = training.finish()
     validation = folds.masks(beats)[0][1]
     label = beats.label[validation]
-    scored, again = (
-        _auprc(each.predict_with(weights)[:, validation], label) for each in (training, other)
-    )
-    return scored, again
+    placed = DeviceBeats(beats, resolve_device(device))
+    index = torch.from_numpy(validation).to(placed.device)
+    again = []
+    for seed, weights in enumerate(result.weights):
+        model = build_model(config.signal, config.model, seed=(0,))
+        model.load_state_dict(weights)
+        inputs = seed_inputs(config, placed, study_seed=0, seed_index=seed)
+        again.append(predict(model.to(placed.device), inputs, index).cpu().numpy())
+    return _auprc(result.log_probs[:, validation], label), _auprc(np.stack(again), label)
 
 
 def _prepared() -> BeatSet:

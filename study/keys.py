@@ -52,6 +52,9 @@ AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
 
 RELIANCE_KINDS = ("inputs", "window", "total")
 
+RELIANCE_CLASSES = ("S", "V")
+"""Classes whose AUPRC is compared with RR permuted: those that rhythm should help with."""
+
 
 def metric(name: str, aami_class: str) -> str:
     """Name of a per-class metric: `metric("auprc", "S")` is `val_auprc_S`."""

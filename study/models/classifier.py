@@ -42,7 +42,6 @@ class Classifier(nn.Module):
     Args:
         channels: Rows of the ECG tensor: 1, or 3 with the two early ratios.
         n_rr: Features R of the late vector, 0 without one.
-        standardise_rr: Standardise the late vector, or take it as it is.
         fusion: What follows the backbone; where it does not use the ECG there is no backbone.
 
     Attributes:
@@ -67,7 +66,7 @@ class Classifier(nn.Module):
         self.fusion = fusion
 
     def set_rr_statistics(self, mean: Tensor, sd: Tensor) -> None:
-        """Keep mean and standard deviation [R] of the training beats' late RR vectors.
+        """Set mean and standard deviation [R] of the training beats' late RR vectors.
 
         A feature that does not vary is only centred.
 
@@ -191,11 +190,7 @@ def build_fusion(model: ModelConfig, *, n_rr: int) -> Fusion:
 def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) -> Classifier:
     """Build and initialise the network of a configuration, on the CPU.
 
-    Args:
-        signal: What the network sees of a beat.
-        model: The network.
-        seed: Entropy of its first weights, such as (study seed, seed index, fold); they depend on
-            nothing else.
+    Its first weights depend on `seed` alone, such as (study seed, seed index, fold).
 
     Raises:
         ConfigError: If input and fusion do not go together, or heads do not divide `embed_dim`.

@@ -144,9 +144,7 @@ def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p
 class _Compiled:
     """The kernels: compiled functions for passes over activations, PyTorch for small tensors.
 
-    Args:
-        functions: For activations in training.
-        of_type: For activations of each type, in evaluation.
+    Training has one type of activations; evaluation may have another, hence `of_type`.
     """
 
     def __init__(self, functions: _Functions, of_type: dict[torch.dtype, _Functions]) -> None:

@@ -24,7 +24,6 @@ __all__ = ["FUSIONS", "Fusion"]
 class NoFusion(Fusion):
     """Classify the pooled feature map, as MACNN-SE does."""
 
-    summary = "ECG embedding alone"
     uses_rr = False
     takes_late_rr = False
     options = frozenset()
@@ -42,7 +41,6 @@ class NoFusion(Fusion):
 class Concat(Fusion):
     """Classify the ECG MLP's output joined with the RR features as they are."""
 
-    summary = "ECG MLP output with raw RR"
     options = frozenset({"embed_dim", "ffn_expansion", "dropout"})
 
     def __init__(self, *, n_rr: int, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
@@ -63,7 +61,6 @@ class ConcatProjected(Fusion):
     As published the gate is off.
     """
 
-    summary = "ECG MLP output with projected RR"
     options = frozenset({"embed_dim", "ffn_expansion", "gate", "gate_init", "dropout"})
 
     def __init__(
@@ -100,7 +97,6 @@ class FiLM(Fusion):
     Scales are 1 + delta, as there; a GELU follows the modulation, a ReLU there.
     """
 
-    summary = "RR scales and shifts the ECG embedding"
     options = frozenset({"embed_dim", "dropout"})
 
     def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
@@ -120,7 +116,6 @@ class FiLM(Fusion):
 class RROnly(Fusion):
     """An MLP with two hidden layers of width D on the late RR vector; it does not use the ECG."""
 
-    summary = "MLP on the late RR vector, no ECG"
     uses_ecg = False
     options = frozenset({"embed_dim", "dropout"})
 
@@ -146,7 +141,6 @@ class ExpertSum(Fusion):
     The sum is the product of experts before normalisation, doi:10.1162/089976602760128018.
     """
 
-    summary = "a separate RR-only head; class log-probabilities add"
     options = frozenset({"embed_dim", "dropout"})
 
     def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:

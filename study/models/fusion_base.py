@@ -20,7 +20,6 @@ class Fusion(nn.Module, ABC):
     """Base of all fusions: a feature map and a late RR vector in, class scores out.
 
     Attributes:
-        summary: One line for tables and help texts.
         uses_rr: Whether the late RR vector can change the output.
         takes_late_rr: Whether it is given a late RR vector; `mhca` is, and is blind to it.
         over_time: Whether it looks at single time steps; else at the mean over them only, and may
@@ -29,7 +28,6 @@ class Fusion(nn.Module, ABC):
         options: Parameters of `study.config.ModelConfig` that it has.
     """
 
-    summary: ClassVar[str]
     uses_rr: ClassVar[bool] = True
     takes_late_rr: ClassVar[bool] = True
     over_time: ClassVar[bool] = False

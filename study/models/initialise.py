@@ -14,11 +14,10 @@ from torch import nn
 
 
 def initialise(module: nn.Module, seed: Sequence[int]) -> None:
-    """Draw all parameters of a module anew, without touching the global random state.
+    """Draw all parameters of a module on the CPU anew; the global random state stays as it is.
 
-    Args:
-        module: Built on the CPU; each submodule with parameters has `reset_parameters`.
-        seed: Entropy, such as (study seed, seed index, fold).
+    Each submodule with parameters has `reset_parameters`. A seed is any entropy, such as (study
+    seed, seed index, fold).
     """
     with torch.random.fork_rng(devices=[]):
         # Children first: a parent may then set what is special about them.

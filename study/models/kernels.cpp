@@ -139,7 +139,8 @@ void affine_relu(int64_t beats, int64_t steps, int64_t k, const T* x, const floa
     }
 }
 
-// Of a gradient, what ReLU lets through. Both are read first, or the loop would branch.
+// The part of a gradient that ReLU lets through. Both values are arguments, so that both are read
+// and the loop has no branch.
 inline float passed(float out, float grad) { return out > 0.0f ? grad : 0.0f; }
 
 template <class T>
@@ -164,7 +165,7 @@ void relu_backward_sums(int64_t beats, int64_t steps, int64_t k, const T* grad, 
     s.folded(second, d_bias);
 }
 
-// d_x = p g - q - r (x - mean), with g the gradient of what was normalised.
+// d_x = p * g - q - r * (x - mean), with g the gradient of what was normalised.
 template <class T>
 void relu_backward(int64_t beats, int64_t steps, int64_t k, const T* grad, const T* out,
                    const T* x, const float* mean, const float* p, const float* q, const float* r,
@@ -184,7 +185,7 @@ void relu_backward(int64_t beats, int64_t steps, int64_t k, const T* grad, const
     }
 }
 
-// tanh(x scale + shift), and its mean over time [beats, k]; the tanh itself only where asked for.
+// tanh(x * scale + shift) where `active` is given, and its mean over time [beats, k].
 template <class T>
 void affine_tanh(int64_t beats, int64_t steps, int64_t k, const T* x, const float* scale,
                  const float* shift, T* active, float* mean) {
@@ -211,7 +212,7 @@ void affine_tanh(int64_t beats, int64_t steps, int64_t k, const T* x, const floa
     }
 }
 
-// x factor, with a factor [beats, k] for all steps of a beat.
+// x * factor, with a factor [beats, k] for all steps of a beat.
 template <class T>
 void scaled(int64_t beats, int64_t steps, int64_t k, const T* x, const float* factor, T* out) {
     Shape s(beats, steps, k);
@@ -227,7 +228,7 @@ void scaled(int64_t beats, int64_t steps, int64_t k, const T* x, const float* fa
     }
 }
 
-// The sum over time of a b, [beats, k].
+// The sum over time of a * b, [beats, k].
 template <class T>
 void product_over_time(int64_t beats, int64_t steps, int64_t k, const T* a, const T* b,
                        float* sum) {
@@ -245,8 +246,8 @@ void product_over_time(int64_t beats, int64_t steps, int64_t k, const T* a, cons
     }
 }
 
-// The gradient of what was normalised: (grad factor + constant) (1 - active^2), without grad the
-// constant alone; factor and constant are [beats, k].
+// The gradient of what was normalised: (grad * factor + constant) * (1 - active^2), or
+// constant * (1 - active^2) without grad; factor and constant are [beats, k].
 template <class T, bool with_grad>
 struct TanhGradient {
     const T *grad, *active;

@@ -25,7 +25,6 @@ class MHCA(Fusion):
     from the query to the output. For the same reason heads change nothing at evaluation.
     """
 
-    summary = "attention from RR to one pooled ECG token, as published"
     uses_rr = False
     options = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
     query_residual: ClassVar[bool] = False
@@ -92,7 +91,6 @@ class MHCA(Fusion):
 class MHCAResidual(MHCA):
     """`mhca` with the query added to what was attended to: the smallest repair."""
 
-    summary = "attention from RR to one pooled ECG token, query residual"
     uses_rr = True
     query_residual = True
 
@@ -105,7 +103,6 @@ class MHCATime(MHCA):
     attended to.
     """
 
-    summary = "attention from RR to the feature map over time, query residual"
     uses_rr = True
     query_residual = True
     over_time = True
@@ -117,7 +114,6 @@ class AttentionPool(MHCATime):
     The control for "attention to rhythm": what it gains over `none` is attention's, not RR's.
     """
 
-    summary = "attention from a learned constant to the feature map over time"
     uses_rr = False
     takes_late_rr = False
 

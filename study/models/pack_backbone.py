@@ -65,8 +65,8 @@ class PackedBackbone:
 
     Attributes:
         note: What happened that a user should know; empty if nothing did.
-        refused: Why this process does not compile. It tries once: a failure takes seconds, and
-            would come again in every trial.
+        refused: Why this process does not compile, if so. It tries once: a failure takes seconds,
+            and would come again in every trial.
     """
 
     refused: ClassVar[str] = ""
@@ -81,11 +81,9 @@ class PackedBackbone:
     ) -> Tensor:
         """Map beats [K, B, channels, T] to feature maps, or to their means over time.
 
-        Args:
-            state: Stacked parameters and buffers of the classifiers; running moments are updated.
-            x: The beats.
-            training: Normalise by the batch.
-            over_time: Return the feature map [K, B, C, T / 2]; else its mean, [K, B, C, 1].
+        `state` has the stacked parameters and buffers of the classifiers. In training the batch
+        normalises, and running moments are updated. `over_time` asks for the feature map
+        [K, B, C, T / 2]; else its mean, [K, B, C, 1], is returned.
         """
         backbone = {
             name.removeprefix(PREFIX): tensor
@@ -95,7 +93,7 @@ class PackedBackbone:
         dtype = backbone["stem.weight"].dtype
         if training and self._dtype is not None:
             dtype = self._dtype
-        # Outside of what is compiled, which is then the same whatever the input's channels.
+        # The stem is not compiled: what follows is then one graph for inputs of any channels.
         stem = _Pass(backbone, dtype, training).stem(x)
         rest = {name: tensor for name, tensor in backbone.items() if not name.startswith("stem.")}
         run = self._run if training else _after_stem
@@ -108,7 +106,7 @@ class PackedBackbone:
         """Return what `_after_stem` does, compiled where that is possible."""
         if self._compiled and not PackedBackbone.refused:
             torch._dynamo.config.recompile_limit = _SHAPES_COMPILED
-            # So that what cannot be compiled fails here, before running moments are changed.
+            # Compiles the way back now too: a failure must come before running moments change.
             torch._functorch.config.force_non_lazy_backward_lowering = True
             try:
                 with warnings.catch_warnings():
@@ -117,7 +115,7 @@ class PackedBackbone:
                     return torch.compile(_after_stem, dynamic=False, fullgraph=True)(*arguments)
             except torch.OutOfMemoryError:
                 raise
-            # All of them: each of the compiler's many parts raises its own.
+            # Any error: each of the compiler's many parts raises its own.
             except Exception as error:
                 reason = " ".join(str(error).partition("Set TORCH")[0].split())[:300]
                 self.note = f"kernels cannot be compiled: trains about half as fast ({reason})"
@@ -156,13 +154,7 @@ def _after_stem(
 
 
 class _Pass:
-    """One pass through the network, [K, C, B, T] all along.
-
-    Args:
-        state: By name within the backbone.
-        dtype: Of activations and products.
-        training: Normalise by the batch.
-    """
+    """One pass through the network, [K, C, B, T] all along; `state` is that of the backbone."""
 
     def __init__(self, state: Mapping[str, Tensor], dtype: torch.dtype, training: bool) -> None:
         self.moments: list[Moments] = []

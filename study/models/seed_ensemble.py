@@ -31,7 +31,7 @@ _BATCH = 128
 class SeedEnsemble:
     """Trained networks of one configuration."""
 
-    config: TrialConfig  # the configuration
+    config: TrialConfig
     models: tuple[Classifier, ...]  # one network a seed
     # What a user must know. `trained_on` is a line that is shown with every use, `data_source` the
     # kind of the records trained on (see `study.data.source`).
@@ -71,7 +71,7 @@ class SeedEnsemble:
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.
         """
-        # First: PyTorch would take altered weights for whole ones.
+        # Checked first, because PyTorch would load altered weights without a word.
         if fault := archive_fault(content):
             raise CheckpointError(f"the ensemble is damaged ({fault})")
         try:
@@ -120,10 +120,8 @@ class SeedEnsemble:
     def log_probs(self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None) -> Tensor:
         """Return each network's log-probabilities [S, B, C].
 
-        Args:
-            ecg: [B, T] windows.
-            early_rr: [B, 2] ratios where the input has early channels, else None.
-            late_rr: [B, R] where the input has a late vector, else None.
+        They are of windows [B, T], with early ratios [B, 2] and late vectors [B, R] where the
+        configuration's input has them.
         """
         chunks = []
         for start in range(0, len(ecg), _BATCH):

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from study.keys import Outcome, reliance
+from study.keys import RELIANCE_CLASSES, Outcome, reliance
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
 
@@ -32,8 +32,6 @@ ENOUGH_TRIALS = 10
 
 MANY_FAILED = 0.2
 """Share of failed trials above which those that are left are a selection."""
-
-_RELIANCE_CLASSES = ("S", "V")
 
 
 class Severity(StrEnum):
@@ -74,8 +72,8 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
         if not unused:
             continue
         exact = all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused)
-        lost = [_mean_lost(unused, "inputs", name) for name in _RELIANCE_CLASSES]
-        window = [_mean_lost(unused, "window", name) for name in _RELIANCE_CLASSES]
+        lost = [_mean_lost(unused, "inputs", name) for name in RELIANCE_CLASSES]
+        window = [_mean_lost(unused, "window", name) for name in RELIANCE_CLASSES]
         figures = " and ".join(score_text(value, signed=True) for value in lost)
         elsewhere = " and ".join(score_text(value, signed=True) for value in window)
         by_window = f", by the window {elsewhere}" if all(map(math.isfinite, window)) else ""
@@ -109,7 +107,7 @@ def _unused(row: TrialRow) -> bool:
     """Whether all permutations lose no more of S and V than counts as nothing."""
     ends = [
         row.metric(f"{reliance('inputs', name)}_{end}")
-        for name in _RELIANCE_CLASSES
+        for name in RELIANCE_CLASSES
         for end in ("min", "max")
     ]
     return all(abs(value) <= NO_RELIANCE for value in ends)

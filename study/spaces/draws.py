@@ -42,11 +42,8 @@ def walk(
 ) -> Iterator[Point]:
     """Yield the points over some choices, the last parameter varying fastest.
 
-    Args:
-        params: Parameters of the space, conditions first.
-        choices: Values to go through by name; a parameter that is not named is left out.
-        exclude: Combinations to leave out.
-        context: Values that conditions may also refer to, such as those of an arm.
+    A parameter without choices is left out. Conditions may also refer to values of the `context`,
+    such as those of an arm.
     """
 
     def extend(index: int, point: Point) -> Iterator[Point]:
@@ -85,12 +82,7 @@ def at(
     u: Sequence[float],
     context: Mapping[str, object],
 ) -> Point:
-    """Return the point at coordinates of the unit cube, one for each parameter.
-
-    Args:
-        params: Parameters of the space, conditions first.
-        u: Coordinates in [0, 1); those of inactive parameters are not used.
-        context: Values that conditions may also refer to, such as those of an arm.
+    """Return the point at coordinates in [0, 1), one for each parameter, inactive ones included.
 
     Raises:
         ValueError: If there are too few or too many coordinates, or one is outside.

@@ -154,14 +154,10 @@ def with_condition(
     *,
     free: bool,
 ) -> tuple[Parameter, list[str]]:
-    """Return a parameter with its `when`, and what is wrong with that.
+    """Return a parameter with the `when` that its file says, and what is wrong with that.
 
-    Args:
-        param: The parameter.
-        spec: What the file says: a table of lists.
-        params: All searched parameters by name.
-        check: Judges the values of a parameter that is not searched.
-        free: Whether a condition may refer to such a parameter, as where arms fix it.
+    `params` are all searched parameters by name. With `free`, a condition may also refer to a
+    parameter that is not searched, as where arms fix it; `check` judges its values.
     """
     where = f"{param.name}: when"
     if not isinstance(spec, Mapping) or not spec:

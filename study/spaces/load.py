@@ -29,11 +29,9 @@ class SpaceSummary:
 
 
 def load_space(name_or_path: str | Path, folder: Path = FOLDER) -> Space:
-    """Read and check a space.
+    """Read and check a space: one of the folder by name, or a file that ends in .toml.
 
-    Args:
-        name_or_path: Name of a space in the folder, or a file that ends in .toml.
-        folder: Where named spaces lie; a name cannot lead out of it.
+    A name cannot lead out of the folder.
 
     Raises:
         SpaceError: If there is no such space, or its file breaks a rule; all faults together.
@@ -46,13 +44,7 @@ def load_space(name_or_path: str | Path, folder: Path = FOLDER) -> Space:
 
 
 def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: str = "") -> Space:
-    """Build a space from parsed TOML.
-
-    Args:
-        tables: What was parsed.
-        path: The file; its stem is the name.
-        text: The file as it was read.
-        shown: How messages call it; empty is by its path.
+    """Build a space from parsed TOML; messages call it `shown`, or by its path.
 
     Raises:
         SpaceError: If it breaks a rule; all faults together.

@@ -54,12 +54,9 @@ def distribution(param: Parameter) -> BaseDistribution:
 
 
 def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
-    """Return the sampler of a study.
+    """Return the sampler of one start of a study; short searches begin with fewer random trials.
 
-    Args:
-        name: tpe, gp, or one that this project enumerates.
-        seed: Of this start of the study.
-        space: What is searched; short searches get fewer random trials at their start.
+    What is enumerated is enqueued, and needs no sampler of its own.
     """
     startup = max(1, min(_MOST_STARTUP_TRIALS, space.trials // 3))
     if name == "tpe":

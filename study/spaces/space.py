@@ -116,11 +116,7 @@ class Space:
         return {name: value for name, value in values.items() if name not in searched}
 
     def configuration(self, params: Mapping[str, Any], *, arm: str | None = None) -> TrialConfig:
-        """Build and check the configuration of a point.
-
-        Args:
-            params: Values of exactly the active parameters.
-            arm: Name of the arm, if compare.
+        """Build and check the configuration of a point: values of exactly the active parameters.
 
         Raises:
             ConfigError: If a value is outside, a parameter is missing or inactive, the point is
@@ -138,21 +134,12 @@ class Space:
         return config
 
     def screened(self, params: Mapping[str, Any]) -> TrialConfig:
-        """Build the configuration that a point is screened by: the same for fewer epochs.
-
-        Raises:
-            ConfigError: As `configuration` does.
-        """
+        """Build the configuration that a point is screened by: the same for fewer epochs."""
         config = self.configuration(params)
         return replace(config, train=replace(config.train, epochs=SCREENING_EPOCHS))
 
     def active(self, values: Mapping[str, object], *, arm: str | None = None) -> tuple[str, ...]:
-        """Return the names of the parameters that exist beside the given values.
-
-        Args:
-            values: Values of the conditioning parameters; others do not matter.
-            arm: Name of the arm, if compare.
-        """
+        """Return the names of the parameters that exist beside values of conditioning ones."""
         seen, names = self.context(arm), []
         for param in self.params:
             if draws.holds(param, seen):
@@ -209,10 +196,7 @@ class Space:
 
         That is words, whole numbers of the model, conditions and exclusions; other parameters stay
         at their default. Of the points of an arm, the one nearest to the defaults comes first.
-
-        Args:
-            arm: Name of the arm, if compare.
-            excluded: Yield also the combinations that [[exclude]] leaves out.
+        `excluded` yields also the combinations that [[exclude]] leaves out.
         """
         deciding = self._conditions()
         deciding.update(name for entry in self.exclude for name in entry)
@@ -303,10 +287,9 @@ class Space:
         )
 
     def within_grid(self, *, whole: bool) -> Space:
-        """Return this space with as many trials as its grid has cells, if grid is its sampler.
+        """Return this space with a trial for every cell of its grid, if grid is its sampler.
 
-        Args:
-            whole: Run every cell; else at most as many trials as there are cells.
+        Unless the `whole` grid is to be run, trials are only cut to the number of cells.
         """
         cells = self.grid_size() if self.sampler == "grid" else None
         if cells is None:

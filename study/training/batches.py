@@ -4,10 +4,10 @@ An epoch of a member is all its S, V and F beats, once each, topped up with fres
 length that all members of the trial share. Normal beats are dealt from one shuffled deck after the
 other, so that none comes twice before all have come once.
 
-Scores before the last epoch only steer a search. Nine beats of ten are normal, and neighbours
-look alike: before it, every fifth normal beat of a record is predicted and stands for those around
-it, besides all S, V and F beats. Such a score is that of all beats but for a little noise, at a
-quarter of the cost (`benchmarks/README.md`). The last epoch predicts every beat.
+Before the last epoch a score only steers the search. Nine beats of ten are normal and neighbours
+look alike, so that there every fifth normal beat of a record is predicted and stands for its
+neighbours; all S, V and F beats are predicted. Such a score differs from that of all beats by a
+little noise, and costs a quarter (`benchmarks/README.md`). The last epoch predicts every beat.
 
 Shapes: N beats.
 """
@@ -48,14 +48,10 @@ def epoch_shape(
 ) -> EpochShape:
     """Return the epoch that fits every member.
 
-    It is as long as the member with most S, V and F beats needs to have `normal_beats` N beats
-    besides, cut into the fewest equal batches of at most `batch_size`. Equal batches instead of
-    full ones keep the share of N beats nearly independent of the batch size.
-
-    Args:
-        labels: Labels of each member's training beats.
-        normal_beats: N beats per epoch; 0 takes as many as the longest member has.
-        batch_size: Largest number of beats in a batch.
+    It is as long as the member with most S, V and F training beats needs to have `normal_beats` N
+    beats besides (0: as many as the longest member has), cut into the fewest equal batches of at
+    most `batch_size`. Equal batches instead of full ones keep the share of N beats nearly
+    independent of the batch size.
 
     Raises:
         DataError: If a member has no beat to train on.
@@ -87,7 +83,7 @@ class MemberBeats:
     def epoch(self, epoch: int, shape: EpochShape) -> NDArray[np.int64]:
         """Return the beats of an epoch (from 0), [batches, batch_size]."""
         n_dealt, size = shape.beats - len(self._rare), len(self._deck)
-        # Whole decks from `size` on: where all N beats are wanted, no epoch may miss one.
+        # An epoch that deals a whole deck or more starts with a new one, so that it misses none.
         stride = n_dealt if n_dealt < size else -(-n_dealt // size) * size
         beats = np.concatenate([self._rare, self._deal(epoch * stride, n_dealt)])
         self._streams.generator(Purpose.ORDER, epoch).shuffle(beats)
@@ -105,11 +101,9 @@ class MemberBeats:
 
 
 def stand_ins(label: NDArray[np.int64], record: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which beat's prediction stands for each beat, [N]; that of one predicted is its own.
+    """Return the beat whose prediction stands for each beat, [N]; a predicted beat has its own.
 
-    Args:
-        label: [N] index into `CLASSES`.
-        record: [N], in record and time order.
+    Beats are in the order of records, and of time within a record.
     """
     stands = np.arange(len(label))
     normal = label == _NORMAL

@@ -118,12 +118,9 @@ class DeviceBeats:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> Inputs:
-        """Return the inputs of a configuration.
+        """Return the inputs of a configuration, in the type of the models' weights.
 
-        Args:
-            signal: What enters, and which RR features.
-            order: [N] index of the beat whose RR each beat is given; None leaves each its own.
-            dtype: Of the weights of the models that get them.
+        `order` [N] has the index of the beat whose RR each beat is given; None is its own.
         """
 
         def placed(rr: NDArray[np.float32] | None) -> Tensor | None:

@@ -47,7 +47,6 @@ class PackedStep:
         tried: Whether an epoch has been trained, which shows that the pack fits into memory.
 
     Args:
-        members: Members of one trial, on one device.
         dtype: Of the backbone's activations and products in training; None is the weights' own.
         tf32: Train with CUDA's products of float32 in TensorFloat-32; predict without.
         graphed: Capture the step as a CUDA graph.
@@ -310,8 +309,7 @@ class PackedStep:
 class _PackedInputs:
     """The inputs of several members, whose RR may differ: under a placebo each seed has its own.
 
-    Args:
-        inputs: Of each member; those of one seed are one object.
+    Members of one seed have one object of inputs in common.
     """
 
     def __init__(self, inputs: Sequence[Inputs]) -> None:

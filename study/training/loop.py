@@ -6,7 +6,7 @@ Shapes: S seeds, N beats, C classes, D embedding.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,23 +37,16 @@ from study.training.results import EpochReport, TrialResult
 from study.training.scores import Scores, score
 from study.training.seeding import FRESH_SEED
 
-__all__ = ["EpochReport", "TrialResult", "TrialTraining"]
-
 
 class TrialTraining:
     """Trains one configuration on all folds and seeds.
 
     Args:
-        config: The configuration.
-        beats: The beats, cut as the configuration says.
-        folds: Which records validate which fold.
         n_seeds: Members per fold.
         study_seed: Root of all random streams.
-        device: `auto`, `cpu`, `cuda` or `mps`.
         device_beats: The same beats, already on the device; None moves them there.
-        engine: What it computes with.
-        screening: Whether only a score that steers is wanted: the last epoch is then scored on
-            the same beats as those before.
+        screening: Score the last epoch on the same beats as those before: such a score only
+            steers a search.
 
     Raises:
         ConfigError: If the configuration is not allowed, or wants beats cut otherwise.
@@ -211,12 +204,6 @@ class TrialTraining:
             weights=weights,
             seconds_reliance=0.0,
         )
-
-    def predict_with(self, weights: Sequence[Mapping[str, Tensor]]) -> NDArray[np.float32]:
-        """Return validation log-probabilities [S, N, C] of given weights, one set a member."""
-        for member, of_member in zip(self._members, weights, strict=True):
-            member.scored.load_state_dict(of_member)
-        return self._predict(exact=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is needed to continue: tensors on the CPU and plain containers."""

@@ -19,12 +19,8 @@ _POWERS = {"none": 0.0, "sqrt_inverse": 0.5, "inverse": 1.0}
 def class_weights(label: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
     """Return loss weights [C] with mean 1 over the classes present, from a data set's labels.
 
-    A class without beats gets 0. The trial passes the labels of the whole data set, so that the
-    weights are the same in every fold.
-
-    Args:
-        label: Labels of all beats of the data set.
-        kind: `none`, `sqrt_inverse` or `inverse` (frequency).
+    `inverse` is the inverse of a class's frequency. A class without beats gets 0. The trial passes
+    the labels of the whole data set, so that the weights are the same in every fold.
 
     Raises:
         ConfigError: If the kind is unknown.

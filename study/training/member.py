@@ -39,8 +39,8 @@ class Member:
         label: [N] labels of all beats, on the device.
         training: Deals the training beats.
         validation: [m] indices of the validation beats, on the device.
-        steering: [k] those of them that are predicted before the last epoch, when scores only
-            steer a search.
+        steering: [k] the validation beats that are predicted before the last epoch, when a score
+            only steers a search.
         shape: Batches of an epoch, shared by all members.
 
     Attributes:
@@ -111,23 +111,16 @@ class Member:
         return self.validation if exact else self.steering
 
     def predict(self, *, exact: bool) -> Tensor:
-        """Return log-probabilities of the beats `to_predict`, [m, C], on the device.
-
-        Args:
-            exact: Compute in the weights' own type; else, where it is quicker, as in training.
-        """
+        """Return log-probabilities of the beats `to_predict`, [m, C], on the device."""
         return predict(self.scored, self.inputs, self.to_predict(exact=exact), exact=exact)
 
 
 @torch.inference_mode()
 def predict(model: Classifier, inputs: Inputs, beats: Tensor, *, exact: bool = True) -> Tensor:
-    """Return a model's log-probabilities of some beats, [m, C], on the device.
+    """Return a model's log-probabilities of some beats, given by index [m], as [m, C].
 
-    Args:
-        model: On the device; left in evaluation mode.
-        inputs: All beats.
-        beats: [m] indices into the inputs.
-        exact: Compute in the weights' own type; else, where it is quicker, as in training.
+    All is on the device; the model is left in evaluation mode. `exact` computes in the weights'
+    own type; else, where it is quicker, in that of training.
     """
     model.eval()
     chunks = []
@@ -156,16 +149,10 @@ def build_members(
     dtype: torch.dtype = torch.float32,
     run_backbone: RunBackbone | None = None,
 ) -> list[Member]:
-    """Return all members, in seed-major order: seed 0 with all its folds, then seed 1.
+    """Return all members, in seed-major order: the first seed with all its folds, then the next.
 
-    Args:
-        config: The configuration.
-        beats: All beats, on the device.
-        splits: Of every fold.
-        seeds: Index of each seed.
-        study_seed: Root of all random streams.
-        dtype: Of weights, sums and scores.
-        run_backbone: What runs the backbones; None runs them as they are written.
+    `splits` has the beats of each fold, `dtype` is of weights, sums and scores. Without
+    `run_backbone` the backbones run as they are written.
     """
     label = beats.beats.label
     loss = _loss(config.train, label, beats.device, dtype)

@@ -27,13 +27,9 @@ def make_optimiser(
     """Return AdamW that decays matrices and kernels only.
 
     Biases, norms, gates, queries and positions do not decay: decay would pull a gate towards half
-    open, whatever it started at.
-
-    Args:
-        parameters: By qualified name, in the order of the module that has them.
-        learning_rate: As a tensor it may be changed in place, between the replays of a graph.
-        weight_decay: Of the matrices and kernels.
-        packed: Whether the first axis of each parameter is that of packed members.
+    open, whatever it started at. Parameters come by qualified name, in the order of their module;
+    `packed` ones have an axis of members in front. A learning rate that is a tensor may be changed
+    in place, between the replays of a graph.
     """
     decayed = {
         id(p)
@@ -78,9 +74,8 @@ Model = TypeVar("Model", bound=nn.Module)
 class AveragedWeights(Generic[Model]):
     """Exponential moving average of a model's weights and float buffers (batch norm's).
 
-    Args:
-        model: The model that is trained; the attribute `model` is its averaged copy.
-        decay: Of the average, per step.
+    Attributes:
+        model: The averaged copy of the model that is trained.
     """
 
     def __init__(self, model: Model, *, decay: float) -> None:

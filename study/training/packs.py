@@ -33,12 +33,9 @@ _USED = 0.9
 
 
 def training_bytes(n_members: int, batch_size: int, shared_bytes: int) -> int:
-    """Return the bytes that a process needs to train members in lockstep.
+    """Return the bytes that a process needs to train members in lockstep; 1 trains in turn.
 
-    Args:
-        n_members: Members in a pack; 1 where they train in turn.
-        batch_size: Beats per step of each.
-        shared_bytes: Size of the beats that all members share.
+    `shared_bytes` is the size of the beats that all members share.
     """
     step = n_members * batch_size * BYTES_PER_BEAT
     return CONTEXT_BYTES + shared_bytes + max(step, EVALUATION_BATCH * _BYTES_EVALUATED)
@@ -55,12 +52,9 @@ def largest_pack(device: torch.device, batch_size: int) -> int:
 
 
 class Packed:
-    """Trains all members of a trial in one pack, or in as few as fit.
+    """Trains all members of a trial in one pack, or in the fewest of at most `largest` members.
 
-    Args:
-        members: All members of a trial.
-        largest: Members of a pack at most.
-        options: Of every `PackedStep`.
+    `options` are those of every `PackedStep`.
     """
 
     def __init__(self, members: Sequence[Member], *, largest: int, **options: Any) -> None:
@@ -104,7 +98,7 @@ class Packed:
             except torch.OutOfMemoryError:
                 if before is None or len(pack.members) == 1:
                     raise
-            # Here, where the error no longer holds the frames and their tensors.
+            # Not inside `except`: there the error still holds the frames, and so their tensors.
             self._halve(len(losses), before)
         return torch.cat(losses)
 

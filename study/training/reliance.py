@@ -27,16 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_KINDS, reliance
+from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_CLASSES, RELIANCE_KINDS, reliance
 from study.models.blocks import GatedHead
 from study.models.classifier import Classifier
 from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.member import Member, evaluation_batch
 from study.training.results import MASKED_SHARE, MASKS, Inspection
 from study.training.scores import rank_within
-
-RELIANCE_CLASSES = ("S", "V")
-"""Classes whose AUPRC is compared: those that rhythm should help with."""
 
 MAX_CHANGE = "max_change"
 """In place of a class: the largest change of any log-probability, 0 where RR cannot be used."""
@@ -59,13 +56,8 @@ def measure_reliance(
     """Measure what a trial's networks rely on, each on the sampled beats of its own fold.
 
     Everything is evaluated in the type of training, where that is quicker: differences between two
-    such evaluations count, and they are exactly 0 where RR cannot be used.
-
-    Args:
-        members: All members, with trained weights.
-        beats: The beats, on the device.
-        fold: [N] validation fold of each beat; -1 where it is in none.
-        n_seeds: Seeds S.
+    such evaluations count, and they are exactly 0 where RR cannot be used. `fold` [N] is the
+    validation fold of each beat, -1 where it is in none.
     """
     sample = beats.beats.reliance
     label, fold = beats.beats.label[sample.beats], fold[sample.beats]
@@ -174,10 +166,7 @@ class _Outputs:
 class _Encoded:
     """A batch with its feature map, so that the backbone runs once where only late RR differs.
 
-    Args:
-        model: In evaluation mode.
-        inputs: The batch.
-        feature_map: [B, 256, L] if known already.
+    The model is in evaluation mode; `feature_map` [B, 256, L] is given where it is known already.
     """
 
     def __init__(

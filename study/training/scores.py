@@ -68,14 +68,10 @@ def rank_within(
     n_groups: int,
     min_beats: int,
 ) -> Grouped:
-    """Rank the beats of each group by each class's log-probability.
+    """Rank the beats of each group by each class's log-probability [S, N, C].
 
-    Args:
-        log_probs: [S, N, C].
-        label: [N].
-        group: [N] group of each beat, from 0; a negative one leaves the beat out.
-        n_groups: Number of groups G.
-        min_beats: Beats of a class that a group needs to be counted.
+    `group` [N] numbers the groups from 0; a negative one leaves its beat out. A group counts for a
+    class with `min_beats` beats of it.
     """
     n_seeds, n_classes = len(log_probs), len(CLASSES)
     values = {name: np.full((n_seeds, n_groups, n_classes), np.nan) for name in RANKING}
@@ -133,14 +129,10 @@ def score(
     *,
     record_names: Sequence[str],
 ) -> Scores:
-    """Return all scores of out-of-fold predictions.
+    """Return all scores of out-of-fold log-probabilities [S, N, C].
 
-    Args:
-        log_probs: [S, N, C]; beats in no fold may be NaN.
-        label: [N] index into `CLASSES`.
-        record: [N] index into `record_names`.
-        fold: [N] validation fold of each beat, from 0; -1 where it is in none.
-        record_names: Names of the records.
+    `fold` [N] is the validation fold of each beat, from 0; -1 where it is in none, and its
+    prediction may be NaN. `label` and `record` are indices [N].
     """
     # Under the published hold-out most records validate nothing.
     held_out = np.flatnonzero(fold >= 0)

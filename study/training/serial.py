@@ -37,9 +37,8 @@ class Trainer(Protocol):
     def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities, [m, C], of the beats that it is to predict.
 
-        Args:
-            exact: Of all validation beats, in the weights' own type; else of the steering ones
-                and, where it is quicker, as in training.
+        `exact` is of all validation beats, in the weights' own type; else of the steering ones
+        and, where it is quicker, in the type of training.
         """
 
     def state_dicts(self) -> list[dict[str, Any]]:
@@ -52,10 +51,8 @@ class Trainer(Protocol):
 class Serial:
     """Trains members in turn, each for a whole epoch.
 
-    Args:
-        members: All members of a trial.
-        autocast: Type of the operands of convolutions and products in training, or None for the
-            weights' own.
+    `autocast` is the type of operands of convolutions and products in training; None is the
+    weights' own.
     """
 
     note = ""

@@ -20,12 +20,9 @@ Float = NDArray[np.float64]
 def best_f1_thresholds(log_probs: NDArray[np.floating], label: NDArray[np.int64]) -> Float:
     """Return the probability [C] at which F1 of each class is highest, seeds taken together.
 
-    It lies halfway to the next lower probability. A class without beats, or without others, has
-    none: NaN.
-
-    Args:
-        log_probs: [S, N, C] of beats that their models did not train on.
-        label: [N].
+    The log-probabilities [S, N, C] must be of beats that their models did not train on. A
+    threshold lies halfway to the next lower probability; a class without beats, or without
+    others, has NaN.
     """
     probs = np.exp(log_probs.astype(np.float64))
     thresholds = np.full(len(CLASSES), np.nan)
@@ -49,10 +46,7 @@ def decisions_at(
 ) -> dict[str, Float]:
     """Return every metric of `DECISIONS` at given thresholds, [S, C]; NaN where undefined.
 
-    Args:
-        log_probs: [S, N, C].
-        label: [N].
-        thresholds: [C] probabilities, from other predictions.
+    Thresholds [C] are probabilities, chosen on other predictions than these [S, N, C].
     """
     called = np.exp(log_probs.astype(np.float64)) >= thresholds
     positive = label[:, None] == np.arange(len(CLASSES))

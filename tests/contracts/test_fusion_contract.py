@@ -96,7 +96,6 @@ def test_declarations_and_size(fusion: str) -> None:
     input_ = next(i for i in inputs_for(fusion) if INPUTS[i].channels == 1)
     size = sum(p.numel() for p in build(config(input_, fusion)).parameters())
     assert (class_.uses_rr, class_.takes_late_rr, size) == EXPECTED[fusion]
-    assert class_.summary and class_.__doc__
     # A parameter with a default is the class's own affair (attention_pool's constant).
     given = {
         name

@@ -17,7 +17,6 @@ BEATS = 5
 class Echo(Fusion):
     """Give the late RR vector back, to look at what a fusion is given."""
 
-    summary = "test"
     options = frozenset()
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:

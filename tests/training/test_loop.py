@@ -18,8 +18,9 @@ from study.models.classifier import build_model
 from study.training.batches import stand_ins
 from study.training.device import DeviceBeats
 from study.training.engine import Engine
-from study.training.loop import TrialResult, TrialTraining
+from study.training.loop import TrialTraining
 from study.training.member import build_members
+from study.training.results import TrialResult
 from tests.builders import small_config, small_training
 
 _FULL: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from study.keys import RELIANCE_KINDS, metric, reliance
+from study.keys import RELIANCE_CLASSES, RELIANCE_KINDS, metric, reliance
 from study.reporting.alarms import NO_RELIANCE
 from study.reporting.page.html import Block, Figure, missing
 from study.reporting.page.svg import Whisker, whiskers
@@ -26,9 +26,6 @@ _ENTRY = {
     "opt3": "early and late",
 }
 
-_PERMUTED = ("S", "V")
-"""Classes whose loss is shown: rhythm tells them."""
-
 
 def factors(results: StudyResults) -> Iterator[Block]:
     """Yield the arms by what they are made of, each against its placebo."""
@@ -47,7 +44,7 @@ def factors(results: StudyResults) -> Iterator[Block]:
 
 def _factor_table(results: StudyResults) -> Table:
     measure, objective = parts_of(results.objective)
-    quantities = list(dict.fromkeys((objective, *_PERMUTED)))
+    quantities = list(dict.fromkeys((objective, *RELIANCE_CLASSES)))
     rows: list[list[Value]] = []
     for arm, facts in results.arms.items():
         trials = comparable(results.rows, results.objective, arm)
@@ -119,7 +116,7 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
                 [(arm, _losses(results, arm, aami_class)) for arm in arms],
                 kind="RR reliance",
             )
-            for aami_class in _PERMUTED
+            for aami_class in RELIANCE_CLASSES
         ],
         legend=RELIANCE_KINDS,
     )
@@ -141,7 +138,7 @@ def _losses(results: StudyResults, arm: str, aami_class: str) -> list[Whisker]:
 
 
 def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
-    kinds = [(name, kind) for name in _PERMUTED for kind in RELIANCE_KINDS]
+    kinds = [(name, kind) for name in RELIANCE_CLASSES for kind in RELIANCE_KINDS]
     rows: list[list[Value]] = []
     for arm in arms:
         change = _mean(results, arm, reliance("inputs", "max_change"))
