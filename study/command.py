@@ -53,7 +53,9 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
             return CLOSED_PIPE
         if verbose:
             traceback.print_exc()
-        place = "standard output" if _full(sys.stdout) else "a file"
+        # Asking writes to it: only where no file is named can it be what is full.
+        unnamed = not isinstance(error, StudyError) and error.filename is None
+        place = "standard output" if unnamed and _full(sys.stdout) else "a file"
         _say(f"error: {_text(error, place, kept)}")
         return REFUSED
     except KeyboardInterrupt as interrupt:

@@ -13,25 +13,19 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.command import DONE, carry_out
-from study.data.beat_set import BeatSet, default_cache_dir
-from study.data.fetch import file_errors, record_checksums
-from study.data.prepare import prepare
 from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
-from study.data.source import (
-    DATA_DIR_VARIABLE,
-    Source,
-    check_options,
-    find_source,
-    mitdb_folder,
-)
 from study.data.split_file import FORM, load_split
-from study.data.wfdb_header import require_folder
-from study.data.wfdb_record import Record, read_record
-from study.data.windows import reasons_text
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
 from study.wording import UNDEFINED, aligned
+
+# All that needs arrays is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from study.data.beat_set import BeatSet
+    from study.data.source import Source
+    from study.data.wfdb_record import Record
 
 UNUSABLE = 1
 """Exit code where the records cannot be used."""
@@ -65,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from study.data.source import check_options
+
     data_dir, records_dir, split_file = arguments.data_dir, arguments.records, arguments.split
     try:
         if not arguments.check:
@@ -82,6 +78,11 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | None) -> list[str]:
     """Return the table of the records that a study would use."""
+    from study.data.beat_set import default_cache_dir
+    from study.data.prepare import prepare
+    from study.data.source import find_source
+    from study.data.wfdb_record import read_record
+
     source = find_source(
         data_dir=data_dir, records_dir=records_dir, split_file=split_file, workspace=Path.cwd()
     )
@@ -102,6 +103,8 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
 
 
 def _rows(source: Source, records: Sequence[Record], beats: BeatSet) -> list[list[str]]:
+    from study.data.windows import reasons_text
+
     rows = [["record", "patient", "lead", "beats", *AAMI_CLASSES, "other", "left out"]]
     totals: Counter[str] = Counter()
     for record in records:
@@ -127,6 +130,10 @@ def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
         UsageError: If no folder is given and the workspace has none.
         DataError: If the folder cannot be read.
     """
+    from study.data.fetch import file_errors
+    from study.data.source import DATA_DIR_VARIABLE, mitdb_folder
+    from study.data.wfdb_header import require_folder
+
     folder, given_by = mitdb_folder(data_dir, Path.cwd())
     if not given_by and not folder.exists():
         raise UsageError(
@@ -154,6 +161,10 @@ def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
 
 def _own(folder: Path, split_file: Path) -> tuple[list[str], bool]:
     """Read each of one's own records; return what to tell, and whether all can be used."""
+    from study.data.fetch import record_checksums
+    from study.data.wfdb_header import require_folder
+    from study.data.wfdb_record import read_record
+
     split = load_split(split_file)
     require_folder(folder)
     lines, usable = [], True

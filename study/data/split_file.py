@@ -7,11 +7,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.data.records import LEADS
-from study.data.wfdb_record import ReadingRules
 from study.errors import ConfigError, MissingDataError, listed, unknown
+
+if TYPE_CHECKING:
+    from study.data.wfdb_record import ReadingRules
 
 FORM = """\
 A split file is TOML:
@@ -45,6 +47,9 @@ class Split:
     @property
     def rules(self) -> ReadingRules:
         """What a study accepts: the leads, at any sampling rate."""
+        # Here, because the help of a command shows `FORM` and needs no arrays.
+        from study.data.wfdb_record import ReadingRules
+
         return ReadingRules(leads=self.leads or LEADS, sampling_rate_hz=None)
 
 
