@@ -12,7 +12,6 @@ import pytest
 from study.data.beat_set import (
     CACHE_VARIABLE,
     BeatSet,
-    Reliance,
     _digest,
     default_cache_dir,
     load_cached,
@@ -23,42 +22,18 @@ from tests.builders import assert_same_beats, npz
 KEY = "0123456789ab"
 
 
-@pytest.fixture
-def small() -> BeatSet:
-    """Two records of two beats each."""
-    rng = np.random.default_rng(0)
-    return BeatSet(
-        dataset="DS1",
-        source="synthetic",
-        segmentation="daeac",
-        resampling="linear",
-        record_names=("a", "p/b"),
-        record=np.array([0, 0, 1, 1]),
-        r_peak_sample=np.array([500, 900, 450, 800]),
-        label=np.array([0, 2, 0, 1]),
-        ecg=rng.standard_normal((4, 128)).astype(np.float32),
-        rr={"causal": rng.standard_normal((4, 6)).astype(np.float32)},
-        reliance=Reliance(
-            beats=np.array([1, 3]),
-            donors=np.array([[0, 2], [1, 3]]),
-            windows=rng.standard_normal((2, 2, 128)).astype(np.float32),
-        ),
-        dropped={"a": {"class Q": 3}, "p/b": {}},
-        fingerprint="f" * 12,
-    )
-
-
 @pytest.mark.parametrize("windows", [True, False])
-def test_what_is_stored_comes_back(tmp_path: Path, small: BeatSet, windows: bool) -> None:
+def test_what_is_stored_comes_back(tmp_path: Path, small_beats: BeatSet, windows: bool) -> None:
+    beats = small_beats
     if not windows:
-        small = replace(small, reliance=replace(small.reliance, windows=None))
+        beats = replace(beats, reliance=replace(beats.reliance, windows=None))
     path = tmp_path / "deep" / "x.beats"
     assert load_cached(path, KEY) is None
     path.parent.mkdir()
     path.write_bytes(b"damaged")
-    store_cached(path, KEY, small)
+    store_cached(path, KEY, beats)
     loaded = load_cached(path, KEY)
-    assert_same_beats(loaded, small)
+    assert_same_beats(loaded, beats)
     assert loaded is not None
     assert loaded.ecg.dtype == np.float32
     assert loaded.ecg.flags.writeable
@@ -90,26 +65,26 @@ def _whole(content: bytes) -> bytes:
 )
 def test_damaged_or_foreign_file_is_not_trusted(
     tmp_path: Path,
-    small: BeatSet,
+    small_beats: BeatSet,
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[bytes], bytes],
 ) -> None:
     path = tmp_path / "x.beats"
-    store_cached(path, KEY, small)
+    store_cached(path, KEY, small_beats)
     path.write_bytes(damage(path.read_bytes()))
     assert load_cached(path, KEY) is None
     assert f"{path}: cannot be used, preparing the beats anew: " in caplog.text
 
 
 def test_what_cannot_be_used_costs_a_warning_only(
-    tmp_path: Path, small: BeatSet, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, small_beats: BeatSet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store_cached(tmp_path / "x.beats", "another", small)
+    store_cached(tmp_path / "x.beats", "another", small_beats)
     assert load_cached(tmp_path / "x.beats", KEY) is None
     assert "it holds other beats than its name says" in caplog.text
     assert load_cached(tmp_path, KEY) is None
     assert "Is a directory" in caplog.text
-    store_cached(tmp_path / "x.beats" / "y.beats", KEY, small)
+    store_cached(tmp_path / "x.beats" / "y.beats", KEY, small_beats)
     assert "the beats are not cached" in caplog.text
 
 

@@ -38,6 +38,14 @@ def one(source: Source) -> OneRecord:
     return read_one(source.folder / "208")
 
 
+@pytest.fixture
+def bare(source: Source, tmp_path: Path) -> Path:
+    """The record without annotations."""
+    for suffix in (".hea", ".dat"):
+        shutil.copy(source.folder / f"208{suffix}", tmp_path)
+    return tmp_path
+
+
 def test_beats_are_those_of_a_study_and_those_of_class_q(
     source: Source, one: OneRecord, tmp_path: Path
 ) -> None:
@@ -50,9 +58,6 @@ def test_beats_are_those_of_a_study_and_those_of_class_q(
     np.testing.assert_array_equal(beats.ecg[known], studied.ecg)
     for name, rows in studied.rr.items():
         np.testing.assert_array_equal(beats.rr[name][known], rows)
-
-
-def test_why_beats_cannot_be_classified(one: OneRecord) -> None:
     assert one.left_out[[0, -1]].tolist() == ["first or last beat"] * 2
     assert set(one.left_out.tolist()) <= {"", "first or last beat", "window leaves record"}
     assert (one.left_out == "").mean() > 0.9
@@ -66,26 +71,16 @@ def test_labels_take_no_part(one: OneRecord, bare: Path) -> None:
     np.testing.assert_array_equal(other.beats(cut).ecg, one.beats(cut).ecg)
 
 
-@pytest.mark.parametrize("suffix", ["", ".hea", ".dat", ".atr"])
-def test_a_record_may_be_named_by_one_of_its_files(source: Source, suffix: str) -> None:
-    assert read_one(source.folder / f"208{suffix}").lead.record == "208"
-
-
-def test_samples_stay_at_the_rate_of_the_record(tmp_path: Path, write_record: WriteRecord) -> None:
+def test_names_leads_and_samples_are_those_of_the_record(
+    tmp_path: Path, write_record: WriteRecord
+) -> None:
     samples = write_record(tmp_path, "a", rate_hz=257, leads=("aVR", "V2"), duration_s=20)
-    record = read_one(tmp_path / "a")
-    np.testing.assert_array_equal(record.samples, samples)
-    assert (record.lead.name, record.lead.sampling_rate_hz) == ("V2", 257.0)
+    for suffix in ("", ".hea", ".dat", ".atr"):
+        record = read_one(tmp_path / f"a{suffix}")
+        np.testing.assert_array_equal(record.samples, samples)
+        assert (record.lead.record, record.lead.name) == ("a", "V2")
+        assert (record.lead.sampling_rate_hz, record.in_ds1) == (257.0, False)
     assert read_one(tmp_path / "a", leads=["aVR"]).lead.name == "aVR"
-    assert not record.in_ds1
-
-
-@pytest.fixture
-def bare(source: Source, tmp_path: Path) -> Path:
-    """The record without annotations."""
-    for suffix in (".hea", ".dat"):
-        shutil.copy(source.folder / f"208{suffix}", tmp_path)
-    return tmp_path
 
 
 def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Path) -> None:
@@ -108,39 +103,28 @@ def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: Writ
     record = read_one(tmp_path / "a")
     np.testing.assert_array_equal(record.samples, samples)
     assert record.annotated is not None
-    assert record.annotated[4] == "Q"
-    assert record.left_out[4] == ""
-    assert len(record.doubled) == 1
+    assert (record.annotated[4], record.left_out[4], len(record.doubled)) == ("Q", "", 1)
 
 
 @pytest.mark.parametrize("annotated", [True, False])
-def test_sealed_records_are_refused_under_any_name(
+def test_records_of_mitbih_are_told_under_any_name(
     tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch, annotated: bool
 ) -> None:
     write_record(tmp_path, "mine")
     if not annotated:
         (tmp_path / "mine.atr").unlink()
+    pass_for(monkeypatch, tmp_path / "mine.dat", "208.dat")
+    assert read_one(tmp_path / "mine").in_ds1
     pass_for(monkeypatch, tmp_path / "mine.dat", "100.dat")
     with pytest.raises(DataError, match=r"mine\.dat: is 100\.dat of MIT-BIH's DS2, .* sealed"):
         read_one(tmp_path / "mine")
 
 
-def test_records_that_models_train_on_are_told(
-    tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_record(tmp_path, "mine")
-    pass_for(monkeypatch, tmp_path / "mine.atr", "208.atr")
-    assert read_one(tmp_path / "mine").in_ds1
-
-
-def test_a_record_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match=rf"^{tmp_path}/a: no \.hea file$"):
-        read_one(tmp_path / "a")
-
-
-def test_a_record_too_short_for_any_beat_is_one_clear_error(
+def test_a_record_that_cannot_be_used_is_one_clear_error(
     tmp_path: Path, write_record: WriteRecord
 ) -> None:
+    with pytest.raises(MissingDataError, match=rf"^{tmp_path}/a: no \.hea file$"):
+        read_one(tmp_path / "a")
     write_record(tmp_path, "a", duration_s=1.2)
     with pytest.raises(DataError, match="^record a: no beat can be used; left out, by record: "):
         read_one(tmp_path / "a").beats(("beat", "linear"))

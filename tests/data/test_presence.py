@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,28 +18,18 @@ if TYPE_CHECKING:
     from tests.data.conftest import WriteRecord
 
 
-@pytest.fixture
-def doubled(tmp_path: Path, write_record: WriteRecord) -> Iterator[Path]:
-    """Two records at 257 Hz; in `a` two beats are annotated twice, once with another class."""
+def test_beats_annotated_twice_are_taken_once_and_reported(
+    tmp_path: Path, write_record: WriteRecord
+) -> None:
+    """Of two records at 257 Hz; in `a` two beats have two marks, once of another class."""
     folder = tmp_path / "doubled"
     samples = write_record(folder, "a", rate_hz=257, duration_s=30)
     write_record(folder, "b", rate_hz=257, duration_s=30)
-    both = [(s, "N") for s in samples.tolist()]
-    both += [(int(samples[10]) + 1, "L"), (int(samples[20]) + 3, "S")]
-    both.sort()
-    wfdb.wrann(
-        "a",
-        "atr",
-        np.array([sample for sample, _ in both]),
-        symbol=[symbol for _, symbol in both],
-        write_dir=str(folder),
-    )
-    yield folder
-    shutil.rmtree(folder)
-
-
-def test_beats_annotated_twice_are_taken_once_and_reported(doubled: Path, tmp_path: Path) -> None:
-    external = find_external(doubled)
+    again = {int(samples[10]) + 1: "L", int(samples[20]) + 3: "S"}
+    marks = sorted({**dict.fromkeys(samples.tolist(), "N"), **again}.items())
+    both, symbols = [np.array(values) for values in zip(*marks, strict=True)]
+    wfdb.wrann("a", "atr", both, symbol=symbols.tolist(), write_dir=str(folder))
+    external = find_external(folder)
     assert {name: len(beats) for name, beats in external.doubled.items()} == {"a": 2}
     beats = prepare(external.source, "beat", "linear", cache_dir=tmp_path / "cache")
     assert beats.dropped["a"] == {**beats.dropped["b"], "class Q": 1}
@@ -49,11 +37,10 @@ def test_beats_annotated_twice_are_taken_once_and_reported(doubled: Path, tmp_pa
     one, other = beats.rr["seed7"][beats.record == 0], beats.rr["seed7"][beats.record == 1]
     assert len(one) == len(other) - 1
     np.testing.assert_array_equal(np.unique(one[:, :3]), np.unique(other[:, :3]))
-    at = external.doubled["a"][1].samples[0]
     assert describe(external, beats).splitlines()[3:5] == [
         "annotated more than once within 0.2 s, taken as one beat at the first mark: a (2)",
         "of these marked as different classes, left out as class Q: "
-        f"a (1; N and S at sample {at})",
+        f"a (1; N and S at sample {samples[20]})",
     ]
 
 
