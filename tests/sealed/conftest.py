@@ -64,7 +64,7 @@ def run_here(setup: Setup, options: Options, experiment: object) -> Summary:
     """Run a study in this process, without Ray and Optuna; what has its weights is done."""
     torch.set_num_threads(1)  # as a worker has it: two threads of a busy machine spin
     folder = options.places.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    setup.plan.save(folder)
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     rows = []
     for number, point in enumerate(setup.space.comparisons()):
