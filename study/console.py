@@ -42,7 +42,7 @@ def print_result(
     if "comparison" in results.gaps:
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
     arms = arms_table(
-        results.rows, plan.objective, plan.kind, comparison=compared, floors=results.floors
+        results.study.rows, plan.objective, plan.kind, comparison=compared, floors=results.floors
     )
     print(comparison_text(compared, arms) if compared else arms.text())
     for floor in summary.floors:

@@ -86,8 +86,7 @@ def _report(args: argparse.Namespace) -> int:
     study = Study.open(
         workspace, args.study, study_storage=args.study_storage, storage=args.storage
     )
-    results = for_page(study, load(study, say), say)
-    results = _with_test_set(_provenance(study, results), workspace)
+    results = _with_test_set(for_page(load(study, say), say), workspace)
     output = args.output or study.folder / REPORT
     for name, content in report_files(results).items():
         write_whole(output / name, content)
@@ -96,14 +95,6 @@ def _report(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(output / PAGE)
     return DONE
-
-
-def _provenance(study: Study, results: StudyResults) -> StudyResults:
-    """Take from a study what computed its trials."""
-    if study.starts:
-        return replace(results, provenance=study.starts[-1].about)
-    why = "its starts were not kept yet; MLflow may have them as tags of its run"
-    return replace(results, gaps={**results.gaps, "provenance": why})
 
 
 def _keep_page(args: argparse.Namespace, study: Study, workspace: Path, output: Path) -> None:
@@ -131,7 +122,7 @@ def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
     return replace(
         results,
         openings=OpeningsLog(workspace / OPENINGS).sentence(),
-        sealed=tuple(sealed_results(workspace, results.name)),
+        sealed=tuple(sealed_results(workspace, results.study.name)),
     )
 
 

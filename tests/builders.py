@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from study.config import N_SAMPLES, TrialConfig
@@ -27,7 +28,8 @@ from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
-from study.store.trials import STATES, TrialRow
+from study.store.study import Places, Study
+from study.store.trials import STATES, TrialRow, Trials
 from study.training.engine import Engine
 from study.training.loop import TrialTraining
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
@@ -99,13 +101,18 @@ def small_training(
     )
 
 
-def optuna_trial(row: TrialRow, config: TrialConfig) -> FrozenTrial:
-    """Return a settled trial as Optuna's storage has it."""
+def optuna_trial(
+    row: TrialRow, config: TrialConfig, curve: Mapping[int, float] | None = None
+) -> FrozenTrial:
+    """Return a trial that has ended as Optuna's storage has it; `curve` is its score by epoch."""
     last = {row.epochs: row.metric(AUPRC_SV)} if row.epochs and AUPRC_SV in row.metrics else {}
+    params: dict[str, Any] = dict(row.params)
     trial = create_trial(
         state=STATES[row.outcome],
+        params=params,
+        distributions={name: CategoricalDistribution([v]) for name, v in params.items()},
         value=row.metric(AUPRC_SV) if row.outcome is Outcome.COMPLETE else None,
-        intermediate_values=last,
+        intermediate_values=dict(curve) if curve else last,
         user_attrs={
             Tag.DIGEST: row.digest,
             Tag.ARM: row.arm,
@@ -123,6 +130,15 @@ def optuna_trial(row: TrialRow, config: TrialConfig) -> FrozenTrial:
     )
     trial.number = row.number
     return trial
+
+
+def study_of(
+    folder: Path, plan: StudyPlan, trials: Iterable[tuple[TrialRow, TrialConfig]], **changes: Any
+) -> Study:
+    """Return a study of trials that have ended, as it would be read from its storage."""
+    every = tuple(optuna_trial(row, config) for row, config in trials)
+    read = Trials(all=every, epochs=plan.epochs)
+    return Study(**{"places": Places(folder=folder), "plan": plan, "trials": read, **changes})
 
 
 def space_of(text: str) -> Space:

@@ -200,7 +200,7 @@ def test_damaged_files_are_told_on_the_page_or_as_an_error(
             predictions.write_bytes(npz(log_probs=arrays["log_probs"]))
     assert report.main(command) == 0
     page = (folder / "report" / PAGE).read_text()
-    assert re.search(r"trials \d+: trained by an earlier version, which did not measure it", page)
+    assert re.search(r"trials \d+: its predictions.npz has no measurement", page)
 
     for predictions in folder.glob("trials/*/predictions.npz"):
         predictions.write_bytes(b"damaged")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from study.config import TrialConfig
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.study import Study
+from study.store.trials import TrialRow
 from study.training.batches import epoch_shape
 
 
@@ -55,30 +55,24 @@ def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
         if draw not in shared
         and (lacking := [name for name, done in draws.items() if done and draw not in done])
     ]
-    configs = {(point.arm, point.draw): point.config for point in space.comparisons()}
-    arms = []
-    for spec in space.arms:
-        keys = [(spec.name, draw) for draw in sorted(shared)]
-        if draws[spec.name] and keys:
-            parts = [study.predictions(ended[key])["log_probs"] for key in keys]
-            arms.append(_arm(study, [configs[key] for key in keys], keys, parts))
-    return arms, left_out
+    trials = [
+        [ended[arm.name, draw] for draw in sorted(shared)] for arm in space.arms if draws[arm.name]
+    ]
+    return [_arm(study, of_arm) for of_arm in trials if of_arm], left_out
 
 
-def _arm(
-    study: Study,
-    configs: Sequence[TrialConfig],
-    keys: Sequence[tuple[str, int]],
-    log_probs: Sequence[NDArray[np.float32]],
-) -> ArmRuns:
+def _arm(study: Study, trials: Sequence[TrialRow]) -> ArmRuns:
+    """Return the predictions of an arm's trials, a draw each."""
     plan, beats = study.plan, study.beats
+    configs = [study.configs[row.number] for row in trials]
+    log_probs = [study.predictions(row)["log_probs"] for row in trials]
     signal, model = configs[0].signal, configs[0].model
     cut = f"{signal.segmentation}/{signal.resampling_method}"
     seeds = [np.arange(len(part)) for part in log_probs]
     return ArmRuns(
-        name=keys[0][0],
+        name=trials[0].arm,
         log_probs=np.concatenate(log_probs),
-        draw=np.repeat([draw for _, draw in keys], [len(part) for part in log_probs]),
+        draw=np.repeat([row.draw or 0 for row in trials], [len(part) for part in log_probs]),
         seed=np.concatenate(seeds),
         input=signal.input,
         segmentation=signal.segmentation,
@@ -90,7 +84,7 @@ def _arm(
             "fold plans": plan.fold_fingerprint,
             **beats.fingerprints,
         },
-        trials=len(keys),
+        trials=len(trials),
         beats_trained=sum(
             len(part) * _beats_trained(beats, config)
             for config, part in zip(configs, log_probs, strict=True)

@@ -1,4 +1,4 @@
-"""What each arm is made of, how far it looks ahead, and what its network costs."""
+"""What each arm is made of, how far it looks ahead, what was measured inside, what it costs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,29 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import N_SAMPLES, PLACEBO_SUFFIX, TrialConfig
 from study.data.rr import FEATURES, Causality
+from study.errors import StudyStateError
 from study.models import rules
 from study.models.classifier import Classifier, build_model
-from study.reporting.results import ArmFacts, Cost
+from study.models.fusion import FUSIONS
+from study.reporting.results import ArmFacts, Cost, Explanation
+from study.store.study import Study
+from study.store.trial_files import PREDICTIONS, inspection_of
 
 BATCH = 256
 
 _ALONE, _BATCHES = 15, 3
+
+
+def arm_configs(study: Study) -> dict[str, TrialConfig]:
+    """Return the configuration that stands for each arm, in the order of the space."""
+    configs: dict[str, TrialConfig] = {}
+    if study.plan.kind == "compare":
+        for point in study.space.comparisons():
+            configs.setdefault(point.arm, point.config)
+    for row in study.rows:
+        configs.setdefault(row.arm, study.configs[row.number])
+    shown = study.arm_trials.items()
+    return configs | {arm: study.configs[row.number] for arm, row in shown}
 
 
 def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
@@ -33,7 +49,7 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
             rr=config.signal.rr,
             routes=rules.rr_routes(config).text(),
             look_ahead=_look_ahead(config),
-            stand_in=_stand_in(name, config, configs),
+            placebo=_placebo(name, config, configs),
         )
         for name, config in configs.items()
     }
@@ -50,8 +66,8 @@ def _look_ahead(config: TrialConfig) -> str:
     return "; ".join([*ahead, *([window] if window else [])]) or "none"
 
 
-def _stand_in(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig]) -> str:
-    """Return the name of an arm's placebo."""
+def _placebo(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig]) -> str:
+    """Return the name of an arm's placebo; empty where the study has none."""
     if config.signal.rr != "real":
         return ""
     if name + PLACEBO_SUFFIX in configs:
@@ -59,6 +75,34 @@ def _stand_in(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig]
     # In a search an arm's name says what it is made of; that of a blind arm does not change.
     other = rules.arm(config.with_placebo())
     return other if other != name and other in configs else ""
+
+
+def explanations_of(study: Study) -> tuple[dict[str, Explanation], str]:
+    """Return what trials measured inside, by arm, and why some have nothing.
+
+    Only arms that attend over time or have a gated branch have measured something. The reason is
+    empty where all of them have.
+    """
+    explanations: dict[str, Explanation] = {}
+    without: dict[str, list[str]] = {}  # numbers of trials by what they lack
+    for arm, row in study.arm_trials.items():
+        fusion = FUSIONS[study.configs[row.number].model.fusion]
+        if not (fusion.over_time or "gate" in fusion.options):
+            continue
+        reason, inspection = f"its {PREDICTIONS} has no measurement", None
+        try:
+            arrays = study.predictions(row)
+            inspection = inspection_of(arrays)
+        except StudyStateError as error:
+            reason = str(error)
+        if inspection is None:
+            without.setdefault(reason, []).append(str(row.number))
+        else:
+            explanations[arm] = Explanation(
+                trial=row.number, inspection=inspection, gates=arrays.get("gates")
+            )
+    reasons = [f"trials {', '.join(numbers)}: {reason}" for reason, numbers in without.items()]
+    return explanations, "; ".join(reasons)
 
 
 def machine() -> str:

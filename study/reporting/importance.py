@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import optuna
 from optuna.distributions import BaseDistribution
 
-from study.config import PARAMETERS
 from study.keys import Outcome
 from study.reporting.results import Importance
 from study.spaces.optuna_space import distribution
@@ -56,7 +55,7 @@ def importance(
         return None
     study = optuna.create_study(direction="maximize")
     for row in ranked:
-        params = {name: PARAMETERS[name](row.params[name]) for name in shared}
+        params = {name: row.params[name] for name in shared}
         study.add_trial(
             optuna.trial.create_trial(
                 params=params, distributions=shared, value=row.metric(objective)

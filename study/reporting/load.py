@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
-
-from study.config import TrialConfig
 from study.errors import ComparisonError, StudyError
 from study.files import write_whole
 from study.reporting.alarms import Alarm
 from study.reporting.arm_runs import arm_runs
-from study.reporting.arms import costs_of, facts_of, machine
+from study.reporting.arms import arm_configs, costs_of, explanations_of, facts_of, machine
 from study.reporting.comparison_tables import pairs_csv, records_csv
-from study.reporting.explanations import read_explanations
 from study.reporting.importance import importance
 from study.reporting.prediction_alarms import study_alarms
 from study.reporting.results import Explanation, StudyResults
 from study.statistics.comparison import compare
-from study.statistics.findings import Comparison, parts_of
+from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns
 from study.store.beats_file import EXCLUSIONS, read_exclusions
 from study.store.floors import stored_floors
@@ -50,22 +46,6 @@ def load(
     has_beats = (study.folder / BEATS).exists()
     if not has_beats:
         gaps["beats"] = f"{BEATS} is not there: its records were not prepared yet"
-    rungs = study.trials.rung_correlation() if study.plan.scheduler == "asha" else None
-    left = max(0, study.plan.trials - len(study.rows)) if study.unfinished else 0
-    results = StudyResults(
-        name=study.name,
-        description=study.space.description,
-        plan=study.plan,
-        state="running" if study.held else "unfinished" if left else "complete",
-        written=datetime.now(UTC).isoformat(timespec="seconds"),
-        rows=study.rows,
-        owed=left,
-        curves=study.trials.curves,
-        arms=facts_of(arm_configs(study)),
-        reference=study.space.reference,
-        beats=study.beats if has_beats else None,
-        gaps=gaps,
-    )
     floors = stored_floors(study.folder)
     runs: list[ArmRuns] = []
     comparison = None
@@ -77,34 +57,19 @@ def load(
     alarms: list[Alarm] = []
     if study.rows and has_beats:
         say("looking for what is wrong")
-        alarms = study_alarms(
-            study.space,
-            study.rows,
-            study.files,
-            study.beats.fold,
-            floors=floors,
-            rungs=rungs,
-            intervals=_intervals(comparison) if study.plan.kind == "compare" else None,
-        )
-    return replace(
-        results,
+        compared = comparison if study.plan.kind == "compare" else None
+        alarms = study_alarms(study, floors=floors, comparison=compared)
+    return StudyResults(
+        study=study,
+        written=datetime.now(UTC).isoformat(timespec="seconds"),
+        arms=facts_of(arm_configs(study)),
+        beats=study.beats if has_beats else None,
         runs=runs,
         comparison=comparison,
         alarms=alarms,
-        floors={floor.label: floor.metrics for floor in floors},
+        floors=floors,
+        gaps=gaps,
     )
-
-
-def arm_configs(study: Study) -> dict[str, TrialConfig]:
-    """Return the configuration that stands for each arm, in the order of the space."""
-    configs: dict[str, TrialConfig] = {}
-    if study.plan.kind == "compare":
-        for point in study.space.comparisons():
-            configs.setdefault(point.arm, point.config)
-    for row in study.rows:
-        configs.setdefault(row.arm, study.configs[row.number])
-    shown = study.arm_trials.items()
-    return configs | {arm: study.configs[row.number] for arm, row in shown}
 
 
 def _compared(
@@ -146,28 +111,15 @@ def compare_arms(
     )
 
 
-def _intervals(comparison: Comparison | None) -> Mapping[str, tuple[float, float]] | None:
-    """Return the interval of each arm's score; None where there is none."""
-    if comparison is None:
-        return None
-    quantity = parts_of(comparison.objective)[1]
-    estimates = {arm.name: arm.estimates[quantity] for arm in comparison.arms}
-    return {
-        name: (estimate.low, estimate.high)
-        for name, estimate in estimates.items()
-        if np.isfinite(estimate.low)
-    } or None
-
-
 def keep_comparison(study: Study, comparison: Comparison) -> None:
     """Write every pair and record of a comparison into the study's folder."""
     write_whole(study.folder / PAIRS, pairs_csv(comparison))
     write_whole(study.folder / RECORDS, records_csv(comparison))
 
 
-def for_page(study: Study, results: StudyResults, say: Say) -> StudyResults:
+def for_page(results: StudyResults, say: Say) -> StudyResults:
     """Return the results with exclusions, costs, importance, and what trials measured inside."""
-    gaps = dict(results.gaps)
+    study, gaps = results.study, dict(results.gaps)
     results = replace(
         results,
         importance=importance(study.rows, study.objective, study.space, gaps),
@@ -182,12 +134,9 @@ def for_page(study: Study, results: StudyResults, say: Say) -> StudyResults:
         gaps["dropped"] = f"{EXCLUSIONS} is not there: the study's next start writes it"
     if not results.floors:
         gaps["floors"] = "they are not computed yet"
-    configs = arm_configs(study)
     explanations: dict[str, Explanation] = {}
     if results.beats is not None:
-        explanations, reason = read_explanations(
-            study.arm_trials, configs, study.files, n_beats=len(results.beats.label)
-        )
+        explanations, reason = explanations_of(study)
         if reason:
             gaps["explanations"] = reason
     say("measuring what networks cost")
@@ -195,6 +144,6 @@ def for_page(study: Study, results: StudyResults, say: Say) -> StudyResults:
         results,
         dropped=dropped or {},
         explanations=explanations,
-        costs=costs_of(configs),
+        costs=costs_of(arm_configs(study)),
         timed_on=machine(),
     )

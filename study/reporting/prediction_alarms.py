@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from study.config import PARAMETERS, TrialConfig
+from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import CLASSES, Outcome, metric
 from study.models import rules
@@ -28,11 +28,9 @@ from study.reporting.alarms import (
     rung_alarms,
     screening_alarm,
 )
-from study.spaces.space import Space
-from study.statistics.findings import metric_name
+from study.statistics.findings import Comparison, metric_name, parts_of
 from study.store.floors import StudyFloor
-from study.store.storage import Storage
-from study.store.trial_files import read_predictions
+from study.store.study import Study
 from study.store.trials import TrialRow
 from study.wording import listing
 
@@ -48,45 +46,31 @@ _SAMPLED_BEATS = 500
 
 
 def study_alarms(
-    space: Space,
-    rows: Sequence[TrialRow],
-    storage: Storage,
-    fold: NDArray[np.int64],
-    *,
-    floors: Sequence[StudyFloor] = (),
-    rungs: tuple[float, int] | None = None,
-    intervals: Mapping[str, tuple[float, float]] | None = None,
+    study: Study, *, floors: Sequence[StudyFloor], comparison: Comparison | None
 ) -> list[Alarm]:
     """Return a study's alarms, what reaches furthest first.
 
     Args:
-        space: What it varied, overrides included.
-        rows: Its settled trials; parameters may be text, as a CSV has them.
-        storage: Where the trials' files are.
-        fold: [N] validation fold of each beat; -1 where it is in none.
+        study: A study whose beats were prepared.
         floors: Its floors.
-        rungs: Rank correlation of first-rung and final score, and finished trials; None where
-            nothing was stopped early.
-        intervals: By arm, the ends of its objective's interval; without, the best trial of each
-            arm stands for it, in AUPRC S and V always.
+        comparison: Of a compare study, what it found. Its intervals are held against the floors;
+            without one, the best trial of each arm stands for it.
     """
-    configs = _configurations(space, rows)
+    configs = study.configs
     rows = [
-        replace(row, params=rules.active_parameters(configs[row.number]))
-        if row.number in configs
-        else row
-        for row in rows
+        replace(row, params=rules.active_parameters(configs[row.number])) for row in study.rows
     ]
-    facts = _facts(rows, storage, fold)
+    facts = _facts(study)
+    stopped_early = study.plan.scheduler == "asha"
     return in_order(
         [
             *constant_alarms(rows, facts),
             *failure_alarms(rows),
             *no_effect_alarms(rows, facts),
             *reliance_alarms(rows, _given_rr(rows, configs)),
-            *(rung_alarms(*rungs) if rungs is not None else ()),
-            *([screening_alarm()] if space.n_finals else ()),
-            *_below_floors(rows, floors, space.objective, intervals),
+            *(rung_alarms(*study.trials.rung_correlation()) if stopped_early else ()),
+            *([screening_alarm()] if study.space.n_finals else ()),
+            *_below_floors(rows, floors, study.objective, comparison),
         ]
     )
 
@@ -95,48 +79,42 @@ def _below_floors(
     rows: Sequence[TrialRow],
     floors: Sequence[StudyFloor],
     objective: str,
-    intervals: Mapping[str, tuple[float, float]] | None,
+    comparison: Comparison | None,
 ) -> list[Alarm]:
     """Hold arms against the floors in the objective and, as points, in AUPRC S and V."""
     alarms = []
     for name in dict.fromkeys([objective, metric("auprc", "S"), metric("auprc", "V")]):
         ends = _best(rows, name)
-        if name == objective:
+        if name == objective and comparison is not None:
             # An arm that is not estimable keeps its point.
-            ends |= intervals or {}
-        values = {f.name.replace("_", " "): f.metrics[name] for f in floors if name in f.metrics}
+            ends |= _intervals(comparison)
+        values = {floor.words: floor.metrics[name] for floor in floors if name in floor.metrics}
         alarms += floor_alarms(ends, values, metric_name(name))
     return alarms
 
 
-def _configurations(space: Space, rows: Sequence[TrialRow]) -> dict[int, TrialConfig]:
-    """Return the configuration of each trial that has one in the space, by its number."""
-    if space.kind == "compare":
-        points = {(point.arm, point.draw): point.config for point in space.comparisons()}
-        keys = {row.number: (row.arm, row.draw or 0) for row in rows}
-        return {number: points[key] for number, key in keys.items() if key in points}
+def _intervals(comparison: Comparison) -> dict[str, tuple[float, float]]:
+    """Return the interval of each arm's score, where it has one."""
+    quantity = parts_of(comparison.objective)[1]
+    estimates = {arm.name: arm.estimates[quantity] for arm in comparison.arms}
     return {
-        row.number: space.configuration(
-            {name: PARAMETERS[name](value) for name, value in row.params.items()}
-        )
-        for row in rows
-        if row.params.keys() <= PARAMETERS.keys()
+        name: (estimate.low, estimate.high)
+        for name, estimate in estimates.items()
+        if np.isfinite(estimate.low)
     }
 
 
-def _facts(
-    rows: Sequence[TrialRow], storage: Storage, fold: NDArray[np.int64]
-) -> dict[str, PredictionFacts]:
+def _facts(study: Study) -> dict[str, PredictionFacts]:
     facts = {}
-    for row in rows:
-        complete = row.outcome is Outcome.COMPLETE
+    for row in study.rows:
+        if row.outcome is not Outcome.COMPLETE:
+            continue
         try:
-            arrays = read_predictions(storage, row.digest, n_beats=len(fold)) if complete else None
+            log_probs = study.predictions(row)["log_probs"]
         except StudyStateError as error:
             _logger.warning("alarms without trial %d: %s", row.number, error)
             continue
-        if arrays is not None:
-            facts[row.digest] = describe_predictions(arrays["log_probs"], fold)
+        facts[row.digest] = describe_predictions(log_probs, study.beats.fold)
     return facts
 
 
@@ -144,8 +122,8 @@ def _given_rr(rows: Sequence[TrialRow], configs: Mapping[int, TrialConfig]) -> d
     """Return, for arms that are given real RR as a number, whether it can reach the output."""
     can_use_rr = {}
     for row in rows:
-        config = configs.get(row.number)
-        if config is not None and config.signal.rr == "real":
+        config = configs[row.number]
+        if config.signal.rr == "real":
             option = config.signal.option
             if option.early_rr or option.late_rr:
                 can_use_rr[row.arm] = rules.rr_routes(config).inputs

@@ -7,19 +7,17 @@ are complete, finite and of full budget enter a mean; the rest is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV, Outcome, metric
 from study.reporting.table import Column, Kind, Spread, Table, Value
 from study.statistics.findings import ArmResult, Comparison, metric_name, parts_of
+from study.store.floors import StudyFloor
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural
 
 ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
 """What an arm is made of; all other parameters are nuisance."""
-
-Floors = Mapping[str, Mapping[str, float]]
-"""Metrics, by label, of what an arm must beat."""
 
 _SPREADS = ("seed", "draw", "fold")
 
@@ -31,7 +29,7 @@ def arms_table(
     *,
     arms: Iterable[str] = (),
     comparison: Comparison | None = None,
-    floors: Floors | None = None,
+    floors: Sequence[StudyFloor] = (),
 ) -> Table:
     """Return the arms by score: intervals where they were compared, else mean ± sd over trials.
 
@@ -67,11 +65,11 @@ def arms_table(
             + [mean_metric(ranked, name) for name in others]
             + [len(ranked), *(_ended(rows, arm, outcome) for outcome in counted[1:])]
         )
-    for label, values in (floors or {}).items():
-        line: list[Value] = [label.removeprefix("floor: ")]
-        line += [values.get(name, math.nan) for name in first]
+    for floor in floors:
+        line: list[Value] = [floor.words]
+        line += [floor.metrics.get(name, math.nan) for name in first]
         line += [""] * len(spreads)
-        line += [values.get(name, math.nan) for name in others]
+        line += [floor.metrics.get(name, math.nan) for name in others]
         lines.append([*line, *[""] * len(counted)])
     shows, reading = _words(rows, objective, kind, shorter, comparison)
     if floors:

@@ -241,9 +241,14 @@ class StudyFloor:
     seconds: float = 0.0
 
     @property
+    def words(self) -> str:
+        """Its name in words, as a table of floors has it."""
+        return self.name.replace("_", " ")
+
+    @property
     def label(self) -> str:
-        """How a table calls it."""
-        return f"floor: {self.name.replace('_', ' ')}"
+        """What it is called among runs and arms."""
+        return f"floor: {self.words}"
 
 
 def study_floors(beats: BeatSet, folds: Folds, folder: Path) -> list[StudyFloor]:

@@ -155,7 +155,7 @@ def pack_predictions(result: TrialResult) -> bytes:
 
 
 def inspection_of(arrays: Mapping[str, NDArray[Any]]) -> Inspection | None:
-    """Return the inspection among a trial's arrays; None if its version did not measure it yet."""
+    """Return the inspection among a trial's arrays; None if it is not among them."""
     if not arrays.keys() >= _INSPECTED.keys():
         return None
     deletion = arrays.get("deletion", ())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.config import TrainConfig, TrialConfig
+from study.config import TrainConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import StudyStateError
@@ -20,12 +20,11 @@ from study.reporting.load import compare_arms, keep_comparison, load
 from study.statistics.predictions import check_comparable
 from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY
 from study.store.plan import StudyPlan
-from study.store.storage import Storage
-from study.store.study import Places, Study
+from study.store.study import Study
 from study.store.trial_files import PREDICTIONS
-from study.store.trials import TrialRow, Trials
+from study.store.trials import TrialRow
 from study.training.batches import epoch_shape
-from tests.builders import npz, optuna_trial, stored_beats, trial_row
+from tests.builders import npz, stored_beats, study_of, trial_row
 
 SPACE = """
 description = "two arms and a placebo, at two draws"
@@ -87,27 +86,24 @@ def folder(tmp_path: Path, plan: StudyPlan, small_beats: BeatSet, small_folds: F
     return tmp_path
 
 
-def study_of(folder: Path, trials: Sequence[TrialRow]) -> Study:
+def study_with(folder: Path, trials: Sequence[TrialRow]) -> Study:
     """Return a study of these trials, with predictions that are drawn by their numbers."""
-    with np.load(folder / BEATS) as arrays:
-        n_beats = len(arrays["label"])
+    plan = StudyPlan.load(folder)
+    points = study_of(folder, plan, []).space.comparisons()
+    configs = {(point.arm, point.draw): point.config for point in points}
+    study = study_of(folder, plan, [(row, configs[row.arm, row.draw or 0]) for row in trials])
     for row in trials:
         rng = np.random.default_rng(row.number)
-        content = npz(log_probs=rng.normal(size=(SEEDS, n_beats, 4)).astype(np.float32))
-        Storage.at(folder / "trials").folder(row.digest).write(PREDICTIONS, content)
-    config = TrialConfig.from_flat({"fusion": "film"})
-    every = tuple(optuna_trial(row, config) for row in trials)
-    return Study(
-        places=Places(folder=folder),
-        plan=StudyPlan.load(folder),
-        trials=Trials(all=every, epochs=EPOCHS),
-    )
+        shape = (SEEDS, len(study.beats.label), 4)
+        content = npz(log_probs=rng.normal(size=shape).astype(np.float32))
+        study.files.folder(row.digest).write(PREDICTIONS, content)
+    return study
 
 
 def test_a_finished_study_is_read_back(
     folder: Path, small_beats: BeatSet, small_folds: Folds
 ) -> None:
-    study = study_of(folder, rows())
+    study = study_with(folder, rows())
     arms, left_out = arm_runs(study)
     assert left_out == [] and len(study.rows) == 6
     assert study.beats.patients == ("a", "b", "c", "d", "e", "f")
@@ -129,10 +125,10 @@ def test_a_finished_study_is_read_back(
 def test_what_is_not_complete_is_left_out_and_named(folder: Path) -> None:
     some = rows()
     some[1] = replace(some[1], outcome=Outcome.FAILED)
-    arms, left_out = arm_runs(study_of(folder, some))
+    arms, left_out = arm_runs(study_with(folder, some))
     assert left_out == ["draw 0 is left out: no complete trial of film"]
     assert [arm.draw.tolist() for arm in arms] == [[1, 1]] * 3
-    study = study_of(folder, [row for row in some if row.arm != "film"])
+    study = study_with(folder, [row for row in some if row.arm != "film"])
     arms, left_out = arm_runs(study)
     assert left_out == ["film is left out: no complete trial"]
     assert [arm.name for arm in arms] == ["ecg", "film_placebo"]
@@ -143,7 +139,7 @@ def test_what_is_not_complete_is_left_out_and_named(folder: Path) -> None:
 
 def test_fewer_than_two_arms_are_no_comparison(folder: Path) -> None:
     said: list[str] = []
-    results = load(study_of(folder, [row for row in rows() if row.arm == "film"]), said.append)
+    results = load(study_with(folder, [row for row in rows() if row.arm == "film"]), said.append)
     assert results.comparison is None
     assert results.gaps["comparison"] == (
         "two arms with complete trials are needed, got 1; ecg is left out: no complete trial; "
@@ -153,7 +149,7 @@ def test_fewer_than_two_arms_are_no_comparison(folder: Path) -> None:
 
 def test_arms_without_a_common_draw_are_no_comparison(folder: Path) -> None:
     some = [row for row in rows() if (row.arm == "film") == (row.draw == 0)]
-    assert arm_runs(study_of(folder, some)) == (
+    assert arm_runs(study_with(folder, some)) == (
         [],
         [
             "draw 0 is left out: no complete trial of ecg, film_placebo",
@@ -163,7 +159,7 @@ def test_arms_without_a_common_draw_are_no_comparison(folder: Path) -> None:
 
 
 def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
-    study = study_of(folder, rows())
+    study = study_with(folder, rows())
     comparison = load(study, print).comparison
     assert comparison is not None
     keep_comparison(study, comparison)
@@ -173,7 +169,7 @@ def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
 
 
 def test_predictions_that_are_gone_are_named_with_their_place(folder: Path) -> None:
-    study = study_of(folder, rows())
+    study = study_with(folder, rows())
     study.files.folder(f"{3:012x}").delete(PREDICTIONS)
     with pytest.raises(StudyStateError) as caught:
         arm_runs(study)

@@ -30,6 +30,7 @@ from study.reporting.table import Column, Table, Value
 from study.reporting.trial_tables import arms_table
 from study.statistics.findings import Comparison, Estimate
 from study.statistics.predictions import ArmRuns, Beats
+from study.store.floors import StudyFloor
 from study.store.trials import TrialRow
 from tests.builders import compared, trial_row
 
@@ -48,7 +49,7 @@ def rows_of(comparison: Comparison) -> list[TrialRow]:
 
 
 def ranking(comparison: Comparison) -> Table:
-    floors = {"floor: logistic regression": {AUPRC_SV: 0.476}}
+    floors = [StudyFloor(name="logistic_regression", digest="", metrics={AUPRC_SV: 0.476})]
     return arms_table(
         rows_of(comparison), comparison.objective, "compare", comparison=comparison, floors=floors
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.config import TrialConfig
+from study.data.beat_set import BeatSet
 from study.keys import AUPRC_SV, CLASSES
 from study.models import rules
-from study.reporting.alarms import Severity
+from study.reporting.alarms import Alarm, Severity
 from study.reporting.prediction_alarms import (
     PredictionFacts,
     constant_alarms,
@@ -20,13 +22,23 @@ from study.reporting.prediction_alarms import (
     no_effect_alarms,
     study_alarms,
 )
-from study.spaces.space import Space
+from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import StudyFloor
-from study.store.storage import Storage
+from study.store.folder import BEATS
+from study.store.study import Study
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow
 from study.tuning.trial import METRICS, TrialJob, TrialRun
-from tests.builders import load_text, npz, trial_row
+from tests.builders import (
+    bare_beats,
+    compared,
+    load_text,
+    npz,
+    stored_beats,
+    study_of,
+    study_plan,
+    trial_row,
+)
 
 FOLD = np.array([0, 0, 0, 1, 1, 1, -1])
 
@@ -56,13 +68,10 @@ def facts(
     )
 
 
-def test_predictions_that_vary_are_neither_flat_nor_of_one_class() -> None:
-    found = describe_predictions(log_probs(), FOLD)
-    assert (found.members, found.flat, found.one_class) == (4, 0, {})
-
-
 def test_members_that_are_constant_are_counted() -> None:
     values = log_probs()
+    found = describe_predictions(values, FOLD)
+    assert (found.members, found.flat, found.one_class) == (4, 0, {})
     values[0, FOLD == 1] = np.log([0.7, 0.1, 0.1, 0.1])
     values[1, FOLD == 0, 2] = 0.0  # the largest there is
     found = describe_predictions(values, FOLD)
@@ -193,36 +202,40 @@ input = "ecg"
 fusion = "none"
 """
 
-FOUR = np.array([0, 0, 1, 1])
+BEATS_OF_TWO = [[1, 1, 0, 0], [1, 1, 0, 0]]
+"""Four beats of two records, which are a fold each."""
 
 
-def row_of(number: int, config: TrialConfig, arm: str = "", **metrics: float) -> TrialRow:
-    name = arm or rules.arm(config)
-    return trial_row(number, name, digest=rules.digest(config), metrics=metrics)
-
-
-def store(storage: Storage, digest: str, seed: int) -> None:
-    log_probs = np.random.default_rng(seed).normal(size=(1, len(FOUR), 4)).astype(np.float32)
+def store(study: Study, digest: str, seed: int) -> None:
+    log_probs = np.random.default_rng(seed).normal(size=(1, 4, len(CLASSES))).astype(np.float32)
     log_probs[0, ::2, 0] = 9
     log_probs[0, 1::2, 1] = 9
-    storage.folder(digest).write(PREDICTIONS, npz(log_probs=log_probs))
+    study.files.folder(digest).write(PREDICTIONS, npz(log_probs=log_probs))
 
 
-def test_heads_over_one_token_are_found_to_change_nothing(job: TrialJob, tmp_path: Path) -> None:
+def alarms_of(study: Study, floors: Sequence[StudyFloor] = (), found: Any = None) -> list[Alarm]:
+    return study_alarms(study, floors=floors, comparison=found)
+
+
+def test_heads_over_one_token_are_found_to_change_nothing(
+    job: TrialJob, small_beats: BeatSet, tmp_path: Path
+) -> None:
     """The softmax over one key is 1 for any number of heads, and only the order of sums differs.
 
     Without dropout, which draws for each head.
     """
-    space = load_text(tmp_path, SEARCH)
-    rows = []
+    space = load_text(tmp_path, SEARCH, "space")
+    (tmp_path / BEATS).write_bytes(stored_beats(small_beats, job.folds))
+    trials = []
     for number, point in enumerate(space.grid()):
         config = space.configuration(point)
         metrics = TrialRun(config, job).step()[METRICS]
-        # As a CSV gives them back: parameters are text.
-        params = {name: str(value) for name, value in point.items()}
-        rows.append(replace(row_of(number, config, **metrics), params=params))
-    fold = job.folds.of_beats(next(iter(job.beats.values())))
-    said = [str(alarm) for alarm in study_alarms(space, rows, job.storage, fold)]
+        row = trial_row(
+            number, rules.arm(config), digest=rules.digest(config), params=point, metrics=metrics
+        )
+        trials.append((row, config))
+    plan = study_plan(sampler="grid", scheduler="none", epochs=1)
+    said = [str(alarm) for alarm in alarms_of(study_of(tmp_path, plan, trials))]
     arm = "opt1 / daeac / mhca / seed7"
     assert (
         f"warning: heads changes nothing in {arm}: equal but for rounding are trials 0 and 1 "
@@ -233,54 +246,59 @@ def test_heads_over_one_token_are_found_to_change_nothing(job: TrialJob, tmp_pat
 
 
 @pytest.fixture
-def compared(tmp_path: Path) -> tuple[Space, list[TrialRow], Storage]:
+def study(tmp_path: Path) -> Study:
     """A comparison whose film arm and its placebo predict the same."""
-    space, storage = load_text(tmp_path, COMPARE), Storage.at(tmp_path / "trials")
-    rows = []
+    space = load_text(tmp_path, COMPARE, "space")
+    (tmp_path / BEATS).write_bytes(stored_beats(bare_beats(BEATS_OF_TWO)))
+    trials = []
     for number, point in enumerate(space.comparisons()):
-        row = row_of(number, point.config, point.arm, **{AUPRC_SV: 0.4 + number / 10})
-        rows.append(replace(row, params={"arm": point.arm}, draw=0))
-        store(storage, row.digest, seed=0 if "film" in point.arm else 1)
-    return space, rows, storage
+        metrics = {AUPRC_SV: 0.4 + number / 10, "val_auprc_S": 0.6}
+        digest = rules.digest(point.config)
+        row = trial_row(number, point.arm, digest=digest, metrics=metrics, draw=0)
+        trials.append((row, point.config))
+    study = study_of(tmp_path, study_plan(kind="compare", scheduler="none"), trials)
+    for row in study.rows:
+        store(study, row.digest, seed=0 if "film" in row.arm else 1)
+    return study
 
 
-def test_arms_of_a_comparison_differ_by_their_configurations(
-    compared: tuple[Space, list[TrialRow], Storage],
-) -> None:
-    (alarm,) = study_alarms(*compared, FOUR)
+def test_arms_of_a_comparison_differ_by_their_configurations(study: Study) -> None:
+    (alarm,) = alarms_of(study)
     assert alarm.what == "rr changes nothing in film and film_placebo"
     assert "trials 0 and 1 (rr = real; placebo)" in alarm.evidence
 
 
-def test_floors_are_held_against_intervals_or_the_best_trial_of_each_arm(
-    compared: tuple[Space, list[TrialRow], Storage],
-) -> None:
+def test_floors_are_held_against_the_best_trial_of_each_arm(study: Study) -> None:
     scores = {AUPRC_SV: 0.45, "val_auprc_S": 0.7, "val_auprc_V": 0.1}
-    floor = StudyFloor(name="logistic_regression", digest="f", metrics=scores)
-    missing = StudyFloor(name="prevalence", digest="g", missing="no beats")
-    space, rows, storage = compared
-    rows = [replace(row, metrics={**row.metrics, "val_auprc_S": 0.6}) for row in rows]
-    floors = [floor, missing]
-    *_, points, of_s = study_alarms(space, rows, storage, FOUR, floors=floors)
+    floors = [
+        StudyFloor(name="logistic_regression", digest="f", metrics=scores),
+        StudyFloor(name="prevalence", digest="g", missing="no beats"),
+    ]
+    *_, points, of_s = alarms_of(study, floors)
     said = "not shown to beat logistic regression in"
     assert points.what == f"1 of 3 arms is {said} AUPRC S+V"
     assert points.evidence == "it scores .450, they film .400"
     assert of_s.what == f"3 of 3 arms are {said} AUPRC S"
-    intervals = {"film": (0.3, 0.5), "film_placebo": (0.4, 0.6), "ecg": (0.5, 0.7)}
-    *_, within, _ = study_alarms(space, rows, storage, FOUR, floors=floors, intervals=intervals)
-    assert within.what == f"2 of 3 arms are {said} AUPRC S+V"
 
 
-def test_rungs_are_judged_where_trials_were_stopped_early(
-    compared: tuple[Space, list[TrialRow], Storage],
+def test_floors_are_held_against_the_intervals_of_a_comparison(
+    study: Study, beats: Beats, arms: list[ArmRuns]
 ) -> None:
-    assert len(study_alarms(*compared, FOUR)) == 1
-    whats = [alarm.what for alarm in study_alarms(*compared, FOUR, rungs=(0.2, 20))]
-    assert "early stopping may have stopped the best configurations" in whats
+    comparison = compared(beats, [run for run in arms if run.name != "concat"], contrasts=())
+    low = {arm.name: arm.estimates["sv"].low for arm in comparison.arms}
+    at = sorted(low.values())[1]
+    floor = StudyFloor(name="logistic_regression", digest="f", metrics={AUPRC_SV: at})
+    *_, within = alarms_of(study, [floor], comparison)
+    assert within.what == "2 of 3 arms are not shown to beat logistic regression in AUPRC S+V"
 
 
-def test_trials_without_files_are_left_out(
-    compared: tuple[Space, list[TrialRow], Storage], tmp_path: Path
-) -> None:
-    space, rows, _ = compared
-    assert study_alarms(space, rows, Storage.at(tmp_path / "gone"), FOUR) == []
+def test_rungs_are_judged_where_trials_were_stopped_early(study: Study) -> None:
+    stopped = replace(study, plan=replace(study.plan, scheduler="asha"))
+    whats = {alarm.what for alarm in alarms_of(stopped)} - {a.what for a in alarms_of(study)}
+    assert whats == {"whether early stopping was right cannot be told"}
+
+
+def test_trials_without_files_are_left_out(study: Study) -> None:
+    for row in study.rows:
+        study.files.folder(row.digest).delete(PREDICTIONS)
+    assert alarms_of(study) == []

@@ -16,6 +16,7 @@ from study.reporting.trial_tables import (
     best_table,
     failures_table,
 )
+from study.store.floors import StudyFloor
 from study.store.trials import TrialRow, trials_csv
 from tests.builders import trial_row
 
@@ -122,7 +123,9 @@ def test_undefined_metrics_are_left_out_of_their_mean_and_said() -> None:
 
 
 def test_floors_are_shown_below_the_arms() -> None:
-    table = ranked([row(1)], floors={"floor: logistic": {AUPRC_SV: 0.3}})
+    table = ranked(
+        [row(1)], floors=[StudyFloor(name="logistic", digest="", metrics={AUPRC_SV: 0.3})]
+    )
     assert [line[0] for line in table.rows] == ["film", "logistic"]
     floor = cells(table, "logistic")
     assert [floor[name] for name in ("AUPRC S+V", "AUPRC S", "complete")] == [".300", "-", ""]

@@ -24,7 +24,7 @@ from study.sealed import opening, records
 from study.sealed.result import EvaluationFolder
 from study.store.lock import locked
 from study.store.plan import StudyPlan
-from tests.builders import study_plan
+from tests.builders import study_of, study_plan
 from tests.sealed.conftest import PLAN, Run, evaluated, interrupted, never, refusal
 
 
@@ -114,10 +114,7 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
     assert found.arms["rr"]["test_auprc_V"] == pytest.approx(of_v)
     assert sealed_results(workspace, "another") == []
     page = StudyResults(
-        name="s",
-        description="",
-        plan=study_plan(),
-        state="finished",
+        study=study_of(workspace, study_plan(name="s"), []),
         written="now",
         sealed=(found,),
         openings="DS2 has been opened 1 time in this workspace.",

@@ -13,7 +13,7 @@ from study.reporting.alarms import NO_RELIANCE, Severity
 from study.reporting.page.html import Answers, Block, Note, Tone
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
-from study.reporting.trial_tables import comparable, mean_metric
+from study.reporting.trial_tables import mean_metric
 from study.statistics.findings import Choice, Contrast, metric_name, parts_of
 from study.wording import p_text, plural, score_text
 
@@ -23,7 +23,7 @@ Answer = tuple[str, str, str]
 
 def first_screen(results: StudyResults) -> Iterator[Block]:
     """Yield the six answers, the alarms behind them and the openings of DS2."""
-    if results.synthetic:
+    if results.study.plan.data_source == "synthetic":
         yield Note(
             "The records are SYNTHETIC: the figures say nothing about patients.", Tone.ERROR
         )
@@ -46,18 +46,17 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
 
 
 def _state(results: StudyResults) -> Note | None:
-    failed = results.count(Outcome.FAILED)
-    settled = f"{len(results.rows)} of {plural(results.plan.trials, 'trial')} settled"
-    if not results.rows:
-        running = results.state == "running"
-        state = "is running, and" if running else "has not settled a trial:"
+    study, failed = results.study, results.count(Outcome.FAILED)
+    settled = f"{len(study.rows)} of {plural(study.plan.trials, 'trial')} settled"
+    if not study.rows:
+        state = "is running, and" if study.held else "has not settled a trial:"
         return Note(f"The study {state} nothing is known yet ({settled}).", Tone.MISSING)
-    if failed == len(results.rows):
+    if failed == len(study.rows):
         every = "The only trial" if failed == 1 else f"All {failed} trials"
         return Note(f"{every} failed: there is no result.", Tone.ERROR)
-    if results.state == "running":
+    if study.held:
         return Note(f"The study is running: {settled}. The figures will change.", Tone.WARNING)
-    if results.state == "unfinished":
+    if study.unfinished:
         return Note(f"The study is unfinished: {settled}. --resume continues it.", Tone.WARNING)
     return None
 
@@ -73,7 +72,7 @@ def leading(results: StudyResults) -> str:
         return choice.best
     if results.comparison is not None and results.comparison.arms:
         return results.comparison.arms[0].name
-    best = max(results.ranked, key=lambda row: row.metric(results.objective), default=None)
+    best = max(results.ranked, key=lambda row: row.metric(results.study.objective), default=None)
     return "" if best is None else best.arm
 
 
@@ -81,10 +80,10 @@ def _which(results: StudyResults) -> Answer:
     question, arm = "Which arm?", leading(results)
     if not arm:
         return question, "none yet", results.why("comparison", "no trial is complete")
-    name = metric_name(results.objective)
+    name = metric_name(results.study.objective)
     if results.searches:
-        ranked = comparable(results.rows, results.objective, arm)
-        value = score_text(max(row.metric(results.objective) for row in ranked))
+        ranked = results.trials_of(arm)
+        value = score_text(max(row.metric(results.study.objective) for row in ranked))
         return (
             question,
             "no winner is named",
@@ -109,7 +108,7 @@ def _which(results: StudyResults) -> Answer:
 
 def _has_error(results: StudyResults) -> bool:
     comparison = results.comparison
-    quantity = parts_of(results.objective)[1]
+    quantity = parts_of(results.study.objective)[1]
     return comparison is not None and math.isfinite(comparison.arms[0].estimates[quantity].se)
 
 
@@ -122,7 +121,7 @@ def contrast_of_first(results: StudyResults) -> Contrast | None:
     if comparison is None or results.searches or arm not in results.arms:
         return None
     pairs = [pair for pair in comparison.contrasts if pair.first == arm]
-    for other in (results.arms[arm].stand_in, results.reference):
+    for other in (results.arms[arm].placebo, results.study.space.reference):
         for pair in pairs:
             if pair.second == other:
                 return pair
@@ -136,8 +135,8 @@ def _by_how_much(results: StudyResults) -> Answer:
             "a search has no paired differences" if results.searches else "nothing to subtract"
         )
         return question, "not shown", results.why("comparison", reason)
-    difference = pair.estimates[parts_of(results.objective)[1]]
-    name = metric_name(results.objective)
+    difference = pair.estimates[parts_of(results.study.objective)[1]]
+    name = metric_name(results.study.objective)
     return (
         question,
         interval_text(difference, signed=True),
@@ -149,7 +148,7 @@ def _how_sure(results: StudyResults) -> Answer:
     question, pair, choice = "How sure?", contrast_of_first(results), _choice(results)
     if pair is None or choice is None:
         return question, "nothing is claimed", "there is no test of unequal tries, or of one arm"
-    difference = pair.estimates[parts_of(results.objective)[1]]
+    difference = pair.estimates[parts_of(results.study.objective)[1]]
     share = choice.selected.get(choice.best, math.nan)
     chosen = f"best in {share:.0%} of resampled patients and seeds" if share == share else ""
     if math.isnan(difference.low):
@@ -170,7 +169,7 @@ def _how_sure(results: StudyResults) -> Answer:
 
 def _uses_rr(results: StudyResults) -> Answer:
     question, arm = "Does it use RR?", leading(results)
-    rows = comparable(results.rows, results.objective, arm)
+    rows = results.trials_of(arm)
     if not rows:
         return question, "unknown", "no complete trial"
     lost = {kind: mean_metric(rows, reliance(kind, "S")) for kind in ("inputs", "window")}
@@ -213,10 +212,11 @@ def _sealed(results: StudyResults) -> Answer:
 
 def _floor(results: StudyResults) -> Answer:
     question = "Against which floor?"
+    objective = results.study.objective
     values = {
-        label.removeprefix("floor: "): float(metrics[results.objective])
-        for label, metrics in results.floors.items()
-        if math.isfinite(metrics.get(results.objective, math.nan))
+        floor.words: floor.metrics[objective]
+        for floor in results.floors
+        if math.isfinite(floor.metrics.get(objective, math.nan))
     }
     if not values:
         return question, "none", results.why("floors", "the study has none")
@@ -225,5 +225,5 @@ def _floor(results: StudyResults) -> Answer:
     return (
         question,
         f"{highest} {score_text(values[highest])}",
-        f"{metric_name(results.objective)} of what an arm must beat: {every}",
+        f"{metric_name(objective)} of what an arm must beat: {every}",
     )

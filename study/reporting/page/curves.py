@@ -101,7 +101,7 @@ def shown_arms(results: StudyResults) -> list[ArmRuns]:
         and other.fusion == "none"
         and other.segmentation == facts.segmentation
     ]
-    wanted = [first, facts.stand_in if facts else "", results.reference, *bare]
+    wanted = [first, facts.placebo if facts else "", results.study.space.reference, *bare]
     order = [arm.name for arm in results.comparison.arms] if results.comparison else []
     by_name = {run.name: run for run in results.runs}
     names = [name for name in dict.fromkeys([*wanted, *order]) if name in by_name]
@@ -135,14 +135,14 @@ def _panel(
 
 def learning_curves(results: StudyResults) -> Iterator[Block]:
     """Yield every trial's objective by epoch, told apart by how it ended."""
-    drawn = {number: curve for number, curve in results.curves.items() if curve}
+    drawn = {number: curve for number, curve in results.study.trials.curves.items() if curve}
     if not drawn:
         yield missing("No learning curves", "no trial has reported an epoch")
         return
-    outcome = {row.number: row.outcome for row in results.rows}
+    outcome = {row.number: row.outcome for row in results.study.rows}
     ended = {number: _ending(outcome.get(number)) for number in drawn}
     values = [value for curve in drawn.values() for value in curve.values()]
-    epochs = results.plan.epochs
+    epochs = results.study.plan.epochs
     panels = []
     for title, endings in _LEARNING_PANELS:
         numbers = [number for number in drawn if ended[number] in endings]
@@ -153,7 +153,7 @@ def learning_curves(results: StudyResults) -> Iterator[Block]:
             y=span(values),
             title=f"{title}: {plural(len(numbers), 'trial')}",
             x_label="epoch",
-            y_label=metric_name(results.objective),
+            y_label=metric_name(results.study.objective),
             height=260,
         )
         for number in numbers:
@@ -166,7 +166,7 @@ def learning_curves(results: StudyResults) -> Iterator[Block]:
         name="learning",
         title="Objective by epoch",
         shows=(
-            f"{metric_name(results.objective)} after every epoch of "
+            f"{metric_name(results.study.objective)} after every epoch of "
             f"{plural(len(drawn), 'trial')}: {counts}."
         ),
         reading=(

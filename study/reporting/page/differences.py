@@ -34,7 +34,7 @@ def contrasts(results: StudyResults) -> Iterator[Block]:
         yield missing(
             "No paired differences",
             "a search gives its arms unequal tries, and trains few in full; confirm its "
-            f"candidates with `python -m study.run --confirm {results.name}`",
+            f"candidates with `python -m study.run --confirm {results.study.name}`",
         )
         return
     if comparison is None or len(comparison.arms) < 2:

@@ -10,14 +10,14 @@ from study.reporting.alarms import NO_RELIANCE
 from study.reporting.page.html import Block, Note, Tone, missing
 from study.reporting.results import Sealed, StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
-from study.reporting.trial_tables import comparable, failures_table, mean_metric
+from study.reporting.trial_tables import failures_table, mean_metric
 from study.statistics.findings import Comparison, label_of, metric_name, parts_of
 from study.wording import listing, plural, score_text
 
 
 def alarms(results: StudyResults) -> Iterator[Block]:
     """Yield the alarms and what failed."""
-    if not results.rows:
+    if not results.study.rows:
         yield missing("No alarms", "no trial has settled")
         return
     if results.alarms:
@@ -45,7 +45,7 @@ def alarms(results: StudyResults) -> Iterator[Block]:
         )
     else:
         yield Note("None of the checks found anything.", Tone.GOOD)
-    failures = failures_table(results.rows)
+    failures = failures_table(results.study.rows)
     if failures:
         yield failures
 
@@ -115,7 +115,7 @@ def _of_comparison(comparison: Comparison) -> Iterator[str]:
 
 def _unused(results: StudyResults) -> Iterator[str]:
     for arm, facts in results.arms.items():
-        rows = comparable(results.rows, results.objective, arm)
+        rows = results.trials_of(arm)
         lost = mean_metric(rows, reliance("inputs", "S"))
         if facts.real and math.isfinite(lost) and abs(lost) <= NO_RELIANCE:
             yield (

@@ -13,6 +13,7 @@ from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span
 from study.reporting.results import Explanation, StudyResults
 from study.reporting.table import Column, Kind, Table, Value
+from study.training.results import MASKED_SHARE
 from study.wording import plural, score_text
 
 WINDOW_S = {
@@ -26,7 +27,7 @@ OVER_TIME = ("mhca_time", "attention_pool")
 def inside(results: StudyResults) -> Iterator[Block]:
     """Yield attention with its deletion check, and what branches move."""
     explained = results.explanations
-    attending = {arm: e for arm, e in explained.items() if e.attention is not None}
+    attending = {arm: e for arm, e in explained.items() if e.inspection.attention is not None}
     if attending:
         yield Note(
             "Attention is descriptive: it says where a network looks, not why it decides. Read it "
@@ -48,7 +49,7 @@ def inside(results: StudyResults) -> Iterator[Block]:
                 "explanations", f"no complete trial attends over time ({', '.join(OVER_TIME)})"
             ),
         )
-    branches = {arm: e for arm, e in explained.items() if e.branch_share is not None}
+    branches = {arm: e for arm, e in explained.items() if e.inspection.branch_share is not None}
     if branches:
         yield _branches(results, branches)
     else:
@@ -59,7 +60,7 @@ def inside(results: StudyResults) -> Iterator[Block]:
 
 
 def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Figure:
-    attention = explanation.attention
+    attention = explanation.inspection.attention
     assert attention is not None
     segmentation = results.arms[arm].segmentation
     ends = WINDOW_S.get(segmentation, (0.0, 1.0))
@@ -88,7 +89,8 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
 def _class_panel(
     explanation: Explanation, c: int, ends: tuple[float, float], segmentation: str
 ) -> str:
-    attention, beat = explanation.attention, explanation.mean_beat[c]
+    inspection = explanation.inspection
+    attention, beat = inspection.attention, inspection.mean_beat[c]
     assert attention is not None
     weight = attention[c].mean(axis=0)
     uniform = 1.0 / len(weight)
@@ -96,7 +98,7 @@ def _class_panel(
     panel = Panel(
         x=ends,
         y=(0.0, high),
-        title=f"{CLASSES[c]}: mean of {int(explanation.beats[c]):,} beats",
+        title=f"{CLASSES[c]}: mean of {int(inspection.beats[c]):,} beats",
         x_label="s from R" if segmentation in WINDOW_S else "share of the window",
         y_label="attention, uniform = 1",
     )
@@ -113,19 +115,19 @@ def _class_panel(
 def _deletion(attending: dict[str, Explanation]) -> Table:
     rows: list[list[Value]] = []
     for arm, explanation in attending.items():
-        scores = explanation.deletion
+        scores = explanation.inspection.deletion
         whole = scores.get("nothing", math.nan)
         most, least, random = (
             whole - scores.get(mask, math.nan) for mask in ("most", "least", "random")
         )
         rows.append([arm, explanation.trial, whole, most, least, random, most - random])
-    share = next(iter(attending.values())).masked_share
     return Table(
         name="deletion",
         title="Deletion check",
         shows=(
-            f"AUPRC S lost when {share:.0%} of the time steps are masked: those attended to most, "
-            "least, and as many at random; all S, V and F beats and a sample of N; mean of seeds."
+            f"AUPRC S lost when {MASKED_SHARE:.0%} of the time steps are masked: those attended "
+            "to most, least, and as many at random; all S, V and F beats and a sample of N; mean "
+            "of seeds."
         ),
         reading=(
             "If attention marked what the network needs, masking it would cost more than as many "
@@ -146,7 +148,7 @@ def _deletion(attending: dict[str, Explanation]) -> Table:
 def _branches(results: StudyResults, branches: dict[str, Explanation]) -> Table:
     rows: list[list[Value]] = []
     for arm, explanation in branches.items():
-        share = explanation.branch_share
+        share = explanation.inspection.branch_share
         assert share is not None
         fusion = results.arms[arm].fusion
         rows.append([arm, fusion, explanation.trial, *map(float, share), _gate(explanation)])

@@ -55,13 +55,13 @@ def sections(results: StudyResults) -> list[Section]:
 def report_files(results: StudyResults) -> dict[str, str]:
     """Return the content of the page and of its tables, by file name."""
     parts = sections(results)
-    kind = "Search" if results.searches else "Comparison"
-    subtitle = f"{kind} of space {results.plan.space}, {results.written}"
-    if results.description:
-        ended = "" if results.description.endswith((".", "?", "!")) else "."
-        subtitle = f"{results.description}{ended} {subtitle}"
+    study, kind = results.study, "Search" if results.searches else "Comparison"
+    subtitle = f"{kind} of space {study.plan.space}, {results.written}"
+    if description := study.space.description:
+        ended = "" if description.endswith((".", "?", "!")) else "."
+        subtitle = f"{description}{ended} {subtitle}"
     tables = [block for part in parts for block in part.blocks if isinstance(block, Table)]
-    return {PAGE: page_html(f"Study {results.name}", subtitle, parts), **table_files(tables)}
+    return {PAGE: page_html(f"Study {study.name}", subtitle, parts), **table_files(tables)}
 
 
 def table_files(tables: Sequence[Table]) -> dict[str, str]:

@@ -82,8 +82,8 @@ def protocol(results: StudyResults) -> Iterator[Block]:
 
 
 def _decisions(results: StudyResults) -> dict[str, str]:
-    plan = results.plan
-    shorter = shorter_outcome(results.rows)
+    plan, rows = results.study.plan, results.study.rows
+    shorter = shorter_outcome(rows)
     mitdb = plan.data_source == "mitdb"
     return {
         "kind": "search: proposes candidates, claims nothing"
@@ -99,10 +99,10 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         "folds": f"{plan.folds} ({plural(plan.n_folds, 'fold')})",
         "seeds": f"{plan.n_seeds} for each fold",
         "epochs": f"{plan.epochs}, scored at the last, never at the best",
-        "objective": f"{metric_name(results.objective)}: average precision within each fold, "
+        "objective": f"{metric_name(plan.objective)}: average precision within each fold, "
         "averaged over folds that count, then over seeds",
         "sampler": f"{plan.sampler}, scheduler {plan.scheduler}",
-        "tuning budget": f"{plural(plan.trials, 'trial')} planned, {len(results.rows)} "
+        "tuning budget": f"{plural(plan.trials, 'trial')} planned, {len(rows)} "
         f"settled, {_tries(results)} an arm",
         f"{shorter}, failed": f"{results.count(shorter)}, {results.count(Outcome.FAILED)}",
         "arithmetic": f"{plan.engine}; evaluation in float32",
@@ -116,7 +116,7 @@ def _tries(results: StudyResults) -> str:
     """Return the smallest and largest number of configurations that an arm was given."""
     # One that was screened and then trained in full is one try.
     tried: dict[str, set[frozenset[object]]] = {}
-    for row in results.rows:
+    for row in results.study.rows:
         tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
     budgets = [len(points) for points in tried.values()]
     return f"{min(budgets)} to {max(budgets)}" if budgets else "none yet"
@@ -158,7 +158,7 @@ def methods(results: StudyResults) -> Iterator[Block]:
 
 def methods_sentences(results: StudyResults) -> Iterator[str]:
     """Yield the sentences of the paragraph, from the plan and what was measured."""
-    plan = results.plan
+    plan = results.study.plan
     yield from _data(results)
     yield (
         f"Models were trained for {plural(plan.epochs, 'epoch')} in "
@@ -167,7 +167,7 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
     )
     yield from _trials(results)
     yield (
-        f"The primary score was {metric_name(results.objective)}: average precision within "
+        f"The primary score was {metric_name(results.study.objective)}: average precision within "
         f"each fold's predictions, averaged over the folds with {MIN_CLASS_BEATS} or more beats "
         "of the class (Forman & Scholz 2010, doi:10.1145/1882471.1882479), then over seeds."
     )
@@ -180,7 +180,7 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
 
 
 def _trials(results: StudyResults) -> Iterator[str]:
-    plan, trials = results.plan, plural(len(results.rows), "trial")
+    plan, trials = results.study.plan, plural(len(results.study.rows), "trial")
     failed, screened = results.count(Outcome.FAILED), results.count(Outcome.SCREENED)
     if results.searches:
         shorter = (
@@ -206,7 +206,7 @@ def _data(results: StudyResults) -> Iterator[str]:
     where = {
         "mitdb": "the MIT-BIH Arrhythmia Database (Moody & Mark 2001, doi:10.1109/51.932724)",
         "synthetic": "synthetic records, which say nothing about patients",
-    }.get(results.plan.data_source, "the study's own records")
+    }.get(results.study.plan.data_source, "the study's own records")
     yield f"Beats of {where} were classified as AAMI {', '.join(CLASSES)}."
     beats = results.beats
     if beats is None:
@@ -286,16 +286,16 @@ def literature(results: StudyResults) -> Iterator[Block]:
 
 def provenance(results: StudyResults) -> Iterator[Block]:
     """Yield fingerprints, commit, versions, device and times."""
-    plan = results.plan
-    seconds = [row.seconds for row in results.rows]
+    study, plan = results.study, results.study.plan
+    seconds = [row.seconds for row in study.rows]
     facts: dict[str, object] = {
-        "study": results.name,
+        "study": study.name,
         "space": f"{plan.space} ({plan.space_digest})",
         "records": plan.data_source,
         **{f"beats, {cut}": mark for cut, mark in plan.data_fingerprints.items()},
         "folds": plan.fold_fingerprint,
         "study package": plan.version,
-        **results.provenance,
+        **(study.starts[-1].about if study.starts else {}),
         "trial time": f"{sum(seconds) / 3600:.2f} h in all, {max(seconds):.0f} s the longest"
         if seconds
         else None,
@@ -309,8 +309,5 @@ def provenance(results: StudyResults) -> Iterator[Block]:
         columns=[Column("what", Kind.NAME), Column("value", Kind.TEXT)],
         rows=[[name, str(value) if value else None] for name, value in facts.items()],
     )
-    if not results.provenance:
-        yield missing(
-            "No commit, versions and device",
-            results.why("provenance", "the study's run was not found in the tracker"),
-        )
+    if not study.starts:
+        yield missing("No commit, versions and device", "the study has not been started yet")

@@ -17,7 +17,7 @@ def parameters(results: StudyResults) -> Iterator[Block]:
             "No parameter importance", results.why("importance", "too few complete trials")
         )
     else:
-        yield _importance(results.importance, metric_name(results.objective))
+        yield _importance(results.importance, metric_name(results.study.objective))
     if results.costs:
         yield _costs(results)
     else:

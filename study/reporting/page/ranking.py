@@ -12,14 +12,14 @@ from study.reporting.trial_tables import arms_table, best_table
 
 def ranking(results: StudyResults) -> Iterator[Block]:
     """Yield the arms by score, and what their scores rest on."""
-    if not results.rows:
+    if not results.study.rows:
         yield missing("No ranking", results.why("comparison", "no trial has settled"))
         return
     comparison = results.comparison
     yield arms_table(
-        results.rows,
-        results.objective,
-        results.plan.kind,
+        results.study.rows,
+        results.study.objective,
+        results.study.plan.kind,
         arms=results.arms,
         comparison=comparison,
         floors=results.floors,
@@ -29,7 +29,7 @@ def ranking(results: StudyResults) -> Iterator[Block]:
         return
     yield from map(Note, choice_sentences(comparison))
     if results.searches:
-        best = best_table(results.rows, results.objective, comparison)
+        best = best_table(results.study.rows, results.study.objective, comparison)
         yield best or missing("No best configurations", "no trial is complete")
     yield beside_table(comparison)
     yield classes_table(comparison)

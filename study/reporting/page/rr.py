@@ -10,7 +10,7 @@ from study.reporting.page.html import Block, Figure, missing
 from study.reporting.page.svg import Whisker, whiskers
 from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Table, Value
-from study.reporting.trial_tables import arms_in_order, comparable, mean_metric
+from study.reporting.trial_tables import arms_in_order, mean_metric
 from study.statistics.findings import (
     MEASURE_NAMES,
     label_of,
@@ -34,7 +34,7 @@ def factors(results: StudyResults) -> Iterator[Block]:
         yield missing("No factors", "no trial is complete")
         return
     yield _factor_table(results)
-    if not any(facts.stand_in in complete for facts in results.arms.values() if facts.stand_in):
+    if not any(facts.placebo in complete for facts in results.arms.values() if facts.placebo):
         yield missing(
             "No placebo differences",
             "no arm has a complete placebo beside it: what RR is worth to an arm is not "
@@ -43,18 +43,18 @@ def factors(results: StudyResults) -> Iterator[Block]:
 
 
 def _factor_table(results: StudyResults) -> Table:
-    measure, objective = parts_of(results.objective)
+    measure, objective = parts_of(results.study.objective)
     quantities = list(dict.fromkeys((objective, *RELIANCE_CLASSES)))
     rows: list[list[Value]] = []
     for arm, facts in results.arms.items():
-        trials = comparable(results.rows, results.objective, arm)
+        trials = results.trials_of(arm)
         if not facts.real or not trials:
             continue
         row: list[Value] = [_ENTRY[facts.input], facts.late_rr or None, facts.segmentation]
         row.append(facts.fusion)
         for quantity in quantities:
             row.append(mean_metric(trials, metric(measure, quantity)))
-            row.append(_minus_placebo(results, arm, facts.stand_in, quantity))
+            row.append(_minus_placebo(results, arm, facts.placebo, quantity))
         rows.append(row)
     columns = [Column("entry of RR", Kind.NAME)]
     columns += [Column(name, Kind.TEXT) for name in ("late RR", "segmentation", "fusion")]
@@ -94,7 +94,7 @@ def _minus_placebo(results: StudyResults, arm: str, placebo: str, quantity: str)
 def rr_reliance(results: StudyResults) -> Iterator[Block]:
     """Yield what trained models lose when RR is permuted."""
     complete = {row.arm for row in results.ranked}
-    arms = [a for a in arms_in_order(results.rows, results.objective) if a in complete]
+    arms = [a for a in arms_in_order(results.study.rows, results.study.objective) if a in complete]
     if not arms:
         yield missing("No RR reliance", "it is measured when a trial is complete; none is")
         return
@@ -124,7 +124,7 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
 
 
 def _mean(results: StudyResults, arm: str, name: str) -> float:
-    return mean_metric(comparable(results.rows, results.objective, arm), name)
+    return mean_metric(results.trials_of(arm), name)
 
 
 def _losses(results: StudyResults, arm: str, aami_class: str) -> list[Whisker]:

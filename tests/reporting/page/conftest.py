@@ -9,23 +9,58 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.config import TrialConfig
 from study.keys import AUPRC_SV, CLASSES, Outcome, metric, reliance
 from study.reporting.alarms import Alarm, Severity
 from study.reporting.results import ArmFacts, Cost, Explanation, Importance, StudyResults
-from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats
-from study.store.trials import TrialRow
-from tests.builders import study_plan, trial_row
+from study.store.floors import StudyFloor
+from study.store.folder import SPACE_COPY
+from study.store.study import Places, Study
+from study.store.trials import TrialRow, Trials
+from study.training.results import Inspection
+from tests.builders import compared, optuna_trial, study_plan, trial_row
 
 MakeResults = Callable[..., StudyResults]
 
 ARMS = ("film", "film_placebo", "ecg")
 
-_COST = Cost(
-    parameters=90_000, operations=10_000_000, milliseconds_one=1.0, milliseconds_batch=0.5
-)
-
 COUNTS = {"N": 40, "S": 12, "V": 14, "F": 6}
+
+SPACES = {
+    "compare": """
+description = "Which <arm> & why"
+[compare]
+draws = 1
+seeds = 2
+folds = 2
+reference = "ecg"
+contrasts = [["film", "film_placebo"]]
+[fixed]
+segmentation = "beat"
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[[arms]]
+name = "ecg"
+input = "ecg"
+fusion = "none"
+""",
+    "search": """
+description = "Which arm?"
+[search]
+sampler = "tpe"
+trials = 8
+[params.learning_rate]
+low = 1e-3
+high = 1e-2
+""",
+}
+
+PLAN = study_plan(
+    kind="compare", sampler="draws", scheduler="none", n_seeds=2, data_source="mitdb"
+)
 
 
 @pytest.fixture(scope="session")
@@ -77,74 +112,85 @@ def row_of(number: int, arm: str, value: float, **changes: Any) -> TrialRow:
     return trial_row(number, arm, **{**given, **changes})
 
 
-@pytest.fixture(scope="session")
-def make_results(page_beats: Beats) -> MakeResults:
-    """A factory of results of a finished comparison; give what is otherwise."""
-    runs = tuple(run_of(name, page_beats, 1.5 - 0.5 * k) for k, name in enumerate(ARMS))
-    comparison = compare(
-        page_beats,
-        runs,
-        contrasts=[("film", "film_placebo")],
-        objective=AUPRC_SV,
-        resamples=200,
-        permutations=200,
+def facts_of(name: str) -> ArmFacts:
+    """Return what an arm is made of."""
+    bare = name == "ecg"
+    return ArmFacts(
+        input="ecg" if bare else "opt1",
+        segmentation="beat",
+        fusion="none" if bare else "mhca_time",
+        late_rr="" if bare else "seed7",
+        rr="placebo" if name.endswith("_placebo") else "real",
+        routes="RR cannot be used" if bare else "RR reaches the output by: late vector",
+        look_ahead="none" if bare else "needs the whole record",
+        placebo="film_placebo" if name == "film" else "",
     )
 
+
+EXPLANATION = Explanation(
+    trial=0,
+    inspection=Inspection(
+        beats=np.full(4, 20),
+        mean_beat=np.tile(np.sin(np.linspace(0, 6, 128)), (4, 1)).astype(np.float32),
+        attention=np.full((4, 2, 64), 1 / 64, dtype=np.float32),
+        deletion={"nothing": 0.5, "most": 0.2, "least": 0.49, "random": 0.45},
+        branch_share=np.array([0.1, 0.4, 0.2, 0.3], dtype=np.float32),
+    ),
+    gates=np.full((4, 8), 0.12),
+)
+
+
+@pytest.fixture(scope="session")
+def make_results(page_beats: Beats, tmp_path_factory: pytest.TempPathFactory) -> MakeResults:
+    """A factory of results of a finished comparison; give what is otherwise.
+
+    Of its study: `plan`, `rows`, `curves` by number of trial, `held`, and `attrs` of its storage.
+    """
+    runs = tuple(run_of(name, page_beats, 1.5 - 0.5 * k) for k, name in enumerate(ARMS))
+    comparison = compared(page_beats, runs, contrasts=[("film", "film_placebo")], permutations=200)
+    folders = {}
+    for kind, text in SPACES.items():
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        (folders[kind] / SPACE_COPY).write_text(text)
+
     def make(**changes: Any) -> StudyResults:
-        facts = {
-            name: ArmFacts(
-                input="ecg" if name == "ecg" else "opt1",
-                segmentation="beat",
-                fusion="none" if name == "ecg" else "mhca_time",
-                late_rr="" if name == "ecg" else "seed7",
-                rr="placebo" if name.endswith("_placebo") else "real",
-                routes="RR cannot be used"
-                if name == "ecg"
-                else "RR reaches the output by: late vector",
-                look_ahead="none" if name == "ecg" else "needs the whole record",
-                stand_in="film_placebo" if name == "film" else "",
-            )
-            for name in ARMS
-        }
-        explanation = Explanation(
-            trial=0,
-            beats=np.full(4, 20),
-            mean_beat=np.tile(np.sin(np.linspace(0, 6, 128)), (4, 1)).astype(np.float32),
-            attention=np.full((4, 2, 64), 1 / 64, dtype=np.float32),
-            deletion={"nothing": 0.5, "most": 0.2, "least": 0.49, "random": 0.45},
-            masked_share=0.2,
-            branch_share=np.array([0.1, 0.4, 0.2, 0.3]),
-            gates=np.full((4, 8), 0.12),
-        )
-        given: dict[str, Any] = {
-            "name": "made_up",
-            "description": "Which <arm> & why",
-            "plan": study_plan(
-                kind="compare",
-                space="made_up",
-                space_digest="abc",
-                n_seeds=2,
-                sampler="draws",
-                scheduler="none",
-                data_source="mitdb",
-                data_fingerprints={"beat/antialiased": "f00"},
-                fold_fingerprint="beef",
-            ),
-            "state": "complete",
-            "written": "2026-01-01T00:00:00+00:00",
-            "rows": tuple(row_of(k, name, 0.5 - 0.1 * k) for k, name in enumerate(ARMS)),
+        study: dict[str, Any] = {
+            "plan": PLAN,
+            "rows": [row_of(k, name, 0.5 - 0.1 * k) for k, name in enumerate(ARMS)],
             "curves": {k: {e: 0.1 * e for e in range(1, 7)} for k in range(3)},
-            "arms": facts,
-            "reference": "ecg",
+            "held": False,
+            "attrs": {"start:1": {"at_s": 1.0, "about": {"commit": "c0ffee"}}},
+        }
+        study |= {name: changes.pop(name) for name in study if name in changes}
+        plan, config = study["plan"], TrialConfig()
+        every = [
+            optuna_trial(row, config, study["curves"].get(row.number)) for row in study["rows"]
+        ]
+        given: dict[str, Any] = {
+            "study": Study(
+                places=Places(folder=folders[plan.kind]),
+                plan=plan,
+                held=study["held"],
+                trials=Trials(all=tuple(every), attrs=study["attrs"], epochs=plan.epochs),
+            ),
+            "written": "2026-01-01T00:00:00+00:00",
+            "arms": {name: facts_of(name) for name in ARMS},
             "beats": page_beats,
             "runs": runs,
             "comparison": comparison,
             "alarms": (Alarm(severity=Severity.WARNING, what="w <b>", evidence="e", advice="a"),),
-            "floors": {"floor: logistic regression": {AUPRC_SV: 0.3}},
+            "floors": [StudyFloor(name="logistic_regression", digest="", metrics={AUPRC_SV: 0.3})],
             "dropped": {"class Q": 8},
-            "costs": {name: _COST for name in ARMS},
-            "explanations": {"film": explanation},
-            "provenance": {"commit": "c0ffee"},
+            "costs": dict.fromkeys(
+                ARMS,
+                Cost(
+                    parameters=90_000,
+                    operations=10_000_000,
+                    milliseconds_one=1.0,
+                    milliseconds_batch=0.5,
+                ),
+            ),
+            "explanations": {"film": EXPLANATION},
             "openings": "DS2 has been opened 0 times in this workspace.",
         }
         return StudyResults(**{**given, **changes})
@@ -152,22 +198,25 @@ def make_results(page_beats: Beats) -> MakeResults:
     return make
 
 
-@pytest.fixture
-def search_results(make_results: MakeResults) -> StudyResults:
-    """A search with a pruned, a failed and a running trial."""
-    compared = make_results().plan
-    rows = (
-        row_of(0, "film", 0.5),
-        row_of(1, "film", 0.4),
-        row_of(2, "ecg", 0.3),
-        row_of(3, "ecg", 0.2, outcome=Outcome.PRUNED, epochs=2),
-        row_of(4, "film", 0.2, outcome=Outcome.FAILED, cause="DivergedError: loss", epochs=1),
-    )
-    return make_results(
-        plan=replace(compared, kind="search", sampler="tpe", scheduler="asha", trials=8),
-        rows=rows,
-        curves={k: {1: 0.1, 2: 0.2 + 0.01 * k} for k in range(6)},
-        importance=Importance(shares={"learning_rate": 0.8}, trials=30),
-        state="running",
-        owed=3,
-    )
+@pytest.fixture(scope="session")
+def make_search(make_results: MakeResults) -> MakeResults:
+    """A factory of results of a running search with a pruned, a failed and a stopped trial."""
+
+    def make(**changes: Any) -> StudyResults:
+        given = {
+            "plan": replace(PLAN, kind="search", sampler="tpe", scheduler="asha", trials=8),
+            "rows": [
+                row_of(0, "film", 0.5),
+                row_of(1, "film", 0.4),
+                row_of(2, "ecg", 0.3),
+                row_of(3, "ecg", 0.2, outcome=Outcome.PRUNED, epochs=2),
+                row_of(4, "film", 0.2, outcome=Outcome.FAILED, cause="Error: loss", epochs=1),
+                row_of(5, "film", 0.2, outcome=Outcome.STOPPED, epochs=2),
+            ],
+            "curves": {k: {1: 0.1, 2: 0.2 + 0.01 * k} for k in range(6)},
+            "importance": Importance(shares={"learning_rate": 0.8}, trials=30, kind="complete"),
+            "held": True,
+        }
+        return make_results(**{**given, **changes})
+
+    return make
