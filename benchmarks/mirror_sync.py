@@ -167,8 +167,7 @@ def run_trial(ledger: Ledger, config: TrialConfig, value: float, epochs: int) ->
     ledger.begin(number)
     metrics = dict.fromkeys([AUPRC_SV, *OTHER_METRICS], value)
     for epoch in range(1, epochs + 1):
-        ledger.report(number, epoch, value)
-        ledger.record(number, epoch, metrics)
+        ledger.record(number, epoch, value, metrics)
     ledger.close(
         number,
         Outcome.COMPLETE if epochs == EPOCHS else Outcome.PRUNED,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from optuna.pruners import BasePruner
@@ -248,10 +248,7 @@ def _report(
         Tag.OUTCOME: str(outcome or ""),
         Tag.CAUSE: "",
     }
-    (value,) = metrics.values()
-    # Ray asks nobody about a trial that has ended by itself.
-    ended = outcome is not None or conductor.decide(key, epoch, value)
-    conductor.reported(key, result)
+    ended = conductor.reported(key, result) or outcome is not None
     if ended:
         conductor.completed(key, result)
     return ended
@@ -312,9 +309,11 @@ class _Ledger(Ledger):
         if method.pruner is not None:
             self._study.pruner = method.pruner()
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
-        """Write down an epoch's objective; return whether the trial should be pruned."""
-        pruned = super().report(number, epoch, value)
+    def record(
+        self, number: int, epoch: int, objective: float, metrics: Mapping[str, float]
+    ) -> bool:
+        """Write an epoch down; return whether the trial should be pruned."""
+        pruned = super().record(number, epoch, objective, metrics)
         trial = self._live[number]
         if self._by_optuna and not trial.user_attrs[PROTECTED]:
             return trial.should_prune()

@@ -107,12 +107,10 @@ class Driver:
         result = report(epoch, metrics)
         budget = self.configs[key].train.epochs if key in self.configs else EPOCHS
         if epoch == budget:
-            # Ray asks nobody about a trial that has ended by itself.
             full = budget == EPOCHS
             result[Tag.OUTCOME] = str(Outcome.COMPLETE if full else Outcome.SCREENED)
-        value = metrics[self.objective]
-        stop = epoch == budget or self.conductor.decide(key, epoch, value)
-        self.conductor.reported(key, result)
+        # Ray ends a trial that says that it is done, whatever the conductor says.
+        stop = self.conductor.reported(key, result) or epoch == budget
         if stop:
             self.conductor.completed(key, result)
         return stop

@@ -115,7 +115,7 @@ def train(setup: Setup, ledger: Ledger, arm: str, draw: int) -> None:
     number = ledger.open(ledger.enqueue(proposal), proposal)
     result = TrialRun(point.config, setup.job).step()
     value = result[METRICS][space.objective]
-    ledger.report(number, result[EPOCH], value)
+    ledger.record(number, result[EPOCH], value, {})
     ledger.close(
         number,
         Outcome.COMPLETE,

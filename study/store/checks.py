@@ -19,11 +19,11 @@ from optuna.trial import TrialState
 from study.addresses import redact, shown
 from study.errors import StudyStateError
 from study.files import write_whole
-from study.keys import Outcome, Tag
+from study.keys import Outcome
 from study.store.folder import BEATS, CLAIM, PLAN_FILE, SPACE_COPY, TRIALS, has_trials, leftovers
 from study.store.plan import GROWS
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
-from study.store.trials import COUNTED, PLAN, trials_csv
+from study.store.trials import PLAN, trials_csv
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger
@@ -68,7 +68,7 @@ def faults(study: Study, *, deep: bool = True) -> list[Fault]:
     """
     if study.gap:
         return list(_storage_away(study))
-    checks = (_interrupted, _unmarked, _unclosed, _other_plan, _other_claim, _space_copy, _beats)
+    checks = (_interrupted, _unclosed, _other_plan, _other_claim, _space_copy, _beats)
     listed = [fault for check in checks for fault in check(study)]
     listed += _results(study, deep=deep)
     return listed + [f for check in (_checkpoints, _leftovers, _table) for f in check(study)]
@@ -118,7 +118,7 @@ def _reconcile(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
 
 
 _SETTLE = Mend(
-    says=lambda faults: f"tell Optuna how {trials_of(faults)} ended; what has no outcome is owed",
+    says=lambda faults: f"end {trials_of(faults)} in Optuna: what was interrupted is owed",
     do=_reconcile,
     at_start=True,
 )
@@ -129,26 +129,10 @@ def _interrupted(study: Study) -> Iterator[Fault]:
     for trial in study.trials.all:
         if study.held or trial.state.is_finished():
             continue
-        outcome = trial.user_attrs.get(Tag.OUTCOME)
         said = "is RUNNING in Optuna, and no process runs it"
         if trial.state is TrialState.WAITING:
             said = "waits in Optuna, and nothing will ask for it"
-        elif outcome in COUNTED:
-            said = f"is RUNNING in Optuna, where it is written down as {outcome}"
         yield Fault(kind="interrupted", found=said, trial=trial.number, mend=_SETTLE)
-
-
-_MARK = Mend(
-    says=lambda faults: f"mark {trials_of(faults)} as superseded", do=_reconcile, at_start=True
-)
-
-
-def _unmarked(study: Study) -> Iterator[Fault]:
-    if study.held:
-        return
-    for number, follower in study.trials.unmarked.items():
-        said = f"was followed by trial {follower}, and is not marked as superseded"
-        yield Fault(kind="unmarked", found=said, trial=number, mend=_MARK)
 
 
 def _end_start(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:

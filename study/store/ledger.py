@@ -16,11 +16,9 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -28,7 +26,12 @@ from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
 from study.store.history import BEGAN, END, EPOCH, START, TRACEBACK, Epoch, name_of, numbered
-from study.store.optuna_storage import close_storage, open_storage, storage_fault
+from study.store.optuna_storage import (
+    close_storage,
+    one_transaction,
+    open_storage,
+    storage_fault,
+)
 from study.store.trials import (
     CONFIG,
     DRAW,
@@ -107,8 +110,7 @@ class Ledger:
         self._reduction_factor = reduction_factor
         self._start = 0
         self._live: dict[int, optuna.Trial] = {}
-        self._reported: dict[int, int] = {}
-        self._recorded: set[tuple[int, int]] = set()
+        self._last_epoch: dict[int, int] = {}
         self._marks = Marks.of(self._study.user_attrs)
 
     def release(self) -> None:
@@ -129,11 +131,7 @@ class Ledger:
         return self._study.user_attrs.get(key)
 
     def reconcile(self) -> list[FrozenTrial]:
-        """Settle what an earlier driver left running; return the trials that are still owed.
-
-        A trial whose outcome was written down but not yet told is told now; any other was
-        interrupted and is owed.
-        """
+        """Close what an earlier driver left running; return the trials that are still owed."""
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.is_finished():
                 continue
@@ -141,17 +139,16 @@ class Ledger:
                 # Enqueued and never asked for: the next ask would take it for its own.
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 continue
-            outcome = Outcome(trial.user_attrs.get(Tag.OUTCOME, Outcome.STOPPED))
-            if outcome is Outcome.STOPPED:
-                self._set_attr(trial.number, Tag.OUTCOME, str(outcome))
-                self._set_attr(trial.number, Tag.CAUSE, "the driver ended")
-                self._set_attr(trial.number, EPOCHS, trial.last_step or 0)
-            self._tell(trial.number, outcome, trial.user_attrs.get(OBJECTIVE))
-        trials = self.trials()
-        # A driver may have been killed between an attempt and the mark of the one before.
-        for number, follower in trials.unmarked.items():
-            self._mark(SUPERSEDED, number, follower)
-        return trials.owed
+            ended = {
+                EPOCHS: trial.last_step or 0,
+                Tag.CAUSE: "the driver ended",
+                Tag.OUTCOME: str(Outcome.STOPPED),
+            }
+            with one_transaction(self._storage):
+                for key, value in ended.items():
+                    self._storage.set_trial_user_attr(trial._trial_id, key, value)
+                self._study.tell(trial.number, state=STATES[Outcome.STOPPED])
+        return self.trials().owed
 
     def withdraw(self, number: int, cause: str) -> None:
         """Let a settled trial's outcome count no more: it is owed again, under the same digest."""
@@ -162,17 +159,6 @@ class Ledger:
     def _mark(self, kind: str, number: int, value: int | str) -> None:
         self._study.set_user_attr(mark(kind, number), value)
         self._marks = Marks.of(self._study.user_attrs)
-
-    def _set_attr(self, number: int, key: str, value: Any) -> None:
-        # `optuna.Trial` has the setter, but cannot be had again for another process's trial.
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        with suppress(UpdateFinishedTrialError):
-            self._storage.set_trial_user_attr(trial_id, key, value)
-
-    def _tell(self, number: int, outcome: Outcome, objective: float | None) -> None:
-        value = objective if outcome is Outcome.COMPLETE else None
-        self._study.tell(number, value, state=STATES[outcome])
 
     def ask(self) -> optuna.Trial:
         """Ask the sampler for a trial; its parameters are suggested by the caller."""
@@ -195,7 +181,6 @@ class Ledger:
 
     def open(self, trial: optuna.Trial, proposal: Proposal) -> int:
         """Write down what a trial is, and keep it as running; return its number."""
-        # The digest is the last attribute: a trial without one was never opened.
         attrs = {
             Tag.ARM: proposal.arm,
             Tag.ATTEMPT: proposal.attempt,
@@ -205,10 +190,11 @@ class Ledger:
             PROTECTED: proposal.protected,
             Tag.DIGEST: proposal.digest,
         }
-        for key, value in attrs.items():
-            trial.set_user_attr(key, value)
-        if proposal.attempt > 1:
-            self._follow(trial, proposal.digest)
+        with one_transaction(self._storage):
+            for key, value in attrs.items():
+                trial.set_user_attr(key, value)
+            if proposal.attempt > 1:
+                self._follow(trial, proposal.digest)
         self._live[trial.number] = trial
         return trial.number
 
@@ -220,22 +206,36 @@ class Ledger:
             is_repeat = DUPLICATE_OF in earlier.user_attrs
             if not is_repeat and earlier.number not in self._marks.superseded:
                 self._mark(SUPERSEDED, earlier.number, trial.number)
+            last = self._last_epoch.get(trial.number, 0)
             for epoch, value in sorted(earlier.intermediate_values.items()):
-                if epoch > self._reported.get(trial.number, 0):
+                if epoch > last:
                     trial.report(value, epoch)
-                    self._reported[trial.number] = epoch
+            self._last_epoch[trial.number] = max(last, *numbered(EPOCH, earlier.user_attrs), 0)
 
     def begin(self, number: int) -> None:
         """Write down that a worker has a trial now."""
         self._live[number].set_user_attr(BEGAN, round(time.time(), 3))
 
-    def record(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Write an epoch down in one transaction; one that was run again stays as it was first."""
-        # Optuna copies all attributes of a trial for whoever looks into them.
-        if (number, epoch) not in self._recorded:
-            kept = Epoch(time.time(), metrics).attr()
-            self._live[number].set_user_attr(name_of(EPOCH, epoch), kept)
-            self._recorded.add((number, epoch))
+    def record(
+        self, number: int, epoch: int, objective: float, metrics: Mapping[str, float]
+    ) -> bool:
+        """Write an epoch down in one transaction; return whether the trial should be pruned.
+
+        An epoch that is run again, after a loss of its worker or driver, stays as it was first.
+        """
+        trial = self._live[number]
+        if epoch > self._last_epoch.get(number, 0):
+            with one_transaction(self._storage):
+                trial.set_user_attr(name_of(EPOCH, epoch), Epoch(time.time(), metrics).attr())
+                # Optuna's samplers learn from these values, and the rungs are made of them.
+                if math.isfinite(objective):
+                    trial.report(objective, epoch)
+            self._last_epoch[number] = epoch
+        if self._reduction_factor is None or epoch not in self._rungs:
+            return False
+        if not math.isfinite(objective) or trial.user_attrs[PROTECTED]:
+            return False
+        return not self._promoted(epoch, objective)
 
     def begin_start(self, about: Mapping[str, str]) -> None:
         """Write down a start of the driver, with its commit, versions and device."""
@@ -259,31 +259,21 @@ class Ledger:
         self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None
     ) -> None:
         """Tell a repeated proposal the known outcome; a repeat of a running trial has none."""
-        # First of all that it is a repeat: a trial with a digest alone would be owed.
-        trial.set_user_attr(DUPLICATE_OF, known.number if known else proposal.digest)
-        trial.set_user_attr(Tag.DIGEST, proposal.digest)
-        trial.set_user_attr(Tag.ARM, proposal.arm)
+        attrs = {
+            DUPLICATE_OF: known.number if known else proposal.digest,
+            Tag.DIGEST: proposal.digest,
+            Tag.ARM: proposal.arm,
+        }
         value = known.metrics.get(OBJECTIVE) if known else None
         outcome = known.outcome if known and value is not None else Outcome.FAILED
         shorter = outcome in (Outcome.PRUNED, Outcome.SCREENED)
-        if shorter and known is not None and value is not None:
-            trial.report(value, known.epochs)
-        self._study.tell(
-            trial, value if outcome is Outcome.COMPLETE else None, state=STATES[outcome]
-        )
-
-    def report(self, number: int, epoch: int, value: float) -> bool:
-        """Write down an epoch's objective; return whether the trial should be pruned."""
-        trial = self._live[number]
-        if not math.isfinite(value):
-            return False
-        # A trial that was retried after losing its worker may report an epoch again.
-        if epoch > self._reported.get(number, 0):
-            trial.report(value, epoch)
-            self._reported[number] = epoch
-        if self._reduction_factor is None or epoch not in self._rungs:
-            return False
-        return not (trial.user_attrs[PROTECTED] or self._promoted(epoch, value))
+        with one_transaction(self._storage):
+            for key, content in attrs.items():
+                trial.set_user_attr(key, content)
+            if shorter and known is not None and value is not None:
+                trial.report(value, known.epochs)
+            final = value if outcome is Outcome.COMPLETE else None
+            self._study.tell(trial, final, state=STATES[outcome])
 
     def _promoted(self, rung: int, value: float) -> bool:
         """Say whether a value is in the best share of what has reached its rung so far."""
@@ -316,16 +306,20 @@ class Ledger:
         """
         trial = self._live.pop(number)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-        attrs: dict[str, Any] = {METRICS: finite, EPOCHS: epochs, SECONDS: round(seconds, 3)}
-        if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
-            attrs[OBJECTIVE] = objective
+        attrs: dict[str, Any] = {
+            METRICS: finite,
+            EPOCHS: epochs,
+            SECONDS: round(seconds, 3),
+            Tag.CAUSE: cause,
+            Tag.OUTCOME: str(outcome),
+        }
         if traceback:
             attrs[TRACEBACK] = traceback[-_LONGEST_TRACEBACK:]
-        # The outcome is the last attribute: where it stands, everything before it does too.
-        ended = {**attrs, Tag.CAUSE: cause, Tag.OUTCOME: str(outcome)}
-        for key, value in ended.items():
-            trial.set_user_attr(key, value)
-        self._tell(number, outcome, objective)
+        with one_transaction(self._storage):
+            for key, value in attrs.items():
+                trial.set_user_attr(key, value)
+            final = objective if outcome is Outcome.COMPLETE else None
+            self._study.tell(number, final, state=STATES[outcome])
         return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
 
     def trials(self) -> Trials:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from study.addresses import redact, shown
 from study.errors import StudyStateError
@@ -124,11 +126,43 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     )
 
 
+@contextmanager
+def one_transaction(storage: BaseStorage) -> Iterator[None]:
+    """Store all that this thread writes in the block, or nothing of it.
+
+    Optuna commits every value by itself. Here its sessions join one transaction, as in
+    https://docs.sqlalchemy.org/en/20/orm/session_transaction.html, "Joining a Session into an
+    External Transaction". A storage in memory has no transactions.
+
+    Raises:
+        StorageInternalError: If the database does not take it.
+    """
+    backend = _database(storage)
+    if backend is None:
+        yield
+        return
+    try:
+        with backend.engine.begin() as connection:
+            backend.scoped_session.remove()
+            backend.scoped_session(bind=connection)
+            try:
+                yield
+            finally:
+                backend.scoped_session.remove()
+    except SQLAlchemyError as error:
+        raise StorageInternalError("the transaction was not taken") from error
+
+
+def _database(storage: BaseStorage) -> RDBStorage | None:
+    """Return the database behind a storage; None for a storage in memory."""
+    backend = getattr(storage, "_backend", storage)
+    return backend if isinstance(backend, RDBStorage) else None
+
+
 def close_storage(storage: BaseStorage) -> None:
     """Close all connections: what was written ahead is then in the one file."""
     storage.remove_session()
-    backend = getattr(storage, "_backend", storage)
-    if isinstance(backend, RDBStorage):
+    if (backend := _database(storage)) is not None:
         backend.engine.dispose()
 
 

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -192,10 +191,7 @@ class Trials:
 
     @cached_property
     def settled(self) -> tuple[FrozenTrial, ...]:
-        """The last attempts whose outcome counts, one a configuration, in order of number.
-
-        One that a killed driver had written down and not told Optuna counts too.
-        """
+        """The last attempts whose outcome counts, one a configuration, in order of number."""
         return self._last_attempts(settled=True)
 
     @cached_property
@@ -242,16 +238,6 @@ class Trials:
     def exhausted(self) -> bool:
         """Whether the space ran out of new configurations."""
         return bool(self.attrs.get(EXHAUSTED))
-
-    @property
-    def unmarked(self) -> dict[int, int]:
-        """The attempts that another followed and that do not say so, each with its follower."""
-        return {
-            earlier.number: later.number
-            for attempts in self.attempts.values()
-            for earlier, later in pairwise(attempts)
-            if earlier.number not in self.marks.superseded
-        }
 
     @property
     def n_superseded(self) -> int:

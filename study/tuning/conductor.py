@@ -19,7 +19,7 @@ from study.spaces.settings import SAMPLED
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
-from study.store.trials import EXHAUSTED, Proposal, TrialRow
+from study.store.trials import Proposal, TrialRow
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
@@ -39,7 +39,6 @@ class _Live:
     epochs: int = 0
     value: float = math.nan
     busy_s: float = 0.0
-    pruned: bool = False
     overdue: bool = False
     begun: bool = False
     tried_at: float = math.inf
@@ -81,17 +80,13 @@ class Conductor:
         self._progress = progress
         self._storage = storage
         self._trial_limit_s = trial_limit_s
-        self._owed = [proposals.again(trial) for trial in ledger.trials().owed]
-        self._known = {row.digest: row for row in ledger.trials().rows}
-        self._next_index = ledger.trials().next_index
-        self._screened = {
-            proposal.digest
-            for _, proposal in ledger.trials().proposals
-            if proposals.screens(proposal)
-        }
+        trials = ledger.trials()
+        self._owed = [proposals.again(trial) for trial in trials.owed]
+        self._settled = {row.digest: (row, proposal) for row, proposal in trials.proposals}
+        self._next_index = trials.next_index
         self._all_screened = self._said_screened = False
         self._live: dict[str, _Live] = {}
-        self.exhausted = bool(ledger.noted(EXHAUSTED))
+        self.exhausted = trials.exhausted
         self.waits = False
         """Whether the last `propose` gave nothing because a running trial has to end first."""
         self.busy_s = 0.0
@@ -99,7 +94,7 @@ class Conductor:
         self.fault = ""
         """What of the machine must be mended before the study can go on."""
         self.ended_at: list[float] = []
-        for row in self._known.values():
+        for row in trials.rows:
             if row.outcome is Outcome.COMPLETE:
                 progress.known(row.metric(plan.objective))
 
@@ -117,11 +112,12 @@ class Conductor:
             if opened is None:
                 return None
             trial, proposal = opened
-            if proposal.digest not in self._known and not self._runs(proposal.digest):
+            if proposal.digest not in self._settled and not self._runs(proposal.digest):
                 number = self._ledger.open(trial, proposal)
                 self._live[key] = _Live(number, proposal, time.monotonic())
                 return proposal.config.flat()
-            self._ledger.close_duplicate(trial, proposal, self._known.get(proposal.digest))
+            known, _ = self._settled.get(proposal.digest, (None, None))
+            self._ledger.close_duplicate(trial, proposal, known)
             repeats += 1
             if repeats >= REPEATS_TO_EXHAUSTION:
                 # The best of what was screened so far is still trained in full.
@@ -129,7 +125,7 @@ class Conductor:
                 self.exhausted = not self._proposals.n_screened
                 self._progress.line(
                     f"the sampler proposed {repeats} known configurations in a row: "
-                    f"the space counts as exhausted after {len(self._known)} trials"
+                    f"the space counts as exhausted after {len(self._settled)} trials"
                 )
         return None
 
@@ -138,7 +134,7 @@ class Conductor:
 
     @property
     def _enough(self) -> bool:
-        return len(self._known) + len(self._live) >= self._plan.trials
+        return len(self._settled) + len(self._live) >= self._plan.trials
 
     def _next(self) -> tuple[Any, Proposal] | None:
         if self._owed:
@@ -164,17 +160,17 @@ class Conductor:
 
     def _screened_or_final(self) -> tuple[Any, Proposal] | None:
         """Return what is screened next; after all of it, an arm's best, to be trained in full."""
+        screens = self._proposals.screens
         live = [item.proposal for item in self._live.values()]
-        screening = [proposal.arm for proposal in live if self._proposals.screens(proposal)]
-        if not self._all_screened and (
-            len(self._screened) + len(screening) < self._proposals.n_screened
-        ):
+        screening = [proposal.arm for proposal in live if screens(proposal)]
+        n_screened = sum(screens(proposal) for _, proposal in self._settled.values())
+        if not self._all_screened and n_screened + len(screening) < self._proposals.n_screened:
             if (opened := self._proposed()) is not None:
                 return opened
             self._all_screened = True
-        finals = self._proposals.finals(self._ledger.trials().proposals)
-        # Nothing more is proposed. So an arm's best is known when all that were screened of the
-        # arm have ended, whatever still runs of other arms.
+        finals = self._proposals.finals(self._settled.values())
+        # No further configuration is screened. So an arm's best is known when all that were
+        # screened of the arm have ended, whatever still runs of other arms.
         left = [
             final
             for final in finals
@@ -188,7 +184,7 @@ class Conductor:
         if not (screening or self._said_screened):
             self._said_screened = True
             self._progress.line(
-                f"{plural(len(self._screened), 'configuration')} screened; the best of each arm "
+                f"{plural(n_screened, 'configuration')} screened; the best of each arm "
                 f"is trained in full: {len(finals)} to go"
             )
         return self._ledger.enqueue(left[0]), left[0]
@@ -211,16 +207,8 @@ class Conductor:
         self._ledger.begin(live.number)
         self._changed(live.proposal.digest)
 
-    def decide(self, key: str, epoch: int, value: float) -> bool:
-        """Take an epoch's objective; return whether the trial is to be stopped."""
-        live = self._live[key]
-        live.pruned = self._ledger.report(live.number, epoch, value)
-        limit = self._trial_limit_s
-        live.overdue = limit is not None and time.monotonic() - live.tried_at > limit
-        return live.pruned or live.overdue
-
-    def reported(self, key: str, result: Mapping[str, Any]) -> None:
-        """Record an epoch."""
+    def reported(self, key: str, result: Mapping[str, Any]) -> bool:
+        """Write down an epoch; return whether the trial is to be stopped."""
         live = self._live[key]
         live.heard_at = time.monotonic()
         metrics = result[METRICS]
@@ -228,7 +216,7 @@ class Conductor:
             self._progress.line(f"trial {live.number:>3} {result[NOTE]}")
         live.noted = True
         if not metrics:
-            return
+            return False
         epoch, busy_s = int(result[EPOCH]), float(result[BUSY_SECONDS])
         # In a retry the busy seconds count from zero again.
         took_s = busy_s - live.busy_s if busy_s >= live.busy_s else busy_s
@@ -236,16 +224,16 @@ class Conductor:
         live.epochs = max(live.epochs, epoch)
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = busy_s
-        # A retry without a checkpoint reports earlier epochs again.
-        self._ledger.record(live.number, epoch, metrics)
+        pruned = self._ledger.record(live.number, epoch, live.value, metrics)
         self._changed(live.proposal.digest)
+        limit = self._trial_limit_s
+        live.overdue = limit is not None and time.monotonic() - live.tried_at > limit
+        return pruned or live.overdue
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
         """Close a trial that ended by itself or by a decision."""
         live = self._live[key]
         outcome, cause = self._verdict(live, result)
-        if outcome in (Outcome.COMPLETE, Outcome.SCREENED):
-            self._ledger.report(live.number, live.epochs, live.value)
         details = str(result[NOTE]) if result[Tag.OUTCOME] == Outcome.FAILED else ""
         if details:
             _logger.debug("trial %d: %s", live.number, details)
@@ -344,9 +332,7 @@ class Conductor:
         )
         self._changed(digest)
         if outcome is not Outcome.STOPPED:
-            self._known[digest] = row
-            if self._proposals.screens(live.proposal):
-                self._screened.add(digest)
+            self._settled[digest] = row, live.proposal
             self._drop_checkpoint(digest)
             self._progress.ended(
                 live.number,

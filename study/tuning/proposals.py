@@ -72,12 +72,14 @@ class Proposals:
     def finals(self, settled: Iterable[tuple[TrialRow, Proposal]]) -> list[Proposal]:
         """Return the best screened configuration of each arm, best first, if not settled in full.
 
+        Of those that are equally good the first counts.
+
         Args:
-            settled: Every settled configuration; those that are equally good in order of number.
+            settled: Every settled configuration.
         """
         best: dict[str, tuple[float, Proposal]] = {}
         known = set()
-        for row, proposal in settled:
+        for row, proposal in sorted(settled, key=lambda pair: pair[0].number):
             known.add(proposal.digest)
             if row.outcome is Outcome.SCREENED:
                 value = row.metric(OBJECTIVE)

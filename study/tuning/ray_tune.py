@@ -11,9 +11,10 @@ again after it.
 from __future__ import annotations
 
 import logging
+import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,18 +22,16 @@ from typing import Any, Self, TypeVar
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.stopper import Stopper
 
+from study.command import handling
 from study.errors import DiskError, UsageError
-from study.keys import EPOCH
 from study.store.scratch import scratch
 from study.tuning.conductor import Conductor
 from study.tuning.ray_session import nodes_alive, ray_fault
 from study.tuning.resources import Demand, Resources, plan_resources
-from study.tuning.stopping import StopSignal
-from study.tuning.trial import CONFIG, METRICS, FusionTrial, TrialJob
+from study.tuning.trial import CONFIG, FusionTrial, TrialJob
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +44,34 @@ NODES_EVERY_S = 2.0
 _DISK_ERROR = f"{DiskError.__module__}.{DiskError.__qualname__}: "
 
 _Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class StopSignal:
+    """Why a study should end before it is done; empty while it should not."""
+
+    cause: str = ""  # said to the user
+    interrupted: bool = False  # whether a signal asks for it
+    faulty: bool = False  # whether something of the machine has to be mended first
+    at_once: bool = False  # whether to end without waiting for anything
+
+
+@contextmanager
+def catching_signals(stop: StopSignal) -> Iterator[None]:
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an orderly stop; a second one ends at once."""
+
+    def handle(number: signal.Signals) -> None:
+        if stop.interrupted:
+            stop.at_once = True
+            raise KeyboardInterrupt(number.name)
+        stop.cause, stop.interrupted = stop.cause or f"{number.name} received", True
+        with suppress(OSError):  # the terminal may be gone
+            _logger.warning(
+                "%s: stopping; what is done is kept. Once more ends at once.", number.name
+            )
+
+    with handling(handle):
+        yield
 
 
 def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
@@ -83,7 +110,6 @@ def run_trials(
     job: TrialJob,
     resources: Resources,
     *,
-    objective: str,
     stop: StopSignal,
     deadline: float | None = None,
     demand: Demand | None = None,
@@ -94,7 +120,6 @@ def run_trials(
         conductor: Proposes and listens.
         job: What the trials share.
         resources: What each trial gets, and how many run at once.
-        objective: Metric that the scheduler looks at.
         stop: Set from outside, or here when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over.
         demand: What was asked of a cluster, whose nodes come and go; None on this machine.
@@ -110,8 +135,7 @@ def run_trials(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=Slots(Search(guarded), slots(resources, demand)),
-                scheduler=Scheduler(guarded, objective),
+                search_alg=SlotLimiter(ProposalSearcher(guarded), slots(resources, demand)),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -123,7 +147,7 @@ def run_trials(
                     checkpoint_frequency=0, checkpoint_at_end=False
                 ),
                 callbacks=[Listener(guarded)],
-                stop=Until(guarded, stop, deadline),
+                stop=Stops(guarded, stop, deadline),
                 verbose=0,
             ),
         )
@@ -157,9 +181,11 @@ class Guarded:
                 self.error = error
         return otherwise
 
-    def of(self, trial_id: str, question: Callable[[Conductor], _Answer]) -> _Answer | None:
+    def about(self, trial_id: str, question: Callable[[Conductor], _Answer]) -> _Answer | None:
         """Ask about a running trial; None for one that was written down as stopped."""
-        return self.ask(lambda it: question(it) if it.runs(trial_id) else None, None)
+        return self.ask(
+            lambda conductor: question(conductor) if conductor.runs(trial_id) else None, None
+        )
 
 
 class _Unsaved:
@@ -172,7 +198,7 @@ class _Unsaved:
         return self
 
 
-class Search(_Unsaved, Searcher):  # type: ignore[misc]
+class ProposalSearcher(_Unsaved, Searcher):  # type: ignore[misc]
     """Ray asks, the conductor proposes."""
 
     def __init__(self, guarded: Guarded) -> None:
@@ -180,11 +206,12 @@ class Search(_Unsaved, Searcher):  # type: ignore[misc]
         self._guarded = guarded
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        flat = self._guarded.ask(lambda it: it.propose(trial_id), None)
+        flat = self._guarded.ask(lambda conductor: conductor.propose(trial_id), None)
         if flat is not None:
             return {CONFIG: flat}
         # None makes Ray ask again later.
-        return None if self._guarded.ask(lambda it: it.waits, False) else Searcher.FINISHED
+        waits = self._guarded.ask(lambda conductor: conductor.waits, False)
+        return None if waits else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -198,14 +225,14 @@ class Search(_Unsaved, Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
-class Slots(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
+class SlotLimiter(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
     """Proposes no more trials than the living nodes can run at once.
 
     Without a limit Ray starts workers one after the other, and asks for a trial while all slots
     are taken: by what is known then, not by what the running ones will say.
     """
 
-    def __init__(self, search: Search, count: Callable[[], int]) -> None:
+    def __init__(self, search: ProposalSearcher, count: Callable[[], int]) -> None:
         super().__init__(search, max_concurrent=count())
         self._count = count
 
@@ -213,23 +240,6 @@ class Slots(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
         self.max_concurrent = self._count()
         suggested: dict[str, Any] | str | None = super().suggest(trial_id)
         return suggested
-
-
-class Scheduler(_Unsaved, FIFOScheduler):  # type: ignore[misc]
-    """Asks the conductor after each epoch whether a trial goes on."""
-
-    def __init__(self, guarded: Guarded, objective: str) -> None:
-        super().__init__()
-        self._guarded = guarded
-        self._key = f"{METRICS}/{objective}"
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        value = float(result.get(self._key, float("nan")))
-        epoch = int(result[EPOCH])
-        goes_on = self._guarded.of(
-            trial.trial_id, lambda it: not it.decide(trial.trial_id, epoch, value)
-        )
-        return str(self.CONTINUE if goes_on else self.STOP)
 
 
 class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
@@ -241,43 +251,37 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._guarded.of(trial.trial_id, lambda it: it.started(trial.trial_id))
-
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **info: Any,
-    ) -> None:
-        self._guarded.of(trial.trial_id, lambda it: it.reported(trial.trial_id, result))
+        self._guarded.about(trial.trial_id, lambda conductor: conductor.started(trial.trial_id))
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._guarded.of(
-            trial.trial_id, lambda it: it.completed(trial.trial_id, trial.last_result)
+        self._guarded.about(
+            trial.trial_id,
+            lambda conductor: conductor.completed(trial.trial_id, trial.last_result),
         )
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        cause = Loss.of(trial).text()
-        self._guarded.of(trial.trial_id, lambda it: it.lost(trial.trial_id, cause))
+        cause = LostWorker.of(trial).text()
+        self._guarded.about(
+            trial.trial_id, lambda conductor: conductor.lost(trial.trial_id, cause)
+        )
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         # Where Ray itself is gone, the trial is not at fault.
-        loss, gone = Loss.of(trial), ray_fault()
+        loss, gone = LostWorker.of(trial), ray_fault()
         cause, faulty = gone or loss.text(trial.num_failures), bool(gone) or loss.faulty
-        self._guarded.of(
-            trial.trial_id, lambda it: it.failed(trial.trial_id, cause, faulty=faulty)
+        self._guarded.about(
+            trial.trial_id,
+            lambda conductor: conductor.failed(trial.trial_id, cause, faulty=faulty),
         )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        hung: set[str] = self._guarded.ask(lambda it: it.hung(), set())
+        hung: set[str] = self._guarded.ask(lambda conductor: conductor.hung(), set())
         for trial in trials if hung else ():
             actor = trial.temporary_state.ray_actor
             if trial.trial_id in hung and actor is not None:
@@ -285,8 +289,12 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
                 ray.kill(actor)
 
 
-class Until(_Unsaved, Stopper):  # type: ignore[misc]
-    """Ends the experiment when the user, the time limit, a fault or an error says so."""
+class Stops(_Unsaved, Stopper):  # type: ignore[misc]
+    """Ends a trial when the conductor says so, and the experiment when anything does.
+
+    Ray shows a stopper every result, also the last of a trial, and before anybody else: so an
+    epoch is written down and decided upon in one call. A Ray scheduler would not see the last.
+    """
 
     def __init__(self, guarded: Guarded, stop: StopSignal, deadline: float | None) -> None:
         self._guarded = guarded
@@ -294,7 +302,11 @@ class Until(_Unsaved, Stopper):  # type: ignore[misc]
         self._deadline = deadline
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        """Take a result; return whether its trial ends, as one that runs no more does."""
+        goes_on = self._guarded.about(
+            trial_id, lambda conductor: not conductor.reported(trial_id, result)
+        )
+        return not goes_on
 
     def stop_all(self) -> bool:
         return self._guarded.ask(self._stops, True)
@@ -312,13 +324,13 @@ class Until(_Unsaved, Stopper):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LostWorker:
     """Why a worker was lost."""
 
     message: str  # what Ray says of it: some lines, with the reason in the first or the last
 
     @classmethod
-    def of(cls, trial: Trial) -> Loss:
+    def of(cls, trial: Trial) -> LostWorker:
         """Read what Ray has written down of a trial's last failure."""
         try:
             written = Path(trial.error_file).read_text()

@@ -33,10 +33,9 @@ from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.ray_session import ray_session
-from study.tuning.ray_tune import run_trials
+from study.tuning.ray_tune import StopSignal, catching_signals, run_trials
 from study.tuning.resources import Demand
 from study.tuning.setup import Setup
-from study.tuning.stopping import StopSignal, catching_signals
 from study.wording import plural
 
 _logger = logging.getLogger(__name__)
@@ -329,7 +328,6 @@ def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: Stop
                     conductor,
                     setup.job,
                     resources,
-                    objective=setup.plan.objective,
                     stop=stop,
                     deadline=deadline,
                     demand=options.demand if options.address else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -74,18 +73,6 @@ def enqueue_a_trial(study: Study) -> None:
     optuna.load_study(study_name=NAME, storage=study.places.url).enqueue_trial({})
 
 
-def forget_a_mark(study: Study) -> None:
-    ledger = ledger_of(study)
-    (_, first), *_ = study.trials.proposals
-    ledger.withdraw(0, "for the test")
-    again = replace(first, params={}, attempt=2)
-    ledger.open(ledger.enqueue(again), again)
-    ledger.release()
-    change(
-        study.folder / "study.db", "delete from study_user_attributes where key = 'superseded:0'"
-    )
-
-
 def lose_the_end_of_the_start(study: Study) -> None:
     change(study.folder / "study.db", "delete from study_user_attributes where key like 'end:%'")
 
@@ -124,7 +111,6 @@ def lose_the_storage(study: Study) -> None:
 MENDED_BY_A_START: list[tuple[Inject, str, int | None]] = [
     (set_a_settled_trial_running, "interrupted", 0),
     (enqueue_a_trial, "interrupted", 5),
-    (forget_a_mark, "unmarked", 0),
     (leave_a_checkpoint, "checkpoint of a settled trial", 2),
     (leave_half_a_file, "half a file", None),
     (lose_the_table, "no table", None),

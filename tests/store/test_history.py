@@ -42,16 +42,16 @@ def stored(tmp_path: Path) -> optuna.Study:
 
 def test_an_epoch_is_read_back_as_it_was_first(ledger: Ledger, tmp_path: Path) -> None:
     trial = attempt(ledger)
-    ledger.record(trial, 1, {"val_auprc_sv": 0.1 + 0.2, "val_auprc_F": math.nan})
-    ledger.record(trial, 1, {"val_auprc_sv": 0.9})
-    ledger.report(trial, 1, 0.3)
+    ledger.record(trial, 1, 0.1 + 0.2, {"val_auprc_sv": 0.1 + 0.2, "val_auprc_F": math.nan})
+    ledger.record(trial, 1, 0.9, {"val_auprc_sv": 0.9})
     ledger.close(trial, Outcome.STOPPED, cause="Ctrl-C", metrics={}, epochs=1, seconds=2.0)
     second = attempt(ledger, 2)
     for epoch in (1, 2):
-        ledger.record(second, epoch, {"val_auprc_sv": epoch / 10, "loss": math.inf})
+        ledger.record(second, epoch, epoch / 10, {"val_auprc_sv": epoch / 10, "loss": math.inf})
     attrs = [trial.user_attrs for trial in stored(tmp_path).trials]
     epochs = epochs_of(attrs)
     assert list(epochs) == [1, 2]
+    assert stored(tmp_path).trials[1].intermediate_values == {1: 0.1 + 0.2, 2: 0.2}
     assert epochs[1].metrics["val_auprc_sv"] == 0.1 + 0.2, "to the last bit"
     assert math.isnan(epochs[1].metrics["val_auprc_F"])
     assert math.isnan(epochs[2].metrics["loss"])
@@ -69,7 +69,7 @@ def test_an_epoch_is_one_transaction(ledger: Ledger) -> None:
 
     trial = attempt(ledger)
     event.listen(Engine, "commit", count)
-    ledger.record(trial, 1, {f"metric_{i}": float(i) for i in range(90)})
+    ledger.record(trial, 1, 0.5, {f"metric_{i}": float(i) for i in range(90)})
     event.remove(Engine, "commit", count)
     assert len(commits) == 1
 

@@ -76,7 +76,7 @@ def states(url: str) -> list[TrialState]:
 def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: TrialState) -> None:
     ledger = open_ledger(url)
     number = begin(ledger, proposal(0.1))
-    ledger.report(number, 1, 0.4)
+    ledger.record(number, 1, 0.4, {})
     ledger.close(number, outcome, cause="why", metrics={}, epochs=1, seconds=2.0, objective=0.4)
     trial = optuna.load_study(study_name="s", storage=url).trials[0]
     assert trial.state is state
@@ -120,16 +120,22 @@ def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str)
     assert [row.metric("val_auprc_sv") for row in second.trials().rows] == [0.5, 0.6]
 
 
-def test_an_outcome_written_down_but_not_told_is_told_at_the_next_start(url: str) -> None:
+@pytest.mark.parametrize("written", range(5))
+def test_a_driver_killed_while_it_closed_a_trial_owes_it(
+    url: str, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = open_ledger(url)
     number = begin(ledger, proposal(0.1))
-    for key, value in (("objective", 0.7), (Tag.OUTCOME, "complete")):
-        ledger._live[number].set_user_attr(key, value)
+    ledger.record(number, 1, 0.4, {"val_auprc_sv": 0.4})
+    killed_while(monkeypatch, written)
+    with pytest.raises(KeyboardInterrupt):
+        finish(ledger, number, 0.4)
+    monkeypatch.undo()
 
-    again = open_ledger(url)
-    assert again.reconcile() == []
-    assert states(url) == [TrialState.COMPLETE]
-    assert again.trials().rows[0].metric("objective") == 0.7
+    assert [trial.number for trial in open_ledger(url).reconcile()] == [number]
+    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    assert (trial.state, trial.user_attrs[Tag.OUTCOME]) == (TrialState.FAIL, "stopped")
+    assert "metrics" not in trial.user_attrs
 
 
 def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> None:
@@ -200,30 +206,30 @@ def killed_while(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
 def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> None:
     ledger = open_ledger(url, reduction_factor=2)
     good = begin(ledger, proposal(0.1, protected=True))
-    assert not ledger.report(good, 1, 0.9), "no rung before a third of the epochs"
-    assert not ledger.report(good, 2, 0.9)
+    assert not ledger.record(good, 1, 0.9, {}), "no rung before a third of the epochs"
+    assert not ledger.record(good, 2, 0.9, {})
     worse = begin(ledger, proposal(0.2))
-    assert not ledger.report(worse, 1, 0.1)
-    assert ledger.report(worse, 2, 0.1)
+    assert not ledger.record(worse, 1, 0.1, {})
+    assert ledger.record(worse, 2, 0.1, {})
     sheltered = begin(ledger, proposal(0.3, protected=True))
-    assert not ledger.report(sheltered, 2, 0.05)
+    assert not ledger.record(sheltered, 2, 0.05, {})
 
 
 def test_rungs_survive_a_restart(url: str) -> None:
     first = open_ledger(url, reduction_factor=2)
     good = begin(first, proposal(0.1, protected=True))
-    first.report(good, 2, 0.9)
+    first.record(good, 2, 0.9, {})
     finish(first, good, 0.9)
 
     second = open_ledger(url, reduction_factor=2)
     worse = begin(second, proposal(0.2))
-    assert second.report(worse, 2, 0.1)
+    assert second.record(worse, 2, 0.1, {})
 
 
 def test_non_finite_values_are_not_reported_and_metrics_keep_only_finite_ones(url: str) -> None:
     ledger = open_ledger(url)
     number = begin(ledger, proposal(0.1))
-    assert not ledger.report(number, 1, math.nan)
+    assert not ledger.record(number, 1, math.nan, {})
     ledger.close(
         number,
         Outcome.FAILED,
@@ -250,7 +256,7 @@ def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
     for place, (rung, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]):
         assert math.isnan(ledger.trials().rung_correlation()[0])
         number = begin(ledger, proposal(place / 10, protected=True))
-        ledger.report(number, 2, rung)
+        ledger.record(number, 2, rung, {})
         finish(ledger, number, final)
     # Ranks 1 2 3 against 2 1 3: rho = 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5.
     rho, n_finished = ledger.trials().rung_correlation()
@@ -263,13 +269,13 @@ def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
         point = proposal(place / 10)
         short = replace(point, digest=f"screened{place}")
         number = begin(ledger, short)
-        ledger.report(number, 1, screened)
+        ledger.record(number, 1, screened, {})
         row = ledger.close(number, Outcome.SCREENED, cause="", metrics={}, epochs=1, seconds=1.0)
         assert (row.outcome, row.metric("objective")) == (Outcome.SCREENED, screened)
         assert not row.ranks("objective")
         if final is not None:
             number = begin(ledger, point)
-            ledger.report(number, 2, 1.0 - final)  # no rung: it says the opposite
+            ledger.record(number, 2, 1.0 - final, {})  # no rung: it says the opposite
             finish(ledger, number, final)
     # Ranks 1 2 3 against 2 1 3, as above.
     rho, n_finished = ledger.trials().rung_correlation()
@@ -291,9 +297,9 @@ def test_rungs_begin_at_a_third_of_the_epochs(
 def test_an_interrupted_trial_counts_once_in_its_rung(url: str) -> None:
     first = open_ledger(url, reduction_factor=2)
     good = begin(first, proposal(0.1, protected=True))
-    first.report(good, 2, 0.3)
+    first.record(good, 2, 0.3, {})
     finish(first, good, 0.3)
-    first.report(begin(first, proposal(0.2, protected=True)), 2, 0.1)
+    first.record(begin(first, proposal(0.2, protected=True)), 2, 0.1, {})
 
     second = open_ledger(url, reduction_factor=2)
     assert len(second.reconcile()) == 1
@@ -301,16 +307,7 @@ def test_an_interrupted_trial_counts_once_in_its_rung(url: str) -> None:
     study = optuna.load_study(study_name="s", storage=url)
     assert study.trials[2].intermediate_values == {2: 0.1}
     # Of 0.3, 0.2 and 0.1 one is kept; with 0.1 counted twice, two would be.
-    assert second.report(begin(second, proposal(0.3)), 2, 0.2)
-
-
-def test_an_epoch_reported_again_keeps_its_first_value(url: str) -> None:
-    ledger = open_ledger(url)
-    number = begin(ledger, proposal(0.1))
-    for value in (0.4, 0.9):
-        ledger.report(number, 1, value)
-    trial = optuna.load_study(study_name="s", storage=url).trials[0]
-    assert trial.intermediate_values == {1: 0.4}
+    assert second.record(begin(second, proposal(0.3)), 2, 0.2, {})
 
 
 def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(tmp_path: Path) -> None:
@@ -335,23 +332,11 @@ def test_each_attempt_but_the_last_is_marked_with_the_one_that_followed(url: str
     assert [row.number for row in ledger.trials().rows] == [2]
 
 
-def test_a_mark_that_a_killed_driver_did_not_set_is_set_by_the_next_start(url: str) -> None:
-    ledger = open_ledger(url)
-    begin(ledger, proposal(0.1))
-    ledger = open_ledger(url)
-    ledger.reconcile()
-    # A first attempt marks nothing, as one whose driver is killed before it does.
-    begin(ledger, replace(proposal(0.1), attempt=1))
-    assert marks(url) == {}
-    open_ledger(url).reconcile()
-    assert marks(url) == {"superseded:0": 1}
-
-
 def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
     ledger = open_ledger(url, reduction_factor=2)
     for dropout, value in ((0.1, 0.9), (0.2, 0.8)):
         number = begin(ledger, proposal(dropout, protected=True))
-        ledger.report(number, 2, value)
+        ledger.record(number, 2, value, {})
         finish(ledger, number, value)
     ledger.note("exhausted", True)
     ledger.withdraw(0, "predictions.npz is missing")
@@ -364,7 +349,7 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
     assert [row.number for row in again.trials().rows] == [1]
     assert again.noted("exhausted") is False
     # Of 0.85 and 0.8 one is kept; with the withdrawn 0.9 it would be that.
-    assert not again.report(begin(again, proposal(0.4)), 2, 0.85)
+    assert not again.record(begin(again, proposal(0.4)), 2, 0.85, {})
 
     number = begin(again, replace(proposal(0.1, protected=True), attempt=2))
     finish(again, number, 0.9)
@@ -380,9 +365,9 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
 def test_a_curve_is_that_of_the_last_attempt(url: str) -> None:
     first = open_ledger(url)
     point = proposal(0.1)
-    first.report(begin(first, point), 1, 0.3)
+    first.record(begin(first, point), 1, 0.3, {})
     second = open_ledger(url)
     assert len(second.reconcile()) == 1
     number = begin(second, replace(point, attempt=2))
-    second.report(number, 2, 0.4)
+    second.record(number, 2, 0.4, {})
     assert second.trials().curves == {number: {1: 0.3, 2: 0.4}}

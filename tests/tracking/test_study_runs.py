@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 
 from study.config import TrialConfig
@@ -23,7 +22,7 @@ from study.store.history import BEGAN
 from study.store.ledger import Ledger
 from study.store.study import Places, Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import EPOCHS, METRICS, Proposal
+from study.store.trials import Proposal
 from study.tracking.run_facts import FLOOR, STUDY, TRIAL, RunFacts
 from study.tracking.run_files import BEST_WEIGHTS, files_of
 from study.tracking.study_runs import ShownStudy
@@ -81,7 +80,8 @@ def begin(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int
 
 
 def close(ledger: Ledger, number: int, outcome: Outcome, value: float = 0.5, **more: Any) -> None:
-    ledger.report(number, 2, value)
+    if outcome is not Outcome.STOPPED:
+        ledger.record(number, 2, value, {})
     metrics = {"val_auprc_sv": value} if outcome is Outcome.COMPLETE else {}
     given = {"cause": "", "metrics": metrics, "epochs": 2, "seconds": 3.0, "objective": value}
     ledger.close(number, outcome, **{**given, **more})
@@ -93,7 +93,7 @@ def steps(facts: RunFacts, name: str = "val_auprc_sv") -> list[tuple[int, float]
 
 def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path) -> None:
     number = begin(ledger)
-    ledger.record(number, 1, {"val_auprc_sv": 0.4, "val_auprc_F": math.nan})
+    ledger.record(number, 1, 0.4, {"val_auprc_sv": 0.4, "val_auprc_F": math.nan})
     facts = trial(ledger, folder)
     assert facts.name == f"{number} opt1/mhca_time d=8 h=1 g=-2"
     assert facts.params == rules.active_parameters(CONFIG)
@@ -121,27 +121,6 @@ def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path
     assert facts.ended_s == pytest.approx(facts.began_s + 3.0)
 
 
-def test_a_trial_that_is_just_being_closed_has_no_end_yet(
-    ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The driver writes one attribute after the other, the outcome last."""
-    write = optuna.Trial.set_user_attr
-
-    def up_to_the_epochs(self: optuna.Trial, key: str, value: Any) -> None:
-        if key == EPOCHS:
-            raise InterruptedError
-        write(self, key, value)
-
-    number = begin(ledger)
-    ledger.record(number, 1, {"val_auprc_sv": 0.4})
-    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
-        patched.setattr(optuna.Trial, "set_user_attr", up_to_the_epochs)
-        close(ledger, number, Outcome.COMPLETE, 0.4)
-    assert METRICS in ledger.trials().all[0].user_attrs
-    facts = trial(ledger, folder)
-    assert (facts.status, steps(facts)) == ("RUNNING", [(1, 0.4)])
-
-
 def test_a_trial_that_no_worker_had_has_no_run(ledger: Ledger, folder: Path) -> None:
     proposal = Proposal(config=CONFIG, digest=DIGEST, arm="a", params={})
     ledger.open(ledger.enqueue(proposal), proposal)
@@ -153,11 +132,11 @@ def test_an_epoch_that_another_attempt_ran_again_stays_as_it_was(
     ledger: Ledger, folder: Path
 ) -> None:
     first = begin(ledger)
-    ledger.record(first, 1, {"beats_per_second": 1.0})
+    ledger.record(first, 1, 0.4, {"beats_per_second": 1.0})
     close(ledger, first, Outcome.STOPPED, cause="Ctrl-C")
     second = begin(ledger, attempt=2)
     for epoch in (1, 2):
-        ledger.record(second, epoch, {"beats_per_second": 2.0})
+        ledger.record(second, epoch, 0.4, {"beats_per_second": 2.0})
     facts = trial(ledger, folder)
     assert steps(facts, "beats_per_second") == [(1, 1.0), (2, 2.0)]
     assert (facts.status, facts.tags[Tag.ATTEMPT]) == ("RUNNING", "2")

@@ -30,8 +30,7 @@ from study.keys import Outcome, Tag
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.trial_files import PREDICTIONS
 from study.tuning.ray_session import leave_ray
-from study.tuning.ray_tune import Loss
-from study.tuning.stopping import StopSignal, catching_signals
+from study.tuning.ray_tune import LostWorker, StopSignal, catching_signals
 from study.tuning.trial import CHECKPOINT, WEIGHTS
 from tests.builders import write_split
 from tests.command import Ended, apart, here
@@ -481,14 +480,16 @@ RAISED = "\x1b[36mray::ResourceTrainable.train()\x1b[39m (pid=7)\n  File ...\nMe
     ids=["killed", "raised", "one line", "nothing"],
 )
 def test_the_cause_of_a_lost_worker_is_its_first_and_last_line(said: str, reason: str) -> None:
-    loss = Loss(said)
+    loss = LostWorker(said)
     assert not loss.faulty
     assert loss.text() == f"its worker was lost: {reason}"
     assert loss.text(3) == f"its worker was lost 3 times: {reason}"
 
 
 def test_a_disk_that_failed_a_worker_is_told_apart() -> None:
-    loss = Loss("ray::train()\n  File ...\nstudy.errors.DiskError: /x: cannot be written (full)")
+    loss = LostWorker(
+        "ray::train()\n  File ...\nstudy.errors.DiskError: /x: cannot be written (full)"
+    )
     assert loss.faulty
     assert loss.text(3) == "/x: cannot be written (full)"
 
