@@ -1,6 +1,6 @@
 """Opens an Optuna storage, to write or to read. A SQLite file on a local disk is written ahead.
 
-A trial takes some thirty short transactions, and the driver makes them for all slots. In SQLite's
+A trial takes some twenty short transactions, and the driver makes them for all slots. In SQLite's
 default journal each waits for the disk several times. Written ahead (https://sqlite.org/wal.html)
 none waits: a killed process loses nothing, and a power cut at most the last moments, which the
 next start runs again. Where several hosts can mount the disk the default stays, because writing
