@@ -19,10 +19,11 @@ from study.config import N_SAMPLES, TrialConfig
 from study.data import fetch
 from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
+from study.errors import SpaceError
 from study.keys import AUPRC_SV, CLASSES, EPOCH, Outcome, Tag
 from study.models.rules import active_parameters
 from study.spaces import toml_file
-from study.spaces.load import load_space
+from study.spaces.load import checked_space, load_space
 from study.spaces.space import Space
 from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
@@ -146,6 +147,21 @@ def space_of(text: str) -> Space:
     fields, faults = toml_file.parse(text)
     assert faults == []
     return Space(name="s", path=Path("s.toml"), text=text, **fields)
+
+
+def checked_space_of(text: str) -> Space:
+    """Build a space of this text without a file, checked in full."""
+    tables, faults = toml_file.read_tables(text)
+    assert faults == []
+    return checked_space(tables, Path("s.toml"), text)
+
+
+def faults_of_space(text: str) -> list[str]:
+    """Return the faults that a space of this text is refused with."""
+    with pytest.raises(SpaceError) as caught:
+        checked_space_of(text)
+    head, *faults = str(caught.value).split("\n  - ")
+    return faults or [head.removeprefix("s.toml: ")]
 
 
 def load_text(folder: Path, text: str, name: str = "tiny") -> Space:

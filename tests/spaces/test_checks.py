@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from study.errors import ConfigError, SpaceError, UsageError
+from study.errors import ConfigError, UsageError
 from study.spaces.draws import Point
-from study.spaces.load import load_space, override
-from study.spaces.space import Space
+from study.spaces.load import override
+from tests.builders import checked_space_of, faults_of_space
 
-_SEARCH = """
-description = "d"
-[search]
-sampler = "random"
-trials = 3
-"""
-_COMPARE = """
-description = "d"
-[compare]
-draws = 2
-reference = "a"
-"""
-
-
-def load(folder: Path, text: str) -> Space:
-    """Load a space of this text."""
-    (folder / "s.toml").write_text(text, encoding="utf-8")
-    return load_space("s", folder)
-
-
-def faults_of(folder: Path, text: str) -> str:
-    """Return the message that a space of this text is refused with."""
-    with pytest.raises(SpaceError) as caught:
-        load(folder, text)
-    return str(caught.value).removeprefix(f"{folder.name}/s.toml: ")
-
+SEARCH = 'description = "d"\n[search]\nsampler = "random"\ntrials = 3\n'
+COMPARE = 'description = "d"\n[compare]\ndraws = 2\nreference = "a"\n'
+ONE_DRAW = COMPARE.replace("draws = 2", "draws = 1")
+FUSIONS = '[params.fusion]\nvalues = ["film", "concat"]\n'
 
 IDLE = [
     (
@@ -49,12 +25,6 @@ IDLE = [
         "low = -4\nhigh = 0",
         "params.gate_init: changes nothing where gate is off; "
         'add when = { gate = ["learned", "frozen"] }',
-    ),
-    (
-        '[params.loss]\nvalues = ["cross_entropy", "focal"]\n[params.focal_gamma]\n'
-        "low = 0.5\nhigh = 2.0",
-        "params.focal_gamma: changes nothing where loss is cross_entropy; "
-        'add when = { loss = ["focal"] }',
     ),
     (
         '[fixed]\nfusion = "film"\n[params.heads]\nvalues = [1, 2]',
@@ -76,33 +46,38 @@ IDLE = [
 
 
 @pytest.mark.parametrize(("text", "fault"), IDLE, ids=[fault[:50] for _, fault in IDLE])
-def test_searched_parameter_must_change_something(tmp_path: Path, text: str, fault: str) -> None:
-    assert faults_of(tmp_path, f"{_SEARCH}{text}\n") == fault
+def test_searched_parameter_must_change_something(text: str, fault: str) -> None:
+    assert faults_of_space(SEARCH + text) == [fault]
 
 
-def test_drawn_parameter_must_change_something_in_every_arm(tmp_path: Path) -> None:
+def test_drawn_parameter_must_change_something_in_every_arm() -> None:
     arms = '[[arms]]\nname = "a"\nfusion = "film"\n[[arms]]\nname = "b"\ninput = "ecg"\n'
-    text = _COMPARE + "[params.dropout]\nlow = 0.1\nhigh = 0.2\nWHEN\n" + arms + 'fusion = "none"'
-    assert faults_of(tmp_path, text.replace("WHEN", "")) == (
+    text = COMPARE + "[params.dropout]\nlow = 0.1\nhigh = 0.2\nWHEN\n" + arms + 'fusion = "none"'
+    assert faults_of_space(text.replace("WHEN", "")) == [
         'params.dropout: changes nothing where fusion is none; add when = { fusion = ["film"] }'
-    )
-    space = load(tmp_path, text.replace("WHEN", 'when = { fusion = ["film"] }'))
+    ]
+    space = checked_space_of(text.replace("WHEN", 'when = { fusion = ["film"] }'))
     assert [sorted(point.params) for point in space.comparisons()] == [["dropout"], []] * 2
 
 
 ILLEGAL = '[params.input]\nvalues = ["ecg", "opt1"]\n[params.fusion]\nvalues = ["none", "film"]\n'
 
 
-def test_illegal_combination_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    told = faults_of(tmp_path, _SEARCH + ILLEGAL)
-    assert told.startswith("2 faults\n  - input = ecg, fusion = film: fusion: 'film' takes a late")
-    assert "\n  - input = opt1, fusion = none: input: 'opt1' with fusion 'none' is" in told
-    assert told.count("; leave it out by when, [[exclude]] or fewer values") == 2
+def test_illegal_combination_is_refused_with_a_remedy() -> None:
+    told = faults_of_space(SEARCH + ILLEGAL)
+    assert told[0].startswith("input = ecg, fusion = film: fusion: 'film' takes a late")
+    assert told[1].startswith("input = opt1, fusion = none: input: 'opt1' with fusion 'none' is")
+    assert all(
+        fault.endswith("; leave it out by when, [[exclude]] or fewer values") for fault in told
+    )
+    many = '[fixed]\nfusion = "mhca"\nheads = 7\n[params.embed_dim]\nlow = 8\nhigh = 20\n'
+    told = faults_of_space(SEARCH + many)
+    assert (len(told), told[-1]) == (6, "... and 7 more illegal combinations")
 
 
-def test_excluded_combination_is_nowhere(tmp_path: Path) -> None:
-    text = _SEARCH + ILLEGAL + '[[exclude]]\ninput = "ecg"\nfusion = "film"\n'
-    space = load(tmp_path, text + '[[exclude]]\ninput = ["opt1"]\nfusion = ["none"]\n')
+def test_excluded_combination_is_nowhere() -> None:
+    text = SEARCH + ILLEGAL + '[[exclude]]\ninput = "ecg"\nfusion = "film"\n'
+    space = checked_space_of(text + '[[exclude]]\ninput = ["opt1"]\nfusion = ["none"]\n')
     legal: list[Point] = [{"input": "ecg", "fusion": "none"}, {"input": "opt1", "fusion": "film"}]
     assert list(space.grid()) == space.defaults() == space.branches() == legal
     assert space.grid_size() == 2
@@ -113,33 +88,47 @@ def test_excluded_combination_is_nowhere(tmp_path: Path) -> None:
         space.configuration({"input": "ecg", "fusion": "film"})
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_sampler_that_cannot_leave_out_is_refused(tmp_path: Path, sampler: str) -> None:
-    text = _SEARCH.replace("random", sampler) + '[params.loss]\nvalues = ["focal"]\n'
-    assert (
-        faults_of(tmp_path, text + '[[exclude]]\nloss = "focal"\n')
-        .splitlines()[-1]
-        .endswith(
-            f"search.sampler: '{sampler}' cannot leave out the combinations of [[exclude]]; "
-            "use grid, random or qmc, or one space for each part"
-        )
-    )
+OF_SAMPLER = [
+    (
+        '"tpe"',
+        f'{FUSIONS}[[exclude]]\nfusion = "film"\n',
+        "'tpe' cannot leave out the combinations of [[exclude]]; use grid, random or qmc, or one "
+        "space for each part",
+    ),
+    ('"gp"', f'{FUSIONS}[[exclude]]\nfusion = "film"\n', "'gp' cannot leave out the combinations"),
+    (
+        '"gp"\nscheduler = "screening"',
+        FUSIONS,
+        "'gp' learns from trials of full length, and a screening has none before its end; use "
+        "tpe, random, qmc or grid, or another scheduler",
+    ),
+    (
+        '"grid"',
+        "[params.dropout]\nlow = 0.0\nhigh = 0.5\n",
+        "grid needs a step, or values, for every parameter; continuous: dropout",
+    ),
+    (
+        '"grid"',
+        "[params.batch_size]\nlow = 2\nhigh = 65536\n"
+        "[params.normal_beats_per_epoch]\nlow = 0\nhigh = 1000000",
+        "a grid must have at most 1000000 cells, got 65535065535",
+    ),
+]
 
 
-def test_a_screening_needs_a_longer_budget_and_a_sampler_that_learns_from_it(
-    tmp_path: Path,
-) -> None:
-    text = _SEARCH.replace("random", "gp") + 'scheduler = "screening"\n[fixed]\nepochs = 1\n'
-    told = faults_of(tmp_path, text + '[params.fusion]\nvalues = ["film", "concat"]\n')
-    assert told == (
-        "2 faults\n"
-        "  - search.sampler: 'gp' learns from trials of full length, and a screening has none "
-        "before its end; use tpe, random, qmc or grid, or another scheduler\n"
-        "  - search.scheduler: 'screening' trains what it has screened for 1 epoch in full, which "
+@pytest.mark.parametrize(("sampler", "text", "fault"), OF_SAMPLER)
+def test_sampler_must_be_able_to_propose(sampler: str, text: str, fault: str) -> None:
+    (told,) = faults_of_space(SEARCH.replace('"random"', sampler) + text)
+    assert told.startswith(f"search.sampler: {fault}")
+
+
+def test_a_screening_needs_a_longer_budget() -> None:
+    text = SEARCH.replace("random", "tpe") + 'scheduler = "screening"\n[fixed]\nepochs = 1\n'
+    assert faults_of_space(text + FUSIONS) == [
+        "search.scheduler: 'screening' trains what it has screened for 1 epoch in full, which "
         "must be longer; got epochs=1; give more, or scheduler none"
-    )
-    mended = text.replace("gp", "tpe").replace("epochs = 1", "epochs = 2")
-    space = load(tmp_path, mended + '[params.fusion]\nvalues = ["film", "concat"]\n')
+    ]
+    space = checked_space_of(text.replace("epochs = 1", "epochs = 2") + FUSIONS)
     assert (space.trials, space.n_finals, space.n_trials) == (3, 2, 4), "there are two to screen"
     assert override(space, trials=1).n_trials == 2, "of two arms one is screened"
     assert override(space, scheduler="asha").n_trials == 2
@@ -149,71 +138,46 @@ def test_a_screening_needs_a_longer_budget_and_a_sampler_that_learns_from_it(
         override(space, epochs=1)
 
 
-def test_space_of_nothing_is_refused(tmp_path: Path) -> None:
-    text = _SEARCH + '[params.loss]\nvalues = ["focal"]\n[[exclude]]\nloss = "focal"\n'
-    assert faults_of(tmp_path, text) == "[[exclude]] leaves out every combination"
+OTHERS = [
+    (
+        SEARCH + '[params.loss]\nvalues = ["focal"]\n[[exclude]]\nloss = "focal"\n',
+        "[[exclude]] leaves out every combination",
+    ),
+    (
+        SEARCH + '[fixed]\nfusion = "mhca"\n[params.heads]\nlow = 1\nhigh = 3\n',
+        "heads = 3: heads: must divide embed_dim, got heads=3 and embed_dim=64; allowed: ",
+    ),
+    (
+        SEARCH + '[fixed]\nfusion = "mhca"\nheads = 2\n[params.embed_dim]\nlow = 2\nhigh = 4\n',
+        "embed_dim = 3: heads: must divide embed_dim, got heads=2 and embed_dim=3; allowed: 1, 3",
+    ),
+    (
+        SEARCH + "[params.embed_dim]\nlow = 1\nhigh = 4096\n[params.heads]\nlow = 1\nhigh = 64",
+        "params: words, whole numbers of the model, conditions and exclusions must have at most "
+        "20000 combinations; give fewer values, or larger steps",
+    ),
+    (
+        ONE_DRAW + '[[arms]]\nname = "a"\nfusion = "mhca"\nplacebo = true\n',
+        "arms.a_placebo: rr: 'placebo' is the same as 'real' with input 'opt1'",
+    ),
+    (
+        ONE_DRAW + '[[arms]]\nname = "a"\n[[arms]]\nname = "b"\nheads = 2',
+        "arms.b: is the same configuration as arm a",
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
-        ("heads", "heads = 3: heads: must divide embed_dim, got heads=3 and embed_dim=64"),
-        ("embed_dim", "embed_dim = 3: heads: must divide embed_dim, got heads=2 and embed_dim=3"),
-    ],
-)
-def test_heads_are_checked_at_every_value(tmp_path: Path, name: str, fault: str) -> None:
-    fixed = '[fixed]\nfusion = "mhca"\n' + ("heads = 2\n" if name == "embed_dim" else "")
-    values = "low = 1\nhigh = 3\n" if name == "heads" else "low = 2\nhigh = 4\n"
-    assert faults_of(tmp_path, f"{_SEARCH}{fixed}[params.{name}]\n{values}").startswith(fault)
+@pytest.mark.parametrize(("text", "fault"), OTHERS, ids=[fault[:40] for _, fault in OTHERS])
+def test_fault_of_a_whole_space(text: str, fault: str) -> None:
+    (told,) = faults_of_space(text)
+    assert told.startswith(fault)
 
 
-def test_long_lists_of_illegal_combinations_are_cut(tmp_path: Path) -> None:
-    text = (
-        _SEARCH + '[fixed]\nfusion = "mhca"\nheads = 7\n[params.embed_dim]\nlow = 8\nhigh = 20\n'
-    )
-    told = faults_of(tmp_path, text).splitlines()
-    assert (told[0], len(told)) == ("6 faults", 7)
-    assert told[-1] == "  - ... and 7 more illegal combinations"
-
-
-def test_illegal_arm_is_named(tmp_path: Path) -> None:
-    arms = '[[arms]]\nname = "a"\nfusion = "mhca"\nplacebo = true\n'
-    told = faults_of(tmp_path, _COMPARE.replace("draws = 2", "draws = 1") + arms)
-    assert told.startswith("arms.a_placebo: rr: 'placebo' is the same as 'real' with input 'opt1'")
-
-
-def test_arms_must_differ(tmp_path: Path) -> None:
-    arms = (
-        '[[arms]]\nname = "a"\nfusion = "film"\n[[arms]]\nname = "b"\nfusion = "film"\nheads = 2\n'
-    )
-    told = faults_of(tmp_path, _COMPARE.replace("draws = 2", "draws = 1") + arms)
-    assert told == "arms.b: is the same configuration as arm a"
-
-
-@pytest.mark.parametrize(
-    ("setting", "fault"),
-    [
-        (
-            'sampler = "grid"\ntrials = 2',
-            "search.sampler: grid needs a step, or values, for every parameter; continuous: "
-            "dropout",
-        ),
-        ('sampler = "random"\ntrials = 2', None),
-    ],
-)
-def test_grid_needs_steps(tmp_path: Path, setting: str, fault: str | None) -> None:
-    text = f'description = "d"\n[search]\n{setting}\n[params.dropout]\nlow = 0.0\nhigh = 0.5\n'
-    if fault is None:
-        assert load(tmp_path, text).grid_size() is None
-    else:
-        assert faults_of(tmp_path, text) == fault
-
-
-def test_grid_runs_every_cell_unless_told_otherwise(tmp_path: Path) -> None:
+def test_grid_runs_every_cell_unless_told_otherwise() -> None:
     params = "[params.dropout]\nlow = 0.0\nhigh = 0.5\nstep = 0.1\n"
     text = f'description = "d"\n[search]\nsampler = "grid"\nTRIALS\n{params}'
-    assert load(tmp_path, text.replace("TRIALS", "")).trials == 6
-    assert load(tmp_path, text.replace("TRIALS", "trials = 2")).trials == 2
-    assert faults_of(tmp_path, text.replace("TRIALS", "trials = 7")) == (
+    assert checked_space_of(text.replace("TRIALS", "")).trials == 6
+    assert checked_space_of(text.replace("TRIALS", "trials = 2")).trials == 2
+    assert faults_of_space(text.replace("TRIALS", "trials = 7")) == [
         "search.trials: the grid has 6 cells, got trials=7"
-    )
+    ]

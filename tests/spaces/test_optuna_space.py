@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -17,9 +18,9 @@ from optuna.distributions import (
 from optuna.trial import FixedTrial, TrialState
 
 from study.models import rules
+from study.spaces.draws import Point
 from study.spaces.optuna_space import distribution, distributions, make_sampler, notes_on, suggest
 from study.spaces.parameter import Categorical, Parameter, Range
-from study.spaces.space import Space
 from tests.builders import space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -59,14 +60,8 @@ high = 0.1
 SPACE = space_of(TEXT)
 
 DISTRIBUTIONS: list[tuple[Parameter, BaseDistribution]] = [
-    (
-        Categorical(name="heads", values=(1, 2)),
-        CategoricalDistribution((1, 2)),
-    ),
-    (
-        Range(name="heads", low=1, high=4, integer=True),
-        IntDistribution(1, 4),
-    ),
+    (Categorical(name="heads", values=(1, 2)), CategoricalDistribution((1, 2))),
+    (Range(name="heads", low=1, high=4, integer=True), IntDistribution(1, 4)),
     (
         Range(name="batch_size", low=32, high=128, integer=True, log=True),
         IntDistribution(32, 128, log=True),
@@ -75,42 +70,21 @@ DISTRIBUTIONS: list[tuple[Parameter, BaseDistribution]] = [
         Range(name="embed_dim", low=16, high=48, integer=True, step=16),
         IntDistribution(16, 48, step=16),
     ),
-    (
-        Range(name="dropout", low=0.1, high=0.7, step=0.1),
-        FloatDistribution(0.1, 0.7, step=0.1),
-    ),
+    (Range(name="dropout", low=0.1, high=0.7, step=0.1), FloatDistribution(0.1, 0.7, step=0.1)),
     (
         Range(name="learning_rate", low=1e-4, high=1e-2, log=True),
         FloatDistribution(1e-4, 1e-2, log=True),
     ),
-    (
-        Range(name="dropout", low=0.2, high=0.2),
-        FloatDistribution(0.2, 0.2),
-    ),
+    (Range(name="dropout", low=0.2, high=0.2), FloatDistribution(0.2, 0.2)),
 ]
 
 
 @pytest.mark.parametrize(("param", "expected"), DISTRIBUTIONS)
-def test_distribution_is_optunas_form(param: Parameter, expected: BaseDistribution) -> None:
+def test_optuna_draws_the_same_values_with_both_ends(
+    param: Parameter, expected: BaseDistribution
+) -> None:
     assert distribution(param) == expected
-
-
-@pytest.mark.parametrize("param", [param for param, _ in DISTRIBUTIONS])
-def test_optuna_draws_inside_and_both_ends(param: Parameter) -> None:
-    space = Space(
-        name="s",
-        path=Path("s.toml"),
-        kind="search",
-        description="d",
-        objective="val_auprc_sv",
-        folds=5,
-        seeds=1,
-        sampler="random",
-        trials=100,
-        scheduler="none",
-        reduction_factor=3,
-        params=(param,),
-    )
+    space = replace(SPACE, params=(param,))
     study = optuna.create_study(sampler=make_sampler("random", 0, space))
     drawn = [suggest(space, study.ask())[param.name] for _ in range(100)]
     assert all(param.contains(value) for value in drawn)
@@ -134,41 +108,31 @@ def test_point_comes_back_from_optuna_unchanged(u: list[float]) -> None:
 
 def test_enqueued_points_survive_the_storage(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    points = [SPACE.qmc(0, index) for index in range(8)]
+    points = [SPACE.qmc(0, index) for index in range(4)]
     study = optuna.create_study(
         storage=storage, study_name="s", sampler=make_sampler("qmc", 0, SPACE)
     )
     for point in points:
         study.enqueue_trial(point)
     assert [suggest(SPACE, study.ask()) for _ in points] == points
-    reopened = optuna.load_study(storage=storage, study_name="s")
-    stored = [trial.params for trial in reopened.trials]
+    stored = [trial.params for trial in optuna.load_study(storage=storage, study_name="s").trials]
     assert stored == points
     digests = [[rules.digest(SPACE.configuration(p)) for p in some] for some in (stored, points)]
     assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "random"])
-def test_sampler_proposes_legal_points(name: str) -> None:
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(name, 0, SPACE))
-    for number in range(8):
-        trial = study.ask()
-        point = suggest(SPACE, trial)
-        assert rules.arm(SPACE.configuration(point))
-        state = TrialState.FAIL if number == 2 else TrialState.COMPLETE
-        study.tell(trial, None if number == 2 else float(number), state=state)
-
-
-@pytest.mark.parametrize("name", ["tpe", "gp"])
-def test_seed_decides_what_a_sampler_proposes(name: str) -> None:
-    def proposed(seed: int) -> list[object]:
+def test_a_sampler_proposes_legal_points_by_its_seed(name: str) -> None:
+    def proposed(seed: int) -> list[Point]:
         study = optuna.create_study(direction="maximize", sampler=make_sampler(name, seed, SPACE))
         points = []
         for number in range(6):
             trial = study.ask()
             points.append(suggest(SPACE, trial))
-            study.tell(trial, float(number % 3))
-        return list(points)
+            assert SPACE.configuration(points[-1])
+            state = TrialState.FAIL if number == 2 else TrialState.COMPLETE
+            study.tell(trial, None if number == 2 else float(number % 3), state=state)
+        return points
 
     assert proposed(1) == proposed(1)
     assert proposed(1) != proposed(2)
@@ -179,7 +143,8 @@ def test_unknown_sampler_is_refused() -> None:
         make_sampler("tp", 0, SPACE)
 
 
-_REPEATABLE = "proposes by what has finished: repeatable at concurrency 1 only"
+_REPEATABLE = "{} proposes by what has finished: repeatable at concurrency 1 only"
+_DRAWS = "cannot model conditional parameters, and draws them"
 _SMALL = """
 description = "d"
 [search]
@@ -193,26 +158,18 @@ values = ["cross_entropy", "focal"]
 @pytest.mark.parametrize(
     ("sampler", "text", "notes"),
     [
-        (
-            "tpe",
-            TEXT,
-            [f"tpe {_REPEATABLE}", "tpe models conditional parameters one by one: heads"],
-        ),
+        ("tpe", TEXT, [_REPEATABLE, "tpe models conditional parameters one by one: heads"]),
         (
             "gp",
             TEXT,
-            [f"gp {_REPEATABLE}", "gp cannot model conditional parameters, and draws them: heads"],
+            [_REPEATABLE, "gp cannot model conditional parameters, and draws them: heads"],
         ),
         ("random", TEXT, []),
-        (
-            "qmc",
-            _SMALL,
-            ["the space has 2 configurations, fewer than 5 trials: each is run once"],
-        ),
-        ("gp", _SMALL.replace("= 5", "= 2"), [f"gp {_REPEATABLE}"]),
+        ("qmc", _SMALL, ["the space has 2 configurations, fewer than 5 trials: each is run once"]),
+        ("gp", _SMALL.replace("= 5", "= 2"), [_REPEATABLE]),
         ("grid", _SMALL.replace("= 5", "= 1"), ["grid: the first 1 of 2 cells"]),
         ("grid", _SMALL.replace("= 5", "= 2"), []),
     ],
 )
 def test_limits_are_named(sampler: str, text: str, notes: list[str]) -> None:
-    assert notes_on(sampler, space_of(text)) == notes
+    assert notes_on(sampler, space_of(text)) == [note.format(sampler) for note in notes]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from study.errors import SpaceError, unknown
+from study.errors import unknown
 from study.keys import PRECISIONS
-from study.spaces.load import load_space
 from study.spaces.sealed_plan import METRICS, Origin, SealedTest
-from study.spaces.space import Space
+from tests.builders import checked_space_of, faults_of_space
 
 MINIMAL = """
 description = "d"
@@ -26,14 +23,9 @@ fusion = "film"
 placebo = true
 """
 
-FULL = """
-description = "d"
-[compare]
-draws = 1
-folds = "all"
-seeds = 12
-[test]
-name = "film_or_not"
+FULL = MINIMAL.replace("= 10", "= 12").replace(
+    'name = "mine"',
+    """name = "film_or_not"
 metrics = ["auprc_macro"]
 contrasts = [["film", "film_placebo"], ["film", "logistic_regression"]]
 study_seed = 3
@@ -43,28 +35,12 @@ precision = "fp32"
 [test.study]
 name = "fusion_compare"
 fingerprint = "0123456789ab"
-data = { "daeac/linear" = "ab0123456789" }
-[[arms]]
-name = "film"
-fusion = "film"
-placebo = true
-"""
+data = { "daeac/linear" = "ab0123456789" }""",
+)
 
 
-def loaded(folder: Path, text: str) -> Space:
-    (folder / "plan.toml").write_text(text)
-    return load_space("plan", folder)
-
-
-def faults_of(folder: Path, text: str) -> list[str]:
-    with pytest.raises(SpaceError) as caught:
-        loaded(folder, text)
-    lines = str(caught.value).splitlines()
-    return [line.removeprefix("  - ").partition("plan.toml: ")[2] or line[4:] for line in lines]
-
-
-def test_every_record_trains_and_nothing_is_scored(tmp_path: Path) -> None:
-    space = loaded(tmp_path, MINIMAL)
+def test_every_record_trains_and_nothing_is_scored() -> None:
+    space = checked_space_of(MINIMAL)
     assert (space.folds, space.seeds, space.trials) == ("all", 10, 2)
     # The loss of training is a fact of each trial; it ranks nothing.
     assert space.objective == "train_loss"
@@ -79,8 +55,8 @@ def test_every_record_trains_and_nothing_is_scored(tmp_path: Path) -> None:
     )
 
 
-def test_everything_a_table_can_say(tmp_path: Path) -> None:
-    assert loaded(tmp_path, FULL).test == SealedTest(
+def test_everything_a_table_can_say() -> None:
+    assert checked_space_of(FULL).test == SealedTest(
         name="film_or_not",
         metrics=("auprc_macro",),
         contrasts=(("film", "film_placebo"), ("film", "logistic_regression")),
@@ -96,8 +72,8 @@ def test_everything_a_table_can_say(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_asked_does_not_shape_what_is_trained(tmp_path: Path) -> None:
-    digests = {loaded(tmp_path, text).digest for text in (FULL, FULL.replace("500", "600"))}
+def test_what_is_asked_does_not_shape_what_is_trained() -> None:
+    digests = {checked_space_of(text).digest for text in (FULL, FULL.replace("500", "600"))}
     assert len(digests) == 1
 
 
@@ -153,14 +129,14 @@ def test_what_is_asked_does_not_shape_what_is_trained(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_each_fault_is_named_by_its_key(tmp_path: Path, old: str, new: str, fault: str) -> None:
+def test_each_fault_is_named_by_its_key(old: str, new: str, fault: str) -> None:
     assert old in FULL
-    assert any(line.startswith(fault) for line in faults_of(tmp_path, FULL.replace(old, new, 1)))
+    assert any(line.startswith(fault) for line in faults_of_space(FULL.replace(old, new, 1)))
 
 
-def test_all_records_are_for_the_plan_of_a_test_alone(tmp_path: Path) -> None:
+def test_all_records_are_for_the_plan_of_a_test_alone() -> None:
     text = MINIMAL.replace('[test]\nname = "mine"\n', "").replace(
         "draws", 'reference = "film"\ndraws'
     )
-    (fault,) = faults_of(tmp_path, text)
+    (fault,) = faults_of_space(text)
     assert fault.startswith("compare.folds: must be a whole number in [2, 1000] or 'published'")

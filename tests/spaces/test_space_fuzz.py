@@ -71,15 +71,30 @@ def grammatical(draw: st.DrawFn) -> bytes:
     return "\n".join(lines).encode("utf-8", errors="surrogatepass")
 
 
+ODD = [b"nan", b"-inf", b"1e999", b"0", b"-1", b"4096", b"true", b"9" * 4400, b"[]"]
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
     """Return a shipped space with some bytes, words, numbers or lines changed."""
     rng = random.Random(draw(st.integers(0, 2**32)))
     text = rng.choice(SHIPPED)
     for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(text) + 1)
+        end = min(len(text), at + rng.randint(0, 40))
+        digits = [at for at, byte in enumerate(text) if chr(byte).isdigit()] or [0]
+        number, other, lines = rng.choice(digits), rng.choice(SHIPPED), text.split(b"\n")
+        start, line = rng.randrange(len(other)), rng.randrange(len(lines))
         text = rng.choice(
-            [_a_byte, _a_cut, _a_line_again, _lines_swapped, _a_number, _a_piece_of_another]
-        )(text, rng)
+            [
+                text[:at] + bytes([rng.randrange(256)]) + text[at + rng.randint(0, 1) :],
+                text[:at] + (b"" if rng.random() < 0.3 else text[end:]),
+                b"\n".join([*lines[:line], *lines[line + 1 :], lines[line]]),
+                text[:at] + rng.choice(lines) + b"\n" + text[at:],
+                text[:number] + rng.choice(ODD) + text[number + 1 :],
+                text[:at] + other[start : start + rng.randint(1, 200)] + text[at:],
+            ]
+        )
     return text
 
 
@@ -117,46 +132,6 @@ def edited(draw: st.DrawFn) -> bytes:
             at = rng.choice(places)
             text = text[: at.start()] + makes(at[0], rng) + text[at.end() :]
     return text.encode()
-
-
-def _a_byte(text: bytes, rng: random.Random) -> bytes:
-    at = rng.randrange(len(text) + 1)
-    return text[:at] + bytes([rng.randrange(256)]) + text[at + rng.randint(0, 1) :]
-
-
-def _a_cut(text: bytes, rng: random.Random) -> bytes:
-    at, until = sorted(rng.randrange(len(text) + 1) for _ in range(2))
-    return text[:at] if rng.random() < 0.3 else text[:at] + text[min(until, at + 40) :]
-
-
-def _a_line_again(text: bytes, rng: random.Random) -> bytes:
-    lines = text.split(b"\n")
-    lines.insert(rng.randrange(len(lines)), rng.choice(lines))
-    return b"\n".join(lines)
-
-
-def _lines_swapped(text: bytes, rng: random.Random) -> bytes:
-    lines = text.split(b"\n")
-    one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
-    lines[one], lines[other] = lines[other], lines[one]
-    return b"\n".join(lines)
-
-
-def _a_number(text: bytes, rng: random.Random) -> bytes:
-    digits = [at for at, byte in enumerate(text) if chr(byte).isdigit()]
-    if not digits:
-        return text
-    at = rng.choice(digits)
-    new = rng.choice(
-        [b"nan", b"-inf", b"1e999", b"0", b"-1", b"4096", b"true", b"9" * 4400, b"[]"]
-    )
-    return text[:at] + new + text[at + 1 :]
-
-
-def _a_piece_of_another(text: bytes, rng: random.Random) -> bytes:
-    other, at = rng.choice(SHIPPED), rng.randrange(len(text) + 1)
-    start = rng.randrange(len(other))
-    return text[:at] + other[start : start + rng.randint(1, 200)] + text[at:]
 
 
 def through(path: Path, content: bytes) -> None:
@@ -197,42 +172,16 @@ def test_a_bad_space_file_ends_in_an_error_of_this_project(path: Path, content: 
     assert files == []
 
 
-HEAD = 'description = "d"\n[search]\nsampler = "grid"\ntrials = 3\n'
-COMPARE = 'description = "d"\n[compare]\ndraws = 1\nreference = "a"\n'
-
-
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("a = " + "[\n" * 1000 + "]\n" * 1000, "is nested too deeply"),
         ("trials = " + "9" * 4400, "is not TOML: "),
         ("trials = 0x" + "f" * 4000, "is not TOML: "),
-        (HEAD.replace("3", "0x" + "f" * 1900), "must be a whole number in [1, 1000000], got "),
+        (f"[search]\ntrials = 0x{'f' * 1900}", "must be a whole number in [1, 1000000], got "),
         (
-            f'params = 5\n{COMPARE}[[arms]]\nname = "a"\nfusion = "film"',
+            'params = 5\n[compare]\n[[arms]]\nname = "a"\nfusion = "film"',
             "params: must be a table [params], got 5",
-        ),
-        (
-            HEAD + "[params.learning_rate]\nlow = 1e-8\nhigh = 1.0\nstep = 1e-40",
-            "params.learning_rate: a range must have at most 1000000 steps, got step=1e-40",
-        ),
-        (
-            HEAD + "[params.embed_dim]\nlow = 1\nhigh = 4096\n[params.heads]\nlow = 1\nhigh = 64",
-            "must have at most 20000 combinations; give fewer values, or larger steps",
-        ),
-        (
-            HEAD
-            + "[params.batch_size]\nlow = 2\nhigh = 65536\n"
-            + "[params.normal_beats_per_epoch]\nlow = 0\nhigh = 1000000",
-            "search.sampler: a grid must have at most 1000000 cells, got 65535065535",
-        ),
-        (
-            HEAD + "[params.heads]\nvalues = [1, 2]\ndefault = true",
-            "params.heads: default must be one of the values, got True",
-        ),
-        (
-            f'{COMPARE}[[arms]]\nname = "{"a" * 101}"',
-            "arms[1]: name must be letters, digits, - and _, at most 100",
         ),
     ],
 )
@@ -241,10 +190,3 @@ def test_what_once_got_through(path: Path, text: str, fault: str) -> None:
     with pytest.raises(SpaceError) as caught:
         load_space(path)
     assert fault in str(caught.value)
-
-
-def test_a_path_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match="is no path: embedded null byte"):
-        load_space(f"{tmp_path}/a\0b/c.toml")
-    with pytest.raises(SpaceError, match="at most 100"):
-        load_space(tmp_path / ("a" * 101 + ".toml"))
