@@ -22,8 +22,6 @@ command continues; 141 nobody reads the output any more.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 import textwrap
 import time
@@ -34,6 +32,7 @@ from typing import TYPE_CHECKING
 from study.command import DONE, carry_out, leave
 from study.errors import StudyStateError, TrackingError, UsageError
 from study.keys import EXPERIMENTS
+from study.options import set_logging
 from study.sealed.arguments import check, parser
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from study.store.openings import Opening, OpeningsLog
     from study.store.study import Places
     from study.tracking.experiment import Experiment
+    from study.tuning.machine import Machine
     from study.tuning.session import Summary
     from study.tuning.setup import Setup
 
@@ -50,9 +50,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
-    level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("study").setLevel(level)
+    set_logging(verbose=args.verbose, quiet=args.quiet)
     return carry_out(
         lambda: _run(args),
         kept=lambda: "what is trained is kept, the same command continues",
@@ -158,17 +156,18 @@ def _from_records(
     workspace: Path,
 ) -> Opening | None:
     """Train, open DS2 and keep the result; return the opening, None if there was to be none."""
-    from study.data.beat_set import default_cache_dir
     from study.sealed.opening import evaluate_ds2, open_ds2
     from study.sealed.training import train
     from study.store.lock import locked
+    from study.tuning.machine import Machine
 
-    training = _training(args, plan, folder, workspace)
+    machine = Machine.of(args, workspace)
+    training = _training(args, plan, folder, machine, workspace)
     if args.dry_run:
         print(training.text())
         print(_sentence(workspace, log, rehearsal=args.synthetic))
         return None
-    run = _runner(args, training)
+    run = _runner(args, training, machine)
     say = _progress(args)
     with locked(folder.root):
         meanwhile = folder.last_result(log, plan)
@@ -181,45 +180,40 @@ def _from_records(
             return None
         opening, why = open_ds2(prepared, log)
         say(f"opening {opening.number} of DS2, in {log.path}{why}")
-        evaluate_ds2(prepared, opening, cache_dir=default_cache_dir(workspace), say=say)
+        evaluate_ds2(prepared, opening, cache_dir=machine.cache_dir, say=say)
         _track_opening(args, plan, folder, opening)
     return opening
 
 
 def _training(
-    args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
+    args: argparse.Namespace,
+    plan: SealedPlan,
+    folder: EvaluationFolder,
+    machine: Machine,
+    workspace: Path,
 ) -> Training:
     """Find the records of a plan and what its models are trained with; nothing is written."""
-    from study.data.beat_set import default_cache_dir
-    from study.models.build_kernels import FOLDER_VARIABLE
     from study.sealed.records import mitdb_records, synthetic_records
     from study.sealed.training import set_up_training
-    from study.training.device import resolve_device
 
     find = synthetic_records if args.synthetic else mitdb_records
-    cache_dir = default_cache_dir(workspace)
-    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
     return set_up_training(
         plan,
         folder,
         find(args.data_dir, workspace),
         workspace=workspace,
-        cache_dir=cache_dir,
-        # On a cluster it is the workers' devices that count.
-        device=args.device if args.address else resolve_device(args.device).type,
+        cache_dir=machine.cache_dir,
+        device=machine.device,
         storage=args.storage or "",
     )
 
 
-def _runner(args: argparse.Namespace, training: Training) -> RunStudy:
-    """Return what runs a study of the models; a tracker that cannot be used is refused now."""
-    from study.training.packs import training_bytes
-    from study.tuning.ray_session import reachable
-    from study.tuning.resources import Demand
+def _runner(args: argparse.Namespace, training: Training, machine: Machine) -> RunStudy:
+    """Return what runs a study of the models; what it cannot use is refused before training."""
     from study.tuning.session import Options, run_study
 
-    if args.address:
-        reachable(args.address)
+    demand = machine.demand(training.models, shared_storage=bool(args.storage))
+    machine.room_for(demand)
     if args.storage:
         training.models.job.storage.probe()
     experiment = None
@@ -228,17 +222,10 @@ def _runner(args: argparse.Namespace, training: Training) -> RunStudy:
         experiment.connect()
 
     def run(setup: Setup, places: Places) -> Summary:
-        need = training_bytes(setup.plan.members, setup.space.largest_batch(), setup.job.nbytes)
-        demand = Demand(
-            device=setup.job.device,
-            concurrency=args.concurrency,
-            trial_gpu_bytes=need,
-            shared_storage=bool(args.storage),
-        )
         options = Options(
             places=places,
             resume=True,
-            demand=demand,
+            demand=machine.demand(setup, shared_storage=bool(args.storage)),
             address=args.address,
             quiet=args.quiet,
             began=time.monotonic(),
@@ -252,21 +239,22 @@ def _on_records(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
 ) -> int:
     """Test a plan's models on the records of `--records`, and show the result."""
-    from study.data.beat_set import default_cache_dir
     from study.data.source import find_external
     from study.sealed.opening import evaluate_records, identity_of
     from study.sealed.records import prepare_external
     from study.sealed.to_mlflow import record_external
     from study.sealed.training import cuts_of, train
     from study.store.lock import locked
+    from study.tuning.machine import Machine
 
     # All that can be wrong with the records comes before an hour of training.
     external = find_external(args.records, leads=args.lead, split_file=args.split)
-    training = _training(args, plan, folder, workspace)
+    machine = Machine.of(args, workspace)
+    training = _training(args, plan, folder, machine, workspace)
     prepared_records = prepare_external(
         external,
         cuts_of(plan),
-        cache_dir=default_cache_dir(workspace),
+        cache_dir=machine.cache_dir,
         study_seed=plan.test.study_seed,
     )
     name, kind = prepared_records.name, external.source.kind
@@ -282,7 +270,7 @@ def _on_records(
         print(f"{training.text()}\ninstead of DS2, which stays closed:\n{prepared_records.text()}")
         print(f"the result would go to {place}")
         return DONE
-    run = _runner(args, training)
+    run = _runner(args, training, machine)
     with locked(folder.root):
         prepared = train(training, run)
         identity = identity_of(prepared_records, prepared)
@@ -362,9 +350,7 @@ def _experiment(args: argparse.Namespace, kind: str) -> Experiment:
     """Return where MLflow shows results; `kind` is that of the records."""
     from study.tracking.experiment import Experiment
 
-    # What was learnt on synthetic records never stands among real results.
-    name = EXPERIMENTS["synthetic" if args.synthetic else kind]
-    return Experiment(tracking_uri=args.tracking_uri, name=name, workspace=Path.cwd())
+    return Experiment.of_records("synthetic" if args.synthetic else kind, args.tracking_uri)
 
 
 def _show(place: Path) -> None:

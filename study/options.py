@@ -1,22 +1,91 @@
-"""The options of `python -m study.run`; nothing heavy is imported for its help."""
+"""The options that several commands have, and all of `python -m study.run`.
+
+Nothing heavy is imported: `--help` answers at once.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from study.keys import OBJECTIVES, PRECISIONS
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+_Group = argparse._ActionsContainer
+"""A parser, or a group of its options."""
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the command line, under its description."""
-    options = argparse.ArgumentParser(
-        prog="python -m study.run",
+
+def command(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of `python -m study.NAME`, under its description."""
+    return argparse.ArgumentParser(
+        prog=f"python -m study.{name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_machine(options: _Group, trials: str) -> None:
+    """Add what a command's trials run on; `trials` is what it calls them."""
+    options.add_argument(
+        "--concurrency", type=int, metavar="N", help=f"{trials} at once (default: one a core)"
+    )
+    options.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help=f"what {trials} train on (default auto)",
+    )
+    options.add_argument(
+        "--address", metavar="ADDR", help="a running Ray cluster; 'auto' finds it on this host"
+    )
+
+
+def add_tracking_uri(options: _Group) -> None:
+    """Add where MLflow is."""
+    options.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
+    )
+
+
+def add_tracker(options: _Group) -> None:
+    """Add where MLflow is, and that it is to be left alone."""
+    add_tracking_uri(options)
+    options.add_argument("--no-track", action="store_true", help="leave MLflow alone")
+
+
+def add_lead(options: _Group, purpose: str) -> None:
+    """Add which lead of a record is read."""
+    options.add_argument(
+        "--lead",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"{purpose}; given again: the next best (default MLII, II, V1, V2, V4, V5)",
+    )
+
+
+def add_verbosity(options: _Group) -> None:
+    """Add how much a command tells; `set_logging` follows it."""
+    options.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
+    options.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+
+
+def set_logging(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Let this package log as much as was asked for, other packages warnings alone."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("study").setLevel(level)
+    # That records are synthetic is said however quiet a command is to be.
+    logging.getLogger("study.data.source").setLevel(min(level, logging.WARNING))
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the command line, under its description."""
+    options = command("run", description)
     options.add_argument("--list", action="store_true", help="show spaces and studies, and end")
     options.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
     _add_checks(
@@ -107,15 +176,7 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--concurrency", type=int, metavar="N", help="trials at once (default: one a core)"
-    )
-    group.add_argument(
-        "--device",
-        default="auto",
-        choices=("auto", "cpu", "cuda", "mps"),
-        help="what trials train on (default auto)",
-    )
+    add_machine(group, "trials")
     group.add_argument(
         "--precision",
         default="auto",
@@ -129,9 +190,6 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         metavar="X",
         help="share of a GPU (default: half of one where it holds two trials, else one)",
     )
-    group.add_argument(
-        "--address", metavar="ADDR", help="a running Ray cluster; 'auto' finds it on this host"
-    )
 
 
 def _add_storage(group: argparse._ArgumentGroup) -> None:
@@ -143,12 +201,7 @@ def _add_storage(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--study-storage", metavar="URL", help="Optuna storage (default: studies/NAME/study.db)"
     )
-    group.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
-    )
-    group.add_argument("--no-track", action="store_true", help="record nothing in MLflow")
+    add_tracker(group)
 
 
 def _add_course(group: argparse._ArgumentGroup) -> None:
@@ -174,8 +227,7 @@ def _add_course(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="show the plan and its time; with -v run each branch once",
     )
-    group.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
-    group.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+    add_verbosity(group)
 
 
 def _seed(text: str) -> int:

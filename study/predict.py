@@ -25,7 +25,6 @@ Exit codes: 0 done; 1 a record could not be classified; 2 bad usage or no such m
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import sys
@@ -40,6 +39,7 @@ from study.config import SAMPLING_RATE_HZ
 from study.errors import DataError, UsageError, listed
 from study.files import write_whole
 from study.keys import CLASSES, Tag
+from study.options import add_lead, add_tracking_uri, command, set_logging
 
 if TYPE_CHECKING:
     from study.data.one_record import OneRecord
@@ -58,16 +58,12 @@ _CHUNK = 1024
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    set_logging()
     return carry_out(lambda: _predict(args), kept=lambda: "files of finished records are whole")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m study.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command("predict", __doc__)
     parser.add_argument(
         "--record", type=Path, nargs="+", required=True, metavar="PATH", help="WFDB records"
     )
@@ -77,18 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a registered model: NAME@champion, NAME@3, or NAME for its champion; or the file of "
         "a seed ensemble (default: the champion, if just one model has one)",
     )
-    parser.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow with the registry (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
-    )
-    parser.add_argument(
-        "--lead",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="lead to read; given again: the next best (default MLII, II, V1, V2, V4, V5)",
-    )
+    add_tracking_uri(parser)
+    add_lead(parser, "lead to read")
     parser.add_argument(
         "--detect", action="store_true", help="find R peaks although there are annotations"
     )

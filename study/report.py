@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from study.command import DONE, carry_out, leave
 from study.errors import TrackingError
 from study.files import write_whole
-from study.keys import EXPERIMENTS
+from study.options import add_tracker, add_verbosity, command, set_logging
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
@@ -39,9 +39,7 @@ REPORT = "report"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
-    level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("study").setLevel(level)
+    set_logging(verbose=args.verbose, quiet=args.quiet)
     return carry_out(
         lambda: _report(args),
         kept=lambda: "each file that is there is whole, the same command writes the others",
@@ -50,11 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m study.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command("report", __doc__)
     parser.add_argument("--study", required=True, metavar="NAME", help="a study of this folder")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where to (default: studies/NAME/report)"
@@ -62,14 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_argument_group("where the study keeps what, if not in studies/NAME")
     where.add_argument("--storage", metavar="PLACE", help="the --storage it was started with")
     where.add_argument("--study-storage", metavar="URL", help="its Optuna storage")
-    where.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
-    )
-    where.add_argument("--no-track", action="store_true", help="leave MLflow alone")
-    parser.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only errors")
+    add_tracker(where)
+    add_verbosity(parser)
     return parser
 
 
@@ -91,23 +79,19 @@ def _report(args: argparse.Namespace) -> int:
     for name, content in report_files(results).items():
         write_whole(output / name, content)
     if not args.no_track:
-        _keep_page(args, study, workspace, output)
+        _keep_page(args, study, output)
     if not args.quiet:
         print(output / PAGE)
     return DONE
 
 
-def _keep_page(args: argparse.Namespace, study: Study, workspace: Path, output: Path) -> None:
+def _keep_page(args: argparse.Namespace, study: Study, output: Path) -> None:
     """Keep the page among the files of the study's run, where it has one."""
     from study.tracking.experiment import Experiment
     from study.tracking.recorded import RecordedStudy
 
     try:
-        experiment = Experiment(
-            tracking_uri=args.tracking_uri,
-            name=EXPERIMENTS[study.plan.data_source],
-            workspace=workspace,
-        )
+        experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
         recorded = RecordedStudy(experiment, study.name, study.study_id)
         if recorded.studies:
             recorded.add(output)

@@ -24,8 +24,6 @@ output any more. After 2 (once it is mended), 3 and 130, --resume continues what
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +32,8 @@ from typing import TYPE_CHECKING
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.confirm import confirm
 from study.errors import StudyError, UsageError
-from study.keys import EXPERIMENTS, Outcome
-from study.options import parser
+from study.keys import Outcome
+from study.options import parser, set_logging
 from study.wording import plural
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from study.store.plan import StudyPlan
     from study.store.study import Places
     from study.tracking.experiment import Experiment
-    from study.tuning.resources import Demand
+    from study.tuning.machine import Machine
     from study.tuning.setup import Setup
 
 TRIALS_FAILED, TIME_OVER = 1, 3
@@ -53,10 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     began = time.monotonic()
     args = _parser().parse_args(argv)
-    level = logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("study").setLevel(level)
-    logging.getLogger("study.data.source").setLevel(min(level, logging.WARNING))
+    set_logging(verbose=args.verbose, quiet=args.quiet)
     return carry_out(
         lambda: _dispatch(args, began), kept=lambda: _kept(args), verbose=args.verbose
     )
@@ -127,6 +122,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.store.lock import locked
     from study.store.plan import StudyPlan
     from study.store.study import Places, Study
+    from study.tuning.machine import Machine
 
     workspace = Path.cwd()
     places = Places.of(
@@ -139,8 +135,10 @@ def _run(args: argparse.Namespace, began: float) -> int:
     # What is not there cannot be resumed: said before anything is written.
     begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
     existing = Study.at(places) if begun and args.dry_run else None
-    setup = _set_up(args, space, places, begun)
-    demand, at_once = _demand(args, setup, shared_storage=bool(places.storage))
+    machine = Machine.of(args, workspace)
+    setup = _set_up(args, space, places, begun, machine)
+    demand = machine.demand(setup, shared_storage=bool(places.storage))
+    at_once = machine.room_for(demand)
     if args.dry_run:
         from study.store.admission import notes_on_existing
         from study.tuning.dry_run import plan_lines
@@ -165,10 +163,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if places.storage:
         places.files.probe()
     with locked(folder):
-        experiment = _experiment(args, setup.source.kind, workspace)
-        if experiment is not None and begun is None:
-            # A mistyped address is told before hours of training; later starts need no MLflow.
-            experiment.connect()
+        experiment = None if args.no_track else _experiment(args, setup.source.kind, begun)
         summary = run_study(setup, options, experiment)
     print_result(setup, summary, experiment, options)
     if summary.stopped:
@@ -180,62 +175,44 @@ def _run(args: argparse.Namespace, began: float) -> int:
 
 
 def _set_up(
-    args: argparse.Namespace, space: Space, places: Places, begun: StudyPlan | None
+    args: argparse.Namespace,
+    space: Space,
+    places: Places,
+    begun: StudyPlan | None,
+    machine: Machine,
 ) -> Setup:
     """Find the records and prepare everything that a study needs before its first trial."""
-    from study.data.beat_set import default_cache_dir
     from study.data.source import find_source
-    from study.models.build_kernels import FOLDER_VARIABLE
-    from study.training.device import resolve_device
     from study.tuning.setup import precision_of, set_up
 
-    workspace = Path.cwd()
     source = find_source(
         data_dir=args.data_dir,
         records_dir=args.records,
         split_file=args.split,
-        workspace=workspace,
+        workspace=Path.cwd(),
     )
-    cache_dir = default_cache_dir(workspace)
-    os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
     return set_up(
         space,
         source,
         name=places.folder.name,
         study_seed=args.seed,
         partition_seed=args.partition_seed,
-        # On a cluster it is the workers' devices that count.
-        device=args.device if args.address else resolve_device(args.device).type,
+        device=machine.device,
         precision=precision_of(args.precision, begun),
         storage=places.files,
-        cache_dir=cache_dir,
+        cache_dir=machine.cache_dir,
     )
 
 
-def _demand(args: argparse.Namespace, setup: Setup, *, shared_storage: bool) -> tuple[Demand, int]:
-    """Return what each trial is to get, and how many will run at once."""
-    from study.training.packs import training_bytes
-    from study.tuning.resources import Demand, plan_resources
+def _experiment(args: argparse.Namespace, kind: str, begun: StudyPlan | None) -> Experiment:
+    """Return where MLflow mirrors a study on records of this kind."""
+    from study.tracking.experiment import Experiment
 
-    job = setup.job
-    demand = Demand(
-        device=job.device,
-        concurrency=args.concurrency,
-        gpus_per_trial=args.gpus_per_trial,
-        trial_gpu_bytes=training_bytes(
-            setup.plan.members, setup.space.largest_batch(), job.nbytes
-        ),
-        shared_storage=shared_storage,
-    )
-    if args.address:
-        from study.tuning.ray_session import reachable
-
-        reachable(args.address)
-        return demand, args.concurrency or 1
-    at_once = plan_resources(demand).concurrency
-    if args.concurrency and at_once < args.concurrency:
-        print(f"note: --concurrency {args.concurrency}: this machine has room for {at_once}")
-    return demand, at_once
+    experiment = Experiment.of_records(kind, args.tracking_uri)
+    if begun is None:
+        # A mistyped address is told before hours of training; later starts need no MLflow.
+        experiment.connect()
+    return experiment
 
 
 def _space(args: argparse.Namespace) -> Space:
@@ -256,17 +233,6 @@ def _space(args: argparse.Namespace) -> Space:
         sampler=args.sampler,
         scheduler=args.scheduler,
         objective=args.objective,
-    )
-
-
-def _experiment(args: argparse.Namespace, source_kind: str, workspace: Path) -> Experiment | None:
-    """Return where MLflow mirrors a study; None where it is not to."""
-    from study.tracking.experiment import Experiment
-
-    if args.no_track:
-        return None
-    return Experiment(
-        tracking_uri=args.tracking_uri, name=EXPERIMENTS[source_kind], workspace=workspace
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
-from study.keys import EXPERIMENTS, Outcome, Tag
+from study.keys import Outcome, Tag
 from study.wording import plural
 
 if TYPE_CHECKING:
@@ -116,11 +116,7 @@ def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
     if not study.tracker:
         return [], True, "nothing was told to any tracker"
     try:
-        experiment = Experiment(
-            tracking_uri=args.tracking_uri,
-            name=EXPERIMENTS[study.plan.data_source],
-            workspace=Path.cwd(),
-        )
+        experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
         if study.tracker not in (experiment.store.name, "MLflow") and not args.tracking_uri:
             raise TrackingError(
                 f"the study is mirrored in {study.tracker}, and this is {experiment.store.shown}: "

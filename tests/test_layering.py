@@ -36,7 +36,8 @@ ALLOWED = {
     "reporting": _STORE | {"reporting"},
     "tracking": _STORE | {"tracking"},
     "tuning": _STORE | {"reporting", "tracking", "tuning"},
-    "sealed": _STORE | {"reporting", "tracking", "tuning", "sealed"},
+    # Its options are the only ones that have a module outside the root.
+    "sealed": _STORE | {"options", "reporting", "tracking", "tuning", "sealed"},
 }
 """What each package may import of `study`; command lines may import everything."""
 

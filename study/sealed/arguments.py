@@ -6,15 +6,12 @@ import argparse
 from pathlib import Path
 
 from study.errors import UsageError, listed
+from study.options import add_lead, add_machine, add_tracker, add_verbosity, command
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the command line, under its description."""
-    options = argparse.ArgumentParser(
-        prog="python -m study.evaluate",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    options = command("evaluate", description)
     task = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
     task.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
     task.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
@@ -35,14 +32,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     write.add_argument("--study-storage", metavar="URL", help="Optuna storage of the study")
     _add_plan_options(options.add_argument_group("with --plan"))
     more = options.add_argument_group("with --records or --register")
-    more.add_argument(
-        "--lead",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="lead to read of --records; given again: the next best (default MLII, II, V1, V2, "
-        "V4, V5)",
-    )
+    add_lead(more, "lead to read of --records")
     more.add_argument(
         "--split",
         type=Path,
@@ -53,9 +43,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     more.add_argument(
         "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
     )
-    output = options.add_argument_group("how much it tells")
-    output.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
-    output.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+    add_verbosity(options.add_argument_group("how much it tells"))
     return options
 
 
@@ -97,34 +85,14 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
         help="folder of the MIT-BIH records (default: MITDB_DIR, ./data/mitdb, PhysioNet); with "
         "--synthetic of synthetic ones (default: ./data/rehearsal)",
     )
-    _add_machine_options(how)
-
-
-def _add_machine_options(how: argparse._ArgumentGroup) -> None:
-    how.add_argument(
-        "--concurrency", type=int, metavar="N", help="arms trained at once (default: one a core)"
-    )
-    how.add_argument(
-        "--device",
-        default="auto",
-        choices=("auto", "cpu", "cuda", "mps"),
-        help="what models train on (default auto)",
-    )
-    how.add_argument(
-        "--address", metavar="ADDR", help="a running Ray cluster; 'auto' finds it on this host"
-    )
+    add_machine(how, "arms")
     how.add_argument(
         "--storage",
         metavar="PLACE",
         help="where trials keep their files, those of the plan's study too: shared folder, s3://, "
         "gs:// (default: in the folders of the studies)",
     )
-    how.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow (default: MLFLOW_TRACKING_URI, else ./mlflow.db)",
-    )
-    how.add_argument("--no-track", action="store_true", help="record nothing in MLflow")
+    add_tracker(how)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from study.errors import TrackingError
-from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, Outcome, Tag
+from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, EXPERIMENTS, Outcome, Tag
 from study.tracking.mlflow_store import Store, alone_with, connect, explained, find_store
 
 PARENT = "mlflow.parentRunId"
@@ -39,6 +39,12 @@ class Experiment:
         self.name = name
         self._client: Any = None
         self._id: str | None = None
+
+    @classmethod
+    def of_records(cls, kind: str, tracking_uri: str | None) -> Self:
+        """Return the experiment of results on records of a kind (see `study.data.source`)."""
+        # What was learnt on synthetic records never stands among real results.
+        return cls(tracking_uri=tracking_uri, name=EXPERIMENTS[kind], workspace=Path.cwd())
 
     def connect(self) -> tuple[Any, str]:
         """Return a client and the experiment's id; tables and experiment are made at need.

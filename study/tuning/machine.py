@@ -1,0 +1,74 @@
+"""What the trials of a command run on, as its options say: `study.run` and `study.evaluate`."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from study.data.beat_set import default_cache_dir
+from study.models.build_kernels import FOLDER_VARIABLE
+from study.training.device import resolve_device
+from study.training.packs import training_bytes
+from study.tuning.resources import Demand, plan_resources
+from study.tuning.setup import Setup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """This machine, or a cluster."""
+
+    device: str  # what trials train on
+    address: str | None  # Ray cluster; None is this machine
+    concurrency: int | None  # trials at once; None is as many as there is room for
+    gpus_per_trial: float | None  # share of a GPU; None is derived from a trial's memory
+    cache_dir: Path  # where prepared beats are kept
+
+    @classmethod
+    def of(cls, args: Namespace, workspace: Path) -> Self:
+        """Read the options; compiled kernels will be kept beside the prepared beats.
+
+        Raises:
+            UsageError: If the device is not there.
+        """
+        cache_dir = default_cache_dir(workspace)
+        os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
+        return cls(
+            # On a cluster it is the workers' devices that count.
+            device=args.device if args.address else resolve_device(args.device).type,
+            address=args.address,
+            concurrency=args.concurrency,
+            gpus_per_trial=getattr(args, "gpus_per_trial", None),
+            cache_dir=cache_dir,
+        )
+
+    def demand(self, setup: Setup, *, shared_storage: bool) -> Demand:
+        """Return what each trial of a study is to get."""
+        plan, job = setup.plan, setup.job
+        return Demand(
+            device=job.device,
+            concurrency=self.concurrency,
+            gpus_per_trial=self.gpus_per_trial,
+            trial_gpu_bytes=training_bytes(plan.members, setup.space.largest_batch(), job.nbytes),
+            shared_storage=shared_storage,
+        )
+
+    def room_for(self, demand: Demand) -> int:
+        """Return how many trials will run at once, and say if these are fewer than asked for.
+
+        Raises:
+            StudyStateError: If no cluster answers.
+            UsageError: If no trial fits.
+        """
+        if self.address:
+            # Imported here: a dry run on this machine needs no Ray.
+            from study.tuning.ray_session import reachable
+
+            reachable(self.address)
+            return self.concurrency or 1
+        room = plan_resources(demand).concurrency
+        if self.concurrency and room < self.concurrency:
+            print(f"note: --concurrency {self.concurrency}: this machine has room for {room}")
+        return room
