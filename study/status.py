@@ -117,7 +117,7 @@ def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
         return [], True, "nothing was told to any tracker"
     try:
         experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
-        if study.tracker not in (experiment.store.name, "MLflow") and not args.tracking_uri:
+        if study.tracker != experiment.store.name and not args.tracking_uri:
             raise TrackingError(
                 f"the study is mirrored in {study.tracker}, and this is {experiment.store.shown}: "
                 "give --tracking-uri"

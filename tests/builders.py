@@ -217,7 +217,7 @@ def stored_beats(
         record=beats.record,
         record_names=np.asarray(names),
         fold_of_record=np.asarray([fold_of[name] for name in names]),
-        **({"patient_of_record": np.asarray(list(patients))} if patients else {}),
+        patient_of_record=np.asarray(list(patients or names)),
     )
 
 

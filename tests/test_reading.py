@@ -119,7 +119,8 @@ def test_reading_leaves_the_study_as_it_was(
 ) -> None:
     beats = {"label": [0, 1, 2], "record": [0, 0, 1], "fold_of_record": [0, 1]}
     arrays = {name: np.array(values) for name, values in beats.items()}
-    (folder / "beats.npz").write_bytes(npz(**arrays, record_names=np.array(["101", "106"])))
+    names = np.array(["101", "106"])
+    (folder / "beats.npz").write_bytes(npz(**arrays, record_names=names, patient_of_record=names))
     main, words = COMMANDS[command]
     output = {"report": ["--output", "out"], "plan of a sealed test": ["--output", "plan.toml"]}
     before = contents(folder)

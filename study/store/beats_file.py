@@ -26,7 +26,7 @@ EXCLUSIONS = "exclusions.json"
 
 _ARRAYS = {
     **{"label": ("i", 1), "record": ("i", 1)},
-    **{"record_names": ("U", 1), "fold_of_record": ("i", 1)},
+    **{"record_names": ("U", 1), "fold_of_record": ("i", 1), "patient_of_record": ("U", 1)},
 }
 
 
@@ -60,12 +60,12 @@ def read_beats(path: Path) -> Beats:
         StudyStateError: If the file is gone or damaged, or what it holds does not agree.
     """
     try:
-        arrays = read_arrays(path.read_bytes(), _ARRAYS, {"patient_of_record": ("U", 1)})
+        arrays = read_arrays(path.read_bytes(), _ARRAYS)
         return Beats(
             label=arrays["label"],
             record=arrays["record"],
             record_names=_texts(arrays["record_names"]),
-            patient_of_record=_texts(arrays.get("patient_of_record", arrays["record_names"])),
+            patient_of_record=_texts(arrays["patient_of_record"]),
             fold_of_record=tuple(map(int, arrays["fold_of_record"])),
         )
     except FileNotFoundError:

@@ -63,9 +63,7 @@ def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
 class Start:
     """A start of the driver."""
 
-    # Its number. In a study of the version before, which kept none, the first is higher than that
-    # of any start: MLflow has figures of those under their numbers.
-    number: int
+    number: int  # counted from 1
     at_s: float  # when, seconds since 1970
     about: Mapping[str, str] = field(default_factory=dict)  # commit, versions and device
     ended_s: float | None = None  # when it ended; None while it runs, and where it was killed

@@ -239,9 +239,7 @@ class Ledger:
 
     def begin_start(self, about: Mapping[str, str]) -> None:
         """Write down a start of the driver, with its commit, versions and device."""
-        starts = numbered(START, self._study.user_attrs)
-        # Starts of the version before are not known, but each of them asked for a trial.
-        self._start = 1 + max(starts, default=len(self.trials().all))
+        self._start = 1 + max(numbered(START, self._study.user_attrs), default=0)
         self.note(
             name_of(START, self._start), {"at_s": round(time.time(), 3), "about": dict(about)}
         )

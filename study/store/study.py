@@ -31,7 +31,7 @@ from study.store.optuna_storage import read_optuna, sqlite_url
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
-from study.store.trials import CONFIG, PLACE, RUN_ID, TRACKED, TRACKER, TrialRow, Trials
+from study.store.trials import CONFIG, PLACE, TRACKED, TRACKER, TrialRow, Trials
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
@@ -320,15 +320,13 @@ class Study:
 
     @cached_property
     def starts(self) -> list[Start]:
-        """Its starts, oldest first; none of those of the version before."""
+        """Its starts, oldest first."""
         return starts_of(self.trials.attrs)
 
     @property
     def tracker(self) -> str:
         """The store that MLflow's runs of it are in, without credentials; empty for none."""
-        mirrored = any(RUN_ID in trial.user_attrs for trial in self.trials.all)
-        # The version before did not say which store it was.
-        return str(self.trials.attrs.get(TRACKER) or ("MLflow" if mirrored else ""))
+        return str(self.trials.attrs.get(TRACKER, ""))
 
     @property
     def last_start(self) -> str:

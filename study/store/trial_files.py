@@ -94,8 +94,6 @@ def _unpacked(content: bytes) -> tuple[int, bytes]:
     if fault := archive_fault(content):
         raise CheckpointError(f"its checkpoint is damaged ({fault})")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if "archive/data.pkl" in archive.namelist():
-            raise CheckpointError("its checkpoint was written by an earlier version")
         try:
             progress = json.loads(archive.read(_PROGRESS))
             version, epoch = str(progress["version"]), int(progress["epoch"])

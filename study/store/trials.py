@@ -23,7 +23,7 @@ from study.config import TrialConfig
 from study.files import csv_text
 from study.keys import Outcome, Tag
 
-PROTECTED, DUPLICATE_OF, RUN_ID = "protected", "duplicate_of", "mlflow_run_id"
+PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"

@@ -9,7 +9,7 @@ from typing import Any
 from study.data.folds import ALL
 from study.keys import Outcome, Tag
 from study.store.floors import stored_floors
-from study.store.history import BEGAN, Start, epochs_of, starts_of
+from study.store.history import BEGAN, Start, epochs_of
 from study.store.study import Study
 from study.store.trials import CONFIG, COUNTED, EPOCHS, METRICS, SECONDS
 from study.tracking.run_facts import FLOOR, STUDY, TRIAL, Point, RunFacts, points_of, trial_name
@@ -41,10 +41,6 @@ class ShownStudy:
         }
 
     @cached_property
-    def _starts(self) -> list[Start]:
-        return starts_of(self.study.trials.attrs)
-
-    @cached_property
     def _floors(self) -> dict[str, RunFacts]:
         return {run.digest: run for run in self._floor_runs()}
 
@@ -64,12 +60,13 @@ class ShownStudy:
     def study_run(self) -> RunFacts:
         """Return the run of the study itself."""
         points, undefined = list[Point](), frozenset[str]()
-        for start in self._starts:
+        for start in self.study.starts:
             if start.ended_s is not None:
                 # A resumed study has new figures: each end has a step of its own.
                 more, undefined = points_of(start.metrics, start.number, start.ended_s)
                 points += more
-        last = self._starts[-1] if self._starts else self._before()
+        # Nothing is mirrored before the first start.
+        first, last = self.study.starts[0], self.study.starts[-1]
         return RunFacts(
             kind=STUDY,
             name=self.study.name,
@@ -77,22 +74,9 @@ class ShownStudy:
             tags=self._tags(last),
             points=tuple(points),
             undefined=undefined,
-            began_s=self._starts[0].at_s if self._starts else last.at_s,
+            began_s=first.at_s,
             ended_s=last.ended_s,
             outcome=last.outcome,
-        )
-
-    def _before(self) -> Start:
-        """Return what is known of how a study ended that the version before ran last."""
-        trials = self.study.trials
-        times = [t.datetime_start for t in trials.all if t.datetime_start is not None]
-        ends = [t.datetime_complete for t in trials.all if t.datetime_complete is not None]
-        done = len(trials.rows) >= self._plan.trials or trials.exhausted
-        return Start(
-            number=0,
-            at_s=min(times).timestamp() if times else 0.0,
-            ended_s=max(ends).timestamp() if ends else 0.0,
-            outcome=str(Outcome.COMPLETE if done else Outcome.STOPPED),
         )
 
     def _trial(self, digest: str) -> RunFacts:
@@ -142,9 +126,9 @@ class ShownStudy:
             )
 
     def _start_at(self, time_s: float) -> Start | None:
-        """Return the start that ran at a time; None of the version before."""
+        """Return the start that ran at a time; None where a clock was set back since."""
         # Not up to the first that is later: a clock may have been set back in between.
-        begun = [start for start in self._starts if start.at_s <= time_s]
+        begun = [start for start in self.study.starts if start.at_s <= time_s]
         return begun[-1] if begun else None
 
     def _tags(self, start: Start | None) -> dict[str, str]:
@@ -163,9 +147,8 @@ class ShownStudy:
 
 
 def _begun(trial: Any) -> bool:
-    """Whether a worker ever had a trial; the version before did not write that down."""
-    attrs = trial.user_attrs
-    return BEGAN in attrs or bool(trial.intermediate_values) or attrs.get(Tag.OUTCOME) in COUNTED
+    """Whether a worker had a trial, or could not be had for it: that is a failure."""
+    return BEGAN in trial.user_attrs or trial.user_attrs.get(Tag.OUTCOME) in COUNTED
 
 
 def _times(trial: Any) -> tuple[float, float]:
@@ -178,7 +161,7 @@ def _times(trial: Any) -> tuple[float, float]:
 
 
 def _points(attempts: Sequence[Any], ended_s: float) -> tuple[tuple[Point, ...], frozenset[str]]:
-    """Return a trial's metrics by epoch; of the version before only the final ones are known."""
+    """Return a trial's metrics by epoch, and at its last the final ones that no epoch had."""
     points, undefined = list[Point](), frozenset[str]()
     for number, epoch in epochs_of(trial.user_attrs for trial in attempts).items():
         more, lost = points_of(epoch.metrics, number, epoch.at_s)

@@ -17,13 +17,8 @@ FEW = {
     "record": np.array([0, 1]),
     "record_names": np.array(["101", "106"]),
     "fold_of_record": np.array([0, 1]),
+    "patient_of_record": np.array(["101", "106"]),
 }
-
-
-def test_beats_of_a_study_without_patients_are_of_a_patient_a_record(tmp_path: Path) -> None:
-    path = tmp_path / "beats.npz"
-    path.write_bytes(npz(**FEW))
-    assert read_beats(path).patient_of_record == ("101", "106")
 
 
 @pytest.mark.parametrize(

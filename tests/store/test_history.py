@@ -98,13 +98,3 @@ def test_starts_are_kept_in_order_with_how_they_ended(ledger: Ledger, tmp_path: 
     mended = Ledger(storage_url=f"sqlite:///{tmp_path / 'study.db'}", name="tiny", epochs=3)
     mended.end_start(Outcome.STOPPED, {})
     assert starts_of(stored(tmp_path).user_attrs)[1].outcome == "stopped"
-
-
-def test_starts_of_the_version_before_leave_their_numbers_free(
-    ledger: Ledger, tmp_path: Path
-) -> None:
-    for _ in range(3):
-        attempt(ledger)
-    ledger.begin_start({})
-    (start,) = starts_of(stored(tmp_path).user_attrs)
-    assert start.number == 4

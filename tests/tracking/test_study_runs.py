@@ -18,7 +18,6 @@ from study.keys import Outcome, Tag
 from study.models import rules
 from study.store.floors import FOLDER, KEY, MADE_BY
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
-from study.store.history import BEGAN
 from study.store.ledger import Ledger
 from study.store.study import Places, Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
@@ -51,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
         record=np.arange(N_BEATS) // 20,
         record_names=np.asarray(["101", "106"]),
         fold_of_record=np.asarray([0, 1]),
+        patient_of_record=np.asarray(["101", "106"]),
     )
     (folder / BEATS).write_bytes(content)
     PLAN.save(folder)
@@ -152,26 +152,6 @@ def test_an_outcome_that_counts_no_more_is_stopped_and_says_why(
     facts = trial(ledger, folder)
     assert (facts.status, facts.outcome) == ("KILLED", "stopped")
     assert facts.cause == "owed again: predictions.npz is missing"
-
-
-def test_a_trial_of_the_version_before_has_its_final_metrics_and_no_origin(
-    tmp_path: Path, folder: Path
-) -> None:
-    """It kept neither epochs nor starts; what ran the trial then is not claimed to be this."""
-    ledger = Ledger(storage_url=f"sqlite:///{tmp_path / 'study.db'}", name="tiny", epochs=2)
-    proposal = Proposal(config=CONFIG, digest=DIGEST, arm=rules.arm(CONFIG), params={})
-    close(ledger, ledger.open(ledger.enqueue(proposal), proposal), Outcome.COMPLETE)
-    assert BEGAN not in ledger.trials().all[0].user_attrs
-    study = shown(ledger, folder).study_run()
-    assert (study.status, study.outcome, study.points) == ("KILLED", "stopped", ())
-    ledger.begin_start({Tag.GIT_COMMIT: "new"})
-    facts = trial(ledger, folder)
-    assert (facts.status, steps(facts)) == ("FINISHED", [(2, 0.5)])
-    assert Tag.GIT_COMMIT not in facts.tags
-    ledger.end_start(Outcome.STOPPED, {"trials_complete": 1.0})
-    study = shown(ledger, folder).study_run()
-    # MLflow may have figures of earlier ends at step 1.
-    assert steps(study, "trials_complete") == [(2, 1.0)]
 
 
 def test_a_study_has_the_figures_of_each_of_its_ends(ledger: Ledger, folder: Path) -> None:

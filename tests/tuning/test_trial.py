@@ -15,7 +15,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import study
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.errors import CheckpointError, DiskError
@@ -263,14 +262,6 @@ def test_a_checkpoint_of_another_version_is_refused(
     monkeypatch.setattr(trial_files, "__version__", "99.0")
     with pytest.raises(CheckpointError, match=r"its checkpoint is of version .*, this is 99\.0"):
         read_checkpoint(through.checkpoints[1] or b"")
-
-
-def test_a_checkpoint_of_an_earlier_form_is_refused() -> None:
-    """Versions before kept the epoch among the state, where only torch could read it."""
-    buffer = io.BytesIO()
-    torch.save({"version": study.__version__, "state": {"epoch": 1}}, buffer)
-    with pytest.raises(CheckpointError, match="its checkpoint was written by an earlier version"):
-        read_checkpoint(buffer.getvalue())
 
 
 @pytest.mark.parametrize("state", [b"", b"no archive", b"PK"])
