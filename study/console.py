@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from study.addresses import shown
 from study.keys import Outcome
-from study.wording import plural, score_text
+from study.store.folder import TRIALS
+from study.wording import SYNTHETIC, plural, score_text
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
@@ -57,7 +58,7 @@ def print_result(
         # Whoever has seen DS2 reads a study of DS1 with other eyes.
         print(OpeningsLog(options.places.folder.parents[1] / OPENINGS).sentence())
     if setup.source.synthetic:
-        print("these records are SYNTHETIC: the figures say nothing about patients")
+        print(SYNTHETIC)
     tables = [PAIRS, RECORDS] if compared else []
     _print_where(setup, summary, experiment, options, tables)
 
@@ -75,7 +76,7 @@ def _print_where(
     print(
         f"look further: {where}\n"
         f"              optuna-dashboard {shown(options.places.url)}\n"
-        f"              {', '.join([f'{options.places.folder}/trials.csv', *tables])}"
+        f"              {', '.join([str(options.places.folder / TRIALS), *tables])}"
     )
     if summary.rows:
         _print_run_facts(summary, plan.scheduler)

@@ -34,6 +34,7 @@ from study.errors import StudyStateError, TrackingError, UsageError
 from study.keys import EXPERIMENTS
 from study.options import set_logging
 from study.sealed.arguments import check, parser
+from study.wording import SYNTHETIC
 
 if TYPE_CHECKING:
     from study.sealed.plan import SealedPlan
@@ -143,7 +144,7 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
     if opening is not None:
         _show(folder.opening(opening))
         if args.synthetic:
-            print("these records are SYNTHETIC: the figures say nothing about patients")
+            print(SYNTHETIC)
         print(_sentence(workspace, log, rehearsal=args.synthetic))
     return DONE
 
@@ -281,7 +282,7 @@ def _on_records(
         _track(args, folder, place, kind, lambda to: record_external(to, plan, folder, name))
     _show(place)
     if args.synthetic or kind == "synthetic":
-        print("these records are SYNTHETIC: the figures say nothing about patients")
+        print(SYNTHETIC)
     print("DS2 was not opened.")
     return DONE
 

@@ -9,10 +9,19 @@ UNDEFINED = "-"
 """Stands for a value that does not exist or is NaN."""
 
 
+SYNTHETIC = "these records are SYNTHETIC: the figures say nothing about patients"
+"""Said wherever figures of synthetic records are shown."""
+
+
 def score_text(value: float, *, signed: bool = False, digits: int = 3) -> str:
-    """Return a score without the zero before its point: .519, 1.000, +.023."""
+    """Return a score without the zero before its point: .519, 1.000, +.023.
+
+    What rounds to -.000 is .000; +.000 says that a difference is above 0.
+    """
     if not math.isfinite(value):
         return UNDEFINED
+    if value <= 0 and round(value, digits) == 0:
+        value, signed = 0.0, False
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
 

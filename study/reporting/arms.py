@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import N_SAMPLES, PLACEBO_SUFFIX, TrialConfig
 from study.data.rr import FEATURES, Causality
+from study.data.windows import SEGMENTATIONS
 from study.errors import StudyStateError
 from study.models import rules
 from study.models.classifier import Classifier, build_model
@@ -40,6 +41,7 @@ def arm_configs(study: Study) -> dict[str, TrialConfig]:
 
 def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
     """Return the facts of arms, of which each has a configuration."""
+    routes = {name: rules.rr_routes(config) for name, config in configs.items()}
     return {
         name: ArmFacts(
             input=config.signal.input,
@@ -47,7 +49,8 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
             fusion=config.model.fusion,
             late_rr=config.signal.late_rr if config.signal.option.late_rr else "",
             rr=config.signal.rr,
-            routes=rules.rr_routes(config).text(),
+            uses_rr=routes[name].inputs or routes[name].window,
+            routes=routes[name].text(),
             look_ahead=_look_ahead(config),
             placebo=_placebo(name, config, configs),
         )
@@ -62,8 +65,10 @@ def _look_ahead(config: TrialConfig) -> str:
     ahead = [
         str(kind) for kind in Causality if kind in causalities and kind is not Causality.CAUSAL
     ]
-    window = "its window ends 1 s after R" if signal.segmentation == "centred" else ""
-    return "; ".join([*ahead, *([window] if window else [])]) or "none"
+    stop_s = SEGMENTATIONS[signal.segmentation].stop_s
+    if stop_s > min(cut.stop_s for cut in SEGMENTATIONS.values()):
+        ahead.append(f"its window ends {stop_s:g} s after R")
+    return "; ".join(ahead) or "none"
 
 
 def _placebo(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig]) -> str:

@@ -8,7 +8,7 @@ from statistics import median
 
 from study.config import PLACEBO_SUFFIX
 from study.files import csv_text
-from study.keys import CLASSES, MIN_BEATS_OF_RECORD
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_EFFECTIVE_PATIENTS
 from study.reporting.table import Column, Kind, Table, Value, prose
 from study.statistics.findings import (
     MEASURE_NAMES,
@@ -44,8 +44,8 @@ def classes_table(comparison: Comparison) -> Table:
             "of the patients' beats n, and the folds that count."
         ),
         reading=(
-            "Below 4 effective patients a class is not estimable (n. e.): no interval, no test. "
-            "Chance is the score of guessing."
+            f"Below {MIN_EFFECTIVE_PATIENTS:g} effective patients a class is not estimable "
+            "(n. e.): no interval, no test. Chance is the score of guessing."
         ),
         columns=[
             Column("class", Kind.NAME),

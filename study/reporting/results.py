@@ -30,7 +30,8 @@ class ArmFacts:
     fusion: str  # fusion type
     late_rr: str  # set of late features; empty without a late vector
     rr: str  # `real` or `placebo`
-    routes: str  # by which ways RR can reach its output, in words
+    uses_rr: bool  # whether RR can reach its output
+    routes: str  # by which ways, in words
     look_ahead: str  # what it knows of the time after the beat, in words
     placebo: str  # the arm that is its placebo; empty without one
 

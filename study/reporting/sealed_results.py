@@ -12,11 +12,14 @@ from typing import Any
 
 from study.reporting.results import Sealed
 
+EVALUATIONS, RESULT = "evaluations", "result.json"
+"""Folder of a workspace's sealed tests, and the file of an opening's result."""
+
 
 def sealed_results(workspace: Path, study: str) -> list[Sealed]:
     """Return the results of a study's openings, oldest first; a damaged one is left out."""
     openings = []
-    for path in (workspace / "evaluations").glob("*/opening_*/result.json"):
+    for path in (workspace / EVALUATIONS).glob(f"*/opening_*/{RESULT}"):
         try:
             content = json.loads(path.read_text())
             plan = tomllib.loads(content["plan"])

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from study.files import rows_csv, to_json, write_whole
 from study.models import rules
+from study.reporting.sealed_results import EVALUATIONS, RESULT
 from study.sealed.plan import SealedPlan
 from study.sealed.scoring import Half
 from study.sealed.tables import Findings, result_text
@@ -36,13 +37,8 @@ from study.statistics.predictions import Beats
 from study.store import floors
 from study.store.openings import OPENINGS, Opening, OpeningsLog
 
-EVALUATIONS, REHEARSALS = "evaluations", "rehearsals"
-TABLES, RESULT, PER_RECORD, PREDICTIONS = (
-    "tables.txt",
-    "result.json",
-    "per_record.csv",
-    "predictions.npz",
-)
+REHEARSALS = "rehearsals"
+TABLES, PER_RECORD, PREDICTIONS = "tables.txt", "per_record.csv", "predictions.npz"
 EXTERNAL = "external"
 """Folder of results on other records; also their key in `result.json` and their `stage`."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import AGGREGATES, CLASSES, sealed_metric
+from study.keys import AGGREGATES, CLASSES, MIN_EFFECTIVE_PATIENTS, sealed_metric
 from study.reporting.comparison_tables import kept_table
 from study.reporting.table import Column, Kind, Table, Value
 from study.sealed.plan import SealedPlan
@@ -106,7 +106,10 @@ def _classes(findings: Findings) -> Table:
         name="classes",
         title=f"What {findings.records} has of each class",
         shows="Effective patients are (sum n)^2 / sum n^2 of the patients' beats n.",
-        reading="Below 4 a class is not estimable (n. e.): no interval, no test.",
+        reading=(
+            f"Below {MIN_EFFECTIVE_PATIENTS:g} a class is not estimable (n. e.): no interval, no "
+            "test."
+        ),
         columns=[
             Column("class", Kind.NAME),
             Column("beats", Kind.COUNT),

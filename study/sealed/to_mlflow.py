@@ -16,8 +16,9 @@ from study.errors import CheckpointError, UsageError, unknown
 from study.keys import Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
+from study.reporting.sealed_results import RESULT
 from study.sealed.plan import SealedPlan
-from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, RESULT, TABLES, EvaluationFolder
+from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, TABLES, EvaluationFolder
 from study.spaces.sealed_plan import FLOOR
 from study.store.openings import Opening
 from study.tracking.experiment import Experiment

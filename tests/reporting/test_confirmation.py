@@ -64,7 +64,7 @@ def test_no_optimism_is_read_from_trials_of_other_lengths() -> None:
 def test_an_arm_without_a_score_in_a_partition_has_no_mean() -> None:
     lost = Confirmed(arm="lost", searched=0.6, values=(0.5, math.nan, 0.5))
     text = shown(lost, CONCAT)
-    assert cells(text, "lost") == ["lost", ".600", "-", "-", "+.000 ± .014", "1 of 2"]
+    assert cells(text, "lost") == ["lost", ".600", "-", "-", ".000 ± .014", "1 of 2"]
     assert text.index("\nconcat ") < text.index("\nlost ")
     assert lost.mean != lost.mean
     assert CONCAT.change == pytest.approx(0.03)

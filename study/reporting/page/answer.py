@@ -15,7 +15,7 @@ from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.reporting.trial_tables import mean_metric
 from study.statistics.findings import Choice, Contrast, metric_name, parts_of
-from study.wording import p_text, plural, score_text
+from study.wording import SYNTHETIC, p_text, plural, score_text
 
 Answer = tuple[str, str, str]
 """A question, its answer, and what is to be known with it."""
@@ -24,9 +24,7 @@ Answer = tuple[str, str, str]
 def first_screen(results: StudyResults) -> Iterator[Block]:
     """Yield the six answers, the alarms behind them and the openings of DS2."""
     if results.study.plan.data_source == "synthetic":
-        yield Note(
-            "The records are SYNTHETIC: the figures say nothing about patients.", Tone.ERROR
-        )
+        yield Note(f"{SYNTHETIC[:1].upper()}{SYNTHETIC[1:]}.", Tone.ERROR)
     state = _state(results)
     if state:
         yield state
@@ -101,8 +99,8 @@ def _which(results: StudyResults) -> Answer:
     return (
         question,
         arm,
-        f"{name} {score_text(choice.corrected)} to quote (its own {score_text(choice.value)} is "
-        f"optimistic: it was chosen by it){simpler}",
+        f"{name} {score_text(choice.corrected)} to quote, not its own "
+        f"{score_text(choice.value)}, by which it was chosen{simpler}",
     )
 
 
@@ -183,7 +181,7 @@ def _uses_rr(results: StudyResults) -> Answer:
 
 def _verdict(results: StudyResults, arm: str, lost: Mapping[str, float]) -> str:
     facts = results.arms.get(arm)
-    if facts is not None and facts.routes.startswith("RR cannot"):
+    if facts is not None and not facts.uses_rr:
         return "it cannot"
     by_inputs, by_window = (lost[kind] > NO_RELIANCE for kind in ("inputs", "window"))
     if by_inputs:

@@ -1,4 +1,7 @@
-"""Inside the networks: attention on the mean beat, the deletion check, and what a branch moves."""
+"""The networks: attention on the mean beat, the deletion check, what a branch moves, and costs.
+
+Also which of the searched parameters matter.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ import numpy as np
 
 from study.data.windows import SEGMENTATIONS
 from study.keys import CLASSES
+from study.models.fusion import FUSIONS
 from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span
-from study.reporting.results import Explanation, StudyResults
+from study.reporting.results import Explanation, Importance, StudyResults
 from study.reporting.table import Column, Kind, Table, Value
+from study.statistics.findings import metric_name
 from study.training.results import MASKED_SHARE
 from study.wording import plural, score_text
 
-WINDOW_S = {
+_WINDOW_S = {
     name: (cut.start_s, cut.stop_s) for name, cut in SEGMENTATIONS.items() if not cut.from_previous
 }
 """Ends of a window from the R peak, s; a daeac window starts at the previous beat."""
 
-OVER_TIME = ("mhca_time", "attention_pool")
+_OVER_TIME = [name for name, fusion in FUSIONS.items() if fusion.over_time]
 
 
 def inside(results: StudyResults) -> Iterator[Block]:
@@ -36,7 +41,7 @@ def inside(results: StudyResults) -> Iterator[Block]:
         for arm, explanation in attending.items():
             yield _attention(results, arm, explanation)
         yield _deletion(attending)
-        for fusion in OVER_TIME:
+        for fusion in _OVER_TIME:
             if not any(results.arms[arm].fusion == fusion for arm in attending):
                 yield missing(
                     f"No attention of {fusion} beside it",
@@ -46,7 +51,7 @@ def inside(results: StudyResults) -> Iterator[Block]:
         yield missing(
             "No attention on the mean beat, and no deletion check",
             results.why(
-                "explanations", f"no complete trial attends over time ({', '.join(OVER_TIME)})"
+                "explanations", f"no complete trial attends over time ({', '.join(_OVER_TIME)})"
             ),
         )
     branches = {arm: e for arm, e in explained.items() if e.inspection.branch_share is not None}
@@ -63,7 +68,7 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
     attention = explanation.inspection.attention
     assert attention is not None
     segmentation = results.arms[arm].segmentation
-    ends = WINDOW_S.get(segmentation, (0.0, 1.0))
+    ends = _WINDOW_S.get(segmentation, (0.0, 1.0))
     panels = [
         _class_panel(explanation, c, ends, segmentation)
         for c in range(len(CLASSES))
@@ -99,7 +104,7 @@ def _class_panel(
         x=ends,
         y=(0.0, high),
         title=f"{CLASSES[c]}: mean of {int(inspection.beats[c]):,} beats",
-        x_label="s from R" if segmentation in WINDOW_S else "share of the window",
+        x_label="s from R" if segmentation in _WINDOW_S else "share of the window",
         y_label="attention, uniform = 1",
     )
     times = np.linspace(*ends, len(weight))
@@ -181,3 +186,63 @@ def _gate(explanation: Explanation) -> str | None:
         return None
     mean, low, high = (score_text(float(v)) for v in (gates.mean(), gates.min(), gates.max()))
     return f"{mean} ({low} to {high})"
+
+
+def parameters(results: StudyResults) -> Iterator[Block]:
+    """Yield which parameters matter, and what networks cost."""
+    if results.importance is None:
+        yield missing(
+            "No parameter importance", results.why("importance", "too few complete trials")
+        )
+    else:
+        yield _importance(results.importance, metric_name(results.study.objective))
+    if results.costs:
+        yield _costs(results)
+    else:
+        yield missing("No costs", results.why("costs", "no arm has a configuration"))
+
+
+def _importance(importance: Importance, objective: str) -> Table:
+    return Table(
+        name="importance",
+        title="Parameter importance",
+        shows=(
+            f"Share of the variance of {objective} by parameter, from {importance.trials} "
+            f"{importance.kind} trials, by fANOVA (Hutter, Hoos & Leyton-Brown 2014)."
+        ),
+        reading=(
+            "The sampler tried some regions more often than others, conditional parameters are "
+            "left out, and trials are few: take the order as a hint."
+        ),
+        columns=[Column("parameter", Kind.NAME), Column("share", Kind.SHARE)],
+        rows=[[name, share] for name, share in importance.shares.items()],
+    )
+
+
+def _costs(results: StudyResults) -> Table:
+    return Table(
+        name="costs",
+        title="Parameters, operations and latency",
+        shows=(
+            "Of one network at inference: trained parameters, operations a beat (a multiplication "
+            "and an addition count as two), and time for a beat alone and in a batch of 256."
+        ),
+        reading=f"Times are medians on {results.timed_on or 'this machine'}.",
+        columns=[
+            Column("arm", Kind.NAME),
+            Column("parameters", Kind.COUNT),
+            Column("operations a beat", Kind.COUNT),
+            Column("ms, one beat", Kind.COUNT, digits=2),
+            Column("ms a beat in a batch", Kind.COUNT, digits=3),
+        ],
+        rows=[
+            [
+                arm,
+                cost.parameters,
+                cost.operations,
+                cost.milliseconds_one,
+                cost.milliseconds_batch,
+            ]
+            for arm, cost in results.costs.items()
+        ],
+    )

@@ -10,11 +10,9 @@ from study.reporting.page.curves import class_curves, learning_curves
 from study.reporting.page.differences import contrasts
 from study.reporting.page.evidence import alarms, not_shown, sealed
 from study.reporting.page.html import Block, Section, page_html
-from study.reporting.page.inside import inside
+from study.reporting.page.inside import inside, parameters
 from study.reporting.page.paper import dataset, literature, methods, protocol, provenance
-from study.reporting.page.parameters import parameters
-from study.reporting.page.ranking import ranking
-from study.reporting.page.records import records
+from study.reporting.page.ranking import ranking, records
 from study.reporting.page.rr import factors, rr_reliance
 from study.reporting.results import StudyResults
 from study.reporting.table import Table

@@ -7,14 +7,24 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, Outcome
+from study.data.windows import SEGMENTATIONS
+from study.keys import (
+    CLASSES,
+    MIN_BEATS_OF_RECORD,
+    MIN_CLASS_BEATS,
+    MIN_EFFECTIVE_PATIENTS,
+    Outcome,
+)
 from study.reporting.page.html import Block, Note, Tone, missing
 from study.reporting.results import StudyResults
 from study.reporting.table import Column, Kind, Table, Value
 from study.reporting.trial_tables import shorter_outcome
 from study.statistics.findings import metric_name
 from study.statistics.predictions import Beats
-from study.wording import listing, plural
+from study.wording import listing, plural, score_text
+
+_SOONEST_S = min(cut.stop_s for cut in SEGMENTATIONS.values())
+"""Seconds from R to the end of the window that ends first."""
 
 
 def dataset(results: StudyResults) -> Iterator[Block]:
@@ -139,7 +149,7 @@ def _look_ahead(results: StudyResults) -> Block:
         shows="By which ways RR can reach the output, and what must be known after the beat.",
         reading=(
             "Look-ahead delays a decision; an arm that needs the whole record cannot serve a "
-            "monitor. Every window ends .28 s or more after R."
+            f"monitor. Every window ends {score_text(_SOONEST_S, digits=2)} s or more after R."
         ),
         columns=[Column("arm", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)],
         rows=[
@@ -241,8 +251,8 @@ def _statistics(results: StudyResults) -> Iterator[str]:
     weak = [fact.name for fact in comparison.classes if not fact.estimable]
     if weak:
         yield (
-            f"For {listing(weak)} fewer than 4 effective patients carry the class: no interval "
-            "or test is given."
+            f"For {listing(weak)} fewer than {MIN_EFFECTIVE_PATIENTS:g} effective patients carry "
+            "the class: no interval or test is given."
         )
 
 

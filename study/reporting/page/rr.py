@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from study.data.rr import NORMAL_SAMPLE
 from study.keys import RELIANCE_CLASSES, RELIANCE_KINDS, metric, reliance
 from study.reporting.alarms import NO_RELIANCE
 from study.reporting.page.html import Block, Figure, missing
@@ -104,11 +105,13 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
         shows=(
             "For each arm, the loss when RR is exchanged between beats of a record: in its "
             "inputs, in its window (only daeac windows depend on RR), and in both, from top to "
-            "bottom. The line spans the permutations."
+            "bottom. The line spans the permutations. Measured on all S, V and F beats and a "
+            f"sample of {NORMAL_SAMPLE:,} N."
         ),
         reading=(
             "At 0 the trained model does not use RR. This is what the model uses, not what RR is "
-            "worth: a model may take from the window what its inputs offer too."
+            "worth: a model may take from the window what its inputs offer too. Among so few N "
+            "AUPRC is higher than in the ranking, so that a loss may exceed an arm's score there."
         ),
         panels=[
             whiskers(
@@ -155,7 +158,7 @@ def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
         columns=[
             Column("arm", Kind.NAME),
             *(Column(f"{name}, {kind}", signed=True) for name, kind in kinds),
-            Column("largest change by inputs"),
+            Column("largest change of a log-probability by inputs", Kind.PARAMETER),
         ],
         rows=rows,
     )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +19,9 @@ WIDTH = 340
 
 _LINE = 13
 """Units between two whiskers of a row."""
+
+_NAME = 15
+"""Units of a row that its name takes."""
 
 _LONGEST = 27
 """Characters of a name beside a row."""
@@ -173,14 +177,19 @@ def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind:
     def at(value: float) -> float:
         return left + (value - x[0]) / (x[1] - x[0]) * (right - left)
 
+    def upright(value: float) -> str:
+        """Return a line at a value, interrupted where the rows have their names."""
+        borders = pairwise(accumulate(heights, initial=top))
+        return "".join(f"M{at(value):.1f} {above + _NAME}V{below}" for above, below in borders)
+
     parts = [f'<text class="head" x="0" y="11">{escape(title)}</text>']
     for tick in ticks(x, most=5):
-        parts.append(f'<path class="grid" d="M{at(tick):.1f} {top}V{bottom}"/>')
+        parts.append(f'<path class="grid" d="{upright(tick)}"/>')
         parts.append(
             f'<text class="soft" x="{at(tick):.1f}" y="{bottom + 13}" text-anchor="middle">'
             f"{shown(tick)}</text>"
         )
-    parts.append(f'<path class="mark" d="M{at(0.0):.1f} {top}V{bottom}"/>')
+    parts.append(f'<path class="mark" d="{upright(0.0)}"/>')
     y = top
     for (name, marks), height in zip(rows, heights, strict=True):
         parts.append(f'<text class="over" x="2" y="{y + 12}">{escape(name)}</text>')

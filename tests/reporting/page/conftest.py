@@ -121,6 +121,7 @@ def facts_of(name: str) -> ArmFacts:
         fusion="none" if bare else "mhca_time",
         late_rr="" if bare else "seed7",
         rr="placebo" if name.endswith("_placebo") else "real",
+        uses_rr=not bare,
         routes="RR cannot be used" if bare else "RR reaches the output by: late vector",
         look_ahead="none" if bare else "needs the whole record",
         placebo="film_placebo" if name == "film" else "",

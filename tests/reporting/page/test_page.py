@@ -169,7 +169,7 @@ def test_what_is_missing_is_said(make_results: MakeResults, state: str, said: st
 def test_synthetic_records_are_said_first(make_results: MakeResults) -> None:
     plan = replace(make_results().study.plan, data_source="synthetic")
     assert notes(make_results(plan=plan), "answer")[0] == (
-        "The records are SYNTHETIC: the figures say nothing about patients."
+        "These records are SYNTHETIC: the figures say nothing about patients."
     )
 
 
@@ -196,7 +196,7 @@ def test_negative_results_are_sentences_of_their_own(make_results: MakeResults) 
     first, *others = results.study.rows
     blind = {name: 0.0 if name.startswith("rr_") else v for name, v in first.metrics.items()}
     unused = make_results(rows=[replace(first, metrics=blind), *others])
-    said = "That film uses the RR that it is given: permuting it loses +.000 of AUPRC S."
+    said = "That film uses the RR that it is given: permuting it loses .000 of AUPRC S."
     assert said in notes(unused, "not-shown")
 
 
