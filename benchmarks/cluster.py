@@ -124,6 +124,7 @@ def run_on_cluster(nodes: int, trials: int, *, tracked: bool) -> Cost:
             cluster.wait_for_nodes()
             url = f"sqlite:///{folder / 'study.db'}"
             options = Options(
+                resume=False,
                 places=Places(folder=folder),
                 demand=Demand(device="cpu", shared_storage=True),
                 address=cluster.address,

@@ -202,6 +202,8 @@ def run_study_of(trials: int, *, tracked: bool) -> Cost:
             experiment.connect()
         url = f"sqlite:///{folder / 'study.db'}"
         options = Options(
+            resume=False,
+            address=None,
             places=Places(folder=folder),
             demand=Demand(device="cpu", concurrency=CONCURRENCY),
             quiet=True,

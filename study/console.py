@@ -14,118 +14,117 @@ from study.wording import SYNTHETIC, plural, score_text
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
+    from study.store.study import Study
     from study.tracking.experiment import Experiment
-    from study.tuning.session import Options, Summary
-    from study.tuning.setup import Setup
+    from study.tuning.session import Summary
 
 _PROGRESS_S = 5.0
 """Seconds between two lines of a comparison that takes long."""
 
 
 def print_result(
-    setup: Setup, summary: Summary, experiment: Experiment | None, options: Options
+    study: Study, summary: Summary, experiment: Experiment | None, *, quiet: bool
 ) -> None:
-    """Print the tables of a study that has ended, its alarms, and where to look further."""
+    """Print the tables of a study that has ended, its alarms, and where to look further.
+
+    Args:
+        study: The study as it is after a start.
+        summary: How that start ended.
+        experiment: Where MLflow mirrors the study; None where it does not.
+        quiet: Whether a comparison that takes long says nothing meanwhile.
+    """
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_tables import comparison_text
     from study.reporting.trial_tables import arms_table, best_table, failures_table
     from study.store.folder import PAIRS, RECORDS
     from study.store.openings import OPENINGS, OpeningsLog
 
-    plan = setup.plan
-    if summary.stopped and not summary.rows:
-        _print_where(setup, summary, experiment, options)
+    plan, rows = study.plan, study.rows
+    if summary.stop.cause and not rows:
+        _print_where(study, summary, experiment)
         return
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    results = _results(setup, summary, options)
+    comparing = plan.kind == "compare" and not summary.stop.cause
+    results = _results(study, comparing=comparing, quiet=quiet)
     compared = results.comparison
     if "comparison" in results.gaps:
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
-    arms = arms_table(
-        results.study.rows, plan.objective, plan.kind, comparison=compared, floors=results.floors
-    )
+    arms = arms_table(rows, plan.objective, plan.kind, comparison=compared, floors=results.floors)
     print(comparison_text(compared, arms) if compared else arms.text())
-    for floor in summary.floors:
-        if floor.missing:
-            print(f"note: no {floor.label}: {floor.missing}")
-    best = best_table(summary.rows, plan.objective) if plan.kind == "search" else None
-    for table in (best, failures_table(summary.rows)):
+    best = best_table(rows, plan.objective) if plan.kind == "search" else None
+    for table in (best, failures_table(rows)):
         if table is not None:
             print(f"\n{table.text()}")
     print(f"\n{alarms_text(results.alarms)}\n")
-    if setup.source.kind == "mitdb":
+    if plan.data_source == "mitdb":
         # Whoever has seen DS2 reads a study of DS1 with other eyes.
-        print(OpeningsLog(options.places.folder.parents[1] / OPENINGS).sentence())
-    if setup.source.synthetic:
+        print(OpeningsLog(study.folder.parents[1] / OPENINGS).sentence())
+    if plan.data_source == "synthetic":
         print(SYNTHETIC)
     tables = [PAIRS, RECORDS] if compared else []
-    _print_where(setup, summary, experiment, options, tables)
+    _print_where(study, summary, experiment, tables)
 
 
 def _print_where(
-    setup: Setup,
+    study: Study,
     summary: Summary,
     experiment: Experiment | None,
-    options: Options,
     tables: Sequence[str] = (),
 ) -> None:
     """Print where to look further, how the study ran, and how it goes on."""
-    plan = setup.plan
+    plan, n_settled = study.plan, len(study.rows)
     where = experiment.where(plan.name) if experiment else "tracking: off"
     print(
         f"look further: {where}\n"
-        f"              optuna-dashboard {shown(options.places.url)}\n"
-        f"              {', '.join([str(options.places.folder / TRIALS), *tables])}"
+        f"              optuna-dashboard {shown(study.places.url)}\n"
+        f"              {', '.join([str(study.folder / TRIALS), *tables])}"
     )
-    if summary.rows:
-        _print_run_facts(summary, plan.scheduler)
+    if n_settled:
+        _print_run_facts(study, summary.overhead)
     _print_tracking(summary)
-    if summary.exhausted:
-        trials = plural(len(summary.rows), "trial")
+    if study.trials.exhausted:
+        trials = plural(n_settled, "trial")
         print(f"exhausted: nothing new was left to propose after {trials}")
-    if summary.stopped:
+    if summary.stop.cause:
         print(
-            f"stopped: {summary.stopped}; {len(summary.rows)} of {plural(plan.trials, 'trial')} "
+            f"stopped: {summary.stop.cause}; {n_settled} of {plural(plan.trials, 'trial')} "
             "settled. The same command with --resume continues."
         )
 
 
-def _results(setup: Setup, summary: Summary, options: Options) -> StudyResults:
+def _results(study: Study, *, comparing: bool, quiet: bool) -> StudyResults:
     """Return what the page of the study would be made from, and keep what a comparison found."""
     from study.reporting.load import keep_comparison, load
-    from study.store.study import Study
 
     begun = time.monotonic()
 
     def progress(step: str) -> None:
         nonlocal begun
-        if not options.quiet and time.monotonic() - begun > _PROGRESS_S:
+        if not quiet and time.monotonic() - begun > _PROGRESS_S:
             print(f"comparing: {step}", file=sys.stderr, flush=True)
             begun = time.monotonic()
 
-    study = Study.at(options.places)
-    comparing = setup.plan.kind == "compare" and not summary.stopped
     results = load(study, lambda _: None, comparing=comparing, progress=progress)
     if results.comparison is not None:
         keep_comparison(study, results.comparison)
     return results
 
 
-def _print_run_facts(summary: Summary, scheduler: str) -> None:
-    rho, n_finished = summary.rungs
-    if scheduler != "none" and rho == rho:
-        screened = any(row.outcome is Outcome.SCREENED for row in summary.rows)
+def _print_run_facts(study: Study, overhead: float) -> None:
+    rho, n_finished = study.trials.rung_correlation()
+    if study.plan.scheduler != "none" and rho == rho:
+        screened = any(row.outcome is Outcome.SCREENED for row in study.rows)
         early = "screened" if screened else "first-rung"
         of = "over the arms' best, " if screened else ""
         rank = score_text(rho, digits=2)
         print(f"rank correlation of {early} and final score: {rank} ({of}n = {n_finished})")
-    if summary.overhead == summary.overhead:
-        print(f"orchestration: {summary.overhead:.1%} of the slots' wall time")
+    if overhead == overhead:
+        print(f"orchestration: {overhead:.1%} of the slots' wall time")
 
 
 def _print_tracking(summary: Summary) -> None:
-    tracking, resume = summary.tracking, " with --resume" if summary.stopped else ""
+    tracking, resume = summary.tracking, " with --resume" if summary.stop.cause else ""
     if summary.repeated and tracking.sent:
         print(f"tracking: MLflow has now what it lacked of {tracking.sent} runs")
     if tracking.left:

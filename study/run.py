@@ -165,13 +165,14 @@ def _run(args: argparse.Namespace, began: float) -> int:
     with locked(folder):
         experiment = None if args.no_track else _experiment(args, setup.source.kind, begun)
         summary = run_study(setup, options, experiment)
-    print_result(setup, summary, experiment, options)
-    if summary.stopped:
-        if summary.faulty:
+    study = Study.at(places)
+    print_result(study, summary, experiment, quiet=args.quiet)
+    if summary.stop.cause:
+        if summary.stop.faulty:
             return REFUSED
-        return INTERRUPTED if summary.interrupted else TIME_OVER
-    failed = any(row.outcome is Outcome.FAILED for row in summary.rows)
-    return TRIALS_FAILED if failed or not summary.rows else DONE
+        return INTERRUPTED if summary.stop.interrupted else TIME_OVER
+    failed = any(row.outcome is Outcome.FAILED for row in study.rows)
+    return TRIALS_FAILED if failed or not study.rows else DONE
 
 
 def _set_up(

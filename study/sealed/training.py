@@ -35,7 +35,7 @@ from study.spaces.sealed_plan import FLOOR
 from study.spaces.space import Space
 from study.store import floors
 from study.store.plan import StudyPlan, git_commit
-from study.store.study import Places
+from study.store.study import Places, Study
 from study.store.trial_files import WEIGHTS, file_fault
 from study.training.engine import Engine, resolve_precision
 from study.tuning.session import Summary
@@ -288,13 +288,15 @@ def _run(setup: Setup, places: Places, run: RunStudy) -> None:
         raise StudyStateError(
             f"{error}\n(models of other code or arithmetic: delete {folder} to train anew)"
         ) from error
-    if summary.interrupted:
+    stop = summary.stop
+    if stop.interrupted:
         raise KeyboardInterrupt
-    if summary.stopped:
+    if stop.cause:
         raise StudyStateError(
-            f"training: {summary.stopped}; what is trained is kept, and the same command continues"
+            f"training: {stop.cause}; what is trained is kept, and the same command continues"
         )
-    failed = [f"arm {r.arm}: {r.cause}" for r in summary.rows if r.outcome != Outcome.COMPLETE]
+    rows = Study.at(places).rows
+    failed = [f"arm {row.arm}: {row.cause}" for row in rows if row.outcome != Outcome.COMPLETE]
     if failed:
         heading = f"{folder}: arms that could not be trained (delete it to train anew)"
         raise DivergedError(listed(heading, failed))

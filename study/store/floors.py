@@ -251,24 +251,33 @@ class StudyFloor:
         return f"floor: {self.words}"
 
 
-def study_floors(beats: BeatSet, folds: Folds, folder: Path) -> list[StudyFloor]:
+def study_floors(
+    beats: BeatSet,
+    folds: Folds,
+    folder: Path,
+    say: Callable[[str], object] = lambda text: None,
+) -> list[StudyFloor]:
     """Return the floors of a study, those from its folder that are there.
 
     Args:
         beats: Cut as `FLOOR_CUT` says.
         folds: Those of the trials.
         folder: The study's folder.
+        say: Told of each that has to be computed.
     """
-    return [_floor(name, beats, folds, folder / FOLDER / name) for name in FLOORS]
+    return [_floor(name, beats, folds, folder / FOLDER / name, say) for name in FLOORS]
 
 
-def _floor(name: str, beats: BeatSet, folds: Folds, folder: Path) -> StudyFloor:
+def _floor(
+    name: str, beats: BeatSet, folds: Folds, folder: Path, say: Callable[[str], object]
+) -> StudyFloor:
     began = time.perf_counter()
     storage = Storage.at(folder)
     digest = digest_of([name, _FORM, beats.fingerprint, folds.fingerprint])
     stored = stored_floor(folder)
     if stored is not None and stored.digest == digest:
         return stored
+    say(f"floors: {name.replace('_', ' ')} is computed")
     try:
         result = _scored(out_of_fold(name, beats, folds), beats, folds)
     except StudyError as error:

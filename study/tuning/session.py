@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -19,14 +21,14 @@ from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SAMPLED, SCREENING_EPOCHS
 from study.store.admission import Before, admit, begin
 from study.store.beats_file import write_beats, write_exclusions
-from study.store.floors import StudyFloor, study_floors
+from study.store.floors import study_floors
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import provenance
 from study.store.scratch import sweep
 from study.store.study import Places, Study
-from study.store.trials import EXHAUSTED, TRACKED, TRACKER, TrialRow, trials_csv
+from study.store.trials import EXHAUSTED, TRACKED, TRACKER, TrialRow, Trials, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
 from study.tuning.conductor import Conductor
@@ -43,56 +45,27 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a study runs, which does not shape its results.
+    """How a study runs, which does not shape its results."""
 
-    Args:
-        places: Where the study's records are.
-        resume: Continue an unfinished study.
-        demand: What each trial is to get.
-        address: Ray cluster to attach to; None starts a local one.
-        deadline_s: Seconds from the start after which the study stops; None is no limit.
-        trial_limit_s: Seconds that a trial may take; None is no limit.
-        quiet: Print no progress.
-        began: `time.monotonic()` at which the command started.
-    """
-
-    places: Places
-    resume: bool = False
-    demand: Demand = Demand()
-    address: str | None = None
-    deadline_s: float | None = None
-    trial_limit_s: float | None = None
-    quiet: bool = False
-    began: float
+    places: Places  # where the study's records are
+    resume: bool  # whether an unfinished study is continued
+    demand: Demand  # what each trial is to get
+    address: str | None  # Ray cluster to attach to; None starts a local one
+    deadline_s: float | None = None  # seconds from `began` after which it stops; None is no limit
+    trial_limit_s: float | None = None  # seconds that a trial may take; None is no limit
+    quiet: bool  # whether no progress is printed
+    began: float  # `time.monotonic()` at which the command started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """How a start ended.
+    """How a start ended. What the study holds by then is read from the study."""
 
-    Args:
-        rows: Every settled configuration.
-        stopped: Why it ended before it was done; empty if it is done.
-        interrupted: Whether a signal stopped it.
-        faulty: Whether a fault of the machine stopped it, which has to be mended first.
-        exhausted: Whether the space ran out of new configurations.
-        repeated: Whether it was done before this start, which then ran nothing.
-        overhead: Share of the wall time that was neither training nor evaluation; NaN if unknown.
-        rungs: Spearman's rho of first-rung (or screened) and final objective, and finished trials.
-        floors: What an arm must beat.
-        tracking: What the tracker was brought up to date with, and what it may lack still.
-    """
-
-    rows: Sequence[TrialRow]
-    stopped: str
-    interrupted: bool
-    faulty: bool = False
-    exhausted: bool
-    repeated: bool = False
-    overhead: float
-    rungs: tuple[float, int]
-    floors: Sequence[StudyFloor] = ()
-    tracking: Mirrored = Mirrored()
+    stop: StopSignal = field(default_factory=StopSignal)  # why it ended before the study was done
+    repeated: bool = False  # whether the study was done before this start, which then ran nothing
+    # Share of the wall time that was neither training nor evaluation; NaN if unknown
+    overhead: float = math.nan
+    tracking: Mirrored = Mirrored()  # what MLflow was brought up to date with, and may lack still
 
 
 def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
@@ -152,33 +125,25 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
         ) from None
 
 
-@dataclass(slots=True)
-class _Course:
-    """What is known of a start so far, for its summary, however it ends."""
-
-    stop: StopSignal = field(default_factory=StopSignal)
-    """Why it ends before it is done."""
-    concurrency: int = 0
-    """Trials that ran at once."""
-    floors: Sequence[StudyFloor] = ()
-
-
 def _run_study(
     setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
 ) -> Summary:
-    plan, settled = setup.plan, len(ledger.trials().rows)
-    _write_files(setup, options.places.folder)
-    done = settled >= plan.trials or bool(ledger.noted(EXHAUSTED))
+    plan, trials, folder = setup.plan, ledger.trials(), options.places.folder
+    _write_files(setup, folder)
+    done = len(trials.rows) >= plan.trials or trials.exhausted
     if done and ledger.noted(TRACKED):
-        return _summary_again(setup, options, experiment, ledger)
+        say = partial(print, file=sys.stderr, flush=True)
+        _floors(setup, folder, (lambda text: None) if options.quiet else say)
+        mirror = _mirror(setup, options, experiment, ledger)
+        return Summary(repeated=True, tracking=mirror.finish() if mirror else Mirrored())
     ledger.note(TRACKED, False)
     ledger.begin_start(provenance(setup.job.device))
     mirror = _mirror(setup, options, experiment, ledger)
     progress = Progress(
         total=plan.trials,
-        done=settled,
+        done=len(trials.rows),
         objective=plan.objective,
-        epochs=_epochs_left(setup, ledger),
+        epochs=_epochs_left(setup, trials),
         quiet=options.quiet,
     )
     conductor = Conductor(
@@ -190,24 +155,24 @@ def _run_study(
         changed=mirror.trial_changed if mirror else lambda digest: None,
         trial_limit_s=options.trial_limit_s,
     )
-    _announce(setup, progress, settled=settled, owed=conductor.owed)
-    course = _Course()
+    _announce(setup, progress, settled=len(trials.rows), owed=conductor.owed)
+    stop, concurrency, floors_s, tracking = StopSignal(), 0, 0.0, Mirrored()
     try:
         # First, so that the page of a running study has them. Not in a thread beside the trials:
         # a fork while BLAS computes, as when Ray starts its processes, waits for ever.
-        course.floors = _floors(setup, options.places.folder)
-        progress.line(f"floors: {sum(floor.seconds for floor in course.floors):.1f} s")
+        floors_s = _floors(setup, folder, progress.line)
         if not done:
-            course.concurrency = _run_trials(conductor, setup, options, course.stop)
+            concurrency = _run_trials(conductor, setup, options, stop)
     except BaseException as error:
-        course.stop.cause = course.stop.cause or f"{type(error).__name__}: {error}"
+        stop.cause = stop.cause or f"{type(error).__name__}: {error}"
         raise
     finally:
         progress.close()
-        summary = _close(setup, options, ledger, conductor, course)
-        patience_s = 0.0 if course.stop.at_once else PATIENCE_S
-        tracking = mirror.finish(patience_s) if mirror else Mirrored()
-    return replace(summary, tracking=tracking)
+        overhead = _overhead(conductor, concurrency, options.began + floors_s)
+        _close(setup, folder, ledger, conductor, stop, overhead)
+        if mirror is not None:
+            tracking = mirror.finish(0.0 if stop.at_once else PATIENCE_S)
+    return Summary(stop=stop, overhead=overhead, tracking=tracking)
 
 
 def _write_files(setup: Setup, folder: Path) -> None:
@@ -215,26 +180,6 @@ def _write_files(setup: Setup, folder: Path) -> None:
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     write_exclusions(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
-
-
-def _summary_again(
-    setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
-) -> Summary:
-    """Return the summary of a study that was done before this start."""
-    floors = _floors(setup, options.places.folder)
-    mirror = _mirror(setup, options, experiment, ledger)
-    trials = ledger.trials()
-    return Summary(
-        rows=trials.rows,
-        stopped="",
-        interrupted=False,
-        exhausted=bool(ledger.noted(EXHAUSTED)),
-        repeated=True,
-        overhead=math.nan,
-        rungs=trials.rung_correlation(),
-        floors=floors,
-        tracking=mirror.finish() if mirror else Mirrored(),
-    )
 
 
 def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> None:
@@ -253,41 +198,34 @@ def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> N
 
 
 def _close(
-    setup: Setup, options: Options, ledger: Ledger, conductor: Conductor, course: _Course
-) -> Summary:
-    """Write down how a start ended, and return it."""
-    trials, stop = ledger.trials(), course.stop
-    if not (stop.cause or conductor.exhausted or len(trials.rows) >= setup.plan.trials):
+    setup: Setup,
+    folder: Path,
+    ledger: Ledger,
+    conductor: Conductor,
+    stop: StopSignal,
+    overhead: float,
+) -> None:
+    """Write down how a start ended."""
+    rows = ledger.trials().rows
+    if not (stop.cause or conductor.exhausted or len(rows) >= setup.plan.trials):
         stop.cause, stop.faulty = "Ray ended the run early", True
-    floor_s = sum(floor.seconds for floor in course.floors)
-    summary = Summary(
-        rows=trials.rows,
-        stopped=stop.cause,
-        interrupted=stop.interrupted,
-        faulty=stop.faulty,
-        exhausted=conductor.exhausted,
-        overhead=_overhead(conductor, course.concurrency, options.began + floor_s),
-        rungs=trials.rung_correlation(),
-        floors=course.floors,
-    )
-    write_whole(options.places.folder / TRIALS, trials_csv(summary.rows))
+    write_whole(folder / TRIALS, trials_csv(rows))
     ledger.end_start(
         Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
-        _study_metrics(summary, setup.plan.objective),
+        _study_metrics(rows, setup.plan.objective) | {"orchestration_share": overhead},
     )
     # Only now: a trial that ran when the space was exhausted may have been interrupted.
     ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
     ledger.note(TRACKED, True)
-    return summary
 
 
-def _epochs_left(setup: Setup, ledger: Ledger) -> int:
+def _epochs_left(setup: Setup, trials: Trials) -> int:
     """Return the epochs of all trials that have not settled."""
     space, full = setup.space, setup.plan.epochs
     total = setup.plan.trials * full
     if space.n_finals:
         total = space.n_proposed * SCREENING_EPOCHS + space.n_finals * full
-    return total - sum(proposal.config.train.epochs for _, proposal in ledger.trials().proposals)
+    return total - sum(proposal.config.train.epochs for _, proposal in trials.proposals)
 
 
 def _mirror(
@@ -339,10 +277,18 @@ def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: Stop
     return 0
 
 
-def _floors(setup: Setup, folder: Path) -> list[StudyFloor]:
+def _floors(setup: Setup, folder: Path, say: Callable[[str], object]) -> float:
+    """Compute the floors that the folder lacks, and say so; return the seconds that it took."""
     if setup.plan.objective not in OBJECTIVES:  # nothing is ranked against them
-        return []
-    return study_floors(setup.floor_beats, setup.job.folds, folder)
+        return 0.0
+    floors = study_floors(setup.floor_beats, setup.job.folds, folder, say)
+    for floor in floors:
+        if floor.missing:
+            say(f"note: no {floor.label}: {floor.missing}")
+    took_s = sum(floor.seconds for floor in floors)
+    if took_s:
+        say(f"floors: {took_s:.1f} s")
+    return took_s
 
 
 def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
@@ -361,10 +307,9 @@ def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
     return max(0.0, 1.0 - conductor.busy_s / slot_seconds)
 
 
-def _study_metrics(summary: Summary, objective: str) -> dict[str, float]:
-    outcomes = [row.outcome for row in summary.rows]
+def _study_metrics(rows: Sequence[TrialRow], objective: str) -> dict[str, float]:
+    outcomes = [row.outcome for row in rows]
     counts = {f"trials_{name}": float(outcomes.count(name)) for name in Outcome}
-    values = [row.metric(objective) for row in summary.rows if row.ranks(objective)]
+    values = [row.metric(objective) for row in rows if row.ranks(objective)]
     ranked = values and objective in OBJECTIVES
-    best = {f"best_{objective}": max(values)} if ranked else {}
-    return {**counts, **best, "orchestration_share": summary.overhead}
+    return counts | ({f"best_{objective}": max(values)} if ranked else {})

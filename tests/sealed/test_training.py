@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,11 +14,11 @@ from study.sealed.records import Records
 from study.sealed.result import EvaluationFolder
 from study.sealed.training import Training, set_up_training, train
 from study.spaces.settings import SETTINGS
-from study.store.study import Places
+from study.store.study import Study
 from study.store.trials import TrialRow
 from study.training.seeding import FRESH_SEED
+from study.tuning.ray_tune import StopSignal
 from study.tuning.session import Summary
-from study.tuning.setup import Setup
 from tests.builders import trial_row
 
 
@@ -41,19 +40,6 @@ def set_up(
         cache_dir=cache_dir,
         device="cpu",
         storage=storage,
-    )
-
-
-def summary(
-    rows: Sequence[TrialRow] = (), *, stopped: str = "", interrupted: bool = False
-) -> Summary:
-    return Summary(
-        rows=rows,
-        stopped=stopped,
-        interrupted=interrupted,
-        exhausted=False,
-        overhead=math.nan,
-        rungs=(math.nan, 0),
     )
 
 
@@ -81,34 +67,40 @@ def test_a_shared_storage_keeps_plans_apart(
 
 
 @pytest.mark.parametrize(
-    ("end", "error", "fault"),
+    ("stop", "rows", "error", "fault"),
     [
-        (summary(stopped="SIGTERM received", interrupted=True), KeyboardInterrupt, ""),
+        (StopSignal("SIGTERM received", interrupted=True), [], KeyboardInterrupt, ""),
         (
-            summary(stopped="the disk is full"),
+            StopSignal("the disk is full"),
+            [],
             StudyStateError,
             "training: the disk is full; what is trained is kept, and the same command continues",
         ),
         (
-            summary([trial_row(arm="rr", outcome=Outcome.FAILED, cause="diverged")]),
+            StopSignal(),
+            [trial_row(arm="rr", outcome=Outcome.FAILED, cause="diverged")],
             DivergedError,
             "arm rr: diverged",
         ),
-        (summary(), StudyStateError, "the weights.pt of arm rr is missing; delete the folder"),
+        (
+            StopSignal(),
+            [],
+            StudyStateError,
+            "the weights.pt of arm rr is missing; delete the folder",
+        ),
     ],
 )
 def test_what_ends_otherwise_is_no_result(
     training: Training,
     monkeypatch: pytest.MonkeyPatch,
-    end: Summary,
+    stop: StopSignal,
+    rows: list[TrialRow],
     error: type[BaseException],
     fault: str,
 ) -> None:
-    def run(setup: Setup, places: Places) -> Summary:
-        return end
-
     # Thresholds come after the models.
     monkeypatch.setattr("study.sealed.training._thresholds", lambda training, run: {})
+    monkeypatch.setattr(Study, "at", lambda places: SimpleNamespace(rows=rows))
     with pytest.raises(error) as caught:
-        train(training, run)
+        train(training, lambda setup, places: Summary(stop=stop))
     assert fault in str(caught.value)
