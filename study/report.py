@@ -88,13 +88,13 @@ def _report(args: argparse.Namespace) -> int:
 def _keep_page(args: argparse.Namespace, study: Study, output: Path) -> None:
     """Keep the page among the files of the study's run, where it has one."""
     from study.tracking.experiment import Experiment
-    from study.tracking.recorded import RecordedStudy
+    from study.tracking.mlflow_runs import find_runs
 
     try:
         experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
-        recorded = RecordedStudy(experiment, study.name, study.study_id)
-        if recorded.studies:
-            recorded.add(output)
+        own, _ = find_runs(experiment, study)
+        if own:
+            experiment.add_folder(own[0].run_id, output)
     except TrackingError as error:
         _logger.warning("the page is not kept in MLflow: %s", error)
 

@@ -22,6 +22,7 @@ from study.models.build_kernels import FOLDER_VARIABLE
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
+from study.tracking.mlflow_store import connect, find_store
 from study.tuning.trial import TrialJob
 from tests.builders import study_plan
 
@@ -134,11 +135,20 @@ def plan() -> StudyPlan:
 
 
 @pytest.fixture(scope="session")
-def made_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An `mlflow.db` of empty tables, to copy: making them takes seconds."""
+    folder = tmp_path_factory.mktemp("tables")
+    connect(find_store(None, folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def made_study(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with an interrupted study, `tiny`, all of whose records agree."""
     from tests.tuning.small_study import make
 
     workspace = tmp_path_factory.mktemp("made")
+    shutil.copy(mlflow_tables, workspace)
     make(workspace)
     return workspace
 

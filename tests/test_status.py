@@ -21,9 +21,7 @@ from study.store.lock import Owner, here, locked
 from study.store.study import Study
 from study.store.trial_files import checkpoint_epoch
 from study.store.trials import TRACKED
-from study.tracking.experiment import Experiment
-from study.tracking.recorded import RecordedStudy
-from tests.tuning.small_study import EXPERIMENT, NAME, PLAN, Start, change, checkpoint
+from tests.tuning.small_study import NAME, PLAN, Start, change, checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -315,29 +313,6 @@ def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
     said = capsys.readouterr().out
     assert "study.db cannot be read (database disk image is malformed)" in said
     assert "--repair" not in said, "it can repair nothing"
-
-
-def test_what_mlflow_has_is_counted_by_metric_and_step(workspace: Path, folder: Path) -> None:
-    facts = Study.open(folder.parents[1], NAME)
-    experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
-    recorded = RecordedStudy(experiment, NAME, facts.study_id)
-    assert [run.outcome for run in recorded.studies] == ["stopped"]
-    runs = {run.key[1]: run for run in recorded.runs}
-    assert len(runs) == len(recorded.runs) == 6
-    complete = facts.rows[0].digest
-    points = recorded.points(runs[complete])
-    assert points == {
-        **{("val_auprc_sv", epoch): [0.9] for epoch in (1, 2, 3)},
-        **{("val_loss", epoch): [1 - 0.9] for epoch in (1, 2, 3)},
-        ("val_patient_auprc_S", 3): [0.45],
-    }
-    assert RecordedStudy(experiment, "other", facts.study_id).studies == []
-
-
-def test_records_of_a_store_that_does_not_exist_are_none_and_make_none(tmp_path: Path) -> None:
-    experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=tmp_path)
-    assert RecordedStudy(experiment, NAME, "0").studies == []
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.errors import TrackingError
 from study.keys import Tag
@@ -15,9 +14,16 @@ from study.store.study import Study
 from study.store.trials import COUNTED, TRACKER
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror
-from study.tracking.recorded import Points, RecordedRun, RecordedStudy
-from study.tracking.run_facts import FLOOR, RUNNING, STUDY, TRIAL, RunFacts
-from study.tracking.study_runs import ShownStudy
+from study.tracking.mlflow_runs import (
+    Difference,
+    MlflowRun,
+    difference,
+    find_runs,
+    first_and_others,
+    read_points,
+)
+from study.tracking.mlflow_store import explained
+from study.tracking.run_facts import FLOOR, RUNNING, STUDY, TRIAL, Key, RunFacts, ShownStudy
 
 if TYPE_CHECKING:
     from study.store.ledger import Ledger
@@ -31,15 +37,18 @@ def tracker_faults(study: Study, experiment: Experiment) -> list[Fault]:
     Raises:
         TrackingError: If MLflow cannot be asked.
     """
-    recorded = RecordedStudy(experiment, study.name, study.study_id)
+    own, below = find_runs(experiment, study)
     mends = _Mends(experiment)
-    if not recorded.studies:
+    if not own:
         found = (
             f"{experiment.store.shown} has nothing of this study; if another store has it, give "
             "its --tracking-uri"
         )
         return [] if study.held else [Fault(kind=KIND, found=found, mend=mends.log)]
-    return list(_Comparison(ShownStudy(study), recorded, mends).faults())
+    client, _ = experiment.connect()
+    comparison = _Comparison(ShownStudy(study), [*own, *below], client, mends)
+    with explained(experiment.store):
+        return list(comparison.faults())
 
 
 class _Mends:
@@ -92,64 +101,68 @@ def _say_deleted(faults: Sequence[Fault]) -> str:
 
 
 class _Comparison:
-    def __init__(self, shown: ShownStudy, recorded: RecordedStudy, mends: _Mends) -> None:
-        self._shown, self._recorded, self._mends = shown, recorded, mends
+    def __init__(
+        self, shown: ShownStudy, runs: Sequence[MlflowRun], client: Any, mends: _Mends
+    ) -> None:
+        self._shown, self._client, self._mends = shown, client, mends
         # While a study runs MLflow may lack what it gets in a moment.
-        self._runs = shown.study.held
-        self._by_key = defaultdict[tuple[str, str], list[RecordedRun]](list)
-        # As the mirror chooses: an empty one is what a request made that was given up.
-        for run in sorted([*recorded.studies, *recorded.runs], key=lambda run: run.blank):
-            self._by_key[run.key].append(run)
+        self._held = shown.study.held
+        self._runs = defaultdict[Key, list[MlflowRun]](list)
+        for run in runs:
+            self._runs[run.key].append(run)
 
     def faults(self) -> Iterator[Fault]:
         keys = self._shown.keys()
         for key in keys:
             facts = self._shown.run(*key)
             if facts is not None:
-                yield from self._of_run(facts, self._by_key.get(key, []))
-        for run in self._recorded.runs:
-            if run.status == RUNNING and run.key not in keys and not self._runs:
-                found = f"MLflow's run {run.run_id} of something unknown is RUNNING"
-                yield Fault(kind=KIND, found=found, mend=self._mends.log)
-            kind, digest = run.key
-            if kind == TRIAL and run.outcome in COUNTED and run.key not in keys:
-                found = (
-                    f"the Optuna storage has no row of configuration {digest}, which MLflow "
-                    f"shows as {run.outcome}: bring the storage back from a copy, or let --resume "
-                    "run it again"
-                )
-                yield Fault(kind=KIND, found=found, digest=digest)
+                yield from self._of_run(facts, self._runs.get(key, ()))
+        for key, runs in self._runs.items():
+            for run in () if key in keys else runs:
+                yield from self._unknown(run)
 
-    def _of_run(self, facts: RunFacts, runs: Sequence[RecordedRun]) -> Iterator[Fault]:
+    def _unknown(self, run: MlflowRun) -> Iterator[Fault]:
+        """Return what is wrong with a run that the study knows nothing of."""
+        kind, digest = run.key
+        if run.status == RUNNING and not self._held:
+            found = f"MLflow's run {run.run_id} of something unknown is RUNNING"
+            yield Fault(kind=KIND, found=found, mend=self._mends.log)
+        if kind == TRIAL and run.outcome in COUNTED:
+            found = (
+                f"the Optuna storage has no row of configuration {digest}, which MLflow "
+                f"shows as {run.outcome}: bring the storage back from a copy, or let --resume "
+                "run it again"
+            )
+            yield Fault(kind=KIND, found=found, digest=digest)
+
+    def _of_run(self, facts: RunFacts, runs: Sequence[MlflowRun]) -> Iterator[Fault]:
         its, of = _names(facts)
         if not runs:
-            if not self._runs:
+            if not self._held:
                 yield self._lack(facts, f"MLflow has no run of {of}")
             return
-        first, *others = runs
-        points = self._recorded.points(first)
+        first, others = first_and_others(runs)
+        points = read_points(self._client, first)
         for run in others:
             found = f"MLflow has a second run of {of}, {run.run_id}"
-            lost = {} if run.blank else self._recorded.points(run)
-            only_there = {key: value for key, value in lost.items() if key not in points}
+            only_there = read_points(self._client, run).keys() - points.keys()
             yield self._wrong(facts, found, run, only_there)
-        twice = [key for key, values in points.items() if len(values) > 1]
-        other = _other(facts, points)
-        if twice or other:
-            how = f"twice: {_some(twice)}" if twice else f"with other values: {_some(other)}"
-            yield self._wrong(facts, f"MLflow has metrics of {of} {how}", first, points)
+        different = difference(facts, first)
+        if different.twice or different.other_points:
+            how = f"twice: {_some(different.twice)}"
+            if not different.twice:
+                how = f"with other values: {_some(different.other_points)}"
+            yield self._wrong(facts, f"MLflow has metrics of {of} {how}", first, points.keys())
             return
-        if self._runs:
-            return
-        if end := _wrong_end(first, facts):
-            yield self._lack(facts, f"{its} {end}")
-        missing = [(p.name, p.step) for p in facts.points if (p.name, p.step) not in points]
-        if missing:
-            yield self._lack(facts, f"{its} has no {_some(missing)}")
+        if not self._held:
+            for lack in _lacks(facts, first, different):
+                yield self._lack(facts, f"{its} {lack}")
 
-    def _wrong(self, facts: RunFacts, found: str, run: RecordedRun, points: Points) -> Fault:
+    def _wrong(
+        self, facts: RunFacts, found: str, run: MlflowRun, only_there: Set[tuple[str, int]]
+    ) -> Fault:
         """Return the fault of a run that is to be deleted, unless only it has something."""
-        told_again = points.keys() <= {(point.name, point.step) for point in facts.points}
+        told_again = only_there <= {point.key for point in facts.points}
         if run.blank or (told_again and facts.kind != STUDY):
             return self._fault(facts, found, self._mends.delete, run.run_id)
         why = "has trials below it" if facts.kind == STUDY else "has more than the study itself"
@@ -177,23 +190,24 @@ def _names(facts: RunFacts) -> tuple[str, str]:
     return f"MLflow's run of {of}", of
 
 
-def _other(facts: RunFacts, points: Points) -> list[tuple[str, int]]:
-    """Return the metrics that a run has with another value."""
-    return [
-        (point.name, point.step)
-        for point in facts.points
-        for value in points.get((point.name, point.step), [])
-        if not math.isclose(point.value, value)
-    ]
-
-
-def _wrong_end(run: RecordedRun, facts: RunFacts) -> str:
-    """Return how a run's end differs from what the study says."""
-    if run.status == facts.status and run.outcome == facts.outcome:
-        return ""
-    if run.status == RUNNING:
-        return f"is RUNNING, and nothing runs it: it is {facts.outcome}"
-    return f"says {run.status}, {Tag.OUTCOME} '{run.outcome}': it is {facts.outcome or 'running'}"
+def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[str]:
+    """Say what is to be logged of a run."""
+    tags = {*different.tags, *different.past_tags}
+    if different.status or Tag.OUTCOME in tags:
+        tags -= {Tag.OUTCOME, Tag.CAUSE}
+        if run.status == RUNNING:
+            yield f"is RUNNING, and nothing runs it: it is {facts.outcome}"
+        else:
+            yield (
+                f"says {run.status}, {Tag.OUTCOME} '{run.outcome}': "
+                f"it is {facts.outcome or 'running'}"
+            )
+    if tags:
+        yield f"has not the study's {', '.join(sorted(tags))}"
+    if different.params:
+        yield f"has no parameter {', '.join(sorted(different.params))}"
+    if different.points:
+        yield f"has no {_some(point.key for point in different.points)}"
 
 
 def _some(points: Iterable[tuple[str, int]]) -> str:

@@ -87,6 +87,16 @@ class Experiment:
         with explained(self.store):
             client.delete_run(run_id)
 
+    def add_folder(self, run_id: str, folder: Path) -> None:
+        """Keep a folder among the files of a run, under its own name.
+
+        Raises:
+            TrackingError: If the store cannot be used.
+        """
+        client, _ = self.connect()
+        with explained(self.store):
+            client.log_artifacts(run_id, str(folder), folder.name)
+
     def where(self, study: str = "") -> str:
         """Return one line for the user: how to see a study in MLflow."""
         page = ""
@@ -100,14 +110,6 @@ class Experiment:
             f"MLflow: run `mlflow ui{option}` in {self.store.workspace}, "
             f"then open http://127.0.0.1:5000{page}"
         )
-
-
-def upload(client: Any, run_id: str, path: Path) -> None:
-    """Send a file to a run, or a folder under its own name."""
-    if path.is_dir():
-        client.log_artifacts(run_id, str(path), path.name)
-    else:
-        client.log_artifact(run_id, str(path))
 
 
 def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:

@@ -19,9 +19,8 @@ from study.store.scratch import scratch
 from study.store.study import Study
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import StudyRuns
-from study.tracking.run_facts import STUDY, TRIAL
-from study.tracking.run_files import files_of, files_of_plan
-from study.tracking.study_runs import Key, ShownStudy
+from study.tracking.run_facts import STUDY, TRIAL, Key, RunFacts, ShownStudy
+from study.tracking.run_files import gather_files
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Mirror:
     Args:
         experiment: Where the study's runs are.
         read: Returns the study as it is now; called from the mirror's thread.
-        suspects: Runs that may lack something in MLflow although they have ended there.
+        suspects: Runs whose metrics are compared although MLflow says that they have ended.
         pauses_s: First and longest pause before a store is tried again, s.
     """
 
@@ -66,8 +65,9 @@ class Mirror:
         self._runs = StudyRuns(experiment, suspects)
         self._pauses_s = pauses_s
         self._moved = threading.Condition()
+        self._shown, self._outdated = ShownStudy(read()), False
         # An ordered set: a dict without values.
-        self._due: dict[Key, None] = dict.fromkeys(ShownStudy(read()).keys())
+        self._due: dict[Key, None] = dict.fromkeys(self._shown.keys())
         self._taken: Key | None = None
         self._moved_at = 0.0
         self._written, self._refused = set[Key](), set[Key]()
@@ -105,6 +105,7 @@ class Mirror:
     def _add(self, keys: Iterable[Key]) -> None:
         with self._moved:
             self._due |= dict.fromkeys(keys)
+            self._outdated = True
             self._moved.notify_all()
 
     def _next(self) -> Key | None:
@@ -150,23 +151,33 @@ class Mirror:
 
     def _sync(self, key: Key) -> bool:
         """Log what MLflow lacks of a run; return whether it lacked anything."""
-        shown = ShownStudy(self._read())
+        with self._moved:
+            outdated, self._outdated = self._outdated, False
+        if outdated:
+            # Once for all the runs that are due. What changes from here on outdates it again.
+            self._shown = ShownStudy(self._read())
+        shown = self._shown
         if not self._runs.open:
             study = shown.study_run()
             if self._runs.open_study(study):
                 # A store that has nothing of the study lacks all of it.
                 self._add(shown.keys())
             if not study.outcome:
-                self._runs.write(study, files_of_plan(shown))
+                self._write(shown, study)
         facts = shown.run(*key)
         if facts is None or self._runs.has(facts):
             return False
-        with scratch() as folder:
-            files = files_of(shown, *key, folder) if facts.outcome else []
-            if facts.kind == STUDY and facts.outcome:
-                self._runs.close_abandoned(shown.keys())
-            self._runs.write(facts, files)
+        if facts.kind == STUDY and facts.outcome:
+            self._runs.close_abandoned(shown.keys())
+        self._write(shown, facts)
         return True
+
+    def _write(self, shown: ShownStudy, facts: RunFacts) -> None:
+        with scratch() as temporary:
+            folder = temporary / "files"
+            folder.mkdir()
+            gather_files(shown, facts, folder)
+            self._runs.write(facts, folder)
 
     def _refuse(self, key: Key, error: Exception) -> None:
         with self._moved:

@@ -1,4 +1,4 @@
-"""Writes the runs of a study into MLflow, each of their values once.
+"""The runs of a study in MLflow: read, compared with what they are to show, and written.
 
 What a run has is known, or read, before anything is added, and what is added has the time at which
 it happened, by which the store itself tells a repeated value from a new one.
@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import getpass
 import logging
+import math
+import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from study.keys import Outcome, Tag
-from study.tracking.experiment import PARENT, Experiment, upload, view_tag
+from study.store.scratch import scratch
+from study.store.study import Study
+from study.tracking.experiment import PARENT, Experiment, search_runs, view_tag
 from study.tracking.mlflow_store import explained
-from study.tracking.recorded import RecordedRun, points_of_run, recorded_runs
-from study.tracking.run_facts import RUNNING, STATUS, STUDY, Point, RunFacts, as_text, in_ms
+from study.tracking.run_facts import (
+    RUNNING,
+    STATUS,
+    STUDY,
+    Key,
+    Point,
+    RunFacts,
+    as_text,
+    in_ms,
+)
 
 MOST_POINTS = 800
 """Metrics in one batch, which takes 1,000 metrics, parameters and tags together."""
@@ -28,6 +41,136 @@ ABANDONED = "the driver ended without closing it"
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, kw_only=True)
+class MlflowRun:
+    """A run as MLflow has it."""
+
+    run_id: str
+    name: str  # what the UI shows
+    status: str  # RUNNING, FINISHED, KILLED or FAILED
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()  # names
+    # Values of its metrics by name and step: one each, where all is well. None until they are read
+    points: dict[tuple[str, int], list[float]] | None = None
+
+    @property
+    def key(self) -> Key:
+        """Kind and digest, by which it is told from the other runs of its study."""
+        return self.tags.get(Tag.KIND, ""), self.tags.get(Tag.DIGEST, "")
+
+    @property
+    def outcome(self) -> str:
+        """Its tag `outcome`; empty while it has none."""
+        return self.tags.get(Tag.OUTCOME, "")
+
+    @property
+    def blank(self) -> bool:
+        """Whether it was made and nothing was written to it."""
+        return not (self.params or self.metrics)
+
+
+def read_points(client: Any, run: MlflowRun) -> dict[tuple[str, int], list[float]]:
+    """Return the values of a run's metrics by name and step; they are read once."""
+    if run.points is None:
+        points = defaultdict[tuple[str, int], list[float]](list)
+        for name in run.metrics:
+            for point in client.get_metric_history(run.run_id, name):
+                points[name, point.step].append(point.value)
+        run.points = dict(points)
+    return run.points
+
+
+def find_runs(experiment: Experiment, study: Study) -> tuple[list[MlflowRun], list[MlflowRun]]:
+    """Return a study's own runs (one, where all is well), and those of its trials and floors.
+
+    The oldest come first. Nothing is made by looking.
+
+    Raises:
+        TrackingError: If the store cannot be used, or the experiment was deleted.
+    """
+    connected = experiment.look()
+    if connected is None:
+        return [], []
+    identity = {Tag.STUDY: study.name, Tag.KIND: STUDY}
+    identity |= {Tag.STUDY_ID: study.study_id} if study.study_id else {}
+    with explained(experiment.store):
+        own = _runs_with(*connected, identity)
+        below = [_runs_with(*connected, {PARENT: run.run_id}) for run in own]
+        return own, [run for runs in below for run in runs]
+
+
+def first_and_others(runs: Sequence[MlflowRun]) -> tuple[MlflowRun, list[MlflowRun]]:
+    """Return which of the runs with one kind and digest counts, and the others.
+
+    A blank one is left by a request whose answer nobody waited for any more.
+    """
+    first, *others = sorted(runs, key=lambda run: run.blank)
+    return first, others
+
+
+def _runs_with(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[MlflowRun]:
+    """Return the runs of an experiment that carry all these tags, oldest first."""
+    return [
+        MlflowRun(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            metrics=tuple(run.data.metrics),
+        )
+        for run in search_runs(client, experiment_id, tags)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How MLflow's run of something differs from what it is to show."""
+
+    points: Sequence[Point]  # metrics that it lacks
+    params: Mapping[str, str]  # parameters that it lacks
+    tags: Mapping[str, str]  # tags that it lacks, or has with another value
+    past_tags: Sequence[str]  # tags of an end that is no more
+    status: str  # MLflow's word for the state that it is to be in; empty where it is
+    fixed_params: Sequence[str]  # parameters with another value: MLflow never changes one
+    other_points: Sequence[tuple[str, int]]  # metrics with another value
+    twice: Sequence[tuple[str, int]]  # metrics with several values
+
+    @property
+    def lacks(self) -> bool:
+        """Whether something is to be logged."""
+        return bool(self.points or self.params or self.tags or self.past_tags or self.status)
+
+
+def difference(facts: RunFacts, run: MlflowRun) -> Difference:
+    """Compare what a run is to show with what MLflow has.
+
+    Metrics that were not read are taken for complete: a run gets its end last, so that one with
+    the right end has everything before it.
+    """
+    tags, params, points = facts.all_tags(), as_text(facts.params), run.points
+    if points is None:
+        points = {point.key: [point.value] for point in facts.points}
+    return Difference(
+        points=[point for point in facts.points if point.key not in points],
+        params={name: value for name, value in params.items() if name not in run.params},
+        tags={name: value for name, value in tags.items() if run.tags.get(name) != value},
+        past_tags=[n for n in (Tag.OUTCOME, Tag.CAUSE) if n in run.tags and n not in tags],
+        status=facts.status if run.status != facts.status else "",
+        fixed_params=[
+            n for n, value in sorted(params.items()) if run.params.get(n, value) != value
+        ],
+        other_points=[
+            point.key
+            for point in facts.points
+            for value in points.get(point.key, [])
+            if not math.isclose(point.value, value)
+        ],
+        twice=[key for key, values in points.items() if len(values) > 1],
+    )
+
+
 class StudyRuns:
     """Writes the runs of one study: its own, and under it one for each kind and digest.
 
@@ -35,16 +178,15 @@ class StudyRuns:
 
     Args:
         experiment: Where to.
-        suspects: Kind and digest of runs that may lack something, whatever their end says.
+        suspects: Kind and digest of runs whose metrics are read and compared, although MLflow
+            says that they have ended: something of them is missing there.
     """
 
-    def __init__(self, experiment: Experiment, suspects: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, experiment: Experiment, suspects: Iterable[Key] = ()) -> None:
         self._experiment = experiment
         self._suspects = set(suspects)
         self._parent = ""
-        self._known: dict[tuple[str, str], RecordedRun] = {}
-        self._steps: dict[tuple[str, str], set[tuple[str, int]]] = {}
-        """Names and steps of the metrics of runs whose metrics were read, or written here."""
+        self._known: dict[Key, MlflowRun] = {}
 
     @property
     def open(self) -> bool:
@@ -60,36 +202,31 @@ class StudyRuns:
         with self._told():
             client, experiment_id = self._experiment.connect()
             self._known.clear()
-            self._steps.clear()
-            run = _one_of(client, recorded_runs(client, experiment_id, study.identity))
-            made = run is None
-            parent = self._create(study) if run is None else run
+            runs = _runs_with(client, experiment_id, study.identity)
+            parent = _without_blanks(client, runs) if runs else self._create(study)
             self._known[study.key] = parent
-            for key, runs in self._children(parent.run_id).items():
-                if (child := _one_of(client, runs)) is not None:
-                    self._known[key] = child
+            for key, children in self._children(parent.run_id).items():
+                self._known[key] = _without_blanks(client, children)
             view = view_tag(study.name, study.tags.get(Tag.STAGE, "validation"))
             client.set_experiment_tag(experiment_id, *view)
             self._parent = parent.run_id
-        return made
+        return not runs
 
     def has(self, facts: RunFacts) -> bool:
         """Say whether the store is known to have all of a run, without asking it."""
         run = self._known.get(facts.key)
-        if run is None or run.status != facts.status or facts.key in self._suspects:
+        if run is None or facts.key in self._suspects:
             return False
-        if not facts.all_tags().items() <= run.tags.items():
+        if run.points is None and not facts.outcome:
             return False
-        # A run gets its end last: one that has it has everything before it.
-        steps = self._steps.get(facts.key)
-        return bool(facts.outcome) or not (steps is None or _new_points(facts, steps))
+        return not difference(facts, run).lacks
 
-    def write(self, facts: RunFacts, files: Iterable[Path] = ()) -> None:
+    def write(self, facts: RunFacts, files: Path | None = None) -> None:
         """Log what the store lacks of a run, and end the run if it has ended.
 
         Args:
             facts: What it is to show.
-            files: Files, and folders under their own names, that it is to have.
+            files: Folder whose content it is to have as files.
 
         Raises:
             RefusedError: If the store works, and does not take this.
@@ -99,21 +236,25 @@ class StudyRuns:
             return
         with self._told():
             client, _ = self._experiment.connect()
-            run = self._reopened(facts) if facts.key in self._known else self._create(facts)
-            self._log(run, facts)
-            for path in files:
-                upload(client, run.run_id, path)
+            run = self._known.get(facts.key) or self._create(facts)
+            read_points(client, run)
+            lack = difference(facts, run)
+            _reopen(client, run, facts.name, lack)
+            _log(client, run, lack)
+            for name in lack.fixed_params:
+                _logger.warning(
+                    "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the first",
+                    *(facts.name, name, run.params[name], facts.params[name]),
+                )
+            if files is not None and any(files.iterdir()):
+                client.log_artifacts(run.run_id, str(files))
             if facts.outcome:
                 ended_ms = None if facts.ended_s is None else in_ms(facts.ended_s)
                 client.set_terminated(run.run_id, facts.status, ended_ms)
                 run.status = facts.status
             self._suspects.discard(facts.key)
 
-    def run_id(self, kind: str, digest: str = "") -> str:
-        """Return the id of a run that was written."""
-        return self._known[kind, digest].run_id
-
-    def close_abandoned(self, known: Collection[tuple[str, str]]) -> None:
+    def close_abandoned(self, known: Collection[Key]) -> None:
         """End the runs under the study that nothing is known of, and that nothing runs.
 
         Args:
@@ -125,22 +266,21 @@ class StudyRuns:
         with self._told():
             client, _ = self._experiment.connect()
             for key, runs in self._children(self._parent).items():
-                _one_of(client, runs)  # what a request made that was given up is deleted
+                _without_blanks(client, runs)
                 for run in () if key in known else runs:
                     if run.status == RUNNING:
                         for tag, value in (Tag.OUTCOME, Outcome.STOPPED), (Tag.CAUSE, ABANDONED):
                             client.set_tag(run.run_id, tag, value)
                         client.set_terminated(run.run_id, STATUS[Outcome.STOPPED])
 
-    def _children(self, parent: str) -> dict[tuple[str, str], list[RecordedRun]]:
+    def _children(self, parent: str) -> dict[Key, list[MlflowRun]]:
         """Return the runs under the study's by kind and digest, oldest first."""
-        client, experiment_id = self._experiment.connect()
-        runs = defaultdict[tuple[str, str], list[RecordedRun]](list)
-        for run in recorded_runs(client, experiment_id, {PARENT: parent}):
+        runs = defaultdict[Key, list[MlflowRun]](list)
+        for run in _runs_with(*self._experiment.connect(), {PARENT: parent}):
             runs[run.key].append(run)
         return runs
 
-    def _create(self, facts: RunFacts) -> RecordedRun:
+    def _create(self, facts: RunFacts) -> MlflowRun:
         client, experiment_id = self._experiment.connect()
         tags = facts.own_tags() | ({} if facts.kind == STUDY else {PARENT: self._parent})
         created = client.create_run(
@@ -149,56 +289,11 @@ class StudyRuns:
             run_name=facts.name,
             tags={**origin(tags), **tags},
         )
-        run = RecordedRun(run_id=created.info.run_id, name=facts.name, status=RUNNING, tags=tags)
+        run = MlflowRun(
+            run_id=created.info.run_id, name=facts.name, status=RUNNING, tags=tags, points={}
+        )
         self._known[facts.key] = run
         return run
-
-    def _reopened(self, facts: RunFacts) -> RecordedRun:
-        """Return what the store has of a run, which is RUNNING then, until its end is written."""
-        client, _ = self._experiment.connect()
-        run = self._known[facts.key]
-        if facts.key not in self._steps:
-            self._steps[facts.key] = set(points_of_run(client, run))
-        ended = facts.all_tags()
-        for tag in (Tag.OUTCOME, Tag.CAUSE):
-            # A run that goes on must not show how it ended before.
-            if tag in run.tags and tag not in ended:
-                client.delete_tag(run.run_id, tag)
-                del run.tags[tag]
-        if run.status != RUNNING or run.name != facts.name:
-            client.update_run(run.run_id, status=RUNNING, name=facts.name)
-            run.status, run.name = RUNNING, facts.name
-        return run
-
-    def _log(self, run: RecordedRun, facts: RunFacts) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        client, _ = self._experiment.connect()
-        steps = self._steps.setdefault(facts.key, set())
-        points = _new_points(facts, steps)
-        tags = {n: v for n, v in facts.all_tags().items() if run.tags.get(n) != v}
-        params = as_text(facts.params)
-        new = {name: value for name, value in params.items() if name not in run.params}
-        for name in sorted(params.keys() - new.keys()):
-            if run.params[name] != params[name]:
-                _logger.warning(
-                    "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the first",
-                    *(facts.name, name, run.params[name], params[name]),
-                )
-        metrics = [Metric(point.name, point.value, point.at_ms, point.step) for point in points]
-        while len(metrics) > MOST_POINTS:
-            client.log_batch(run.run_id, metrics=metrics[:MOST_POINTS])
-            metrics = metrics[MOST_POINTS:]
-        if metrics or new or tags:
-            client.log_batch(
-                run.run_id,
-                metrics=metrics,
-                params=[Param(name, value) for name, value in new.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
-            )
-        steps |= {(point.name, point.step) for point in points}
-        run.tags |= tags
-        run.params |= params
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -219,20 +314,43 @@ class StudyRuns:
             return False
 
 
-def _one_of(client: Any, runs: Sequence[RecordedRun]) -> RecordedRun | None:
-    """Return the one run of several with the same tags, or None of none.
-
-    Another is what a request made that nobody waited for any more: it is empty, and deleted.
-    """
-    first = next((run for run in runs if run.params), runs[0] if runs else None)
-    for run in runs:
-        if run is not first and run.blank:
+def _without_blanks(client: Any, runs: Sequence[MlflowRun]) -> MlflowRun:
+    """Return the run that counts; of the others, delete the blank ones."""
+    first, others = first_and_others(runs)
+    for run in others:
+        if run.blank:
             client.delete_run(run.run_id)
     return first
 
 
-def _new_points(facts: RunFacts, steps: Collection[tuple[str, int]]) -> list[Point]:
-    return [point for point in facts.points if (point.name, point.step) not in steps]
+def _reopen(client: Any, run: MlflowRun, name: str, lack: Difference) -> None:
+    """Let a run be RUNNING until its end is written: one that goes on shows no earlier end."""
+    for tag in lack.past_tags:
+        client.delete_tag(run.run_id, tag)
+        del run.tags[tag]
+    if run.status != RUNNING or run.name != name:
+        client.update_run(run.run_id, status=RUNNING, name=name)
+        run.status, run.name = RUNNING, name
+
+
+def _log(client: Any, run: MlflowRun, lack: Difference) -> None:
+    """Log the metrics, parameters and tags that a run lacks, whose metrics were read."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(point.name, point.value, point.at_ms, point.step) for point in lack.points]
+    while len(metrics) > MOST_POINTS:
+        client.log_batch(run.run_id, metrics=metrics[:MOST_POINTS])
+        metrics = metrics[MOST_POINTS:]
+    if metrics or lack.params or lack.tags:
+        client.log_batch(
+            run.run_id,
+            metrics=metrics,
+            params=[Param(name, value) for name, value in lack.params.items()],
+            tags=[RunTag(name, value) for name, value in lack.tags.items()],
+        )
+    run.points = (run.points or {}) | {point.key: [point.value] for point in lack.points}
+    run.tags |= lack.tags
+    run.params |= lack.params
 
 
 def origin(tags: Mapping[str, str]) -> dict[str, str]:
@@ -259,4 +377,9 @@ def write_result(
     runs.open_study(whole)
     for part in parts:
         runs.write(part)
-    runs.write(whole, files)
+    with scratch() as temporary:
+        folder = temporary / "files"
+        folder.mkdir()
+        for path in files:
+            shutil.copy(path, folder)
+        runs.write(whole, folder)

@@ -25,7 +25,7 @@ def draw_trial(
     label: NDArray[np.int64],
     record: NDArray[np.int64],
     log_probs: NDArray[np.float32],
-) -> list[Path]:
+) -> None:
     """Draw a trial's curves and its confusion matrix; nothing where no beat was predicted.
 
     Args:
@@ -37,12 +37,13 @@ def draw_trial(
     probs = _mean_over_seeds(log_probs)
     scored = np.isfinite(probs).all(axis=1)
     if not scored.any():
-        return []
+        return
     figures = {
         "pr_curves": _pr_curves(label[scored], probs[scored], record[scored]),
         "confusion_matrix": _confusion(label[scored], probs[scored].argmax(axis=1)),
     }
-    return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    for name, figure in figures.items():
+        _save(figure, folder / f"{name}.png")
 
 
 def precision_recall(
@@ -124,8 +125,7 @@ def _confusion(label: NDArray[np.int64], predicted: NDArray[np.int64]) -> Figure
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     # Without the version of matplotlib in it, equal trials give equal files.
     figure.savefig(path, dpi=_DPI, metadata={"Software": None})
-    return path

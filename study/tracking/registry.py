@@ -22,7 +22,7 @@ from study.keys import CLASSES, Tag
 from study.models import rules, served
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import input_widths
-from study.tracking.experiment import Experiment, quoted, upload
+from study.tracking.experiment import Experiment, quoted
 from study.tracking.mlflow_runs import origin
 from study.tracking.mlflow_store import Store, connect, explained, find_store
 from study.tracking.run_facts import as_text
@@ -100,7 +100,7 @@ def register(
         with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
             path = Path(folder, _FOLDER)
             _save(ensemble, path)
-            upload(client, run_id, path)
+            holder.add_folder(run_id, path)
         client.set_terminated(run_id, "FINISHED")
         return _add_version(client, ensemble, name, run_id)
 

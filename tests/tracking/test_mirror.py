@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from study.errors import RefusedError, TrackingError
-from study.keys import Outcome, Tag
+from study.keys import Tag
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror, Mirrored
 from study.tracking.mlflow_runs import StudyRuns
@@ -26,18 +26,9 @@ RUNS = 4
 """The study's own run, its floor's, and those of two trials."""
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which take seconds to make."""
-    workspace = tmp_path_factory.mktemp("tables")
-    Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace).connect()
-    return workspace / "mlflow.db"
-
-
 @pytest.fixture
-def workspace(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(tables, tmp_path / "mlflow.db")
+def workspace(mlflow_tables: Path, tmp_path: Path) -> Path:
+    shutil.copy(mlflow_tables, tmp_path)
     return tmp_path
 
 
@@ -62,9 +53,9 @@ def recorded(workspace: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, 
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
-    experiment_id = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    made = client.get_experiment_by_name(EXPERIMENT)
     runs = {}
-    for run in client.search_runs([experiment_id]):
+    for run in client.search_runs([made.experiment_id]) if made else ():
         key = run.data.tags.get(Tag.DIGEST, run.data.tags[Tag.STUDY])
         assert key not in runs, f"two runs of {key}"
         points = {
@@ -337,9 +328,3 @@ def test_an_optuna_storage_that_is_away_is_tried_again(
         assert Mirror(experiment(workspace), read, pauses_s=FAST).finish().left == 0
     assert "the store takes what it is sent again" in caplog.text
     assert recorded(workspace)[NAME][0] == "FINISHED"
-
-
-def test_outcomes_of_the_study_and_of_mlflow_are_the_same_words() -> None:
-    from study.tracking.run_facts import STATUS
-
-    assert set(STATUS) == set(Outcome)

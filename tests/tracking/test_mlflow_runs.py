@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,8 +22,17 @@ import pytest
 from study.errors import RefusedError, TrackingError
 from study.keys import Outcome, Tag
 from study.tracking.experiment import PARENT, Experiment
-from study.tracking.mlflow_runs import StudyRuns
-from study.tracking.run_facts import FLOOR, STUDY, TRIAL, UNDEFINED, Point, RunFacts, points_of
+from study.tracking.mlflow_runs import Difference, MlflowRun, StudyRuns, difference
+from study.tracking.run_facts import (
+    FLOOR,
+    STATUS,
+    STUDY,
+    TRIAL,
+    UNDEFINED,
+    Point,
+    RunFacts,
+    points_of,
+)
 from tests.mlflow_server import Server
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
@@ -30,20 +40,26 @@ EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests here: making MLflow's tables takes seconds. Studies differ."""
-    return tmp_path_factory.mktemp("workspace with a space")
-
-
-@pytest.fixture(autouse=True)
-def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests here, whose studies differ."""
+    folder = tmp_path_factory.mktemp("workspace with a space")
+    shutil.copy(mlflow_tables, folder)
+    return folder
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """The name of a study of the test's own."""
     return str(request.node.name)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a file for a run."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "plan.toml").write_text("trials = 1\n")
+    return folder
 
 
 def experiment(workspace: Path, **changes: Any) -> Experiment:
@@ -96,44 +112,70 @@ def reader(address: str | Path) -> Any:
     return MlflowClient(tracking_uri=f"sqlite:///{path}" if path else str(address))
 
 
-def stored(address: str | Path, run_id: str) -> Any:
-    return reader(address).get_run(run_id)
-
-
-def history(address: str | Path, run_id: str, metric: str) -> list[tuple[int, float]]:
-    points = reader(address).get_metric_history(run_id, metric)
-    return sorted((point.step, point.value) for point in points)
-
-
-def runs_below(address: str | Path, parent: str) -> list[Any]:
+def search(address: str | Path, terms: str) -> list[Any]:
     client = reader(address)
     experiment_id = client.get_experiment_by_name("ecg").experiment_id
-    terms = f"tags.`{PARENT}` = '{parent}'"
     return list(client.search_runs([experiment_id], filter_string=terms))
 
 
+def run_of(address: str | Path, name: str, digest: str = "") -> Any:
+    """Return the only run of a study, or the only one of a digest below it."""
+    (run,) = search(address, f"tags.study = '{name}' and tags.kind = 'study'")
+    if digest:
+        terms = f"tags.`{PARENT}` = '{run.info.run_id}' and tags.digest = '{digest}'"
+        (run,) = search(address, terms)
+    return run
+
+
+def history(address: str | Path, run: Any, metric: str) -> list[tuple[int, float]]:
+    points = reader(address).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def file_names(address: str | Path, run: Any) -> list[str]:
+    return [file.path for file in reader(address).list_artifacts(run.info.run_id)]
+
+
+def test_what_a_run_lacks_and_what_it_has_otherwise() -> None:
+    facts = trial(epochs={1: EPOCH, 2: EPOCH}, outcome="complete", params={"a": 1, "b": 2})
+    run = MlflowRun(run_id="", name="", status="KILLED", tags={"cause": "x"}, params={"a": "0"})
+    whole = {point.key: [point.value] for point in facts.points}
+    first, second, third, last = facts.points
+    run.points = whole | {first.key: [first.value] * 2, second.key: [9.0]}
+    del run.points[last.key]
+    assert difference(facts, run) == Difference(
+        points=[last],
+        params={"b": "2"},
+        tags=facts.all_tags(),
+        past_tags=[Tag.CAUSE],
+        status="FINISHED",
+        fixed_params=["a"],
+        other_points=[second.key],
+        twice=[first.key],
+    )
+    run.status, run.points = "FINISHED", None
+    run.tags, run.params = facts.all_tags(), {"a": "0", "b": "2"}
+    assert not difference(facts, run).lacks, "what it has otherwise cannot be logged"
+
+
 def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial(
-    workspace: Path, name: str, tmp_path: Path
+    workspace: Path, name: str, files: Path
 ) -> None:
-    plan = tmp_path / "plan.toml"
-    plan.write_text("trials = 1\n")
     runs = opened(workspace, name)
     tags = {Tag.FUSION: "film", Tag.GIT_COMMIT: "abc"}
     runs.write(trial(epochs={1: EPOCH}, tags=tags))
     epochs = {1: EPOCH, 2: {**EPOCH, "val_auprc_sv": 0.6, "rr_reliance_total_S": 0.1}}
-    runs.write(trial(epochs=epochs, outcome="complete", tags=tags), [plan])
-    ended = study(name, "complete", points=(Point("n_complete", 1, 1.0, 104_000),))
-    runs.write(ended, [plan])
+    runs.write(trial(epochs=epochs, outcome="complete", tags=tags), files)
+    runs.write(study(name, "complete", points=(Point("n_complete", 1, 1.0, 104_000),)), files)
 
-    parent, run_id = runs.run_id(STUDY), runs.run_id(TRIAL, "d1")
-    run = stored(workspace, run_id)
+    top, run = run_of(workspace, name), run_of(workspace, name, "d1")
     assert (run.info.run_name, run.info.status) == ("d1 film", "FINISHED")
     assert (run.info.start_time, run.info.end_time) == (101_000, 103_000)
     assert run.data.params == {key: str(value) for key, value in PARAMS.items()}
-    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.5), (2, 0.6)]
-    assert history(workspace, run_id, "rr_reliance_total_S") == [(2, 0.1)]
+    assert history(workspace, run, "val_auprc_sv") == [(1, 0.5), (2, 0.6)]
+    assert history(workspace, run, "rr_reliance_total_S") == [(2, 0.1)]
     expected = {
-        PARENT: parent,
+        PARENT: top.info.run_id,
         Tag.KIND: "trial",
         Tag.DIGEST: "d1",
         Tag.OUTCOME: "complete",
@@ -142,43 +184,27 @@ def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial(
     }
     assert expected.items() <= run.data.tags.items()
     assert not {Tag.CAUSE, UNDEFINED} & run.data.tags.keys()
-    top = stored(workspace, parent)
     assert (top.info.run_name, top.info.status) == (name, "FINISHED")
     assert (top.data.params, top.data.metrics) == ({"trials": "2"}, {"n_complete": 1})
-    for id_ in (parent, run_id):
-        copy = workspace / "mlruns" / "ecg" / id_ / "artifacts" / "plan.toml"
+    for written in (top, run):
+        copy = workspace / "mlruns" / "ecg" / written.info.run_id / "artifacts" / "plan.toml"
         assert copy.read_text() == "trials = 1\n"
 
 
-@pytest.mark.parametrize(
-    ("outcome", "status"),
-    [
-        (Outcome.COMPLETE, "FINISHED"),
-        (Outcome.SCREENED, "FINISHED"),
-        (Outcome.PRUNED, "KILLED"),
-        (Outcome.STOPPED, "KILLED"),
-        (Outcome.FAILED, "FAILED"),
-    ],
-)
-def test_outcomes_are_told_apart(
-    workspace: Path, name: str, outcome: Outcome, status: str
-) -> None:
-    runs = opened(workspace, name)
-    runs.write(trial(outcome=outcome, cause="because\n" + "x" * 9000))
-    run = stored(workspace, runs.run_id(TRIAL, "d1"))
-    assert (run.info.status, run.data.tags[Tag.OUTCOME]) == (status, outcome)
-    assert run.data.tags[Tag.CAUSE].startswith("because\nxx")
-    assert run.data.tags[Tag.CAUSE].endswith("x (...)")
-
-
-def test_undefined_metrics_are_left_out_and_named(workspace: Path, name: str) -> None:
+def test_outcomes_are_told_apart_and_undefined_metrics_named(workspace: Path, name: str) -> None:
     runs = opened(workspace, name)
     first = {"val_auprc_F": math.nan, "train_loss": math.inf, "val_loss": 1.0}
     epochs = {1: first, 2: {"val_auprc_S": -math.inf}}
-    runs.write(trial(epochs=epochs, outcome="complete"))
-    run = stored(workspace, runs.run_id(TRIAL, "d1"))
-    assert run.data.metrics == {"val_loss": 1.0}
-    assert run.data.tags[UNDEFINED] == "train_loss, val_auprc_F, val_auprc_S"
+    statuses = {}
+    for outcome in Outcome:
+        runs.write(trial(outcome, epochs, outcome, cause="because\n" + "x" * 9000))
+        run = run_of(workspace, name, outcome)
+        statuses[Outcome(run.data.tags[Tag.OUTCOME])] = run.info.status
+        assert run.data.tags[Tag.CAUSE].startswith("because\nxx")
+        assert run.data.tags[Tag.CAUSE].endswith("x (...)")
+        assert run.data.metrics == {"val_loss": 1.0}
+        assert run.data.tags[UNDEFINED] == "train_loss, val_auprc_F, val_auprc_S"
+    assert statuses == STATUS
 
 
 def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
@@ -188,34 +214,25 @@ def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
     first = opened(workspace, name)
     first.write(trial(epochs=epochs, outcome="stopped", cause="Ctrl-C"))
     first.write(study(name, "stopped"))
-    run_id = first.run_id(TRIAL, "d1")
+    run_id = run_of(workspace, name, "d1").info.run_id
 
     second = opened(workspace, name)
     again: dict[str, Any] = {"name": "7 film", "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "2"}}
     second.write(study(name))
     second.write(trial(epochs=epochs, params={**PARAMS, "heads": 4}, **again))
-    assert second.run_id(TRIAL, "d1") == run_id
-    reopened = stored(workspace, run_id)
+    reopened = run_of(workspace, name, "d1")
     assert (reopened.info.status, reopened.info.run_name) == ("RUNNING", "7 film")
     assert not {Tag.OUTCOME, Tag.CAUSE} & reopened.data.tags.keys()
     assert reopened.data.params["heads"] == "4"
-    assert stored(workspace, second.run_id(STUDY)).info.status == "RUNNING"
-    epochs[3] = {"val_auprc_sv": 0.3}
-    second.write(trial(epochs=epochs, outcome="complete", **again))
-    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    run = stored(workspace, run_id)
-    assert (run.info.status, run.data.tags[Tag.ATTEMPT]) == ("FINISHED", "2")
-    assert len(runs_below(workspace, second.run_id(STUDY))) == 1
+    assert run_of(workspace, name).info.status == "RUNNING"
     assert caplog.records == []
-
-
-def test_a_parameter_keeps_its_first_value(
-    workspace: Path, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    opened(workspace, name).write(trial(outcome="stopped"))
-    runs = opened(workspace, name)
-    runs.write(trial(params={**PARAMS, "fusion": "mhca"}, outcome="complete"))
-    assert stored(workspace, runs.run_id(TRIAL, "d1")).data.params["fusion"] == "film"
+    epochs[3] = {"val_auprc_sv": 0.3}
+    params = {**PARAMS, "fusion": "mhca"}
+    second.write(trial(epochs=epochs, outcome="complete", params=params, **again))
+    run = run_of(workspace, name, "d1")
+    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+    assert (run.data.tags[Tag.ATTEMPT], run.data.params["fusion"]) == ("2", "film")
+    assert history(workspace, run, "val_auprc_sv") == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert "parameter fusion is film in MLflow and mhca now; MLflow keeps" in caplog.text
 
 
@@ -240,120 +257,91 @@ def test_what_is_complete_is_known_without_asking(workspace: Path, name: str) ->
     assert suspicious.has(whole)
 
 
-def test_runs_that_nothing_is_known_of_do_not_stay_running(workspace: Path, name: str) -> None:
+def test_runs_that_nothing_is_known_of_do_not_stay_running_and_blank_ones_go(
+    workspace: Path, name: str
+) -> None:
     killed = opened(workspace, name)
     killed.write(trial("d1", {1: EPOCH}))
     killed.write(trial("d2"))
-    runs = opened(workspace, name)
-    runs.close_abandoned([(TRIAL, "d2"), (STUDY, "")])
-    left = stored(workspace, killed.run_id(TRIAL, "d1"))
+    client, run = reader(workspace), run_of(workspace, name, "d2")
+    for time_ms in (1, 10**14):  # before it in the list, and after
+        client.create_run(run.info.experiment_id, start_time=time_ms, tags=run.data.tags)
+    opened(workspace, name).close_abandoned([(TRIAL, "d2"), (STUDY, "")])
+    left = run_of(workspace, name, "d1")
     assert (left.info.status, left.data.tags[Tag.OUTCOME]) == ("KILLED", "stopped")
     assert left.data.tags[Tag.CAUSE] == "the driver ended without closing it"
-    assert stored(workspace, killed.run_id(TRIAL, "d2")).info.status == "RUNNING"
+    only = run_of(workspace, name, "d2")
+    assert (only.info.run_id, only.info.status) == (run.info.run_id, "RUNNING")
 
 
 def test_a_run_whose_end_was_half_written_is_completed(
-    workspace: Path, name: str, tmp_path: Path
+    workspace: Path, name: str, files: Path
 ) -> None:
-    file = tmp_path / "scores.json"
-    file.write_text("{}")
-    metrics = tuple(points_of({"val_auprc_sv": 0.05, "sd": math.nan}, 0, 100.0)[0])
     floor = RunFacts(
         kind=FLOOR,
         digest="f1",
         name="floor: prevalence",
-        points=metrics,
+        points=tuple(points_of({"val_auprc_sv": 0.05}, 0, 100.0)[0]),
         undefined=frozenset({"sd"}),
         began_s=100.0,
         ended_s=100.0,
         outcome="complete",
     )
-    runs = opened(workspace, name)
-    runs.write(floor)
-    run_id = runs.run_id(FLOOR, "f1")
-    reader(workspace).update_run(run_id, status="RUNNING")
-    again = opened(workspace, name)
-    again.write(floor, [file])
-    run = stored(workspace, run_id)
-    assert again.run_id(FLOOR, "f1") == run_id
+    opened(workspace, name).write(floor)
+    reader(workspace).update_run(run_of(workspace, name, "f1").info.run_id, status="RUNNING")
+    opened(workspace, name).write(floor, files)
+    run = run_of(workspace, name, "f1")
     assert (run.info.status, run.info.start_time, run.info.end_time) == (
         *("FINISHED", 100_000, 100_000),
     )
     assert (run.data.metrics, run.data.tags[UNDEFINED]) == ({"val_auprc_sv": 0.05}, "sd")
-    assert history(workspace, run_id, "val_auprc_sv") == [(0, 0.05)]
-    assert [item.path for item in reader(workspace).list_artifacts(run_id)] == ["scores.json"]
+    assert history(workspace, run, "val_auprc_sv") == [(0, 0.05)]
+    assert file_names(workspace, run) == ["plan.toml"]
 
 
 def test_a_study_id_tells_studies_of_one_name_apart(workspace: Path, name: str) -> None:
-    ids = []
     for id_ in ("a", "b", "a"):
-        runs = opened(workspace, name, tags={Tag.STUDY: name, Tag.STUDY_ID: id_})
-        ids.append(runs.run_id(STUDY))
-    assert ids[0] == ids[2] != ids[1]
+        opened(workspace, name, tags={Tag.STUDY: name, Tag.STUDY_ID: id_})
+    ids = [run.data.tags[Tag.STUDY_ID] for run in search(workspace, f"tags.study = '{name}'")]
+    assert sorted(ids) == ["a", "b"]
 
 
 def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name: str) -> None:
     runs = opened(workspace, name)
     runs.write(trial())
-    gone = runs.run_id(TRIAL, "d1")
+    gone = run_of(workspace, name, "d1").info.run_id
     reader(workspace).delete_run(gone)
     with pytest.raises(RefusedError, match="sqlite:.* does not take it: .*deleted"):
         runs.write(trial(epochs={1: EPOCH}))
     assert not runs.open, "the next call looks what there is"
     runs.open_study(study(name))
     runs.write(trial(epochs={1: EPOCH}))
-    assert runs.run_id(TRIAL, "d1") != gone, "a run that the user deleted stays so"
-
-
-def test_a_store_that_lost_the_study_is_no_refusal(workspace: Path, name: str) -> None:
-    runs = opened(workspace, name)
-    runs.write(trial())
-    for id_ in (runs.run_id(TRIAL, "d1"), runs.run_id(STUDY)):
-        reader(workspace).delete_run(id_)
+    run = run_of(workspace, name, "d1")
+    assert run.info.run_id != gone, "a run that the user deleted stays so"
+    for lost in (run, run_of(workspace, name)):
+        reader(workspace).delete_run(lost.info.run_id)
     with pytest.raises(TrackingError) as caught:
-        runs.write(trial(epochs={1: EPOCH}))
-    assert not isinstance(caught.value, RefusedError)
+        runs.write(trial(epochs={1: EPOCH, 2: EPOCH}))
+    assert not isinstance(caught.value, RefusedError), "a store that lost the study"
     assert runs.open_study(study(name)), "it is made again"
 
 
-def test_what_is_written_again_changes_nothing(workspace: Path, name: str, tmp_path: Path) -> None:
+def test_what_is_written_again_changes_nothing(workspace: Path, name: str, files: Path) -> None:
     """As after a kill at any moment: a new process knows nothing of what was written."""
-    plan = tmp_path / "plan.toml"
-    plan.write_text("trials = 1\n")
     epochs = {1: EPOCH, 2: {**EPOCH, "n": 1.0}}
     figures = (Point("trials_complete", 1, 1.0, 104_000),)
-
-    def tell() -> tuple[str, str]:
+    ids = set()
+    for _ in range(3):
         runs = opened(workspace, name)
         for facts in (trial(epochs={1: EPOCH}), trial(epochs=epochs, outcome="complete")):
-            runs.write(facts, [plan])
+            runs.write(facts, files)
         runs.write(study(name, "complete", points=figures))
-        return runs.run_id(STUDY), runs.run_id(TRIAL, "d1")
-
-    ids = tell()
-    for _ in range(2):
-        assert tell() == ids
-    parent, run_id = ids
-    assert len(runs_below(workspace, parent)) == 1
-    assert history(workspace, run_id, "val_auprc_sv") == [(1, 0.5), (2, 0.5)]
-    assert history(workspace, run_id, "n") == [(2, 1.0)]
-    assert history(workspace, parent, "trials_complete") == [(1, 1.0)]
-
-
-def test_a_run_that_a_lost_request_made_beside_its_own_is_deleted(
-    workspace: Path, name: str
-) -> None:
-    runs = opened(workspace, name)
-    runs.write(trial())
-    run_id = runs.run_id(TRIAL, "d1")
-    client = reader(workspace)
-    experiment_id = client.get_experiment_by_name("ecg").experiment_id
-    tags = stored(workspace, run_id).data.tags
-    for time_ms in (1, 10**14):  # before it in the list, and after
-        client.create_run(experiment_id, start_time=time_ms, tags=tags)
-    runs.close_abandoned([(TRIAL, "d1")])
-    below = runs_below(workspace, runs.run_id(STUDY))
-    assert [run.info.run_id for run in below] == [run_id]
+        top, run = run_of(workspace, name), run_of(workspace, name, "d1")
+        ids.add((top.info.run_id, run.info.run_id))
+    assert len(ids) == 1
+    assert history(workspace, run, "val_auprc_sv") == [(1, 0.5), (2, 0.5)]
+    assert history(workspace, run, "n") == [(2, 1.0)]
+    assert history(workspace, top, "trials_complete") == [(1, 1.0)]
 
 
 def test_an_epoch_costs_the_same_whatever_its_number_of_metrics(
@@ -378,16 +366,16 @@ def test_an_epoch_costs_the_same_whatever_its_number_of_metrics(
         costs.append(len(commits))
     event.remove(Engine, "commit", count)
     assert costs[0] == costs[1] <= 2
-    assert len(stored(workspace, runs.run_id(TRIAL, "d1")).data.metrics) == 40
+    assert len(run_of(workspace, name, "d1").data.metrics) == 40
 
 
 def test_more_points_than_a_batch_takes_are_written(workspace: Path, name: str) -> None:
     runs = opened(workspace, name)
     epochs = {epoch: {f"metric_{i}": 1.0 for i in range(90)} for epoch in range(1, 13)}
     runs.write(trial(epochs=epochs, outcome="complete"))
-    run_id = runs.run_id(TRIAL, "d1")
-    assert len(history(workspace, run_id, "metric_0")) == 12
-    assert stored(workspace, run_id).data.params["fusion"] == "film"
+    run = run_of(workspace, name, "d1")
+    assert len(history(workspace, run, "metric_0")) == 12
+    assert run.data.params["fusion"] == "film"
 
 
 def test_studies_that_start_at_once_in_a_new_folder_do_not_harm_each_other(
@@ -459,59 +447,13 @@ def test_tables_of_another_version_are_refused(workspace: Path, tmp_path: Path) 
         experiment(tmp_path).connect()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(served: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The server, whose clients make no second try by themselves."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    return served
-
-
-def test_a_call_is_made_again_when_its_server_returns(server: Server, tmp_path: Path) -> None:
-    plan = tmp_path / "plan.toml"
-    plan.write_text("trials = 2\n")
-    place = experiment(tmp_path, tracking_uri=server.address)
-    runs = StudyRuns(place)
-    runs.open_study(study("outage"))
-    runs.write(trial(epochs={1: EPOCH}))
-    server.stop()
-    epochs = {1: EPOCH, 2: EPOCH, 3: {**EPOCH, "n": 1.0}}
-    for call in (lambda: runs.write(trial(epochs=epochs)), lambda: runs.open_study(study("o"))):
-        with pytest.raises(TrackingError) as caught:
-            call()
-        assert str(caught.value).startswith(
-            f"tracking: cannot use http://127.0.0.1:{server.port}: "
-        )
-        assert "s3cret" not in str(caught.value)
-    late = experiment(tmp_path, tracking_uri=server.address)
-    assert late.where() == f"MLflow: http://127.0.0.1:{server.port}"
-    server.start()
-    assert not runs.open_study(study("outage")), "it is there"
-    runs.write(trial(epochs=epochs, outcome="complete"), [plan])
-    (run,) = runs_below(server.address, runs.run_id(STUDY))
-    assert (run.info.run_id, run.info.status) == (runs.run_id(TRIAL, "d1"), "FINISHED")
-    assert [step for step, _ in history(server.address, run.info.run_id, "train_loss")] == [
-        1,
-        2,
-        3,
-    ]
-    assert run.data.metrics == {**EPOCH, "n": 1.0}
-    files = reader(server.address).list_artifacts(run.info.run_id)
-    assert [file.path for file in files] == ["plan.toml"]
-    assert place.where().startswith(f"MLflow: http://127.0.0.1:{server.port}/#/experiments/")
-
-
 TIMEOUT_S = 1
-WAYS = ("fails", "passes on and fails", "is late", "hangs up")
+WAYS = ("fails", "passes on and fails", "hangs up", "is late")
 """What a bad server does, in turn, with the first requests of each kind."""
 KINDS = ("create", "log-batch", "update", "upload")
 """Last part of the paths of what writes runs and experiments, and files."""
+LATE_TOO = KINDS[:2]
+"""Kinds of which each takes effect again when it is sent again."""
 
 
 class Proxy(ThreadingHTTPServer):
@@ -533,7 +475,8 @@ class Proxy(ThreadingHTTPServer):
         if command == "GET" or kind not in KINDS:
             return ""
         self.writes[kind] += 1
-        return WAYS[self.writes[kind] - 1] if self.writes[kind] <= len(WAYS) else ""
+        ways = WAYS if kind in LATE_TOO else WAYS[:-1]
+        return ways[self.writes[kind] - 1] if self.writes[kind] <= len(ways) else ""
 
     def stop(self) -> None:
         self.shutdown()
@@ -579,7 +522,16 @@ class Badly(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def insist(runs: StudyRuns, whole: RunFacts, facts: RunFacts, *files: Path) -> None:
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server, whose clients make no second try by themselves."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+def insist(runs: StudyRuns, whole: RunFacts, facts: RunFacts, files: Path | None = None) -> None:
     """Write a run until it works, as the mirror does."""
     for _ in range(30):
         try:
@@ -594,35 +546,36 @@ def insist(runs: StudyRuns, whole: RunFacts, facts: RunFacts, *files: Path) -> N
 
 
 def test_a_server_that_fails_hangs_up_or_is_late_gets_everything_once(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
     proxy = Proxy(server.port)
-    plan = tmp_path / "plan.toml"
-    plan.write_text("trials = 2\n")
-    runs, whole = StudyRuns(experiment(tmp_path, tracking_uri=proxy.address)), study("bad")
-    insist(runs, whole, whole, plan)
+    place, whole = experiment(tmp_path, tracking_uri=proxy.address), study("bad")
+    assert place.where() == f"MLflow: {proxy.address}"
+    runs = StudyRuns(place)
+    insist(runs, whole, whole, files)
     for digest in ("d1", "d2"):
         epochs = {epoch: EPOCH for epoch in range(1, 4)}
         for epoch in epochs:
             insist(runs, whole, trial(digest, {e: EPOCH for e in range(1, epoch + 1)}))
         epochs[3] = {**EPOCH, "n": 1.0}
-        insist(runs, whole, trial(digest, epochs, "pruned", cause="asha"), plan)
+        insist(runs, whole, trial(digest, epochs, "pruned", cause="asha"), files)
     for thread in proxy.late:
         thread.join()
     runs.open_study(whole)
     runs.close_abandoned([(TRIAL, "d1"), (TRIAL, "d2")])
     proxy.stop()
+    assert place.where().startswith(f"MLflow: {proxy.address}/#/experiments/")
     for kind in KINDS:
         assert proxy.writes[kind] >= len(WAYS), kind
-    below = runs_below(server.address, runs.run_id(STUDY))
-    assert sorted(run.data.tags[Tag.DIGEST] for run in below) == ["d1", "d2"]
-    for run in below:
+    for digest in ("d1", "d2"):
+        run = run_of(server.address, "bad", digest)
         assert run.info.status == "KILLED"
         for metric in EPOCH:
-            steps = [step for step, _ in history(server.address, run.info.run_id, metric)]
+            steps = [step for step, _ in history(server.address, run, metric)]
             assert steps == [1, 2, 3], metric
-        assert history(server.address, run.info.run_id, "n") == [(3, 1.0)]
+        assert history(server.address, run, "n") == [(3, 1.0)]
+        assert file_names(server.address, run) == ["plan.toml"]
 
 
 def test_a_server_that_is_not_there_is_an_error(

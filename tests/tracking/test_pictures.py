@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_curve
 from study.tracking.pictures import draw_trial, precision_recall
 
 PNG = b"\x89PNG\r\n\x1a\n"
-ALL = ["pr_curves.png", "confusion_matrix.png"]
+ALL = ["confusion_matrix.png", "pr_curves.png"]
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def log_probs(label: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def draw(folder: Path, label: NDArray[np.int64], log_probs: NDArray[np.float32]) -> list[Path]:
     record = np.arange(len(label)) // 20
-    return draw_trial(folder, label=label, record=record, log_probs=log_probs)
+    draw_trial(folder, label=label, record=record, log_probs=log_probs)
+    return sorted(folder.iterdir())
 
 
 def test_the_pictures_of_a_trial_are_small_png_files(

@@ -19,17 +19,11 @@ from study.errors import CheckpointError, MissingDataError, TrackingError, Usage
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
-from study.tracking.mlflow_store import connect, find_store
 from study.tracking.registry import HOW, Registered, check_name, load, register
 from tests.builders import npz
 
 ROOT = Path(__file__).parents[2]
 NAME = "svt on Holter"
-
-
-@pytest.fixture(autouse=True)
-def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def ensemble_of(start: int, fusion: str = "film") -> SeedEnsemble:
@@ -53,27 +47,19 @@ def registered_in(workspace: Path, ensemble: SeedEnsemble, name: str = NAME) -> 
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its tables and nothing in them: making them takes seconds."""
-    folder = tmp_path_factory.mktemp("empty")
-    connect(find_store(None, folder))
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def workspace(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with two versions of one model; the second is champion."""
     folder = tmp_path_factory.mktemp("work space")
-    shutil.copy(empty, folder)
+    shutil.copy(mlflow_tables, folder)
     registered_in(folder, ensemble_of(1))
     registered_in(folder, ensemble_of(2))
     return folder
 
 
 @pytest.fixture
-def fresh(empty: Path, tmp_path: Path) -> Path:
+def fresh(mlflow_tables: Path, tmp_path: Path) -> Path:
     """A workspace of the test's own, with nothing registered."""
-    shutil.copy(empty, tmp_path)
+    shutil.copy(mlflow_tables, tmp_path)
     return tmp_path
 
 

@@ -1,39 +1,203 @@
-"""Names of runs, and texts that a store takes."""
+"""What MLflow is to show of a study, and the files that it is to keep, from the study alone."""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
 import pytest
 
 from study.config import TrialConfig
-from study.tracking.run_facts import MAX_TEXT, shortened, trial_name
+from study.data.folds import ALL
+from study.keys import Outcome, Tag
+from study.models import rules
+from study.store.floors import FOLDER, KEY, MADE_BY
+from study.store.folder import BEATS, SPACE_COPY, TRIALS
+from study.store.ledger import Ledger
+from study.store.study import Places, Study
+from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.store.trials import Proposal
+from study.tracking.run_facts import (
+    FLOOR,
+    MAX_TEXT,
+    STUDY,
+    TRIAL,
+    RunFacts,
+    ShownStudy,
+    shortened,
+    trial_name,
+)
+from study.tracking.run_files import BEST_WEIGHTS, gather_files
+from tests.builders import npz, study_plan
+
+CONFIG = TrialConfig.from_flat({"fusion": "mhca_time", "embed_dim": 8, "epochs": 2})
+DIGEST = rules.digest(CONFIG)
+PLAN = study_plan(trials=3, epochs=2)
+N_BEATS = 40
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    storage = optuna.storages.InMemoryStorage()
+    opened = Ledger(storage_url=storage, name="tiny", epochs=2)
+    opened.begin_start({Tag.GIT_COMMIT: "abc", Tag.DEVICE: "cpu"})
+    return opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / PLAN.name
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    content = npz(
+        label=rng.integers(0, 4, N_BEATS),
+        record=np.arange(N_BEATS) // 20,
+        record_names=np.asarray(["101", "106"]),
+        fold_of_record=np.asarray([0, 1]),
+        patient_of_record=np.asarray(["101", "106"]),
+    )
+    (folder / BEATS).write_bytes(content)
+    PLAN.save(folder)
+    (folder / SPACE_COPY).write_text("")
+    return folder
+
+
+def shown(ledger: Ledger, folder: Path, **plan: Any) -> ShownStudy:
+    places = Places(folder=folder)
+    return ShownStudy(
+        Study(places=places, plan=replace(PLAN, **plan), held=True, trials=ledger.trials())
+    )
+
+
+def run(study: ShownStudy, kind: str = TRIAL, digest: str = DIGEST) -> RunFacts:
+    facts = study.run(kind, digest)
+    assert facts is not None
+    return facts
+
+
+def trial(ledger: Ledger, folder: Path) -> RunFacts:
+    return run(shown(ledger, folder))
+
+
+def open_trial(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int:
+    digest = rules.digest(config)
+    proposal = Proposal(
+        config=config, digest=digest, arm=rules.arm(config), params={}, attempt=attempt
+    )
+    return ledger.open(ledger.enqueue(proposal), proposal)
+
+
+def begin(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int:
+    number = open_trial(ledger, config, attempt)
+    ledger.begin(number)
+    return number
+
+
+def close(ledger: Ledger, number: int, outcome: Outcome, value: float = 0.5, **more: Any) -> None:
+    if outcome is not Outcome.STOPPED:
+        ledger.record(number, 2, value, {})
+    metrics = {"val_auprc_sv": value} if outcome is Outcome.COMPLETE else {}
+    given = {"cause": "", "metrics": metrics, "epochs": 2, "seconds": 3.0, "objective": value}
+    ledger.close(number, outcome, **{**given, **more})
+
+
+def steps(facts: RunFacts, name: str = "val_auprc_sv") -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in facts.points if point.name == name]
+
+
+def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path) -> None:
+    number = begin(ledger)
+    ledger.record(number, 1, 0.4, {"val_auprc_sv": 0.4, "val_auprc_F": math.nan})
+    facts = trial(ledger, folder)
+    assert facts.name == f"{number} opt1/mhca_time d=8 h=1 g=-2"
+    assert facts.params == rules.active_parameters(CONFIG)
+    assert facts.tags == {
+        Tag.STUDY: PLAN.name,
+        Tag.STUDY_ID: ledger.study_id,
+        Tag.SPACE: "tiny",
+        Tag.STAGE: "validation",
+        Tag.DATA_SOURCE: "synthetic",
+        Tag.DATA_FINGERPRINT: "2" * 12,
+        Tag.FOLD_FINGERPRINT: "1" * 12,
+        Tag.ENGINE: "fp32, not compiled",
+        Tag.GIT_COMMIT: "abc",
+        Tag.DEVICE: "cpu",
+        Tag.ARM: "opt1 / daeac / mhca_time / seed7 / real",
+        Tag.INPUT: "opt1",
+        Tag.FUSION: "mhca_time",
+        Tag.ATTEMPT: "1",
+    }
+    assert (facts.status, facts.outcome, facts.ended_s) == ("RUNNING", "", None)
+    assert (steps(facts), facts.undefined) == ([(1, 0.4)], frozenset({"val_auprc_F"}))
+    close(ledger, number, Outcome.PRUNED, cause="asha stopped it")
+    facts = trial(ledger, folder)
+    assert (facts.status, facts.outcome, facts.cause) == ("KILLED", "pruned", "asha stopped it")
+    assert facts.ended_s == pytest.approx(facts.began_s + 3.0)
+
+
+def test_an_epoch_that_another_attempt_ran_again_stays_as_it_was(
+    ledger: Ledger, folder: Path
+) -> None:
+    first = open_trial(ledger)
+    assert shown(ledger, folder).run(TRIAL, DIGEST) is None, "no worker had it"
+    assert shown(ledger, folder).keys() == [(STUDY, "")]
+    ledger.begin(first)
+    ledger.record(first, 1, 0.5, {"beats_per_second": 1.0})
+    close(ledger, first, Outcome.STOPPED, cause="Ctrl-C")
+    began_s = trial(ledger, folder).began_s
+    second = open_trial(ledger, attempt=2)
+    assert trial(ledger, folder).status == "RUNNING"
+    ledger.begin(second)
+    for epoch in (1, 2):
+        ledger.record(second, epoch, 0.5, {"beats_per_second": 2.0})
+    facts = trial(ledger, folder)
+    assert steps(facts, "beats_per_second") == [(1, 1.0), (2, 2.0)]
+    assert (facts.status, facts.tags[Tag.ATTEMPT]) == ("RUNNING", "2")
+    assert (facts.began_s, facts.name[:2]) == (began_s, f"{second} ")
+    close(ledger, second, Outcome.COMPLETE)
+    ledger.withdraw(second, "predictions.npz is missing")
+    facts = trial(ledger, folder)
+    assert (facts.status, facts.outcome) == ("KILLED", "stopped")
+    assert facts.cause == "owed again: predictions.npz is missing"
+
+
+def test_a_study_has_the_figures_of_each_of_its_ends(ledger: Ledger, folder: Path) -> None:
+    assert shown(ledger, folder).study_run().status == "RUNNING"
+    ledger.end_start(Outcome.STOPPED, {"trials_complete": 0.0, "orchestration_share": math.nan})
+    assert shown(ledger, folder).study_run().undefined == {"orchestration_share"}
+    ledger.begin_start({Tag.GIT_COMMIT: "def"})
+    ledger.end_start(Outcome.COMPLETE, {"trials_complete": 3.0})
+    facts = shown(ledger, folder, folds=ALL).study_run()
+    assert (facts.name, facts.status, facts.outcome) == (PLAN.name, "FINISHED", "complete")
+    start, end = steps(facts, "trials_complete")
+    assert start[0] < end[0]
+    assert (start[1], end[1], facts.params["trials"]) == (0.0, 3.0, 3)
+    assert (facts.tags[Tag.GIT_COMMIT], facts.tags[Tag.STAGE]) == ("def", "test")
 
 
 @pytest.mark.parametrize(
-    ("params", "name"),
+    ("changes", "name"),
     [
+        ({"input": "opt3", "gate_init": -2.0}, "7 opt3/film d=64 g=-2"),
         (
-            {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0},
-            "7 opt3/film d=64 g=-2",
-        ),
-        (
-            {"input": "opt1", "fusion": "mhca", "embed_dim": 64, "heads": 4, "gate_init": -0.5},
+            {"fusion": "mhca", "heads": 4, "gate_init": -0.5},
             "7 opt1/mhca d=64 h=4 g=-0.5",
         ),
-        (
-            {"input": "opt1", "fusion": "film", "segmentation": "centred", "rr": "placebo"},
-            "7 opt1/film/centred/placebo",
-        ),
-        ({"input": "opt1", "fusion": "film", "late_rr": "causal"}, "7 opt1/film/causal"),
-        ({"input": "ecg"}, "7 ecg"),
+        ({"segmentation": "centred", "rr": "placebo"}, "7 opt1/film/centred/placebo d=64"),
+        ({"late_rr": "causal"}, "7 opt1/film/causal d=64"),
     ],
 )
-def test_trial_name_says_what_differs_from_the_default(
-    params: dict[str, object], name: str
+def test_the_name_of_a_trial_says_what_differs_from_the_default(
+    changes: dict[str, object], name: str
 ) -> None:
-    assert trial_name(7, params) == name
-
-
-def test_trial_name_of_the_default_configuration_has_no_extras() -> None:
+    assert trial_name(7, {"input": "opt1", "fusion": "film", "embed_dim": 64, **changes}) == name
+    assert trial_name(7, {"input": "ecg"}) == "7 ecg"
     flat = TrialConfig().flat()
     assert trial_name(0, flat).split()[1] == f"{flat['input']}/{flat['fusion']}"
 
@@ -41,5 +205,96 @@ def test_trial_name_of_the_default_configuration_has_no_extras() -> None:
 def test_long_text_is_cut_and_says_so() -> None:
     assert shortened("x" * MAX_TEXT) == "x" * MAX_TEXT
     cut = shortened("x" * (MAX_TEXT + 1))
-    assert len(cut) == MAX_TEXT
-    assert cut.endswith("x (...)")
+    assert (len(cut), cut[-7:]) == (MAX_TEXT, "x (...)")
+
+
+def files_of(study: ShownStudy, facts: RunFacts) -> dict[str, bytes]:
+    """Return the files that MLflow is to keep with a run."""
+    folder = study.study.folder.parent / "gathered"
+    folder.mkdir()
+    gather_files(study, facts, folder)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def leave_results(study: ShownStudy, digest: str, predictions: bytes) -> None:
+    files = study.study.files.folder(digest)
+    for name, content in {PREDICTIONS: predictions, PER_RECORD: b"r\n", SCORES: b"{}"}.items():
+        files.write(name, content)
+
+
+def test_floors_are_those_of_the_folder(ledger: Ledger, folder: Path) -> None:
+    prevalence = folder / FOLDER / "prevalence"
+    prevalence.mkdir(parents=True)
+    scores = {KEY: "f", "metrics": {"val_auprc_sv": 0.1, "sd": None}, MADE_BY: {"points": 32}}
+    (prevalence / SCORES).write_text(json.dumps(scores))
+    (folder / FOLDER / "half").mkdir()
+    study = shown(ledger, folder)
+    assert study.keys() == [(FLOOR, "f"), (STUDY, "")]
+    facts = run(study, FLOOR, "f")
+    assert (facts.name, facts.outcome) == ("floor: prevalence", "complete")
+    assert facts.params == {"floor": "prevalence", "points": 32}
+    assert (steps(facts), facts.undefined) == ([(0, 0.1)], frozenset({"sd"}))
+    assert files_of(study, facts).keys() == {SCORES}
+
+
+@pytest.mark.parametrize("lost", ["", PREDICTIONS, BEATS])
+def test_a_complete_trial_keeps_its_results_and_two_pictures_if_they_can_be_drawn(
+    ledger: Ledger, folder: Path, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    close(ledger, begin(ledger), Outcome.COMPLETE)
+    study = shown(ledger, folder)
+    predictions = npz(log_probs=np.zeros((1, N_BEATS, 4), np.float32))
+    leave_results(study, DIGEST, b"damaged" if lost == PREDICTIONS else predictions)
+    if lost == BEATS:
+        (folder / BEATS).unlink()
+    files = files_of(study, run(study))
+    pictures = {"pr_curves.png", "confusion_matrix.png"}
+    results = {"configuration.json", PREDICTIONS, PER_RECORD, SCORES}
+    assert files.keys() == (results if lost else results | pictures)
+    assert ("a trial without pictures: " in caplog.text) == bool(lost)
+    config = TrialConfig.from_flat(json.loads(files["configuration.json"]))
+    assert rules.digest(config) == DIGEST
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PRUNED, Outcome.FAILED, Outcome.STOPPED])
+def test_an_unfinished_trial_keeps_its_configuration_and_a_failure_its_traceback(
+    ledger: Ledger, folder: Path, outcome: Outcome
+) -> None:
+    traceback = "Traceback: ..." if outcome is Outcome.FAILED else ""
+    close(ledger, begin(ledger), outcome, traceback=traceback)
+    study = shown(ledger, folder)
+    expected = {"configuration.json"} | ({"traceback.txt"} if traceback else set())
+    assert files_of(study, run(study)).keys() == expected
+
+
+def test_results_that_are_gone_are_named(
+    ledger: Ledger, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    close(ledger, begin(ledger), Outcome.COMPLETE)
+    study = shown(ledger, folder)
+    with caplog.at_level(logging.WARNING):
+        assert files_of(study, run(study)).keys() == {"configuration.json"}
+    for name in (PREDICTIONS, PER_RECORD, SCORES):
+        assert f"trial {DIGEST} left no {name} in its storage" in caplog.text
+
+
+def test_a_study_that_ended_keeps_the_weights_of_its_best(ledger: Ledger, folder: Path) -> None:
+    digests = []
+    for index, value in enumerate([0.1, 0.9, 0.8, 0.7, 0.6]):
+        config = TrialConfig.from_flat(CONFIG.flat() | {"dropout": 0.1 + index / 100})
+        close(ledger, begin(ledger, config), Outcome.COMPLETE, value)
+        digests.append(rules.digest(config))
+        if index != 2:
+            weights = f"weights {index}".encode()
+            Places(folder=folder).files.folder(digests[-1]).write(WEIGHTS, weights)
+    ledger.end_start(Outcome.COMPLETE, {})
+    (folder / TRIALS).write_text("number\n")
+    study = shown(ledger, folder)
+    assert BEST_WEIGHTS == 3
+    assert files_of(study, study.study_run()) == {
+        "plan.json": (folder / "plan.json").read_bytes(),
+        SPACE_COPY: b"",
+        TRIALS: b"number\n",
+        f"weights_001_{digests[1]}.pt": b"weights 1",
+        f"weights_003_{digests[3]}.pt": b"weights 3",
+    }
