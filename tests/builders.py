@@ -171,6 +171,46 @@ def load_text(folder: Path, text: str, name: str = "tiny") -> Space:
     return load_space(path)
 
 
+def write_record(
+    folder: Path,
+    name: str,
+    *,
+    rate_hz: float = 360,
+    duration_s: float = 10.0,
+    leads: Sequence[str] = ("MLII", "V1"),
+    unit: str = "mV",
+    signal: NDArray[np.float64] | None = None,
+    symbols: str = "N",
+    fmt: str = "16",
+) -> NDArray[np.int64]:
+    """Write a WFDB record of narrow peaks, 0.8 s apart; return the sample of each beat's mark."""
+    import wfdb
+
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    t = np.arange(round(duration_s * rate_hz)) / rate_hz
+    beats_s = np.arange(0.5, duration_s - 0.3, 0.8)
+    peaks = np.exp(-0.5 * ((t[:, None] - beats_s) / 0.012) ** 2).sum(axis=1)
+    if signal is None:
+        # Channels differ in height, so that a test can tell which one was read.
+        signal = peaks[:, None] * (1.0 + np.arange(len(leads)))
+    wfdb.wrsamp(
+        path.name,
+        fs=rate_hz,
+        units=[unit] * len(leads),
+        sig_name=list(leads),
+        p_signal=signal,
+        fmt=[fmt] * len(leads),
+        adc_gain=[1000.0 if fmt == "16" else 200.0] * len(leads),
+        baseline=[0] * len(leads),
+        write_dir=str(path.parent),
+    )
+    samples = np.rint(beats_s * rate_hz).astype(np.int64)
+    cycled = [symbols[i % len(symbols)] for i in range(len(samples))]
+    wfdb.wrann(path.name, "atr", samples, symbol=cycled, write_dir=str(path.parent))
+    return samples
+
+
 def write_split(folder: Path, names: Sequence[str]) -> Path:
     """Write `split.toml`, by which these records are a data set of one's own."""
     path = folder / "split.toml"

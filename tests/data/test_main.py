@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from study.data.__main__ import main
 from study.data.fetch import published_checksums
 from study.data.source import Source
-
-if TYPE_CHECKING:
-    from tests.data.conftest import WriteRecord
+from tests.builders import write_record
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +26,7 @@ def _workspace(
 
 
 @pytest.fixture
-def own(tmp_path: Path, write_record: WriteRecord) -> list[str]:
+def own(tmp_path: Path) -> list[str]:
     """Options that name two own records; one has Q beats."""
     write_record(tmp_path / "mine", "a01", symbols="NNNAV", duration_s=20)
     write_record(tmp_path / "mine", "a02", symbols="NNF?", duration_s=20, leads=("V5", "V1"))

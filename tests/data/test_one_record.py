@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,10 +19,7 @@ from study.data.source import Source, synthetic_source
 from study.data.synthetic import write_records
 from study.data.wfdb_record import Lead, ReadingRules, read_lead
 from study.errors import DataError, MissingDataError
-from tests.builders import pass_for
-
-if TYPE_CHECKING:
-    from tests.data.conftest import WriteRecord
+from tests.builders import pass_for, write_record
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +67,7 @@ def test_labels_take_no_part(one: OneRecord, bare: Path) -> None:
     np.testing.assert_array_equal(other.beats(cut).ecg, one.beats(cut).ecg)
 
 
-def test_names_leads_and_samples_are_those_of_the_record(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
+def test_names_leads_and_samples_are_those_of_the_record(tmp_path: Path) -> None:
     samples = write_record(tmp_path, "a", rate_hz=257, leads=("aVR", "V2"), duration_s=20)
     for suffix in ("", ".hea", ".dat", ".atr"):
         record = read_one(tmp_path / f"a{suffix}")
@@ -94,7 +88,7 @@ def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Pa
         assert len(other.beats(("daeac", "linear")).label) == (other.left_out == "").sum()
 
 
-def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: WriteRecord) -> None:
+def test_beats_annotated_twice_are_taken_once(tmp_path: Path) -> None:
     samples = write_record(tmp_path, "a")
     both = np.sort(np.concatenate([samples, samples[4:5] + 2]))
     symbols = ["N"] * len(both)
@@ -108,7 +102,7 @@ def test_beats_annotated_twice_are_taken_once(tmp_path: Path, write_record: Writ
 
 @pytest.mark.parametrize("annotated", [True, False])
 def test_records_of_mitbih_are_told_under_any_name(
-    tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch, annotated: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotated: bool
 ) -> None:
     write_record(tmp_path, "mine")
     if not annotated:
@@ -120,9 +114,7 @@ def test_records_of_mitbih_are_told_under_any_name(
         read_one(tmp_path / "mine")
 
 
-def test_a_record_that_cannot_be_used_is_one_clear_error(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
+def test_a_record_that_cannot_be_used_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=rf"^{tmp_path}/a: no \.hea file$"):
         read_one(tmp_path / "a")
     write_record(tmp_path, "a", duration_s=1.2)

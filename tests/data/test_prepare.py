@@ -31,6 +31,7 @@ from study.keys import CLASSES
 from tests.builders import assert_same_beats
 
 CUTS = sorted(PUBLISHED_RESAMPLING.items())
+Sets = dict[tuple[str, str], BeatSet]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 
 @pytest.fixture(scope="module")
-def sets(few: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], BeatSet]:
+def sets(few: Source, tmp_path_factory: pytest.TempPathFactory) -> Sets:
     """The records under every segmentation."""
     return prepare_all(few, CUTS, cache_dir=tmp_path_factory.mktemp("cache"))
 
@@ -60,8 +61,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_arrays_of_a_beat_set(cut: tuple[str, str], sets: dict[tuple[str, str], BeatSet]) -> None:
-    beats = sets[cut]
+def test_arrays_of_a_beat_set(cut: tuple[str, str], sets: Sets) -> None:
+    """All segmentations share one list of beats; windows of daeac alone depend on RR."""
+    beats, other = sets[cut], sets["daeac", "linear"]
     n = len(beats.label)
     assert (beats.segmentation, beats.resampling) == cut
     assert (beats.dataset, beats.source) == ("DS1", "synthetic")
@@ -76,23 +78,14 @@ def test_arrays_of_a_beat_set(cut: tuple[str, str], sets: dict[tuple[str, str], 
     assert set(np.unique(beats.label)) == {0, 1, 2, 3}
     in_time = np.diff(beats.r_peak_sample) > 0
     assert (in_time | (np.diff(beats.record) == 1)).all()
+    assert (beats.reliance.windows is not None) == (cut[0] == "daeac")
+    for name in ("record", "r_peak_sample", "label", "rr", "dropped"):
+        np.testing.assert_equal(getattr(beats, name), getattr(other, name))
+    for name in ("beats", "donors"):
+        np.testing.assert_equal(getattr(beats.reliance, name), getattr(other.reliance, name))
 
 
-@pytest.mark.parametrize("cut", CUTS)
-def test_all_segmentations_share_one_beat_list(
-    cut: tuple[str, str], sets: dict[tuple[str, str], BeatSet]
-) -> None:
-    one, other = sets["daeac", "linear"], sets[cut]
-    assert one.dropped == other.dropped
-    for name in ("record", "r_peak_sample", "label", "rr"):
-        np.testing.assert_equal(getattr(one, name), getattr(other, name))
-    np.testing.assert_array_equal(one.reliance.beats, other.reliance.beats)
-    np.testing.assert_array_equal(one.reliance.donors, other.reliance.donors)
-
-
-def test_kept_and_dropped_beats_are_all_beats(
-    few: Source, sets: dict[tuple[str, str], BeatSet]
-) -> None:
+def test_kept_and_dropped_beats_are_all_beats(few: Source, sets: Sets) -> None:
     beats = sets["beat", "antialiased"]
     for r, name in enumerate(beats.record_names):
         record = read_record(few.folder, name)
@@ -107,18 +100,10 @@ def test_kept_and_dropped_beats_are_all_beats(
         np.testing.assert_array_equal(beats.rr["seed7"][kept], expected)
 
 
-def test_only_daeac_windows_depend_on_rr(sets: dict[tuple[str, str], BeatSet]) -> None:
-    for (segmentation, _), beats in sets.items():
-        assert (beats.reliance.windows is not None) == (segmentation == "daeac")
-
-
-def test_recut_windows_have_the_donors_rr(sets: dict[tuple[str, str], BeatSet]) -> None:
+def test_recut_windows_have_the_donors_rr(sets: Sets) -> None:
     beats = sets["daeac", "linear"]
-    sampled, donors, windows = (
-        beats.reliance.beats,
-        beats.reliance.donors,
-        beats.reliance.windows,
-    )
+    sampled, donors = beats.reliance.beats, beats.reliance.donors
+    windows = beats.reliance.windows
     assert windows is not None
     assert windows.shape == (PERMUTATIONS, len(sampled), 128)
     pre_rr_ms = beats.rr["seed7"][:, 0]
@@ -155,21 +140,21 @@ def test_recut_window_begins_at_the_records_first_sample_at_the_earliest(
         np.testing.assert_allclose(windows[p, m], whole[0], atol=1e-6)
 
 
-def test_second_time_comes_from_the_cache(
-    few: Source,
-    sets: dict[tuple[str, str], BeatSet],
-    tmp_path: Path,
-    reads: list[str],
+def test_second_time_comes_from_the_cache_unless_a_file_is_damaged(
+    few: Source, sets: Sets, tmp_path: Path, reads: list[str]
 ) -> None:
-    first = prepare_all(few, CUTS, cache_dir=tmp_path)
-    assert sorted(reads) == ["101", "106", "208"]
-    reads.clear()
-    again = prepare_all(few, CUTS, cache_dir=tmp_path)
-    assert reads == []
-    for cut in CUTS:
-        assert_same_beats(first[cut], again[cut])
-        assert_same_beats(first[cut], sets[cut])
+    for read in (["101", "106", "208"], []):
+        again = prepare_all(few, CUTS, cache_dir=tmp_path)
+        assert sorted(reads) == read
+        reads.clear()
+        for cut in CUTS:
+            assert_same_beats(again[cut], sets[cut])
     assert {path.parent.name for path in tmp_path.rglob("*.beats")} == {"DS1"}
+    (path,) = tmp_path.rglob("beat-*.beats")
+    path.write_bytes(path.read_bytes()[:-100])
+    for _ in range(2):
+        assert_same_beats(prepare(few, *CUTS[0], cache_dir=tmp_path), sets[CUTS[0]])
+        assert len(reads) == 3
 
 
 def _edited(source: Source) -> Source:
@@ -206,16 +191,6 @@ def test_what_is_changed_is_prepared_anew(
     assert (first.fingerprint != second.fingerprint) == changes_fingerprint
 
 
-def test_damaged_cache_file_is_rebuilt(few: Source, tmp_path: Path, reads: list[str]) -> None:
-    first = prepare(few, "beat", "linear", cache_dir=tmp_path)
-    (path,) = tmp_path.rglob("*.beats")
-    path.write_bytes(path.read_bytes()[:-100])
-    reads.clear()
-    for _ in range(2):
-        assert_same_beats(prepare(few, "beat", "linear", cache_dir=tmp_path), first)
-        assert len(reads) == 3
-
-
 def test_two_at_once_leave_one_whole_file(few: Source, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: prepare(few, *CUTS[0], cache_dir=tmp_path), range(2))
@@ -224,13 +199,10 @@ def test_two_at_once_leave_one_whole_file(few: Source, tmp_path: Path) -> None:
     assert_same_beats(prepare(few, *CUTS[0], cache_dir=tmp_path), one)
 
 
-def test_study_needs_no_ds2_files(few: Source, tmp_path: Path) -> None:
+def test_unknown_names_and_absent_files_are_refused(few: Source, tmp_path: Path) -> None:
     assert not any((few.folder / f"{name}.hea").exists() for name in DS2)
     with pytest.raises(MissingDataError, match="100: no .hea or .dat or .atr file"):
         prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS2")
-
-
-def test_unknown_names_are_refused(few: Source, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has data set DS1, not DS3"):
         prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS3")
     with pytest.raises(ConfigError) as caught:
@@ -280,7 +252,7 @@ def digest(array: NDArray[Any]) -> str:
 
 
 def test_beat_sets_are_those_of_this_version_of_the_preparation(
-    sets: dict[tuple[str, str], BeatSet],
+    sets: Sets,
 ) -> None:
     """Where this fails because arrays change, give `PREPARATION` another text too."""
     assert {cut: beats.fingerprint for cut, beats in sets.items()} == FINGERPRINTS
@@ -327,7 +299,7 @@ RATES_HZ = (128, 257)
 @pytest.fixture(scope="module")
 def rate_sets(
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[int, dict[tuple[str, str], BeatSet]]:
+) -> dict[int, Sets]:
     """The same five patients at three sampling rates, under every segmentation."""
     root = tmp_path_factory.mktemp("rates")
     sets = {}
@@ -339,20 +311,15 @@ def rate_sets(
     return sets
 
 
-def pairs(one: BeatSet, other: BeatSet, within: int) -> tuple[Any, ...]:
-    """Return the indices of the same beats in two sets: same record, about the same sample."""
-    near = np.abs(one.r_peak_sample[:, None] - other.r_peak_sample) <= within
-    return np.nonzero(near & (one.record[:, None] == other.record))
-
-
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 @pytest.mark.parametrize("cut", CUTS)
 def test_beats_are_the_same_at_any_sampling_rate(
-    rate_hz: int, cut: tuple[str, str], rate_sets: dict[int, dict[tuple[str, str], BeatSet]]
+    rate_hz: int, cut: tuple[str, str], rate_sets: dict[int, Sets]
 ) -> None:
     """As near as the samples of either rate lie; windows as far as half a sample shifts them."""
     truth, beats = rate_sets[SAMPLING_RATE_HZ][cut], rate_sets[rate_hz][cut]
-    i, j = pairs(beats, truth, within=10)
+    near = np.abs(beats.r_peak_sample[:, None] - truth.r_peak_sample) <= 10
+    i, j = np.nonzero(near & (beats.record[:, None] == truth.record))
     # All but a few beats at the ends of records, where a window may just leave the signal.
     assert len(i) > 0.99 * len(truth.label) > 300
     # Half a sample of the record's rate is lost when it is annotated, half of 360 Hz here.
@@ -370,12 +337,9 @@ def test_beats_are_the_same_at_any_sampling_rate(
     assert np.quantile(alike, 0.05) > 0.93
 
 
-@pytest.mark.parametrize("late_rr", LATE_RR_WIDTH)
-def test_any_configuration_finds_its_inputs(
-    late_rr: str, sets: dict[tuple[str, str], BeatSet]
-) -> None:
+def test_any_configuration_finds_its_inputs(sets: Sets) -> None:
     beats = sets["daeac", "linear"]
-    for input_, ratio_mean in product(INPUTS, ("so_far", "record")):
+    for late_rr, input_, ratio_mean in product(LATE_RR_WIDTH, INPUTS, ("so_far", "record")):
         signal = SignalSpec(input=input_, late_rr=late_rr, ratio_mean=ratio_mean)
         early, late = beats.early_rr(signal), beats.late_rr(signal)
         assert (early is not None) == signal.option.early_rr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,15 +11,10 @@ import wfdb
 from study.data.prepare import prepare
 from study.data.presence import ClassPresence, classes_present, describe
 from study.data.source import find_external
-from tests.builders import bare_beats
-
-if TYPE_CHECKING:
-    from tests.data.conftest import WriteRecord
+from tests.builders import bare_beats, write_record
 
 
-def test_beats_annotated_twice_are_taken_once_and_reported(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
+def test_beats_annotated_twice_are_taken_once_and_reported(tmp_path: Path) -> None:
     """Of two records at 257 Hz; in `a` two beats have two marks, once of another class."""
     folder = tmp_path / "doubled"
     samples = write_record(folder, "a", rate_hz=257, duration_s=30)
@@ -44,7 +38,7 @@ def test_beats_annotated_twice_are_taken_once_and_reported(
     ]
 
 
-def test_description_of_a_folder(tmp_path: Path, write_record: WriteRecord) -> None:
+def test_description_of_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "ward"
     for name in ("a", "b", "c"):
         write_record(folder, name, rate_hz=128, leads=("II", "aVF"), duration_s=20)

@@ -49,9 +49,19 @@ def test_beat_after_the_pause_by_hand() -> None:
     )
 
 
-def test_first_interval_stands_in_for_those_before_it() -> None:
-    causal = rr_features(RHYTHM, 1000)["causal"]
-    np.testing.assert_allclose(causal[1], [800, 1, 1, 1, 1, 0])
+def test_near_the_ends_of_a_record() -> None:
+    """The first interval stands in for those before it; two beats lack one."""
+    sets = rr_features(RHYTHM, 1000)
+    np.testing.assert_allclose(sets["causal"][1], [800, 1, 1, 1, 1, 0])
+    for rows in sets.values():
+        assert np.isnan(rows[0]).all()
+        assert np.isfinite(rows[1:-1]).all()
+    assert np.isnan(sets["seed7"][-1, [1, 3]]).all()
+    assert np.isfinite(sets["causal"][-1]).all()
+    for beats in ([], [5]):
+        for name, rows in rr_features(beats, 360).items():
+            assert rows.shape == (len(beats), len(FEATURES[name]))
+            assert np.isnan(rows).all()
 
 
 def test_local_mean_takes_ten_intervals_and_running_mean_all() -> None:
@@ -65,24 +75,11 @@ def test_local_mean_takes_ten_intervals_and_running_mean_all() -> None:
     assert sets["seed7"][-2, 2] == 550
 
 
-def test_intervals_are_in_milliseconds_at_any_sampling_rate() -> None:
-    at_360_hz = rr_features([0, 360, 540, 900], 360)["seed7"]
-    np.testing.assert_allclose(at_360_hz[2, :3], [500, 1000, 750])
-
-
-def test_steady_rhythm_has_no_variability_and_ratios_of_one() -> None:
-    sets = rr_features(np.arange(0, 300 * 277, 277), 360)
+def test_steady_rhythm_at_360_hz_has_no_variability_and_ratios_of_one() -> None:
+    sets = rr_features(np.arange(0, 300 * 270, 270), 360)
+    np.testing.assert_allclose(sets["seed7"][1:-1, [0, 1, 2, 4]], 750)
     assert np.all(sets["causal"][1:, 5] == 0)
     np.testing.assert_allclose(sets["causal"][1:, 1:5], 1, rtol=1e-6)
-
-
-def test_only_the_first_and_last_beat_lack_an_interval() -> None:
-    sets = rr_features(RHYTHM, 1000)
-    for rows in sets.values():
-        assert np.isnan(rows[0]).all()
-        assert np.isfinite(rows[1:-1]).all()
-    assert np.isnan(sets["seed7"][-1, [1, 3]]).all()
-    assert np.isfinite(sets["causal"][-1]).all()
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -99,19 +96,10 @@ def test_causality_labels_hold_when_the_record_is_cut_short(name: str) -> None:
         assert known_next == (feature.causality is not Causality.RECORD), feature
 
 
-@pytest.mark.parametrize(("late_rr", "width"), LATE_RR_WIDTH.items())
-def test_widths_are_those_of_the_configuration(late_rr: str, width: int) -> None:
-    names = ["ratio2_so_far", "ratio2_record"] if late_rr == "ratio2" else [late_rr]
-    for name in names:
-        assert len(FEATURES[name]) == width
-        assert rr_features(RHYTHM, 1000)[name].shape == (len(RHYTHM), width)
-
-
-@pytest.mark.parametrize("beats", [[], [5]])
-def test_record_without_an_interval_has_no_features(beats: list[int]) -> None:
-    for name, rows in rr_features(beats, 360).items():
-        assert rows.shape == (len(beats), len(FEATURES[name]))
-        assert np.isnan(rows).all()
+def test_widths_are_those_of_the_configuration() -> None:
+    for name, features in FEATURES.items():
+        assert len(features) == LATE_RR_WIDTH[name.split("_")[0]]
+        assert rr_features(RHYTHM, 1000)[name].shape == (len(RHYTHM), len(features))
 
 
 @pytest.mark.parametrize("second", [900, 850])
@@ -152,7 +140,7 @@ def test_placebo_repeats_for_a_seed_and_differs_between_seeds() -> None:
 
 
 def test_reliance_sample_holds_all_rare_beats_and_normal_ones_of_every_record() -> None:
-    beats, _ = reliance_sample(RECORD, LABEL, 0)
+    beats, donors = reliance_sample(RECORD, LABEL, 0)
     assert (np.diff(beats) > 0).all()
     assert set(np.flatnonzero(LABEL != 0)) <= set(beats)
     normal = beats[LABEL[beats] == CLASSES.index("N")]
@@ -162,28 +150,16 @@ def test_reliance_sample_holds_all_rare_beats_and_normal_ones_of_every_record() 
     # The small records give all they have, the two large ones share the rest.
     assert taken[1:3].tolist() == available[1:3].tolist()
     assert abs(taken[0] - taken[3]) <= 1
+    # Donors are of the same record, and others in each permutation.
+    assert donors.shape == (PERMUTATIONS, len(beats))
+    np.testing.assert_array_equal(RECORD[donors], np.broadcast_to(RECORD[beats], donors.shape))
+    assert len({row.tobytes() for row in donors}) == PERMUTATIONS
+    # The study seed decides.
+    np.testing.assert_equal(reliance_sample(RECORD, LABEL, 0), (beats, donors))
+    assert not np.array_equal(beats, reliance_sample(RECORD, LABEL, 1)[0])
 
 
 def test_reliance_sample_takes_every_beat_of_a_small_set() -> None:
-    record, label = np.zeros(30, np.int64), np.zeros(30, np.int64)
-    beats, donors = reliance_sample(record, label, 0)
+    beats, donors = reliance_sample(np.zeros(30, np.int64), np.zeros(30, np.int64), 0)
     assert beats.tolist() == list(range(30))
-    assert donors.shape == (PERMUTATIONS, 30)
-    for row in donors:
-        assert sorted(row) == list(range(30))
-
-
-def test_donors_are_of_the_same_record_and_differ_between_permutations() -> None:
-    beats, donors = reliance_sample(RECORD, LABEL, 0)
-    assert donors.shape == (PERMUTATIONS, len(beats))
-    for row in donors:
-        np.testing.assert_array_equal(RECORD[row], RECORD[beats])
-    assert len({row.tobytes() for row in donors}) == PERMUTATIONS
-
-
-def test_reliance_sample_depends_on_the_study_seed() -> None:
-    beats, donors = reliance_sample(RECORD, LABEL, 0)
-    again, donors_again = reliance_sample(RECORD, LABEL, 0)
-    np.testing.assert_array_equal(beats, again)
-    np.testing.assert_array_equal(donors, donors_again)
-    assert not np.array_equal(beats, reliance_sample(RECORD, LABEL, 1)[0])
+    assert [sorted(row) for row in donors.tolist()] == [list(range(30))] * PERMUTATIONS

@@ -5,22 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import wfdb
 
-from study.data.fetch import UnreachableError
 from study.data.records import DS1, PATIENT_OF
 from study.data.source import Source, find_external, find_source, own_source, synthetic_source
 from study.data.synthetic import MANIFEST
 from study.data.wfdb_record import MITDB_RULES, ReadingRules
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
-from tests.builders import pass_for
-
-if TYPE_CHECKING:
-    from tests.data.conftest import WriteRecord
+from tests.builders import pass_for, write_record, write_split
 
 
 @pytest.fixture(autouse=True)
@@ -34,18 +30,18 @@ def mitdb(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Small files in the names of DS1, whose checksums pass for the published ones."""
     sums = records_source.checksums
     monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
-    folder = tmp_path / "given"
-    shutil.copytree(records_source.folder, folder)
-    return folder
+    return Path(shutil.copytree(records_source.folder, tmp_path / "given"))
 
 
-def test_given_folder_is_verified(mitdb: Path, tmp_path: Path, records_source: Source) -> None:
+def test_given_folder_is_verified_and_files_outside_ds1_are_not_looked_at(
+    mitdb: Path, tmp_path: Path, records_source: Source
+) -> None:
+    for name in ("100.dat", "100.hea", "102.atr"):
+        (mitdb / name).mkdir()
     source = find_source(data_dir=mitdb, workspace=tmp_path)
     assert (source.kind, source.dataset, source.synthetic) == ("mitdb", "DS1", False)
-    assert source.folder == mitdb
-    assert source.development == DS1
+    assert (source.folder, source.development, source.rules) == (mitdb, DS1, MITDB_RULES)
     assert source.patients == {name: PATIENT_OF[name] for name in DS1}
-    assert source.rules == MITDB_RULES
     assert source.verified
     assert source.checksums == records_source.checksums
     assert source.description == (
@@ -53,24 +49,28 @@ def test_given_folder_is_verified(mitdb: Path, tmp_path: Path, records_source: S
     )
 
 
-def test_order_of_the_places(mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def folder_found() -> Path:
-        return find_source(workspace=tmp_path).folder
-
-    assert folder_found() == tmp_path / "data" / "synthetic"
+def test_order_of_the_places(
+    mitdb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The last one, without a network, comes under a banner."""
+    source = find_source(workspace=tmp_path)
+    assert (source.kind, source.synthetic, source.verified) == ("synthetic", True, False)
+    assert (source.folder, source.development) == (tmp_path / "data" / "synthetic", DS1)
+    assert len(source.checksums) == 66
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "NOT MIT-BIH: THESE ARE SYNTHETIC RECORDS" in caplog.text
+    assert "PhysioNet cannot be reached (http://host.invalid/101.hea: " in caplog.text
+    assert not (tmp_path / "data" / "mitdb").exists()
     shutil.copytree(mitdb, tmp_path / "data" / "mitdb")
-    assert folder_found() == tmp_path / "data" / "mitdb"
+    assert find_source(workspace=tmp_path).folder == tmp_path / "data" / "mitdb"
     monkeypatch.setenv("MITDB_DIR", str(shutil.copytree(mitdb, tmp_path / "variable")))
-    assert folder_found() == tmp_path / "variable"
+    assert find_source(workspace=tmp_path).folder == tmp_path / "variable"
     assert find_source(data_dir=mitdb, workspace=tmp_path).folder == mitdb
     monkeypatch.setenv("MITDB_DIR", "")
-    assert folder_found() == tmp_path / "data" / "mitdb"
-
-
-def test_files_outside_ds1_are_not_looked_at(mitdb: Path, tmp_path: Path) -> None:
-    for name in ("100.dat", "100.hea", "102.atr"):
-        (mitdb / name).mkdir()
-    assert find_source(data_dir=mitdb, workspace=tmp_path).verified
+    assert find_source(workspace=tmp_path).folder == tmp_path / "data" / "mitdb"
 
 
 def test_given_folder_that_is_bad_is_an_error(mitdb: Path, tmp_path: Path) -> None:
@@ -102,50 +102,18 @@ def test_folder_without_records_is_an_error(
     fault: str,
 ) -> None:
     folder = tmp_path / "records"
-    if made:
-        (tmp_path / made).parent.mkdir(exist_ok=True)
-        if made.endswith("/"):
-            folder.mkdir()
-        else:
-            (tmp_path / made).write_text("x")
+    if made and made != "records":
+        folder.mkdir()
+    if made and not made.endswith("/"):
+        (tmp_path / made).write_text("x")
     monkeypatch.setenv("MITDB_DIR", str(folder))
     with pytest.raises(kind, match=f"MITDB_DIR: {folder}: .*{fault}"):
         find_source(workspace=tmp_path)
 
 
-def test_without_network_synthetic_records_come_under_a_banner(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    source = find_source(workspace=tmp_path)
-    assert (source.kind, source.synthetic, source.verified) == ("synthetic", True, False)
-    assert source.folder == tmp_path / "data" / "synthetic"
-    assert source.development == DS1
-    assert len(source.checksums) == 66
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "NOT MIT-BIH: THESE ARE SYNTHETIC RECORDS" in caplog.text
-    assert "PhysioNet cannot be reached (http://host.invalid/101.hea: " in caplog.text
-    assert source.description.startswith("SYNTHETIC records of 300 s (seed 0) in ")
-    assert not (tmp_path / "data" / "mitdb").exists()
-
-
-def test_incomplete_folder_of_the_workspace_is_completed_by_a_download(
+def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
     mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "data" / "mitdb"
-    shutil.copytree(mitdb, folder)
-    (folder / "230.atr").unlink()
-
-    def fetch(into: Path, names: tuple[str, ...]) -> None:
-        assert (into, names) == (folder, DS1)
-        shutil.copy(mitdb / "230.atr", into)
-
-    monkeypatch.setattr("study.data.source.download_records", fetch)
-    source = find_source(workspace=tmp_path)
-    assert (source.kind, source.folder) == ("mitdb", folder)
-    assert source.description.endswith("(downloaded)")
-
-
-def test_altered_folder_of_the_workspace_is_an_error(mitdb: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "mitdb"
     shutil.copytree(mitdb, folder)
     (folder / "101.dat").write_bytes(b"edited")
@@ -155,10 +123,14 @@ def test_altered_folder_of_the_workspace_is_an_error(mitdb: Path, tmp_path: Path
     with pytest.raises(ChecksumError, match="delete it and fetch it again"):
         find_source(workspace=tmp_path)
 
+    def fetch(into: Path, names: tuple[str, ...]) -> None:
+        assert (into, names) == (folder, DS1)
+        shutil.copytree(mitdb, into, dirs_exist_ok=True)
 
-def test_unreachable_is_the_only_reason_to_fall_back() -> None:
-    assert not issubclass(UnreachableError, DataError)
-    assert not issubclass(ChecksumError, UnreachableError)
+    monkeypatch.setattr("study.data.source.download_records", fetch)
+    source = find_source(workspace=tmp_path)
+    assert (source.kind, source.folder) == ("mitdb", folder)
+    assert source.description.endswith("(downloaded)")
 
 
 @pytest.mark.parametrize(
@@ -178,46 +150,45 @@ def test_options_that_do_not_go_together(
     assert str(caught.value).startswith(f"data options: {fault}")
 
 
-def split(folder: Path, text: str) -> Path:
-    path = folder / "split.toml"
-    path.write_text(text)
-    return path
-
-
-def test_own_records_are_found_by_their_split(tmp_path: Path, write_record: WriteRecord) -> None:
-    folder = tmp_path / "mine"
-    for name in ("a02", "a01", "p7/b01", "unused"):
-        write_record(folder, name, rate_hz=250, leads=("II", "V5"))
-    path = split(
-        tmp_path,
-        'name = "mine"\ndevelopment = ["a02", "a01", "p7/b01"]\nlead = "II"\n'
-        '[patients]\na01 = "p1"\na02 = "p1"\n',
+def test_split_file_names_records_patients_and_lead(tmp_path: Path) -> None:
+    """Of a study's own records and of those that models are tested on."""
+    folder, names = tmp_path / "mine", ("a01", "a02", "p7/b01")
+    for name in (*names, "unused"):
+        write_record(folder, name, rate_hz=250, leads=("V5", "III"))
+    path = tmp_path / "split.toml"
+    path.write_text(
+        'name = "mine"\ndevelopment = ["a02", "a01", "p7/b01"]\nlead = "III"\n'
+        '[patients]\na01 = "p1"\na02 = "p1"\n'
     )
     source = find_source(records_dir=folder, split_file=path, workspace=tmp_path)
-    assert (source.kind, source.dataset, source.verified) == ("records", "mine", False)
-    assert source.development == ("a01", "a02", "p7/b01")
-    assert source.patients == {"a01": "p1", "a02": "p1", "p7/b01": "p7/b01"}
-    assert source.rules == ReadingRules(leads=("II",), sampling_rate_hz=None)
-    assert sorted(source.checksums) == sorted(
-        f"{name}.{suffix}" for name in source.development for suffix in ("hea", "dat", "atr")
-    )
-    before = dict(source.checksums)
-    write_record(folder, "a01", rate_hz=250, leads=("II", "V5"), duration_s=20)
-    again = find_source(records_dir=folder, split_file=path, workspace=tmp_path)
-    changed = {file for file in before if before[file] != again.checksums[file]}
-    assert changed == {"a01.hea", "a01.dat", "a01.atr"}
+    external = find_external(folder, split_file=path)
+    for found in (source, external.source):
+        assert (found.kind, found.dataset, found.verified) == ("records", "mine", False)
+        assert found.development == names
+        assert found.patients == {"a01": "p1", "a02": "p1", "p7/b01": "p7/b01"}
+        files = [f"{name}.{suffix}" for name in names for suffix in ("atr", "dat", "hea")]
+        assert sorted(found.checksums) == files
+    assert source.rules == ReadingRules(leads=("III",), sampling_rate_hz=None)
+    assert external.leads == dict.fromkeys(names, "III")
+    assert find_external(folder, leads=["V5"], split_file=path).leads["a01"] == "V5"
+    write_record(folder, "a01", rate_hz=250, leads=("V5", "III"), duration_s=20)
+    again = find_source(records_dir=folder, split_file=path, workspace=tmp_path).checksums
+    assert {file for file in again if source.checksums[file] != again[file]} == {
+        *("a01.hea", "a01.dat", "a01.atr")
+    }
+    (folder / "a02.atr").unlink()
+    with pytest.raises(DataError, match=r"/a02: no \.atr file$"):
+        find_external(folder, split_file=path)
 
 
-def test_faults_of_own_records_come_together(tmp_path: Path, write_record: WriteRecord) -> None:
-    folder = tmp_path / "mine"
-    for name in ("a01", "a02", "a03"):
+def test_faults_of_own_records_come_together(tmp_path: Path) -> None:
+    folder, names = tmp_path / "mine", ("a01", "a02", "a03")
+    for name in names:
         write_record(folder, name)
-    for name in ("a01", "a03"):
-        (folder / f"{name}.atr").unlink()
-    (folder / "a02.dat").unlink()
-    path = split(tmp_path, 'name = "mine"\ndevelopment = ["a01", "a02", "a03"]\n')
+        (folder / f"{name}.{'dat' if name == 'a02' else 'atr'}").unlink()
+    path = write_split(tmp_path, names)
     with pytest.raises(MissingDataError) as missing:
-        find_source(records_dir=folder, split_file=path, workspace=tmp_path)
+        own_source(folder, path)
     assert str(missing.value) == (
         f"{folder}: 2 faults\n"
         "  - a01 and a03: no .atr file\n"
@@ -225,7 +196,7 @@ def test_faults_of_own_records_come_together(tmp_path: Path, write_record: Write
     )
     (folder / "a02.dat").write_bytes(b"short")
     with pytest.raises(DataError, match=r"a02\.dat: truncated") as mixed:
-        find_source(records_dir=folder, split_file=path, workspace=tmp_path)
+        own_source(folder, path)
     assert type(mixed.value) is DataError
 
 
@@ -244,56 +215,29 @@ def test_real_records_are_as_published(mitdb_dir: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_records_of_a_folder_are_taken_at_any_rate(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
+def test_records_of_a_folder_are_taken_at_any_rate_by_the_best_lead(tmp_path: Path) -> None:
     folder = tmp_path / "257 Hz"
-    for name in ("a", "b"):
-        write_record(folder, name, rate_hz=257, leads=("II", "aVF"))
+    write_record(folder, "a", rate_hz=257, leads=("V5", "II"))
+    write_record(folder, "sub/b", rate_hz=257, leads=("V5", "MLII"))
     external = find_external(folder)
     source = external.source
     assert (source.dataset, source.kind, source.synthetic) == ("257-Hz", "records", False)
-    assert source.development == ("a", "b")
-    assert source.patients == {"a": "a", "b": "b"}
-    assert external.leads == {"a": "II", "b": "II"}
-    assert external.rates_hz == {"a": 257.0, "b": 257.0}
+    assert source.development == ("a", "sub/b")
+    assert source.patients == {"a": "a", "sub/b": "sub/b"}
+    assert external.leads == {"a": "II", "sub/b": "MLII"}
+    assert external.rates_hz == {"a": 257.0, "sub/b": 257.0}
     assert (external.doubled, external.without_beats) == ({}, ())
+    assert find_external(folder, leads=["V5", "II"]).leads == {"a": "V5", "sub/b": "V5"}
     (folder / MANIFEST).write_text("{}")
     assert find_external(folder).source.synthetic
 
 
-def test_lead_is_chosen_by_name_or_as_asked_for(tmp_path: Path, write_record: WriteRecord) -> None:
-    write_record(tmp_path, "a", leads=("V5", "II"))
-    write_record(tmp_path, "sub/b", leads=("V1", "MLII"))
-    assert find_external(tmp_path).leads == {"a": "II", "sub/b": "MLII"}
-    assert find_external(tmp_path, leads=["V5", "V1"]).leads == {"a": "V5", "sub/b": "V1"}
-
-
-def test_split_file_names_records_patients_and_lead(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
-    for name in ("a", "b", "c"):
-        write_record(tmp_path, name, leads=("III", "V1"))
-    split = tmp_path / "split.toml"
-    split.write_text(
-        'name = "ward"\ndevelopment = ["a", "b"]\nlead = "III"\n[patients]\na = "x"\nb = "x"\n'
-    )
-    external = find_external(tmp_path, split_file=split)
-    assert (external.source.dataset, external.source.development) == ("ward", ("a", "b"))
-    assert external.source.patients == {"a": "x", "b": "x"}
-    assert external.leads == {"a": "III", "b": "III"}
-    assert find_external(tmp_path, leads=["V1"], split_file=split).leads["a"] == "V1"
-    (tmp_path / "b.atr").unlink()
-    with pytest.raises(DataError, match=r"/b: no \.atr file$"):
-        find_external(tmp_path, split_file=split)
-
-
 def test_records_of_mitbih_are_refused_under_any_name(
-    tmp_path: Path, write_record: WriteRecord, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one's own development records DS2's alone, of those to be tested on DS1's too."""
     write_record(tmp_path, "mine")
-    path = split(tmp_path, 'name = "mine"\ndevelopment = ["mine"]\n')
+    path = write_split(tmp_path, ["mine"])
     pass_for(monkeypatch, tmp_path / "mine.dat", "208.dat")
     assert own_source(tmp_path, path).development == ("mine",)
     with pytest.raises(DataError, match=r"mine\.dat: is 208\.dat of MIT-BIH's DS1, .* test none"):
@@ -304,7 +248,7 @@ def test_records_of_mitbih_are_refused_under_any_name(
             find()
 
 
-def test_faults_of_a_folder_are_told_together(tmp_path: Path, write_record: WriteRecord) -> None:
+def test_faults_of_a_folder_are_told_together(tmp_path: Path) -> None:
     """Records with the same fault share a line, which names three and tells their number."""
     write_record(tmp_path, "a", rate_hz=50)
     write_record(tmp_path, "b")
@@ -327,9 +271,7 @@ def test_faults_of_a_folder_are_told_together(tmp_path: Path, write_record: Writ
     )
 
 
-def test_records_without_beats_are_left_out_and_named(
-    tmp_path: Path, write_record: WriteRecord
-) -> None:
+def test_records_without_beats_are_left_out_and_named(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_record(tmp_path, name)
     (tmp_path / "b.atr").unlink()

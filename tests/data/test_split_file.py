@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study.data.split_file import load_split
+from study.data.split_file import FORM, load_split
 from study.errors import ConfigError, MissingDataError
-
-
-def split(folder: Path, text: str) -> Path:
-    path = folder / "split.toml"
-    path.write_text(text)
-    return path
-
 
 SPLITS = {
     "nothing": (
@@ -31,21 +24,17 @@ SPLITS = {
             "Did you mean 'patients'?"
         ],
     ),
-    "a path": (
-        'name = "x/y"\ndevelopment = ["a", "../b", 3]\n',
+    "names": (
+        'name = "x/y"\ndevelopment = ["a", 3, "b", "a"]\n',
         [
             "name: must be a word of letters, digits, - and _, got 'x/y'",
-            "development: must hold record names such as 'a01' or 'p1/a01', got '../b'",
             "development: must hold record names such as 'a01' or 'p1/a01', got 3",
+            "development: 'a' is listed more than once",
         ],
     ),
     "a taken name": (
         'name = "DS2"\ndevelopment = ["a"]\n',
         ["name: DS2 is MIT-BIH's; choose another"],
-    ),
-    "twice": (
-        'name = "x"\ndevelopment = ["a", "b", "a"]\n',
-        ["development: 'a' is listed more than once"],
     ),
     "patients": (
         'name = "x"\ndevelopment = ["a01"]\nlead = 2\n[patients]\na1 = "p"\na01 = 7\n',
@@ -63,12 +52,18 @@ SPLITS = {
         ],
     ),
 }
+for _name in ("../r1", "/etc/r1", "a/../r1", "", "..", "a b", "r1~"):
+    SPLITS[f"record {_name!r}"] = (
+        f'name = "x"\ndevelopment = ["{_name}"]\n',
+        [f"development: must hold record names such as 'a01' or 'p1/a01', got '{_name}'"],
+    )
 
 
 @pytest.mark.parametrize("case", SPLITS)
 def test_faults_of_a_split_file_come_together(tmp_path: Path, case: str) -> None:
     text, faults = SPLITS[case]
-    path = split(tmp_path, text)
+    path = tmp_path / "split.toml"
+    path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_split(path)
     one, more = f"{path}: {faults[0]}", f"{path}: {len(faults)} faults\n  - "
@@ -76,8 +71,18 @@ def test_faults_of_a_split_file_come_together(tmp_path: Path, case: str) -> None
 
 
 def test_split_file_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "split.toml"
     with pytest.raises(MissingDataError) as absent:
-        load_split(tmp_path / "no.toml")
-    assert str(absent.value) == f"{tmp_path}/no.toml: no such split file"
+        load_split(path)
+    assert str(absent.value) == f"{path}: no such split file"
+    path.write_text("name = x")
     with pytest.raises(ConfigError, match=r"split\.toml: cannot be read as TOML: "):
-        load_split(split(tmp_path, "name = x"))
+        load_split(path)
+
+
+def test_what_users_are_told_of_a_split_file_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "split.toml"
+    path.write_text("\n".join(line.strip().partition("   ")[0] for line in FORM.splitlines()[1:7]))
+    split = load_split(path)
+    assert (split.development, split.leads) == (("a01", "a02", "p7/b01"), ("II",))
+    assert split.patients == {"a01": "p1", "a02": "p1", "p7/b01": "p7/b01"}

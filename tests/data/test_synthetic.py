@@ -31,17 +31,12 @@ def classes_of(record: Record) -> NDArray[np.str_]:
     return np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
 
 
-def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = write_records(tmp_path / "a", names=NAMES, seed=3, duration_s=60)
-    assert first == write_records(tmp_path / "b", names=NAMES, seed=3, duration_s=60)
-    assert first == {file: sha256_of(tmp_path / "a" / file) for file in first}
-    assert sorted(first) == [f"{n}.{suffix}" for n in NAMES for suffix in ("atr", "dat", "hea")]
-
-
 def test_a_record_depends_on_the_seed_and_its_name_alone(tmp_path: Path) -> None:
     both = write_records(tmp_path / "a", names=NAMES, seed=3, duration_s=60)
     one = write_records(tmp_path / "b", names=NAMES[1:], seed=3, duration_s=60)
     other = write_records(tmp_path / "c", names=NAMES[1:], seed=4, duration_s=60)
+    assert both == {file: sha256_of(tmp_path / "a" / file) for file in both}
+    assert sorted(both) == [f"{n}.{suffix}" for n in NAMES for suffix in ("atr", "dat", "hea")]
     assert one.items() < both.items()
     assert one["114.dat"] != other["114.dat"]
     assert both["101.dat"] != both["114.dat"]
@@ -75,47 +70,35 @@ def test_whole_records_are_kept_and_anything_else_is_written_anew(tmp_path: Path
     assert write_records(tmp_path, names=NAMES, duration_s=60) == sums
     assert sha256_of(path) == sums["101.dat"]
 
-    (tmp_path / "114.atr").unlink()
-    (tmp_path / MANIFEST).write_text("{")
-    with pytest.raises(DataError, match="holds records that are not synthetic"):
-        write_records(tmp_path, names=NAMES, duration_s=60)
-
-
-def test_other_parameters_replace_the_records(tmp_path: Path) -> None:
-    short = write_records(tmp_path, names=NAMES, duration_s=60)
     long = write_records(tmp_path, names=NAMES, duration_s=90)
-    assert short["101.dat"] != long["101.dat"]
+    assert sums["101.dat"] != long["101.dat"]
     assert json.loads((tmp_path / MANIFEST).read_text())["duration_s"] == 90
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*long, MANIFEST])
 
 
-def test_nothing_is_written_among_real_records(tmp_path: Path) -> None:
+def test_what_is_not_overwritten_and_not_written(tmp_path: Path) -> None:
     (tmp_path / "101.hea").write_text("101 2 360 650000\n")
-    with pytest.raises(DataError) as caught:
-        write_records(tmp_path)
-    message = f"{tmp_path}: holds records that are not synthetic; give another folder"
-    assert str(caught.value) == message
-    assert [path.name for path in tmp_path.iterdir()] == ["101.hea"]
-
-
-def test_too_short_a_record_is_refused(tmp_path: Path) -> None:
+    for manifest in (None, "{"):
+        if manifest:
+            (tmp_path / MANIFEST).write_text(manifest)
+        with pytest.raises(DataError) as caught:
+            write_records(tmp_path)
+        assert caught.value.fault == "holds records that are not synthetic; give another folder"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["101.hea", MANIFEST]
     with pytest.raises(DataError, match=r"^duration_s must be at least 30 s, got 5 s$"):
         write_records(tmp_path / "new", duration_s=5)
     assert not (tmp_path / "new").exists()
 
 
 def test_records_are_in_the_format_of_mitbih(records_source: Source) -> None:
-    header = (records_source.folder / "208.hea").read_text().splitlines()
-    assert header[0] == "208 2 360 43200"
-    assert [line.split()[1] for line in header[1:3]] == ["212", "212"]
-    assert [line.split()[-1] for line in header[1:3]] == ["MLII", "V1"]
-    assert header[3] == "# Synthetic: no person's ECG."
-
-
-def test_lead_of_114_is_second_as_in_the_real_one(records_source: Source) -> None:
-    header = (records_source.folder / "114.hea").read_text().splitlines()
-    assert [line.split()[-1] for line in header[1:3]] == ["V1", "MLII"]
-    assert read_record(records_source.folder, "114").lead == "MLII"
+    """As in the real one, the lead of 114 is the second."""
+    for name, leads in {"208": ["MLII", "V1"], "114": ["V1", "MLII"]}.items():
+        header = (records_source.folder / f"{name}.hea").read_text().splitlines()
+        assert header[0] == f"{name} 2 360 43200"
+        assert [line.split()[1] for line in header[1:3]] == ["212", "212"]
+        assert [line.split()[-1] for line in header[1:3]] == leads
+        assert header[3] == "# Synthetic: no person's ECG."
+        assert read_record(records_source.folder, name).lead == "MLII"
 
 
 def test_every_record_has_every_class_and_marks_that_are_no_beats(records: list[Record]) -> None:
@@ -131,13 +114,7 @@ def test_every_record_has_every_class_and_marks_that_are_no_beats(records: list[
 def test_every_fold_can_score_every_class(records: list[Record]) -> None:
     """A class counts in a fold from 10 beats on (see `study.training.scores`)."""
     counts = np.array([[np.sum(classes_of(r) == name) for name in CLASSES] for r in records])
-    folds = make_folds(
-        [r.name for r in records],
-        counts,
-        n_folds=5,
-        partition_seed=0,
-        patients={r.name: r.name for r in records},
-    )
+    folds = make_folds(DS1, counts, patients=dict(zip(DS1, DS1, strict=True)))
     row = {record.name: i for i, record in enumerate(records)}
     for names in folds.validation:
         assert counts[[row[name] for name in names]].sum(axis=0).min() >= 10

@@ -56,33 +56,20 @@ def test_linear_is_numpys_interpolation() -> None:
 
 
 @pytest.mark.parametrize("method", RESAMPLING)
-def test_every_window_has_zero_mean_and_unit_variance(method: str) -> None:
-    start = RNG.integers(0, 4000, size=300)
-    windows = cut_windows(SIGNAL, start, start + RNG.integers(123, 1000, size=300), method)
-    assert windows.shape == (300, N_SAMPLES)
+def test_a_window_depends_on_nothing_but_its_own_samples(method: str) -> None:
+    """Not on what is outside, nor on the windows cut with it; each is standardised."""
+    start = RNG.integers(0, 4000, size=5000)
+    stop = start + RNG.choice([123, 200, 391, 900], size=5000)
+    windows = cut_windows(SIGNAL, start, stop, method)
+    assert windows.shape == (5000, N_SAMPLES)
     assert windows.dtype == np.float32
     np.testing.assert_allclose(windows.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(windows.std(axis=1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", RESAMPLING)
-def test_window_depends_on_nothing_outside_itself(method: str) -> None:
-    other = SIGNAL + 100.0
-    other[1000:1300] = SIGNAL[1000:1300]
-    start, stop = np.array([1000]), np.array([1300])
-    np.testing.assert_array_equal(
-        cut_windows(SIGNAL, start, stop, method), cut_windows(other, start, stop, method)
-    )
-
-
-@pytest.mark.parametrize("method", RESAMPLING)
-def test_windows_do_not_depend_on_those_cut_with_them(method: str) -> None:
-    start = RNG.integers(0, 4000, size=5000)
-    stop = start + RNG.integers(123, 400, size=5000)
-    together = cut_windows(SIGNAL, start, stop, method)
     for i in (0, 2500, 4999):
-        alone = cut_windows(SIGNAL, start[i : i + 1], stop[i : i + 1], method)
-        np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+        alone = np.full_like(SIGNAL, 100.0)
+        alone[start[i] : stop[i]] = SIGNAL[start[i] : stop[i]]
+        window = cut_windows(alone, start[i : i + 1], stop[i : i + 1], method)[0]
+        np.testing.assert_allclose(windows[i], window, atol=1e-5)
 
 
 def _amplitude(frequency_hz: float, weights: NDArray[np.float64]) -> float:
@@ -91,23 +78,18 @@ def _amplitude(frequency_hz: float, weights: NDArray[np.float64]) -> float:
     return float(np.abs(waves @ weights)[20:-20].max())
 
 
-@pytest.mark.parametrize(
-    ("frequency_hz", "lowest", "highest"),
-    [(5, 0.98, 1.02), (20, 0.98, 1.02), (50, 0, 0.02), (70, 0, 0.02), (100, 0, 0.02)],
-)
-def test_antialiasing_of_a_two_second_window(
-    frequency_hz: float, lowest: float, highest: float
-) -> None:
+def test_antialiasing_takes_away_what_cannot_be_shown() -> None:
     # 720 samples to 128: 63.7 Hz, of which frequencies up to 31.9 Hz can be shown.
-    assert lowest <= _amplitude(frequency_hz, sinc_weights(720)) <= highest
-
-
-def test_antialiasing_keeps_the_whole_band_of_a_short_window() -> None:
+    two_seconds = sinc_weights(720)
+    for frequency_hz in (5, 20):
+        assert _amplitude(frequency_hz, two_seconds) == pytest.approx(1, abs=0.02)
+    for frequency_hz in (50, 70, 100):
+        assert _amplitude(frequency_hz, two_seconds) <= 0.02
     # 123 samples become 128: nothing needs to go, and 100 Hz is the edge of the band.
     assert _amplitude(100, sinc_weights(123)) == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("width", [123, 128, 391, 36_000])
+@pytest.mark.parametrize("width", [123, 128, 391, 9_000])
 def test_antialiasing_weights_sum_to_one_and_stay_in_place(width: int) -> None:
     weights = sinc_weights(width)
     np.testing.assert_allclose(weights.sum(axis=0), 1)
@@ -140,13 +122,11 @@ def test_band_pass_is_a_forward_and_a_backward_pass_up_to_the_ends() -> None:
     np.testing.assert_allclose(band_pass(signal), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("frequency_hz", "lowest", "highest"), [(10, 0.99, 1.01), (50, 0.99, 1.01), (120, 0, 0.01)]
-)
-def test_band_pass_keeps_the_band(frequency_hz: float, lowest: float, highest: float) -> None:
+def test_band_pass_keeps_the_band() -> None:
     time_s = np.arange(RECORD_SAMPLES) / SAMPLING_RATE_HZ
-    wave = np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32)
-    assert lowest <= np.abs(band_pass(wave)[1000:-1000]).max() <= highest
+    for frequency_hz, height in ((10, 1.0), (50, 1.0), (120, 0.0)):
+        wave = np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32)
+        assert np.abs(band_pass(wave)[1000:-1000]).max() == pytest.approx(height, abs=0.01)
 
 
 @pytest.mark.parametrize("length", [2, 100, 257, 300])
