@@ -37,33 +37,22 @@ def test_a_fold_counts_with_ten_beats_of_a_class_and_others() -> None:
 
 def test_all_faults_of_beats_are_told_together(beats: Beats) -> None:
     with pytest.raises(ComparisonError) as caught:
-        replace(
-            beats,
-            label=beats.label + 1,
-            fold_of_record=(0, 0, 0, 1, 1, 1, 1, 1),
-        )
+        replace(beats, label=beats.label + 1, fold_of_record=(0, 0, 0, 1, 1, 1, 1, 1))
     assert str(caught.value) == (
         "beats: 3 faults\n"
         "  - fold_of_record: must have one entry for each of 9 records, got 8\n"
         "  - label: must be in [0, 3], got 1 to 4\n"
         "  - patient 101 is in folds [0, 1]; a patient must be in one"
     )
-
-
-def test_beats_and_their_records_must_have_one_length(beats: Beats) -> None:
     with pytest.raises(ComparisonError, match=r"label and record must both be \[N\], got \(3,\)"):
         replace(beats, label=beats.label[:3])
-
-
-def test_arms_of_one_study_are_comparable(beats: Beats, make_arm: MakeArm) -> None:
-    one = replace(make_arm("film"), fingerprints={**beats.fingerprints, "beat windows": "a"})
-    other = replace(make_arm("ecg"), fingerprints={**beats.fingerprints, "daeac windows": "b"})
-    check_comparable(beats, [one, other])
 
 
 def test_what_differs_is_named_with_the_arms_on_each_side(beats: Beats, make_arm: MakeArm) -> None:
     shared = {**beats.fingerprints, "daeac/linear windows": "aaa"}
     moved = replace(beats, fold_of_record=(0, 0, 0, 0, 1, 1, 1, 1, 0))
+    # What one arm alone tells, such as windows that it alone has, differs from nothing.
+    check_comparable(beats, [replace(make_arm("film"), fingerprints=shared), make_arm("ecg")])
     arms = [
         replace(make_arm("film"), fingerprints=shared),
         replace(make_arm("ecg"), fingerprints={**shared, "daeac/linear windows": "bbb"}),
@@ -73,17 +62,13 @@ def test_what_differs_is_named_with_the_arms_on_each_side(beats: Beats, make_arm
         check_comparable(beats, arms)
     mine, theirs = beats.fingerprints["folds"], moved.fingerprints["folds"]
     assert beats.fingerprints["beats"] == moved.fingerprints["beats"]
+    relabelled = replace(beats, label=np.roll(beats.label, 1))
+    assert beats.fingerprints["beats"] != relabelled.fingerprints["beats"]
     assert str(caught.value) == (
         "these arms cannot be compared: 2 faults\n"
         f"  - folds differ: {mine} of these beats, film, ecg; {theirs} of mhca\n"
         "  - daeac/linear windows differ: aaa of film, mhca; bbb of ecg"
     )
-
-
-def test_another_label_is_another_list_of_beats(beats: Beats) -> None:
-    label = beats.label.copy()
-    label[5] = 3 - label[5]
-    assert replace(beats, label=label).fingerprints["beats"] != beats.fingerprints["beats"]
 
 
 def test_draws_seeds_shapes_and_missing_predictions(beats: Beats, make_arm: MakeArm) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -21,7 +19,7 @@ def test_every_weighting_equals_scikit_learn(measure: str, decimals: int) -> Non
     rng = np.random.default_rng(decimals)
     score = np.round(rng.normal(size=400), decimals).astype(np.float32)
     positive, record = rng.random(400) < 0.2, rng.integers(0, 5, 400)
-    weights = rng.integers(0, 4, (150, 5)).astype(np.float64)
+    weights = rng.integers(0, 4, (70, 5)).astype(np.float64)
     weights = weights[weights.any(axis=1)]
     found = MEASURES[measure](Ranking.of(score, positive, record, 5), weights)
     for weight, value in zip(weights, found, strict=True):
@@ -53,10 +51,5 @@ def test_without_positives_or_others_a_metric_is_undefined() -> None:
     score, record = np.array([3.0, 2.0, 1.0]), np.array([0, 1, 2])
     ranking = Ranking.of(score, np.array([True, True, False]), record, 3)
     weights = np.array([[0.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 2.0, 1.0]])
-    assert [math.isnan(x) for x in ranking.average_precision(weights)] == [
-        True,
-        False,
-        True,
-        False,
-    ]
-    assert [math.isnan(x) for x in ranking.area_under_roc(weights)] == [True, True, True, False]
+    undefined = np.isnan([ranking.average_precision(weights), ranking.area_under_roc(weights)])
+    assert undefined.tolist() == [[True, False, True, False], [True, True, True, False]]
