@@ -25,6 +25,10 @@ AUROC_MACRO = "val_auroc_macro"
 AUROC_SV = "val_auroc_sv"
 OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
 
+UNRANKED = TRAIN_LOSS
+"""Stands for an objective where trials are trained for a sealed test: every epoch has it, also
+where nothing is scored, and it ranks nothing."""
+
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 """What `--precision` takes; `auto` becomes one of the others."""
 

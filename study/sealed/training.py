@@ -22,7 +22,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
 from study.data.prepare import Cut
 from study.errors import DivergedError, StudyStateError, UsageError, listed
-from study.keys import TRAIN_LOSS, Outcome, Tag
+from study.keys import UNRANKED, Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import Arm, SealedPlan, arm_tables, check_data, check_origin
@@ -227,7 +227,7 @@ def _cross_validation(plan: SealedPlan, arms: Sequence[Arm], n_folds: int) -> Sp
     tables, _ = toml_file.read_tables(text)
     space = checked_space(tables, Path(f"{plan.test.name}-{CROSS_VALIDATION}.toml"), text)
     # Its scores rank nothing, and may be undefined where a fold has too few beats of a class.
-    return replace(space, objective=TRAIN_LOSS)
+    return replace(space, objective=UNRANKED)
 
 
 def _stored_predictions(

@@ -15,7 +15,7 @@ from typing import Any
 from study.config import PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
-from study.keys import TRAIN_LOSS
+from study.keys import UNRANKED
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
     ValueCheck,
@@ -147,7 +147,7 @@ class _Reader:
             self.faults.append(
                 f"compare.seeds: must be {MIN_SEEDS} or more beside [test], got {seeds}"
             )
-        return {"folds": ALL, "objective": TRAIN_LOSS}
+        return {"folds": ALL, "objective": UNRANKED}
 
     def _setting(self, name: str, given: Mapping[str, Any]) -> Any:
         default = SETTINGS[name].default

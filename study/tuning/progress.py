@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from study.keys import OBJECTIVES, Outcome
+from study.keys import UNRANKED, Outcome
 from study.store.trials import Proposal
 from study.wording import plural, score_text
 
@@ -134,7 +134,7 @@ class Progress:
     def _state(self, without: str) -> str:
         """Return the best score, or what to say without one, and the time left."""
         best = f"best {score_text(self._best)}" if math.isfinite(self._best) else without
-        if self._objective not in OBJECTIVES:  # a sealed test's training ranks nothing
+        if self._objective == UNRANKED:
             return f"{self.time_left()} left"
         return f"{best}, {self.time_left()} left"
 

@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from study.addresses import shown
 from study.errors import StudyStateError
 from study.files import write_whole
-from study.keys import OBJECTIVES, Outcome
+from study.keys import UNRANKED, Outcome
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SAMPLED, SCREENING_EPOCHS
 from study.store.admission import Before, admit, begin
@@ -279,7 +279,7 @@ def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: Stop
 
 def _floors(setup: Setup, folder: Path, say: Callable[[str], object]) -> float:
     """Compute the floors that the folder lacks, and say so; return the seconds that it took."""
-    if setup.plan.objective not in OBJECTIVES:  # nothing is ranked against them
+    if setup.plan.objective == UNRANKED:  # nothing is ranked against them
         return 0.0
     floors = study_floors(setup.floor_beats, setup.job.folds, folder, say)
     for floor in floors:
@@ -311,5 +311,5 @@ def _study_metrics(rows: Sequence[TrialRow], objective: str) -> dict[str, float]
     outcomes = [row.outcome for row in rows]
     counts = {f"trials_{name}": float(outcomes.count(name)) for name in Outcome}
     values = [row.metric(objective) for row in rows if row.ranks(objective)]
-    ranked = values and objective in OBJECTIVES
+    ranked = values and objective != UNRANKED
     return counts | ({f"best_{objective}": max(values)} if ranked else {})

@@ -10,7 +10,7 @@ from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, pub
 from study.data.prepare import prepare_all
 from study.data.source import Source
 from study.errors import DataError, SpaceError
-from study.keys import CLASSES, MIN_CLASS_BEATS, OBJECTIVES
+from study.keys import CLASSES, MIN_CLASS_BEATS, UNRANKED
 from study.models.cpu_kernels import has_compiled_kernels
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
@@ -71,7 +71,7 @@ def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
     Raises:
         DataError: If no fold has enough beats of a class that the objective is made of.
     """
-    if space.folds == ALL or space.objective not in OBJECTIVES:  # nothing is ranked by a score
+    if space.folds == ALL or space.objective == UNRANKED:  # nothing is ranked by a score
         return
     counts = folds.counts(beats)
     counted = (counts >= MIN_CLASS_BEATS) & (counts < counts.sum(axis=1, keepdims=True))
