@@ -89,12 +89,16 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
         )
 
 
-def _read(args: Namespace, name: str, *, held: bool = False) -> _Read:
+def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Read:
     from study.store.checks import faults
     from study.store.study import Study
 
     study = Study.open(
-        Path.cwd(), name, study_storage=args.study_storage, storage=args.storage, held=held
+        Path.cwd(),
+        name,
+        study_storage=args.study_storage,
+        storage=args.storage,
+        locked_here=locked_here,
     )
     listed = faults(study)
     compared, tracker = True, "nothing was told to any tracker"
@@ -251,7 +255,7 @@ def _list_steps(read: _Read) -> list[Any]:
 def _repair(args: Namespace, name: str) -> int:
     from study.store.ledger import Ledger
 
-    read = _read(args, name, held=True)
+    read = _read(args, name, locked_here=True)
     _refuse_running(read.study)
     code = _show(read)
     planned = _list_steps(read)
@@ -267,7 +271,7 @@ def _repair(args: Namespace, name: str) -> int:
                 except (StudyError, OSError) as error:
                     came_of = f"NOT DONE: {error}"
                 print(f"{number} of {len(planned)}: {came_of}", flush=True)
-            before, read = read, _read(args, name, held=True)
+            before, read = read, _read(args, name, locked_here=True)
             _show_agreement(read)
             # What was mended may show what else is to be: a table, what the tracker is to know.
             if not any(f.mend for f in read.faults) or read.faults == before.faults:

@@ -20,7 +20,7 @@ from study.store.ledger import Ledger
 from study.store.lock import Owner, here, locked
 from study.store.study import Study
 from study.store.trial_files import checkpoint_epoch
-from study.store.trials import TRACKED
+from study.store.trials import CLOSED
 from tests.tuning.small_study import NAME, PLAN, Start, change, checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -265,7 +265,7 @@ def test_a_study_that_a_copy_of_its_folder_runs_is_held(
     storage = ("--study-storage", f"sqlite:///{workspace / 'shared.db'}")
     shutil.copy(folder / "study.db", workspace / "shared.db")
     ledger = Ledger(storage_url=storage[1], name=NAME)
-    ledger.note(TRACKED, False)
+    ledger.note(CLOSED, False)
     ledger.note(trials.PLACE, here(workspace / "copy"))
     code, lines = status(capsys, *storage)
     assert lines[1] == f"it is being run by {Owner.current()}"

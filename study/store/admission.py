@@ -1,4 +1,4 @@
-"""What a start looks at before it writes anything, and whose a study is while it runs."""
+"""What a start looks at before it writes anything, and what it then writes first."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.addresses import shown
 from study.errors import StudyStateError
 from study.spaces.settings import SCREENING
-from study.store.checks import SHOWN, Fault, faults, refuse, steps
+from study.store.checks import SHOWN, Fault, faults, other_claim, refuse, steps
 from study.store.folder import CLAIM, SPACE_COPY
 from study.store.ledger import Ledger
-from study.store.lock import elsewhere, here
+from study.store.lock import here
 from study.store.optuna_storage import read_optuna
 from study.store.plan import GROWS, StudyPlan
-from study.store.storage import Storage
 from study.store.study import Places, Study
-from study.store.trials import PLACE, PLAN, TRACKED
+from study.store.trials import PLACE, PLAN
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +46,8 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
 
     Raises:
         StudyStateError: If the study exists with another plan, is unfinished and `--resume` was
-            not given, runs from a copy of its folder, or has a fault that no start may run over.
+            not given, runs from a copy of its folder, or has a fault that no start may run over;
+            if it is new, and its storage or files are of another study of its name.
     """
     if StudyPlan.find(places.folder) is None:
         _, attrs, _ = read_optuna(places.url, plan.name)
@@ -57,12 +56,13 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
                 f"the Optuna storage holds a study '{plan.name}' that is not of this workspace; "
                 "give this one another --name, or start it where it was started"
             )
+        refuse(plan.name, list(other_claim(places.files, study_id="")))
         return None
-    study = Study.at(places, held=True)
+    study = Study.at(places, locked_here=True)
     _admit_plan(plan, study, resume=resume, space_text=space_text)
     _refuse_copy(study)
     wrong = faults(study, deep=False)
-    refuse(study, wrong)
+    refuse(study.name, wrong)
     _name_lost_results(study, wrong)
     return Before(study, wrong)
 
@@ -121,19 +121,15 @@ def _refuse_copy(study: Study) -> None:
 
     A lock guards one folder. A storage that is elsewhere, such as PostgreSQL, can have two.
     """
-    attrs = study.trials.attrs
-    # A start that was closed, or was of this folder, whose lock is ours, runs no more.
-    other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), study.folder)
-    if other is None:
+    if study.copy is None:
         return
-    owner, folder = other
-    runs = owner.runs()
-    if runs:
+    owner, folder = study.copy
+    if study.held:
         raise StudyStateError(
             f"study '{study.name}': {owner} runs it in {folder}, with this Optuna storage: wait "
             "for it, stop it, or give this one another --name"
         )
-    if runs is None:
+    if owner.runs() is None:
         _logger.warning(
             "study '%s': its last start, %s in %s, did not close it; if it runs still, stop one "
             "of the two",
@@ -157,34 +153,15 @@ def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
 
 
 def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Before | None) -> None:
-    """Write down what runs here, and mend what a start may mend.
-
-    Raises:
-        StudyStateError: If the files of its trials are of another study of this name.
-    """
+    """Write down what runs here, and mend what a start may mend."""
     plan.save(places.folder)
     places.note()
     ledger.note(PLACE, here(places.folder))
     ledger.note(PLAN, plan.identity())
-    claim(places.files, ledger.study_id, plan.name)
+    if places.files.read(CLAIM) is None:
+        places.files.write(CLAIM, ledger.study_id.encode())
     if before is None:
         return
     for mend, ended in steps(before.faults):
         if mend.at_start:
             mend.do(before.study, ledger, ended)
-
-
-def claim(storage: Storage, study_id: str, name: str) -> None:
-    """Say whose results a storage has; they are found by name and configuration alone.
-
-    Raises:
-        StudyStateError: If they are of another study of this name.
-    """
-    claimed = storage.read(CLAIM)
-    if claimed is None:
-        storage.write(CLAIM, study_id.encode())
-    elif claimed.decode(errors="replace") != study_id:
-        raise StudyStateError(
-            f"{shown(storage.root)}: has the results of another study '{name}', which these would "
-            "overwrite; give this one another --name or --storage"
-        )

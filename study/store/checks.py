@@ -21,7 +21,7 @@ from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import Outcome
 from study.store.folder import BEATS, CLAIM, PLAN_FILE, SPACE_COPY, TRIALS, has_trials, leftovers
-from study.store.plan import GROWS
+from study.store.plan import GROWS, StudyPlan
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
 from study.store.trials import PLAN, trials_csv
 
@@ -40,7 +40,7 @@ class Mend:
     """What ends all faults of a kind."""
 
     says: Callable[[Sequence[Fault]], str]  # what will be done about these faults, in words
-    # Does it; returns what came of it beyond that, or nothing
+    # Mends them; returns what else is to be said of the outcome, or nothing
     do: Callable[[Study, Ledger, Sequence[Fault]], str]
     at_start: bool = False  # whether a start does it too; otherwise `--repair` alone
 
@@ -66,10 +66,11 @@ def faults(study: Study, *, deep: bool = True) -> list[Fault]:
         study: The study as it was read.
         deep: Whether results are read and verified; a start only looks whether they are there.
     """
+    claims = other_claim(study.files, study.study_id)
     if study.gap:
-        return list(_storage_away(study))
-    checks = (_interrupted, _unclosed, _other_plan, _other_claim, _space_copy, _beats)
-    listed = [fault for check in checks for fault in check(study)]
+        return list(_storage_away(study)) or list(claims)
+    checks = (_interrupted, _unclosed, _other_plan, _space_copy, _beats)
+    listed = [fault for check in checks for fault in check(study)] + list(claims)
     listed += _results(study, deep=deep)
     return listed + [f for check in (_checkpoints, _leftovers, _table) for f in check(study)]
 
@@ -83,7 +84,7 @@ def steps(faults: Sequence[Fault]) -> list[tuple[Mend, list[Fault]]]:
     return list(by_mend.items())
 
 
-def refuse(study: Study, faults: Sequence[Fault]) -> None:
+def refuse(name: str, faults: Sequence[Fault]) -> None:
     """Refuse a start over faults that only the user can mend.
 
     Raises:
@@ -91,7 +92,7 @@ def refuse(study: Study, faults: Sequence[Fault]) -> None:
     """
     for fault in faults:
         if fault.refused:
-            raise StudyStateError(f"study '{study.name}': {fault.found}")
+            raise StudyStateError(f"study '{name}': {fault.found}")
 
 
 def trials_of(faults: Sequence[Fault]) -> str:
@@ -151,27 +152,32 @@ def _unclosed(study: Study) -> Iterator[Fault]:
 
 
 def _other_plan(study: Study) -> Iterator[Fault]:
-    in_storage, in_file = study.trials.attrs.get(PLAN), study.plan.identity()
+    in_storage = study.trials.attrs.get(PLAN)
     if in_storage is None:
         return
-    for key in sorted(in_storage.keys() | in_file.keys()):
+    for key, line in study.plan.differences(StudyPlan(**in_storage)).items():
         # The budget of a start that was killed just then may be in one of the two.
-        if key != GROWS and in_storage.get(key) != in_file.get(key):
+        if key != GROWS:
             yield Fault(
                 kind="other plan",
-                found=f"{PLAN_FILE} has {key} {in_file.get(key)!r}, the Optuna storage "
-                f"{in_storage.get(key)!r}: bring the file back from a copy",
+                found=f"{PLAN_FILE} is not the plan that the Optuna storage has: {line}; bring "
+                "the file back from a copy",
                 refused=True,
             )
 
 
-def _other_claim(study: Study) -> Iterator[Fault]:
-    """Compare whose the results are: they are found by name and configuration alone."""
-    claimed = study.files.read(CLAIM)
-    if claimed and study.study_id and claimed.decode(errors="replace") != study.study_id:
+def other_claim(files: Storage, study_id: str) -> Iterator[Fault]:
+    """Compare whose the results are: they are found by name and configuration alone.
+
+    Args:
+        files: Where the study has, or will have, its trials' files.
+        study_id: The study's identity; empty before its first start, when none can be its own.
+    """
+    claimed = files.read(CLAIM)
+    if claimed is not None and claimed.decode(errors="replace") != study_id:
         yield Fault(
             kind="other study's results",
-            found=f"{shown(study.files.root)} has the results of another study of this name; give "
+            found=f"{shown(files.root)} has the results of another study of this name; give "
             "--storage as this one was started with, or another --name",
             refused=True,
         )

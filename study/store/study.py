@@ -31,7 +31,7 @@ from study.store.optuna_storage import read_optuna, sqlite_url
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
-from study.store.trials import CONFIG, PLACE, TRACKED, TRACKER, TrialRow, Trials
+from study.store.trials import CLOSED, CONFIG, PLACE, TRACKER, TrialRow, Trials
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
@@ -138,6 +138,9 @@ class Study:
     plan: StudyPlan
     owner: Owner | None = None  # who runs it, or ran it and did not give it back
     held: bool = False  # whether it is being run
+    # Process and folder of the last start, where that was of a copy of this folder, whose lock is
+    # another, and did not close the study
+    copy: tuple[Owner, str] | None = None
     trials: Trials = Trials()  # its trials, from the Optuna storage
     gap: str = ""  # why there are none to read; empty where there are
 
@@ -149,7 +152,7 @@ class Study:
         *,
         study_storage: str | None = None,
         storage: str | None = None,
-        held: bool = False,
+        locked_here: bool = False,
     ) -> Self:
         """Read a study that exists, in any state, also while it runs.
 
@@ -158,14 +161,14 @@ class Study:
             name: The study's name.
             study_storage: SQLAlchemy URL, as `--study-storage` has it.
             storage: Folder or URI, as `--storage` has it.
-            held: Whether this process holds the study, and runs nothing.
+            locked_here: Whether this process has the study's lock, and runs nothing.
 
         Raises:
             UsageError: If there is no such study, or the storage that was given has nothing of it.
             StudyStateError: If its plan cannot be read.
         """
         places = Places.of(workspace, name, study_storage=study_storage, storage=storage)
-        study = cls.at(places, held=held)
+        study = cls.at(places, locked_here=locked_here)
         if study.gap and places.by_option:
             raise UsageError(
                 f"--study-storage: {study.gap}; give the address that study '{name}' was started "
@@ -174,26 +177,27 @@ class Study:
         return study
 
     @classmethod
-    def at(cls, places: Places, *, held: bool = False) -> Self:
+    def at(cls, places: Places, *, locked_here: bool = False) -> Self:
         """Read a study whose records are found; where its storage cannot be read, say why.
 
         Args:
             places: Where they are.
-            held: Whether this process holds the study, and runs nothing.
+            locked_here: Whether this process has the study's lock, and runs nothing.
 
         Raises:
             UsageError: If there is no such study.
             StudyStateError: If its plan cannot be read.
         """
         folder, plan = places.folder, StudyPlan.load(places.folder)
-        owner, held = (None, False) if held else holder(folder)
+        owner, held = (None, False) if locked_here else holder(folder)
         every, attrs, gap = read_optuna(places.url, plan.name)
-        other = None if attrs.get(TRACKED) else elsewhere(attrs.get(PLACE), folder)
-        if other is not None and other[0].runs():
-            # From a copy of the folder, whose lock is another, with the same Optuna storage.
-            owner, held = other[0], True
+        copy = None if attrs.get(CLOSED) else elsewhere(attrs.get(PLACE), folder)
+        if copy is not None and copy[0].runs():
+            owner, held = copy[0], True
         trials = Trials(all=every, attrs=attrs, epochs=plan.epochs, running=held)
-        return cls(places=places, plan=plan, owner=owner, held=held, trials=trials, gap=gap)
+        return cls(
+            places=places, plan=plan, owner=owner, held=held, copy=copy, trials=trials, gap=gap
+        )
 
     def readable(self) -> Self:
         """Return this study, whose trials are known.
@@ -333,7 +337,7 @@ class Study:
         """How the last start ended, in words."""
         if not self.trials.all and not self.starts:
             return "nothing was started yet"
-        if not self.trials.attrs.get(TRACKED):
+        if not self.trials.attrs.get(CLOSED):
             who = f", {self.owner}," if self.owner else ""
             return (
                 f"the last start{who} did not close it: killed, out of disk, its Optuna storage "

@@ -26,7 +26,7 @@ from study.keys import Outcome, Tag
 PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
-PLAN, EXHAUSTED, TRACKED = "plan", "exhausted", "tracked"
+PLAN, EXHAUSTED, CLOSED = "plan", "exhausted", "closed"
 TRACKER = "tracker"
 """The store that MLflow's runs of a study are in, without credentials."""
 PLACE = "place"

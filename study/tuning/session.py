@@ -28,7 +28,7 @@ from study.store.optuna_storage import storage_fault
 from study.store.plan import provenance
 from study.store.scratch import sweep
 from study.store.study import Places, Study
-from study.store.trials import EXHAUSTED, TRACKED, TRACKER, TrialRow, Trials, trials_csv
+from study.store.trials import CLOSED, EXHAUSTED, TRACKER, TrialRow, Trials, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
 from study.tuning.conductor import Conductor
@@ -131,12 +131,12 @@ def _run_study(
     plan, trials, folder = setup.plan, ledger.trials(), options.places.folder
     _write_files(setup, folder)
     done = len(trials.rows) >= plan.trials or trials.exhausted
-    if done and ledger.noted(TRACKED):
+    if done and ledger.noted(CLOSED):
         say = partial(print, file=sys.stderr, flush=True)
         _floors(setup, folder, (lambda text: None) if options.quiet else say)
         mirror = _mirror(setup, options, experiment, ledger)
         return Summary(repeated=True, tracking=mirror.finish() if mirror else Mirrored())
-    ledger.note(TRACKED, False)
+    ledger.note(CLOSED, False)
     ledger.begin_start(provenance(setup.job.device))
     mirror = _mirror(setup, options, experiment, ledger)
     progress = Progress(
@@ -216,7 +216,7 @@ def _close(
     )
     # Only now: a trial that ran when the space was exhausted may have been interrupted.
     ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
-    ledger.note(TRACKED, True)
+    ledger.note(CLOSED, True)
 
 
 def _epochs_left(setup: Setup, trials: Trials) -> int:

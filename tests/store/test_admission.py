@@ -11,13 +11,12 @@ import pytest
 
 from study.config import TrialConfig
 from study.errors import StudyStateError, UsageError
-from study.store.admission import admit, begin, claim
+from study.store.admission import admit, begin
 from study.store.ledger import Ledger
 from study.store.lock import Owner, here
 from study.store.plan import StudyPlan
-from study.store.storage import Storage
 from study.store.study import PLACES, Places
-from study.store.trials import EXHAUSTED, PLACE, PLAN, TRACKED
+from study.store.trials import CLOSED, EXHAUSTED, PLACE, PLAN
 from tests.builders import optuna_trial, trial_row
 
 
@@ -156,18 +155,24 @@ def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
     assert admit(screening, places, resume=True) is not None
 
 
-def test_results_of_another_study_of_the_same_name_are_not_overwritten(tmp_path: Path) -> None:
+def test_results_of_another_study_of_the_same_name_are_not_overwritten(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
     """Two workspaces may share a --storage; what is in it is found by name and configuration."""
-    storage = Storage.at(tmp_path).folder("fusion_grid")
-    claim(storage, "0123456789ab", "fusion_grid")
-    claim(storage, "0123456789ab", "fusion_grid")
-    with pytest.raises(StudyStateError) as caught:
-        claim(storage, "ba9876543210", "fusion_grid")
-    assert str(caught.value) == (
-        f"{tmp_path}/fusion_grid: has the results of another study 'fusion_grid', which these "
-        "would overwrite; give this one another --name or --storage"
+    one, other = (
+        Places(folder=tmp_path / workspace / "tiny", storage=str(tmp_path / "shared"))
+        for workspace in ("one", "two")
     )
-    claim(Storage.at(tmp_path).folder("other"), "ba9876543210", "other")
+    one.folder.mkdir(parents=True)
+    begin(plan, one, Ledger(storage_url=one.url, name="tiny"), admit(plan, one, resume=False))
+    assert admit(plan, one, resume=True) is not None
+    with pytest.raises(StudyStateError) as caught:
+        admit(plan, other, resume=False)
+    assert str(caught.value) == (
+        f"study 'tiny': {tmp_path}/shared/tiny has the results of another study of this name; "
+        "give --storage as this one was started with, or another --name"
+    )
+    assert not other.folder.exists()
 
 
 def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
@@ -180,7 +185,7 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     one, other = (Places(folder=tmp_path / n / "tiny", study_storage=url) for n in ("one", "two"))
     plan.save(other.folder)
-    stored(plan, one, 1, {PLACE: here(one.folder), TRACKED: False})
+    stored(plan, one, 1, {PLACE: here(one.folder), CLOSED: False})
     assert admit(plan, one, resume=True) is not None, "its lock was ours: the start before ended"
     with pytest.raises(StudyStateError) as refused:
         admit(plan, other, resume=True)
@@ -196,7 +201,7 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
     assert said.endswith(
         f"in {one.folder}, did not close it; if it runs still, stop one of the two"
     )
-    Ledger(storage_url=url, name="tiny").note(TRACKED, True)
+    Ledger(storage_url=url, name="tiny").note(CLOSED, True)
     caplog.clear()
     admit(plan, other, resume=True)
     assert not any("did not close it" in said for said in caplog.messages), "it was closed"

@@ -23,7 +23,7 @@ Inject = Callable[[Study], None]
 
 
 def read(workspace: Path) -> Study:
-    return Study.open(workspace, NAME, held=True)
+    return Study.open(workspace, NAME, locked_here=True)
 
 
 def ledger_of(study: Study) -> Ledger:
@@ -202,7 +202,7 @@ def test_what_only_the_user_mends_is_named_and_no_reason_to_refuse_a_start(
 ) -> None:
     fault = injected(workspace, inject, kind, trial)
     assert fault.mend is None
-    refuse(read(workspace), [fault])
+    refuse(NAME, [fault])
 
 
 @pytest.mark.parametrize(("inject", "kind", "trial"), REFUSED)
@@ -212,7 +212,7 @@ def test_what_no_start_may_run_over_is_refused(
     fault = injected(workspace, inject, kind, trial)
     assert fault.mend is None
     with pytest.raises(StudyStateError) as refused:
-        refuse(read(workspace), faults(read(workspace), deep=False))
+        refuse(NAME, faults(read(workspace), deep=False))
     assert str(refused.value) == f"study '{NAME}': {fault.found}"
 
 

@@ -22,7 +22,7 @@ from study.store.floors import FOLDER, KEY
 from study.store.folder import BEATS, SPACE_COPY, TRIALS, study_folder
 from study.store.study import Places, Study
 from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import TRACKED, TRACKER, trials_csv
+from study.store.trials import CLOSED, TRACKER, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror
 from tests.builders import load_text, npz, study_plan
@@ -83,7 +83,7 @@ class Start(Driver):
 
     def opened(self) -> Callable[[str], None]:
         """Settle what the start before left, and begin to mirror the study."""
-        self.ledger.note(TRACKED, False)
+        self.ledger.note(CLOSED, False)
         self.ledger.begin_start({"device": "cpu"})
         changed = super().opened()
         if not self._track:
@@ -132,7 +132,7 @@ class Start(Driver):
         (floor / SCORES).write_text(json.dumps(scores))
         outcome = Outcome.STOPPED if cause else Outcome.COMPLETE
         self.ledger.end_start(outcome, {"trials_complete": float(len(rows))})
-        self.ledger.note(TRACKED, True)
+        self.ledger.note(CLOSED, True)
         self.leave()
 
     def leave(self) -> None:
