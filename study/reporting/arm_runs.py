@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -58,13 +58,18 @@ def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
     trials = [
         [ended[arm.name, draw] for draw in sorted(shared)] for arm in space.arms if draws[arm.name]
     ]
-    return [_arm(study, of_arm) for of_arm in trials if of_arm], left_out
+    # Not the configurations of trials, which lack what does not apply: `rr_only` belongs to the
+    # window of its space, though it sees none.
+    configs = {(point.arm, point.draw): point.config for point in space.comparisons()}
+    return [_arm(study, of_arm, configs) for of_arm in trials if of_arm], left_out
 
 
-def _arm(study: Study, trials: Sequence[TrialRow]) -> ArmRuns:
+def _arm(
+    study: Study, trials: Sequence[TrialRow], every: Mapping[tuple[str, int], TrialConfig]
+) -> ArmRuns:
     """Return the predictions of an arm's trials, a draw each."""
     plan, beats = study.plan, study.beats
-    configs = [study.configs[row.number] for row in trials]
+    configs = [every[row.arm, row.draw or 0] for row in trials]
     log_probs = [study.predictions(row)["log_probs"] for row in trials]
     signal, model = configs[0].signal, configs[0].model
     cut = f"{signal.segmentation}/{signal.resampling_method}"

@@ -29,14 +29,11 @@ _ALONE, _BATCHES = 15, 3
 
 def arm_configs(study: Study) -> dict[str, TrialConfig]:
     """Return the configuration that stands for each arm, in the order of the space."""
-    configs: dict[str, TrialConfig] = {}
     if study.plan.kind == "compare":
-        for point in study.space.comparisons():
-            configs.setdefault(point.arm, point.config)
-    for row in study.rows:
-        configs.setdefault(row.arm, study.configs[row.number])
-    shown = study.arm_trials.items()
-    return configs | {arm: study.configs[row.number] for arm, row in shown}
+        first = [point for point in study.space.comparisons() if point.draw == 0]
+        return {point.arm: point.config for point in first}
+    rows = {row.arm: row for row in study.rows} | study.arm_trials
+    return {arm: study.configs[row.number] for arm, row in rows.items()}
 
 
 def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:

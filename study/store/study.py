@@ -286,7 +286,7 @@ class Study:
 
     @cached_property
     def configs(self) -> dict[int, TrialConfig]:
-        """The configuration of each settled trial, by number."""
+        """The configuration of each settled trial, by number; what is inactive has its default."""
         return {t.number: TrialConfig.from_flat(t.user_attrs[CONFIG]) for t in self.trials.settled}
 
     @cached_property

@@ -27,7 +27,7 @@ from study.training.batches import epoch_shape
 from tests.builders import npz, stored_beats, study_of, trial_row
 
 SPACE = """
-description = "two arms and a placebo, at two draws"
+description = "three arms and a placebo, at two draws"
 [compare]
 draws = 2
 seeds = 1
@@ -35,7 +35,7 @@ folds = 2
 reference = "ecg"
 contrasts = [["film", "film_placebo"], ["film", "ecg"]]
 [fixed]
-segmentation = "daeac"
+segmentation = "beat"
 epochs = 9
 normal_beats_per_epoch = 40
 [[arms]]
@@ -46,6 +46,9 @@ fusion = "none"
 name = "film"
 fusion = "film"
 placebo = true
+[[arms]]
+name = "rr"
+fusion = "rr_only"
 [params.learning_rate]
 low = 1e-3
 high = 1e-2
@@ -55,7 +58,7 @@ log = true
 SEEDS, EPOCHS = 2, 3
 """As the command line said, in place of what the space's file says."""
 
-ARMS = ("ecg", "film", "film_placebo")
+ARMS = ("ecg", "film", "film_placebo", "rr")
 
 
 def rows() -> list[TrialRow]:
@@ -81,7 +84,14 @@ def rows() -> list[TrialRow]:
 def folder(tmp_path: Path, plan: StudyPlan, small_beats: BeatSet, small_folds: Folds) -> Path:
     """The folder of a finished study, with made-up predictions."""
     (tmp_path / SPACE_COPY).write_text(SPACE)
-    replace(plan, kind="compare", epochs=EPOCHS, n_seeds=SEEDS, trials=6).save(tmp_path)
+    replace(
+        plan,
+        data_fingerprints={"beat/antialiased": "2" * 12},
+        kind="compare",
+        epochs=EPOCHS,
+        n_seeds=SEEDS,
+        trials=8,
+    ).save(tmp_path)
     (tmp_path / BEATS).write_bytes(stored_beats(small_beats, small_folds, "abcdef"))
     return tmp_path
 
@@ -105,17 +115,18 @@ def test_a_finished_study_is_read_back(
 ) -> None:
     study = study_with(folder, rows())
     arms, left_out = arm_runs(study)
-    assert left_out == [] and len(study.rows) == 6
+    assert left_out == [] and len(study.rows) == 8
     assert study.beats.patients == ("a", "b", "c", "d", "e", "f")
     assert [arm.name for arm in arms] == list(ARMS)
-    ecg, film, placebo = arms
-    assert (ecg.input, ecg.fusion, ecg.segmentation, ecg.rr) == ("ecg", "none", "daeac", "real")
+    ecg, film, placebo, rr = arms
+    assert (ecg.input, ecg.fusion, ecg.segmentation, ecg.rr) == ("ecg", "none", "beat", "real")
     assert (film.input, film.fusion, placebo.rr, film.trials) == ("opt1", "film", "placebo", 2)
     assert film.draw.tolist() == [0, 0, 1, 1] and film.seed.tolist() == [0, 1, 0, 1]
-    # Draw 1 of film is trial 4.
-    expected = np.random.default_rng(4).normal(size=(SEEDS, len(small_beats.label), 4))
+    assert rr.segmentation == "beat", "it sees no window, and is compared with arms of this one"
+    # Draw 1 of film is trial 5.
+    expected = np.random.default_rng(5).normal(size=(SEEDS, len(small_beats.label), 4))
     assert film.log_probs[2:] == pytest.approx(expected.astype(np.float32))
-    assert film.fingerprints["daeac/linear windows"] == "2" * 12
+    assert film.fingerprints["beat/antialiased windows"] == "2" * 12
     check_comparable(study.beats, arms)
     labels = [small_beats.label[training] for training, _ in small_folds.masks(small_beats)]
     shape = epoch_shape(labels, normal_beats=40, batch_size=TrainConfig().batch_size)
@@ -127,11 +138,11 @@ def test_what_is_not_complete_is_left_out_and_named(folder: Path) -> None:
     some[1] = replace(some[1], outcome=Outcome.FAILED)
     arms, left_out = arm_runs(study_with(folder, some))
     assert left_out == ["draw 0 is left out: no complete trial of film"]
-    assert [arm.draw.tolist() for arm in arms] == [[1, 1]] * 3
+    assert [arm.draw.tolist() for arm in arms] == [[1, 1]] * 4
     study = study_with(folder, [row for row in some if row.arm != "film"])
     arms, left_out = arm_runs(study)
     assert left_out == ["film is left out: no complete trial"]
-    assert [arm.name for arm in arms] == ["ecg", "film_placebo"]
+    assert [arm.name for arm in arms] == ["ecg", "film_placebo", "rr"]
     found = compare_arms(study, arms, left_out)
     assert found.notes[0] == "film is left out: no complete trial"
     assert not any(pair.primary for pair in found.contrasts), "both declared ones need film"
@@ -143,7 +154,7 @@ def test_fewer_than_two_arms_are_no_comparison(folder: Path) -> None:
     assert results.comparison is None
     assert results.gaps["comparison"] == (
         "two arms with complete trials are needed, got 1; ecg is left out: no complete trial; "
-        "film_placebo is left out: no complete trial"
+        "film_placebo is left out: no complete trial; rr is left out: no complete trial"
     )
 
 
@@ -152,7 +163,7 @@ def test_arms_without_a_common_draw_are_no_comparison(folder: Path) -> None:
     assert arm_runs(study_with(folder, some)) == (
         [],
         [
-            "draw 0 is left out: no complete trial of ecg, film_placebo",
+            "draw 0 is left out: no complete trial of ecg, film_placebo, rr",
             "draw 1 is left out: no complete trial of film",
         ],
     )
@@ -165,7 +176,7 @@ def test_a_report_leaves_every_pair_and_record(folder: Path) -> None:
     keep_comparison(study, comparison)
     assert pair_name(comparison.contrasts[0]) == "film - its placebo"
     assert (folder / PAIRS).read_text().startswith("first,second,primary,quantity,difference,se,")
-    assert len((folder / RECORDS).read_text().splitlines()) == 1 + 3 * 6
+    assert len((folder / RECORDS).read_text().splitlines()) == 1 + 4 * 6
 
 
 def test_predictions_that_are_gone_are_named_with_their_place(folder: Path) -> None:
@@ -174,6 +185,6 @@ def test_predictions_that_are_gone_are_named_with_their_place(folder: Path) -> N
     with pytest.raises(StudyStateError) as caught:
         arm_runs(study)
     assert str(caught.value) == (
-        f"trial 3, ecg: {folder}/trials/000000000003 has no predictions.npz; a study started with "
+        f"trial 3, rr: {folder}/trials/000000000003 has no predictions.npz; a study started with "
         "--storage keeps its files there"
     )
