@@ -97,6 +97,17 @@ class TrackingError(StudyError, RuntimeError):
     """The tracking store cannot be used."""
 
 
+class StoreAwayError(TrackingError):
+    """The tracking store does not answer, or answers with an error."""
+
+    def __str__(self) -> str:
+        """Say also what the user of a command can do."""
+        return (
+            f"{self.args[0]}; start it, give another --tracking-uri, or leave MLflow out with "
+            "--no-track"
+        )
+
+
 class RefusedError(TrackingError):
     """The tracking store works, but refuses what is sent to it."""
 

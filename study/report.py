@@ -95,6 +95,8 @@ def _keep_page(args: argparse.Namespace, study: Study, output: Path) -> None:
         own, _ = find_runs(experiment, study)
         if own:
             experiment.add_folder(own[0].run_id, output)
+        elif not args.quiet:
+            print("the page is not kept in MLflow: it has no run of this study", file=sys.stderr)
     except TrackingError as error:
         _logger.warning("the page is not kept in MLflow: %s", error)
 

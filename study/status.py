@@ -118,7 +118,10 @@ def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
     from study.tracking.experiment import Experiment
 
     if not study.tracker:
-        return [], True, "nothing was told to any tracker"
+        said = "nothing was told to any tracker"
+        if study.starts:
+            said += "; the study's own command with --resume, without --no-track, tells all of it"
+        return [], True, said
     try:
         experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
         if study.tracker != experiment.store.name and not args.tracking_uri:

@@ -244,10 +244,11 @@ def test_an_untracked_study_owes_no_tracker_anything(
     start.train("0", 0.5)
     start.end("SIGINT received")
     code, lines = status(capsys)
-    assert (code, lines[-3:]) == (
-        0,
-        ["MLflow: nothing was told to any tracker", "the three records agree", GO_ON],
+    told = (
+        "MLflow: nothing was told to any tracker; the study's own command with --resume, without "
+        "--no-track, tells all of it"
     )
+    assert (code, lines[-3:]) == (0, [told, "the three records agree", GO_ON])
     assert not (tmp_path / "mlflow.db").exists()
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from study.errors import RefusedError, StudyStateError, TrackingError
+from study.errors import RefusedError, StudyError, StudyStateError, TrackingError
 from study.store.scratch import scratch
 from study.store.study import Study
 from study.tracking.experiment import Experiment
@@ -133,7 +133,7 @@ class Mirror:
                         _logger.warning(
                             "%s. Nothing waits for it and nothing is lost: MLflow gets what it "
                             "lacks as soon as it answers",
-                            error,
+                            error.args[0] if isinstance(error, StudyError) else error,
                         )
                     if self._ending.wait(pause_s):
                         self._given_up.wait(min(pause_s, _LAST_PAUSE_S))

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from study import addresses
-from study.errors import RefusedError, StudyError, TrackingError
+from study.errors import RefusedError, StoreAwayError, StudyError, TrackingError
 
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -226,7 +226,7 @@ def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterat
 
     Raises:
         RefusedError: If the store works, and does not take this.
-        TrackingError: If the store cannot be used.
+        StoreAwayError: If the store cannot be used.
     """
     try:
         yield
@@ -236,12 +236,18 @@ def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterat
         # Not chained: the original error may quote the address with its credentials.
         if getattr(error, "error_code", "") in _REFUSALS and works():
             raise RefusedError(f"{store.shown} does not take it: {brief(store, error)}") from None
-        raise TrackingError(f"tracking: cannot use {store.shown}: {brief(store, error)}") from None
+        raise StoreAwayError(
+            f"tracking: cannot use {store.shown}: {brief(store, error)}"
+        ) from None
 
 
 def brief(store: Store, error: Exception) -> str:
-    """Return the first line of an error of MLflow's, without credentials."""
+    """Return the first line of an error, or why there was no answer, without credentials."""
     lines = store.redact(error).strip().splitlines() or [type(error).__name__]
+    # After the whole request, urllib3 says what became of it.
+    if cause := re.search(r"\(Caused by \w+\((.*)\)\)", lines[0]):
+        reason = cause[1].strip("'\"").rpartition(": ")[2]
+        return f"no answer ({re.sub(r'^.Errno -?[0-9]+. ', '', reason)})"
     return lines[0][:500]
 
 

@@ -17,7 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import CheckpointError, MissingDataError, TrackingError, UsageError, unknown
+from study.errors import (
+    CheckpointError,
+    MissingDataError,
+    StoreAwayError,
+    TrackingError,
+    UsageError,
+    unknown,
+)
 from study.keys import CLASSES, Tag
 from study.models import rules, served
 from study.models.seed_ensemble import SeedEnsemble
@@ -233,12 +240,16 @@ def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = N
     store = find_store(tracking_uri, workspace)
     if not store.exists():
         raise UsageError(f"--model: there is no MLflow store at {store.shown}; {HOW}")
-    with explained(store):
-        mlflow = connect(store)
-        name, version = _resolved(mlflow, reference)
-        with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
-            path = _downloaded(mlflow, store, name, version, Path(folder))
-            content = path.read_bytes()
+    try:
+        with explained(store), tempfile.TemporaryDirectory(prefix="study-model-") as folder:
+            mlflow = connect(store)
+            name, version = _resolved(mlflow, reference)
+            content = _downloaded(mlflow, store, name, version, Path(folder)).read_bytes()
+    except StoreAwayError as error:
+        raise TrackingError(
+            f"--model: {error.args[0]}; start it, give another --tracking-uri, or the file of a "
+            "seed ensemble"
+        ) from None
     return _loaded(content, f"{name} version {version}")
 
 

@@ -584,6 +584,8 @@ def test_a_server_that_is_not_there_is_an_error(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError) as caught:
         experiment(tmp_path, tracking_uri="http://ann:s3cret@127.0.0.1:9").connect()
-    assert str(caught.value).startswith("tracking: cannot use http://127.0.0.1:9: ")
-    assert "s3cret" not in str(caught.value)
+    assert str(caught.value) == (
+        "tracking: cannot use http://127.0.0.1:9: no answer (Connection refused); start it, give "
+        "another --tracking-uri, or leave MLflow out with --no-track"
+    )
     assert caught.value.__suppress_context__
