@@ -19,13 +19,14 @@ from study.data.source import synthetic_source
 from study.keys import Outcome, Tag
 from study.wording import score_text
 from tests.builders import write_split
-from tests.command import Ended, apart, here
+from tests.command import Ended
+from tests.engine import trained_here
 from tests.surroundings import own_surroundings
 
 NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 """Eight records allow six partitions into two folds that are about as even."""
 
-OPTIONS = ["--records", "records", "--split", "split.toml", "--device", "cpu"]
+OPTIONS = "--records records --split split.toml --device cpu --concurrency 1".split()
 
 SPACE = """
 description = "two fusions"
@@ -38,7 +39,7 @@ embed_dim = 8
 epochs = 1
 normal_beats_per_epoch = 40
 [params.fusion]
-values = ["film", "concat"]
+values = ["rr_only", "concat"]
 """
 
 
@@ -49,11 +50,7 @@ class Workspace:
     folder: Path
 
     def main(self, *words: str) -> Ended:
-        return apart(self.folder, [*OPTIONS, "--concurrency", "1", *words])
-
-    def here(self, *words: str) -> Ended:
-        """Run what starts no trial."""
-        return here(self.folder, [*OPTIONS, "--concurrency", "1", *words])
+        return trained_here(self.folder, [*OPTIONS, "--no-track", *words])
 
     def plan(self, name: str) -> dict[str, Any]:
         text = (self.folder / "studies" / name / "plan.json").read_text()
@@ -80,10 +77,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     write_split(folder, NAMES)
     (folder / "tiny.toml").write_text(SPACE)
     with own_surroundings():
-        found = Workspace(folder)
-        searched = found.main("--space", "tiny.toml", "--no-track")
-        assert searched.code == 0, searched.err
-        yield found
+        workspace = Workspace(folder)
+        searched = workspace.main("--space", "tiny.toml")
+        assert searched.code == 0, searched
+        yield workspace
 
 
 @pytest.mark.parametrize(
@@ -123,38 +120,34 @@ def test_what_cannot_be_confirmed_is_refused(
 
 
 def test_a_dry_run_shows_the_choice_and_leaves_nothing(workspace: Workspace) -> None:
-    ended = workspace.here("--confirm", "tiny", "--dry-run")
-    assert ended.code == 0, ended.err
+    ended = workspace.main("--confirm", "tiny", "--dry-run")
+    assert ended.code == 0, ended
     assert "confirming 'tiny': 2 configurations on partition seeds " in ended.out
     assert " (simplest within one standard error of the best)" in ended.out
     assert "members per trial: 10 (2 folds x 5 seeds), epochs: 1" in ended.out
     assert ended.out.endswith("and so for each of 3 partitions\n")
+    in_full = workspace.main("--confirm", "tiny", "--epochs", "3", "--dry-run")
+    assert " and study seed 1, epochs: 3\n" in in_full.out
+    assert "members per trial: 10 (2 folds x 5 seeds), epochs: 3" in in_full.out
     assert [path.name for path in (workspace.folder / "studies").iterdir()] == ["tiny"]
-
-
-def test_a_screening_is_confirmed_in_full(workspace: Workspace) -> None:
-    ended = workspace.here("--confirm", "tiny", "--epochs", "3", "--dry-run")
-    assert ended.code == 0, ended.err
-    assert " and study seed 1, epochs: 3\n" in ended.out
-    assert "members per trial: 10 (2 folds x 5 seeds), epochs: 3" in ended.out
 
 
 @pytest.fixture(scope="module")
 def confirmed(workspace: Workspace) -> Ended:
     """A confirmation that a time limit stopped at once, and that was then resumed."""
-    stopped = workspace.main("--confirm", "tiny", "--no-track", "--time-limit", "0.1s")
+    stopped = workspace.main("--confirm", "tiny", "--time-limit", "0.1s")
     assert stopped.code == 3, stopped.err
     assert "The same command with --resume continues.\n" in stopped.out
-    refused = workspace.here("--confirm", "tiny", "--no-track")
+    refused = workspace.main("--confirm", "tiny")
     assert refused.code == 2
     assert refused.err.startswith("error: study 'tiny-confirm-p1' is unfinished (0 of 2 trials ")
-    return workspace.main("--confirm", "tiny", "--no-track", "--resume")
+    return workspace.main("--confirm", "tiny", "--resume")
 
 
 STUDIES = [f"tiny-confirm-p{number}" for number in (1, 2, 3)]
 
 
-def test_seeds_and_folds_are_ones_that_the_search_did_not_use(
+def test_seeds_and_folds_are_fresh_and_each_configuration_counts_once(
     confirmed: Ended, workspace: Workspace
 ) -> None:
     assert confirmed.code == 0, confirmed.err
@@ -163,11 +156,6 @@ def test_seeds_and_folds_are_ones_that_the_search_did_not_use(
     assert [plan["study_seed"] for plan in plans] == [0, 1, 1, 1]
     assert [plan["n_seeds"] for plan in plans[1:]] == [5, 5, 5]
     assert len({plan["space_digest"] for plan in plans[1:]}) == 1
-
-
-def test_each_configuration_is_counted_once_in_each_partition(
-    confirmed: Ended, workspace: Workspace
-) -> None:
     searched = {digest for digest, _ in workspace.outcomes("tiny")}
     for name in STUDIES:
         settled = [digest for digest, o in workspace.outcomes(name) if o != Outcome.STOPPED]
@@ -176,10 +164,10 @@ def test_each_configuration_is_counted_once_in_each_partition(
 
 def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Workspace) -> None:
     scores = [workspace.scores(name) for name in STUDIES]
-    film, concat = sorted(scores[0], reverse=True)
+    rr_only, concat = sorted(scores[0], reverse=True)
     table = confirmed.out.split("Confirmation of 'tiny'. AUPRC S+V: mean ± sd over 3 fold ")[1]
     reference = table.split(" minus ")[1].split()[0]
-    other = {film: concat, concat: film}[reference]
+    other = {rr_only: concat, concat: rr_only}[reference]
     paired = [by_arm[other] - by_arm[reference] for by_arm in scores]
     (line,) = (line for line in table.splitlines() if line.startswith(other))
     assert f"{score_text(fmean(paired), signed=True)} ± " in line
@@ -196,7 +184,7 @@ def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: W
 def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
     confirmed: Ended, workspace: Workspace
 ) -> None:
-    again = workspace.here("--confirm", "tiny", "--no-track")
+    again = workspace.main("--confirm", "tiny")
     assert again.code == 0, again.err
     assert again.out.count("was complete already: nothing was run") == 3
     split = "Confirmation of 'tiny'"
@@ -208,13 +196,13 @@ def test_other_options_are_refused_once_it_has_begun(
 ) -> None:
     for other, said in (("--seeds", "seeds (5, here 6)"), ("--epochs", "epochs (1, here 6)")):
         for dry in ([], ["--dry-run"]):
-            refused = workspace.here("--confirm", "tiny", "--no-track", other, "6", *dry)
+            refused = workspace.main("--confirm", "tiny", other, "6", *dry)
             assert refused.code == 2
             assert f"the confirmation has begun with other {said} than this " in refused.err
 
 
 def test_what_has_not_begun_is_not_resumed_and_leaves_nothing(workspace: Workspace) -> None:
-    refused = workspace.here("--confirm", "tiny", "--name", "unbegun", "--no-track", "--resume")
+    refused = workspace.main("--confirm", "tiny", "--name", "unbegun", "--resume")
     assert refused.code == 2
     assert refused.err.startswith("error: there is no study 'unbegun-p1' in ")
     assert not (workspace.folder / "studies" / "unbegun").exists()
