@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,11 @@ from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.tracking.mlflow_store import connect, find_store
 from study.tuning.trial import TrialJob
-from tests.builders import study_plan
+from tests.builders import study_plan, write_split
+from tests.surroundings import own_surroundings
+
+if TYPE_CHECKING:
+    from tests.studies import Studies
 
 torch.set_num_threads(1)
 
@@ -113,6 +117,20 @@ def small_folds(small_source: Source, small_beats: BeatSet) -> Folds:
     """Two folds of three records."""
     beats = small_beats
     return make_folds(beats.record_names, beats.counts, 2, 0, small_source.patients)
+
+
+@pytest.fixture(scope="module")
+def studies(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studies]:
+    """A workspace with these records, whose studies end within seconds."""
+    from tests.studies import SPACES, Studies
+
+    folder = tmp_path_factory.mktemp("workspace")
+    (folder / "records").symlink_to(small_source.folder)
+    write_split(folder, small_source.development)
+    for name, text in SPACES.items():
+        (folder / f"{name}.toml").write_text(text)
+    with own_surroundings() as scratch:
+        yield Studies(folder, scratch)
 
 
 @pytest.fixture

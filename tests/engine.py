@@ -16,11 +16,10 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.store import floors
 from study.tuning import session
-from study.tuning.driver import Conductor
-from study.tuning.ray_tune import Guarded, Listener, Scheduler, Search, Until
+from study.tuning.conductor import Conductor
+from study.tuning.ray_tune import Guarded, Listener, ProposalSearcher, Stops, StopSignal
 from study.tuning.resources import Demand, Resources, plan_resources
-from study.tuning.stopping import StopSignal
-from study.tuning.trial import METRICS, FusionTrial, TrialJob
+from study.tuning.trial import FusionTrial, TrialJob
 from tests.command import Ended, here
 
 
@@ -40,31 +39,25 @@ def _no_ray(demand: Demand, address: str | None, memory_bytes: int) -> Iterator[
 
 
 def _run_trials(
-    conductor: Conductor, job: TrialJob, *_: Any, objective: str, stop: StopSignal, **more: Any
+    conductor: Conductor, job: TrialJob, *_: Any, stop: StopSignal, deadline: Any, **more: Any
 ) -> None:
     """Do what Ray Tune does with these callbacks, one trial after the other."""
     guarded = Guarded(conductor)
-    search, scheduler = Search(guarded), Scheduler(guarded, objective)
-    listener, until = Listener(guarded), Until(guarded, stop, more["deadline"])
+    searcher, listener = ProposalSearcher(guarded), Listener(guarded)
+    stops = Stops(guarded, stop, deadline)
     worker = FusionTrial.__new__(FusionTrial)
     worker.setup({}, job=job)
     for number in itertools.count():
-        config = None if until.stop_all() else search.suggest(str(number))
+        config = None if stops.stop_all() else searcher.suggest(str(number))
         if not isinstance(config, dict):
             break
-        trial: Any = SimpleNamespace(trial_id=str(number), last_result={})
+        trial: Any = SimpleNamespace(trial_id=str(number))
         listener.on_trial_start(number, [], trial)
         worker.reset_config(config)
         done = False
-        while not (done or until.stop_all()):
-            result = worker.step()
-            flat = result | {f"{METRICS}/{name}": v for name, v in result[METRICS].items()}
-            # Nobody is asked about a trial that has ended by itself.
-            done = result["done"] or (
-                scheduler.on_trial_result(None, trial, flat) == scheduler.STOP
-            )
-            trial.last_result = result
-            listener.on_trial_result(number, [], trial, result)
+        while not (done or stops.stop_all()):
+            trial.last_result = worker.step()
+            done = stops(trial.trial_id, trial.last_result) or trial.last_result["done"]
         if done:
             listener.on_trial_complete(number, [], trial)
     conductor.stop(stop.cause or "the driver ended")

@@ -8,13 +8,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
+
 from benchmarks.driven import parts
 from benchmarks.profile_study import PARTS, Clock, ClockedJob
 from study.config import TrialConfig
-from study.data.beat_set import BeatSet
-from study.data.folds import make_folds
-from study.data.source import Source
-from study.store.storage import Storage
 from study.tuning.trial import TrialJob, TrialRun
 
 
@@ -83,18 +81,7 @@ def test_a_timed_function_does_what_it_did_and_is_timed_when_it_raises() -> None
     assert clock.seconds == {"working": 5}
 
 
-def test_a_job_brings_clocks_to_the_process_it_is_sent_to(
-    beat_set: BeatSet, records_source: Source, tmp_path: Path
-) -> None:
-    names, counts = beat_set.record_names, beat_set.counts
-    job = TrialJob(
-        beats={("daeac", "linear"): beat_set},
-        folds=make_folds(names, counts, 2, 0, records_source.patients),
-        n_seeds=1,
-        study_seed=0,
-        device="cpu",
-        storage=Storage.at(tmp_path / "trials"),
-    )
+def test_a_job_brings_clocks_to_the_process_it_is_sent_to(job: TrialJob, tmp_path: Path) -> None:
     clocks = tmp_path / "clocks"
     clocks.mkdir()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -107,6 +94,7 @@ def test_a_job_brings_clocks_to_the_process_it_is_sent_to(
 
 
 def _train(job: TrialJob) -> None:
+    torch.set_num_threads(1)  # as a worker has it: two threads of a busy machine spin
     shape = {"epochs": 2, "batch_size": 32, "normal_beats_per_epoch": 40, "gradient_clip": 1.0}
     run = TrialRun(TrialConfig.from_flat(shape), job)
     for _ in range(2):

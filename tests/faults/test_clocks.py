@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from study.keys import Outcome
-from tests.faults.studies import Studies
+from tests.studies import Studies
 
 pytestmark = pytest.mark.faults
 

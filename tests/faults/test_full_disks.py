@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from tests.command import Ended
-from tests.faults.studies import Studies
+from tests.studies import Studies
 
 pytestmark = pytest.mark.faults
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from study.keys import Outcome
-from tests.faults.studies import COMMAND, Studies
+from tests.studies import COMMAND, Studies
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

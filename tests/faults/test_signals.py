@@ -15,7 +15,7 @@ import time
 import pytest
 
 from study.keys import Outcome, Tag
-from tests.faults.studies import LIMIT_S, Start, Studies, hear_signals
+from tests.studies import LIMIT_S, Start, Studies, hear_signals
 
 pytestmark = pytest.mark.faults
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.faults.studies import Studies
+from tests.studies import Studies
 
 pytestmark = pytest.mark.faults
 

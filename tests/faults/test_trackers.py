@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from study.tracking.mirror import PATIENCE_S
-from tests.faults.studies import Studies
 from tests.mlflow_server import Server
+from tests.studies import Studies
 
 pytestmark = pytest.mark.faults
 

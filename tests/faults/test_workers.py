@@ -12,7 +12,7 @@ import pytest
 
 from study.keys import Outcome, Tag
 from study.tuning.ray_tune import MAX_LOST_WORKERS
-from tests.faults.studies import Start, Studies
+from tests.studies import Start, Studies
 
 pytestmark = pytest.mark.faults
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.driven import environment
 from study.data.source import Source
 from tests.builders import write_split
+from tests.command import Ended
+from tests.engine import trained_here
 from tests.postgres import PASSWORD, ask, postgres_server
 
 SPACE = """
@@ -42,18 +41,11 @@ def addresses(server: str) -> tuple[str, str]:
     return f"{server}/optuna", f"{server}/mlflow"
 
 
-def run(folder: Path, addresses: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, addresses: tuple[str, str]) -> Ended:
     words = ["--space", "two.toml", "--records", "records", "--split", "split.toml"]
     words += ["--concurrency", "1", "--device", "cpu", "--precision", "fp32"]
     words += ["--study-storage", addresses[0], "--tracking-uri", addresses[1]]
-    return subprocess.run(
-        [sys.executable, "-m", "study.run", *words],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return trained_here(folder, words)
 
 
 def test_a_study_is_kept_and_recorded_in_postgresql(
@@ -63,8 +55,8 @@ def test_a_study_is_kept_and_recorded_in_postgresql(
     write_split(tmp_path, small_source.development)
     (tmp_path / "two.toml").write_text(SPACE)
     done = run(tmp_path, addresses)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
+    assert done.code == 0, done
+    assert PASSWORD not in done.out + done.err
 
     kept = ask(
         addresses[0],
@@ -83,5 +75,5 @@ def test_a_study_is_kept_and_recorded_in_postgresql(
     assert not (tmp_path / "mlflow.db").exists()
 
     again = run(tmp_path, addresses)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.startswith("study 'two' was complete already: nothing was run\n")
+    assert again.code == 0, again
+    assert again.out.startswith("study 'two' was complete already: nothing was run\n")

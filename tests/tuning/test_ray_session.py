@@ -1,22 +1,26 @@
-"""A local Ray gives the process its signals back, and takes no signal that is sent to its group.
-
-Two tests start a Ray in a process of their own: signals and groups are those of a process.
-"""
+"""A local Ray gives the process its signals back, and gets none of those sent to its group."""
 
 from __future__ import annotations
 
+import gc
+import signal
 import subprocess
 import sys
 
 import pytest
+import ray
 
-from study.tuning.ray_session import ray_session
+from study.tuning.ray_session import leave_ray, ray_session
+from study.tuning.ray_tune import StopSignal, catching_signals
 from study.tuning.resources import Demand
 
-_SIGNALLED = """
+# In a process of its own: signals and groups are those of a process.
+_PROGRAM = """
 import os, signal
+from pathlib import Path
 from ray._private.node import Node
 from study.tuning.ray_session import ray_session
+from study.tuning.ray_tune import StopSignal, catching_signals
 from study.tuning.resources import Demand
 
 heard = []
@@ -31,39 +35,22 @@ Node.kill_all_processes = signal_and_end
 with ray_session(Demand(concurrency=1), None, 0):
     os.kill(os.getpid(), signal.SIGTERM)
     print("running", len(heard))
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    groups = {os.getpgid(int(child)) for child in children}
+print("groups of their own", len(groups) > 1 and os.getpgid(0) not in groups)
 print("ending", len(heard))
 os.kill(os.getpid(), signal.SIGTERM)
 print("ended", len(heard))
 """
 
-_GROUPS = """
-import os
-from pathlib import Path
-from study.tuning.ray_session import ray_session
-from study.tuning.resources import Demand
 
-with ray_session(Demand(concurrency=1), None, 0):
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    groups = {os.getpgid(int(child)) for child in children}
-print(len(groups) > 1, os.getpgid(0) in groups)
-"""
-
-
-def output_of(program: str) -> str:
+def test_ray_takes_no_signal_from_the_process_and_gets_none_of_its_group() -> None:
+    """Ray replaces the handler where it begins; where it ends, it leaves the default one."""
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done
-    return done.stdout
-
-
-def test_sigterm_is_the_process_s_own_while_ray_runs_ends_and_after_that() -> None:
-    """Ray replaces the handler where it begins; where it ends, it leaves the default one."""
-    assert output_of(_SIGNALLED) == "running 1\nending 2\nended 3\n"
-
-
-def test_ray_s_processes_are_in_groups_of_their_own() -> None:
-    assert output_of(_GROUPS) == "True False\n"
+    assert done.stdout == "running 1\ngroups of their own True\nending 2\nended 3\n"
 
 
 def test_sigterm_while_ray_starts_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +61,34 @@ def test_sigterm_while_ray_starts_interrupts(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         with ray_session(Demand(concurrency=1), None, 0):
             pass
+
+
+def test_nothing_is_collected_while_ray_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    collecting = []
+    monkeypatch.setattr(ray, "shutdown", lambda: collecting.append(gc.isenabled()))
+    leave_ray()
+    assert collecting == [False]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_first_signal_stops_in_order_and_a_second_ends_at_once(number: signal.Signals) -> None:
+    signal.signal(number, signal.default_int_handler)  # CI may run where it is ignored
+    stop, before = StopSignal(), signal.getsignal(number)
+    with catching_signals(stop):
+        signal.raise_signal(number)
+        assert (stop.cause, stop.interrupted) == (f"{number.name} received", True)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopSignal()
+        with catching_signals(stop):
+            signal.raise_signal(signal.SIGHUP)
+        assert not stop.cause
+    finally:
+        signal.signal(signal.SIGHUP, before)

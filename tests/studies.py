@@ -1,8 +1,9 @@
-"""Studies that are hurt while they run, and an audit of what they leave in all their records."""
+"""Whole studies in a workspace of their own, and an audit of what they leave in all records."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,50 +18,71 @@ from typing import Any
 import optuna
 
 from study.files import archive_fault
-from study.keys import TRAIN_LOSS, Outcome, Tag
+from study.keys import BEATS_PER_SECOND, EXPERIMENTS, TRAIN_LOSS, Outcome, Tag
 from study.store.trial_files import PREDICTIONS, SCORES
 from study.tuning.trial import CHECKPOINT, WEIGHTS
-from tests.command import Ended
+from tests.command import Ended, here
+from tests.engine import trained_here
 
 EPOCHS = 3
 
-FAST = f"""
+_FIXED = """
+[fixed]
+fusion = "film"
+embed_dim = 8
+batch_size = 32
+schedule = "cosine"
+normal_beats_per_epoch = 100
+"""
+
+SPACES = {
+    "fast": f"""
 description = "a trial that learns, and others of which some are stopped early"
 [search]
 sampler = "grid"
 reduction_factor = 2
 folds = 2
-[fixed]
-fusion = "film"
-embed_dim = 8
-batch_size = 32
-schedule = "cosine"
+{_FIXED}
 epochs = {EPOCHS}
-normal_beats_per_epoch = 100
 [params.learning_rate]
 values = [0.003, 1e-8, 0.001, 1e-7]
-"""
-
-LONG = """
+""",
+    "long": f"""
 description = "trials that last until something happens to them"
 [search]
 sampler = "grid"
 scheduler = "none"
 folds = 2
-[fixed]
-fusion = "film"
-embed_dim = 8
-batch_size = 32
-schedule = "cosine"
+{_FIXED}
 epochs = 12
-normal_beats_per_epoch = 100
 [params.learning_rate]
 values = [0.003, 0.001]
-"""
+""",
+    "random": f"""
+description = "the same of a sampler that draws"
+[search]
+sampler = "random"
+trials = 3
+scheduler = "none"
+folds = 2
+{_FIXED}
+epochs = 12
+[params.learning_rate]
+low = 1e-4
+high = 1e-2
+log = true
+""",
+}
+"""Text by the name of the space."""
 
 WORKER = "ray::ResourceTrainable"
 
-STATUS = {Outcome.COMPLETE: "FINISHED", Outcome.PRUNED: "KILLED", Outcome.FAILED: "FAILED"}
+STATUS = {
+    Outcome.COMPLETE: "FINISHED",
+    Outcome.SCREENED: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.FAILED: "FAILED",
+}
 
 COMMAND = (sys.executable, "-m", "study.run")
 
@@ -107,7 +129,7 @@ class Start:
         while not happened():
             assert self.process.poll() is None, f"ended before {what}:\n{self.said()}"
             assert time.monotonic() < deadline, f"{what}: not within {LIMIT_S} s:\n{self.said()}"
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the command itself, not to what it started."""
@@ -142,22 +164,20 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Studies:
-    """A folder with records, in which studies run and are hurt.
-
-    Args:
-        folder: The workspace.
-        scratch: Where everything temporary goes.
-        tracker: Where MLflow is; empty is the workspace's own database.
-        program: What runs the command line.
-    """
+    """A folder with records, in which studies run and are hurt."""
 
     folder: Path
-    scratch: Path
-    tracker: str = ""
+    scratch: Path  # where everything temporary goes
+    tracker: str = ""  # where MLflow is; empty is the workspace's own database
+    experiment: str = EXPERIMENTS["records"]
     program: Sequence[str] = COMMAND
+    own_floors: bool = False  # whether each study fits its floors, which takes three seconds
 
     def start(self, space: str, name: str, *more: str) -> Start:
         """Start the command line as a user does."""
+        fitted = next(self.folder.glob("studies/*/floors/logistic_regression/scores.json"), None)
+        if fitted and not self.own_floors and not self.study(name).exists():
+            shutil.copytree(fitted.parents[1], self.study(name) / "floors")
         n_before = len(list(self.folder.glob(f"{name}.*.err")))
         log = self.folder / f"{name}.{n_before}"
         return Start(self.words(space, name, *more), self.folder, log, self.program)
@@ -174,8 +194,15 @@ class Studies:
         """Run it to its end."""
         return self.start(space, name, *more).ended()
 
+    def here(self, space: str, name: str, *more: str) -> Ended:
+        """Run it in this process, without Ray; also what is refused or has nothing to run."""
+        return trained_here(self.folder, self.words(space, name, *more))
+
     def study(self, name: str) -> Path:
         return self.folder / "studies" / name
+
+    def files(self, name: str, file: str) -> list[Path]:
+        return sorted((self.study(name) / "trials").glob(f"*/{file}"))
 
     def events(self, name: str) -> int:
         """Return how many starts, begun trials, epochs and ends a study has written down."""
@@ -196,7 +223,7 @@ class Studies:
         return list(optuna.load_study(study_name=name, storage=url).trials)
 
     def checkpoints(self, name: str) -> list[Path]:
-        return sorted((self.study(name) / "trials").glob(f"*/{CHECKPOINT}"))
+        return self.files(name, CHECKPOINT)
 
     def outcomes(self, name: str) -> dict[str, str]:
         """Return the outcome by digest; one that is counted twice is told."""
@@ -209,7 +236,7 @@ class Studies:
     def runs(self, name: str, kind: str) -> list[Any]:
         """Return MLflow's runs of a study."""
         client = self._client()
-        experiment = client.get_experiment_by_name("ecg-rr-fusion-own-records")
+        experiment = client.get_experiment_by_name(self.experiment)
         terms = f"tags.study = '{name}' and tags.kind = '{kind}'"
         return list(client.search_runs([experiment.experiment_id], filter_string=terms))
 
@@ -220,17 +247,27 @@ class Studies:
 
     def curves(self, name: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
         """Return all points that MLflow has, by digest and by name of the metric."""
-        client, found = self._client(), dict[str, dict[str, list[tuple[int, float]]]]()
+        client, curves = self._client(), dict[str, dict[str, list[tuple[int, float]]]]()
         for run in self.runs(name, "trial"):
             digest = run.data.tags[Tag.DIGEST]
-            assert digest not in found, f"two runs of {digest}"
-            found[digest] = {
+            assert digest not in curves, f"two runs of {digest}"
+            curves[digest] = {
                 metric: [
                     (p.step, p.value) for p in client.get_metric_history(run.info.run_id, metric)
                 ]
                 for metric in run.data.metrics
             }
-        return found
+        return curves
+
+    def assert_same_curves(self, name: str, other: str) -> None:
+        """Compare all that MLflow has of two studies' trials to the last bit."""
+        curves, wanted = self.curves(name), self.curves(other)
+        assert curves.keys() == wanted.keys()
+        for digest, metrics in curves.items():
+            for metric in metrics.keys() - {BEATS_PER_SECOND}:
+                points, expected = sorted(metrics[metric]), sorted(wanted[digest][metric])
+                # As text: NaN is not equal to itself.
+                assert repr(points) == repr(expected), f"{digest} {metric}"
 
     def audit(self, name: str) -> dict[str, str]:
         """Check that all records of a finished study agree, exactly once; return the outcomes."""
@@ -252,24 +289,22 @@ class Studies:
             for metric in (TRAIN_LOSS, "val_auprc_macro"):
                 assert len(metrics[metric]) == epochs, f"{digest}: {metric}"
 
-        for digest, outcome in outcomes.items():
-            files = [
-                self.study(name) / "trials" / digest / file for file in (PREDICTIONS, WEIGHTS)
-            ]
-            if outcome == Outcome.COMPLETE:
-                assert [archive_fault(file.read_bytes()) for file in files] == ["", ""]
-                assert (files[0].parent / SCORES).exists()
+        complete = sorted(d for d, outcome in outcomes.items() if outcome == Outcome.COMPLETE)
+        for file in (PREDICTIONS, WEIGHTS, SCORES):
+            found = self.files(name, file)
+            assert [path.parent.name for path in found] == complete, file
+            if file != SCORES:
+                assert {archive_fault(path.read_bytes()) for path in found} <= {""}
         assert self.checkpoints(name) == []
         assert list(self.study(name).rglob("*.part*")) == []
-        status = self._status(name)
+        status = self.status(name)
         assert status.code == 0, status
         return outcomes
 
-    def _status(self, name: str) -> Ended:
-        """Ask the study's own status, which must find nothing either."""
-        words = ["--status", name, *(["--tracking-uri", self.tracker] if self.tracker else [])]
-        log = self.folder / f"{name}.status"
-        return Start(words, self.folder, log, COMMAND).ended()
+    def status(self, name: str) -> Ended:
+        """Ask the study's own status."""
+        tracker = ("--tracking-uri", self.tracker) if self.tracker else ()
+        return here(self.folder, ("--status", name, *tracker))
 
     def left(self) -> list[str]:
         """Return what is left where temporary files go, and what still runs there."""

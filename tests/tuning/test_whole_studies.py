@@ -1,0 +1,254 @@
+"""Whole studies by the command line, trained in the test's process: what they say and leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.config import TrialConfig
+from study.data import fetch
+from study.data.fetch import files_of, sha256_of
+from study.data.records import DS1, DS2
+from study.data.synthetic import write_records
+from study.keys import Outcome, Tag
+from study.store.folder import BEATS, SPACE_COPY
+from study.store.trial_files import PREDICTIONS, WEIGHTS
+from study.training.loop import TrialTraining
+from study.tuning.trial import TrialJob
+from tests.command import Ended
+from tests.engine import trained_here
+from tests.studies import EPOCHS, Studies
+
+COMPARE = """
+description = "two arms and a placebo"
+[compare]
+draws = 1
+folds = 2
+reference = "concat"
+contrasts = [["film", "film_placebo"]]
+[fixed]
+embed_dim = 8
+epochs = 1
+normal_beats_per_epoch = 40
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+[[arms]]
+name = "concat"
+fusion = "concat"
+[params.learning_rate]
+low = 1e-3
+high = 1e-2
+log = true
+"""
+
+RHYTHM = """
+description = "two trials without ECG"
+[search]
+sampler = "grid"
+scheduler = "none"
+folds = 2
+[fixed]
+fusion = "rr_only"
+epochs = 1
+normal_beats_per_epoch = 50
+[params.embed_dim]
+values = [8, 16]
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(studies: Studies) -> Ended:
+    return studies.here("fast", "search")
+
+
+def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
+    assert searched.code == 0, searched
+    assert searched.out.startswith("Candidates by arm. Mean ± sd over the complete trials")
+    for said in (
+        "opt1 / daeac / film / seed7 / real",
+        "logistic regression",
+        "look further: MLflow: run `mlflow ui`",
+        "orchestration: ",
+        "\nAlarms:\n",
+        "note: whether early stopping was right cannot be told: finished trials: 1",
+    ):
+        assert said in searched.out
+    assert "floor: prevalence" not in searched.out, "the table has it as the level of chance"
+    assert "trial   0 complete val_auprc_sv ." in searched.err
+
+
+def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: Studies) -> None:
+    first, *others = studies.trials("search")
+    assert {first.state.name, *(trial.state.name for trial in others)} == {"COMPLETE", "PRUNED"}
+    (parent,) = studies.runs("search", "study")
+    assert parent.data.metrics["trials_pruned"] == len(others) == 3
+    (finished,) = [r for r in studies.runs("search", "trial") if r.info.status == "FINISHED"]
+    assert first.value == finished.data.metrics["val_auprc_sv"]
+    steps = studies.curves("search")[first.user_attrs[Tag.DIGEST]]["val_auprc_sv"]
+    assert sorted(step for step, _ in steps) == list(range(1, EPOCHS + 1))
+
+    floors = {run.data.params["floor"]: run for run in studies.runs("search", "floor")}
+    stored = (studies.study("search") / "floors").glob(f"*/{PREDICTIONS}")
+    assert sorted(floors) == sorted(path.parent.name for path in stored)
+    assert sorted(floors) == ["logistic_regression", "prevalence"]
+    for run in floors.values():
+        assert (run.info.status, run.data.tags[Tag.OUTCOME]) == ("FINISHED", Outcome.COMPLETE)
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert 0 < floors["prevalence"].data.metrics["val_auprc_sv"]
+    assert floors["prevalence"].data.metrics["val_auroc_sv"] == 0.5
+
+
+def test_the_same_command_again_prints_the_table_and_runs_nothing(
+    searched: Ended, studies: Studies
+) -> None:
+    before = studies.trials("search")
+    again = studies.here("fast", "search")
+    assert (again.code, again.err) == (0, "")
+    said, *lines = again.out.splitlines()
+    assert said == "study 'search' was complete already: nothing was run"
+    assert lines[:5] == searched.out.splitlines()[:5]
+    assert studies.trials("search") == before
+
+
+def test_the_same_command_again_brings_back_what_every_start_writes(
+    searched: Ended, studies: Studies
+) -> None:
+    files = [studies.study("search") / name for name in (SPACE_COPY, BEATS)]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    status = studies.status("search")
+    assert status.code == 1
+    again = "the study's own command with --resume writes it again"
+    assert f"  {SPACE_COPY} is missing; {again}\n" in status.out
+    assert f"  {BEATS}, which all predictions refer to, is missing; {again}\n" in status.out
+    assert "--repair" not in status.out, "nothing of it is repaired by that"
+    assert studies.here("fast", "search", "--resume").code == 0
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
+    searched: Ended, studies: Studies
+) -> None:
+    (weights,) = studies.files("search", WEIGHTS)
+    aside = weights.rename(weights.with_suffix(".aside"))
+    try:
+        again = studies.here("fast", "search")
+    finally:
+        aside.rename(weights)
+    assert again.code == 0
+    assert (
+        "results are missing (trial 0: weights.pt is missing); `--status search` says more, and "
+        "after `--repair search` these trials are run again"
+    ) in again.err
+
+
+def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
+    searched: Ended, studies: Studies
+) -> None:
+    again = replace(studies, tracker="sqlite:///other.db").here("fast", "search")
+    assert again.code == 0, again
+    assert "tracking: mlflow.db has the study so far; sqlite:///" in again.err
+    assert re.search(r"tracking: MLflow has now what it lacked of \d+ runs", again.out)
+    back = studies.here("fast", "search")
+    assert back.code == 0, back
+    assert {r.info.status for r in studies.runs("search", "trial")} == {"FINISHED", "KILLED"}
+
+
+def test_a_study_whose_storage_is_lost_is_not_begun_again(
+    searched: Ended, studies: Studies
+) -> None:
+    elsewhere = ("--study-storage", "sqlite:///elsewhere.db")
+    refused = studies.here("fast", "search", "--resume", *elsewhere)
+    assert refused.code == 2, refused
+    assert "elsewhere.db does not exist; give --study-storage as the study was" in refused.err
+    assert not (studies.folder / "elsewhere.db").exists()
+
+
+def test_another_plan_under_that_name_is_refused_with_the_difference(
+    searched: Ended, studies: Studies
+) -> None:
+    refused = studies.here("fast", "search", "--seed", "1")
+    assert refused.code == 2
+    assert "study 'search' exists with another plan:" in refused.err
+    assert "  - study_seed (--seed): was 0, now 1\n" in refused.err
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(studies: Studies) -> None:
+    began = time.monotonic()
+    for address in ("127.0.0.1:1", "nowhere", "host:port"):
+        refused = studies.here("fast", "far", "--address", address)
+        assert refused.code == 2
+        assert refused.err.startswith(f"error: --address {address}: nothing answers there (")
+    assert time.monotonic() - began < 60
+    assert not studies.study("far").exists()
+
+
+def test_a_comparison_runs_every_arm_and_its_placebo(studies: Studies) -> None:
+    (studies.folder / "compare.toml").write_text(COMPARE)
+    ended = studies.here("compare", "compare")
+    assert ended.code == 0, ended
+    assert ended.out.startswith("What each class rests on. ")
+    assert "film - its placebo" in ended.out and "/trials.csv, pairs.csv, records.csv" in ended.out
+    runs = studies.runs("compare", "trial")
+    assert [*studies.audit("compare").values()] == [Outcome.COMPLETE] * 3
+    assert sorted(r.data.tags[Tag.ARM] for r in runs) == ["concat", "film", "film_placebo"]
+    assert len({r.data.params["learning_rate"] for r in runs}) == 1, "all run at the same draw"
+    again = studies.here("compare", "compare").out.split("look further")[0]
+    assert again.endswith(ended.out.split("look further")[0]), "asked again, it says the same"
+
+    digest = studies.trials("compare")[0].user_attrs[Tag.DIGEST]
+    (studies.study("compare") / "trials" / digest / PREDICTIONS).unlink()
+    without = studies.here("compare", "compare")
+    assert without.code == 0
+    assert "note: the arms are not compared: trial 0, film: " in without.out
+    assert "\nArms by score. Mean ± sd over the draws of each arm" in without.out
+
+
+def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
+    studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mitdb = studies.folder / "mitdb"
+    write_records(mitdb, names=DS1, duration_s=30)
+    sums = {file: sha256_of(mitdb / file) for file in files_of(DS1)}
+    monkeypatch.setattr(fetch, "published_checksums", lambda: sums)
+    build = TrialJob.training
+
+    def training(job: TrialJob, config: TrialConfig, *more: Any) -> TrialTraining:
+        if config.model.embed_dim == 16:
+            raise ValueError("does not fit")
+        return build(job, config, *more)
+
+    monkeypatch.setattr(TrialJob, "training", training)
+    (studies.folder / "rhythm.toml").write_text(RHYTHM)
+    words = "--space rhythm.toml --data-dir mitdb --concurrency 1 --device cpu".split()
+    ended = trained_here(studies.folder, [*words, "--no-track", "--quiet"])
+    assert ended.code == 1, ended
+    assert "Failed trials. 1 of 2 trials failed" in ended.out
+    assert "ValueError: does not fit" in ended.out
+    assert "opt1 / rr_only / seed7 / real" in ended.out
+    assert "DS2 has been opened 0 times in this workspace." in ended.out
+    assert "look further: tracking: off" in ended.out
+    assert ended.err == ""
+    assert [trial.state.name for trial in studies.trials("rhythm")] == ["COMPLETE", "FAIL"]
+    plan = json.loads((studies.study("rhythm") / "plan.json").read_text())
+    assert plan["data_source"] == "mitdb"
+    beats = np.load(studies.study("rhythm") / BEATS)
+    assert sorted(beats["record_names"]) == sorted(DS1)
+    assert not {path.stem for path in mitdb.iterdir()} & set(DS2), "nothing put them there"
+
+    told = trained_here(studies.folder, words)
+    assert told.code == 1, told
+    recorded = replace(studies, experiment="ecg-rr-fusion")
+    assert {r.info.status for r in recorded.runs("rhythm", "trial")} == {"FINISHED", "FAILED"}
+    assert [r.info.status for r in recorded.runs("rhythm", "study")] == ["FINISHED"]
+    again = trained_here(studies.folder, words)
+    assert again.out.startswith("study 'rhythm' was complete already: nothing was run\n")
