@@ -1,4 +1,6 @@
-"""Beats with their labels and records: what preparation gives and statistics compares.
+"""Beats with their labels and records, for `data`, which prepares them, and `statistics`.
+
+They stand here because statistics imports nothing of `data` (docs/architecture.md).
 
 Shapes: N beats, C classes.
 """

@@ -66,20 +66,15 @@ def read_annotations(
 ) -> Annotations:
     """Read the reference annotations (.atr) of one record, beats apart from all others.
 
-    Args:
-        folder: Folder of the WFDB files.
-        name: Name of the record, without suffix.
-        n_samples: Length of the signal that they must lie in; None does not check it.
-        sampling_rate_hz: Of that signal; None takes what the annotations or the header state.
-        shortest_rr_s: Beat annotations closer together are of one beat; None takes each for a
-            beat and refuses two at one sample.
+    They must lie in the signal if its `n_samples` are given, and be of its sampling rate if that
+    is. Beat annotations closer together than `shortest_rr_s` are of one beat; without it each is
+    a beat.
 
     Raises:
         MissingDataError: If the .atr file is not there.
         NoBeatsError: If none of its annotations is a beat.
-        DataError: If it is truncated or cannot be read, is of another sampling rate than the
-            signal, has annotations out of order or outside the signal, or two beats at one
-            sample where `shortest_rr_s` is None.
+        DataError: If it is truncated or cannot be read, does not fit the signal, or has
+            annotations out of order or two beats at one sample.
     """
     path = folder / f"{name}.atr"
     raw = _read(folder, name)
@@ -102,7 +97,7 @@ def read_annotations(
 
 
 def _read(folder: Path, name: str) -> Any:
-    """Return `wfdb`'s annotations of a record; errors are those of `read_annotations`."""
+    """Return the annotations of a record as `wfdb` reads them."""
     import wfdb
 
     path = folder / f"{name}.atr"
@@ -121,11 +116,7 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _check_notes(path: Path, content: bytes) -> None:
-    """Refuse notes at which `wfdb.rdann` (4.3) never ends: it skips none that it does not know.
-
-    Raises:
-        DataError: If there is one.
-    """
+    """Refuse notes at which `wfdb.rdann` (4.3) never ends, because it does not know them."""
     rate_known = defining = False
     for match in _NOTE.finditer(content):
         note = content[match.end() : match.end() + match[1][0]]
@@ -177,14 +168,9 @@ def merge_doubled(
 ) -> Annotations:
     """Make one beat of beat annotations that lie close together.
 
-    The beat is where the first of them is. It gets the first symbol if all are of one AAMI
-    class; otherwise its class is not known, and it becomes unclassifiable.
-
-    Args:
-        samples: [annotations] where they are, not falling.
-        symbols: [annotations] their symbols.
-        within: Samples; annotations less than this after a beat belong to it.
-        other_annotations: Count of each annotation symbol that is not a beat.
+    Samples and symbols are [annotations], samples not falling. Annotations less than `within`
+    samples after a beat's first one belong to it, and the beat is where that is. It gets the
+    first symbol if all are of one AAMI class; otherwise it is unclassifiable.
     """
     others = other_annotations or {}
     if not (np.diff(samples) < within).any():

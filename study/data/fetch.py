@@ -83,9 +83,10 @@ def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> Mit
 def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict[str, str]:
     """Return the SHA-256 of every file of one record, by name.
 
+    Annotations need not be there unless `annotated`.
+
     Raises:
-        MissingDataError: If a file is not there; annotations need not be unless `annotated`.
-        DataError: If a file cannot be used, or is one of the sealed DS2.
+        DataError: If a file is missing, cannot be used, or is one of the sealed DS2.
     """
     require_files(folder, name, (".hea", ".atr") if annotated else (".hea",))
     signals = [(Path(name).parent / file).as_posix() for file in read_header(folder, name).files]
@@ -133,9 +134,7 @@ def verified_checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return the checksums of some records' files, all of them as published.
 
     Raises:
-        MissingDataError: If the folder is not there, or files are missing.
-        ChecksumError: If files are not the published ones.
-        DataError: If the folder or a file cannot be read, or files have faults of both kinds.
+        DataError: If the folder or a file is missing, cannot be read or is not the published one.
     """
     require_folder(folder)
     errors = [error for error in file_errors(folder, names).values() if error]

@@ -45,22 +45,14 @@ class Folds:
         return len(self.validation)
 
     def masks(self, beat_set: BeatSet) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Return the indices of the training and the validation beats of every fold.
-
-        Raises:
-            DataError: If a validation record is not in the beat set.
-        """
+        """Return the indices of the training and the validation beats of every fold."""
         return [
             (np.flatnonzero(~validates), np.flatnonzero(validates))
             for validates in self._validates(beat_set)
         ]
 
     def of_beats(self, beat_set: BeatSet) -> NDArray[np.int64]:
-        """Return the fold that each beat validates in, [N]; -1 where it is in none.
-
-        Raises:
-            DataError: If a validation record is not in the beat set.
-        """
+        """Return the fold that each beat validates in, [N]; -1 where it is in none."""
         fold = np.full(len(beat_set.label), -1)
         for k, validates in enumerate(self._validates(beat_set)):
             fold[validates] = k
@@ -76,6 +68,11 @@ class Folds:
         )
 
     def _validates(self, beat_set: BeatSet) -> Iterator[NDArray[np.bool_]]:
+        """Yield which beats validate in each fold, [N].
+
+        Raises:
+            DataError: If a validation record is not in the beat set.
+        """
         index_of = {name: index for index, name in enumerate(beat_set.record_names)}
         absent = [name for fold in self.validation for name in fold if name not in index_of]
         if absent:
@@ -113,7 +110,7 @@ def make_folds(
     partition_seed: int = 0,
     patients: Mapping[str, str] = PATIENT_OF,
 ) -> Folds:
-    """Share the records out over folds, whole patients together.
+    """Share records with beat counts [records, C] out over folds, whole patients together.
 
     From each of several random starts, patients are moved and exchanged between folds as long as
     that makes the folds more even. The best partition is the one in which N, S, V, F and all of
@@ -126,12 +123,7 @@ def make_folds(
     so another seed also weighs each patient at random, which gives other, slightly less even
     folds.
 
-    Args:
-        record_names: Names of the records.
-        counts: [records, C] beats of each.
-        n_folds: Number of folds K.
-        partition_seed: Seed of the random starts, and of the weights if not 0.
-        patients: Patient of each record; a record that is not listed is a patient of its own.
+    A record that `patients` does not list is a patient of its own.
 
     Raises:
         DataError: If there are fewer than two patients or folds, or more folds than patients.

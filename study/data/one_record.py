@@ -64,11 +64,7 @@ class OneRecord:
     resampled: Record  # the record at 360 Hz, every beat of the same symbol
 
     def beats(self, cut: Cut) -> BeatSet:
-        """Return the beats that can be classified, in order; their labels mean nothing.
-
-        Raises:
-            DataError: If there are none.
-        """
+        """Return the beats that can be classified, in order; their labels mean nothing."""
         return prepare_record(self.resampled, cut)
 
 
@@ -86,9 +82,8 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
         detect: Find R peaks although there are annotations.
 
     Raises:
-        MissingDataError: If the header or a signal file is not there.
-        DataError: If a file cannot be used, it is a record of MIT-BIH's sealed DS2, or no beats
-            are found.
+        DataError: If a file is missing or cannot be used, it is a record of MIT-BIH's sealed
+            DS2, or no beats are found.
     """
     path = record_path(path)
     folder, name = path.parent, path.name
@@ -144,9 +139,6 @@ def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
 
     Each detection is moved to the largest deflection near it, up or down: that is where
     annotators mark a beat, and so where the windows that a network has learnt are anchored.
-
-    Raises:
-        DataError: If no beat is found.
     """
     from wfdb import processing
 

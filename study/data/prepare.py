@@ -55,7 +55,7 @@ def prepare(
     study_seed: int = 0,
     dataset: str | None = None,
 ) -> BeatSet:
-    """Return the beats of a source under one segmentation; arguments as in `prepare_all`."""
+    """Return the beats of a source under one cut (see `prepare_all`)."""
     cut = (segmentation, resampling_method)
     sets = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=study_seed, dataset=dataset)
     return sets[cut]
@@ -71,14 +71,8 @@ def prepare_all(
 ) -> dict[Cut, BeatSet]:
     """Return the beats of a source under several cuts, from the cache where it has them.
 
-    Records are read and filtered once for all cuts that the cache does not have.
-
-    Args:
-        source: Where the records are.
-        cuts: Pairs of segmentation and resampling (`linear` or `antialiased`).
-        cache_dir: Folder of prepared beats; each data set has its own folder in it.
-        study_seed: Seed of the reliance sample and its permutations.
-        dataset: The source's own data set if None, or `DS2`.
+    Records are read and filtered once for all cuts that the cache does not have. The study's seed
+    draws the reliance sample and its permutations. The data set is the source's own, or `DS2`.
 
     Raises:
         ConfigError: If a segmentation or resampling is unknown.
@@ -110,12 +104,7 @@ def prepare_all(
 
 
 def prepare_record(record: Record, cut: Cut) -> BeatSet:
-    """Return the beats of one record under a cut, without a cache: what is not from a source.
-
-    Raises:
-        ConfigError: If the segmentation or resampling is unknown.
-        DataError: If no beat can be used.
-    """
+    """Return the beats of one record under a cut, without a cache."""
     _check([cut])
     beats = _joined([_part(record)], f"record {record.name}")
     # No model is trained or measured on these beats: seed and fingerprint mean nothing.

@@ -75,17 +75,11 @@ def find_source(
 ) -> Source:
     """Find the records of a study and verify or hash every file that it will read.
 
-    Args:
-        data_dir: Folder of the MIT-BIH records, as given by the user.
-        records_dir: Folder of one's own records; needs `split_file`.
-        split_file: Which of them to use (see `study.data.split_file`).
-        workspace: Folder with `data/`, where downloaded and synthetic records go.
+    Downloaded and synthetic records go into `data/` of the workspace.
 
     Raises:
         UsageError: If options exclude each other or one lacks its partner.
-        MissingDataError: If a given folder or a file in it is not there.
-        ChecksumError: If a file is not the published one.
-        DataError: If a given folder or one's own records cannot be used.
+        DataError: If a given folder, a file in it, or one's own records cannot be used.
         ConfigError: If the split file breaks a rule.
         DownloadError: If a download broke off.
     """
@@ -106,11 +100,7 @@ def find_source(
 
 
 def check_options(data_dir: Path | None, records: Path | None, split: Path | None) -> None:
-    """Check that options which say where records are go together.
-
-    Raises:
-        UsageError: If they exclude each other or one lacks its partner.
-    """
+    """Check that options which say where records are go together (`UsageError` if not)."""
     faults = []
     if data_dir is not None and records is not None:
         faults.append("--data-dir (MIT-BIH) and --records (one's own) exclude each other")
@@ -134,7 +124,7 @@ def mitdb_folder(data_dir: Path | None, workspace: Path) -> tuple[Path, str]:
 def mitdb_source(folder: Path, *, given_by: str) -> Source:
     """Return the DS1 records of a MIT-BIH folder, every file verified.
 
-    Errors are those of `verified_checksums`; they begin with `given_by`, which named the folder.
+    Errors begin with `given_by`, which named the folder.
     """
     try:
         checksums = verified_checksums(folder, DS1)
@@ -155,7 +145,7 @@ def mitdb_source(folder: Path, *, given_by: str) -> Source:
 def synthetic_source(
     folder: Path, *, duration_s: float = 300.0, seed: int = 0, names: Sequence[str] = DS1
 ) -> Source:
-    """Return synthetic records as a source; arguments and errors as in `write_records`."""
+    """Return synthetic records as a source; they are written where they are absent."""
     checksums = write_records(folder, names=names, seed=seed, duration_s=duration_s)
     return Source(
         kind="synthetic",
@@ -170,7 +160,7 @@ def synthetic_source(
 
 
 def own_source(folder: Path, split_file: Path) -> Source:
-    """Return the records that a split file names; errors as in `find_source`."""
+    """Return the records that a split file names."""
     split = load_split(split_file)
     require_folder(folder)
     checksums = read_all(
@@ -214,7 +204,7 @@ class External:
 
 
 def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
-    """Return what a record that is no study's must be like; leads as in `find_external`."""
+    """Return what a record that no study trains on must be like."""
     return ReadingRules(
         leads=tuple(leads) or EXTERNAL_LEADS, sampling_rate_hz=None, shortest_rr_s=SHORTEST_RR_S
     )
@@ -223,20 +213,15 @@ def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
 def find_external(
     folder: Path, *, leads: Sequence[str] = (), split_file: Path | None = None
 ) -> External:
-    """Find the records of a folder, or those of a split file, and check what is cheap to check.
+    """Find the records of a folder and its subfolders, and check what is cheap to check.
 
-    Args:
-        folder: Where they are, in subfolders too.
-        leads: Accepted leads, best first; `EXTERNAL_LEADS` if empty and no split file names one.
-        split_file: Which records, and whose (see `study.data.split_file`); None takes all that
-            have annotations, each a patient of its own.
+    Without a split file these are all that have annotations, each a patient of its own. The leads
+    are accepted, best first; `EXTERNAL_LEADS` if neither they nor the split file name one.
 
     Raises:
-        MissingDataError: If the folder or the split file is not there, or holds no records with
-            annotations.
         ConfigError: If the split file breaks a rule.
-        DataError: If a record's header, rate, leads or annotations cannot be used, or it is one
-            of MIT-BIH's DS1 or DS2; all together.
+        DataError: If the folder has no records with annotations, one of them cannot be used, or is
+            one of MIT-BIH's DS1 or DS2; all faults together.
     """
     require_folder(folder)
     split = load_split(split_file) if split_file is not None else None
@@ -253,7 +238,7 @@ def find_external(
         raise MissingDataError(
             f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
         )
-    # Made-up records keep their mark wherever they are: their scores never stand among real ones.
+    # Their manifest tells made-up records wherever they are: their scores never pass for real.
     synthetic = (folder / MANIFEST).exists()
     title = split.name if split else _slug(folder)
     source = Source(

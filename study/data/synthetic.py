@@ -52,22 +52,11 @@ def write_records(
     sampling_rate_hz: int = SAMPLING_RATE_HZ,
     leads: tuple[str, str] = LEAD_NAMES,
 ) -> dict[str, str]:
-    """Write synthetic records, unless the very same ones are there already.
+    """Write synthetic records, unless the very same ones are there; return all files' SHA-256.
 
     A patient depends on the seed, the record's name and the duration alone: at another sampling
     rate it is the same patient, recorded by another device. Files are written aside and moved
     into place one by one; a manifest that goes first tells whole from half.
-
-    Args:
-        folder: Where to; made where absent.
-        names: Record names.
-        seed: Of all random draws.
-        duration_s: Length of each record, at least 30 s.
-        sampling_rate_hz: Of the files.
-        leads: Names of the two leads.
-
-    Returns:
-        SHA-256 of every file, by name.
 
     Raises:
         DataError: If the folder holds records that are not synthetic, or the time is too short.
@@ -165,17 +154,11 @@ def _annotations(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Rhythm:
-    """Beats of one record.
+    """The beats of one record."""
 
-    Args:
-        samples: [beats] sample index of each R peak at 360 Hz.
-        symbols: [beats] WFDB symbols.
-        weights: [beats, waves] how much of each of the waves P, early P, QRS, T, wide QRS and
-            wide T a beat has.
-    """
-
-    samples: NDArray[np.int64]
-    symbols: NDArray[np.str_]
+    samples: NDArray[np.int64]  # [beats] sample index of each R peak at 360 Hz
+    symbols: NDArray[np.str_]  # [beats] WFDB symbols
+    # [beats, waves] how much each beat has of the waves P, early P, QRS, T, wide QRS and wide T
     weights: Array
 
 

@@ -45,11 +45,7 @@ class Header:
         return self.path.parent / self.files[channel]
 
     def millivolts_per_unit(self, channel: int) -> float:
-        """Return the factor that brings a channel to millivolts.
-
-        Raises:
-            DataError: If its unit is not a voltage.
-        """
+        """Return the factor that brings a channel to millivolts, if its unit is a voltage."""
         unit = self.units[channel]
         if unit not in _MILLIVOLTS:
             known = ", ".join(_MILLIVOLTS)
@@ -60,12 +56,7 @@ class Header:
 
 
 def require_folder(folder: Path) -> None:
-    """Check that a folder can be read and holds WFDB records.
-
-    Raises:
-        MissingDataError: If it is not there, or holds no headers.
-        DataError: If it is no folder, or may not be read.
-    """
+    """Check that a folder can be read and holds WFDB records (`DataError` if not)."""
     if not folder.exists():
         raise MissingDataError("no such folder; give the folder of the WFDB records", folder)
     try:
@@ -77,12 +68,7 @@ def require_folder(folder: Path) -> None:
 
 
 def require_files(folder: Path, name: str, suffixes: Sequence[str]) -> None:
-    """Check that a record's files are there and can be read.
-
-    Raises:
-        MissingDataError: If one is not there.
-        DataError: If one is no file, or may not be read.
-    """
+    """Check that a record's files are there (`MissingDataError`) and can be read (`DataError`)."""
     paths = {suffix: folder / f"{name}{suffix}" for suffix in suffixes}
     missing = [suffix for suffix, path in paths.items() if not path.exists()]
     if missing:

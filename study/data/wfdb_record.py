@@ -64,10 +64,7 @@ class Lead:
 
 
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
-    """Read the accepted lead and the beats of one record.
-
-    Errors are those of `read_lead` and `read_annotations`.
-    """
+    """Read the accepted lead and the beats of one record."""
     require_files(folder, name, (".hea", ".atr"))
     lead = read_lead(folder, name, rules=rules)
     annotations = read_annotations(
@@ -84,10 +81,9 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
     """Read the accepted lead of one record; annotations are not needed.
 
     Raises:
-        MissingDataError: If the header or a signal file is not there.
         ChecksumError: If the signal does not have the checksum that its header states.
-        DataError: If no accepted lead is there, the sampling rate is wrong, a file is truncated
-            or cannot be read, or the signal is constant or not finite.
+        DataError: If no accepted lead is there, the sampling rate is wrong, a file is missing,
+            truncated or cannot be read, or the signal is constant or not finite.
     """
     header = read_header(folder, name)
     channel = accepted_channel(header, rules)

@@ -140,15 +140,6 @@ def usable_beats(record: Record) -> UsableBeats:
 
 def why_left_out(record: Record) -> NDArray[np.str_]:
     """Return the first of `DROP_REASONS` that holds for each beat, [K]; empty for those used."""
-    reasons = _reasons(record)
-    return np.select([reasons[name] for name in DROP_REASONS], DROP_REASONS, default="")
-
-
-def _previous(r_peak: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([r_peak[:1], r_peak[:-1]])
-
-
-def _reasons(record: Record) -> dict[str, NDArray[np.bool_]]:
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
     previous = _previous(r_peak)
     classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
@@ -158,13 +149,18 @@ def _reasons(record: Record) -> dict[str, NDArray[np.bool_]]:
     start = np.min([start for start, _ in bounds], axis=0)
     stop = np.max([stop for _, stop in bounds], axis=0)
     leaves = (start < 0) | (stop > n_samples)
-    return {
+    holds = {
         CLASS_Q: classes == "Q",
         EDGE_BEAT: edge,
         SHORT_RR: r_peak - previous < in_samples(SHORTEST_RR_S),
         LEAVES_RECORD: leaves,
         FLAT: _flat(record.signal_mv, r_peak, ~leaves),
     }
+    return np.select([holds[name] for name in DROP_REASONS], DROP_REASONS, default="")
+
+
+def _previous(r_peak: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([r_peak[:1], r_peak[:-1]])
 
 
 def _flat(
@@ -186,16 +182,10 @@ def cut_windows(
     stop: NDArray[np.int64],
     resampling: str,
 ) -> NDArray[np.float32]:
-    """Cut windows from a signal, bring each to 128 samples, zero mean and unit variance.
+    """Cut windows [N, T] from a signal [samples] at 360 Hz, each of zero mean and unit variance.
 
-    Args:
-        signal: [samples] at 360 Hz.
-        start: [N] first sample of each window, at least 0.
-        stop: [N] sample after its last, at most the signal's length.
-        resampling: `linear` or `antialiased`.
-
-    Returns:
-        [N, T] windows. None may be flat: `usable_beats` leaves such beats out.
+    Start and stop are [N]: the first sample of each window, and that after its last. No window
+    may be flat: `usable_beats` leaves such beats out.
     """
     windows = np.empty((len(start), N_SAMPLES), dtype=np.float32)
     resample = RESAMPLING[resampling]

@@ -90,11 +90,12 @@ def choose(
     Scores are [A], resampled, in-bag and out-of-bag scores [A, W]. Where resampled scores are NaN,
     because they are not estimable, the best has no alternatives.
 
-    The best is the best of several, and its score is too good by what made it so. Bootstrap
-    bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis 2018,
-    doi:10.1007/s10994-018-5714-4) chooses on the patients of a resample and scores on those that
-    it left out. These are fewer than a fold has, and few patients are easier to rank. So the
-    figure is the mean score of all arms plus what the chosen one is above that mean out of bag.
+    The best arm was chosen by its score, so that score is too high. Bootstrap bias-corrected
+    cross-validation (Tsamardinos, Greasidou & Borboudakis 2018, doi:10.1007/s10994-018-5714-4)
+    chooses on the patients of a resample and scores on those that it left out. These are fewer
+    than a fold has, and fewer patients are easier to rank: their scores are too high for all arms.
+    So the figure is the mean score of all arms, plus how far the chosen one is above the mean of
+    all arms out of bag.
     """
     defined = [index for index in range(len(arms)) if np.isfinite(values[index])]
     if not defined:

@@ -43,12 +43,12 @@ def compare(
         arms: Their predictions.
         contrasts: The primary family, declared before: pairs of arm names.
         objective: Metric that arms are ordered by and tested on, such as `val_auprc_sv`.
-        resamples: Resamples of patients and seeds.
-        permutations: Swaps of records.
-        seed: Of both.
+        resamples: Number of resamples of patients and seeds.
+        permutations: Number of swaps of records.
+        seed: Of resamples and swaps.
         choosing: Whether a best arm is named; not where arms were chosen before.
         notes: What a reader has to know besides, such as arms left out.
-        progress: Told what is being done.
+        progress: Gets a line on each step.
 
     Raises:
         ComparisonError: If the arms were not evaluated on the same beats, folds, draws and
@@ -75,7 +75,7 @@ def compare(
             *scored.primary(contrasts, tested),
             *(scored.contrast(*pair, primary=False) for pair in others),
         ),
-        non_inferiority=tuple(scored.kept(MARGIN)),
+        non_inferiority=tuple(scored.non_inferiority(MARGIN)),
         choice=scored.choice(real) if choosing else None,
         records=tuple(scored.records()),
         margin=MARGIN,

@@ -7,7 +7,7 @@ D draws, S seeds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -228,17 +228,8 @@ class ScoredArms:
                         scores=dict(zip(CLASSES, scores[g].tolist(), strict=True)),
                     )
 
-    def contrast(
-        self,
-        first: str,
-        second: str,
-        *,
-        primary: bool,
-        p: float = np.nan,
-        p_adjusted: float = np.nan,
-        detectable: float = np.nan,
-    ) -> Contrast:
-        """Return the paired difference of two arms."""
+    def contrast(self, first: str, second: str, *, primary: bool) -> Contrast:
+        """Return the paired difference of two arms, not tested."""
         left, right = self._index(first), self._index(second)
         return Contrast(
             first=first,
@@ -248,9 +239,9 @@ class ScoredArms:
                 self.values[left] - self.values[right],
                 self.resampled[left] - self.resampled[right],
             ),
-            p=p,
-            p_adjusted=p_adjusted,
-            detectable=detectable,
+            p=np.nan,
+            p_adjusted=np.nan,
+            detectable=np.nan,
         )
 
     def tested(
@@ -282,24 +273,20 @@ class ScoredArms:
     ) -> Iterator[Contrast]:
         """Yield the primary contrasts with what their test found."""
         for k, pair in enumerate(contrasts):
-            plain = self.contrast(*pair, primary=True)
-            if tested is None:
-                yield plain
-                continue
-            # Found where the difference is beyond what swaps reach, in 80 % of such studies.
-            detectable = (
-                tested.critical * tested.spread[k]
-                + ndtri(POWER) * plain.estimates[self.quantity].se
-            )
-            yield self.contrast(
-                *pair,
-                primary=True,
-                p=float(tested.p[k]),
-                p_adjusted=float(tested.p_adjusted[k]),
-                detectable=float(detectable),
-            )
+            contrast = self.contrast(*pair, primary=True)
+            if tested is not None:
+                # Such a difference is beyond what swaps reach in 80 % of studies like this one.
+                reached = tested.critical * tested.spread[k]
+                detectable = reached + ndtri(POWER) * contrast.estimates[self.quantity].se
+                contrast = replace(
+                    contrast,
+                    p=float(tested.p[k]),
+                    p_adjusted=float(tested.p_adjusted[k]),
+                    detectable=float(detectable),
+                )
+            yield contrast
 
-    def kept(self, margin: float) -> Iterator[NonInferiority]:
+    def non_inferiority(self, margin: float) -> Iterator[NonInferiority]:
         """Yield each arm with real RR against the bare ECG of its window."""
         bare = {
             arm.segmentation: arm.name

@@ -6,10 +6,10 @@ computed again. Ranks, because log-probabilities of two arms have no common scal
 serve all contrasts, so that the largest statistic of each swap adjusts p for all of them (max-T,
 step-down: Westfall & Young 1993, Resampling-Based Multiple Testing).
 
-Swaps of records spread too little: they leave the luck of seeds in place, which all patients of a
-fold share, and ranks spread what a patient does to an arm over all others. So where the resamples
-of patients and seeds spread wider, the swaps' differences are stretched to that
-(`docs/statistics.md` has what this is worth in simulation).
+Swaps alone spread too little. All patients of a fold share the luck of a seed, which no swap of
+records changes; and a patient whose ranks change shifts the ranks of all others. So where the
+resamples of patients and seeds spread wider, the swaps' differences are stretched to that spread
+(`docs/statistics.md` has simulations of it).
 
 Shapes: N beats, G records, R runs, K contrasts, Q swaps, U distinct swaps of a fold.
 """
@@ -155,7 +155,8 @@ def _ranks(arm: ArmRuns, run: int, rows: Int, c: int) -> NDArray[np.float32]:
 def _p(null: Float, observed: Float) -> Float:
     """Return the share of swaps at least as extreme, the observed one included, [K].
 
-    Phipson & Smyth 2010, doi:10.2202/1544-6115.1585. Equal sums may differ in their last bits.
+    Phipson & Smyth 2010, doi:10.2202/1544-6115.1585.
     """
+    # Equal sums may differ in their last bits.
     reached = null >= observed[:, None] * (1 - 1e-9) - 1e-15
     return np.asarray((1 + reached.sum(axis=1)) / (1 + null.shape[1]))
