@@ -20,7 +20,7 @@ from study.wording import plural
 
 if TYPE_CHECKING:
     from study.store.study import Study
-    from study.tuning.confirm import Pick, Search
+    from study.tuning.candidates import Pick, Search
 
 Run = Callable[[Namespace, float], int]
 """Runs the study of a command line that began at a moment of `time.monotonic()`."""
@@ -47,7 +47,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     from study.store.folder import study_folder
     from study.store.plan import StudyPlan
     from study.store.scratch import scratch
-    from study.tuning.confirm import (
+    from study.tuning.candidates import (
         MIN_PARTITIONS,
         MIN_SEEDS,
         TOP,
@@ -131,7 +131,7 @@ def _check(args: Namespace, *, min_seeds: int, min_partitions: int) -> None:
 
 
 def _search(args: Namespace) -> Search:
-    from study.tuning.confirm import read_search
+    from study.tuning.candidates import read_search
 
     study = _open(args, args.confirm)
     search = read_search(study)
@@ -185,7 +185,7 @@ def _announce(
 
 def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequence[Path]) -> str:
     from study.reporting.confirmation import Confirmed, confirmation_text
-    from study.tuning.confirm import scores_of_arms
+    from study.tuning.candidates import scores_of_arms
 
     objective = search.study.objective
     scored = [scores_of_arms(_open(args, study.name)) for study in studies]

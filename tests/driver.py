@@ -19,6 +19,7 @@ from study.spaces.space import Space
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
+from study.store.trials import TrialRow
 from study.tuning.conductor import Conductor
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
@@ -139,9 +140,13 @@ class Driver:
         while (key := self.begin()) is not None:
             self.train(key, value)
 
+    def rows(self) -> list[TrialRow]:
+        """Return every settled configuration."""
+        return list(self.ledger.trials().rows)
+
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes of all settled trials."""
-        return [row.outcome for row in self.conductor.rows()]
+        return [row.outcome for row in self.rows()]
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         """Return all trials of the Optuna study."""

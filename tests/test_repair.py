@@ -297,7 +297,7 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
     start.begin("4")
     start.train("4", 0.95, first=2)
     start.end()
-    rows = {row.number: row.outcome for row in start.conductor.rows()}
+    rows = {row.number: row.outcome for row in start.rows()}
     assert rows == {
         **{1: Outcome.COMPLETE, 2: Outcome.PRUNED, 3: Outcome.FAILED},
         **{5: Outcome.COMPLETE, 6: Outcome.COMPLETE},

@@ -19,7 +19,7 @@ from study.spaces.settings import SAMPLED
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.storage import Storage
-from study.store.trials import Proposal, TrialRow
+from study.store.trials import Proposal
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
 from study.tuning.trial import BUSY_SECONDS, CHECKPOINT, METRICS, NOTE
@@ -348,7 +348,3 @@ class Conductor:
         if self._storage is not None:
             with suppress(OSError):  # a file that stays does no harm
                 self._storage.folder(digest).delete(CHECKPOINT)
-
-    def rows(self) -> list[TrialRow]:
-        """Return every settled configuration."""
-        return list(self._ledger.trials().rows)

@@ -94,14 +94,13 @@ def trial_seconds(setup: Setup) -> float:
     on_device: dict[int, DeviceBeats] = {}
     seconds = []
     for config in setup.space.arm_configurations().values():
-        beats = setup.job.beats_of(config)
-        placed = _placed(beats, device, on_device)
+        placed = _placed(setup.job.beats_of(config), device, on_device)
         measure = _cpu_seconds if device.type == "cpu" else _gpu_seconds
-        seconds.append(measure(setup, config, beats, placed))
+        seconds.append(measure(setup, config, placed))
     return float(np.mean(seconds))
 
 
-def _gpu_seconds(setup: Setup, config: TrialConfig, beats: BeatSet, placed: DeviceBeats) -> float:
+def _gpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> float:
     """Time an epoch of all members together, which is short there; the one before warms up."""
     training = setup.job.training(replace(config, train=replace(config.train, epochs=2)), placed)
     training.run_epoch()
@@ -109,9 +108,9 @@ def _gpu_seconds(setup: Setup, config: TrialConfig, beats: BeatSet, placed: Devi
     return config.train.epochs * (report.seconds_train + report.seconds_eval)
 
 
-def _cpu_seconds(setup: Setup, config: TrialConfig, beats: BeatSet, placed: DeviceBeats) -> float:
+def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> float:
     """Time a few steps of one member, and multiply."""
-    device = torch.device("cpu")
+    device, beats = torch.device("cpu"), setup.job.beats_of(config)
     model = build_model(config.signal, config.model, seed=(0, 0, 0))
     model.run_backbone = setup.job.engine.backbone(device)
     inputs = placed.inputs(config.signal)

@@ -72,13 +72,13 @@ class Progress:
         if math.isfinite(value) and not value <= self._best:
             self._best = value
 
-    def started(self, number: int, proposal: Proposal, note: str = "") -> None:
+    def started(self, number: int, proposal: Proposal) -> None:
         """Say that a trial runs."""
         self._running += 1
         self._slots = max(self._slots, self._running)
         differing = " ".join(f"{key}={_short(value)}" for key, value in proposal.params.items())
         attempt = f" (attempt {proposal.attempt})" if proposal.attempt > 1 else ""
-        self.line(f"trial {number:>3} started  {proposal.arm}  {differing}{attempt}{note}")
+        self.line(f"trial {number:>3} started  {proposal.arm}  {differing}{attempt}")
 
     def trained(self, epochs: int, busy_s: float) -> None:
         """Count epochs of a running trial.

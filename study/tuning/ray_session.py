@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+
+# Private: Ray has no option for what `_starting`, `leave_ray` and `ray_fault` do with these. So
+# pyproject.toml admits one minor release of Ray, and tests/tuning/test_ray_session.py names it.
 import ray._private.services
 import ray._private.utils
 import ray._private.worker

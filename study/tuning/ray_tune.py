@@ -111,8 +111,8 @@ def run_trials(
     resources: Resources,
     *,
     stop: StopSignal,
-    deadline: float | None = None,
-    demand: Demand | None = None,
+    deadline: float | None,
+    demand: Demand | None,
 ) -> None:
     """Run what the conductor proposes until nothing is left or a stop is signalled.
 
@@ -121,7 +121,7 @@ def run_trials(
         job: What the trials share.
         resources: What each trial gets, and how many run at once.
         stop: Set from outside, or here when the deadline passes.
-        deadline: `time.monotonic()` at which the study's time is over.
+        deadline: `time.monotonic()` at which the study's time is over; None is never.
         demand: What was asked of a cluster, whose nodes come and go; None on this machine.
     """
     # Ray logs a traceback for each lost worker; the conductor says so in a line.

@@ -19,7 +19,7 @@ other: processes take turns on a GPU, and four trained 7 % more than one (`bench
 """
 
 _OF_A_NODE = 0.001
-"""Share of a node's name that a trial asks for; Ray gives each node one unit of its name."""
+"""What a trial that is bound to a node takes of it: Ray gives a node one unit of its own name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,8 +36,12 @@ from study.training.engine import Engine
 from study.training.loop import TrialTraining
 
 CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
-METRICS, NOTE, SECONDS, BUSY_SECONDS = trial_files.METRICS, "note", "seconds", "busy_seconds"
+
 CONFIG = "config"
+"""In what Ray hands a worker: the trial's configuration by flat names."""
+
+METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
+"""In what a worker hands Ray after each epoch."""
 
 _UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError)
 """What `torch.load` raises of a file that is no training state."""

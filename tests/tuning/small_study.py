@@ -123,7 +123,7 @@ class Start(Driver):
         """End in order: by a cause, or because all is done."""
         if cause:
             self.conductor.stop(cause)
-        rows = self.conductor.rows()
+        rows = self.rows()
         table = self.folder / TRIALS
         write_whole(table, trials_csv(rows))
         scores = {KEY: "floor", "metrics": {OBJECTIVE: 0.1}}

@@ -16,7 +16,6 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models import rules
@@ -89,7 +88,7 @@ def test_a_search_ends_with_its_budget_whatever_the_outcomes(start: Starter, sam
     driver.train(driver.next_trial(), 0.9)
     driver.fail(driver.next_trial(), "ValueError: bad")
     driver.run(0.1)
-    assert len(driver.conductor.rows()) == 4
+    assert len(driver.rows()) == 4
     assert driver.outcomes()[:2] == [Outcome.COMPLETE, Outcome.FAILED]
     assert not driver.conductor.exhausted
 
@@ -124,17 +123,8 @@ def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: S
     for key in ("a", "b"):
         second.train(key, 0.9)
     second.run()
-    assert len(second.conductor.rows()) == 4
+    assert len(second.rows()) == 4
     assert start(search()).conductor.owed == 0
-
-
-def test_a_driver_that_was_killed_owes_the_same_as_one_that_was_stopped(start: Starter) -> None:
-    killed = start(search())
-    flat = killed.conductor.propose("a")
-    del killed
-    again = start(search())
-    assert again.conductor.owed == 1
-    assert again.conductor.propose("a") == flat
 
 
 def test_an_owed_trial_whose_parameters_were_altered_is_refused_by_name(start: Starter) -> None:
@@ -164,7 +154,7 @@ def test_duplicates_do_not_consume_the_budget(start: Starter) -> None:
     text = search(sampler="random", trials=6)
     driver = start(text)
     driver.run()
-    assert len({row.digest for row in driver.conductor.rows()}) == 6
+    assert len({row.digest for row in driver.rows()}) == 6
     repeats = [t for t in driver.trials() if "duplicate_of" in t.user_attrs]
     assert repeats, "random draws of six cells without a repeat: take another seed"
     for trial in repeats:
@@ -186,7 +176,7 @@ def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: 
     driver = start(search(TWO_CELLS), trials=5)
     driver.run()
     assert driver.conductor.exhausted
-    assert len(driver.conductor.rows()) == 2
+    assert len(driver.rows()) == 2
     assert len(driver.trials()) == 2 + REPEATS_TO_EXHAUSTION
     assert driver.lines[-1] == (
         "the sampler proposed 20 known configurations in a row: "
@@ -207,8 +197,10 @@ def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Star
     text = search(TWO_CELLS)
     first = start(text, trials=3)
     assert None not in (first.begin(), first.begin())
-    assert first.begin() is None
+    assert first.begin() is None, "a repeat of a running trial is not run beside it"
     assert first.conductor.exhausted
+    digests = {trial.user_attrs[Tag.DIGEST] for trial in first.trials()[:2]}
+    assert {t.user_attrs["duplicate_of"] for t in first.trials()[2:]} <= digests
     first.conductor.stop("SIGINT received")
     second = start(text, trials=3)
     assert second.conductor.owed == 2
@@ -217,22 +209,12 @@ def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Star
     assert second.conductor.exhausted
 
 
-def test_a_repeat_of_a_running_trial_is_not_run_beside_it(start: Starter) -> None:
-    driver = start(search(TWO_CELLS), trials=3)
-    keys = [driver.begin(), driver.begin()]
-    assert None not in keys
-    assert driver.begin() is None
-    assert driver.conductor.exhausted
-    digest = driver.trials()[0].user_attrs[Tag.DIGEST]
-    assert digest in [trial.user_attrs.get("duplicate_of") for trial in driver.trials()]
-
-
 def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(start: Starter) -> None:
     driver = start(search(trials=3))
     for value in (0.9, 0.1, 0.05):
         driver.train(driver.next_trial(), value)
     assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
-    pruned = driver.conductor.rows()[2]
+    pruned = driver.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
     said = f"trial {pruned.number:>3} pruned   val_auprc_sv .050  1 epoch, "
     assert driver.lines[-1].startswith(said)
@@ -246,7 +228,7 @@ def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(start
     driver = start(SCREENED)
     driver.screen([0.2, 0.3, 0.4, 0.1])
     driver.run()
-    rows = driver.conductor.rows()
+    rows = driver.rows()
     assert [(row.outcome, row.epochs) for row in rows] == [
         *[(Outcome.SCREENED, 1)] * 4,
         *[(Outcome.COMPLETE, EPOCHS)] * 2,
@@ -331,23 +313,13 @@ def test_a_screening_of_a_small_space_ends_with_trials_in_full(
             assert trial.intermediate_values == known.intermediate_values
 
 
-def test_a_screened_trial_without_a_score_has_failed(start: Starter) -> None:
-    driver = start(SCREENED)
-    driver.train(driver.next_trial(), math.nan)
-    (row,) = driver.conductor.rows()
-    assert row.cause == "val_auprc_sv is undefined after the last epoch"
-    assert row.outcome is Outcome.FAILED
-
-
 def test_a_failing_trial_ends_with_the_cause_from_its_worker(start: Starter) -> None:
     driver = start(search())
-    driver.fail(
-        driver.next_trial(), "DivergedError: diverged: training loss not finite in epoch 1"
-    )
+    cause = "DivergedError: diverged: training loss not finite in epoch 1"
+    driver.fail(driver.next_trial(), cause)
     assert driver.begin() is not None, "the study goes on"
-    row = driver.conductor.rows()[0]
-    assert (row.outcome, row.epochs) == (Outcome.FAILED, 0)
-    assert row.cause == "DivergedError: diverged: training loss not finite in epoch 1"
+    (row,) = driver.rows()
+    assert (row.outcome, row.epochs, row.cause) == (Outcome.FAILED, 0, cause)
 
 
 def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> None:
@@ -370,21 +342,13 @@ def test_a_trial_that_never_got_a_worker_counts_as_failed(start: Starter) -> Non
     assert BEGAN in driver.trials()[0].user_attrs
 
 
-def test_an_epoch_that_a_retry_comes_by_again_is_written_down_once(start: Starter) -> None:
-    driver = start(search(trials=1))
-    key = driver.next_trial()
-    for epoch in (1, 2, 1, 2, 3):  # its worker was lost after two, and its checkpoint too
-        driver.epoch(key, epoch, 0.5)
-    epochs = epochs_of(trial.user_attrs for trial in driver.trials())
-    assert list(epochs) == [1, 2, 3]
-
-
 def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:
     limit_s = 0.2
     driver = start(search(), trial_limit_s=limit_s)
     key = driver.next_trial()
     conductor = driver.conductor
-    assert conductor.hung() == set()
+    driver.epoch(key, 1, 0.5)
+    assert conductor.hung() == set(), "an epoch in time is no hang"
     for times in ("", " (2 times)", " (3 times)"):
         time.sleep(2 * limit_s)
         assert conductor.hung() == {key}
@@ -395,16 +359,9 @@ def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: S
             why = f"an epoch took longer than the whole --trial-time-limit{times}"
             assert driver.lines[-1] == f"trial   0 retried  {why}"
     conductor.failed(key, "its worker was lost 3 times: ActorDiedError: killed")
-    row = conductor.rows()[0]
+    row = driver.rows()[0]
     assert row.outcome is Outcome.FAILED
     assert row.cause == "an epoch took longer than the whole --trial-time-limit (3 times)"
-
-
-def test_an_epoch_in_time_is_no_hang(start: Starter) -> None:
-    driver = start(search(), trial_limit_s=3600)
-    key = driver.next_trial()
-    driver.epoch(key, 1, 0.5)
-    assert driver.conductor.hung() == set()
 
 
 def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
@@ -415,54 +372,52 @@ def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
     cause = "/store/x: cannot be written (No space left on device); it takes 1.0 MB"
     driver.conductor.failed(key, cause, faulty=True)
     assert driver.conductor.fault == cause
-    assert driver.conductor.rows() == []
+    assert driver.rows() == []
     assert driver.trials()[0].user_attrs[Tag.CAUSE] == cause
     assert start(search()).conductor.owed == 1
 
 
-def test_what_is_written_down_as_stopped_runs_no_more(start: Starter) -> None:
-    driver = start(search())
-    key = driver.next_trial()
-    assert driver.conductor.runs(key)
-    driver.conductor.stop("SIGTERM received")
-    assert not driver.conductor.runs(key)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_trial_without_a_finite_objective_is_failed(start: Starter, value: float) -> None:
-    driver = start(search())
+@pytest.mark.parametrize("scheduler", ["asha", "screening"])
+def test_a_trial_without_a_finite_objective_is_failed(
+    start: Starter, value: float, scheduler: str
+) -> None:
+    driver = start(search(scheduler=scheduler))
     driver.train(driver.next_trial(), value)
-    row = driver.conductor.rows()[0]
+    (row,) = driver.rows()
     assert row.outcome is Outcome.FAILED
     assert row.cause == "val_auprc_sv is undefined after the last epoch"
     assert driver.trials()[0].state is optuna.trial.TrialState.FAIL
 
 
-def test_a_trial_over_its_time_limit_is_failed_after_the_epoch(start: Starter) -> None:
+@pytest.mark.parametrize(
+    ("epoch", "outcome", "cause"),
+    [
+        (1, Outcome.FAILED, "exceeded --trial-time-limit at epoch 1"),
+        (EPOCHS, Outcome.COMPLETE, ""),
+    ],
+)
+def test_a_trial_over_its_time_limit_is_failed_where_epochs_are_left(
+    start: Starter, epoch: int, outcome: Outcome, cause: str
+) -> None:
     driver = start(search(), trial_limit_s=1e-9)
-    key = driver.next_trial()
-    assert driver.epoch(key, 1, 0.5)
-    row = driver.conductor.rows()[0]
-    assert (row.outcome, row.cause) == (
-        Outcome.FAILED,
-        "exceeded --trial-time-limit at epoch 1",
-    )
-
-
-def test_a_trial_that_finishes_its_last_epoch_over_the_limit_is_complete(start: Starter) -> None:
-    driver = start(search(), trial_limit_s=1e-9)
-    key = driver.next_trial()
-    assert driver.epoch(key, EPOCHS, 0.5)
-    assert driver.outcomes() == [Outcome.COMPLETE]
+    assert driver.epoch(driver.next_trial(), epoch, 0.5)
+    (row,) = driver.rows()
+    assert (row.outcome, row.cause) == (outcome, cause)
 
 
 def test_what_is_written_down_of_a_trial_is_said_to_have_changed(start: Starter) -> None:
     """Its beginning, each epoch, its end: by then the storage has it."""
     driver = start(search(trials=1))
-    driver.run(0.5)
-    (row,) = driver.conductor.rows()
-    assert driver.changed == [row.digest] * (2 + EPOCHS)
-    epochs = epochs_of(trial.user_attrs for trial in driver.trials())
+    key = driver.next_trial()
+    driver.train(key, 0.5)
+    assert driver.changed == [driver.digest(key)] * (2 + EPOCHS)
+    (trial,) = driver.trials()
+    config = driver.configs[key]
+    assert trial.user_attrs[Tag.DIGEST] == rules.digest(config)
+    assert trial.user_attrs["config"] == rules.active_parameters(config)
+    assert trial.user_attrs[Tag.ARM] == rules.arm(config)
+    epochs = epochs_of([trial.user_attrs])
     assert [epoch.metrics for epoch in epochs.values()] == [{"val_auprc_sv": 0.5}] * EPOCHS
 
 
@@ -475,7 +430,9 @@ def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(start: Starter) ->
         driver.storage.folder(digest).write(CHECKPOINT, b"state")
     driver.train(str(keys[0]), 0.5)
     driver.fail(str(keys[1]), "ValueError: bad")
+    assert driver.conductor.runs(str(keys[2]))
     driver.conductor.stop("SIGINT received")
+    assert not driver.conductor.runs(str(keys[2]))
     kept = [driver.storage.folder(digest).read(CHECKPOINT) for digest in digests]
     assert kept == [None, None, b"state"]
 
@@ -514,7 +471,7 @@ def test_sampled_proposals_lie_inside_the_space(start: Starter) -> None:
         if (key := driver.begin()) is None:
             break
         driver.train(key, value / 20)
-    rows = driver.conductor.rows()
+    rows = driver.rows()
     assert len(rows) == 14
     assert all(driver.space.configuration(row.params) for row in rows)
     assert len({row.params["learning_rate"] for row in rows}) > 10
@@ -546,7 +503,7 @@ def test_enumerated_proposals_are_the_same_whatever_happened(
     third.run(0.3)
 
     assert third.proposed() == straight.proposed()
-    assert len(third.conductor.rows()) == 6
+    assert len(third.rows()) == 6
 
 
 def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: Starter) -> None:
@@ -559,7 +516,7 @@ def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: 
     second = start(COMPARE)
     assert second.conductor.owed == 1
     second.run(0.01)
-    rows = second.conductor.rows()
+    rows = second.rows()
     assert [(row.arm, row.draw) for row in rows] == [
         (arm, draw) for draw in range(2) for arm in ("film", "film_placebo", "concat")
     ]
@@ -569,17 +526,6 @@ def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: 
         assert len(rates) == 1
     assert second.begin() is None
     assert not second.conductor.exhausted
-
-
-def test_what_is_proposed_is_what_the_ledger_wrote_down(start: Starter) -> None:
-    driver = start(search())
-    flat = driver.conductor.propose("a")
-    assert flat is not None
-    config = TrialConfig.from_flat(flat)
-    attrs = driver.trials()[0].user_attrs
-    assert attrs[Tag.DIGEST] == rules.digest(config)
-    assert attrs["config"] == rules.active_parameters(config)
-    assert attrs[Tag.ARM] == rules.arm(config)
 
 
 def test_a_trial_that_was_complete_is_run_to_its_end_when_it_is_owed_again(start: Starter) -> None:
@@ -593,5 +539,5 @@ def test_a_trial_that_was_complete_is_run_to_its_end_when_it_is_owed_again(start
     assert second.conductor.owed == 1
     second.train(second.next_trial(), 0.6)
     assert second.outcomes() == [Outcome.COMPLETE] * 4, "0.6 is below the rung that 0.9 has raised"
-    assert [row.number for row in second.conductor.rows()] == [0, 1, 3, 4]
+    assert [row.number for row in second.rows()] == [0, 1, 3, 4]
     assert second.begin() is None

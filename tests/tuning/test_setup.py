@@ -15,11 +15,7 @@ from study.data.source import Source
 from study.errors import DataError, SpaceError
 from study.store.storage import Storage
 from study.tuning import setup as own
-from study.tuning.setup import (
-    Setup,
-    plan_folds,
-    set_up,
-)
+from study.tuning.setup import Setup, plan_folds, set_up
 from tests.builders import load_text
 
 SEARCH = """
@@ -34,8 +30,6 @@ reduction_factor = 4
 epochs = 2
 """
 ONE = "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
-CUTS = '[params.segmentation]\nvalues = ["centred", "fixed"]\n'
-METHODS = CUTS + '[params.resampling]\nvalues = ["auto", "linear", "antialiased"]\n'
 COMPARE = """
 description = "a comparison"
 [compare]
@@ -63,12 +57,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) -> Setup:
-    known: dict[str, Any] = {
-        "name": "mine",
-        "study_seed": 0,
-        "partition_seed": 0,
-        "device": "cpu",
-    }
+    known: dict[str, Any] = {"name": "mine", "study_seed": 0, "partition_seed": 0, "device": "cpu"}
     return set_up(
         load_text(folder, text),
         source,
@@ -79,27 +68,27 @@ def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) 
 
 
 @pytest.mark.parametrize(
-    ("device", "engine"),
+    ("device", "compiles", "engine"),
     [
-        ("cpu", "fp32, compiled"),
-        ("cuda", "fp32, packed"),
-        ("auto", "fp32, packed"),
+        ("cpu", True, "fp32, compiled"),
+        ("cpu", False, "fp32, not compiled"),
+        ("cuda", True, "fp32, packed"),
+        ("auto", True, "fp32, packed"),
     ],
 )
 def test_what_trials_compute_with_goes_by_the_device(
-    small_source: Source, tmp_path: Path, cache: Path, device: str, engine: str
+    small_source: Source,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    compiles: bool,
+    engine: str,
 ) -> None:
+    monkeypatch.setattr(own, "has_compiled_kernels", lambda: compiles)
     text = SEARCH + ONE
     setup = build(small_source, text, tmp_path, cache, device=device, precision="fp32")
     assert str(setup.job.engine) == setup.plan.engine == engine
-
-
-def test_where_kernels_cannot_be_compiled_the_plan_says_so(
-    small_source: Source, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own, "has_compiled_kernels", lambda: False)
-    setup = build(small_source, SEARCH + ONE, tmp_path, cache, precision="fp32")
-    assert str(setup.job.engine) == setup.plan.engine == "fp32, not compiled"
 
 
 def test_a_plan_holds_what_shapes_the_results(
@@ -154,13 +143,9 @@ def test_the_plan_differs_where_folds_or_settings_differ(
     setup = build(small_source, text, tmp_path, cache)
     again = build(small_source, "# other words\n" + text, tmp_path, cache)
     assert again.plan.differences(setup.plan) == {}
-    changes = {
-        "folds = 2": ("folds = 3", ["folds"]),
-        "epochs = 2": ("epochs = 3", ["epochs"]),
-    }
-    for old, (new, names) in changes.items():
-        other = build(small_source, text.replace(old, new), tmp_path, cache)
-        assert list(other.plan.differences(setup.plan)) == names
+    for name in ("folds", "epochs"):
+        other = build(small_source, text.replace(f"{name} = 2", f"{name} = 3"), tmp_path, cache)
+        assert list(other.plan.differences(setup.plan)) == [name]
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ def arrays(content: bytes) -> dict[str, NDArray[Any]]:
         return dict(packed)
 
 
+def members(weights: bytes) -> list[dict[str, Any]]:
+    return list(torch.load(io.BytesIO(weights), weights_only=True))
+
+
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(
         np.array_equal(value, other[name], equal_nan=True) for name, value in one.items()
@@ -120,12 +124,9 @@ def test_a_continued_trial_equals_an_uninterrupted_one_to_the_last_bit(
         assert same(logged(got), logged(expected)), got[EPOCH]
     predictions = (folder_of(job) / PREDICTIONS).read_bytes()
     assert same(arrays(predictions), arrays(through.files[PREDICTIONS]))
-    weights = [
-        torch.load(io.BytesIO(w), weights_only=True)
-        for w in ((folder_of(job) / WEIGHTS).read_bytes(), through.files[WEIGHTS])
-    ]
-    for one, other in zip(*weights, strict=True):
-        assert same(one, other)
+    weights = (folder_of(job) / WEIGHTS).read_bytes()
+    for got, expected in zip(members(weights), members(through.files[WEIGHTS]), strict=True):
+        assert same(got, expected)
 
 
 def test_a_trial_whose_end_was_not_recorded_ends_again_in_the_same_way(
@@ -181,40 +182,26 @@ def test_a_finished_trial_leaves_its_results(through: Through, small_beats: Beat
     assert np.isfinite(packed["log_probs"]).all(), "every beat validates in one of the folds"
     assert packed["confusion"].sum() == n_beats
     assert packed["gates"].shape == (2, 8)
-    members = torch.load(io.BytesIO(through.files[WEIGHTS]), weights_only=True)
-    assert len(members) == 2
+    assert len(members(through.files[WEIGHTS])) == 2
     per_record = list(csv.DictReader(io.StringIO(through.files[PER_RECORD].decode())))
     assert {row["record"] for row in per_record} == set(small_beats.record_names)
 
 
 def test_scores_are_kept_with_null_and_a_reason_where_undefined(through: Through) -> None:
-    def no_constant(name: str) -> float:
-        raise ValueError(f"{name} is not JSON")
-
-    scores = json.loads(through.files[SCORES], parse_constant=no_constant)
+    scores = json.loads(through.files[SCORES], parse_constant=pytest.fail)
     final = {n: v for n, v in through.reports[-1][METRICS].items() if n in scores[METRICS]}
-    assert {n: v for n, v in scores[METRICS].items() if v is not None} == {
-        n: v for n, v in final.items() if v == v
-    }
-    assert {n for n, v in scores[METRICS].items() if v is None} <= scores["undefined"].keys()
+    assert scores[METRICS] == {n: v if v == v else None for n, v in final.items()}
+    assert {n for n, v in final.items() if v != v} <= scores["undefined"].keys()
     assert len(scores["per_fold"]) >= 2
-
-
-NO_ARCHIVE = "its checkpoint is damaged (BadZipFile: File is not a zip file)"
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda content: content[: len(content) // 2], NO_ARCHIVE),
-        (lambda content: b"", NO_ARCHIVE),
-        (lambda content: b"not a checkpoint", NO_ARCHIVE),
-        (
-            lambda content: flipped(content, len(content) // 2),
-            "its checkpoint is damaged (the checksum of its part ",
-        ),
+        (lambda content: content[: len(content) // 2], "(BadZipFile: File is not a zip file)"),
+        (lambda content: flipped(content, len(content) // 2), "(the checksum of its part "),
     ],
-    ids=["truncated", "empty", "foreign", "altered"],
+    ids=["truncated", "altered"],
 )
 def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
     through: Through, job: TrialJob, damage: Any, said: str
@@ -223,7 +210,7 @@ def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
         CHECKPOINT, damage(through.checkpoints[1])
     )
     report = TrialRun(CONFIGURATION, job).step()
-    assert report[NOTE].startswith(f"started again: {said}")
+    assert report[NOTE].startswith(f"started again: its checkpoint is damaged {said}")
     assert report[EPOCH] == 1
     assert same(logged(report), logged(through.reports[0]))
 
@@ -264,10 +251,11 @@ def test_a_checkpoint_of_another_version_is_refused(
         read_checkpoint(through.checkpoints[1] or b"")
 
 
-@pytest.mark.parametrize("state", [b"", b"no archive", b"PK"])
-def test_a_checkpoint_whose_state_is_none_is_damaged(state: bytes) -> None:
-    with pytest.raises(CheckpointError, match="its checkpoint is damaged"):
-        read_checkpoint(trial_files.pack_checkpoint(1, state))
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK"])
+def test_a_checkpoint_whose_state_is_none_is_damaged(content: bytes) -> None:
+    for whole in (content, trial_files.pack_checkpoint(1, content)):
+        with pytest.raises(CheckpointError, match="its checkpoint is damaged"):
+            read_checkpoint(whole)
 
 
 def worker(job: TrialJob) -> FusionTrial:
@@ -318,21 +306,12 @@ def test_what_is_the_machines_fault_is_for_ray_to_try_again(
         assert str(caught.value).startswith("/store/x: ")
 
 
-@pytest.mark.parametrize(
-    ("planned", "here"),
-    [
-        (Engine(compiled=True), Engine(compiled=True)),
-        (Engine("tf32", packed=True), Engine("tf32", compiled=True)),
-        (Engine(), Engine()),
-    ],
-    ids=str,
-)
-def test_a_worker_without_a_gpu_trains_as_a_cpu_does_best(
-    job: TrialJob, planned: Engine, here: Engine
-) -> None:
-    job = replace(job, engine=planned)
-    assert job.engine_here == here
-    assert TrialRun(CONFIGURATION, job).step()[NOTE] == ""
+def test_a_worker_without_a_gpu_trains_as_a_cpu_does_best(job: TrialJob) -> None:
+    for planned in (Engine(), Engine(compiled=True)):
+        assert replace(job, engine=planned).engine_here == planned
+    of_gpu = replace(job, engine=Engine("tf32", packed=True))
+    assert of_gpu.engine_here == Engine("tf32", compiled=True)
+    assert TrialRun(CONFIGURATION, of_gpu).step()[NOTE] == ""
 
 
 def test_a_worker_without_a_compiler_trains_as_written_and_says_so(

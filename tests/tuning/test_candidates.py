@@ -24,7 +24,7 @@ from study.store.storage import Storage
 from study.store.study import Study
 from study.store.trial_files import SCORES
 from study.store.trials import EXHAUSTED, Proposal
-from study.tuning.confirm import (
+from study.tuning.candidates import (
     Search,
     admit_space,
     fresh_partitions,
