@@ -144,7 +144,6 @@ def test_unknown_sampler_is_refused() -> None:
 
 
 _REPEATABLE = "{} proposes by what has finished: repeatable at concurrency 1 only"
-_DRAWS = "cannot model conditional parameters, and draws them"
 _SMALL = """
 description = "d"
 [search]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,25 @@ def tiny_beats() -> BeatSet:
 def tiny_folds() -> Folds:
     """Three folds of two records each."""
     return Folds(name="tiny", validation=(("a", "b"), ("c", "d"), ("e", "f")), fingerprint="abc")
+
+
+@pytest.fixture(scope="session")
+def few_beats(tiny_beats: BeatSet) -> BeatSet:
+    """The first three records of these: for what shows in a few steps. Its sample is not cut."""
+    of_three = tiny_beats.record < 3
+    return replace(
+        tiny_beats,
+        record_names=_RECORDS[:3],
+        record=tiny_beats.record[of_three],
+        r_peak_sample=tiny_beats.r_peak_sample[of_three],
+        label=tiny_beats.label[of_three],
+        ecg=tiny_beats.ecg[of_three],
+        rr={name: rows[of_three] for name, rows in tiny_beats.rr.items()},
+        fingerprint="few",
+    )
+
+
+@pytest.fixture(scope="session")
+def few_folds() -> Folds:
+    """Three folds of one record each."""
+    return Folds(name="few", validation=(("a",), ("b",), ("c",)), fingerprint="abc")

@@ -84,7 +84,9 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
     tiny_beats: BeatSet, tiny_folds: Folds, full: _Uninterrupted, after: int | None
 ) -> None:
     """After epoch 3, the last, only the result is owed."""
+    before = torch.get_rng_state()
     _finish(small_training(tiny_beats, tiny_folds, epochs=1))
+    assert torch.equal(before, torch.get_rng_state()), "the global random state is left alone"
     torch.rand(17)
     training = small_training(tiny_beats, tiny_folds, **_FULL)
     if after is not None:
@@ -98,21 +100,24 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
     assert np.array_equal(result.log_probs, full.result.log_probs)
 
 
-def test_global_random_state_is_left_alone(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    before = torch.get_rng_state()
-    _finish(small_training(tiny_beats, tiny_folds, epochs=1))
-    assert torch.equal(before, torch.get_rng_state())
+def test_reports_and_result_are_complete(full: _Uninterrupted) -> None:
+    named = {"train_loss", "val_loss", "learning_rate", "gate_mean", "gate_min", "gate_max"}
+    assert named | {*OBJECTIVES} <= full.logged[0].keys()
+    result = full.result
+    assert result.log_probs.shape == (1, 240, 4)
+    np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=2), 1, rtol=1e-5)
+    assert result.confusion.sum() == 240
+    assert result.gates is not None and result.gates.shape == (3, 8)
+    assert result.inspection is not None and result.inspection.attention is not None
+    assert [row["record"] for row in result.per_record] == list("abcdef")
+    assert {name for name, v in result.metrics.items() if np.isnan(v)} == result.undefined.keys()
+    assert {f"rr_reliance_total_{c}" for c in "SV"} <= result.metrics.keys()
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     state = small_training(tiny_beats, tiny_folds).state_dict()
-    other = TrialTraining(
-        small_config(),
-        replace(tiny_beats, fingerprint="other"),
-        tiny_folds,
-        n_seeds=1,
-        study_seed=1,
-    )
+    beats = replace(tiny_beats, fingerprint="other")
+    other = TrialTraining(small_config(), beats, tiny_folds, n_seeds=1, study_seed=1)
     with pytest.raises(CheckpointError) as error:
         other.load_state_dict(state)
     assert str(error.value) == (
@@ -136,15 +141,21 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(
         training.load_state_dict(state)
 
 
+def _spoil(training: TrialTraining, member: int, part: str) -> None:
+    state = training.state_dict()
+    for tensor in state["members"][member][part].values():
+        tensor.fill_(torch.nan)
+    training.load_state_dict(state)
+
+
 def test_divergence_names_epoch_fold_seed_and_configuration(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    training = small_training(tiny_beats, tiny_folds, n_seeds=2, learning_rate=0.003)
+    training = small_training(
+        tiny_beats, tiny_folds, n_seeds=2, learning_rate=0.003, ema_decay=0.5
+    )
     training.run_epoch()
-    state = training.state_dict()
-    for tensor in state["members"][4]["model"].values():
-        tensor.fill_(torch.nan)
-    training.load_state_dict(state)
+    _spoil(training, 4, "model")
     with pytest.raises(DivergedError) as error:
         training.run_epoch()
     message = str(error.value)
@@ -152,17 +163,9 @@ def test_divergence_names_epoch_fold_seed_and_configuration(
         "diverged: training loss not finite in epoch 2, fold 1 of seed 1; configuration "
     )
     assert "'learning_rate': 0.003" in message
-
-
-def test_non_finite_predictions_diverge_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    training = small_training(tiny_beats, tiny_folds, epochs=1, ema_decay=0.5)
-    training.run_epoch()
-    state = training.state_dict()
-    for tensor in state["members"][2]["average"].values():
-        tensor.fill_(torch.nan)
-    training.load_state_dict(state)
+    _spoil(training, 2, "average")
     with pytest.raises(
-        DivergedError, match="validation predictions not finite in epoch 1, fold 2"
+        DivergedError, match="validation predictions not finite in epoch 2, fold 2 of seed 0, "
     ):
         training.finish()
 
@@ -188,24 +191,6 @@ def test_beats_cut_otherwise_are_refused(tiny_beats: BeatSet, tiny_folds: Folds)
     )
 
 
-def test_reports_and_result_are_complete(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values = {**_FULL, "heads": 2, "epochs": 1}
-    training = small_training(tiny_beats, tiny_folds, n_seeds=2, **values)
-    report = training.run_epoch()
-    named = {"train_loss", "val_loss", "learning_rate", "beats_per_second"}
-    assert named | {"gate_mean", "gate_min", "gate_max", *OBJECTIVES} <= report.metrics.keys()
-    result = training.finish()
-    assert result.log_probs.shape == (2, 240, 4)
-    np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=2), 1, rtol=1e-5)
-    assert result.confusion.sum() == 2 * 240
-    assert result.gates is not None and result.gates.shape == (6, 8)
-    assert result.inspection is not None and result.inspection.attention is not None
-    assert result.inspection.attention.shape == (4, 2, 64)
-    assert [row["record"] for row in result.per_record] == list("abcdef")
-    assert {name for name, v in result.metrics.items() if np.isnan(v)} == result.undefined.keys()
-    assert {f"rr_reliance_total_{c}" for c in "SV"} <= result.metrics.keys()
-
-
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_returned_weights_are_those_scored(
     tiny_beats: BeatSet, tiny_folds: Folds, ema_decay: float
@@ -226,40 +211,40 @@ def test_returned_weights_are_those_scored(
 def test_averaging_changes_what_is_scored_not_what_is_trained(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    plain, _ = _finish(small_training(tiny_beats, tiny_folds))
-    averaged, _ = _finish(small_training(tiny_beats, tiny_folds, ema_decay=0.9))
+    plain, averaged = (
+        _finish(small_training(tiny_beats, tiny_folds, ema_decay=decay))[0] for decay in (0, 0.9)
+    )
     assert [m["train_loss"] for m in plain] == [m["train_loss"] for m in averaged]
     assert plain[-1]["val_loss"] != averaged[-1]["val_loss"]
 
 
-def test_rr_is_standardised_by_the_training_beats(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    _, result = _finish(small_training(tiny_beats, tiny_folds, epochs=1))
-    for weights, (training, _) in zip(result.weights, tiny_folds.masks(tiny_beats), strict=True):
+def test_each_member_has_its_own_weights_and_the_rr_scale_of_its_training_beats(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    _, result = _finish(small_training(tiny_beats, tiny_folds, n_seeds=2, epochs=1))
+    assert result.log_probs.shape == (2, 240, 4)
+    assert result.confusion.sum() == 2 * 240
+    parts = [torch.cat([t.flatten() for t in member.values()]) for member in result.weights]
+    assert len({tuple(part.tolist()) for part in parts}) == 6
+    for weights, (training, _) in zip(
+        result.weights[:3], tiny_folds.masks(tiny_beats), strict=True
+    ):
         rows = tiny_beats.rr["seed7"][training]
         np.testing.assert_allclose(weights["rr_mean"].numpy(), rows.mean(axis=0), rtol=1e-4)
         np.testing.assert_allclose(weights["rr_sd"].numpy(), rows.std(axis=0), rtol=1e-4)
 
 
-def test_seeds_and_folds_give_different_members(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    _, result = _finish(small_training(tiny_beats, tiny_folds, n_seeds=2, epochs=1))
-    weights = [
-        tuple(torch.cat([t.flatten() for t in member.values()]).tolist())
-        for member in result.weights
-    ]
-    assert len(set(weights)) == 6
-
-
-def test_a_trial_learns(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    logged, _ = _finish(small_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02))
-    assert logged[-1]["val_auprc_sv"] > 0.9
-    assert logged[-1]["train_loss"] < logged[0]["train_loss"] / 2
-    assert logged[-1]["learning_rate"] < 1e-5
-
-
-def test_placebo_breaks_the_tie_of_rr_and_label(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    training = small_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02, rr="placebo")
-    logged, _ = _finish(training)
-    assert logged[-1]["val_auprc_sv"] < 0.4
+def test_a_trial_learns_and_placebo_breaks_the_tie_of_rr_and_label(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    real, placebo = (
+        _finish(small_training(tiny_beats, tiny_folds, epochs=20, learning_rate=0.02, rr=rr))[0]
+        for rr in ("real", "placebo")
+    )
+    assert real[-1]["val_auprc_sv"] > 0.9
+    assert real[-1]["train_loss"] < real[0]["train_loss"] / 2
+    assert real[-1]["learning_rate"] < 1e-5
+    assert placebo[-1]["val_auprc_sv"] < 0.4
 
 
 def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -> None:
@@ -272,54 +257,48 @@ def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -
     assert result.gates is None
 
 
-def test_prepared_records_train(beat_set: BeatSet) -> None:
+def test_prepared_records_train(small_beats: BeatSet, small_folds: Folds) -> None:
     """Read-only arrays, as Ray's object store hands them over, are fine."""
-    beat_set.ecg.flags.writeable = beat_set.label.flags.writeable = False
-    for features in beat_set.rr.values():
-        features.flags.writeable = False
-    half = len(beat_set.record_names) // 2
-    folds = Folds(
-        name="half",
-        validation=(beat_set.record_names[:half], beat_set.record_names[half:]),
-        fingerprint="half",
+
+    def read_only(array: Any) -> Any:
+        copied = array.copy()
+        copied.flags.writeable = False
+        return copied
+
+    beats = replace(
+        small_beats,
+        ecg=read_only(small_beats.ecg),
+        label=read_only(small_beats.label),
+        rr={name: read_only(rows) for name, rows in small_beats.rr.items()},
     )
-    _, result = _finish(small_training(beat_set, folds, epochs=1))
+    _, result = _finish(small_training(beats, small_folds, epochs=1))
     assert result.log_probs.shape[2] == len(CLASSES)
 
 
-def test_epochs_before_the_last_predict_stand_ins_and_the_last_predicts_every_beat(
+def test_before_the_end_stand_ins_are_predicted_and_in_the_last_epoch_every_beat(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
-    training = small_training(tiny_beats, tiny_folds)
-    stands = stand_ins(tiny_beats.label, tiny_beats.record)
-    while not training.finished:
-        training.run_epoch()
-        predictions = training._predictions
-        assert predictions is not None
-        replaced = bool((predictions == predictions[:, stands]).all())
-        assert replaced is not training.finished
-    exact = training._predict(exact=True)
-    rough = training._predict(exact=False)
-    np.testing.assert_allclose(rough, exact[:, stands], rtol=1e-4, atol=1e-5)
-
-
-def test_the_last_score_of_a_screening_steers_too(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    screening, trial = (
-        small_training(tiny_beats, tiny_folds, epochs=1, screening=steers)
-        for steers in (True, False)
+    """Unless a screening ends: its last score steers too."""
+    screening, training = (
+        small_training(tiny_beats, tiny_folds, screening=steers) for steers in (True, False)
     )
     stands = stand_ins(tiny_beats.label, tiny_beats.record)
-    for training in (screening, trial):
-        training.run_epoch()
-    in_full = trial.finish().log_probs
+    for epoch in range(2):
+        for each in (screening, training):
+            each.run_epoch()
+            predictions = each._predictions
+            assert predictions is not None
+            replaced = bool((predictions == predictions[:, stands]).all())
+            assert replaced is (epoch == 0 or each is screening)
+    in_full = training.finish().log_probs
     assert screening._predictions is not None
     np.testing.assert_allclose(screening._predictions, in_full[:, stands], rtol=1e-4, atol=1e-5)
     assert np.array_equal(screening.finish().log_probs, in_full, equal_nan=True)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_on_all_records_a_seed_is_what_it_is_by_itself(tiny_beats: BeatSet, packed: bool) -> None:
-    """The version before trained a sealed test's models one at a time; these are the same.
+def test_on_all_records_a_seed_is_what_it_is_by_itself(few_beats: BeatSet, packed: bool) -> None:
+    """An earlier version trained a sealed test's models one at a time; these are the same.
 
     In turn they are equal to the bit. A pack sums in another order, and draws its dropout for all
     members together.
@@ -327,15 +306,15 @@ def test_on_all_records_a_seed_is_what_it_is_by_itself(tiny_beats: BeatSet, pack
     engine = Engine("fp64", packed=True) if packed else Engine()
     dropout = 0.0 if packed else 0.2
     config = small_config(fusion="film", ema_decay=0.9, rr_dropout=0.2, dropout=dropout)
-    folds = all_records(tiny_beats.record_names)
-    training = TrialTraining(config, tiny_beats, folds, n_seeds=2, study_seed=3, engine=engine)
+    folds = all_records(few_beats.record_names)
+    training = TrialTraining(config, few_beats, folds, n_seeds=2, study_seed=3, engine=engine)
     while not training.finished:
         report = training.run_epoch()
         assert set(report.metrics) == {"train_loss", "learning_rate", "beats_per_second"}
     result = training.finish()
     assert np.isnan(result.log_probs).all() and result.metrics == {}
-    placed = DeviceBeats(tiny_beats, torch.device("cpu"))
-    every = np.arange(len(tiny_beats.label))
+    placed = DeviceBeats(few_beats, torch.device("cpu"))
+    every = np.arange(len(few_beats.label))
     for seed, weights in zip((1000, 1001), result.weights, strict=True):
         (member,) = build_members(
             config,
@@ -354,13 +333,7 @@ def test_on_all_records_a_seed_is_what_it_is_by_itself(tiny_beats: BeatSet, pack
                 torch.testing.assert_close(weights[name], values, atol=1e-7, rtol=1e-6)
             else:
                 assert torch.equal(weights[name], values)
-
-
-def test_weights_that_are_not_finite_are_no_result(tiny_beats: BeatSet) -> None:
-    folds = all_records(tiny_beats.record_names)
-    training = small_training(tiny_beats, folds, n_seeds=2, fusion="film", epochs=1)
-    training.run_epoch()
     with torch.no_grad():
         next(iter(training._members[1].scored.parameters())).fill_(torch.nan)
-    with pytest.raises(DivergedError, match="weights not finite in epoch 1, fold 0 of seed 1001"):
+    with pytest.raises(DivergedError, match="weights not finite in epoch 2, fold 0 of seed 1001"):
         training.finish()

@@ -5,7 +5,9 @@ RR reliance is 0 where RR cannot be used, and NaN with a reason where there is n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -17,34 +19,55 @@ from study.data.folds import Folds
 from study.keys import CLASSES, RELIANCE_KINDS, reliance
 from study.models.classifier import build_model
 from study.models.fusion import ConcatProjected
+from study.training.loop import TrialTraining
 from study.training.reliance import masked
 from study.training.results import MASKED_SHARE, MASKS, Inspection, TrialResult
 from tests.builders import small_config, small_training
 
+Trained = Callable[..., TrialResult]
 
-def _trained(beats: BeatSet, folds: Folds, **values: Any) -> TrialResult:
-    training = small_training(beats, folds, **{"epochs": 1, **values})
+
+@pytest.fixture(scope="module")
+def trained(tiny_beats: BeatSet, tiny_folds: Folds) -> Trained:
+    """A factory of results of one epoch; each configuration is trained once for all tests."""
+
+    @cache
+    def results(**values: Any) -> TrialResult:
+        beats = _centred(tiny_beats) if values.get("segmentation") == "centred" else tiny_beats
+        return _finished(small_training(beats, tiny_folds, **{"epochs": 1, **values}))
+
+    return results
+
+
+def _finished(training: TrialTraining) -> TrialResult:
     while not training.finished:
         training.run_epoch()
     return training.finish()
+
+
+def _centred(beats: BeatSet) -> BeatSet:
+    return replace(beats, segmentation="centred", reliance=replace(beats.reliance, windows=None))
 
 
 def _change(result: TrialResult, kind: str) -> float:
     return result.metrics[reliance(kind, "max_change")]
 
 
-def test_a_model_blind_to_rr_has_identical_outputs(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    result = _trained(tiny_beats, tiny_folds, input="opt1", fusion="mhca")
+def _inspection(result: TrialResult) -> Inspection:
+    assert result.inspection is not None
+    return result.inspection
+
+
+def test_a_model_blind_to_rr_has_identical_outputs(trained: Trained) -> None:
+    result = trained(input="opt1", fusion="mhca")
     assert _change(result, "inputs") == 0
     assert [result.metrics[reliance("inputs", c)] for c in "SV"] == [0, 0]
     assert _change(result, "window") > 0
     assert _change(result, "total") == _change(result, "window")
 
 
-def test_rr_only_does_not_see_the_window(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    result = _trained(
-        tiny_beats, tiny_folds, input="opt1", fusion="rr_only", epochs=20, learning_rate=0.02
-    )
+def test_rr_only_does_not_see_the_window(trained: Trained) -> None:
+    result = trained(input="opt1", fusion="rr_only", epochs=20, learning_rate=0.02)
     assert _change(result, "window") == 0
     # RR alone tells the classes apart here: permuted, S falls to about its share.
     assert result.metrics[reliance("inputs", "S")] > 0.5
@@ -54,35 +77,31 @@ def test_rr_only_does_not_see_the_window(tiny_beats: BeatSet, tiny_folds: Folds)
         assert extremes[0] <= result.metrics[reliance("inputs", c)] <= extremes[1]
 
 
-def test_without_rr_inputs_only_the_window_counts(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    result = _trained(tiny_beats, tiny_folds, input="ecg", fusion="none")
-    name = reliance("inputs", "S")
-    assert np.isnan(result.metrics[name])
-    assert result.undefined[name] == "the input has no RR to permute"
-    for c in ("S", "V", "max_change"):
-        assert result.metrics[reliance("total", c)] == result.metrics[reliance("window", c)]
-
-
-def _centred(beats: BeatSet) -> BeatSet:
-    return replace(beats, segmentation="centred", reliance=replace(beats.reliance, windows=None))
-
-
-def test_without_a_window_cut_by_rr_only_the_inputs_count(
-    tiny_beats: BeatSet, tiny_folds: Folds
+@pytest.mark.parametrize(
+    ("values", "unmeasured", "total", "reason"),
+    [
+        ({"input": "ecg"}, "inputs", "window", "the input has no RR to permute"),
+        (
+            {"input": "opt2", "segmentation": "centred"},
+            "window",
+            "inputs",
+            "only daeac windows are cut by RR",
+        ),
+    ],
+)
+def test_where_rr_enters_in_one_way_the_total_is_that(
+    trained: Trained, values: dict[str, str], unmeasured: str, total: str, reason: str
 ) -> None:
-    values = {"input": "opt2", "fusion": "none", "segmentation": "centred"}
-    result = _trained(_centred(tiny_beats), tiny_folds, **values)
-    name = reliance("window", "V")
-    assert np.isnan(result.metrics[name])
-    assert result.undefined[name] == "only daeac windows are cut by RR"
+    result = trained(fusion="none", **values)
+    assert np.isnan(result.metrics[reliance(unmeasured, "S")])
+    assert result.undefined[reliance(unmeasured, "S")] == reason
     for c in ("S", "V", "max_change"):
-        assert result.metrics[reliance("total", c)] == result.metrics[reliance("inputs", c)]
-    assert _change(result, "inputs") > 0
+        assert result.metrics[reliance("total", c)] == result.metrics[reliance(total, c)]
+    assert _change(result, total) > 0
 
 
-def test_where_rr_enters_nowhere_nothing_counts(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    values = {"input": "ecg", "fusion": "none", "segmentation": "centred"}
-    result = _trained(_centred(tiny_beats), tiny_folds, **values)
+def test_where_rr_enters_nowhere_nothing_counts(trained: Trained) -> None:
+    result = trained(input="ecg", fusion="none", segmentation="centred")
     names = [reliance(kind, c) for kind in RELIANCE_KINDS for c in ("S", "V", "max_change")]
     assert all(np.isnan(result.metrics[name]) for name in names)
     assert result.undefined[reliance("total", "S")] == (
@@ -97,17 +116,19 @@ def test_a_beat_that_is_its_own_donor_changes_nothing(
     tiny_beats: BeatSet, tiny_folds: Folds, input_: str, fusion: str
 ) -> None:
     """The way around the backbone, where only late RR differs, gives the outputs of the model."""
+    values: dict[str, Any] = {"input": input_, "fusion": fusion, "epochs": 1}
+    training = small_training(tiny_beats, tiny_folds, **values)
+    moved = _finished(training)
+    assert all(_change(moved, kind) > 0 for kind in RELIANCE_KINDS)
     sample = tiny_beats.reliance
     itself = replace(
         sample,
         donors=np.tile(sample.beats, (len(sample.donors), 1)),
         windows=np.tile(tiny_beats.ecg[sample.beats], (len(sample.donors), 1, 1)),
     )
-    beats = replace(tiny_beats, reliance=itself)
-    result = _trained(beats, tiny_folds, input=input_, fusion=fusion)
-    assert [_change(result, kind) for kind in RELIANCE_KINDS] == [0, 0, 0]
-    moved = _trained(tiny_beats, tiny_folds, input=input_, fusion=fusion)
-    assert all(_change(moved, kind) > 0 for kind in RELIANCE_KINDS)
+    again = small_training(replace(tiny_beats, reliance=itself), tiny_folds, **values)
+    again.load_state_dict(training.state_dict())
+    assert [_change(again.finish(), kind) for kind in RELIANCE_KINDS] == [0, 0, 0]
 
 
 def test_the_steps_of_highest_rank_are_masked() -> None:
@@ -122,17 +143,8 @@ def test_the_steps_of_highest_rank_are_masked() -> None:
     assert torch.equal(result[result != 0], ecg[result != 0])
 
 
-def _inspected(beats: BeatSet, folds: Folds, **values: Any) -> Inspection:
-    inspection = _trained(beats, folds, **values).inspection
-    assert inspection is not None
-    return inspection
-
-
-def test_a_fusion_over_time_has_attention_a_deletion_check_and_a_branch(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
-    values: dict[str, Any] = {"input": "opt1", "fusion": "mhca_time", "heads": 2}
-    inspection = _inspected(tiny_beats, tiny_folds, **values)
+def test_a_fusion_over_time_has_attention_a_deletion_check_and_a_branch(trained: Trained) -> None:
+    inspection = _inspection(trained(input="opt1", fusion="mhca_time", heads=2))
     assert inspection.attention is not None and inspection.attention.shape == (4, 2, 64)
     np.testing.assert_allclose(inspection.attention.sum(axis=2), 1.0, rtol=1e-4)
     assert tuple(inspection.deletion) == MASKS
@@ -140,8 +152,8 @@ def test_a_fusion_over_time_has_attention_a_deletion_check_and_a_branch(
     assert inspection.branch_share is not None and inspection.branch_share.shape == (4,)
 
 
-def test_what_is_sampled_is_described(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    inspection = _inspected(tiny_beats, tiny_folds, input="ecg", fusion="none")
+def test_what_is_sampled_is_described(tiny_beats: BeatSet, trained: Trained) -> None:
+    inspection = _inspection(trained(input="ecg", fusion="none"))
     sample = tiny_beats.reliance.beats
     of_v = sample[tiny_beats.label[sample] == CLASSES.index("V")]
     assert inspection.beats.sum() == len(sample)
@@ -151,21 +163,21 @@ def test_what_is_sampled_is_described(tiny_beats: BeatSet, tiny_folds: Folds) ->
     )
 
 
-@pytest.mark.parametrize(("fusion", "has_branch"), [("mhca", True), ("film", False)])
+@pytest.mark.parametrize(("fusion", "has_branch"), [("mhca", True), ("rr_only", False)])
 def test_over_one_token_there_is_nothing_to_attend_to(
-    tiny_beats: BeatSet, tiny_folds: Folds, fusion: str, has_branch: bool
+    trained: Trained, fusion: str, has_branch: bool
 ) -> None:
-    inspection = _inspected(tiny_beats, tiny_folds, input="opt1", fusion=fusion)
+    inspection = _inspection(trained(input="opt1", fusion=fusion))
     assert inspection.attention is None and inspection.deletion == {}
     assert (inspection.branch_share is not None) is has_branch
 
 
 def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
-    tiny_beats: BeatSet, tiny_folds: Folds
+    tiny_beats: BeatSet, tiny_folds: Folds, trained: Trained
 ) -> None:
     """Of a linear head it can be had from its inputs; the ECG has the rest."""
     values: dict[str, Any] = {"input": "opt1", "fusion": "concat_proj", "dropout": 0.0}
-    result = _trained(tiny_beats, tiny_folds, **values)
+    result = trained(**values)
     config = small_config(**values)
     sample, fold = tiny_beats.reliance.beats, tiny_folds.of_beats(tiny_beats)
     shares = []

@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from study.training.thresholds import best_f1_thresholds, decisions_at
 
 
-def predictions(n_seeds: int, n_beats: int = 200) -> tuple[np.ndarray, np.ndarray]:
+def predictions(n_seeds: int, n_beats: int = 60) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     label = rng.integers(0, 4, n_beats)
     logits = rng.normal(size=(n_seeds, n_beats, 4)) + 1.5 * np.eye(4)[label]
