@@ -14,15 +14,11 @@ from tests.builders import write_record
 
 
 @pytest.fixture(autouse=True)
-def _workspace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _short_synthetic_records: None
-) -> None:
-    """Run in an empty workspace, with no folder given and no network."""
+def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty workspace, with no folder given."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MITDB_DIR", "STUDY_CACHE_DIR", "no_proxy", "NO_PROXY"):
+    for name in ("MITDB_DIR", "STUDY_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
-    # Nothing listens there: a request ends as it would without a network.
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -52,17 +48,6 @@ def test_table_counts_beats_by_class_and_what_is_left_out(
         "A study uses 39 beats of 2 records. Counts are of annotations, before\n"
         "anything is left out; 'other' marks are no beats and take no part in RR intervals.\n"
     )
-
-
-def test_without_a_folder_and_network_the_table_is_of_synthetic_records(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert main([]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("source     SYNTHETIC records of 300 s (seed 0) in ")
-    assert sum(line[:3].isdigit() for line in out.splitlines()) == 22
-    assert "THESE ARE SYNTHETIC RECORDS" in caplog.text
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".cache", "data"]
 
 
 CODES = {

@@ -13,16 +13,22 @@ import wfdb
 
 from study.data.records import DS1, PATIENT_OF
 from study.data.source import Source, find_external, find_source, own_source, synthetic_source
-from study.data.synthetic import MANIFEST
+from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_record import MITDB_RULES, ReadingRules
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from tests.builders import pass_for, write_record, write_split
 
 
 @pytest.fixture(autouse=True)
-def _no_folder_given(monkeypatch: pytest.MonkeyPatch, _short_synthetic_records: None) -> None:
+def _no_folder_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a network; and synthetic records of half a minute where a study would have five."""
     monkeypatch.delenv("MITDB_DIR", raising=False)
     monkeypatch.setattr("study.data.fetch.PHYSIONET_URL", "http://host.invalid/")
+
+    def write_short(folder: Path, **options: Any) -> dict[str, str]:
+        return write_records(folder, **(options | {"duration_s": 30}))
+
+    monkeypatch.setattr("study.data.source.write_records", write_short)
 
 
 @pytest.fixture

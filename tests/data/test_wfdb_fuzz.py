@@ -79,7 +79,6 @@ def through(folder: Path) -> None:
     """Read a folder's record in every way that a command does."""
     split = folder.parent / "split.toml"
     for read in (
-        lambda: read_record(folder, NAME),
         lambda: read_record(folder, NAME, rules=external_rules()),
         lambda: read_one(folder / NAME),
         lambda: find_external(folder),

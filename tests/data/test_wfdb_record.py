@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ ANY_RATE = ReadingRules(sampling_rate_hz=None)
 CODES = {"N": 1, "V": 5, "A": 8, "+": 28}
 
 
-def annotation_bytes(*annotations: tuple[int, str]) -> bytes:
-    """Encode annotations in the MIT format, in whatever order they are given."""
+def marks(text: str) -> bytes:
+    """Encode annotations such as `18N 90+` in the MIT format, in whatever order they are given."""
     content, now = b"", 0
-    for sample, symbol in annotations:
+    for mark in text.split():
+        sample, symbol = int(mark[:-1]), mark[-1]
         skip = sample - now
         # A SKIP (59) carries any interval, even a negative one: two words, the high one first.
         content += struct.pack("<HhH", 59 << 10, skip >> 16, skip & 0xFFFF)
@@ -35,8 +35,7 @@ def annotation_bytes(*annotations: tuple[int, str]) -> bytes:
 def test_signal_and_beats_are_returned_as_written(tmp_path: Path) -> None:
     """Marks that are no beats are counted apart."""
     write_record(tmp_path, "a")
-    content = annotation_bytes((5, "+"), (180, "N"), (200, "+"), (468, "V"), (756, "A"))
-    (tmp_path / "a.atr").write_bytes(content)
+    (tmp_path / "a.atr").write_bytes(marks("5+ 180N 200+ 468V 756A"))
     record = read_record(tmp_path, "a")
     assert (record.name, record.lead) == ("a", "MLII")
     assert record.signal_mv.dtype == np.float32
@@ -74,79 +73,57 @@ def test_signal_is_in_millivolts(tmp_path: Path, unit: str, factor: float) -> No
     assert read_record(tmp_path, "a").signal_mv.max() == pytest.approx(factor, rel=1e-3)
 
 
-def _delete(*suffixes: str) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        for suffix in suffixes:
-            (folder / f"a{suffix}").unlink()
+Change = bytes | int | str | None
 
-    return damage
-
-
-def _replace(suffix: str, content: bytes) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        (folder / f"a{suffix}").write_bytes(content)
-
-    return damage
-
-
-def _cut(suffix: str, n_bytes: int) -> Callable[[Path], None]:
-    return lambda folder: _replace(suffix, (folder / f"a{suffix}").read_bytes()[:n_bytes])(folder)
-
-
-def _annotate(*annotations: tuple[int, str]) -> Callable[[Path], None]:
-    return _replace(".atr", annotation_bytes(*annotations))
-
-
-def _flip_a_bit(folder: Path) -> None:
-    content = bytearray((folder / "a.dat").read_bytes())
-    content[800] ^= 1
-    (folder / "a.dat").write_bytes(content)
-
-
-def _directory(folder: Path) -> None:
-    (folder / "a.atr").unlink()
-    (folder / "a.atr").mkdir()
-
-
-DAMAGED: dict[str, tuple[Callable[[Path], None], type[DataError], str, str]] = {
-    "no record": (_delete(".hea", ".atr", ".dat"), MissingDataError, "a", "no .hea or .atr file"),
-    "no header": (_delete(".hea"), MissingDataError, "a", "no .hea file"),
-    "no annotations": (_delete(".atr"), MissingDataError, "a", "no .atr file"),
-    "no signal": (_delete(".dat"), MissingDataError, "a.dat", "its header names it"),
-    "no file": (_directory, DataError, "a.atr", "must be a file"),
-    "garbage": (_replace(".hea", b"<html>404</html>\n"), DataError, "a.hea", "invalid syntax"),
-    "empty header": (_replace(".hea", b""), DataError, "a.hea", "as a WFDB header"),
+DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
+    "no record": ({".hea": None, ".atr": None}, MissingDataError, "a", "no .hea or .atr file"),
+    "no header": ({".hea": None}, MissingDataError, "a", "no .hea file"),
+    "no annotations": ({".atr": None}, MissingDataError, "a", "no .atr file"),
+    "no signal": ({".dat": None}, MissingDataError, "a.dat", "its header names it"),
+    "no file": ({".atr": "folder"}, DataError, "a.atr", "must be a file"),
+    "garbage": ({".hea": b"<html>404</html>\n"}, DataError, "a.hea", "invalid syntax"),
+    "empty header": ({".hea": b""}, DataError, "a.hea", "as a WFDB header"),
     "segments": (
-        _replace(".hea", b"a/2 2 360 3600\nb 1800\nc 1800\n"),
+        {".hea": b"a/2 2 360 3600\nb 1800\nc 1800\n"},
         *(DataError, "a.hea", "joins 2 segments; give the segments as records"),
     ),
-    "no leads": (_replace(".hea", b"a 0 360 3600\n"), DataError, "a.hea", "got none"),
+    "no leads": ({".hea": b"a 0 360 3600\n"}, DataError, "a.hea", "got none"),
     "signal truncated": (
-        _cut(".dat", 14_000),
+        {".dat": 14_000},
         *(DataError, "a.dat", "promises 3600 samples = 14400 bytes, got 14000; fetch the file"),
     ),
-    "signal altered": (_flip_a_bit, ChecksumError, "a.dat", "one of the two files is damaged"),
-    "annotations truncated": (_cut(".atr", 8), DataError, "a.atr", "its end mark is missing"),
-    "annotations empty": (_replace(".atr", b""), DataError, "a.atr", "its end mark is missing"),
-    "no annotation": (_annotate(), NoBeatsError, "a.atr", "no beats among 0 annotations"),
-    "no beats": (_annotate((18, "+"), (90, "+")), NoBeatsError, "a.atr", "no beats among 2"),
-    "beat beyond": (_annotate((18, "N"), (3600, "N")), DataError, "a.atr", "at sample 3600 is"),
-    "mark beyond": (_annotate((18, "N"), (9999, "+")), DataError, "a.atr", "at sample 9999 is"),
-    "beat before": (_annotate((-5, "N"), (300, "N")), DataError, "a.atr", "at sample -5 is"),
+    "signal altered": ({".dat": "bit"}, ChecksumError, "a.dat", "one of the two files is damaged"),
+    "annotations truncated": ({".atr": 8}, DataError, "a.atr", "its end mark is missing"),
+    "annotations empty": ({".atr": b""}, DataError, "a.atr", "its end mark is missing"),
+    "no annotation": ({".atr": marks("")}, NoBeatsError, "a.atr", "no beats among 0 annotations"),
+    "no beats": ({".atr": marks("18+ 90+")}, NoBeatsError, "a.atr", "no beats among 2"),
+    "beat beyond": ({".atr": marks("18N 3600N")}, DataError, "a.atr", "at sample 3600 is"),
+    "mark beyond": ({".atr": marks("18N 9999+")}, DataError, "a.atr", "at sample 9999 is"),
+    "beat before": ({".atr": marks("-5N 300N")}, DataError, "a.atr", "at sample -5 is"),
     "out of order": (
-        _annotate((18, "N"), (900, "N"), (400, "V"), (1200, "N")),
+        {".atr": marks("18N 900N 400V 1200N")},
         *(DataError, "a.atr", "sample 400 follows sample 900"),
     ),
-    "one sample": (_annotate((18, "N"), (400, "N"), (400, "A")), DataError, "a.atr", "sample 400"),
+    "one sample": ({".atr": marks("18N 400N 400A")}, DataError, "a.atr", "sample 400"),
 }
-"""Damage, the error, the file that it names and a part of what it says."""
+"""New content of files, the bytes that stay, None where it is deleted; the error, the file that
+it names and a part of what it says."""
 
 
 @pytest.mark.parametrize("case", DAMAGED)
 def test_damaged_record_is_one_clear_error(tmp_path: Path, case: str) -> None:
-    damage, kind, file, fault = DAMAGED[case]
+    changes, kind, file, fault = DAMAGED[case]
     write_record(tmp_path, "a")
-    damage(tmp_path)
+    for suffix, change in changes.items():
+        path = tmp_path / f"a{suffix}"
+        content = bytearray(path.read_bytes())
+        path.unlink()
+        if change == "folder":
+            path.mkdir()
+        elif change is not None:
+            content[800:801] = [content[800] ^ 1] if change == "bit" else content[800:801]
+            content = content[:change] if isinstance(change, int) else content
+            path.write_bytes(change if isinstance(change, bytes) else content)
     with pytest.raises(DataError) as caught:
         read_record(tmp_path, "a")
     assert (type(caught.value), caught.value.where) == (kind, tmp_path / file)

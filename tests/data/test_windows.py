@@ -122,13 +122,6 @@ def test_band_pass_is_a_forward_and_a_backward_pass_up_to_the_ends() -> None:
     np.testing.assert_allclose(band_pass(signal), expected, atol=1e-9)
 
 
-def test_band_pass_keeps_the_band() -> None:
-    time_s = np.arange(RECORD_SAMPLES) / SAMPLING_RATE_HZ
-    for frequency_hz, height in ((10, 1.0), (50, 1.0), (120, 0.0)):
-        wave = np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32)
-        assert np.abs(band_pass(wave)[1000:-1000]).max() == pytest.approx(height, abs=0.01)
-
-
 @pytest.mark.parametrize("length", [2, 100, 257, 300])
 def test_band_pass_of_a_signal_shorter_than_the_filter_is_finite(length: int) -> None:
     filtered = band_pass(np.sin(np.arange(length)).astype(np.float32))
