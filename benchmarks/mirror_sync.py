@@ -5,7 +5,8 @@
 A study as after an outage of all its time: trials of six epochs with 40 metrics each, a third of
 them complete, with predictions of 45,000 beats, the others stopped at the second epoch. It is sent
 twice: the second time MLflow has all of it, as at the next start. Without an address MLflow is in
-SQLite on this disk. A request is a call of MLflow's client, which is one HTTP request of a server.
+SQLite on this disk. A request is a call of MLflow's client: of a server, one HTTP request, but one
+for each file where a run's files are sent.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -93,8 +94,8 @@ def register(
 
     check_name(name)
     holder = Experiment(tracking_uri=tracking_uri, name=experiment, workspace=workspace)
-    client, experiment_id = holder.connect()
-    with explained(holder.store):
+    with _advised(), explained(holder.store):
+        client, experiment_id = holder.connect()
         about = {**ensemble.about, Tag.KIND: KIND, Tag.ARM: rules.arm(ensemble.config)}
         run = client.create_run(
             experiment_id,
@@ -110,6 +111,15 @@ def register(
             holder.add_folder(run_id, path)
         client.set_terminated(run_id, "FINISHED")
         return _add_version(client, ensemble, name, run_id)
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Say what helps where a store is away that cannot be left out."""
+    try:
+        yield
+    except StoreAwayError as error:
+        raise TrackingError(f"{error.args[0]}; start it, or give another --tracking-uri") from None
 
 
 def check_name(name: str) -> None:
@@ -240,16 +250,11 @@ def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = N
     store = find_store(tracking_uri, workspace)
     if not store.exists():
         raise UsageError(f"--model: there is no MLflow store at {store.shown}; {HOW}")
-    try:
-        with explained(store), tempfile.TemporaryDirectory(prefix="study-model-") as folder:
-            mlflow = connect(store)
-            name, version = _resolved(mlflow, reference)
+    with _advised(), explained(store):
+        mlflow = connect(store)
+        name, version = _resolved(mlflow, reference)
+        with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
             content = _downloaded(mlflow, store, name, version, Path(folder)).read_bytes()
-    except StoreAwayError as error:
-        raise TrackingError(
-            f"--model: {error.args[0]}; start it, give another --tracking-uri, or the file of a "
-            "seed ensemble"
-        ) from None
     return _loaded(content, f"{name} version {version}")
 
 

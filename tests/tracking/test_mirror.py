@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_a_study_is_told_while_it_runs_and_a_trial_that_was_stopped_goes_on(
     assert runs[NAME][1]["trials_complete"] == [(1, 0.0), (2, 1.0)]
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 2])
+@pytest.mark.parametrize("epochs", [0, 2])
 def test_a_driver_that_was_killed_leaves_nothing_running(workspace: Path, epochs: int) -> None:
     """Killed after any epoch: the next start begins with all that MLflow lacks."""
     killed = Start(workspace)
@@ -129,33 +129,34 @@ def test_a_driver_that_was_killed_leaves_nothing_running(workspace: Path, epochs
     assert points.get("val_auprc_sv", []) == [(e, 0.9) for e in range(1, epochs + 1)]
 
 
-def test_a_run_that_the_storage_knows_nothing_of_is_closed(untold: Start, workspace: Path) -> None:
-    runs = StudyRuns(experiment(workspace))
-    tags = {Tag.STUDY: NAME, Tag.STUDY_ID: untold.ledger.study_id}
-    runs.open_study(RunFacts(kind="study", name=NAME, tags=tags, began_s=1.0))
-    runs.write(RunFacts(kind="trial", digest="unknown", name="x", tags=tags, began_s=1.0))
-    Mirror(experiment(workspace), untold.read).finish()
-    assert recorded(workspace)["unknown"][0] == "KILLED"
-
-
 class Unreliable:
     """Stands before MLflow's client; some calls are not made, of others the answer is lost.
 
-    The distance between them grows: in the end everything gets through.
+    The distance between them grows: in the end everything gets through. The first calls of two
+    kinds are late: they take effect after their answer was given up, and they were made again.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._calls = 0
         self._failing = {n * (n + 1) // 2: n % 2 == 0 for n in range(1, 40)}
+        self.late = {"create_run", "log_batch"}
+        self.pending = dict[int, Callable[[], Any]]()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
             self._calls += 1
+            if self._calls in self.pending:
+                self.pending.pop(self._calls)()
+            make = partial(getattr(self._client, name), *given, **named)
             made = self._failing.get(self._calls)
             if made is False:
                 raise ConnectionError("not made")
-            answer = getattr(self._client, name)(*given, **named)
+            if name in self.late:
+                self.late.remove(name)
+                self.pending[self._calls + 12] = make
+                raise ConnectionError("late")
+            answer = make()
             if made:
                 raise ConnectionError("the answer was lost")
             return answer
@@ -163,16 +164,17 @@ class Unreliable:
         return call
 
 
-def test_calls_that_fail_before_or_after_they_are_made_are_recorded_once(
+def test_calls_that_fail_before_or_after_they_are_made_or_are_late_are_recorded_once(
     untold: Start, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = experiment(workspace)
-    client, id_ = place.connect()
+    tracker = experiment(workspace)
+    client, id_ = tracker.connect()
     unreliable = Unreliable(client)
-    monkeypatch.setattr(place, "connect", lambda: (unreliable, id_))
-    mirror = Mirror(place, untold.read, pauses_s=(0.001, 0.001))
+    monkeypatch.setattr(tracker, "connect", lambda: (unreliable, id_))
+    mirror = Mirror(tracker, untold.read, pauses_s=(0.001, 0.001))
     mirrored = mirror.finish()
     assert (mirrored.left, mirrored.refused) == (0, 0)
+    assert not (unreliable.late or unreliable.pending)
     assert_whole(workspace)
 
 
@@ -280,36 +282,6 @@ def test_a_store_that_was_emptied_gets_everything_again(untold: Start, workspace
     runs = recorded(workspace)
     assert len(runs) == RUNS
     assert runs[digest][0] == "KILLED"
-
-
-def test_a_database_that_is_locked_takes_everything_later(untold: Start, workspace: Path) -> None:
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    def impatient(*call: Any) -> tuple[str, Any]:
-        """MLflow waits for 20 s; so long would the test take."""
-        return call[2].replace("busy_timeout = 20000", "busy_timeout = 50"), call[3]
-
-    def locked(context: Any) -> None:
-        failed.set()
-
-    failed = threading.Event()
-    place = experiment(workspace)
-    place.connect()
-    event.listen(Engine, "before_cursor_execute", impatient, retval=True)
-    event.listen(Engine, "handle_error", locked)
-    lock = sqlite3.connect(workspace / "mlflow.db", isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        mirror = Mirror(place, untold.read, pauses_s=FAST)
-        assert failed.wait(30)
-        lock.execute("ROLLBACK")
-        assert mirror.finish() == Mirrored(sent=RUNS)
-    finally:
-        lock.close()
-        event.remove(Engine, "before_cursor_execute", impatient)
-        event.remove(Engine, "handle_error", locked)
-    assert_whole(workspace)
 
 
 def test_an_optuna_storage_that_is_away_is_tried_again(

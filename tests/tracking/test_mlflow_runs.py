@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import math
 import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +27,6 @@ from study.tracking.run_facts import (
     RunFacts,
     points_of,
 )
-from tests.mlflow_server import Server
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
 EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
@@ -447,145 +440,16 @@ def test_tables_of_another_version_are_refused(workspace: Path, tmp_path: Path) 
         experiment(tmp_path).connect()
 
 
-TIMEOUT_S = 1
-WAYS = ("fails", "passes on and fails", "hangs up", "is late")
-"""What a bad server does, in turn, with the first requests of each kind."""
-KINDS = ("create", "log-batch", "update", "upload")
-"""Last part of the paths of what writes runs and experiments, and files."""
-LATE_TOO = KINDS[:2]
-"""Kinds of which each takes effect again when it is sent again."""
-
-
-class Proxy(ThreadingHTTPServer):
-    """Stands before a server and serves badly: each kind of write fails once in each way."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), Badly)
-        self.port = port
-        self.address = f"http://127.0.0.1:{self.server_port}"
-        self.writes = Counter[str]()
-        self.late = list[threading.Thread]()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def way(self, command: str, path: str) -> str:
-        """Return what is to be done with a request; empty where all goes well."""
-        kind = "upload" if "/artifacts/" in path else path.partition("?")[0].rpartition("/")[2]
-        if command == "GET" or kind not in KINDS:
-            return ""
-        self.writes[kind] += 1
-        ways = WAYS if kind in LATE_TOO else WAYS[:-1]
-        return ways[self.writes[kind] - 1] if self.writes[kind] <= len(ways) else ""
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class Badly(BaseHTTPRequestHandler):
-    """One connection to the proxy."""
-
-    server: Proxy
-
-    def serve(self) -> None:
-        way = self.server.way(self.command, self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.close_connection = way == "hangs up"
-        if way == "hangs up":
-            return
-        if way == "fails":
-            self.send_error(500)
-            return
-        if way == "is late":
-            self.server.late.append(threading.current_thread())
-            time.sleep(TIMEOUT_S + 0.3)  # the client has given up
-        upstream = http.client.HTTPConnection("127.0.0.1", self.server.port)
-        headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
-        upstream.request(self.command, self.path, body, headers)
-        answer = upstream.getresponse()
-        content = answer.read()
-        upstream.close()
-        with suppress(OSError):  # nobody waits any more
-            if way == "passes on and fails":
-                self.send_error(500)
-                return
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server, whose clients make no second try by themselves."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    server = Server(tmp_path)
-    yield server
-    server.stop()
-
-
-def insist(runs: StudyRuns, whole: RunFacts, facts: RunFacts, files: Path | None = None) -> None:
-    """Write a run until it works, as the mirror does."""
-    for _ in range(30):
-        try:
-            if not runs.open:
-                runs.open_study(whole)
-            runs.write(facts, files)
-        except TrackingError as error:
-            assert not isinstance(error, RefusedError), error
-        else:
-            return
-    raise AssertionError("it never worked")
-
-
-def test_a_server_that_fails_hangs_up_or_is_late_gets_everything_once(
-    server: Server, tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
-    proxy = Proxy(server.port)
-    place, whole = experiment(tmp_path, tracking_uri=proxy.address), study("bad")
-    assert place.where() == f"MLflow: {proxy.address}"
-    runs = StudyRuns(place)
-    insist(runs, whole, whole, files)
-    for digest in ("d1", "d2"):
-        epochs = {epoch: EPOCH for epoch in range(1, 4)}
-        for epoch in epochs:
-            insist(runs, whole, trial(digest, {e: EPOCH for e in range(1, epoch + 1)}))
-        epochs[3] = {**EPOCH, "n": 1.0}
-        insist(runs, whole, trial(digest, epochs, "pruned", cause="asha"), files)
-    for thread in proxy.late:
-        thread.join()
-    runs.open_study(whole)
-    runs.close_abandoned([(TRIAL, "d1"), (TRIAL, "d2")])
-    proxy.stop()
-    assert place.where().startswith(f"MLflow: {proxy.address}/#/experiments/")
-    for kind in KINDS:
-        assert proxy.writes[kind] >= len(WAYS), kind
-    for digest in ("d1", "d2"):
-        run = run_of(server.address, "bad", digest)
-        assert run.info.status == "KILLED"
-        for metric in EPOCH:
-            steps = [step for step, _ in history(server.address, run, metric)]
-            assert steps == [1, 2, 3], metric
-        assert history(server.address, run, "n") == [(3, 1.0)]
-        assert file_names(server.address, run) == ["plan.toml"]
-
-
 def test_a_server_that_is_not_there_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = experiment(tmp_path, tracking_uri="http://ann:s3cret@127.0.0.1:9")
+    assert away.where() == "MLflow: http://127.0.0.1:9"
     with pytest.raises(TrackingError) as caught:
-        experiment(tmp_path, tracking_uri="http://ann:s3cret@127.0.0.1:9").connect()
+        away.connect()
     assert str(caught.value) == (
         "tracking: cannot use http://127.0.0.1:9: no answer (Connection refused); start it, give "
         "another --tracking-uri, or leave MLflow out with --no-track"
     )
-    assert caught.value.__suppress_context__
+    assert caught.value.__suppress_context__, "the cause has the password"
