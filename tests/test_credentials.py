@@ -14,6 +14,7 @@ from study.data.source import Source
 from tests.builders import write_split
 
 SECRET = "s3cr3t"
+CLOSED = "its Optuna storage cannot be opened"
 SPACE = """
 description = "one branch"
 [search]
@@ -56,14 +57,8 @@ def check_nothing_told(
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (
-            ["--study-storage", f"postgresql://user:{SECRET}@127.0.0.1:1/db"],
-            "its Optuna storage cannot be opened",
-        ),
-        (
-            ["--study-storage", f"mysql://127.0.0.1:1/db?user=u&password={SECRET}"],
-            "its Optuna storage cannot be opened",
-        ),
+        (["--study-storage", f"postgresql://user:{SECRET}@127.0.0.1:1/db"], CLOSED),
+        (["--study-storage", f"mysql://127.0.0.1:1/db?user=u&password={SECRET}"], CLOSED),
         (
             ["--tracking-uri", f"https://user:{SECRET}@127.0.0.1:1"],
             "tracking: cannot use https://127.0.0.1:1: ",

@@ -27,14 +27,6 @@ from study.files import (
 from tests.builders import npz
 
 
-def test_a_file_is_put_in_place_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.txt"
-    write_whole(path, "first")
-    write_whole(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
-
-
 def test_a_full_disk_is_named_with_what_it_takes() -> None:
     with pytest.raises(DiskError) as caught, writing("/dev/full", 12_300_000):
         with open("/dev/full", "wb", buffering=0) as full:
@@ -44,15 +36,16 @@ def test_a_full_disk_is_named_with_what_it_takes() -> None:
     )
 
 
-def test_what_was_there_stays_where_the_new_cannot_be_written(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_whole(path, "old")
+def test_a_file_is_put_in_place_whole_or_what_was_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_whole(path, "first")
+    write_whole(path, b"old")
     full = OSError(errno.ENOSPC, "full")
     with mock.patch("os.replace", side_effect=full), pytest.raises(DiskError) as caught:
         write_whole(path, "new")
     assert "a.txt: cannot be written (No space left on device)" in str(caught.value)
     assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
 
 
 def test_an_error_names_no_key_of_an_address() -> None:
@@ -62,9 +55,6 @@ def test_an_error_names_no_key_of_an_address() -> None:
     assert "secret" not in str(caught.value)
     assert "denied" in str(caught.value)
     assert caught.value.__suppress_context__
-
-
-def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(DiskError, match=r"^/a/b: cannot be read \(Input/output error\)$"):
         with reading("/a/b"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -101,11 +91,16 @@ def header(text: str, version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + length + text.encode() + b"\0" * 8
 
 
-def test_whole_arrays_come_back() -> None:
+def test_whole_arrays_come_back_and_neither_altered_nor_pickled_ones() -> None:
     assert archive_fault(npz(**ARRAYS)) == ""
     got = read_arrays(npz(**ARRAYS), KINDS, {"absent": ("f", 2)})
     assert list(got) == ["label", "names"]
     np.testing.assert_array_equal(got["label"], ARRAYS["label"])
+    content = bytearray(npz(**ARRAYS))
+    content[250] ^= 1
+    assert archive_fault(bytes(content)).endswith("the checksum of its part label.npy is wrong")
+    with pytest.raises(ArchiveError, match=r"^is damaged \(ValueError\)$"):
+        read_arrays(npz(label=np.array([{}], dtype=object)), KINDS)
 
 
 def test_what_is_absent_or_of_another_kind_is_told_together() -> None:
@@ -118,17 +113,6 @@ def test_what_is_absent_or_of_another_kind_is_told_together() -> None:
     )
     with pytest.raises(ArchiveError, match=r"^is not what it should be: 'more' must have 0 dim"):
         read_arrays(npz(**ARRAYS, more=np.zeros(1)), KINDS, {"more": ("f", 0)})
-
-
-def test_pickled_objects_are_damage() -> None:
-    with pytest.raises(ArchiveError, match=r"^is damaged \(ValueError\)$"):
-        read_arrays(npz(label=np.array([{}], dtype=object)), KINDS)
-
-
-def test_an_altered_byte_is_told_by_its_part() -> None:
-    content = bytearray(npz(**ARRAYS))
-    content[250] ^= 1
-    assert archive_fault(bytes(content)).endswith("the checksum of its part label.npy is wrong")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

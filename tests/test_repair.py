@@ -153,95 +153,66 @@ def change_a_value(world: World) -> None:
     change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
 
 
-INJECTED: list[tuple[Callable[[World], None], str, str]] = [
-    (
-        delete_predictions,
-        "trial   0  opt1 / daeac / concat_proj / seed7 / real: predictions.npz is missing",
-        "withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it",
-    ),
-    (
-        leave_a_checkpoint,
-        "is pruned, and its checkpoint.pt is still there",
-        "delete checkpoint.pt of trial 2",
-    ),
-    (
-        set_a_run_running,
-        "its MLflow run is RUNNING, and nothing runs it: it is complete",
-        "log what MLflow lacks of trial 0",
-    ),
-    (
-        set_the_run_of_an_owed_trial_running,
-        "its MLflow run is RUNNING, and nothing runs it: it is stopped",
-        "log what MLflow lacks of trial 4",
-    ),
-    (
-        set_the_run_of_the_study_running,
-        "MLflow's run of the study is RUNNING, and nothing runs it: it is stopped",
-        "log what MLflow lacks of the study",
-    ),
-    (
-        set_the_run_of_a_floor_running,
-        "MLflow's run of floor: prevalence is RUNNING, and nothing runs it: it is complete",
-        "log what MLflow lacks of the study",
-    ),
-    (
-        set_another_outcome,
-        "its MLflow run says FINISHED, outcome 'complete': it is pruned",
-        "log what MLflow lacks of trial 2",
-    ),
-    (
-        delete_a_run,
-        "MLflow has no run of it",
-        "log what MLflow lacks of trial 1",
-    ),
-    (make_a_second_run, "MLflow has a second run of it, ", "delete run "),
-    (
-        make_a_blank_second_run_of_the_study,
-        "MLflow has a second run of the study, ",
-        "delete run ",
-    ),
-    (
-        log_a_metric_twice,
-        "MLflow has metrics of it twice: val_loss of epoch 2",
-        "delete run ",
-    ),
-    (
-        lose_an_epoch,
-        "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2",
-        "log what MLflow lacks of trial 0",
-    ),
-    (
-        change_a_value,
-        "MLflow has metrics of it with other values: val_auprc_sv of epoch 3",
-        "delete run ",
-    ),
+Injected = list[tuple[Callable[[World], None], str, str]]
+
+RUNNING = "is RUNNING, and nothing runs it: it is"
+TOGETHER: list[Injected] = [
+    [
+        (
+            delete_predictions,
+            "trial   0  opt1 / daeac / concat_proj / seed7 / real: predictions.npz is missing",
+            "withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it",
+        ),
+        (
+            leave_a_checkpoint,
+            "and its checkpoint.pt is still there",
+            "delete checkpoint.pt of tri",
+        ),
+        (delete_a_run, "MLflow has no run of it", "log what MLflow lacks of trials 1, 2, 4"),
+        (
+            set_another_outcome,
+            "its MLflow run says FINISHED, outcome 'complete': it is pruned",
+            "",
+        ),
+        (set_the_run_of_an_owed_trial_running, f"its MLflow run {RUNNING} stopped", ""),
+    ],
+    [
+        (set_a_run_running, f"its MLflow run {RUNNING} complete", "log what MLflow lacks of"),
+        (change_a_value, "has metrics of it with other values: val_auprc_sv of epoch 3", "delete"),
+        (set_the_run_of_a_floor_running, f"MLflow's run of floor: prevalence {RUNNING} com", ""),
+        (make_a_blank_second_run_of_the_study, "MLflow has a second run of the study, ", ""),
+    ],
+    [
+        (lose_an_epoch, "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2", "l"),
+        (set_the_run_of_the_study_running, f"MLflow's run of the study {RUNNING} stopped", ""),
+    ],
+    [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],
+    [(log_a_metric_twice, "has metrics of it twice: val_loss of epoch 2", "delete run ")],
 ]
+"""Each with what is said of it, and with what is done about it where that is its own."""
 
 
-@pytest.mark.parametrize(
-    ("inject", "said", "step"), INJECTED, ids=[one[0].__name__ for one in INJECTED]
-)
-def test_a_disagreement_is_named_and_repaired_once(
-    world: World, inject: Callable[[World], None], said: str, step: str
-) -> None:
+@pytest.mark.parametrize("injected", TOGETHER, ids=lambda injected: injected[0][0].__name__)
+def test_disagreements_are_named_and_repaired_once(world: World, injected: Injected) -> None:
     before = world.points(0)
-    inject(world)
+    for inject, _, _ in injected:
+        inject(world)
     code, lines = world.status()
     assert code == 1
     start = next(i for i, line in enumerate(lines) if line.startswith("the three records disag"))
-    assert any(said in line for line in lines[start + 1 :]), lines
+    for _, said, _ in injected:
+        assert any(said in line for line in lines[start + 1 :]), lines
     assert lines[-1] == (
         "`python -m study.run --repair tiny` makes them agree where it can, after showing how"
     )
 
     code, done = world.repair()
-    assert done[: len(lines) - 1] == lines[:-1], "the same is shown before anything is done"
-    assert done[len(lines) - 1] == "repair:"
-    assert any(step in line for line in done[len(lines) :]), done
+    assert done[: len(lines)] == [*lines[:-1], "repair:"], "the same is shown before it is done"
+    for _, _, step in injected:
+        assert any(step in line for line in done[len(lines) :]), done
     assert not any("NOT DONE" in line for line in done), done
     assert "the three records agree" in done[len(lines) :]
     assert code == 0
-
     code, again = world.repair()
     assert (code, again[-1]) == (0, "repair: nothing to do")
 
@@ -251,19 +222,10 @@ def test_a_disagreement_is_named_and_repaired_once(
     assert world.points(0) == before
 
 
-def test_a_repair_is_no_start(world: World) -> None:
-    _, before = world.status()
-    assert " the last start was stopped at " in before[1]
-    delete_predictions(world)
-    time.sleep(1.1)  # times are shown to the second
-    assert world.repair()[0] == 0
-    _, after = world.status()
-    assert after[1] == before[1]
-
-
 def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> None:
     for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
         inject(world)
+    _, told = world.status()
     before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
     code, shown = world.repair("--dry-run")
     assert code == 1
@@ -275,6 +237,10 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> No
     assert [line[:5] for line in shown[-2:]] == ["  2. ", "  3. "]
     assert len(world.runs()) == 6
     assert before == {p: p.read_bytes() for p in world.folder.rglob("*") if p.is_file()}
+    time.sleep(1.1)  # times are shown to the second
+    assert world.repair()[0] == 0
+    assert " the last start was stopped at " in told[1]
+    assert world.status()[1][1] == told[1], "a repair is no start"
 
 
 def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: World) -> None:
@@ -422,16 +388,3 @@ def test_a_tracker_that_has_nothing_gets_the_whole_study(world: World) -> None:
     assert (code, done[-2]) == (0, "the three records agree")
     (world.workspace / "other.db").rename(world.workspace / "mlflow.db")
     assert world.points(0) == before
-
-
-def test_several_disagreements_are_mended_together(world: World) -> None:
-    for inject in (
-        delete_predictions,
-        leave_a_checkpoint,
-        set_the_run_of_an_owed_trial_running,
-        delete_a_run,
-    ):
-        inject(world)
-    code, done = world.repair()
-    assert code == 0, done
-    assert world.repair()[1][-1] == "repair: nothing to do"

@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from study import run
 from study.data.fetch import sha256_of
-from study.errors import CheckpointError, StudyStateError
-from study.keys import Outcome, Tag
+from study.keys import Outcome
 from study.store import trials
 from study.store.ledger import Ledger
 from study.store.lock import Owner, here, locked
 from study.store.study import Study
-from study.store.trial_files import checkpoint_epoch
 from study.store.trials import CLOSED
-from tests.tuning.small_study import NAME, PLAN, Start, change, checkpoint
+from tests.tuning.small_study import NAME, PLAN, Start, checkpoint
 
 ROOT = Path(__file__).parents[1]
 
-HOLD = """
-import sys
-from pathlib import Path
-from study.store.lock import locked
-
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
 ARM = "opt1 / daeac / {} / seed7 / real"
-
-
-@pytest.fixture
-def holder(folder: Path) -> Iterator[int]:
-    """Another process that holds the study; its id."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    yield process.pid
-    process.communicate("")
 
 
 GO_ON = "to go on: the command that started it, with --resume"
@@ -134,18 +102,25 @@ def test_a_study_that_runs_is_read_beside_its_driver(
 
 
 def test_a_held_study_names_its_process_and_is_not_repaired(
-    workspace: Path, holder: int, capsys: pytest.CaptureFixture[str]
+    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    who = f"process {holder} on {socket.gethostname()}"
-    code, lines = status(capsys)
-    assert (code, lines[1]) == (0, f"it is being run by {who}")
-    before = contents(workspace)
-    for words in ((), ("--dry-run",)):
-        assert run.main(["--repair", NAME, *words]) == 2
+    with locked(folder):
+        code, lines = status(capsys)
+        assert (code, lines[1]) == (0, f"it is being run by {Owner.current()}")
+        before = contents(workspace)
+        refuse_repair(capsys)
+        assert contents(workspace) == before
+
+
+def refuse_repair(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    """See that a study that is being run is not repaired, shown only or not."""
+    for dry in ((), ("--dry-run",)):
+        assert run.main(["--repair", NAME, *words, *dry]) == 2
         told = capsys.readouterr()
-        assert told.err.startswith(f"error: study 'tiny' is being run by {who}; wait for it, ")
-        assert told.out == ""
-    assert contents(workspace) == before
+        assert (told.out, told.err) == (
+            "",
+            f"error: study 'tiny' is being run by {Owner.current()}; wait for it, or stop it\n",
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,14 +144,6 @@ def test_an_owed_trial_that_starts_again_says_why(
     (owed,) = [line for line in lines if line.startswith("owed:")]
     assert owed.endswith(f": starts again: {said} (attempt 1: SIGINT received)")
     assert code == 0, "the next start begins it anew: nothing is lost that another record has"
-
-
-def test_the_epoch_of_a_checkpoint_is_read_without_executing_it() -> None:
-    assert checkpoint_epoch(checkpoint(2)) == 2
-    content = bytearray(checkpoint(2))
-    content[len(content) // 2] ^= 1
-    with pytest.raises(CheckpointError):
-        checkpoint_epoch(bytes(content))
 
 
 def test_no_trial_has_files_where_another_place_was_meant(
@@ -214,13 +181,20 @@ def test_a_storage_that_is_gone_is_named_and_not_made(
     assert not (folder / "study.db").exists()
 
 
-def test_a_tracker_that_cannot_be_used_is_said_and_is_not_fatal(
-    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_could_not_be_compared_is_said_and_not_known_to_agree(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, lines = status(capsys, "--tracking-uri", f"sqlite:///{tmp_path}")
     assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-3]
-    # What could not be compared is not known to agree.
     assert (code, lines[-2:]) == (1, ["the records but MLflow's agree", GO_ON])
+
+    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
+    ledger.note(trials.TRACKER, "http://host:5000")
+    ledger.release()
+    code, lines = status(capsys)
+    assert code == 1
+    said = "NOT COMPARED: the study is mirrored in http://host:5000, and this is sqlite:///"
+    assert any(said in line for line in lines)
 
 
 def test_without_a_tracker_nothing_of_it_is_read(
@@ -252,13 +226,6 @@ def test_an_untracked_study_owes_no_tracker_anything(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_row_that_cannot_be_read_is_refused_in_a_line(folder: Path) -> None:
-    statement = "update trial_user_attributes set value_json = '{bad' where key = 'config'"
-    change(folder / "study.db", statement)
-    with pytest.raises(StudyStateError, match="its Optuna storage cannot be opened"):
-        Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
-
-
 def test_a_study_that_a_copy_of_its_folder_runs_is_held(
     workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,31 +237,7 @@ def test_a_study_that_a_copy_of_its_folder_runs_is_held(
     ledger.note(trials.PLACE, here(workspace / "copy"))
     code, lines = status(capsys, *storage)
     assert lines[1] == f"it is being run by {Owner.current()}"
-    for words in ((), ("--dry-run",)):
-        assert run.main(["--repair", NAME, *storage, *words]) == 2
-        said = capsys.readouterr().err
-        assert said == (
-            f"error: study '{NAME}' is being run by {Owner.current()}; wait for it, or stop it\n"
-        )
-
-
-def test_another_store_than_was_told_is_not_compared(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
-    ledger.note(trials.TRACKER, "http://host:5000")
-    ledger.release()
-    code, lines = status(capsys)
-    assert code == 1
-    assert any(
-        "NOT COMPARED: the study is mirrored in http://host:5000, and this is sqlite:///" in line
-        for line in lines
-    )
-
-
-def digests(folder: Path) -> list[str]:
-    trials = Study.open(folder.parents[1], NAME).trials.all
-    return [trial.user_attrs[Tag.DIGEST] for trial in trials]
+    refuse_repair(capsys, *storage)
 
 
 def test_facts_can_be_taken_by_a_program(folder: Path) -> None:
@@ -343,9 +286,3 @@ def test_what_cannot_be_meant_is_refused_in_a_line(
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert said.format(workspace) in told.err
     assert contents(workspace) == before
-
-
-def test_a_damaged_plan_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "plan.json").write_text("{")
-    assert run.main(["--status", NAME]) == 2
-    assert f"error: {folder}/plan.json: is not a plan (" in capsys.readouterr().err

@@ -38,12 +38,11 @@ def places(tmp_path: Path) -> Places:
     return Places.of(tmp_path, "tiny")
 
 
-def test_a_new_study_is_admitted_and_nothing_is_written(plan: StudyPlan, places: Places) -> None:
+def test_a_new_study_and_one_exhausted_before_its_budget_are_admitted(
+    plan: StudyPlan, places: Places
+) -> None:
     assert admit(plan, places, resume=False) is None
-    assert not places.folder.exists()
-
-
-def test_an_exhausted_study_is_finished_before_its_budget(plan: StudyPlan, places: Places) -> None:
+    assert not places.folder.exists(), "nothing is written"
     stored(plan, places, 1, {EXHAUSTED: True})
     assert admit(plan, places, resume=False) is not None
 
@@ -51,22 +50,13 @@ def test_an_exhausted_study_is_finished_before_its_budget(plan: StudyPlan, place
 @pytest.mark.parametrize(
     ("kind", "changes", "resume", "settled"),
     [
-        ("search", {}, True, 1),
-        ("search", {}, False, 3),
-        ("search", {}, True, 3),
-        ("search", {"trials": 5}, True, 3),
-        ("search", {"trials": 5}, True, 1),
-        ("compare", {}, True, 1),
-        ("compare", {}, False, 3),
-    ],
-    ids=[
-        "unfinished, resumed",
-        "finished, started again",
-        "finished, resumed",
-        "finished, resumed with more trials",
-        "unfinished, resumed with more trials",
-        "unfinished comparison, resumed",
-        "finished comparison, started again",
+        pytest.param("search", {}, True, 1, id="unfinished, resumed"),
+        pytest.param("search", {}, False, 3, id="finished, started again"),
+        pytest.param("search", {}, True, 3, id="finished, resumed"),
+        pytest.param("search", {"trials": 5}, True, 3, id="finished, resumed with more trials"),
+        pytest.param("search", {"trials": 5}, True, 1, id="unfinished, resumed with more trials"),
+        pytest.param("compare", {}, True, 1, id="unfinished comparison, resumed"),
+        pytest.param("compare", {}, False, 3, id="finished comparison, started again"),
     ],
 )
 def test_an_existing_study_is_admitted(
@@ -119,14 +109,6 @@ def other(lines: str) -> str:
             True,
             other("  - epochs (--epochs): was 6, now 9\n  - study_seed (--seed): was 0, now 7"),
         ),
-    ],
-    ids=[
-        "unfinished",
-        "unfinished comparison",
-        "more trials without resume",
-        "fewer trials",
-        "a comparison that grows",
-        "other seed and epochs",
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(

@@ -108,30 +108,29 @@ def lose_the_storage(study: Study) -> None:
     (study.folder / "study.db").unlink()
 
 
-MENDED_BY_A_START: list[tuple[Inject, str, int | None]] = [
-    (set_a_settled_trial_running, "interrupted", 0),
-    (enqueue_a_trial, "interrupted", 5),
-    (leave_a_checkpoint, "checkpoint of a settled trial", 2),
-    (leave_half_a_file, "half a file", None),
-    (lose_the_table, "no table", None),
-    (cut_the_table, "other table", None),
+MENDED: list[tuple[Inject, str, int | None, bool]] = [
+    (set_a_settled_trial_running, "interrupted", 0, True),
+    (enqueue_a_trial, "interrupted", 5, True),
+    (leave_a_checkpoint, "checkpoint of a settled trial", 2, True),
+    (leave_half_a_file, "half a file", None, True),
+    (lose_the_table, "no table", None, True),
+    (cut_the_table, "other table", None, True),
+    (lose_predictions, "lost results", 0, False),
+    (damage_weights, "lost results", 0, False),
+    (change_scores, "lost results", 0, False),
+    (lose_the_end_of_the_start, "unclosed start", None, False),
 ]
-MENDED_BY_REPAIR: list[tuple[Inject, str, int | None]] = [
-    (lose_predictions, "lost results", 0),
-    (damage_weights, "lost results", 0),
-    (change_scores, "lost results", 0),
-    (lose_the_end_of_the_start, "unclosed start", None),
+"""The last is whether a start mends it too; what costs a result is left to a repair."""
+
+MENDED_BY_THE_USER: list[tuple[Inject, str, bool]] = [
+    (lose_all_results, "no results at all", False),
+    (lose_the_space, "no space", False),
+    (damage_the_beats, "no beats", False),
+    (claim_the_results, "other study's results", True),
+    (change_the_plan_of_the_storage, "other plan", True),
+    (lose_the_storage, "storage away", True),
 ]
-MENDED_BY_THE_USER: list[tuple[Inject, str, int | None]] = [
-    (lose_all_results, "no results at all", None),
-    (lose_the_space, "no space", None),
-    (damage_the_beats, "no beats", None),
-]
-REFUSED: list[tuple[Inject, str, int | None]] = [
-    (claim_the_results, "other study's results", None),
-    (change_the_plan_of_the_storage, "other plan", None),
-    (lose_the_storage, "storage away", None),
-]
+"""The last is whether no start may run over it."""
 
 
 def injected(workspace: Path, inject: Inject, kind: str, trial: int | None) -> Fault:
@@ -157,32 +156,29 @@ def mend(workspace: Path, *, at_start: bool) -> None:
         ledger.release()
 
 
-@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_A_START)
-def test_what_a_start_mends_is_found_and_gone_after_it(
-    workspace: Path, inject: Inject, kind: str, trial: int | None
+@pytest.mark.parametrize(("inject", "kind", "trial", "at_start"), MENDED)
+def test_what_is_mended_is_found_and_gone_after_it(
+    workspace: Path, inject: Inject, kind: str, trial: int | None, at_start: bool
 ) -> None:
     injected(workspace, inject, kind, trial)
     mend(workspace, at_start=True)
-    left = faults(read(workspace))
-    assert [fault for fault in left if fault.kind == kind] == []
-
-
-@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_REPAIR + MENDED_BY_A_START)
-def test_what_a_repair_mends_is_found_and_gone_after_it(
-    workspace: Path, inject: Inject, kind: str, trial: int | None
-) -> None:
-    injected(workspace, inject, kind, trial)
+    assert (kind not in [fault.kind for fault in faults(read(workspace))]) == at_start
     mend(workspace, at_start=False)
     assert faults(read(workspace)) == []
 
 
-@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_REPAIR)
-def test_a_start_leaves_to_a_repair_what_costs_a_result(
-    workspace: Path, inject: Inject, kind: str, trial: int | None
+@pytest.mark.parametrize(("inject", "kind", "refused"), MENDED_BY_THE_USER)
+def test_what_only_the_user_mends_is_named_and_may_refuse_a_start(
+    workspace: Path, inject: Inject, kind: str, refused: bool
 ) -> None:
-    fault = injected(workspace, inject, kind, trial)
-    mend(workspace, at_start=True)
-    assert fault.kind in [left.kind for left in faults(read(workspace))]
+    fault = injected(workspace, inject, kind, None)
+    assert fault.mend is None
+    said = ""
+    try:
+        refuse(NAME, faults(read(workspace), deep=False))
+    except StudyStateError as error:
+        said = str(error)
+    assert said == (f"study '{NAME}': {fault.found}" if refused else "")
 
 
 def test_lost_results_are_owed_again_and_others_are_kept(workspace: Path) -> None:
@@ -194,26 +190,6 @@ def test_lost_results_are_owed_again_and_others_are_kept(workspace: Path) -> Non
     (first, second) = study.trials.owed
     assert (first.number, study.trials.why_owed(first)) == (0, "predictions.npz is missing")
     assert second.user_attrs["outcome"] == Outcome.STOPPED
-
-
-@pytest.mark.parametrize(("inject", "kind", "trial"), MENDED_BY_THE_USER)
-def test_what_only_the_user_mends_is_named_and_no_reason_to_refuse_a_start(
-    workspace: Path, inject: Inject, kind: str, trial: int | None
-) -> None:
-    fault = injected(workspace, inject, kind, trial)
-    assert fault.mend is None
-    refuse(NAME, [fault])
-
-
-@pytest.mark.parametrize(("inject", "kind", "trial"), REFUSED)
-def test_what_no_start_may_run_over_is_refused(
-    workspace: Path, inject: Inject, kind: str, trial: int | None
-) -> None:
-    fault = injected(workspace, inject, kind, trial)
-    assert fault.mend is None
-    with pytest.raises(StudyStateError) as refused:
-        refuse(NAME, faults(read(workspace), deep=False))
-    assert str(refused.value) == f"study '{NAME}': {fault.found}"
 
 
 def test_a_start_looks_only_whether_results_are_there(workspace: Path) -> None:

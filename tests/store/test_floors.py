@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
@@ -38,7 +38,9 @@ def changed(beats: BeatSet, index: np.ndarray) -> BeatSet:
     return replace(beats, ecg=ecg, rr=rr)
 
 
-def test_features_are_bounded_ratios_their_products_and_the_shape(floor_beats: BeatSet) -> None:
+def test_features_are_bounded_ratios_their_products_and_the_shape(
+    floor_beats: BeatSet, small_beats: BeatSet
+) -> None:
     x = features(floor_beats)
     assert x.shape == (len(floor_beats.label), 8 + 36 + 32)
     seed7 = floor_beats.rr["seed7"].astype(float)
@@ -51,12 +53,8 @@ def test_features_are_bounded_ratios_their_products_and_the_shape(floor_beats: B
     rr = {name: values.copy() for name, values in floor_beats.rr.items()}
     rr["seed7"][0, 0] = 1e5  # a stretch without beats, as in record 207
     assert features(replace(floor_beats, rr=rr))[0, 0] == np.log(4)
-
-
-def test_other_cuts_are_refused(small_beats: BeatSet) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="need beats cut as beat/antialiased, got daeac/linear"):
         features(small_beats)
-    assert str(caught.value) == "floors: need beats cut as beat/antialiased, got daeac/linear"
 
 
 @pytest.mark.parametrize("name", FLOORS)
@@ -82,21 +80,15 @@ def test_a_fold_is_predicted_by_what_other_patients_train(
     assert np.abs(after[:, second] - before[:, second]).max() > 1e-3
 
 
-def test_a_beat_in_no_fold_stays_undefined(floor_beats: BeatSet, small_folds: Folds) -> None:
-    one = replace(small_folds, validation=small_folds.validation[:1])
-    (_, validation) = one.masks(floor_beats)[0]
-    log_probs = out_of_fold("prevalence", floor_beats, one)[0]
-    assert np.isfinite(log_probs[validation]).all()
-    assert np.isnan(np.delete(log_probs, validation, axis=0)).all()
-
-
-def test_prevalence_is_the_share_among_training_beats(
+def test_prevalence_is_the_share_among_training_beats_and_no_beat_without_a_fold_has_one(
     floor_beats: BeatSet, small_folds: Folds
 ) -> None:
-    log_probs = out_of_fold("prevalence", floor_beats, small_folds)[0]
-    training, validation = small_folds.masks(floor_beats)[0]
+    one = replace(small_folds, validation=small_folds.validation[:1])
+    ((training, validation),) = one.masks(floor_beats)
+    log_probs = out_of_fold("prevalence", floor_beats, one)[0]
     share = np.bincount(floor_beats.label[training], minlength=4) / len(training)
     assert np.exp(log_probs[validation]) == pytest.approx(np.tile(share, (len(validation), 1)))
+    assert np.isnan(np.delete(log_probs, validation, axis=0)).all()
 
 
 def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
@@ -149,9 +141,12 @@ def test_a_class_that_a_fold_has_not_to_train_on_is_improbable(
 
 
 def test_floors_are_scored_as_trials_are_and_kept(
-    floor_beats: BeatSet, small_folds: Folds, tmp_path: Path
+    floor_beats: BeatSet, small_folds: Folds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fits = mock.Mock(wraps=floors.out_of_fold)
+    monkeypatch.setattr(floors, "out_of_fold", fits)
     prevalence, logistic = study_floors(floor_beats, small_folds, tmp_path)
+    assert fits.call_count == 2 and prevalence.seconds > 0 and logistic.seconds > 0
     assert (prevalence.label, logistic.label) == (
         "floor: prevalence",
         "floor: logistic regression",
@@ -171,34 +166,14 @@ def test_floors_are_scored_as_trials_are_and_kept(
     assert stored["metrics"][AUPRC_SV] == logistic.metrics[AUPRC_SV]
     assert len(stored["per_fold"]) == 2
 
-
-def test_what_is_kept_is_not_computed_again(
-    floor_beats: BeatSet,
-    small_folds: Folds,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first = study_floors(floor_beats, small_folds, tmp_path)
-    assert all(floor.seconds > 0 for floor in first)
-    calls = []
-    fit = floors.out_of_fold
-
-    def counted(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
-        calls.append(name)
-        return fit(name, beats, folds)
-
-    monkeypatch.setattr(floors, "out_of_fold", counted)
     again = study_floors(floor_beats, small_folds, tmp_path)
-    assert calls == []
+    assert fits.call_count == 2, "what is kept is not computed again"
     assert [floor.seconds for floor in again] == [0.0, 0.0]
-    for old, new in zip(first, again, strict=True):
-        assert new.digest == old.digest
-        assert new.metrics == pytest.approx(dict(old.metrics), nan_ok=True)
-
-    other = replace(small_folds, fingerprint="other folds")
+    assert [floor.digest for floor in again] == [prevalence.digest, logistic.digest]
+    assert again[1].metrics == pytest.approx(dict(logistic.metrics), nan_ok=True)
     study_floors(replace(floor_beats, fingerprint="other beats"), small_folds, tmp_path)
-    study_floors(floor_beats, other, tmp_path)
-    assert calls == ["prevalence", "logistic_regression"] * 2
+    study_floors(floor_beats, replace(small_folds, fingerprint="other folds"), tmp_path)
+    assert fits.call_count == 6
 
 
 def test_a_floor_that_cannot_be_says_why(

@@ -2,43 +2,138 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from study.store.lock import Owner
+from study.errors import StudyStateError
+from study.store.lock import Owner, holder, locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from study.store.lock import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
-def test_this_process_runs_and_is_read_back_from_its_line() -> None:
+def test_an_owner_is_read_back_from_its_line() -> None:
     owner = Owner.current()
     assert str(owner) == f"process {os.getpid()} on {socket.gethostname()}"
     assert Owner.read(owner.line()) == owner
+    assert Owner.read("process 7 on here\n") == Owner(pid=7, host="here"), (
+        "of a system without /proc"
+    )
+    assert [Owner.read(text) for text in ("", "a word", "process x on y")] == [None] * 3
+
+
+def test_a_process_that_runs_is_told_from_one_that_ended_and_one_that_cannot_be_asked() -> None:
+    owner = Owner.current()
     assert owner.runs() is True
-
-
-def test_a_process_that_has_ended_does_not_run() -> None:
+    assert replace(owner, host="elsewhere").runs() is None
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    assert Owner(pid=ended.pid, host=socket.gethostname()).runs() is False
+    assert replace(owner, pid=ended.pid, begun="").runs() is False
+    if os.path.exists("/proc/self/stat"):
+        assert replace(owner, begun="00000000+1").runs() is False, "a later one of its number"
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc on this system")
-def test_a_later_process_of_the_same_number_is_told_apart() -> None:
-    assert replace(Owner.current(), begun="00000000+1").runs() is False
+def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StudyStateError) as caught, locked(folder):
+            pass
+        assert str(caught.value) == (
+            f"study 'mine' is being run by process {process.pid} on {socket.gethostname()}; "
+            "wait for it, stop it, or take another --name"
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    left, held = holder(folder)
+    assert left is not None
+    assert (left.pid, held) == (process.pid, False), "a killed holder is named, and holds nothing"
+    with locked(folder):
+        assert holder(folder) == (Owner.current(), True)
 
 
-def test_a_process_of_another_host_cannot_be_asked() -> None:
-    assert replace(Owner.current(), host="elsewhere").runs() is None
+def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lustre without flock, where a killed owner's line stays."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    lock = tmp_path / "lock"
+    lock.write_text(Owner(pid=1, host="node7").line())
+    with pytest.raises(StudyStateError) as caught, locked(tmp_path):
+        pass
+    assert str(caught.value).endswith(
+        "is being run by process 1 on node7; wait for it, stop it, or take another --name; where "
+        f"that process is gone, delete {lock}"
+    )
+    lock.unlink()
+    with locked(tmp_path):
+        assert lock.read_text() == Owner.current().line()
 
 
-@pytest.mark.parametrize("text", ["", "a word", "process x on y"])
-def test_a_text_that_names_nobody_is_nobody(text: str) -> None:
-    assert Owner.read(text) is None
+def test_two_studies_of_a_workspace_are_held_at_once(tmp_path: Path) -> None:
+    assert holder(tmp_path / "one") == (None, False)
+    with locked(tmp_path / "one"), locked(tmp_path / "two"):
+        assert holder(tmp_path / "one") == holder(tmp_path / "two") == (Owner.current(), True)
 
 
-def test_a_line_without_a_beginning_is_read() -> None:
-    assert Owner.read("process 7 on here\n") == Owner(pid=7, host="here")
+def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("")
+    with (tmp_path / "lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (look.fileno(), fcntl.LOCK_UN)).start()
+        with locked(tmp_path):
+            pass
+
+
+def test_a_lock_is_given_back_when_its_holder_raises(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path):
+        raise KeyboardInterrupt
+    with locked(tmp_path):
+        assert "process" in (tmp_path / "lock").read_text()
+    assert (tmp_path / "lock").read_text() == ""
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyStateError), locked(tmp_path / "studies" / "new"):
+        raise StudyStateError("refused")
+    assert list((tmp_path / "studies").iterdir()) == []
+
+
+def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "studies").write_text("a file")
+    with pytest.raises(StudyStateError) as caught, locked(tmp_path / "studies" / "new"):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}/studies/new: cannot be written (Not a directory); a study keeps its records "
+        "in studies/ of the current folder: start it in one of yours"
+    )

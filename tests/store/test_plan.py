@@ -116,22 +116,14 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, said:
     assert str(caught.value).startswith(f"{tmp_path / PLAN_FILE}: {said}")
 
 
-def test_members_are_folds_times_seeds(plan: StudyPlan) -> None:
-    assert replace(plan, n_folds=5, n_seeds=3).members == 15
-
-
-def test_provenance_names_commit_device_and_versions() -> None:
-    found = provenance("cpu")
-    assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?|unknown", found["git_commit"])
-    assert found["device"] == "cpu"
-    assert found["version_study"] == __version__
-    versions = [name for name in found if name.startswith("version_")]
-    assert {"version_torch", "version_ray", "version_optuna", "version_mlflow"} <= set(versions)
-
-
-def test_outside_of_a_checkout_the_commit_is_unknown(
+def test_provenance_names_commit_device_and_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    origin = provenance("cpu")
+    assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?|unknown", origin["git_commit"])
+    assert (origin["device"], origin["version_study"]) == ("cpu", __version__)
+    assert {f"version_{name}" for name in ("torch", "ray", "optuna", "mlflow")} <= set(origin)
+    # Outside of a checkout.
     monkeypatch.setattr(plan_module, "__file__", str(tmp_path / "plan.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance("cpu")["git_commit"] == "unknown"

@@ -75,19 +75,18 @@ def test_a_folder_has_a_short_path_where_sockets_need_one(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_a_thread_goes_with_its_process(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", THREAD.format(folder=str(tmp_path))], cwd=Path(__file__).parents[2]
-    )
-    assert done.returncode == 0
+def ran(script: str, folder: Path) -> int:
+    """Run a script that makes temporary files in a folder; return its exit code."""
+    words = [sys.executable, "-c", script.format(folder=str(folder))]
+    return subprocess.run(words, cwd=Path(__file__).parents[2]).returncode
+
+
+def test_a_folder_goes_with_its_thread_s_process_or_is_swept_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    assert ran(THREAD, tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED.format(folder=str(tmp_path))], cwd=Path(__file__).parents[2]
-    )
-    assert killed.returncode == -signal.SIGKILL
+    assert ran(KILLED, tmp_path) == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     (tmp_path / "study-of-somebody").mkdir()
     (tmp_path / "study-elsewhere").mkdir()
@@ -100,12 +99,8 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) ->
     with scratch() as mine:
         assert sweep() == [left]
         assert mine.exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "precious",
-        "study-elsewhere",
-        "study-link",
-        "study-of-somebody",
-    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["precious", "study-elsewhere", "study-link", "study-of-somebody"]
     assert (target / "owner").exists()
 
 

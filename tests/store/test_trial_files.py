@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,13 @@ from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, SCORES, WEIGHTS, file_fault, read_predictions
 from tests.builders import npz
 
-
-@pytest.fixture
-def packed() -> bytes:
-    buffer = io.BytesIO()
-    values = np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32)
-    np.savez_compressed(buffer, log_probs=values)
-    return buffer.getvalue()
+PACKED = npz(log_probs=np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32))
 
 
-def test_whole_predictions_are_read_and_absent_ones_are_none(
-    packed: bytes, tmp_path: Path
-) -> None:
+def test_whole_predictions_are_read_and_absent_ones_are_none(tmp_path: Path) -> None:
     storage = Storage.at(tmp_path)
     assert read_predictions(storage, "d", n_beats=50) is None
-    storage.folder("d").write(PREDICTIONS, packed)
+    storage.folder("d").write(PREDICTIONS, PACKED)
     arrays = read_predictions(storage, "d", n_beats=50)
     assert arrays is not None
     assert arrays["log_probs"].shape == (2, 50, 4)
@@ -42,11 +33,9 @@ def test_whole_predictions_are_read_and_absent_ones_are_none(
     ],
     ids=["truncated", "altered"],
 )
-def test_damaged_predictions_are_refused_by_name(
-    packed: bytes, tmp_path: Path, damage: Any
-) -> None:
+def test_damaged_predictions_are_refused_by_name(tmp_path: Path, damage: Any) -> None:
     storage = Storage.at(tmp_path)
-    storage.folder("d").write(PREDICTIONS, damage(packed))
+    storage.folder("d").write(PREDICTIONS, damage(PACKED))
     with pytest.raises(StudyStateError) as caught:
         read_predictions(storage, "d", n_beats=50)
     assert str(caught.value).startswith(f"{tmp_path}/d/predictions.npz is damaged (")
@@ -74,8 +63,8 @@ def test_predictions_of_something_else_are_refused(
     assert fault in str(caught.value)
 
 
-def test_each_kind_of_file_is_judged(packed: bytes) -> None:
-    assert file_fault(PREDICTIONS, packed) == ""
+def test_each_kind_of_file_is_judged() -> None:
+    assert file_fault(PREDICTIONS, PACKED) == ""
     assert file_fault(WEIGHTS, None) == "is missing"
     assert file_fault(WEIGHTS, b"no") == ("is damaged (BadZipFile: File is not a zip file)")
     assert file_fault(SCORES, b"{}") == ""
