@@ -87,6 +87,7 @@ def test_a_study_that_runs_is_read_beside_its_driver(
         start.epoch("4", 2, 0.95)
         assert start.mirror is not None
         start.mirror.finish()
+        start.mirror = None  # its thread has ended: to finish it again would wait for its patience
         before = contents(workspace)
         code, lines = status(capsys)
         changed = {path for path, sum_ in contents(workspace).items() if before.get(path) != sum_}
