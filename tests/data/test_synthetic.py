@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -101,29 +101,22 @@ def test_records_are_in_the_format_of_mitbih(records_source: Source) -> None:
         assert read_record(records_source.folder, name).lead == "MLII"
 
 
-def test_every_record_has_every_class_and_marks_that_are_no_beats(records: list[Record]) -> None:
-    assert tuple(record.name for record in records) == DS1
-    for record in records:
-        counts = Counter(classes_of(record).tolist())
-        assert min(counts[name] for name in CLASSES) >= 2, record.name
-        assert counts["N"] > 0.5 * counts.total(), record.name
-        assert sum(record.other_annotations.values()) >= 3, record.name
-    assert any("Q" in classes_of(record) for record in records)
-
-
-def test_every_fold_can_score_every_class(records: list[Record]) -> None:
+def test_every_record_and_fold_has_every_class(records: list[Record]) -> None:
     """A class counts in a fold from 10 beats on (see `study.training.scores`)."""
+    assert tuple(record.name for record in records) == DS1
     counts = np.array([[np.sum(classes_of(r) == name) for name in CLASSES] for r in records])
+    assert counts.min() >= 2
+    assert (counts[:, 0] > 0.5 * counts.sum(axis=1)).all()
+    assert min(sum(record.other_annotations.values()) for record in records) >= 3
+    assert any("Q" in classes_of(record) for record in records)
     folds = make_folds(DS1, counts, patients=dict(zip(DS1, DS1, strict=True)))
-    row = {record.name: i for i, record in enumerate(records)}
     for names in folds.validation:
-        assert counts[[row[name] for name in names]].sum(axis=0).min() >= 10
+        assert counts[[DS1.index(name) for name in names]].sum(axis=0).min() >= 10
 
 
 def test_rhythm_is_as_the_class_demands(records: list[Record]) -> None:
     """Ratios of the intervals before and after a beat to the record's median N-N interval."""
-    before: dict[str, list[float]] = {name: [] for name in CLASSES}
-    both: dict[str, list[float]] = {name: [] for name in CLASSES}
+    before, both = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     for record in records:
         rr, classes = np.diff(record.beat_samples), classes_of(record)
         normal = (classes[1:] == "N") & (classes[:-1] == "N")
@@ -135,10 +128,8 @@ def test_rhythm_is_as_the_class_demands(records: list[Record]) -> None:
                 both[classes[i]].append((rr[i - 1] + rr[i]) / usual)
     mean_before = {name: np.mean(values) for name, values in before.items()}
     mean_both = {name: np.mean(values) for name, values in both.items()}
-    assert mean_before["N"] == pytest.approx(1.0, abs=0.05)
-    assert mean_before["S"] == pytest.approx(0.74, abs=0.05)
-    assert mean_before["V"] == pytest.approx(0.65, abs=0.05)
-    assert mean_before["F"] == pytest.approx(0.94, abs=0.05)
+    expected = {"N": 1.0, "S": 0.74, "V": 0.65, "F": 0.94}
+    assert mean_before == pytest.approx(expected, abs=0.05)
     # A full compensatory pause: the beat after V comes when it would have come without it.
     assert mean_both["V"] == pytest.approx(2.0, abs=0.04)
     assert mean_both["S"] < 1.9
@@ -146,9 +137,7 @@ def test_rhythm_is_as_the_class_demands(records: list[Record]) -> None:
 
 def test_shape_is_as_the_class_demands(records: list[Record]) -> None:
     """Width of the beat around its R peak, and likeness to the patient's mean N and V beats."""
-    widths: dict[str, list[float]] = {name: [] for name in CLASSES}
-    to_normal: dict[str, list[float]] = {name: [] for name in CLASSES}
-    to_wide: dict[str, list[float]] = {name: [] for name in CLASSES}
+    widths, to_normal, to_wide = (defaultdict[str, list[float]](list) for _ in range(3))
     around = np.arange(-36, 37)
     for record in records:
         inside = (record.beat_samples > 40) & (record.beat_samples < len(record.signal_mv) - 40)

@@ -35,18 +35,6 @@ def test_facts_of_a_class(beats: Beats) -> None:
     assert [fact.chance for fact in class_facts(beats, "auroc")] == [0.5] * 4
 
 
-def test_one_patient_with_nearly_all_beats_makes_a_class_not_estimable(beats: Beats) -> None:
-    label = np.where((beats.label == 3) & (beats.record != 6), 0, beats.label)
-    label[np.flatnonzero(beats.record == 0)[:2]] = 3
-    facts = class_facts(replace(beats, label=label), "auprc")
-    f = facts[3]
-    assert f.effective_patients == pytest.approx(8**2 / (6**2 + 2**2))
-    assert not f.estimable
-    why = "not estimable: F rests on 1.6 effective patients"
-    assert not_estimable("F", facts) == not_estimable("macro", facts) == why
-    assert not_estimable("sv", facts) == not_estimable("V", facts) == ""
-
-
 def test_a_class_that_counts_in_no_fold_is_not_estimable(beats: Beats) -> None:
     label = beats.label.copy()
     for record in range(9):

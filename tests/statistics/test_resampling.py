@@ -21,31 +21,17 @@ SKLEARN = {"auprc": average_precision_score, "auroc": roc_auc_score}
 
 
 def by_loops(
-    beats: Beats,
-    arm: ArmRuns,
-    times: NDArray[np.float64],
-    measure: str,
-    seeds: NDArray[np.float64] | None = None,
-) -> list[float]:
-    """Return the score of each class [C] where each record's beats are repeated `times` [G]."""
-    n_seeds = len(np.unique(arm.seed))
+    beats: Beats, arm: ArmRuns, times: NDArray[np.float64], measure: str
+) -> NDArray[np.float64]:
+    """Return all scores [R, F, C] where each record's beats are repeated `times` [G]."""
     rows = np.repeat(np.arange(len(beats.label)), times[beats.record].astype(int))
-    found = []
-    for c in range(len(CLASSES)):
-        of_folds = []
-        for fold in range(beats.n_folds):
-            mine = rows[beats.fold[rows] == fold]
-            positive = beats.label[mine] == c
-            if positive.sum() < 10 or positive.all():
-                continue
-            total = 0.0
-            for run in range(len(arm.draw)):
-                share = 1 / n_seeds if seeds is None else seeds[fold, arm.seed[run]]
-                value = SKLEARN[measure](positive, arm.log_probs[run, mine, c])
-                total += share * value / len(np.unique(arm.draw))
-            of_folds.append(total)
-        found.append(float(np.mean(of_folds)) if of_folds else float("nan"))
-    return found
+    scores = np.full((len(arm.draw), beats.n_folds, len(CLASSES)), np.nan)
+    for run, fold, c in np.ndindex(scores.shape):
+        in_fold = rows[beats.fold[rows] == fold]
+        positive = beats.label[in_fold] == c
+        if positive.sum() >= 10 and not positive.all():
+            scores[run, fold, c] = SKLEARN[measure](positive, arm.log_probs[run, in_fold, c])
+    return scores
 
 
 @pytest.mark.parametrize("measure", SKLEARN)
@@ -62,10 +48,12 @@ def test_resampled_scores_equal_plain_loops(beats: Beats, make_arm: MakeArm, mea
     plain, drawn = scores.by_class(), scores.by_class(seeds=seeds)
     for a, arm in enumerate((one, other)):
         for w, times in enumerate(weights):
-            expected = by_loops(beats, arm, times, measure)
-            assert plain[a, w] == pytest.approx(expected, abs=1e-12, nan_ok=True)
-            expected = by_loops(beats, arm, times, measure, seeds[w])
-            assert drawn[a, w] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+            of_runs = by_loops(beats, arm, times, measure)
+            expected = np.nanmean(of_runs.mean(axis=0), axis=0)
+            assert plain[a, w] == pytest.approx(expected, abs=1e-12)
+            share = seeds[w][:, arm.seed].T[..., None] / 2  # of two draws
+            expected = np.nanmean((of_runs * share).sum(axis=0), axis=0)
+            assert drawn[a, w] == pytest.approx(expected, abs=1e-12)
 
 
 def test_every_record_once_is_the_score_of_training(beats: Beats, make_arm: MakeArm) -> None:

@@ -21,23 +21,15 @@ MakeArm = Callable[..., ArmRuns]
 
 def by_loops(beats: Beats, one: ArmRuns, other: ArmRuns, swapped: NDArray[np.bool_]) -> float:
     """Return the difference in S and V where some records [G] change arms."""
-    of_classes = []
-    for name in ("S", "V"):
-        c, of_folds = CLASSES.index(name), []
-        for fold in range(beats.n_folds):
-            rows = np.flatnonzero(beats.fold == fold)
-            moved, positive = swapped[beats.record[rows]], beats.label[rows] == c
-            of_runs = []
-            for run in range(len(one.draw)):
-                a, b = (rankdata(arm.log_probs[run, rows, c]) for arm in (one, other))
-                first, second = np.where(moved, b, a), np.where(moved, a, b)
-                of_runs.append(
-                    average_precision_score(positive, first)
-                    - average_precision_score(positive, second)
-                )
-            of_folds.append(np.mean(of_runs))
-        of_classes.append(np.mean(of_folds))
-    return float(np.mean(of_classes))
+    differences = np.zeros((2, beats.n_folds, len(one.draw)))
+    for k, fold, run in np.ndindex(differences.shape):
+        rows, c = np.flatnonzero(beats.fold == fold), (CLASSES.index("S"), CLASSES.index("V"))[k]
+        moved, positive = swapped[beats.record[rows]], beats.label[rows] == c
+        a, b = (rankdata(arm.log_probs[run, rows, c]) for arm in (one, other))
+        ranks = (np.where(moved, b, a), np.where(moved, a, b))
+        first, second = (average_precision_score(positive, rank) for rank in ranks)
+        differences[k, fold, run] = first - second
+    return float(differences.mean())
 
 
 def test_differences_after_swaps_equal_plain_loops(beats: Beats, make_arm: MakeArm) -> None:
