@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,23 +23,26 @@ from study.statistics.findings import Estimate
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-PHONE, TABLET = 390, 820
+WIDTHS = (390, 820)
+"""Of a phone and of a tablet."""
+
+CELL_ENDS = ((0.01, 0.3), (-0.1, 0.3), (-0.3, -0.01))
+"""Intervals of three pairs; the second includes 0."""
 
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
     """Path of a Chromium; the test is skipped where there is none."""
     given = os.environ.get("CHROMIUM")
-    found = given or next((path for name in NAMES if (path := shutil.which(name))), None)
-    if not found:
+    path = given or next((path for name in NAMES if (path := shutil.which(name))), None)
+    if not path:
         pytest.skip("no Chromium on the PATH: this test opens the page in one")
-    return found
+    return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page() -> str:
     """A page with one block of each kind, tables and names wider than a phone."""
-    names = ["opt3_mhca_h1_placebo", "b", "a"]
     table = Table(
         name="wide",
         title="A wide table",
@@ -51,26 +55,29 @@ def page() -> str:
         ],
         rows=[
             [name, value, *(1000 * k for k in range(19))]
-            for name, value in zip(names, (0.5, float("nan"), 0.9), strict=True)
+            for name, value in (("opt3_mhca_h1_placebo", 0.5), ("b", float("nan")), ("a", 0.9))
         ],
     )
     panel = Panel(x=(0.0, 1.0), y=(0.0, 1.0), title="panel")
     panel.line([0, 1], [0, 1])
-    panels = [panel.svg()] * 4
-    figure = Figure(
-        name="f", title="F", shows="It shows.", reading="It reads.", panels=panels, legend=["a"]
-    )
-    blocks: list[Block] = [table, figure, Note("x" * 60, Tone.WARNING)]
-    return page_html(
-        "Study with_a_rather_long_name_of_one_word",
-        "below",
-        [Section(anchor="one", title="One", blocks=blocks)],
-    )
+    cells = [
+        matrix_cell(Estimate(value=sum(ends), se=0.1, low=ends[0], high=ends[1]), 0, 0, 1.0, "")
+        for ends in CELL_ENDS
+    ]
+    words: dict[str, Any] = {"shows": "It shows.", "reading": "It reads."}
+    blocks: list[Block] = [
+        table,
+        Figure(name="f", title="F", panels=[panel.svg()] * 4, legend=["a"], **words),
+        Figure(name="pairs", title="P", panels=[f"<svg>{''.join(cells)}</svg>"], **words),
+        Note("x" * 60, Tone.WARNING),
+    ]
+    title = "Study with_a_rather_long_name_of_one_word"
+    return page_html(title, "below", [Section(anchor="one", title="One", blocks=blocks)])
 
 
-def opened(chromium: str, content: str, tmp_path: Path) -> str:
+def opened(chromium: str, content: str, folder: Path) -> str:
     """Return the document after its scripts ran; the console must be silent."""
-    path = tmp_path / "page.html"
+    path = folder / "page.html"
     path.write_text(content)
     done = subprocess.run(
         [
@@ -78,7 +85,7 @@ def opened(chromium: str, content: str, tmp_path: Path) -> str:
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={folder / 'profile'}",
             "--enable-logging=stderr",
             "--v=0",
             "--virtual-time-budget=2000",
@@ -98,38 +105,7 @@ def with_script(content: str, script: str) -> str:
     return content.replace("</body>", f"<script>{script}</script></body>")
 
 
-def test_no_console_errors(chromium: str, page: str, tmp_path: Path) -> None:
-    document = opened(chromium, page, tmp_path)
-    assert 'data-errors="0"' in document
-    assert 'data-ready="yes"' in document
-    assert 'data-scheme="light"' in document or 'data-scheme="dark"' in document
-
-
-def test_an_error_would_be_seen(chromium: str, page: str, tmp_path: Path) -> None:
-    broken = with_script(page, "undefinedFunction();")
-    with pytest.raises(AssertionError, match="undefinedFunction"):
-        opened(chromium, broken, tmp_path)
-
-
-def test_a_pair_whose_interval_leaves_out_0_is_bold(chromium: str, tmp_path: Path) -> None:
-    ends = ((0.01, 0.3), (-0.1, 0.3), (-0.3, -0.01))
-    cells = [
-        matrix_cell(Estimate(value=sum(end), se=0.1, low=end[0], high=end[1]), 0, 0, 1.0, "")
-        for end in ends
-    ]
-    figure = Figure(
-        name="f", title="F", shows="S.", reading="R.", panels=[f"<svg>{''.join(cells)}</svg>"]
-    )
-    content = page_html("Study", "below", [Section(anchor="one", title="One", blocks=[figure])])
-    script = """
-      document.body.dataset.weights = [...document.querySelectorAll("svg text")]
-        .map((cell) => getComputedStyle(cell).fontWeight).join(",");
-    """
-    document = opened(chromium, with_script(content, script), tmp_path)
-    assert 'data-weights="700,400,700"' in document
-
-
-def test_a_heading_sorts_both_ways_and_undefined_stays_last(
+def test_the_page_runs_sorts_and_shows_bold_pairs_bold(
     chromium: str, page: str, tmp_path: Path
 ) -> None:
     script = """
@@ -138,23 +114,41 @@ def test_a_heading_sorts_both_ways_and_undefined_stays_last(
         .map((row) => row.cells[0].textContent).join(",");
       head.click(); document.body.dataset.down = order();
       head.click(); document.body.dataset.up = order();
+      document.body.dataset.weights = [...document.querySelectorAll("#figure-pairs .panels text")]
+        .map((cell) => getComputedStyle(cell).fontWeight).join(",");
     """
     document = opened(chromium, with_script(page, script), tmp_path)
-    assert 'data-down="a,opt3_mhca_h1_placebo,b"' in document
-    assert 'data-up="opt3_mhca_h1_placebo,a,b"' in document
+    for state in (
+        'data-errors="0"',
+        'data-ready="yes"',
+        # What is undefined stays last both ways.
+        'data-down="a,opt3_mhca_h1_placebo,b"',
+        'data-up="opt3_mhca_h1_placebo,a,b"',
+        'data-weights="700,400,700"',
+    ):
+        assert state in document, state
+    assert 'data-scheme="light"' in document or 'data-scheme="dark"' in document
 
 
-@pytest.mark.parametrize("width", [PHONE, TABLET])
-def test_nothing_is_wider_than_the_screen(
-    chromium: str, page: str, tmp_path: Path, width: int
-) -> None:
+def test_an_error_would_be_seen(chromium: str, page: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="undefinedFunction"):
+        opened(chromium, with_script(page, "undefinedFunction();"), tmp_path)
+
+
+def test_nothing_is_wider_than_the_screen(chromium: str, page: str, tmp_path: Path) -> None:
     # A window cannot be as narrow as a phone; a frame can.
-    frame = f'<iframe srcdoc="{escape(page)}" width="{width}" height="800"></iframe>'
+    frames = [
+        f'<iframe srcdoc="{escape(page)}" width="{width}" height="800"></iframe>'
+        for width in WIDTHS
+    ]
     script = """<script>addEventListener("load", () => {
-      const inside = document.querySelector("iframe").contentDocument.scrollingElement;
-      document.body.dataset.widths = `${inside.scrollWidth} ${inside.clientWidth}`;
+      document.body.dataset.widths = [...document.querySelectorAll("iframe")]
+        .map((frame) => frame.contentDocument.scrollingElement)
+        .map((inside) => `${inside.scrollWidth} ${inside.clientWidth}`).join(",");
     })</script>"""
-    document = opened(chromium, f"<body>{frame}{script}</body>", tmp_path)
-    found = re.search(r'data-widths="(\d+) (\d+)"', document)
-    assert found is not None
-    assert int(found[1]) <= int(found[2])
+    document = opened(chromium, f"<body>{''.join(frames)}{script}</body>", tmp_path)
+    (widths,) = re.findall(r'data-widths="([\d ,]+)"', document)
+    pairs = [tuple(map(int, pair.split())) for pair in widths.split(",")]
+    assert len(pairs) == len(WIDTHS)
+    for (whole, shown), width in zip(pairs, WIDTHS, strict=True):
+        assert whole <= shown <= width

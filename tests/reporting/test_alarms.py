@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from study.reporting.alarms import (
     floor_alarms,
     reliance_alarms,
     rung_alarms,
-    screening_alarm,
 )
 from study.store.trials import TrialRow
 from tests.builders import trial_row
@@ -47,21 +47,13 @@ def test_an_arm_that_loses_nothing_does_not_use_its_rr() -> None:
         "of AUPRC S and V, within ±.01 in 2 of 3 trials; do not credit its score to this way of "
         "fusing RR"
     ]
-
-
-def test_the_window_is_named_where_rhythm_comes_by_it() -> None:
     window = {reliance("window", "S"): 0.21, reliance("window", "V"): 0.04}
     (alarm,) = reliance_alarms([relying(0, 0.0, 0.0, **window)], {"film": True})
     assert alarm.evidence.endswith("in 1 of 1 trial, by the window +.210 and +.040")
-
-
-def test_a_reliance_of_zero_to_the_last_bit_is_an_error() -> None:
-    trial = relying(0, 0.0, 0.0, spread=0.0, **{reliance("inputs", "max_change"): 0.0})
-    (alarm,) = reliance_alarms([trial], {"film": True})
-    assert (alarm.severity, alarm.evidence) == (
-        Severity.ERROR,
-        "permuting it changes no output at all",
-    )
+    blind = relying(0, 0.0, 0.0, spread=0.0, **{reliance("inputs", "max_change"): 0.0})
+    (alarm,) = reliance_alarms([blind], {"film": True})
+    assert alarm.severity is Severity.ERROR
+    assert alarm.evidence == "permuting it changes no output at all"
 
 
 @pytest.mark.parametrize(
@@ -80,10 +72,7 @@ def test_an_arm_that_cannot_use_rr_is_told_apart_and_never_alarmed() -> None:
         "read them as models of the ECG"
     ]
     assert reliance_alarms(rows, {}) == [], "given no RR, or a placebo"
-
-
-def test_unfinished_trials_say_nothing_about_reliance() -> None:
-    pruned = trial_row(0, outcome=Outcome.PRUNED, metrics=relying(0, 0.0, 0.0).metrics)
+    pruned = replace(rows[0], outcome=Outcome.PRUNED)
     assert reliance_alarms([pruned], {"film": True}) == []
 
 
@@ -100,25 +89,6 @@ def test_rungs_that_do_not_order_are_told() -> None:
         Severity.NOTE,
         "finished trials: 9, of 10 that a rank correlation needs",
     )
-
-
-def test_a_screening_says_what_it_cannot_tell() -> None:
-    assert said([screening_alarm()]) == [
-        "note: whether the screening chose the best configuration of an arm cannot be told: it "
-        "trains one of each arm in full; do not read screened configurations as worse: "
-        "--scheduler none trains them all"
-    ]
-
-
-def test_an_arm_whose_trial_in_full_failed_is_lost_though_it_was_screened() -> None:
-    rows = [
-        trial_row(0, outcome=Outcome.SCREENED),
-        trial_row(1, "ecg", outcome=Outcome.SCREENED),
-        trial_row(2, outcome=Outcome.FAILED, cause="DivergedError: diverged"),
-        trial_row(3, "ecg"),
-    ]
-    (alarm,) = failure_alarms(rows)
-    assert alarm.evidence == "1 of 4, 1 of these diverged, all of film among them"
 
 
 @pytest.mark.parametrize(("rho", "kept"), [(ENOUGH_RANK_CORRELATION, 0.84), (0.3, 0.59)])
@@ -143,19 +113,15 @@ def test_failed_trials_are_shares_with_those_that_diverged() -> None:
         "warning: 10% of the trials failed: 1 of 10, 1 of these diverged; arms are compared on "
         "what is left: mend the cause, or narrow the space"
     ]
-
-
-def test_an_arm_that_lost_all_trials_or_many_failures_are_an_error() -> None:
-    rows = [trial_row(number) for number in range(9)]
-    lost = trial_row(9, "concat", outcome=Outcome.FAILED, cause="ValueError: no")
-    (alarm,) = failure_alarms([*rows, lost])
-    assert (alarm.severity, alarm.evidence) == (
-        Severity.ERROR,
-        "1 of 10, 0 of these diverged, all of concat among them",
-    )
+    # One in four is a selection.
     failed = [trial_row(number, outcome=Outcome.FAILED) for number in range(9, 12)]
     (alarm,) = failure_alarms([*rows, *failed])
     assert (alarm.severity, alarm.what) == (Severity.ERROR, "25% of the trials failed")
+    # An arm that lost all its trials in full, one of which was screened before.
+    lost = trial_row(9, "concat", outcome=Outcome.FAILED, cause="ValueError: no")
+    (alarm,) = failure_alarms([*rows, trial_row(10, "concat", outcome=Outcome.SCREENED), lost])
+    assert alarm.severity is Severity.ERROR
+    assert alarm.evidence == "1 of 11, 0 of these diverged, all of concat among them"
 
 
 def test_arms_whose_interval_includes_the_highest_floor_are_named() -> None:

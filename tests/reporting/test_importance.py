@@ -8,23 +8,30 @@ import pytest
 
 from study.keys import Outcome
 from study.reporting.importance import ENOUGH_TRIALS, importance
-from study.spaces.load import load_space
 from study.spaces.space import Space
 from study.store.trials import TrialRow
-from tests.builders import trial_row
+from tests.builders import load_text, trial_row
 
 OBJECTIVE = "val_auprc_sv"
 
 
+SPACE = """
+description = "two"
+[search]
+sampler = "random"
+trials = 30
+scheduler = "screening"
+[params.embed_dim]
+values = [8, 16]
+[params.dropout]
+low = 0.0
+high = 0.5
+"""
+
+
 @pytest.fixture
 def space(tmp_path: Path) -> Space:
-    path = tmp_path / "two.toml"
-    path.write_text(
-        'description = "two"\n[search]\nsampler = "random"\ntrials = 30\n'
-        'scheduler = "screening"\n[params.embed_dim]\nvalues = [8, 16]\n'
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
-    )
-    return load_space(path)
+    return load_text(tmp_path, SPACE)
 
 
 def rows(n: int, outcome: Outcome, epochs: int) -> list[TrialRow]:

@@ -78,20 +78,16 @@ def test_members_that_are_constant_are_counted() -> None:
     assert (found.members, found.flat, found.one_class) == (4, 1, {"N": 1, "V": 1})
 
 
-def test_the_sample_is_of_all_seeds_and_of_beats_in_folds() -> None:
-    values = log_probs()
+def test_facts_are_of_all_seeds_and_of_the_beats_in_folds_to_the_last_bit() -> None:
+    values, other = log_probs(), log_probs()
     assert np.array_equal(describe_predictions(values, FOLD).sample, values[:, FOLD >= 0])
     many = np.zeros((3, 5000, 4), dtype=np.float32)
     assert describe_predictions(many, np.zeros(5000, int)).sample.shape == (3, 500, 4)
-
-
-def test_the_digest_is_that_of_the_last_bit_of_the_beats_in_folds() -> None:
-    values, other = log_probs(), log_probs()
-    assert describe_predictions(values, FOLD).digest == describe_predictions(other, FOLD).digest
+    digest = describe_predictions(values, FOLD).digest
     other[:, FOLD < 0] = 0.0
-    assert describe_predictions(values, FOLD).digest == describe_predictions(other, FOLD).digest
+    assert describe_predictions(other, FOLD).digest == digest
     other[0, 0, 0] = np.nextafter(other[0, 0, 0], np.float32(1))
-    assert describe_predictions(values, FOLD).digest != describe_predictions(other, FOLD).digest
+    assert describe_predictions(other, FOLD).digest != digest
 
 
 def test_a_parameter_that_changes_nothing_is_named_once_with_its_values() -> None:
@@ -122,20 +118,12 @@ def test_what_differs_by_rounding_alone_is_told_apart_from_what_is_equal() -> No
 
 def test_only_the_smallest_differences_are_named() -> None:
     rows = [row(0, heads=1, gate=-2.0), row(1, heads=2, gate=-2.0), row(2, heads=1, gate=0.0)]
-    predictions = {f"d{n}": facts() for n in range(3)}
-    whats = [alarm.what for alarm in no_effect_alarms(rows, predictions)]
+    whats = [alarm.what for alarm in no_effect_alarms(rows, {f"d{n}": facts() for n in range(3)})]
     assert whats == ["gate changes nothing in mhca", "heads changes nothing in mhca"]
-
-
-def test_parameters_that_only_changed_together_are_named_together() -> None:
     rows = [row(0, heads=1, gate="off"), row(1, heads=2, gate="learned", gate_init=-2.0)]
     (alarm,) = no_effect_alarms(rows, {"d0": facts(), "d1": facts()})
     assert alarm.what == "gate, gate_init and heads together change nothing in mhca"
     assert "(gate, gate_init, heads = off, none, 1; learned, -2, 2)" in str(alarm)
-
-
-def test_different_results_and_repeats_raise_nothing() -> None:
-    rows = [row(0, heads=1), row(1, heads=2), row(2, "d0", heads=1)]
     assert no_effect_alarms(rows, {"d0": facts("a"), "d1": facts("b")}) == []
     assert no_effect_alarms(rows, {}) == [], "pruned and failed trials leave no predictions"
 
@@ -182,6 +170,16 @@ normal_beats_per_epoch = 40
 dropout = 0.0
 [params.heads]
 values = [1, 2]
+"""
+
+SCREENING = """
+description = "two arms"
+[search]
+sampler = "tpe"
+trials = 4
+scheduler = "screening"
+[params.fusion]
+values = ["film", "mhca"]
 """
 
 COMPARE = """
@@ -268,34 +266,34 @@ def test_arms_of_a_comparison_differ_by_their_configurations(study: Study) -> No
     assert "trials 0 and 1 (rr = real; placebo)" in alarm.evidence
 
 
-def test_floors_are_held_against_the_best_trial_of_each_arm(study: Study) -> None:
+def test_floors_are_held_against_the_best_trial_or_the_interval_of_each_arm(
+    study: Study, beats: Beats, arms: list[ArmRuns]
+) -> None:
     scores = {AUPRC_SV: 0.45, "val_auprc_S": 0.7, "val_auprc_V": 0.1}
-    floors = [
-        StudyFloor(name="logistic_regression", digest="f", metrics=scores),
-        StudyFloor(name="prevalence", digest="g", missing="no beats"),
-    ]
-    *_, points, of_s = alarms_of(study, floors)
+    floor = StudyFloor(name="logistic_regression", digest="f", metrics=scores)
+    missing = StudyFloor(name="prevalence", digest="g", missing="no beats")
+    *_, points, of_s = alarms_of(study, [floor, missing])
     said = "not shown to beat logistic regression in"
     assert points.what == f"1 of 3 arms is {said} AUPRC S+V"
     assert points.evidence == "it scores .450, they film .400"
     assert of_s.what == f"3 of 3 arms are {said} AUPRC S"
 
-
-def test_floors_are_held_against_the_intervals_of_a_comparison(
-    study: Study, beats: Beats, arms: list[ArmRuns]
-) -> None:
     comparison = compared(beats, [run for run in arms if run.name != "concat"], contrasts=())
-    low = {arm.name: arm.estimates["sv"].low for arm in comparison.arms}
-    at = sorted(low.values())[1]
-    floor = StudyFloor(name="logistic_regression", digest="f", metrics={AUPRC_SV: at})
-    *_, within = alarms_of(study, [floor], comparison)
-    assert within.what == "2 of 3 arms are not shown to beat logistic regression in AUPRC S+V"
+    second = sorted(arm.estimates["sv"].low for arm in comparison.arms)[1]
+    *_, within = alarms_of(study, [replace(floor, metrics={AUPRC_SV: second})], comparison)
+    assert within.what == f"2 of 3 arms are {said} AUPRC S+V"
 
 
-def test_rungs_are_judged_where_trials_were_stopped_early(study: Study) -> None:
-    stopped = replace(study, plan=replace(study.plan, scheduler="asha"))
-    whats = {alarm.what for alarm in alarms_of(stopped)} - {a.what for a in alarms_of(study)}
-    assert whats == {"whether early stopping was right cannot be told"}
+def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:
+    asha = replace(study, plan=replace(study.plan, scheduler="asha"))
+    assert alarms_of(asha)[-1].what == "whether early stopping was right cannot be told"
+    load_text(study.folder, SCREENING, "space")
+    plan = replace(study.plan, kind="search", sampler="tpe", scheduler="screening")
+    assert str(alarms_of(replace(study, plan=plan))[-1]) == (
+        "note: whether the screening chose the best configuration of an arm cannot be told: it "
+        "trains one of each arm in full; do not read screened configurations as worse: "
+        "--scheduler none trains them all"
+    )
 
 
 def test_trials_without_files_are_left_out(study: Study) -> None:

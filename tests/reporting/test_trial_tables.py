@@ -67,6 +67,9 @@ def test_what_was_screened_is_counted_in_the_place_of_what_was_pruned() -> None:
     assert (film["complete"], film["screened"], film["failed"]) == ("1", "2", "0")
     assert film["AUPRC S+V"] == ".500"
     assert "pruned" not in film and "after one epoch is trained in full" in table.reading
+    stopped = "poor ones were stopped early"
+    assert stopped not in ranked([row(1)]).reading, "no scheduler stopped a trial"
+    assert stopped in ranked([row(1), row(2, outcome=Outcome.PRUNED)]).reading
 
 
 def test_arms_are_ordered_by_mean_and_those_without_a_score_come_last() -> None:
@@ -96,12 +99,6 @@ def test_compare_shows_spread_over_seeds_and_folds() -> None:
     # Root mean square: sqrt((0.03^2 + 0.04^2) / 2) = 0.0354.
     assert (film["sd seeds"], film["sd draws"], film["sd folds"]) == (".035", ".141", ".100")
     assert "sd seeds" not in cells(ranked(rows), "film")
-
-
-def test_a_search_says_of_its_tries_what_happened() -> None:
-    stopped = "poor ones were stopped early"
-    assert stopped not in ranked([row(1)]).reading, "no scheduler stopped a trial"
-    assert stopped in ranked([row(1), row(2, outcome=Outcome.PRUNED)]).reading
 
 
 def test_compare_says_when_arms_are_not_paired() -> None:
@@ -136,10 +133,7 @@ def test_the_objective_comes_first_and_once() -> None:
     headings = [column.heading for column in table.columns]
     assert headings[:5] == ["arm", "AUROC macro", "AUROC S", "AUROC V", "AUPRC macro"]
     assert len(set(headings)) == len(headings)
-
-
-def test_a_study_without_trials_has_an_empty_table() -> None:
-    assert "AUPRC S+V" in ranked([]).text()
+    assert "AUPRC S+V" in ranked([]).text(), "a table without trials has its headings"
 
 
 def test_failures_of_one_cause_are_one_line() -> None:

@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike
 
 WIDTH = 340
 
+_LABELS = 38.0
+"""Units to the left of a panel, for the labels of its vertical axis."""
+
 _LINE = 13
 """Units between two whiskers of a row."""
 
@@ -43,7 +46,7 @@ class Whisker:
 class Panel:
     """One set of axes.
 
-    `height` and `left`, the room for labels, are in units; ticks that are None are chosen.
+    `height` is in units; ticks that are None are chosen.
     """
 
     x: Range
@@ -52,16 +55,14 @@ class Panel:
     x_label: str = ""
     y_label: str = ""
     height: int = 230
-    left: int = 38
     x_ticks: Sequence[float] | None = None
     y_ticks: Sequence[float] | None = None
-    describe: str = ""
     _parts: list[str] = field(default_factory=list)
 
     @property
     def _box(self) -> tuple[float, float, float, float]:
         top = 32 if self.title else 16
-        return self.left, top, WIDTH - 8.0, self.height - 34.0
+        return _LABELS, top, WIDTH - 8.0, self.height - 34.0
 
     def at_x(self, value: float) -> float:
         """Return the place of a value on the horizontal axis."""
@@ -154,7 +155,7 @@ class Panel:
                 f"{escape(self.x_label)}</text>"
             )
         inner = "".join([*frame, *self._parts, *words])
-        return element(inner, self.height, describe=self.describe or self.title)
+        return element(inner, self.height, describe=self.title)
 
 
 def element(inner: str, height: float, *, describe: str, width: float = WIDTH) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 
-from study.reporting.page.svg import Panel, shown, span, ticks
+from study.reporting.page.svg import Panel, Whisker, shown, span, ticks, whiskers
 
 
 @pytest.mark.parametrize(
@@ -23,30 +24,28 @@ def test_ticks_are_round(ends: tuple[float, float], expected: list[float]) -> No
     assert ticks(ends) == pytest.approx(expected)
 
 
-def test_tick_labels() -> None:
+def test_labels_and_spans_of_axes() -> None:
     assert [shown(value) for value in (0.2, 1.0, -0.05, 0.0)] == [".2", "1", "-.05", "0"]
-
-
-def test_a_span_ignores_what_is_undefined() -> None:
     low, high = span([math.nan, 0.2, 0.4], around=0.0)
     assert low < 0.0 < 0.4 < high
     assert span([math.nan]) == pytest.approx((-0.06, 1.06))
 
 
-def test_a_line_is_broken_where_it_is_undefined() -> None:
-    panel = Panel(x=(0.0, 1.0), y=(0.0, 1.0))
+def test_what_is_undefined_breaks_a_line_and_draws_no_band() -> None:
+    panel = Panel(x=(0.0, 1.0), y=(0.0, 1.0), title="a < b")
+    before = panel.svg()
+    assert "a &lt; b" in before and 'aria-label="a &lt; b"' in before
+    panel.band([0, 1], np.full(2, np.nan), [1, 1], series=0)
+    assert panel.svg() == before
     panel.line([0, 0.5, 1.0], [0.1, math.nan, 0.2])
     assert panel.svg().count("M") - panel.svg().count('d="M') == 1
 
 
-def test_a_band_of_nothing_draws_nothing() -> None:
-    panel = Panel(x=(0.0, 1.0), y=(0.0, 1.0))
-    before = panel.svg()
-    panel.band([0, 1], np.full(2, np.nan), [1, 1], series=0)
-    assert panel.svg() == before
-
-
-def test_words_are_escaped() -> None:
-    panel = Panel(x=(0.0, 1.0), y=(0.0, 1.0), title="a < b", describe='say "it"')
-    assert "a &lt; b" in panel.svg()
-    assert 'aria-label="say &quot;it&quot;"' in panel.svg()
+def test_no_line_runs_over_the_name_of_a_row() -> None:
+    marks = [Whisker(value=0.1, low=0.0, high=0.2, tip="t")]
+    svg = whiskers("AUPRC S", [("first", marks), ("second", marks)], kind="RR reliance")
+    names = [float(y) for y in re.findall(r'<text class="over" x="2" y="([\d.]+)"', svg)]
+    (zero,) = re.findall(r'<path class="mark" d="([^"]+)"', svg)
+    pieces = [tuple(map(float, piece)) for piece in re.findall(r" ([\d.]+)V([\d.]+)", zero)]
+    assert len(names) == len(pieces) == 2
+    assert not any(top < name < bottom for name in names for top, bottom in pieces)
