@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 
 import pytest
 import torch
@@ -43,7 +45,6 @@ EXPECTED = {
 """Fusion: uses_rr, takes_late_rr, parameters of its network with one channel, D 64 and R 7."""
 
 PAIRS = [(input_, fusion) for fusion in FUSIONS for input_ in inputs_for(fusion)]
-LATE_SETS = sorted(LATE_RR_WIDTH)
 BEATS = 6
 
 Sample = tuple[Tensor, Tensor | None, Tensor | None]
@@ -69,12 +70,12 @@ def sample(trial: TrialConfig, *, seed: int = 1) -> Sample:
     )
 
 
-def rows(inputs: Sample, index: list[int]) -> Sample:
+def each(inputs: Sample, change: Callable[[Tensor], Tensor]) -> Sample:
     ecg, early, late = inputs
     return (
-        ecg[index],
-        None if early is None else early[index],
-        None if late is None else late[index],
+        change(ecg),
+        None if early is None else change(early),
+        None if late is None else change(late),
     )
 
 
@@ -105,7 +106,7 @@ def test_declarations_and_size(fusion: str) -> None:
     assert given - {"n_rr"} == class_.options
 
 
-@pytest.mark.parametrize("late_rr", LATE_SETS)
+@pytest.mark.parametrize("late_rr", sorted(LATE_RR_WIDTH))
 def test_every_late_set_fits(late_rr: str) -> None:
     for fusion, class_ in FUSIONS.items():
         if class_.takes_late_rr:
@@ -174,9 +175,9 @@ def test_independent_of_batch_order_and_mates(trial: TrialConfig) -> None:
     order = [3, 0, 5, 1, 4, 2]
     # A kernel may sum in another order for another batch size: equal up to rounding.
     close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)
-    close(model(*rows(inputs, order)), together[order])
+    close(model(*each(inputs, itemgetter(order))), together[order])
     for beat in range(BEATS):
-        close(model(*rows(inputs, [beat])), together[beat : beat + 1])
+        close(model(*each(inputs, itemgetter(slice(beat, beat + 1)))), together[beat : beat + 1])
 
 
 def test_state_dict_round_trip(trial: TrialConfig) -> None:
@@ -203,15 +204,6 @@ def test_attention_is_over_time_and_sums_to_one(fusion: str) -> None:
         assert weights is None
 
 
-def double(inputs: Sample) -> Sample:
-    ecg, early, late = inputs
-    return (
-        ecg.double(),
-        None if early is None else early.double(),
-        None if late is None else late.double(),
-    )
-
-
 def name_of(run_backbone: RunBackbone) -> str:
     return type(run_backbone).__name__
 
@@ -224,7 +216,7 @@ def test_runs_fused_and_packed_as_it_is_written(
 ) -> None:
     """In float64, with what the fusion says of `over_time`: outputs and gradients to rounding."""
     trial = config(input_, fusion, dropout=0.0)
-    inputs = double(sample(trial))
+    inputs = each(sample(trial), Tensor.double)
     found = []
     for run_backbone in (None, other):
         model = build(trial).double().train(training)

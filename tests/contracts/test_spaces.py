@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from optuna.trial import FixedTrial
 
-from study.config import TrialConfig
 from study.models import rules
 from study.models.fusion import FUSIONS
 from study.spaces.load import FOLDER, list_spaces, load_space, override
@@ -35,17 +34,10 @@ def space(request: pytest.FixtureRequest) -> Space:
     return load_space(path)
 
 
-def test_name_and_file_load_the_same_space(space: Space) -> None:
-    assert load_space(space.name) == space
-
-
 def test_every_branch_is_a_configuration_of_its_own(space: Space) -> None:
-    if space.kind == "compare":
-        configs = [point.config for point in space.comparisons()]
-    else:
-        configs = [space.configuration(params) for params in space.branches()]
+    assert load_space(space.name) == space
+    configs = space.configurations()
     assert configs
-    assert all(isinstance(config, TrialConfig) for config in configs)
     assert len({rules.digest(config) for config in configs}) == len(configs)
 
 
@@ -119,50 +111,25 @@ def test_fusion_compare_has_every_fusion_and_one_window() -> None:
     assert not any(rules.rr_routes(point.config).window for point in points)
 
 
+_MHCA = {"fusion": "mhca", "heads": 1, "late_rr": "seed7", "rr_scale": "raw"}
+_MHCA |= {"embed_dim": 64, "gate_init": -2.0, "dropout": 0.2}
 PUBLISHED: list[tuple[str, Mapping[str, object]]] = [
     (
         "baseline_opt2",
         {"input": "opt2", "segmentation": "daeac", "fusion": "none", "ratio_mean": "so_far"},
     ),
-    (
-        "mhca_h1",
-        {
-            "input": "opt1",
-            "segmentation": "centred",
-            "fusion": "mhca",
-            "heads": 1,
-            "late_rr": "seed7",
-            "rr_scale": "raw",
-            "embed_dim": 64,
-            "gate_init": -2.0,
-            "dropout": 0.2,
-        },
-    ),
-    (
-        "opt3_mhca_h1",
-        {
-            "input": "opt3",
-            "segmentation": "daeac",
-            "fusion": "mhca",
-            "heads": 1,
-            "late_rr": "seed7",
-            "rr_scale": "raw",
-            "embed_dim": 64,
-            "gate_init": -2.0,
-            "dropout": 0.2,
-        },
-    ),
+    ("mhca_h1", {"input": "opt1", "segmentation": "centred", **_MHCA}),
+    ("opt3_mhca_h1", {"input": "opt3", "segmentation": "daeac", **_MHCA}),
 ]
 """The three published experiments; see the README for their source."""
 
 
 @pytest.mark.parametrize(("arm", "expected"), PUBLISHED)
 def test_published_experiments_are_as_published(arm: str, expected: Mapping[str, object]) -> None:
-    space = load_space("seed_experiments")
-    config = next(point.config for point in space.comparisons() if point.arm == arm)
+    config = load_space("seed_experiments").arm_configurations()[arm]
     active = rules.active_parameters(config)
     assert {name: active[name] for name in expected} == expected
-    assert (active["resampling"], active["rr"] if "rr" in active else "real") == ("linear", "real")
+    assert (active["resampling"], active.get("rr", "real")) == ("linear", "real")
     assert (active["epochs"], active["normal_beats_per_epoch"]) == (6, 4000)
 
 

@@ -9,6 +9,7 @@ Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from study.models.cpu_kernels import (
     squeeze_backward,
     squeezed_of_mean,
 )
+
+Joined = tuple[Tensor, Tensor, Tensor, Moments, Squeezed]
 
 
 def norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
@@ -39,50 +42,37 @@ def norm_relu_backward(
     return _norm_backward(g, x, weight, moments)
 
 
-def norm_tanh_scale(
-    branches: Sequence[Tensor], weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+def norm_tanh_scale(branches: Sequence[Tensor], *weights: Tensor) -> Joined:
     """Join branches along the channels: tanh of batch norm, scaled by squeeze-and-excitation.
 
     Returns:
         The result, the joined branches, their tanh, moments, and what the scaling saw.
     """
-    joined, active, moments, squeezed = _norm_tanh(branches, weight, bias, squeeze, excite)
+    joined, active, moments, squeezed = _norm_tanh(branches, *weights)
     scaled = active * squeezed.factor[:, None]
     return scaled.to(joined.dtype), joined, active.to(joined.dtype), moments, squeezed
 
 
-def norm_tanh_scale_backward(
-    grad: Tensor,
-    joined: Tensor,
-    active: Tensor,
-    weight: Tensor,
-    squeeze: Tensor,
-    excite: Tensor,
-    moments: Moments,
-    squeezed: Squeezed,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
-    grad, active = _wide(grad), _wide(active)
-    d_factor = (grad * active).sum(1)
-    d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
-    d_active = grad * squeezed.factor[:, None] + (d_mean / joined.shape[1])[:, None]
-    g = d_active * (1 - active * active)
-    d_x, d_weight, d_bias = _norm_backward(g, joined, weight, moments)
-    return d_weight, d_bias, d_squeeze, d_excite, *apart(d_x)
-
-
-def norm_tanh_pool(
-    branches: Sequence[Tensor], weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
+def norm_tanh_pool(branches: Sequence[Tensor], *weights: Tensor) -> Joined:
     """Return the mean over time of `norm_tanh_scale`, [B, K], and the rest as it does."""
-    joined, active, moments, squeezed = _norm_tanh(branches, weight, bias, squeeze, excite)
+    joined, active, moments, squeezed = _norm_tanh(branches, *weights)
     pooled = squeezed.mean * squeezed.factor
     return pooled, joined, active.to(joined.dtype), moments, squeezed
 
 
-def norm_tanh_pool_backward(
-    grad: Tensor,
+def norm_tanh_scale_backward(grad: Tensor, *seen: Any) -> tuple[Tensor, ...]:
+    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
+    return _tanh_backward(grad, None, *seen)
+
+
+def norm_tanh_pool_backward(grad: Tensor, *seen: Any) -> tuple[Tensor, ...]:
+    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
+    return _tanh_backward(None, grad, *seen)
+
+
+def _tanh_backward(
+    grad: Tensor | None,
+    pooled_grad: Tensor | None,
     joined: Tensor,
     active: Tensor,
     weight: Tensor,
@@ -91,12 +81,23 @@ def norm_tanh_pool_backward(
     moments: Moments,
     squeezed: Squeezed,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
+    """Return the gradients of weight, bias, squeeze, excite and of every branch.
+
+    Either from the gradient of the scaled tanh [B, T, K], or from that of its mean [B, K].
+    """
     active = _wide(active)
-    d_mean, d_squeeze, d_excite = squeeze_backward(grad * squeezed.mean, squeeze, excite, squeezed)
-    d_active = (grad * squeezed.factor + d_mean) / joined.shape[1]
-    g = d_active[:, None] * (1 - active * active)
-    d_x, d_weight, d_bias = _norm_backward(g, joined, weight, moments)
+    if pooled_grad is None:
+        assert grad is not None
+        every_step = _wide(grad) * squeezed.factor[:, None]
+        d_factor = (_wide(grad) * active).sum(1)
+    else:
+        every_step = (pooled_grad * squeezed.factor / joined.shape[1])[:, None]
+        d_factor = pooled_grad * squeezed.mean
+    d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
+    d_active = every_step + (d_mean / joined.shape[1])[:, None]
+    d_x, d_weight, d_bias = _norm_backward(
+        d_active * (1 - active * active), joined, weight, moments
+    )
     return d_weight, d_bias, d_squeeze, d_excite, *apart(d_x)
 
 
@@ -132,12 +133,8 @@ def _moments(x: Tensor) -> Moments:
     # LeVeque 1983, doi:10.1080/00031305.1983.10483115).
     origin = x[0, 0]
     centred = x - origin
-    return moments_of_sums(
-        origin,
-        centred.sum((0, 1)),
-        (centred * centred).sum((0, 1)),
-        x.shape[0] * x.shape[1],
-    )
+    n = x.shape[0] * x.shape[1]
+    return moments_of_sums(origin, centred.sum((0, 1)), (centred * centred).sum((0, 1)), n)
 
 
 def _affine(x: Tensor, moments: Moments, weight: Tensor, bias: Tensor) -> Tensor:

@@ -40,23 +40,20 @@ MEAN, SD = torch.tensor([700.0, 1.0]), torch.tensor([100.0, 0.2])
 
 
 @pytest.mark.parametrize(
-    ("standardise", "expected"), [(True, (LATE - MEAN) / SD), (False, LATE)], ids=["std", "raw"]
+    ("standardise", "expected", "hidden"),
+    [(True, (LATE - MEAN) / SD, torch.zeros(2)), (False, LATE, MEAN)],
+    ids=["std", "raw"],
 )
-def test_late_rr_scale(standardise: bool, expected: Tensor) -> None:
+def test_late_rr_is_scaled_and_where_hidden_the_mean(
+    standardise: bool, expected: Tensor, hidden: Tensor
+) -> None:
     model = echo(standardise=standardise)
     assert torch.equal(model(ECG, None, LATE), LATE)
     model.set_rr_statistics(MEAN, SD)
-    torch.testing.assert_close(model(ECG, None, LATE), expected)
-
-
-@pytest.mark.parametrize(
-    ("standardise", "hidden"), [(True, torch.zeros(2)), (False, MEAN)], ids=["std", "raw"]
-)
-def test_hidden_late_rr_is_the_mean(standardise: bool, hidden: Tensor) -> None:
-    model = echo(standardise=standardise)
-    model.set_rr_statistics(MEAN, SD)
+    plain = model(ECG, None, LATE)
+    torch.testing.assert_close(plain, expected)
     hide = torch.tensor([True, False, False, True, False])
-    out, plain = model(ECG, None, LATE, hide_rr=hide), model(ECG, None, LATE)
+    out = model(ECG, None, LATE, hide_rr=hide)
     assert torch.equal(out[hide], hidden.expand(2, 2))
     assert torch.equal(out[~hide], plain[~hide])
 

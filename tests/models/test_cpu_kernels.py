@@ -46,24 +46,23 @@ def called(kernels: Kernels, shape: tuple[int, int, int], dtype: torch.dtype) ->
     squeeze, excite = random(hidden, k, seed=4), random(k, hidden, seed=5)
     branches = [random(*shape, seed=6 + i, dtype=dtype) + i for i in range(BRANCHES)]
     wide = random(beats, steps, k, seed=10, dtype=dtype)
-    pooled = random(beats, k, seed=11)
     of_x = (weight[:channels], bias[:channels])
-    given = (branches, weight, bias, squeeze, excite)
+    joined = (branches, weight, bias, squeeze, excite)
     out, moments = PLAIN.norm_relu(x, *of_x)
-    before = PLAIN.norm_tanh_scale(*given)
-    joined, active, *seen = before[1:]
-    back = (joined, active, weight, squeeze, excite, *seen)
-    return {
-        "norm_relu": kernels.norm_relu(x, *of_x),
-        "norm_relu_backward": kernels.norm_relu_backward(grad, x, out, of_x[0], moments),
-        "norm_tanh_scale": kernels.norm_tanh_scale(*given),
-        "norm_tanh_scale_backward": kernels.norm_tanh_scale_backward(wide, *back),
-        "norm_tanh_pool": kernels.norm_tanh_pool(*given),
-        "norm_tanh_pool_backward": kernels.norm_tanh_pool_backward(pooled, *back),
-        "affine_relu": kernels.affine_relu(x, *of_x),
-        "affine_tanh_scale": kernels.affine_tanh_scale(*given),
-        "affine_tanh_pool": kernels.affine_tanh_pool(*given),
+    _, *values, moments_seen, squeezed = PLAIN.norm_tanh_scale(*joined)
+    back = (*values, weight, squeeze, excite, moments_seen, squeezed)
+    inputs = {
+        "norm_relu": (x, *of_x),
+        "norm_relu_backward": (grad, x, out, of_x[0], moments),
+        "norm_tanh_scale": joined,
+        "norm_tanh_scale_backward": (wide, *back),
+        "norm_tanh_pool": joined,
+        "norm_tanh_pool_backward": (random(beats, k, seed=11), *back),
+        "affine_relu": (x, *of_x),
+        "affine_tanh_scale": joined,
+        "affine_tanh_pool": joined,
     }
+    return {name: getattr(kernels, name)(*given) for name, given in inputs.items()}
 
 
 def tensors(outputs: Any) -> Iterator[Tensor]:
@@ -135,7 +134,7 @@ def test_what_is_no_number_is_not_hidden(dtype: torch.dtype, value: float) -> No
         assert pooled[0].isfinite().all()
 
 
-def test_tanh_is_that_of_pytorch_to_single_precision() -> None:
+def test_tanh_and_rounding_are_those_of_pytorch() -> None:
     x = torch.cat([torch.linspace(-12, 12, 2**16), torch.logspace(-20, 1, 2**16)])
     functions = cpu_kernels._Functions(load_library(), torch.float32)
     active, mean = torch.empty(1, len(x), 1), torch.empty(1)
@@ -144,16 +143,11 @@ def test_tanh_is_that_of_pytorch_to_single_precision() -> None:
     exact = x.double().tanh()
     assert ((active.flatten() - exact).abs() <= 4e-7 * exact.abs()).all()
     assert active.abs().max() <= 1
-
-
-def test_bfloat16_is_rounded_as_pytorch_does() -> None:
-    x = random(1, 4096, 16, seed=0) * torch.logspace(-30, 30, 16)
     functions = cpu_kernels._Functions(load_library(), torch.bfloat16)
-    whole = x.bfloat16()
-    factor = random(1, 16, seed=1)
-    out = torch.empty_like(whole)
-    functions.scaled(whole, whole, factor, out)
-    assert torch.equal(out, (whole.float() * factor).bfloat16())
+    half = (random(1, 4096, 16, seed=0) * torch.logspace(-30, 30, 16)).bfloat16()
+    factor, out = random(1, 16, seed=1), torch.empty_like(half)
+    functions.scaled(half, half, factor, out)
+    assert torch.equal(out, (half.float() * factor).bfloat16())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +177,4 @@ def test_without_a_compiler_there_are_none(
     ]
     monkeypatch.setattr(cpu_kernels, "compiled_kernels", compiled_kernels.__wrapped__)
     assert not has_compiled_kernels()
-
-
-def test_float64_is_left_to_pytorch() -> None:
-    assert compiled_kernels(torch.float64) is None
+    assert compiled_kernels(torch.float64) is None, "which PyTorch computes"

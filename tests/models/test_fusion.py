@@ -8,13 +8,7 @@ from torch import Tensor
 from study.config import TrialConfig
 from study.models.blocks import Tokens
 from study.models.classifier import build_fusion
-from study.models.fusion import (
-    Concat,
-    ConcatProjected,
-    ExpertSum,
-    FiLM,
-    NoFusion,
-)
+from study.models.fusion import Concat, ConcatProjected, ExpertSum, FiLM, NoFusion
 from study.models.fusion_base import Fusion
 from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
 
@@ -37,17 +31,12 @@ def attended(fusion: MHCA, query: Tensor, tokens: Tensor, *, residual: bool) -> 
     return y
 
 
-def test_none() -> None:
-    fusion = build("none")
-    assert isinstance(fusion, NoFusion)
-    torch.testing.assert_close(fusion(FEATURE_MAP, None), fusion.output(POOLED))
-
-
-def test_concat() -> None:
-    fusion = build("concat")
-    assert isinstance(fusion, Concat)
-    expected = fusion.output(torch.cat((fusion.ecg(POOLED), RR), dim=1))
-    torch.testing.assert_close(fusion(FEATURE_MAP, RR), expected)
+def test_none_and_concat() -> None:
+    none, concat = build("none"), build("concat")
+    assert isinstance(none, NoFusion) and isinstance(concat, Concat)
+    torch.testing.assert_close(none(FEATURE_MAP, None), none.output(POOLED))
+    expected = concat.output(torch.cat((concat.ecg(POOLED), RR), dim=1))
+    torch.testing.assert_close(concat(FEATURE_MAP, RR), expected)
 
 
 def test_concat_proj_gates_the_rr_side() -> None:
@@ -100,11 +89,11 @@ def test_time_matters_to_attention_over_time_only() -> None:
 def test_attention_pool_is_mhca_time_with_a_constant() -> None:
     control, fusion = build("attention_pool"), build("mhca_time")
     assert isinstance(control, AttentionPool) and isinstance(fusion, MHCATime)
-    rr_weights = {n: p for n, p in fusion.named_parameters() if not n.startswith("query.0")}
-    own_weights = {n: p for n, p in control.named_parameters() if not n.startswith("query.0")}
-    assert {n: p.shape for n, p in rr_weights.items()} == {
-        n: p.shape for n, p in own_weights.items()
-    }
+    shapes, own_shapes = (
+        {n: p.shape for n, p in each.named_parameters() if not n.startswith("query.0")}
+        for each in (fusion, control)
+    )
+    assert shapes == own_shapes
     query = control.query(torch.ones(4, 1))
     assert torch.equal(query, query[:1].expand(4, -1))
     weights = control.attention(FEATURE_MAP, None)

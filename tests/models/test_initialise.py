@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import pytest
@@ -16,11 +15,9 @@ from study.models.rules import inputs_for
 SEED = (11, 0, 3)
 
 
-def start(
-    fusion: str = "mhca", seed: tuple[int, ...] = SEED, options: Mapping[str, object] | None = None
-) -> Classifier:
+def start(fusion: str = "mhca", seed: tuple[int, ...] = SEED, **options: object) -> Classifier:
     input_ = next(i for i in inputs_for(fusion) if INPUTS[i].channels == 1)
-    trial = TrialConfig.from_flat({"input": input_, "fusion": fusion, **(options or {})})
+    trial = TrialConfig.from_flat({"input": input_, "fusion": fusion, **options})
     return build_model(trial.signal, trial.model, seed=seed)
 
 
@@ -45,7 +42,7 @@ def test_backbone_starts_alike_under_every_fusion() -> None:
     [("heads", 4), ("gate", "off"), ("gate", "frozen"), ("gate_init", 0.0), ("dropout", 0.5)],
 )
 def test_an_option_leaves_all_other_weights_as_they_were(option: str, value: object) -> None:
-    shared, equal = shared_and_equal(start(), start(options={option: value}))
+    shared, equal = shared_and_equal(start(), start(**{option: value}))
     assert shared - equal == (1 if option == "gate_init" else 0)
 
 
@@ -61,14 +58,12 @@ def test_seed_decides_and_nothing_else_does() -> None:
         assert not any(torch.equal(first.get_parameter(n), other.get_parameter(n)) for n in random)
 
 
-def test_no_two_layers_start_alike() -> None:
-    weights = [p for n, p in start("mhca_time").named_parameters() if p.ndim > 1]
+def test_no_two_layers_start_alike_and_each_as_torch_has_it() -> None:
+    model = start("mhca_time")
+    weights = [p for n, p in model.named_parameters() if p.ndim > 1]
     for a, b in combinations(weights, 2):
         assert a.shape != b.shape or not torch.equal(a, b)
-
-
-def test_start_is_torchs_own() -> None:
-    """Linear(256 -> 64) of torch 2: uniform in +-1 / sqrt(256)."""
-    weight = start().get_parameter("fusion.ecg.weight")
+    # Linear(256 -> 64) of torch 2: uniform in +-1 / sqrt(256).
+    weight = model.get_parameter("fusion.ecg.weight")
     assert weight.abs().max() <= 1 / 16
     assert weight.std().item() == pytest.approx(1 / 16 / 3**0.5, rel=0.02)

@@ -1,3 +1,5 @@
+"""Several seeds as one file: what is written predicts alike, and what is damaged is refused."""
+
 from __future__ import annotations
 
 import io
@@ -29,39 +31,34 @@ def inputs(n_beats: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return ecg, early, late
 
 
-def test_what_was_written_predicts_alike() -> None:
-    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG))
+@pytest.fixture
+def ensemble() -> SeedEnsemble:
+    about = {"trained_on": "DS1 of MIT-BIH", "data_source": "mitdb"}
+    return SeedEnsemble.of_weights(CONFIG, weights(CONFIG), about)
+
+
+def test_what_was_written_predicts_alike(ensemble: SeedEnsemble) -> None:
     again = SeedEnsemble.read(ensemble.content())
-    assert again.config == CONFIG
+    assert (again.config, again.about) == (CONFIG, ensemble.about)
     assert torch.equal(again.log_probs(*inputs(5)), ensemble.log_probs(*inputs(5)))
 
 
-def test_probabilities_are_the_mean_over_seeds_and_do_not_depend_on_the_batch() -> None:
-    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG))
-    ecg, early, late = inputs(300)
-    log_probs = ensemble.log_probs(ecg, early, late)
+def test_probabilities_are_the_mean_over_seeds_and_do_not_depend_on_the_batch(
+    ensemble: SeedEnsemble,
+) -> None:
+    beats = inputs(300)
+    log_probs = ensemble.log_probs(*beats)
     assert log_probs.shape == (2, 300, 4)
     assert not torch.allclose(log_probs[0], log_probs[1])
-    torch.testing.assert_close(ensemble.probs(ecg, early, late), log_probs.exp().mean(dim=0))
-    torch.testing.assert_close(
-        ensemble.log_probs(ecg[200:203], early[200:203], late[200:203]), log_probs[:, 200:203]
-    )
-
-
-def test_arrays_give_the_same_probabilities_though_they_may_not_be_written() -> None:
-    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG))
-    arrays = [rows.numpy() for rows in inputs(5)]
-    for rows in arrays:
-        rows.flags.writeable = False
+    torch.testing.assert_close(ensemble.probs(*beats), log_probs.exp().mean(dim=0))
+    few = [rows[200:203] for rows in beats]
+    torch.testing.assert_close(ensemble.log_probs(*few), log_probs[:, 200:203])
+    arrays = [rows.numpy() for rows in few]
+    for array in arrays:
+        array.flags.writeable = False
     probs = ensemble.predict(*arrays)
     assert probs.dtype == np.float32
-    np.testing.assert_array_equal(probs, ensemble.probs(*inputs(5)).numpy())
-
-
-def test_what_its_users_must_know_goes_with_it() -> None:
-    about = {"trained_on": "DS1 of MIT-BIH", "data_source": "mitdb"}
-    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1), about)
-    assert SeedEnsemble.read(ensemble.content()).about == about
+    np.testing.assert_array_equal(probs, ensemble.probs(*few).numpy())
 
 
 def test_weights_of_another_configuration_are_refused() -> None:
@@ -72,8 +69,8 @@ def test_weights_of_another_configuration_are_refused() -> None:
         SeedEnsemble.of_weights(CONFIG, [])
 
 
-def test_a_damaged_file_is_refused() -> None:
-    content = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1)).content()
+def test_a_damaged_file_is_refused(ensemble: SeedEnsemble) -> None:
+    content = ensemble.content()
     at = content.index(b"/data/0") + 200
     altered = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
     for broken in (b"", content[:-200], b"no archive", altered):
@@ -92,28 +89,14 @@ def test_a_damaged_file_is_refused() -> None:
         ({"weights": [5]}, "weights are not of this configuration"),
         ({"weights": [{"x": 5}]}, "weights are not of this configuration"),
         ({"weights": []}, "needs those of one seed or more"),
+        ({"version": "99.0"}, "the ensemble is of version 99.0, this is "),
+        ({"classes": ["N", "V"]}, "the ensemble has classes N, V, this version N, S, V, F"),
     ],
 )
 def test_a_whole_file_that_holds_something_else_is_refused(
-    changed: dict[str, object], fault: str
+    ensemble: SeedEnsemble, changed: dict[str, object], fault: str
 ) -> None:
-    ensemble = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1))
     buffer = io.BytesIO()
     torch.save({**torch.load(io.BytesIO(ensemble.content())), **changed}, buffer)
     with pytest.raises(CheckpointError, match=fault):
         SeedEnsemble.read(buffer.getvalue())
-
-
-def test_a_file_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1)).content()
-    monkeypatch.setattr("study.__version__", "99.0")
-    with pytest.raises(CheckpointError, match=r"is of version .*, this is 99\.0"):
-        SeedEnsemble.read(content)
-
-
-def test_a_file_of_other_classes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = SeedEnsemble.of_weights(CONFIG, weights(CONFIG, n_seeds=1)).content()
-    monkeypatch.setattr("study.models.seed_ensemble.CLASSES", ("N", "V", "S", "F"))
-    with pytest.raises(CheckpointError) as caught:
-        SeedEnsemble.read(content)
-    assert str(caught.value) == "the ensemble has classes N, S, V, F, this version N, V, S, F"
