@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from study.models.rules import inputs_for
 SEED = (11, 0, 3)
 
 
-def start(fusion: str = "mhca", seed: tuple[int, ...] = SEED, **options: object) -> Classifier:
+def start(fusion: str = "mhca", seed: tuple[int, ...] = SEED, **options: Any) -> Classifier:
     input_ = next(i for i in inputs_for(fusion) if INPUTS[i].channels == 1)
     trial = TrialConfig.from_flat({"input": input_, "fusion": fusion, **options})
     return build_model(trial.signal, trial.model, seed=seed)
@@ -41,7 +42,7 @@ def test_backbone_starts_alike_under_every_fusion() -> None:
     ("option", "value"),
     [("heads", 4), ("gate", "off"), ("gate", "frozen"), ("gate_init", 0.0), ("dropout", 0.5)],
 )
-def test_an_option_leaves_all_other_weights_as_they_were(option: str, value: object) -> None:
+def test_an_option_leaves_all_other_weights_as_they_were(option: str, value: Any) -> None:
     shared, equal = shared_and_equal(start(), start(**{option: value}))
     assert shared - equal == (1 if option == "gate_init" else 0)
 

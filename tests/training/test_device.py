@@ -10,25 +10,18 @@ from study.errors import UsageError
 from study.training.device import Inputs, resolve_device, to_device
 
 
-def test_auto_takes_an_accelerator_where_there_is_one() -> None:
+def test_devices_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     assert (resolve_device("auto").type != "cpu") == accelerated
-
-
-def test_unknown_device() -> None:
-    with pytest.raises(UsageError) as error:
-        resolve_device("cdua")
-    assert str(error.value) == (
-        "device: unknown device 'cdua'; known: auto, cpu, cuda, mps. Did you mean 'cuda'?"
-    )
-
-
-def test_missing_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UsageError) as error:
-        resolve_device("cuda:1")
-    assert str(error.value) == "device: 'cuda:1' is not available here; available: cpu"
+    for name, fault in (
+        ("cdua", "unknown device 'cdua'; known: auto, cpu, cuda, mps. Did you mean 'cuda'?"),
+        ("cuda:1", "'cuda:1' is not available here; available: cpu"),
+    ):
+        with pytest.raises(UsageError) as error:
+            resolve_device(name)
+        assert str(error.value) == f"device: {fault}"
 
 
 def test_a_read_only_array_is_copied() -> None:

@@ -32,18 +32,17 @@ def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None
     assert torch.get_num_threads() == threads
 
 
-def test_refusals() -> None:
-    with pytest.raises(
-        UsageError,
-        match="--precision bf16: not on .* 'mps'; leave it out, or add --device cpu or --device c",
-    ):
-        resolve_precision("bf16", "mps")
-    with pytest.raises(
-        UsageError, match="--precision tf32: not on this .* 'cpu'; .* --device cud"
-    ):
-        resolve_precision("tf32", "cpu")
-    with pytest.raises(UsageError, match="--precision: .*'half'"):
-        resolve_precision("half", "cpu")
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [
+        ("bf16", "mps", "--precision bf16: not on .* 'mps'; leave it out, or add --device cpu or"),
+        ("tf32", "cpu", "--precision tf32: not on this .* 'cpu'; .* --device cud"),
+        ("half", "cpu", "--precision: .*'half'"),
+    ],
+)
+def test_refusals(name: str, device: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve_precision(name, device)
 
 
 def test_what_runs_the_backbone_on_a_gpu() -> None:

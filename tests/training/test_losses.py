@@ -27,30 +27,33 @@ def test_unknown_class_weights() -> None:
         class_weights(_LABEL, "invers")
 
 
+_ONES = torch.ones(4, dtype=torch.float64)
+_WEIGHTS = torch.tensor([0.1, 1.0, 2.0, 0.9], dtype=torch.float64)
+
+
 def _batch() -> tuple[torch.Tensor, torch.Tensor]:
     outputs = torch.randn(64, 4, dtype=torch.float64) * 3
     return outputs, torch.arange(64) % 4
 
 
-def test_weighted_cross_entropy_is_torchs() -> None:
-    outputs, label = _batch()
-    weights = torch.tensor([0.1, 1.0, 2.0, 0.9], dtype=torch.float64)
-    ours = Loss(weights=weights)(outputs, label)
-    torch.testing.assert_close(ours, F.cross_entropy(outputs, label, weight=weights))
-
-
-def test_label_smoothing_is_torchs() -> None:
-    outputs, label = _batch()
-    ours = Loss(weights=torch.ones(4, dtype=torch.float64), label_smoothing=0.2)(outputs, label)
-    torch.testing.assert_close(ours, F.cross_entropy(outputs, label, label_smoothing=0.2))
-
-
-def test_focal_loss_by_its_formula() -> None:
+def test_losses_are_torchs_and_the_focal_one_is_its_formula() -> None:
     outputs, label = _batch()
     probability = outputs.softmax(dim=1)[torch.arange(64), label]
-    expected = (-((1 - probability) ** 1.5) * probability.log()).mean()
-    ours = Loss(weights=torch.ones(4, dtype=torch.float64), gamma=1.5)(outputs, label)
-    torch.testing.assert_close(ours, expected)
+    for loss, expected in (
+        (Loss(weights=_WEIGHTS), F.cross_entropy(outputs, label, weight=_WEIGHTS)),
+        (
+            Loss(weights=_ONES, label_smoothing=0.2),
+            F.cross_entropy(outputs, label, label_smoothing=0.2),
+        ),
+        (
+            Loss(weights=_ONES, gamma=1.5),
+            (-((1 - probability) ** 1.5) * probability.log()).mean(),
+        ),
+    ):
+        torch.testing.assert_close(loss(outputs, label), expected)
+    both = Loss(weights=_ONES, gamma=2.0, label_smoothing=0.1)
+    # Log-probabilities and logits give one loss.
+    torch.testing.assert_close(both(outputs, label), both(outputs.log_softmax(dim=1), label))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -60,9 +63,3 @@ def test_focal_gradient_is_finite_where_the_model_is_certain(gamma: float) -> No
     torch.autograd.backward(loss)
     assert outputs.grad is not None
     assert outputs.grad.isfinite().all()
-
-
-def test_log_probabilities_and_logits_give_one_loss() -> None:
-    outputs, label = _batch()
-    loss = Loss(weights=torch.ones(4, dtype=torch.float64), gamma=2.0, label_smoothing=0.1)
-    torch.testing.assert_close(loss(outputs, label), loss(outputs.log_softmax(dim=1), label))

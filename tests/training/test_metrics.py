@@ -31,26 +31,21 @@ def _case(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     return score.astype(np.float32), rng.permutation(positive)
 
 
-def test_every_ranking_metric_has_a_reference() -> None:
-    assert RANKING.keys() == _REFERENCE.keys()
-
-
 @pytest.mark.parametrize("name", RANKING)
 def test_ranking_metrics_equal_scikit_learn(name: str) -> None:
-    for seed in range(300):
+    assert RANKING.keys() == _REFERENCE.keys()
+    for seed in range(150):
         score, positive = _case(seed)
         ours = RANKING[name](*threshold_counts(score, positive))
         assert ours == pytest.approx(_REFERENCE[name](positive, score), abs=1e-12), seed
 
 
-@pytest.mark.parametrize("positive", [True, False])
-def test_auroc_of_one_class_is_undefined(positive: bool) -> None:
-    counts = threshold_counts(np.arange(4.0), np.full(4, positive))
-    assert np.isnan(area_under_roc(*counts))
-
-
-def test_auprc_without_positives_is_undefined() -> None:
-    assert np.isnan(average_precision(*threshold_counts(np.arange(4.0), np.zeros(4, bool))))
+def test_ranking_metrics_of_one_class_are_undefined() -> None:
+    of_none, of_all = (
+        threshold_counts(np.arange(4.0), np.full(4, all_)) for all_ in (False, True)
+    )
+    assert np.isnan([area_under_roc(*of_none), area_under_roc(*of_all)]).all()
+    assert np.isnan(average_precision(*of_none))
 
 
 def test_confusion_matrix_has_true_classes_as_rows() -> None:
@@ -61,7 +56,7 @@ def test_confusion_matrix_has_true_classes_as_rows() -> None:
 
 
 def test_decision_metrics_equal_scikit_learn() -> None:
-    for seed in range(50):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         label, decided = rng.integers(0, 4, size=(2, 60))
         confusion = confusion_matrix(label, decided, n_rows=4, n_columns=4)

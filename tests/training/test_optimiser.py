@@ -23,25 +23,22 @@ class _Net(nn.Module):
 def test_only_matrices_and_kernels_decay() -> None:
     net = _Net()
     names = {id(p): name for name, p in net.named_parameters()}
-    decays = {
-        names[id(p)]: group["weight_decay"]
-        for group in make_optimiser(
-            list(net.named_parameters()), learning_rate=0.1, weight_decay=0.5
-        ).param_groups
-        for p in group["params"]
+    optimiser = make_optimiser(list(net.named_parameters()), learning_rate=0.1, weight_decay=0.5)
+    of_decay = {
+        group["weight_decay"]: {names[id(p)] for p in group["params"]}
+        for group in optimiser.param_groups
     }
-    assert {name for name, decay in decays.items() if decay == 0.5} == {
-        "conv.weight",
-        "output.weight",
-    }
-    assert {name for name, decay in decays.items() if decay == 0.0} == {
-        "conv.bias",
-        "norm.weight",
-        "norm.bias",
-        "output.bias",
-        "alpha",
-        "query",
-    }
+    vectors = {"conv.bias", "norm.weight", "norm.bias", "output.bias", "alpha", "query"}
+    assert of_decay == {0.5: {"conv.weight", "output.weight"}, 0.0: vectors}
+    stacked = [
+        (name, torch.stack([p.detach(), p.detach()]).requires_grad_(p.requires_grad))
+        for name, p in net.named_parameters()
+    ]
+    decayed, others = make_optimiser(
+        stacked, learning_rate=0.1, weight_decay=0.5, packed=True
+    ).param_groups
+    assert [p.shape for p in decayed["params"]] == [(2, 2, 1, 1, 3), (2, 2, 2)]
+    assert len(others["params"]) == len(vectors), "packed ones decay by the shape of one"
 
 
 def _rates(schedule: str, n_steps: int) -> list[float]:
@@ -51,17 +48,12 @@ def _rates(schedule: str, n_steps: int) -> list[float]:
     ]
 
 
-def test_one_cycle_rises_then_falls_to_about_zero() -> None:
+def test_one_cycle_rises_then_falls_to_about_zero_and_cosine_only_falls() -> None:
     rates = _rates("one_cycle", 101)
-    assert rates[0] == pytest.approx(2.0 / 25)
     assert rates.index(max(rates)) == 30
-    assert max(rates) == pytest.approx(2.0)
+    assert [rates[0], rates[30], rates[-1]] == pytest.approx([2.0 / 25, 2.0, 2e-5])
     assert rates[:31] == sorted(rates[:31])
     assert rates[30:] == sorted(rates[30:], reverse=True)
-    assert rates[-1] == pytest.approx(2e-5)
-
-
-def test_cosine_falls_from_the_peak_to_about_zero() -> None:
     rates = _rates("cosine", 101)
     assert rates == sorted(rates, reverse=True)
     assert [rates[0], rates[50], rates[-1]] == pytest.approx([2.0, 1.0, 2e-5], rel=1e-3)
@@ -91,28 +83,11 @@ def test_average_follows_the_formula_and_covers_batch_norm() -> None:
     assert average.model.norm.num_batches_tracked == torch.tensor(3)
 
 
-def test_averaged_model_is_not_trained() -> None:
-    net = _Net()
-    average = AveragedWeights(net, decay=0.9)
-    assert not any(p.requires_grad for p in average.model.parameters())
-    assert all(p.requires_grad for p in net.output.parameters())
-
-
-def test_what_does_not_change_stays_the_same_to_the_last_bit() -> None:
+def test_an_average_is_not_trained_and_what_does_not_change_stays_the_same_to_the_bit() -> None:
     net = _Net()
     average = AveragedWeights(net, decay=0.7)
+    assert not any(p.requires_grad for p in average.model.parameters())
+    assert all(p.requires_grad for p in net.output.parameters())
     for step in range(50):
         average.update(step)
     assert torch.equal(average.model.conv.weight, net.conv.weight)
-
-
-def test_packed_parameters_decay_by_the_shape_of_one() -> None:
-    stacked = [
-        (name, torch.stack([p.detach(), p.detach()]).requires_grad_(p.requires_grad))
-        for name, p in _Net().named_parameters()
-    ]
-    decayed, others = make_optimiser(
-        stacked, learning_rate=0.1, weight_decay=0.5, packed=True
-    ).param_groups
-    assert [p.shape for p in decayed["params"]] == [(2, 2, 1, 1, 3), (2, 2, 2)]
-    assert len(others["params"]) == 6

@@ -64,13 +64,6 @@ def test_aggregates_are_means_over_classes() -> None:
     assert set(OBJECTIVES) <= values.keys()
 
 
-def test_every_undefined_value_has_a_reason_and_no_other() -> None:
-    for beats in [(40, 8, 9, 6), (40, 2, 9, 0)]:
-        scores = _Case(beats_per_record=beats).score()
-        undefined = {name for name, value in scores.values.items() if np.isnan(value)}
-        assert undefined == scores.undefined.keys()
-
-
 def test_a_class_counts_in_folds_with_ten_beats() -> None:
     """Fold 0 has 10 S beats, folds 1 and 2 have 9: only fold 0 counts."""
     case = _Case(beats_per_record=(40, 5, 9, 6))
@@ -86,20 +79,20 @@ def test_a_class_counts_in_folds_with_ten_beats() -> None:
     assert case.score().values["val_auprc_S"] == pytest.approx(expected)
 
 
-def test_too_few_beats_are_undefined_with_the_reason() -> None:
-    scores = _Case(beats_per_record=(40, 8, 9, 4)).score()
-    reasons = scores.undefined
+def test_every_undefined_value_has_a_reason_and_no_other() -> None:
+    for beats in [(40, 8, 9, 6), (40, 8, 9, 4), (40, 2, 9, 0)]:
+        scores = _Case(beats_per_record=beats).score()
+        undefined = {name for name, value in scores.values.items() if np.isnan(value)}
+        assert undefined == scores.undefined.keys()
+    reasons = _Case(beats_per_record=(40, 8, 9, 4)).score().undefined
     assert reasons["val_auprc_F"] == "no fold has 10 or more F beats and others"
     assert reasons["val_auprc_macro"] == "undefined for F"
     assert reasons["val_patient_auroc_F"] == "no record has 5 or more F beats and others"
     assert "val_auprc_sv" not in reasons
     assert "val_pooled_auprc_F" not in reasons
-
-
-def test_a_class_without_beats() -> None:
-    scores = _Case(beats_per_record=(40, 8, 9, 0)).score()
-    assert scores.undefined["val_pooled_auprc_F"] == "no F beats, or no others"
-    assert scores.undefined["val_se_F"] == "a seed has no F beats, true or decided, to divide by"
+    reasons = _Case(beats_per_record=(40, 8, 9, 0)).score().undefined
+    assert reasons["val_pooled_auprc_F"] == "no F beats, or no others"
+    assert reasons["val_se_F"] == "a seed has no F beats, true or decided, to divide by"
 
 
 def test_spread_over_seeds_and_folds() -> None:
@@ -109,16 +102,12 @@ def test_spread_over_seeds_and_folds() -> None:
     sv = ranked.values["auprc"][:, :, 1:3].mean(axis=2)  # [S, folds]
     assert values["val_auprc_sv_seed_sd"] == pytest.approx(np.std(sv.mean(axis=1), ddof=1))
     assert values["val_auprc_sv_fold_sd"] == pytest.approx(np.std(sv.mean(axis=0), ddof=1))
-
-
-def test_one_seed_has_no_spread() -> None:
-    case = _Case()
     case.log_probs = case.log_probs[:1]
     reason = case.score().undefined["val_auprc_sv_seed_sd"]
     assert reason == "1 seed(s) with every class defined: no spread"
 
 
-def test_decisions_are_pooled_over_folds() -> None:
+def test_decisions_are_pooled_over_folds_and_the_loss_is_the_mean_log_probability() -> None:
     case = _Case()
     scores = case.score()
     decided = case.log_probs.argmax(axis=2)
@@ -126,12 +115,8 @@ def test_decisions_are_pooled_over_folds() -> None:
     assert np.array_equal(scores.confusion, expected)
     f1 = np.mean([reference.f1_score(case.label, d, average=None) for d in decided], axis=0)
     assert [scores.values[f"val_f1_{c}"] for c in CLASSES] == pytest.approx(f1.tolist())
-
-
-def test_loss_is_the_mean_negative_log_probability() -> None:
-    case = _Case()
-    expected = -np.mean(case.log_probs[:, np.arange(len(case.label)), case.label])
-    assert case.score().values["val_loss"] == pytest.approx(expected)
+    log_probs = case.log_probs[:, np.arange(len(case.label)), case.label]
+    assert scores.values["val_loss"] == pytest.approx(-np.mean(log_probs))
 
 
 def test_beats_in_no_fold_do_not_count() -> None:
