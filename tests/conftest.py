@@ -34,22 +34,37 @@ torch.set_num_threads(1)
 
 
 LONGEST = (
-    "test_ray_tune.py",
-    "test_confirm.py",
     "test_killed_drivers.py",
+    "test_signals.py",
+    "test_full_disks.py",
+    "test_workers.py",
+    "test_trackers.py",
+    "test_networks.py",
+    "test_ray_tune.py",
+    "test_cluster.py",
+    "test_whole_studies.py",
+    "test_packs.py",
+    "test_confirm.py",
+    "test_evaluate.py",
+    "test_external.py",
+    "test_status.py",
     "test_cpu_backbone.py",
     "test_engine.py",
-    "test_cluster.py",
     "test_postgres.py",
-    "test_packs.py",
+    "test_slurm.py",
 )
-"""Files that take half a minute and more: begun first, so that none runs alone at the end."""
+"""Files that take longest: begun first, so that none runs alone at the end."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes; three for the faults, which wait more than they compute."""
+    return 3 if config.option.markexpr == "faults" else 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; two processes take files in this order."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    """Put the longest files first: processes take files in this order."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -54,7 +54,7 @@ sampler = "grid"
 scheduler = "none"
 folds = 2
 {_FIXED}
-epochs = 12
+epochs = 8
 [params.learning_rate]
 values = [0.003, 0.001]
 """,
@@ -66,7 +66,7 @@ trials = 3
 scheduler = "none"
 folds = 2
 {_FIXED}
-epochs = 12
+epochs = 8
 [params.learning_rate]
 low = 1e-4
 high = 1e-2

@@ -37,11 +37,11 @@ def test_a_study_goes_on_after_the_clock_was_set_back(studies: Studies) -> None:
 
 
 def test_a_study_that_runs_cannot_be_started_again_and_is_not_hurt(studies: Studies) -> None:
-    name, lasting = "started-twice", ("--epochs", "100", "--trials", "1")
+    name, lasting = "started-twice", ("--epochs", "40", "--trials", "1")
     first = studies.start("long", name, *lasting)
     first.wait_for(lambda: "trial   0 started" in first.said(), "the first trial")
     for option in ((), ("--resume",)):
-        refused = studies.run("long", name, *lasting, *option)
+        refused = studies.here("long", name, *lasting, *option)
         assert refused.code == 2, refused
         assert f"study '{name}' is being run by process {first.process.pid} on " in refused.err
     ended = first.ended()
