@@ -45,8 +45,9 @@ MIN_CLASS_BEATS = 10
 """Beats of a class that a fold needs to count in that class's score."""
 
 MIN_EFFECTIVE_PATIENTS = 4.0
-"""Effective number of patients below which a class's score is that of one or two of them: it is
-not estimable, has no interval and no test, and no part in the macro of other records."""
+"""Effective number of patients that a class's score needs to be estimable. Below it one or two
+patients decide the score: it has no interval, no test, and no part in the macro of other records.
+"""
 
 MIN_BEATS_OF_RECORD = 5
 """Beats of a class that a record needs to count in the class's patient mean."""
@@ -92,7 +93,8 @@ class Outcome(StrEnum):
 
 
 class Tag:
-    """MLflow tags and Optuna user attributes."""
+    """MLflow tags. `DIGEST`, `ARM`, `ATTEMPT`, `OUTCOME`, `CAUSE`, `STUDY_ID` name attributes of
+    Optuna's trials and study as well."""
 
     STUDY = "study"
     STUDY_ID = "study_id"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
-from study.keys import Outcome, Tag
+from study.keys import Outcome
 from study.wording import plural
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def _trial(number: int, arm: str) -> str:
 def _status(study: Study) -> Iterator[str]:
     from study.reporting.trial_tables import shorter_outcome
     from study.spaces.settings import SCREENING
+    from study.store.trials import Proposal
 
     plan, rows, trials = study.plan, study.rows, study.trials
     up_to = "up to " if plan.scheduler == SCREENING else ""
@@ -201,13 +202,15 @@ def _status(study: Study) -> Iterator[str]:
             f"{plural(trials.n_repeats, 'repeat')}"
         )
     for trial in trials.live:
-        done = f"epoch {trial.last_step or 0} of {trial.user_attrs['config']['epochs']}"
-        yield f"running: {_trial(trial.number, trial.user_attrs[Tag.ARM])}: {done} reported"
+        proposal = Proposal.of(trial)
+        done = f"epoch {trial.last_step or 0} of {proposal.config.train.epochs}"
+        yield f"running: {_trial(trial.number, proposal.arm)}: {done} reported"
     for trial in trials.owed:
+        proposal = Proposal.of(trial)
         yield (
-            f"owed:    {_trial(trial.number, trial.user_attrs[Tag.ARM])}: "
-            f"{_continuation(study, trial.user_attrs[Tag.DIGEST])} "
-            f"(attempt {trial.user_attrs[Tag.ATTEMPT]}: {trials.why_owed(trial)})"
+            f"owed:    {_trial(trial.number, proposal.arm)}: "
+            f"{_continuation(study, proposal.digest)} "
+            f"(attempt {proposal.attempt}: {trials.why_owed(trial)})"
         )
     for row in rows:
         if row.outcome is Outcome.FAILED:

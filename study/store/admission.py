@@ -26,23 +26,23 @@ _HEADERS = ("---", "+++")
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A study as a start found it, and what is wrong with its records."""
+    """A study before a start, and what is wrong with its records."""
 
     study: Study
     faults: Sequence[Fault]
 
 
 def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = "") -> Before | None:
-    """Refuse a start that does not fit what is there; nothing is written.
+    """Refuse a start that does not fit what is there, and write nothing.
 
     Args:
         plan: What this start would do.
         places: Where the study's records are, or will be.
         resume: Whether `--resume` was given.
-        space_text: The space as it is now, to show what changed since.
+        space_text: The space as it is now, to show what changed in it.
 
     Returns:
-        The study as it is before this start; None where it is new.
+        The study before this start; None where it is new.
 
     Raises:
         StudyStateError: If the study exists with another plan, is unfinished and `--resume` was

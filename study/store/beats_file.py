@@ -1,4 +1,4 @@
-"""What a study's predictions refer to: labels and records of beats, and what was left out.
+"""The beats that a study's trials predict: their labels and records, and what was left out.
 
 Both are written once a study, into its folder.
 """

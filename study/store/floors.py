@@ -43,13 +43,13 @@ from study.store.trial_files import (
 from study.training.results import TrialResult
 
 _FORM = 1
-"""Of what floors compute: another number computes the floors of all studies anew."""
+"""Raised where floors are to compute something else: stored ones are then computed anew."""
 
 FOLDER = "floors"
 """Folder of the floors in a study's folder; each has one of its name in there."""
 
 KEY, MADE_BY = "key", "settings"
-"""In a floor's file of scores: identity of what it was computed from; how it was made."""
+"""In a floor's file of scores: a digest of what it was computed from, and its settings."""
 
 FLOOR_CUT = ("beat", "antialiased")
 """Segmentation and resampling of the shape: the window that hides RR best."""
@@ -218,27 +218,17 @@ def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFloor:
-    """A floor as a study's table and tracker see it.
+    """A floor as a study's table and tracker see it."""
 
-    Args:
-        name: As in `FLOORS`.
-        digest: Identity of what it was computed from.
-        metrics: By the names of `study.keys`; empty where it could not be computed.
-        files: Its predictions and scores.
-        settings: How it was made.
-        at_s: When it was written, seconds since 1970.
-        missing: Why it could not be computed.
-        seconds: Time that this start spent on it, s; 0 where it was there already.
-    """
-
-    name: str
-    digest: str
+    name: str  # as in `FLOORS`
+    digest: str  # identity of what it was computed from
+    # By the names of `study.keys`; empty where it could not be computed
     metrics: Mapping[str, float] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    at_s: float = 0.0
-    missing: str = ""
-    seconds: float = 0.0
+    files: tuple[Path, ...] = ()  # its predictions and scores
+    settings: Mapping[str, Any] = field(default_factory=dict)  # how it was made
+    at_s: float = 0.0  # when it was written, seconds since 1970
+    missing: str = ""  # why it could not be computed
+    seconds: float = 0.0  # time that this start spent on it, s; 0 where it was there already
 
     @property
     def words(self) -> str:

@@ -1,4 +1,4 @@
-"""A study's folder in the workspace: its name, its files, and the others beside it."""
+"""A study's folder in the workspace: its name, the names of its files, and what is left in it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SPACE_COPY = "space.toml"
 TRIALS = "trials.csv"
 """A row a trial."""
 BEATS = "beats.npz"
-"""What every trial's predictions refer to."""
+"""Labels and records of the beats that every trial predicts."""
 CLAIM = "study_id"
-"""Beside a study's trials: whose they are."""
+"""Beside the files of trials: identity of the study that they belong to."""
 PAIRS, RECORDS = "pairs.csv", "records.csv"
-"""What a comparison says of every pair of arms, and of every record."""
+"""The results of a comparison: a row a pair of arms, a row a record."""
 
 _ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
 
@@ -46,7 +46,7 @@ def leftovers(folder: Path, trials: str) -> list[Path]:
 
 
 def has_trials(folder: Path) -> bool:
-    """Say whether a folder has what only a start leaves that had a plan."""
+    """Say whether a folder has files that a start writes only after its plan."""
     return any((folder / name).exists() for name in ("trials", BEATS))
 
 

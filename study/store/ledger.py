@@ -1,9 +1,10 @@
-"""The study's one durable truth: an Optuna study on disk.
+"""Writes a study's Optuna storage, which is the truth about the study.
 
-Every proposal becomes an Optuna trial before it runs, and every outcome is told before anything
-else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the storage and
-cannot be restored. A start of the driver closes what an earlier one left RUNNING, and proposes it
-again under the same configuration digest; the attempt before is marked as superseded.
+Every proposal becomes an Optuna trial before it runs, and every outcome is told to Optuna before
+anything else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the
+storage and cannot be restored. A start of the driver closes the trials that an earlier one left
+RUNNING and proposes each again under the same digest of its configuration; the earlier attempt is
+marked as superseded.
 
 Pruning is asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
 Hyperparameter Tuning", MLSys). Its rungs are the reported values in the storage and nothing else,
@@ -92,7 +93,7 @@ class Ledger:
                 sampler=sampler,
                 load_if_exists=True,
             )
-            # A row that is damaged is told now, and not by whoever reads it first.
+            # A damaged row is an error now, and not for whoever reads it first.
             self._study.get_trials(deepcopy=False)
         except Exception as error:
             # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
@@ -103,7 +104,7 @@ class Ledger:
                 "--study-storage, or bring the storage back from a copy"
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
-            # Its identity last: a start that is killed here is one that never was.
+            # Last: a study without an identity was never started.
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
@@ -199,7 +200,10 @@ class Ledger:
         return trial.number
 
     def _follow(self, trial: optuna.Trial, digest: str) -> None:
-        """Mark earlier attempts, and give this one what they reported: it would be the same."""
+        """Mark earlier attempts, and give this one the epochs that they reported.
+
+        It continues from their checkpoint, or repeats them with the same result.
+        """
         for earlier in self._study.get_trials(deepcopy=False):
             if earlier.user_attrs.get(Tag.DIGEST) != digest or earlier.number >= trial.number:
                 continue
@@ -298,10 +302,7 @@ class Ledger:
         objective: float = math.nan,
         traceback: str = "",
     ) -> TrialRow:
-        """Write down how a trial ended, and return it as a row.
-
-        After this line it is never run again, unless stopped.
-        """
+        """Write down how a trial ended, and return it as a row; only a stopped one runs again."""
         trial = self._live.pop(number)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         attrs: dict[str, Any] = {

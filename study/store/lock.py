@@ -1,4 +1,4 @@
-"""Who holds a study: one process at a time, told apart from a later one that got its number."""
+"""The lock of a study: one process holds it, and is told from a later one of its number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from study.files import writing
 
 _LOCK = "lock"
 _PATIENCE_S = 0.5
-"""Who only looks whether a study is held has its lock for a moment; longer is a driver."""
+"""How long a lock is waited for: a reader has it for a moment, and a driver for longer."""
 _PROC = Path("/proc")
 _LINE = re.compile(r"process (\d+) on ([^\s,]+)(?:, begun (\S+))?")
 
@@ -63,12 +63,7 @@ class Owner:
 
 
 def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str] | None:
-    """Return the process and folder of a start from another folder; None where it was this one.
-
-    Args:
-        start: What `here` gave that start.
-        folder: The study's folder.
-    """
+    """Return process and folder of a start that `here` described, if it was of another folder."""
     owner = Owner.read(str(start.get("owner", ""))) if start else None
     if start is None or owner is None or start.get("folder") == str(folder.resolve()):
         return None
@@ -76,7 +71,7 @@ def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str
 
 
 def here(folder: Path) -> dict[str, str]:
-    """Return what says that this process runs the study of a folder."""
+    """Return what a start writes down of itself: its folder and its process."""
     return {"folder": str(folder.resolve()), "owner": Owner.current().line()}
 
 

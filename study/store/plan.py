@@ -1,4 +1,4 @@
-"""The plan of a study: all that shapes its results, written down before anything runs."""
+"""The plan of a study: whatever shapes its results, written down before anything runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OPTIONS = {
     "scheduler": " (--scheduler)",
     "objective": " (--objective)",
 }
-"""The options by which parts of a plan are given."""
+"""The options that set parts of a plan."""
 
 _FOLLOWS = {
     # Seed and digests are part of other digests, which would look as if the records had changed.
@@ -46,7 +46,7 @@ _FOLLOWS = {
         for key in ("n_seeds", "epochs", "sampler", "scheduler", "objective", "kind")
     },
 }
-"""What differs by itself where a part of a plan does."""
+"""The parts of a plan that differ because another does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +131,7 @@ class StudyPlan:
         return dict(json.loads(json.dumps(asdict(self))))
 
     def save(self, folder: Path) -> None:
-        """Write the plan into the study's folder, where it is not there yet, and onto its disk.
-
-        Without a plan no other file of the study means anything.
-        """
+        """Write the plan into the study's folder; it is on disk before any other file of it."""
         content = {**self.identity(), "form": FORM}
         text = json.dumps(content, indent=2, sort_keys=True) + "\n"
         path = folder / PLAN_FILE
@@ -144,7 +141,7 @@ class StudyPlan:
     def differences(self, other: StudyPlan) -> dict[str, str]:
         """Return what differs from a stored plan, a line each, by its name in the plan.
 
-        A difference that only follows from another is not named beside it.
+        A difference that another one causes is not named beside it.
         """
         planned, stored = self.identity(), other.identity()
         differing = {key for key in planned if planned[key] != stored[key]}

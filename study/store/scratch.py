@@ -24,13 +24,13 @@ _ELSEWHERE = (Path("/tmp"), Path("/var/tmp"))  # nosec B108: mkdtemp makes folde
 """Where a folder goes when TMPDIR has too long a path, as a batch job's may have."""
 
 _NAME = re.compile(_PREFIX + "([0-9a-f]+)-.+")
-"""Of a folder: the number of its process, in hexadecimal digits, in case that it has no marker."""
+"""Name of a folder: with its process's number in hexadecimal, for a folder without a marker."""
 
 _UNMARKED_S = 1.0
-"""A folder has its marker by then, or its process was killed before it could write it."""
+"""A folder that is older and has no marker is of a process that was killed before it wrote one."""
 
 _TRIES, _PAUSE_S = 10, 0.2
-"""How often, and how far apart, a folder is tried to be deleted."""
+"""How often the deletion of a folder is tried, and how long after each other."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""A study on disk, opened in one way by everything that reads it.
+"""A study on disk: every command that reads one opens it here.
 
-`Study.open` finds the study's folder, its Optuna storage and the files of its trials, and takes in
-what they hold at that moment. It writes nothing: no file, no table. A start alone opens a ledger.
+`Study.open` finds the study's folder, its Optuna storage and the files of its trials, and reads
+what they hold at that moment. It writes nothing: no file, no table. Only a start opens a ledger.
 
 Neither torch nor Ray is needed to read any of it.
 """
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from study.spaces.space import Space
 
 OPTUNA_FILE, TRIAL_FILES = "study.db", "trials"
-"""Where a study keeps what, in its folder, unless it was started with an option."""
+"""Its Optuna storage and its trials' files, in its folder where no option says otherwise."""
 
 PLACES = "places.json"
-"""In the study's folder: what its last start was told by `--study-storage` and `--storage`."""
+"""In the study's folder: the `--study-storage` and `--storage` that its last start was given."""
 
 _COMPLETE, _SECRET = "complete", "without its credentials"
 
@@ -103,7 +103,7 @@ class Places:
         return Storage.at(self.folder / TRIAL_FILES)
 
     def note(self) -> None:
-        """Write down what was named by options, for those who read the study later."""
+        """Write down the addresses that options gave, for those who read the study later."""
         noted: dict[str, dict[str, str]] = {}
         for option in ("study_storage", "storage"):
             if address := getattr(self, option):
@@ -159,8 +159,8 @@ class Study:
         Args:
             workspace: Folder with `studies/`.
             name: The study's name.
-            study_storage: SQLAlchemy URL, as `--study-storage` has it.
-            storage: Folder or URI, as `--storage` has it.
+            study_storage: As `--study-storage` has it.
+            storage: As `--storage` has it.
             locked_here: Whether this process has the study's lock, and runs nothing.
 
         Raises:
@@ -179,10 +179,6 @@ class Study:
     @classmethod
     def at(cls, places: Places, *, locked_here: bool = False) -> Self:
         """Read a study whose records are found; where its storage cannot be read, say why.
-
-        Args:
-            places: Where they are.
-            locked_here: Whether this process has the study's lock, and runs nothing.
 
         Raises:
             UsageError: If there is no such study.

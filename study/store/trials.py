@@ -1,4 +1,4 @@
-"""What Optuna's trials say: the attempts at each configuration, how they ended, what is owed.
+"""What Optuna's trials say: the attempts at each configuration, their outcomes, what is owed.
 
 A configuration may have several attempts: an interrupted one is followed by another under the same
 digest, and so is one whose result files were lost. Optuna lets no attribute of a finished trial
@@ -56,7 +56,7 @@ def mark(kind: str, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was said of finished trials later."""
+    """What was said of finished trials after their end."""
 
     # The attempt that followed, by the trial's number
     superseded: Mapping[int, int] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class Trials:
 
     @cached_property
     def marks(self) -> Marks:
-        """What was said of finished trials later."""
+        """What was said of finished trials after their end."""
         return Marks.of(self.attrs)
 
     @cached_property
@@ -184,7 +184,7 @@ class Trials:
         """The attempts at each configuration, first to last, by its digest."""
         by_digest: dict[str, list[FrozenTrial]] = {}
         for trial in self.all:
-            # Not a repeat, and not one that was cut off while it was proposed.
+            # A trial without a digest was being proposed when its driver was killed.
             if Tag.DIGEST in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs:
                 by_digest.setdefault(trial.user_attrs[Tag.DIGEST], []).append(trial)
         return by_digest
@@ -246,7 +246,7 @@ class Trials:
 
     @property
     def n_repeats(self) -> int:
-        """Proposals of a configuration that was known."""
+        """Proposals of a configuration that had been proposed before."""
         return sum(DUPLICATE_OF in trial.user_attrs for trial in self.all)
 
     @property
