@@ -33,19 +33,21 @@ REPEATS_TO_EXHAUSTION = 20
 
 @dataclass(slots=True)
 class _Live:
+    """A trial that was proposed and has not ended. Moments are of `time.monotonic()`."""
+
     number: int
     proposal: Proposal
-    began: float
-    epochs: int = 0
-    value: float = math.nan
-    busy_s: float = 0.0
-    overdue: bool = False
-    begun: bool = False
-    tried_at: float = math.inf
-    heard_at: float = math.inf
-    noted: bool = False
-    hangs: int = 0
-    why_lost: str = ""
+    began: float  # when a worker had it first; until then when it was proposed
+    begun: bool = False  # whether a worker has had it
+    epochs: int = 0  # the last epoch that was reported
+    value: float = math.nan  # its objective there
+    busy_s: float = 0.0  # seconds of training and scoring that the last try has reported
+    tried_at: float = math.inf  # when the last try began
+    heard_at: float = math.inf  # last sign of life; infinite where none is waited for
+    noted: bool = False  # whether the last try's first report, which may have a note, has come
+    overdue: bool = False  # whether the last try took longer than a trial may
+    hangs: int = 0  # workers that were ended because they hung
+    why_lost: str = ""  # why the last worker was lost
 
 
 class Conductor:

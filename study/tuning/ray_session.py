@@ -231,9 +231,10 @@ def ray_fault() -> str:
 def leave_ray() -> None:
     """End this process's part in Ray.
 
-    Meanwhile no other thread may free one of Ray's objects, which the garbage collector does
-    anywhere: Ray then ends the whole process ("The core worker has already been shutdown"). The
-    driver is gone before its processes are, which takes a second in which signals are to be heard.
+    While Ray shuts down, no other thread may free one of its objects, or Ray ends the whole
+    process ("The core worker has already been shutdown"). The garbage collector frees objects in
+    whatever thread it runs, so it is off meanwhile. Ray's processes end a second after its driver
+    has: our handler of SIGTERM is put back in between.
     """
     own = signal.getsignal(signal.SIGTERM)
     node = ray._private.worker._global_node

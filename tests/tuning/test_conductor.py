@@ -33,9 +33,6 @@ values = ["concat_proj", "film"]
 [params.embed_dim]
 values = [8, 16, 32]
 """
-RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n[params.heads]\n"
-RANGE += 'values = [1, 2, 4]\nwhen = { fusion = ["mhca_time"] }\n'
-RANGE += '[params.fusion]\nvalues = ["film", "mhca_time"]\n'
 ONE_RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
 COMPARE = """
 description = "two arms"
@@ -86,20 +83,15 @@ def start(tmp_path: Path, plan: StudyPlan) -> Starter:
 def test_a_search_ends_with_its_budget_whatever_the_outcomes(start: Starter, sampler: str) -> None:
     driver = start(search(sampler=sampler))
     driver.train(driver.next_trial(), 0.9)
-    driver.fail(driver.next_trial(), "ValueError: bad")
-    driver.run(0.1)
+    keys = [driver.next_trial() for _ in range(3)]
+    assert driver.begin() is None, "what runs counts"
+    driver.fail(keys[0], "ValueError: bad")
+    assert driver.begin() is None, "what failed counts too"
+    for key in keys[1:]:
+        driver.train(key, 0.1)
     assert len(driver.rows()) == 4
     assert driver.outcomes()[:2] == [Outcome.COMPLETE, Outcome.FAILED]
     assert not driver.conductor.exhausted
-
-
-def test_trials_that_run_count_against_the_budget(start: Starter) -> None:
-    driver = start(search(trials=3))
-    keys = [driver.begin() for _ in range(3)]
-    assert None not in keys
-    assert driver.begin() is None
-    driver.fail(str(keys[0]), "ValueError: bad")
-    assert driver.begin() is None, "a failed trial counts too"
 
 
 def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: Starter) -> None:
@@ -135,9 +127,9 @@ def test_an_owed_trial_whose_parameters_were_altered_is_refused_by_name(start: S
     change(first.folder / "study.db", statement)
     with pytest.raises(StudyStateError) as refused:
         start(search(ONE_RANGE))
-    said = str(refused.value)
-    assert said.startswith(f"trial 0 of the Optuna storage: was configuration {digest}, and its ")
-    assert said.endswith("bring the storage back from a copy, or start under another --name")
+    assert str(refused.value).startswith(
+        f"trial 0 of the Optuna storage: was configuration {digest}, and its parameters are "
+    )
 
 
 def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -> None:
@@ -163,13 +155,6 @@ def test_duplicates_do_not_consume_the_budget(start: Starter) -> None:
 
 
 TWO_CELLS = '[params.fusion]\nvalues = ["concat_proj", "film"]\n'
-
-
-def test_trials_above_the_size_of_a_space_run_each_configuration_once(start: Starter) -> None:
-    driver = start(search(TWO_CELLS, sampler="random", trials=5))
-    driver.run()
-    assert driver.outcomes() == [Outcome.COMPLETE] * 2
-    assert not driver.conductor.exhausted, "it is complete: nothing is owed"
 
 
 def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: Starter) -> None:
@@ -463,19 +448,6 @@ def test_a_trial_costs_the_storage_the_same_however_many_went_before(start: Star
             sent.clear()
     assert len(counts) == 30
     assert statistics.median(counts[2:10]) == statistics.median(counts[22:])
-
-
-def test_sampled_proposals_lie_inside_the_space(start: Starter) -> None:
-    driver = start(search(RANGE, trials=14))
-    for value in itertools.count(1):
-        if (key := driver.begin()) is None:
-            break
-        driver.train(key, value / 20)
-    rows = driver.rows()
-    assert len(rows) == 14
-    assert all(driver.space.configuration(row.params) for row in rows)
-    assert len({row.params["learning_rate"] for row in rows}) > 10
-    assert {row.params["fusion"] for row in rows} == {"film", "mhca_time"}
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "qmc"])
