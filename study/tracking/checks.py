@@ -32,11 +32,7 @@ KIND = "tracker"
 
 
 def tracker_faults(study: Study, experiment: Experiment) -> list[Fault]:
-    """Compare the runs that MLflow has of a study with those that it is to have.
-
-    Raises:
-        TrackingError: If MLflow cannot be asked.
-    """
+    """Compare the runs that MLflow has of a study with those that it is to have."""
     own, below = find_runs(experiment, study)
     mends = _Mends(experiment)
     if not own:

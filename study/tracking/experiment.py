@@ -78,21 +78,13 @@ class Experiment:
             return self._client, self._id
 
     def delete_run(self, run_id: str) -> None:
-        """Delete a run; `mlflow runs restore` brings it back.
-
-        Raises:
-            TrackingError: If the store cannot be used.
-        """
+        """Delete a run; `mlflow runs restore` brings it back."""
         client, _ = self.connect()
         with explained(self.store):
             client.delete_run(run_id)
 
     def add_folder(self, run_id: str, folder: Path) -> None:
-        """Keep a folder among the files of a run, under its own name.
-
-        Raises:
-            TrackingError: If the store cannot be used.
-        """
+        """Keep a folder among the files of a run, under its own name."""
         client, _ = self.connect()
         with explained(self.store):
             client.log_artifacts(run_id, str(folder), folder.name)

@@ -1,9 +1,9 @@
 """Keeps MLflow equal to a study, from a thread of its own: no trial ever waits for it.
 
-The study is the truth and has all that MLflow shows. Here is only which of its runs changed: each
-is compared with what MLflow has, and what that lacks is logged. A store that is away leaves them
-where they are, and is tried again, ever more seldom. Whoever begins, begins with all runs of the
-study: a store that was away, or that is another than before, then gets what it lacks.
+The study is the truth and has all that MLflow shows. The mirror keeps the set of runs that
+changed: it compares each with what MLflow has, and logs what is missing there. A store that is away
+leaves the set as it is, and is tried again, ever more seldom. Every start begins with all runs of
+the study, so that a store that was away, or another one than before, gets what it lacks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LAST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrored:
-    """What came of it."""
+    """What a mirror has done, and what it had to leave."""
 
     sent: int = 0  # runs of which MLflow has something now that it had not before
     left: int = 0  # runs that MLflow may lack, or lack something of
@@ -49,7 +49,7 @@ class Mirror:
     Args:
         experiment: Where the study's runs are.
         read: Returns the study as it is now; called from the mirror's thread.
-        suspects: Runs whose metrics are compared although MLflow says that they have ended.
+        suspects: As in `StudyRuns`.
         pauses_s: First and longest pause before a store is tried again, s.
     """
 
@@ -83,7 +83,7 @@ class Mirror:
     def finish(self, patience_s: float = PATIENCE_S) -> Mirrored:
         """Wait for the store while it takes something, leave the rest, and end the thread.
 
-        Whatever of the study is no trial, its floors and its own end, is compared now.
+        The floors and the study's own run, which have no event of their own, are compared now.
         """
         self._add(key for key in ShownStudy(self._read()).keys() if key[0] != TRIAL)
         self._ending.set()

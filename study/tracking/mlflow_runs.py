@@ -101,9 +101,9 @@ def find_runs(experiment: Experiment, study: Study) -> tuple[list[MlflowRun], li
 
 
 def first_and_others(runs: Sequence[MlflowRun]) -> tuple[MlflowRun, list[MlflowRun]]:
-    """Return which of the runs with one kind and digest counts, and the others.
+    """Return which of the runs with the same kind and digest counts, and the others.
 
-    A blank one is left by a request whose answer nobody waited for any more.
+    A blank one was made by a request whose answer came too late.
     """
     first, *others = sorted(runs, key=lambda run: run.blank)
     return first, others
@@ -174,7 +174,7 @@ def difference(facts: RunFacts, run: MlflowRun) -> Difference:
 class StudyRuns:
     """Writes the runs of one study: its own, and under it one for each kind and digest.
 
-    After an error nothing is taken for known: the next call looks what arrived.
+    After an error it is not known what arrived: the next call reads the runs again.
 
     Args:
         experiment: Where to.
@@ -194,11 +194,7 @@ class StudyRuns:
         return bool(self._parent)
 
     def open_study(self, study: RunFacts) -> bool:
-        """Find or make the study's own run; return whether it had to be made.
-
-        Raises:
-            TrackingError: If the store cannot be used.
-        """
+        """Find or make the study's own run; return whether it had to be made."""
         with self._told():
             client, experiment_id = self._experiment.connect()
             self._known.clear()
@@ -259,9 +255,6 @@ class StudyRuns:
 
         Args:
             known: Kind and digest of the runs that the study has.
-
-        Raises:
-            TrackingError: If the store cannot be used.
         """
         with self._told():
             client, _ = self._experiment.connect()
@@ -301,7 +294,7 @@ class StudyRuns:
             with explained(self._experiment.store, self._works):
                 yield
         except BaseException:
-            # Whether it arrived is not known: the next call looks.
+            # What arrived is not known.
             self._parent = ""
             raise
 
@@ -368,11 +361,7 @@ def origin(tags: Mapping[str, str]) -> dict[str, str]:
 def write_result(
     experiment: Experiment, whole: RunFacts, parts: Iterable[RunFacts], files: Iterable[Path] = ()
 ) -> None:
-    """Write a result that is final: a run of the whole with files, and one for each part.
-
-    Raises:
-        TrackingError: If the store cannot be used.
-    """
+    """Write a result that is final: a run of the whole with files, and one for each part."""
     runs = StudyRuns(experiment)
     runs.open_study(whole)
     for part in parts:

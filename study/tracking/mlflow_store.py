@@ -168,7 +168,7 @@ def _check_sqlite_file(path: Path) -> None:
 
 @contextmanager
 def alone_with(store: Store) -> Iterator[None]:
-    """Let one process at a time make MLflow's tables: at once they break each other's."""
+    """Let one process at a time make MLflow's tables: two at once would break them."""
     try:
         handle = os.open(store.path.parent if store.path else store.workspace, os.O_RDONLY)
     except OSError:  # no such folder yet, or one that cannot be opened: nothing to wait for
@@ -266,8 +266,8 @@ def connect(store: Store) -> Any:
         from mlflow import MlflowClient
 
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-            # Its INFO is alembic's table by table, its ERROR a traceback each time that a database
-            # is locked; of failures the sender tells once.
+            # At INFO it lists table by table, at ERROR it prints a traceback each time that a
+            # database is locked; the mirror tells of failures once.
             for name in ("mlflow", "alembic", "urllib3.connectionpool"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         make_database(store)
