@@ -1,9 +1,9 @@
 """Keeps MLflow equal to a study, from a thread of its own: no trial ever waits for it.
 
 The study is the truth and has all that MLflow shows. The mirror keeps the set of runs that
-changed: it compares each with what MLflow has, and logs what is missing there. A store that is away
-leaves the set as it is, and is tried again, ever more seldom. Every start begins with all runs of
-the study, so that a store that was away, or another one than before, gets what it lacks.
+changed: it compares each with what MLflow has, and logs what is missing there. A store that is
+away leaves the set as it is, and is tried again, ever more seldom. Every start begins with all
+runs of the study, so that a store that was away, or another one than before, gets what it lacks.
 """
 
 from __future__ import annotations

@@ -337,37 +337,27 @@ def test_what_is_written_again_changes_nothing(workspace: Path, name: str, files
     assert history(workspace, top, "trials_complete") == [(1, 1.0)]
 
 
-def test_an_epoch_costs_the_same_whatever_its_number_of_metrics(
-    workspace: Path, name: str
+def test_an_epoch_is_one_call_and_more_points_than_a_batch_takes_are_several(
+    workspace: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
+    def metrics(n: int) -> dict[str, float]:
+        return {f"metric_{i}": float(i) for i in range(n)}
 
-    commits: list[object] = []
+    def counted(run_id: str, **batch: Any) -> None:
+        sizes.append(len(batch["metrics"]))
+        log_batch(run_id, **batch)
 
-    def count(connection: object) -> None:
-        commits.append(connection)
-
-    runs = opened(workspace, name)
-    runs.write(trial())
-    costs, epochs = [], dict[int, dict[str, float]]()
-    event.listen(Engine, "commit", count)
-    for epoch, n_metrics in enumerate((1, 40), start=1):
-        commits.clear()
-        epochs[epoch] = {f"metric_{i}": float(i) for i in range(n_metrics)}
-        runs.write(trial(epochs=epochs))
-        costs.append(len(commits))
-    event.remove(Engine, "commit", count)
-    assert costs[0] == costs[1] <= 2
-    assert len(run_of(workspace, name, "d1").data.metrics) == 40
-
-
-def test_more_points_than_a_batch_takes_are_written(workspace: Path, name: str) -> None:
-    runs = opened(workspace, name)
-    epochs = {epoch: {f"metric_{i}": 1.0 for i in range(90)} for epoch in range(1, 13)}
-    runs.write(trial(epochs=epochs, outcome="complete"))
+    place = experiment(workspace)
+    client, _ = place.connect()
+    log_batch, sizes = client.log_batch, list[int]()
+    runs = StudyRuns(place)
+    runs.open_study(study(name))
+    monkeypatch.setattr(client, "log_batch", counted)
+    runs.write(trial(epochs={1: metrics(40)}))
+    runs.write(trial(epochs=dict.fromkeys(range(1, 13), metrics(90)), outcome="complete"))
+    assert sizes == [40, 800, 12 * 90 - 40 - 800]
     run = run_of(workspace, name, "d1")
-    assert len(history(workspace, run, "metric_0")) == 12
+    assert len(history(workspace, run, "metric_89")) == 12
     assert run.data.params["fusion"] == "film"
 
 
