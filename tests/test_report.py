@@ -55,9 +55,12 @@ NAME = "tiny"
 
 
 @pytest.fixture(scope="module")
-def trained(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(
+    small_source: Source, mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A workspace with a finished study of two arms, recorded in MLflow."""
     workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copy(mlflow_tables, workspace)
     folder = workspace / "studies" / NAME
     folder.mkdir(parents=True)
     setup = set_up(

@@ -12,7 +12,8 @@ import pytest
 from study.config import TrialConfig
 from study.keys import AUPRC_SV, CLASSES, Outcome, metric, reliance
 from study.reporting.alarms import Alarm, Severity
-from study.reporting.results import ArmFacts, Cost, Explanation, Importance, StudyResults
+from study.reporting.arms import arm_configs, facts_of
+from study.reporting.results import Cost, Explanation, Importance, StudyResults
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import StudyFloor
 from study.store.folder import SPACE_COPY
@@ -40,7 +41,7 @@ contrasts = [["film", "film_placebo"]]
 segmentation = "beat"
 [[arms]]
 name = "film"
-fusion = "film"
+fusion = "mhca_time"
 placebo = true
 [[arms]]
 name = "ecg"
@@ -112,21 +113,7 @@ def row_of(number: int, arm: str, value: float, **changes: Any) -> TrialRow:
     return trial_row(number, arm, **{**given, **changes})
 
 
-def facts_of(name: str) -> ArmFacts:
-    """Return what an arm is made of."""
-    bare = name == "ecg"
-    return ArmFacts(
-        input="ecg" if bare else "opt1",
-        segmentation="beat",
-        fusion="none" if bare else "mhca_time",
-        late_rr="" if bare else "seed7",
-        rr="placebo" if name.endswith("_placebo") else "real",
-        uses_rr=not bare,
-        routes="RR cannot be used" if bare else "RR reaches the output by: late vector",
-        look_ahead="none" if bare else "needs the whole record",
-        placebo="film_placebo" if name == "film" else "",
-    )
-
+COST = Cost(parameters=90_000, operations=10**7, milliseconds_one=1.0, milliseconds_batch=0.5)
 
 EXPLANATION = Explanation(
     trial=0,
@@ -167,30 +154,23 @@ def make_results(page_beats: Beats, tmp_path_factory: pytest.TempPathFactory) ->
         every = [
             optuna_trial(row, config, study["curves"].get(row.number)) for row in study["rows"]
         ]
+        made = Study(
+            places=Places(folder=folders[plan.kind]),
+            plan=plan,
+            held=study["held"],
+            trials=Trials(all=tuple(every), attrs=study["attrs"], epochs=plan.epochs),
+        )
         given: dict[str, Any] = {
-            "study": Study(
-                places=Places(folder=folders[plan.kind]),
-                plan=plan,
-                held=study["held"],
-                trials=Trials(all=tuple(every), attrs=study["attrs"], epochs=plan.epochs),
-            ),
+            "study": made,
             "written": "2026-01-01T00:00:00+00:00",
-            "arms": {name: facts_of(name) for name in ARMS},
+            "arms": facts_of(arm_configs(made)),
             "beats": page_beats,
             "runs": runs,
             "comparison": comparison,
             "alarms": (Alarm(severity=Severity.WARNING, what="w <b>", evidence="e", advice="a"),),
             "floors": [StudyFloor(name="logistic_regression", digest="", metrics={AUPRC_SV: 0.3})],
             "dropped": {"class Q": 8},
-            "costs": dict.fromkeys(
-                ARMS,
-                Cost(
-                    parameters=90_000,
-                    operations=10_000_000,
-                    milliseconds_one=1.0,
-                    milliseconds_batch=0.5,
-                ),
-            ),
+            "costs": dict.fromkeys(ARMS, COST),
             "explanations": {"film": EXPLANATION},
             "openings": "DS2 has been opened 0 times in this workspace.",
         }

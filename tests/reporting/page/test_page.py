@@ -214,7 +214,7 @@ def test_attention_is_called_descriptive_and_checked(make_results: MakeResults) 
 def test_three_hundred_trials_are_written_in_seconds(make_search: MakeResults) -> None:
     rows = [row_of(k, f"arm {k % 40}", 0.3 + 0.0005 * k) for k in range(300)]
     curves = {k: {e: 0.01 * e for e in range(1, 21)} for k in range(300)}
-    results = make_search(rows=rows, curves=curves, comparison=None)
+    results = make_search(rows=rows, curves=curves, comparison=None, explanations={})
     began = time.perf_counter()
     files = report_files(results)
     assert time.perf_counter() - began < 10
