@@ -142,6 +142,42 @@ def study_of(
     return Study(**{"places": Places(folder=folder), "plan": plan, "trials": read, **changes})
 
 
+MIXED = """
+description = "every kind of parameter"
+[search]
+sampler = "tpe"
+trials = 12
+[fixed]
+segmentation = "beat"
+[params.heads]
+values = [1, 2]
+when = { fusion = ["mhca", "mhca_time"] }
+[params.fusion]
+values = ["film", "mhca", "mhca_time"]
+[params.embed_dim]
+low = 16
+high = 48
+step = 16
+[params.dropout]
+low = 0.1
+high = 0.5
+step = 0.2
+[params.learning_rate]
+low = 1e-4
+high = 1e-2
+log = true
+[params.loss]
+values = ["cross_entropy", "focal"]
+[params.focal_gamma]
+low = 1
+high = 3
+step = 1
+default = 1
+when = { loss = ["focal"] }
+"""
+"""A space with conditions and every kind of parameter."""
+
+
 def space_of(text: str) -> Space:
     """Build a space of this text without a file; it has no fault of form."""
     fields, faults = toml_file.parse(text)

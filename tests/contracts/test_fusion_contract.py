@@ -181,13 +181,12 @@ def test_independent_of_batch_order_and_mates(trial: TrialConfig) -> None:
 
 
 def test_state_dict_round_trip(trial: TrialConfig) -> None:
-    inputs = sample(trial)
-    trained = build(trial)
+    inputs, trained = sample(trial), build(trial)
     if inputs[2] is not None:
         trained.set_rr_statistics(inputs[2].mean(0), inputs[2].std(0))
     trained(*inputs)  # moves the batch-norm statistics
-    fresh = build_model(trial.signal, trial.model, seed=(8, 0, 0))
-    assert not torch.equal(fresh.eval()(*inputs), trained.eval()(*inputs))
+    fresh = build_model(trial.signal, trial.model, seed=(8, 0, 0)).eval()
+    assert not torch.equal(fresh(*inputs), trained.eval()(*inputs))
     fresh.load_state_dict(trained.state_dict())
     assert torch.equal(fresh(*inputs), trained(*inputs))
 
@@ -217,15 +216,15 @@ def test_runs_fused_and_packed_as_it_is_written(
     """In float64, with what the fusion says of `over_time`: outputs and gradients to rounding."""
     trial = config(input_, fusion, dropout=0.0)
     inputs = each(sample(trial), Tensor.double)
-    found = []
+    runs = []
     for run_backbone in (None, other):
         model = build(trial).double().train(training)
         model.run_backbone = run_backbone
         output = model(*inputs)
         if training:
             output.square().sum().backward()
-        found.append((output, {n: p.grad for n, p in model.named_parameters()}))
-    (written, gradients), (otherwise, other_gradients) = found
+        runs.append((output, {n: p.grad for n, p in model.named_parameters()}))
+    (written, gradients), (otherwise, other_gradients) = runs
     torch.testing.assert_close(otherwise, written, rtol=1e-9, atol=1e-10)
     for name, gradient in other_gradients.items():
         if gradient is not None:

@@ -21,43 +21,11 @@ from study.models import rules
 from study.spaces.draws import Point
 from study.spaces.optuna_space import distribution, distributions, make_sampler, notes_on, suggest
 from study.spaces.parameter import Categorical, Parameter, Range
-from tests.builders import space_of
+from tests.builders import MIXED, space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-TEXT = """
-description = "every kind of parameter"
-[search]
-sampler = "tpe"
-trials = 12
-[params.fusion]
-values = ["film", "mhca", "mhca_time"]
-[params.heads]
-values = [1, 2]
-when = { fusion = ["mhca", "mhca_time"] }
-[params.embed_dim]
-low = 16
-high = 48
-step = 16
-[params.batch_size]
-low = 32
-high = 128
-log = true
-[params.dropout]
-low = 0.1
-high = 0.7
-step = 0.1
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-log = true
-[params.weight_decay]
-low = 0.0
-high = 0.1
-"""
-
-
-SPACE = space_of(TEXT)
+SPACE = space_of(MIXED)
 
 DISTRIBUTIONS: list[tuple[Parameter, BaseDistribution]] = [
     (Categorical(name="heads", values=(1, 2)), CategoricalDistribution((1, 2))),
@@ -144,6 +112,8 @@ def test_unknown_sampler_is_refused() -> None:
 
 
 _REPEATABLE = "{} proposes by what has finished: repeatable at concurrency 1 only"
+_ONE_BY_ONE = "tpe models conditional parameters one by one: heads, focal_gamma"
+_DRAWN = "gp cannot model conditional parameters, and draws them: heads, focal_gamma"
 _SMALL = """
 description = "d"
 [search]
@@ -157,13 +127,9 @@ values = ["cross_entropy", "focal"]
 @pytest.mark.parametrize(
     ("sampler", "text", "notes"),
     [
-        ("tpe", TEXT, [_REPEATABLE, "tpe models conditional parameters one by one: heads"]),
-        (
-            "gp",
-            TEXT,
-            [_REPEATABLE, "gp cannot model conditional parameters, and draws them: heads"],
-        ),
-        ("random", TEXT, []),
+        ("tpe", MIXED, [_REPEATABLE, _ONE_BY_ONE]),
+        ("gp", MIXED, [_REPEATABLE, _DRAWN]),
+        ("random", MIXED, []),
         ("qmc", _SMALL, ["the space has 2 configurations, fewer than 5 trials: each is run once"]),
         ("gp", _SMALL.replace("= 5", "= 2"), [_REPEATABLE]),
         ("grid", _SMALL.replace("= 5", "= 1"), ["grid: the first 1 of 2 cells"]),

@@ -16,45 +16,12 @@ from study.spaces.draws import Point, holds
 from study.spaces.load import SpaceSummary, list_spaces, load_space, override
 from study.spaces.parameter import Range
 from study.spaces.space import Space
-from tests.builders import space_of
+from tests.builders import MIXED, space_of
 
 _LAST = math.nextafter(1.0, 0.0)
 _ATTENTION = ("mhca", "mhca_residual", "mhca_time")
 _FUSIONS = ("concat_proj", "film", "expert_sum", *_ATTENTION)
 
-MIXED = """
-description = "every kind of parameter"
-[search]
-sampler = "tpe"
-trials = 12
-[fixed]
-segmentation = "beat"
-[params.heads]
-values = [1, 2]
-when = { fusion = ["mhca", "mhca_time"] }
-[params.fusion]
-values = ["film", "mhca", "mhca_time"]
-[params.embed_dim]
-low = 16
-high = 48
-step = 16
-[params.dropout]
-low = 0.1
-high = 0.5
-step = 0.2
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-log = true
-[params.loss]
-values = ["cross_entropy", "focal"]
-[params.focal_gamma]
-low = 1
-high = 3
-step = 1
-default = 1
-when = { loss = ["focal"] }
-"""
 SMALL = MIXED.replace("low = 1e-4\nhigh = 1e-2\nlog = true", "values = [1e-3, 2e-3]")
 
 COMPARE = """

@@ -1,3 +1,5 @@
+"""Thresholds by brute force and decisions by scikit-learn."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -39,6 +41,9 @@ def test_a_class_without_beats_has_none() -> None:
     assert np.isnan(thresholds[3]) and np.isfinite(thresholds[:3]).all()
     decisions = decisions_at(log_probs, label, thresholds)
     assert np.isnan(decisions["se"][:, 3]).all()
+    # Where nothing is called there is no precision.
+    decisions = decisions_at(log_probs, label, np.array([2.0, 0.1, 0.1, 0.1]))
+    assert np.isnan(decisions["ppv"][0, 0]) and decisions["se"][0, 0] == 0
 
 
 def test_decisions_are_those_of_scikit_learn_seed_by_seed() -> None:
@@ -57,10 +62,3 @@ def test_decisions_are_those_of_scikit_learn_seed_by_seed() -> None:
             }
             got = {name: values[seed, c] for name, values in decisions.items()}
             assert got == pytest.approx(expected)
-
-
-def test_nothing_called_has_no_precision() -> None:
-    log_probs, label = predictions(1)
-    decisions = decisions_at(log_probs, label, np.array([2.0, 0.1, 0.1, 0.1]))
-    assert np.isnan(decisions["ppv"][0, 0])
-    assert decisions["se"][0, 0] == 0
