@@ -34,7 +34,7 @@ from study.errors import StudyStateError, TrackingError, UsageError
 from study.keys import EXPERIMENTS
 from study.options import set_logging
 from study.sealed.arguments import check, parser
-from study.wording import SYNTHETIC
+from study.wording import SYNTHETIC, SYNTHETIC_MODEL
 
 if TYPE_CHECKING:
     from study.sealed.plan import SealedPlan
@@ -64,18 +64,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check(args)
+    check(args, _parser())
     if args.openings:
-        return _show_openings(Path.cwd())
+        return _show_openings(Path.cwd(), rehearsal=args.synthetic)
     if args.write_plan:
         return _write_plan(args, Path.cwd())
     return _evaluate(args, Path.cwd())
 
 
-def _show_openings(workspace: Path) -> int:
+def _show_openings(workspace: Path, *, rehearsal: bool) -> int:
     from study.sealed.result import openings_log
 
-    log = openings_log(workspace, rehearsal=False)
+    log = openings_log(workspace, rehearsal=rehearsal)
     for opening in log.read():
         content = opening.content
         print(
@@ -83,7 +83,7 @@ def _show_openings(workspace: Path) -> int:
             f"commit {str(content.get('commit', '?'))[:12]}"
             f"{'  again' if content.get('again') else ''}"
         )
-    print(_sentence(workspace, log, rehearsal=False))
+    print(_sentence(workspace, log, rehearsal=rehearsal))
     return DONE
 
 
@@ -92,7 +92,7 @@ def _sentence(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> str:
     from study.sealed.result import unlogged_results
 
     lost = unlogged_results(workspace, log, rehearsal=rehearsal)
-    ds2 = "REHEARSAL: a synthetic DS2" if rehearsal else "DS2"
+    ds2 = "REHEARSAL: a SYNTHETIC DS2" if rehearsal else "DS2"
     return "\n".join([log.sentence(ds2), *(f"warning: {fault}" for fault in lost)])
 
 
@@ -120,6 +120,8 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     print(f"{path}: plan {plan.title}")
     print(f"  arms: {', '.join(arm.name for arm in plan.arms)}")
     print(f"  contrasts: {contrasts or 'none'}")
+    for lack in proposal.lacks:
+        print(f"  warning: {lack}")
     print(f"  {plan.seeds} seeds each; look at it, then: python -m study.evaluate --plan {path}")
     return DONE
 
@@ -180,7 +182,7 @@ def _from_records(
             print(_sentence(workspace, log, rehearsal=args.synthetic))
             return None
         opening, why = open_ds2(prepared, log)
-        say(f"opening {opening.number} of DS2, in {log.path}{why}")
+        say(f"opening {opening.number} of {folder.ds2}, in {log.path}{why}")
         evaluate_ds2(prepared, opening, cache_dir=machine.cache_dir, say=say)
         _track_opening(args, plan, folder, opening)
     return opening
@@ -292,11 +294,11 @@ def _register(
 ) -> int:
     """Put an arm's seed ensemble into the model registry, with what its last opening has shown."""
     from study.models import rules
-    from study.sealed.to_mlflow import DS2_RESULT, trained_ensemble
+    from study.sealed.to_mlflow import DS2_RESULT, registrable
     from study.tracking import registry
 
     registry.check_name(args.register)
-    ensemble = trained_ensemble(plan, args.plan, folder, args.arm, opening)
+    ensemble = registrable(plan, args.plan, folder, args.arm, opening, args.storage or "")
     about = ensemble.about
     print(f"plan {plan.title}, arm {about['plan_arm']}: {rules.arm(ensemble.config)}")
     print(f"  {len(ensemble.models)} networks, trained on {about['trained_on']}")
@@ -313,7 +315,7 @@ def _register(
     )
     print(registered)
     if args.synthetic:
-        print("it was trained on SYNTHETIC records: its classes say nothing about patients")
+        print(SYNTHETIC_MODEL)
     print(f"use it: python -m study.predict --model {args.register}@champion --record PATH")
     return DONE
 

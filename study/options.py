@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from study.keys import OBJECTIVES, PRECISIONS
 
@@ -72,6 +74,17 @@ def add_verbosity(options: _Group) -> None:
     """Add how much a command tells; `set_logging` follows it."""
     options.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
     options.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
+
+
+def besides(
+    args: argparse.Namespace, defaults: Mapping[str, Any], allowed: Collection[str]
+) -> list[str]:
+    """Return the options that were given and are not among those allowed; -v and -q always are."""
+    return [
+        f"--{name.replace('_', '-')}"
+        for name, value in vars(args).items()
+        if name not in (*allowed, "verbose", "quiet") and value != defaults[name]
+    ]
 
 
 def set_logging(*, verbose: bool = False, quiet: bool = False) -> None:

@@ -40,6 +40,7 @@ from study.errors import DataError, UsageError, listed
 from study.files import write_whole
 from study.keys import CLASSES, Tag
 from study.options import add_lead, add_tracking_uri, command, set_logging
+from study.wording import SYNTHETIC_MODEL
 
 if TYPE_CHECKING:
     from study.data.one_record import OneRecord
@@ -163,7 +164,7 @@ def _print_model(model: Loaded) -> None:
     if "trained_on" in ensemble.about:
         print(f"       trained on {ensemble.about['trained_on']}")
     if ensemble.about.get(Tag.DATA_SOURCE) == "synthetic":
-        print("note: trained on SYNTHETIC records: its classes say nothing about patients")
+        print(f"note: {SYNTHETIC_MODEL}")
     if ensemble.config.signal.rr == "placebo":
         print("note: a control, trained on permuted RR: it has learnt to do without rhythm")
 

@@ -33,7 +33,7 @@ from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.confirm import confirm
 from study.errors import StudyError, UsageError
 from study.keys import Outcome
-from study.options import parser, set_logging
+from study.options import besides, parser, set_logging
 from study.wording import plural
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
 
         return show_records(args, vars(_parser().parse_args([])))
     if args.list:
+        if lost := besides(args, vars(_parser().parse_args([])), {"list"}):
+            raise UsageError(f"{', '.join(lost)}: means nothing with --list, which shows all")
         return _list()
     if args.confirm:
         return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))

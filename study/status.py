@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import Outcome
+from study.options import besides
 from study.wording import plural
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ ROUNDS = 3
 """Times that a repair looks again at what its own mends have left to be mended."""
 
 _WHERE = ("study_storage", "storage", "tracking_uri", "no_track")
-_ALLOWED = {"status", "repair", "verbose", "quiet", *_WHERE}
+_ALLOWED = {"status", "repair", *_WHERE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,7 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
         raise UsageError("--status, --repair: give one; --repair shows the status first")
     option = "--status" if args.repair is None else "--repair"
     allowed = _ALLOWED | ({"dry_run"} if args.repair is not None else set())
-    lost = [
-        f"--{name.replace('_', '-')}"
-        for name, value in vars(args).items()
-        if name not in allowed and value != defaults[name]
-    ]
+    lost = besides(args, defaults, allowed)
     if lost:
         known = ", ".join(f"--{name.replace('_', '-')}" for name in _WHERE)
         known += "" if args.repair is None else ", --dry-run"

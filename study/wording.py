@@ -12,6 +12,9 @@ UNDEFINED = "-"
 SYNTHETIC = "these records are SYNTHETIC: the figures say nothing about patients"
 """Said wherever figures of synthetic records are shown."""
 
+SYNTHETIC_MODEL = "trained on SYNTHETIC records: its classes say nothing about patients"
+"""Said wherever a model that has seen synthetic records alone is shown."""
+
 
 def score_text(value: float, *, signed: bool = False, digits: int = 3) -> str:
     """Return a score without the zero before its point: .519, 1.000, +.023.

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 
 from study.errors import UsageError, listed
-from study.options import add_lead, add_machine, add_tracker, add_verbosity, command
+from study.options import (
+    add_lead,
+    add_machine,
+    add_tracker,
+    add_verbosity,
+    besides,
+    command,
+)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -102,28 +109,45 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def check(args: argparse.Namespace) -> None:
+_OF_WRITING = {"arms", "output", "study_storage"}
+_ALLOWED = {
+    "openings": {"synthetic"},
+    "write_plan": _OF_WRITING,
+}
+"""What goes with a task; with --plan alone all goes but what is of writing one."""
+
+
+def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
     """Check that options go together.
 
     Raises:
-        UsageError: If one lacks its partner, or excludes another; all together.
+        UsageError: If one lacks its partner, means nothing here, or excludes another; all
+            together.
     """
     partners = {
         "--lead": ("--records", bool(args.lead), args.records),
         "--split": ("--records", args.split is not None, args.records),
         "--arm": ("--register", args.arm is not None, args.register),
-        "--records": ("--plan", args.records is not None, args.plan),
-        "--register": ("--plan", args.register is not None, args.plan),
     }
-    faults = [
-        f"{option} goes with {partner}, which is not given"
+    alone = [
+        (option, partner)
         for option, (partner, given, there) in partners.items()
         if given and there is None
     ]
+    faults = [f"{option} goes with {partner}, which is not given" for option, partner in alone]
     if args.register is not None and args.no_track:
         faults.append(
             "--register writes into MLflow's registry, and --no-track keeps MLflow out; leave one "
             "of them out"
         )
+    defaults = {name: options.get_default(name) for name in vars(args)}
+    task = next((name for name in _ALLOWED if getattr(args, name) != defaults[name]), "plan")
+    allowed = _ALLOWED.get(task, defaults.keys() - _OF_WRITING)
+    lost = besides(args, defaults, {task, *allowed})
+    faults += [
+        f"{option} means nothing with --{task.replace('_', '-')}"
+        for option in lost
+        if option not in (name for name, _ in alone)
+    ]
     if faults:
         raise UsageError(listed("options", faults))

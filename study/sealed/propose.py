@@ -6,7 +6,7 @@ the arms that are taken without being named are few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -41,6 +41,7 @@ class Proposal:
 
     plan: SealedPlan
     comments: str
+    lacks: tuple[str, ...]  # what a reader of its result would miss
 
 
 def propose(
@@ -94,7 +95,22 @@ def propose(
         origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
-    return Proposal(plan=plan, comments=comments)
+    return Proposal(plan=plan, comments=comments, lacks=tuple(_lacks(plan)))
+
+
+def _lacks(plan: SealedPlan) -> Iterator[str]:
+    """Yield what the arm of interest, the first, is not compared with."""
+    arm = plan.arms[0]
+    configs = [other.config for other in plan.arms]
+    if not plan.test.contrasts:
+        yield "no contrast: an opening with this plan tests nothing; name more --arms"
+    if not rules.rr_routes(arm.config).inputs or arm.config.signal.rr != "real":
+        return
+    placebo = rules.digest(arm.config.with_placebo())
+    if not any(rules.digest(config) == placebo for config in configs):
+        yield f"no placebo of {arm.name}: nothing shows that its score rests on rhythm"
+    if not any(_is_bare(config) for config in configs):
+        yield f"no bare ECG: nothing shows what RR adds to it in {arm.name}"
 
 
 def _metrics(objective: str) -> tuple[str, ...]:
@@ -224,11 +240,14 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
     bare = [
         name
         for name, arm in arms.items()
-        if (arm.config.signal.input, arm.config.model.fusion) == ("ecg", "none")
-        and (arm.cut == arms[best].cut or not has_window)
+        if _is_bare(arm.config) and (arm.cut == arms[best].cut or not has_window)
     ]
     references = [reference] if reference in arms else []
     return list(dict.fromkeys([best, *placebos, *references, *bare]))
+
+
+def _is_bare(config: TrialConfig) -> bool:
+    return (config.signal.input, config.model.fusion) == ("ecg", "none")
 
 
 def _is_placebo_of(draws: Mapping[int, Candidate], of: Mapping[int, Candidate]) -> bool:

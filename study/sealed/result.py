@@ -4,7 +4,6 @@
       plan.toml                 the plan, as it was understood
       training/                 the study that trains every arm on all of DS1
       cross_validation/         the study of the arms whose thresholds no other study has
-      ensembles/ARM.pt          all seeds of an arm in one file (study.models.seed_ensemble)
       thresholds.json           decision thresholds, fixed on DS1
       opening_1/                what that opening gave: tables.txt, result.json, per_record.csv,
                                 predictions.npz
@@ -62,8 +61,13 @@ class EvaluationFolder:
         """Whether it is that of a rehearsal on synthetic records."""
         return self.root.parent.name == REHEARSALS
 
-    def ensemble(self, arm: str) -> Path:
-        """Return the file of an arm's seed ensemble."""
+    @property
+    def ds2(self) -> str:
+        """What is opened, in words."""
+        return "a SYNTHETIC DS2" if self.is_rehearsal else "DS2"
+
+    def earlier_ensemble(self, arm: str) -> Path:
+        """Return where an earlier version kept an arm's seed ensemble."""
         return self.root / "ensembles" / f"{arm}.pt"
 
     def opening(self, opening: Opening) -> Path:

@@ -17,10 +17,21 @@ from study.keys import Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.reporting.sealed_results import RESULT
-from study.sealed.plan import SealedPlan
+from study.sealed.plan import Arm, SealedPlan
 from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, TABLES, EvaluationFolder
+from study.sealed.training import (
+    TRAINING,
+    commits_of,
+    places_of,
+    trained_ensemble,
+    trained_on,
+)
 from study.spaces.sealed_plan import FLOOR
+from study.store.beats_file import read_beats
+from study.store.folder import BEATS
 from study.store.openings import Opening
+from study.store.plan import StudyPlan
+from study.store.study import Places
 from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result
 from study.tracking.run_facts import FLOOR as FLOOR_RUN
@@ -183,12 +194,13 @@ DS2_RESULT = "ds2_result"
 """Tag that says what DS2 has shown of a registered model."""
 
 
-def trained_ensemble(
+def registrable(
     plan: SealedPlan,
     path: Path,
     folder: EvaluationFolder,
     arm_name: str | None,
     opening: Opening | None,
+    storage: str,
 ) -> SeedEnsemble:
     """Return the trained seed ensemble of an arm, with what a user of it must know.
 
@@ -197,42 +209,62 @@ def trained_ensemble(
         path: Its file, for messages.
         folder: Where its models are.
         arm_name: Which arm; None is the plan's first.
-        opening: The last opening that left a result; None if none has.
+        opening: The last opening that left a result, else the last; None if there is none.
+        storage: Folder or URI below which studies have their trials' files; empty is in their own.
 
     Raises:
         UsageError: If the plan has no such arm, or its models are not trained.
-        CheckpointError: If the file is damaged, or of other models than the plan's.
+        CheckpointError: If a file is damaged, or of other models than the plan's.
     """
     arms = {arm.name: arm for arm in plan.arms}
     arm = arms.get(arm_name) if arm_name else plan.arms[0]
     if arm is None:
         raise UsageError(f"--arm: {unknown('arm', str(arm_name), arms)}")
-    file = folder.ensemble(arm.name)
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
+    places = places_of(folder, TRAINING, storage)
+    ensemble = trained_ensemble(arm, places)
+    if ensemble is not None:
+        ensemble = replace(ensemble, about=_about(plan, folder, places))
+    elif (file := folder.earlier_ensemble(arm.name)).exists():
+        ensemble = _read_earlier(file, plan, arm)
+    else:
         rehearsal = " --synthetic" if folder.is_rehearsal else ""
         raise UsageError(
             f"--register: the models of plan {plan.title} are not trained; `python -m "
             f"study.evaluate --plan {path}{rehearsal} --stop-before-opening` trains them and "
-            "opens nothing"
-        ) from None
+            "opens nothing (models trained with --storage need that option here too)"
+        )
+    shown = {
+        "plan": plan.title,
+        "plan_arm": arm.name,
+        DS2_RESULT: _ds2_result(plan, folder, arm.name, opening),
+    }
+    return replace(ensemble, about={**ensemble.about, **shown})
+
+
+def _about(plan: SealedPlan, folder: EvaluationFolder, places: Places) -> dict[str, str]:
+    """Return what the study of the models says of them."""
+    kind = StudyPlan.load(places.folder).data_source
+    records = trained_on(len(read_beats(places.folder / BEATS).record_names), kind)
+    return {
+        "trained_on": f"{records}, {plan.seeds} seeds, for the sealed test '{plan.test.name}'",
+        Tag.DATA_SOURCE: kind,
+        "plan_hash": plan.hash,
+        Tag.GIT_COMMIT: ", ".join(sorted(commits_of(folder))),
+    }
+
+
+def _read_earlier(file: Path, plan: SealedPlan, arm: Arm) -> SeedEnsemble:
+    """Read an ensemble that an earlier version has kept as a file of its own."""
     try:
-        ensemble = SeedEnsemble.read(content)
+        ensemble = SeedEnsemble.read(file.read_bytes())
         same = rules.digest(ensemble.config) == rules.digest(arm.config)
         if not same or len(ensemble.models) != plan.seeds:
             raise CheckpointError(f"is of other models than arm '{arm.name}' of the plan")
     except CheckpointError as error:
         raise CheckpointError(
-            f"{file}: {error}; delete it, and --stop-before-opening writes it anew"
+            f"{file}: {error}; --stop-before-opening trains the models anew"
         ) from error
-    about = {
-        **ensemble.about,
-        "plan": plan.title,
-        "plan_arm": arm.name,
-        DS2_RESULT: _ds2_result(plan, folder, arm.name, opening),
-    }
-    return replace(ensemble, about=about)
+    return ensemble
 
 
 def _ds2_result(
@@ -240,9 +272,9 @@ def _ds2_result(
 ) -> str:
     if opening is None:
         return "none: DS2 was not opened for this plan"
-    ds2 = "a SYNTHETIC DS2" if folder.is_rehearsal else "DS2"
     if not folder.has_result(opening):
-        return f"none yet: opening {opening.number} of {ds2} has left no result"
+        return f"none yet: opening {opening.number} of {folder.ds2} has left no result"
     stored = json.loads((folder.opening(opening) / RESULT).read_text())["arms"][arm]
     metric = f"test_ensemble_{plan.test.metrics[0]}"
-    return f"opening {opening.number} of {ds2}: {metric} {score_text(metrics_of(stored)[metric])}"
+    value = score_text(metrics_of(stored)[metric])
+    return f"opening {opening.number} of {folder.ds2}: {metric} {value}"

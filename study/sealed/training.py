@@ -22,7 +22,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
 from study.data.prepare import Cut
 from study.errors import DivergedError, StudyStateError, UsageError, listed
-from study.keys import UNRANKED, Outcome, Tag
+from study.keys import UNRANKED, Outcome
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import Arm, SealedPlan, arm_tables, check_data, check_origin
@@ -74,8 +74,7 @@ class Training:
     @property
     def trained_on(self) -> str:
         """What the models are trained on, in words."""
-        kind = _NAMES[self.records.source.kind]
-        return f"all {len(self.models.beats.record_names)} records of {kind}"
+        return trained_on(len(self.models.beats.record_names), self.records.source.kind)
 
     @property
     def engine_here(self) -> Engine:
@@ -128,6 +127,11 @@ class Prepared:
     floor: Callable[[BeatSet], NDArray[np.float32]]
     digest: str  # digest of all weights and thresholds
     trained_by: tuple[str, ...]  # commits of the code that trained the models
+
+
+def trained_on(n_records: int, kind: str) -> str:
+    """Say what models are trained on; `kind` is that of the records."""
+    return f"all {n_records} records of {_NAMES[kind]}"
 
 
 def cuts_of(plan: SealedPlan) -> list[Cut]:
@@ -257,9 +261,16 @@ def train(training: Training, run: RunStudy) -> Prepared:
     thresholds = _thresholds(training, run)
     fixed = {name: chosen.as_json() for name, chosen in thresholds.items()}
     folder.write_json("thresholds.json", fixed)
-    ensembles = {arm.name: _ensemble(training, arm) for arm in plan.arms}
-    for name, ensemble in ensembles.items():
-        folder.write(f"ensembles/{name}.pt", ensemble.content())
+    places = places_of(folder, TRAINING, training.storage)
+    ensembles = {}
+    for arm in plan.arms:
+        ensemble = trained_ensemble(arm, places)
+        if ensemble is None:
+            raise StudyStateError(
+                f"{places.folder}: the {WEIGHTS} of arm {arm.name} is missing; delete the folder "
+                "to train anew"
+            )
+        ensembles[arm.name] = ensemble
     return Prepared(
         training=training,
         ensembles=ensembles,
@@ -270,10 +281,15 @@ def train(training: Training, run: RunStudy) -> Prepared:
     )
 
 
+def commits_of(folder: EvaluationFolder) -> set[str]:
+    """Return the commits that the models of a plan were trained by."""
+    path = folder.root / _COMMITS
+    return set(path.read_text().split()) if path.exists() else set()
+
+
 def _commits(training: Training) -> tuple[str, ...]:
     """Return the commits that models were trained by, this one if there is something to train."""
-    path = training.folder.root / _COMMITS
-    commits = set(path.read_text().split()) if path.exists() else set()
+    commits = commits_of(training.folder)
     if training.n_trained < len(training.plan.arms):
         commits.add(git_commit())
         training.folder.write(_COMMITS, "\n".join(sorted(commits)) + "\n")
@@ -326,23 +342,22 @@ def _thresholds(training: Training, run: RunStudy) -> dict[str, Thresholds]:
     return {**thresholds, FLOOR: thresholds_from(log_probs, floor_beats.label, of_folds)}
 
 
-def _ensemble(training: Training, arm: Arm) -> SeedEnsemble:
-    plan, storage = training.plan, training.models.job.storage
-    content = storage.folder(rules.digest(arm.config)).read(WEIGHTS)
-    if content is None or (fault := file_fault(WEIGHTS, content)):
+def trained_ensemble(arm: Arm, places: Places) -> SeedEnsemble | None:
+    """Return all models of an arm, as their study keeps them; None where it has none.
+
+    Raises:
+        StudyStateError: If the file is damaged.
+    """
+    content = places.files.folder(rules.digest(arm.config)).read(WEIGHTS)
+    if content is None:
+        return None
+    if fault := file_fault(WEIGHTS, content):
         raise StudyStateError(
-            f"{training.folder.root / TRAINING}: the {WEIGHTS} of arm {arm.name} "
-            f"{fault if content else 'is missing'}; delete the folder to train anew"
+            f"{places.folder}: the {WEIGHTS} of arm {arm.name} {fault}; delete the folder to "
+            "train anew"
         )
-    about = {
-        "trained_on": f"{training.trained_on}, {plan.seeds} seeds, for the sealed test "
-        f"'{plan.test.name}'",
-        Tag.DATA_SOURCE: training.models.beats.source,
-        "plan_hash": plan.hash,
-        Tag.GIT_COMMIT: git_commit(),
-    }
     weights = torch.load(io.BytesIO(content), weights_only=True)
-    return SeedEnsemble.of_weights(arm.config, weights, about)
+    return SeedEnsemble.of_weights(arm.config, weights)
 
 
 def _digest(ensembles: Mapping[str, SeedEnsemble], thresholds: Mapping[str, object]) -> str:

@@ -142,7 +142,7 @@ def _acquired(folder: Path) -> TextIO:
         if held and time.monotonic() > deadline:
             raise StudyStateError(
                 f"study '{folder.name}' is being run by {owner or 'another process'}; wait for "
-                f"it, stop it, or take another --name{way_out}"
+                f"it, or stop it{way_out}"
             )
         time.sleep(0.05)
 

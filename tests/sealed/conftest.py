@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,18 @@ def evaluated(halves: Path, *words: object, track: bool = False) -> int:
     return evaluate.main([*plan, *([] if track else ["--no-track"]), *map(str, words)])
 
 
+@contextmanager
+def here(folder: Path, cache_dir: Path) -> Iterator[None]:
+    """Work in a folder, where studies run in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
+            patch.delenv(variable, raising=False)
+        patch.setenv("STUDY_CACHE_DIR", str(cache_dir))
+        patch.setattr(session, "run_study", run_here)
+        yield
+
+
 @pytest.fixture(scope="session")
 def trained(
     tmp_path_factory: pytest.TempPathFactory, halves: Path, cache_dir: Path
@@ -122,30 +136,47 @@ def trained(
     """A workspace with the models of `tiny.toml`, and the plan: trained once for all tests."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.toml").write_text(PLAN)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("STUDY_CACHE_DIR", str(cache_dir))
-        patch.setattr(session, "run_study", run_here)
+    with here(folder, cache_dir):
         assert evaluated(halves, "-q", "--stop-before-opening") == 0
     return folder, load_plan(folder / "tiny.toml")
 
 
+@pytest.fixture(scope="session")
+def opened_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    trained: tuple[Path, SealedPlan],
+    halves: Path,
+    cache_dir: Path,
+) -> tuple[Path, str]:
+    """The same after an opening, and what the command has said."""
+    folder = tmp_path_factory.mktemp("opened") / "workspace"
+    shutil.copytree(trained[0], folder)
+    with here(folder, cache_dir), redirect_stdout(io.StringIO()) as said:
+        assert evaluated(halves) == 0
+    return folder, said.getvalue()
+
+
 @pytest.fixture
 def workspace(
+    request: pytest.FixtureRequest,
     trained: tuple[Path, SealedPlan],
     cache_dir: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """A copy of it, to work in, where studies run in this process."""
+) -> Iterator[Path]:
+    """A copy to work in; of the workspace that has an opening where a test takes `opened`."""
+    has_opening = "opened" in request.fixturenames
+    source = request.getfixturevalue("opened_once")[0] if has_opening else trained[0]
     folder = tmp_path / "workspace"
-    shutil.copytree(trained[0], folder)
-    monkeypatch.chdir(folder)
-    for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
-    monkeypatch.setattr(session, "run_study", run_here)
-    return folder
+    shutil.copytree(source, folder)
+    with here(folder, cache_dir):
+        yield folder
+
+
+@pytest.fixture
+def opened(opened_once: tuple[Path, str], workspace: Path) -> str:
+    """Let the workspace have an opening; what the command said of it."""
+    # The only path in it is that of the files.
+    return opened_once[1].replace(str(opened_once[0]), str(workspace))
 
 
 @pytest.fixture

@@ -15,15 +15,16 @@ import pytest
 from study import evaluate
 from study.config import digest_of
 from study.data.records import DS2
-from study.models.seed_ensemble import SeedEnsemble
+from study.files import write_whole
 from study.reporting.page.evidence import sealed
 from study.reporting.results import StudyResults
 from study.reporting.sealed_results import sealed_results
 from study.reporting.table import Table, central
-from study.sealed import opening, records
+from study.sealed import opening
 from study.sealed.result import EvaluationFolder
 from study.store.lock import locked
 from study.store.plan import StudyPlan
+from study.wording import SYNTHETIC
 from tests.builders import study_of, study_plan
 from tests.sealed.conftest import PLAN, Run, evaluated, interrupted, never, refusal
 
@@ -37,11 +38,7 @@ def results(workspace: Path) -> list[Path]:
     return sorted((workspace / "rehearsals").glob("*/opening_*/result.json"))
 
 
-def test_a_plan_is_trained_opened_scored_and_kept(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run() == 0
-    told = capsys.readouterr()
+def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) -> None:
     for said in (
         ", opening 1, ",
         "Every arm: 10 models, each trained on all 6 records of a SYNTHETIC DS1 (",
@@ -58,10 +55,10 @@ def test_a_plan_is_trained_opened_scored_and_kept(
         "Without some records, mean over seeds.",
         "AAMI EC57 at the most probable class",
         "Beats by true and called class, all seeds added up.",
-        "these records are SYNTHETIC: the figures say nothing about patients",
-        "REHEARSAL: a synthetic DS2 has been opened 1 time in this workspace, for this plan: ",
+        SYNTHETIC,
+        "REHEARSAL: a SYNTHETIC DS2 has been opened 1 time in this workspace, for this plan: ",
     ):
-        assert said in told.out, said
+        assert said in opened, said
     (line,) = openings(workspace)
     assert line["plan"] == "tiny" and line["arms"] == ["rr", "rr_placebo"] and line["seeds"] == 10
     assert {"time", "commit", "code", "models", "ds2", "previous", "digest"} <= line.keys()
@@ -73,7 +70,7 @@ def test_a_plan_is_trained_opened_scored_and_kept(
     assert len(arm["seeds"]["values"]["test_auprc_S"]) == 10
     assert len(arm["ensemble"]["values"]["test_auprc_S"]) == 1
     compared = result["comparisons"]["auprc_sv"]
-    estimates = {one["name"]: one["estimates"] for one in compared["arms"]}
+    estimates = {arm["name"]: arm["estimates"] for arm in compared["arms"]}
     assert estimates["rr"]["sv"]["value"] == pytest.approx(
         np.mean(arm["seeds"]["values"]["test_auprc_sv"])
     ), "two ways to the same score"
@@ -86,37 +83,28 @@ def test_a_plan_is_trained_opened_scored_and_kept(
         assert arrays["seeds"].tolist() == list(range(1000, 1010))
     rows = path.with_name("per_record.csv").read_text().splitlines()
     assert rows[0].startswith("arm,record,beats,beats_N") and len(rows) == 1 + 3 * 22
-    ensemble = SeedEnsemble.read((path.parents[1] / "ensembles" / "rr.pt").read_bytes())
-    assert len(ensemble.models) == 10
-    assert ensemble.about["trained_on"] == (
-        "all 6 records of a SYNTHETIC DS1, 10 seeds, for the sealed test 'tiny'"
-    )
-    assert ensemble.about["data_source"] == "synthetic"
     assert not (workspace / "test_openings.jsonl").exists(), "a rehearsal is no opening"
 
 
 def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
-    run: Run, workspace: Path
+    workspace: Path, opened: str
 ) -> None:
-    run()
     (path,) = results(workspace)
     content = json.loads(path.read_text())
     content["plan"] += '\n[test.study]\nname = "s"\n'
-    place = workspace / "evaluations" / "tiny-1" / "opening_1"
-    place.mkdir(parents=True)
-    (place / "result.json").write_text(json.dumps(content))
-    (place.parent / "opening_2").mkdir()
-    (place.parent / "opening_2" / "result.json").write_text("half a res")
-    (found,) = sealed_results(workspace, "s")
-    assert found.seeds == 10 and found.plan.startswith("tiny (")
+    of_plan = workspace / "evaluations" / "tiny-1"
+    for number, text in enumerate((json.dumps(content), "half a res"), start=1):
+        write_whole(of_plan / f"opening_{number}" / "result.json", text)
+    (shown,) = sealed_results(workspace, "s")
+    assert shown.seeds == 10 and shown.plan.startswith("tiny (")
     values = content["arms"]["rr"]["seeds"]["values"]["test_auprc_V"]
     of_v = (np.mean(values), np.std(values, ddof=1))
-    assert found.arms["rr"]["test_auprc_V"] == pytest.approx(of_v)
+    assert shown.arms["rr"]["test_auprc_V"] == pytest.approx(of_v)
     assert sealed_results(workspace, "another") == []
     page = StudyResults(
         study=study_of(workspace, study_plan(name="s"), []),
         written="now",
-        sealed=(found,),
+        sealed=(shown,),
         openings="DS2 has been opened 1 time in this workspace.",
     )
     table = list(sealed(page))[1]
@@ -127,45 +115,55 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
 
 
 def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    workspace: Path,
+    opened: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run()
-    first = capsys.readouterr().out
     # Neither records nor models are needed to show it.
     monkeypatch.setattr("study.sealed.records.synthetic_records", interrupted)
-    (workspace / "tiny.toml").write_text(
-        "# now with a comment\n" + (workspace / "tiny.toml").read_text()
-    )
+    text = (workspace / "tiny.toml").read_text()
+    (workspace / "tiny.toml").write_text(f"# now with a comment\n{text}")
     assert run() == 0
     second = capsys.readouterr().out
     assert "has a result: nothing was opened (--again opens DS2 once more)" in second
-    assert second.endswith(first)
+    assert second.endswith(opened)
     assert len(openings(workspace)) == 1
+    # The log is listed with its warnings: a line that was altered, and one that was taken away.
+    log = workspace / "rehearsals" / "test_openings.jsonl"
+    log.write_text(log.read_text().replace('"seeds": 10', '"seeds": 11'))
+    assert evaluate.main(["--openings", "--synthetic"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("  1  ") and "  tiny (" in told
+    assert "warning: test_openings.jsonl line 1: was altered since it was written" in told
+    log.unlink()
+    assert evaluate.main(["--openings", "--synthetic"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("REHEARSAL: a SYNTHETIC DS2 has been opened 0 times")
+    assert "is the result of an opening that test_openings.jsonl does not have" in told
+    assert evaluate.main(["--openings"]) == 0
+    assert capsys.readouterr().out == "DS2 has been opened 0 times in this workspace.\n"
 
 
-def test_again_opens_once_more_and_says_so(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_again_opens_once_more_and_goes_on_after_an_interruption(
+    run: Run,
+    workspace: Path,
+    opened: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tests.sealed.conftest.TrialRun", never)
-    run()
-    assert run("--again") == 0
-    assert "opened 2 times in this workspace, for this plan: tiny (" in capsys.readouterr().out
-    assert [line["again"] for line in openings(workspace)] == [False, True]
-    first, second = (json.loads(path.read_text())["arms"] for path in results(workspace))
-    assert first == second
-
-
-def test_once_more_that_is_interrupted_is_continued_by_once_more(
-    run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run()
     with monkeypatch.context() as patch:
         patch.setattr(opening, "read_ds2", interrupted)
         assert run("--again") == 130
     assert run() == 0, "the first result is there"
     assert (len(openings(workspace)), len(results(workspace))) == (2, 1)
     assert run("--again") == 0
-    assert (len(openings(workspace)), len(results(workspace))) == (2, 2)
+    assert "opened 2 times in this workspace, for this plan: tiny (" in capsys.readouterr().out
+    assert [line["again"] for line in openings(workspace)] == [False, True]
+    first, second = (json.loads(path.read_text())["arms"] for path in results(workspace))
+    assert first == second
 
 
 def test_training_that_is_interrupted_costs_no_opening(
@@ -175,7 +173,7 @@ def test_training_that_is_interrupted_costs_no_opening(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shutil.rmtree(folder.root)
+    next(folder.root.glob("training/trials/*/weights.pt")).unlink()
     with monkeypatch.context() as patch:
         patch.setattr("tests.sealed.conftest.TrialRun", interrupted)
         assert run() == 130
@@ -183,7 +181,7 @@ def test_training_that_is_interrupted_costs_no_opening(
         capsys.readouterr().err
     )
     assert run("--stop-before-opening") == 0
-    assert "a synthetic DS2 has been opened 0 times" in capsys.readouterr().out
+    assert "a SYNTHETIC DS2 has been opened 0 times" in capsys.readouterr().out
     assert openings(workspace) == []
 
 
@@ -193,7 +191,9 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
     with monkeypatch.context() as patch:
         patch.setattr(opening, "read_ds2", interrupted)
         assert run() == 130
-    assert len(openings(workspace)) == 1 and results(workspace) == []
+    assert len(openings(workspace)) == 1, "on disk before DS2 is read"
+    assert results(workspace) == []
+    assert "opening 1 of a SYNTHETIC DS2, in " in capsys.readouterr().err
     assert run("--register", "svt", "--dry-run", track=True) == 0
     assert "none yet: opening 1 of a SYNTHETIC DS2 has left no result" in capsys.readouterr().out
     with monkeypatch.context() as patch:
@@ -202,57 +202,13 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
     (kept,) = workspace.glob("rehearsals/*/opening_1/predictions.npz")
     with np.load(kept) as predicted:
         assert len(predicted["seeds"]) == 10, "what was predicted is there"
-    assert run() == 0
-    told = capsys.readouterr()
-    assert "continued, as it left no result; it counts once" in told.err
-    assert "has been opened 1 time in this workspace" in told.out
-    assert len(openings(workspace)) == 1 and len(results(workspace)) == 1
-
-
-def test_code_that_changed_after_an_opening_makes_another_one(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(opening, "read_ds2", interrupted)
-        run()
+    assert "continued, as it left no result; it counts once" in capsys.readouterr().err
+    assert len(openings(workspace)) == 1
     monkeypatch.setattr(opening, "code_digest", lambda: "changed")
-    assert run() == 0
+    monkeypatch.setattr(opening, "read_ds2", interrupted)
+    assert run() == 130
     assert "a new one, as code or models have changed since opening 1" in capsys.readouterr().err
     assert [line["again"] for line in openings(workspace)] == [False, False]
-
-
-def test_the_opening_is_on_disk_before_ds2_is_read(
-    run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, seen = records.read_ds2, []
-
-    def reading(*args: object, **kwargs: object) -> object:
-        seen.append(len(openings(workspace)))
-        return read(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(opening, "read_ds2", reading)
-    run()
-    assert seen == [1]
-
-
-def test_a_log_that_was_tampered_with_shows(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run()
-    log = workspace / "rehearsals" / "test_openings.jsonl"
-    log.write_text(log.read_text().replace('"seeds": 10', '"seeds": 11'))
-    capsys.readouterr()
-    run()
-    assert "warning: test_openings.jsonl line 1: was altered since it was written" in (
-        capsys.readouterr().out
-    )
-    log.unlink()
-    assert run("--dry-run") == 0
-    told = capsys.readouterr().out
-    assert "a synthetic DS2 has been opened 0 times" in told
-    assert (
-        "result.json: is the result of an opening that test_openings.jsonl does not have" in told
-    )
 
 
 def test_a_dry_run_says_what_would_be_done(
@@ -419,11 +375,6 @@ def test_synthetic_records_are_not_evaluated_as_mitdb(
         refusal(capsys)
     )
     assert not (workspace / "test_openings.jsonl").exists()
-
-
-def test_openings_can_be_listed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main(["--openings"]) == 0
-    assert capsys.readouterr().out == "DS2 has been opened 0 times in this workspace.\n"
 
 
 def test_a_second_process_waits_its_turn(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,15 @@ from study import evaluate
 from study.data.prepare import prepare
 from study.data.source import find_external
 from study.data.synthetic import write_records
+from study.errors import CheckpointError
+from study.files import write_whole
 from study.models.seed_ensemble import SeedEnsemble
-from study.sealed.plan import load_plan
+from study.sealed.plan import SealedPlan, load_plan
 from study.sealed.result import EvaluationFolder
-from study.wording import score_text
+from study.sealed.to_mlflow import registrable
+from study.wording import SYNTHETIC, SYNTHETIC_MODEL, score_text
 from tests.builders import npz, pass_for
-from tests.sealed.conftest import Run, never, refusal
+from tests.sealed.conftest import Run, evaluated, here, interrupted, never, refusal
 
 ROOT = Path(evaluate.__file__).parents[1]
 NAMES = tuple(f"p{n:02}" for n in range(1, 9))
@@ -31,18 +36,23 @@ ARMS = ("rr", "rr_placebo", "logistic_regression")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Eight patients without F at two sampling rates, with leads that MIT-BIH does not have."""
+    """Eight patients without F at two sampling rates, with leads that MIT-BIH does not have.
+
+    At 257 Hz a beat of p01 is annotated twice.
+    """
     root = tmp_path_factory.mktemp("others")
-    for rate_hz in (128, 257):
+    folders = {rate_hz: root / f"ward-{rate_hz}" for rate_hz in (128, 257)}
+    for rate_hz, folder in folders.items():
         write_records(
-            root / f"ward-{rate_hz}",
-            names=NAMES,
-            duration_s=90,
-            sampling_rate_hz=rate_hz,
-            leads=("II", "aVF"),
+            folder, names=NAMES, duration_s=90, sampling_rate_hz=rate_hz, leads=("II", "aVF")
         )
-        relabel(root / f"ward-{rate_hz}", "F", "Q")
-    return {rate_hz: root / f"ward-{rate_hz}" for rate_hz in (128, 257)}
+        relabel(folder, "F", "Q")
+    old = wfdb.rdann(str(folders[257] / "p01"), "atr")
+    at = [i for i, symbol in enumerate(old.symbol) if symbol == "N"][5]
+    sample = np.insert(old.sample, at + 1, old.sample[at] + 1)
+    symbol = [*old.symbol[: at + 1], "V", *old.symbol[at + 1 :]]
+    wfdb.wrann("p01", "atr", sample, symbol=symbol, write_dir=str(folders[257]))
+    return folders
 
 
 def relabel(folder: Path, symbols: str, new: str) -> None:
@@ -53,21 +63,37 @@ def relabel(folder: Path, symbols: str, new: str) -> None:
         wfdb.wrann(name, "atr", old.sample, symbol=now, write_dir=str(folder))
 
 
+@pytest.fixture(scope="module")
+def scored(
+    tmp_path_factory: pytest.TempPathFactory,
+    trained: tuple[Path, SealedPlan],
+    folders: dict[int, Path],
+    halves: Path,
+    cache_dir: Path,
+) -> tuple[Path, dict[int, str]]:
+    """A workspace with results on both folders, and what the command has said of each."""
+    workspace, told = tmp_path_factory.mktemp("scored") / "workspace", {}
+    shutil.copytree(trained[0], workspace)
+    with here(workspace, cache_dir), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("study.sealed.opening.read_ds2", never)
+        patch.setattr("tests.sealed.conftest.TrialRun", never)
+        for rate_hz, records in folders.items():
+            with redirect_stdout(io.StringIO()) as said:
+                assert evaluated(halves, "--records", records) == 0
+            told[rate_hz] = said.getvalue()
+    return workspace, told
+
+
 @pytest.mark.parametrize("rate_hz", [128, 257])
 def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
-    run: Run,
-    folder: EvaluationFolder,
+    scored: tuple[Path, dict[int, str]],
+    trained: tuple[Path, SealedPlan],
     folders: dict[int, Path],
     cache_dir: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     rate_hz: int,
 ) -> None:
-    monkeypatch.setattr("study.sealed.opening.read_ds2", never)
-    monkeypatch.setattr("tests.sealed.conftest.TrialRun", never)
-    assert run("--records", folders[rate_hz]) == 0
-    told = capsys.readouterr().out
-    name = f"ward-{rate_hz}"
+    (workspace, outputs), plan, name = scored, trained[1], f"ward-{rate_hz}"
+    told, folder = outputs[rate_hz], EvaluationFolder.of(workspace, plan, rehearsal=True)
     for said in (
         f"on {name}, commit ",
         "DS2 was not read.",
@@ -75,25 +101,30 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
         "models of MIT-BIH have seen lead MLII alone, not II",
         f"What {name} has of each class.",
         f"AUPRC on {name}, the primary metric first",
-        "these records are SYNTHETIC: the figures say nothing about patients",
+        SYNTHETIC,
         "DS2 was not opened.",
     ):
         assert said in told, said
-    place = folder.external(name)
+    assert ("annotated more than once within 0.2 s" in told) == (rate_hz == 257)
+    results = folder.external(name)
     names = ["per_record.csv", "predictions.npz", "result.json", "tables.txt"]
-    assert sorted(path.name for path in place.iterdir()) == names
-    assert told.startswith((place / "tables.txt").read_text().rstrip("\n"))
-    result = json.loads((place / "result.json").read_text())
+    assert sorted(path.name for path in results.iterdir()) == names
+    assert told.startswith((results / "tables.txt").read_text().rstrip("\n"))
+    result = json.loads((results / "result.json").read_text())
     assert tuple(sorted(result["arms"])) == tuple(sorted(ARMS))
-    with np.load(place / "predictions.npz") as arrays:
+    doubled = {
+        record: [beat["symbols"] for beat in beats]
+        for record, beats in result["external"]["doubled"].items()
+    }
+    assert doubled == ({"p01": [["N", "V"]]} if rate_hz == 257 else {})
+    with np.load(results / "predictions.npz") as arrays:
         log_probs, label = arrays["log_probs_rr"], arrays["label"]
         assert tuple(arrays["record_names"]) == NAMES
-    # The same as the ensemble's file says of the same beats.
-    config = load_plan(Path("tiny.toml")).arms[0].config
+    # The same as the ensemble that is registered says of the same beats.
+    signal = plan.arms[0].config.signal
     source = find_external(folders[rate_hz]).source
-    beats = prepare(source, "daeac", config.signal.resampling_method, cache_dir=cache_dir)
-    ensemble = SeedEnsemble.read(folder.ensemble("rr").read_bytes())
-    probs = ensemble.predict(beats.ecg, None, beats.late_rr(config.signal))
+    beats = prepare(source, "daeac", signal.resampling_method, cache_dir=cache_dir)
+    probs = ensemble_of(plan, folder).predict(beats.ecg, None, beats.late_rr(signal))
     np.testing.assert_allclose(np.exp(log_probs).mean(axis=0), probs, atol=1e-6)
     np.testing.assert_array_equal(label, beats.label)
     assert result["external"]["macro"] == ["N", "S", "V"]
@@ -109,20 +140,26 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     assert not (folder.root.parent / "test_openings.jsonl").exists()
 
 
-def test_what_is_there_is_shown_and_other_records_do_not_replace_it(
+def ensemble_of(plan: SealedPlan, folder: EvaluationFolder) -> SeedEnsemble:
+    """Return the models of the plan's first arm, as `--register` reads them."""
+    return registrable(plan, Path("tiny.toml"), folder, None, None, storage="")
+
+
+def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
     run: Run,
+    workspace: Path,
     folder: EvaluationFolder,
     folders: dict[int, Path],
+    scored: tuple[Path, dict[int, str]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert run("--records", folders[128]) == 0
-    capsys.readouterr()
-    with monkeypatch.context() as patch:
-        patch.setattr("study.sealed.opening.evaluate_records", never)
-        assert run("--records", folders[128]) == 0
-    assert "has a result on ward-128: shown as it is" in capsys.readouterr().out
+    shutil.copytree(scored[0], workspace, dirs_exist_ok=True)
+    monkeypatch.setattr("study.sealed.opening.evaluate_records", never)
+    for _ in range(2):  # the second adds nothing
+        assert run("--records", folders[128], track=True) == 0
+        assert "has a result on ward-128: shown as it is" in capsys.readouterr().out
     # Another lead of the same name of records.
     assert run("--records", folders[128], "--lead", "aVF") == 2
     assert refusal(capsys) == (
@@ -132,29 +169,21 @@ def test_what_is_there_is_shown_and_other_records_do_not_replace_it(
     )
     split = tmp_path / "split.toml"
     split.write_text(f'name = "avf"\ndevelopment = {list(NAMES[:6])}\nlead = "aVF"\n')
-    assert run("--records", folders[128], "--split", split) == 0
-    assert "leads: aVF (6)" in capsys.readouterr().out
-    assert folder.external("avf").is_dir()
+    assert run("--records", folders[128], "--split", split, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "leads: aVF (6)" in told
+    assert told.endswith(f"the result would go to {folder.external('avf')}\n")
+    from mlflow import MlflowClient
 
-
-def test_beats_annotated_twice_are_reported(
-    run: Run,
-    folder: EvaluationFolder,
-    folders: dict[int, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    doubled = tmp_path / "doubled"
-    shutil.copytree(folders[257], doubled)
-    old = wfdb.rdann(str(doubled / "p01"), "atr")
-    at = [i for i, symbol in enumerate(old.symbol) if symbol == "N"][5]
-    sample = np.insert(old.sample, at + 1, old.sample[at] + 1)
-    symbol = [*old.symbol[: at + 1], "V", *old.symbol[at + 1 :]]
-    wfdb.wrann("p01", "atr", sample, symbol=symbol, write_dir=str(doubled))
-    assert run("--records", doubled) == 0
-    assert "annotated more than once within 0.2 s" in capsys.readouterr().out
-    stored = json.loads((folder.external("doubled") / "result.json").read_text())["external"]
-    assert [beat["symbols"] for beat in stored["doubled"]["p01"]] == [["N", "V"]]
+    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ecg-rr-fusion-synthetic")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["kind"] for run in runs) == ["floor", "study", "trial", "trial"]
+    assert {run.data.tags["stage"] for run in runs} == {"external"}
+    (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
+    assert parent.info.run_name == "tiny on ward-128"
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= files
 
 
 def test_records_of_ds2_are_refused(
@@ -208,6 +237,7 @@ def test_what_is_not_trained_is_trained_first_and_a_dry_run_does_nothing(
     folder: EvaluationFolder,
     folders: dict[int, Path],
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weights = sorted(folder.root.glob("training/trials/*/weights.pt"))
     weights[0].unlink()
@@ -216,26 +246,9 @@ def test_what_is_not_trained_is_trained_first_and_a_dry_run_does_nothing(
     assert "models: 1 of 2 arms are trained already\ninstead of DS2, which stays closed:" in told
     assert told.endswith(f"the result would go to {folder.external('ward-128')}\n")
     assert not folder.external("ward-128").exists()
-    assert run("--records", folders[128]) == 0
+    monkeypatch.setattr("study.sealed.opening.evaluate_records", interrupted)
+    assert run("--records", folders[128]) == 130
     assert weights[0].exists()
-
-
-def test_a_result_on_other_records_is_tracked_under_its_own_stage(
-    run: Run, workspace: Path, folders: dict[int, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for _ in range(2):  # the second adds nothing
-        assert run("--records", folders[128], track=True) == 0
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("ecg-rr-fusion-synthetic")
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.tags["kind"] for run in runs) == ["floor", "study", "trial", "trial"]
-    assert {run.data.tags["stage"] for run in runs} == {"external"}
-    (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
-    assert parent.info.run_name == "tiny on ward-128"
-    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= files
 
 
 PROGRAM = """
@@ -259,7 +272,7 @@ def test_a_registered_arm_predicts_alike_in_a_new_process(
     assert "arm rr_placebo: " in told and "arm rr: opt1 / rr_only / seed7 / real\n" in told
     assert told.count("  result on DS2: none: DS2 was not opened for this plan\n") == 2
     assert "registered as svt@champion: version 2 (before: version 1)\n" in told
-    assert "it was trained on SYNTHETIC records" in told
+    assert SYNTHETIC_MODEL in told
 
     from mlflow import MlflowClient
 
@@ -284,17 +297,15 @@ def test_a_registered_arm_predicts_alike_in_a_new_process(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    ensemble = SeedEnsemble.read(folder.ensemble("rr").read_bytes())
+    ensemble = ensemble_of(load_plan(workspace / "tiny.toml"), folder)
     expected = ensemble.predict(beats["ecg"], None, beats["late_rr"])
     got = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_a_registered_model_says_what_ds2_has_shown(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, opened: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run() == 0
-    capsys.readouterr()
     assert run("--register", "svt", "--dry-run", track=True) == 0
     (path,) = workspace.glob("rehearsals/*/opening_1/result.json")
     stored = json.loads(path.read_text())["arms"]["rr"]["ensemble"]["values"]
@@ -303,6 +314,26 @@ def test_a_registered_model_says_what_ds2_has_shown(
         f"result on DS2: opening 1 of a SYNTHETIC DS2: test_ensemble_auprc_sv {value}\n"
         in capsys.readouterr().out
     )
+
+
+def test_the_ensemble_of_an_earlier_version_can_be_registered(
+    trained: tuple[Path, SealedPlan], folder: EvaluationFolder
+) -> None:
+    """It kept no study of the models, and all of an arm in one file."""
+    plan = trained[1]
+    ensemble = ensemble_of(plan, folder)
+    assert ensemble.about["trained_on"] == (
+        "all 6 records of a SYNTHETIC DS1, 10 seeds, for the sealed test 'tiny'"
+    )
+    assert ensemble.about["data_source"] == "synthetic"
+    write_whole(folder.earlier_ensemble("rr"), ensemble.content())
+    write_whole(folder.earlier_ensemble("rr_placebo"), ensemble.content())
+    shutil.rmtree(folder.root / "training")
+    earlier = ensemble_of(plan, folder)
+    assert earlier.about == ensemble.about
+    assert len(earlier.models) == 10
+    with pytest.raises(CheckpointError, match="is of other models than arm 'rr_placebo'"):
+        registrable(plan, Path("tiny.toml"), folder, "rr_placebo", None, storage="")
 
 
 def test_what_cannot_be_registered_is_refused(
@@ -337,7 +368,8 @@ def test_what_cannot_be_registered_is_refused(
     assert run("--register", "svt", track=True) == 2
     assert refusal(capsys) == (
         f"--register: the models of plan {title} are not trained; `python -m study.evaluate "
-        "--plan tiny.toml --synthetic --stop-before-opening` trains them and opens nothing"
+        "--plan tiny.toml --synthetic --stop-before-opening` trains them and opens nothing "
+        "(models trained with --storage need that option here too)"
     )
     assert not (workspace / "mlflow.db").exists()
 
@@ -345,12 +377,15 @@ def test_what_cannot_be_registered_is_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--lead", "II"], "options: --lead goes with --records, which is not given"),
-        (["--arm", "rr"], "options: --arm goes with --register, which is not given"),
+        ("--plan a --lead II", "options: --lead goes with --records, which is not given"),
+        ("--plan a --arm rr", "options: --arm goes with --register, which is not given"),
+        ("--plan a --output b", "options: --output means nothing with --plan"),
+        ("--openings --dry-run", "options: --dry-run means nothing with --openings"),
+        ("--write-plan a --synthetic", "options: --synthetic means nothing with --write-plan"),
     ],
 )
-def test_options_that_lack_their_partner_are_refused(
-    run: Run, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+def test_options_that_do_not_go_together_are_refused(
+    capsys: pytest.CaptureFixture[str], words: str, said: str
 ) -> None:
-    assert run(*words) == 2
+    assert evaluate.main(words.split()) == 2
     assert refusal(capsys) == said

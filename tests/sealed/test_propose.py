@@ -191,6 +191,12 @@ def test_a_written_plan_can_be_read(comparison: Path) -> None:
     text = proposal.plan.text(proposal.comments)
     assert parse_plan(text, Path("plan.toml")).hash == proposal.plan.hash
     assert text.startswith("# Draw 0 of the nuisance parameters, whose mean score")
+    assert proposal.lacks == ()
+    assert propose(comparison, "s", arms=("film",)).lacks == (
+        "no contrast: an opening with this plan tests nothing; name more --arms",
+        "no placebo of film: nothing shows that its score rests on rhythm",
+        "no bare ECG: nothing shows what RR adds to it in film",
+    )
     assert "film .500, film_placebo .400" in text
 
 

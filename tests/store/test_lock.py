@@ -65,7 +65,7 @@ def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> No
             pass
         assert str(caught.value) == (
             f"study 'mine' is being run by process {process.pid} on {socket.gethostname()}; "
-            "wait for it, stop it, or take another --name"
+            "wait for it, or stop it"
         )
     finally:
         process.kill()
@@ -91,7 +91,7 @@ def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
     with pytest.raises(StudyStateError) as caught, locked(tmp_path):
         pass
     assert str(caught.value).endswith(
-        "is being run by process 1 on node7; wait for it, stop it, or take another --name; where "
+        "is being run by process 1 on node7; wait for it, or stop it; where "
         f"that process is gone, delete {lock}"
     )
     lock.unlink()
