@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,54 +44,48 @@ def test_an_end_is_said_in_a_line(
 
     assert carry_out(work, kept=kept) == code
     assert capsys.readouterr().err == said
+    assert carry_out(work, kept=kept, verbose=True) == code
+    told = capsys.readouterr().err
+    assert told.endswith(said) and told.startswith("Traceback") == (code == 2)
 
 
-def test_a_traceback_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    def work() -> int:
-        raise StudyStateError("it exists")
+class Freed:
+    """Something that a signal comes to while it is freed: Python drops what is raised then."""
 
-    assert carry_out(work, kept=kept, verbose=True) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Traceback") and said.endswith("error: it exists\n")
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def free() -> None:
+    Freed()
+    time.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("number", "happens"),
+    [
+        (signal.SIGTERM, lambda: signal.raise_signal(signal.SIGTERM)),
+        (signal.SIGHUP, lambda: signal.raise_signal(signal.SIGHUP)),
+        (signal.SIGTERM, free),
+    ],
+    ids=["SIGTERM", "SIGHUP", "while an object is freed"],
+)
 def test_a_signal_ends_a_command_in_order_and_is_named(
-    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    happens: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    def work() -> int:
+        happens()
+        return 0
+
     before = signal.signal(number, signal.SIG_DFL)
     try:
-
-        def work() -> int:
-            signal.raise_signal(number)
-            return 0
-
         assert carry_out(work, kept=kept) == 130
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, before)
     assert capsys.readouterr().err == f"interrupted by {number.name}; what is done is kept\n"
-
-
-def test_a_signal_that_comes_while_an_object_is_freed_is_not_lost(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    class Freed:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-
-        def work() -> int:
-            Freed()
-            time.sleep(5)
-            return 0
-
-        assert carry_out(work, kept=kept) == 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert capsys.readouterr().err == "interrupted by SIGTERM; what is done is kept\n"
 
 
 WRITER = """

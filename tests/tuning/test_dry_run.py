@@ -79,6 +79,7 @@ def test_every_branch_is_built_with_its_weights_and_routes(setup: Setup) -> None
         assert branch.parameters == sum(p.numel() for p in model.parameters())
         assert branch.routes == rules.rr_routes(config).text()
     assert branches[2].routes == "RR reaches the output by: late vector"
+    assert not Path(setup.job.storage.root).exists(), "nothing is written"
 
 
 def test_a_branch_that_cannot_be_built_ends_the_dry_run(setup: Setup) -> None:
@@ -106,8 +107,3 @@ def test_a_comparison_is_built_by_arm(setup: Setup, tmp_path: Path) -> None:
     space = load_space(tmp_path / "arms.toml")
     built = build_branches(replace(setup, space=space), run=False)
     assert [branch.arm for branch in built] == ["film", "film_placebo", "bare"]
-
-
-def test_a_dry_run_writes_nothing(setup: Setup) -> None:
-    list(build_branches(setup, run=True))
-    assert not Path(setup.job.storage.root).exists()

@@ -66,6 +66,10 @@ def in_folder(job: TrialJob, folder: Path) -> TrialJob:
     return replace(job, storage=Storage.at(folder))
 
 
+def leave_checkpoint(job: TrialJob, content: bytes | None) -> None:
+    job.storage.folder(rules.digest(CONFIGURATION)).write(CHECKPOINT, content or b"")
+
+
 def steps(run: TrialRun, n_steps: int) -> list[dict[str, Any]]:
     return [run.step() for _ in range(n_steps)]
 
@@ -111,32 +115,23 @@ def through(
     return Through(reports, files, checkpoints)
 
 
+@pytest.mark.parametrize("saved", [1, 2], ids=["in an epoch", "its end was not recorded"])
 def test_a_continued_trial_equals_an_uninterrupted_one_to_the_last_bit(
-    through: Through, job: TrialJob
+    through: Through, job: TrialJob, saved: int
 ) -> None:
-    cut_off = steps(TrialRun(CONFIGURATION, job), 2)
-    continued = TrialRun(CONFIGURATION, job)
-    rest = steps(continued, EPOCHS - 1)
+    leave_checkpoint(job, through.checkpoints[saved])
+    rest = steps(TrialRun(CONFIGURATION, job), EPOCHS - saved)
 
-    assert [report[EPOCH] for report in rest] == [2, 3], "the unsaved second epoch runs again"
-    assert rest[0][NOTE] == "continued after epoch 1"
-    for got, expected in zip([*cut_off[:1], *rest], through.reports, strict=True):
+    assert {report[NOTE] for report in rest} == {f"continued after epoch {saved}"}
+    for got, expected in zip(rest, through.reports[saved:], strict=True):
+        assert got[EPOCH] == expected[EPOCH]
+        assert got[Tag.OUTCOME] == expected[Tag.OUTCOME]
         assert same(logged(got), logged(expected)), got[EPOCH]
     predictions = (folder_of(job) / PREDICTIONS).read_bytes()
     assert same(arrays(predictions), arrays(through.files[PREDICTIONS]))
     weights = (folder_of(job) / WEIGHTS).read_bytes()
-    for got, expected in zip(members(weights), members(through.files[WEIGHTS]), strict=True):
-        assert same(got, expected)
-
-
-def test_a_trial_whose_end_was_not_recorded_ends_again_in_the_same_way(
-    through: Through, job: TrialJob
-) -> None:
-    steps(TrialRun(CONFIGURATION, job), EPOCHS)
-    (again,) = steps(TrialRun(CONFIGURATION, job), 1)
-    assert again[NOTE] == f"continued after epoch {EPOCHS - 1}"
-    assert again[Tag.OUTCOME] == Outcome.COMPLETE
-    assert same(logged(again), logged(through.reports[-1]))
+    for one, other in zip(members(weights), members(through.files[WEIGHTS]), strict=True):
+        assert same(one, other)
 
 
 def test_only_the_last_epoch_ends_a_trial(through: Through) -> None:
@@ -165,9 +160,7 @@ def test_a_screened_trial_reports_a_score_that_steers_and_leaves_no_file(
     assert in_full[Tag.OUTCOME] == Outcome.COMPLETE, "in a study that does not screen"
     assert logged(report).items() - logged(in_full).items(), "not every normal beat is predicted"
     assert steered == pytest.approx(in_full[METRICS]["val_auprc_sv"], abs=0.05)
-
-    longer = TrialRun(CONFIGURATION, screening)
-    assert [report[Tag.OUTCOME] for report in steps(longer, EPOCHS)] == ["", "", "complete"]
+    assert not screening.screening(CONFIGURATION), "more epochs are the budget in full"
 
 
 def test_a_finished_trial_leaves_its_results(through: Through, small_beats: BeatSet) -> None:
@@ -206,9 +199,7 @@ def test_scores_are_kept_with_null_and_a_reason_where_undefined(through: Through
 def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
     through: Through, job: TrialJob, damage: Any, said: str
 ) -> None:
-    job.storage.folder(rules.digest(CONFIGURATION)).write(
-        CHECKPOINT, damage(through.checkpoints[1])
-    )
+    leave_checkpoint(job, damage(through.checkpoints[1]))
     report = TrialRun(CONFIGURATION, job).step()
     assert report[NOTE].startswith(f"started again: its checkpoint is damaged {said}")
     assert report[EPOCH] == 1
