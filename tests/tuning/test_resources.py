@@ -83,16 +83,6 @@ def test_rays_table_of_jobs_gets_no_credential(monkeypatch: pytest.MonkeyPatch) 
     assert "s3cr3t" not in line and "host/y" in line
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--gpus-per-trial 0.5: no GPU is there to share"):
-        plan_resources(Demand(gpus_per_trial=0.5), [{"CPU": 2}])
-
-
-def test_no_room_for_a_single_trial_is_refused() -> None:
-    with pytest.raises(UsageError, match="no trial fits: there are 4 cores and 1 GPUs"):
-        plan_resources(Demand(device="cuda", gpus_per_trial=2.0), [{"CPU": 4, "GPU": 1}])
-
-
 @pytest.mark.parametrize(
     ("nodes", "share", "expected"),
     [
@@ -111,15 +101,33 @@ def test_what_fits_is_counted_node_by_node(
     assert planned.concurrency == expected
 
 
-def test_a_trial_that_only_two_nodes_together_could_hold_is_refused() -> None:
-    with pytest.raises(UsageError) as refused:
-        plan_resources(Demand(gpus_per_trial=2.0), [{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}])
-    assert str(refused.value) == (
-        "no trial fits: there are 8 cores and 2 GPUs, and a trial takes 1 core and 2 GPU "
-        "of one of 2 nodes"
-    )
+@pytest.mark.parametrize(
+    ("share", "nodes", "said"),
+    [
+        (0.5, [{"CPU": 2}], "--gpus-per-trial 0.5: no GPU is there to share"),
+        (
+            2.0,
+            [{"CPU": 4, "GPU": 1}] * 2,
+            "no trial fits: there are 8 cores and 2 GPUs, and a trial takes 1 core and 2 GPU "
+            "of one of 2 nodes",
+        ),
+    ],
+    ids=["no GPU", "only two nodes together"],
+)
+def test_what_no_node_can_hold_is_refused(
+    share: float, nodes: list[dict[str, float]], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        plan_resources(Demand(gpus_per_trial=share), nodes)
 
 
+@pytest.fixture
+def _nothing_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Ray was started; leaving it collects garbage, which takes a second in these tests."""
+    monkeypatch.setattr("study.tuning.ray_session.leave_ray", lambda: None)
+
+
+@pytest.mark.usefixtures("_nothing_to_leave")
 @pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
 def test_ray_serves_no_dashboard(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
     """What Ray is asked for, without waiting for it to start."""
@@ -139,6 +147,7 @@ def test_ray_serves_no_dashboard(monkeypatch: pytest.MonkeyPatch, address: str |
     assert not {"dashboard_host", "_node_ip_address"} & given.keys()
 
 
+@pytest.mark.usefixtures("_nothing_to_leave")
 def test_a_ray_that_does_not_start_is_started_again_and_then_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
