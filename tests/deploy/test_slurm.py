@@ -51,27 +51,16 @@ if "--resume" not in words:
 
 @dataclass
 class Job:
-    """How a job went.
-
-    Args:
-        code: Exit code of the script.
-        out: What it printed.
-        study: What the stand-in of the study saw.
-        requeued: What `scontrol` was asked for besides names of nodes.
-        steps: Arguments of each `srun`.
-        left: Command lines that name this job's Ray and still ran at the end.
-        address: Where the head was to be.
-        exposed: Whether a command line showed the token.
-    """
+    """How a job went."""
 
     code: int
     out: str
-    study: dict[str, Any]
-    requeued: str
-    steps: list[str]
-    left: list[str]
-    address: str
-    exposed: bool
+    study: dict[str, Any]  # what the stand-in of the study saw
+    requeued: str  # what `scontrol` was asked for besides names of nodes
+    steps: list[str]  # arguments of each `srun`
+    left: list[str]  # command lines that name this job's Ray and still ran at the end
+    address: str  # where the head was to be
+    exposed: bool  # whether a command line showed the token
 
 
 def command_lines() -> list[str]:
@@ -168,28 +157,14 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return run_job(folder, n_nodes=1, send=None)
 
 
-def test_head_and_worker_form_a_cluster_of_all_gpus(warned: Job) -> None:
+def test_a_first_start_joins_head_and_worker_and_stops_at_the_signal(warned: Job) -> None:
     assert warned.study, warned.out
     assert warned.study["resources"]["GPU"] == 4
     assert warned.study["resources"]["CPU"] == 2
     head, worker = warned.steps
     assert "--nodelist=node-a" in head and "--head" in head
     assert "--exclude=node-a" in worker and f"--address={warned.address}" in worker
-
-
-def test_a_first_start_is_sent_to_the_cluster_without_resume(warned: Job) -> None:
-    expected = ["-m", "study.run", *WORDS, f"--address={warned.address}"]
-    assert warned.study["words"] == expected
-
-
-def test_every_job_has_a_token_that_no_command_line_shows(warned: Job, again: Job) -> None:
-    assert warned.study["mode"] == "token"
-    assert len(warned.study["token"]) == 64
-    assert warned.study["token"] != again.study["token"]
-    assert not warned.exposed
-
-
-def test_the_signal_before_the_limit_stops_the_study_and_requeues_the_job(warned: Job) -> None:
+    assert warned.study["words"] == ["-m", "study.run", *WORDS, f"--address={warned.address}"]
     job_id = int(warned.address.rpartition(":")[2]) - 20000
     assert warned.requeued == f"requeue {job_id}\n", warned.out
     assert warned.code == 130
@@ -203,7 +178,14 @@ def test_a_study_that_was_begun_is_resumed_and_not_requeued_when_done(again: Job
     assert len(again.steps) == 1
 
 
+def test_every_job_has_a_token_that_no_command_line_shows(warned: Job, again: Job) -> None:
+    assert warned.study["mode"] == "token"
+    assert len(warned.study["token"]) == 64
+    assert warned.study["token"] != again.study["token"]
+    assert not warned.exposed
+
+
 def test_nothing_of_ray_is_left_at_the_end(warned: Job, again: Job) -> None:
-    assert warned.left == [] and again.left == []
     for job in (warned, again):
+        assert job.left == []
         assert not Path(f"/tmp/ray-{int(job.address.rpartition(':')[2]) - 20000}").exists()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from study.data.source import Source
-from tests.builders import write_split
-from tests.command import Ended
-from tests.engine import trained_here
 from tests.postgres import PASSWORD, ask, postgres_server
+from tests.studies import Studies
 
 SPACE = """
 description = "two trials"
@@ -28,35 +25,26 @@ values = [8, 16]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as address:
-        yield address
+def addresses() -> Iterator[tuple[str, str]]:
+    """Addresses of two empty databases: the study's, and MLflow's.
 
-
-@pytest.fixture(scope="module")
-def addresses(server: str) -> tuple[str, str]:
-    """Return the addresses of two empty databases: the study's, and MLflow's."""
-    for name in ("optuna", "mlflow"):
-        ask(f"{server}/postgres", f"CREATE DATABASE {name}")
-    return f"{server}/optuna", f"{server}/mlflow"
-
-
-def run(folder: Path, addresses: tuple[str, str]) -> Ended:
-    words = ["--space", "two.toml", "--records", "records", "--split", "split.toml"]
-    words += ["--concurrency", "1", "--device", "cpu", "--precision", "fp32"]
-    words += ["--study-storage", addresses[0], "--tracking-uri", addresses[1]]
-    return trained_here(folder, words)
+    Ask for it before `studies`, whose temporary folder the server's user may not enter.
+    """
+    with postgres_server() as server:
+        for name in ("optuna", "mlflow"):
+            ask(f"{server}/postgres", f"CREATE DATABASE {name}")
+        yield f"{server}/optuna", f"{server}/mlflow"
 
 
 def test_a_study_is_kept_and_recorded_in_postgresql(
-    addresses: tuple[str, str], small_source: Source, tmp_path: Path
+    addresses: tuple[str, str], studies: Studies
 ) -> None:
-    (tmp_path / "records").symlink_to(small_source.folder)
-    write_split(tmp_path, small_source.development)
-    (tmp_path / "two.toml").write_text(SPACE)
-    done = run(tmp_path, addresses)
-    assert done.code == 0, done
-    assert PASSWORD not in done.out + done.err
+    (studies.folder / "two.toml").write_text(SPACE)
+    stored = replace(studies, tracker=addresses[1])
+    words = ("two", "two", "--precision", "fp32", "--study-storage", addresses[0])
+    ended = stored.here(*words)
+    assert ended.code == 0, ended
+    assert PASSWORD not in ended.out + ended.err
 
     kept = ask(
         addresses[0],
@@ -71,9 +59,9 @@ def test_a_study_is_kept_and_recorded_in_postgresql(
     assert [state for state, _ in kept] == ["COMPLETE"] * 2
     assert [state for state, _ in recorded] == ["FINISHED"] * 2
     assert sorted(value for _, value in kept) == sorted(value for _, value in recorded)
-    assert not (tmp_path / "studies" / "two" / "study.db").exists()
-    assert not (tmp_path / "mlflow.db").exists()
+    assert not (studies.study("two") / "study.db").exists()
+    assert not (studies.folder / "mlflow.db").exists()
 
-    again = run(tmp_path, addresses)
+    again = stored.here(*words)
     assert again.code == 0, again
     assert again.out.startswith("study 'two' was complete already: nothing was run\n")

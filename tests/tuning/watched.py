@@ -33,27 +33,16 @@ WAITS_IN = 3
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An epoch that a worker has begun.
-
-    Args:
-        digest: The trial's configuration.
-        epoch: Which epoch.
-        node: Ray's id of the node.
-        worker: The process.
-        gpus: Ids of the node's GPUs that the trial had a share of.
-        share: How much of each.
-        began: Seconds since the epoch of Unix.
-        ended: The same, when it was over; infinite where it was not seen to end.
-    """
+    """An epoch that a worker has begun."""
 
     digest: str
     epoch: int
-    node: str
-    worker: int
-    gpus: tuple[int, ...]
-    share: float
-    began: float
-    ended: float
+    node: str  # Ray's id
+    worker: int  # its process
+    gpus: tuple[int, ...]  # ids of the node's GPUs that the trial had a share of
+    share: float  # of each
+    began: float  # seconds since the epoch of Unix
+    ended: float  # infinite where it was not seen to end
 
 
 def read(folder: Path) -> list[Ran]:
@@ -65,13 +54,7 @@ def read(folder: Path) -> list[Ran]:
 
 
 class Watched:
-    """Training that writes down where and when each epoch ran.
-
-    Args:
-        training: What trains.
-        digest: The trial's configuration.
-        folder: Where to write.
-    """
+    """Training that writes down where and when each epoch ran."""
 
     def __init__(self, training: Any, digest: str, folder: Path) -> None:
         self._training, self._digest, self._folder = training, digest, folder
