@@ -127,27 +127,23 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.tuning.machine import Machine
 
     workspace = Path.cwd()
-    places = Places.of(
-        workspace,
-        args.name or space.name,
-        study_storage=args.study_storage,
-        storage=args.storage,
-    )
+    name = args.name or space.name
+    addresses = {"study_storage": args.study_storage, "storage": args.storage}
+    places = Places.of(workspace, name, **addresses)
     folder = places.folder
     # What is not there cannot be resumed: said before anything is written.
     begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
-    existing = Study.at(places) if begun and args.dry_run else None
+    existing = None
+    if begun and args.dry_run:
+        existing = Study.open(workspace, name, **addresses)
     machine = Machine.of(args, workspace)
     setup = _set_up(args, space, places, begun, machine)
     demand = machine.demand(setup, shared_storage=bool(places.storage))
     at_once = machine.room_for(demand)
     if args.dry_run:
-        from study.store.admission import notes_on_existing
         from study.tuning.dry_run import plan_lines
 
-        for line in plan_lines(setup, at_once, run_branches=args.verbose):
-            print(line)
-        for line in notes_on_existing(setup.plan, existing) if existing else ():
+        for line in plan_lines(setup, at_once, existing, run_branches=args.verbose):
             print(line)
         return DONE
     from study.tuning.session import Options, run_study  # a dry run needs no Ray

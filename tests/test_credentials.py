@@ -32,13 +32,21 @@ high = 0.5
 """
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared beats, for all tests: they hold no address."""
+    return tmp_path_factory.mktemp("beats")
+
+
 @pytest.fixture
-def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(
+    records_source: Source, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     write_split(tmp_path, records_source.development[:6])
     (tmp_path / "one.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "beats"))
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache))
     return tmp_path
 
 

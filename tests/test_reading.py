@@ -61,22 +61,21 @@ def refuses(command: str, address: str, found: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("mistyped", ["no file", "no tables", "other study"])
 def test_a_mistyped_sqlite_storage_is_an_error_and_makes_nothing(
-    workspace: Path, capsys: pytest.CaptureFixture[str], command: str, mistyped: str
+    workspace: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     (workspace / f"{NAME}.toml").write_text(SPACE)
-    path = workspace / "stdy.db"
-    url, found = f"sqlite:///{path}", f"{path} does not exist"
-    if mistyped == "no tables":
-        found = f"{url} is no Optuna storage: it has no table of studies"
-        with create_engine(url).begin() as connection:
-            connection.execute(text("CREATE TABLE runs (id INTEGER)"))
-    elif mistyped == "other study":
-        found = f"{url} holds no study '{NAME}' (it has grid)"
-        optuna.create_study(study_name="grid", storage=url)
+    urls = {name: f"sqlite:///{workspace}/{name}.db" for name in ("absent", "bare", "other")}
+    with create_engine(urls["bare"]).begin() as connection:
+        connection.execute(text("CREATE TABLE runs (id INTEGER)"))
+    optuna.create_study(study_name="grid", storage=urls["other"])
     before = contents(workspace)
-    refuses(command, url, found, capsys)
+    for name, said in (
+        ("absent", f"{workspace}/absent.db does not exist"),
+        ("bare", f"{urls['bare']} is no Optuna storage: it has no table of studies"),
+        ("other", f"{urls['other']} holds no study '{NAME}' (it has grid)"),
+    ):
+        refuses(command, urls[name], said, capsys)
     assert contents(workspace) == before
 
 

@@ -53,14 +53,15 @@ class World:
         experiment = self.mlflow().get_experiment_by_name(EXPERIMENT)
         return list(self.mlflow().search_runs([experiment.experiment_id]))
 
-    def run_of(self, key: str) -> Any:
-        """Return the one run of a digest, or of the study."""
-        (found,) = [r for r in self.runs() if r.data.tags.get(Tag.DIGEST, NAME) == key]
-        return found
+    def run_of(self, key: int | str) -> Any:
+        """Return the one run of a trial, by number, of a floor, by digest, or of the study."""
+        digest = self.digests[key] if isinstance(key, int) else key
+        (run,) = [r for r in self.runs() if r.data.tags.get(Tag.DIGEST, NAME) == digest]
+        return run
 
     def points(self, number: int) -> dict[str, list[tuple[int, float]]]:
         """Return step and value of every metric of a trial."""
-        info = self.run_of(self.digests[number])
+        info = self.run_of(number)
         return {
             name: [
                 (point.step, point.value)
@@ -80,6 +81,9 @@ class World:
         return code, self.capsys.readouterr().out.splitlines()
 
 
+Inject = Callable[[World], None]
+
+
 @pytest.fixture
 def world(workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> World:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -95,36 +99,27 @@ def leave_a_checkpoint(world: World) -> None:
     shutil.copy(world.of(4, "checkpoint.pt"), world.of(2, "checkpoint.pt"))
 
 
-def set_a_run_running(world: World) -> None:
-    run_id = world.run_of(world.digests[0]).info.run_id
-    world.mlflow().update_run(run_id, status="RUNNING")
+def running(key: int | str) -> Inject:
+    """Return what lets a run look as if it were running."""
 
+    def set_running(world: World) -> None:
+        world.mlflow().update_run(world.run_of(key).info.run_id, status="RUNNING")
 
-def set_the_run_of_an_owed_trial_running(world: World) -> None:
-    run_id = world.run_of(world.digests[4]).info.run_id
-    world.mlflow().update_run(run_id, status="RUNNING")
-
-
-def set_the_run_of_the_study_running(world: World) -> None:
-    world.mlflow().update_run(world.run_of(NAME).info.run_id, status="RUNNING")
-
-
-def set_the_run_of_a_floor_running(world: World) -> None:
-    world.mlflow().update_run(world.run_of("floor").info.run_id, status="RUNNING")
+    return set_running
 
 
 def set_another_outcome(world: World) -> None:
-    run_id = world.run_of(world.digests[2]).info.run_id
+    run_id = world.run_of(2).info.run_id
     world.mlflow().set_tag(run_id, Tag.OUTCOME, "complete")
     world.mlflow().set_terminated(run_id, "FINISHED")
 
 
 def delete_a_run(world: World) -> None:
-    world.mlflow().delete_run(world.run_of(world.digests[1]).info.run_id)
+    world.mlflow().delete_run(world.run_of(1).info.run_id)
 
 
 def make_a_second_run(world: World) -> None:
-    first = world.run_of(world.digests[0])
+    first = world.run_of(0)
     second = world.mlflow().create_run(first.info.experiment_id, tags=first.data.tags)
     world.mlflow().log_param(second.info.run_id, "fusion", "film")
     world.mlflow().log_metric(second.info.run_id, "val_loss", 0.3, step=1)
@@ -137,23 +132,23 @@ def make_a_blank_second_run_of_the_study(world: World) -> None:
 
 
 def log_a_metric_twice(world: World) -> None:
-    run_id = world.run_of(world.digests[0]).info.run_id
+    run_id = world.run_of(0).info.run_id
     world.mlflow().log_metric(run_id, "val_loss", 0.77, step=2, timestamp=int(time.time() * 1000))
 
 
 def lose_an_epoch(world: World) -> None:
-    run_id = world.run_of(world.digests[0]).info.run_id
+    run_id = world.run_of(0).info.run_id
     statement = "delete from metrics where run_uuid = ? and step = 2"
     change(world.workspace / "mlflow.db", statement, run_id)
 
 
 def change_a_value(world: World) -> None:
-    run_id = world.run_of(world.digests[1]).info.run_id
+    run_id = world.run_of(1).info.run_id
     statement = "update metrics set value = 0.99 where run_uuid = ? and step = 3 and key = ?"
     change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
 
 
-Injected = list[tuple[Callable[[World], None], str, str]]
+Injected = list[tuple[Inject, str, str]]
 
 RUNNING = "is RUNNING, and nothing runs it: it is"
 TOGETHER: list[Injected] = [
@@ -174,17 +169,17 @@ TOGETHER: list[Injected] = [
             "its MLflow run says FINISHED, outcome 'complete': it is pruned",
             "",
         ),
-        (set_the_run_of_an_owed_trial_running, f"its MLflow run {RUNNING} stopped", ""),
+        (running(4), f"its MLflow run {RUNNING} stopped", ""),
     ],
     [
-        (set_a_run_running, f"its MLflow run {RUNNING} complete", "log what MLflow lacks of"),
+        (running(0), f"its MLflow run {RUNNING} complete", "log what MLflow lacks of"),
         (change_a_value, "has metrics of it with other values: val_auprc_sv of epoch 3", "delete"),
-        (set_the_run_of_a_floor_running, f"MLflow's run of floor: prevalence {RUNNING} com", ""),
+        (running("floor"), f"MLflow's run of floor: prevalence {RUNNING} com", ""),
         (make_a_blank_second_run_of_the_study, "MLflow has a second run of the study, ", ""),
     ],
     [
         (lose_an_epoch, "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2", "l"),
-        (set_the_run_of_the_study_running, f"MLflow's run of the study {RUNNING} stopped", ""),
+        (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
     ],
     [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],
     [(log_a_metric_twice, "has metrics of it twice: val_loss of epoch 2", "delete run ")],
@@ -247,7 +242,7 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
     delete_predictions(world)
     value = world.trials()[0].value
     assert world.repair()[0] == 0
-    kept = world.run_of(world.digests[0])
+    kept = world.run_of(0)
     assert (kept.info.status, kept.data.tags[Tag.OUTCOME]) == ("KILLED", "stopped")
     assert kept.data.tags[Tag.CAUSE] == "owed again: predictions.npz is missing"
     code, lines = world.status()
@@ -269,7 +264,7 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
         **{5: Outcome.COMPLETE, 6: Outcome.COMPLETE},
     }
     assert world.trials()[5].value == value
-    again = world.run_of(world.digests[0])
+    again = world.run_of(0)
     assert (again.info.run_id, again.info.status) == (kept.info.run_id, "FINISHED")
     code, lines = world.status()
     assert "besides: 2 superseded attempts, 0 repeats" in lines
@@ -298,7 +293,7 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     code, done = world.repair()
     assert code == 0, done
     assert world.trials()[5].state is TrialState.FAIL
-    assert world.run_of(world.digests[4]).info.status == "KILLED"
+    assert world.run_of(4).info.status == "KILLED"
     assert world.run_of(NAME).info.status == "KILLED"
     code, lines = world.status()
     assert code == 0
@@ -327,14 +322,14 @@ def test_what_was_done_untracked_is_told_by_a_repair(world: World) -> None:
         for line in lines
     )
     assert world.repair()[0] == 0
-    assert world.run_of(world.digests[4]).info.status == "FINISHED"
+    assert world.run_of(4).info.status == "FINISHED"
     assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (2, 0.96), (3, 0.96)]
     assert world.run_of(NAME).info.status == "FINISHED"
     assert world.repair()[1][-1] == "repair: nothing to do"
 
 
 def test_what_could_not_be_sent_when_a_study_ended_is_sent_by_a_repair(world: World) -> None:
-    before = world.run_of(world.digests[4]).info.status
+    before = world.run_of(4).info.status
     start = Start(world.workspace, away=True)
     start.begin("4")
     start.train("4", 0.95, first=2)
@@ -345,19 +340,19 @@ def test_what_could_not_be_sent_when_a_study_ended_is_sent_by_a_repair(world: Wo
     code, done = world.repair()
     assert (code, done[-1]) == (0, "the three records agree")
     assert "1 of 1: 2 runs brought up to date" in done, done
-    assert world.run_of(world.digests[4]).info.status == "FINISHED"
+    assert world.run_of(4).info.status == "FINISHED"
     assert [step for step, _ in world.points(4)["val_auprc_sv"]] == [1, 2, 3]
 
 
 def test_a_run_with_more_than_the_study_has_is_left(world: World) -> None:
-    run_id = world.run_of(world.digests[0]).info.run_id
+    run_id = world.run_of(0).info.run_id
     world.mlflow().log_metric(run_id, "mine", 1.0, step=2)
     log_a_metric_twice(world)
     code, lines = world.repair()
     assert code == 1
     assert any("has more than the study itself; delete the one" in line for line in lines)
     assert lines[-1] == "repair: none of it can be repaired"
-    assert world.run_of(world.digests[0]).info.run_id == run_id
+    assert world.run_of(0).info.run_id == run_id
 
 
 def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
@@ -370,9 +365,9 @@ def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
             "what is owed is run by the study's own command with --resume",
         ],
     )
-    assert world.run_of(world.digests[0]).info.status == "FINISHED"
+    assert world.run_of(0).info.status == "FINISHED"
     assert world.repair()[0] == 0
-    assert world.run_of(world.digests[0]).info.status == "KILLED"
+    assert world.run_of(0).info.status == "KILLED"
 
 
 def test_a_tracker_that_has_nothing_gets_the_whole_study(world: World) -> None:

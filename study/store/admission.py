@@ -96,17 +96,6 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
         )
 
 
-def notes_on_existing(plan: StudyPlan, study: Study) -> list[str]:
-    """Return what a dry run says of a study that is there already."""
-    settled = f"{len(study.rows)} of {study.plan.trials} trials settled"
-    owed = f", {len(study.trials.owed)} owed" if study.trials.owed else ""
-    differing = plan.differences(study.plan).values()
-    return [
-        f"note: study '{study.name}' exists: {settled}{owed}",
-        *(f"note: it has another plan: {line}" for line in differing),
-    ]
-
-
 def _space_changes(folder: Path, now: str) -> list[str]:
     """Return the lines in which the space differs from the one that the study was started with."""
     stored = folder / SPACE_COPY

@@ -51,7 +51,6 @@ from study.store.trials import (
     Proposal,
     TrialRow,
     Trials,
-    mark,
     row_of,
     rungs,
 )
@@ -158,7 +157,7 @@ class Ledger:
         self.note(EXHAUSTED, False)
 
     def _mark(self, kind: str, number: int, value: int | str) -> None:
-        self._study.set_user_attr(mark(kind, number), value)
+        self._study.set_user_attr(name_of(kind, number), value)
         self._marks = Marks.of(self._study.user_attrs)
 
     def ask(self) -> optuna.Trial:

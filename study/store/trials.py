@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import TrialConfig
 from study.files import csv_text
 from study.keys import Outcome, Tag
+from study.store.history import numbered
 
 PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
 INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
@@ -49,11 +50,6 @@ COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.SCREENED, Outcome.FAILED)
 """Outcomes that settle a configuration."""
 
 
-def mark(kind: str, number: int) -> str:
-    """Return the name of the study's attribute that marks a trial."""
-    return f"{kind}:{number}"
-
-
 @dataclass(frozen=True, slots=True)
 class Marks:
     """What was said of finished trials after their end."""
@@ -66,12 +62,7 @@ class Marks:
     @classmethod
     def of(cls, attrs: Mapping[str, Any]) -> Self:
         """Return the marks among a study's attributes."""
-        by_kind: dict[str, dict[int, Any]] = {SUPERSEDED: {}, WITHDRAWN: {}}
-        for name, value in attrs.items():
-            kind, _, number = name.partition(":")
-            if kind in by_kind and number.isdigit():
-                by_kind[kind][int(number)] = value
-        return cls(by_kind[SUPERSEDED], by_kind[WITHDRAWN])
+        return cls(numbered(SUPERSEDED, attrs), numbered(WITHDRAWN, attrs))
 
     def aside(self, number: int) -> bool:
         """Whether a trial's outcome counts no more."""

@@ -18,6 +18,7 @@ from study.models.classifier import Classifier, build_model
 from study.spaces.optuna_space import notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
+from study.store.study import Study
 from study.training.batches import epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, resolve_device
 from study.training.member import evaluation_batch
@@ -159,8 +160,17 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
     return len(sample.beats) * (1 + len(sample.donors) * others)
 
 
-def plan_lines(setup: Setup, concurrency: int, *, run_branches: bool) -> Iterator[str]:
-    """Yield what a study would do, line by line."""
+def plan_lines(
+    setup: Setup, concurrency: int, existing: Study | None = None, *, run_branches: bool
+) -> Iterator[str]:
+    """Yield what a study would do, line by line.
+
+    Args:
+        setup: The study.
+        concurrency: How many trials would run at once.
+        existing: The study of that name, if there is one already.
+        run_branches: Whether each branch is run once.
+    """
     plan, space = setup.plan, setup.space
     built = list(build_branches(setup, run=run_branches))
     arms = len({branch.arm for branch in built})
@@ -187,6 +197,12 @@ def plan_lines(setup: Setup, concurrency: int, *, run_branches: bool) -> Iterato
         if branch.factors != branch.arm:
             yield f"    {branch.factors}"
     yield _time_line(setup, concurrency)
+    if existing:
+        owed = f", {len(existing.trials.owed)} owed" if existing.trials.owed else ""
+        settled = f"{len(existing.rows)} of {existing.plan.trials} trials settled"
+        yield f"note: study '{existing.name}' exists: {settled}{owed}"
+        for line in plan.differences(existing.plan).values():
+            yield f"note: it has another plan: {line}"
 
 
 def _time_line(setup: Setup, concurrency: int) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import optuna
 import pytest
@@ -104,18 +107,28 @@ def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str)
     assert [row.metric("val_auprc_sv") for row in second.trials().rows] == [0.5, 0.6]
 
 
-@pytest.mark.parametrize("written", range(5))
-def test_a_driver_killed_while_it_closed_a_trial_owes_it(
-    url: str, written: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def killed_after(written: int) -> Iterator[None]:
+    """Let the driver die when it has written so many attributes of a trial."""
+    write, done = optuna.Trial.set_user_attr, iter(range(written))
+
+    def write_or_die(trial: optuna.Trial, key: str, value: Any) -> None:
+        if next(done, None) is None:
+            raise KeyboardInterrupt
+        write(trial, key, value)
+
+    dying = mock.patch.object(optuna.Trial, "set_user_attr", write_or_die)
+    with dying, pytest.raises(KeyboardInterrupt):
+        yield
+
+
+@pytest.mark.parametrize("written", [0, 2, 4])
+def test_a_driver_killed_while_it_closed_a_trial_owes_it(url: str, written: int) -> None:
     ledger = open_ledger(url)
     number = begin(ledger, proposal(0.1))
     ledger.record(number, 1, 0.4, {"val_auprc_sv": 0.4})
-    killed_while(monkeypatch, written)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_after(written):
         finish(ledger, number, 0.4)
-    monkeypatch.undo()
-
     assert [trial.number for trial in open_ledger(url).reconcile()] == [number]
     trial = optuna.load_study(study_name="s", storage=url).trials[0]
     assert (trial.state, trial.user_attrs[Tag.OUTCOME]) == (TrialState.FAIL, "stopped")
@@ -126,65 +139,38 @@ def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> Non
     ledger = open_ledger(url)
     finish(ledger, begin(ledger, proposal(0.1)), 0.5)
     known = ledger.trials().rows[0]
-    ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
+    with killed_after(1):
+        ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
+    again = open_ledger(url)
+    assert again.reconcile() == [], "a repeat that was half written owes nothing"
+    again.close_duplicate(again.enqueue(proposal(0.1)), proposal(0.1), known)
     study = optuna.load_study(study_name="s", storage=url)
-    assert [trial.value for trial in study.trials] == [0.5, 0.5]
-    assert study.trials[1].user_attrs["duplicate_of"] == 0
-    assert len(ledger.trials().rows) == 1
+    assert [trial.value for trial in study.trials] == [0.5, None, 0.5]
+    assert study.trials[2].user_attrs["duplicate_of"] == 0
+    assert [row.number for row in again.trials().rows] == [0]
 
 
 def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -> None:
     ledger = open_ledger(url)
+    assert ledger.trials().next_index == 0
     ledger._study.enqueue_trial({"dropout": 0.3})
 
     again = open_ledger(url)
     assert again.reconcile() == []
     assert states(url) == [TrialState.FAIL]
-    begin(again, proposal(0.1))
+    begin(again, proposal(0.1, index=0))
+    begin(again, proposal(0.2, index=1))
     assert again.trials().rows == ()
+    assert open_ledger(url).trials().next_index == 2, "what was ever proposed counts"
 
 
-@pytest.mark.parametrize("written", range(7))
-def test_a_driver_killed_while_it_opened_a_trial_proposes_it_again(
-    url: str, written: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    killed_while(monkeypatch, written)
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize("written", [0, 3, 6])
+def test_a_driver_killed_while_it_opened_a_trial_proposes_it_again(url: str, written: int) -> None:
+    with killed_after(written):
         begin(open_ledger(url), proposal(0.1, index=0))
-    monkeypatch.undo()
-
     again = open_ledger(url)
     assert again.reconcile() == []
     assert again.trials().next_index == 0
-
-
-@pytest.mark.parametrize("written", range(1, 3))
-def test_a_driver_killed_while_it_noted_a_duplicate_owes_nothing(
-    url: str, written: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = open_ledger(url)
-    finish(ledger, begin(ledger, proposal(0.1)), 0.5)
-    known = ledger.trials().rows[0]
-    killed_while(monkeypatch, written)
-    with pytest.raises(KeyboardInterrupt):
-        ledger.close_duplicate(ledger.enqueue(proposal(0.1)), proposal(0.1), known)
-    monkeypatch.undo()
-
-    again = open_ledger(url)
-    assert again.reconcile() == []
-    assert [row.number for row in again.trials().rows] == [0]
-
-
-def killed_while(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    """Let the driver die when it has written some attributes of a trial down."""
-    write, done = optuna.Trial.set_user_attr, iter(range(written))
-
-    def write_or_die(trial: optuna.Trial, key: str, value: Any) -> None:
-        if next(done, None) is None:
-            raise KeyboardInterrupt
-        write(trial, key, value)
-
-    monkeypatch.setattr(optuna.Trial, "set_user_attr", write_or_die)
 
 
 def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> None:
@@ -214,14 +200,6 @@ def test_non_finite_values_are_not_reported_and_metrics_keep_only_finite_ones(ur
     trial = optuna.load_study(study_name="s", storage=url).trials[0]
     assert trial.intermediate_values == {}
     assert trial.user_attrs["metrics"] == {"b": 1.0}
-
-
-def test_next_index_counts_what_was_ever_proposed(url: str) -> None:
-    ledger = open_ledger(url)
-    assert ledger.trials().next_index == 0
-    begin(ledger, proposal(0.1, index=0))
-    begin(ledger, proposal(0.2, index=1))
-    assert open_ledger(url).trials().next_index == 2
 
 
 def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
