@@ -61,7 +61,7 @@ def load(
         alarms = study_alarms(study, floors=floors, comparison=compared)
     return StudyResults(
         study=study,
-        written=datetime.now(UTC).isoformat(timespec="seconds"),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         arms=facts_of(arm_configs(study)),
         beats=study.beats if has_beats else None,
         runs=runs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from study.data.rr import NORMAL_SAMPLE
@@ -99,6 +100,8 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
     if not arms:
         yield missing("No RR reliance", "it is measured when a trial is complete; none is")
         return
+    # Of an arm without RR nothing was measured; the table has a dash for it.
+    measured = [a for a in arms if math.isfinite(_mean(results, a, reliance("total", "S")))]
     yield Figure(
         name="reliance_lost",
         title="AUPRC lost when RR is permuted",
@@ -116,7 +119,7 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
         panels=[
             whiskers(
                 f"AUPRC {aami_class}",
-                [(arm, _losses(results, arm, aami_class)) for arm in arms],
+                [(arm, _losses(results, arm, aami_class)) for arm in measured],
                 kind="RR reliance",
             )
             for aami_class in RELIANCE_CLASSES

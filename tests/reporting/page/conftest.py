@@ -162,7 +162,7 @@ def make_results(page_beats: Beats, tmp_path_factory: pytest.TempPathFactory) ->
         )
         given: dict[str, Any] = {
             "study": made,
-            "written": "2026-01-01T00:00:00+00:00",
+            "written": "2026-01-01 00:00 UTC",
             "arms": facts_of(arm_configs(made)),
             "beats": page_beats,
             "runs": runs,
