@@ -18,8 +18,6 @@ from study.models.blocks import ECGMLP, GatedHead, RRProjection
 from study.models.fusion_base import N_CLASSES, Fusion, required
 from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
 
-__all__ = ["FUSIONS", "Fusion"]
-
 
 class NoFusion(Fusion):
     """Classify the pooled feature map, as MACNN-SE does."""

@@ -283,15 +283,11 @@ def check_cut(config: TrialConfig, beats: BeatSet) -> None:
     Raises:
         ConfigError: If they are not.
     """
-    wanted = {
-        "segmentation": config.signal.segmentation,
-        "resampling": config.signal.resampling_method,
-    }
-    got = {"segmentation": beats.segmentation, "resampling": beats.resampling}
+    names, cut = ("segmentation", "resampling"), (beats.segmentation, beats.resampling)
     faults = [
-        f"{name}: the configuration has '{wanted[name]}', the beats '{got[name]}'"
-        for name in wanted
-        if wanted[name] != got[name]
+        f"{name}: the configuration has '{wanted}', the beats '{got}'"
+        for name, wanted, got in zip(names, config.signal.cut, cut, strict=True)
+        if wanted != got
     ]
     if faults:
         raise ConfigError(listed("training", faults))

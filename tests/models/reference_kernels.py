@@ -19,6 +19,7 @@ from study.models.cpu_kernels import (
     Moments,
     Squeezed,
     apart,
+    compiled_kernels,
     moments_of_sums,
     squeeze_backward,
     squeezed_of_mean,
@@ -180,3 +181,10 @@ PLAIN = Kernels(
     affine_tanh_scale,
     affine_tanh_pool,
 )
+
+
+def compiled(dtype: torch.dtype) -> Kernels:
+    """Return the kernels that are tested against these, for activations of a type."""
+    kernels = compiled_kernels(dtype)
+    assert kernels is not None
+    return kernels

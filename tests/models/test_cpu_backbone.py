@@ -11,9 +11,8 @@ from torch import Tensor
 
 from study.models.backbone import MACNNSE, mean_over_time
 from study.models.cpu_backbone import FusedBackbone
-from study.models.cpu_kernels import compiled_kernels
 from study.models.initialise import initialise
-from tests.models.reference_kernels import PLAIN
+from tests.models.reference_kernels import PLAIN, compiled
 
 WITHOUT_GRADIENT = 14
 """Biases that batch norm subtracts: of 12 branches, and of the first in each residual block."""
@@ -25,13 +24,6 @@ def backbones(channels: int, dtype: torch.dtype) -> tuple[MACNNSE, MACNNSE, Tens
     initialise(backbone, (0, 0, 0))
     beats = torch.randn(8, 1, channels, 128, generator=torch.Generator().manual_seed(0))
     return backbone.to(dtype), copy.deepcopy(backbone).to(dtype), beats.to(dtype)
-
-
-def compiled(dtype: torch.dtype) -> FusedBackbone:
-    """Return what runs a backbone with the compiled kernels of a type."""
-    kernels = compiled_kernels(dtype)
-    assert kernels is not None
-    return FusedBackbone(dtype, kernels)
 
 
 def written(backbone: MACNNSE, beats: Tensor, *, over_time: bool) -> Tensor:
@@ -96,7 +88,7 @@ def test_compiled_kernels_agree(
     plain, ours, beats = backbones(1, torch.float32)
     plain.train()(beats)
     ours.train()(beats)
-    fused = compiled(dtype)
+    fused = FusedBackbone(dtype, compiled(dtype))
     with torch.no_grad() if training else torch.inference_mode():
         expected = written(plain.train(training), beats, over_time=over_time)
         got = fused(ours.train(training), beats, over_time=over_time)
@@ -120,7 +112,7 @@ def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
     plain, ours, beats = backbones(1, torch.float32)
     shape = (8, 256, 64 if over_time else 1)
     target = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    fused = compiled(dtype)
+    fused = FusedBackbone(dtype, compiled(dtype))
     (written(plain, beats, over_time=over_time) * target).sum().backward()
     (fused(ours, beats, over_time=over_time).float() * target).sum().backward()
     pairs = zip(plain.parameters(), ours.parameters(), strict=True)
@@ -133,6 +125,6 @@ def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
 def test_moments_do_not_cancel() -> None:
     """Values far from zero: the naive sum of squares would lose the variance in float32."""
     x = 1000 + torch.randn(16, 32, 4, generator=torch.Generator().manual_seed(0))
-    _, moments = compiled(torch.float32).kernels.norm_relu(x, torch.ones(4), torch.zeros(4))
+    _, moments = compiled(torch.float32).norm_relu(x, torch.ones(4), torch.zeros(4))
     expected = x.double().var(dim=(0, 1), correction=0)
     torch.testing.assert_close(moments.variance.double(), expected, rtol=1e-4, atol=0)

@@ -15,7 +15,7 @@ from study.models import cpu_kernels
 from study.models.backbone import DILATIONS
 from study.models.build_kernels import LibraryError, load_library
 from study.models.cpu_kernels import Kernels, compiled_kernels, has_compiled_kernels
-from tests.models.reference_kernels import PLAIN
+from tests.models.reference_kernels import PLAIN, compiled
 
 BRANCHES = len(DILATIONS)
 
@@ -28,12 +28,6 @@ ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 
 def random(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def compiled(dtype: torch.dtype) -> Kernels:
-    kernels = compiled_kernels(dtype)
-    assert kernels is not None
-    return kernels
 
 
 def called(kernels: Kernels, shape: tuple[int, int, int], dtype: torch.dtype) -> dict[str, Any]:

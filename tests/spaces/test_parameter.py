@@ -32,6 +32,12 @@ def test_range_reaches_both_ends_and_stays_inside(param: Range, size: int | None
     assert param.size == size
 
 
+def test_each_listed_value_has_the_same_share() -> None:
+    param = Categorical(name="heads", values=(4, 1, 2))
+    drawn = [param.at(u) for u in (0.0, 1 / 3 - 1e-9, 1 / 3 + 1e-9, 2 / 3 + 1e-9, _LAST)]
+    assert drawn == [4, 4, 1, 2, 2]
+
+
 @pytest.mark.parametrize("u", [-1e-9, 1.0, 1.5, math.nan])
 def test_coordinate_outside_is_refused(u: float) -> None:
     with pytest.raises(ValueError, match=r"a coordinate must be in \[0, 1\), got"):

@@ -14,7 +14,6 @@ from study.errors import ConfigError, SpaceError, UsageError
 from study.models import rules
 from study.spaces.draws import Point, holds
 from study.spaces.load import SpaceSummary, list_spaces, load_space, override
-from study.spaces.parameter import Range
 from study.spaces.space import Space
 from tests.builders import MIXED, space_of
 
@@ -104,20 +103,6 @@ def test_drawn_point_is_inside_and_holds_the_active_parameters_only(
         assert (param.name in point) == holds(param, point)
     active = rules.active_parameters(space.configuration(point))
     assert {name: active[name] for name in point} == point
-
-
-@given(space=spaces(continuous=True))
-@settings(max_examples=40, deadline=None)
-def test_both_ends_of_every_parameter_can_be_drawn(space: Space) -> None:
-    low, high = (space.at([u] * len(space.params)) for u in (0.0, _LAST))
-    for param in space.params:
-        ends = (
-            (param.low, param.high)
-            if isinstance(param, Range)
-            else (param.values[0], param.values[-1])
-        )
-        for point, end in zip((low, high), ends, strict=True):
-            assert point.get(param.name, end) == end
 
 
 @given(space=spaces())
