@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from study.spaces import toml_file
 from study.spaces.load import checked_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, Origin, SealedTest
 from study.spaces.space import Space
+from study.spaces.toml_text import compare_text
 from study.store.folder import study_folder
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
@@ -89,40 +90,29 @@ class SealedPlan:
 
     def text(self, comments: str = "") -> str:
         """Return the plan as TOML, after comments; parameters that change nothing are left out."""
-        test, origin = self.test, self.test.origin
-        lines = [f"# {line}".rstrip() for line in comments.splitlines()]
-        lines += [
-            f"description = {_toml(f'Sealed test {test.name}: each arm trained on all of DS1')}",
-            "",
-            "[compare]",
-            "draws = 1",
-            f"folds = {_toml(ALL)}",
-            f"seeds = {self.seeds}",
-            "",
-            "[test]",
-            *(f"{name} = {_toml(getattr(test, name))}" for name in ("name", *DEFAULTS)),
-        ]
-        if origin is not None:
-            lines += ["", "[test.study]", f"name = {_toml(origin.name)}"]
-            lines += [f"fingerprint = {_toml(origin.fingerprint)}"]
-            lines += [f"data = {_toml(dict(origin.data))}"]
-        return "\n".join([*lines, *arm_tables(self.arms)]) + "\n"
+        return compare_text(self._tables(), comments=comments)
 
     def space(self) -> Space:
         """Return the space that trains it: equal for all files that say the same."""
-        text = self.text()
-        tables, _ = toml_file.read_tables(text)
-        return checked_space(tables, Path(f"{self.test.name}.toml"), text)
+        return checked_space(self._tables(), Path(f"{self.test.name}.toml"), self.text())
+
+    def _tables(self) -> dict[str, Any]:
+        test, origin = self.test, self.test.origin
+        asked = {name: getattr(test, name) for name in ("name", *DEFAULTS)}
+        asked |= {"metrics": list(test.metrics), "contrasts": [list(p) for p in test.contrasts]}
+        if origin is not None:
+            asked["study"] = asdict(origin)
+        return {
+            "description": f"Sealed test {test.name}: each arm trained on all of DS1",
+            "compare": {"draws": 1, "folds": ALL, "seeds": self.seeds},
+            "test": asked,
+            "arms": arm_tables(self.arms),
+        }
 
 
-def arm_tables(arms: Iterable[Arm]) -> list[str]:
-    """Return arms as lines of TOML."""
-    lines = []
-    for arm in arms:
-        lines += ["", "[[arms]]", f"name = {_toml(arm.name)}"]
-        active = rules.active_parameters(arm.config)
-        lines += [f"{name} = {_toml(value)}" for name, value in active.items()]
-    return lines
+def arm_tables(arms: Iterable[Arm]) -> list[dict[str, Any]]:
+    """Return arms as the tables of a space."""
+    return [{"name": arm.name, **rules.active_parameters(arm.config)} for arm in arms]
 
 
 def load_plan(path: Path) -> SealedPlan:
@@ -224,12 +214,3 @@ def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
         raise PlanError(
             listed(heading, faults) + "\nRun the study again with today's records and code"
         )
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        items = ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {items} }}" if items else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value)

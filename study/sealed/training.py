@@ -29,10 +29,10 @@ from study.sealed.plan import Arm, SealedPlan, arm_tables, check_data, check_ori
 from study.sealed.records import Records
 from study.sealed.result import EvaluationFolder
 from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
-from study.spaces import toml_file
 from study.spaces.load import checked_space
 from study.spaces.sealed_plan import FLOOR
 from study.spaces.space import Space
+from study.spaces.toml_text import compare_text
 from study.store import floors
 from study.store.plan import StudyPlan, git_commit
 from study.store.study import Places, Study
@@ -218,18 +218,14 @@ def _precision(plan: SealedPlan, device: str, folder: Path) -> str:
 
 def _cross_validation(plan: SealedPlan, arms: Sequence[Arm], n_folds: int) -> Space:
     """Return the space that predicts arms out of fold, once."""
-    lines = [
-        f'description = "Out-of-fold predictions for the thresholds of {plan.test.name}"',
-        "[compare]",
-        "draws = 1",
-        f"folds = {n_folds}",
-        "seeds = 1",
-        f"reference = {json.dumps(arms[0].name)}",
-        *arm_tables(arms),
-    ]
-    text = "\n".join(lines) + "\n"
-    tables, _ = toml_file.read_tables(text)
-    space = checked_space(tables, Path(f"{plan.test.name}-{CROSS_VALIDATION}.toml"), text)
+    compare = {"draws": 1, "folds": n_folds, "seeds": 1, "reference": arms[0].name}
+    tables = {
+        "description": f"Out-of-fold predictions for the thresholds of {plan.test.name}",
+        "compare": compare,
+        "arms": arm_tables(arms),
+    }
+    path = Path(f"{plan.test.name}-{CROSS_VALIDATION}.toml")
+    space = checked_space(tables, path, compare_text(tables))
     # Its scores rank nothing, and may be undefined where a fold has too few beats of a class.
     return replace(space, objective=UNRANKED)
 

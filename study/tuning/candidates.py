@@ -11,13 +11,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from study.addresses import shown
 from study.config import TrialConfig
 from study.data.folds import make_folds
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
+from study.spaces.toml_text import compare_text
 from study.statistics.choice import Candidate, simplest_of_search
 from study.statistics.predictions import Beats
 from study.store.study import Study
@@ -132,33 +132,29 @@ def space_text(
     reference = next(p.name for p in picks if p.simplest)
     others = [p.name for p in picks if p.name != reference]
     folds = study.plan.n_folds if study.plan.n_folds > 1 else DEFAULT_FOLDS
-    lines = [
-        f"# The best configurations of '{study.name}' after {len(study.rows)} trials, to be",
-        "# confirmed on seeds and folds that it did not use. Reference: the simplest arm within",
-        "# one standard error of the best.",
-        f'description = "Do the candidates of {study.name} stay what they were?"',
-        "",
-        "[compare]",
-        "draws = 1",
-        f"seeds = {seeds}",
-        f"folds = {folds}",
-        f"objective = {json.dumps(study.plan.objective)}",
-        f"reference = {json.dumps(reference)}",
-        f"contrasts = {json.dumps([[name, reference] for name in others])}",
-        "",
-        "[fixed]",
-        *_assignments(fixed),
-    ]
-    for p in picks:
-        own = {name: v for name, v in values[p.name].items() if name not in fixed}
-        lines += ["", f"# Trial {p.row.number}.", "[[arms]]", f"name = {json.dumps(p.name)}"]
-        lines += _assignments(own)
-    return "\n".join(lines) + "\n"
-
-
-def _assignments(values: Mapping[str, Any]) -> list[str]:
-    # What JSON writes of text and finite numbers is TOML.
-    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    tables = {
+        "description": f"Do the candidates of {study.name} stay what they were?",
+        "compare": {
+            "draws": 1,
+            "seeds": seeds,
+            "folds": folds,
+            "objective": study.plan.objective,
+            "reference": reference,
+            "contrasts": [[name, reference] for name in others],
+        },
+        "fixed": fixed,
+        "arms": [
+            {"name": arm, **{name: v for name, v in of_arm.items() if name not in fixed}}
+            for arm, of_arm in values.items()
+        ],
+    }
+    comments = (
+        f"The best configurations of '{study.name}' after {len(study.rows)} trials, to be\n"
+        "confirmed on seeds and folds that it did not use. Reference: the simplest arm within\n"
+        "one standard error of the best."
+    )
+    remarks = {p.name: f"Trial {p.row.number}." for p in picks}
+    return compare_text(tables, comments=comments, remarks=remarks)
 
 
 def admit_space(path: Path, text: str) -> None:

@@ -1,0 +1,46 @@
+"""Writes a compare space as TOML; `study.spaces.toml_file` reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def compare_text(
+    tables: Mapping[str, Any], *, comments: str = "", remarks: Mapping[str, str] | None = None
+) -> str:
+    """Return a compare space as TOML.
+
+    Args:
+        tables: Its content, as the file gives it when it is read: tables, and `arms` as a list.
+        comments: Lines above everything.
+        remarks: A comment above an arm, by its name.
+    """
+    lines = [f"# {line}".rstrip() for line in comments.splitlines()]
+    lines += _assignments({name: v for name, v in tables.items() if isinstance(v, str)})
+    for name, table in tables.items():
+        if isinstance(table, Mapping):
+            lines += ["", f"[{name}]", *_assignments(table)]
+            for inner, content in table.items():
+                if isinstance(content, Mapping):
+                    lines += ["", f"[{name}.{inner}]"]
+                    lines += [f"{key} = {_value(value)}" for key, value in content.items()]
+    for arm in tables["arms"]:
+        remark = (remarks or {}).get(arm["name"])
+        lines += ["", *([f"# {remark}"] if remark else []), "[[arms]]", *_assignments(arm)]
+    return "\n".join(lines) + "\n"
+
+
+def _assignments(table: Mapping[str, Any]) -> list[str]:
+    return [f"{n} = {_value(v)}" for n, v in table.items() if not isinstance(v, Mapping)]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        items = ", ".join(f"{json.dumps(key)} = {_value(item)}" for key, item in value.items())
+        return f"{{ {items} }}" if items else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    # What JSON writes of text and finite numbers is TOML.
+    return json.dumps(value)
