@@ -7,7 +7,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -97,35 +97,6 @@ def test_imports_point_one_way() -> None:
     assert [fault for path in files for fault in faults(path)] == []
 
 
-@pytest.mark.parametrize(
-    ("place", "source", "fault"),
-    [
-        (
-            "data/x.py",
-            "import torch",
-            "data/x.py:1: imports torch; only models, reporting, sealed, training, tuning may",
-        ),
-        (
-            "models/x.py",
-            "\nfrom study.data import rr",
-            "models/x.py:2: imports study.data.rr; models may import "
-            + ", ".join(sorted(ALLOWED["models"])),
-        ),
-        (
-            "spaces/space.py",
-            "def f():\n    import optuna",
-            "spaces/space.py:2: imports optuna; a space knows no engine",
-        ),
-        ("errors.py", "import mlflow", "errors.py:1: imports mlflow; only tracking may"),
-    ],
-)
-def test_a_wrong_import_is_named(tmp_path: Path, place: str, source: str, fault: str) -> None:
-    path = tmp_path / place
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(source)
-    assert list(faults(path, tmp_path)) == [fault]
-
-
 OPENERS = {"evaluate.py", "evaluate_models.py"}
 """The only files outside `sealed/` that may import it."""
 
@@ -212,40 +183,66 @@ def test_what_is_reached_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "source", "way"),
+    ("find", "place", "source", "fault"),
     [
+        (faults, "data/x.py", "import torch", "1: imports torch; only models, reporting, "),
         (
+            faults,
+            "models/x.py",
+            "\nfrom study.data import rr",
+            "2: imports study.data.rr; models may import addresses, ",
+        ),
+        (
+            faults,
+            "spaces/space.py",
+            "def f():\n    import optuna",
+            "2: imports optuna; a space knows no engine",
+        ),
+        (faults, "errors.py", "import mlflow", "1: imports mlflow; only tracking may"),
+        (
+            ways_to_ds2,
             "run.py",
             "def f():\n    from study.sealed import records",
-            "run.py:2: imports study.sealed.records; only evaluate.py, evaluate_models.py may",
+            "2: imports study.sealed.records; only evaluate.py, evaluate_models.py may",
         ),
         (
+            ways_to_ds2,
             "tuning/x.py",
             "import study.evaluate",
-            "tuning/x.py:1: imports study.evaluate; only evaluate.py, evaluate_models.py may",
+            "1: imports study.evaluate; only evaluate.py, evaluate_models.py may",
         ),
         (
+            ways_to_ds2,
             "training/x.py",
             "from study.data.records import DS1, DS2",
-            "training/x.py:1: knows the records of DS2",
+            "1: knows the records of DS2",
         ),
         (
+            ways_to_ds2,
             "tuning/x.py",
             "prepare(source, cut, dataset='DS2')",
-            "tuning/x.py:1: asks prepare for a data set",
+            "1: asks prepare for a data set",
         ),
         (
+            ways_to_ds2,
             "run.py",
             "import study.data.prepare as p\np.prepare_all(source, cuts, **options)",
-            "run.py:2: asks prepare_all for a data set",
+            "2: asks prepare_all for a data set",
         ),
     ],
 )
-def test_a_way_to_ds2_is_named(tmp_path: Path, place: str, source: str, way: str) -> None:
+def test_what_points_the_wrong_way_is_named(
+    tmp_path: Path,
+    find: Callable[[Path, Path], Iterator[str]],
+    place: str,
+    source: str,
+    fault: str,
+) -> None:
     path = tmp_path / place
     path.parent.mkdir(exist_ok=True)
     path.write_text(source)
-    assert list(ways_to_ds2(path, tmp_path)) == [way]
+    (named,) = find(path, tmp_path)
+    assert named.startswith(f"{place}:{fault}")
 
 
 MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION = 16, 400, 60

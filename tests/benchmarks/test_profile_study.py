@@ -36,28 +36,16 @@ def test_a_part_is_timed_without_the_parts_within_it() -> None:
     clock.leave()
     now.now += 100
     assert clock.part == "outer"
+    clock.enter("evaluation", whole=True)  # in which no other is told apart
+    for part, whole in (("forward", False), ("another whole one", True)):
+        clock.enter(part, whole=whole)
+        now.now += 3
+        clock.leave()
+    clock.leave()
     clock.leave()
     now.now += 1000
     assert clock.part == ""
-    assert clock.seconds == {"outer": 101, "inner": 10}
-
-
-def test_within_a_whole_part_no_other_is_told_apart() -> None:
-    now = Time()
-    clock = Clock(now)
-    clock.enter("outer")
-    clock.enter("evaluation", whole=True)
-    for _ in range(2):
-        clock.enter("forward")
-        now.now += 1
-        clock.leave()
-    clock.enter("another whole one", whole=True)
-    now.now += 1
-    clock.leave()
-    clock.leave()
-    now.now += 10
-    clock.leave()
-    assert clock.seconds == {"evaluation": 3, "outer": 10}
+    assert clock.seconds == {"outer": 101, "inner": 10, "evaluation": 6}
 
 
 def test_a_timed_function_does_what_it_did_and_is_timed_when_it_raises() -> None:

@@ -47,11 +47,8 @@ def cluster(**changed: Any) -> dict[str, Any]:
     return prepared
 
 
-def test_ray_accepts_its_cluster_file() -> None:
+def test_ray_accepts_its_cluster_file_and_no_key_that_it_does_not_know() -> None:
     validate_config(cluster())
-
-
-def test_ray_refuses_a_key_it_does_not_know() -> None:
     with pytest.raises(jsonschema.ValidationError, match="'file_mount' was unexpected"):
         validate_config(cluster(file_mount={}))
 
@@ -88,28 +85,21 @@ def groups(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [nodes["headGroupSpec"], *nodes["workerGroupSpecs"]]
 
 
-def test_a_ray_job_goes_on_from_its_volume_when_its_head_is_lost() -> None:
+def test_a_ray_job_goes_on_from_its_volume_with_the_token_and_without_privilege() -> None:
     job = load("rayjob.yaml")
     assert job["spec"]["backoffLimit"] > 0
     assert "cd /workspace && exec /app/deploy/study.sh " in job["spec"]["entrypoint"]
     assert "--storage /workspace/" in job["spec"]["entrypoint"]
-    for group in groups(job):
-        pod = group["template"]["spec"]
-        (container,) = pod["containers"]
-        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-        assert mounted["workspace"] == "/workspace"
-        assert set(mounted) == {volume["name"] for volume in pod["volumes"]}
-
-
-def test_a_ray_job_asks_for_the_token_and_for_no_privilege() -> None:
-    job = load("rayjob.yaml")
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     for group in groups(job):
         pod = group["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
-        for container in pod["containers"]:
-            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        (container,) = pod["containers"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounted["workspace"] == "/workspace"
+        assert set(mounted) == {volume["name"] for volume in pod["volumes"]}
 
 
 def instructions() -> list[tuple[str, str]]:

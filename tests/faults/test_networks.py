@@ -46,9 +46,10 @@ class Hosts:
     head: str
     node: str
 
-    def run(self, host: str) -> list[str]:
-        """Return what runs a command on a host."""
-        return ["ip", "netns", "exec", host]
+
+def on(host: str) -> list[str]:
+    """Return what runs a command on a host."""
+    return ["ip", "netns", "exec", host]
 
 
 @contextmanager
@@ -89,10 +90,8 @@ def ray_nodes(hosts: Hosts, scratch: Path) -> Iterator[None]:
     started = []
     try:
         for host, words in ((hosts.head, head), (hosts.node, node)):
-            started.append(
-                subprocess.Popen([*hosts.run(host), *ray, *words], stdout=quiet, stderr=quiet)
-            )
-            seen = [*hosts.run(hosts.head), ray[0], "status", f"--address={HEAD}:{PORT}"]
+            started.append(subprocess.Popen([*on(host), *ray, *words], stdout=quiet, stderr=quiet))
+            seen = [*on(hosts.head), ray[0], "status", f"--address={HEAD}:{PORT}"]
             for _ in range(30):
                 status = subprocess.run(seen, capture_output=True, text=True, check=False)
                 if f"/{float(len(started))} CPU" in status.stdout:
@@ -112,7 +111,7 @@ def test_a_trial_of_a_host_that_is_cut_off_goes_on_elsewhere(
 ) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    on_head = replace(studies, program=(*hosts.run(hosts.head), *COMMAND))
+    on_head = replace(studies, program=(*on(hosts.head), *COMMAND))
     with ray_nodes(hosts, studies.scratch):
         start = on_head.start(
             "long",
