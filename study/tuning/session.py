@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -131,14 +129,6 @@ def _run_study(
     plan, trials, folder = setup.plan, ledger.trials(), options.places.folder
     _write_files(setup, folder)
     done = len(trials.rows) >= plan.trials or trials.exhausted
-    if done and ledger.noted(CLOSED):
-        say = partial(print, file=sys.stderr, flush=True)
-        _floors(setup, folder, (lambda text: None) if options.quiet else say)
-        mirror = _mirror(setup, options, experiment, ledger)
-        return Summary(repeated=True, tracking=mirror.finish() if mirror else Mirrored())
-    ledger.note(CLOSED, False)
-    ledger.begin_start(provenance(setup.job.device))
-    mirror = _mirror(setup, options, experiment, ledger)
     progress = Progress(
         total=plan.trials,
         done=len(trials.rows),
@@ -146,6 +136,14 @@ def _run_study(
         epochs=_epochs_left(setup, trials),
         quiet=options.quiet,
     )
+    if done and ledger.noted(CLOSED):
+        _floors(setup, folder, progress)
+        progress.close()
+        mirror = _mirror(setup, options, experiment, ledger)
+        return Summary(repeated=True, tracking=mirror.finish() if mirror else Mirrored())
+    ledger.note(CLOSED, False)
+    ledger.begin_start(provenance(setup.job.device))
+    mirror = _mirror(setup, options, experiment, ledger)
     conductor = Conductor(
         plan=plan,
         proposals=Proposals(setup.space, seed=plan.study_seed),
@@ -160,7 +158,7 @@ def _run_study(
     try:
         # First, so that the page of a running study has them. Not in a thread beside the trials:
         # a fork while BLAS computes, as when Ray starts its processes, waits for ever.
-        floors_s = _floors(setup, folder, progress.line)
+        floors_s = _floors(setup, folder, progress)
         if not done:
             concurrency = _run_trials(conductor, setup, options, stop)
     except BaseException as error:
@@ -277,17 +275,17 @@ def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: Stop
     return 0
 
 
-def _floors(setup: Setup, folder: Path, say: Callable[[str], object]) -> float:
+def _floors(setup: Setup, folder: Path, progress: Progress) -> float:
     """Compute the floors that the folder lacks, and say so; return the seconds that it took."""
     if setup.plan.objective == UNRANKED:  # nothing is ranked against them
         return 0.0
-    floors = study_floors(setup.floor_beats, setup.job.folds, folder, say)
+    floors = study_floors(setup.floor_beats, setup.job.folds, folder, progress.line)
     for floor in floors:
         if floor.missing:
-            say(f"note: no {floor.label}: {floor.missing}")
+            progress.line(f"note: no {floor.label}: {floor.missing}")
     took_s = sum(floor.seconds for floor in floors)
     if took_s:
-        say(f"floors: {took_s:.1f} s")
+        progress.line(f"floors: {took_s:.1f} s")
     return took_s
 
 

@@ -180,7 +180,9 @@ def test_a_floor_that_cannot_be_says_why(
     floor_beats: BeatSet, small_folds: Folds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(floors, "_MAX_ITERATIONS", 1)
-    prevalence, logistic = study_floors(floor_beats, small_folds, tmp_path)
+    said: list[str] = []
+    prevalence, logistic = study_floors(floor_beats, small_folds, tmp_path, said.append)
+    assert said == ["floors: computing prevalence", "floors: computing logistic regression"]
     assert prevalence.metrics and not prevalence.missing
     assert logistic.missing == (
         "floor logistic_regression: fold 0: no convergence within 1 iterations"
