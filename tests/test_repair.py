@@ -136,6 +136,13 @@ def log_a_metric_twice(world: World) -> None:
     world.mlflow().log_metric(run_id, "val_loss", 0.77, step=2, timestamp=int(time.time() * 1000))
 
 
+def lose_a_tag_and_a_parameter(world: World) -> None:
+    run_id = world.run_of(1).info.run_id
+    world.mlflow().delete_tag(run_id, Tag.ARM)
+    statement = "delete from params where run_uuid = ? and key = ?"
+    change(world.workspace / "mlflow.db", statement, run_id, "fusion")
+
+
 def lose_an_epoch(world: World) -> None:
     run_id = world.run_of(0).info.run_id
     statement = "delete from metrics where run_uuid = ? and step = 2"
@@ -179,6 +186,7 @@ TOGETHER: list[Injected] = [
     ],
     [
         (lose_an_epoch, "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2", "l"),
+        (lose_a_tag_and_a_parameter, "its MLflow run has not the study's arm", ""),
         (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
     ],
     [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],

@@ -15,6 +15,7 @@ import pytest
 
 from study.errors import RefusedError, TrackingError
 from study.keys import Tag
+from study.store.study import Study
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror, Mirrored
 from study.tracking.mlflow_runs import StudyRuns
@@ -81,7 +82,15 @@ def assert_whole(workspace: Path) -> None:
 def test_a_study_that_was_never_told_is_told_whole_and_once(
     untold: Start, workspace: Path
 ) -> None:
-    assert Mirror(experiment(workspace), untold.read).finish() == Mirrored(sent=RUNS)
+    reads = list[Study]()
+
+    def read() -> Study:
+        reads.append(untold.read())
+        return reads[-1]
+
+    assert Mirror(experiment(workspace), read).finish() == Mirrored(sent=RUNS)
+    # At the begin, at the end, and when runs became due: not once for each run.
+    assert len(reads) <= RUNS
     assert_whole(workspace)
     assert Mirror(experiment(workspace), untold.read).finish() == Mirrored()
 
