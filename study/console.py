@@ -94,7 +94,7 @@ def _print_where(
 
 
 def _results(study: Study, *, comparing: bool, quiet: bool) -> StudyResults:
-    """Return what the page of the study would be made from, and keep what a comparison found."""
+    """Compute what the tables show; write what a comparison found into the study's folder."""
     from study.reporting.load import keep_comparison, load
 
     begun = time.monotonic()

@@ -18,20 +18,20 @@ from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
 
 NO_RELIANCE = 0.01
-"""AUPRC within which a loss by permuted RR counts as none."""
+"""A loss of AUPRC by permuted RR that is no larger counts as none."""
 
 ENOUGH_RANK_CORRELATION = 0.6
-"""First-rung and final score agree enough below no less than this.
+"""Least rank correlation of first-rung and final score by which early stopping can be trusted.
 
-Were both normal, with this rank correlation, a rung that keeps a third would keep the best of 30
-configurations with a probability of .84; with .3, .59.
+If both scores are normal and correlate so, a rung that keeps a third of 30 configurations keeps
+the best with a probability of .84; with a correlation of .3, .59.
 """
 
 ENOUGH_TRIALS = 10
 """Finished trials below which that correlation says nothing."""
 
 MANY_FAILED = 0.2
-"""Share of failed trials above which those that are left are a selection."""
+"""Share of failed trials above which the others are no fair sample of their arms."""
 
 
 class Severity(StrEnum):

@@ -1,4 +1,4 @@
-"""What a model says of the beats of one record, as a table of beats and as text.
+"""What a model says of the beats of one record, as CSV and as text.
 
 Shapes: K beats of the record, C classes.
 """

@@ -118,7 +118,7 @@ def keep_comparison(study: Study, comparison: Comparison) -> None:
 
 
 def for_page(results: StudyResults, say: Say) -> StudyResults:
-    """Return the results with exclusions, costs, importance, and what trials measured inside."""
+    """Add what only the page shows: exclusions, costs, importance, what trials measured inside."""
     study, gaps = results.study, dict(results.gaps)
     results = replace(
         results,

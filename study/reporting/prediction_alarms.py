@@ -1,4 +1,4 @@
-"""All alarms of a study; those from predictions name what changes nothing and what is constant.
+"""All alarms of a study; predictions tell which parameters do nothing, which models are constant.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -37,7 +37,7 @@ from study.wording import listing
 _logger = logging.getLogger(__name__)
 
 ROUNDING = 1e-4
-"""Difference of log-probabilities that another order of summation makes in training."""
+"""Difference of log-probabilities that the order of summation alone makes in training."""
 
 _FLAT = 1e-6
 """Range of log-probabilities below which they count as the same."""
@@ -152,7 +152,7 @@ class PredictionFacts:
     one_class: Mapping[str, int]  # by class, members that decide for it for every beat
 
     def alike(self, other: PredictionFacts) -> bool:
-        """Whether predictions differ by no more than another order of summation makes."""
+        """Whether predictions differ by no more than the order of summation makes."""
         same_shape = self.sample.shape == other.sample.shape
         return same_shape and bool(np.abs(self.sample - other.sample).max() <= ROUNDING)
 
@@ -195,18 +195,16 @@ def no_effect_alarms(
             continue
         facts = predictions[row.digest]
         alike = [same for same in groups if facts.alike(predictions[same[0].digest])]
-        (alike[0] if alike else _new(groups)).append(row)
+        if alike:
+            alike[0].append(row)
+        else:
+            groups.append([row])
     effects: dict[tuple[tuple[str, ...], bool], list[list[TrialRow]]] = {}
     for same in groups:
         exact = len({predictions[row.digest].digest for row in same}) == 1
         for names in _smallest_differences(same):
             effects.setdefault((names, exact), []).append(same)
     return [_no_effect(*which, same) for which, same in sorted(effects.items())]
-
-
-def _new(groups: list[list[TrialRow]]) -> list[TrialRow]:
-    groups.append([])
-    return groups[-1]
 
 
 def _smallest_differences(rows: Sequence[TrialRow]) -> list[tuple[str, ...]]:

@@ -46,7 +46,7 @@ class Cost:
     """What one network of an arm costs."""
 
     parameters: int  # trained values
-    operations: int  # multiplications and additions of one beat, two for each pair
+    operations: int  # of one beat; a multiplication and an addition count as two
     milliseconds_one: float  # of one beat alone, the median of several
     milliseconds_batch: float  # of one beat in a batch of 256
 
@@ -66,17 +66,16 @@ class Sealed:
 
     plan: str  # name and digest of its plan
     opened: str  # when
-    # By arm, metric and statistic: `mean` and `sd` over seeds
+    # Mean and sd over seeds, by arm and metric
     arms: Mapping[str, Mapping[str, tuple[float, float]]]
     seeds: int  # seeds of each arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """Which parameters matter, as an ensemble of trees fitted to the trials has it."""
+    """Which searched parameters matter: the shares of the objective's variance, by fANOVA."""
 
-    # By parameter, the share of the objective's variance, largest first
-    shares: Mapping[str, float]
+    shares: Mapping[str, float]  # by parameter, largest first
     trials: int  # trials behind it
     kind: str  # whether they are complete or screened
 

@@ -1,8 +1,7 @@
 """Precision-recall and ROC curves, read within folds and averaged over folds as the score is.
 
-At every place of the grid the curve is the mean over runs, and over the folds that count, of what
-each ranking reaches there. The band is what resampled patients make of it, the same resamples that
-stand behind every interval.
+A curve is the mean over runs, and over the folds that count, of each ranking's precision (or
+sensitivity) at the places of a grid. Its band holds 95 % of the curves of resampled patients.
 
 Shapes: U distinct weightings of a fold, W resamples, G records, T thresholds, P places.
 """
