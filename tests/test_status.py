@@ -198,21 +198,18 @@ def test_what_could_not_be_compared_is_said_and_not_known_to_agree(
     assert any(said in line for line in lines)
 
 
-def test_without_a_tracker_nothing_of_it_is_read(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
+def test_without_a_tracker_nothing_of_it_is_read_or_owed(
+    workspace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (workspace / "mlflow.db").unlink()
     code, lines = status(capsys, "--no-track")
-    assert (code, lines[-3:]) == (
-        0,
-        ["MLflow: left out (--no-track)", "the records but MLflow's agree", GO_ON],
-    )
+    said = ["MLflow: left out (--no-track)", "the records but MLflow's agree", GO_ON]
+    assert (code, lines[-3:]) == (0, said)
     assert not (workspace / "mlflow.db").exists()
 
-
-def test_an_untracked_study_owes_no_tracker_anything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
     monkeypatch.chdir(tmp_path)
     start = Start(tmp_path, track=False)
     start.begin("0")

@@ -24,13 +24,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def attempt(ledger: Ledger, number: int = 1) -> int:
-    proposal = Proposal(
-        config=CONFIG,
-        digest=rules.digest(CONFIG),
-        arm=rules.arm(CONFIG),
-        params={},
-        attempt=number,
-    )
+    digest, arm = rules.digest(CONFIG), rules.arm(CONFIG)
+    proposal = Proposal(config=CONFIG, digest=digest, arm=arm, params={}, attempt=number)
     opened = ledger.open(ledger.enqueue(proposal), proposal)
     ledger.begin(opened)
     return opened

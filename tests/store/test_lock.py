@@ -99,12 +99,6 @@ def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
         assert lock.read_text() == Owner.current().line()
 
 
-def test_two_studies_of_a_workspace_are_held_at_once(tmp_path: Path) -> None:
-    assert holder(tmp_path / "one") == (None, False)
-    with locked(tmp_path / "one"), locked(tmp_path / "two"):
-        assert holder(tmp_path / "one") == holder(tmp_path / "two") == (Owner.current(), True)
-
-
 def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("")
     with (tmp_path / "lock").open() as look:
@@ -114,19 +108,19 @@ def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
             pass
 
 
-def test_a_lock_is_given_back_when_its_holder_raises(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(KeyboardInterrupt), locked(tmp_path):
+def test_a_lock_is_given_back_when_its_holder_raises_and_leaves_no_empty_folder(
+    tmp_path: Path,
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert holder(one) == (None, False)
+    with pytest.raises(KeyboardInterrupt), locked(one), locked(other):
+        assert holder(one) == holder(other) == (Owner.current(), True), "two studies at once"
+        (one / "plan.json").write_text("{}")
         raise KeyboardInterrupt
-    with locked(tmp_path):
-        assert "process" in (tmp_path / "lock").read_text()
-    assert (tmp_path / "lock").read_text() == ""
-
-
-def test_a_refused_start_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(StudyStateError), locked(tmp_path / "studies" / "new"):
-        raise StudyStateError("refused")
-    assert list((tmp_path / "studies").iterdir()) == []
+    assert (one / "lock").read_text() == ""
+    assert not other.exists(), "of a start that was refused before it wrote anything"
+    with locked(one):
+        assert "process" in (one / "lock").read_text()
 
 
 def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
