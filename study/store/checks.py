@@ -21,6 +21,7 @@ from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import Outcome
 from study.store.folder import BEATS, CLAIM, PLAN_FILE, SPACE_COPY, TRIALS, has_trials, leftovers
+from study.store.history import METRICS
 from study.store.plan import GROWS, StudyPlan
 from study.store.trial_files import CHECKPOINT, RESULTS, SCORES, file_fault
 from study.store.trials import PLAN, trials_csv
@@ -251,7 +252,7 @@ def _results_of(row: TrialRow, folder: Storage, *, deep: bool) -> Iterator[Fault
 def _other_scores(row: TrialRow, folder: Storage) -> str:
     """Say where a trial's file of scores has others than the storage."""
     scores = json.loads(folder.read(SCORES) or b"{}")
-    in_file = scores.get("metrics", {}) if isinstance(scores, dict) else {}
+    in_file = scores.get(METRICS, {}) if isinstance(scores, dict) else {}
     for name, value in row.metrics.items():
         # The storage has also what was logged on the way, such as the loss of the last epoch.
         if name in in_file and in_file[name] != value:

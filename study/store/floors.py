@@ -31,9 +31,9 @@ from study.data.folds import Folds
 from study.errors import DataError, DivergedError, StudyError
 from study.files import from_json, rows_csv
 from study.keys import CLASSES
+from study.store.history import METRICS
 from study.store.storage import Storage
 from study.store.trial_files import (
-    METRICS,
     PER_RECORD,
     PREDICTIONS,
     SCORES,

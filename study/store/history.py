@@ -12,6 +12,9 @@ from typing import Any
 
 from study.files import from_json, to_json
 
+METRICS = "metrics"
+"""Key of metrics by name: of an epoch, of a trial's end, of a start's, of a file of scores."""
+
 EPOCH, START, END = "epoch", "start", "end"
 """Each is followed by its number: `epoch:3`."""
 
@@ -41,7 +44,7 @@ class Epoch:
     def attr(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         values = {name: float(value) for name, value in self.metrics.items()}
-        return {"at": round(self.at_s, 3), "metrics": to_json(values)}
+        return {"at": round(self.at_s, 3), METRICS: to_json(values)}
 
 
 def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
@@ -55,7 +58,7 @@ def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
     epochs: dict[int, Epoch] = {}
     for attrs in attempts:
         for number, value in numbered(EPOCH, attrs).items():
-            epochs.setdefault(number, Epoch(value["at"], from_json(value["metrics"])))
+            epochs.setdefault(number, Epoch(value["at"], from_json(value[METRICS])))
     return dict(sorted(epochs.items()))
 
 
@@ -74,7 +77,7 @@ class Start:
 def starts_of(attrs: Mapping[str, Any]) -> list[Start]:
     """Return the starts among a study's attributes, oldest first."""
     ends = {
-        number: {**ended, "metrics": from_json(ended["metrics"])}
+        number: {**ended, METRICS: from_json(ended[METRICS])}
         for number, ended in numbered(END, attrs).items()
     }
     return [

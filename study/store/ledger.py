@@ -26,7 +26,17 @@ from optuna.trial import FrozenTrial, TrialState
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
 from study.models.rules import active_parameters
-from study.store.history import BEGAN, END, EPOCH, START, TRACEBACK, Epoch, name_of, numbered
+from study.store.history import (
+    BEGAN,
+    END,
+    EPOCH,
+    METRICS,
+    START,
+    TRACEBACK,
+    Epoch,
+    name_of,
+    numbered,
+)
 from study.store.optuna_storage import (
     close_storage,
     one_transaction,
@@ -40,7 +50,6 @@ from study.store.trials import (
     EPOCHS,
     EXHAUSTED,
     INDEX,
-    METRICS,
     OBJECTIVE,
     PROTECTED,
     SECONDS,
@@ -253,7 +262,7 @@ class Ledger:
         ended = Epoch(time.time(), metrics).attr()
         self.note(
             name_of(END, start),
-            {"ended_s": ended["at"], "outcome": str(outcome), "metrics": ended["metrics"]},
+            {"ended_s": ended["at"], "outcome": str(outcome), METRICS: ended[METRICS]},
         )
 
     def close_duplicate(

@@ -19,11 +19,9 @@ from study.addresses import shown
 from study.errors import ArchiveError, CheckpointError, StudyStateError
 from study.files import archive_fault, read_arrays, to_json
 from study.keys import CLASSES
+from study.store.history import METRICS
 from study.store.storage import Storage
 from study.training.results import MASKS, Inspection, TrialResult
-
-METRICS = "metrics"
-"""Key of the final metrics in `scores.json`."""
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 PREDICTIONS, PER_RECORD, SCORES = "predictions.npz", "per_record.csv", "scores.json"

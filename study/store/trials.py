@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import TrialConfig
 from study.files import csv_text
 from study.keys import Outcome, Tag
-from study.store.history import numbered
+from study.store.history import METRICS, numbered
 
 PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
-INDEX, METRICS, EPOCHS, SECONDS = "index", "metrics", "epochs", "seconds"
+INDEX, EPOCHS, SECONDS = "index", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, CLOSED = "plan", "exhausted", "closed"
 TRACKER = "tracker"
