@@ -295,38 +295,7 @@ def of_study(workspace: Path, **changes: Any) -> StudyPlan:
     return study
 
 
-def test_a_plan_of_an_unknown_study_is_refused(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    of_study(workspace)
-    text = (workspace / "tiny.toml").read_text()
-    (workspace / "tiny.toml").write_text(text.replace('"smoke"', '"smoky"'))
-    assert run() == 2
-    assert "there is: smoke. Did you mean 'smoke'?" in refusal(capsys)
-    assert openings(workspace) == []
-
-
-def test_a_study_that_was_run_again_is_refused(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = of_study(workspace)
-    replace(study, trials=9).save(workspace / "studies/smoke")
-    assert run() == 2
-    said = refusal(capsys)
-    assert "it was run again, or its plan was edited. Write the plan anew" in said
-
-
-def test_a_study_on_other_records_is_refused(
-    run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    of_study(workspace, data_source="mitdb")
-    assert run() == 2
-    assert "study 'smoke' ran on mitdb records, and this test would be on synthetic ones" in (
-        refusal(capsys)
-    )
-
-
-def test_beats_that_differ_from_the_study_s_are_refused_by_name(
+def test_a_plan_whose_study_is_another_by_now_is_refused(
     run: Run, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_study(workspace)
@@ -334,6 +303,18 @@ def test_beats_that_differ_from_the_study_s_are_refused_by_name(
     said = refusal(capsys)
     assert "DS1 is not what study 'smoke' saw: daeac/linear: the study had 222222222222, " in said
     assert said.endswith("Run the study again with today's records and code")
+    study = of_study(workspace, data_source="mitdb")
+    assert run() == 2
+    assert "study 'smoke' ran on mitdb records, and this test would be on synthetic ones" in (
+        refusal(capsys)
+    )
+    replace(study, trials=9).save(workspace / "studies/smoke")
+    assert run() == 2
+    assert "it was run again, or its plan was edited. Write the plan anew" in refusal(capsys)
+    text = (workspace / "tiny.toml").read_text()
+    (workspace / "tiny.toml").write_text(text.replace('"smoke"', '"smoky"'))
+    assert run() == 2
+    assert "there is: smoke. Did you mean 'smoke'?" in refusal(capsys)
     assert openings(workspace) == []
 
 

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -101,17 +100,14 @@ def settle(
     ledger.release()
 
 
-def _compared(workspace: Path, scores: Mapping[str, tuple[float, float]]) -> None:
-    """Leave the comparison with these scores of draw 0 and 1 by arm."""
+def compared(workspace: Path, scores: Mapping[tuple[str, int], float]) -> None:
+    """Leave the comparison with these scores by arm and draw."""
     folder = study_folder(workspace, "s")
     folder.mkdir(parents=True)
     (folder / "space.toml").write_text(COMPARE)
-    points = load_space(folder / "space.toml").comparisons()
-    settle(
-        workspace,
-        PLAN,
-        [(p.arm, p.draw, p.config, scores[p.arm][p.draw]) for p in points if p.arm in scores],
-    )
+    points = {(p.arm, p.draw): p for p in load_space(folder / "space.toml").comparisons()}
+    trials = [(*key, points[key].config, scores[key]) for key in points if key in scores]
+    settle(workspace, PLAN, trials)
 
 
 SCORES = {
@@ -128,7 +124,8 @@ SCORES = {
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the finished comparison; nothing may write to it."""
     workspace = tmp_path_factory.mktemp("comparison")
-    _compared(workspace, SCORES)
+    scores = {(arm, draw): s for arm, both in SCORES.items() for draw, s in enumerate(both)}
+    compared(workspace, scores)
     return workspace
 
 
@@ -272,16 +269,7 @@ def test_an_unknown_study_is_refused(tmp_path: Path, comparison: Path) -> None:
 
 
 def test_arms_without_a_draw_in_common_are_refused(tmp_path: Path) -> None:
-    folder = study_folder(tmp_path, "s")
-    folder.mkdir(parents=True)
-    (folder / "space.toml").write_text(COMPARE)
-    points = load_space(folder / "space.toml").comparisons()
-    some: list[Any] = [
-        (p.arm, p.draw, p.config, 0.5)
-        for p in points
-        if (p.arm, p.draw) in (("film", 0), ("concat", 1))
-    ]
-    settle(tmp_path, PLAN, some)
+    compared(tmp_path, {("film", 0): 0.5, ("concat", 1): 0.5})
     with pytest.raises(PlanError, match="film, concat: have no draw of which all are complete"):
         proposed(tmp_path, "film", "concat")
     with pytest.raises(PlanError, match="complete; name the arms to be tested by --arms"):
@@ -291,27 +279,14 @@ def test_arms_without_a_draw_in_common_are_refused(tmp_path: Path) -> None:
 def test_an_unfinished_study_is_told_and_ranks_arms_on_the_draws_that_all_have(
     tmp_path: Path, comparison: Path
 ) -> None:
-    folder = study_folder(tmp_path, "s")
-    folder.mkdir(parents=True)
-    (folder / "space.toml").write_text(COMPARE)
-    points = load_space(folder / "space.toml").comparisons()
     # Draw 1 suits every arm, and only some have got to it.
-    scores: dict[tuple[str, int], float] = {(arm, 0): found[0] for arm, found in SCORES.items()}
-    scores |= {("concat", 1): 0.9, ("wide", 1): 0.9}
-    settle(
-        tmp_path,
-        PLAN,
-        [
-            (p.arm, p.draw, p.config, scores[p.arm, p.draw])
-            for p in points
-            if (p.arm, p.draw) in scores
-        ],
-    )
+    scores = {(arm, 0): both[0] for arm, both in SCORES.items()}
+    compared(tmp_path, scores | {("concat", 1): 0.9, ("wide", 1): 0.9})
     proposal = propose(tmp_path, "s")
     assert [arm.name for arm in proposal.plan.arms] == ["film", "film_placebo", "concat", "bare"]
     assert "The study is UNFINISHED: 8 of its 12 trials are settled. Draw 0" in proposal.comments
     assert "UNFINISHED" not in propose(comparison, "s").comments
-    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name="s")
+    ledger = Ledger(storage_url=f"sqlite:///{study_folder(tmp_path, 's') / 'study.db'}", name="s")
     ledger.note(EXHAUSTED, True)
     ledger.release()
     assert "UNFINISHED" not in propose(tmp_path, "s").comments, "nothing more can come"

@@ -64,11 +64,6 @@ def found(beats: Beats, text: str = TWO) -> tuple[SealedPlan, Findings]:
     return plan, findings
 
 
-@pytest.fixture
-def text(beats: Beats) -> str:
-    return result_text(found(beats)[1])
-
-
 def row(text: str, title: str, first: str) -> list[str]:
     """Return the cells of a table's row, the tables told by the words above them."""
     table = text.split(title)[1].split("\n\n")[1]
@@ -76,35 +71,34 @@ def row(text: str, title: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
-def test_both_measures_are_reported_whatever_the_plan_declares(text: str) -> None:
+def test_metrics_stand_in_the_order_of_the_plan_beside_chance(beats: Beats) -> None:
+    _, findings = found(beats)
+    text = result_text(findings)
     assert text.startswith("How it was done.\n\nWhat DS2 has of each class.")
     assert "AUPRC on DS2, the primary metric first. Mean over seeds" in text
     assert "AUROC on DS2, beside it. Mean over seeds" in text
-    assert text.count("Contrasts in ") == 1, "only of what is declared"
-
-
-def test_the_primary_metric_stands_first_beside_its_spread(beats: Beats, text: str) -> None:
-    _, findings = found(beats)
     values = findings.arms[0].seeds.values["test_auprc_V"]
     cells = row(text, "AUPRC on DS2", "film")
     assert cells[1].startswith(f"{values.mean():.3f} [".removeprefix("0"))
     assert cells[2] == f"{values.std(ddof=1):.3f}".removeprefix("0")
     assert row(text, "AUPRC on DS2", FLOOR)[2] == "-", "one model has no spread"
-
-
-def test_ensembles_stand_in_the_order_of_the_plan(text: str) -> None:
-    table = text.split("of the seed ensembles")[1].split("\n\n")[1]
-    assert [line.split()[0] for line in table.splitlines()[2:]] == ["film", "ecg"]
-
-
-def test_chance_is_the_prevalence(beats: Beats, text: str) -> None:
-    share = f"{(beats.label == 2).mean():.3f}".removeprefix("0")
-    assert row(text, "AUPRC on DS2", "chance")[1] == share
+    prevalence = f"{(beats.label == 2).mean():.3f}".removeprefix("0")
+    assert row(text, "AUPRC on DS2", "chance")[1] == prevalence
     assert row(text, "AUROC on DS2", "chance")[1] == ".500"
+    ensembles = text.split("of the seed ensembles")[1].split("\n\n")[1]
+    assert [line.split()[0] for line in ensembles.splitlines()[2:]] == ["film", "ecg"]
+    # All F beats are of record c.
+    assert row(text, "What DS2 has of each class", "F")[4] == "1.0 (n. e.)"
+    assert "n. e." in row(text, "AUPRC on DS2", "film")[-1]
+    assert "note: not estimable: F rests on 1.0 effective patients" in text
 
 
-def test_contrasts_have_the_sign_and_the_order_of_the_plan(beats: Beats, text: str) -> None:
+def test_contrasts_have_the_sign_and_the_order_of_the_plan_and_those_declared_a_test(
+    beats: Beats,
+) -> None:
     _, findings = found(beats)
+    text = result_text(findings)
+    assert text.count("Contrasts in ") == 1, "only of what is declared"
     mean = {arm.name: float(arm.seeds.values["test_auprc_V"].mean()) for arm in findings.arms}
     for first, second in (("film", "ecg"), (FLOOR, "film"), ("ecg", FLOOR)):
         cells = row(text, "Contrasts in AUPRC", f"{first} - {second}")
@@ -112,18 +106,8 @@ def test_contrasts_have_the_sign_and_the_order_of_the_plan(beats: Beats, text: s
         low, high = (float(end) for end in cells[1].split("[")[1].rstrip("]").split(","))
         assert low <= mean[first] - mean[second] <= high
     assert "film - logistic_regression" not in text, "declared the other way round"
-
-
-def test_only_declared_contrasts_are_tested(text: str) -> None:
     assert len(row(text, "Contrasts in AUPRC", "film - ecg")) == 6
     assert len(row(text, "Contrasts in AUPRC", f"ecg - {FLOOR}")) == 4, "no p, not adjusted"
-
-
-def test_a_class_of_few_patients_is_not_estimable(text: str) -> None:
-    # All F beats are of record c.
-    assert row(text, "What DS2 has of each class", "F")[4] == "1.0 (n. e.)"
-    assert "n. e." in row(text, "AUPRC on DS2", "film")[-1]
-    assert "note: not estimable: F rests on 1.0 effective patients" in text
 
 
 def test_a_plan_without_contrasts_tests_nothing(beats: Beats) -> None:

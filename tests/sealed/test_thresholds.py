@@ -40,36 +40,21 @@ def keep_study(study: Path, beats: BeatSet, predictions: np.ndarray) -> None:
     files.write("predictions.npz", npz(log_probs=predictions))
 
 
-def test_a_study_s_out_of_fold_predictions_are_found(tmp_path: Path, ds1: BeatSet) -> None:
-    study = tmp_path / "study"
-    predictions = log_probs(len(ds1.label))
-    keep_study(study, ds1, predictions)
-    np.testing.assert_array_equal(stored_predictions(Places(folder=study), ARM, ds1), predictions)
-
-
-def test_another_configuration_has_none(tmp_path: Path, ds1: BeatSet) -> None:
-    keep_study(tmp_path / "study", ds1, log_probs(len(ds1.label)))
+def test_a_study_s_out_of_fold_predictions_of_the_same_arm_and_beats_are_taken(
+    tmp_path: Path, ds1: BeatSet
+) -> None:
+    folder, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
+    predictions, places = log_probs(len(ds1.label)), Places(folder=folder)
+    keep_study(folder, ds1, predictions)
+    np.testing.assert_array_equal(stored_predictions(places, ARM, ds1), predictions)
     config = replace(ARM.config, model=ModelConfig(fusion="film", dropout=0.3))
-    assert (
-        stored_predictions(Places(folder=tmp_path / "study"), Arm(name="film", config=config), ds1)
-        is None
-    )
-
-
-def test_predictions_of_other_beats_are_not_taken(tmp_path: Path, ds1: BeatSet) -> None:
-    other = replace(ds1, label=np.roll(ds1.label, 1))
-    keep_study(tmp_path / "study", other, log_probs(len(ds1.label)))
-    assert stored_predictions(Places(folder=tmp_path / "study"), ARM, ds1) is None
-
-
-def test_a_storage_elsewhere_is_looked_into(tmp_path: Path, ds1: BeatSet) -> None:
-    keep_study(tmp_path / "study", ds1, log_probs(len(ds1.label)))
-    elsewhere = tmp_path / "elsewhere"
+    assert stored_predictions(places, Arm(name="film", config=config), ds1) is None
+    others = replace(ds1, label=np.roll(ds1.label, 1))
+    assert stored_predictions(places, ARM, others) is None
     elsewhere.mkdir()
-    (tmp_path / "study" / "trials").rename(elsewhere / "study")
-    assert stored_predictions(Places(folder=tmp_path / "study"), ARM, ds1) is None
-    places = Places(folder=tmp_path / "study", storage=str(elsewhere))
-    assert stored_predictions(places, ARM, ds1) is not None
+    (folder / "trials").rename(elsewhere / "study")
+    assert stored_predictions(places, ARM, ds1) is None
+    assert stored_predictions(replace(places, storage=str(elsewhere)), ARM, ds1) is not None
 
 
 def test_beats_in_no_fold_do_not_count() -> None:
