@@ -315,16 +315,11 @@ def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> No
     driver.conductor.lost(key, "its worker was lost: RuntimeError: gone")
     driver.conductor.started(key)
     assert driver.lines[-1] == "trial   0 retried  its worker was lost: RuntimeError: gone"
-    driver.conductor.failed(key, "its worker was lost 3 times: RuntimeError: gone")
-    assert driver.outcomes() == [Outcome.FAILED]
-
-
-def test_a_trial_that_never_got_a_worker_counts_as_failed(start: Starter) -> None:
-    driver = start(search())
-    driver.conductor.propose("a")
-    driver.conductor.failed("a", "its worker was lost 3 times: out of memory")
-    assert driver.outcomes() == [Outcome.FAILED]
-    assert BEGAN in driver.trials()[0].user_attrs
+    driver.conductor.propose("never had a worker")
+    for lost in (key, "never had a worker"):
+        driver.conductor.failed(lost, "its worker was lost 3 times: RuntimeError: gone")
+    assert driver.outcomes() == [Outcome.FAILED] * 2
+    assert all(BEGAN in trial.user_attrs for trial in driver.trials())
 
 
 def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: Starter) -> None:
