@@ -30,15 +30,9 @@ def test_a_score_has_no_zero_before_its_point(value: float, signed: bool, text: 
     assert score_text(value, signed=signed) == text
 
 
-def test_a_small_p_is_a_bound() -> None:
+def test_p_values_numbers_and_lists() -> None:
     assert (p_text(0.0004), p_text(0.001), p_text(0.25)) == ("<.001", ".001", ".250")
-
-
-def test_one_thing_is_singular() -> None:
     assert [plural(n, "trial") for n in (0, 1, 1200)] == ["0 trials", "1 trial", "1,200 trials"]
-
-
-def test_lists_of_words() -> None:
     assert (listing(["a"]), listing(["a", "b", "c"])) == ("a", "a, b and c")
     assert first_few("abcd") == "a, b, c and d"
     assert first_few(map(str, range(78))) == "0, 1, 2 and 75 more"
