@@ -39,24 +39,29 @@ data = { "daeac/linear" = "ab0123456789" }""",
 )
 
 
+USUAL = SealedTest(
+    name="mine",
+    metrics=("auprc_sv", "auroc_sv"),
+    contrasts=(),
+    study_seed=0,
+    resamples=2000,
+    permutations=10_000,
+    precision="auto",
+)
+
+
 def test_every_record_trains_and_nothing_is_scored() -> None:
     space = checked_space_of(MINIMAL)
     assert (space.folds, space.seeds, space.trials) == ("all", 10, 2)
     # The loss of training is a fact of each trial; it ranks nothing.
     assert space.objective == "train_loss"
-    assert space.test == SealedTest(
-        name="mine",
-        metrics=("auprc_sv", "auroc_sv"),
-        contrasts=(),
-        study_seed=0,
-        resamples=2000,
-        permutations=10_000,
-        precision="auto",
-    )
+    assert space.test == USUAL
 
 
 def test_everything_a_table_can_say() -> None:
-    assert checked_space_of(FULL).test == SealedTest(
+    data = {"daeac/linear": "ab0123456789"}
+    space = checked_space_of(FULL)
+    assert space.test == SealedTest(
         name="film_or_not",
         metrics=("auprc_macro",),
         contrasts=(("film", "film_placebo"), ("film", "logistic_regression")),
@@ -64,71 +69,47 @@ def test_everything_a_table_can_say() -> None:
         resamples=500,
         permutations=200,
         precision="fp32",
-        origin=Origin(
-            name="fusion_compare",
-            fingerprint="0123456789ab",
-            data={"daeac/linear": "ab0123456789"},
-        ),
+        origin=Origin(name="fusion_compare", fingerprint="0123456789ab", data=data),
     )
+    other = checked_space_of(FULL.replace("500", "600"))
+    assert other.digest == space.digest, "what is asked does not shape what is trained"
 
 
-def test_what_is_asked_does_not_shape_what_is_trained() -> None:
-    digests = {checked_space_of(text).digest for text in (FULL, FULL.replace("500", "600"))}
-    assert len(digests) == 1
+FLOOR = "logistic_regression"
+FAULTS = [
+    ('"all"', "5", "compare.folds: must be 'all' beside [test], got 5"),
+    ("seeds = 12", "seeds = 9", "compare.seeds: must be 10 or more beside [test], got 9"),
+    ("draws = 1", "draws = 1\nreference = 'film'", "compare.reference: unknown setting"),
+    ('"film_or_not"', '"a/b"', "test.name: must be letters"),
+    ('"auprc_macro"', '"auprc_vs"', f"test.metrics: {unknown('metric', 'auprc_vs', METRICS)}"),
+    ('"auprc_macro"', '"auroc_S", "auroc_S"', "test.metrics: 'auroc_S' is listed more than once"),
+    ('"film_placebo"]', '"film"]', "test.contrasts[1]: 'film' is compared with itself"),
+    ('"film_placebo"]', '"floor"]', "test.contrasts[1]: unknown arm 'floor'; known: film, film_p"),
+    (
+        '"film_placebo"]',
+        f'"{FLOOR}"]',
+        f"test.contrasts[2]: film and {FLOOR} are compared already",
+    ),
+    ("500", "2.5", "test.resamples: must be a whole number in [100, 100000], got 2.5"),
+    ("= 3", "= true", "test.study_seed: must be a whole number in [0, 2147483647], got True"),
+    ('"fp32"', '"bf32"', f"test.precision: {unknown('value', 'bf32', PRECISIONS)}"),
+    ("resamples", "resample", "test.resample: unknown setting 'resample'"),
+    ('fingerprint = "0123456789ab"', "", "test.study.fingerprint: must be a text, got None"),
+    (
+        "data = {",
+        "date = {",
+        "test.study.date: unknown key 'date'; known: data, fingerprint, name",
+    ),
+    ('name = "film"', f'name = "{FLOOR}"', f"arms.{FLOOR}: is the name of the logistic floor"),
+    (
+        "[[arms]]",
+        "[params.dropout]\nlow = 0.0\nhigh = 0.5\n[[arms]]",
+        "[params] means nothing beside [test]: an arm says every value",
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "fault"),
-    [
-        ('"all"', "5", "compare.folds: must be 'all' beside [test], got 5"),
-        ("seeds = 12", "seeds = 9", "compare.seeds: must be 10 or more beside [test], got 9"),
-        ("[compare]", "[compare]\nreference = 'film'", "compare.reference: unknown setting"),
-        ('name = "film_or_not"', 'name = "a/b"', "test.name: must be letters"),
-        (
-            '"auprc_macro"',
-            '"auprc_vs"',
-            f"test.metrics: {unknown('metric', 'auprc_vs', METRICS)}",
-        ),
-        (
-            '"auprc_macro"',
-            '"auroc_sv", "auroc_sv"',
-            "test.metrics: 'auroc_sv' is listed more than once",
-        ),
-        ('"film_placebo"]', '"film"]', "test.contrasts[1]: 'film' is compared with itself"),
-        (
-            '"film_placebo"]',
-            '"logistic_regresion"]',
-            "test.contrasts[1]: unknown arm 'logistic_regresion'; known: film, film_placebo, "
-            "logistic_regression. Did you mean 'logistic_regression'?",
-        ),
-        (
-            '"film_placebo"]',
-            '"logistic_regression"]',
-            "test.contrasts[2]: film and logistic_regression are compared already",
-        ),
-        ("500", "2.5", "test.resamples: must be a whole number in [100, 100000], got 2.5"),
-        ("= 3", "= true", "test.study_seed: must be a whole number in [0, 2147483647], got True"),
-        ('"fp32"', '"bf32"', f"test.precision: {unknown('value', 'bf32', PRECISIONS)}"),
-        ("resamples", "resample", "test.resample: unknown setting 'resample'"),
-        ('fingerprint = "0123456789ab"', "", "test.study.fingerprint: must be a text, got None"),
-        (
-            "data = {",
-            "date = {",
-            "test.study.date: unknown key 'date'; known: data, fingerprint, name. "
-            "Did you mean 'data'?",
-        ),
-        (
-            '[[arms]]\nname = "film"',
-            '[[arms]]\nname = "logistic_regression"',
-            "arms.logistic_regression: is the name of the logistic floor",
-        ),
-        (
-            "[[arms]]",
-            "[params.dropout]\nlow = 0.0\nhigh = 0.5\n[[arms]]",
-            "[params] means nothing beside [test]: an arm says every value",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "fault"), FAULTS)
 def test_each_fault_is_named_by_its_key(old: str, new: str, fault: str) -> None:
     assert old in FULL
     assert any(line.startswith(fault) for line in faults_of_space(FULL.replace(old, new, 1)))
