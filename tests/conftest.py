@@ -190,10 +190,10 @@ def made_study(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def workspace(made_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that workspace, to change, as the current folder."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    place = tmp_path / "workspace"
-    shutil.copytree(made_study, place)
-    monkeypatch.chdir(place)
-    return place
+    copy = tmp_path / "workspace"
+    shutil.copytree(made_study, copy)
+    monkeypatch.chdir(copy)
+    return copy
 
 
 @pytest.fixture
@@ -211,10 +211,11 @@ COUNTS = {"N": 30, "S": 12, "V": 14, "F": 6}
 @pytest.fixture
 def beats() -> Beats:
     """Eight records of seven patients in two folds; one record more is in no fold."""
-    one = np.repeat(np.arange(len(CLASSES)), list(COUNTS.values()))
+    of_a_record = np.repeat(np.arange(len(CLASSES)), list(COUNTS.values()))
     names = ("100", "101", "102", "103", "104", "105", "106", "107", "108")
     # 104 has no S, and most V are of 106.
-    labels = [np.where((one == 1) & (name == "104"), 0, one) for name in names]
+    without_s = np.where(of_a_record == 1, 0, of_a_record)
+    labels = [without_s if name == "104" else of_a_record for name in names]
     labels[6] = np.append(labels[6], np.full(40, 2))
     return Beats(
         label=np.concatenate(labels),

@@ -123,12 +123,12 @@ class Start:
         """Return what it told so far on stderr."""
         return self._files[1].read_text()
 
-    def wait_for(self, happened: Callable[[], bool], what: str) -> None:
+    def wait_for(self, happened: Callable[[], bool], event: str) -> None:
         """Wait until something has happened, while the command runs."""
         deadline = time.monotonic() + LIMIT_S
         while not happened():
-            assert self.process.poll() is None, f"ended before {what}:\n{self.said()}"
-            assert time.monotonic() < deadline, f"{what}: not within {LIMIT_S} s:\n{self.said()}"
+            assert self.process.poll() is None, f"ended before {event}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"{event}: not within {LIMIT_S} s:\n{self.said()}"
             time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> None:
@@ -154,12 +154,12 @@ class Start:
             ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
         )
         rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
-        mine, found = {self.process.pid}, list[int]()
+        above, below = {self.process.pid}, list[int]()
         for _ in range(3):  # driver, raylet, worker
-            children = [(int(pid), words) for pid, parent, words in rows if int(parent) in mine]
-            found += [pid for pid, words in children if sought(words)]
-            mine = {pid for pid, _ in children}
-        return found
+            children = [(int(pid), words) for pid, parent, words in rows if int(parent) in above]
+            below += [pid for pid, words in children if sought(words)]
+            above = {pid for pid, _ in children}
+        return below
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,10 +291,10 @@ class Studies:
 
         complete = sorted(d for d, outcome in outcomes.items() if outcome == Outcome.COMPLETE)
         for file in (PREDICTIONS, WEIGHTS, SCORES):
-            found = self.files(name, file)
-            assert [path.parent.name for path in found] == complete, file
+            paths = self.files(name, file)
+            assert [path.parent.name for path in paths] == complete, file
             if file != SCORES:
-                assert {archive_fault(path.read_bytes()) for path in found} <= {""}
+                assert {archive_fault(path.read_bytes()) for path in paths} <= {""}
         assert self.checkpoints(name) == []
         assert list(self.study(name).rglob("*.part*")) == []
         status = self.status(name)

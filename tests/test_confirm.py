@@ -219,10 +219,10 @@ def test_a_failed_trial_does_not_keep_other_partitions_from_running(
     )
     codes, started = iter([1, 0, 130]), list[Namespace]()
 
-    def one(mine: Namespace, began: float) -> int:
-        started.append(mine)
+    def start(partition: Namespace, began: float) -> int:
+        started.append(partition)
         return next(codes)
 
-    assert confirm(args, 0.0, one, go_on=(0, 1)) == 130
-    assert [mine.name for mine in started] == ["other-p1", "other-p2", "other-p3"]
-    assert len({mine.partition_seed for mine in started}) == 3
+    assert confirm(args, 0.0, start, go_on=(0, 1)) == 130
+    assert [partition.name for partition in started] == ["other-p1", "other-p2", "other-p3"]
+    assert len({partition.partition_seed for partition in started}) == 3

@@ -70,12 +70,12 @@ def events(method: Method, recorded: Recording, space: Space, seed: int = 0) -> 
 
 
 def test_a_search_at_full_budget_trains_every_cell_in_full_two_at_a_time(space: Space) -> None:
-    found = events(IN_ORDER, level(space, RISING), space)
-    complete = [event for event in found if event.cell is not None]
+    seen = events(IN_ORDER, level(space, RISING), space)
+    complete = [event for event in seen if event.cell is not None]
     assert [event.cell for event in complete] == list(range(CELLS))
     # Both slots report an epoch in turn: a pair's last reports are the last two of 2 x EPOCHS.
     assert [event.epochs for event in complete[:4]] == [11, 12, 23, 24]
-    assert found[-1].epochs == CELLS * EPOCHS
+    assert seen[-1].epochs == CELLS * EPOCHS
     assert [event.value for event in complete] == pytest.approx(RISING)
 
 
@@ -105,9 +105,9 @@ def test_a_hundredth_below_the_best_is_near_enough(
 
 def test_asha_stops_at_its_rung_what_is_below_the_best_third(space: Space) -> None:
     # Of a falling row only the first is ever the best: the others end at epoch 2 of 6.
-    found = events(HALVING, level(space, FALLING), space)
-    assert [event.cell for event in found if event.cell is not None] == [0]
-    assert found[-1].epochs == EPOCHS + 2 * (CELLS - 1)
+    seen = events(HALVING, level(space, FALLING), space)
+    assert [event.cell for event in seen if event.cell is not None] == [0]
+    assert seen[-1].epochs == EPOCHS + 2 * (CELLS - 1)
 
 
 def test_what_was_stopped_is_never_the_incumbent(space: Space) -> None:
@@ -123,8 +123,8 @@ def test_each_arm_is_first_tried_at_its_defaults_and_in_full(space: Space) -> No
     values = RISING.copy()
     defaults = [index for index, cell in enumerate(space.grid()) if cell["embed_dim"] == 16]
     values[defaults] = 0.0
-    found = events(method, level(space, values), space)
-    complete = [event.cell for event in found if event.cell is not None]
+    seen = events(method, level(space, values), space)
+    complete = [event.cell for event in seen if event.cell is not None]
     assert sorted(complete[: len(defaults)]) == defaults
 
 
@@ -135,9 +135,9 @@ def test_a_pruner_of_optuna_decides_in_the_place_of_asha(space: Space) -> None:
         defaults_first=False,
         pruner=lambda: ThresholdPruner(lower=0.5),
     )
-    found = events(method, level(space, RISING), space)
+    seen = events(method, level(space, RISING), space)
     n_below = int((RISING < 0.5).sum())
-    assert found[-1].epochs == n_below + (CELLS - n_below) * EPOCHS
+    assert seen[-1].epochs == n_below + (CELLS - n_below) * EPOCHS
 
 
 def test_the_best_of_one_epoch_costs_one_epoch_of_each_and_one_trial(space: Space) -> None:
@@ -195,14 +195,14 @@ def test_the_same_seed_replays_the_same_search(space: Space) -> None:
 
 def test_a_screening_trains_the_best_of_each_arm_in_full(space: Space) -> None:
     method = Method(name="as fusion_grid", sampler="grid", screening=True)
-    found = events(method, level(space, RISING), space)
-    assert [event.cell for event in found[:CELLS]] == [None] * CELLS, "an epoch of each, no score"
-    complete = [event.cell for event in found if event.cell is not None]
+    seen = events(method, level(space, RISING), space)
+    assert [event.cell for event in seen[:CELLS]] == [None] * CELLS, "an epoch of each, no score"
+    complete = [event.cell for event in seen if event.cell is not None]
     # The last of the three widths of each arm is its best, and the last arm has the best of all.
     assert sorted(complete) == [2, 5, 8, 11]
     assert set(complete[:2]) == {8, 11}
-    assert found[-1].epochs == CELLS + 4 * EPOCHS
+    assert seen[-1].epochs == CELLS + 4 * EPOCHS
     result = Replays(level(space, RISING), space).run(method, 0)
     assert result.winner == pytest.approx(0.9)
-    assert result.winner_beats == BEATS * found[-1].epochs
+    assert result.winner_beats == BEATS * seen[-1].epochs
     assert result.beats <= BEATS * (CELLS + 2 * EPOCHS)

@@ -46,7 +46,7 @@ def test_a_study_is_kept_and_recorded_in_postgresql(
     assert ended.code == 0, ended
     assert PASSWORD not in ended.out + ended.err
 
-    kept = ask(
+    settled = ask(
         addresses[0],
         "SELECT CAST(t.state AS text), v.value FROM trials t JOIN trial_values v USING (trial_id)",
     )
@@ -56,9 +56,9 @@ def test_a_study_is_kept_and_recorded_in_postgresql(
         "JOIN tags t USING (run_uuid) "
         "WHERE m.key = 'val_auprc_sv' AND t.key = 'kind' AND t.value = 'trial'",
     )
-    assert [state for state, _ in kept] == ["COMPLETE"] * 2
+    assert [state for state, _ in settled] == ["COMPLETE"] * 2
     assert [state for state, _ in recorded] == ["FINISHED"] * 2
-    assert sorted(value for _, value in kept) == sorted(value for _, value in recorded)
+    assert sorted(value for _, value in settled) == sorted(value for _, value in recorded)
     assert not (studies.study("two") / "study.db").exists()
     assert not (studies.folder / "mlflow.db").exists()
 

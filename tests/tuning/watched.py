@@ -49,8 +49,8 @@ def read(folder: Path) -> list[Ran]:
     """Return the epochs of all workers by their beginning; a line being written is left out."""
     lines = [line for path in folder.glob("*.log") for line in path.read_text().split("\n")[:-1]]
     rows = {(row["digest"], row["began"]): row for row in map(json.loads, lines)}
-    found = [Ran(**{**row, "gpus": tuple(row["gpus"])}) for row in rows.values()]
-    return sorted(found, key=lambda ran: ran.began)
+    epochs = [Ran(**{**row, "gpus": tuple(row["gpus"])}) for row in rows.values()]
+    return sorted(epochs, key=lambda ran: ran.began)
 
 
 class Watched:
