@@ -132,7 +132,7 @@ def contrasts_table(comparison: Comparison) -> Table | None:
         shows=(
             "Differences paired within draws, folds and seeds, with 95 % intervals; p of "
             f"{name} by {comparison.permutations:,} swaps of whole records between the two arms, "
-            f"and adjusted for {_all(len(pairs))} (max-T, Westfall & Young 1993)."
+            f"and adjusted for {_all(len(pairs))} (min-P, Westfall & Young 1993)."
         ),
         reading=(
             "Only these are tested; other pairs have intervals. Detectable is the difference that "

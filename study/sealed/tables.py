@@ -172,7 +172,7 @@ def _contrasts(findings: Findings, metric: str) -> Table:
     name = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
     reading = (
         f"p of {name} by {comparison.permutations:,} swaps of whole records, and adjusted for all "
-        f"{len(declared)} that the plan declares (max-T); the others have intervals only."
+        f"{len(declared)} that the plan declares (min-P); the others have intervals only."
         if declared
         else "The plan declares none: there are intervals, and no test."
     )

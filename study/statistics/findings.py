@@ -106,7 +106,7 @@ class Contrast:
     primary: bool  # whether the space declares it; only these are tested
     estimates: Mapping[str, Estimate]  # by quantity
     p: float  # of the objective, by swapping records; NaN where not tested
-    p_adjusted: float  # the same, adjusted for all primary contrasts (max-T)
+    p_adjusted: float  # the same, adjusted for all primary contrasts (step-down min-P)
     # Difference of the objective that is found with 80 % power at 5 %, adjusted; NaN where not
     # tested
     detectable: float

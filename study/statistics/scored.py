@@ -276,8 +276,8 @@ class ScoredArms:
             contrast = self.contrast(*pair, primary=True)
             if tested is not None:
                 # Such a difference is beyond what swaps reach in 80 % of studies like this one.
-                reached = tested.critical * tested.spread[k]
-                detectable = reached + ndtri(POWER) * contrast.estimates[self.quantity].se
+                error = contrast.estimates[self.quantity].se
+                detectable = tested.critical[k] + ndtri(POWER) * error
                 contrast = replace(
                     contrast,
                     p=float(tested.p[k]),

@@ -3,8 +3,10 @@
 If two arms do not differ, which of them ranked a patient's beats may as well be exchanged. A
 patient's ranks within the fold are swapped in every draw and seed at once, and the difference is
 computed again. Ranks, because log-probabilities of two arms have no common scale. The same swaps
-serve all contrasts, so that the largest statistic of each swap adjusts p for all of them (max-T,
-step-down: Westfall & Young 1993, Resampling-Based Multiple Testing).
+serve all contrasts, so that the smallest p of each swap adjusts p for all of them (min-P,
+step-down: Westfall & Young 1993, Resampling-Based Multiple Testing, algorithm 2.8). The largest
+difference over its standard deviation (max-T) would not do: differences are bounded, some more
+tightly than others, and an adjusted p could be forty times the raw one.
 
 Swaps alone spread too little. All patients of a fold share the luck of a seed, which no swap of
 records changes; and a patient whose ranks change shifts the ranks of all others. So where the
@@ -25,6 +27,9 @@ from numpy.typing import NDArray
 from study.keys import CLASSES
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
+
+LEVEL = 0.05
+"""Chance that any contrast of equal arms has a smaller adjusted p."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,26 +52,44 @@ class SwapTest:
 
     @property
     def p(self) -> Float:
-        """Two-sided p of each contrast by itself, [K]."""
-        return _p(np.abs(self.null), np.abs(self.observed))
+        """Two-sided p of each contrast by itself, [K].
+
+        It is the share of swaps at least as extreme, the observed one included (Phipson & Smyth
+        2010, doi:10.2202/1544-6115.1585).
+        """
+        return np.asarray(self._reached[:, 0] / self._reached.shape[1])
 
     @property
     def p_adjusted(self) -> Float:
-        """Two-sided p adjusted for all contrasts (step-down max-T), [K]."""
-        scale = np.where(self.spread > 0, self.spread, 1.0)
-        observed, null = np.abs(self.observed) / scale, np.abs(self.null) / scale[:, None]
-        order = np.argsort(-observed)
-        # Each contrast is held against the largest of itself and all that are less extreme.
-        largest = np.maximum.accumulate(null[order][::-1], axis=0)[::-1]
+        """Two-sided p adjusted for all contrasts (step-down min-P), [K]."""
+        reached = self._reached
+        order = np.argsort(reached[:, 0], kind="stable")
+        # Each contrast is held against the smallest of itself and all that have a larger p.
+        smallest = np.minimum.accumulate(reached[order][::-1], axis=0)[::-1]
         adjusted = np.empty(len(order))
-        adjusted[order] = np.maximum.accumulate(_p(largest, observed[order]))
+        adjusted[order] = np.maximum.accumulate((smallest <= smallest[:, :1]).mean(axis=1))
         return adjusted
 
     @property
-    def critical(self) -> float:
-        """What the largest |difference| / spread exceeds in 5 % of the swaps."""
-        scale = np.where(self.spread > 0, self.spread, 1.0)
-        return float(np.quantile((np.abs(self.null) / scale[:, None]).max(axis=0), 0.95))
+    def critical(self) -> Float:
+        """The difference of each contrast from which its adjusted p is below 5 %, [K].
+
+        It is that of the contrast with the smallest p: none comes before it.
+        """
+        smallest = self._reached.min(axis=0) / self._reached.shape[1]
+        p = np.quantile(smallest, LEVEL, method="lower")
+        return np.asarray(np.quantile(np.abs(self.null), 1 - p, axis=1, method="higher"))
+
+    @property
+    def _reached(self) -> Int:
+        """How many differences are as extreme as the observed, and as each swap's, [K, 1 + Q]."""
+        sizes = np.abs(np.column_stack([self.observed, self.null]))
+        # Equal sums may differ in their last bits.
+        least = sizes * (1 - 1e-9) - 1e-15
+        smaller = [
+            np.searchsorted(np.sort(row), of_row) for row, of_row in zip(sizes, least, strict=True)
+        ]
+        return np.asarray(sizes.shape[1] - np.stack(smaller), dtype=np.int64)
 
 
 def draw_swaps(beats: Beats, n_swaps: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -150,13 +173,3 @@ def _ranks(arm: ArmRuns, run: int, rows: Int, c: int) -> NDArray[np.float32]:
     from scipy.stats import rankdata  # a third of a second, not at the start of a study
 
     return np.asarray(rankdata(arm.log_probs[run, rows, c]), dtype=np.float32)
-
-
-def _p(null: Float, observed: Float) -> Float:
-    """Return the share of swaps at least as extreme, the observed one included, [K].
-
-    Phipson & Smyth 2010, doi:10.2202/1544-6115.1585.
-    """
-    # Equal sums may differ in their last bits.
-    reached = null >= observed[:, None] * (1 - 1e-9) - 1e-15
-    return np.asarray((1 + reached.sum(axis=1)) / (1 + null.shape[1]))

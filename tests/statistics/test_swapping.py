@@ -113,22 +113,40 @@ def test_p_of_equal_arms_is_uniform_and_adjusted_p_keeps_the_family() -> None:
     assert 0.01 < share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
 
 
-def test_adjusted_p_is_that_of_step_down_max_t() -> None:
-    """Westfall & Young 1993, algorithm 4.1, written out contrast by contrast."""
+def test_adjusted_p_is_that_of_step_down_min_p() -> None:
+    """Westfall & Young 1993, algorithm 2.8, written out contrast by contrast."""
     rng = np.random.default_rng(5)
     null = rng.normal(size=(4, 500)) * np.array([[1.0], [2.0], [0.5], [1.0]])
     observed = np.array([2.1, -1.0, 1.2, 0.1])
     test = SwapTest(observed, null)
-    t = np.abs(observed) / test.spread
-    order, expected, before = np.argsort(-t), np.empty(4), 0.0
-    for place, k in enumerate(order):
-        rest = order[place:]
-        largest = (np.abs(null[rest]) / test.spread[rest, None]).max(axis=0)
-        before = max(before, (1 + (largest >= t[k]).sum()) / 501)
+    sizes = np.abs(np.column_stack([observed, null]))
+    p = np.array([[(row >= size).mean() for size in row] for row in sizes])
+    order, expected, before = np.argsort(p[:, 0]), np.empty(4), 0.0
+    for rank, k in enumerate(order):
+        smallest = p[order[rank:]].min(axis=0)
+        before = max(before, (smallest <= p[k, 0]).mean())
         expected[k] = before
     assert test.p_adjusted == pytest.approx(expected)
-    assert test.p == pytest.approx(
-        [(1 + (np.abs(row) >= abs(x)).sum()) / 501 for row, x in zip(null, observed, strict=True)]
-    )
-    largest = (np.abs(null) / test.spread[:, None]).max(axis=0)
-    assert test.critical == np.quantile(largest, 0.95)
+    assert test.p == pytest.approx(p[:, 0])
+
+
+def test_adjusted_p_is_at_most_bonferroni_s_where_differences_are_bounded() -> None:
+    """15 contrasts, one beyond all its swaps: with max-T the wide tails of others hid it."""
+    rng = np.random.default_rng(0)
+    null = rng.standard_t(2, size=(15, 9_999))
+    null[0] = rng.choice([-0.1, 0.1], 9_999)  # bounded: no statistic above 1
+    observed = np.full(15, 0.1)
+    observed[0] = 0.2
+    test = SwapTest(observed, null)
+    assert test.p[0] == pytest.approx(0.0001)
+    assert test.p_adjusted[0] <= 15 * 0.0001 + 1e-12
+
+
+def test_a_difference_at_the_critical_size_has_an_adjusted_p_of_5_percent() -> None:
+    null = np.random.default_rng(1).normal(size=(3, 2_000)) * np.array([[1.0], [2.0], [0.5]])
+    critical = SwapTest(np.zeros(3), null).critical
+    for k in range(3):
+        for factor, reached in ((1.02, True), (0.98, False)):
+            observed = np.zeros(3)
+            observed[k] = critical[k] * factor
+            assert (SwapTest(observed, null).p_adjusted[k] < 0.05) == reached

@@ -246,7 +246,7 @@ def _statistics(results: StudyResults) -> Iterator[str]:
         yield (
             f"{plural(len(tested), 'contrast')} declared before the study {were} tested by "
             f"{comparison.permutations:,} swaps of whole records between two arms, adjusted by "
-            "max-T (Westfall & Young 1993)."
+            "step-down min-P (Westfall & Young 1993)."
         )
     weak = [fact.name for fact in comparison.classes if not fact.estimable]
     if weak:
