@@ -28,15 +28,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from study.data.folds import make_folds
 from study.data.records import DS1, DS2
 from study.keys import CLASSES, metric
 from study.reporting.table import Column, Kind, Table
 from study.statistics.comparison import compare
+from study.statistics.estimates import LEVELS, with_means
+from study.statistics.findings import QUANTITIES as FOUND
 from study.statistics.findings import Comparison, members_of, parts_of
 from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.resampling import WeightedScores
+from study.statistics.scored import ScoredArms
 from study.statistics.swapping import draw_swaps, swap_test
+from study.statistics.weighted_metrics import Float
 from study.wording import score_text
 
 ARMS, SEEDS = 6, 3
@@ -173,7 +179,54 @@ def data_set(design: Design, better: float, seed: int) -> dict[str, Any]:
         measure=measure,
         swaps=draw_swaps(beats, SWAPS, np.random.default_rng([seed, 1])),
     )
-    return {"seed": seed, "p_records": swapped.p.tolist(), **_kept(found)}
+    return {
+        "seed": seed,
+        "p_records": swapped.p.tolist(),
+        "intervals": _intervals(beats, arms, design.objective, seed),
+        **_kept(found),
+    }
+
+
+def _intervals(
+    beats: Beats, arms: list[ArmRuns], objective: str, seed: int
+) -> dict[str, dict[str, list[list[float]]]]:
+    """Return value and ends of percentile, basic and BCa intervals, by kind of estimate."""
+    scored = ScoredArms.of(beats, arms, objective, RESAMPLES, seed)
+    one_left_out = 1.0 - np.eye(len(beats.record_names))
+    left_out = WeightedScores.of(beats, arms, one_left_out, scored.measure)
+    jackknife = with_means(left_out.by_class(), beats.macro)  # [A, G, Q]
+    ends: dict[str, dict[str, list[list[float]]]] = {"arms": {}, "differences": {}}
+    for name in QUANTITIES:
+        q = FOUND.index(name)
+        triples = [
+            (scored.values[k, q], scored.resampled[k, :, q], jackknife[k, :, q])
+            for k in range(ARMS)
+        ]
+        ends["arms"][name] = [_ends(*triple) for triple in triples]
+        ends["differences"][name] = [
+            _ends(*(a - b for a, b in zip(triples[k], triples[1], strict=True))) for k in OTHERS
+        ]
+    return ends
+
+
+def _ends(value: float, resampled: Float, left_out: Float) -> list[float]:
+    """Return a value, its resamples' mean, and the ends of three intervals.
+
+    Basic: Davison & Hinkley 1997, Bootstrap Methods, 5.6. BCa: Efron 1987,
+    doi:10.1080/01621459.1987.10478410, with the acceleration of patients left out one by one.
+    """
+    draws, left_out = resampled[np.isfinite(resampled)], left_out[np.isfinite(left_out)]
+    if len(draws) < len(resampled) / 2 or not np.isfinite(value):
+        return [float("nan")] * 8
+    low, high = np.quantile(draws, LEVELS)
+    below = (np.sum(draws < value) + np.sum(draws == value) / 2) / len(draws)
+    bias = ndtri(np.clip(below, 1 / len(draws), 1 - 1 / len(draws)))
+    away = left_out.mean() - left_out
+    acceleration = np.sum(away**3) / (6 * np.sum(away**2) ** 1.5) if away.any() else 0.0
+    shifted = bias + ndtri(LEVELS)
+    bca = np.quantile(draws, ndtr(bias + shifted / (1 - acceleration * shifted)))
+    ends = [low, high, 2 * value - high, 2 * value - low, *bca]
+    return [float(value), float(draws.mean()), *map(float, ends)]
 
 
 def _kept(found: Comparison) -> dict[str, Any]:
@@ -231,7 +284,8 @@ def tables(folder: Path) -> Iterator[str]:
         if (path := folder / f"{design}_{scenario}.jsonl").exists()
     }
     for title, rows in (
-        ("95 % intervals that cover, %", _coverage(stored)),
+        *((f"95 % {kind} intervals that cover, %", _coverage(stored, kind)) for kind in KINDS),
+        ("Mean of the resamples minus the score", _biases(stored)),
         ("Tests: p below .05, % of contrasts or of data sets", _tests(stored)),
         ("Score of the best arm, minus what that arm is worth", _choices(stored)),
         ("How large the simulated effects are, means over data sets", _sizes(stored)),
@@ -245,19 +299,41 @@ def tables(folder: Path) -> Iterator[str]:
 Stored = dict[tuple[str, str], list[dict[str, Any]]]
 
 
-def _coverage(stored: Stored) -> list[list[str]]:
+KINDS = {"percentile": 2, "basic": 4, "BCa": 6}
+"""Kinds of intervals, with the place of their lower end in what `_ends` returns."""
+
+ESTIMATES = {"arms": "", "differences": ", difference"}
+
+
+def _coverage(stored: Stored, kind: str) -> list[list[str]]:
     rows = [["design", "arms", "data sets"]]
-    rows[0] += [f"{name}{of}" for of in ("", ", difference") for name in ("S", "V", "S+V")]
+    rows[0] += [f"{name}{of}" for of in ESTIMATES.values() for name in ("S", "V", "S+V")]
     for (design, scenario), sets in stored.items():
         row = [design, scenario, str(len(sets))]
-        for kind in ("arms", "differences"):
+        for estimate in ESTIMATES:
             for name in QUANTITIES:
-                found = np.array([one[kind][name] for one in sets])
-                truth = found[..., 0].mean(axis=0)
-                if kind == "differences" and scenario == "equal":
+                ends = np.array([one["intervals"][estimate][name] for one in sets])
+                truth = ends[..., 0].mean(axis=0)
+                if estimate == "differences" and scenario == "equal":
                     truth[:] = 0.0
-                inside = (found[..., 1] <= truth) & (truth <= found[..., 2])
-                row.append(_share(inside.mean(axis=1)) if np.isfinite(found).all() else "n. e.")
+                low, high = ends[..., KINDS[kind]], ends[..., KINDS[kind] + 1]
+                inside = (low <= truth) & (truth <= high)
+                estimable = all(np.isfinite(one[estimate][name]).all() for one in sets)
+                row.append(_share(inside.mean(axis=1)) if estimable else "n. e.")
+        rows.append(row)
+    return rows
+
+
+def _biases(stored: Stored) -> list[list[str]]:
+    rows = [["design", "arms", "data sets"]]
+    rows[0] += [f"{name}{of}" for of in ESTIMATES.values() for name in ("S", "V", "S+V")]
+    for (design, scenario), sets in stored.items():
+        row = [design, scenario, str(len(sets))]
+        for estimate in ESTIMATES:
+            for name in QUANTITIES:
+                ends = np.array([one["intervals"][estimate][name] for one in sets])
+                bias = float(np.nanmean(ends[..., 1] - ends[..., 0]))
+                row.append(score_text(bias, signed=True))
         rows.append(row)
     return rows
 
