@@ -32,10 +32,10 @@ class LabelledBeats:
         return table
 
 
-def effective_patients(beats_of_patient: Sequence[int]) -> float:
-    """Return (sum n)^2 / sum n^2, the number of equal patients that weigh as much as these.
+def effective_patients(weights: Sequence[float]) -> float:
+    """Return (sum w)^2 / sum w^2, the number of equal patients that weigh as much as these.
 
     Kish 1965, Survey Sampling, 11.7.
     """
-    n = np.asarray(beats_of_patient, dtype=np.float64)
-    return float(n.sum() ** 2 / np.sum(n**2)) if n.any() else 0.0
+    w = np.asarray(weights, dtype=np.float64)
+    return float(w.sum() ** 2 / np.sum(w**2)) if w.any() else 0.0

@@ -44,10 +44,10 @@ GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 MIN_CLASS_BEATS = 10
 """Beats of a class that a fold needs to count in that class's score."""
 
-MIN_EFFECTIVE_PATIENTS = 4.0
-"""Effective number of patients that a class's score needs to be estimable. Below it one or two
-patients decide the score: it has no interval, no test, and no part in the macro of other records.
-"""
+MIN_EFFECTIVE_PATIENTS = 5.3
+"""Effective number of patients that a class's score needs to be estimable, that is to have an
+interval, a test, and a part in the macro of other records. With n equal patients there are 2^n
+swaps and no two-sided p below 2 / 2^n, which is 5 % at 5.3: with fewer nothing could be shown."""
 
 MIN_BEATS_OF_RECORD = 5
 """Beats of a class that a record needs to count in the class's patient mean."""

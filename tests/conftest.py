@@ -216,7 +216,7 @@ def beats() -> Beats:
     # 104 has no S, and most V are of 106.
     without_s = np.where(of_a_record == 1, 0, of_a_record)
     labels = [without_s if name == "104" else of_a_record for name in names]
-    labels[6] = np.append(labels[6], np.full(40, 2))
+    labels[6] = np.append(labels[6], np.full(30, 2))
     return Beats(
         label=np.concatenate(labels),
         record=np.repeat(np.arange(len(names)), [len(label) for label in labels]),

@@ -57,7 +57,7 @@ def test_the_statistics_are_those_of_the_code() -> None:
     for said in (
         f"percentile intervals over {RESAMPLES:,} resamples",
         f"{PERMUTATIONS:,} times",
-        f"Below {MIN_EFFECTIVE_PATIENTS:.0f} a class is **not estimable**",
+        f"Below {MIN_EFFECTIVE_PATIENTS:g} a class is **not estimable**",
         f"with at least {MIN_CLASS_BEATS} beats of it",
         f"those with at least {MIN_BEATS_OF_RECORD} beats of the class",
         f"in an order declared before any result: {', '.join(SIMPLICITY)};",

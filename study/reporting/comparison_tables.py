@@ -40,8 +40,8 @@ def classes_table(comparison: Comparison) -> Table:
         name="classes",
         title="What each class rests on",
         shows=(
-            "Beats, records, the record with most of them, effective patients, (sum n)² / sum n² "
-            "of the patients' beats n, and the folds that count."
+            "Beats, records, the record with most of them, how many equal patients would weigh as "
+            "much in the score (effective patients), and the folds that count."
         ),
         reading=(
             f"Below {MIN_EFFECTIVE_PATIENTS:g} effective patients a class is not estimable "

@@ -105,7 +105,7 @@ def _classes(findings: Findings) -> Table:
     return Table(
         name="classes",
         title=f"What {findings.records} has of each class",
-        shows="Effective patients are (sum n)^2 / sum n^2 of the patients' beats n.",
+        shows="Effective patients are the number of equal patients that would weigh as much.",
         reading=(
             f"Below {MIN_EFFECTIVE_PATIENTS:g} a class is not estimable (n. e.): no interval, no "
             "test."

@@ -32,14 +32,19 @@ MAX_UNDEFINED = 0.05
 
 def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
     """Return what the folds have of each class."""
-    held_out = np.asarray(beats.fold_of_record) >= 0
+    fold_of_record = np.asarray(beats.fold_of_record)
+    held_out = fold_of_record >= 0
     counts = np.where(held_out[:, None], beats.counts, 0)
     patients = np.asarray(beats.patient_of_record)
     by_fold, counted = beats.counts_by_fold, beats.counted
+    # The score is a mean over the folds that count, so a beat weighs more in a fold that has few.
+    weight_in_fold = np.divide(1.0, by_fold, where=counted, out=np.zeros(by_fold.shape))
+    weights = counts * np.where(held_out[:, None], weight_in_fold[fold_of_record], 0.0)
     facts = []
     for c, name in enumerate(CLASSES):
-        of_patient = [int(counts[patients == patient, c].sum()) for patient in beats.patients]
-        effective = effective_patients(of_patient)
+        effective = effective_patients(
+            [float(weights[patients == patient, c].sum()) for patient in beats.patients]
+        )
         largest, total = int(counts[:, c].argmax()), int(counts[:, c].sum())
         folds = np.flatnonzero(counted[:, c])
         prevalence = by_fold[folds, c] / by_fold[folds].sum(axis=1)
@@ -104,7 +109,7 @@ def not_estimable(
         return ""
     parts = [
         f"{fact.name} rests on {fact.effective_patients:.1f} effective patients"
-        if fact.effective_patients < MIN_EFFECTIVE_PATIENTS
+        if fact.folds
         else f"no fold has enough {fact.name} beats"
         for fact in weak
     ]

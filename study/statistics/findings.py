@@ -69,7 +69,7 @@ class ClassFacts:
     name: str
     beats: int  # its beats in the folds
     records: int  # records that have any
-    effective_patients: float  # (sum n)^2 / sum n^2 over patients' beats n
+    effective_patients: float  # (sum w)^2 / sum w^2 over patients' weights w in the score
     estimable: bool  # whether that allows an interval and a test
     largest_record: str  # record with most of its beats
     largest_share: float  # that record's share of them

@@ -28,7 +28,7 @@ def test_description_of_a_folder(tmp_path: Path) -> None:
         "beats left out: first or last beat 4",
         "no beat annotations, left out: c",
         "N has no part in the macro: 44 beats of 2 patients say as much as 2.0 patients would, "
-        "needs 4",
+        "needs 5.3",
         *(f"{name} has no part in the macro: absent" for name in "SVF"),
     ]
     alike = Doubled(samples=(100, 101), symbols=("N", "L"))
@@ -42,23 +42,23 @@ def test_description_of_a_folder(tmp_path: Path) -> None:
 
 def test_classes_that_hardly_any_patient_has_are_left_out_of_the_macro_and_why() -> None:
     beats = bare_beats(
-        [(50, 0, 90, 1), (50, 0, 2, 2), (50, 0, 2, 3), (50, 0, 2, 3), (50, 0, 0, 0)]
+        [(50, 0, 90, 1), (50, 0, 2, 2), (50, 0, 2, 3), (50, 0, 2, 3), (50, 0, 0, 0), (50, 0, 0, 0)]
     )
-    patients = {name: name for name in "abcde"}
+    patients = {name: name for name in "abcdef"}
     n, s, v, f = classes_present(beats, patients)
-    assert n == ClassPresence(name="N", beats=250, patients=5, effective_patients=5.0, left_out="")
+    assert n == ClassPresence(name="N", beats=300, patients=6, effective_patients=6.0, left_out="")
     assert (s.beats, s.patients, s.effective_patients, s.left_out) == (0, 0, 0.0, "absent")
     # (90 + 2 + 2 + 2)^2 / (90^2 + 3 * 2^2)
     assert v.effective_patients == pytest.approx(96**2 / 8112)
-    assert v.left_out == ("96 beats of 4 patients say as much as 1.1 patients would, needs 4")
+    assert v.left_out == ("96 beats of 4 patients say as much as 1.1 patients would, needs 5.3")
     assert f.left_out == "9 beats, needs 10"
 
 
 def test_records_of_one_patient_count_once() -> None:
-    beats = bare_beats([(10, 10, 0, 0)] * 4)
-    alone = classes_present(beats, {name: name for name in "abcd"})
-    together = classes_present(beats, {"a": "x", "b": "x", "c": "y", "d": "z"})
-    assert (alone[1].patients, alone[1].left_out) == (4, "")
+    beats = bare_beats([(10, 10, 0, 0)] * 6)
+    alone = classes_present(beats, {name: name for name in "abcdef"})
+    together = classes_present(beats, dict(zip("abcdef", "xxyyzz", strict=True)))
+    assert (alone[1].patients, alone[1].left_out) == (6, "")
     assert together[1].patients == 3
-    assert together[1].effective_patients == pytest.approx(1600 / 600)
-    assert together[1].left_out.endswith("needs 4")
+    assert together[1].effective_patients == 3.0
+    assert together[1].left_out.endswith("needs 5.3")

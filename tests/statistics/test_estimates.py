@@ -24,12 +24,13 @@ def test_effective_patients_of_ds1() -> None:
 
 def test_facts_of_a_class(beats: Beats) -> None:
     n, s, v, f = class_facts(beats, "auprc")
-    assert (v.beats, v.records, v.largest_record) == (152, 8, "106")
-    assert v.largest_share == pytest.approx(54 / 152)
-    # Patient 101 has two records.
-    assert v.effective_patients == pytest.approx(152**2 / (28**2 + 54**2 + 5 * 14**2))
+    assert (v.beats, v.records, v.largest_record) == (142, 8, "106")
+    assert v.largest_share == pytest.approx(44 / 142)
+    # Both folds weigh the same; patient 101 has two records.
+    weights = [14 / 56, 28 / 56, 14 / 56, 44 / 86, 14 / 86, 14 / 86, 14 / 86]
+    assert v.effective_patients == pytest.approx(2**2 / sum(w**2 for w in weights))
     assert v.folds == (0, 1) and v.estimable
-    assert v.chance == pytest.approx((56 / 248 + 96 / 288) / 2)
+    assert v.chance == pytest.approx((56 / 248 + 86 / 278) / 2)
     assert s.records == 7
     assert n.estimable and f.estimable
     assert [fact.chance for fact in class_facts(beats, "auroc")] == [0.5] * 4
