@@ -19,7 +19,8 @@ from study.statistics.findings import (
     metric_name,
     parts_of,
 )
-from study.wording import plural, score_text
+from study.statistics.swapping import LEVEL
+from study.wording import listing, plural, score_text
 
 
 def comparison_text(comparison: Comparison, arms: Table) -> str:
@@ -82,6 +83,7 @@ def beside_table(comparison: Comparison) -> Table:
     means = [] if objective in CLASSES else [objective]
     columns = [Column("arm", Kind.NAME)]
     columns += [Column(f"{label_of(name)} w/o them") for name in means]
+    columns += [Column(f"{label_of(objective)} bias", signed=True)]
     classes = ("S", "V", "F")
     for name in classes:
         detail = name == "F"
@@ -95,7 +97,8 @@ def beside_table(comparison: Comparison) -> Table:
     for arm in comparison.arms:
         scores = (arm.without_largest, arm.patient_mean, arm.pooled, arm.gap)
         by_class = [values[name] for name in classes for values in scores]
-        rows.append([arm.name, *(arm.without_largest[name] for name in means), *by_class])
+        bias = arm.estimates[objective].bias
+        rows.append([arm.name, *(arm.without_largest[name] for name in means), bias, *by_class])
     return Table(
         name="beside",
         title="The same scores, looked at in other ways",
@@ -105,7 +108,9 @@ def beside_table(comparison: Comparison) -> Table:
         ),
         reading=(
             "A score that drops without one record rests on one patient. The gap is pooled minus "
-            "within folds: probabilities of models of different folds do not compare."
+            "within folds: probabilities of models of different folds do not compare. The bias is "
+            "the mean of the resamples behind an interval minus the score: they hold fewer "
+            "patients, and few are easier to rank."
         ),
         columns=columns,
         rows=rows,
@@ -155,7 +160,7 @@ def contrasts_table(comparison: Comparison) -> Table | None:
             Column("detectable"),
         ],
         rows=rows,
-        notes=_detectable(pairs, name),
+        notes=[*_detectable(pairs, name), *_disagreeing(pairs, objective)],
     )
 
 
@@ -172,6 +177,24 @@ def _detectable(pairs: Sequence[Contrast], name: str) -> list[str]:
         f"{score_text(max(sizes))} in {name}, depending on the contrast (median "
         f"{score_text(median(sizes))}; 80 % power, 5 % for all contrasts together), and misses "
         "smaller ones"
+    ]
+
+
+def _disagreeing(pairs: Sequence[Contrast], objective: str) -> list[str]:
+    """Say why interval and p of a contrast may disagree, where they do."""
+    names = [
+        pair_name(pair)
+        for pair in pairs
+        if math.isfinite(pair.p)
+        and (pair.p < LEVEL)
+        != (pair.estimates[objective].low > 0 or pair.estimates[objective].high < 0)
+    ]
+    if not names:
+        return []
+    return [
+        f"interval and p disagree on {listing(names)}: an interval is of percentiles, and "
+        "lopsided as the resamples are; the test takes both signs alike. The p counts: only it "
+        "keeps 5 % in simulation"
     ]
 
 

@@ -93,7 +93,12 @@ def estimate(value: float, resampled: Float, why_not: str, caution: str = "") ->
         )
     low, high = np.quantile(finite, LEVELS)
     return Estimate(
-        value=value, se=float(finite.std()), low=float(low), high=float(high), remark=caution
+        value=value,
+        se=float(finite.std()),
+        low=float(low),
+        high=float(high),
+        remark=caution,
+        bias=float(finite.mean()) - value,
     )
 
 

@@ -6,6 +6,7 @@ objective's measure, AUPRC or AUROC.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class Estimate:
     high: float  # upper end; NaN where there is no interval
     # Why there is no interval, or what is wrong with this one; empty if nothing is
     remark: str = ""
+    bias: float = math.nan  # mean of the resamples minus the value; NaN where there is no interval
 
 
 def reversed_estimate(difference: Estimate) -> Estimate:
@@ -59,6 +61,7 @@ def reversed_estimate(difference: Estimate) -> Estimate:
         low=-difference.high,
         high=-difference.low,
         remark=difference.remark,
+        bias=-difference.bias,
     )
 
 

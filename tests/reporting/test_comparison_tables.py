@@ -166,3 +166,15 @@ def test_pairs_and_records_as_csv(beats: Beats, arms: list[ArmRuns]) -> None:
     assert len(records) == 4 * 8
     of_104 = next(row for row in records if row["record"] == "104")
     assert of_104["beats_S"] == "0" and of_104["auprc_S"] == ""
+
+
+def test_an_interval_and_a_p_that_disagree_are_named(beats: Beats, arms: list[ArmRuns]) -> None:
+    found = compared(beats, arms)
+    (contrast, *others) = found.contrasts
+    assert contrast.estimates["sv"].low > 0
+    for p, said in ((0.01, False), (0.2, True)):
+        table = contrasts_table(replace(found, contrasts=(replace(contrast, p=p), *others)))
+        assert table is not None
+        assert (
+            any("interval and p disagree on film - its placebo" in n for n in table.notes) == said
+        )

@@ -56,7 +56,8 @@ def test_an_interval_is_of_percentiles_unless_there_is_none() -> None:
     found = estimate(0.5, np.linspace(0, 1, 1001), "")
     assert [found.value, found.low, found.high] == pytest.approx([0.5, 0.025, 0.975])
     assert found.se == pytest.approx(1001 / 1000 / math.sqrt(12), abs=1e-3)
-    assert found.remark == ""
+    assert found.remark == "" and found.bias == pytest.approx(0.0)
+    assert estimate(0.4, np.linspace(0, 1, 1001), "").bias == pytest.approx(0.1)
     values, why = np.linspace(0, 1, 100), "not estimable: F rests on 1.2 effective patients"
     found = estimate(0.5, values, why)
     assert found.value == 0.5 and math.isnan(found.low) and math.isnan(found.se)
