@@ -12,24 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
+Sums = NDArray[np.int64] | NDArray[np.float64]
+"""Numbers of beats, or sums of their weights."""
 
 
 def threshold_counts(
-    score: NDArray[np.floating], positive: NDArray[np.bool_]
-) -> tuple[Counts, Counts]:
+    score: NDArray[np.floating],
+    positive: NDArray[np.bool_],
+    weight: NDArray[np.float64] | None = None,
+) -> tuple[Sums, Sums]:
     """Return true and false positives at every distinct threshold, from the highest down.
 
     Beats with equal scores pass a threshold together, so that the order of tied beats does not
-    matter.
+    matter. With weights, each beat stands for as many.
     """
     order = np.argsort(-score)
     ranked = score[order]
     last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    true = np.cumsum(positive[order])[last_of_tie]
-    return true, last_of_tie + 1 - true
+    if weight is None:
+        true = np.cumsum(positive[order])[last_of_tie]
+        return true, last_of_tie + 1 - true
+    weighted = weight[order]
+    true, both = (np.cumsum(w)[last_of_tie] for w in (weighted * positive[order], weighted))
+    return true, both - true
 
 
-def average_precision(true: Counts, false: Counts) -> float:
+def average_precision(true: Sums, false: Sums) -> float:
     """Return the area under the precision-recall curve as a step function (no interpolation)."""
     if true[-1] == 0:
         return float("nan")
@@ -37,7 +45,7 @@ def average_precision(true: Counts, false: Counts) -> float:
     return float(np.sum(gained * (true / (true + false))) / true[-1])
 
 
-def area_under_roc(true: Counts, false: Counts) -> float:
+def area_under_roc(true: Sums, false: Sums) -> float:
     """Return the area under the ROC curve; a tie counts half."""
     if true[-1] == 0 or false[-1] == 0:
         return float("nan")
@@ -45,7 +53,7 @@ def area_under_roc(true: Counts, false: Counts) -> float:
     return float(np.sum(np.diff(false, prepend=0) * heights) / (true[-1] * false[-1]))
 
 
-RANKING: dict[str, Callable[[Counts, Counts], float]] = {
+RANKING: dict[str, Callable[[Sums, Sums], float]] = {
     "auprc": average_precision,
     "auroc": area_under_roc,
 }

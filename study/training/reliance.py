@@ -5,7 +5,8 @@ Each member is evaluated on the sampled beats of its own fold:
 - RR reliance: how much AUPRC of S and V is lost when RR is permuted. Each sampled beat gets the RR
   of a donor beat of the same record: in the early channels and the late vector (`inputs`), in
   where its window is cut (`window`, daeac only), or in both (`total`). The reliance is AUPRC with
-  real RR minus AUPRC with permuted RR, both within folds and on the sampled beats. A model that
+  real RR minus AUPRC with permuted RR, both within folds. The sample has few normal beats; each
+  weighs as many as it stands for, so that AUPRC has the scale of the trial's score. A model that
   cannot use RR gives identical outputs, and a reliance of exactly 0.
 - Attention: where over time a network looks. It does not say why the network decides.
 - The deletion check: AUPRC of S when the time steps attended to most, least or at random are
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from study.data.beat_set import BeatSet
 from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_CLASSES, RELIANCE_KINDS, reliance
 from study.models.blocks import GatedHead
 from study.models.classifier import Classifier
@@ -60,7 +62,11 @@ def measure_reliance(
     validation fold of each beat, -1 where it is in none.
     """
     sample = beats.beats.reliance
-    label, fold = beats.beats.label[sample.beats], fold[sample.beats]
+    fold = fold[sample.beats]
+    scale = _Scale(
+        label=beats.beats.label[sample.beats], fold=fold, weight=weights_of(beats.beats)
+    )
+    label = scale.label
     outputs = _Outputs(beats, n_seeds=n_seeds)
     shares = []
     size = evaluation_batch(beats.device)
@@ -72,16 +78,48 @@ def measure_reliance(
                 outputs.add(member, branch, positions[start : start + size])
         shares += [branch.share()] if branch.parts else []
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
-    values, undefined = _compare(outputs, label, fold, reasons)
+    values, undefined = _compare(outputs, scale, reasons)
     scored = fold >= 0
     inspection = Inspection(
         beats=np.bincount(label[scored], minlength=len(CLASSES)),
         mean_beat=_mean_by_class(beats.beats.ecg[sample.beats[scored]], label[scored]),
         attention=outputs.attention(),
-        deletion=_deletion(outputs, label, fold),
+        deletion=_deletion(outputs, scale),
         branch_share=np.mean(shares, axis=0) if shares else None,
     )
     return Measurements(values=values, undefined=undefined, inspection=inspection)
+
+
+def weights_of(beats: BeatSet) -> NDArray[np.float64]:
+    """Return how many beats of its record and class each sampled beat stands for, [M].
+
+    All S, V and F beats are sampled; of the normal ones some of each record.
+    """
+    sampled = beats.reliance.beats
+    cell = beats.record * len(CLASSES) + beats.label
+    n_all = np.bincount(cell)
+    n_sampled = np.bincount(cell[sampled], minlength=len(n_all))
+    return np.asarray(n_all[cell[sampled]] / n_sampled[cell[sampled]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scale:
+    """The sampled beats, weighted so that AUPRC has the scale of the trial's score."""
+
+    label: NDArray[np.int64]  # [M]
+    fold: NDArray[np.int64]  # [M] validation fold, -1 where it is in none
+    weight: NDArray[np.float64]  # [M] beats that each stands for
+
+    def auprc(self, log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return AUPRC within folds [K, C] of K sets of log-probabilities [K, M, C]."""
+        return rank_within(
+            log_probs,
+            self.label,
+            self.fold,
+            n_groups=int(self.fold.max(initial=-1)) + 1,
+            min_beats=MIN_CLASS_BEATS,
+            weight=self.weight,
+        ).by_class("auprc")
 
 
 class _Outputs:
@@ -265,22 +303,22 @@ def _reasons(*, has_rr: bool, has_windows: bool) -> dict[str, str]:
 
 
 def _compare(
-    outputs: _Outputs, label: NDArray[np.int64], fold: NDArray[np.int64], reasons: dict[str, str]
+    outputs: _Outputs, scale: _Scale, reasons: dict[str, str]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Return reliances by name, and why those that are NaN are."""
     values: dict[str, float] = {}
     undefined: dict[str, str] = {}
     real = outputs.real.cpu().numpy()
-    real_auprc = _auprc(real, label, fold)
+    real_auprc = scale.auprc(real)
     for kind in RELIANCE_KINDS:
         permuted = outputs.permuted[kind].cpu().numpy()
         lost = np.full((len(permuted), len(CLASSES)), np.nan)
         change = float("nan")
         if kind not in reasons:
-            auprc = _auprc(permuted.reshape(-1, *permuted.shape[2:]), label, fold)
+            auprc = scale.auprc(permuted.reshape(-1, *permuted.shape[2:]))
             by_seed = real_auprc - auprc.reshape(*permuted.shape[:2], len(CLASSES))
             lost = by_seed.mean(axis=1)
-            scored = fold >= 0
+            scored = scale.fold >= 0
             change = float(np.abs(permuted[:, :, scored] - real[:, scored]).max())
         named = {reliance(kind, MAX_CHANGE): change}
         for aami_class in RELIANCE_CLASSES:
@@ -296,27 +334,13 @@ def _compare(
     return values, undefined
 
 
-def _auprc(
-    log_probs: NDArray[np.float32], label: NDArray[np.int64], fold: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return AUPRC within folds [K, C] of K sets of log-probabilities [K, M, C]."""
-    n_folds = int(fold.max(initial=-1)) + 1
-    ranked = rank_within(log_probs, label, fold, n_groups=n_folds, min_beats=MIN_CLASS_BEATS)
-    return ranked.by_class("auprc")
-
-
-def _deletion(
-    outputs: _Outputs, label: NDArray[np.int64], fold: NDArray[np.int64]
-) -> dict[str, float]:
+def _deletion(outputs: _Outputs, scale: _Scale) -> dict[str, float]:
     """Return AUPRC of S by what is masked, the mean over seeds; nothing without attention."""
     if not outputs.masked:
         return {}
     log_probs = {"nothing": outputs.real, **outputs.masked}
     s = CLASSES.index("S")
-    return {
-        mask: float(_auprc(log_probs[mask].cpu().numpy(), label, fold)[:, s].mean())
-        for mask in MASKS
-    }
+    return {mask: float(scale.auprc(log_probs[mask].cpu().numpy())[:, s].mean()) for mask in MASKS}
 
 
 def _mean_by_class(rows: NDArray[np.float32], label: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -67,11 +67,12 @@ def rank_within(
     *,
     n_groups: int,
     min_beats: int,
+    weight: NDArray[np.float64] | None = None,
 ) -> Grouped:
     """Rank the beats of each group by each class's log-probability [S, N, C].
 
     `group` [N] numbers the groups from 0; a negative one leaves its beat out. A group counts for a
-    class with `min_beats` beats of it.
+    class with `min_beats` beats of it. With `weight` [N] each beat stands for as many.
     """
     n_seeds, n_classes = len(log_probs), len(CLASSES)
     values = {name: np.full((n_seeds, n_groups, n_classes), np.nan) for name in RANKING}
@@ -81,10 +82,11 @@ def rank_within(
     for g in np.flatnonzero(counted.any(axis=1)):
         members = np.flatnonzero(group == g)
         scores, labels = log_probs[:, members], label[members]
+        weights = None if weight is None else weight[members]
         for c in np.flatnonzero(counted[g]):
             positive = labels == c
             for s in range(n_seeds):
-                true, false = threshold_counts(scores[s, :, c], positive)
+                true, false = threshold_counts(scores[s, :, c], positive, weights)
                 for name, function in RANKING.items():
                     values[name][s, g, c] = function(true, false)
     return Grouped(counts, counted, values)

@@ -20,7 +20,7 @@ from study.keys import CLASSES, RELIANCE_KINDS, reliance
 from study.models.classifier import build_model
 from study.models.fusion import ConcatProjected
 from study.training.loop import TrialTraining
-from study.training.reliance import masked
+from study.training.reliance import masked, weights_of
 from study.training.results import MASKED_SHARE, MASKS, Inspection, TrialResult
 from tests.builders import small_config, small_training
 
@@ -129,6 +129,35 @@ def test_a_beat_that_is_its_own_donor_changes_nothing(
     again = small_training(replace(tiny_beats, reliance=itself), tiny_folds, **values)
     again.load_state_dict(training.state_dict())
     assert [_change(again.finish(), kind) for kind in RELIANCE_KINDS] == [0, 0, 0]
+
+
+def test_with_nothing_permuted_the_sample_scores_as_the_trial_does(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    training = small_training(
+        tiny_beats, tiny_folds, input="opt1", fusion="mhca_time", heads=2, epochs=1
+    )
+    score = _finished(training).metrics["val_auprc_S"]
+    sampled = tiny_beats.reliance.beats
+    assert len(sampled) == len(tiny_beats.label), "all normal beats: there are few"
+    # Every third normal beat of each record stands for those left out.
+    normal = np.cumsum(tiny_beats.label[sampled] == 0)
+    some = (tiny_beats.label[sampled] != 0) | (normal % 3 == 1)
+    donors = tiny_beats.reliance.donors[:, some]
+    fewer = replace(tiny_beats.reliance, beats=sampled[some], donors=donors, windows=None)
+    beats = replace(tiny_beats, reliance=fewer)
+    weights = weights_of(beats)
+    n_normal = np.bincount(tiny_beats.record[tiny_beats.label == 0])
+    at = tiny_beats.label[fewer.beats] == 0
+    assert np.bincount(tiny_beats.record[fewer.beats[at]], weights[at]) == pytest.approx(n_normal)
+    assert (weights[~at] == 1).all()
+    for some_beats, tolerance in ((tiny_beats, 1e-12), (beats, 0.05)):
+        again = small_training(
+            some_beats, tiny_folds, input="opt1", fusion="mhca_time", heads=2, epochs=1
+        )
+        again.load_state_dict(training.state_dict())
+        nothing = _inspection(again.finish()).deletion["nothing"]
+        assert nothing == pytest.approx(score, abs=tolerance)
 
 
 def test_the_steps_of_highest_rank_are_masked() -> None:

@@ -109,12 +109,11 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
             "For each arm, the loss when RR is exchanged between beats of a record: in its "
             "inputs, in its window (only daeac windows depend on RR), and in both, from top to "
             "bottom. The line spans the permutations. Measured on all S, V and F beats and a "
-            f"sample of {NORMAL_SAMPLE:,} N."
+            f"sample of {NORMAL_SAMPLE:,} N, each weighing as many as it stands for."
         ),
         reading=(
             "At 0 the trained model does not use RR. This is what the model uses, not what RR is "
-            "worth: a model may take from the window what its inputs offer too. Among so few N "
-            "AUPRC is higher than in the ranking, so that a loss may exceed an arm's score there."
+            "worth: a model may take from the window what its inputs offer too."
         ),
         panels=[
             whiskers(
