@@ -73,6 +73,17 @@ class StudyPlan:
     data_fingerprints: Mapping[str, str]  # digest of each beat set, by segmentation and resampling
     version: str = __version__  # version of the study package
 
+    @property
+    def has_sealed_test(self) -> bool:
+        """Whether test patients are set aside: those of MIT-BIH are, DS2."""
+        return self.data_source == "mitdb"
+
+    @property
+    def selection_sees(self) -> str:
+        """What training and selection see, in words."""
+        words = {"mitdb": "DS1", "synthetic": "the synthetic records"}
+        return words.get(self.data_source, "the records of this study")
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Return the plan of a study that exists.

@@ -40,7 +40,8 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
     if results.ranked and notes == len(results.alarms):
         below = f"; {plural(notes, 'note')} below" if notes else ""
         yield Note(f"Alarms: no error and no warning{below}.", Tone.GOOD)
-    yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
+    if results.study.plan.has_sealed_test:
+        yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
 
 
 def _state(results: StudyResults) -> Note | None:
@@ -190,7 +191,9 @@ def _verdict(results: StudyResults, arm: str, lost: Mapping[str, float]) -> str:
 
 
 def _sealed(results: StudyResults) -> Answer:
-    question = "What is it worth on DS2?"
+    question = "What is it worth on sealed patients?"
+    if not results.sealed and not results.study.plan.has_sealed_test:
+        return question, "unknown", f"none are set aside of {results.study.plan.selection_sees}"
     if not results.sealed:
         return question, "not opened", "for this study the sealed test set has not been opened"
     last = results.sealed[-1]

@@ -80,9 +80,11 @@ def negative_results(results: StudyResults) -> list[str]:
     if screened := results.count(Outcome.SCREENED):
         sentences.append(f"What {plural(screened, 'screened configuration')} would score in full.")
     if not results.sealed:
-        sentences.append(
-            "Anything about patients outside DS1: the sealed test set was not opened."
+        plan = results.study.plan
+        sealed_set = (
+            "the sealed test set was not opened" if plan.has_sealed_test else "none is set aside"
         )
+        sentences.append(f"Anything about patients outside {plan.selection_sees}: {sealed_set}.")
     return sentences
 
 
@@ -126,6 +128,12 @@ def _unused(results: StudyResults) -> Iterator[str]:
 
 def sealed(results: StudyResults) -> Iterator[Block]:
     """Yield what arms are worth on the sealed test set."""
+    plan = results.study.plan
+    if not (results.sealed or plan.has_sealed_test):
+        yield missing(
+            "No sealed test", f"DS2 of MIT-BIH is sealed; this study has {plan.selection_sees}"
+        )
+        return
     yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
     if not results.sealed:
         yield missing(

@@ -94,7 +94,6 @@ def protocol(results: StudyResults) -> Iterator[Block]:
 def _decisions(results: StudyResults) -> dict[str, str]:
     plan, rows = results.study.plan, results.study.rows
     shorter = shorter_outcome(rows)
-    mitdb = plan.data_source == "mitdb"
     return {
         "kind": "search: proposes candidates, claims nothing"
         if results.searches
@@ -102,10 +101,11 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         "split": "inter-patient, AAMI N S V F; "
         + (
             "DS1 and DS2 of de Chazal, O'Dwyer & Reilly 2004"
-            if mitdb
+            if plan.has_sealed_test
             else f"records: {plan.data_source}"
         ),
-        "selection sees": "DS1 only, in folds of whole patients; DS2 is sealed",
+        "selection sees": f"{plan.selection_sees}, in folds of whole patients; "
+        + ("DS2 is sealed" if plan.has_sealed_test else "none is set aside"),
         "folds": f"{plan.folds} ({plural(plan.n_folds, 'fold')})",
         "seeds": f"{plan.n_seeds} for each fold",
         "epochs": f"{plan.epochs}, scored at the last, never at the best",
@@ -186,7 +186,8 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
         "RR reliance was the loss of AUPRC when RR intervals were permuted within records in the "
         "inputs, in the cut of the window, or in both."
     )
-    yield results.openings.splitlines()[0] if results.openings else ""
+    openings = results.openings if results.study.plan.has_sealed_test else ""
+    yield openings.partition("\n")[0]
 
 
 def _trials(results: StudyResults) -> Iterator[str]:
@@ -273,8 +274,9 @@ def literature(results: StudyResults) -> Iterator[Block]:
     header, rows = published()
     flags = [row[header.index("flag")] for row in rows]
     yield Note(
-        "These are figures on DS2, and this page's are cross-validated on DS1: they cannot be "
-        "compared. One record (232) holds 75 % of the S beats of DS2.",
+        "These are figures on DS2 of MIT-BIH, and this page's are cross-validated on "
+        f"{results.study.plan.selection_sees}: they cannot be compared. One record (232) holds "
+        "75 % of the S beats of DS2.",
         Tone.WARNING,
     )
     yield Table(

@@ -103,7 +103,7 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         "By how much?",
         "How sure?",
         "Does it use RR?",
-        "What is it worth on DS2?",
+        "What is it worth on sealed patients?",
         "Against which floor?",
         "<b>film</b>",
         "film minus film_placebo",
@@ -112,6 +112,16 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         "+.100 AUPRC S lost when RR is permuted in its inputs",
     ):
         assert answer in first, answer
+
+
+def test_other_records_are_not_called_mit_bih_s(make_results: MakeResults) -> None:
+    plan = replace(make_results().study.plan, data_source="records")
+    page, _ = parsed(make_results(plan=plan, openings=""))
+    for said in ("on DS1:", "outside DS1", "DS1 and DS2 of", "DS2 is sealed", "in this workspace"):
+        assert said not in page
+    assert "cross-validated on the records of this study: they cannot be compared" in page
+    assert "none are set aside of the records of this study" in page
+    assert "Anything about patients outside the records of this study: none is set aside." in page
 
 
 def test_a_search_names_no_winner(make_search: MakeResults) -> None:
