@@ -156,8 +156,8 @@ def test_no_trial_has_files_where_another_place_was_meant(
     code, lines = status(capsys)
     assert code == 1
     assert (
-        f"  {folder}/trials has no file of any complete trial; give --storage as the study was "
-        "started with, or bring the folder back from a copy"
+        f"  {folder}/trials has no file of any complete trial; give the --storage that the "
+        "study was started with, or bring the folder back from a copy"
     ) in lines
     assert run.main(["--repair", NAME]) == 1
     assert "repair: none of it can be repaired" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a start looks at before it writes anything, and what it then writes first."""
+"""Checks a study before a start writes anything, then makes the start's first writes."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
         plan: What this start would do.
         places: Where the study's records are, or will be.
         resume: Whether `--resume` was given.
-        space_text: The space as it is now, to show what changed in it.
+        space_text: The space file's text now, to show what changed since the study began.
 
     Returns:
         The study before this start; None where it is new.
 
     Raises:
         StudyStateError: If the study exists with another plan, is unfinished and `--resume` was
-            not given, runs from a copy of its folder, or has a fault that no start may run over;
-            if it is new, and its storage or files are of another study of its name.
+            not given, runs from a copy of its folder, or has a fault that forbids every start; if
+            it is new, but its storage or files belong to another study of the same name.
     """
     if StudyPlan.find(places.folder) is None:
         _, attrs, _ = read_optuna(places.url, plan.name)
@@ -71,7 +71,7 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
     stored = study.plan
     differing = plan.differences(stored)
     more = plan.kind == "search" and plan.trials >= stored.trials
-    # What a screening trains in full it has chosen from all of its trials.
+    # A screening chooses the trials it trains in full from all of its trials.
     grows = more and plan.scheduler != SCREENING
     refused = [line for key, line in differing.items() if not (grows and resume and key == GROWS)]
     if refused:
@@ -85,8 +85,9 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
                 else "; a screening cannot be made longer (its trials in full are counted here)"
             )
         raise StudyStateError(
-            f"study '{plan.name}' exists with another plan:\n{listing}\n"
-            f"give this one another --name, or start it as it was{hint}"
+            f"study '{plan.name}' exists with another plan:\n"
+            f"{listing}\n"
+            f"give this one another --name, or start it with the same options as before{hint}"
         )
     settled = len(study.rows)
     if settled < plan.trials and not (resume or study.trials.exhausted):
@@ -108,7 +109,7 @@ def _space_changes(folder: Path, now: str) -> list[str]:
 def _refuse_copy(study: Study) -> None:
     """Refuse a study that a process runs from a copy of this folder.
 
-    A lock guards one folder. A storage that is elsewhere, such as PostgreSQL, can have two.
+    A lock guards one folder, but two folders can share a storage elsewhere, such as PostgreSQL.
     """
     if study.copy is None:
         return
@@ -120,8 +121,8 @@ def _refuse_copy(study: Study) -> None:
         )
     if owner.runs() is None:
         _logger.warning(
-            "study '%s': its last start, %s in %s, did not close it; if it runs still, stop one "
-            "of the two",
+            "study '%s': its last start, %s in %s, did not close it; if that process still "
+            "runs, stop one of the two",
             *(study.name, owner, folder),
         )
 
@@ -142,7 +143,7 @@ def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
 
 
 def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Before | None) -> None:
-    """Write down what runs here, and mend what a start may mend."""
+    """Record this start's folder and process, and mend what a start may mend."""
     plan.save(places.folder)
     places.note()
     ledger.note(PLACE, here(places.folder))

@@ -1,6 +1,6 @@
-"""The beats that a study's trials predict: their labels and records, and what was left out.
+"""The beats that a study's trials predict, and counts of excluded beats.
 
-Both are written once a study, into its folder.
+Each study writes both once, into its folder.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[st
     Args:
         path: The file.
         beats: One of the study's beat sets: labels and records are the same in all.
-        folds: Its folds; a record that none validates on has fold -1.
-        patient_of: Patient of each record that is not one of its own.
+        folds: Its folds; a record that no fold validates on has fold -1.
+        patient_of: Patient of each record that shares its patient with another.
     """
     fold_of = {name: fold for fold, names in enumerate(folds.validation) for name in names}
     buffer = io.BytesIO()
@@ -57,7 +57,7 @@ def read_beats(path: Path) -> Beats:
     """Return the beats that every trial of a study predicts, from its `beats.npz`.
 
     Raises:
-        StudyStateError: If the file is gone or damaged, or what it holds does not agree.
+        StudyStateError: If the file is gone or damaged, or its arrays do not fit each other.
     """
     try:
         arrays = read_arrays(path.read_bytes(), _ARRAYS)

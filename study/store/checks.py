@@ -1,9 +1,9 @@
-"""What can be wrong with a study's records, how it is found, and how it is mended.
+"""Finds faults in a study's records, and mends them.
 
-Optuna's storage is the truth, and files are compared with it. This is the one list of checks: a
-start applies the mends that it may apply, `--repair` applies all of them without running trials,
-and `--status` lists what is found. The checks of the tracker are in `study.tracking`, and give
-faults of the same kind.
+Optuna's storage is the truth, and files are compared with it. This is the one list of checks:
+`--status` lists the faults, a start makes the mends that a start may make, and `--repair` makes
+all mends without running trials. `study.tracking` checks the tracker, and returns the same kind of
+faults.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from study.store.trials import TrialRow
 
 SHOWN = 5
-"""Trials, or files, that are named where there are many."""
+"""How many trials or files a message names before it says "and N more"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mend:
-    """What ends all faults of a kind."""
+    """Mends all faults of one kind."""
 
     says: Callable[[Sequence[Fault]], str]  # what will be done about these faults, in words
-    # Mends them; returns what else is to be said of the outcome, or nothing
+    # Mends them; returns a remark on the outcome, or an empty string
     do: Callable[[Study, Ledger, Sequence[Fault]], str]
     at_start: bool = False  # whether a start does it too; otherwise `--repair` alone
 
@@ -54,10 +54,10 @@ class Fault:
     found: str  # what is wrong, in words that follow the trial's name
     trial: int | None = None  # its trial's number; None where it is about the study
     digest: str = ""  # its trial's digest, or that of a floor; empty where it is about the study
-    target: str = ""  # what is to be deleted: a file in the trial's folder, a path, or a run
+    target: str = ""  # what the mend deletes: a file in the trial's folder, a path, or a run
     # How it is mended; None where only the user can, and `found` says how
     mend: Mend | None = None
-    refused: bool = False  # whether no start may run over it
+    refused: bool = False  # whether it forbids every start
 
 
 def faults(study: Study, *, deep: bool = True) -> list[Fault]:
@@ -65,7 +65,7 @@ def faults(study: Study, *, deep: bool = True) -> list[Fault]:
 
     Args:
         study: The study as it was read.
-        deep: Whether results are read and verified; a start only looks whether they are there.
+        deep: Whether results are read and verified; a start only checks that they exist.
     """
     claims = other_claim(study.files, study.study_id)
     if study.gap:
@@ -105,7 +105,7 @@ def trials_of(faults: Sequence[Fault]) -> str:
 
 
 def _storage_away(study: Study) -> Iterator[Fault]:
-    # A plan alone is of a start that ended before it proposed anything.
+    # A plan without a storage: the start ended before it proposed anything.
     if has_trials(study.folder):
         yield Fault(
             kind="storage away",
@@ -116,11 +116,11 @@ def _storage_away(study: Study) -> Iterator[Fault]:
 
 
 def _reconcile(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
-    return f"{len(ledger.reconcile())} owed now"
+    return f"{len(ledger.reconcile())} to run again"
 
 
 _SETTLE = Mend(
-    says=lambda faults: f"end {trials_of(faults)} in Optuna: what was interrupted is owed",
+    says=lambda faults: f"end {trials_of(faults)} in Optuna: interrupted ones will run again",
     do=_reconcile,
     at_start=True,
 )
@@ -157,29 +157,29 @@ def _other_plan(study: Study) -> Iterator[Fault]:
     if in_storage is None:
         return
     for key, line in study.plan.differences(StudyPlan(**in_storage)).items():
-        # The budget of a start that was killed just then may be in one of the two.
+        # A start killed between the two writes leaves its new budget in only one of them.
         if key != GROWS:
             yield Fault(
                 kind="other plan",
-                found=f"{PLAN_FILE} is not the plan that the Optuna storage has: {line}; bring "
+                found=f"{PLAN_FILE} differs from the plan in the Optuna storage: {line}; bring "
                 "the file back from a copy",
                 refused=True,
             )
 
 
 def other_claim(files: Storage, study_id: str) -> Iterator[Fault]:
-    """Compare whose the results are: they are found by name and configuration alone.
+    """Check that the results belong to this study: name and configuration alone locate them.
 
     Args:
         files: Where the study has, or will have, its trials' files.
-        study_id: The study's identity; empty before its first start, when none can be its own.
+        study_id: The study's identity; empty before its first start, when no results are its own.
     """
     claimed = files.read(CLAIM)
     if claimed is not None and claimed.decode(errors="replace") != study_id:
         yield Fault(
             kind="other study's results",
-            found=f"{shown(files.root)} has the results of another study of this name; give "
-            "--storage as this one was started with, or another --name",
+            found=f"{shown(files.root)} has the results of another study of this name; give the "
+            "--storage that this one was started with, or another --name",
             refused=True,
         )
 
@@ -220,11 +220,11 @@ def _results(study: Study, *, deep: bool) -> Iterator[Fault]:
     complete = [row for row in study.rows if row.outcome is Outcome.COMPLETE]
     files = [(row, study.files.folder(row.digest)) for row in complete]
     if files and not any(folder.holds(name) for _, folder in files for name in RESULTS):
-        # More likely another --storage than that all results are lost: nothing is withdrawn.
+        # A wrong --storage is likelier than the loss of all results: nothing is withdrawn.
         yield Fault(
             kind="no results at all",
-            found=f"{shown(study.files.root)} has no file of any complete trial; give --storage "
-            "as the study was started with, or bring the folder back from a copy",
+            found=f"{shown(study.files.root)} has no file of any complete trial; give the "
+            "--storage that the study was started with, or bring the folder back from a copy",
         )
         return
     for row, folder in files:
@@ -250,11 +250,11 @@ def _results_of(row: TrialRow, folder: Storage, *, deep: bool) -> Iterator[Fault
 
 
 def _other_scores(row: TrialRow, folder: Storage) -> str:
-    """Say where a trial's file of scores has others than the storage."""
+    """Say where a trial's file of scores differs from the storage."""
     scores = json.loads(folder.read(SCORES) or b"{}")
     in_file = scores.get(METRICS, {}) if isinstance(scores, dict) else {}
     for name, value in row.metrics.items():
-        # The storage has also what was logged on the way, such as the loss of the last epoch.
+        # The storage also has metrics logged during training, such as the last epoch's loss.
         if name in in_file and in_file[name] != value:
             return f"has {name} {in_file[name]}, the Optuna storage has {value}"
     return ""
@@ -301,7 +301,7 @@ def _leftovers(study: Study) -> Iterator[Fault]:
         name = path.relative_to(study.folder) if inside else path
         yield Fault(
             kind="half a file",
-            found=f"{name} is half written, and nothing reads it",
+            found=f"{name} was left half written; nothing reads it",
             target=str(path),
             mend=_DELETE,
         )
@@ -313,18 +313,16 @@ def _write_table(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
 
 
 _TABLE = Mend(
-    says=lambda faults: f"write {TRIALS} as the storage has it", do=_write_table, at_start=True
+    says=lambda faults: f"write {TRIALS} again from the storage", do=_write_table, at_start=True
 )
 
 
 def _table(study: Study) -> Iterator[Fault]:
-    """Compare `trials.csv`, which every start writes at its end."""
+    """Compare `trials.csv`, which every start writes as it ends, with the storage."""
     if study.held or not study.rows:
         return
     path = study.folder / TRIALS
     if not path.exists():
         yield Fault(kind="no table", found=f"{TRIALS} is missing", mend=_TABLE)
     elif path.read_text() != trials_csv(study.rows):
-        yield Fault(
-            kind="other table", found=f"{TRIALS} has not the rows of the storage", mend=_TABLE
-        )
+        yield Fault(kind="other table", found=f"{TRIALS} differs from the storage", mend=_TABLE)

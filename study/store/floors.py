@@ -1,12 +1,12 @@
-"""Floors: simple classifiers that an arm has to beat, scored as trials are.
+"""Floors: simple classifiers that an arm has to beat, scored like trials.
 
 `prevalence` gives every beat the classes' shares of the training beats. `logistic_regression` is
-linear in log ratios of RR intervals, in the products of these, and in the beat's shape. Both see
-the folds and beats of the trials, and the class weights that trials have by default.
+linear in log ratios of RR intervals, in products of these ratios, and in the beat's shape. Both
+use the trials' folds and beats, and the trials' default class weights.
 
 A floor may see what an arm may: some ratios look one beat ahead or need the whole record, as
-`seed7` does. The shape is cut from R - 0.25 s to R + 0.28 s in every study, so that RR enters by
-its ratios alone.
+`seed7` does. The shape is cut from R - 0.25 s to R + 0.28 s in every study, so that RR enters
+through the ratios alone.
 
 Shapes: N and M beats, F features, C classes, R ratios.
 """
@@ -43,10 +43,10 @@ from study.store.trial_files import (
 from study.training.results import TrialResult
 
 _FORM = 1
-"""Raised where floors are to compute something else: stored ones are then computed anew."""
+"""Version of the computation: raise it when floors change, and stored ones are computed anew."""
 
 FOLDER = "floors"
-"""Folder of the floors in a study's folder; each has one of its name in there."""
+"""Folder of the floors in a study's folder; each floor has a subfolder of its name."""
 
 KEY, MADE_BY = "key", "settings"
 """In a floor's file of scores: a digest of what it was computed from, and its settings."""
@@ -66,7 +66,7 @@ SETTINGS = {
     "shape_points": SHAPE_POINTS,
     "l2_strength": L2_STRENGTH,
 }
-"""What a tracker shows of how floors are made."""
+"""How floors are made, for a tracker to show."""
 
 _LARGEST_LOG_RATIO = math.log(4)
 _MAX_ITERATIONS = 1000
@@ -81,10 +81,7 @@ def features(beats: BeatSet) -> Float:
     """Return the features of all beats, [N, F].
 
     Args:
-        beats: Cut as `FLOOR_CUT` says.
-
-    Raises:
-        DataError: If they are cut otherwise.
+        beats: Cut as `FLOOR_CUT` says. Raises: DataError: If they are cut in another way.
     """
     cut = (beats.segmentation, beats.resampling)
     if cut != FLOOR_CUT:
@@ -98,7 +95,7 @@ def features(beats: BeatSet) -> Float:
 def _log_ratios(beats: BeatSet) -> Float:
     """Return log ratios of RR intervals, [N, R].
 
-    They are bounded: beside a stretch without beats, an interval can be 100 times another.
+    They are clipped: next to a gap without beats, one interval can be 100 times another.
     """
     seed7, causal = (beats.rr[name].astype(np.float64) for name in ("seed7", "causal"))
     pre, post, local, pre_to_post, record = seed7.T[:5]
@@ -109,7 +106,7 @@ def _log_ratios(beats: BeatSet) -> Float:
 
 
 def prevalence(x: Float, label: NDArray[np.int64], weights: NDArray[np.float32]) -> Predictor:
-    """Return what gives every beat the classes' shares; arguments as `FLOORS` says."""
+    """Return a predictor that gives every beat the classes' shares; arguments as for `FLOORS`."""
     counts = np.bincount(label, minlength=len(CLASSES))
     log_probs = np.log(np.maximum(counts, 0.5) / counts.sum())
     return lambda others: np.tile(log_probs, (len(others), 1))
@@ -118,14 +115,14 @@ def prevalence(x: Float, label: NDArray[np.int64], weights: NDArray[np.float32])
 def logistic_regression(
     x: Float, label: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> Predictor:
-    """Fit a multinomial regression with an L2 penalty; arguments as `FLOORS` says.
+    """Fit a multinomial regression with an L2 penalty; arguments as for `FLOORS`.
 
     A class without beats to train on gets the probability of half a beat.
 
     Raises:
         DivergedError: If it does not converge.
     """
-    # Here, as no study needs them before its end.
+    # Imported here: no study needs it before its end.
     from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -139,7 +136,7 @@ def logistic_regression(
     def standardised(features: Float) -> NDArray[np.float32]:
         return np.asarray((features - mean) / sd, dtype=np.float32)  # twice as fast
 
-    # The problem is convex: where Newton's steps fail, the other goes to the same place.
+    # The problem is convex: where Newton's method fails, the other solver finds the same minimum.
     for solver in ("newton-cholesky", "lbfgs"):
         model = LogisticRegression(
             C=1 / L2_STRENGTH, class_weight=by_class, solver=solver, max_iter=_MAX_ITERATIONS
@@ -159,7 +156,7 @@ def _log_probs(model: Any, x: NDArray[np.float32], n_trained_on: int) -> Float:
     """Return a fitted regression's log-probabilities [M, C] from standardised features [M, F]."""
     from scipy.special import log_softmax
 
-    # Not by `predict_log_proba`: the logarithm of a probability that underflows is infinite.
+    # Not `predict_log_proba`: where a probability underflows, its logarithm is infinite.
     logits = model.decision_function(x)
     if logits.ndim == 1:  # of two classes, the second against the first
         logits = np.column_stack([np.zeros_like(logits), logits])
@@ -186,7 +183,7 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     Raises:
         DivergedError: If a fit does not converge.
     """
-    from study.training.losses import class_weights  # it needs torch; what is stored does not
+    from study.training.losses import class_weights  # needs torch
 
     x, weights = features(beats), class_weights(beats.label, CLASS_WEIGHTS)
     log_probs = np.full((1, len(x), len(CLASSES)), np.nan, dtype=np.float32)
@@ -200,11 +197,11 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
 
 
 def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]]:
-    """Fit a floor on a whole data set; return what gives other beats' log-probabilities [1, M, C].
+    """Fit a floor on a whole data set; return a predictor of log-probabilities [1, M, C].
 
     Args:
         name: A floor of `FLOORS`.
-        training: All beats to train on, cut as `FLOOR_CUT` says; so are those to predict.
+        training: All beats to train on, cut as `FLOOR_CUT` says, like the beats to predict.
 
     Raises:
         DivergedError: If the fit does not converge.
@@ -218,26 +215,26 @@ def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFloor:
-    """A floor as a study's table and tracker see it."""
+    """A floor as tables and the tracker read it."""
 
     name: str  # as in `FLOORS`
     digest: str  # identity of what it was computed from
-    # By the names of `study.keys`; empty where it could not be computed
+    # Its scores, by the names of `study.keys`; empty where it could not be computed
     metrics: Mapping[str, float] = field(default_factory=dict)
     files: tuple[Path, ...] = ()  # its predictions and scores
     settings: Mapping[str, Any] = field(default_factory=dict)  # how it was made
     at_s: float = 0.0  # when it was written, seconds since 1970
     missing: str = ""  # why it could not be computed
-    seconds: float = 0.0  # time that this start spent on it, s; 0 where it was there already
+    seconds: float = 0.0  # time that this start spent on it, s; 0 where it was already stored
 
     @property
     def words(self) -> str:
-        """Its name in words, as a table of floors has it."""
+        """Its name in words, for tables of floors."""
         return self.name.replace("_", " ")
 
     @property
     def label(self) -> str:
-        """What it is called among runs and arms."""
+        """Its label among runs and arms."""
         return f"floor: {self.words}"
 
 
@@ -247,13 +244,13 @@ def study_floors(
     folder: Path,
     say: Callable[[str], object] = lambda text: None,
 ) -> list[StudyFloor]:
-    """Return the floors of a study, those from its folder that are there.
+    """Return the floors of a study: stored ones from its folder, the others computed.
 
     Args:
         beats: Cut as `FLOOR_CUT` says.
         folds: Those of the trials.
         folder: The study's folder.
-        say: Told of each that has to be computed.
+        say: Called with a message before each floor is computed.
     """
     return [_floor(name, beats, folds, folder / FOLDER / name, say) for name in FLOORS]
 
@@ -274,7 +271,7 @@ def _floor(
         return StudyFloor(name=name, digest=digest, missing=str(error))
     storage.write(PREDICTIONS, pack_predictions(result))
     storage.write(PER_RECORD, rows_csv(result.per_record).encode())
-    # Last: where it stands, the others do too.
+    # Written last: where this file exists, the others do too.
     storage.write(SCORES, scores_json(result, **{KEY: digest, MADE_BY: SETTINGS}))
     stored = stored_floor(folder)
     assert stored is not None
@@ -282,7 +279,7 @@ def _floor(
 
 
 def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> TrialResult:
-    """Score a floor's predictions as a trial's are, in the form that a trial's have."""
+    """Score a floor's predictions like a trial's, in the same form."""
     from study.training.scores import score
 
     fold = folds.of_beats(beats)

@@ -1,4 +1,4 @@
-"""A study's folder in the workspace: its name, the names of its files, and what is left in it."""
+"""A study's folder in the workspace: its name, the names of its files, and its leftovers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PLAN_FILE = "plan.json"
 SPACE_COPY = "space.toml"
 """The space as a study was started with it."""
 TRIALS = "trials.csv"
-"""A row a trial."""
+"""One row for each trial."""
 BEATS = "beats.npz"
 """Labels and records of the beats that every trial predicts."""
 CLAIM = "study_id"
 """Beside the files of trials: identity of the study that they belong to."""
 PAIRS, RECORDS = "pairs.csv", "records.csv"
-"""The results of a comparison: a row a pair of arms, a row a record."""
+"""The results of a comparison: one row for each pair of arms, one row for each record."""
 
 _ALLOWED = "letters, digits, '-', '_' and '.', not starting with '.'"
 
@@ -35,7 +35,7 @@ def study_folder(workspace: Path, name: str) -> Path:
 
 
 def leftovers(folder: Path, trials: str) -> list[Path]:
-    """Return the files that a killed process had half written; nothing reads them.
+    """Return the files that a killed process left half written; nothing reads them.
 
     Args:
         folder: The study's folder.
@@ -51,5 +51,5 @@ def has_trials(folder: Path) -> bool:
 
 
 def study_names(workspace: Path) -> list[str]:
-    """Return the names of a workspace's studies, in order; nothing is read of them."""
+    """Return the names of a workspace's studies, in order, without reading the studies."""
     return sorted(path.parent.name for path in (workspace / STUDIES).glob(f"*/{PLAN_FILE}"))

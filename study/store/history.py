@@ -1,7 +1,7 @@
-"""What Optuna keeps of a study beside outcomes: each epoch of a trial, each start of the driver.
+"""What Optuna keeps of a study besides outcomes: each trial's epochs, each start of the driver.
 
-Epochs are attributes of their trial, starts of the study. Nothing else has them: MLflow shows what
-is here.
+Epochs are attributes of their trial, starts are attributes of the study. This is the only copy:
+MLflow shows it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from study.files import from_json, to_json
 
 METRICS = "metrics"
-"""Key of metrics by name: of an epoch, of a trial's end, of a start's, of a file of scores."""
+"""Key under which an epoch, an ended trial, an ended start and a file of scores keep metrics."""
 
 EPOCH, START, END = "epoch", "start", "end"
-"""Each is followed by its number: `epoch:3`."""
+"""A number follows each: `epoch:3`."""
 
 BEGAN, TRACEBACK = "began", "traceback"
-"""Of a trial: seconds since 1970 at which a worker had it first; what a failure left."""
+"""Of a trial: when a worker first had it, in seconds since 1970; the message of its failure."""
 
 
 def name_of(kind: str, number: int) -> str:
@@ -50,7 +50,7 @@ class Epoch:
 def epochs_of(attempts: Iterable[Mapping[str, Any]]) -> dict[int, Epoch]:
     """Return a configuration's epochs by number.
 
-    An epoch that was run again, after a loss of its worker or driver, counts as it was first.
+    Where an epoch ran again, after a loss of its worker or driver, its first report counts.
 
     Args:
         attempts: The attributes of its attempts, first to last.

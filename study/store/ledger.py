@@ -1,14 +1,14 @@
 """Writes a study's Optuna storage, which is the truth about the study.
 
-Every proposal becomes an Optuna trial before it runs, and every outcome is told to Optuna before
+Every proposal becomes an Optuna trial before it runs, and Optuna gets every outcome before
 anything else records it. Ray's own snapshots are not used: after a SIGKILL they lag behind the
 storage and cannot be restored. A start of the driver closes the trials that an earlier one left
 RUNNING and proposes each again under the same digest of its configuration; the earlier attempt is
 marked as superseded.
 
 Pruning is asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel
-Hyperparameter Tuning", MLSys). Its rungs are the reported values in the storage and nothing else,
-so a resume keeps them, and an interrupted trial's values count once, with its next attempt.
+Hyperparameter Tuning", MLSys). Its rungs consist only of the values reported to the storage: a
+resume keeps them, and an interrupted trial's values count once, with its next attempt.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from study.store.trials import (
 )
 
 _LONGEST_TRACEBACK = 20_000
-"""Characters of its end that are kept: databases have limits."""
+"""How many of a failure's last characters are kept: databases have limits."""
 
 
 class Ledger:
@@ -74,9 +74,9 @@ class Ledger:
     Args:
         storage_url: SQLAlchemy URL of the storage, or one that is open.
         name: Name of the study.
-        sampler: What proposes when nothing is enumerated.
+        sampler: Optuna's sampler, for proposals that are not enumerated.
         epochs: Full budget of a trial.
-        reduction_factor: One in how many trials is kept at each rung; None prunes nothing.
+        reduction_factor: At each rung, one in this many trials goes on; None prunes nothing.
 
     Raises:
         StudyStateError: If the storage cannot be opened.
@@ -101,7 +101,7 @@ class Ledger:
                 sampler=sampler,
                 load_if_exists=True,
             )
-            # A damaged row is an error now, and not for whoever reads it first.
+            # A damaged row should fail here, not at a later read.
             self._study.get_trials(deepcopy=False)
         except Exception as error:
             # SQLAlchemy raises driver-specific errors, some of which quote the URL's password.
@@ -112,7 +112,7 @@ class Ledger:
                 "--study-storage, or bring the storage back from a copy"
             ) from None
         if Tag.STUDY_ID not in self._study.user_attrs:
-            # Last: a study without an identity was never started.
+            # Written last: a study without an identity was never started.
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
@@ -132,20 +132,20 @@ class Ledger:
         return str(self._study.user_attrs[Tag.STUDY_ID])
 
     def note(self, key: str, value: Any) -> None:
-        """Write down something about the study as a whole."""
+        """Record an attribute of the whole study."""
         self._study.set_user_attr(key, value)
 
     def noted(self, key: str) -> Any:
-        """Return what was written down about the study, or None."""
+        """Return a recorded attribute of the study, or None."""
         return self._study.user_attrs.get(key)
 
     def reconcile(self) -> list[FrozenTrial]:
-        """Close what an earlier driver left running; return the trials that are still owed."""
+        """Close trials that an earlier driver left running; return those that must run again."""
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.is_finished():
                 continue
             if trial.state is TrialState.WAITING:
-                # Enqueued and never asked for: the next ask would take it for its own.
+                # Enqueued but never asked for: the next `ask` would return this trial.
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 continue
             ended = {
@@ -160,9 +160,9 @@ class Ledger:
         return self.trials().owed
 
     def withdraw(self, number: int, cause: str) -> None:
-        """Let a settled trial's outcome count no more: it is owed again, under the same digest."""
+        """Withdraw a settled trial's outcome: it must run again, under the same digest."""
         self._mark(WITHDRAWN, number, cause)
-        # A space that was exhausted has something to run again.
+        # An exhausted space now has something to run again.
         self.note(EXHAUSTED, False)
 
     def _mark(self, kind: str, number: int, value: int | str) -> None:
@@ -189,7 +189,7 @@ class Ledger:
         return trial
 
     def open(self, trial: optuna.Trial, proposal: Proposal) -> int:
-        """Write down what a trial is, and keep it as running; return its number."""
+        """Record a trial's proposal, and count it as running; return its number."""
         attrs = {
             Tag.ARM: proposal.arm,
             Tag.ATTEMPT: proposal.attempt,
@@ -208,9 +208,9 @@ class Ledger:
         return trial.number
 
     def _follow(self, trial: optuna.Trial, digest: str) -> None:
-        """Mark earlier attempts, and give this one the epochs that they reported.
+        """Mark earlier attempts, and copy their epochs to this one.
 
-        It continues from their checkpoint, or repeats them with the same result.
+        This attempt continues from their checkpoint, or repeats their epochs with the same result.
         """
         for earlier in self._study.get_trials(deepcopy=False):
             if earlier.user_attrs.get(Tag.DIGEST) != digest or earlier.number >= trial.number:
@@ -225,15 +225,15 @@ class Ledger:
             self._last_epoch[trial.number] = max(last, *numbered(EPOCH, earlier.user_attrs), 0)
 
     def begin(self, number: int) -> None:
-        """Write down that a worker has a trial now."""
+        """Record that a worker now has a trial."""
         self._live[number].set_user_attr(BEGAN, round(time.time(), 3))
 
     def record(
         self, number: int, epoch: int, objective: float, metrics: Mapping[str, float]
     ) -> bool:
-        """Write an epoch down in one transaction; return whether the trial should be pruned.
+        """Record an epoch in one transaction; return whether the trial should be pruned.
 
-        An epoch that is run again, after a loss of its worker or driver, stays as it was first.
+        Where an epoch runs again, after a loss of its worker or driver, its first report stays.
         """
         trial = self._live[number]
         if epoch > self._last_epoch.get(number, 0):
@@ -250,14 +250,14 @@ class Ledger:
         return not self._promoted(epoch, objective)
 
     def begin_start(self, about: Mapping[str, str]) -> None:
-        """Write down a start of the driver, with its commit, versions and device."""
+        """Record a start of the driver, with its commit, versions and device."""
         self._start = 1 + max(numbered(START, self._study.user_attrs), default=0)
         self.note(
             name_of(START, self._start), {"at_s": round(time.time(), 3), "about": dict(about)}
         )
 
     def end_start(self, outcome: Outcome, metrics: Mapping[str, float]) -> None:
-        """Write down how the last start ended, with figures of the study."""
+        """Record how the last start ended, with figures of the study."""
         start = self._start or max(numbered(START, self._study.user_attrs))
         ended = Epoch(time.time(), metrics).attr()
         self.note(
@@ -268,7 +268,7 @@ class Ledger:
     def close_duplicate(
         self, trial: optuna.Trial, proposal: Proposal, known: TrialRow | None
     ) -> None:
-        """Tell a repeated proposal the known outcome; a repeat of a running trial has none."""
+        """Close a repeated proposal with its original's outcome; a running original has none."""
         attrs = {
             DUPLICATE_OF: known.number if known else proposal.digest,
             Tag.DIGEST: proposal.digest,
@@ -286,7 +286,7 @@ class Ledger:
             self._study.tell(trial, final, state=STATES[outcome])
 
     def _promoted(self, rung: int, value: float) -> bool:
-        """Say whether a value is in the best share of what has reached its rung so far."""
+        """Say whether a value is in the best share of those that have reached its rung so far."""
         reached = [
             trial.intermediate_values[rung]
             for trial in self._study.get_trials(deepcopy=False)
@@ -310,7 +310,7 @@ class Ledger:
         objective: float = math.nan,
         traceback: str = "",
     ) -> TrialRow:
-        """Write down how a trial ended, and return it as a row; only a stopped one runs again."""
+        """Record how a trial ended, and return it as a row; only a stopped trial runs again."""
         trial = self._live.pop(number)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         attrs: dict[str, Any] = {
@@ -330,7 +330,7 @@ class Ledger:
         return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
 
     def trials(self) -> Trials:
-        """Return all trials as the storage has them now; those that run here are no loss."""
+        """Return all trials as the storage has them now; those running here are not lost."""
         return Trials(
             all=tuple(self._study.get_trials(deepcopy=False)),
             attrs=self._study.user_attrs,

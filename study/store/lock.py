@@ -1,4 +1,7 @@
-"""The lock of a study: one process holds it, and is told from a later one of its number."""
+"""The lock of a study: one process holds it.
+
+Its start time tells this process from a later one with the same number.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from study.files import writing
 
 _LOCK = "lock"
 _PATIENCE_S = 0.5
-"""How long a lock is waited for: a reader has it for a moment, and a driver for longer."""
+"""How long to wait for a lock, s: a reader holds it for a moment, a driver for much longer."""
 _PROC = Path("/proc")
 _LINE = re.compile(r"process (\d+) on ([^\s,]+)(?:, begun (\S+))?")
 
@@ -27,9 +30,9 @@ _LINE = re.compile(r"process (\d+) on ([^\s,]+)(?:, begun (\S+))?")
 class Owner:
     """A process on a host."""
 
-    pid: int  # its number, which the system gives away again after its end
+    pid: int  # its number, which the system reuses after its end
     host: str
-    begun: str = ""  # when it began, by the system's own count; empty where that cannot be told
+    begun: str = ""  # when it began, by the system's own count; empty where that is unknown
 
     @classmethod
     def current(cls) -> Owner:
@@ -46,11 +49,11 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
     def line(self) -> str:
-        """Return what a lock says of it."""
+        """Return the line that the lock's file has for it."""
         return f"{self}, begun {self.begun}\n" if self.begun else f"{self}\n"
 
     def runs(self) -> bool | None:
-        """Whether it still runs; None where it is on another host, which cannot be asked."""
+        """Whether it still runs; None where it is on another host."""
         if self.host != socket.gethostname():
             return None
         try:
@@ -63,7 +66,7 @@ class Owner:
 
 
 def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str] | None:
-    """Return process and folder of a start that `here` described, if it was of another folder."""
+    """Return process and folder of a start that `here` described, if it ran in another folder."""
     owner = Owner.read(str(start.get("owner", ""))) if start else None
     if start is None or owner is None or start.get("folder") == str(folder.resolve()):
         return None
@@ -71,12 +74,12 @@ def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str
 
 
 def here(folder: Path) -> dict[str, str]:
-    """Return what a start writes down of itself: its folder and its process."""
+    """Return a start's description of itself: its folder and its process."""
     return {"folder": str(folder.resolve()), "owner": Owner.current().line()}
 
 
 def _begun(pid: int) -> str:
-    """Return boot and clock ticks since then at which a process began: no wall clock in it."""
+    """Return when a process began: boot identifier and ticks since boot, not the wall clock."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text()[:8]
         # The second field is a name in parentheses, which may hold anything.
@@ -90,12 +93,12 @@ def _begun(pid: int) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a study for this process.
 
-    The system gives the lock back when its holder ends, however it ends. The lock's text says
-    who holds it; it decides only where a file system has no locks.
+    The system releases the lock when its holder ends in any way. The lock's text names the holder;
+    only where a file system has no locks does the text decide.
 
     Raises:
-        StudyStateError: If another process holds it (says which, on which host), or the folder
-            cannot be written.
+        StudyStateError: If another process holds it (the message names process and host), or the
+            folder cannot be written.
     """
     path = folder / _LOCK
     with _acquired(folder) as file:
@@ -109,7 +112,7 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             file.truncate(0)
             if [entry.name for entry in folder.iterdir()] == [_LOCK]:
-                # Refused before anything was written: nothing stays behind.
+                # Nothing was written yet: remove the folder made for the lock.
                 path.unlink()
                 folder.rmdir()
 
@@ -135,7 +138,7 @@ def _acquired(folder: Path) -> TextIO:
         except OSError:  # a file system without locks, where a killed owner's line stays
             held = owner is not None and owner.runs() is not False
             way_out = f"; where that process is gone, delete {path}"
-        # Who was refused before may have deleted the file since it was opened here.
+        # A process that was refused may have deleted the file since this one opened it.
         if not held and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()
@@ -148,7 +151,7 @@ def _acquired(folder: Path) -> TextIO:
 
 
 def holder(folder: Path) -> tuple[Owner | None, bool]:
-    """Return who holds a study, or held it and did not give it back; and whether it does now."""
+    """Return who holds or last held a study without releasing it; and whether it is held now."""
     try:
         with (folder / _LOCK).open() as file:
             owner = Owner.read(file.read())

@@ -1,9 +1,9 @@
-"""The openings of the sealed test set in a workspace: an append-only file, a line for each.
+"""The openings of the sealed test set in a workspace: an append-only file, one line each.
 
-A line is written, and on disk, before anything of DS2 is read. Each holds the SHA-256 of the line
-before it and one of its own content, so that an edit shows. A line that cannot be read is named
-and still counts: somebody has seen DS2, whatever the file says about it now. This module reads no
-records: tables and pages of DS1 take its sentence.
+Each line is on disk before anything of DS2 is read. It holds the SHA-256 of the line before and of
+its own content, so that an edit shows. An unreadable line is reported and still counts: somebody
+has seen DS2, whatever the file says now. This module reads no records: tables and pages of DS1
+show its sentence.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Opening:
     """One line."""
 
     number: int  # its place in the file, from 1
-    # What it says; empty if it cannot be read
+    # Its content; empty if it cannot be read
     content: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""  # what is wrong with it; empty if nothing is
 
     @property
     def digest(self) -> str:
-        """Digest of its content, as the line gives it."""
+        """Digest of its content, as stated in the line."""
         return str(self.content.get(_DIGEST, ""))
 
     @property
     def plan(self) -> str:
-        """Name and digest of the plan, as shown."""
+        """Name and digest of the plan, for display."""
         if "plan" not in self.content:
             return "an unreadable line"
         return f"{self.content['plan']} ({str(self.content.get('plan_hash', '?'))[:12]})"
@@ -70,9 +70,7 @@ class OpeningsLog:
         return _parsed(self._lines())
 
     def append(self, content: Mapping[str, Any]) -> Opening:
-        """Write an opening down; when this returns it is on disk.
-
-        Time, host and user are added.
+        """Record an opening, with time, host and user; it is on disk when this returns.
 
         Raises:
             StudyStateError: If the file cannot be written.
@@ -101,7 +99,7 @@ class OpeningsLog:
         """Say how often DS2 has been opened, and for which plans; then each fault, a line each.
 
         Args:
-            test_set: What was opened: a rehearsal has a stand-in.
+            test_set: Name of the test set: a rehearsal has a stand-in.
         """
         openings = self.read()
         plans: dict[str, int] = {}
@@ -121,8 +119,8 @@ class OpeningsLog:
             return []
         except OSError as error:
             raise StudyStateError(
-                f"{self.path}: cannot be read ({error.strerror}), so that nobody knows how often "
-                "DS2 was opened; mend that first"
+                f"{self.path}: cannot be read ({error.strerror}), so how often DS2 was opened is "
+                "unknown; mend that first"
             ) from error
         return [
             (line, f"{self.path.name} line {number}")
@@ -179,7 +177,7 @@ def _parsed(lines: list[tuple[bytes, str]]) -> list[Opening]:
 
 
 def _content(line: bytes) -> tuple[dict[str, Any], str]:
-    """Return what a line says, and what is wrong with the line by itself."""
+    """Return a line's content, and the fault of the line by itself."""
     try:
         content = json.loads(line)
     except ValueError:

@@ -1,10 +1,11 @@
-"""Opens an Optuna storage, to write or to read. A SQLite file on a local disk is written ahead.
+"""Opens an Optuna storage, to write or to read.
 
-A trial takes some twenty short transactions, and the driver makes them for all slots. In SQLite's
-default journal each waits for the disk several times. Written ahead (https://sqlite.org/wal.html)
-none waits: a killed process loses nothing, and a power cut at most the last moments, which the
-next start runs again. Where several hosts can mount the disk the default stays, because writing
-ahead needs memory that all readers share.
+SQLite on a local disk uses write-ahead logging. A trial takes some twenty short transactions, and
+the driver makes them for all slots. In SQLite's default journal each waits for the disk several
+times. With write-ahead logging (https://sqlite.org/wal.html) none waits: a killed process loses
+nothing, and a power cut loses at most the last moments, which the next start runs again. Where
+several hosts can mount the disk the default stays, because write-ahead logging needs memory that
+all readers share.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from study.addresses import redact, shown
 from study.errors import StudyStateError
 
 MOUNTS = Path("/proc/self/mounts")
-"""What Linux says of its disks; where it does not exist every disk counts as shared."""
+"""Linux's list of mounts; without this file every disk counts as shared."""
 
 LOCAL = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
 """File systems that one host has to itself."""
 
 _FORM = slice(18, 20)
-"""Bytes of a SQLite file that tell whether it is written ahead: both are 2 then."""
+"""Bytes of a SQLite file that are both 2 when it uses write-ahead logging."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -46,7 +47,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def open_storage(url: str | BaseStorage) -> BaseStorage:
-    """Open a storage, and make it where it does not exist."""
+    """Open a storage; create it where it does not exist."""
     if isinstance(url, BaseStorage):
         return url
     address = make_url(url)
@@ -61,7 +62,7 @@ def open_storage(url: str | BaseStorage) -> BaseStorage:
 
 @contextmanager
 def reading(url: str) -> Iterator[BaseStorage]:
-    """Open a storage that exists, to read: nothing is made or changed, and no writer waits.
+    """Open an existing storage to read: nothing is created or changed, and no writer waits.
 
     Raises:
         FileNotFoundError: If it is a SQLite file that does not exist.
@@ -79,7 +80,7 @@ def reading(url: str) -> Iterator[BaseStorage]:
         options["execution_options"] = {"postgresql_readonly": True}
     engine = create_engine(url, **options)
     try:
-        # Optuna would report the first of its tables that it misses.
+        # Optuna would only name the first table that is missing.
         if not inspect(engine).has_table("studies"):
             raise StudyStateError("is no Optuna storage: it has no table of studies")
     finally:
@@ -92,9 +93,9 @@ def reading(url: str) -> Iterator[BaseStorage]:
 
 
 def read_optuna(url: str, name: str) -> tuple[tuple[FrozenTrial, ...], dict[str, Any], str]:
-    """Return trials and attributes of an Optuna study, or why there are none.
+    """Return trials and attributes of an Optuna study, or why they cannot be read.
 
-    Nothing is made or changed. What is said of the storage is without its credentials.
+    Nothing is created or changed. The reason contains no credentials.
     """
     try:
         with reading(url) as storage:
@@ -117,7 +118,7 @@ def read_optuna(url: str, name: str) -> tuple[tuple[FrozenTrial, ...], dict[str,
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     with path.open("rb") as file:
         ahead = file.read(_FORM.stop)[_FORM] == b"\x02\x02"
-    # A file that is written ahead and that nobody has open cannot change, and without this SQLite
+    # A file with write-ahead logging that nobody has open cannot change; without this flag SQLite
     # would make two files beside it.
     still = ahead and not path.with_name(f"{path.name}-wal").exists()
     option = "immutable=1" if still else "mode=ro"
@@ -128,9 +129,9 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def one_transaction(storage: BaseStorage) -> Iterator[None]:
-    """Store all that this thread writes in the block, or nothing of it.
+    """Store everything that this thread writes in the block, or nothing.
 
-    Optuna commits every value by itself. Here its sessions join one transaction, as in
+    Optuna commits every value separately. Here its sessions join one transaction, as in
     https://docs.sqlalchemy.org/en/20/orm/session_transaction.html, "Joining a Session into an
     External Transaction". A storage in memory has no transactions.
 
@@ -160,14 +161,14 @@ def _database(storage: BaseStorage) -> RDBStorage | None:
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Close all connections: what was written ahead is then in the one file."""
+    """Close all connections: the write-ahead log then merges into the one file."""
     storage.remove_session()
     if (backend := _database(storage)) is not None:
         backend.engine.dispose()
 
 
 def storage_fault(error: BaseException, url: str) -> str:
-    """Return what a database said of a transaction that failed, without credentials."""
+    """Return a database's message about a failed transaction, without credentials."""
     cause = error.__cause__ or error
     message = str(getattr(cause, "orig", None) or cause).strip()
     return redact(message.splitlines()[0] if message else type(cause).__name__, url)
@@ -183,14 +184,14 @@ def on_local_disk(path: Path, mounts: Path) -> bool:
     for line in lines:
         _, where, of_kind, *_ = line.split(" ")
         mounted = Path(_ESCAPED.sub(lambda code: chr(int(code[1], 8)), where))
-        # A later line with the same place covers the earlier.
+        # A later mount at the same path hides the earlier one.
         if here.is_relative_to(mounted) and mounted.is_relative_to(mount):
             mount, kind = mounted, of_kind
     return kind in LOCAL
 
 
 def _write_ahead(connection: sqlite3.Connection, _: object) -> None:
-    # Somebody who reads the file just now keeps it as it is; it is then slower, and as safe.
+    # A reader that has the file open blocks the switch; the default is slower, and as safe.
     with suppress(sqlite3.OperationalError):
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):
             connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,4 +1,4 @@
-"""The plan of a study: whatever shapes its results, written down before anything runs."""
+"""The plan of a study: everything that shapes its results, recorded before anything runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from study.files import write_whole
 from study.store.folder import PLAN_FILE, has_trials, study_names
 
 FORM = 1
-"""Form of a study's records, raised where this version cannot read what another has written.
+"""Version of the form of a study's records; raise it when the form changes.
 
-Studies begun before there was such a number have none.
+Studies begun before this number existed have none.
 """
 
 GROWS = "trials"
-"""The only part of a search's plan that a resume may change; of a screening none may."""
+"""The only part of a search's plan that a resume may change; a screening's plan may not change."""
 
 _OPTIONS = {
     "n_seeds": " (--seeds)",
@@ -38,7 +38,7 @@ _OPTIONS = {
 """The options that set parts of a plan."""
 
 _FOLLOWS = {
-    # Seed and digests are part of other digests, which would look as if the records had changed.
+    # Seed and digests enter other digests, which would suggest that the records had changed.
     "study_seed": {"data_fingerprints"},
     "folds": {"fold_fingerprint", "n_folds", "space_digest"},
     **{
@@ -61,7 +61,7 @@ class StudyPlan:
     sampler: str  # what proposes
     scheduler: str  # `asha`, `screening` or `none`
     reduction_factor: int  # one in how many trials asha keeps at each rung
-    trials: int  # trials to run; of a screening, those that screen and those in full
+    trials: int  # trials to run; for a screening, those that screen plus those in full
     epochs: int  # full budget of a trial
     folds: str
     fold_fingerprint: str  # digest of which records each fold validates on
@@ -128,7 +128,7 @@ class StudyPlan:
         version = "an earlier version" if form is None else f"another version (form {form})"
         raise StudyStateError(
             f"{path}: study '{folder.name}' was begun by {version} of this tool, and this one "
-            f"(form {FORM}) cannot read its records: show it or go on with it by the version that "
+            f"(form {FORM}) cannot read its records: show or resume it with the version that "
             "began it, or begin it again under another --name"
         )
 
@@ -152,7 +152,7 @@ class StudyPlan:
     def differences(self, other: StudyPlan) -> dict[str, str]:
         """Return what differs from a stored plan, a line each, by its name in the plan.
 
-        A difference that another one causes is not named beside it.
+        A difference that only follows from another one is left out.
         """
         planned, stored = self.identity(), other.identity()
         differing = {key for key in planned if planned[key] != stored[key]}
@@ -188,7 +188,7 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    # Fixed words, no shell; which git it is, is the user's PATH's business.
+    # Fixed words, no shell; the user's PATH decides which git runs.
     done = subprocess.run(  # nosec B603 B607
         ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
     )

@@ -1,4 +1,4 @@
-"""Temporary folders of this process; deletes those that killed processes left."""
+"""Makes temporary folders for this process; deletes those that killed processes left."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from study.store.lock import Owner
 _PREFIX, _OWNER = "study-", "owner"
 
 _ELSEWHERE = (Path("/tmp"), Path("/var/tmp"))  # nosec B108: mkdtemp makes folders of our own
-"""Where a folder goes when TMPDIR has too long a path, as a batch job's may have."""
+"""Where a folder goes when the path of TMPDIR is too long, as in a batch job."""
 
 _NAME = re.compile(_PREFIX + "([0-9a-f]+)-.+")
-"""Name of a folder: with its process's number in hexadecimal, for a folder without a marker."""
+"""Prefix of a folder's name; the process's number in hexadecimal follows, for want of a marker."""
 
 _UNMARKED_S = 1.0
-"""A folder that is older and has no marker is of a process that was killed before it wrote one."""
+"""A folder older than this without a marker: its process was killed before it wrote one."""
 
 _TRIES, _PAUSE_S = 10, 0.2
-"""How often the deletion of a folder is tried, and how long after each other."""
+"""How often a deletion is tried, and the pause between two tries."""
 
 
 @contextmanager
 def scratch(longest: int | None = None) -> Iterator[Path]:
-    """Give an empty folder for the time of a block, its path at most `longest` bytes long.
+    """Give a block an empty folder whose path has at most `longest` bytes.
 
-    A process that is killed leaves its folder, which says whose it was: `sweep` deletes it.
+    A killed process leaves its folder, whose marker names the process: `sweep` deletes it.
 
     Raises:
         UsageError: If no place for temporary files has so short a path.
     """
     folder = _made(longest)
-    # The interpreter does not wait for the block of a thread; the folder goes with it then.
+    # At exit the interpreter does not wait for a thread's block: delete the folder then.
     leave = partial(_delete, folder)
     atexit.register(leave)
     try:
@@ -76,13 +76,13 @@ def _made(longest: int | None) -> Path:
 
 
 def sweep() -> list[Path]:
-    """Delete this user's folders of processes that have ended; return which they were."""
+    """Delete this user's folders of ended processes; return their paths."""
     swept = []
     parents = dict.fromkeys((Path(tempfile.gettempdir()), *_ELSEWHERE))
     for folder in (folder for parent in parents for folder in parent.glob(f"{_PREFIX}*")):
         try:
             about = folder.lstat()
-            # Anyone may put a link where temporary files are.
+            # Anyone may put a link among temporary files.
             if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
                 continue
             owner = _owner(folder, age_s=time.time() - about.st_mtime)
@@ -95,20 +95,20 @@ def sweep() -> list[Path]:
 
 
 def _owner(folder: Path, *, age_s: float) -> Owner | None:
-    """Return whose a folder is: by its marker, or by its name where a kill left it without."""
+    """Return a folder's owner: from its marker, or from its name where a kill left no marker."""
     marker = folder / _OWNER
     owner = Owner.read(marker.read_text()) if marker.exists() else None
     named = _NAME.fullmatch(folder.name)
-    # A clock that was set back makes it younger than new; then it is not waited for.
+    # After a clock was set back its age is negative; then it is not waited for.
     if owner is None and named is not None and not 0 <= age_s < _UNMARKED_S:
         return Owner(pid=int(named[1], 16), host=socket.gethostname())
     return owner
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder, its marker last: what cannot be deleted now is swept later.
+    """Delete a folder, its marker last: a later sweep deletes what remains.
 
-    Ray's processes live for a moment after their driver, and write as long.
+    Ray's processes outlive their driver for a moment, and still write.
     """
     for _ in range(_TRIES):
         with suppress(OSError):

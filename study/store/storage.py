@@ -1,7 +1,7 @@
 """Where trials keep their checkpoints and results: a local or shared folder, or a cloud URI.
 
-`pyarrow.fs` (which Ray brings) speaks to all of them. A file is written whole or not at all: on a
-file system under a temporary name that is then renamed, in an object store by its own atomic put.
+`pyarrow.fs`, a dependency of Ray, handles them all. A file is written whole or not at all: a file
+system renames a temporary file, an object store puts it atomically.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Storage:
         return cls(text)
 
     def probe(self) -> None:
-        """Write and delete a file, so that a place that cannot be written costs no trial.
+        """Write and delete a file, so that an unwritable storage is found before any trial runs.
 
         Raises:
             UsageError: If that fails.
@@ -62,7 +62,7 @@ class Storage:
 
     def folder(self, *parts: str) -> Storage:
         """Return the storage of a subfolder."""
-        # Options of an object store, such as its region, stay behind the path.
+        # Options of an object store, such as its region, stay after the path.
         path, mark, options = (
             self.root.partition("?") if "://" in self.root else (self.root, "", "")
         )

@@ -1,9 +1,8 @@
 """A study on disk: every command that reads one opens it here.
 
-`Study.open` finds the study's folder, its Optuna storage and the files of its trials, and reads
-what they hold at that moment. It writes nothing: no file, no table. Only a start opens a ledger.
-
-Neither torch nor Ray is needed to read any of it.
+`Study.open` finds the study's folder, its Optuna storage and its trials' files, and reads their
+present content. It writes no file and no table; only a start opens a ledger. Reading needs neither
+torch nor Ray.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ if TYPE_CHECKING:
     from study.spaces.space import Space
 
 OPTUNA_FILE, TRIAL_FILES = "study.db", "trials"
-"""Its Optuna storage and its trials' files, in its folder where no option says otherwise."""
+"""Default names of its Optuna storage and of its trials' folder, both in the study's folder."""
 
 PLACES = "places.json"
-"""In the study's folder: the `--study-storage` and `--storage` that its last start was given."""
+"""File in the study's folder with the `--study-storage` and `--storage` of its last start."""
 
 _COMPLETE, _SECRET = "complete", "without its credentials"
 
@@ -50,10 +49,10 @@ class Places:
     """Where the records of a study are."""
 
     folder: Path  # the study's folder
-    # SQLAlchemy URL of its Optuna storage, where an option or its last start named one; empty is
-    # the one in its folder
+    # SQLAlchemy URL of its Optuna storage, if an option or its last start named one; empty for the
+    # one in its folder
     study_storage: str = ""
-    # Folder or URI below which several studies have their trials' files; likewise
+    # Folder or URI below which several studies have their trials' files; from the same sources
     storage: str = ""
     by_option: bool = False  # whether `--study-storage` itself was given
 
@@ -66,11 +65,11 @@ class Places:
         study_storage: str | None = None,
         storage: str | None = None,
     ) -> Self:
-        """Find the records of a study: by options, as its last start noted them, or in its folder.
+        """Find the records of a study: by options, by its last start's notes, or in its folder.
 
         Raises:
-            UsageError: If the name cannot be one, or the last start was given an address with
-                credentials, which are written down nowhere.
+            UsageError: If the name cannot be one, or its last start had an address with
+                credentials, which no file keeps.
         """
         folder = study_folder(workspace, name)
         noted = _noted(folder)
@@ -103,7 +102,7 @@ class Places:
         return Storage.at(self.folder / TRIAL_FILES)
 
     def note(self) -> None:
-        """Write down the addresses that options gave, for those who read the study later."""
+        """Record the addresses given by options, for later readers of the study."""
         noted: dict[str, dict[str, str]] = {}
         for option in ("study_storage", "storage"):
             if address := getattr(self, option):
@@ -132,17 +131,17 @@ def _noted(folder: Path) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What the records of a study held when they were read."""
+    """The content of a study's records when they were read."""
 
     places: Places  # where they are
     plan: StudyPlan
-    owner: Owner | None = None  # who runs it, or ran it and did not give it back
+    owner: Owner | None = None  # process that holds its lock, or ended without releasing it
     held: bool = False  # whether it is being run
-    # Process and folder of the last start, where that was of a copy of this folder, whose lock is
-    # another, and did not close the study
+    # Process and folder of the last start, where it ran in a copy of this folder, which has
+    # another lock, and did not close the study
     copy: tuple[Owner, str] | None = None
     trials: Trials = Trials()  # its trials, from the Optuna storage
-    gap: str = ""  # why there are none to read; empty where there are
+    gap: str = ""  # why its trials cannot be read; empty where they can
 
     @classmethod
     def open(
@@ -154,17 +153,17 @@ class Study:
         storage: str | None = None,
         locked_here: bool = False,
     ) -> Self:
-        """Read a study that exists, in any state, also while it runs.
+        """Read an existing study in any state, even while it runs.
 
         Args:
             workspace: Folder with `studies/`.
             name: The study's name.
             study_storage: As `--study-storage` has it.
             storage: As `--storage` has it.
-            locked_here: Whether this process has the study's lock, and runs nothing.
+            locked_here: Whether this process has the study's lock but runs no trial.
 
         Raises:
-            UsageError: If there is no such study, or the storage that was given has nothing of it.
+            UsageError: If there is no such study, or the given storage does not have it.
             StudyStateError: If its plan cannot be read.
         """
         places = Places.of(workspace, name, study_storage=study_storage, storage=storage)
@@ -178,7 +177,7 @@ class Study:
 
     @classmethod
     def at(cls, places: Places, *, locked_here: bool = False) -> Self:
-        """Read a study whose records are found; where its storage cannot be read, say why.
+        """Read a study from the places of its records; `gap` says why its storage cannot be read.
 
         Raises:
             UsageError: If there is no such study.
@@ -196,7 +195,7 @@ class Study:
         )
 
     def readable(self) -> Self:
-        """Return this study, whose trials are known.
+        """Return this study, if its trials could be read.
 
         Raises:
             StudyStateError: If its storage could not be read.
@@ -215,7 +214,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The study's name, also where its folder was given another one."""
+        """The study's name, even where its folder was renamed."""
         return self.plan.name
 
     @property
@@ -230,7 +229,7 @@ class Study:
 
     @property
     def objective(self) -> str:
-        """The metric that is searched for, or compared first."""
+        """The metric that a search optimises and a comparison ranks by."""
         return self.plan.objective
 
     @property
@@ -251,7 +250,7 @@ class Study:
 
     @cached_property
     def space(self) -> Space:
-        """The space that it was started with, and what the command line changed of it.
+        """The space that it was started with, and the command line's changes to it.
 
         Raises:
             StudyStateError: If it is not there.
@@ -261,7 +260,7 @@ class Study:
         path, plan = self.folder / SPACE_COPY, self.plan
         if not path.exists():
             raise StudyStateError(
-                f"{self.folder}: has no {SPACE_COPY}; its study never got to a trial"
+                f"{self.folder}: has no {SPACE_COPY}; its study never reached a trial"
             )
         searched = {"sampler": plan.sampler, "scheduler": plan.scheduler}
         return override(
@@ -273,7 +272,7 @@ class Study:
 
     @cached_property
     def beats(self) -> Beats:
-        """What all of its trials predict.
+        """The beats that all of its trials predict.
 
         Raises:
             StudyStateError: If the file is gone or damaged.
@@ -282,12 +281,12 @@ class Study:
 
     @cached_property
     def configs(self) -> dict[int, TrialConfig]:
-        """The configuration of each settled trial, by number; what is inactive has its default."""
+        """The configuration of each settled trial, by number; defaults where inactive."""
         return {t.number: TrialConfig.from_flat(t.user_attrs[CONFIG]) for t in self.trials.settled}
 
     @cached_property
     def arm_trials(self) -> dict[str, TrialRow]:
-        """The trial that stands for each arm: the first draw, or the best of a search."""
+        """The trial that represents each arm: the first draw, or the best of a search."""
         chosen: dict[str, TrialRow] = {}
         for row in self.rows:
             if not row.ranks(self.objective):
@@ -325,7 +324,7 @@ class Study:
 
     @property
     def tracker(self) -> str:
-        """The store that MLflow's runs of it are in, without credentials; empty for none."""
+        """The store of its MLflow runs, without credentials; empty for none."""
         return str(self.trials.attrs.get(TRACKER, ""))
 
     @property

@@ -1,6 +1,6 @@
-"""The files that a trial leaves: their names, and whether one is whole.
+"""The files that a trial leaves: their names, and checks that they are whole.
 
-Neither torch nor Ray is needed to tell.
+Checking needs neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from study.training.results import MASKS, Inspection, TrialResult
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 PREDICTIONS, PER_RECORD, SCORES = "predictions.npz", "per_record.csv", "scores.json"
 RESULTS = (PREDICTIONS, PER_RECORD, SCORES, WEIGHTS)
-"""What a complete trial has."""
+"""The files of a complete trial."""
 
 _LOG_PROBS = {"log_probs": ("f", 3)}
 _PROGRESS, _STATE = "progress.json", "state.pt"
@@ -38,7 +38,7 @@ _BESIDES = {
     **{"deletion": ("f", 1), "branch_share": ("f", 1)},
     **_INSPECTED,
 }
-"""What `predictions.npz` may have beside the log-probabilities, with kind and dimensions."""
+"""Optional arrays of `predictions.npz`, with kind and dimensions."""
 
 
 def file_fault(name: str, content: bytes | None) -> str:
@@ -57,9 +57,9 @@ def file_fault(name: str, content: bytes | None) -> str:
 
 
 def pack_checkpoint(epoch: int, state: bytes) -> bytes:
-    """Return a checkpoint: a training state, and beside it the epoch that it was taken after.
+    """Return a checkpoint: a training state, and the epoch after which it was taken.
 
-    The epoch can then be read without torch, and without reading the state.
+    The epoch can be read without torch and without the state.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -72,8 +72,8 @@ def checkpoint_epoch(content: bytes) -> int:
     """Return the epoch after which a trial with this checkpoint goes on.
 
     Raises:
-        CheckpointError: If the trial would start again: the checkpoint is damaged, or of another
-            version.
+        CheckpointError: If it is damaged or of another version: the trial would start from the
+            beginning.
     """
     return _unpacked(content)[0]
 
@@ -88,7 +88,7 @@ def checkpoint_state(content: bytes) -> bytes:
 
 
 def _unpacked(content: bytes) -> tuple[int, bytes]:
-    # Checksums first: neither json nor torch looks at them.
+    # Checksums first: neither json nor torch checks them.
     if fault := archive_fault(content):
         raise CheckpointError(f"its checkpoint is damaged ({fault})")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -151,7 +151,7 @@ def pack_predictions(result: TrialResult) -> bytes:
 
 
 def inspection_of(arrays: Mapping[str, NDArray[Any]]) -> Inspection | None:
-    """Return the inspection among a trial's arrays; None if it is not among them."""
+    """Return the inspection among a trial's arrays, or None."""
     if not arrays.keys() >= _INSPECTED.keys():
         return None
     deletion = arrays.get("deletion", ())
@@ -165,7 +165,7 @@ def inspection_of(arrays: Mapping[str, NDArray[Any]]) -> Inspection | None:
 
 
 def scores_json(result: TrialResult, **about: object) -> bytes:
-    """Write scores, why the undefined ones are so, and the table of folds, under what is told."""
+    """Return scores, reasons for undefined ones and the table of folds as JSON, after `about`."""
     scores = {
         **about,
         METRICS: result.metrics,

@@ -1,10 +1,9 @@
-"""What Optuna's trials say: the attempts at each configuration, their outcomes, what is owed.
+"""Reads Optuna's trials: attempts at each configuration, their outcomes, those still owed.
 
-A configuration may have several attempts: an interrupted one is followed by another under the same
-digest, and so is one whose result files were lost. Optuna lets no attribute of a finished trial
-change: what is said of one later is an attribute of the study that has its number in its name.
-
-Neither torch nor Ray is needed to read any of it.
+An attempt is owed when its configuration must run again: after an interruption, or a loss of its
+result files. The next attempt has the same digest. Optuna lets no attribute of a finished trial
+change: a later mark is an attribute of the study, with the trial's number in its name. Reading
+needs neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ INDEX, EPOCHS, SECONDS = "index", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, CLOSED = "plan", "exhausted", "closed"
 TRACKER = "tracker"
-"""The store that MLflow's runs of a study are in, without credentials."""
+"""The store of a study's MLflow runs, without credentials."""
 PLACE = "place"
 """Folder and process of the last start."""
 
@@ -52,7 +51,7 @@ COUNTED = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.SCREENED, Outcome.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What was said of finished trials after their end."""
+    """Marks set on finished trials after their end."""
 
     # The attempt that followed, by the trial's number
     superseded: Mapping[int, int] = field(default_factory=dict)
@@ -65,7 +64,7 @@ class Marks:
         return cls(numbered(SUPERSEDED, attrs), numbered(WITHDRAWN, attrs))
 
     def aside(self, number: int) -> bool:
-        """Whether a trial's outcome counts no more."""
+        """Whether a trial's outcome no longer counts."""
         return number in self.superseded or number in self.withdrawn
 
 
@@ -101,12 +100,12 @@ class TrialRow:
 
     number: int  # number of the trial in the study
     digest: str  # digest of its configuration
-    arm: str  # what is compared (see `study.models.rules.arm`)
+    arm: str  # the arm that it belongs to (see `study.models.rules.arm`)
     params: Mapping[str, object]  # active parameters, by flat name
     outcome: Outcome  # how it ended
     full_epochs: int  # epochs of a full budget
     cause: str = ""  # why it ended so; empty for a complete trial
-    # Final metrics by the names of `study.keys`; undefined ones are NaN or absent
+    # Final metrics by the names in `study.keys`; undefined ones are NaN or absent
     metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0  # epochs done
     seconds: float = 0.0  # wall time spent on it, s
@@ -130,8 +129,8 @@ class Proposal:
     """A configuration to be evaluated, and where it came from."""
 
     config: TrialConfig  # what the trial trains
-    digest: str  # identity of the configuration: equal digests train the same thing
-    arm: str  # what is compared; all else is nuisance
+    digest: str  # identity of the configuration: equal digests mean equal training
+    arm: str  # the arm: comparisons treat all other parameters as nuisance
     params: Mapping[str, Any]  # the searched (or drawn) parameters only
     # Their Optuna distributions
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
@@ -142,7 +141,7 @@ class Proposal:
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self:
-        """Return what a trial was proposed as."""
+        """Return the proposal that a trial was made from."""
         attrs = trial.user_attrs
         return cls(
             config=TrialConfig.from_flat(attrs[CONFIG]),
@@ -163,7 +162,7 @@ class Trials:
     all: tuple[FrozenTrial, ...] = ()  # Optuna's trials, in order of number
     attrs: Mapping[str, Any] = field(default_factory=dict)  # attributes of the Optuna study
     epochs: int = 1  # full budget of a trial
-    running: bool = False  # whether a process runs the study: what has not ended is then no loss
+    running: bool = False  # whether a process runs the study: its open trials are not lost
 
     @cached_property
     def marks(self) -> Marks:
@@ -182,12 +181,12 @@ class Trials:
 
     @cached_property
     def settled(self) -> tuple[FrozenTrial, ...]:
-        """The last attempts whose outcome counts, one a configuration, in order of number."""
+        """The last attempts whose outcome counts, one for each configuration, by number."""
         return self._last_attempts(settled=True)
 
     @cached_property
     def unsettled(self) -> tuple[FrozenTrial, ...]:
-        """The last attempts at all other configurations that were begun, in order of number."""
+        """The last attempts at all other configurations that were begun, by number."""
         return self._last_attempts(settled=False)
 
     def _last_attempts(self, *, settled: bool) -> tuple[FrozenTrial, ...]:
@@ -206,22 +205,22 @@ class Trials:
 
     @property
     def proposals(self) -> list[tuple[TrialRow, Proposal]]:
-        """Every settled configuration with what it was proposed as."""
+        """Every settled configuration with its proposal."""
         pairs = zip(self.rows, self.settled, strict=True)
         return [(row, Proposal.of(trial)) for row, trial in pairs]
 
     @property
     def live(self) -> list[FrozenTrial]:
-        """Trials that are being run."""
+        """Trials that are running."""
         return [t for t in self.unsettled if self.running and not t.state.is_finished()]
 
     @property
     def owed(self) -> list[FrozenTrial]:
-        """Last attempts that were interrupted or withdrawn, in order of number."""
+        """Interrupted or withdrawn last attempts, by number."""
         return [t for t in self.unsettled if not self.running or t.state.is_finished()]
 
     def why_owed(self, trial: FrozenTrial) -> str:
-        """Return why a trial is run again."""
+        """Return the reason why a trial must run again."""
         withdrawn = self.marks.withdrawn.get(trial.number)
         return str(withdrawn or trial.user_attrs.get(Tag.CAUSE) or "the driver ended")
 
@@ -232,12 +231,12 @@ class Trials:
 
     @property
     def n_superseded(self) -> int:
-        """Attempts that others followed."""
+        """Number of attempts that a later attempt followed."""
         return sum(len(attempts) - 1 for attempts in self.attempts.values())
 
     @property
     def n_repeats(self) -> int:
-        """Proposals of a configuration that had been proposed before."""
+        """Number of proposals that repeated an earlier configuration."""
         return sum(DUPLICATE_OF in trial.user_attrs for trial in self.all)
 
     @property
@@ -261,7 +260,7 @@ class Trials:
     def rung_correlation(self) -> tuple[float, int]:
         """Return Spearman's rho between early and final objective, and n finished trials.
 
-        The early one is that of the first rung, or of the screening where there was one.
+        The early objective is the one at the first rung, or at the screening's end.
         """
         screened = {
             _point(trial): trial.intermediate_values[trial.last_step]
@@ -278,7 +277,7 @@ class Trials:
         early_values, final_values = np.asarray(pairs, dtype=float).reshape(-1, 2).T
         if len(pairs) < 3 or np.ptp(early_values) == 0 or np.ptp(final_values) == 0:
             return math.nan, len(pairs)
-        from scipy.stats import spearmanr  # not at the start, which does not wait for it
+        from scipy.stats import spearmanr  # imported here, so that a start does not wait for it
 
         return float(spearmanr(early_values, final_values).statistic), len(pairs)
 
@@ -290,7 +289,7 @@ def _point(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
 def rungs(epochs: int, reduction_factor: int) -> list[int]:
     """Return the epochs after which a trial may be pruned, the first at a third of the budget.
 
-    With a budget of one epoch there is none to stop before; its rung is the end.
+    A budget of one epoch has one rung, at its end.
     """
     rung = max(1, math.ceil(epochs / 3))
     listed = [rung]
@@ -300,7 +299,7 @@ def rungs(epochs: int, reduction_factor: int) -> list[int]:
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:
-    """Return all trials as CSV, a line each; columns are named as MLflow's search names them."""
+    """Return all trials as CSV, a line each; columns have the names of MLflow's search."""
     plain = ["number", "digest", "arm", "outcome", "cause", "epochs", "full_epochs", "seconds"]
     plain += ["draw"]
     params = dict.fromkeys(name for row in rows for name in row.params)

@@ -85,7 +85,7 @@ UNFINISHED = (
 def other(lines: str) -> str:
     return (
         f"study 'tiny' exists with another plan:\n{lines}\n"
-        "give this one another --name, or start it as it was"
+        "give this one another --name, or start it with the same options as before"
     )
 
 
@@ -152,7 +152,7 @@ def test_results_of_another_study_of_the_same_name_are_not_overwritten(
         admit(plan, other, resume=False)
     assert str(caught.value) == (
         f"study 'tiny': {tmp_path}/shared/tiny has the results of another study of this name; "
-        "give --storage as this one was started with, or another --name"
+        "give the --storage that this one was started with, or another --name"
     )
     assert not other.folder.exists()
 
@@ -181,7 +181,7 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
         admit(plan, other, resume=True)
     said = caplog.messages[0]
     assert said.endswith(
-        f"in {one.folder}, did not close it; if it runs still, stop one of the two"
+        f"in {one.folder}, did not close it; if that process still runs, stop one of the two"
     )
     Ledger(storage_url=url, name="tiny").note(CLOSED, True)
     caplog.clear()
