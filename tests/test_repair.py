@@ -186,7 +186,7 @@ TOGETHER: list[Injected] = [
     ],
     [
         (lose_an_epoch, "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2", "l"),
-        (lose_a_tag_and_a_parameter, "its MLflow run has not the study's arm", ""),
+        (lose_a_tag_and_a_parameter, "its MLflow run lacks the study's arm", ""),
         (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
     ],
     [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],

@@ -1,4 +1,4 @@
-"""Whether MLflow shows a study as it is: the faults of its runs, each with its mend."""
+"""Checks whether MLflow shows a study as it is: the faults of its runs, each with its mend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KIND = "tracker"
 
 
 def tracker_faults(study: Study, experiment: Experiment) -> list[Fault]:
-    """Compare the runs that MLflow has of a study with those that it is to have."""
+    """Compare a study's runs in MLflow with the runs that MLflow should have."""
     own, below = find_runs(experiment, study)
     mends = _Mends(experiment)
     if not own:
@@ -76,10 +76,10 @@ class _Mends:
         came_of = mirror.finish()
         if came_of.left:
             raise TrackingError(
-                f"{came_of.left} runs could not be compared with the study: --repair again, or "
-                "the next start, does it"
+                f"{came_of.left} runs could not be compared with the study: repeat --repair, or "
+                "the next start compares them"
             )
-        refused = f", {came_of.refused} left out, as the warnings say" if came_of.refused else ""
+        refused = f", {came_of.refused} left out: see the warnings" if came_of.refused else ""
         return f"{came_of.sent} runs brought up to date{refused}"
 
     def _delete(self, study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
@@ -101,7 +101,7 @@ class _Comparison:
         self, shown: ShownStudy, runs: Sequence[MlflowRun], client: Any, mends: _Mends
     ) -> None:
         self._shown, self._client, self._mends = shown, client, mends
-        # While a study runs MLflow may lack what it gets in a moment.
+        # While a study runs, MLflow may lack data that the mirror is about to send.
         self._held = shown.study.held
         self._runs = defaultdict[Key, list[MlflowRun]](list)
         for run in runs:
@@ -118,10 +118,10 @@ class _Comparison:
                 yield from self._unknown(run)
 
     def _unknown(self, run: MlflowRun) -> Iterator[Fault]:
-        """Return what is wrong with a run that the study knows nothing of."""
+        """Return the faults of a run that belongs to no part of the study."""
         kind, digest = run.key
         if run.status == RUNNING and not self._held:
-            found = f"MLflow's run {run.run_id} of something unknown is RUNNING"
+            found = f"MLflow's run {run.run_id}, which the study does not know, is RUNNING"
             yield Fault(kind=KIND, found=found, mend=self._mends.log)
         if kind == TRIAL and run.outcome in COUNTED:
             found = (
@@ -157,7 +157,7 @@ class _Comparison:
     def _wrong(
         self, facts: RunFacts, found: str, run: MlflowRun, only_there: Set[tuple[str, int]]
     ) -> Fault:
-        """Return the fault of a run that is to be deleted, unless only it has something."""
+        """Return the fault of a run that its mend deletes, unless it alone has some metric."""
         told_again = only_there <= {point.key for point in facts.points}
         if run.blank or (told_again and facts.kind != STUDY):
             return self._fault(facts, found, self._mends.delete, run.run_id)
@@ -179,7 +179,7 @@ class _Comparison:
 
 
 def _names(facts: RunFacts) -> tuple[str, str]:
-    """Return how a run is called, and what it is of; a trial's fault follows its name."""
+    """Return the run's name for a fault, and what it is a run of."""
     if facts.kind == TRIAL:
         return "its MLflow run", "it"
     of = "the study" if facts.kind == STUDY else facts.name
@@ -187,7 +187,7 @@ def _names(facts: RunFacts) -> tuple[str, str]:
 
 
 def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[str]:
-    """Say what is to be logged of a run."""
+    """Describe what MLflow's run lacks."""
     tags = {*different.tags, *different.past_tags}
     if different.status or Tag.OUTCOME in tags:
         tags -= {Tag.OUTCOME, Tag.CAUSE}
@@ -199,7 +199,7 @@ def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[s
                 f"it is {facts.outcome or 'running'}"
             )
     if tags:
-        yield f"has not the study's {', '.join(sorted(tags))}"
+        yield f"lacks the study's {', '.join(sorted(tags))}"
     if different.params:
         yield f"has no parameter {', '.join(sorted(different.params))}"
     if different.points:

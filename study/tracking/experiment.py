@@ -1,4 +1,4 @@
-"""An MLflow experiment: connected to at need, made where runs are written, searched, and shown."""
+"""An MLflow experiment: connects when needed, creates it, searches its runs, shows its address."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Experiment:
         workspace: Folder that studies are in.
 
     Raises:
-        TrackingError: If the address is none of a store.
+        TrackingError: If the address is not that of a store.
     """
 
     def __init__(self, *, tracking_uri: str | None, name: str, workspace: Path) -> None:
@@ -43,11 +43,11 @@ class Experiment:
     @classmethod
     def of_records(cls, kind: str, tracking_uri: str | None) -> Self:
         """Return the experiment of results on records of a kind (see `study.data.source`)."""
-        # What was learnt on synthetic records never stands among real results.
+        # Results on synthetic records never stand among real results.
         return cls(tracking_uri=tracking_uri, name=EXPERIMENTS[kind], workspace=Path.cwd())
 
     def connect(self) -> tuple[Any, str]:
-        """Return a client and the experiment's id; tables and experiment are made at need.
+        """Return a client and the experiment's id; tables and experiment are created if missing.
 
         Raises:
             TrackingError: If the store cannot be used, or the experiment was deleted.
@@ -61,7 +61,7 @@ class Experiment:
             return self._client, self._id
 
     def look(self) -> tuple[Any, str] | None:
-        """Return a client and the experiment's id, or None; nothing is made by looking.
+        """Return a client and the experiment's id, or None; nothing is created.
 
         Raises:
             TrackingError: If the store cannot be used, or the experiment was deleted.
@@ -124,27 +124,27 @@ def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> lis
 
 
 def quoted(value: str) -> str:
-    """Return a value as MLflow's search language takes it: it has no escapes, but two quotes."""
+    """Quote a value for MLflow's search language, which has two kinds of quotes and no escapes."""
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def view_key(study: str) -> str:
-    """Return what a link names a study's view by: MLflow allows few characters in a tag's name."""
+    """Return the key of a study's view in a link: MLflow allows few characters in a tag's name."""
     return re.sub(r"[^\w\-. ]", "_", study)
 
 
 def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
     """Return name and value of the experiment tag that holds a study's view.
 
-    A view is a table prepared for MLflow's UI: finished trials, scores beside what was searched.
-    Its form is not documented (tried with 3.17). A UI that does not know it says so and shows its
-    default table; nothing else depends on it.
+    A view is a table prepared for MLflow's UI: finished trials, with scores beside searched
+    parameters. MLflow does not document its form (tested with 3.17). A UI that does not know it
+    says so and shows its default table; nothing else depends on the view.
 
     Args:
         study: Name of the study.
         stage: Value of the runs' tag `stage`: a test has metrics of its own.
     """
-    # What was pruned or screened has scores too, of fewer epochs: not in one table with the rest.
+    # Pruned and screened trials have scores of fewer epochs: they stay out of this table.
     terms = {Tag.STUDY: study, Tag.KIND: "trial", Tag.OUTCOME: Outcome.COMPLETE}
     scores = [AUPRC_SV, AUPRC_MACRO, AUROC_MACRO]
     if stage != "validation":
@@ -171,11 +171,11 @@ def _made_experiment(client: Any, name: str, location: str | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            # The kind spares the reader a question, and the UI a guess at generative AI.
+            # Without this tag the UI asks for the kind of experiment, or guesses generative AI.
             kind = {"mlflow.experimentKind": "custom_model_development"}
             return str(client.create_experiment(name, artifact_location=location, tags=kind))
         except MlflowException:
-            # Another study may have created it since; if not, this is a fault of its own.
+            # Another study may have created it meanwhile; if not, raise the error.
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise

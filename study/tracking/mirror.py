@@ -1,9 +1,9 @@
-"""Keeps MLflow equal to a study, from a thread of its own: no trial ever waits for it.
+"""Keeps MLflow equal to a study, from its own thread: no trial ever waits for it.
 
-The study is the truth and has all that MLflow shows. The mirror keeps the set of runs that
-changed: it compares each with what MLflow has, and logs what is missing there. A store that is
-away leaves the set as it is, and is tried again, ever more seldom. Every start begins with all
-runs of the study, so that a store that was away, or another one than before, gets what it lacks.
+The study is the truth and has everything that MLflow shows. The mirror keeps the set of runs that
+changed: it compares each with MLflow, and logs what MLflow lacks. While a store is away the set
+stays, and the mirror tries again after longer and longer pauses. Every start begins with all runs
+of the study, so that a store that was away, or a new store, gets what it lacks.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from study.tracking.run_files import gather_files
 _logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
-"""Seconds without progress after which an ending study leaves the rest to its next start."""
+"""Seconds without progress after which an ending study leaves other runs to its next start."""
 
 PAUSES_S = (1.0, 30.0)
 """First and longest pause before a store is tried again."""
 
 _LAST_PAUSE_S = 2.0
-"""The longest pause once a study waits for its end."""
+"""The longest pause once a study waits only for the mirror."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrored:
-    """What a mirror has done, and what it had to leave."""
+    """Counts of the runs that a mirror sent and could not send."""
 
-    sent: int = 0  # runs of which MLflow has something now that it had not before
-    left: int = 0  # runs that MLflow may lack, or lack something of
-    refused: int = 0  # runs that the store did not take as they are
+    sent: int = 0  # runs of which MLflow got something new
+    left: int = 0  # runs that may still be incomplete or missing in MLflow
+    refused: int = 0  # runs that the store refused
 
 
 class Mirror:
-    """Brings MLflow up to date with a study until it is told to finish.
+    """Brings MLflow up to date with a study until `finish` is called.
 
     Args:
         experiment: Where the study's runs are.
@@ -77,13 +77,13 @@ class Mirror:
         self._thread.start()
 
     def trial_changed(self, digest: str) -> None:
-        """Take note that a trial changed; MLflow gets it as soon as the store takes it."""
+        """Note that a trial changed; MLflow gets it as soon as the store takes it."""
         self._add([(TRIAL, digest)])
 
     def finish(self, patience_s: float = PATIENCE_S) -> Mirrored:
-        """Wait for the store while it takes something, leave the rest, and end the thread.
+        """Wait while the store takes runs, leave the others, and end the thread.
 
-        The floors and the study's own run, which have no event of their own, are compared now.
+        The floors and the study's own run, which no event announces, are compared now.
         """
         self._add(key for key in ShownStudy(self._read()).keys() if key[0] != TRIAL)
         self._ending.set()
@@ -124,7 +124,7 @@ class Mirror:
         while not self._given_up.is_set() and (key := self._next()) is not None:
             try:
                 wrote = self._sync(key)
-            # The one place that catches everything: no run may stop the others for good.
+            # Catches every error here: one run must never stop the others.
             except Exception as error:
                 if _may_pass(error):
                     self._add([key])
@@ -132,7 +132,7 @@ class Mirror:
                     if failures == 1 and not self._given_up.is_set():
                         _logger.warning(
                             "%s. Nothing waits for it and nothing is lost: MLflow gets what it "
-                            "lacks as soon as it answers",
+                            "lacks as soon as the store answers",
                             error.args[0] if isinstance(error, StudyError) else error,
                         )
                     if self._ending.wait(pause_s):
@@ -154,7 +154,7 @@ class Mirror:
         with self._moved:
             outdated, self._outdated = self._outdated, False
         if outdated:
-            # Once for all the runs that are due. What changes from here on outdates it again.
+            # Read once for all runs that are due; a later change makes it outdated again.
             self._shown = ShownStudy(self._read())
         shown = self._shown
         if not self._runs.open:
@@ -191,7 +191,7 @@ class Mirror:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Say whether a try later may succeed: it is the store, or a disk, that is away."""
+    """Whether a later try may succeed, as the store or a disk is only away."""
     if isinstance(error, RefusedError):
         return False
     return isinstance(error, TrackingError | StudyStateError | OSError)

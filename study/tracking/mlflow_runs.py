@@ -1,7 +1,7 @@
-"""The runs of a study in MLflow: read, compared with what they are to show, and written.
+"""Reads a study's runs in MLflow, compares them with the study's facts, and writes differences.
 
-What a run has is known, or read, before anything is added, and what is added has the time at which
-it happened, by which the store itself tells a repeated value from a new one.
+A run's content is known or read before anything is added. An added value has the time of its
+event, by which the store itself tells a repeated value from a new one.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class MlflowRun:
     tags: dict[str, str]
     params: dict[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()  # names
-    # Values of its metrics by name and step: one each, where all is well. None until they are read
+    # Values of its metrics by name and step, normally one each. None until they are read
     points: dict[tuple[str, int], list[float]] | None = None
 
     @property
     def key(self) -> Key:
-        """Kind and digest, by which it is told from the other runs of its study."""
+        """Kind and digest, its key among the runs of its study."""
         return self.tags.get(Tag.KIND, ""), self.tags.get(Tag.DIGEST, "")
 
     @property
@@ -66,7 +66,7 @@ class MlflowRun:
 
     @property
     def blank(self) -> bool:
-        """Whether it was made and nothing was written to it."""
+        """Whether it was created but nothing was written to it."""
         return not (self.params or self.metrics)
 
 
@@ -82,9 +82,9 @@ def read_points(client: Any, run: MlflowRun) -> dict[tuple[str, int], list[float
 
 
 def find_runs(experiment: Experiment, study: Study) -> tuple[list[MlflowRun], list[MlflowRun]]:
-    """Return a study's own runs (one, where all is well), and those of its trials and floors.
+    """Return a study's own runs (normally one), and those of its trials and floors.
 
-    The oldest come first. Nothing is made by looking.
+    The oldest come first. Nothing is created.
 
     Raises:
         TrackingError: If the store cannot be used, or the experiment was deleted.
@@ -101,9 +101,9 @@ def find_runs(experiment: Experiment, study: Study) -> tuple[list[MlflowRun], li
 
 
 def first_and_others(runs: Sequence[MlflowRun]) -> tuple[MlflowRun, list[MlflowRun]]:
-    """Return which of the runs with the same kind and digest counts, and the others.
+    """Of runs with the same kind and digest, return the one that counts, and the others.
 
-    A blank one was made by a request whose answer came too late.
+    A blank run comes from a request whose answer came too late.
     """
     first, *others = sorted(runs, key=lambda run: run.blank)
     return first, others
@@ -126,13 +126,13 @@ def _runs_with(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How MLflow's run of something differs from what it is to show."""
+    """How a run in MLflow differs from the facts that it should show."""
 
     points: Sequence[Point]  # metrics that it lacks
     params: Mapping[str, str]  # parameters that it lacks
     tags: Mapping[str, str]  # tags that it lacks, or has with another value
-    past_tags: Sequence[str]  # tags of an end that is no more
-    status: str  # MLflow's word for the state that it is to be in; empty where it is
+    past_tags: Sequence[str]  # tags of an end that no longer holds
+    status: str  # MLflow's word for the right state; empty where the state is right
     fixed_params: Sequence[str]  # parameters with another value: MLflow never changes one
     other_points: Sequence[tuple[str, int]]  # metrics with another value
     twice: Sequence[tuple[str, int]]  # metrics with several values
@@ -144,10 +144,10 @@ class Difference:
 
 
 def difference(facts: RunFacts, run: MlflowRun) -> Difference:
-    """Compare what a run is to show with what MLflow has.
+    """Compare the facts of a run with MLflow.
 
-    Metrics that were not read are taken for complete: a run gets its end last, so that one with
-    the right end has everything before it.
+    Unread metrics count as complete: a run gets its end last, so that a run with the right end has
+    everything before it.
     """
     tags, params, points = facts.all_tags(), as_text(facts.params), run.points
     if points is None:
@@ -174,7 +174,7 @@ def difference(facts: RunFacts, run: MlflowRun) -> Difference:
 class StudyRuns:
     """Writes the runs of one study: its own, and under it one for each kind and digest.
 
-    After an error it is not known what arrived: the next call reads the runs again.
+    After an error, what arrived is unknown: the next call reads the runs again.
 
     Args:
         experiment: Where to.
@@ -194,7 +194,7 @@ class StudyRuns:
         return bool(self._parent)
 
     def open_study(self, study: RunFacts) -> bool:
-        """Find or make the study's own run; return whether it had to be made."""
+        """Find or create the study's own run; return whether it was created."""
         with self._told():
             client, experiment_id = self._experiment.connect()
             self._known.clear()
@@ -222,10 +222,10 @@ class StudyRuns:
 
         Args:
             facts: What it is to show.
-            files: Folder whose content it is to have as files.
+            files: Folder whose content becomes its files.
 
         Raises:
-            RefusedError: If the store works, and does not take this.
+            RefusedError: If the store works but refuses this.
             TrackingError: If the store cannot be used.
         """
         if self.has(facts):
@@ -239,7 +239,8 @@ class StudyRuns:
             _log(client, run, lack)
             for name in lack.fixed_params:
                 _logger.warning(
-                    "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the first",
+                    "run '%s': parameter %s is %s in MLflow and %s now; MLflow keeps the old "
+                    "value",
                     *(facts.name, name, run.params[name], facts.params[name]),
                 )
             if files is not None and any(files.iterdir()):
@@ -251,7 +252,7 @@ class StudyRuns:
             self._suspects.discard(facts.key)
 
     def close_abandoned(self, known: Collection[Key]) -> None:
-        """End the runs under the study that nothing is known of, and that nothing runs.
+        """End open runs under the study's run that belong to no part of the study.
 
         Args:
             known: Kind and digest of the runs that the study has.
@@ -294,16 +295,16 @@ class StudyRuns:
             with explained(self._experiment.store, self._works):
                 yield
         except BaseException:
-            # What arrived is not known.
+            # What arrived is unknown.
             self._parent = ""
             raise
 
     def _works(self) -> bool:
-        """Whether the store has the study: an emptied or broken one refuses anything."""
+        """Whether the store has the study: an emptied or broken store refuses everything."""
         try:
             client, _ = self._experiment.connect()
             return bool(client.get_run(self._parent).info.lifecycle_stage == "active")
-        except Exception:  # MLflow raises what its stores raise: no common base
+        except Exception:  # MLflow passes on its stores' errors, which share no base class
             return False
 
 
@@ -317,7 +318,7 @@ def _without_blanks(client: Any, runs: Sequence[MlflowRun]) -> MlflowRun:
 
 
 def _reopen(client: Any, run: MlflowRun, name: str, lack: Difference) -> None:
-    """Let a run be RUNNING until its end is written: one that goes on shows no earlier end."""
+    """Set a run to RUNNING until its end is written: a continued trial shows no earlier end."""
     for tag in lack.past_tags:
         client.delete_tag(run.run_id, tag)
         del run.tags[tag]
@@ -327,7 +328,7 @@ def _reopen(client: Any, run: MlflowRun, name: str, lack: Difference) -> None:
 
 
 def _log(client: Any, run: MlflowRun, lack: Difference) -> None:
-    """Log the metrics, parameters and tags that a run lacks, whose metrics were read."""
+    """Log the metrics, parameters and tags that a run lacks; its metrics were read before."""
     from mlflow.entities import Metric, Param, RunTag
 
     metrics = [Metric(point.name, point.value, point.at_ms, point.step) for point in lack.points]
@@ -347,7 +348,7 @@ def _log(client: Any, run: MlflowRun, lack: Difference) -> None:
 
 
 def origin(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return what MLflow's UI shows as user, source and version of a run."""
+    """Return the tags that MLflow's UI shows as user, source and version of a run."""
     about = {"mlflow.source.name": "python -m study.run", "mlflow.source.type": "LOCAL"}
     if Tag.GIT_COMMIT in tags:
         about["mlflow.source.git.commit"] = tags[Tag.GIT_COMMIT]
@@ -361,7 +362,7 @@ def origin(tags: Mapping[str, str]) -> dict[str, str]:
 def write_result(
     experiment: Experiment, whole: RunFacts, parts: Iterable[RunFacts], files: Iterable[Path] = ()
 ) -> None:
-    """Write a result that is final: a run of the whole with files, and one for each part."""
+    """Write a final result: a parent run with files, and a run for each part."""
     runs = StudyRuns(experiment)
     runs.open_study(whole)
     for part in parts:

@@ -1,12 +1,10 @@
 """Where MLflow keeps the runs: the store's address, its database, the connection to it.
 
-The default is what MLflow 3.17 itself takes in a folder where nothing is configured, `mlflow.db`
-and `mlruns/`, so that a bare `mlflow ui` run in the workspace opens the study. Addresses may
-carry credentials: `Store.uri` is for the client only, everything shown goes through
-`Store.redact`.
-
-Nothing of MLflow's global state is touched. MLflow is imported when something connects: it takes
-over a second, and `--help` needs none of it.
+The default is MLflow 3.17's own in a folder without configuration, `mlflow.db` and `mlruns/`, so
+that a bare `mlflow ui` run in the workspace opens the study. Addresses may carry credentials:
+`Store.uri` is for the client only, everything shown goes through `Store.redact`. This module
+changes no global state of MLflow. MLflow is imported on connecting: the import takes over a
+second, and `--help` does not need it.
 """
 
 from __future__ import annotations
@@ -30,14 +28,14 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SQLITE_HEADER = b"SQLite format 3\x00"
 
 _BESIDE = ("", "-journal", "-wal", "-shm")
-"""What SQLite may have put beside a database that it was writing to."""
+"""Suffixes of the files that SQLite may put beside a database while writing."""
 
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """An address that runs are sent to."""
+    """The store that runs are sent to."""
 
     uri: str  # the address as MLflow takes it, credentials included
     workspace: Path  # folder of the study
@@ -55,7 +53,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The address without credentials; of the workspace's own, which may move, its file."""
+        """The address without credentials; for the workspace's own store, only its file's name."""
         return "mlflow.db" if self.default else self.shown
 
     @property
@@ -64,7 +62,7 @@ class Store:
         return Path(self.uri.partition("///")[2]) if _scheme(self.uri) == "sqlite" else None
 
     def exists(self) -> bool:
-        """Whether there is something to read: a server or database elsewhere is not asked."""
+        """Whether it may exist: only a SQLite file is checked."""
         path = self.path
         return path is None or (path.is_file() and path.stat().st_size > 0)
 
@@ -75,8 +73,8 @@ class Store:
     def artifact_location(self, experiment: str) -> str | None:
         """Return the folder of an experiment's artifacts; None where a server chooses it.
 
-        Given as a plain absolute path, as MLflow's own default is, so that it holds whatever
-        folder the study or `mlflow ui` is started in.
+        It is a plain absolute path, like MLflow's default, so that it is valid from any folder in
+        which the study or `mlflow ui` starts.
         """
         if self.is_server:
             return None
@@ -91,8 +89,8 @@ def find_store(tracking_uri: str | None, workspace: Path) -> Store:
         workspace: Folder of the study, where the default store is.
 
     Raises:
-        TrackingError: If the address is a file store, of an unknown kind, or a sqlite file that
-            is none; or if an old file store in the workspace would hide the default.
+        TrackingError: If the address is a file store, of an unknown kind, or a file that is no
+            SQLite database; or if an old file store in the workspace would hide the default.
     """
     folder = workspace.absolute()
     own = folder / "mlflow.db"
@@ -118,12 +116,12 @@ def find_store(tracking_uri: str | None, workspace: Path) -> Store:
 
 
 def _scheme(uri: str) -> str:
-    # `postgresql+psycopg2` names a driver too; `databricks` alone is a whole address.
+    # `postgresql+psycopg2` also names a driver; `databricks` alone is a whole address.
     return uri.partition(":")[0].partition("+")[0].lower()
 
 
 def _sqlite_uri(path: Path) -> str:
-    """Return the address of a file; MLflow mistakes two characters for parts of an address."""
+    """Return a file's address; MLflow misreads the characters % and ? in one."""
     if "%" in str(path) or "?" in str(path):
         raise TrackingError(
             f"tracking: MLflow cannot keep its database in {path}: the path must have no % and "
@@ -133,7 +131,7 @@ def _sqlite_uri(path: Path) -> str:
 
 
 def _refuse_old_file_store(workspace: Path) -> None:
-    """Refuse the default where `mlflow ui` would open an old file store in its place."""
+    """Refuse the default store where `mlflow ui` would open an old file store instead."""
     old_runs = sorted(
         path for path in workspace.glob("mlruns/*/meta.yaml") if path.parent.name.isdigit()
     )
@@ -149,7 +147,7 @@ def _refuse_old_file_store(workspace: Path) -> None:
 
 
 def _check_sqlite_file(path: Path) -> None:
-    """Refuse at once what MLflow would retry for over a minute."""
+    """Refuse at once a file that MLflow would retry to open for over a minute."""
     if path.is_dir():
         raise TrackingError(f"tracking: {path} is a folder, not an SQLite database")
     if not path.exists():
@@ -168,7 +166,7 @@ def _check_sqlite_file(path: Path) -> None:
 
 @contextmanager
 def alone_with(store: Store) -> Iterator[None]:
-    """Let one process at a time make MLflow's tables: two at once would break them."""
+    """Let one process at a time create MLflow's tables: two at once would break them."""
     try:
         handle = os.open(store.path.parent if store.path else store.workspace, os.O_RDONLY)
     except OSError:  # no such folder yet, or one that cannot be opened: nothing to wait for
@@ -185,11 +183,11 @@ def alone_with(store: Store) -> Iterator[None]:
 
 
 def make_database(store: Store) -> None:
-    """Make the file of a store that has none, beside its place, and move it there.
+    """Create a store's missing database under a temporary name, then move it into place.
 
-    MLflow makes its tables one by one, for seconds: a start that was killed meanwhile would leave
-    a database that stops every later one. The caller is `alone_with` the store. Others, such as
-    an `mlflow ui`, may make it meanwhile: theirs then stays.
+    MLflow creates its tables one by one, for seconds: a start killed meanwhile would leave a
+    database that stops every later start. The caller is `alone_with` the store. Another program,
+    such as `mlflow ui`, may create the database meanwhile: that one then stays.
     """
     path = store.path
     if path is None or _is_made(path):
@@ -221,11 +219,11 @@ def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterat
 
     Args:
         store: The store.
-        works: Whether it works, asked where it says that something was wrong with what it got:
-            a broken one says so too.
+        works: Returns whether the store works; called when the store rejects a request, since a
+            broken store does so too.
 
     Raises:
-        RefusedError: If the store works, and does not take this.
+        RefusedError: If the store works but refuses this.
         StoreAwayError: If the store cannot be used.
     """
     try:
@@ -235,16 +233,16 @@ def explained(store: Store, works: Callable[[], bool] = lambda: False) -> Iterat
     except Exception as error:
         # Not chained: the original error may quote the address with its credentials.
         if getattr(error, "error_code", "") in _REFUSALS and works():
-            raise RefusedError(f"{store.shown} does not take it: {brief(store, error)}") from None
+            raise RefusedError(f"{store.shown} refuses it: {brief(store, error)}") from None
         raise StoreAwayError(
             f"tracking: cannot use {store.shown}: {brief(store, error)}"
         ) from None
 
 
 def brief(store: Store, error: Exception) -> str:
-    """Return the first line of an error, or why there was no answer, without credentials."""
+    """Return the first line of an error, or the reason for no answer, without credentials."""
     lines = store.redact(error).strip().splitlines() or [type(error).__name__]
-    # After the whole request, urllib3 says what became of it.
+    # urllib3 names the request first, and the cause after it.
     if cause := re.search(r"\(Caused by \w+\((.*)\)\)", lines[0]):
         reason = cause[1].strip("'\"").rpartition(": ")[2]
         return f"no answer ({re.sub(r'^.Errno -?[0-9]+. ', '', reason)})"
@@ -257,7 +255,7 @@ def connect(store: Store) -> Any:
     # At the end of a run MLflow prints the server's address as it was given, password included.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow's own 7 retries of 120 s would hold up every trial of the study behind them.
+    # MLflow's default, 7 retries of 120 s each, would hold up the whole mirror.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Pictures of one finished trial, as small PNG files; NumPy in, no state of matplotlib touched.
+"""Draws one finished trial as small PNG files, without matplotlib's global state.
 
 Shapes: S seeds, N beats, C classes, P points of a curve.
 """
@@ -31,7 +31,7 @@ def draw_trial(
     Args:
         folder: Where the files go.
         label: [N] true classes.
-        record: [N] record of each beat: a curve says how many records it is from.
+        record: [N] record of each beat: each curve names its number of records.
         log_probs: [S, N, C] out-of-fold log-probabilities; NaN where a beat is in no fold.
     """
     probs = _mean_over_seeds(log_probs)
@@ -52,12 +52,12 @@ def precision_recall(
     """Return recall [P] and precision [P] at every distinct score, highest first.
 
     Args:
-        positive: [N] whether a beat is of the class; one at least.
+        positive: [N] whether a beat is of the class, true for at least one.
         score: [N] its score for the class.
     """
     order = np.argsort(-score, kind="stable")
     true_positive = np.cumsum(positive[order])
-    # Equal scores cannot be told apart: one point for all of them.
+    # Equal scores share one threshold, and so one point.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
     return true_positive[last] / true_positive[-1], true_positive[last] / (last + 1.0)
 
@@ -86,7 +86,7 @@ def _pr_curves(
             continue
         recall, precision = precision_recall(positive, probs[:, index])
         area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
-        # Where recall does not move there is no new step to draw.
+        # A point with the same recall adds no step to the curve.
         steps = np.flatnonzero(np.diff(recall, prepend=0.0))
         some = steps[np.unique(np.linspace(0, len(steps) - 1, _MAX_POINTS).astype(int))]
         axes.step(
@@ -127,5 +127,5 @@ def _confusion(label: NDArray[np.int64], predicted: NDArray[np.int64]) -> Figure
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    # Without the version of matplotlib in it, equal trials give equal files.
+    # Leave matplotlib's version out, so that equal trials give equal files.
     figure.savefig(path, dpi=_DPI, metadata={"Software": None})

@@ -1,8 +1,8 @@
-"""MLflow's model registry: a seed ensemble becomes a version of a registered model, and back.
+"""MLflow's model registry: writes a seed ensemble as a model version, and loads it again.
 
-A version is a pyfunc whose code is `study.models.served` and whose data is the ensemble's file,
-so nothing is pickled: loading needs this package installed. Its files lie with a run, by which
-the UI shows where a version comes from.
+A version is a pyfunc whose code is `study.models.served` and whose data is the ensemble's file.
+Nothing is pickled, so that loading needs this package installed. The files belong to a run,
+through which the UI shows the version's origin.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Registered:
     previous: str | None  # the version that was champion before; None for the first
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it as one line."""
         was = f" (before: version {self.previous})" if self.previous else ""
         return f"registered as {self.name}@{CHAMPION}: version {self.version}{was}"
 
@@ -81,7 +81,8 @@ def register(
 
     Args:
         ensemble: The networks.
-        name: The registered model; made where it does not exist, else it gets a new version.
+        name: The registered model; made where it does not exist; an existing one gets a new
+            version.
         experiment: MLflow experiment of the run that holds the files.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
@@ -115,7 +116,7 @@ def register(
 
 @contextmanager
 def _advised() -> Iterator[None]:
-    """Say what helps where a store is away that cannot be left out."""
+    """Add advice to the error of an unreachable store, which registering cannot do without."""
     try:
         yield
     except StoreAwayError as error:
@@ -156,7 +157,7 @@ def _save(ensemble: SeedEnsemble, folder: Path) -> None:
                 outputs=Schema([TensorSpec(real, (-1, len(CLASSES)))]),
             ),
             input_example={name: _example(width) for name, width in widths.items()},
-            # Named here, or MLflow would find them out by loading the model in a new process.
+            # Named here; otherwise MLflow would infer them by loading the model in a new process.
             pip_requirements=[f"{name}=={_release(name)}" for name in ("numpy", "torch")],
             metadata={"classes": list(CLASSES), "configuration": ensemble.config.flat()},
         )
@@ -167,7 +168,7 @@ def _example(width: int) -> Any:
 
 
 def _release(package: str) -> str:
-    """Return a version as the package index knows it, without the name of a build."""
+    """Return a version as in the package index, without a local build label."""
     return version_of(package).partition("+")[0]
 
 
@@ -212,7 +213,7 @@ def aliases_of(mlflow: Any) -> dict[str, Mapping[str, str]]:
     token = None
     while True:
         page = mlflow.search_registered_models(page_token=token)
-        # Versions are numbers in a database and texts on a server.
+        # A database gives versions as numbers, a server as texts.
         aliases |= {m.name: {alias: str(v) for alias, v in m.aliases.items()} for m in page}
         token = page.token
         if not token:
@@ -314,7 +315,7 @@ def _downloaded(mlflow: Any, store: Store, name: str, version: str, folder: Path
         )
     except (OSError, MlflowException):
         raise TrackingError(
-            f"--model {name}@{version}: {_PATH} cannot be had from {store.redact(source)}: its "
-            "files were moved or deleted, or it is no model of this package"
+            f"--model {name}@{version}: {_PATH} cannot be downloaded from {store.redact(source)}: "
+            "its files were moved or deleted, or it is no model of this package"
         ) from None
     return Path(local)

@@ -1,6 +1,6 @@
-"""What MLflow is to show of a study: the facts of each run, from plan, trials, starts and floors.
+"""The facts that MLflow should show of each run, from a study's plan, trials, starts and floors.
 
-Nothing here talks to MLflow.
+This module never contacts MLflow.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ UNDEFINED = "undefined_metrics"
 """Tag that names the metrics left out because they were NaN or infinite."""
 
 MAX_TEXT = 5000
-"""Characters of a tag or parameter that every MLflow store takes."""
+"""Length of a tag or parameter, in characters, that every MLflow store takes."""
 
 PARAMS = (
     *("kind", "objective", "sampler", "scheduler", "trials"),
     *("epochs", "folds", "n_seeds", "study_seed"),
 )
-"""What of a plan is shown as parameters of the study's run."""
+"""The parts of a plan that the study's run shows as parameters."""
 
 Key = tuple[str, str]
-"""Kind and digest of a run, by which it is told from the other runs of its study."""
+"""Kind and digest of a run, its key among the runs of its study."""
 
 
 class Point(NamedTuple):
@@ -65,30 +65,30 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """A run as it is to be."""
+    """A run as MLflow should have it."""
 
     kind: str  # `study`, `trial` or `floor`
-    name: str  # what the MLflow UI shows
+    name: str  # its name in MLflow's UI
     # Of its configuration; empty for a study. A study has one run of a kind and digest.
     digest: str = ""
     # Parameters; MLflow never lets one change
     params: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)  # tags besides those of its end
     points: tuple[Point, ...] = ()  # metrics that are finite, each step of a metric once
-    undefined: frozenset[str] = frozenset()  # names of the metrics that were not
+    undefined: frozenset[str] = frozenset()  # names of the metrics that are not finite
     began_s: float  # when it began, seconds since 1970
     ended_s: float | None = None  # when it ended
-    outcome: str = ""  # how; empty while it runs
+    outcome: str = ""  # its outcome; empty while it runs
     cause: str = ""  # why it ended so
 
     @property
     def key(self) -> Key:
-        """What tells it from the other runs of its study."""
+        """Kind and digest."""
         return self.kind, self.digest
 
     @property
     def status(self) -> str:
-        """What MLflow is to call its state."""
+        """MLflow's word for its state."""
         if not self.outcome:
             return RUNNING
         return STATUS[Outcome(self.outcome)] if self.outcome in set(Outcome) else "FINISHED"
@@ -138,7 +138,7 @@ def as_text(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def shortened(text: str) -> str:
-    """Return a text cut to what a store takes, saying so."""
+    """Return a text cut to the length that a store takes, with a mark of the cut."""
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 6]} (...)"
 
 
@@ -166,7 +166,7 @@ def _number(value: object) -> str:
 
 
 class ShownStudy:
-    """What MLflow is to show of a study as it was read."""
+    """The facts that MLflow should show of a study, as the study was read."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -191,7 +191,7 @@ class ShownStudy:
         return [*trials, *((FLOOR, digest) for digest in self._floors), (STUDY, "")]
 
     def run(self, kind: str, digest: str) -> RunFacts | None:
-        """Return what a run is to show; None where there is to be none."""
+        """Return the facts of a run; None where MLflow should have no run."""
         if kind == STUDY:
             return self.study_run()
         if kind == FLOOR:
@@ -199,11 +199,11 @@ class ShownStudy:
         return self._trial(digest) if digest in self.attempts else None
 
     def study_run(self) -> RunFacts:
-        """Return the run of the study itself, of which a start is written down."""
+        """Return the run of the study itself, once it has a start."""
         points, undefined = list[Point](), frozenset[str]()
         for start in self.study.starts:
             if start.ended_s is not None:
-                # A resumed study has new figures: each end has a step of its own.
+                # A resumed study has new figures: each end of a start is its own step.
                 more, undefined = points_of(start.metrics, start.number, start.ended_s)
                 points += more
         first, last = self.study.starts[0], self.study.starts[-1]
@@ -268,7 +268,7 @@ class ShownStudy:
 
     def _start_at(self, time_s: float) -> Start | None:
         """Return the start that ran at a time; None where a clock was set back."""
-        # Not up to the first that is later: a clock may have been set back in between.
+        # Check every start: a clock set back may have put them out of order.
         begun = [start for start in self.study.starts if start.at_s <= time_s]
         return begun[-1] if begun else None
 

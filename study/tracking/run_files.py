@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 def gather_files(shown: ShownStudy, facts: RunFacts, folder: Path) -> None:
-    """Put into an empty folder the files that a run is to have: most of them at its end."""
+    """Put a run's files into an empty folder; most of them exist only at the run's end."""
     own = shown.study.folder
     if facts.kind == STUDY:
         _copy([own / name for name in (PLAN_FILE, SPACE_COPY)], folder)
@@ -46,7 +46,7 @@ def _copy(files: list[Path], folder: Path) -> None:
         if file.exists():
             shutil.copy(file, folder)
         else:
-            _logger.warning("tracking: %s is not there any more", file)
+            _logger.warning("tracking: %s no longer exists", file)
 
 
 def _best_weights(study: Study, folder: Path) -> None:
@@ -79,7 +79,7 @@ def _of_trial(shown: ShownStudy, digest: str, folder: Path) -> None:
 
 
 def _draw_pictures(study: Study, digest: str, folder: Path) -> None:
-    # Half a second of matplotlib, which the start of a study does not wait for.
+    # Imported here: matplotlib takes half a second, and a start should not wait for it.
     from study.tracking.pictures import draw_trial
 
     try:

@@ -304,7 +304,7 @@ def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name:
     runs.write(trial())
     gone = run_of(workspace, name, "d1").info.run_id
     reader(workspace).delete_run(gone)
-    with pytest.raises(RefusedError, match="sqlite:.* does not take it: .*deleted"):
+    with pytest.raises(RefusedError, match="sqlite:.* refuses it: .*deleted"):
         runs.write(trial(epochs={1: EPOCH}))
     assert not runs.open, "the next call looks what there is"
     runs.open_study(study(name))

@@ -215,8 +215,8 @@ def test_files_that_were_moved_away_are_named(fresh: Path) -> None:
     with pytest.raises(TrackingError) as caught:
         load("gone", workspace=fresh)
     assert str(caught.value) == (
-        f"--model gone@1: data/ensemble.pt cannot be had from {folder}: its files were moved or "
-        "deleted, or it is no model of this package"
+        f"--model gone@1: data/ensemble.pt cannot be downloaded from {folder}: its files were "
+        "moved or deleted, or it is no model of this package"
     )
 
 
