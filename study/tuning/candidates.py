@@ -1,7 +1,7 @@
-"""From a search to what confirms it: which configurations, as which space, on which folds.
+"""Turns a search into its confirmation: picks configurations, writes a space, and chooses folds.
 
-A confirmation is one compare study for each fold partition: arms and seeds are the same in all.
-Each is a study like any other, that is paired, resumed, recorded and compared by itself.
+A confirmation is one compare study for each fold partition, all with the same arms and seeds. Each
+is an ordinary study: it is paired, resumed, recorded and compared by itself.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from study.wording import plural
 
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
 DEFAULT_FOLDS = 5
-"""Folds where the search had a single one, the published hold-out."""
+"""Number of folds if the search had only one, the published hold-out."""
 
 _MOST_PARTITION_SEEDS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A search that is to be confirmed."""
+    """A search to confirm."""
 
     study: Study  # the search as it was read
-    # Best trial of each arm that may be confirmed and its configuration, best first
+    # Best trial of each arm that may be confirmed, with its configuration, best first
     best: tuple[tuple[TrialRow, TrialConfig], ...]
     candidates: tuple[Candidate, ...]  # the same, with scores by fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """A configuration that is to be confirmed."""
+    """A configuration to confirm."""
 
     name: str
     row: TrialRow  # its trial in the search
@@ -53,15 +53,14 @@ class Pick:
 
 
 def read_search(study: Study) -> Search:
-    """Return the best trials of a search; placebos are controls and left out.
+    """Return the best trials of a search, without placebos, which are controls.
 
     Raises:
         StudyStateError: If it is no search, has no complete trial, or a trial's scores are gone.
     """
     if study.plan.kind != "search":
         raise StudyStateError(
-            f"--confirm {study.name}: is a {study.plan.kind} study; a search is what needs to "
-            "be confirmed"
+            f"--confirm {study.name}: is a {study.plan.kind} study; only a search can be confirmed"
         )
     ranked = sorted(
         study.arm_trials.values(), key=lambda row: (-row.metric(study.objective), row.number)
@@ -96,7 +95,7 @@ def _candidate(study: Study, row: TrialRow, config: TrialConfig) -> Candidate:
 
 
 def pick(search: Search, top: int) -> list[Pick]:
-    """Return the best configuration of each of the best arms, and the one-standard-error pick."""
+    """Return the best arms' best configurations, and the pick of the one-standard-error rule."""
     simplest = simplest_of_search(search.candidates, search.study.objective).name
     return [
         Pick(
@@ -112,11 +111,11 @@ def space_text(
 ) -> str:
     """Return the space that compares the picked configurations, as TOML.
 
-    What all of them share is under [fixed]; the one-standard-error pick is the reference.
+    Settings that all share are under [fixed]; the one-standard-error pick is the reference.
 
     Args:
         search: The search.
-        picks: What is to be confirmed of it.
+        picks: Its configurations to confirm.
         seeds: Seeds for each fold.
         epochs: Epochs of each trial; None keeps those of the search.
     """
@@ -158,15 +157,15 @@ def space_text(
 
 
 def admit_space(path: Path, text: str) -> None:
-    """Refuse another space than the one that a confirmation has begun with.
+    """Refuse a space that differs from the one that the confirmation began with.
 
     Raises:
         StudyStateError: If they differ: the search has gone on since, or other options were given.
     """
     if path.exists() and (begun := path.read_text()) != text:
         raise StudyStateError(
-            f"{path}: the confirmation has begun with other {_differing(begun, text)} than this "
-            "command makes; give the options that it was started with, or another --name"
+            f"{path}: the confirmation began with other {_differing(begun, text)} than this "
+            "command gives; give the options that it was started with, or another --name"
         )
 
 
@@ -184,7 +183,7 @@ def _differing(begun: str, text: str) -> str:
 
 
 def scores_of_arms(study: Study) -> dict[str, float]:
-    """Return the objective of each arm that a comparison of one draw has scored."""
+    """Return the objective of each arm scored in a comparison with one draw."""
     return {arm: row.metric(study.objective) for arm, row in study.arm_trials.items()}
 
 
@@ -194,7 +193,7 @@ def fresh_partitions(
     """Return partition seeds whose folds differ from the search's and from each other.
 
     Raises:
-        UsageError: If the records do not allow as many.
+        UsageError: If the records do not allow that many.
     """
     names, counts = beats.record_names, beats.counts
     seen, seeds = {used}, list[int]()

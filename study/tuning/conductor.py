@@ -1,7 +1,7 @@
-"""Conducts a study: proposes, listens, decides, and writes down in the right order.
+"""Conducts a study: proposes trials, takes their reports, decides, and records all in order.
 
-It knows no engine: `study.tuning.ray_tune` connects it to Ray Tune. Nor does it know the tracker:
-it says only which trial changed, and waits for nobody.
+It does not depend on an engine: `study.tuning.ray_tune` connects it to Ray Tune. Nor does it
+depend on the tracker: it only says which trial changed, without waiting.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from study.wording import plural
 _logger = logging.getLogger(__name__)
 
 REPEATS_TO_EXHAUSTION = 20
-"""Known configurations in a row after which a space counts as exhausted."""
+"""A space counts as exhausted after this many repeated configurations in a row."""
 
 
 @dataclass(slots=True)
 class _Live:
-    """A trial that was proposed and has not ended. Moments are of `time.monotonic()`."""
+    """A trial that was proposed and has not ended. Times are from `time.monotonic()`."""
 
     number: int
     proposal: Proposal
-    began: float  # when a worker had it first; until then when it was proposed
+    began: float  # when a worker first had it; before that, when it was proposed
     begun: bool = False  # whether a worker has had it
     epochs: int = 0  # the last epoch that was reported
-    value: float = math.nan  # its objective there
+    value: float = math.nan  # its objective at that epoch
     busy_s: float = 0.0  # seconds of training and scoring that the last try has reported
     tried_at: float = math.inf  # when the last try began
-    heard_at: float = math.inf  # last sign of life; infinite where none is waited for
-    noted: bool = False  # whether the last try's first report, which may have a note, has come
+    heard_at: float = math.inf  # last sign of life; infinite where none is expected
+    noted: bool = False  # whether the last try's first report, which may hold a note, has come
     overdue: bool = False  # whether the last try took longer than a trial may
-    hangs: int = 0  # workers that were ended because they hung
+    hangs: int = 0  # number of workers ended because they hung
     why_lost: str = ""  # why the last worker was lost
 
 
@@ -59,9 +59,9 @@ class Conductor:
         ledger: The durable truth.
         progress: Tells the user.
         storage: Where trials keep their files; None keeps none.
-        changed: Told the digest of each trial of which something new is written down.
-        trial_limit_s: Wall seconds that one trial may take, from its start or from the last time
-            that it was tried again; None is no limit.
+        changed: Called with a trial's digest after each new record of the trial.
+        trial_limit_s: Wall seconds that one trial may take, from its start or its last retry; None
+            is no limit.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Conductor:
         self._live: dict[str, _Live] = {}
         self.exhausted = trials.exhausted
         self.waits = False
-        """Whether the last `propose` gave nothing because a running trial has to end first."""
+        """Whether the last `propose` returned None because a running trial must end first."""
         self.busy_s = 0.0
         self.begun = 0
         self.fault = ""
-        """What of the machine must be mended before the study can go on."""
+        """The fault of the machine that must be mended before the study can go on."""
         self.ended_at: list[float] = []
         for row in trials.rows:
             if row.outcome is Outcome.COMPLETE:
@@ -102,11 +102,11 @@ class Conductor:
 
     @property
     def owed(self) -> int:
-        """Configurations that were interrupted and come first."""
+        """Number of interrupted configurations, which come first."""
         return len(self._owed)
 
     def propose(self, key: str) -> dict[str, Any] | None:
-        """Open the next trial under an engine's key; None when nothing is left, or it `waits`."""
+        """Open the next trial under an engine's key; None when none is left, or it `waits`."""
         repeats = 0
         self.waits = False
         while not self.exhausted:
@@ -122,7 +122,7 @@ class Conductor:
             self._ledger.close_duplicate(trial, proposal, known)
             repeats += 1
             if repeats >= REPEATS_TO_EXHAUSTION:
-                # The best of what was screened so far is still trained in full.
+                # The best of the configurations screened so far are still trained in full.
                 self._all_screened = True
                 self.exhausted = not self._proposals.n_screened
                 self._progress.line(
@@ -147,7 +147,7 @@ class Conductor:
         if self._enough:
             return None
         opened = self._proposed()
-        # A grid or a comparison that names a configuration twice has fewer than it promises.
+        # A grid or a comparison may name a configuration twice: it then has fewer trials.
         self.exhausted = opened is None
         return opened
 
@@ -161,7 +161,7 @@ class Conductor:
         return None
 
     def _screened_or_final(self) -> tuple[Any, Proposal] | None:
-        """Return what is screened next; after all of it, an arm's best, to be trained in full."""
+        """Return the next one to screen; after the last, an arm's best to train in full."""
         screens = self._proposals.screens
         live = [item.proposal for item in self._live.values()]
         screening = [proposal.arm for proposal in live if screens(proposal)]
@@ -171,8 +171,8 @@ class Conductor:
                 return opened
             self._all_screened = True
         finals = self._proposals.finals(self._settled.values())
-        # No further configuration is screened. So an arm's best is known when all that were
-        # screened of the arm have ended, whatever still runs of other arms.
+        # No further configuration is screened. So an arm's best is known when all its screened
+        # trials have ended, even while other arms' trials still run.
         left = [
             final
             for final in finals
@@ -192,7 +192,7 @@ class Conductor:
         return self._ledger.enqueue(left[0]), left[0]
 
     def started(self, key: str) -> None:
-        """Note that a trial got its resources, for the first time or after its worker was lost."""
+        """Note that a trial got its resources, at first or after the loss of its worker."""
         live = self._live[key]
         live.tried_at = live.heard_at = time.monotonic()
         live.noted = False
@@ -210,7 +210,7 @@ class Conductor:
         self._changed(live.proposal.digest)
 
     def reported(self, key: str, result: Mapping[str, Any]) -> bool:
-        """Write down an epoch; return whether the trial is to be stopped."""
+        """Record an epoch; return whether the trial should be stopped."""
         live = self._live[key]
         live.heard_at = time.monotonic()
         metrics = result[METRICS]
@@ -220,7 +220,7 @@ class Conductor:
         if not metrics:
             return False
         epoch, busy_s = int(result[EPOCH]), float(result[BUSY_SECONDS])
-        # In a retry the busy seconds count from zero again.
+        # A retry counts busy seconds from zero again.
         took_s = busy_s - live.busy_s if busy_s >= live.busy_s else busy_s
         self._progress.trained(max(0, epoch - live.epochs), took_s)
         live.epochs = max(live.epochs, epoch)
@@ -233,7 +233,7 @@ class Conductor:
         return pruned or live.overdue
 
     def completed(self, key: str, result: Mapping[str, Any]) -> None:
-        """Close a trial that ended by itself or by a decision."""
+        """Close a trial that ended by itself or was stopped."""
         live = self._live[key]
         outcome, cause = self._verdict(live, result)
         details = str(result[NOTE]) if result[Tag.OUTCOME] == Outcome.FAILED else ""
@@ -253,14 +253,14 @@ class Conductor:
         return Outcome.PRUNED, f"{self._plan.scheduler} stopped it at epoch {live.epochs}"
 
     def runs(self, key: str) -> bool:
-        """Say whether a trial is open: not ended, and not written down as stopped."""
+        """Say whether a trial is open: neither ended nor recorded as stopped."""
         return key in self._live
 
     def hung(self) -> set[str]:
-        """Return the trials in whose epoch the whole time limit has passed, each once.
+        """Return the trials whose present epoch has taken the whole time limit, each once.
 
-        A trial that is only slow ends at its next epoch; trying it again would not help. One that
-        hangs never gets there: its worker is to be ended, and the trial is tried again.
+        A trial that is only slow ends at its next epoch; a retry would not help. A trial that
+        hangs never reaches it: its worker must be ended and the trial retried.
         """
         limit, now = self._trial_limit_s, time.monotonic()
         if limit is None:
@@ -285,7 +285,7 @@ class Conductor:
         return f"an epoch took longer than the whole --trial-time-limit{times}"
 
     def failed(self, key: str, cause: str, *, faulty: bool = False) -> None:
-        """Close a trial whose worker was lost more often than it may be retried.
+        """Close a trial whose worker was lost more often than retries are allowed.
 
         Args:
             key: The trial.
@@ -297,13 +297,13 @@ class Conductor:
             self._close(key, Outcome.STOPPED, cause, {})
         else:
             live = self._live[key]
-            if not live.begun:  # it never had a worker; its outcome counts all the same
+            if not live.begun:  # it never had a worker; its outcome still counts
                 live.begun, live.began = True, time.monotonic()
                 self._begin(live)
             self._close(key, Outcome.FAILED, self._hang(live) or cause, {})
 
     def stop(self, cause: str) -> int:
-        """Write down all running trials as stopped: they stay owed. Return how many."""
+        """Record all running trials as stopped: they stay owed. Return their number."""
         keys = list(self._live)
         for key in keys:
             self._close(key, Outcome.STOPPED, cause, {})
@@ -348,5 +348,5 @@ class Conductor:
 
     def _drop_checkpoint(self, digest: str) -> None:
         if self._storage is not None:
-            with suppress(OSError):  # a file that stays does no harm
+            with suppress(OSError):  # a leftover file does no harm
                 self._storage.folder(digest).delete(CHECKPOINT)

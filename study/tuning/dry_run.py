@@ -1,4 +1,4 @@
-"""Before a study: its plan, every branch of its space built, and an estimate of the time."""
+"""The dry run: shows a study's plan, builds every branch of its space, estimates the time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from study.wording import plural
 
 TIMED_STEPS = 3
 BUSY_LOAD = 1.0
-"""Load of the last minute above which other work is going on: a dry run makes less by itself."""
+"""A load of the last minute above this means other work: a dry run alone causes less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +88,9 @@ def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
 def trial_seconds(setup: Setup) -> float:
     """Estimate a full trial's seconds, the mean over arms, from a few steps on this machine.
 
-    On a CPU they are seconds of the processor, which other work on the machine hardly changes.
+    On a CPU the estimate uses processor seconds, which other work hardly changes.
     """
-    torch.set_num_threads(1)  # as in a trial
+    torch.set_num_threads(1)  # one thread, as in a trial
     device = resolve_device(setup.job.device)
     on_device: dict[int, DeviceBeats] = {}
     seconds = []
@@ -102,7 +102,7 @@ def trial_seconds(setup: Setup) -> float:
 
 
 def _gpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> float:
-    """Time an epoch of all members together, which is short there; the one before warms up."""
+    """Time an epoch of all members together, after one to warm up: a GPU takes little time."""
     training = setup.job.training(replace(config, train=replace(config.train, epochs=2)), placed)
     training.run_epoch()
     report = training.run_epoch()
@@ -110,7 +110,7 @@ def _gpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
 
 
 def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> float:
-    """Time a few steps of one member, and multiply."""
+    """Time a few steps of one member, and scale the time up to the trial."""
     device, beats = torch.device("cpu"), setup.job.beats_of(config)
     model = build_model(config.signal, config.model, seed=(0, 0, 0))
     model.run_backbone = setup.job.engine.backbone(device)
@@ -144,7 +144,7 @@ def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
 
 
 def _time_of(step: Callable[[], None]) -> float:
-    """Return the processor's seconds of a step, after one that warms up."""
+    """Return the processor seconds of a step, after one step to warm up."""
     step()
     began = time.process_time()
     for _ in range(TIMED_STEPS):
@@ -153,9 +153,9 @@ def _time_of(step: Callable[[], None]) -> float:
 
 
 def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
-    """Return the beats that pass the backbone to measure one seed's RR reliance."""
+    """Return how many beats pass the backbone in measuring one seed's RR reliance."""
     sample, early = beats.reliance, config.signal.option.early_rr
-    # Once as it is; then with other RR in the channels, in the window, and in both.
+    # Once unchanged; then with swapped RR in the channels, in the window, and in both.
     others = early + (sample.windows is not None) * (1 + early)
     return len(sample.beats) * (1 + len(sample.donors) * others)
 
@@ -163,7 +163,7 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
 def plan_lines(
     setup: Setup, concurrency: int, existing: Study | None = None, *, run_branches: bool
 ) -> Iterator[str]:
-    """Yield what a study would do, line by line.
+    """Yield a description of what a study would do, line by line.
 
     Args:
         setup: The study.
@@ -221,6 +221,6 @@ def _time_line(setup: Setup, concurrency: int) -> str:
     if load <= BUSY_LOAD:
         return line
     return (
-        f"{line}, on a machine that is idle but for it; this one is busy now (load "
-        f"{load:.1f} on {plural(available_cores(), 'core')})"
+        f"{line}, on an otherwise idle machine; this one is busy now (load {load:.1f} on "
+        f"{plural(available_cores(), 'core')})"
     )

@@ -1,4 +1,4 @@
-"""What the trials of a command run on, as its options say: `study.run` and `study.evaluate`."""
+"""The machine that trials run on, from the options of `study.run` and `study.evaluate`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Machine:
 
     device: str  # what trials train on
     address: str | None  # Ray cluster; None is this machine
-    concurrency: int | None  # trials at once; None is as many as there is room for
-    gpus_per_trial: float | None  # share of a GPU; None is derived from a trial's memory
+    concurrency: int | None  # trials at once; None is as many as fit
+    gpus_per_trial: float | None  # share of a GPU; None derives it from a trial's memory
     cache_dir: Path  # where prepared beats are kept
 
     @classmethod
@@ -36,7 +36,7 @@ class Machine:
         cache_dir = default_cache_dir(workspace)
         os.environ.setdefault(FOLDER_VARIABLE, str(cache_dir / "kernels"))
         return cls(
-            # On a cluster it is the workers' devices that count.
+            # On a cluster the workers' devices count, not this machine's.
             device=args.device if args.address else resolve_device(args.device).type,
             address=args.address,
             concurrency=args.concurrency,
@@ -45,7 +45,7 @@ class Machine:
         )
 
     def demand(self, setup: Setup, *, shared_storage: bool) -> Demand:
-        """Return what each trial of a study is to get."""
+        """Return the resources that each trial of a study should get."""
         plan, job = setup.plan, setup.job
         return Demand(
             device=job.device,
@@ -56,7 +56,7 @@ class Machine:
         )
 
     def room_for(self, demand: Demand) -> int:
-        """Return how many trials will run at once, and say if these are fewer than asked for.
+        """Return how many trials will run at once; print a note if fewer than asked for.
 
         Raises:
             StudyStateError: If no cluster answers.

@@ -1,4 +1,4 @@
-"""What a study says while it runs: a line per trial event, and a live bar on a terminal."""
+"""Progress of a running study: a line for each trial event, and a live bar on a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from study.wording import plural, score_text
 
 
 class Progress:
-    """Prints events to stderr; in a pipe or CI plain lines, on a terminal above a bar.
+    """Prints events to stderr: plain lines in a pipe or CI, above a bar on a terminal.
 
     Args:
         total: Trials of the study.
@@ -46,7 +46,7 @@ class Progress:
         self._running = self._slots = 0
         self._bar: tqdm | None = None
         if not quiet and self._stream.isatty():
-            # Without tqdm's own estimate, which counts the start of the workers as training.
+            # tqdm's own estimate is left out: it counts the workers' start as training.
             self._bar = tqdm(
                 total=total,
                 initial=done,
@@ -65,15 +65,15 @@ class Progress:
             else:
                 print(text, file=self._stream, flush=True)
         except OSError:
-            self._quiet = True  # nobody reads any more, or the disk of the log is full
+            self._quiet = True  # the reader is gone, or the disk of the log is full
 
     def known(self, value: float) -> None:
-        """Take note of a finished trial's score, so that the best is over all starts."""
+        """Note a finished trial's score, so that the best score covers all starts."""
         if math.isfinite(value) and not value <= self._best:
             self._best = value
 
     def started(self, number: int, proposal: Proposal) -> None:
-        """Say that a trial runs."""
+        """Announce that a trial runs."""
         self._running += 1
         self._slots = max(self._slots, self._running)
         differing = " ".join(f"{key}={_short(value)}" for key, value in proposal.params.items())
@@ -84,7 +84,8 @@ class Progress:
         """Count epochs of a running trial.
 
         Args:
-            epochs: Epochs that it is now further than ever before; 0 for one that a retry repeats.
+            epochs: Epochs beyond the furthest that it had reached; 0 for an epoch that a retry
+                repeats.
             busy_s: Seconds that its last epoch took to train and score.
         """
         self._epochs_left -= epochs
@@ -104,16 +105,16 @@ class Progress:
         seconds: float,
         cause: str,
     ) -> None:
-        """Say how a trial ended, the best score so far and the time that is left.
+        """Print how a trial ended, the best score so far and the time left.
 
         Args:
             number: Of the trial.
             outcome: How it ended.
             value: Its objective; not finite if it has none.
             epochs: Epochs that it has trained.
-            untrained: Epochs of its budget that it has not.
+            untrained: Epochs of its budget that it has not trained.
             seconds: Wall time since its start.
-            cause: Why it ended early; empty if it did not.
+            cause: Why it ended early, or an empty string.
         """
         self._done += 1
         self._running = max(0, self._running - 1)
@@ -132,17 +133,17 @@ class Progress:
             self._bar.update(1)
 
     def _state(self, without: str) -> str:
-        """Return the best score, or what to say without one, and the time left."""
+        """Return the best score (or a remark that there is none) and the time left."""
         best = f"best {score_text(self._best)}" if math.isfinite(self._best) else without
         if self._objective == UNRANKED:
             return f"{self.time_left()} left"
         return f"{best}, {self.time_left()} left"
 
     def time_left(self) -> str:
-        """Return the time that the remaining epochs need, side by side, at the rate so far.
+        """Return the time for the remaining epochs, run in parallel at the rate so far.
 
-        Only training and scoring count: a worker's start, which takes long on a busy machine,
-        happens once.
+        Only training and scoring count: a worker's start is slow on a busy machine, but happens
+        once.
         """
         if not self._epochs_timed:
             return "?" if self._epochs_left > 0 else duration(0)
@@ -150,13 +151,13 @@ class Progress:
         return duration(per_epoch * max(0, self._epochs_left))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 def duration(seconds: float) -> str:
-    """Write a time span for people: 42 s, 12 min, 3.4 h."""
+    """Format a time span: 42 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,11 +1,11 @@
 """What a study proposes next: owed trials, then the arms' defaults, then the sampler.
 
 A screening trains every configuration for a short budget of its own, whose learning rate falls to
-zero; then the best of each arm is trained in full. Arms are so compared on full budgets alone, and
-the screening decides within them.
+zero; then the best of each arm is trained in full. So only full budgets compare arms; the
+screening only chooses within an arm.
 
-Grid, random and quasi-random proposals are enumerated by index, so that they are the same whatever
-happened before; compare studies are enumerated altogether. Only tpe and gp look at outcomes.
+Grid, random and quasi-random proposals are enumerated by index, so that earlier outcomes do not
+change them; a compare study is enumerated entirely. Only tpe and gp use outcomes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Proposals:
         self._cells: list[Proposal] | None = None
 
     def _leading(self) -> Iterator[Proposal]:
-        """Yield what comes first: all of a comparison, or each arm's defaults in a search."""
+        """Yield the first proposals: all of a comparison, or each arm's defaults in a search."""
         if self._space.kind == "search":
             for index, params in enumerate(self._space.defaults()):
                 yield self._searched(params, index=index, protected=True)
@@ -62,7 +62,7 @@ class Proposals:
 
     @property
     def n_screened(self) -> int:
-        """Configurations that are screened before any is trained in full."""
+        """Number of configurations to screen before any is trained in full."""
         return self._space.n_proposed if self._screens else 0
 
     def screens(self, proposal: Proposal) -> bool:
@@ -70,9 +70,9 @@ class Proposals:
         return self._screens and proposal.config.train.epochs == SCREENING_EPOCHS
 
     def finals(self, settled: Iterable[tuple[TrialRow, Proposal]]) -> list[Proposal]:
-        """Return the best screened configuration of each arm, best first, if not settled in full.
+        """Return each arm's best screened configuration not yet settled in full, best first.
 
-        Of those that are equally good the first counts.
+        Of equally good configurations, the first counts.
 
         Args:
             settled: Every settled configuration.
@@ -132,23 +132,23 @@ class Proposals:
         return self._cells
 
     def sampled(self, ledger: Ledger) -> tuple[optuna.Trial, Proposal]:
-        """Let the sampler choose."""
+        """Return the sampler's choice."""
         trial = ledger.ask()
         return trial, self._searched(suggest(self._space, trial))
 
     def again(self, owed: FrozenTrial) -> Proposal:
-        """Rebuild the proposal of an interrupted or withdrawn trial, one attempt on.
+        """Rebuild an interrupted or withdrawn trial's proposal, as its next attempt.
 
         Raises:
-            StudyStateError: If its parameters are not those of the configuration that it was.
+            StudyStateError: If its parameters no longer match its digest.
         """
         attrs = owed.user_attrs
-        # A trial that was complete once had passed its rungs; later trials may have raised them.
+        # A trial that was complete had passed its rungs; later trials may have raised them.
         protected = attrs[PROTECTED] or attrs[Tag.OUTCOME] == Outcome.COMPLETE
         if self._space.kind == "compare":
             proposal: Proposal = self._fixed[attrs[INDEX]]
         else:
-            # A screened configuration and the same in full differ in their epochs alone.
+            # A screened and a full trial of a configuration differ only in their epochs.
             full = attrs[CONFIG]["epochs"] != SCREENING_EPOCHS
             proposal = self._searched(
                 owed.params, index=attrs[INDEX], protected=protected, full=full

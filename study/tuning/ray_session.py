@@ -1,4 +1,4 @@
-"""A Ray for the time of a study: one of its own that leaves nothing behind, or a cluster's."""
+"""Ray during a study: a local Ray that leaves nothing behind, or a running cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-# Private: Ray has no option for what `_starting`, `leave_ray` and `ray_fault` do with these. So
+# Private: Ray has no option for what `_starting`, `leave_ray` and `ray_fault` do here. So
 # pyproject.toml admits one minor release of Ray, and tests/tuning/test_ray_session.py names it.
 import ray._private.services
 import ray._private.utils
@@ -31,10 +31,10 @@ from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.resources import Demand, Resources, plan_resources
 
 STARTS = 3
-"""Times that a Ray of one's own is started before it is given up."""
+"""How often the start of a local Ray is tried."""
 
 _VITAL = {"raylet", "gcs_server"}
-"""Processes of a Ray of one's own without which no trial can run."""
+"""Processes of a local Ray without which no trial can run."""
 
 _SOCKET_PATH = 107
 """Bytes that the path of a socket may have (unix(7), `sun_path`)."""
@@ -44,16 +44,16 @@ _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # The study logs by itself; Ray's loggers cost a transaction per metric and report.
+    # The study keeps its own records; Ray's loggers would write every metric of every report.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Trials are as nice as the command. Ray adds 15, and whatever else keeps a core busy has it to
-    # itself: two trials then take turns on the other (benchmarks/README.md).
+    # Trials run at the command's niceness. Ray would add 15: any other busy process then takes a
+    # core, and two trials take turns on the other (benchmarks/README.md).
     "RAY_worker_niceness": "0",
     # Ray's snapshots of the experiment are never read.
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",
-    # A stopped trial is in the middle of an epoch; its last one is saved.
+    # A stopped trial is in the middle of an epoch; its last full epoch is saved.
     "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -66,7 +66,7 @@ def ray_session(demand: Demand, address: str | None, memory_bytes: int) -> Itera
     Args:
         demand: What the trials are to get.
         address: A running cluster; None starts a local Ray.
-        memory_bytes: Size of what the trials share.
+        memory_bytes: Size of the data that trials share.
 
     Raises:
         StudyStateError: If there is no cluster at the address, or a local Ray does not start.
@@ -97,7 +97,7 @@ def _attach(address: str) -> None:
             f"--address {shown(address)}: Ray's client cannot drive a study; start it on a "
             "node of the cluster and give HOST:PORT or 'auto'"
         )
-    # The package travels to workers that have no checkout of it.
+    # Ray sends the package to workers that have no checkout.
     travels = {"py_modules": [str(Path(study.__file__).parent)], "env_vars": WORKER_ENVIRONMENT}
     try:
         with _starting():
@@ -110,7 +110,7 @@ def _attach(address: str) -> None:
 
 
 def _resources_of_cluster(demand: Demand, address: str) -> Resources:
-    """Return what each trial gets of the cluster that this process is connected to."""
+    """Return each trial's resources on the cluster that this process is connected to."""
     alive = nodes_alive()
     if len(alive) > 1 and not demand.shared_storage:
         raise UsageError(
@@ -120,22 +120,22 @@ def _resources_of_cluster(demand: Demand, address: str) -> Resources:
     planned = plan_resources(demand, alive)
     if demand.shared_storage:
         return planned
-    # What trials write is on this node, whatever nodes join later.
+    # Trials write to this node's disk, even if nodes join later.
     return replace(planned, node=f"node:{ray.util.get_node_ip_address()}")
 
 
 def nodes_alive() -> list[Mapping[str, float]]:
-    """Return what each living node of the cluster has in all."""
+    """Return the total resources of each living node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _start_here(folder: Path, n_cpus: int, memory_bytes: int) -> None:
-    """Start a Ray on this machine, again if it does not come up: on a busy one it may not."""
+    """Start Ray on this machine; retry, because a start may fail on a busy machine."""
     for number in range(STARTS):
         try:
             with _starting():
                 ray.init(
-                    address="local",  # whatever RAY_ADDRESS says
+                    address="local",  # ignores RAY_ADDRESS
                     num_cpus=n_cpus,
                     include_dashboard=False,
                     object_store_memory=max(2 * memory_bytes, 256 * 2**20),
@@ -143,24 +143,22 @@ def _start_here(folder: Path, n_cpus: int, memory_bytes: int) -> None:
                     **_QUIET,
                 )
             return
-        # Ray gives its node half a minute, and then raises the bare class.
+        # Ray waits half a minute for its node, then raises the class without a message.
         except Exception as error:
             leave_ray()
             if number + 1 == STARTS:
-                later = "where the machine is busy, the same command may do better later"
-                mend = (
-                    later if "timed out" in str(error) else "mend what it names, then start again"
-                )
+                later = "if the machine is busy, try the same command later"
+                mend = later if "timed out" in str(error) else "mend that, then start again"
                 raise StudyStateError(
                     f"Ray did not start, {STARTS} times ({error}); {mend}"
                 ) from error
 
 
 class _OwnGroup(ray._private.services.ConsolePopen):  # type: ignore[misc]
-    """A process of Ray's in a process group of its own.
+    """A process of Ray in a process group of its own.
 
-    What `timeout` or a closed terminal sends to the driver's group would end Ray's processes
-    first, and the driver would wait for them for a minute.
+    A signal that `timeout` or a closed terminal sends to the driver's group would end Ray's
+    processes first, and the driver would wait a minute for them.
     """
 
     def __init__(self, *given: Any, **options: Any) -> None:
@@ -169,11 +167,10 @@ class _OwnGroup(ray._private.services.ConsolePopen):  # type: ignore[misc]
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Let Ray start with processes apart from ours, a table of jobs without credentials, and our
-    handler of SIGTERM again at the end.
+    """Start Ray in process groups apart from ours, with no credentials in its table of jobs.
 
-    Everybody on a cluster can read its table of jobs, which has the command line, and addresses
-    in it. Ray offers no option for either.
+    At the end, put our handler of SIGTERM back. Everybody on a cluster can read its table of jobs,
+    which has the command line with its addresses. Ray offers no option for any of this.
     """
     services, utils = ray._private.services, ray._private.utils
     popen, command_line = services.ConsolePopen, utils.get_entrypoint_name
@@ -192,8 +189,8 @@ def _starting() -> Iterator[None]:
 def _hear_sigterm(handler: Any) -> None:
     """Put the process's own handler of SIGTERM back.
 
-    Where a driver begins, Ray puts one before it, in Python and in C++; where it ends, C++ leaves
-    none: a signal would then end the process without a word
+    When a driver begins, Ray puts its own handler first, in Python and in C++; when the driver
+    ends, C++ leaves no handler: a signal would then end the process without a message
     (https://github.com/ray-project/ray/pull/65749).
     """
     if handler is not None and threading.current_thread() is threading.main_thread():
@@ -204,7 +201,7 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
     """Check that something listens at HOST:PORT: Ray itself would try for minutes.
 
     Raises:
-        StudyStateError: If nothing does, or the address has another form.
+        StudyStateError: If nothing listens, or the address has another form.
     """
     if address == "auto":
         return
@@ -219,7 +216,7 @@ def reachable(address: str, timeout_s: float = 5.0) -> None:
 
 
 def ray_fault() -> str:
-    """Say which vital process of a Ray of one's own has ended; return nothing if none has."""
+    """Name the vital processes of a local Ray that have ended; empty if none has."""
     node = ray._private.worker._global_node
     dead = {name for name, _ in node.dead_processes()} if node is not None else set()
     ended = sorted(dead & _VITAL)
@@ -229,12 +226,12 @@ def ray_fault() -> str:
 
 
 def leave_ray() -> None:
-    """End this process's part in Ray.
+    """Disconnect this process from Ray.
 
     While Ray shuts down, no other thread may free one of its objects, or Ray ends the whole
     process ("The core worker has already been shutdown"). The garbage collector frees objects in
-    whatever thread it runs, so it is off meanwhile. Ray's processes end a second after its driver
-    has: our handler of SIGTERM is put back in between.
+    whatever thread it runs, so it is off meanwhile. Ray's processes end a second after their
+    driver: our handler of SIGTERM is put back in between.
     """
     own = signal.getsignal(signal.SIGTERM)
     node = ray._private.worker._global_node
@@ -252,7 +249,7 @@ def leave_ray() -> None:
     try:
         ray.shutdown()
     except KeyboardInterrupt:
-        # Its processes would outlive us, and write where their folder has been deleted.
+        # Otherwise Ray's processes would outlive us, and write into their deleted folder.
         ray.shutdown()
         raise
     finally:

@@ -1,11 +1,9 @@
 """Runs a study under Ray Tune: adapters between Ray's callbacks and the `Conductor`, and the run.
 
-Each start of the driver is a Ray experiment of its own over what is still owed. Ray brings
-placement, retries after lost workers, GPU shares and clusters; what is true is in the ledger.
-
-Ray takes what a callback raises for the failure of a trial, or ends with an error of its own that
-names another cause. So the first error of the study itself is kept, ends the run and is raised
-again after it.
+Each start of the driver is a new Ray experiment over the trials still owed. Ray provides
+placement, retries after lost workers, GPU shares and clusters; the ledger holds the truth. Ray
+treats an error from a callback as a trial's failure, or ends with its own error that names another
+cause. So the study's own first error is kept, ends the run and is raised again afterwards.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ from study.tuning.trial import CONFIG, FusionTrial, TrialJob
 _logger = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS = 2
-"""Times that a trial is tried again after its worker was lost."""
+"""How often a trial is retried after its worker was lost."""
 
 NODES_EVERY_S = 2.0
-"""Seconds after which a cluster is asked again what nodes it has."""
+"""Seconds between two looks at a cluster's nodes."""
 
 _DISK_ERROR = f"{DiskError.__module__}.{DiskError.__qualname__}: "
 
@@ -48,12 +46,12 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(slots=True)
 class StopSignal:
-    """Why a study should end before it is done; empty while it should not."""
+    """Why a study should end before it is done; empty while it should go on."""
 
-    cause: str = ""  # said to the user
+    cause: str = ""  # message for the user
     interrupted: bool = False  # whether a signal asks for it
-    faulty: bool = False  # whether something of the machine has to be mended first
-    at_once: bool = False  # whether to end without waiting for anything
+    faulty: bool = False  # whether a fault of the machine must be mended first
+    at_once: bool = False  # whether to end without any wait
 
 
 @contextmanager
@@ -67,7 +65,7 @@ def catching_signals(stop: StopSignal) -> Iterator[None]:
         stop.cause, stop.interrupted = stop.cause or f"{number.name} received", True
         with suppress(OSError):  # the terminal may be gone
             _logger.warning(
-                "%s: stopping; what is done is kept. Once more ends at once.", number.name
+                "%s: stopping; finished work is kept. A second signal ends at once.", number.name
             )
 
     with handling(handle):
@@ -79,12 +77,12 @@ def slots(resources: Resources, demand: Demand | None) -> Callable[[], int]:
 
     Args:
         resources: What each trial gets, and how many ran at once when the study began.
-        demand: What was asked of a cluster, whose nodes come and go; None is a Ray that stays
-            as it was started.
+        demand: The demand on a cluster, whose nodes come and go; None for a local Ray, which does
+            not change.
     """
     if demand is None:
         return lambda: resources.concurrency
-    # What a trial gets was settled at the start; only how often it fits may change.
+    # A trial's resources are fixed at the start; only how many trials fit may change.
     asked = replace(
         demand,
         device="cuda" if resources.gpus_per_trial else "cpu",
@@ -114,17 +112,17 @@ def run_trials(
     deadline: float | None,
     demand: Demand | None,
 ) -> None:
-    """Run what the conductor proposes until nothing is left or a stop is signalled.
+    """Run the conductor's proposals until none is left or a stop is signalled.
 
     Args:
         conductor: Proposes and listens.
         job: What the trials share.
         resources: What each trial gets, and how many run at once.
-        stop: Set from outside, or here when the deadline passes.
+        stop: Set from outside, or by this function when the deadline passes.
         deadline: `time.monotonic()` at which the study's time is over; None is never.
-        demand: What was asked of a cluster, whose nodes come and go; None on this machine.
+        demand: The demand on a cluster, whose nodes come and go; None on this machine.
     """
-    # Ray logs a traceback for each lost worker; the conductor says so in a line.
+    # Ray logs a traceback for each lost worker; the conductor prints one line instead.
     loud = _logger.isEnabledFor(logging.DEBUG)
     logging.getLogger("ray.tune").setLevel(logging.ERROR if loud else logging.CRITICAL)
     trainable = tune.with_resources(
@@ -166,14 +164,14 @@ def run_trials(
 
 
 class Guarded:
-    """Asks a conductor until its first error, which it keeps; then it asks nothing more."""
+    """Calls a conductor until its first error; keeps the error, and makes no more calls."""
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
         self.error: Exception | None = None
 
     def ask(self, question: Callable[[Conductor], _Answer], otherwise: _Answer) -> _Answer:
-        """Return the conductor's answer; after an error `otherwise`."""
+        """Return the conductor's answer, or `otherwise` after an error."""
         if self.error is None:
             try:
                 return question(self._conductor)
@@ -182,14 +180,14 @@ class Guarded:
         return otherwise
 
     def about(self, trial_id: str, question: Callable[[Conductor], _Answer]) -> _Answer | None:
-        """Ask about a running trial; None for one that was written down as stopped."""
+        """Ask about a running trial; None for a trial that was recorded as stopped."""
         return self.ask(
             lambda conductor: question(conductor) if conductor.runs(trial_id) else None, None
         )
 
 
 class _Unsaved:
-    """Stays out of Ray's snapshot of the driver, which is never read."""
+    """Keeps out of Ray's snapshot of the driver, which nothing reads."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -199,7 +197,7 @@ class _Unsaved:
 
 
 class ProposalSearcher(_Unsaved, Searcher):  # type: ignore[misc]
-    """Ray asks, the conductor proposes."""
+    """Passes Ray's requests for a trial on to the conductor."""
 
     def __init__(self, guarded: Guarded) -> None:
         super().__init__()
@@ -228,8 +226,8 @@ class ProposalSearcher(_Unsaved, Searcher):  # type: ignore[misc]
 class SlotLimiter(_Unsaved, ConcurrencyLimiter):  # type: ignore[misc]
     """Proposes no more trials than the living nodes can run at once.
 
-    Without a limit Ray starts workers one after the other, and asks for a trial while all slots
-    are taken: by what is known then, not by what the running ones will say.
+    Without this limit, Ray asks for a trial even while all slots are taken: the sampler would
+    propose it without the running trials' outcomes.
     """
 
     def __init__(self, search: ProposalSearcher, count: Callable[[], int]) -> None:
@@ -272,7 +270,7 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        # Where Ray itself is gone, the trial is not at fault.
+        # Where Ray itself has ended, the trial is not at fault.
         loss, gone = LostWorker.of(trial), ray_fault()
         cause, faulty = gone or loss.text(trial.num_failures), bool(gone) or loss.faulty
         self._guarded.about(
@@ -285,15 +283,15 @@ class Listener(_Unsaved, tune.Callback):  # type: ignore[misc]
         for trial in trials if hung else ():
             actor = trial.temporary_state.ray_actor
             if trial.trial_id in hung and actor is not None:
-                # Ray then takes the worker for lost, and tries the trial again.
+                # Ray then counts the worker as lost, and retries the trial.
                 ray.kill(actor)
 
 
 class Stops(_Unsaved, Stopper):  # type: ignore[misc]
-    """Ends a trial when the conductor says so, and the experiment when anything does.
+    """Ends a trial when the conductor says so, and the experiment at a stop signal or an error.
 
-    Ray shows a stopper every result, also the last of a trial, and before anybody else: so an
-    epoch is written down and decided upon in one call. A Ray scheduler would not see the last.
+    Ray shows a stopper every result first, even a trial's last: so one call records an epoch and
+    decides on it. A Ray scheduler would not see the last result.
     """
 
     def __init__(self, guarded: Guarded, stop: StopSignal, deadline: float | None) -> None:
@@ -302,7 +300,7 @@ class Stops(_Unsaved, Stopper):  # type: ignore[misc]
         self._deadline = deadline
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Take a result; return whether its trial ends, as one that runs no more does."""
+        """Record a result; return whether its trial ends, or was already recorded as stopped."""
         goes_on = self._guarded.about(
             trial_id, lambda conductor: not conductor.reported(trial_id, result)
         )
@@ -318,7 +316,7 @@ class Stops(_Unsaved, Stopper):  # type: ignore[misc]
         if not stop.cause and self._deadline and time.monotonic() > self._deadline:
             stop.cause = "the study's --time-limit was reached"
         if stop.cause:
-            # Now: Ray takes seconds to end its workers, and a second signal may come before.
+            # Now: Ray takes seconds to end its workers, and a second signal may come first.
             conductor.stop(stop.cause)
         return bool(stop.cause)
 
@@ -327,11 +325,11 @@ class Stops(_Unsaved, Stopper):  # type: ignore[misc]
 class LostWorker:
     """Why a worker was lost."""
 
-    message: str  # what Ray says of it: some lines, with the reason in the first or the last
+    message: str  # Ray's message: some lines, with the reason in the first or the last
 
     @classmethod
     def of(cls, trial: Trial) -> LostWorker:
-        """Read what Ray has written down of a trial's last failure."""
+        """Read Ray's record of a trial's last failure."""
         try:
             written = Path(trial.error_file).read_text()
         except (OSError, TypeError):
@@ -344,16 +342,16 @@ class LostWorker:
 
     @property
     def faulty(self) -> bool:
-        """Whether a disk or a network was at fault, which no other configuration would help."""
+        """Whether a disk or a network was at fault: every other configuration would fail too."""
         return self._reason.startswith(_DISK_ERROR)
 
     def text(self, times: int = 1) -> str:
-        """Return the reason in a line, and how often it happened."""
+        """Return the reason in a line, with its number of occurrences."""
         if self.faulty:
             return self._reason.removeprefix(_DISK_ERROR)
-        # The last line of a traceback has the reason; in Ray's own words the first has it, too.
+        # The last line of a traceback has the reason; in Ray's own messages the first has it.
         lines = [self._reason] if "ray::" in self.message else self.message.splitlines()
-        # For a worker that ends before it is ready Ray gives no reason.
+        # Ray gives no reason for a worker that ends before it is ready.
         reason = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:500]
         often = "" if times == 1 else f" {times} times"
-        return f"its worker was lost{often}: {reason or 'without a word, as when memory runs out'}"
+        return f"its worker was lost{often}: {reason or 'no reason, as when memory runs out'}"

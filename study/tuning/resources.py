@@ -1,4 +1,4 @@
-"""What one trial may use, derived from the machine: a core and one thread, a share of a GPU."""
+"""Resources of one trial, derived from the machine: a core and one thread, a share of a GPU."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from study.errors import UsageError
 
 SHARES = (1.0, 0.5)
-"""Shares of a GPU that trials are given; Ray counts them, it does not isolate them.
+"""Default number of trials on one GPU; Ray counts shares but does not isolate them.
 
-Two trials, so that one trains while the other is scored and written. More would wait for each
-other: processes take turns on a GPU, and four trained 7 % more than one (`benchmarks/README.md`).
+With two, one trains while the other is scored and written. More would wait for each other:
+processes take turns on a GPU, and four trained 7 % more than one (`benchmarks/README.md`).
 """
 
 _OF_A_NODE = 0.001
-"""What a trial that is bound to a node takes of it: Ray gives a node one unit of its own name."""
+"""Share of a node's own resource that binds a trial to it: each node has one such unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Demand:
     device: str = "cpu"  # a resolved device: cpu, cuda or mps
     concurrency: int | None = None  # trials at once; None derives it
     gpus_per_trial: float | None = None  # share of a GPU; None derives it from memory
-    trial_gpu_bytes: int = 2**30  # memory that a trial needs on a GPU
-    shared_storage: bool = False  # whether trial files are where every node can reach them
+    trial_gpu_bytes: int = 2**30  # bytes of GPU memory that a trial needs
+    shared_storage: bool = False  # whether every node can reach the trials' files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Resources:
 
     concurrency: int  # trials at once; at most the number that the resources allow
     gpus_per_trial: float = 0.0  # share of a GPU, 0 on CPU
-    node: str = ""  # Ray's name of the one node that trials may run on; empty is any
+    node: str = ""  # Ray's name of the only node that trials may run on; empty allows any
 
     def request(self) -> dict[str, float]:
         """Return Ray's resource request of one trial."""
@@ -53,7 +53,7 @@ def available_cores() -> int:
 
 
 def gpu_share(memory_bytes: int, need_bytes: int) -> float:
-    """Return the smallest share of a GPU that still holds what a trial needs."""
+    """Return the smallest share of a GPU that still has the memory for a trial."""
     fitting = [share for share in SHARES if memory_bytes * share >= need_bytes]
     return min(fitting, default=1.0)
 
@@ -66,7 +66,7 @@ def plan_resources(
     Args:
         demand: What was asked for.
         nodes: CPU and GPU totals of each node of a running cluster; None is this machine. A trial
-            runs on one node, so that what fits is counted node by node.
+            runs on one node, so trials that fit are counted node by node.
 
     Raises:
         UsageError: If GPUs are asked for where there are none, or no trial would fit.
@@ -83,8 +83,8 @@ def plan_resources(
     share = demand.gpus_per_trial or 0.0
     if share and not gpus:
         raise UsageError(
-            f"--gpus-per-trial {share:g}: no GPU is there to share; "
-            "leave it out, or use --device cpu"
+            f"--gpus-per-trial {share:g}: there is no GPU to share; leave it out, or use --device "
+            "cpu"
         )
     if not share and gpus and demand.device in ("cuda", "auto"):
         share = _share_here(demand.trial_gpu_bytes) if torch.cuda.is_available() else 1.0

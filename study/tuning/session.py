@@ -43,11 +43,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a study runs, which does not shape its results."""
+    """How a study runs; none of this shapes its results."""
 
     places: Places  # where the study's records are
     resume: bool  # whether an unfinished study is continued
-    demand: Demand  # what each trial is to get
+    demand: Demand  # resources that each trial should get
     address: str | None  # Ray cluster to attach to; None starts a local one
     deadline_s: float | None = None  # seconds from `began` after which it stops; None is no limit
     trial_limit_s: float | None = None  # seconds that a trial may take; None is no limit
@@ -57,20 +57,20 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """How a start ended. What the study holds by then is read from the study."""
+    """How a start ended. The study's own content is read from the study."""
 
     stop: StopSignal = field(default_factory=StopSignal)  # why it ended before the study was done
-    repeated: bool = False  # whether the study was done before this start, which then ran nothing
+    repeated: bool = False  # whether the study was already done, so that this start ran nothing
     # Share of the wall time that was neither training nor evaluation; NaN if unknown
     overhead: float = math.nan
-    tracking: Mirrored = Mirrored()  # what MLflow was brought up to date with, and may lack still
+    tracking: Mirrored = Mirrored()  # what MLflow got, and what it may still lack
 
 
 def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
     """Open the study's ledger with the sampler and pruner of its plan."""
     plan = setup.plan
     places.folder.mkdir(parents=True, exist_ok=True)
-    # Another seed for each start: a resumed sampler must not repeat its first random draws.
+    # Each start has another seed: a resumed sampler must not repeat its first random draws.
     seed = plan.study_seed + (len(before.study.trials.all) if before else 0)
     sampler = make_sampler(plan.sampler if plan.kind == "search" else "random", seed, setup.space)
     return Ledger(
@@ -83,7 +83,7 @@ def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
 
 
 def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> Summary:
-    """Run what a study still owes.
+    """Run a study's remaining trials.
 
     Args:
         setup: The study.
@@ -92,7 +92,7 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
 
     Raises:
         StudyStateError: If the folder's study does not allow this start, or its Optuna storage
-            does not take what it is told.
+            rejects a write.
         TrackingError: If the tracking store cannot be used.
         DiskError: If a file of the study cannot be written.
     """
@@ -108,18 +108,18 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
             return _run_study(setup, options, experiment, ledger)
         finally:
             ledger.release()
-            # Processes of a killed start may have written while this one began.
+            # Processes of a killed start may still have written while this start began.
             sweep()
     except UpdateFinishedTrialError as error:
         raise StudyStateError(
             f"study '{setup.plan.name}': another process ended a trial that ran here ({error}); "
-            "see that one process alone runs it, then the same command with --resume continues"
+            "let only one process run the study, then continue it by the same command with "
+            "--resume"
         ) from None
     except StorageInternalError as error:
         raise StudyStateError(
-            f"{shown(url)}: the Optuna storage does not take what it is told "
-            f"({storage_fault(error, url)}); what it has is kept: mend this, then "
-            "the same command with --resume continues"
+            f"{shown(url)}: the Optuna storage rejected a write ({storage_fault(error, url)}); "
+            "earlier records are kept: mend this, then the same command with --resume continues"
         ) from None
 
 
@@ -156,8 +156,8 @@ def _run_study(
     _announce(setup, progress, settled=len(trials.rows), owed=conductor.owed)
     stop, concurrency, floors_s, tracking = StopSignal(), 0, 0.0, Mirrored()
     try:
-        # First, so that the page of a running study has them. Not in a thread beside the trials:
-        # a fork while BLAS computes, as when Ray starts its processes, waits for ever.
+        # First, so that the page of a running study has them. Not in a thread beside the trials: a
+        # fork while BLAS computes, as when Ray starts its processes, would hang.
         floors_s = _floors(setup, folder, progress)
         if not done:
             concurrency = _run_trials(conductor, setup, options, stop)
@@ -174,14 +174,14 @@ def _run_study(
 
 
 def _write_files(setup: Setup, folder: Path) -> None:
-    """Write beats, exclusions and space: a start of a complete study brings lost ones back."""
+    """Write beats, exclusions and space: even a complete study's start restores lost ones."""
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     write_exclusions(folder, setup.beats)
     write_whole(folder / SPACE_COPY, setup.space.text)
 
 
 def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> None:
-    """Print notes on the sampler, and what earlier starts have settled."""
+    """Print notes on the sampler and on trials settled by earlier starts."""
     plan = setup.plan
     for note in notes_on(plan.sampler, setup.space):
         progress.line(f"note: {note}")
@@ -192,7 +192,10 @@ def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> N
         f"{owed} interrupted"
     )
     if plan.sampler in SAMPLED and plan.kind == "search":
-        progress.line(f"{plan.sampler} may propose other points than without the interruption")
+        progress.line(
+            f"{plan.sampler} may now propose other points than it would have without "
+            "the interruption"
+        )
 
 
 def _close(
@@ -203,7 +206,7 @@ def _close(
     stop: StopSignal,
     overhead: float,
 ) -> None:
-    """Write down how a start ended."""
+    """Record how a start ended."""
     rows = ledger.trials().rows
     if not (stop.cause or conductor.exhausted or len(rows) >= setup.plan.trials):
         stop.cause, stop.faulty = "Ray ended the run early", True
@@ -212,13 +215,13 @@ def _close(
         Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
         _study_metrics(rows, setup.plan.objective) | {"orchestration_share": overhead},
     )
-    # Only now: a trial that ran when the space was exhausted may have been interrupted.
+    # Checked only now: a trial still running when the space ran out may have been interrupted.
     ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
     ledger.note(CLOSED, True)
 
 
 def _epochs_left(setup: Setup, trials: Trials) -> int:
-    """Return the epochs of all trials that have not settled."""
+    """Return the number of epochs left in all trials that have not settled."""
     space, full = setup.space, setup.plan.epochs
     total = setup.plan.trials * full
     if space.n_finals:
@@ -229,7 +232,7 @@ def _epochs_left(setup: Setup, trials: Trials) -> int:
 def _mirror(
     setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
 ) -> Mirror | None:
-    """Return what keeps MLflow equal to the study; None where nothing is tracked."""
+    """Return the mirror that keeps MLflow equal to the study; None where nothing is tracked."""
     if experiment is None:
         return None
     told, name = ledger.noted(TRACKER), experiment.store.name
@@ -246,7 +249,7 @@ def _mirror(
         try:
             return Study(places=places, plan=plan, held=True, trials=ledger.trials())
         except StorageInternalError as error:
-            # The driver hears of it by itself, and ends the study.
+            # The driver meets the same fault, and ends the study.
             fault = storage_fault(error, places.url)
             raise StudyStateError(f"{shown(places.url)}: {fault}") from None
 
@@ -276,7 +279,7 @@ def _run_trials(conductor: Conductor, setup: Setup, options: Options, stop: Stop
 
 
 def _floors(setup: Setup, folder: Path, progress: Progress) -> float:
-    """Compute the floors that the folder lacks, and say so; return the seconds that it took."""
+    """Compute the floors that the folder lacks, and print notes; return the seconds it took."""
     if setup.plan.objective == UNRANKED:  # nothing is ranked against them
         return 0.0
     floors = study_floors(setup.floor_beats, setup.job.folds, folder, progress.line)
@@ -292,8 +295,8 @@ def _floors(setup: Setup, folder: Path, progress: Progress) -> float:
 def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
     """Return the share of slot time that was neither training nor evaluation.
 
-    The time in which the last trials run while other slots have nothing left to do is not
-    counted: it is the study's length that is not a multiple of the slots.
+    The last trials' time beside idle slots is left out: it only shows that the number of trials is
+    no multiple of the slots.
     """
     now = time.monotonic()
     slots = min(concurrency, conductor.begun)

@@ -1,4 +1,4 @@
-"""From a space and a source of records to everything that a study needs before its first trial."""
+"""Turns a space and a source of records into all that a study needs before its first trial."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Setup:
         source: Where its records come from.
         plan: All that shapes its results.
         job: What its trials share: beats, folds, seeds, storage.
-        floor_beats: The same beats as its floors see them.
+        floor_beats: The same beats, cut for the floors.
     """
 
     space: Space
@@ -66,10 +66,10 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
 
 
 def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
-    """Refuse records on which every trial would train in full and then have no score.
+    """Refuse records on which every trial would end without a score.
 
     Raises:
-        DataError: If no fold has enough beats of a class that the objective is made of.
+        DataError: If no fold has enough beats of a class that the objective needs.
     """
     if space.folds == ALL or space.objective == UNRANKED:  # nothing is ranked by a score
         return
@@ -84,8 +84,8 @@ def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
     if undefined:
         raise DataError(
             f"objective {space.objective}: no fold has {MIN_CLASS_BEATS} beats of "
-            f"{', '.join(undefined)} to score, beside beats of other classes; give records that "
-            "have them, or another --objective"
+            f"{', '.join(undefined)} to score, together with beats of other classes; give records "
+            "that have them, or another --objective"
         )
 
 
@@ -96,18 +96,18 @@ def _one_budget(space: Space) -> int:
         SpaceError: If they differ: trials of unequal budgets cannot be ranked.
     """
     budgets = {config.train.epochs for config in space.configurations()}
-    if space.folds == ALL:  # arms that are trained for good are not ranked
+    if space.folds == ALL:  # a study that trains on all records ranks no arms
         return max(budgets)
     if len(budgets) > 1 or any(param.name == "epochs" for param in space.params):
         raise SpaceError(
-            f"{space.path}: epochs: must be the same in every configuration, or a longer budget "
-            "would look like a better arm; give it under [fixed]"
+            f"{space.path}: epochs: must be the same in every configuration, otherwise a longer "
+            "budget would look like a better arm; give it under [fixed]"
         )
     return budgets.pop()
 
 
 def precision_of(asked: str, begun: StudyPlan | None) -> str:
-    """Return the precision to train in: a study keeps to what was measured when it began."""
+    """Return the precision to train in: a study keeps the precision chosen when it began."""
     # Of "bf16, compiled".
     return begun.engine.partition(",")[0] if begun and asked == "auto" else asked
 
@@ -141,7 +141,7 @@ def set_up(
     _check_objective(space, folds, first)
     engine = Engine(
         precision,
-        # Compiled now, the kernels are on disk before several workers ask for them.
+        # Compile now: the kernels are then on disk before several workers ask for them.
         compiled=device == "cpu" and has_compiled_kernels(),
         packed=device in ("cuda", "auto"),
     )

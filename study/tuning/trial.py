@@ -1,8 +1,8 @@
 """The Ray trainable: one configuration, trained on all its folds and seeds.
 
-It wires prepared beats to `study.training` and knows where its files are. It does not know the
-search, the tracker or the other trials. State is kept under the configuration's digest, outside
-Ray's experiment, so that any later driver can continue it.
+It connects prepared beats with `study.training` and its files. It does not know the search, the
+tracker or other trials. Its state is kept under the configuration's digest, outside Ray's
+experiment, so that any later driver can continue the trial.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from study.training.loop import TrialTraining
 CHECKPOINT, WEIGHTS = trial_files.CHECKPOINT, trial_files.WEIGHTS
 
 CONFIG = "config"
-"""In what Ray hands a worker: the trial's configuration by flat names."""
+"""Key in Ray's settings for a worker: the trial's configuration by flat names."""
 
 METRICS, NOTE, SECONDS, BUSY_SECONDS = "metrics", "note", "seconds", "busy_seconds"
-"""In what a worker hands Ray after each epoch."""
+"""Keys in a worker's report to Ray after each epoch."""
 
 _UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError)
-"""What `torch.load` raises of a file that is no training state."""
+"""Errors that `torch.load` raises for a file that is no training state."""
 
 _NO_MEMORY = (
     "can't allocate memory",
@@ -52,12 +52,12 @@ _NO_MEMORY = (
     "bad_alloc",
     "failed to map segment",
 )
-"""What PyTorch, oneDNN, C++ and the loader say where Python would raise `MemoryError`."""
+"""Messages of PyTorch, oneDNN, C++ and the loader where Python would raise `MemoryError`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialJob:
-    """What all trials of a study share; Ray's object store holds it once."""
+    """The data and settings that all trials share; Ray's object store holds them once."""
 
     beats: Mapping[tuple[str, str], BeatSet]  # beat sets by segmentation and resampling method
     folds: Folds  # folds over the records of every beat set
@@ -65,13 +65,13 @@ class TrialJob:
     study_seed: int  # root of all random streams
     device: str  # device that trials train on
     storage: Storage  # where trials keep their files
-    engine: Engine = Engine()  # what trials compute with
-    # Whether trials of `SCREENING_EPOCHS` are a screening, of which only a score that steers is
-    # wanted
+    engine: Engine = Engine()  # engine that trials compute with
+    # Whether trials of `SCREENING_EPOCHS` are a screening, which needs only the score that steers
+    # the search
     screens: bool = False
 
     def screening(self, config: TrialConfig) -> bool:
-        """Say whether a configuration is trained for the short budget of a screening."""
+        """Say whether a configuration has the short budget of a screening."""
         return self.screens and config.train.epochs == SCREENING_EPOCHS
 
     def beats_of(self, config: TrialConfig) -> BeatSet:
@@ -105,10 +105,10 @@ class TrialJob:
 
     @property
     def engine_here(self) -> Engine:
-        """What trials compute with on this machine, which may not be that of the driver.
+        """Engine that trials compute with on this machine, which may not be the driver's.
 
-        A worker of a mixed cluster may have no GPU, and members train faster in turn on a CPU;
-        another may have no compiler.
+        In a mixed cluster a worker may have no GPU (on a CPU members train faster one by one) or
+        no compiler.
         """
         if resolve_device(self.device).type != "cpu":
             return self.engine
@@ -133,7 +133,7 @@ class TrialRun:
         self._note = "; ".join(note for note in (self._continue(), self._slower_here()) if note)
 
     def _continue(self) -> str:
-        """Load an intact checkpoint where there is one; say what was done."""
+        """Load an intact checkpoint if there is one; return a note on it."""
         content = self._folder.read(CHECKPOINT)
         if content is None:
             return ""
@@ -145,7 +145,7 @@ class TrialRun:
         return f"continued after epoch {self._training.epoch}"
 
     def _slower_here(self) -> str:
-        """Say that this machine cannot compute as the plan has it; empty if it can."""
+        """Return a note if this machine cannot compute as planned; empty if it can."""
         if self._job.engine.packed or self._job.engine_here == self._job.engine:
             return ""
         return (
@@ -160,8 +160,8 @@ class TrialRun:
     def step(self) -> dict[str, Any]:
         """Train one epoch of all members; after the last, finish and write the result."""
         if self._unsaved:
-            # An epoch is saved when its report has been received, that is, when the next one is
-            # asked for: a continued trial then never skips an epoch that nobody recorded.
+            # An epoch is saved only after its report was received, that is, when Ray asks for the
+            # next one: a continued trial then never skips an epoch that was not recorded.
             self._save()
         report = self._training.run_epoch()
         self._unsaved = True
@@ -195,7 +195,7 @@ class TrialRun:
 
 
 def read_checkpoint(content: bytes) -> dict[str, Any]:
-    """Return the training state of a checkpoint; nothing in it is executed.
+    """Return the training state of a checkpoint, without executing code in it.
 
     Raises:
         CheckpointError: If it is damaged, or of another version.
@@ -214,7 +214,7 @@ def _as_bytes(tensors: object) -> bytes:
 
 
 def _limit_gpu_memory() -> None:
-    """Limit this process's GPU memory to its share: Ray counts shares and enforces none."""
+    """Limit this process's GPU memory to its share, which Ray does not enforce."""
     if torch.cuda.is_available():
         share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
         if 0 < share < 1:
@@ -222,12 +222,12 @@ def _limit_gpu_memory() -> None:
 
 
 class FusionTrial(tune.Trainable):  # type: ignore[misc]
-    """What Ray runs: builds a `TrialRun` in its first step, where a failure is reported too."""
+    """Ray's trainable: builds a `TrialRun` in its first step, so that a failure is reported."""
 
     def setup(self, config: dict[str, Any], *, job: TrialJob) -> None:
-        """Remember what the study shares; Ray calls this once per actor."""
-        # Two trials on two threads each are slower than on one each, many times so on a busy
-        # machine, where OpenMP's barriers spin.
+        """Keep the data that all trials share; Ray calls this once per actor."""
+        # Two trials with two threads each are slower than with one each, and many times slower on
+        # a busy machine, where OpenMP's barriers spin.
         torch.set_num_threads(1)
         _limit_gpu_memory()
         self._job = job
@@ -241,7 +241,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; a failure that would repeat itself is reported, not raised."""
+        """Train one epoch; report a failure that would repeat itself instead of raising it."""
         begun = time.perf_counter()
         try:
             if self._run is None:
@@ -256,8 +256,8 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
             if isinstance(error, DiskError):
                 raise
             raise DiskError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
-        # The one place that catches everything: a trial that fails must end as FAILED with its
-        # cause, and Ray would try it again, which helps against lost workers only.
+        # Every error is caught here: a failing trial must end as FAILED with its cause. Ray would
+        # retry it, which only helps after a lost worker.
         except Exception as error:
             self._run = None
             if any(words in str(error) for words in _NO_MEMORY):
@@ -282,7 +282,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         return TrialRun(config, self._job, self._on_device[cut])
 
     def cleanup(self) -> None:
-        """Let go of the members, and of a GPU's memory."""
+        """Release the members and the GPU's memory."""
         self._run = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -116,7 +116,7 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> Non
     start.send(signal.SIGINT)
     ended = start.ended(within_s=15)
     assert ended.code == 130, ended
-    assert "SIGINT: stopping; what is done is kept. Once more ends at once." in ended.err
+    assert "SIGINT: stopping; finished work is kept. A second signal ends at once." in ended.err
     assert "Traceback" not in ended.err
     assert studies.trials(name)[-1].user_attrs[Tag.OUTCOME] == Outcome.STOPPED
     goes_on(studies, name)

@@ -21,8 +21,8 @@ def test_a_storage_that_takes_nothing_ends_the_study_and_is_named(studies: Studi
         ended = start.ended()
     assert ended.code == 2, ended
     assert (
-        "study.db: the Optuna storage does not take what it is told (database is locked); what "
-        "it has is kept: mend this, then the same command with --resume continues"
+        "study.db: the Optuna storage rejected a write (database is locked); earlier records "
+        "are kept: mend this, then the same command with --resume continues"
     ) in ended.err
     assert "retried" not in ended.err, "no worker was lost"
     assert "Traceback" not in ended.err

@@ -198,7 +198,7 @@ def test_what_cannot_be_confirmed_is_refused(folder: Path, tmp_path: Path) -> No
     with pytest.raises(StudyStateError) as caught:
         read(folder)
     assert str(caught.value) == (
-        "--confirm tiny: is a compare study; a search is what needs to be confirmed"
+        "--confirm tiny: is a compare study; only a search can be confirmed"
     )
 
 
@@ -231,7 +231,7 @@ def test_what_a_confirmation_has_begun_with_is_kept_and_named(
     with pytest.raises(StudyStateError) as caught:
         admit_space(path, space_text(search, pick(search, 2), **options))
     assert str(caught.value) == (
-        f"{path}: the confirmation has begun with other {said} than this command makes; give the "
+        f"{path}: the confirmation began with other {said} than this command gives; give the "
         "options that it was started with, or another --name"
     )
     assert path.read_text() == begun
@@ -241,10 +241,10 @@ def test_other_configurations_than_begun_with_are_refused(folder: Path, tmp_path
     search = read(folder)
     path = tmp_path / "tiny-confirm.toml"
     path.write_text(space_text(search, pick(search, 3), seeds=5))
-    with pytest.raises(StudyStateError, match="has begun with other configurations than this "):
+    with pytest.raises(StudyStateError, match="began with other configurations than this "):
         admit_space(path, space_text(search, pick(search, 1), seeds=5))
     path.write_text("not = [TOML")
-    with pytest.raises(StudyStateError, match="has begun with other content than this command "):
+    with pytest.raises(StudyStateError, match="began with other content than this command "):
         admit_space(path, space_text(search, pick(search, 1), seeds=5))
 
 

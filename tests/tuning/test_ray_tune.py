@@ -196,7 +196,7 @@ RAISED = "\x1b[36mray::ResourceTrainable.train()\x1b[39m (pid=7)\n  File ...\nMe
         (KILLED, "The actor died unexpectedly. Its worker process has died."),
         (RAISED, "MemoryError: no more"),
         ("one line", "one line"),
-        ("", "without a word, as when memory runs out"),
+        ("", "no reason, as when memory runs out"),
     ],
     ids=["killed", "raised", "one line", "nothing"],
 )

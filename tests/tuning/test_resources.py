@@ -104,7 +104,7 @@ def test_what_fits_is_counted_node_by_node(
 @pytest.mark.parametrize(
     ("share", "nodes", "said"),
     [
-        (0.5, [{"CPU": 2}], "--gpus-per-trial 0.5: no GPU is there to share"),
+        (0.5, [{"CPU": 2}], "--gpus-per-trial 0.5: there is no GPU to share"),
         (
             2.0,
             [{"CPU": 4, "GPU": 1}] * 2,

@@ -131,8 +131,8 @@ def test_unequal_budgets_are_refused(
     with pytest.raises(SpaceError) as caught:
         build(small_source, text, tmp_path, cache)
     assert str(caught.value) == (
-        f"{tmp_path / 'tiny.toml'}: epochs: must be the same in every configuration, or a longer "
-        "budget would look like a better arm; give it under [fixed]"
+        f"{tmp_path / 'tiny.toml'}: epochs: must be the same in every configuration, otherwise a "
+        "longer budget would look like a better arm; give it under [fixed]"
     )
 
 
@@ -178,6 +178,6 @@ def test_records_on_which_no_trial_would_have_a_score_are_refused(
     with pytest.raises(DataError) as caught:
         build(small_source, SEARCH + ONE, tmp_path, cache)
     assert str(caught.value) == (
-        "objective val_auprc_sv: no fold has 10 beats of S (0 in all) to score, beside beats of "
-        "other classes; give records that have them, or another --objective"
+        "objective val_auprc_sv: no fold has 10 beats of S (0 in all) to score, together with "
+        "beats of other classes; give records that have them, or another --objective"
     )
