@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -307,6 +307,25 @@ def pass_for(monkeypatch: pytest.MonkeyPatch, path: Path, published: str) -> Non
     """Let a file pass for one of MIT-BIH's, such as 100.dat."""
     checksums = {**fetch.published_checksums(), published: fetch.sha256_of(path)}
     monkeypatch.setattr(fetch, "published_checksums", lambda: checksums)
+
+
+MakeArm = Callable[..., ArmRuns]
+"""What the fixture `make_arm` gives."""
+
+
+def arm_runs(name: str, log_probs: NDArray[np.floating], seeds: int, **changes: Any) -> ArmRuns:
+    """Return an arm's predictions [R, N, C], each draw with so many seeds; give what differs."""
+    run = np.arange(len(log_probs))
+    usual: dict[str, Any] = {
+        "name": name,
+        "log_probs": log_probs.astype(np.float32),
+        "draw": run // seeds,
+        "seed": run % seeds,
+        "input": "opt1",
+        "segmentation": "beat",
+        "fusion": "film",
+    }
+    return ArmRuns(**{**usual, **changes})
 
 
 CONTRASTS = (("film", "film_placebo"), ("film", "concat"))

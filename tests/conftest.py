@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.tracking.mlflow_store import connect, find_store
 from study.tuning.trial import TrialJob
-from tests.builders import study_plan, write_split
+from tests.builders import MakeArm, arm_runs, study_plan, write_split
 from tests.surroundings import own_surroundings
 
 if TYPE_CHECKING:
@@ -202,8 +202,6 @@ def folder(workspace: Path) -> Path:
     return workspace / "studies" / "tiny"
 
 
-MakeArm = Callable[..., ArmRuns]
-
 COUNTS = {"N": 30, "S": 12, "V": 14, "F": 6}
 """Beats of every record: each fold has more than ten of each class."""
 
@@ -236,18 +234,9 @@ def make_arm(beats: Beats) -> MakeArm:
         own = np.arange(len(CLASSES)) == beats.label[:, None]
         better = changes.pop("better", 0.0)
         noise = rng.normal(size=(n_runs, n_beats, len(CLASSES)))
-        log_probs = np.round(noise + (1.0 + better) * own, 1).astype(np.float32)
+        log_probs = np.round(noise + (1.0 + better) * own, 1)
         log_probs[:, beats.fold < 0] = np.nan
-        given: dict[str, Any] = {
-            "name": name,
-            "log_probs": log_probs,
-            "draw": np.repeat(np.arange(draws), seeds),
-            "seed": np.tile(np.arange(seeds), draws),
-            "input": "opt1",
-            "segmentation": "beat",
-            "fusion": "film",
-        }
-        return ArmRuns(**{**given, **changes})
+        return arm_runs(name, log_probs, seeds, **changes)
 
     return make
 

@@ -42,19 +42,11 @@ def load(name: str) -> Any:
     return yaml.safe_load((DEPLOY / name).read_text())
 
 
-def cluster(**changed: Any) -> dict[str, Any]:
-    prepared: dict[str, Any] = prepare_config({**load("ray-cluster.yaml"), **changed})
-    return prepared
-
-
-def test_ray_accepts_its_cluster_file_and_no_key_that_it_does_not_know() -> None:
-    validate_config(cluster())
-    with pytest.raises(jsonschema.ValidationError, match="'file_mount' was unexpected"):
-        validate_config(cluster(file_mount={}))
-
-
-def test_every_ray_of_the_cluster_file_has_the_token_and_a_hidden_dashboard() -> None:
+def test_ray_accepts_its_cluster_file_in_which_every_ray_has_the_token() -> None:
     config = load("ray-cluster.yaml")
+    validate_config(prepare_config(config))
+    with pytest.raises(jsonschema.ValidationError, match="'file_mount' was unexpected"):
+        validate_config(prepare_config({**config, "file_mount": {}}))
     starts = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     assert all(words.startswith("RAY_AUTH_MODE=token ") for words in starts)
     (head,) = [words for words in starts if "--head" in words]
@@ -63,8 +55,15 @@ def test_every_ray_of_the_cluster_file_has_the_token_and_a_hidden_dashboard() ->
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
 
 
-def test_a_ray_job_has_the_fields_that_kuberay_knows() -> None:
+def ray_job() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the job, and its groups of nodes: that of the head first."""
     job = load("rayjob.yaml")
+    nodes = job["spec"]["rayClusterSpec"]
+    return job, [nodes["headGroupSpec"], *nodes["workerGroupSpecs"]]
+
+
+def test_a_ray_job_has_the_fields_that_kuberay_knows() -> None:
+    job, groups = ray_job()
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     spec = job["spec"]
     assert set(spec) <= RAY_JOB
@@ -75,23 +74,18 @@ def test_a_ray_job_has_the_fields_that_kuberay_knows() -> None:
     for group in nodes["workerGroupSpecs"]:
         assert set(group) <= WORKERS
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-    for group in groups(job):
+    for group in groups:
         # Kubernetes takes text here, which YAML would read as numbers.
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 
 
-def groups(job: dict[str, Any]) -> list[dict[str, Any]]:
-    nodes = job["spec"]["rayClusterSpec"]
-    return [nodes["headGroupSpec"], *nodes["workerGroupSpecs"]]
-
-
 def test_a_ray_job_goes_on_from_its_volume_with_the_token_and_without_privilege() -> None:
-    job = load("rayjob.yaml")
+    job, groups = ray_job()
     assert job["spec"]["backoffLimit"] > 0
     assert "cd /workspace && exec /app/deploy/study.sh " in job["spec"]["entrypoint"]
     assert "--storage /workspace/" in job["spec"]["entrypoint"]
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
-    for group in groups(job):
+    for group in groups:
         pod = group["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -102,36 +96,18 @@ def test_a_ray_job_goes_on_from_its_volume_with_the_token_and_without_privilege(
         assert set(mounted) == {volume["name"] for volume in pod["volumes"]}
 
 
-def instructions() -> list[tuple[str, str]]:
-    """Return the Dockerfile's instructions, each with its words; comments and folds resolved."""
-    text = "\n".join(
-        line
-        for line in (DEPLOY / "Dockerfile").read_text().splitlines()
-        if not line.startswith("#")
-    )
-    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
-    return [(name, " ".join(rest.split())) for name, _, rest in (s.partition(" ") for s in lines)]
-
-
-def test_the_image_has_a_version_and_an_unprivileged_user() -> None:
-    known = {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD"}
-    assert {name for name, _ in instructions()} <= known
-    (image,) = [words for name, words in instructions() if name == "FROM"]
-    assert re.fullmatch(r"[a-z]+:\d+\.\d+-[a-z-]+", image)
-    names = [name for name, _ in instructions()]
-    assert dict(instructions())["USER"] == "1000"
-    assert names.index("USER") > max(i for i, name in enumerate(names) if name == "RUN")
-
-
-def test_the_image_copies_what_there_is_and_what_is_let_in() -> None:
-    let_in = [
-        line[1:]
-        for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
-        if line.startswith("!")
-    ]
-    copied = [
-        source for name, words in instructions() if name == "COPY" for source in words.split()[:-1]
-    ]
+def test_the_image_has_a_version_what_is_let_in_and_an_unprivileged_user() -> None:
+    text = re.sub("^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = [line.split() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    names = [name for name, *_ in lines]
+    assert set(names) <= {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD"}
+    (image,) = [words for name, *words in lines if name == "FROM"]
+    assert re.fullmatch(r"[a-z]+:\d+\.\d+-[a-z-]+", *image)
+    n_after_run = names[::-1].index("RUN")
+    assert ["USER", "1000"] in lines[len(lines) - n_after_run :]
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text()
+    let_in = re.findall("^!(.+)$", ignored, re.MULTILINE)
+    copied = [source for name, *words in lines if name == "COPY" for source in words[:-1]]
     assert sorted(copied) == sorted(let_in)
     assert [source for source in copied if not (ROOT / source).exists()] == []
     assert not any(fnmatch("data/mitdb", pattern) for pattern in let_in)

@@ -46,8 +46,9 @@ def run(folder: Path, *words: str, begun: str | None = None) -> subprocess.Compl
         (["--space", "own/fine.toml"], "fine", True),
         (["--space", "smoke", "--name", "other"], "smoke", False),
         (["--name=other", "--space", "smoke"], "other", True),
+        (["--space", "smoke", "--resume"], "smoke", False),
     ],
-    ids=["first", "again", "one word", "file", "another name", "its name"],
+    ids=["first", "again", "one word", "file", "another name", "its name", "already said"],
 )
 def test_what_has_been_begun_is_resumed(
     tmp_path: Path, words: list[str], begun: str | None, resumed: bool
@@ -55,11 +56,6 @@ def test_what_has_been_begun_is_resumed(
     done = run(tmp_path, *words, begun=begun)
     expected = " ".join(["-m", "study.run", *words, *(["--resume"] if resumed else [])])
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
-
-
-def test_resume_is_not_given_twice(tmp_path: Path) -> None:
-    done = run(tmp_path, "--space", "smoke", "--resume", begun="smoke")
-    assert done.stdout == "-m study.run --space smoke --resume\n"
 
 
 def test_a_study_without_a_name_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "slurm.sh"
 WORDS = ("--space", "smoke", "--storage", "trials")
@@ -53,14 +51,13 @@ if "--resume" not in words:
 class Job:
     """How a job went."""
 
+    id: int
+    address: str  # where the head was to be
     code: int
     out: str
     study: dict[str, Any]  # what the stand-in of the study saw
     requeued: str  # what `scontrol` was asked for besides names of nodes
     steps: list[str]  # arguments of each `srun`
-    left: list[str]  # command lines that name this job's Ray and still ran at the end
-    address: str  # where the head was to be
-    exposed: bool  # whether a command line showed the token
 
 
 def command_lines() -> list[str]:
@@ -81,10 +78,13 @@ def free_port() -> int:
             return port
 
 
-def run_job(folder: Path, *, n_nodes: int, send: signal.Signals | None) -> Job:
-    """Run the script in a folder with stand-ins; send it a signal once the study runs."""
+def run_job(folder: Path, *, n_nodes: int, send: signal.Signals | None = None) -> Job:
+    """Run the script in a folder with stand-ins; send it a signal once the study runs.
+
+    At no time does a command line show the token, and nothing of Ray is left at the end.
+    """
     programs = folder / "bin"
-    programs.mkdir()
+    programs.mkdir(parents=True)
     texts = {"srun": SRUN, "scontrol": SCONTROL, "study": STUDY.format(python=sys.executable)}
     for name, text in texts.items():
         (programs / name).write_text(text)
@@ -117,10 +117,9 @@ def run_job(folder: Path, *, n_nodes: int, send: signal.Signals | None) -> Job:
             if said.exists() or job.poll() is not None:
                 break
             time.sleep(0.1)
-        exposed = said.exists() and any(
-            json.loads(said.read_text())["token"] in words for words in command_lines()
-        )
-        if send is not None and said.exists():
+        study = json.loads(said.read_text()) if said.exists() else {}
+        assert not any(study["token"] in words for words in command_lines() if study)
+        if send is not None and study:
             job.send_signal(send)
         out, _ = job.communicate(timeout=60)
     finally:
@@ -128,64 +127,40 @@ def run_job(folder: Path, *, n_nodes: int, send: signal.Signals | None) -> Job:
         job.wait(30)
     address = f"127.0.0.1:{port}"
     log, srun = folder / "scontrol.log", folder / "srun.log"
-    assert srun.exists(), out
+    assert study and srun.exists(), out
     marks = (address, f"/tmp/ray-{port - 20000}/")
+    assert [words for words in command_lines() if any(mark in words for mark in marks)] == []
+    assert not Path(marks[1]).exists()
     return Job(
+        id=port - 20000,
+        address=address,
         code=job.returncode,
         out=out,
-        study=json.loads(said.read_text()) if said.exists() else {},
+        study=study,
         requeued=log.read_text() if log.exists() else "",
         steps=srun.read_text().splitlines(),
-        left=[words for words in command_lines() if any(mark in words for mark in marks)],
-        address=address,
-        exposed=exposed,
     )
 
 
-@pytest.fixture(scope="module")
-def warned(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A first start on two nodes, which gets the signal that Slurm sends before the limit."""
-    return run_job(tmp_path_factory.mktemp("job"), n_nodes=2, send=signal.SIGUSR1)
-
-
-@pytest.fixture(scope="module")
-def again(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """The same command on one node where the study has been begun; it ends by itself."""
-    folder = tmp_path_factory.mktemp("again")
-    (folder / "studies" / "smoke").mkdir(parents=True)
-    (folder / "studies" / "smoke" / "plan.json").write_text("{}")
-    return run_job(folder, n_nodes=1, send=None)
-
-
-def test_a_first_start_joins_head_and_worker_and_stops_at_the_signal(warned: Job) -> None:
-    assert warned.study, warned.out
+def test_a_job_stops_at_the_signal_before_its_limit_and_is_resumed(tmp_path: Path) -> None:
+    warned = run_job(tmp_path / "first", n_nodes=2, send=signal.SIGUSR1)
     assert warned.study["resources"]["GPU"] == 4
     assert warned.study["resources"]["CPU"] == 2
     head, worker = warned.steps
     assert "--nodelist=node-a" in head and "--head" in head
     assert "--exclude=node-a" in worker and f"--address={warned.address}" in worker
     assert warned.study["words"] == ["-m", "study.run", *WORDS, f"--address={warned.address}"]
-    job_id = int(warned.address.rpartition(":")[2]) - 20000
-    assert warned.requeued == f"requeue {job_id}\n", warned.out
+    assert warned.requeued == f"requeue {warned.id}\n", warned.out
     assert warned.code == 130
     assert "stopped before it was done (exit code 130): requeued\n" in warned.out
 
-
-def test_a_study_that_was_begun_is_resumed_and_not_requeued_when_done(again: Job) -> None:
-    assert again.code == 0, again.out
+    # The same command on one node where the study has been begun ends by itself.
+    (tmp_path / "again" / "studies" / "smoke").mkdir(parents=True)
+    (tmp_path / "again" / "studies" / "smoke" / "plan.json").write_text("{}")
+    again = run_job(tmp_path / "again", n_nodes=1)
+    assert (again.code, again.requeued, len(again.steps)) == (0, "", 1), again.out
     assert again.study["words"][-2:] == [f"--address={again.address}", "--resume"]
-    assert again.requeued == ""
-    assert len(again.steps) == 1
 
-
-def test_every_job_has_a_token_that_no_command_line_shows(warned: Job, again: Job) -> None:
     assert warned.study["mode"] == "token"
     assert len(warned.study["token"]) == 64
     assert warned.study["token"] != again.study["token"]
-    assert not warned.exposed
-
-
-def test_nothing_of_ray_is_left_at_the_end(warned: Job, again: Job) -> None:
-    for job in (warned, again):
-        assert job.left == []
-        assert not Path(f"/tmp/ray-{int(job.address.rpartition(':')[2]) - 20000}").exists()

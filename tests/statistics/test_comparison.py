@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,19 +13,19 @@ from sklearn.metrics import average_precision_score
 from study.errors import ComparisonError
 from study.keys import CLASSES, metric
 from study.statistics.predictions import ArmRuns, Beats
-from tests.builders import compared
-
-MakeArm = Callable[..., ArmRuns]
+from tests.builders import MakeArm, compared
 
 
 def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = compared(beats, arms)
+    found = compared(beats, arms, objective=metric("auprc", "V"))
     film = next(arm for arm in found.arms if arm.name == "film")
     runs, c = arms[1].log_probs[..., 2], CLASSES.index("V")
 
-    def of(rows: Any, runs: Any = runs) -> float:
-        scores = [average_precision_score(beats.label[rows] == c, run[rows]) for run in runs]
-        return float(np.mean(scores))
+    def by_run(rows: Any) -> list[float]:
+        return [average_precision_score(beats.label[rows] == c, run[rows]) for run in runs]
+
+    def of(rows: Any) -> float:
+        return float(np.mean(by_run(rows)))
 
     folds = [np.flatnonzero(beats.fold == fold) for fold in range(2)]
     within = np.mean([of(rows) for rows in folds])
@@ -38,27 +37,16 @@ def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) 
     assert film.without_largest["V"] == pytest.approx(np.mean([of(rows) for rows in without]))
     records = [np.flatnonzero(beats.record == record) for record in range(8)]
     assert film.patient_mean["V"] == pytest.approx(np.mean([of(rows) for rows in records]))
-    row = next(row for row in found.records if (row.arm, row.record) == ("film", "103"))
-    assert row.scores["V"] == pytest.approx(of(records[3]))
-    assert (row.patient, row.fold, row.beats["V"]) == ("101", 0, 14)
-    of_104 = next(row for row in found.records if (row.arm, row.record) == ("film", "104"))
-    assert math.isnan(of_104.scores["S"]), "it has no S"
-    assert "108" not in {row.record for row in found.records}, "it is in no fold"
-
-
-def test_spreads_are_over_one_thing_at_a_time(beats: Beats, arms: list[ArmRuns]) -> None:
-    found = compared(beats, arms, objective=metric("auprc", "V"))
-    film = next(arm for arm in found.arms if arm.name == "film")
-    folds = [np.flatnonzero(beats.fold == fold) for fold in range(2)]
-    table = np.array(
-        [
-            [average_precision_score(beats.label[rows] == 2, run[rows, 2]) for rows in folds]
-            for run in arms[1].log_probs
-        ]
-    ).reshape(2, 3, 2)
-    spreads = (film.sd_draws, film.sd_seeds, film.sd_folds)
-    expected = [table.mean(axis=axes).std(ddof=1) for axes in ((1, 2), (0, 2), (0, 1))]
-    assert spreads == pytest.approx(expected)
+    by_name = {row.record: row for row in found.records if row.arm == "film"}
+    assert set(by_name) == set(beats.record_names[:8]), "108 is in no fold"
+    assert by_name["103"].scores["V"] == pytest.approx(of(records[3]))
+    assert (by_name["103"].patient, by_name["103"].fold) == ("101", 0)
+    assert by_name["103"].beats["V"] == 14
+    assert math.isnan(by_name["104"].scores["S"]), "it has no S"
+    # Spreads are over one thing at a time: draws, seeds, folds.
+    table = np.array([by_run(rows) for rows in folds]).reshape(2, 2, 3)
+    expected = [table.mean(axis=axes).std(ddof=1) for axes in ((0, 2), (0, 1), (1, 2))]
+    assert (film.sd_draws, film.sd_seeds, film.sd_folds) == pytest.approx(expected)
 
 
 def test_a_clear_difference_is_found_and_none_is_not(beats: Beats, arms: list[ArmRuns]) -> None:
@@ -160,11 +148,7 @@ def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmR
         compared(beats, unlike)
     with pytest.raises(ComparisonError) as caught:
         compared(beats, arms, contrasts=[("film", "concta")], objective="val_auprc_SV")
-    assert str(caught.value) == (
-        "comparison: 2 faults\n"
-        "  - contrast film - concta: unknown arm 'concta'; known: concat, ecg, film, "
-        "film_placebo. Did you mean 'concat'?\n"
-        "  - unknown objective 'val_auprc_SV'; known: val_auprc_F, val_auprc_N, val_auprc_S, "
-        "val_auprc_V, val_auprc_macro, val_auprc_sv, val_auroc_F, val_auroc_N, val_auroc_S, "
-        "val_auroc_V, val_auroc_macro, val_auroc_sv. Did you mean 'val_auprc_V'?"
-    )
+    head, *faults = str(caught.value).split("\n  - ")
+    assert head == "comparison: 2 faults"
+    assert faults[0].startswith("contrast film - concta: unknown arm 'concta'; known: concat, ")
+    assert faults[1].startswith("unknown objective 'val_auprc_SV'; known: val_auprc_F, ")

@@ -8,18 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.beats import effective_patients
 from study.statistics.estimates import class_facts, estimate, not_estimable, spread, with_means
 from study.statistics.predictions import Beats
-
-# S beats of DS1's records, parsed from the annotations; see tests/data/test_folds.py.
-S_OF_DS1 = [3, 0, 4, 0, 2, 12, 0, 1, 96, 0, 0, 31, 128, 2, 3, 107, 2, 383, 3, 94, 73, 0]
-
-
-def test_effective_patients_of_ds1() -> None:
-    assert effective_patients([7] * 22) == pytest.approx(22)
-    assert effective_patients(S_OF_DS1) == pytest.approx(944**2 / 199_064)
-    assert effective_patients([0, 0]) == 0.0
 
 
 def test_facts_of_a_class(beats: Beats) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from study.errors import ComparisonError
-from study.statistics.predictions import ArmRuns, Beats, check_comparable
-
-MakeArm = Callable[..., ArmRuns]
+from study.statistics.predictions import Beats, check_comparable
+from tests.builders import MakeArm
 
 
 def test_patients_and_folds_of_beats(beats: Beats) -> None:

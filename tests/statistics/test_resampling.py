@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from study.keys import CLASSES, metric
+from study.keys import CLASSES
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.resampling import WeightedScores, draw_patients, draw_seeds
-from study.training.scores import score
-
-MakeArm = Callable[..., ArmRuns]
+from tests.builders import MakeArm
 
 SKLEARN = {"auprc": average_precision_score, "auroc": roc_auc_score}
 
@@ -54,16 +51,6 @@ def test_resampled_scores_equal_plain_loops(beats: Beats, make_arm: MakeArm, mea
             share = seeds[w][:, arm.seed].T[..., None] / 2  # of two draws
             expected = np.nanmean((of_runs * share).sum(axis=0), axis=0)
             assert drawn[a, w] == pytest.approx(expected, abs=1e-12)
-
-
-def test_every_record_once_is_the_score_of_training(beats: Beats, make_arm: MakeArm) -> None:
-    arm = make_arm(draws=1)
-    scores = WeightedScores.of(beats, [arm], np.ones((1, 9)), "auprc")
-    trained = score(
-        arm.log_probs, beats.label, beats.record, beats.fold, record_names=beats.record_names
-    )
-    expected = [trained.values[metric("auprc", name)] for name in CLASSES]
-    assert scores.by_class()[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_fold_without_enough_beats_drops_out_of_a_resample(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +13,7 @@ from sklearn.metrics import average_precision_score
 from study.keys import CLASSES
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.swapping import SwapTest, draw_swaps, swap_test
-
-MakeArm = Callable[..., ArmRuns]
+from tests.builders import MakeArm, arm_runs
 
 
 def by_loops(beats: Beats, one: ArmRuns, other: ArmRuns, swapped: NDArray[np.bool_]) -> float:
@@ -76,24 +73,19 @@ def test_stretching_widens_and_never_narrows() -> None:
 
 def equal_arms(rng: np.random.Generator) -> tuple[Beats, list[ArmRuns]]:
     """Return 24 patients in one fold, and four arms that differ by each patient's luck alone."""
-    label, record = np.tile([0] * 12 + [1] * 4, 24), np.repeat(np.arange(24), 16)
-    names = tuple(map(str, range(24)))
+    record, names = np.repeat(np.arange(24), 16), tuple(map(str, range(24)))
     beats = Beats(
-        label=label,
+        label=np.tile([0] * 12 + [1] * 4, 24),
         record=record,
         record_names=names,
         patient_of_record=names,
         fold_of_record=(0,) * 24,
     )
-    shared = 1.5 * (label == 1) + rng.normal(size=24)[record]
-    arms, zero = [], np.zeros(1, dtype=np.int64)
-    usual: dict[str, Any] = {"input": "opt1", "segmentation": "beat", "fusion": "film"}
-    for name in "abcd":
-        log_probs = np.zeros((1, len(label), 4), dtype=np.float32)
-        luck = rng.normal(0, 0.3, 24)[record] + rng.normal(0, 0.5, len(label))
-        log_probs[0, :, 1] = shared + luck
-        arms.append(ArmRuns(name=name, log_probs=log_probs, draw=zero, seed=zero, **usual))
-    return beats, arms
+    log_probs = np.zeros((4, 1, len(record), 4))
+    log_probs[..., 1] = 1.5 * (beats.label == 1) + rng.normal(size=24)[record]
+    for of_arm in log_probs[..., 1]:
+        of_arm += rng.normal(0, 0.3, 24)[record] + rng.normal(0, 0.5, len(record))
+    return beats, [arm_runs(name, log_probs[arm], 1) for arm, name in enumerate("abcd")]
 
 
 def test_p_of_equal_arms_is_uniform_and_adjusted_p_keeps_the_family() -> None:
