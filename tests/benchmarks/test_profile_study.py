@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from benchmarks.driven import parts
@@ -16,57 +17,35 @@ from study.config import TrialConfig
 from study.tuning.trial import TrialJob, TrialRun
 
 
-class Time:
-    """Goes on when it is told to."""
+def test_a_part_is_timed_without_the_parts_within_it_even_when_it_raises() -> None:
+    now = [0.0]
+    clock = Clock(lambda: now[0])
 
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_part_is_timed_without_the_parts_within_it() -> None:
-    now = Time()
-    clock = Clock(now)
-    clock.enter("outer")
-    now.now += 1
-    clock.enter("inner")
-    now.now += 10
-    clock.leave()
-    now.now += 100
-    assert clock.part == "outer"
-    clock.enter("evaluation", whole=True)  # in which no other is told apart
-    for part, whole in (("forward", False), ("another whole one", True)):
-        clock.enter(part, whole=whole)
-        now.now += 3
-        clock.leave()
-    clock.leave()
-    clock.leave()
-    now.now += 1000
-    assert clock.part == ""
-    assert clock.seconds == {"outer": 101, "inner": 10, "evaluation": 6}
-
-
-def test_a_timed_function_does_what_it_did_and_is_timed_when_it_raises() -> None:
-    now = Time()
-
-    def work(seconds: float, *, fails: bool = False) -> str:
-        now.now += seconds
-        if fails:
+    def work(seconds: float) -> str:
+        now[0] += seconds
+        if seconds > 5:
             raise ValueError("broken")
         return "done"
 
     module = SimpleNamespace(work=work)
-    clock = Clock(now)
     clock.time(module, "work", "working")
+    clock.enter("outer")
+    now[0] += 100
     assert module.work(2) == "done"
-    try:
-        module.work(3, fails=True)
-    except ValueError as error:
-        assert str(error) == "broken"
+    with pytest.raises(ValueError, match="^broken$"):
+        module.work(10)
+    assert clock.part == "outer"
+    clock.enter("evaluation", whole=True)  # in which no other is told apart
+    for part, whole in (("forward", False), ("another whole one", True)):
+        clock.enter(part, whole=whole)
+        now[0] += 3
+        clock.leave()
+    clock.leave()
+    now[0] += 1
+    clock.leave()
+    now[0] += 1000
     assert clock.part == ""
-    assert clock.seconds == {"working": 5}
+    assert clock.seconds == {"outer": 101, "working": 12, "evaluation": 6}
 
 
 def test_a_job_brings_clocks_to_the_process_it_is_sent_to(job: TrialJob, tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def test_the_image_has_a_version_what_is_let_in_and_an_unprivileged_user() -> No
     lines = [line.split() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
     names = [name for name, *_ in lines]
     assert set(names) <= {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD"}
-    (image,) = [words for name, *words in lines if name == "FROM"]
-    assert re.fullmatch(r"[a-z]+:\d+\.\d+-[a-z-]+", *image)
+    ((image,),) = [words for name, *words in lines if name == "FROM"]
+    assert re.fullmatch(r"[a-z]+:\d+\.\d+-[a-z-]+", image)
     n_after_run = names[::-1].index("RUN")
     assert ["USER", "1000"] in lines[len(lines) - n_after_run :]
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text()
