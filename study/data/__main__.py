@@ -82,6 +82,7 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
     from study.data.prepare import prepare
     from study.data.source import find_source
     from study.data.wfdb_record import read_record
+    from study.data.windows import GAP, GAP_NOTE
 
     source = find_source(
         data_dir=data_dir, records_dir=records_dir, split_file=split_file, workspace=Path.cwd()
@@ -99,6 +100,7 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
         f"A study uses {len(beats.label)} beats of {len(records)} records. Counts are of "
         "annotations, before",
         "anything is left out; 'other' marks are no beats and take no part in RR intervals.",
+        *([f"Note: {GAP_NOTE}."] if beats.left_out[GAP] else []),
     ]
 
 

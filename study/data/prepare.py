@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
 from study.data.beat_set import BeatSet, Reliance, load_cached, store_cached
 from study.data.fetch import files_of, sha256_of
 from study.data.records import DS2, FILE_SUFFIXES
-from study.data.rr import FEATURES, reliance_sample, rr_features
+from study.data.rr import FEATURES, over_gaps, reliance_sample, rr_features
 from study.data.source import Source
 from study.data.wfdb_header import require_files
 from study.data.wfdb_record import Record, read_record
@@ -33,8 +34,9 @@ from study.data.windows import (
 from study.errors import ConfigError, DataError, listed, read_all, unknown
 from study.keys import CLASSES
 
-PREPARATION = "b14272e70793"
-"""Version of the preparation, part of every fingerprint and cache key.
+PREPARATION, WITH_GAPS = "b14272e70793", "b14272e70793, gaps enter no mean"
+"""Version of the preparation, part of every fingerprint and cache key; the second of records that
+have a gap between beats, because they alone changed when gaps were told from intervals.
 
 Give it another text whenever the arrays of a beat set change: then caches are made anew, and no
 study goes on with beats that it did not begin with. tests/data/test_prepare.py holds the arrays.
@@ -82,9 +84,20 @@ def prepare_all(
     _check(cuts)
     dataset = dataset or source.dataset
     names, checksums = _files(source, dataset)
-    fingerprints = {cut: _fingerprint(source, dataset, checksums, cut, study_seed) for cut in cuts}
+    identity = {
+        "dataset": dataset,
+        "source": source.kind,
+        # An edited file never meets beats that were prepared before.
+        "files": dict(checksums),
+        "rules": asdict(source.rules),
+        "samples": [N_SAMPLES, SAMPLING_RATE_HZ],
+        "classes": CLASSES,
+        "study_seed": study_seed,
+    }
     sets: dict[Cut, BeatSet] = {}
-    for cut, fingerprint in fingerprints.items():
+    # Whether records have a gap is known when they are read, or from what the cache has.
+    for cut, code in product(cuts, (PREPARATION, WITH_GAPS)):
+        fingerprint = digest_of({**identity, "cut": cut, "code": code})
         cached = load_cached(*_cache_file(cache_dir, dataset, cut, fingerprint))
         if cached is not None:
             sets[cut] = cached
@@ -96,9 +109,11 @@ def prepare_all(
             folder=source.folder,
         )
         beats = _joined(list(parts.values()), source.folder)
+        code = WITH_GAPS if any(part.gaps for part in parts.values()) else PREPARATION
         for cut in missing:
-            sets[cut] = beats.cut(cut, dataset, source.kind, study_seed, fingerprints[cut])
-            path, key = _cache_file(cache_dir, dataset, cut, fingerprints[cut])
+            fingerprint = digest_of({**identity, "cut": cut, "code": code})
+            sets[cut] = beats.cut(cut, dataset, source.kind, study_seed, fingerprint)
+            path, key = _cache_file(cache_dir, dataset, cut, fingerprint)
             store_cached(path, key, sets[cut])
     return {cut: sets[cut] for cut in cuts}
 
@@ -170,6 +185,7 @@ class _Part:
     signal: NDArray[np.float64]
     beats: UsableBeats
     rr: Mapping[str, NDArray[np.float32]]
+    gaps: bool  # whether an RR interval is none
 
 
 def _part(record: Record) -> _Part:
@@ -183,6 +199,7 @@ def _part(record: Record) -> _Part:
         signal=band_pass(record.signal_mv),
         beats=beats,
         rr={name: rows[beats.index] for name, rows in rr.items()},
+        gaps=bool(over_gaps(record.beat_samples, SAMPLING_RATE_HZ).any()),
     )
 
 
@@ -230,29 +247,11 @@ def _files(source: Source, dataset: str) -> tuple[tuple[str, ...], Mapping[str, 
     return names, {file: sha256_of(source.folder / file) for file in files_of(names)}
 
 
-def _fingerprint(
-    source: Source, dataset: str, checksums: Mapping[str, str], cut: Cut, study_seed: int
-) -> str:
-    return digest_of(
-        {
-            "dataset": dataset,
-            "source": source.kind,
-            # An edited file never meets beats that were prepared before.
-            "files": dict(checksums),
-            "rules": asdict(source.rules),
-            "code": PREPARATION,
-            "cut": cut,
-            "samples": [N_SAMPLES, SAMPLING_RATE_HZ],
-            "classes": CLASSES,
-            "study_seed": study_seed,
-        }
-    )
-
-
 def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:
     """Return the cache file of a beat set and its key.
 
     The key also holds the versions of what computes: their last bits may differ.
     """
-    key = digest_of([fingerprint, *(f"{name} {version(name)}" for name in _NUMERICS)])
+    # A file of before gaps were told holds other beats than its fingerprint stands for.
+    key = digest_of([fingerprint, WITH_GAPS, *(f"{name} {version(name)}" for name in _NUMERICS)])
     return cache_dir / dataset / f"{'-'.join(cut)}-{key}.beats", key

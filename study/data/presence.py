@@ -15,7 +15,7 @@ from study.beats import effective_patients
 from study.data.annotations import Doubled
 from study.data.beat_set import BeatSet
 from study.data.source import External
-from study.data.windows import SHORTEST_RR_S, reasons_text
+from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
 from study.wording import plural
 
@@ -77,6 +77,8 @@ def describe(external: External, beat_set: BeatSet) -> str:
         f"{_tally(f'{rate:g}' for rate in external.rates_hz.values())}",
         f"beats left out: {reasons_text(beat_set.left_out) or 'none'}",
     ]
+    if beat_set.left_out[GAP]:
+        lines.append(GAP_NOTE)
     if external.without_beats:
         lines.append(f"no beat annotations, left out: {', '.join(external.without_beats)}")
     lines += _doubled_lines(external.doubled)

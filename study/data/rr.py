@@ -1,7 +1,8 @@
 """RR-interval features of every beat of a record, and RR permuted within each record.
 
 Intervals run between consecutive beat annotations (class Q included, rhythm and noise marks not),
-before any beat is left out. Beat i's pre_rr ends at beat i, its post_rr begins there.
+before any beat is left out. Beat i's pre_rr ends at beat i, its post_rr begins there. An interval
+over a gap in the beats is none: no feature of any beat has it in it.
 
 Permuted RR is the placebo control, and measures how much a trained model relies on RR. Its random
 streams depend on the study's seed, never on a configuration, so that every arm of a study meets
@@ -24,6 +25,11 @@ from study.keys import CLASSES
 
 LOCAL_INTERVALS = 10
 """Intervals in the local mean: the current pre_rr and up to nine before it."""
+
+LONGEST_RR_S = 6.0
+"""A longer interval is a gap: beats were not marked, or there were none to mark, as while the
+ventricles flutter. Pauses of a heart that goes on last "up to 6 seconds" in record 232 of MIT-BIH
+(https://archive.physionet.org/physiobank/database/html/mitdbdir/records.htm)."""
 
 PERMUTATIONS = 5
 """Permutations P of the RR reliance measurement."""
@@ -82,17 +88,24 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
 local_rr is the mean of the current pre_rr and up to nine before it; the running mean that of all
 pre_rr so far, the current one included; global_rr that of the whole record. Running variability
 is the standard deviation of all pre_rr so far over their mean. Near the record's start, where one
-or two intervals before do not exist, the record's first interval stands in for them.
+or two intervals before do not exist, the record's first interval stands in for them. After a gap
+the intervals before it are those before.
 """
 
 
+def over_gaps(beat_samples: NDArray[np.int64], sampling_rate_hz: float) -> NDArray[np.bool_]:
+    """Tell which of the intervals between a record's beats are gaps, [K - 1]."""
+    return np.diff(beat_samples) > LONGEST_RR_S * sampling_rate_hz
+
+
 def rr_features(
-    beat_samples: ArrayLike, sampling_rate_hz: float
+    beat_samples: ArrayLike, sampling_rate_hz: float, gap: NDArray[np.bool_] | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Return every feature set of a record from the samples of its beat annotations, [K, R] each.
 
-    Rows that need an interval that does not exist hold NaN: the first beat has no pre_rr, the
-    last no post_rr.
+    Features that need an interval that does not exist are NaN: the first beat and one after a gap
+    have no pre_rr, the last beat and one before a gap no post_rr. Gaps are [K - 1]; those of
+    `over_gaps` if None.
 
     Raises:
         DataError: If two beats share a sample or are out of order.
@@ -102,20 +115,23 @@ def rr_features(
     if len(samples) < 2:
         return {name: _nan_rows(len(samples), len(FEATURES[name])) for name in FEATURES}
     interval_ms = np.diff(samples) * (1000.0 / sampling_rate_hz)
-    columns = _columns(interval_ms)
+    known = ~(over_gaps(samples, sampling_rate_hz) if gap is None else gap)
+    post_ms = np.append(np.where(known, interval_ms, np.nan)[1:], np.nan)
+    columns = _columns(interval_ms[known], post_ms[known]) if known.any() else {}
     sets = {}
     for name, features in FEATURES.items():
         rows = _nan_rows(len(samples), len(features))
-        rows[1:] = np.stack([columns[feature.name] for feature in features], axis=1)
+        if columns:
+            rows[1:][known] = np.stack([columns[feature.name] for feature in features], axis=1)
         sets[name] = rows
     return sets
 
 
-def _columns(pre_ms: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return every feature by name for the beats that have a pre_rr, [K - 1] each."""
+def _columns(
+    pre_ms: NDArray[np.float64], post_ms: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return every feature by name for the beats that have a pre_rr, [beats] each."""
     n_so_far = np.arange(1, len(pre_ms) + 1)
-    # The last beat has no interval behind it; it is left out as an edge beat.
-    post_ms = np.append(pre_ms[1:], np.nan)
     local_ms = _local_mean(pre_ms)
     running_ms = np.cumsum(pre_ms) / n_so_far
     global_ms = np.full_like(pre_ms, pre_ms.mean())

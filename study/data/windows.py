@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.records import AAMI
+from study.data.rr import LONGEST_RR_S, over_gaps
 from study.data.wfdb_record import Record
 from study.keys import CLASSES
 
@@ -36,10 +37,17 @@ daeac window, which starts 0.14 s after the previous R peak; no MIT-BIH beat is 
 CLASS_Q = "class Q"
 EDGE_BEAT = "first or last beat"
 SHORT_RR = f"RR under {SHORTEST_RR_S:g} s"
+GAP = "beside a gap"
 LEAVES_RECORD = "window leaves record"
 FLAT = "flat signal"
-DROP_REASONS = (CLASS_Q, EDGE_BEAT, SHORT_RR, LEAVES_RECORD, FLAT)
+DROP_REASONS = (CLASS_Q, EDGE_BEAT, SHORT_RR, GAP, LEAVES_RECORD, FLAT)
 """Why beats are left out, in the order of testing: a beat counts under the first that holds."""
+
+GAP_NOTE = (
+    f"an RR interval over {LONGEST_RR_S:g} s is a gap in the beats: it enters no mean of RR, and "
+    "the beats before and after it are left out"
+)
+"""What a reader of numbers of beats must know where some are left out for a `GAP`."""
 
 SINC_LOBES = 6
 """Half-width of the anti-aliasing kernel, in output samples."""
@@ -144,6 +152,7 @@ def why_left_out(record: Record) -> NDArray[np.str_]:
     previous = _previous(r_peak)
     classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
     edge = np.isin(np.arange(len(r_peak)), (0, len(r_peak) - 1))
+    gap = np.concatenate([[False], over_gaps(r_peak, SAMPLING_RATE_HZ), [False]])
     # A beat must fit into the windows of all segmentations, or arms would see unlike beats.
     bounds = [cut.bounds(r_peak, previous) for cut in SEGMENTATIONS.values()]
     start = np.min([start for start, _ in bounds], axis=0)
@@ -153,6 +162,7 @@ def why_left_out(record: Record) -> NDArray[np.str_]:
         CLASS_Q: classes == "Q",
         EDGE_BEAT: edge,
         SHORT_RR: r_peak - previous < in_samples(SHORTEST_RR_S),
+        GAP: (gap[:-1] | gap[1:])[: len(r_peak)],
         LEAVES_RECORD: leaves,
         FLAT: _flat(record.signal_mv, r_peak, ~leaves),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from study.data.windows import GAP, GAP_NOTE
 from study.files import csv_text
 from study.keys import CLASSES
 from study.reporting.table import Column, Kind, Table, Value
@@ -72,7 +73,9 @@ def beat_counts(record: ClassifiedRecord) -> str:
     classes = ", ".join(f"{name} {counts[c]}" for c, name in enumerate(CLASSES))
     reasons = Counter(reason for reason in record.left_out.tolist() if reason)
     none = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
-    return f"{len(record.samples)} beats: {classes}" + (f"; no class: {none}" if none else "")
+    note = f"\nnote: {GAP_NOTE}" if GAP in reasons else ""
+    none = f"; no class: {none}" if none else ""
+    return f"{len(record.samples)} beats: {classes}{none}{note}"
 
 
 def agreement(record: ClassifiedRecord) -> str:

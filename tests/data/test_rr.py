@@ -64,6 +64,24 @@ def test_near_the_ends_of_a_record() -> None:
             assert np.isnan(rows).all()
 
 
+def test_a_gap_is_no_interval_and_enters_no_mean() -> None:
+    """Beats every 288 samples for 30 minutes, of which minutes 10 to 20 are not marked."""
+    beats = np.arange(0, 30 * 60 * 360, 288)
+    marked = beats[(beats <= 10 * 60 * 360) | (beats >= 20 * 60 * 360)]
+    last = int(np.argmax(np.diff(marked)))
+    for name, rows in rr_features(marked, 360).items():
+        steady = np.delete(np.arange(1, len(marked) - 1), [last - 1, last])
+        np.testing.assert_allclose(rows[steady], np.tile(rows[1], (len(steady), 1)), atol=1e-4)
+        assert np.isnan(rows[last + 1]).all()
+        # The beat before the gap lacks what looks ahead.
+        ahead = [feature.causality is Causality.NEXT_BEAT for feature in FEATURES[name]]
+        assert np.isnan(rows[last]).tolist() == ahead
+    seed7 = rr_features(marked, 360)["seed7"]
+    np.testing.assert_allclose(seed7[1], [800, 800, 800, 1, 800, 0, 1])
+    # A pause of 6 s is none.
+    assert np.isfinite(rr_features([0, 360, 360 + 2160, 2900], 360)["seed7"][1:3]).all()
+
+
 def test_local_mean_takes_ten_intervals_and_running_mean_all() -> None:
     intervals = [1000, 1000] + 10 * [500]
     sets = rr_features(np.cumsum([0, *intervals]), 1000)

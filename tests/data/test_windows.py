@@ -144,11 +144,15 @@ def test_labels_and_previous_beats() -> None:
     [
         ("400N 700N 1000N", {"first or last beat": 2}),
         ("400Q 700N 1000f", {"class Q": 2}),
-        ("100N 359N 700N 6841N 7199N", {"first or last beat": 2, "window leaves record": 2}),
-        ("100N 360N 700N 6840N 7199N", {"first or last beat": 2}),
+        (
+            "100N 359N 700N 2700N 4700N 6841N 7199N",
+            {"first or last beat": 2, "window leaves record": 2},
+        ),
+        ("100N 360N 700N 2700N 4700N 6840N 7199N", {"first or last beat": 2}),
         ("400N 700N 771V 843V 1200N", {"first or last beat": 2, "RR under 0.2 s": 1}),
-        ("400N 2700N 5040N 5300N 5600N", {"first or last beat": 2, "flat signal": 1}),
+        ("400N 2000N 4000N 5040N 5300N 5600N", {"first or last beat": 2, "flat signal": 1}),
         ("50N", {"first or last beat": 1}),
+        ("400N 700N 1000N 3161N 3500N 3800N", {"first or last beat": 2, "beside a gap": 2}),
         # Of several reasons the first counts: this one is Q, and its window leaves the record.
         ("10N 200Q 900N 1300N", {"class Q": 1, "first or last beat": 2}),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-from study.data.windows import SEGMENTATIONS
+from study.data.windows import GAP, GAP_NOTE, SEGMENTATIONS
 from study.keys import (
     CLASSES,
     MIN_BEATS_OF_RECORD,
@@ -45,6 +45,7 @@ def dataset(results: StudyResults) -> Iterator[Block]:
             ),
             columns=[Column("reason", Kind.NAME), Column("beats", Kind.COUNT)],
             rows=list(results.dropped.items()),
+            notes=[GAP_NOTE] if GAP in results.dropped else [],
         )
     else:
         yield missing("No exclusions by reason", results.why("dropped", "not read"))
