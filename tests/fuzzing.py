@@ -28,7 +28,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     path = None
     if event == "open" and isinstance(args[2], int) and args[2] & _WRITES:
         path = args[0]
-    elif event in _PATHS:
+    # With a descriptor of its folder a path is not below the current one: so rmtree removes files.
+    elif event in _PATHS and args[-1] == -1:
         path = args[_PATHS[event]]
     if isinstance(path, str | bytes):
         _watched[-1].append(os.path.abspath(os.fsdecode(path)))

@@ -62,13 +62,14 @@ def read_annotations(
     *,
     n_samples: int | None = None,
     sampling_rate_hz: float | None = None,
+    frame_rate_hz: float | None = None,
     shortest_rr_s: float | None = None,
 ) -> Annotations:
     """Read the reference annotations (.atr) of one record, beats apart from all others.
 
-    They must lie in the signal if its `n_samples` are given, and be of its sampling rate if that
-    is. Beat annotations closer together than `shortest_rr_s` are of one beat; without it each is
-    a beat.
+    They must lie in the signal if its `n_samples` are given. They are returned at its sampling
+    rate if that is given, and may be counted by it or by its frames. Beat annotations closer
+    together than `shortest_rr_s` are of one beat; without it each is a beat.
 
     Raises:
         MissingDataError: If the .atr file is not there.
@@ -78,12 +79,14 @@ def read_annotations(
     """
     path = folder / f"{name}.atr"
     raw = _read(folder, name)
-    rate_hz = sampling_rate_hz or float(raw.fs or SAMPLING_RATE_HZ)
-    if raw.fs and not math.isclose(raw.fs, rate_hz):
+    counted_hz = float(raw.fs or frame_rate_hz or sampling_rate_hz or SAMPLING_RATE_HZ)
+    rate_hz = sampling_rate_hz or counted_hz
+    if not any(math.isclose(counted_hz, known) for known in (rate_hz, frame_rate_hz or rate_hz)):
         raise DataError(
-            f"counts its samples at {raw.fs:g} Hz, but the signal has {rate_hz:g} Hz", path
+            f"counts its samples at {counted_hz:g} Hz, but the signal has {rate_hz:g} Hz", path
         )
     samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
+    samples = samples * max(1, round(rate_hz / counted_hz))  # a whole number a frame
     is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
     # First, because a folder's record without beats is left out whatever else is wrong with it.
     if not is_beat.any():
@@ -111,7 +114,7 @@ def _read(folder: Path, name: str) -> Any:
     except DataError:
         raise
     except WFDB_ERRORS as error:
-        raise DataError(f"cannot be read as WFDB annotations: {error}", path) from error
+        raise DataError("cannot be read as WFDB annotations", path) from error
     raise DataError("truncated: its end mark is missing; fetch the file again", path)
 
 

@@ -118,6 +118,7 @@ def _annotated(folder: Path, lead: Lead) -> Annotations | None:
             lead.record,
             n_samples=len(lead.signal_mv),
             sampling_rate_hz=lead.sampling_rate_hz,
+            frame_rate_hz=lead.frame_rate_hz,
             shortest_rr_s=SHORTEST_RR_S,
         )
     except NoBeatsError:  # Rhythm marks only, as in some databases of atrial fibrillation.
@@ -158,7 +159,7 @@ def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
     except DataError:
         raise
     except WFDB_ERRORS as error:
-        raise DataError(f"{fault}: {error}", where) from error
+        raise DataError(f"{fault}; is it an ECG?", where) from error
     return np.unique(np.asarray(r_peaks, dtype=np.int64))
 
 

@@ -34,7 +34,7 @@ from study.data.records import DS1, LEADS, PATIENT_OF
 from study.data.split_file import load_split
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_header import read_header, require_folder
-from study.data.wfdb_record import MITDB_RULES, ReadingRules, accepted_channel
+from study.data.wfdb_record import MITDB_RULES, ReadingRules, accepted_lead
 from study.data.windows import SHORTEST_RR_S
 from study.errors import DataError, MissingDataError, NoBeatsError, UsageError, listed, read_all
 
@@ -295,12 +295,13 @@ def _examine(
         )
     # Signals are checked later, when beats are prepared.
     header = read_header(folder, name)
-    lead = header.leads[accepted_channel(header, rules)]
+    channel, lead = accepted_lead(header, rules)
     try:
         annotations = read_annotations(
             folder,
             name,
-            sampling_rate_hz=header.sampling_rate_hz,
+            sampling_rate_hz=header.rate_hz(channel),
+            frame_rate_hz=header.frame_rate_hz,
             shortest_rr_s=rules.shortest_rr_s,
         )
     except NoBeatsError:
@@ -309,7 +310,7 @@ def _examine(
         return None
     return _Examined(
         lead=lead,
-        rate_hz=header.sampling_rate_hz,
+        rate_hz=header.rate_hz(channel),
         doubled=annotations.doubled,
         checksums=checksums,
     )

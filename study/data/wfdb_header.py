@@ -1,12 +1,17 @@
-"""The header (.hea) of a WFDB record: its leads and signal files, which must be there in full."""
+"""The header (.hea) of a WFDB record: its leads and signal files, which must be there in full.
+
+What its fields mean is as in https://physionet.org/physiotools/wag/header-5.htm.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from study.errors import DataError, MissingDataError
@@ -33,16 +38,22 @@ class Header:
     """What a header says; the tuples have one entry per signal, [leads]."""
 
     path: Path  # the header file
-    sampling_rate_hz: float  # samples per second and lead
+    frame_rate_hz: float  # frames per second
     leads: tuple[str, ...]  # names
     files: tuple[str, ...]  # signal files, relative to the header's folder
-    # 16-bit sum of the samples, as stated; None where it cannot be compared
+    samples_per_frame: tuple[int, ...]
+    skew: tuple[int, ...]  # frames that precede a signal's sample 0
+    # 16-bit sum of all samples of a signal, as stated; None where it was not computed
     checksums: tuple[int | None, ...]
     units: tuple[str, ...]  # physical units
 
     def signal_path(self, channel: int) -> Path:
         """Path of the file that holds a channel."""
         return self.path.parent / self.files[channel]
+
+    def rate_hz(self, channel: int) -> float:
+        """Samples per second of a channel."""
+        return self.frame_rate_hz * self.samples_per_frame[channel]
 
     def millivolts_per_unit(self, channel: int) -> float:
         """Return the factor that brings a channel to millivolts, if its unit is a voltage."""
@@ -90,26 +101,59 @@ def read_header(folder: Path, name: str) -> Header:
     path = folder / f"{name}.hea"
     require_files(folder, name, (".hea",))
     try:
-        raw = wfdb.rdheader(str(folder / name))
+        with readable(path) as record:
+            raw = wfdb.rdheader(record)
     except WFDB_ERRORS as error:
-        raise DataError(f"cannot be read as a WFDB header: {error}", path) from error
+        raise DataError(
+            "cannot be read as a WFDB header: a line with the record's name, its number of "
+            "signals and their rate, then a line a signal",
+            path,
+        ) from error
     if isinstance(raw, wfdb.MultiRecord):
         raise DataError(f"joins {raw.n_seg} segments; give the segments as records", path)
     _check_promises(path, raw)
     header = Header(
         path=path,
-        sampling_rate_hz=float(raw.fs),
+        frame_rate_hz=float(raw.fs),
         leads=tuple(lead or "?" for lead in raw.sig_name or ()),
         files=tuple(raw.file_name or ()),
-        # Without a length the sum is a placeholder; with several samples a frame, wfdb averages.
+        samples_per_frame=tuple(raw.samps_per_frame or ()),
+        skew=tuple(frames or 0 for frames in raw.skew or ()),
+        # 0 is a placeholder, and without a length nobody can have summed up all samples.
         checksums=tuple(
-            None if value is None or raw.sig_len is None or spf != 1 else value % 65536
-            for value, spf in zip(raw.checksum or (), raw.samps_per_frame or (), strict=True)
+            None if not value or raw.sig_len is None else value % 65536
+            for value in raw.checksum or ()
         ),
         units=tuple(raw.units or ()),
     )
     _check_sizes(header, raw)
     return header
+
+
+@contextmanager
+def readable(header: Path) -> Iterator[str]:
+    """Yield a record as `wfdb` can read it: the record, or a copy with a simpler record line.
+
+    `wfdb` fails at times and dates in other forms than one, which nothing here needs, and takes a
+    length of 0, by which none is given, for an empty signal.
+    """
+    lines = header.read_bytes().splitlines()
+    is_content = [bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines]
+    number = is_content.index(True) if any(is_content) else 0
+    fields = lines[number].split() if lines else []
+    needed = fields[:4] if b"".join(fields[3:4]).strip(b"0") else fields[:3]
+    if needed == fields:
+        yield str(header.with_suffix(""))
+        return
+    with TemporaryDirectory(prefix="wfdb-") as folder:
+        copy = Path(folder, header.name)
+        copy.write_bytes(b"\n".join([*lines[:number], b" ".join(needed), *lines[number + 1 :]]))
+        for line in lines[number + 1 :]:
+            file = b"".join(line.split()[:1]).decode("latin-1")
+            if _FILE_NAME.fullmatch(file):
+                with suppress(FileExistsError):
+                    Path(folder, file).symlink_to((header.parent / file).resolve())
+        yield str(copy.with_suffix(""))
 
 
 def _check_promises(path: Path, raw: Any) -> None:

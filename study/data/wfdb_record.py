@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from study.config import SAMPLING_RATE_HZ
 from study.data.annotations import Annotations, read_annotations
 from study.data.records import LEADS
-from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, require_files
+from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, readable, require_files
 from study.errors import ChecksumError, DataError
 
 _RATES_HZ = (100.0, 10_000.0)
@@ -60,6 +60,8 @@ class Lead:
     record: str
     name: str
     sampling_rate_hz: float  # samples per second of the file
+    # Frames per second, which annotations may count; a frame has one sample or more
+    frame_rate_hz: float
     signal_mv: NDArray[np.float32]  # [samples] in millivolts
 
 
@@ -72,6 +74,7 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
         name,
         n_samples=len(lead.signal_mv),
         sampling_rate_hz=lead.sampling_rate_hz,
+        frame_rate_hz=lead.frame_rate_hz,
         shortest_rr_s=rules.shortest_rr_s,
     )
     return to_record(lead, annotations)
@@ -86,11 +89,12 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
             truncated or cannot be read, or the signal is constant or not finite.
     """
     header = read_header(folder, name)
-    channel = accepted_channel(header, rules)
+    channel, lead = accepted_lead(header, rules)
     return Lead(
         record=name,
-        name=header.leads[channel],
-        sampling_rate_hz=header.sampling_rate_hz,
+        name=lead,
+        sampling_rate_hz=header.rate_hz(channel),
+        frame_rate_hz=header.frame_rate_hz,
         signal_mv=_read_signal(header, channel),
     )
 
@@ -108,13 +112,28 @@ def to_record(lead: Lead, annotations: Annotations) -> Record:
     )
 
 
-def accepted_channel(header: Header, rules: ReadingRules) -> int:
-    """Return the channel of the best lead that the rules accept.
+def accepted_lead(header: Header, rules: ReadingRules) -> tuple[int, str]:
+    """Return the channel of the best lead that the rules accept, and its name as they have it.
 
     Raises:
-        DataError: If they accept none of the leads, or not the sampling rate.
+        DataError: If they accept none of the leads, or not its sampling rate.
     """
-    rate, (lowest, highest) = header.sampling_rate_hz, _RATES_HZ
+    names = [lead.casefold() for lead in header.leads]
+    for lead in rules.leads:
+        if lead.casefold() in names:
+            channel = names.index(lead.casefold())
+            _check_rate(header, channel, rules)
+            return channel, lead
+    leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
+    hint = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
+    raise DataError(
+        f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
+        header.path,
+    )
+
+
+def _check_rate(header: Header, channel: int, rules: ReadingRules) -> None:
+    rate, (lowest, highest) = header.rate_hz(channel), _RATES_HZ
     if rules.sampling_rate_hz is not None and rate != rules.sampling_rate_hz:
         raise DataError(
             f"sampling rate must be {rules.sampling_rate_hz:g} Hz, got {rate:g} Hz (one's own "
@@ -124,15 +143,6 @@ def accepted_channel(header: Header, rules: ReadingRules) -> int:
     if not lowest <= rate <= highest:
         allowed = f"[{lowest:g}, {highest:g}] Hz"
         raise DataError(f"sampling rate must lie in {allowed}, got {rate:g} Hz", header.path)
-    for lead in rules.leads:
-        if lead in header.leads:
-            return header.leads.index(lead)
-    leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
-    hint = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
-    raise DataError(
-        f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
-        header.path,
-    )
 
 
 def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
@@ -141,14 +151,20 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
 
     path = header.signal_path(channel)
     try:
-        # As stored, without units: the checksum is of these numbers.
-        raw: Any = wfdb.rdrecord(
-            str(header.path.with_suffix("")), channels=[channel], physical=False
-        )
-        got = raw.calc_checksum()[0]
-        signal: NDArray[np.float32] = raw.dac(return_res=32)[:, 0]
+        with readable(header.path) as record:
+            # As stored, without units, samples before the first included: so it was summed up.
+            raw: Any = wfdb.rdrecord(
+                record,
+                channels=[channel],
+                physical=False,
+                smooth_frames=False,
+                ignore_skew=True,
+            )
+        got = raw.calc_checksum(expanded=True)[0]
+        signal: NDArray[np.float32] = raw.dac(expanded=True, return_res=32)[0]
     except WFDB_ERRORS as error:
-        raise DataError(f"cannot be read as a WFDB signal: {error}", path) from error
+        raise DataError("cannot be read as a signal of the format in its header", path) from error
+    signal = signal[header.skew[channel] * header.samples_per_frame[channel] :]
     stated = header.checksums[channel]
     if stated is not None and got != stated:
         raise ChecksumError(

@@ -128,8 +128,13 @@ RULES = ReadingRules(leads=("MLII",), sampling_rate_hz=None)
 
 
 def lead_of(signal: NDArray[np.floating], rate_hz: float = 360) -> Lead:
+    signal_mv = signal.astype(np.float32)
     return Lead(
-        record="x", name="II", sampling_rate_hz=rate_hz, signal_mv=signal.astype(np.float32)
+        record="x",
+        name="II",
+        sampling_rate_hz=rate_hz,
+        frame_rate_hz=rate_hz,
+        signal_mv=signal_mv,
     )
 
 

@@ -7,6 +7,8 @@ tried. FUZZ_EXAMPLES sets how often (docs/reliability.md).
 from __future__ import annotations
 
 import random
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +35,12 @@ USUAL = settings(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bad") / "records"
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of records; copies of headers are made beside it, where writing is allowed."""
+    root = tmp_path_factory.mktemp("bad")
+    tempfile.tempdir = str(root)
+    yield root / "records"
+    tempfile.tempdir = None
 
 
 @pytest.fixture(scope="module")

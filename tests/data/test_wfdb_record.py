@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import wfdb
 from numpy.typing import NDArray
 
 from study.data.records import LEADS
@@ -73,6 +75,59 @@ def test_signal_is_in_millivolts(tmp_path: Path, unit: str, factor: float) -> No
     assert read_record(tmp_path, "a").signal_mv.max() == pytest.approx(factor, rel=1e-3)
 
 
+HEADERS = {
+    "no length": (r"3600", ""),
+    "length 0": (r"3600", "0"),
+    "a time": (r"3600", "3600 12:30:05.123 01/02/2020"),
+    "an ISO date": (r"3600", "3600 12:30:05 2020-01-15"),
+    "a bare year": (r"3600", "3600 12:30:05 2020"),
+    "no length, a date": (r"3600", "0 0:0:0 15.1.2020"),
+    "a comment before": (r"^a 2", "# made by hand\na 2"),
+    "sums not computed": (r"-?\d+ 0 (MLII|V1)", r"0 0 \1"),
+    "lead in lower case": (r"MLII", "mlii"),
+}
+"""What the specification of headers allows, as what is replaced in one by what."""
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_headers_mean_what_their_specification_says(tmp_path: Path, case: str) -> None:
+    write_record(tmp_path, "a")
+    usual, path = read_record(tmp_path, "a"), tmp_path / "a.hea"
+    header = re.sub(*HEADERS[case], path.read_text())
+    assert header != path.read_text()
+    path.write_text(header)
+    record = read_record(tmp_path, "a")
+    assert record.lead == "MLII"
+    np.testing.assert_array_equal(record.signal_mv, usual.signal_mv)
+    np.testing.assert_array_equal(record.beat_samples, usual.beat_samples)
+
+
+def test_skewed_signals_begin_later_and_keep_their_sum(tmp_path: Path) -> None:
+    write_record(tmp_path, "a")
+    usual, path = read_record(tmp_path, "a"), tmp_path / "a.hea"
+    path.write_text(path.read_text().replace("a.dat 16 ", "a.dat 16:3 ", 1))
+    record = read_record(tmp_path, "a")
+    np.testing.assert_array_equal(record.signal_mv, usual.signal_mv[3:])
+    with (tmp_path / "a.dat").open("r+b") as file:
+        file.write(b"\x07")
+    with pytest.raises(ChecksumError):
+        read_record(tmp_path, "a")
+
+
+@pytest.mark.parametrize("counted_hz", [None, 90, 360])
+def test_a_lead_may_have_several_samples_a_frame(tmp_path: Path, counted_hz: int | None) -> None:
+    """16x4 at 90 frames a second is a lead at 360 Hz; its annotations count frames or samples."""
+    write_record(tmp_path, "a", leads=("MLII",))
+    usual, path = read_record(tmp_path, "a"), tmp_path / "a.hea"
+    header = path.read_text().replace("a 1 360 3600", "a 1 90 900")
+    path.write_text(header.replace("a.dat 16 ", "a.dat 16x4 "))
+    beats = np.array([45, 117, 189]) * (4 if counted_hz == 360 else 1)
+    wfdb.wrann("a", "atr", beats, symbol=["N"] * 3, fs=counted_hz, write_dir=str(tmp_path))
+    record = read_record(tmp_path, "a")
+    np.testing.assert_array_equal(record.signal_mv, usual.signal_mv)
+    assert record.beat_samples.tolist() == [180, 468, 756]
+
+
 Change = bytes | int | str | None
 
 DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
@@ -81,7 +136,7 @@ DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
     "no annotations": ({".atr": None}, MissingDataError, "a", "no .atr file"),
     "no signal": ({".dat": None}, MissingDataError, "a.dat", "its header names it"),
     "no file": ({".atr": "folder"}, DataError, "a.atr", "must be a file"),
-    "garbage": ({".hea": b"<html>404</html>\n"}, DataError, "a.hea", "invalid syntax"),
+    "garbage": ({".hea": b"<html>404</html>\n"}, DataError, "a.hea", "its number of signals"),
     "empty header": ({".hea": b""}, DataError, "a.hea", "as a WFDB header"),
     "segments": (
         {".hea": b"a/2 2 360 3600\nb 1800\nc 1800\n"},
