@@ -27,6 +27,9 @@ from study.errors import DataError, NoBeatsError
 UNCLASSIFIABLE = "Q"
 """WFDB's symbol of a beat whose class is not known: it is left out and counted as class Q."""
 
+_MOST_OUTSIDE = 0.01
+"""Share of a record's beats that may be marked outside its signal: they are left out."""
+
 _NOTE = re.compile(rb"(.)\xfc(?=## )", re.DOTALL)
 """Length and code of a note that says something of the whole file."""
 _RATE = re.compile(rb"## time resolution: (\d+\.?\d*)")
@@ -67,9 +70,9 @@ def read_annotations(
 ) -> Annotations:
     """Read the reference annotations (.atr) of one record, beats apart from all others.
 
-    They must lie in the signal if its `n_samples` are given. They are returned at its sampling
-    rate if that is given, and may be counted by it or by its frames. Beat annotations closer
-    together than `shortest_rr_s` are of one beat; without it each is a beat.
+    Nearly all beats must lie in the signal if its `n_samples` are given. They are returned at its
+    sampling rate if that is given, and may be counted by it or by its frames. Beat annotations
+    closer together than `shortest_rr_s` are of one beat; without it each is a beat.
 
     Raises:
         MissingDataError: If the .atr file is not there.
@@ -156,10 +159,13 @@ def _order_fault(
     if distinct and (np.diff(beats) == 0).any():
         at = int(beats[np.argmax(np.diff(beats) == 0)])
         return f"two beats are annotated at sample {at}; keep one"
-    first, last = int(samples[0]), int(samples[-1])
-    if first < 0 or (n_samples is not None and last >= n_samples):
-        outside = first if first < 0 else last
-        return f"annotation at sample {outside} is outside the signal's {n_samples} samples"
+    end = np.inf if n_samples is None else n_samples
+    outside = int(np.count_nonzero((beats < 0) | (beats >= end)))
+    if outside > max(1, _MOST_OUTSIDE * len(beats)):
+        return (
+            f"{outside} of {len(beats)} beats are outside the signal's {n_samples} samples; are "
+            "they of another signal?"
+        )
     return ""
 
 

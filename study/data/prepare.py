@@ -36,7 +36,7 @@ from study.keys import CLASSES
 
 PREPARATION, WITH_GAPS = "b14272e70793", "b14272e70793, gaps enter no mean"
 """Version of the preparation, part of every fingerprint and cache key; the second of records that
-have a gap between beats, because they alone changed when gaps were told from intervals.
+have a gap in their beats or signal, because they alone changed when gaps were told.
 
 Give it another text whenever the arrays of a beat set change: then caches are made anew, and no
 study goes on with beats that it did not begin with. tests/data/test_prepare.py holds the arrays.
@@ -185,13 +185,14 @@ class _Part:
     signal: NDArray[np.float64]
     beats: UsableBeats
     rr: Mapping[str, NDArray[np.float32]]
-    gaps: bool  # whether an RR interval is none
+    gaps: bool  # whether beats or signal are missing somewhere
 
 
 def _part(record: Record) -> _Part:
     beats = usable_beats(record)
+    gap = over_gaps(record.beat_samples, SAMPLING_RATE_HZ, record.no_signal)
     try:
-        rr = rr_features(record.beat_samples, SAMPLING_RATE_HZ)
+        rr = rr_features(record.beat_samples, SAMPLING_RATE_HZ, gap)
     except DataError as error:
         raise DataError(error.fault, f"record {record.name}") from error
     return _Part(
@@ -199,7 +200,7 @@ def _part(record: Record) -> _Part:
         signal=band_pass(record.signal_mv),
         beats=beats,
         rr={name: rows[beats.index] for name, rows in rr.items()},
-        gaps=bool(over_gaps(record.beat_samples, SAMPLING_RATE_HZ).any()),
+        gaps=bool(gap.any() or record.no_signal.any()),
     )
 
 

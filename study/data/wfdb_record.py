@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from study.config import SAMPLING_RATE_HZ
 from study.data.annotations import Annotations, read_annotations
 from study.data.records import LEADS
+from study.data.rr import SILENCE_S
 from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, readable, require_files
 from study.errors import ChecksumError, DataError
 
@@ -47,7 +48,9 @@ class Record:
     name: str
     lead: str
     signal_mv: NDArray[np.float32]  # [samples] in millivolts
-    # [beats] sample index of every beat annotation, strictly rising
+    # [samples] whether a sample is missing, and stands for nothing, or in a stretch of equal ones
+    no_signal: NDArray[np.bool_]
+    # [beats] sample index of every beat annotation, strictly rising; a few may be outside
     beat_samples: NDArray[np.int64]
     beat_symbols: NDArray[np.str_]  # [beats] their WFDB symbols, each in `BEAT_SYMBOLS`
     other_annotations: Mapping[str, int]  # count of each annotation symbol that is not a beat
@@ -62,7 +65,8 @@ class Lead:
     sampling_rate_hz: float  # samples per second of the file
     # Frames per second, which annotations may count; a frame has one sample or more
     frame_rate_hz: float
-    signal_mv: NDArray[np.float32]  # [samples] in millivolts
+    signal_mv: NDArray[np.float32]  # [samples] in millivolts; missing ones interpolated
+    no_signal: NDArray[np.bool_]  # [samples] as in `Record`
 
 
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
@@ -90,22 +94,30 @@ def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
     """
     header = read_header(folder, name)
     channel, lead = accepted_lead(header, rules)
+    signal_mv = _read_signal(header, channel)
+    missing = ~np.isfinite(signal_mv)
+    if missing.any():
+        at, known = np.flatnonzero(missing), np.flatnonzero(~missing)
+        signal_mv[at] = np.interp(at, known, signal_mv[known])
+    rate_hz = header.rate_hz(channel)
     return Lead(
         record=name,
         name=lead,
-        sampling_rate_hz=header.rate_hz(channel),
+        sampling_rate_hz=rate_hz,
         frame_rate_hz=header.frame_rate_hz,
-        signal_mv=_read_signal(header, channel),
+        signal_mv=signal_mv,
+        no_signal=missing | _unchanged(signal_mv, round(SILENCE_S * rate_hz)),
     )
 
 
 def to_record(lead: Lead, annotations: Annotations) -> Record:
     """Return a lead and its beats at 360 Hz, resampled with anti-aliasing."""
-    signal_mv, samples = _resampled(lead, annotations.beat_samples)
+    signal_mv, no_signal, samples = _resampled(lead, annotations.beat_samples)
     return Record(
         name=lead.record,
         lead=lead.name,
         signal_mv=signal_mv,
+        no_signal=no_signal,
         beat_samples=samples,
         beat_symbols=annotations.beat_symbols,
         other_annotations=annotations.other_annotations,
@@ -146,7 +158,7 @@ def _check_rate(header: Header, channel: int, rules: ReadingRules) -> None:
 
 
 def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
-    """Return one channel in millivolts, [samples]."""
+    """Return one channel in millivolts, [samples]; NaN where a sample is missing."""
     import wfdb
 
     path = header.signal_path(channel)
@@ -172,30 +184,38 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
             f"{header.path.name} states {stated}; one of the two files is damaged",
             path,
         )
-    bad = int(np.count_nonzero(~np.isfinite(signal)))
-    if bad:
-        raise DataError(
-            f"every sample must be finite, but {bad} of {len(signal)} of lead "
-            f"{header.leads[channel]} are not (WFDB's mark of a missing sample)",
-            path,
-        )
-    if len(signal) == 0 or signal.min() == signal.max():
+    known = signal[np.isfinite(signal)]
+    if len(known) == 0:
+        raise DataError(f"lead {header.leads[channel]} has no samples that are not missing", path)
+    if known.min() == known.max():
         raise DataError(f"lead {header.leads[channel]} is constant: no ECG is in it", path)
     return signal * np.float32(header.millivolts_per_unit(channel))
 
 
+def _unchanged(signal: NDArray[np.float32], shortest: int) -> NDArray[np.bool_]:
+    """Tell which samples are in a run of equal ones of some length, [samples]."""
+    begins = np.append(0, np.flatnonzero(np.diff(signal)) + 1)
+    lengths = np.diff(np.append(begins, len(signal)))
+    return np.repeat(lengths >= shortest, lengths)
+
+
 def _resampled(
     lead: Lead, samples: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return a lead's signal at 360 Hz, and its R peaks at the samples of that signal."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return a lead's signal at 360 Hz, where it has none, and its R peaks in that signal."""
     ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
     ratio = ratio.limit_denominator(_LARGEST_DENOMINATOR)
     if ratio == 1:
-        return lead.signal_mv, samples
+        return lead.signal_mv, lead.no_signal, samples
     from scipy.signal import resample_poly
 
     up, down = ratio.numerator, ratio.denominator
     signal_mv = resample_poly(lead.signal_mv, up, down, padtype="line").astype(np.float32)
+    source = np.arange(len(signal_mv)) * (down / up)
+    last = len(lead.no_signal) - 1
+    no_signal = lead.no_signal[np.minimum(source.astype(np.int64), last)]
+    no_signal |= lead.no_signal[np.minimum(np.ceil(source).astype(np.int64), last)]
     # The ratio that the signal got, not the nominal one: R peaks must not drift against it.
     moved = np.rint(samples * (up / down)).astype(np.int64)
-    return signal_mv, np.minimum(moved, len(signal_mv) - 1)
+    rounded_out = (samples <= last) & (moved >= len(signal_mv))
+    return signal_mv, no_signal, np.where(rounded_out, len(signal_mv) - 1, moved)

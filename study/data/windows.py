@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.records import AAMI
-from study.data.rr import LONGEST_RR_S, over_gaps
+from study.data.rr import LONGEST_RR_S, SILENCE_S, over_gaps
 from study.data.wfdb_record import Record
 from study.keys import CLASSES
 
@@ -40,12 +40,13 @@ SHORT_RR = f"RR under {SHORTEST_RR_S:g} s"
 GAP = "beside a gap"
 LEAVES_RECORD = "window leaves record"
 FLAT = "flat signal"
-DROP_REASONS = (CLASS_Q, EDGE_BEAT, SHORT_RR, GAP, LEAVES_RECORD, FLAT)
+NO_SIGNAL = "no signal"
+DROP_REASONS = (CLASS_Q, EDGE_BEAT, SHORT_RR, GAP, LEAVES_RECORD, FLAT, NO_SIGNAL)
 """Why beats are left out, in the order of testing: a beat counts under the first that holds."""
 
 GAP_NOTE = (
-    f"an RR interval over {LONGEST_RR_S:g} s is a gap in the beats: it enters no mean of RR, and "
-    "the beats before and after it are left out"
+    f"an RR interval over {LONGEST_RR_S:g} s, or with {SILENCE_S:g} s and more without signal, is "
+    "a gap in the beats: it enters no mean of RR, and the beats before and after it are left out"
 )
 """What a reader of numbers of beats must know where some are left out for a `GAP`."""
 
@@ -152,12 +153,13 @@ def why_left_out(record: Record) -> NDArray[np.str_]:
     previous = _previous(r_peak)
     classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
     edge = np.isin(np.arange(len(r_peak)), (0, len(r_peak) - 1))
-    gap = np.concatenate([[False], over_gaps(r_peak, SAMPLING_RATE_HZ), [False]])
+    gap = np.concatenate([[False], over_gaps(r_peak, SAMPLING_RATE_HZ, record.no_signal), [False]])
     # A beat must fit into the windows of all segmentations, or arms would see unlike beats.
     bounds = [cut.bounds(r_peak, previous) for cut in SEGMENTATIONS.values()]
     start = np.min([start for start, _ in bounds], axis=0)
     stop = np.max([stop for _, stop in bounds], axis=0)
     leaves = (start < 0) | (stop > n_samples)
+    lost = np.append(0, np.cumsum(record.no_signal))
     holds = {
         CLASS_Q: classes == "Q",
         EDGE_BEAT: edge,
@@ -165,6 +167,7 @@ def why_left_out(record: Record) -> NDArray[np.str_]:
         GAP: (gap[:-1] | gap[1:])[: len(r_peak)],
         LEAVES_RECORD: leaves,
         FLAT: _flat(record.signal_mv, r_peak, ~leaves),
+        NO_SIGNAL: lost[np.where(leaves, 0, stop)] > lost[np.where(leaves, 0, start)],
     }
     return np.select([holds[name] for name in DROP_REASONS], DROP_REASONS, default="")
 

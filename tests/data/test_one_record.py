@@ -135,6 +135,7 @@ def lead_of(signal: NDArray[np.floating], rate_hz: float = 360) -> Lead:
         sampling_rate_hz=rate_hz,
         frame_rate_hz=rate_hz,
         signal_mv=signal_mv,
+        no_signal=np.zeros(len(signal), dtype=bool),
     )
 
 

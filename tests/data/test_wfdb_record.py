@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import wfdb
-from numpy.typing import NDArray
 
 from study.data.records import LEADS
 from study.data.wfdb_record import MITDB_RULES, ReadingRules, read_record
@@ -152,9 +151,8 @@ DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
     "annotations empty": ({".atr": b""}, DataError, "a.atr", "its end mark is missing"),
     "no annotation": ({".atr": marks("")}, NoBeatsError, "a.atr", "no beats among 0 annotations"),
     "no beats": ({".atr": marks("18+ 90+")}, NoBeatsError, "a.atr", "no beats among 2"),
-    "beat beyond": ({".atr": marks("18N 3600N")}, DataError, "a.atr", "at sample 3600 is"),
-    "mark beyond": ({".atr": marks("18N 9999+")}, DataError, "a.atr", "at sample 9999 is"),
-    "beat before": ({".atr": marks("-5N 300N")}, DataError, "a.atr", "at sample -5 is"),
+    "beats beyond": ({".atr": marks("18N 3600N 3700N")}, DataError, "a.atr", "2 of 3 beats are"),
+    "beats before": ({".atr": marks("-5N -2N 300N")}, DataError, "a.atr", "2 of 3 beats are"),
     "out of order": (
         {".atr": marks("18N 900N 400V 1200N")},
         *(DataError, "a.atr", "sample 400 follows sample 900"),
@@ -186,13 +184,36 @@ def test_damaged_record_is_one_clear_error(tmp_path: Path, case: str) -> None:
     assert str(caught.value) == f"{tmp_path / file}: {caught.value.fault}"
 
 
-def _with_gaps(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.arange(len(signal))[:, None] // 40 == 5, np.nan, signal)
+def test_one_odd_mark_or_sample_costs_no_record(tmp_path: Path) -> None:
+    """A beat at the sample behind the last, marks far behind it, and three samples missing."""
+    signal = np.stack([np.sin(np.arange(3600) / 9)] * 2, axis=1)
+    signal[500:503] = np.nan
+    write_record(tmp_path, "a", signal=signal)
+    (tmp_path / "a.atr").write_bytes(marks("18N 400N 700N 1000N 3600N 9999+"))
+    record = read_record(tmp_path, "a")
+    assert record.beat_samples.tolist() == [18, 400, 700, 1000, 3600]
+    assert record.other_annotations == {"+": 1}
+    assert np.flatnonzero(record.no_signal).tolist() == [500, 501, 502]
+    np.testing.assert_allclose(
+        record.signal_mv[500:503], np.sin([500 / 9, 501 / 9, 502 / 9]), atol=0.02
+    )
+
+
+@pytest.mark.parametrize("rate_hz", [257, 360, 1000])
+def test_two_seconds_of_equal_samples_are_no_signal(tmp_path: Path, rate_hz: int) -> None:
+    signal = np.random.default_rng(0).normal(size=(10 * rate_hz, 2))
+    signal[rate_hz : 3 * rate_hz] = 0.25
+    signal[5 * rate_hz : 7 * rate_hz - 1] = 0.25
+    write_record(tmp_path, "a", rate_hz=rate_hz, signal=signal)
+    no_signal = read_record(tmp_path, "a", rules=ANY_RATE).no_signal
+    assert len(no_signal) == pytest.approx(3600, abs=1)
+    assert no_signal.sum() == pytest.approx(720, abs=2)
+    assert no_signal[362:1078].all()
 
 
 WAVES = np.sin(np.arange(7200.0)).reshape(3600, 2)
 UNSUITABLE: dict[str, tuple[dict[str, Any], ReadingRules, str]] = {
-    "gaps": ({"signal": _with_gaps(WAVES)}, MITDB_RULES, "40 of 3600 of lead MLII are not"),
+    "no samples": ({"signal": WAVES * np.nan}, MITDB_RULES, "MLII has no samples that are not"),
     "constant": ({"signal": WAVES * 0 + 0.25}, MITDB_RULES, "lead MLII is constant"),
     "rate of MIT-BIH": ({"rate_hz": 250}, MITDB_RULES, "must be 360 Hz, got 250 Hz"),
     "rate of one's own": ({"rate_hz": 50}, ANY_RATE, "must lie in [100, 10000] Hz, got 50 Hz"),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.signal import filtfilt, firwin
 
 from study.config import CHOICES, N_SAMPLES, SAMPLING_RATE_HZ
+from study.data.rr import over_gaps
 from study.data.wfdb_record import Record
 from study.data.windows import (
     BAND_HZ,
@@ -109,6 +110,7 @@ def record_of(beats: str, signal_mv: NDArray[np.float32] = NOISE) -> Record:
         name="x",
         lead="MLII",
         signal_mv=signal_mv,
+        no_signal=np.zeros(len(signal_mv), dtype=bool),
         beat_samples=np.array([int(beat[:-1]) for beat in beats.split()], dtype=np.int64),
         beat_symbols=np.array([beat[-1] for beat in beats.split()], dtype=np.str_),
         other_annotations={},
@@ -165,6 +167,18 @@ def test_each_dropped_beat_is_counted_under_one_reason(
     usable = usable_beats(record_of(beats, flat))
     assert usable.dropped == dropped
     assert len(usable.index) == len(beats.split()) - sum(dropped.values())
+
+
+def test_beats_without_signal_are_left_out_and_two_seconds_without_are_a_gap() -> None:
+    record = record_of("400N 700N 1000N 1300N 1600N 3000N 3300N 3600N 3900N 4200N")
+    record.no_signal[[999, 4100]] = True
+    assert usable_beats(record).dropped == {"first or last beat": 2, "no signal": 4}
+    record.no_signal[2000:2719] = True
+    assert usable_beats(record).dropped == {"first or last beat": 2, "no signal": 5}
+    record.no_signal[2719] = True
+    dropped = {"first or last beat": 2, "beside a gap": 2, "no signal": 4}
+    assert usable_beats(record).dropped == dropped
+    assert over_gaps(record.beat_samples, 360, record.no_signal).nonzero()[0].tolist() == [4]
 
 
 def test_every_window_of_a_usable_beat_lies_inside_the_record() -> None:
