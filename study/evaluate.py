@@ -251,7 +251,9 @@ def _on_records(
     from study.tuning.machine import Machine
 
     # All that can be wrong with the records comes before an hour of training.
-    external = find_external(args.records, leads=args.lead, split_file=args.split)
+    external = find_external(
+        args.records, leads=args.lead, split_file=args.split, strict=args.strict
+    )
     machine = Machine.of(args, workspace)
     training = _training(args, plan, folder, machine, workspace)
     prepared_records = prepare_external(

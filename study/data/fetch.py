@@ -40,6 +40,10 @@ _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _logger = logging.getLogger(__name__)
 
 
+class KnownRecordError(DataError):
+    """One's own record is one of MIT-BIH: sealed, or one that models are trained on."""
+
+
 class UnreachableError(DownloadError):
     """The server never answered: as good as no network."""
 
@@ -100,7 +104,7 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
     # By content: a copy of a sealed record may have any name.
     sealed = published_among(checksums, DS2)
     if sealed is not None:
-        raise DataError(
+        raise KnownRecordError(
             f"is {sealed.published} of MIT-BIH's DS2, which is sealed: only "
             "`python -m study.evaluate` reads it, by a plan written before; give another",
             folder / sealed.name,

@@ -17,7 +17,7 @@ from study.data.beat_set import BeatSet
 from study.data.source import External
 from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
-from study.wording import plural
+from study.wording import first_few, plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,11 @@ def describe(external: External, beat_set: BeatSet) -> str:
         lines.append(GAP_NOTE)
     if external.without_beats:
         lines.append(f"no beat annotations, left out: {', '.join(external.without_beats)}")
+    faults: dict[str, list[str]] = {}
+    for name, fault in external.unusable.items():
+        faults.setdefault(fault, []).append(name)
+    for fault, names in faults.items():
+        lines.append(f"cannot be used, left out: {first_few(names)}: {fault}")
     lines += _doubled_lines(external.doubled)
     for presence in classes_present(beat_set, source.patients):
         if presence.left_out:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from study.data.annotations import Doubled, read_annotations
 from study.data.fetch import (
+    KnownRecordError,
     UnreachableError,
     download_records,
     files_of,
@@ -33,10 +34,18 @@ from study.data.fetch import (
 from study.data.records import DS1, LEADS, PATIENT_OF
 from study.data.split_file import load_split
 from study.data.synthetic import MANIFEST, write_records
-from study.data.wfdb_header import read_header, require_folder
-from study.data.wfdb_record import MITDB_RULES, ReadingRules, accepted_lead
+from study.data.wfdb_header import require_folder
+from study.data.wfdb_record import MITDB_RULES, ReadingRules, read_lead
 from study.data.windows import SHORTEST_RR_S
-from study.errors import DataError, MissingDataError, NoBeatsError, UsageError, listed, read_all
+from study.errors import (
+    DataError,
+    MissingDataError,
+    NoBeatsError,
+    UsageError,
+    listed,
+    read_all,
+    together,
+)
 
 DATA_DIR_VARIABLE = "MITDB_DIR"
 
@@ -201,6 +210,7 @@ class External:
     # Beats annotated more than once, of each record that has some
     doubled: Mapping[str, tuple[Doubled, ...]]
     without_beats: tuple[str, ...]  # records left out because they have no annotations
+    unusable: Mapping[str, str]  # records left out for a fault, and the fault
 
 
 def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
@@ -211,29 +221,39 @@ def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
 
 
 def find_external(
-    folder: Path, *, leads: Sequence[str] = (), split_file: Path | None = None
+    folder: Path,
+    *,
+    leads: Sequence[str] = (),
+    split_file: Path | None = None,
+    strict: bool = False,
 ) -> External:
-    """Find the records of a folder and its subfolders, and check what is cheap to check.
+    """Find the records of a folder and its subfolders, and read each.
 
-    Without a split file these are all that have annotations, each a patient of its own. The leads
-    are accepted, best first; `EXTERNAL_LEADS` if neither they nor the split file name one.
+    Without a split file these are all that have annotations and can be used, each a patient of its
+    own. The leads are accepted, best first; `EXTERNAL_LEADS` if neither they nor the split file
+    name one.
 
     Raises:
         ConfigError: If the split file breaks a rule.
-        DataError: If the folder has no records with annotations, one of them cannot be used, or is
-            one of MIT-BIH's DS1 or DS2; all faults together.
+        DataError: If the folder has no records that can be used, or one of them is of MIT-BIH's
+            DS1 or DS2; with `strict` or a split file, if any cannot be used. All faults together.
     """
     require_folder(folder)
     split = load_split(split_file) if split_file is not None else None
     rules = external_rules(leads or (split.leads if split else ()))
     names = split.development if split else _record_names(folder)
-    examined = read_all(
-        # Of a folder the records with beats are meant; of a split file all that it names.
-        names,
-        lambda name: _examine(folder, name, rules, must_have_beats=bool(split)),
-        folder=folder,
-    )
+    examined: dict[str, _Examined | None] = {}
+    errors: dict[str, DataError] = {}
+    for name in names:
+        try:
+            # Of a folder the records with beats are meant; of a split file all that it names.
+            examined[name] = _examine(folder, name, rules, must_have_beats=bool(split))
+        except DataError as error:
+            errors[name] = error
     records = {name: record for name, record in examined.items() if record is not None}
+    known = any(isinstance(error, KnownRecordError) for error in errors.values())
+    if errors and (strict or split or known or not records):
+        raise together(list(errors.values()), folder)
     if not records:
         raise MissingDataError(
             f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
@@ -262,6 +282,7 @@ def find_external(
         rates_hz={name: record.rate_hz for name, record in records.items()},
         doubled={name: record.doubled for name, record in records.items() if record.doubled},
         without_beats=tuple(name for name, record in examined.items() if record is None),
+        unusable={name: error.fault for name, error in errors.items()},
     )
 
 
@@ -288,20 +309,19 @@ def _examine(
     checksums = record_checksums(folder, name)
     known = published_among(checksums, DS1)
     if known is not None:
-        raise DataError(
+        raise KnownRecordError(
             f"is {known.published} of MIT-BIH's DS1, which models are trained on: it can test "
             "none",
             folder / known.name,
         )
-    # Signals are checked later, when beats are prepared.
-    header = read_header(folder, name)
-    channel, lead = accepted_lead(header, rules)
+    lead = read_lead(folder, name, rules=rules)
     try:
         annotations = read_annotations(
             folder,
             name,
-            sampling_rate_hz=header.rate_hz(channel),
-            frame_rate_hz=header.frame_rate_hz,
+            n_samples=len(lead.signal_mv),
+            sampling_rate_hz=lead.sampling_rate_hz,
+            frame_rate_hz=lead.frame_rate_hz,
             shortest_rr_s=rules.shortest_rr_s,
         )
     except NoBeatsError:
@@ -309,8 +329,8 @@ def _examine(
             raise
         return None
     return _Examined(
-        lead=lead,
-        rate_hz=header.rate_hz(channel),
+        lead=lead.name,
+        rate_hz=lead.sampling_rate_hz,
         doubled=annotations.doubled,
         checksums=checksums,
     )

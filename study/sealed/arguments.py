@@ -48,6 +48,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "beat annotations, each a patient, under the folder's name)",
     )
     more.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse --records of which one cannot be used (default: leave it out, and say so)",
+    )
+    more.add_argument(
         "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
     )
     add_verbosity(options.add_argument_group("how much it tells"))
@@ -127,6 +132,7 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
     partners = {
         "--lead": ("--records", bool(args.lead), args.records),
         "--split": ("--records", args.split is not None, args.records),
+        "--strict": ("--records", args.strict, args.records),
         "--arm": ("--register", args.arm is not None, args.register),
     }
     alone = [

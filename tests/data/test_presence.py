@@ -33,8 +33,11 @@ def test_description_of_a_folder(tmp_path: Path) -> None:
     ]
     alike = Doubled(samples=(100, 101), symbols=("N", "L"))
     doubled = {"a": (alike, Doubled(samples=(300, 303), symbols=("N", "S")))}
-    more = describe(replace(external, doubled=doubled), beats).splitlines()
+    unusable = {"d": "has no lead", "e": "has no lead"}
+    odd = replace(external, doubled=doubled, unusable=unusable)
+    more = describe(odd, beats).splitlines()
     assert [line for line in more if line not in lines] == [
+        "cannot be used, left out: d and e: has no lead",
         "annotated more than once within 0.2 s, taken as one beat at the first mark: a (2)",
         "of these marked as different classes, left out as class Q: a (1; N and S at sample 300)",
     ]

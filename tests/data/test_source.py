@@ -254,27 +254,40 @@ def test_records_of_mitbih_are_refused_under_any_name(
             find()
 
 
-def test_faults_of_a_folder_are_told_together(tmp_path: Path) -> None:
+def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_together(
+    tmp_path: Path,
+) -> None:
     """Records with the same fault share a line, which names three and tells their number."""
     write_record(tmp_path, "a", rate_hz=50)
     write_record(tmp_path, "b")
     (tmp_path / "b.atr").write_bytes((tmp_path / "b.atr").read_bytes()[:-2])
+    write_record(tmp_path, "c")
+    (tmp_path / "c.dat").write_bytes(bytes(14_400))
     write_record(tmp_path, "fine")
     write_record(tmp_path, "800", leads=("ECG1", "ECG2"))
     header = (tmp_path / "800.hea").read_text()
     for name in range(801, 878):
         (tmp_path / f"{name}.hea").write_text(header.replace("800 2 ", f"{name} 2 "))
         shutil.copy(tmp_path / "800.atr", tmp_path / f"{name}.atr")
+    external = find_external(tmp_path)
+    assert external.source.development == ("fine",)
+    assert len(external.unusable) == 81
+    assert external.unusable["a"] == "sampling rate must lie in [100, 10000] Hz, got 50 Hz"
     with pytest.raises(DataError) as caught:
-        find_external(tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path}: 3 faults\n"
+        find_external(tmp_path, strict=True)
+    message = str(caught.value)
+    assert message.startswith(
+        f"{tmp_path}: 4 faults\n"
         "  - 800.hea, 801.hea, 802.hea and 75 more (78 in all): must have a lead that is "
         "accepted, best first: MLII, II, V1, V2, V4, V5; got ECG1, ECG2; name another: --lead, or "
         'lead = "..." in a split\n'
         "  - a.hea: sampling rate must lie in [100, 10000] Hz, got 50 Hz\n"
-        "  - b.atr: truncated: its end mark is missing; fetch the file again"
+        "  - b.atr: truncated: its end mark is missing; fetch the file again\n"
+        "  - c.dat: "
     )
+    (tmp_path / "fine.dat").unlink()
+    with pytest.raises(DataError, match="5 faults"):
+        find_external(tmp_path)
 
 
 def test_records_without_beats_are_left_out_and_named(tmp_path: Path) -> None:
