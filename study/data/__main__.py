@@ -80,6 +80,7 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
     """Return the table of the records that a study would use."""
     from study.data.beat_set import default_cache_dir
     from study.data.prepare import prepare
+    from study.data.presence import doubled_lines
     from study.data.source import find_source
     from study.data.wfdb_record import read_record
     from study.data.windows import GAP, GAP_NOTE
@@ -88,6 +89,7 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
         data_dir=data_dir, records_dir=records_dir, split_file=split_file, workspace=Path.cwd()
     )
     records = [read_record(source.folder, n, rules=source.rules) for n in source.development]
+    doubled = {record.name: record.doubled for record in records if record.doubled}
     # Any cut would do: the same beats are left out under all of them.
     beats = prepare(source, "daeac", "linear", cache_dir=default_cache_dir(Path.cwd()))
     state = "as published" if source.verified else "hashed; none are published for these records"
@@ -101,6 +103,7 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
         "annotations, before",
         "anything is left out; 'other' marks are no beats and take no part in RR intervals.",
         *([f"Note: {GAP_NOTE}."] if beats.left_out[GAP] else []),
+        *(f"Note: {line}." for line in doubled_lines(doubled)),
     ]
 
 

@@ -86,7 +86,7 @@ def describe(external: External, beat_set: BeatSet) -> str:
         faults.setdefault(fault, []).append(name)
     for fault, names in faults.items():
         lines.append(f"cannot be used, left out: {first_few(names)}: {fault}")
-    lines += _doubled_lines(external.doubled)
+    lines += doubled_lines(external.doubled)
     for presence in classes_present(beat_set, source.patients):
         if presence.left_out:
             lines.append(f"{presence.name} has no part in the macro: {presence.left_out}")
@@ -97,7 +97,8 @@ def _tally(values: Iterable[str]) -> str:
     return ", ".join(f"{value} ({n})" for value, n in Counter(values).most_common())
 
 
-def _doubled_lines(doubled: Mapping[str, tuple[Doubled, ...]]) -> list[str]:
+def doubled_lines(doubled: Mapping[str, tuple[Doubled, ...]]) -> list[str]:
+    """Say which records have beats with more than one annotation, and what became of these."""
     if not doubled:
         return []
     each = ", ".join(f"{name} ({len(beats)})" for name, beats in doubled.items())

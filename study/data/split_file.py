@@ -46,11 +46,14 @@ class Split:
 
     @property
     def rules(self) -> ReadingRules:
-        """What a study accepts: the leads, at any sampling rate."""
+        """What a study accepts: the leads, at any sampling rate, each beat once."""
         # Here, because the help of a command shows `FORM` and needs no arrays.
         from study.data.wfdb_record import ReadingRules
+        from study.data.windows import SHORTEST_RR_S
 
-        return ReadingRules(leads=self.leads or LEADS, sampling_rate_hz=None)
+        return ReadingRules(
+            leads=self.leads or LEADS, sampling_rate_hz=None, shortest_rr_s=SHORTEST_RR_S
+        )
 
 
 def load_split(path: Path) -> Split:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
-from study.data.annotations import Annotations, read_annotations
+from study.data.annotations import Annotations, Doubled, read_annotations
 from study.data.records import LEADS
 from study.data.rr import SILENCE_S
 from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, readable, require_files
@@ -54,6 +54,7 @@ class Record:
     beat_samples: NDArray[np.int64]
     beat_symbols: NDArray[np.str_]  # [beats] their WFDB symbols, each in `BEAT_SYMBOLS`
     other_annotations: Mapping[str, int]  # count of each annotation symbol that is not a beat
+    doubled: tuple[Doubled, ...] = ()  # beats that were annotated more than once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,6 +122,7 @@ def to_record(lead: Lead, annotations: Annotations) -> Record:
         beat_samples=samples,
         beat_symbols=annotations.beat_symbols,
         other_annotations=annotations.other_annotations,
+        doubled=annotations.doubled,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import wfdb
 
 from study.data.__main__ import main
 from study.data.fetch import published_checksums
@@ -48,6 +50,21 @@ def test_table_counts_beats_by_class_and_what_is_left_out(
         "A study uses 39 beats of 2 records. Counts are of annotations, before\n"
         "anything is left out; 'other' marks are no beats and take no part in RR intervals.\n"
     )
+
+
+def test_table_notes_gaps_and_beats_annotated_twice(
+    own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In 20 s at 360 Hz a gap of 6.4 s, and two marks of one beat that disagree."""
+    samples = [180, 468, 756, 758, 1044, 3348, 3636, 3924, 4212]
+    symbols = ["N", "N", "N", "V", "N", "N", "N", "N", "N"]
+    wfdb.wrann("a01", "atr", np.array(samples), symbol=symbols, write_dir=str(tmp_path / "mine"))
+    assert main(own) == 0
+    out = capsys.readouterr().out
+    assert "class Q 1, first or last beat 2, beside a gap 2\n" in out
+    assert "\nNote: an RR interval over 6 s, or with 2 s and more without signal, is a gap" in out
+    assert "\nNote: annotated more than once within 0.2 s, taken as one beat at the first " in out
+    assert "left out as class Q: a01 (1; N and V at sample 756).\n" in out
 
 
 CODES = {
