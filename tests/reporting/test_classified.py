@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 
+from study.data.windows import GAP, GAP_NOTE
 from study.reporting.classified import (
     NO_CLASS,
     ClassifiedRecord,
@@ -52,6 +54,10 @@ def test_counts_say_why_beats_have_no_class_and_agreement_leaves_them_out() -> N
     assert beat_counts(classified()) == (
         "6 beats: N 2, S 1, V 1, F 0; no class: first or last beat 2"
     )
+    gap = np.array([EDGE, "", GAP, GAP, "", EDGE])
+    counts, note = beat_counts(replace(classified(), left_out=gap)).splitlines()
+    assert counts.endswith("; no class: first or last beat 2, beside a gap 2")
+    assert note == f"note: {GAP_NOTE}"
     assert agreement(classified()).splitlines() == [
         "own label  as N  as S  as V  as F",
         "---------  ----  ----  ----  ----",
