@@ -13,7 +13,7 @@ from unittest import mock
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from study.config import TrialConfig
 from study.errors import StudyStateError
@@ -26,7 +26,7 @@ from tests.tuning.small_study import change
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def proposal(dropout: float, *, protected: bool = False, index: int | None = None) -> Proposal:
+def proposal(dropout: float, **more: Any) -> Proposal:
     config = TrialConfig.from_flat({"fusion": "concat_proj", "dropout": dropout})
     return Proposal(
         config=config,
@@ -34,8 +34,7 @@ def proposal(dropout: float, *, protected: bool = False, index: int | None = Non
         arm=rules.arm(config),
         params={"dropout": dropout},
         distributions={"dropout": FloatDistribution(0.0, 0.9)},
-        protected=protected,
-        index=index,
+        **more,
     )
 
 
@@ -44,28 +43,32 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'study.db'}"
 
 
-def open_ledger(url: str, *, epochs: int = 6, reduction_factor: int | None = None) -> Ledger:
-    return Ledger(storage_url=url, name="s", epochs=epochs, reduction_factor=reduction_factor)
+def open_ledger(url: str, *, reduction_factor: int | None = None) -> Ledger:
+    return Ledger(storage_url=url, name="s", epochs=6, reduction_factor=reduction_factor)
 
 
 def begin(ledger: Ledger, point: Proposal) -> int:
     return ledger.open(ledger.enqueue(point), point)
 
 
-def finish(ledger: Ledger, number: int, value: float, *, epochs: int = 6) -> None:
+def finish(ledger: Ledger, number: int, value: float) -> None:
     ledger.close(
         number,
         Outcome.COMPLETE,
         cause="",
         metrics={"val_auprc_sv": value},
-        epochs=epochs,
+        epochs=6,
         seconds=1.0,
         objective=value,
     )
 
 
-def states(url: str) -> list[TrialState]:
-    return [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+def stored(url: str) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="s", storage=url).trials
+
+
+def scores(ledger: Ledger) -> dict[int, float]:
+    return {row.number: row.metric("val_auprc_sv") for row in ledger.trials().rows}
 
 
 @pytest.mark.parametrize(
@@ -81,13 +84,15 @@ def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: T
     ledger = open_ledger(url)
     number = begin(ledger, proposal(0.1))
     ledger.record(number, 1, 0.4, {})
+    metrics = {"a": 0.5, "undefined": math.nan}
     row = ledger.close(
-        number, outcome, cause="why", metrics={"a": 0.5}, epochs=1, seconds=2.0, objective=0.4
+        number, outcome, cause="why", metrics=metrics, epochs=1, seconds=2.0, objective=0.4
     )
     assert (row.number, row.outcome, row.metric("a")) == (number, outcome, 0.5)
-    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    (trial,) = stored(url)
     assert trial.state is state
     assert (trial.user_attrs[Tag.OUTCOME], trial.user_attrs[Tag.CAUSE]) == (outcome, "why")
+    assert trial.user_attrs["metrics"] == {"a": 0.5}
     assert ledger.trials().rows == (() if outcome is Outcome.STOPPED else (row,))
 
 
@@ -97,14 +102,13 @@ def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str)
     begin(first, proposal(0.2))
 
     second = open_ledger(url)
-    owed = second.reconcile()
-    assert [trial.params for trial in owed] == [{"dropout": 0.2}]
-    assert states(url) == [TrialState.COMPLETE, TrialState.FAIL]
-    assert owed[0].user_attrs[Tag.CAUSE] == "the driver ended"
+    (owed,) = second.reconcile()
+    assert (owed.params, owed.user_attrs[Tag.CAUSE]) == ({"dropout": 0.2}, "the driver ended")
+    assert [trial.state for trial in stored(url)] == [TrialState.COMPLETE, TrialState.FAIL]
 
     finish(second, begin(second, proposal(0.2)), 0.6)
     assert open_ledger(url).reconcile() == []
-    assert [row.metric("val_auprc_sv") for row in second.trials().rows] == [0.5, 0.6]
+    assert list(scores(second).values()) == [0.5, 0.6]
 
 
 @contextmanager
@@ -130,7 +134,7 @@ def test_a_driver_killed_while_it_closed_a_trial_owes_it(url: str, written: int)
     with killed_after(written):
         finish(ledger, number, 0.4)
     assert [trial.number for trial in open_ledger(url).reconcile()] == [number]
-    trial = optuna.load_study(study_name="s", storage=url).trials[0]
+    (trial,) = stored(url)
     assert (trial.state, trial.user_attrs[Tag.OUTCOME]) == (TrialState.FAIL, "stopped")
     assert "metrics" not in trial.user_attrs
 
@@ -144,10 +148,10 @@ def test_a_duplicate_is_told_the_known_value_and_does_not_count(url: str) -> Non
     again = open_ledger(url)
     assert again.reconcile() == [], "a repeat that was half written owes nothing"
     again.close_duplicate(again.enqueue(proposal(0.1)), proposal(0.1), known)
-    study = optuna.load_study(study_name="s", storage=url)
-    assert [trial.value for trial in study.trials] == [0.5, None, 0.5]
-    assert study.trials[2].user_attrs["duplicate_of"] == 0
-    assert [row.number for row in again.trials().rows] == [0]
+    trials = stored(url)
+    assert [trial.value for trial in trials] == [0.5, None, 0.5]
+    assert trials[2].user_attrs["duplicate_of"] == 0
+    assert list(scores(again)) == [0]
 
 
 def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -> None:
@@ -157,7 +161,7 @@ def test_a_driver_killed_while_it_enqueued_leaves_nothing_in_the_way(url: str) -
 
     again = open_ledger(url)
     assert again.reconcile() == []
-    assert states(url) == [TrialState.FAIL]
+    assert [trial.state for trial in stored(url)] == [TrialState.FAIL]
     begin(again, proposal(0.1, index=0))
     begin(again, proposal(0.2, index=1))
     assert again.trials().rows == ()
@@ -185,41 +189,34 @@ def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> Non
     assert not ledger.record(sheltered, 2, 0.05, {})
 
 
-def test_non_finite_values_are_not_reported_and_metrics_keep_only_finite_ones(url: str) -> None:
+def test_a_value_that_is_not_finite_is_not_reported(url: str) -> None:
     ledger = open_ledger(url)
-    number = begin(ledger, proposal(0.1))
-    assert not ledger.record(number, 1, math.nan, {})
-    ledger.close(
-        number,
-        Outcome.FAILED,
-        cause="undefined",
-        metrics={"a": math.nan, "b": 1.0},
-        epochs=6,
-        seconds=1.0,
-    )
-    trial = optuna.load_study(study_name="s", storage=url).trials[0]
-    assert trial.intermediate_values == {}
-    assert trial.user_attrs["metrics"] == {"b": 1.0}
+    assert not ledger.record(begin(ledger, proposal(0.1)), 1, math.nan, {})
+    assert stored(url)[0].intermediate_values == {}
+
+
+SCORES_OF_THREE = [(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]
+"""At the first rung and at the end: ranks 1 2 3 against 2 1 3.
+
+rho = 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5.
+"""
 
 
 def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
     ledger = open_ledger(url, reduction_factor=2)
-    for place, (rung, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]):
+    for place, (rung, final) in enumerate(SCORES_OF_THREE):
         assert math.isnan(ledger.trials().rung_correlation()[0])
         number = begin(ledger, proposal(place / 10, protected=True))
         ledger.record(number, 2, rung, {})
         finish(ledger, number, final)
-    # Ranks 1 2 3 against 2 1 3: rho = 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5.
-    rho, n_finished = ledger.trials().rung_correlation()
-    assert (round(rho, 9), n_finished) == (0.5, 3)
+    assert ledger.trials().rung_correlation() == (pytest.approx(0.5), 3)
 
 
 def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
     ledger = open_ledger(url)
-    for place, (screened, final) in enumerate([(0.1, 0.3), (0.2, 0.2), (0.3, 0.4), (0.4, None)]):
+    for place, (screened, final) in enumerate([*SCORES_OF_THREE, (0.4, None)]):
         point = proposal(place / 10)
-        short = replace(point, digest=f"screened{place}")
-        number = begin(ledger, short)
+        number = begin(ledger, replace(point, digest=f"screened{place}"))
         ledger.record(number, 1, screened, {})
         row = ledger.close(number, Outcome.SCREENED, cause="", metrics={}, epochs=1, seconds=1.0)
         assert (row.outcome, row.metric("objective")) == (Outcome.SCREENED, screened)
@@ -228,10 +225,8 @@ def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
             number = begin(ledger, point)
             ledger.record(number, 2, 1.0 - final, {})  # no rung: it says the opposite
             finish(ledger, number, final)
-    # Ranks 1 2 3 against 2 1 3, as above.
-    rho, n_finished = ledger.trials().rung_correlation()
-    assert (round(rho, 9), n_finished) == (0.5, 3)
-    states = [trial.state for trial in optuna.load_study(study_name="s", storage=url).trials]
+    assert ledger.trials().rung_correlation() == (pytest.approx(0.5), 3)
+    states = [trial.state for trial in stored(url)]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
 
 
@@ -255,16 +250,14 @@ def test_an_interrupted_trial_counts_once_in_its_rung(url: str) -> None:
     second = open_ledger(url, reduction_factor=2)
     assert len(second.reconcile()) == 1
     begin(second, replace(proposal(0.2, protected=True), attempt=2))
-    study = optuna.load_study(study_name="s", storage=url)
-    assert study.trials[2].intermediate_values == {2: 0.1}
+    assert stored(url)[2].intermediate_values == {2: 0.1}
     # Of 0.3, 0.2 and 0.1 one is kept; with 0.1 counted twice, two would be.
     assert second.record(begin(second, proposal(0.3)), 2, 0.2, {})
 
 
 def test_a_storage_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(StudyStateError) as caught:
+    with pytest.raises(StudyStateError, match="'s': its Optuna storage cannot be open") as caught:
         open_ledger("postgresql://me:secret@127.0.0.1:1/none")
-    assert "study 's': its Optuna storage cannot be opened" in str(caught.value)
     assert "secret" not in str(caught.value)
 
     begin(open_ledger(url), proposal(0.1))
@@ -286,7 +279,7 @@ def test_each_attempt_but_the_last_is_marked_with_the_one_that_followed(url: str
         begin(ledger, replace(proposal(0.1), attempt=attempt))
         assert marks(url) == {f"superseded:{n}": n + 1 for n in range(attempt - 1)}
     finish(ledger, 2, 0.5)
-    assert [row.number for row in ledger.trials().rows] == [2]
+    assert list(scores(ledger)) == [2]
 
 
 def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
@@ -296,32 +289,27 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
         ledger.record(number, 2, value, {})
         finish(ledger, number, value)
     ledger.note("exhausted", True)
-    ledger.withdraw(0, "predictions.npz is missing")
+    why = "predictions.npz is missing"
+    ledger.withdraw(0, why)
 
     again = open_ledger(url, reduction_factor=2)
-    assert [trial.number for trial in again.reconcile()] == [0]
-    assert [(t.number, again.trials().why_owed(t)) for t in again.trials().owed] == [
-        (0, "predictions.npz is missing")
-    ]
-    assert [row.number for row in again.trials().rows] == [1]
+    (owed,) = again.reconcile()
+    assert (owed.number, again.trials().why_owed(again.trials().owed[0])) == (0, why)
+    assert list(scores(again)) == [1]
     assert again.noted("exhausted") is False
     # Of 0.85 and 0.8 one is kept; with the withdrawn 0.9 it would be that.
     assert not again.record(begin(again, proposal(0.4)), 2, 0.85, {})
 
     number = begin(again, replace(proposal(0.1, protected=True), attempt=2))
     finish(again, number, 0.9)
-    assert marks(url) == {
-        "withdrawn:0": "predictions.npz is missing",
-        "superseded:0": number,
-    }
-    assert [row.metric("val_auprc_sv") for row in again.trials().rows] == [0.8, 0.9]
+    assert marks(url) == {"withdrawn:0": why, "superseded:0": number}
+    assert scores(again) == {1: 0.8, number: 0.9}
     assert open_ledger(url).reconcile() != [], "the trial of 0.4 was interrupted"
-    assert [row.number for row in open_ledger(url).trials().rows] == [1, number]
+    assert list(scores(open_ledger(url))) == [1, number]
 
 
 def test_a_curve_is_that_of_the_last_attempt(url: str) -> None:
-    first = open_ledger(url)
-    point = proposal(0.1)
+    first, point = open_ledger(url), proposal(0.1)
     first.record(begin(first, point), 1, 0.3, {})
     second = open_ledger(url)
     assert len(second.reconcile()) == 1

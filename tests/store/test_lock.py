@@ -11,6 +11,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -28,13 +29,18 @@ with locked(Path(sys.argv[1])):
 """
 
 
+def refusal(folder: Path) -> str:
+    with pytest.raises(StudyStateError) as caught, locked(folder):
+        pass
+    return str(caught.value)
+
+
 def test_an_owner_is_read_back_from_its_line() -> None:
     owner = Owner.current()
     assert str(owner) == f"process {os.getpid()} on {socket.gethostname()}"
     assert Owner.read(owner.line()) == owner
-    assert Owner.read("process 7 on here\n") == Owner(pid=7, host="here"), (
-        "of a system without /proc"
-    )
+    without_proc = "process 7 on here\n"
+    assert Owner.read(without_proc) == Owner(pid=7, host="here")
     assert [Owner.read(text) for text in ("", "a word", "process x on y")] == [None] * 3
 
 
@@ -51,19 +57,12 @@ def test_a_process_that_runs_is_told_from_one_that_ended_and_one_that_cannot_be_
 
 def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
+    words = [sys.executable, "-c", HOLD, str(folder)]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(StudyStateError) as caught, locked(folder):
-            pass
-        assert str(caught.value) == (
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        assert refusal(folder) == (
             f"study 'mine' is being run by process {process.pid} on {socket.gethostname()}; "
             "wait for it, or stop it"
         )
@@ -78,25 +77,19 @@ def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> No
 
 
 def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """As on Lustre without flock, where a killed owner's line stays."""
-
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "no locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
     lock = tmp_path / "lock"
     lock.write_text(Owner(pid=1, host="node7").line())
-    with pytest.raises(StudyStateError) as caught, locked(tmp_path):
-        pass
-    assert str(caught.value).endswith(
-        "is being run by process 1 on node7; wait for it, or stop it; where "
-        f"that process is gone, delete {lock}"
-    )
-    lock.unlink()
-    with locked(tmp_path):
-        assert lock.read_text() == Owner.current().line()
+    with mock.patch.object(fcntl, "flock", side_effect=OSError(errno.ENOLCK, "no locks")):
+        assert refusal(tmp_path).endswith(
+            "is being run by process 1 on node7; wait for it, or stop it; where "
+            f"that process is gone, delete {lock}"
+        )
+        lock.unlink()
+        with locked(tmp_path):
+            assert lock.read_text() == Owner.current().line()
 
 
 def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
@@ -125,9 +118,7 @@ def test_a_lock_is_given_back_when_its_holder_raises_and_leaves_no_empty_folder(
 
 def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "studies").write_text("a file")
-    with pytest.raises(StudyStateError) as caught, locked(tmp_path / "studies" / "new"):
-        pass
-    assert str(caught.value) == (
+    assert refusal(tmp_path / "studies" / "new") == (
         f"{tmp_path}/studies/new: cannot be written (Not a directory); a study keeps its records "
         "in studies/ of the current folder: start it in one of yours"
     )

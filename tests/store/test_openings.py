@@ -9,6 +9,8 @@ import pytest
 from study.errors import StudyStateError
 from study.store.openings import OPENINGS, OpeningsLog
 
+BROKEN = "the line before it was altered, added or taken away since it was written"
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> OpeningsLog:
@@ -22,17 +24,17 @@ def opened(log: OpeningsLog, *plans: str) -> list[str]:
     return log.path.read_text().splitlines()
 
 
-def faults(log: OpeningsLog) -> list[str]:
-    return [opening.fault for opening in log.read()]
-
-
-def test_no_opening_yet(log: OpeningsLog) -> None:
-    assert log.read() == []
-    assert log.sentence() == "DS2 has been opened 0 times in this workspace."
-    assert not log.path.exists()
+def faults(log: OpeningsLog, *lines: str) -> list[str]:
+    """Return what is wrong with each line, after these were written."""
+    if lines:
+        log.path.write_text("\n".join(lines) + "\n")
+    return [opening.fault.removeprefix("test_openings.jsonl line ") for opening in log.read()]
 
 
 def test_openings_are_counted_by_plan(log: OpeningsLog) -> None:
+    assert log.read() == []
+    assert log.sentence() == "DS2 has been opened 0 times in this workspace."
+    assert not log.path.exists()
     opened(log, "a")
     assert log.sentence() == (
         "DS2 has been opened 1 time in this workspace, for this plan: a (aaaaaaaaaaaa)."
@@ -52,28 +54,21 @@ def test_an_opening_says_when_and_who(log: OpeningsLog) -> None:
     assert log.read() == [opening]
 
 
-def test_an_altered_line_shows_wherever_it_is(log: OpeningsLog) -> None:
+@pytest.mark.parametrize("number", range(3))
+def test_an_altered_line_shows_wherever_it_is(log: OpeningsLog, number: int) -> None:
     lines = opened(log, "a", "b", "c")
-    for number in range(3):
-        altered = [
-            line.replace('"host"', '"haste"') if i == number else line
-            for i, line in enumerate(lines)
-        ]
-        log.path.write_text("\n".join(altered) + "\n")
-        found = faults(log)
-        assert found[number] == (
-            f"test_openings.jsonl line {number + 1}: was altered since it was written"
-        )
-        assert len(log.read()) == 3
+    lines[number] = lines[number].replace('"host"', '"haste"')
+    shown = faults(log, *lines)
+    assert len(shown) == 3 and shown[number] == f"{number + 1}: was altered since it was written"
 
 
 def test_a_line_that_was_taken_away_or_made_up_shows(log: OpeningsLog) -> None:
     lines = opened(log, "a", "b", "c")
-    broken = "the line before it was altered, added or taken away since it was written"
-    log.path.write_text("\n".join([lines[0], lines[2]]) + "\n")
-    assert faults(log) == ["", f"test_openings.jsonl line 2: {broken}"]
-    log.path.write_text("\n".join(lines[1:]) + "\n")
-    assert faults(log)[0] == f"test_openings.jsonl line 1: {broken}"
+    assert faults(log, lines[0], lines[2]) == ["", f"2: {BROKEN}"]
+    assert faults(log, *lines[1:])[0] == f"1: {BROKEN}"
+    assert faults(log, '{"plan": "a"}', "[]") == [
+        f"{number}: is not an opening, and counts as one" for number in (1, 2)
+    ]
 
 
 def test_a_damaged_line_is_named_and_counts(log: OpeningsLog) -> None:
@@ -90,24 +85,12 @@ def test_a_damaged_line_is_named_and_counts(log: OpeningsLog) -> None:
     assert log.path.read_text().splitlines()[1] == lines[1][:40]
 
 
-def test_a_line_that_is_no_opening_counts_as_one(log: OpeningsLog) -> None:
-    log.path.write_text('{"plan": "a"}\n[]\n')
-    assert faults(log) == [
-        f"test_openings.jsonl line {n}: is not an opening, and counts as one" for n in (1, 2)
-    ]
-
-
-def test_a_place_that_cannot_be_written_opens_nothing(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_or_read_opens_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    log = OpeningsLog(tmp_path / "file" / OPENINGS)
     with pytest.raises(StudyStateError, match=r"cannot be written \(.*\); DS2 was not opened"):
-        log.append({"plan": "a"})
-
-
-def test_a_log_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
-    (tmp_path / OPENINGS).mkdir()
+        OpeningsLog(tmp_path / "file" / OPENINGS).append({"plan": "a"})
     with pytest.raises(StudyStateError, match="nobody knows how often DS2 was opened"):
-        OpeningsLog(tmp_path / OPENINGS).read()
+        OpeningsLog(tmp_path).read()
 
 
 def _append(path: Path, name: str) -> None:
@@ -124,4 +107,4 @@ def test_processes_that_append_at_once_break_no_line(log: OpeningsLog) -> None:
         writer.join()
     assert faults(log) == 40 * [""]
     plans = [json.loads(line)["plan"] for line in log.path.read_text().splitlines()]
-    assert (plans.count("a"), plans.count("b")) == (20, 20)
+    assert sorted(plans) == 20 * ["a"] + 20 * ["b"]
