@@ -38,6 +38,16 @@ def places(tmp_path: Path) -> Places:
     return Places.of(tmp_path, "tiny")
 
 
+def of_two_workspaces(folder: Path, **changes: Any) -> list[Places]:
+    return [Places(folder=folder / name / "tiny", **changes) for name in ("one", "two")]
+
+
+def refusal(plan: StudyPlan, places: Places, *, resume: bool = True) -> str:
+    with pytest.raises(StudyStateError) as caught:
+        admit(plan, places, resume=resume)
+    return str(caught.value)
+
+
 def test_a_new_study_and_one_exhausted_before_its_budget_are_admitted(
     plan: StudyPlan, places: Places
 ) -> None:
@@ -48,31 +58,26 @@ def test_a_new_study_and_one_exhausted_before_its_budget_are_admitted(
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "resume", "settled"),
+    ("kind", "trials", "resume", "settled"),
     [
-        pytest.param("search", {}, True, 1, id="unfinished, resumed"),
-        pytest.param("search", {}, False, 3, id="finished, started again"),
-        pytest.param("search", {}, True, 3, id="finished, resumed"),
-        pytest.param("search", {"trials": 5}, True, 3, id="finished, resumed with more trials"),
-        pytest.param("search", {"trials": 5}, True, 1, id="unfinished, resumed with more trials"),
-        pytest.param("compare", {}, True, 1, id="unfinished comparison, resumed"),
-        pytest.param("compare", {}, False, 3, id="finished comparison, started again"),
+        ("search", 3, True, 1),
+        ("search", 3, False, 3),
+        ("search", 3, True, 3),
+        ("search", 5, True, 3),
+        ("search", 5, True, 1),
+        ("compare", 3, True, 1),
+        ("compare", 3, False, 3),
     ],
 )
-def test_an_existing_study_is_admitted(
-    plan: StudyPlan,
-    places: Places,
-    kind: str,
-    changes: dict[str, Any],
-    resume: bool,
-    settled: int,
+def test_an_unfinished_study_is_resumed_and_a_finished_one_may_start_again(
+    plan: StudyPlan, places: Places, kind: str, trials: int, resume: bool, settled: int
 ) -> None:
-    before = replace(plan, kind=kind)
+    before = replace(plan, kind=kind, trials=3)
     stored(before, places, settled)
-    now = replace(before, **changes)
-    before_it = admit(now, places, resume=resume)
-    assert before_it is not None and len(before_it.study.rows) == settled
-    begin(now, places, Ledger(storage_url=places.url, name="tiny"), before_it)
+    now = replace(before, trials=trials)
+    admitted = admit(now, places, resume=resume)
+    assert admitted is not None and len(admitted.study.rows) == settled
+    begin(now, places, Ledger(storage_url=places.url, name="tiny"), admitted)
     assert StudyPlan.load(places.folder) == now, "the plan that runs is the plan on disk"
 
 
@@ -80,12 +85,15 @@ UNFINISHED = (
     "study 'tiny' is unfinished (1 of 3 trials settled): "
     "add --resume to continue it, or give another --name"
 )
+MORE = "  - trials (--trials): was 3, now 5"
+FEWER = "  - trials (--trials): was 3, now 2"
+SEVERAL = "  - epochs (--epochs): was 6, now 9\n  - study_seed (--seed): was 0, now 7"
 
 
-def other(lines: str) -> str:
+def other(lines: str, end: str = "") -> str:
     return (
         f"study 'tiny' exists with another plan:\n{lines}\n"
-        "give this one another --name, or start it with the same options as before"
+        f"give this one another --name, or start it with the same options as before{end}"
     )
 
 
@@ -98,17 +106,11 @@ def other(lines: str) -> str:
             "search",
             {"trials": 5},
             False,
-            other("  - trials (--trials): was 3, now 5")
-            + "; with --resume a search goes on to more trials",
+            other(MORE, "; with --resume a search goes on to more trials"),
         ),
-        ("search", {"trials": 2}, True, other("  - trials (--trials): was 3, now 2")),
-        ("compare", {"trials": 5}, True, other("  - trials (--trials): was 3, now 5")),
-        (
-            "search",
-            {"trials": 5, "study_seed": 7, "epochs": 9},
-            True,
-            other("  - epochs (--epochs): was 6, now 9\n  - study_seed (--seed): was 0, now 7"),
-        ),
+        ("search", {"trials": 2}, True, other(FEWER)),
+        ("compare", {"trials": 5}, True, other(MORE)),
+        ("search", {"trials": 5, "study_seed": 7, "epochs": 9}, True, other(SEVERAL)),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
@@ -116,9 +118,7 @@ def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
 ) -> None:
     before = replace(plan, kind=kind)
     stored(before, places, 1)
-    with pytest.raises(StudyStateError) as caught:
-        admit(replace(before, **changes), places, resume=resume)
-    assert str(caught.value) == said
+    assert refusal(replace(before, **changes), places, resume=resume) == said
     assert StudyPlan.load(places.folder) == before
 
 
@@ -128,11 +128,8 @@ def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
 ) -> None:
     screening = replace(plan, kind="search", scheduler="screening")
     stored(screening, places, 1)
-    with pytest.raises(StudyStateError) as caught:
-        admit(replace(screening, trials=5), places, resume=resume)
-    assert str(caught.value) == (
-        other("  - trials (--trials): was 3, now 5")
-        + "; a screening cannot be made longer (its trials in full are counted here)"
+    assert refusal(replace(screening, trials=5), places, resume=resume) == other(
+        MORE, "; a screening cannot be made longer (its trials in full are counted here)"
     )
     assert admit(screening, places, resume=True) is not None
 
@@ -141,16 +138,11 @@ def test_results_of_another_study_of_the_same_name_are_not_overwritten(
     plan: StudyPlan, tmp_path: Path
 ) -> None:
     """Two workspaces may share a --storage; what is in it is found by name and configuration."""
-    one, other = (
-        Places(folder=tmp_path / workspace / "tiny", storage=str(tmp_path / "shared"))
-        for workspace in ("one", "two")
-    )
+    one, other = of_two_workspaces(tmp_path, storage=str(tmp_path / "shared"))
     one.folder.mkdir(parents=True)
     begin(plan, one, Ledger(storage_url=one.url, name="tiny"), admit(plan, one, resume=False))
     assert admit(plan, one, resume=True) is not None
-    with pytest.raises(StudyStateError) as caught:
-        admit(plan, other, resume=False)
-    assert str(caught.value) == (
+    assert refusal(plan, other, resume=False) == (
         f"study 'tiny': {tmp_path}/shared/tiny has the results of another study of this name; "
         "give the --storage that this one was started with, or another --name"
     )
@@ -165,13 +157,11 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
 ) -> None:
     """Both have the plan, and the storage is neither's."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    one, other = (Places(folder=tmp_path / n / "tiny", study_storage=url) for n in ("one", "two"))
+    one, other = of_two_workspaces(tmp_path, study_storage=url)
     plan.save(other.folder)
     stored(plan, one, 1, {PLACE: here(one.folder), CLOSED: False})
     assert admit(plan, one, resume=True) is not None, "its lock was ours: the start before ended"
-    with pytest.raises(StudyStateError) as refused:
-        admit(plan, other, resume=True)
-    assert str(refused.value) == (
+    assert refusal(plan, other) == (
         f"study 'tiny': {Owner.current()} runs it in {one.folder}, with this Optuna storage: wait "
         "for it, stop it, or give this one another --name"
     )
@@ -179,10 +169,8 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "node7")
         admit(plan, other, resume=True)
-    said = caplog.messages[0]
-    assert said.endswith(
-        f"in {one.folder}, did not close it; if that process still runs, stop one of the two"
-    )
+    end = "did not close it; if that process still runs, stop one of the two"
+    assert caplog.messages[0].endswith(f"in {one.folder}, {end}")
     Ledger(storage_url=url, name="tiny").note(CLOSED, True)
     caplog.clear()
     admit(plan, other, resume=True)
@@ -192,11 +180,10 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
 def test_a_study_of_another_workspace_in_the_same_storage_is_refused(
     plan: StudyPlan, tmp_path: Path
 ) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.db'}"
-    places = [Places(folder=tmp_path / n / "tiny", study_storage=url) for n in ("one", "two")]
-    stored(plan, places[0], 0, {PLAN: plan.identity()})
-    with pytest.raises(StudyStateError, match="holds a study 'tiny' that is not of this works"):
-        admit(plan, places[1], resume=False)
+    one, other = of_two_workspaces(tmp_path, study_storage=f"sqlite:///{tmp_path / 'shared.db'}")
+    stored(plan, one, 0, {PLAN: plan.identity()})
+    said = refusal(plan, other, resume=False)
+    assert "holds a study 'tiny' that is not of this works" in said
 
 
 def test_a_mistyped_storage_of_a_study_that_has_results_is_refused_and_not_made(
@@ -205,8 +192,7 @@ def test_a_mistyped_storage_of_a_study_that_has_results_is_refused_and_not_made(
     stored(plan, places, 1)
     (places.folder / "beats.npz").write_bytes(b"")
     mistyped = replace(places, study_storage=f"sqlite:///{tmp_path / 'stdy.db'}", by_option=True)
-    with pytest.raises(StudyStateError, match=r"stdy\.db does not exist; give --study-storage as"):
-        admit(plan, mistyped, resume=True)
+    assert "stdy.db does not exist; give --study-storage as" in refusal(plan, mistyped)
     assert not (tmp_path / "stdy.db").exists()
 
 

@@ -19,7 +19,7 @@ from study.store.study import Study
 from study.store.trials import PLAN
 from tests.tuning.small_study import NAME, change
 
-Inject = Callable[[Study], None]
+Inject = Callable[[Study], object]
 
 
 def read(workspace: Path) -> Study:
@@ -34,8 +34,12 @@ def file_of(study: Study, row: int, name: str) -> Path:
     return study.folder / "trials" / study.rows[row].digest / name
 
 
-def lose_predictions(study: Study) -> None:
-    file_of(study, 0, "predictions.npz").unlink()
+def executed(statement: str) -> Inject:
+    return lambda study: change(study.folder / "study.db", statement)
+
+
+def lost(name: str) -> Inject:
+    return lambda study: (study.folder / name).unlink()
 
 
 def damage_weights(study: Study) -> None:
@@ -45,13 +49,12 @@ def damage_weights(study: Study) -> None:
     path.write_bytes(content)
 
 
+def lose_predictions(study: Study) -> None:
+    file_of(study, 0, "predictions.npz").unlink()
+
+
 def change_scores(study: Study) -> None:
-    path = file_of(study, 0, "scores.json")
-    path.write_text(json.dumps({"metrics": {"val_auprc_sv": 0.99}}))
-
-
-def lose_all_results(study: Study) -> None:
-    shutil.rmtree(study.folder / "trials")
+    file_of(study, 0, "scores.json").write_text(json.dumps({"metrics": {"val_auprc_sv": 0.99}}))
 
 
 def leave_a_checkpoint(study: Study) -> None:
@@ -65,37 +68,13 @@ def leave_half_a_file(study: Study) -> None:
     file_of(study, 0, "scores.json.77.part").write_bytes(b"{")
 
 
-def set_a_settled_trial_running(study: Study) -> None:
-    change(study.folder / "study.db", "update trials set state = 'RUNNING' where number = 0")
-
-
 def enqueue_a_trial(study: Study) -> None:
     optuna.load_study(study_name=NAME, storage=study.places.url).enqueue_trial({})
-
-
-def lose_the_end_of_the_start(study: Study) -> None:
-    change(study.folder / "study.db", "delete from study_user_attributes where key like 'end:%'")
-
-
-def lose_the_table(study: Study) -> None:
-    (study.folder / "trials.csv").unlink()
 
 
 def cut_the_table(study: Study) -> None:
     path = study.folder / "trials.csv"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-
-
-def lose_the_space(study: Study) -> None:
-    (study.folder / "space.toml").unlink()
-
-
-def damage_the_beats(study: Study) -> None:
-    (study.folder / "beats.npz").write_bytes(b"no archive")
-
-
-def claim_the_results(study: Study) -> None:
-    (study.folder / "trials" / CLAIM).write_text("another")
 
 
 def change_the_plan_of_the_storage(study: Study) -> None:
@@ -104,31 +83,34 @@ def change_the_plan_of_the_storage(study: Study) -> None:
     ledger.release()
 
 
-def lose_the_storage(study: Study) -> None:
-    (study.folder / "study.db").unlink()
-
+SET_RUNNING = executed("update trials set state = 'RUNNING' where number = 0")
+LOSE_THE_END = executed("delete from study_user_attributes where key like 'end:%'")
 
 MENDED: list[tuple[Inject, str, int | None, bool]] = [
-    (set_a_settled_trial_running, "interrupted", 0, True),
+    (SET_RUNNING, "interrupted", 0, True),
     (enqueue_a_trial, "interrupted", 5, True),
     (leave_a_checkpoint, "checkpoint of a settled trial", 2, True),
     (leave_half_a_file, "half a file", None, True),
-    (lose_the_table, "no table", None, True),
+    (lost("trials.csv"), "no table", None, True),
     (cut_the_table, "other table", None, True),
     (lose_predictions, "lost results", 0, False),
     (damage_weights, "lost results", 0, False),
     (change_scores, "lost results", 0, False),
-    (lose_the_end_of_the_start, "unclosed start", None, False),
+    (LOSE_THE_END, "unclosed start", None, False),
 ]
 """The last is whether a start mends it too; what costs a result is left to a repair."""
 
 MENDED_BY_THE_USER: list[tuple[Inject, str, bool]] = [
-    (lose_all_results, "no results at all", False),
-    (lose_the_space, "no space", False),
-    (damage_the_beats, "no beats", False),
-    (claim_the_results, "other study's results", True),
+    (lambda study: shutil.rmtree(study.folder / "trials"), "no results at all", False),
+    (lost("space.toml"), "no space", False),
+    (lambda study: (study.folder / "beats.npz").write_bytes(b"no archive"), "no beats", False),
+    (
+        lambda study: (study.folder / "trials" / CLAIM).write_text("another"),
+        "other study's results",
+        True,
+    ),
     (change_the_plan_of_the_storage, "other plan", True),
-    (lose_the_storage, "storage away", True),
+    (lost("study.db"), "storage away", True),
 ]
 """The last is whether no start may run over it."""
 
@@ -137,8 +119,7 @@ def injected(workspace: Path, inject: Inject, kind: str, trial: int | None) -> F
     """Return the fault that was not there before."""
     assert faults(read(workspace)) == []
     inject(read(workspace))
-    found = faults(read(workspace))
-    fault = next(fault for fault in found if fault.kind == kind)
+    fault = next(fault for fault in faults(read(workspace)) if fault.kind == kind)
     assert fault.trial == trial
     assert fault.found
     return fault
@@ -202,7 +183,7 @@ def test_a_start_looks_only_whether_results_are_there(workspace: Path) -> None:
 
 
 def test_a_study_that_runs_has_nothing_open(workspace: Path) -> None:
-    for inject in (enqueue_a_trial, leave_a_checkpoint, leave_half_a_file, lose_the_table):
+    for inject in (enqueue_a_trial, leave_a_checkpoint, leave_half_a_file, lost("trials.csv")):
         inject(read(workspace))
     study = read(workspace)
     running = Study(places=study.places, plan=study.plan, held=True, trials=study.trials)

@@ -62,7 +62,7 @@ def test_every_beat_gets_probabilities_and_the_same_ones_again(
     floor_beats: BeatSet, small_folds: Folds, name: str
 ) -> None:
     log_probs = out_of_fold(name, floor_beats, small_folds)
-    assert (log_probs.shape, log_probs.dtype) == ((1, len(floor_beats.label), 4), np.float32)
+    assert log_probs.shape == (1, len(floor_beats.label), 4) and log_probs.dtype == np.float32
     assert np.exp(log_probs).sum(axis=2) == pytest.approx(1.0, abs=1e-5)
     assert np.array_equal(log_probs, out_of_fold(name, floor_beats, small_folds))
 
@@ -105,16 +105,17 @@ def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
     assert (fitted(x).argmax(axis=1) == label).mean() > 0.9
 
 
+def part(beats: BeatSet, index: np.ndarray) -> BeatSet:
+    rr = {name: values[index] for name, values in beats.rr.items()}
+    at = {"ecg": beats.ecg[index], "label": beats.label[index], "record": beats.record[index]}
+    return replace(beats, rr=rr, **at)
+
+
 def test_a_whole_data_set_predicts_other_beats(floor_beats: BeatSet, small_folds: Folds) -> None:
     training, validation = small_folds.masks(floor_beats)[0]
-
-    def part(index: np.ndarray) -> BeatSet:
-        rr = {name: values[index] for name, values in floor_beats.rr.items()}
-        at = {"ecg": floor_beats.ecg[index], "label": floor_beats.label[index]}
-        return replace(floor_beats, rr=rr, record=floor_beats.record[index], **at)
-
-    log_probs = fit("logistic_regression", part(training))(part(validation))
-    assert (log_probs.shape, log_probs.dtype) == ((1, len(validation), 4), np.float32)
+    fitted = fit("logistic_regression", part(floor_beats, training))
+    log_probs = fitted(part(floor_beats, validation))
+    assert log_probs.shape == (1, len(validation), 4) and log_probs.dtype == np.float32
     # Not the fold's model: the class weights are those of the data set that it is fitted on.
     near = out_of_fold("logistic_regression", floor_beats, small_folds)[:, validation]
     assert (log_probs.argmax(axis=2) == near.argmax(axis=2)).mean() > 0.95

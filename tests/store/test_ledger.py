@@ -96,21 +96,6 @@ def test_an_outcome_is_told_apart_in_optuna(url: str, outcome: Outcome, state: T
     assert ledger.trials().rows == (() if outcome is Outcome.STOPPED else (row,))
 
 
-def test_an_interrupted_trial_is_owed_once_and_keeps_its_configuration(url: str) -> None:
-    first = open_ledger(url)
-    finish(first, begin(first, proposal(0.1)), 0.5)
-    begin(first, proposal(0.2))
-
-    second = open_ledger(url)
-    (owed,) = second.reconcile()
-    assert (owed.params, owed.user_attrs[Tag.CAUSE]) == ({"dropout": 0.2}, "the driver ended")
-    assert [trial.state for trial in stored(url)] == [TrialState.COMPLETE, TrialState.FAIL]
-
-    finish(second, begin(second, proposal(0.2)), 0.6)
-    assert open_ledger(url).reconcile() == []
-    assert list(scores(second).values()) == [0.5, 0.6]
-
-
 @contextmanager
 def killed_after(written: int) -> Iterator[None]:
     """Let the driver die when it has written so many attributes of a trial."""
@@ -177,24 +162,6 @@ def test_a_driver_killed_while_it_opened_a_trial_proposes_it_again(url: str, wri
     assert again.trials().next_index == 0
 
 
-def test_rungs_prune_the_worse_half_but_never_a_protected_trial(url: str) -> None:
-    ledger = open_ledger(url, reduction_factor=2)
-    good = begin(ledger, proposal(0.1, protected=True))
-    assert not ledger.record(good, 1, 0.9, {}), "no rung before a third of the epochs"
-    assert not ledger.record(good, 2, 0.9, {})
-    worse = begin(ledger, proposal(0.2))
-    assert not ledger.record(worse, 1, 0.1, {})
-    assert ledger.record(worse, 2, 0.1, {})
-    sheltered = begin(ledger, proposal(0.3, protected=True))
-    assert not ledger.record(sheltered, 2, 0.05, {})
-
-
-def test_a_value_that_is_not_finite_is_not_reported(url: str) -> None:
-    ledger = open_ledger(url)
-    assert not ledger.record(begin(ledger, proposal(0.1)), 1, math.nan, {})
-    assert stored(url)[0].intermediate_values == {}
-
-
 SCORES_OF_THREE = [(0.1, 0.3), (0.2, 0.2), (0.3, 0.4)]
 """At the first rung and at the end: ranks 1 2 3 against 2 1 3.
 
@@ -209,7 +176,8 @@ def test_rung_correlation_needs_three_finished_trials(url: str) -> None:
         number = begin(ledger, proposal(place / 10, protected=True))
         ledger.record(number, 2, rung, {})
         finish(ledger, number, final)
-    assert ledger.trials().rung_correlation() == (pytest.approx(0.5), 3)
+    rho, n_finished = ledger.trials().rung_correlation()
+    assert (round(rho, 9), n_finished) == (0.5, 3)
 
 
 def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
@@ -225,7 +193,8 @@ def test_a_screened_score_takes_the_place_of_the_first_rung(url: str) -> None:
             number = begin(ledger, point)
             ledger.record(number, 2, 1.0 - final, {})  # no rung: it says the opposite
             finish(ledger, number, final)
-    assert ledger.trials().rung_correlation() == (pytest.approx(0.5), 3)
+    rho, n_finished = ledger.trials().rung_correlation()
+    assert (round(rho, 9), n_finished) == (0.5, 3)
     states = [trial.state for trial in stored(url)]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
 

@@ -17,6 +17,14 @@ from study.store.folder import PLAN_FILE, study_folder
 from study.store.plan import FORM, StudyPlan, provenance
 
 
+def refusal(folder: Path) -> str:
+    with pytest.raises(StudyStateError) as caught:
+        StudyPlan.load(folder)
+    where, fault = str(caught.value).split(": ", 1)
+    assert where == str(folder / PLAN_FILE)
+    return fault
+
+
 def test_a_saved_plan_is_read_back(plan: StudyPlan, tmp_path: Path) -> None:
     folder = study_folder(tmp_path, "tiny")
     assert StudyPlan.find(folder) is None
@@ -30,17 +38,16 @@ def test_a_saved_plan_is_read_back(plan: StudyPlan, tmp_path: Path) -> None:
     assert json.loads((folder / PLAN_FILE).read_text()) == {**plan.identity(), "form": FORM}
 
 
-@pytest.mark.parametrize(("others", "told"), [((), "none"), (("b", "a"), "a, b")])
+@pytest.mark.parametrize(("others", "told"), [("", "none"), ("ba", "a, b")])
 def test_a_study_that_is_not_there_is_named_with_those_that_are(
-    plan: StudyPlan, tmp_path: Path, others: tuple[str, ...], told: str
+    plan: StudyPlan, tmp_path: Path, others: str, told: str
 ) -> None:
     for name in others:
         replace(plan, name=name).save(study_folder(tmp_path, name))
     study_folder(tmp_path, "empty").mkdir(parents=True)
     folder = study_folder(tmp_path, "tiny")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError, match=f"is no study 'tiny' in .*/studies; there is: {told}.$"):
         StudyPlan.load(folder)
-    assert str(caught.value) == (f"there is no study 'tiny' in {folder.parent}; there is: {told}.")
     assert not folder.exists()
 
 
@@ -59,61 +66,56 @@ def test_a_study_of_another_version_is_refused_by_name(
     plan: StudyPlan, tmp_path: Path, form: dict[str, int], said: str
 ) -> None:
     (tmp_path / PLAN_FILE).write_text(json.dumps({**plan.identity(), **form}))
-    with pytest.raises(StudyStateError) as caught:
-        StudyPlan.load(tmp_path)
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path / PLAN_FILE}: study '{tmp_path.name}' was begun by {said}")
+    told = refusal(tmp_path)
+    assert told.startswith(f"study '{tmp_path.name}' was begun by {said}")
     assert told.endswith("or begin it again under another --name")
 
 
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({"trials": 5}, ["trials (--trials): was 3, now 5"]),
+        ({}, {}),
         (
             {"study_seed": 1, "sampler": "grid"},
-            ["sampler (--sampler): was 'tpe', now 'grid'", "study_seed (--seed): was 0, now 1"],
+            {
+                "sampler": "sampler (--sampler): was 'tpe', now 'grid'",
+                "study_seed": "study_seed (--seed): was 0, now 1",
+            },
         ),
         (
-            {"data_fingerprints": {"daeac/linear": "ff"}},
-            [
-                "data_fingerprints: was {'daeac/linear': '222222222222'}, "
-                "now {'daeac/linear': 'ff'}"
-            ],
+            {"data_fingerprints": {"a": "ff"}},
+            {
+                "data_fingerprints": "data_fingerprints: was {'daeac/linear': '222222222222'}, "
+                "now {'a': 'ff'}"
+            },
         ),
     ],
 )
 def test_differences_name_what_was_and_what_is(
-    plan: StudyPlan, changes: dict[str, Any], lines: list[str]
+    plan: StudyPlan, changes: dict[str, Any], lines: dict[str, str]
 ) -> None:
-    assert plan.differences(replace(plan)) == {}
-    assert list(replace(plan, **changes).differences(plan).values()) == lines
+    assert replace(plan, **changes).differences(plan) == lines
 
 
 def test_what_only_follows_from_a_difference_is_not_named_beside_it(plan: StudyPlan) -> None:
-    now: dict[str, Any] = {"n_seeds": 3, "folds": "3-fold, partition seed 0", "n_folds": 3}
-    digests: dict[str, Any] = {"fold_fingerprint": "f" * 12, "space_digest": "s" * 12}
-    other = replace(plan, **now, **digests)
-    assert list(other.differences(plan)) == ["folds", "n_seeds"]
-    changed = replace(plan, **digests)
+    changed = replace(plan, fold_fingerprint="f" * 12, space_digest="s" * 12)
     assert list(changed.differences(plan)) == ["fold_fingerprint", "space_digest"]
+    other = replace(changed, n_seeds=3, folds="3-fold, partition seed 0", n_folds=3)
+    assert list(other.differences(plan)) == ["folds", "n_seeds"]
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"{", "is not a plan (Expecting property name"),
-        (b"\xff\xfe{", "is not a plan ('utf-8' codec"),
-        (b"[1, 2]", "is not a plan ("),
-        (b'{"form": 1, "name": "tiny"}', "is not a plan ("),
+        (b"{", "Expecting property name"),
+        (b"\xff\xfe{", "'utf-8' codec"),
+        (b"[1, 2]", ""),
+        (b'{"form": 1, "name": "tiny"}', ""),
     ],
-    ids=["half", "binary", "list", "incomplete"],
 )
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / PLAN_FILE).write_bytes(content)
-    with pytest.raises(StudyStateError) as caught:
-        StudyPlan.load(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / PLAN_FILE}: {said}")
+    assert refusal(tmp_path).startswith(f"is not a plan ({said}")
 
 
 def test_provenance_names_commit_device_and_versions(

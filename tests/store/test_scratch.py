@@ -18,19 +18,19 @@ from study.errors import UsageError
 from study.store.lock import Owner
 from study.store.scratch import scratch, sweep
 
-KILLED = """
-import os, signal, tempfile
+BEGIN = """
+import os, signal, tempfile, threading, time
 tempfile.tempdir = {folder!r}
 from study.store.scratch import scratch
+"""
+
+KILLED = """
 with scratch() as folder:
     (folder / "big").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 THREAD = """
-import tempfile, threading, time
-tempfile.tempdir = {folder!r}
-from study.store.scratch import scratch
 begun = threading.Event()
 def hold():
     with scratch() as folder:
@@ -77,7 +77,7 @@ def test_a_folder_has_a_short_path_where_sockets_need_one(
 
 def ran(script: str, folder: Path) -> int:
     """Run a script that makes temporary files in a folder; return its exit code."""
-    words = [sys.executable, "-c", script.format(folder=str(folder))]
+    words = [sys.executable, "-c", BEGIN.format(folder=str(folder)) + script]
     return subprocess.run(words, cwd=Path(__file__).parents[2]).returncode
 
 
@@ -88,32 +88,27 @@ def test_a_folder_goes_with_its_thread_s_process_or_is_swept_and_nothing_else(
     assert list(tmp_path.iterdir()) == []
     assert ran(KILLED, tmp_path) == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
-    (tmp_path / "study-of-somebody").mkdir()
-    (tmp_path / "study-elsewhere").mkdir()
-    away = Owner(pid=1, host="another")
-    (tmp_path / "study-elsewhere" / "owner").write_text(away.line())
-    target = tmp_path / "precious"
-    target.mkdir()
-    (target / "owner").write_bytes((left / "owner").read_bytes())
-    (tmp_path / "study-link").symlink_to(target)
+    others = [tmp_path / name for name in ("study-of-somebody", "study-elsewhere", "precious")]
+    for folder in others:
+        folder.mkdir()
+    (others[1] / "owner").write_text(Owner(pid=1, host="another").line())
+    (others[2] / "owner").write_bytes((left / "owner").read_bytes())
+    (tmp_path / "study-link").symlink_to(others[2])
     with scratch() as mine:
         assert sweep() == [left]
         assert mine.exists()
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["precious", "study-elsewhere", "study-link", "study-of-somebody"]
-    assert (target / "owner").exists()
+    assert {*tmp_path.iterdir()} == {*others, tmp_path / "study-link"}
+    assert (others[2] / "owner").exists()
 
 
 @pytest.mark.parametrize("marker", [None, ""])
 def test_what_was_killed_without_its_marker_is_swept_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str | None
 ) -> None:
-    gone = ended().pid
-    left, begun, ours = (
-        tmp_path / f"study-{pid:x}-{name}"
-        for pid, name in ((gone, "left"), (gone, "begun"), (os.getpid(), "ours"))
-    )
-    for folder in (left, begun, ours, tmp_path / "study-model-x"):
+    gone = f"study-{ended().pid:x}-"
+    names = (f"{gone}left", f"{gone}begun", f"study-{os.getpid():x}-ours", "study-model-x")
+    left, begun, ours, model = (tmp_path / name for name in names)
+    for folder in (left, begun, ours, model):
         folder.mkdir()
         if marker is not None:
             (folder / "owner").write_text(marker)
@@ -124,7 +119,7 @@ def test_what_was_killed_without_its_marker_is_swept_too(
     assert begun.exists()
     monkeypatch.setattr(time, "time", lambda: begun.stat().st_mtime + 1.5)
     assert sweep() == [begun]
-    assert ours.exists() and (tmp_path / "study-model-x").exists()
+    assert ours.exists() and model.exists()
 
 
 @pytest.mark.parametrize("lasting", [False, True])
@@ -136,16 +131,14 @@ def test_a_folder_that_something_still_writes_into_is_deleted_when_that_ends(
     (left / "owner").write_text(replace(Owner.current(), begun="before").line())
     waited = list[float]()
 
-    def write(path: Path, **_: object) -> None:
-        """Be a process that makes a file for each that is deleted."""
-
     def wait(seconds: float) -> None:
         waited.append(seconds)
         if not lasting:
             monkeypatch.setattr(shutil, "rmtree", rmtree)
 
     rmtree = shutil.rmtree
-    monkeypatch.setattr(shutil, "rmtree", write)
+    # As if a process made a file for each that is deleted.
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None)
     monkeypatch.setattr(time, "sleep", wait)
     sweep()
     assert (left / "owner").exists() == left.exists() == lasting
