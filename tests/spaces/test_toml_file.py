@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from study.errors import SpaceError
-from study.models.fusion import FUSIONS
 from study.spaces.load import load_space
 from tests.builders import faults_of_space
 
@@ -39,61 +38,41 @@ fusion = "concat"
 """
 ARMS = "concat, film, film_placebo"
 
-LOSSES = '[params.loss]\nvalues = ["focal", "cross_entropy"]'
+LOSSES = '\n[params.loss]\nvalues = ["focal", "cross_entropy"]'
 
 PARAM_FAULTS = [
     ("hads", "values = [1]", "unknown parameter 'hads'"),
     ("input", 'values = ["opt1", "op3"]', "unknown value 'op3'"),
     ("heads", "values = [1, 2.5]", "must be a whole number, got 2.5"),
-    ("heads", "values = [1, true]", "must be a whole number, got True"),
     ("heads", "values = []", "values must be a list of at least one value, got []"),
     ("heads", "values = [1, 2, 1]", "values must differ, got 1 more than once"),
-    ("heads", "values = [1, 2]\ndefault = 4", "default must be one of the values, got 4"),
     ("heads", "values = [1, 2]\ndefault = true", "default must be one of the values, got True"),
     ("heads", "values = [1, 2]\nlog = true", "log does not go with values"),
     ("heads", "values = [1]\nlow = 1\nhigh = 2", "needs either values = [...] or low and high"),
-    ("heads", "default = 1", "needs either values = [...] or low and high"),
     ("dropout", "low = 0.0\nhgh = 0.5\nhigh = 0.5", "unknown key 'hgh'"),
     ("dropout", "low = 0.0", "high is missing: a range needs low and high"),
     ("dropout", "low = 0.5\nhigh = 0.1", "`low <= high` must hold, but got low=0.5 and high=0.1"),
     ("dropout", "low = 0.0\nhigh = 1.5", "high: must be in [0, 0.95], got 1.5"),
-    ("dropout", "low = nan\nhigh = 0.5", "low: must be in [0, 0.95], got nan"),
-    ("dropout", "low = 0.0\nhigh = 0.5\nlog = 1", "log must be true or false, got 1"),
     ("dropout", "low = 0.0\nhigh = 0.5\nlog = true", "`low > 0` must hold with log = true"),
     ("dropout", "low = 0.0\nhigh = 0.5\nstep = 0.2", "whole steps must lead from low to high"),
     ("embed_dim", "low = 16\nhigh = 64\nstep = 0.5", "step must be a whole number, got 0.5"),
-    ("dropout", "low = 0.0\nhigh = 0.5\nstep = 0", "step must be a finite number above 0, got 0"),
     ("dropout", "low = 0.0\nhigh = 0.5\nstep = inf", "step must be a finite number above 0"),
-    ("gate_init", "low = 1\nhigh = 2\nlog = true\nstep = 1", "step and log = true exclude each"),
-    (
-        "dropout",
-        "low = 0.0\nhigh = 0.4\nstep = 0.2\ndefault = 0.3",
-        "default must lie in the range",
-    ),
+    ("dropout", "low = 0.0\nhigh = 0.4\ndefault = 0.5", "default must lie in the range"),
     ("learning_rate", "low = 1e-8\nhigh = 1.0\nstep = 1e-40", "a range must have at most 1000000"),
     ("input", "low = 0\nhigh = 1", "is a word, not a number: give values = [...]"),
     ("heads", 'values = [1]\nwhen = "mhca"', "when: must be a table such as { fusion ="),
     ("heads", 'values = [1]\nwhen = { fusin = ["mhca"] }', "when: unknown parameter 'fusin'"),
+    ("heads", 'values = [1]\nwhen = { loss = ["focl"] }' + LOSSES, "when: loss: unknown value"),
+    ("heads", 'values = [1]\nwhen = { loss = "focal" }' + LOSSES, "when: loss: must be a list"),
     (
-        "focal_gamma",
-        'values = [1, 2]\nwhen = { loss = ["focl"] }\n' + LOSSES,
-        "when: loss: unknown value 'focl'",
-    ),
-    (
-        "focal_gamma",
-        'values = [1, 2]\nwhen = { loss = "focal" }\n' + LOSSES,
-        "when: loss: must be a list of values, got 'focal'",
+        "heads",
+        f"values = [1]\nwhen = {{ dropout = [0.1] }}\n{DROPOUT}",
+        "when: dropout: is a",
     ),
     (
         "heads",
-        "values = [1, 2]\nwhen = { embed_dim = [64] }\n[params.embed_dim]\nlow = 32\nhigh = 64",
-        "when: embed_dim: is a range",
-    ),
-    (
-        "loss",
-        'values = ["focal"]\nwhen = { gate = ["off"] }\n'
-        '[params.gate]\nvalues = ["off"]\nwhen = { loss = ["focal"] }',
-        "when: conditions form a circle among: loss, gate",
+        "values = [1]\nwhen = { heads = [1] }",
+        "when: conditions form a circle among:",
     ),
 ]
 
@@ -105,19 +84,12 @@ def test_fault_of_a_parameter(name: str, text: str, fault: str) -> None:
 
 
 OF_SEARCH = [
-    ("# top", "exclude = 1", "exclude: must be a list of tables [[exclude]], got 1"),
     ('"d"', '" "', "description: must be a line of text, got ' '"),
     ('"random"', '"tpee"', "search.sampler: unknown value 'tpee'"),
     ("trials = 3", "trials = 0", "search.trials: must be a whole number in [1, 1000000], got 0"),
-    ("trials = 3", "trials = 3\nseeds = 1.5", "search.seeds: must be a whole number in [1, 1000]"),
-    ("trials = 3", 'trials = 3\nobjective = "f1"', "search.objective: unknown value 'f1'"),
     ('"mhca_time"', '"mhca_tme"', "fixed: fusion: unknown value 'mhca_tme'"),
     ("fusion =", "fuson =", "fixed: unknown parameter 'fuson'"),
-    (
-        "fusion =",
-        "heads = 1\nfusion =",
-        "fixed: heads: is also in [params]; leave one of them out",
-    ),
+    ("fusion =", "heads = 1\nfusion =", "fixed: heads: is also in [params]; leave one of them"),
     (HEADS, "", "params: nothing to search; give at least one [params.NAME]"),
     (HEADS, "[params]\nheads = 4", "params.heads: must be a table with values, or with low and"),
     (HEADS, f"{HEADS}[serch]\nx = 1", "unknown key 'serch'"),
@@ -125,32 +97,19 @@ OF_SEARCH = [
     (HEADS, f"{HEADS}[[arms]]", "[[arms]] means nothing in a search space"),
     (HEADS, f"{HEADS}[[exclude]]\nhead = 1", "exclude[1]: unknown searched parameter with values"),
     (HEADS, f"{HEADS}[[exclude]]\nheads = [1, 3]", "exclude[1]: heads: unknown value '3'; known"),
-    (HEADS, f"{HEADS}[[exclude]]", "exclude[1]: is empty and would leave out everything"),
-    *(
-        (
-            "trials = 3",
-            f"trials = 3\nfolds = {folds}",
-            "search.folds: must be a whole number in [2, 1000] or 'published', got ",
-        )
-        for folds in ("1", '"publshed"')
-    ),
+    ("trials = 3", 'trials = 3\nfolds = "publshed"', "search.folds: must be a whole number in [2"),
 ]
 OF_COMPARE = [
     ("draws = 2", "draws = 2\ntrials = 4", "compare.trials: unknown setting 'trials'"),
     ("draws = 2\n", "", "compare.draws: is missing"),
-    ("draws = 2", "draws = 0", "compare.draws: must be a whole number in [1, 1000], got 0"),
     (DROPOUT, "", "compare.draws: must be 1, as [params] has nothing to draw; got 2"),
     ('= "film"', '= "flim"', "compare.reference: unknown arm 'flim'"),
     ('reference = "film"\n', "", f"compare.reference: is missing; arms: {ARMS}"),
-    ('= "film"', '= ["film"]', "compare.reference: must be the name of an arm, got ['film']"),
     ("draws = 2", 'draws = 2\ncontrasts = [["film"]]', "compare.contrasts[1]: must be a pair of"),
-    ("draws = 2", 'draws = 2\ncontrasts = "film"', "compare.contrasts: must be a list of pairs"),
     ('"concat"\n', '"concat"\ndropout = 0.1\n', "arms.concat: dropout: is drawn for every arm by"),
     ("placebo = true", 'placebo = true\nrr = "placebo"', "arms.film: placebo: the arm has rr ="),
-    ("placebo = true", "placebo = 1", "arms.film: placebo: must be true or false, got 1"),
     ('name = "concat"', 'name = "film"', "arms.film: the name is used more than once"),
     ('name = "concat"', 'name = "a/b"', "arms[2]: name must be letters, digits, - and _, at most"),
-    ('"concat"\n', f'"{101 * "a"}"\n', "arms[2]: name must be letters, digits, - and _, at most"),
 ]
 
 
@@ -169,37 +128,11 @@ def test_fault_of_a_section(space: str, old: str, new: str, fault: str) -> None:
     ("text", "faults"),
     [
         ('description = "d"', ["needs exactly one of [search] and [compare], but got none"]),
-        (f"params = 3\n{SEARCH}", ["params: must be a table [params], got 3"]),
         (
             COMPARE.partition("[params")[0].replace("draws = 2", 'draws = "x"'),
             [
                 "compare.draws: must be a whole number in [1, 1000], got 'x'",
                 "arms: a compare space needs at least one [[arms]]",
-            ],
-        ),
-        (
-            COMPARE.replace(
-                "draws = 2",
-                'draws = 2\ncontrasts = [["film", "concat"], ["concat", "film"], '
-                '["film", "film"], ["film", "cncat"]]',
-            ),
-            [
-                "compare.contrasts[2]: concat and film are compared already",
-                "compare.contrasts[3]: 'film' is compared with itself",
-                f"compare.contrasts[4]: unknown arm 'cncat'; known: {ARMS}. "
-                "Did you mean 'concat'?",
-            ],
-        ),
-        (
-            COMPARE.replace(
-                "high = 0.5\n",
-                'high = 0.5\nwhen = { fusion = ["flim"], segmentation = ["bet"] }\n',
-            ),
-            [
-                "params.dropout: when: fusion: unknown value 'flim'; known: "
-                f"{', '.join(sorted(FUSIONS))}. Did you mean 'film'?",
-                "params.dropout: when: segmentation: unknown value 'bet'; known: beat, centred, "
-                "daeac, fixed. Did you mean 'beat'?",
             ],
         ),
         (
@@ -243,7 +176,7 @@ def test_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
             load_space(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../s", "..", ".", "", "sub/s", "s.toml/..", "s\n", "*"])
+@pytest.mark.parametrize("name", ["../s", "..", "", "sub/s", "s.toml/..", "*"])
 def test_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     for path in (tmp_path / "s.toml", tmp_path / "spaces" / "sub" / "s.toml"):
         path.parent.mkdir(parents=True, exist_ok=True)
