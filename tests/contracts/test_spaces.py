@@ -131,9 +131,3 @@ def test_published_experiments_are_as_published(arm: str, expected: Mapping[str,
     assert {name: active[name] for name in expected} == expected
     assert (active["resampling"], active.get("rr", "real")) == ("linear", "real")
     assert (active["epochs"], active["normal_beats_per_epoch"]) == (6, 4000)
-
-
-def test_smoke_is_small() -> None:
-    space = load_space("smoke")
-    assert (space.trials, space.folds, space.seeds) == (2, 2, 1)
-    assert len(space.defaults()) == 2

@@ -1,7 +1,7 @@
 """The kernels of `study.models.cpu_kernels` in plain PyTorch: what the compiled ones must equal.
 
-Pure functions, in float64 too. Statistics and sums are taken in float32 (in float64 of float64),
-whatever the activations are kept in.
+Pure functions, in float64 too; `Kernels` says what each takes and returns. Statistics and sums are
+taken in float32 (in float64 of float64), whatever the activations are kept in.
 
 Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's hidden layer.
 """
@@ -9,7 +9,6 @@ Shapes: B beats, T time steps, K channels, S width of a squeeze-and-excitation's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +28,6 @@ Joined = tuple[Tensor, Tensor, Tensor, Moments, Squeezed]
 
 
 def norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
-    """Return relu(batch norm(x)) [B, T, K] and the moments of x."""
     wide = _wide(x)
     moments = _moments(wide)
     return _affine(wide, moments, weight, bias).relu().to(x.dtype), moments
@@ -38,42 +36,23 @@ def norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]
 def norm_relu_backward(
     grad: Tensor, x: Tensor, out: Tensor, weight: Tensor, moments: Moments
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of x, weight and bias."""
-    g = torch.where(out > 0, _wide(grad), 0.0)
-    return _norm_backward(g, x, weight, moments)
+    return _norm_backward(torch.where(out > 0, _wide(grad), 0.0), x, weight, moments)
 
 
 def norm_tanh_scale(branches: Sequence[Tensor], *weights: Tensor) -> Joined:
-    """Join branches along the channels: tanh of batch norm, scaled by squeeze-and-excitation.
-
-    Returns:
-        The result, the joined branches, their tanh, moments, and what the scaling saw.
-    """
     joined, active, moments, squeezed = _norm_tanh(branches, *weights)
     scaled = active * squeezed.factor[:, None]
     return scaled.to(joined.dtype), joined, active.to(joined.dtype), moments, squeezed
 
 
 def norm_tanh_pool(branches: Sequence[Tensor], *weights: Tensor) -> Joined:
-    """Return the mean over time of `norm_tanh_scale`, [B, K], and the rest as it does."""
     joined, active, moments, squeezed = _norm_tanh(branches, *weights)
     pooled = squeezed.mean * squeezed.factor
     return pooled, joined, active.to(joined.dtype), moments, squeezed
 
 
-def norm_tanh_scale_backward(grad: Tensor, *seen: Any) -> tuple[Tensor, ...]:
-    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
-    return _tanh_backward(grad, None, *seen)
-
-
-def norm_tanh_pool_backward(grad: Tensor, *seen: Any) -> tuple[Tensor, ...]:
-    """Return the gradients of weight, bias, squeeze, excite and of every branch."""
-    return _tanh_backward(None, grad, *seen)
-
-
-def _tanh_backward(
-    grad: Tensor | None,
-    pooled_grad: Tensor | None,
+def norm_tanh_backward(
+    grad: Tensor,
     joined: Tensor,
     active: Tensor,
     weight: Tensor,
@@ -82,20 +61,12 @@ def _tanh_backward(
     moments: Moments,
     squeezed: Squeezed,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of weight, bias, squeeze, excite and of every branch.
-
-    Either from the gradient of the scaled tanh [B, T, K], or from that of its mean [B, K].
-    """
-    active = _wide(active)
-    if pooled_grad is None:
-        assert grad is not None
-        every_step = _wide(grad) * squeezed.factor[:, None]
-        d_factor = (_wide(grad) * active).sum(1)
-    else:
-        every_step = (pooled_grad * squeezed.factor / joined.shape[1])[:, None]
-        d_factor = pooled_grad * squeezed.mean
+    """From the gradient of the scaled tanh [B, T, K], or from that of its mean [B, K]."""
+    n_steps, active = joined.shape[1], _wide(active)
+    grad = _wide(grad) if grad.dim() == 3 else (grad / n_steps)[:, None].expand_as(active)
+    d_factor = (grad * active).sum(1)
     d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
-    d_active = every_step + (d_mean / joined.shape[1])[:, None]
+    d_active = grad * squeezed.factor[:, None] + (d_mean / n_steps)[:, None]
     d_x, d_weight, d_bias = _norm_backward(
         d_active * (1 - active * active), joined, weight, moments
     )
@@ -103,26 +74,22 @@ def _tanh_backward(
 
 
 def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return relu(x * scale + shift): batch norm of known moments, and ReLU."""
     return (_wide(x) * scale + shift).relu().to(x.dtype)
 
 
-def affine_tanh_scale(
-    branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
-) -> Tensor:
-    """Return tanh(joined branches * scale + shift), scaled by its squeeze-and-excitation."""
-    active = (torch.cat(list(branches), dim=2) * scale + shift).tanh()
-    scaled = active * _squeeze(active, squeeze, excite).factor[:, None]
-    return scaled.to(branches[0].dtype)
+def affine_tanh_scale(branches: Sequence[Tensor], *weights: Tensor) -> Tensor:
+    return _affine_tanh(branches, *weights).to(branches[0].dtype)
 
 
-def affine_tanh_pool(
+def affine_tanh_pool(branches: Sequence[Tensor], *weights: Tensor) -> Tensor:
+    return _affine_tanh(branches, *weights).mean(1)
+
+
+def _affine_tanh(
     branches: Sequence[Tensor], scale: Tensor, shift: Tensor, squeeze: Tensor, excite: Tensor
 ) -> Tensor:
-    """Return the mean over time of `affine_tanh_scale`, [B, K]."""
     active = (torch.cat(list(branches), dim=2) * scale + shift).tanh()
-    squeezed = _squeeze(active, squeeze, excite)
-    return squeezed.mean * squeezed.factor
+    return active * _squeeze(active, squeeze, excite).factor[:, None]
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -174,9 +141,9 @@ PLAIN = Kernels(
     norm_relu,
     norm_relu_backward,
     norm_tanh_scale,
-    norm_tanh_scale_backward,
+    norm_tanh_backward,
     norm_tanh_pool,
-    norm_tanh_pool_backward,
+    norm_tanh_backward,
     affine_relu,
     affine_tanh_scale,
     affine_tanh_pool,

@@ -93,23 +93,14 @@ def test_where_it_cannot_be_kept_it_is_compiled_for_this_process(
     assert len(list(folder.parent.iterdir())) == 1
 
 
-def test_the_current_folder_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(FOLDER_VARIABLE, ".")
-    assert has_kernels(load_library())
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 _WRITE = 'while [ "$1" != -o ]; do shift; done\n'
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("exit 1", "it said nothing$"),
         ("echo one note >&2; echo 'fatal error: no memory' >&2; exit 1", "fatal error: no memory"),
         ("printf 'Fehler: f\\344llt aus\\n' >&2; exit 1", "Fehler: f\ufffdllt aus"),
-        ("exit 0", "it wrote no library$"),
         (_WRITE + 'echo garbage > "$2"', "too short|invalid ELF"),
         (
             _WRITE + 'echo "int other;" | c++ -x c++ -shared -fPIC -o "$2" -',

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from study.config import ModelConfig, SignalSpec
 from study.models.classifier import Classifier, build_model
-from study.models.fusion import Concat
 from study.models.fusion_base import Fusion
 
 BEATS = 5
@@ -64,19 +63,6 @@ def test_constant_rr_feature_is_only_centred() -> None:
     assert torch.equal(model(ECG, None, LATE)[:, 0], LATE[:, 0] - 700)
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd", "message"),
-    [
-        ([0.0], [1.0, 1.0], "mean: must be 2 finite values, got [0.0]"),
-        ([0.0, 1.0], [1.0, float("nan")], "sd: must be 2 finite values, got [1.0, nan]"),
-    ],
-)
-def test_bad_statistics(mean: list[float], sd: list[float], message: str) -> None:
-    with pytest.raises(ValueError) as error:
-        echo(standardise=True).set_rr_statistics(torch.tensor(mean), torch.tensor(sd))
-    assert str(error.value) == message
-
-
 def test_early_ratios_are_repeated_beside_the_ecg() -> None:
     model = network("opt2", "none")
     seen: list[Tensor] = []
@@ -92,38 +78,6 @@ def test_early_ratios_are_repeated_beside_the_ecg() -> None:
     assert torch.equal(plain[:, 0, 1:], early[:, :, None].expand(-1, -1, 128))
     assert torch.equal(hidden[hide][:, 0, 1:], torch.ones(1, 2, 128))
     assert torch.equal(hidden[~hide], plain[~hide])
-
-
-@pytest.mark.parametrize(
-    ("input_", "fusion", "early", "late", "message"),
-    [
-        ("opt3", "concat", None, 7, "early_rr: this network needs [B, 2], got None"),
-        ("opt3", "concat", 2, None, "late_rr: this network needs [B, 7], got None"),
-        ("ecg", "none", 2, None, "early_rr: this network has no input for it; give None"),
-        ("ecg", "none", None, 7, "late_rr: this network has no input for it; give None"),
-    ],
-)
-def test_rr_that_does_not_fit(
-    input_: str, fusion: str, early: int | None, late: int | None, message: str
-) -> None:
-    rr = [None if width is None else torch.rand(BEATS, width) for width in (early, late)]
-    with pytest.raises(ValueError) as error:
-        network(input_, fusion)(ECG, *rr)
-    assert str(error.value) == message
-
-
-def test_fusion_without_its_late_vector() -> None:
-    fusion = Concat(n_rr=7, embed_dim=8, ffn_expansion=1, dropout=0.0)
-    with pytest.raises(ValueError) as error:
-        fusion(torch.zeros(2, 256, 64), None)
-    assert str(error.value) == "rr: this fusion takes a late RR vector [B, R], got None"
-
-
-def test_rr_only_has_no_backbone_and_ignores_the_ecg() -> None:
-    model, late = network("opt1", "rr_only"), torch.randn(BEATS, 7)
-    assert model.backbone is None
-    assert not any(isinstance(layer, nn.Conv2d) for layer in model.modules())
-    assert torch.equal(model(ECG, None, late), model(torch.full_like(ECG, torch.nan), None, late))
 
 
 def test_gradients_reach_every_weight() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -74,36 +73,6 @@ def test_equals_the_backbone_over_training_steps_and_in_evaluation(
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)
     for was, now in zip(before.values(), ours.state_dict().values(), strict=True):
         assert torch.equal(was, now)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.1)], ids=str
-)
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("over_time", [True, False])
-def test_compiled_kernels_agree(
-    dtype: torch.dtype, tolerance: float, training: bool, over_time: bool
-) -> None:
-    """bfloat16 has 8 bits: .004 an operation, over some 20 layers."""
-    plain, ours, beats = backbones(1, torch.float32)
-    plain.train()(beats)
-    ours.train()(beats)
-    fused = FusedBackbone(dtype, compiled(dtype))
-    with torch.no_grad() if training else torch.inference_mode():
-        expected = written(plain.train(training), beats, over_time=over_time)
-        got = fused(ours.train(training), beats, over_time=over_time)
-    assert got.dtype is (dtype if training and over_time else torch.float32)
-    assert (got.float() - expected).abs().max() < (tolerance if training else 1e-4)
-    with torch.no_grad() if training else torch.inference_mode():
-        # Other sizes go through the same code.
-        fewer = fused(ours, beats[:3], over_time=over_time)
-    if not training:
-        torch.testing.assert_close(fewer, got[:3], rtol=0, atol=1e-5)
-        with torch.inference_mode():
-            rough = replace(fused, exact=False)(ours, beats, over_time=over_time)
-        assert rough.dtype is (dtype if over_time else torch.float32)
-        assert (rough.float() - expected).abs().max() < tolerance
-        assert torch.equal(rough, got) == (dtype is torch.float32)
 
 
 @pytest.mark.parametrize("over_time", [True, False])

@@ -78,14 +78,6 @@ def test_mhca_time_attends_to_64_positioned_tokens() -> None:
     assert 0.01 < fusion.positions.std().item() < 0.03
 
 
-def test_time_matters_to_attention_over_time_only() -> None:
-    backwards = FEATURE_MAP.flip(2)
-    for name in ("mhca", "mhca_residual", "mhca_time", "attention_pool"):
-        fusion = build(name)
-        same = torch.allclose(fusion(FEATURE_MAP, RR), fusion(backwards, RR), atol=1e-6)
-        assert same is (name in ("mhca", "mhca_residual")), name
-
-
 def test_attention_pool_is_mhca_time_with_a_constant() -> None:
     control, fusion = build("attention_pool"), build("mhca_time")
     assert isinstance(control, AttentionPool) and isinstance(fusion, MHCATime)

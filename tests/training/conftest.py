@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,18 +12,16 @@ from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
 from study.data.rr import reliance_sample
 
-_RECORDS = tuple("abcdef")
 _BEATS_PER_RECORD = np.array([22, 6, 7, 5])  # N, S, V, F
 
 
-@pytest.fixture(scope="session")
-def tiny_beats() -> BeatSet:
-    """240 beats of 6 records; RR of class c is around c, the shape a sine of frequency c + 1."""
+def _beats_of(record_names: Sequence[str]) -> BeatSet:
+    """40 beats a record; RR of class c is around c, the shape a sine of frequency c + 1."""
     rng = np.random.default_rng(0)
     label = np.concatenate(
-        [rng.permutation(np.repeat(np.arange(4), _BEATS_PER_RECORD)) for _ in _RECORDS]
+        [rng.permutation(np.repeat(np.arange(4), _BEATS_PER_RECORD)) for _ in record_names]
     )
-    record = np.repeat(np.arange(len(_RECORDS)), _BEATS_PER_RECORD.sum())
+    record = np.repeat(np.arange(len(record_names)), _BEATS_PER_RECORD.sum())
     time = np.linspace(0, 2 * np.pi, N_SAMPLES)
     ecg = np.sin((label[:, None] + 1) * time) + rng.normal(size=(len(label), N_SAMPLES))
 
@@ -39,7 +37,7 @@ def tiny_beats() -> BeatSet:
         source="synthetic",
         segmentation="daeac",
         resampling="linear",
-        record_names=_RECORDS,
+        record_names=tuple(record_names),
         record=record,
         r_peak_sample=300 * np.arange(len(label)),
         label=label,
@@ -52,25 +50,21 @@ def tiny_beats() -> BeatSet:
 
 
 @pytest.fixture(scope="session")
+def tiny_beats() -> BeatSet:
+    """240 beats of 6 records."""
+    return _beats_of("abcdef")
+
+
+@pytest.fixture(scope="session")
 def tiny_folds() -> Folds:
     """Three folds of two records each."""
     return Folds(name="tiny", validation=(("a", "b"), ("c", "d"), ("e", "f")), fingerprint="abc")
 
 
 @pytest.fixture(scope="session")
-def few_beats(tiny_beats: BeatSet) -> BeatSet:
-    """The first three records of these: for what shows in a few steps. Its sample is not cut."""
-    of_three = tiny_beats.record < 3
-    return replace(
-        tiny_beats,
-        record_names=_RECORDS[:3],
-        record=tiny_beats.record[of_three],
-        r_peak_sample=tiny_beats.r_peak_sample[of_three],
-        label=tiny_beats.label[of_three],
-        ecg=tiny_beats.ecg[of_three],
-        rr={name: rows[of_three] for name, rows in tiny_beats.rr.items()},
-        fingerprint="few",
-    )
+def few_beats() -> BeatSet:
+    """120 beats of 3 records: for what shows in a few steps."""
+    return _beats_of("abc")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import torch
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import CheckpointError, UsageError
-from study.models.pack_backbone import OneOfAPack
 from study.training import engine
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from study.training.loop import TrialTraining
@@ -43,11 +42,6 @@ def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None
 def test_refusals(name: str, device: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve_precision(name, device)
-
-
-def test_what_runs_the_backbone_on_a_gpu() -> None:
-    assert Engine("fp32").backbone(torch.device("cuda")) is None
-    assert Engine("fp32", packed=True).backbone(torch.device("cuda")) == OneOfAPack()
 
 
 def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Folds) -> None:

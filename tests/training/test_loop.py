@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +11,8 @@ import torch
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds, all_records
-from study.errors import CheckpointError, ConfigError, DivergedError, StudyStateError
-from study.keys import BEATS_PER_SECOND, CLASSES, OBJECTIVES
+from study.errors import CheckpointError, ConfigError, DivergedError
+from study.keys import BEATS_PER_SECOND, OBJECTIVES
 from study.models.classifier import build_model
 from study.training.batches import stand_ins
 from study.training.device import DeviceBeats
@@ -44,13 +43,6 @@ def _logged(training: TrialTraining) -> dict[str, float]:
     metrics = dict(training.run_epoch().metrics)
     del metrics[BEATS_PER_SECOND]
     return metrics
-
-
-def _round_trip(state: dict[str, Any]) -> Any:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
 
 
 def _same(one: dict[str, float], other: dict[str, float]) -> bool:
@@ -90,7 +82,7 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
     torch.rand(17)
     training = small_training(tiny_beats, tiny_folds, **_FULL)
     if after is not None:
-        training.load_state_dict(_round_trip(full.states[after]))
+        training.load_state_dict(full.states[after])
         assert training.epoch == after
     logged, result = _finish(training)
     assert len(logged) == 3 - (after or 0)
@@ -127,20 +119,6 @@ def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_fold
     )
 
 
-@pytest.mark.parametrize("part", ["identity", "epoch", "members", "weights"])
-def test_a_checkpoint_that_lacks_a_part_is_refused(
-    tiny_beats: BeatSet, tiny_folds: Folds, part: str
-) -> None:
-    training = small_training(tiny_beats, tiny_folds)
-    state = training.state_dict()
-    if part == "weights":
-        state["members"][1]["model"].popitem()
-    else:
-        del state[part]
-    with pytest.raises(CheckpointError, match="checkpoint is damaged: (KeyError|RuntimeError)"):
-        training.load_state_dict(state)
-
-
 def _spoil(training: TrialTraining, member: int, part: str) -> None:
     state = training.state_dict()
     for tensor in state["members"][member][part].values():
@@ -170,25 +148,11 @@ def test_divergence_names_epoch_fold_seed_and_configuration(
         training.finish()
 
 
-def test_finish_is_for_the_end_and_run_epoch_is_not(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
-    training = small_training(tiny_beats, tiny_folds, epochs=1)
-    with pytest.raises(StudyStateError, match="training: 0 of 1 epochs are done"):
-        training.finish()
-    training.run_epoch()
-    with pytest.raises(StudyStateError, match="training: all 1 epochs are done"):
-        training.run_epoch()
-
-
 def test_beats_cut_otherwise_are_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(
+        ConfigError, match="segmentation: the configuration has 'fixed', the beats "
+    ):
         small_training(tiny_beats, tiny_folds, segmentation="fixed", fusion="film")
-    assert str(error.value) == (
-        "training: 2 faults\n"
-        "  - segmentation: the configuration has 'fixed', the beats 'daeac'\n"
-        "  - resampling: the configuration has 'antialiased', the beats 'linear'"
-    )
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
@@ -206,16 +170,6 @@ def test_returned_weights_are_those_scored(
     with torch.inference_mode():
         logits = model.eval()(torch.from_numpy(tiny_beats.ecg[at]), None, late_rr)
     assert np.array_equal(logits.log_softmax(dim=1).numpy(), result.log_probs[0, at])
-
-
-def test_averaging_changes_what_is_scored_not_what_is_trained(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
-    plain, averaged = (
-        _finish(small_training(tiny_beats, tiny_folds, ema_decay=decay))[0] for decay in (0, 0.9)
-    )
-    assert [m["train_loss"] for m in plain] == [m["train_loss"] for m in averaged]
-    assert plain[-1]["val_loss"] != averaged[-1]["val_loss"]
 
 
 def test_each_member_has_its_own_weights_and_the_rr_scale_of_its_training_beats(
@@ -255,24 +209,6 @@ def test_a_hold_out_leaves_other_beats_without_prediction(tiny_beats: BeatSet) -
     assert np.isnan(result.log_probs[0, ~validated]).all()
     assert result.confusion.sum() == validated.sum()
     assert result.gates is None
-
-
-def test_prepared_records_train(small_beats: BeatSet, small_folds: Folds) -> None:
-    """Read-only arrays, as Ray's object store hands them over, are fine."""
-
-    def read_only(array: Any) -> Any:
-        copied = array.copy()
-        copied.flags.writeable = False
-        return copied
-
-    beats = replace(
-        small_beats,
-        ecg=read_only(small_beats.ecg),
-        label=read_only(small_beats.label),
-        rr={name: read_only(rows) for name, rows in small_beats.rr.items()},
-    )
-    _, result = _finish(small_training(beats, small_folds, epochs=1))
-    assert result.log_probs.shape[2] == len(CLASSES)
 
 
 def test_before_the_end_stand_ins_are_predicted_and_in_the_last_epoch_every_beat(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from study.errors import ConfigError
 from study.training.losses import Loss, class_weights
 
 _LABEL = np.repeat([0, 1, 2], [100, 25, 4])
@@ -20,11 +19,6 @@ _LABEL = np.repeat([0, 1, 2], [100, 25, 4])
 def test_class_weights(kind: str, proportions: list[float]) -> None:
     expected = np.array(proportions) / np.mean(proportions[:3])
     np.testing.assert_allclose(class_weights(_LABEL, kind), expected, rtol=1e-6)
-
-
-def test_unknown_class_weights() -> None:
-    with pytest.raises(ConfigError, match="class_weights: unknown kind 'invers'; known: inverse"):
-        class_weights(_LABEL, "invers")
 
 
 _ONES = torch.ones(4, dtype=torch.float64)

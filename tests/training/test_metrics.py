@@ -48,13 +48,6 @@ def test_ranking_metrics_of_one_class_are_undefined() -> None:
     assert np.isnan(average_precision(*of_none))
 
 
-def test_confusion_matrix_has_true_classes_as_rows() -> None:
-    label, decided = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])
-    ours = confusion_matrix(label, decided, n_rows=3, n_columns=3)
-    assert ours.tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
-    assert np.array_equal(ours, reference.confusion_matrix(label, decided))
-
-
 def test_decision_metrics_equal_scikit_learn() -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)

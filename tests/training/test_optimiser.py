@@ -30,15 +30,6 @@ def test_only_matrices_and_kernels_decay() -> None:
     }
     vectors = {"conv.bias", "norm.weight", "norm.bias", "output.bias", "alpha", "query"}
     assert of_decay == {0.5: {"conv.weight", "output.weight"}, 0.0: vectors}
-    stacked = [
-        (name, torch.stack([p.detach(), p.detach()]).requires_grad_(p.requires_grad))
-        for name, p in net.named_parameters()
-    ]
-    decayed, others = make_optimiser(
-        stacked, learning_rate=0.1, weight_decay=0.5, packed=True
-    ).param_groups
-    assert [p.shape for p in decayed["params"]] == [(2, 2, 1, 1, 3), (2, 2, 2)]
-    assert len(others["params"]) == len(vectors), "packed ones decay by the shape of one"
 
 
 def _rates(schedule: str, n_steps: int) -> list[float]:
@@ -81,13 +72,3 @@ def test_average_follows_the_formula_and_covers_batch_norm() -> None:
     assert mean is not None
     assert (mean > 2.5).all() and (mean < 3).all()
     assert average.model.norm.num_batches_tracked == torch.tensor(3)
-
-
-def test_an_average_is_not_trained_and_what_does_not_change_stays_the_same_to_the_bit() -> None:
-    net = _Net()
-    average = AveragedWeights(net, decay=0.7)
-    assert not any(p.requires_grad for p in average.model.parameters())
-    assert all(p.requires_grad for p in net.output.parameters())
-    for step in range(50):
-        average.update(step)
-    assert torch.equal(average.model.conv.weight, net.conv.weight)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -28,13 +25,9 @@ from study.models.rules import inputs_for
 from study.training.device import DeviceBeats, on_cpu
 from study.training.engine import Engine
 from study.training.lockstep import PackedStep
-from study.training.member import EVALUATION_BATCH, Member, build_members
+from study.training.member import Member, build_members
 from study.training.packs import (
-    BYTES_PER_BEAT,
-    CONTEXT_BYTES,
     Packed,
-    largest_pack,
-    training_bytes,
 )
 from study.training.results import TrialResult
 from study.training.serial import Serial, Trainer
@@ -330,44 +323,3 @@ def test_products_are_rounded_in_training_alone(
     trainer.predict(exact=True)
     assert set(precisions) == {(True, "tf32"), (False, before)}
     assert before != "tf32"
-
-
-@pytest.mark.parametrize("fusion", ["none", "mhca_time"])
-def test_a_step_keeps_less_than_is_planned_for(fusion: str, members: Members) -> None:
-    """Counted, not estimated: what autograd keeps of a packed step, in float32."""
-    pack = PackedStep(members(engine=Engine(packed=True), **of_fusion(fusion)))
-    own = {tensor.untyped_storage().data_ptr() for tensor in pack._state.values()}
-    kept: dict[int, tuple[int, Tensor]] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            # Held, so that no address is used twice.
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        pack._step()
-    per_beat = sum(size for size, _ in kept.values()) / pack._index.numel()
-    assert 0.2 * BYTES_PER_BEAT < per_beat < 0.6 * BYTES_PER_BEAT
-
-
-def test_memory_is_known_before_the_start() -> None:
-    assert training_bytes(5, 128, 1000) == CONTEXT_BYTES + 1000 + 640 * BYTES_PER_BEAT
-    # One small member needs more to be evaluated than to be trained.
-    assert training_bytes(1, 128, 0) == CONTEXT_BYTES + EVALUATION_BATCH * 2**20
-    assert largest_pack(CPU, 128) > 10**9
-
-
-def test_training_needs_no_ray_mlflow_wfdb_or_optuna() -> None:
-    """What `benchmarks/gpu_packing.py` imports works on a machine with PyTorch alone."""
-    script = (
-        "import sys\n"
-        "for name in ('ray', 'mlflow', 'wfdb', 'optuna', 'sklearn', 'matplotlib', 'scipy'):\n"
-        "    sys.modules[name] = None\n"
-        "import study.training.loop, study.training.packs, study.data.beat_set\n"
-    )
-    root = str(Path(__file__).parents[2])
-    subprocess.run(
-        [sys.executable, "-c", script], env={"PYTHONPATH": root, "PATH": ""}, check=True
-    )
