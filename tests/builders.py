@@ -178,6 +178,39 @@ when = { loss = ["focal"] }
 """A space with conditions and every kind of parameter."""
 
 
+RATES: dict[str, Any] = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+"""A parameter of which no two draws are equal."""
+
+
+def space_toml(
+    params: Mapping[str, Any],
+    *,
+    fixed: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    arms: Sequence[Mapping[str, Any]] = (),
+    description: str = "tiny",
+) -> str:
+    """Return the text of a search, or of a comparison where there are arms.
+
+    A parameter is a list of values, or a mapping of what its section says.
+    """
+    sections = [("[compare]" if arms else "[search]", settings), ("[fixed]", fixed)]
+    sections += [("[[arms]]", arm) for arm in arms]
+    for name, param in params.items():
+        section = param if isinstance(param, Mapping) else {"values": param}
+        sections.append((f"[params.{name}]", section))
+    lines = [f"description = {json.dumps(description)}"]
+    for head, section in sections:
+        lines += [head, *(f"{name} = {_toml(value)}" for name, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_toml(v)}" for name, v in value.items()) + " }"
+    return json.dumps(value)
+
+
 def space_of(text: str) -> Space:
     """Build a space of this text without a file; it has no fault of form."""
     fields, faults = toml_file.parse(text)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,17 +149,25 @@ def studies(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Studies(folder, scratch)
 
 
-@pytest.fixture
-def job(small_beats: BeatSet, small_folds: Folds, tmp_path: Path) -> TrialJob:
-    """What the trials of a tiny study share: two members each, files in the test's folder."""
+@pytest.fixture(scope="session")
+def shared_job(
+    small_beats: BeatSet, small_folds: Folds, tmp_path_factory: pytest.TempPathFactory
+) -> TrialJob:
+    """What the trials of a tiny study share: two members each."""
     return TrialJob(
         beats={("daeac", "linear"): small_beats},
         folds=small_folds,
         n_seeds=1,
         study_seed=0,
         device="cpu",
-        storage=Storage.at(tmp_path / "trials"),
+        storage=Storage.at(tmp_path_factory.mktemp("trials")),
     )
+
+
+@pytest.fixture
+def job(shared_job: TrialJob, tmp_path: Path) -> TrialJob:
+    """The same with files in the test's folder."""
+    return replace(shared_job, storage=Storage.at(tmp_path / "trials"))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,59 +22,33 @@ from study.files import archive_fault
 from study.keys import BEATS_PER_SECOND, EXPERIMENTS, TRAIN_LOSS, Outcome, Tag
 from study.store.trial_files import PREDICTIONS, SCORES
 from study.tuning.trial import CHECKPOINT, WEIGHTS
+from tests.builders import RATES, space_toml
 from tests.command import Ended, here
 from tests.engine import trained_here
 
 EPOCHS = 3
 
-_FIXED = """
-[fixed]
-fusion = "film"
-embed_dim = 8
-batch_size = 32
-schedule = "cosine"
-normal_beats_per_epoch = 100
-"""
+
+def _space(params: Mapping[str, Any], epochs: int, **settings: Any) -> str:
+    fixed = {"fusion": "film", "embed_dim": 8, "batch_size": 32, "schedule": "cosine"}
+    more = {"normal_beats_per_epoch": 100, "epochs": epochs}
+    return space_toml(params, fixed={**fixed, **more}, settings={"folds": 2, **settings})
+
 
 SPACES = {
-    "fast": f"""
-description = "a trial that learns, and others of which some are stopped early"
-[search]
-sampler = "grid"
-reduction_factor = 2
-folds = 2
-{_FIXED}
-epochs = {EPOCHS}
-[params.learning_rate]
-values = [0.003, 1e-8, 0.001, 1e-7]
-""",
-    "long": f"""
-description = "trials that last until something happens to them"
-[search]
-sampler = "grid"
-scheduler = "none"
-folds = 2
-{_FIXED}
-epochs = 8
-[params.learning_rate]
-values = [0.003, 0.001]
-""",
-    "random": f"""
-description = "the same of a sampler that draws"
-[search]
-sampler = "random"
-trials = 3
-scheduler = "none"
-folds = 2
-{_FIXED}
-epochs = 8
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-log = true
-""",
+    # A trial that learns, and others of which some are stopped early
+    "fast": _space(
+        {"learning_rate": [0.003, 1e-8, 0.001, 1e-7]}, EPOCHS, sampler="grid", reduction_factor=2
+    ),
+    # Trials that last until something happens to them
+    "long": _space({"learning_rate": [0.003, 0.001]}, 8, sampler="grid", scheduler="none"),
+    # The same of a sampler that draws
+    "random": _space(RATES, 8, sampler="random", trials=3, scheduler="none"),
 }
 """Text by the name of the space."""
+
+Curves = dict[str, list[tuple[int, float]]]
+"""Steps and values by the name of a metric."""
 
 WORKER = "ray::ResourceTrainable"
 
@@ -93,6 +68,15 @@ select (select count(*) from study_user_attributes where key like 'start:%')
 + (select count(*) from trial_user_attributes
    where key in ('began', 'outcome') or key like 'epoch:%')
 """
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """Return number, parent and command line of every process."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return [(int(pid), int(parent), words) for pid, parent, words in rows]
 
 
 def hear_signals() -> None:
@@ -131,10 +115,6 @@ class Start:
             assert time.monotonic() < deadline, f"{event}: not within {LIMIT_S} s:\n{self.said()}"
             time.sleep(0.02)
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command itself, not to what it started."""
-        self.process.send_signal(number)
-
     def ended(self, within_s: float = LIMIT_S) -> Ended:
         """Wait for its end."""
         try:
@@ -150,13 +130,10 @@ class Start:
 
     def below(self, sought: Callable[[str], bool]) -> list[int]:
         """Return the processes that this start has begun whose command line is sought."""
-        listed = subprocess.run(
-            ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-        )
-        rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
         above, below = {self.process.pid}, list[int]()
+        rows = processes()
         for _ in range(3):  # driver, raylet, worker
-            children = [(int(pid), words) for pid, parent, words in rows if int(parent) in above]
+            children = [(pid, words) for pid, parent, words in rows if parent in above]
             below += [pid for pid, words in children if sought(words)]
             above = {pid for pid, _ in children}
         return below
@@ -206,17 +183,12 @@ class Studies:
 
     def events(self, name: str) -> int:
         """Return how many starts, begun trials, epochs and ends a study has written down."""
-        path = self.study(name) / "study.db"
-        if not path.exists():
-            return 0
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)
+        url = f"{(self.study(name) / 'study.db').as_uri()}?mode=ro"
         try:
-            (count,) = connection.execute(EVENTS).fetchone()
-        except sqlite3.OperationalError:  # its tables are being made
+            with closing(sqlite3.connect(url, uri=True, timeout=5)) as connection:
+                return int(connection.execute(EVENTS).fetchone()[0])
+        except sqlite3.OperationalError:  # it, or its tables, are not made yet
             return 0
-        finally:
-            connection.close()
-        return int(count)
 
     def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
         url = f"sqlite:///{self.study(name) / 'study.db'}"
@@ -235,26 +207,24 @@ class Studies:
 
     def runs(self, name: str, kind: str) -> list[Any]:
         """Return MLflow's runs of a study."""
-        client = self._client()
-        experiment = client.get_experiment_by_name(self.experiment)
+        experiment = self.mlflow.get_experiment_by_name(self.experiment).experiment_id
         terms = f"tags.study = '{name}' and tags.kind = '{kind}'"
-        return list(client.search_runs([experiment.experiment_id], filter_string=terms))
+        return list(self.mlflow.search_runs([experiment], filter_string=terms))
 
-    def _client(self) -> Any:
+    @property
+    def mlflow(self) -> Any:
         from mlflow import MlflowClient
 
         return MlflowClient(self.tracker or f"sqlite:///{self.folder / 'mlflow.db'}")
 
-    def curves(self, name: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    def curves(self, name: str) -> dict[str, Curves]:
         """Return all points that MLflow has, by digest and by name of the metric."""
-        client, curves = self._client(), dict[str, dict[str, list[tuple[int, float]]]]()
+        curves, history = dict[str, Curves](), self.mlflow.get_metric_history
         for run in self.runs(name, "trial"):
             digest = run.data.tags[Tag.DIGEST]
             assert digest not in curves, f"two runs of {digest}"
             curves[digest] = {
-                metric: [
-                    (p.step, p.value) for p in client.get_metric_history(run.info.run_id, metric)
-                ]
+                metric: [(point.step, point.value) for point in history(run.info.run_id, metric)]
                 for metric in run.data.metrics
             }
         return curves
@@ -308,8 +278,5 @@ class Studies:
 
     def left(self) -> list[str]:
         """Return what is left where temporary files go, and what still runs there."""
-        listed = subprocess.run(
-            ["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True
-        )
-        running = [words for words in listed.stdout.splitlines() if str(self.scratch) in words]
+        running = [words for _, _, words in processes() if str(self.scratch) in words]
         return [path.name for path in self.scratch.iterdir() if "study" in path.name] + running

@@ -19,21 +19,16 @@ from study.errors import StudyStateError
 ROOT = Path(__file__).parents[1]
 
 
-def kept() -> str:
-    return "what is done is kept"
+KEPT, FULL = "what is done is kept", "No space left on device"
 
 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (StudyStateError("it exists"), 2, "error: it exists\n"),
-        (
-            OSError(28, "No space left on device", "/data/x"),
-            2,
-            "error: /data/x: No space left on device; mend this; what is done is kept\n",
-        ),
-        (OSError("odd"), 2, "error: a file: odd; mend this; what is done is kept\n"),
-        (KeyboardInterrupt(), 130, "interrupted; what is done is kept\n"),
+        (OSError(28, FULL, "/data/x"), 2, f"error: /data/x: {FULL}; mend this; {KEPT}\n"),
+        (OSError("odd"), 2, f"error: a file: odd; mend this; {KEPT}\n"),
+        (KeyboardInterrupt(), 130, f"interrupted; {KEPT}\n"),
     ],
 )
 def test_an_end_is_said_in_a_line(
@@ -42,9 +37,9 @@ def test_an_end_is_said_in_a_line(
     def work() -> int:
         raise error
 
-    assert carry_out(work, kept=kept) == code
+    assert carry_out(work, kept=lambda: KEPT) == code
     assert capsys.readouterr().err == said
-    assert carry_out(work, kept=kept, verbose=True) == code
+    assert carry_out(work, kept=lambda: KEPT, verbose=True) == code
     told = capsys.readouterr().err
     assert told.endswith(said) and told.startswith("Traceback") == (code == 2)
 
@@ -81,35 +76,11 @@ def test_a_signal_ends_a_command_in_order_and_is_named(
 
     before = signal.signal(number, signal.SIG_DFL)
     try:
-        assert carry_out(work, kept=kept) == 130
+        assert carry_out(work, kept=lambda: KEPT) == 130
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, before)
-    assert capsys.readouterr().err == f"interrupted by {number.name}; what is done is kept\n"
-
-
-WRITER = """
-import sys
-from study.command import carry_out
-
-def work():
-    for _ in range(100_000):
-        print("a line")
-    return 0
-
-sys.exit(carry_out(work, kept=lambda: ""))
-"""
-
-
-def test_a_reader_that_leaves_is_no_error() -> None:
-    read, write = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER], stdout=write, stderr=subprocess.PIPE, cwd=ROOT
-    )
-    os.close(write)
-    os.close(read)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (141, b"")
+    assert capsys.readouterr().err == f"interrupted by {number.name}; {KEPT}\n"
 
 
 PRINTER = """
@@ -117,11 +88,22 @@ import sys
 from study.command import carry_out
 
 def work():
-    print("AUPRC .519 ± .030 of n² beats, Zoë")
+    for _ in range(int(sys.argv[1])):
+        print("AUPRC .519 ± .030 of n² beats, Zoë")
     return 0
 
 sys.exit(carry_out(work, kept=lambda: "what is done is kept"))
 """
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    words = [sys.executable, "-c", PRINTER, "100000"]
+    process = subprocess.Popen(words, stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(write)
+    os.close(read)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, b"")
 
 
 @pytest.mark.parametrize(
@@ -130,12 +112,7 @@ sys.exit(carry_out(work, kept=lambda: "what is done is kept"))
         ("", 0, "AUPRC .519 +- .030 of n2 beats, Zo?\n", ""),
         (">&-", 0, "", ""),
         ("2>&-", 0, "AUPRC .519 +- .030 of n2 beats, Zo?\n", ""),
-        (
-            ">/dev/full",
-            2,
-            "",
-            "error: standard output: No space left on device; mend this; what is done is kept\n",
-        ),
+        (">/dev/full", 2, "", f"error: standard output: {FULL}; mend this; {KEPT}\n"),
     ],
     ids=["ASCII", "closed", "errors closed", "full"],
 )
@@ -144,7 +121,7 @@ def test_output_that_cannot_be_written_changes_no_result(
 ) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHON": sys.executable}
     done = subprocess.run(
-        ["sh", "-c", f'"$PYTHON" -c "$0" {output}', PRINTER],
+        ["sh", "-c", f'"$PYTHON" -c "$0" 1 {output}', PRINTER],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import optuna
 import pytest
 
 from study import run
+from study.confirm import confirm
 from study.data.source import synthetic_source
-from study.keys import Outcome, Tag
+from study.keys import AUPRC_SV
+from study.store.study import Study
 from study.wording import score_text
-from tests.builders import write_split
+from tests.builders import space_toml, write_split
 from tests.command import Ended
 from tests.engine import trained_here
 from tests.surroundings import own_surroundings
@@ -28,19 +26,11 @@ NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 
 OPTIONS = "--records records --split split.toml --device cpu --concurrency 1".split()
 
-SPACE = """
-description = "two fusions"
-[search]
-sampler = "grid"
-scheduler = "none"
-folds = 2
-[fixed]
-embed_dim = 8
-epochs = 1
-normal_beats_per_epoch = 40
-[params.fusion]
-values = ["rr_only", "concat"]
-"""
+SPACE = space_toml(
+    {"fusion": ["rr_only", "concat"]},
+    fixed={"embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40},
+    settings={"sampler": "grid", "scheduler": "none", "folds": 2},
+)
 
 
 @dataclass
@@ -52,21 +42,13 @@ class Workspace:
     def main(self, *words: str) -> Ended:
         return trained_here(self.folder, [*OPTIONS, "--no-track", *words])
 
-    def plan(self, name: str) -> dict[str, Any]:
-        text = (self.folder / "studies" / name / "plan.json").read_text()
-        return dict(json.loads(text))
+    def study(self, name: str) -> Study:
+        return Study.open(self.folder, name)
 
     def scores(self, name: str) -> dict[str, float]:
-        """Return the objective by arm, from the study's table."""
-        with (self.folder / "studies" / name / "trials.csv").open() as file:
-            return {row["arm"]: float(row["metrics.val_auprc_sv"]) for row in csv.DictReader(file)}
-
-    def outcomes(self, name: str) -> list[tuple[str, str]]:
-        url = f"sqlite:///{self.folder / 'studies' / name / 'study.db'}"
-        attrs = [
-            trial.user_attrs for trial in optuna.load_study(study_name=name, storage=url).trials
-        ]
-        return [(a[Tag.DIGEST], a[Tag.OUTCOME]) for a in attrs if a.get(Tag.OUTCOME)]
+        """Return the objective by arm, as a confirmation names it."""
+        rows = self.study(name).rows
+        return {row.arm.replace(" / ", "_"): row.metric(AUPRC_SV) for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +77,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
             "  - epochs: must be in [1, 1000], got 0",
         ),
         (
-            ["--confirm", "x", "--seeds", "4", "--partitions", "2", "--top", "0"],
-            "--confirm x: 3 faults\n"
+            ["--confirm", "x", "--seeds", "4", "--partitions", "2"],
+            "--confirm x: 2 faults\n"
             "  - --seeds: a confirmation needs 5 or more, got 4\n"
-            "  - --partitions: a confirmation needs 3 or more, got 2\n"
-            "  - --top: a confirmation needs 1 or more, got 0",
+            "  - --partitions: a confirmation needs 3 or more, got 2",
         ),
         (["--space", "smoke", "--top", "3"], "--top: means something with --confirm only"),
     ],
@@ -119,13 +100,17 @@ def test_what_cannot_be_confirmed_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_shows_the_choice_and_leaves_nothing(workspace: Workspace) -> None:
+def test_a_dry_run_and_a_resume_of_nothing_leave_nothing(workspace: Workspace) -> None:
     ended = workspace.main("--confirm", "tiny", "--dry-run")
     assert ended.code == 0, ended
     assert "confirming 'tiny': 2 configurations on partition seeds " in ended.out
     assert " (simplest within one standard error of the best)" in ended.out
     assert "members per trial: 10 (2 folds x 5 seeds), epochs: 1" in ended.out
+    assert ended.out.count(" parameters  ") == 2, "each arm is built"
     assert ended.out.endswith("and so for each of 3 partitions\n")
+    refused = workspace.main("--confirm", "tiny", "--resume")
+    assert refused.code == 2
+    assert refused.err.startswith("error: there is no study 'tiny-confirm-p1' in ")
     in_full = workspace.main("--confirm", "tiny", "--epochs", "3", "--dry-run")
     assert " and study seed 1, epochs: 3\n" in in_full.out
     assert "members per trial: 10 (2 folds x 5 seeds), epochs: 3" in in_full.out
@@ -151,15 +136,14 @@ def test_seeds_and_folds_are_fresh_and_each_configuration_counts_once(
     confirmed: Ended, workspace: Workspace
 ) -> None:
     assert confirmed.code == 0, confirmed.err
-    plans = [workspace.plan(name) for name in ("tiny", *STUDIES)]
-    assert len({plan["fold_fingerprint"] for plan in plans}) == 4
-    assert [plan["study_seed"] for plan in plans] == [0, 1, 1, 1]
-    assert [plan["n_seeds"] for plan in plans[1:]] == [5, 5, 5]
-    assert len({plan["space_digest"] for plan in plans[1:]}) == 1
-    searched = {digest for digest, _ in workspace.outcomes("tiny")}
-    for name in STUDIES:
-        settled = [digest for digest, o in workspace.outcomes(name) if o != Outcome.STOPPED]
-        assert sorted(settled) == sorted(searched), name
+    studies = [workspace.study(name) for name in ("tiny", *STUDIES)]
+    plans = [study.plan for study in studies]
+    assert len({plan.fold_fingerprint for plan in plans}) == 4
+    assert [plan.study_seed for plan in plans] == [0, 1, 1, 1]
+    assert [plan.n_seeds for plan in plans[1:]] == [5, 5, 5]
+    assert len({plan.space_digest for plan in plans[1:]}) == 1
+    settled = [sorted(row.digest for row in study.rows) for study in studies]
+    assert settled == [settled[0]] * 4
 
 
 def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Workspace) -> None:
@@ -172,18 +156,13 @@ def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: W
     (line,) = (line for line in table.splitlines() if line.startswith(other))
     assert f"{score_text(fmean(paired), signed=True)} ± " in line
     assert line.endswith(f"{sum(value > 0 for value in paired)} of 3")
-    was = next(
-        v for arm, v in workspace.scores("tiny").items() if arm.replace(" / ", "_") == other
-    )
-    assert f"  {score_text(was)}  " in line
+    assert f"  {score_text(workspace.scores('tiny')[other])}  " in line
     assert "Optimism seen: " in table
     assert "Nobody chose the floor: its search - confirmed, " in table
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in table
 
 
-def test_a_confirmation_that_is_done_is_shown_again_and_not_run(
-    confirmed: Ended, workspace: Workspace
-) -> None:
+def test_what_is_done_is_shown_again_and_not_run(confirmed: Ended, workspace: Workspace) -> None:
     again = workspace.main("--confirm", "tiny")
     assert again.code == 0, again.err
     assert again.out.count("was complete already: nothing was run") == 3
@@ -198,21 +177,12 @@ def test_other_options_are_refused_once_it_has_begun(
         for dry in ([], ["--dry-run"]):
             refused = workspace.main("--confirm", "tiny", other, "6", *dry)
             assert refused.code == 2
-            assert f"the confirmation has begun with other {said} than this " in refused.err
-
-
-def test_what_has_not_begun_is_not_resumed_and_leaves_nothing(workspace: Workspace) -> None:
-    refused = workspace.main("--confirm", "tiny", "--name", "unbegun", "--resume")
-    assert refused.code == 2
-    assert refused.err.startswith("error: there is no study 'unbegun-p1' in ")
-    assert not (workspace.folder / "studies" / "unbegun").exists()
+            assert f"the confirmation began with other {said} than this " in refused.err
 
 
 def test_a_failed_trial_does_not_keep_other_partitions_from_running(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study.confirm import confirm
-
     monkeypatch.chdir(workspace.folder)
     args = run._parser().parse_args(
         ["--confirm", "tiny", "--name", "other", "--records", "records", "--split", "split.toml"]

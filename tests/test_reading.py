@@ -16,11 +16,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from study import evaluate, report, run
-from study.data.fetch import sha256_of
 from study.store.optuna_storage import close_storage, open_storage
 from tests.builders import npz
 from tests.postgres import PASSWORD, ask, postgres_server
-from tests.tuning.small_study import NAME, SPACE
+from tests.tuning.small_study import NAME, SPACE, contents
 
 Main = Callable[[Sequence[str]], int]
 
@@ -41,12 +40,6 @@ Address = Callable[[str], str]
 def server() -> Iterator[str]:
     with postgres_server() as address:
         yield address
-
-
-def contents(workspace: Path) -> dict[str, str]:
-    """Return a checksum of every file, but SQLite's shared memory, which has its readers."""
-    files = [path for path in sorted(workspace.rglob("*")) if path.is_file()]
-    return {str(path): sha256_of(path) for path in files if path.suffix != ".db-shm"}
 
 
 def refuses(command: str, address: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,18 +121,23 @@ def test_reading_leaves_the_study_as_it_was(
 
 
 @pytest.mark.parametrize(
-    "words", [["--status", NAME, "--no-track"], ["--list"], ["--help"]], ids=lambda w: w[0]
+    ("words", "code", "needed"),
+    [
+        (["--status", NAME, "--no-track"], "0", {"optuna"}),
+        (["--list"], "0", set()),
+        (["--space", "fusion_gird"], "2", set()),
+    ],
+    ids=["status", "list", "misspelt"],
 )
-def test_what_only_reads_needs_neither_torch_nor_ray(workspace: Path, words: list[str]) -> None:
+def test_what_only_reads_needs_no_engine(
+    workspace: Path, words: list[str], code: str, needed: set[str]
+) -> None:
     """A process of its own, whose modules are its own."""
-    code = (
-        f"import sys\nfrom study.run import main\ntry:\n    main({words})\n"
-        "except SystemExit:\n    pass\nprint()\nprint(*sys.modules)"
-    )
+    program = f"import sys; from study.run import main; print(main({words}), *sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
-    loaded = done.stdout.splitlines()[-1].split()
-    assert "study.run" in loaded
-    heavy = {"torch", "ray", "mlflow", "scipy.stats", "matplotlib"}
-    assert heavy & set(loaded) == set()
+    ended, *loaded = done.stdout.splitlines()[-1].split()
+    assert ended == code
+    heavy = {"torch", "ray", "mlflow", "optuna", "scipy.stats", "matplotlib"}
+    assert heavy & set(loaded) == needed

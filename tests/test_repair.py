@@ -38,47 +38,44 @@ class World:
         """Return a file of a trial."""
         return self.folder / "trials" / self.digests[number] / name
 
-    def optuna(self, statement: str, *values: object) -> None:
-        """Change the Optuna storage."""
-        change(self.folder / "study.db", statement, *values)
-
+    @property
     def mlflow(self) -> Any:
-        """Return a client of MLflow."""
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=f"sqlite:///{self.workspace / 'mlflow.db'}")
 
     def runs(self) -> list[Any]:
         """Return all MLflow runs that are not deleted."""
-        experiment = self.mlflow().get_experiment_by_name(EXPERIMENT)
-        return list(self.mlflow().search_runs([experiment.experiment_id]))
+        experiment = self.mlflow.get_experiment_by_name(EXPERIMENT)
+        return list(self.mlflow.search_runs([experiment.experiment_id]))
 
     def run_of(self, key: int | str) -> Any:
-        """Return the one run of a trial, by number, of a floor, by digest, or of the study."""
+        """Return the run of a trial, by its number, or of a floor or the study, by name."""
         digest = self.digests[key] if isinstance(key, int) else key
         (run,) = [r for r in self.runs() if r.data.tags.get(Tag.DIGEST, NAME) == digest]
         return run
 
+    def id_of(self, key: int | str) -> str:
+        return str(self.run_of(key).info.run_id)
+
+    def change_mlflow(self, statement: str, number: int) -> None:
+        """Change MLflow's database by a statement with the run of a trial."""
+        change(self.workspace / "mlflow.db", statement, self.id_of(number))
+
     def points(self, number: int) -> dict[str, list[tuple[int, float]]]:
         """Return step and value of every metric of a trial."""
-        info = self.run_of(number)
+        run, history = self.run_of(number), self.mlflow.get_metric_history
         return {
-            name: [
-                (point.step, point.value)
-                for point in self.mlflow().get_metric_history(info.info.run_id, name)
-            ]
-            for name in info.data.metrics
+            name: [(point.step, point.value) for point in history(run.info.run_id, name)]
+            for name in run.data.metrics
         }
 
-    def status(self, *words: str) -> tuple[int, list[str]]:
-        return self._told("--status", NAME, *words)
+    def status(self, *words: str, option: str = "--status") -> tuple[int, list[str]]:
+        code = run.main([option, NAME, *words])
+        return code, self.capsys.readouterr().out.splitlines()
 
     def repair(self, *words: str) -> tuple[int, list[str]]:
-        return self._told("--repair", NAME, *words)
-
-    def _told(self, *words: str) -> tuple[int, list[str]]:
-        code = run.main(list(words))
-        return code, self.capsys.readouterr().out.splitlines()
+        return self.status(*words, option="--repair")
 
 
 Inject = Callable[[World], None]
@@ -103,56 +100,50 @@ def running(key: int | str) -> Inject:
     """Return what lets a run look as if it were running."""
 
     def set_running(world: World) -> None:
-        world.mlflow().update_run(world.run_of(key).info.run_id, status="RUNNING")
+        world.mlflow.update_run(world.id_of(key), status="RUNNING")
 
     return set_running
 
 
 def set_another_outcome(world: World) -> None:
-    run_id = world.run_of(2).info.run_id
-    world.mlflow().set_tag(run_id, Tag.OUTCOME, "complete")
-    world.mlflow().set_terminated(run_id, "FINISHED")
+    world.mlflow.set_tag(world.id_of(2), Tag.OUTCOME, "complete")
+    world.mlflow.set_terminated(world.id_of(2), "FINISHED")
 
 
 def delete_a_run(world: World) -> None:
-    world.mlflow().delete_run(world.run_of(1).info.run_id)
+    world.mlflow.delete_run(world.id_of(1))
 
 
 def make_a_second_run(world: World) -> None:
     first = world.run_of(0)
-    second = world.mlflow().create_run(first.info.experiment_id, tags=first.data.tags)
-    world.mlflow().log_param(second.info.run_id, "fusion", "film")
-    world.mlflow().log_metric(second.info.run_id, "val_loss", 0.3, step=1)
-    world.mlflow().set_terminated(second.info.run_id)
+    second = world.mlflow.create_run(first.info.experiment_id, tags=first.data.tags)
+    world.mlflow.log_param(second.info.run_id, "fusion", "film")
+    world.mlflow.log_metric(second.info.run_id, "val_loss", 0.3, step=1)
+    world.mlflow.set_terminated(second.info.run_id)
 
 
 def make_a_blank_second_run_of_the_study(world: World) -> None:
     first = world.run_of(NAME)
-    world.mlflow().create_run(first.info.experiment_id, tags=first.data.tags)
+    world.mlflow.create_run(first.info.experiment_id, tags=first.data.tags)
 
 
 def log_a_metric_twice(world: World) -> None:
-    run_id = world.run_of(0).info.run_id
-    world.mlflow().log_metric(run_id, "val_loss", 0.77, step=2, timestamp=int(time.time() * 1000))
+    now_ms = int(time.time() * 1000)
+    world.mlflow.log_metric(world.id_of(0), "val_loss", 0.77, step=2, timestamp=now_ms)
 
 
 def lose_a_tag_and_a_parameter(world: World) -> None:
-    run_id = world.run_of(1).info.run_id
-    world.mlflow().delete_tag(run_id, Tag.ARM)
-    statement = "delete from params where run_uuid = ? and key = ?"
-    change(world.workspace / "mlflow.db", statement, run_id, "fusion")
+    world.mlflow.delete_tag(world.id_of(1), Tag.ARM)
+    world.change_mlflow("delete from params where key = 'fusion' and run_uuid = ?", 1)
 
 
 def lose_an_epoch(world: World) -> None:
-    run_id = world.run_of(0).info.run_id
-    statement = "delete from metrics where run_uuid = ? and step = 2"
-    change(world.workspace / "mlflow.db", statement, run_id)
+    world.change_mlflow("delete from metrics where step = 2 and run_uuid = ?", 0)
 
 
 def change_a_value(world: World) -> None:
-    run_id = world.run_of(1).info.run_id
-    statement = "update metrics set value = 0.99 where run_uuid = ? and step = 3 and key = ?"
-    change(world.workspace / "mlflow.db", statement, run_id, "val_auprc_sv")
+    of_score = "step = 3 and key = 'val_auprc_sv' and run_uuid = ?"
+    world.change_mlflow(f"update metrics set value = 0.99 where {of_score}", 1)
 
 
 Injected = list[tuple[Inject, str, str]]
@@ -216,8 +207,7 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
     assert not any("NOT DONE" in line for line in done), done
     assert "the three records agree" in done[len(lines) :]
     assert code == 0
-    code, again = world.repair()
-    assert (code, again[-1]) == (0, "repair: nothing to do")
+    assert world.repair()[1][-1] == "repair: nothing to do"
 
     digests = [r.data.tags.get(Tag.DIGEST) for r in world.runs()]
     assert len(digests) == len(set(digests)) == 7, "one run a digest, one of the study"
@@ -232,12 +222,7 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> No
     before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
     code, shown = world.repair("--dry-run")
     assert code == 1
-    assert shown[-4:-2] == [
-        "repair:",
-        "  1. withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it "
-        "again",
-    ]
-    assert [line[:5] for line in shown[-2:]] == ["  2. ", "  3. "]
+    assert [line[:6] for line in shown[-4:]] == ["repair", "  1. w", "  2. d", "  3. l"]
     assert len(world.runs()) == 6
     assert before == {p: p.read_bytes() for p in world.folder.rglob("*") if p.is_file()}
     time.sleep(1.1)  # times are shown to the second
@@ -266,15 +251,15 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
     start.begin("4")
     start.train("4", 0.95, first=2)
     start.end()
-    rows = {row.number: row.outcome for row in start.rows()}
-    assert rows == {
-        **{1: Outcome.COMPLETE, 2: Outcome.PRUNED, 3: Outcome.FAILED},
-        **{5: Outcome.COMPLETE, 6: Outcome.COMPLETE},
-    }
+    assert [(row.number, row.outcome) for row in start.rows()] == [
+        *[(1, Outcome.COMPLETE), (2, Outcome.PRUNED), (3, Outcome.FAILED)],
+        *[(5, Outcome.COMPLETE), (6, Outcome.COMPLETE)],
+    ]
     assert world.trials()[5].value == value
     again = world.run_of(0)
     assert (again.info.run_id, again.info.status) == (kept.info.run_id, "FINISHED")
     code, lines = world.status()
+    assert lines[1].startswith("nobody runs it; the last start ended at 20")
     assert "besides: 2 superseded attempts, 0 repeats" in lines
     assert (code, lines[-1]) == (0, "the three records agree")
 
@@ -285,15 +270,13 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     start.epoch("4", 2, 0.95, save=True)
     start.leave()
     code, lines = world.status()
-    assert (code, lines[1]) == (
-        1,
-        "nobody runs it; the last start did not close it: killed, out of disk, its Optuna "
-        "storage away, or its machine down",
+    assert code == 1
+    assert lines[1].startswith("nobody runs it; the last start did not close it: killed, out of")
+    owed = (
+        "owed:    trial   5  opt1 / daeac / film / seed7 / real: goes on after epoch 2 "
+        "(attempt 2: the driver ended)"
     )
-    arm = "opt1 / daeac / film / seed7 / real"
-    assert (
-        f"owed:    trial   5  {arm}: goes on after epoch 2 (attempt 2: the driver ended)" in lines
-    )
+    assert owed in lines
     assert "  the last start did not say how it ended" in lines
     assert "  trial   5: is RUNNING in Optuna, and no process runs it" in lines
     assert {r.info.status for r in world.runs()} >= {"RUNNING"}
@@ -301,78 +284,60 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     code, done = world.repair()
     assert code == 0, done
     assert world.trials()[5].state is TrialState.FAIL
-    assert world.run_of(4).info.status == "KILLED"
-    assert world.run_of(NAME).info.status == "KILLED"
+    assert {world.run_of(key).info.status for key in (4, NAME)} == {"KILLED"}
     code, lines = world.status()
-    assert code == 0
-    assert f"owed:    trial   5  {arm}: goes on after epoch 2 (attempt 2: the driver ended)" in (
-        lines
-    )
+    assert (code, owed in lines) == (0, True)
 
 
 def test_a_configuration_that_only_mlflow_has_is_named(world: World) -> None:
-    world.optuna("delete from trials where number = 1")
+    change(world.folder / "study.db", "delete from trials where number = 1")
     code, lines = world.status()
-    assert code == 1
-    said = f"  the Optuna storage has no row of configuration {world.digests[1]}, which MLflow "
-    assert any(line.startswith(f"{said}shows as complete: bring") for line in lines), lines
+    said = f"no row of configuration {world.digests[1]}, which MLflow shows as complete: bring"
+    assert (code, any(said in line for line in lines)) == (1, True), lines
 
 
-def test_what_was_done_untracked_is_told_by_a_repair(world: World) -> None:
-    start = Start(world.workspace, track=False)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"track": False}, "its MLflow run says KILLED, outcome 'stopped': it is complete"),
+        ({"away": True}, "its MLflow run has no val_auprc_sv of epoch 2"),
+    ],
+    ids=["untracked", "away"],
+)
+def test_what_was_not_sent_to_mlflow_is_sent_by_a_repair(
+    world: World, options: dict[str, bool], said: str
+) -> None:
+    start = Start(world.workspace, **options)
     start.begin("4")
     start.train("4", 0.96, first=2)
     start.end()
     code, lines = world.status()
-    assert code == 1
-    assert any(
-        "trial   5" in line and "MLflow run says KILLED, outcome 'stopped': it is complete" in line
-        for line in lines
-    )
-    assert world.repair()[0] == 0
-    assert world.run_of(4).info.status == "FINISHED"
-    assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (2, 0.96), (3, 0.96)]
-    assert world.run_of(NAME).info.status == "FINISHED"
-    assert world.repair()[1][-1] == "repair: nothing to do"
-
-
-def test_what_could_not_be_sent_when_a_study_ended_is_sent_by_a_repair(world: World) -> None:
-    before = world.run_of(4).info.status
-    start = Start(world.workspace, away=True)
-    start.begin("4")
-    start.train("4", 0.95, first=2)
-    start.end()
-    code, lines = world.status()
-    assert (code, before) == (1, "KILLED")
-    assert any("its MLflow run has no val_auprc_sv of epoch 2" in line for line in lines), lines
+    assert (code, world.run_of(4).info.status) == (1, "KILLED")
+    assert any(line.startswith("  trial   5") and said in line for line in lines), lines
     code, done = world.repair()
     assert (code, done[-1]) == (0, "the three records agree")
     assert "1 of 1: 2 runs brought up to date" in done, done
-    assert world.run_of(4).info.status == "FINISHED"
-    assert [step for step, _ in world.points(4)["val_auprc_sv"]] == [1, 2, 3]
+    assert {world.run_of(key).info.status for key in (4, NAME)} == {"FINISHED"}
+    assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (2, 0.96), (3, 0.96)]
+    assert world.repair()[1][-1] == "repair: nothing to do"
 
 
 def test_a_run_with_more_than_the_study_has_is_left(world: World) -> None:
-    run_id = world.run_of(0).info.run_id
-    world.mlflow().log_metric(run_id, "mine", 1.0, step=2)
+    run_id = world.id_of(0)
+    world.mlflow.log_metric(run_id, "mine", 1.0, step=2)
     log_a_metric_twice(world)
     code, lines = world.repair()
     assert code == 1
     assert any("has more than the study itself; delete the one" in line for line in lines)
     assert lines[-1] == "repair: none of it can be repaired"
-    assert world.run_of(0).info.run_id == run_id
+    assert world.id_of(0) == run_id
 
 
 def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
     delete_predictions(world)
     code, lines = world.repair("--no-track")
-    assert (code, lines[-2:]) == (
-        0,
-        [
-            "the records but MLflow's agree",
-            "what is owed is run by the study's own command with --resume",
-        ],
-    )
+    owed = "what is owed is run by the study's own command with --resume"
+    assert (code, lines[-2:]) == (0, ["the records but MLflow's agree", owed])
     assert world.run_of(0).info.status == "FINISHED"
     assert world.repair()[0] == 0
     assert world.run_of(0).info.status == "KILLED"
@@ -383,8 +348,7 @@ def test_a_tracker_that_has_nothing_gets_the_whole_study(world: World) -> None:
     other = ("--tracking-uri", f"sqlite:///{world.workspace / 'other.db'}")
     code, lines = world.status(*other)
     said = "other.db has nothing of this study; if another store has it, give its --tracking-uri"
-    assert code == 1
-    assert any(said in line for line in lines)
+    assert (code, any(said in line for line in lines)) == (1, True)
     assert lines[-1].startswith("`python -m study.run --repair tiny` with the same options makes")
     assert not (world.workspace / "other.db").exists()
     code, done = world.repair(*other)

@@ -4,8 +4,6 @@ tests/tuning/test_ray_tune.py.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,25 +11,17 @@ import pytest
 from study import run
 from study.data.source import Source
 from study.training import engine
-from tests.builders import study_plan, write_split
+from tests.builders import space_toml, study_plan, write_split
 
-SPACE = """
-description = "two branches"
-[search]
-sampler = "tpe"
-trials = 4
-folds = 2
-seeds = 3
-[fixed]
-embed_dim = 16
-epochs = 2
-normal_beats_per_epoch = 50
-[params.fusion]
-values = ["film", "mhca_time"]
-[params.heads]
-values = [1, 2]
-when = { fusion = ["mhca_time"] }
-"""
+SPACE = space_toml(
+    {
+        "fusion": ["film", "mhca_time"],
+        "heads": {"values": [1, 2], "when": {"fusion": ["mhca_time"]}},
+    },
+    fixed={"embed_dim": 16, "epochs": 2, "normal_beats_per_epoch": 50},
+    description="two branches",
+    settings={"sampler": "tpe", "trials": 4, "folds": 2, "seeds": 3},
+)
 
 
 @pytest.fixture
@@ -70,27 +60,6 @@ def test_a_list_shows_spaces_and_studies(
     assert "  bad                cannot be read; `--status bad` says why\n" in second
 
 
-LIGHT = """
-import sys
-from study import run
-code = run.main(sys.argv[1:])
-print(code, *sys.modules)
-"""
-
-
-@pytest.mark.parametrize(
-    ("words", "code"), [(["--list"], 0), (["--space", "fusion_gird"], 2)], ids=["list", "misspelt"]
-)
-def test_lists_and_misspelt_names_need_no_engine(words: list[str], code: int) -> None:
-    """In a process of its own: this one has imported all of them."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, timeout=60
-    )
-    ended, *modules = done.stdout.splitlines()[-1].split()
-    assert int(ended) == code
-    assert [name for name in ("torch", "ray", "optuna", "mlflow") if name in modules] == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -103,15 +72,6 @@ def test_lists_and_misspelt_names_need_no_engine(words: list[str], code: int) ->
         (["--space", "nowhere.toml"], "nowhere.toml"),
         (["--space", "smoke", "--name", "../up"], "study '../up': a study's name has letters"),
         (["--space", "smoke", "--trials", "0"], "space smoke: trials: must be a whole number"),
-        (
-            ["--space", "smoke", "--sampler", "tpf"],
-            "space smoke: sampler: unknown value 'tpf'; known: gp, grid, qmc, random, tpe. "
-            "Did you mean 'tpe'?",
-        ),
-        (
-            ["--space", "seed_experiments", "--trials", "3"],
-            "space seed_experiments: trials: means nothing in a compare space",
-        ),
         (["--space", "smoke", "--resume"], "there is no study 'smoke' in "),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
         (["--space", "smoke", "--split", "split.toml"], "--split needs --records DIR"),
@@ -127,7 +87,6 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
     assert told.out == ""
     assert told.err.startswith("error: ")
     assert said in told.err
-    assert "Traceback" not in told.err
     assert sorted(workspace.rglob("*")) == before
 
 
@@ -136,14 +95,10 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
     [
         (["--time-limit", "5x"], "'5x': give a number and s, m, h or d, as in 30m"),
         (["--time-limit", "h"], "'h': give a number, as in 30m"),
-        (["--time-limit", "0"], "'0': must be above 0"),
         (["--time-limit", "inf"], "'inf': give a number and s, m, h or d"),
         (["--trial-time-limit=-1s"], "'-1s': must be above 0"),
-        (["--trials", "many"], "invalid int value: 'many'"),
         (["--seed=-1"], "'-1': must be a whole number from 0 to 2^31 - 1"),
         (["--gpus-per-trial", "1.5"], "'1.5': give a share up to 1, or a whole number"),
-        (["--device", "tpu"], "invalid choice: 'tpu'"),
-        (["--sapce", "smoke"], "unrecognized arguments: --sapce"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -156,24 +111,16 @@ def test_a_word_that_cannot_be_read_is_refused(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("option", "text", "value"),
-    [
-        *(("time_limit", text, s) for text, s in [("90s", 90), ("90", 90), ("30m", 1800)]),
-        *(("time_limit", text, s) for text, s in [("1.5h", 5400), ("1d", 86400)]),
-        *(("folds", text, folds) for text, folds in [("5", 5), ("published", "published")]),
-    ],
-)
-def test_a_word_is_read_as_what_it_means(option: str, text: str, value: float | str) -> None:
-    args = run._parser().parse_args([f"--{option.replace('_', '-')}", text])
-    assert getattr(args, option) == value
+def test_a_word_is_read_as_what_it_means() -> None:
+    parse = run._parser().parse_args
+    limits = {"90s": 90, "90": 90, "30m": 1800, "1.5h": 5400, "1d": 86400}
+    assert {text: parse(["--time-limit", text]).time_limit for text in limits} == limits
+    assert [parse(["--folds", text]).folds for text in ("5", "published")] == [5, "published"]
 
 
 def test_verbose_adds_the_traceback(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--space", "fusion_gird", "-v"]) == 2
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert "SpaceError" in told
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_plan_and_writes_no_study(
@@ -184,9 +131,8 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(
     text = "\n".join(lines)
     assert lines[:2] == ["study 'two': search of space 'two'", "  two branches"]
     assert "trials: 3, arms: 2, members per trial: 6 (2 folds x 3 seeds), epochs: 2" in lines
-    assert "sampler: tpe, scheduler: asha, objective: val_auprc_sv, grid: 3" in lines, (
-        "mhca_time has two heads, film none"
-    )
+    # mhca_time has two heads, film none
+    assert "sampler: tpe, scheduler: asha, objective: val_auprc_sv, grid: 3" in lines
     assert "note: the space has 3 configurations, fewer than 4 trials: each is run once" in lines
     assert "note: tpe models conditional parameters one by one: heads" in lines
     assert ["fold", "N", "S", "V", "F", "records"] in [line.split() for line in lines]

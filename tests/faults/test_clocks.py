@@ -27,7 +27,7 @@ def test_a_study_goes_on_after_the_clock_was_set_back(studies: Studies) -> None:
     name = "clock"
     start = studies.start("fast", name)
     start.wait_for(lambda: studies.events(name) >= 4, "an epoch")
-    start.send(signal.SIGKILL)
+    start.process.send_signal(signal.SIGKILL)
     start.ended()
     earlier = replace(studies, program=(sys.executable, "-c", A_DAY_EARLIER))
     ended = earlier.run("fast", name, "--resume")

@@ -66,7 +66,7 @@ def kill(studies: Studies, name: str, moment: Moment, *more: str) -> bool:
     while start.process.poll() is None and not has_come():
         time.sleep(0.01)
     time.sleep(moment.then_s)
-    start.send(signal.SIGKILL)
+    start.process.send_signal(signal.SIGKILL)
     ended = start.ended()
     assert ended.code in (0, -signal.SIGKILL), ended
     return ended.code != 0
@@ -96,7 +96,7 @@ def test_a_study_killed_at_its_start_in_a_trial_and_at_its_end_is_whole(
     # At its end: every trial is settled, the tracker's last changes are not sent.
     start = studies.start("fast", name, "--resume")
     start.wait_for(lambda: "[4/4" in start.said(), "its last trial")
-    start.send(signal.SIGKILL)
+    start.process.send_signal(signal.SIGKILL)
     assert start.ended().code == -signal.SIGKILL
     goes_on(studies, name, outcomes)
 

@@ -98,7 +98,7 @@ def test_sigterm_while_ray_starts_loses_nothing(studies: Studies, after_s: float
     start = studies.start("long", name)
     start.wait_for(lambda: studies.events(name) > 0, "the study is opened")
     time.sleep(after_s)
-    start.send(signal.SIGTERM)
+    start.process.send_signal(signal.SIGTERM)
     ended = start.ended(within_s=30)
     assert ended.code != 0, ended
     ended = studies.run("long", name, "--resume")
@@ -111,9 +111,9 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> Non
     name = "twice"
     start = studies.start("long", name)
     wait_for_checkpoint(studies, start, name)
-    start.send(signal.SIGINT)
+    start.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
-    start.send(signal.SIGINT)
+    start.process.send_signal(signal.SIGINT)
     ended = start.ended(within_s=15)
     assert ended.code == 130, ended
     assert "SIGINT: stopping; finished work is kept. A second signal ends at once." in ended.err
@@ -130,7 +130,7 @@ def test_a_signal_before_anything_is_begun_says_so(
     start = studies.start("long", name)
     lock = studies.study(name) / "lock"
     start.wait_for(lock.exists, "the study is locked")
-    start.send(number)
+    start.process.send_signal(number)
     ended = start.ended()
     assert ended.code == 130, ended
     assert "Traceback" not in ended.err

@@ -6,6 +6,7 @@ import io
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 import study
+from study.data.fetch import sha256_of
 from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EXPERIMENTS, Outcome
@@ -25,23 +27,16 @@ from study.store.trial_files import CHECKPOINT, PER_RECORD, PREDICTIONS, SCORES,
 from study.store.trials import CLOSED, TRACKER, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror
-from tests.builders import load_text, npz, study_plan
+from tests.builders import load_text, npz, space_toml, study_plan
 from tests.driver import EPOCHS, Driver
 
 NAME = "tiny"
 TRIALS_WANTED = 5
-SPACE = f"""
-description = "tiny"
-[search]
-sampler = "grid"
-trials = {TRIALS_WANTED}
-[fixed]
-epochs = {EPOCHS}
-[params.fusion]
-values = ["concat_proj", "film"]
-[params.embed_dim]
-values = [8, 16, 32]
-"""
+SPACE = space_toml(
+    {"fusion": ["concat_proj", "film"], "embed_dim": [8, 16, 32]},
+    fixed={"epochs": EPOCHS},
+    settings={"sampler": "grid", "trials": TRIALS_WANTED},
+)
 OBJECTIVE = "val_auprc_sv"
 EXPERIMENT = EXPERIMENTS["synthetic"]
 
@@ -96,8 +91,7 @@ class Start(Driver):
 
     def read(self) -> Study:
         """Return the study as it is now."""
-        places = Places(folder=self.folder)
-        trials = self.ledger.trials()
+        places, trials = Places(folder=self.folder), self.ledger.trials()
         return Study(places=places, plan=PLAN, held=True, trials=trials)
 
     def epoch(self, key: str, epoch: int, value: float, *, save: bool = False) -> bool:
@@ -124,12 +118,10 @@ class Start(Driver):
         if cause:
             self.conductor.stop(cause)
         rows = self.rows()
-        table = self.folder / TRIALS
-        write_whole(table, trials_csv(rows))
-        scores = {KEY: "floor", "metrics": {OBJECTIVE: 0.1}}
+        write_whole(self.folder / TRIALS, trials_csv(rows))
         floor = self.folder / FOLDER / "prevalence"
         floor.mkdir(parents=True, exist_ok=True)
-        (floor / SCORES).write_text(json.dumps(scores))
+        (floor / SCORES).write_text(json.dumps({KEY: "floor", "metrics": {OBJECTIVE: 0.1}}))
         outcome = Outcome.STOPPED if cause else Outcome.COMPLETE
         self.ledger.end_start(outcome, {"trials_complete": float(len(rows))})
         self.ledger.note(CLOSED, True)
@@ -155,9 +147,13 @@ def make(workspace: Path) -> None:
     start.end("SIGINT received")
 
 
+def contents(folder: Path) -> dict[str, str]:
+    """Return a checksum of every file, but SQLite's shared memory, which has its readers."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): sha256_of(path) for path in files if path.suffix != ".db-shm"}
+
+
 def change(database: Path, statement: str, *values: object) -> None:
     """Change a SQLite database behind everybody's back."""
-    connection = sqlite3.connect(database)
-    with connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         assert connection.execute(statement, values).rowcount > 0
-    connection.close()

@@ -7,42 +7,33 @@ line, and its trials train. One study serves all tests: starting workers is what
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
 
-from benchmarks.driven import environment
-from study.data.source import Source
-from tests.builders import write_split
+from tests.builders import RATES, space_toml
+from tests.command import Ended
+from tests.studies import Start, Studies
 from tests.tuning.watched import WAITS_IN, Ran, read
 
 TRIALS, EPOCHS, SHARE = 4, 4, 0.5
-SPACE = f"""
-description = "small trials"
-[search]
-sampler = "random"
-trials = {TRIALS}
-scheduler = "none"
-folds = 2
-[fixed]
-fusion = "film"
-embed_dim = 8
-batch_size = 32
-epochs = {EPOCHS}
-normal_beats_per_epoch = 40
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-log = true
-"""
+SPACE = space_toml(
+    RATES,
+    fixed={
+        "fusion": "film",
+        "embed_dim": 8,
+        "batch_size": 32,
+        "epochs": EPOCHS,
+        "normal_beats_per_epoch": 40,
+    },
+    settings={"sampler": "random", "trials": TRIALS, "scheduler": "none", "folds": 2},
+)
 
 FIRST = {"num_cpus": 1, "num_gpus": 2}
 LATE = {"num_cpus": 3, "num_gpus": 1}
@@ -54,8 +45,7 @@ SLOTS = {"first": 1, "late": 2}
 class Seen:
     """What was seen of the study."""
 
-    code: int
-    said: str  # errors included
+    ended: Ended
     epochs: list[Ran]  # of all workers
     nodes: dict[str, str]  # Ray's id by name
     lost_at: float  # when the late node was taken away, seconds since the epoch of Unix
@@ -63,78 +53,53 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    folder = tmp_path_factory.mktemp("cluster")
-    (folder / "records").symlink_to(small_source.folder)
-    write_split(folder, small_source.development)
-    (folder / "small.toml").write_text(SPACE)
-    (folder / "log").mkdir()
-    # Short, because Ray's sockets go there.
-    with (
-        tempfile.TemporaryDirectory(prefix="c-") as scratch,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in environment().items():
-            patch.setenv(name, value)
+def seen(studies: Studies) -> Iterator[Seen]:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("TMPDIR", scratch)
-        patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={**FIRST, "include_dashboard": False, "temp_dir": f"{scratch}/ray"},
-        )
+        own = {"include_dashboard": False, "temp_dir": f"{studies.scratch}/ray"}
+        cluster = Cluster(initialize_head=True, head_node_args={**FIRST, **own})
         try:
-            yield run(cluster, folder)
+            yield run(cluster, studies.folder)
         finally:
             cluster.shutdown()
 
 
 def run(cluster: Cluster, folder: Path) -> Seen:
     """Run the study; bring a node when the first trials run, and take it when it is in use."""
-    nodes = {"first": cluster.head_node.node_id}
-    words = "--space small.toml --records records --split split.toml".split()
-    words += ["--address", cluster.address, "--storage", str(folder / "shared"), "--no-track"]
+    nodes, log = {"first": cluster.head_node.node_id}, folder / "log"
+    log.mkdir()
+    (folder / "small.toml").write_text(SPACE)
+    words = "--space small.toml --records records --split split.toml --no-track".split()
+    words += ["--address", cluster.address, "--storage", str(folder / "shared")]
     words += ["--gpus-per-trial", str(SHARE)]
-    command = [sys.executable, "-m", "tests.tuning.watched", str(folder / "log"), *words]
-    said = folder / "said.txt"
-    with said.open("w") as out:
-        driver = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
+    program = (sys.executable, "-m", "tests.tuning.watched", str(log))
+    start = Start(words, folder, folder / "said", program)
+
+    def on(name: str) -> list[Ran]:
+        return [ran for ran in read(log) if ran.node == nodes[name]]
+
+    def wait_for_trials(name: str) -> None:
+        start.wait_for(
+            lambda: sum(ran.epoch == WAITS_IN for ran in on(name)) == SLOTS[name],
+            f"trials wait on the {name} node",
+        )
+
     try:
-
-        def wait(ready: Callable[[list[Ran]], bool]) -> list[Ran]:
-            for _ in range(1200):
-                if ready(read(folder / "log")):
-                    return read(folder / "log")
-                assert driver.poll() is None, f"it ended first:\n{said.read_text()}"
-                time.sleep(0.1)
-            raise AssertionError(f"not within two minutes:\n{said.read_text()}")
-
-        def waits(epochs: list[Ran], name: str) -> bool:
-            on = [ran for ran in epochs if ran.node == nodes[name] and ran.epoch == WAITS_IN]
-            return len(on) == SLOTS[name]
-
-        wait(lambda epochs: waits(epochs, "first"))
+        wait_for_trials("first")
         late = cluster.add_node(**LATE)
         nodes["late"] = late.node_id
-        known = wait(lambda epochs: waits(epochs, "late"))
-        lost_at = time.time()
+        wait_for_trials("late")
+        on_lost, lost_at = on("late"), time.time()
         cluster.remove_node(late, allow_graceful=False)
-        lost = {ran.worker for ran in known if ran.node == nodes["late"]}
         # They end once they see that their node has: none may train on meanwhile.
-        wait(lambda _: not any(Path(f"/proc/{worker}").exists() for worker in lost))
-        (folder / "log" / "go").touch()
-        code = driver.wait(timeout=150)
+        workers = [Path(f"/proc/{ran.worker}") for ran in on_lost]
+        start.wait_for(lambda: not any(path.exists() for path in workers), "its workers end")
+        (log / "go").touch()
+        ended = start.ended(within_s=150)
     finally:
-        driver.kill()
-        driver.wait()
-    return Seen(
-        code=code,
-        said=said.read_text(),
-        epochs=read(folder / "log"),
-        nodes=nodes,
-        lost_at=lost_at,
-        on_lost=[ran for ran in known if ran.node == nodes["late"]],
-    )
+        start.process.kill()
+        start.process.wait()
+    return Seen(ended, read(log), nodes, lost_at, on_lost)
 
 
 def most(epochs: list[Ran]) -> float:
@@ -145,8 +110,8 @@ def most(epochs: list[Ran]) -> float:
 
 
 def test_the_study_survives_a_node_that_joins_and_is_lost(seen: Seen) -> None:
-    assert seen.code == 0, seen.said
-    assert f"{TRIALS}       0       0" in seen.said, "complete, pruned, failed"
+    assert seen.ended.code == 0, seen.ended
+    assert f"{TRIALS}       0       0" in seen.ended.out, "complete, pruned, failed"
     assert len({ran.digest for ran in seen.epochs}) == TRIALS
 
 
@@ -171,7 +136,7 @@ def test_every_node_holds_as_many_trials_as_fit(seen: Seen) -> None:
 def test_trials_of_a_lost_node_go_on_elsewhere_from_their_checkpoints(seen: Seen) -> None:
     lost = {ran.digest for ran in seen.on_lost}
     assert len(lost) == SLOTS["late"]
-    assert seen.said.count("retried  its worker was lost") == len(lost)
+    assert seen.ended.err.count("retried  its worker was lost") == len(lost)
     for digest in lost:
         after = [r for r in seen.epochs if r.digest == digest and r.began > seen.lost_at]
         assert [ran.epoch for ran in after] == [WAITS_IN, EPOCHS], "no saved epoch ran again"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -23,60 +20,38 @@ from study.store.history import BEGAN, epochs_of
 from study.store.plan import StudyPlan
 from study.tuning.conductor import REPEATS_TO_EXHAUSTION
 from study.tuning.trial import CHECKPOINT
-from tests.builders import load_text
+from tests.builders import RATES, load_text, space_toml
 from tests.driver import EPOCHS, Driver
 from tests.tuning.small_study import change
 
-CELLS = """
-[params.fusion]
-values = ["concat_proj", "film"]
-[params.embed_dim]
-values = [8, 16, 32]
-"""
-ONE_RANGE = "[params.learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
-COMPARE = """
-description = "two arms"
-[compare]
-draws = 2
-reference = "film"
-[fixed]
-epochs = 3
-[[arms]]
-name = "film"
-fusion = "film"
-placebo = true
-[[arms]]
-name = "concat"
-fusion = "concat_proj"
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-log = true
-"""
+TWO_CELLS = {"fusion": ["concat_proj", "film"]}
+CELLS = {**TWO_CELLS, "embed_dim": [8, 16, 32]}
+ARMS: list[dict[str, Any]] = [
+    {"name": "film", "fusion": "film", "placebo": True},
+    {"name": "concat", "fusion": "concat_proj"},
+]
 
 
-def search(
-    params: str = CELLS, *, sampler: str = "tpe", trials: int = 4, scheduler: str = "asha"
-) -> str:
-    return (
-        f'description = "tiny"\n[search]\nsampler = "{sampler}"\ntrials = {trials}\n'
-        f'scheduler = "{scheduler}"\n[fixed]\nepochs = {EPOCHS}\n{params}'
+def comparison(params: Mapping[str, Any], draws: int = 2) -> str:
+    return space_toml(
+        params, fixed={"epochs": EPOCHS}, arms=ARMS, settings={"draws": draws, "reference": "film"}
     )
 
 
-class Starter:
-    """Starts drivers in one folder."""
+def search(params: Mapping[str, Any] = CELLS, **settings: Any) -> str:
+    usual = {"sampler": "tpe", "trials": 4, "scheduler": "asha"}
+    return space_toml(params, fixed={"epochs": EPOCHS}, settings={**usual, **settings})
 
-    def __init__(self, folder: Path, plan: StudyPlan) -> None:
-        self._folder, self._plan = folder, plan
 
-    def __call__(self, text: str, **options: Any) -> Driver:
-        return Driver(self._folder, load_text(self._folder, text), plan=self._plan, **options)
+Starter = Callable[..., Driver]
 
 
 @pytest.fixture
 def start(tmp_path: Path, plan: StudyPlan) -> Starter:
-    return Starter(tmp_path, plan)
+    """A function that starts a driver of a space's text, by default in the test's folder."""
+    return lambda text, folder=tmp_path, **options: Driver(
+        folder, load_text(folder, text), plan=plan, **options
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid"])
@@ -85,12 +60,14 @@ def test_a_search_ends_with_its_budget_whatever_the_outcomes(start: Starter, sam
     driver.train(driver.next_trial(), 0.9)
     keys = [driver.next_trial() for _ in range(3)]
     assert driver.begin() is None, "what runs counts"
-    driver.fail(keys[0], "ValueError: bad")
+    cause = "DivergedError: diverged: training loss not finite in epoch 1"
+    driver.fail(keys[0], cause)
     assert driver.begin() is None, "what failed counts too"
     for key in keys[1:]:
         driver.train(key, 0.1)
-    assert len(driver.rows()) == 4
-    assert driver.outcomes()[:2] == [Outcome.COMPLETE, Outcome.FAILED]
+    best, failed, *others = driver.rows()
+    assert (best.outcome, len(others)) == (Outcome.COMPLETE, 2)
+    assert (failed.outcome, failed.epochs, failed.cause) == (Outcome.FAILED, 0, cause)
     assert not driver.conductor.exhausted
 
 
@@ -120,13 +97,13 @@ def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: S
 
 
 def test_an_owed_trial_whose_parameters_were_altered_is_refused_by_name(start: Starter) -> None:
-    first = start(search(ONE_RANGE))
+    first = start(search(RATES))
     first.conductor.propose("a")
     digest = first.trials()[0].user_attrs[Tag.DIGEST]
     statement = "update trial_params set param_value = 0.005 where trial_id = 1"
     change(first.folder / "study.db", statement)
     with pytest.raises(StudyStateError) as refused:
-        start(search(ONE_RANGE))
+        start(search(RATES))
     assert str(refused.value).startswith(
         f"trial 0 of the Optuna storage: was configuration {digest}, and its parameters are "
     )
@@ -142,21 +119,6 @@ def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -
     assert second.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE]
 
 
-def test_duplicates_do_not_consume_the_budget(start: Starter) -> None:
-    text = search(sampler="random", trials=6)
-    driver = start(text)
-    driver.run()
-    assert len({row.digest for row in driver.rows()}) == 6
-    repeats = [t for t in driver.trials() if "duplicate_of" in t.user_attrs]
-    assert repeats, "random draws of six cells without a repeat: take another seed"
-    for trial in repeats:
-        known = driver.trials()[trial.user_attrs["duplicate_of"]]
-        assert (trial.state, trial.value) == (known.state, known.value)
-
-
-TWO_CELLS = '[params.fusion]\nvalues = ["concat_proj", "film"]\n'
-
-
 def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: Starter) -> None:
     driver = start(search(TWO_CELLS), trials=5)
     driver.run()
@@ -170,8 +132,7 @@ def test_a_small_space_counts_as_exhausted_after_twenty_repeats_in_a_row(start: 
 
 
 def test_a_comparison_that_draws_a_configuration_twice_ends_as_exhausted(start: Starter) -> None:
-    text = COMPARE.replace("draws = 2", "draws = 3").partition("[params")[0]
-    driver = start(text + "[params.batch_size]\nvalues = [64, 128]\n")
+    driver = start(comparison({"batch_size": [64, 128]}, draws=3))
     driver.run()
     arms, batch_sizes = 3, 2
     assert driver.outcomes() == [Outcome.COMPLETE] * arms * batch_sizes
@@ -214,19 +175,16 @@ def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(start
     driver.screen([0.2, 0.3, 0.4, 0.1])
     driver.run()
     rows = driver.rows()
-    assert [(row.outcome, row.epochs) for row in rows] == [
-        *[(Outcome.SCREENED, 1)] * 4,
-        *[(Outcome.COMPLETE, EPOCHS)] * 2,
-    ]
+    assert [row.outcome for row in rows] == [Outcome.SCREENED] * 4 + [Outcome.COMPLETE] * 2
+    assert [row.epochs for row in rows] == [1] * 4 + [EPOCHS] * 2
     ranked = sorted(rows[:4], key=lambda row: -row.metric("objective"))
     best = {row.arm: row for row in reversed(ranked)}
     finals = sorted(best.values(), key=lambda row: -row.metric("objective"))
     assert [row.params for row in rows[4:]] == [row.params for row in finals]
     assert len({row.arm for row in rows[4:]}) == 2
     assert not {row.digest for row in rows[:4]} & {row.digest for row in rows[4:]}
-    assert not driver.conductor.exhausted
     assert driver.begin() is None
-    assert not driver.conductor.waits
+    assert not driver.conductor.exhausted and not driver.conductor.waits
     said = "4 configurations screened; the best of each arm is trained in full: 2 to go"
     assert driver.lines.count(said) == 1
     assert driver.lines.index(said) == 8, "after four that have started and ended"
@@ -239,15 +197,14 @@ def test_an_arm_s_best_is_chosen_when_all_that_was_screened_of_the_arm_has_ended
     """No slot waits for another arm, and the choice is what it would be one after the other."""
     driver = start(SCREENED)
     driver.screen([0.2, 0.3, 0.4])
-    last, other_arm = driver.begin(), driver.begin()
-    assert last is not None and other_arm is not None
+    last, _ = driver.next_trial(), driver.next_trial()
     arms = [trial.user_attrs[Tag.ARM] for trial in driver.trials()]
     assert arms[4] == arms[1] != arms[3] == arms[0]
     assert driver.begin() is None
     assert driver.conductor.waits, "asked again later, and not told that nothing is left"
     assert not driver.conductor.exhausted
     driver.train(last, 0.9)
-    assert driver.begin() is not None
+    driver.next_trial()
     assert not driver.conductor.waits
     in_full = driver.trials()[5]
     assert in_full.params == driver.trials()[3].params, "the last one was the best"
@@ -298,15 +255,6 @@ def test_a_screening_of_a_small_space_ends_with_trials_in_full(
             assert trial.intermediate_values == known.intermediate_values
 
 
-def test_a_failing_trial_ends_with_the_cause_from_its_worker(start: Starter) -> None:
-    driver = start(search())
-    cause = "DivergedError: diverged: training loss not finite in epoch 1"
-    driver.fail(driver.next_trial(), cause)
-    assert driver.begin() is not None, "the study goes on"
-    (row,) = driver.rows()
-    assert (row.outcome, row.epochs, row.cause) == (Outcome.FAILED, 0, cause)
-
-
 def test_a_trial_whose_worker_was_lost_too_often_is_failed(start: Starter) -> None:
     driver = start(search())
     key = driver.next_trial()
@@ -333,15 +281,14 @@ def test_a_trial_in_whose_epoch_the_whole_limit_passes_hangs_once_a_try(start: S
         time.sleep(2 * limit_s)
         assert conductor.hung() == {key}
         assert conductor.hung() == set(), "its worker is being ended"
+        why = f"an epoch took longer than the whole --trial-time-limit{times}"
         if times != " (3 times)":
             conductor.lost(key, "its worker was lost: ActorDiedError: killed")
             conductor.started(key)
-            why = f"an epoch took longer than the whole --trial-time-limit{times}"
             assert driver.lines[-1] == f"trial   0 retried  {why}"
     conductor.failed(key, "its worker was lost 3 times: ActorDiedError: killed")
     row = driver.rows()[0]
-    assert row.outcome is Outcome.FAILED
-    assert row.cause == "an epoch took longer than the whole --trial-time-limit (3 times)"
+    assert (row.outcome, row.cause) == (Outcome.FAILED, why)
 
 
 def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
@@ -357,33 +304,24 @@ def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
     assert start(search()).conductor.owed == 1
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("scheduler", ["asha", "screening"])
-def test_a_trial_without_a_finite_objective_is_failed(
-    start: Starter, value: float, scheduler: str
-) -> None:
+def test_a_trial_without_a_finite_objective_is_failed(start: Starter, scheduler: str) -> None:
     driver = start(search(scheduler=scheduler))
-    driver.train(driver.next_trial(), value)
-    (row,) = driver.rows()
-    assert row.outcome is Outcome.FAILED
-    assert row.cause == "val_auprc_sv is undefined after the last epoch"
-    assert driver.trials()[0].state is optuna.trial.TrialState.FAIL
+    for value in (math.nan, math.inf):
+        driver.train(driver.next_trial(), value)
+    failed = (Outcome.FAILED, "val_auprc_sv is undefined after the last epoch")
+    assert [(row.outcome, row.cause) for row in driver.rows()] == [failed] * 2
+    assert {trial.state.name for trial in driver.trials()} == {"FAIL"}
 
 
-@pytest.mark.parametrize(
-    ("epoch", "outcome", "cause"),
-    [
-        (1, Outcome.FAILED, "exceeded --trial-time-limit at epoch 1"),
-        (EPOCHS, Outcome.COMPLETE, ""),
-    ],
-)
-def test_a_trial_over_its_time_limit_is_failed_where_epochs_are_left(
-    start: Starter, epoch: int, outcome: Outcome, cause: str
-) -> None:
+def test_a_trial_over_its_time_limit_is_failed_where_epochs_are_left(start: Starter) -> None:
     driver = start(search(), trial_limit_s=1e-9)
-    assert driver.epoch(driver.next_trial(), epoch, 0.5)
-    (row,) = driver.rows()
-    assert (row.outcome, row.cause) == (outcome, cause)
+    for epoch in (1, EPOCHS):
+        assert driver.epoch(driver.next_trial(), epoch, 0.5)
+    assert [(row.outcome, row.cause) for row in driver.rows()] == [
+        (Outcome.FAILED, "exceeded --trial-time-limit at epoch 1"),
+        (Outcome.COMPLETE, ""),
+    ]
 
 
 def test_what_is_written_down_of_a_trial_is_said_to_have_changed(start: Starter) -> None:
@@ -403,70 +341,53 @@ def test_what_is_written_down_of_a_trial_is_said_to_have_changed(start: Starter)
 
 def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(start: Starter) -> None:
     driver = start(search(trials=3))
-    keys = [driver.begin() for _ in range(3)]
-    attrs = [trial.user_attrs for trial in driver.trials() if "config" in trial.user_attrs]
-    digests = [a[Tag.DIGEST] for a in attrs]
-    for digest in digests:
-        driver.storage.folder(digest).write(CHECKPOINT, b"state")
-    driver.train(str(keys[0]), 0.5)
-    driver.fail(str(keys[1]), "ValueError: bad")
-    assert driver.conductor.runs(str(keys[2]))
+    complete, failed, owed = keys = [driver.next_trial() for _ in range(3)]
+    folders = [driver.storage.folder(driver.digest(key)) for key in keys]
+    for folder in folders:
+        folder.write(CHECKPOINT, b"state")
+    driver.train(complete, 0.5)
+    driver.fail(failed, "ValueError: bad")
+    assert driver.conductor.runs(owed)
     driver.conductor.stop("SIGINT received")
-    assert not driver.conductor.runs(str(keys[2]))
-    kept = [driver.storage.folder(digest).read(CHECKPOINT) for digest in digests]
-    assert kept == [None, None, b"state"]
+    assert not driver.conductor.runs(owed)
+    assert [folder.read(CHECKPOINT) for folder in folders] == [None, None, b"state"]
 
 
-@contextmanager
-def counted_statements() -> Iterator[list[str]]:
-    """Yield a list that grows by every statement that any storage is sent."""
-    sent: list[str] = []
+def test_a_trial_costs_the_storage_the_same_however_many_went_before(
+    start: Starter, request: pytest.FixtureRequest
+) -> None:
+    driver = start(search(RATES, sampler="random", trials=30))
+    counts = [0] * 30
 
-    def count(*about: Any) -> None:
-        sent.append(str(about[2]))
+    def count(*_: Any) -> None:
+        counts[trial] += 1
 
     event.listen(Engine, "after_cursor_execute", count)
-    try:
-        yield sent
-    finally:
-        event.remove(Engine, "after_cursor_execute", count)
-
-
-def test_a_trial_costs_the_storage_the_same_however_many_went_before(start: Starter) -> None:
-    driver, counts = start(search(ONE_RANGE, sampler="random", trials=30)), []
-    with counted_statements() as sent:
-        for value in itertools.count():
-            if (key := driver.begin()) is None:
-                break
-            driver.train(key, value)  # better and better: none is pruned
-            counts.append(len(sent))
-            sent.clear()
-    assert len(counts) == 30
-    assert statistics.median(counts[2:10]) == statistics.median(counts[22:])
+    request.addfinalizer(lambda: event.remove(Engine, "after_cursor_execute", count))
+    for trial in range(30):
+        driver.train(driver.next_trial(), trial)  # better and better: none is pruned
+    assert statistics.median(counts[2:10]) == statistics.median(counts[22:]) > 0
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "qmc"])
 def test_enumerated_proposals_are_the_same_whatever_happened(
-    tmp_path: Path, plan: StudyPlan, sampler: str
+    start: Starter, tmp_path: Path, sampler: str
 ) -> None:
     text = search(sampler=sampler, trials=6)
-    folders = [tmp_path / "through", tmp_path / "cut"]
-    for folder in folders:
-        folder.mkdir()
-    through, cut = (Starter(folder, plan) for folder in folders)
-    straight = through(text)
+    (tmp_path / "through").mkdir()
+    straight = start(text, tmp_path / "through")
     straight.run(0.5)
 
-    first = cut(text)
+    first = start(text)
     first.train(first.next_trial(), 0.1)
     assert first.begin(), first.begin()
     first.conductor.stop("SIGINT received")
-    second = cut(text)
+    second = start(text)
     for value in (0.9, 0.2):
         second.train(second.next_trial(), value)
     second.fail(second.next_trial(), "ValueError: bad")
     del second
-    third = cut(text)
+    third = start(text)
     third.run(0.3)
 
     assert third.proposed() == straight.proposed()
@@ -474,13 +395,13 @@ def test_enumerated_proposals_are_the_same_whatever_happened(
 
 
 def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: Starter) -> None:
-    first = start(COMPARE)
+    first = start(comparison(RATES))
     for value in (0.9, 0.1, 0.05, 0.04):
         first.train(first.next_trial(), value)
     first.conductor.propose("cut off")
     first.conductor.stop("SIGINT received")
 
-    second = start(COMPARE)
+    second = start(comparison(RATES))
     assert second.conductor.owed == 1
     second.run(0.01)
     rows = second.rows()

@@ -7,21 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from tests.builders import space_toml
 from tests.postgres import PASSWORD, ask, postgres_server
 from tests.studies import Studies
 
-SPACE = """
-description = "two trials"
-[search]
-sampler = "grid"
-folds = 2
-[fixed]
-fusion = "rr_only"
-epochs = 1
-normal_beats_per_epoch = 40
-[params.embed_dim]
-values = [8, 16]
-"""
+SPACE = space_toml(
+    {"embed_dim": [8, 16]},
+    fixed={"fusion": "rr_only", "epochs": 1, "normal_beats_per_epoch": 40},
+    settings={"sampler": "grid", "folds": 2},
+)
 
 
 @pytest.fixture(scope="module")

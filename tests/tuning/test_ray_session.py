@@ -85,15 +85,12 @@ def test_a_first_signal_stops_in_order_and_a_second_ends_at_once(number: signal.
     assert signal.getsignal(number) == before
 
 
-def test_a_signal_that_was_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        stop = StopSignal()
-        with catching_signals(stop):
-            signal.raise_signal(signal.SIGHUP)
-        assert not stop.cause
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_a_signal_that_was_ignored_stays_ignored(request: pytest.FixtureRequest) -> None:
+    before, stop = signal.signal(signal.SIGHUP, signal.SIG_IGN), StopSignal()
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
+    with catching_signals(stop):
+        signal.raise_signal(signal.SIGHUP)
+    assert not stop.cause
 
 
 def test_one_minor_release_of_ray_is_known_from_inside() -> None:

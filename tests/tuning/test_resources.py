@@ -25,22 +25,24 @@ def test_two_trials_on_a_gpu_that_holds_them(memory_gib: int, share: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("cores", "gpus", "share", "asked", "expected"),
+    ("nodes", "share", "asked", "expected"),
     [
-        (16, 1, 0.25, None, 4),
-        (16, 2, 0.25, None, 8),
-        (3, 2, 0.25, None, 3),
-        (16, 3, 2.0, None, 1),
-        (16, 1, 0.25, 2, 2),
+        ([(16, 2)], 0.25, None, 8),
+        ([(3, 2)], 0.25, None, 3),
+        ([(16, 3)], 2.0, None, 1),
+        ([(16, 1)], 0.25, 2, 2),
+        ([(4, 1), (4, 2), (4, 1)], 2.0, None, 1),
+        ([(64, 0), (2, 4)], 1.0, None, 2),
+        ([(1, 1), (8, 1)], 0.25, None, 5),
+        ([(4, 0), (2, 0)], 0.0, None, 6),
     ],
 )
-def test_trials_at_once_on_gpus(
-    cores: int, gpus: int, share: float, asked: int | None, expected: int
+def test_what_fits_is_counted_node_by_node(
+    nodes: list[tuple[int, int]], share: float, asked: int | None, expected: int
 ) -> None:
     demand = Demand(device="cuda", concurrency=asked, gpus_per_trial=share)
-    planned = plan_resources(demand, [{"CPU": cores, "GPU": gpus}])
-    assert planned.concurrency == expected
-    assert planned.request() == {"cpu": 1, "gpu": share}
+    planned = plan_resources(demand, [{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes])
+    assert planned == Resources(concurrency=expected, gpus_per_trial=share)
 
 
 def test_a_container_s_quota_of_cores_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,13 +50,8 @@ def test_a_container_s_quota_of_cores_counts(monkeypatch: pytest.MonkeyPatch) ->
     assert plan_resources(Demand()).concurrency == 1
 
 
-def test_one_trial_a_core_without_gpus() -> None:
-    planned = plan_resources(Demand(), [{"CPU": 4}, {"CPU": 2}])
-    assert planned.concurrency == 6
-    assert planned.request() == {"cpu": 1}
-
-
 def test_without_shared_storage_trials_stay_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Resources(concurrency=2).request() == {"cpu": 1}
     resources = Resources(concurrency=2, gpus_per_trial=0.5, node="node:10.0.0.1")
     assert resources.request() == {"cpu": 1, "gpu": 0.5, "node:10.0.0.1": 0.001}
     mine = {"CPU": 3.0, "GPU": 1.0, "node:10.0.0.1": 1.0}
@@ -65,52 +62,11 @@ def test_without_shared_storage_trials_stay_on_one_node(monkeypatch: pytest.Monk
     assert slots(anywhere, Demand(gpus_per_trial=0.5))() == 10
 
 
-def test_rays_table_of_jobs_gets_no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["python", "-m", "study.run", "--tracking-uri=https://me:s3cr3t@host/x"]
-    words += ["--study-storage", "postgresql://me:s3cr3t@host/y"]
-    monkeypatch.setattr(sys, "orig_argv", words)
-    told: list[str] = []
-
-    def init(**options: Any) -> None:
-        told.append(ray._private.utils.get_entrypoint_name())
-        raise ConnectionError("not started")
-
-    monkeypatch.setattr("ray.init", init)
-    with pytest.raises(StudyStateError), ray_session(Demand(), "host:6379", 0):
-        pass
-    (line,) = told
-    assert line.startswith("python -m study.run --tracking-uri=https://")
-    assert "s3cr3t" not in line and "host/y" in line
-
-
-@pytest.mark.parametrize(
-    ("nodes", "share", "expected"),
-    [
-        ([(4, 1), (4, 2), (4, 1)], 2.0, 1),
-        ([(4, 1), (4, 2), (4, 1)], 0.5, 8),
-        ([(64, 0), (2, 4)], 1.0, 2),
-        ([(1, 1), (8, 1)], 0.25, 5),
-    ],
-    ids=["whole GPUs of one node", "shares", "cores without GPUs", "GPUs without cores"],
-)
-def test_what_fits_is_counted_node_by_node(
-    nodes: list[tuple[int, int]], share: float, expected: int
-) -> None:
-    demand = Demand(device="cuda", gpus_per_trial=share)
-    planned = plan_resources(demand, [{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes])
-    assert planned.concurrency == expected
-
-
 @pytest.mark.parametrize(
     ("share", "nodes", "said"),
     [
         (0.5, [{"CPU": 2}], "--gpus-per-trial 0.5: there is no GPU to share"),
-        (
-            2.0,
-            [{"CPU": 4, "GPU": 1}] * 2,
-            "no trial fits: there are 8 cores and 2 GPUs, and a trial takes 1 core and 2 GPU "
-            "of one of 2 nodes",
-        ),
+        (2.0, [{"CPU": 4, "GPU": 1}] * 2, "a trial takes 1 core and 2 GPU of one of 2 nodes"),
     ],
     ids=["no GPU", "only two nodes together"],
 )
@@ -129,17 +85,24 @@ def _nothing_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_nothing_to_leave")
 @pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
-def test_ray_serves_no_dashboard(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
-    """What Ray is asked for, without waiting for it to start."""
+def test_ray_serves_no_dashboard_and_is_told_no_credential(
+    monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    """What Ray is asked for, and its table of jobs, without waiting for it to start."""
+    words = ["python", "-m", "study.run", "--tracking-uri=https://me:s3cr3t@host/x"]
+    words += ["--study-storage", "postgresql://me:s3cr3t@host/y"]
+    monkeypatch.setattr(sys, "orig_argv", words)
     given: dict[str, Any] = {}
 
     def init(**options: Any) -> None:
-        given.update(options)
+        given.update(options, line=ray._private.utils.get_entrypoint_name())
         raise ConnectionError("not started")
 
     monkeypatch.setattr("ray.init", init)
     with pytest.raises((ConnectionError, StudyStateError)), ray_session(Demand(), address, 0):
         pass
+    assert given["line"].startswith("python -m study.run --tracking-uri=https://")
+    assert "s3cr3t" not in given["line"] and "host/y" in given["line"]
     assert given["address"] == (address or "local")
     # A cluster's dashboard is that of whoever started it; `ray start` binds it to loopback.
     assert given.get("include_dashboard", False) is False

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from study.spaces.load import load_space
 from study.store.admission import Before
 from study.store.plan import StudyPlan
 from study.store.study import Places, Study
 from study.tuning.session import open_ledger
 from study.tuning.setup import Setup
+from tests.builders import RATES, load_text, space_toml
 
-SPACE = """
-description = "one number"
-[search]
-sampler = "tpe"
-trials = 40
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-"""
+SPACE = space_toml(RATES, fixed={}, settings={"sampler": "tpe", "trials": 40})
 
 
 def draws(folder: Path, plan: StudyPlan) -> list[float]:
     """Return what a start's sampler asks for first; nothing of it is settled."""
-    (folder / "space.toml").write_text(SPACE)
-    of_study = SimpleNamespace(
-        plan=replace(plan, kind="search", sampler="tpe", scheduler="none"),
-        space=load_space(folder / "space.toml"),
-    )
+    of_study = SimpleNamespace(plan=plan, space=load_text(folder, SPACE))
     places = Places(folder=folder)
     before = Before(Study.at(places), []) if StudyPlan.find(folder) else None
     plan.save(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,40 +17,26 @@ from study.data.source import Source
 from study.errors import DataError, SpaceError
 from study.store.storage import Storage
 from study.tuning import setup as own
-from study.tuning.setup import Setup, plan_folds, set_up
-from tests.builders import load_text
+from study.tuning.setup import Setup, set_up
+from tests.builders import load_text, space_toml
 
-SEARCH = """
-description = "a search"
-[search]
-sampler = "random"
-trials = 5
-folds = 2
-seeds = 3
-reduction_factor = 4
-[fixed]
-epochs = 2
-"""
-ONE = "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
-COMPARE = """
-description = "a comparison"
-[compare]
-draws = 2
-folds = 2
-reference = "now"
-[fixed]
-epochs = 4
-[[arms]]
-name = "now"
-segmentation = "daeac"
-[[arms]]
-name = "beat"
-segmentation = "beat"
-resampling = "linear"
-[params.dropout]
-low = 0.0
-high = 0.5
-"""
+SEARCH = space_toml(
+    {"dropout": {"low": 0.0, "high": 0.5}},
+    fixed={"epochs": 2},
+    settings={"sampler": "random", "trials": 5, "folds": 2, "seeds": 3, "reduction_factor": 4},
+)
+COMPARE = space_toml(
+    {"dropout": {"low": 0.0, "high": 0.5}},
+    fixed={"epochs": 4},
+    arms=[
+        {"name": "now", "segmentation": "daeac"},
+        {"name": "beat", "segmentation": "beat", "resampling": "linear"},
+    ],
+    settings={"draws": 2, "folds": 2, "reference": "now"},
+)
+
+
+Build = Callable[..., Setup]
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +44,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("beats")
 
 
-def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) -> Setup:
-    known: dict[str, Any] = {"name": "mine", "study_seed": 0, "partition_seed": 0, "device": "cpu"}
-    return set_up(
-        load_text(folder, text),
-        source,
-        storage=Storage.at(folder / "trials"),
-        cache_dir=cache,
-        **(known | options),
-    )
+@pytest.fixture
+def build(small_source: Source, tmp_path: Path, cache: Path) -> Build:
+    """A function that sets up a study of a space's text on six records."""
+    usual = {"name": "mine", "study_seed": 0, "partition_seed": 0, "device": "cpu"}
+    storage = Storage.at(tmp_path / "trials")
+
+    def build(text: str, **options: Any) -> Setup:
+        space, given = load_text(tmp_path, text), {**usual, **options}
+        return set_up(space, small_source, storage=storage, cache_dir=cache, **given)
+
+    return build
 
 
 @pytest.mark.parametrize(
@@ -77,24 +67,15 @@ def build(source: Source, text: str, folder: Path, cache: Path, **options: Any) 
     ],
 )
 def test_what_trials_compute_with_goes_by_the_device(
-    small_source: Source,
-    tmp_path: Path,
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    compiles: bool,
-    engine: str,
+    build: Build, monkeypatch: pytest.MonkeyPatch, device: str, compiles: bool, engine: str
 ) -> None:
     monkeypatch.setattr(own, "has_compiled_kernels", lambda: compiles)
-    text = SEARCH + ONE
-    setup = build(small_source, text, tmp_path, cache, device=device, precision="fp32")
+    setup = build(SEARCH, device=device, precision="fp32")
     assert str(setup.job.engine) == setup.plan.engine == engine
 
 
-def test_a_plan_holds_what_shapes_the_results(
-    small_source: Source, small_beats: BeatSet, tmp_path: Path, cache: Path
-) -> None:
-    setup = build(small_source, SEARCH + ONE, tmp_path, cache, study_seed=7)
+def test_a_plan_holds_what_shapes_the_results(build: Build, small_beats: BeatSet) -> None:
+    setup = build(SEARCH, study_seed=7)
     plan = setup.plan
     assert (plan.name, plan.space, plan.kind) == ("mine", "tiny", "search")
     assert (plan.sampler, plan.scheduler, plan.reduction_factor) == ("random", "asha", 4)
@@ -107,64 +88,48 @@ def test_a_plan_holds_what_shapes_the_results(
     assert setup.beats.fingerprint != small_beats.fingerprint, "reliance draws by the study seed"
 
 
-def test_a_comparison_prepares_each_cut_once(
-    small_source: Source, tmp_path: Path, cache: Path
-) -> None:
-    setup = build(small_source, COMPARE, tmp_path, cache)
+def test_a_comparison_prepares_each_cut_once(build: Build) -> None:
+    setup = build(COMPARE)
     assert setup.job.beats.keys() == {("daeac", "linear"), ("beat", "linear")}
     assert (setup.plan.trials, setup.plan.epochs, setup.plan.kind) == (4, 4, "compare")
     for config in setup.space.configurations():
         assert setup.job.beats_of(config).segmentation == config.signal.segmentation
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        COMPARE.replace('name = "now"', 'name = "now"\nepochs = 2'),
-        SEARCH.replace("epochs = 2\n", "") + "[params.epochs]\nvalues = [2, 4]\n",
-    ],
-    ids=["arms", "searched"],
+UNEQUAL = (
+    "epochs: must be the same in every configuration, otherwise a longer budget would look like a "
+    "better arm; give it under [fixed]"
 )
-def test_unequal_budgets_are_refused(
-    small_source: Source, tmp_path: Path, cache: Path, text: str
-) -> None:
-    with pytest.raises(SpaceError) as caught:
-        build(small_source, text, tmp_path, cache)
-    assert str(caught.value) == (
-        f"{tmp_path / 'tiny.toml'}: epochs: must be the same in every configuration, otherwise a "
-        "longer budget would look like a better arm; give it under [fixed]"
-    )
 
 
-def test_the_plan_differs_where_folds_or_settings_differ(
-    small_source: Source, tmp_path: Path, cache: Path
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (COMPARE.replace('name = "now"', 'name = "now"\nepochs = 2'), UNEQUAL),
+        (SEARCH.replace("epochs = 2\n", "") + "[params.epochs]\nvalues = [2, 4]\n", UNEQUAL),
+        (SEARCH.replace("folds = 2", 'folds = "published"'), "published"),
+        (SEARCH.replace("folds = 2", "folds = 7"), "folds: must be in [2, 6] for 6 patients, got"),
+    ],
+    ids=["arms of unequal budgets", "searched budgets", "published folds", "too many folds"],
+)
+def test_what_the_space_and_the_records_do_not_allow_is_refused(
+    build: Build, text: str, said: str
 ) -> None:
-    text = (SEARCH + ONE).replace("[fixed]", "[fixed]\nnormal_beats_per_epoch = 20")
-    setup = build(small_source, text, tmp_path, cache)
-    again = build(small_source, "# other words\n" + text, tmp_path, cache)
-    assert again.plan.differences(setup.plan) == {}
+    with pytest.raises((SpaceError, DataError), match=re.escape(said)):
+        build(text)
+
+
+def test_the_plan_differs_where_folds_or_settings_differ(build: Build) -> None:
+    text = SEARCH.replace("[fixed]", "[fixed]\nnormal_beats_per_epoch = 20")
+    plan = build(text).plan
+    assert build("# other words\n" + text).plan.differences(plan) == {}
     for name in ("folds", "epochs"):
-        other = build(small_source, text.replace(f"{name} = 2", f"{name} = 3"), tmp_path, cache)
-        assert list(other.plan.differences(setup.plan)) == [name]
-
-
-@pytest.mark.parametrize(
-    ("folds", "said"),
-    [
-        ('"published"', r"published"),
-        ("7", r"folds: must be in \[2, 6\] for 6 patients, got 7"),
-    ],
-)
-def test_folds_that_the_records_do_not_allow_are_refused(
-    small_source: Source, small_beats: BeatSet, tmp_path: Path, folds: str, said: str
-) -> None:
-    space = load_text(tmp_path, (SEARCH + ONE).replace("folds = 2", f"folds = {folds}"))
-    with pytest.raises(DataError, match=said):
-        plan_folds(space, small_beats, small_source, 0)
+        other = build(text.replace(f"{name} = 2", f"{name} = 3"))
+        assert list(other.plan.differences(plan)) == [name]
 
 
 def test_records_on_which_no_trial_would_have_a_score_are_refused(
-    small_source: Source, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = prepare.prepare_all
 
@@ -175,9 +140,7 @@ def test_records_on_which_no_trial_would_have_a_score_are_refused(
         }
 
     monkeypatch.setattr(own, "prepare_all", without_s)
-    with pytest.raises(DataError) as caught:
-        build(small_source, SEARCH + ONE, tmp_path, cache)
-    assert str(caught.value) == (
-        "objective val_auprc_sv: no fold has 10 beats of S (0 in all) to score, together with "
-        "beats of other classes; give records that have them, or another --objective"
-    )
+    with pytest.raises(
+        DataError, match=r"no fold has 10 beats of S \(0 in all\) to score, together"
+    ):
+        build(SEARCH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import replace
@@ -18,50 +17,35 @@ from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
 from study.store.folder import BEATS, SPACE_COPY
+from study.store.plan import StudyPlan
 from study.store.trial_files import PREDICTIONS, WEIGHTS
 from study.training.loop import TrialTraining
 from study.tuning.trial import TrialJob
+from tests.builders import space_toml
 from tests.command import Ended
 from tests.engine import trained_here
 from tests.studies import EPOCHS, Studies
 
-COMPARE = """
-description = "two arms and a placebo"
-[compare]
-draws = 1
-folds = 2
-reference = "concat"
-contrasts = [["film", "film_placebo"]]
-[fixed]
-embed_dim = 8
-epochs = 1
-normal_beats_per_epoch = 40
-[[arms]]
-name = "film"
-fusion = "film"
-placebo = true
-[[arms]]
-name = "concat"
-fusion = "concat"
-[params.learning_rate]
-low = 1e-3
-high = 1e-2
-log = true
-"""
+COMPARE = space_toml(
+    {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}},
+    fixed={"embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40},
+    arms=[
+        {"name": "film", "fusion": "film", "placebo": True},
+        {"name": "concat", "fusion": "concat"},
+    ],
+    settings={
+        "draws": 1,
+        "folds": 2,
+        "reference": "concat",
+        "contrasts": [["film", "film_placebo"]],
+    },
+)
 
-RHYTHM = """
-description = "two trials without ECG"
-[search]
-sampler = "grid"
-scheduler = "none"
-folds = 2
-[fixed]
-fusion = "rr_only"
-epochs = 1
-normal_beats_per_epoch = 50
-[params.embed_dim]
-values = [8, 16]
-"""
+RHYTHM = space_toml(
+    {"embed_dim": [8, 16]},
+    fixed={"fusion": "rr_only", "epochs": 1, "normal_beats_per_epoch": 50},
+    settings={"sampler": "grid", "scheduler": "none", "folds": 2},
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +53,7 @@ def searched(studies: Studies) -> Ended:
     return studies.here("fast", "search")
 
 
-def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
+def test_a_search_ends_with_a_table_and_shows_it_again(searched: Ended, studies: Studies) -> None:
     assert searched.code == 0, searched
     assert searched.out.startswith("Candidates by arm. Mean ± sd over the complete trials")
     for said in (
@@ -83,6 +67,12 @@ def test_a_search_ends_with_a_table_and_exit_code_0(searched: Ended) -> None:
         assert said in searched.out
     assert "floor: prevalence" not in searched.out, "the table has it as the level of chance"
     assert "trial   0 complete val_auprc_sv ." in searched.err
+    again = studies.here("fast", "search")
+    assert (again.code, again.err) == (0, "")
+    said, *lines = again.out.splitlines()
+    assert said == "study 'search' was complete already: nothing was run"
+    assert lines[:5] == searched.out.splitlines()[:5]
+    assert len(studies.trials("search")) == 4
 
 
 def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: Studies) -> None:
@@ -104,18 +94,6 @@ def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: 
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert 0 < floors["prevalence"].data.metrics["val_auprc_sv"]
     assert floors["prevalence"].data.metrics["val_auroc_sv"] == 0.5
-
-
-def test_the_same_command_again_prints_the_table_and_runs_nothing(
-    searched: Ended, studies: Studies
-) -> None:
-    before = studies.trials("search")
-    again = studies.here("fast", "search")
-    assert (again.code, again.err) == (0, "")
-    said, *lines = again.out.splitlines()
-    assert said == "study 'search' was complete already: nothing was run"
-    assert lines[:5] == searched.out.splitlines()[:5]
-    assert studies.trials("search") == before
 
 
 def test_the_same_command_again_brings_back_what_every_start_writes(
@@ -145,10 +123,7 @@ def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
     finally:
         aside.rename(weights)
     assert again.code == 0
-    assert (
-        "results are missing (trial 0: weights.pt is missing); `--status search` says more, and "
-        "after `--repair search` these trials are run again"
-    ) in again.err
+    assert "results are missing (trial 0: weights.pt is missing); `--status search`" in again.err
 
 
 def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
@@ -161,25 +136,6 @@ def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
     back = studies.here("fast", "search")
     assert back.code == 0, back
     assert {r.info.status for r in studies.runs("search", "trial")} == {"FINISHED", "KILLED"}
-
-
-def test_a_study_whose_storage_is_lost_is_not_begun_again(
-    searched: Ended, studies: Studies
-) -> None:
-    elsewhere = ("--study-storage", "sqlite:///elsewhere.db")
-    refused = studies.here("fast", "search", "--resume", *elsewhere)
-    assert refused.code == 2, refused
-    assert "elsewhere.db does not exist; give --study-storage as the study was" in refused.err
-    assert not (studies.folder / "elsewhere.db").exists()
-
-
-def test_another_plan_under_that_name_is_refused_with_the_difference(
-    searched: Ended, studies: Studies
-) -> None:
-    refused = studies.here("fast", "search", "--seed", "1")
-    assert refused.code == 2
-    assert "study 'search' exists with another plan:" in refused.err
-    assert "  - study_seed (--seed): was 0, now 1\n" in refused.err
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once(studies: Studies) -> None:
@@ -239,16 +195,10 @@ def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
     assert "look further: tracking: off" in ended.out
     assert ended.err == ""
     assert [trial.state.name for trial in studies.trials("rhythm")] == ["COMPLETE", "FAIL"]
-    plan = json.loads((studies.study("rhythm") / "plan.json").read_text())
-    assert plan["data_source"] == "mitdb"
+    assert StudyPlan.load(studies.study("rhythm")).data_source == "mitdb"
     beats = np.load(studies.study("rhythm") / BEATS)
     assert sorted(beats["record_names"]) == sorted(DS1)
     assert not {path.stem for path in mitdb.iterdir()} & set(DS2), "nothing put them there"
-
-    told = trained_here(studies.folder, words)
-    assert told.code == 1, told
+    assert trained_here(studies.folder, words).code == 1
     recorded = replace(studies, experiment="ecg-rr-fusion")
     assert {r.info.status for r in recorded.runs("rhythm", "trial")} == {"FINISHED", "FAILED"}
-    assert [r.info.status for r in recorded.runs("rhythm", "study")] == ["FINISHED"]
-    again = trained_here(studies.folder, words)
-    assert again.out.startswith("study 'rhythm' was complete already: nothing was run\n")
