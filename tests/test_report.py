@@ -133,11 +133,11 @@ def test_a_study_gets_its_page(workspace: Path, capsys: pytest.CaptureFixture[st
     for text in (
         "Attention on the mean beat: time",
         "Deletion check",
-        "What the branch moves",
+        "Effect of the branch",
         "Beats left out",
         "c0ffee",
         "DS2 has been opened 0 times in this workspace.",
-        "No attention of attention_pool beside it",
+        "No attention of attention_pool for comparison",
     ):
         assert text in page, text
     assert set(table_files([])) < {path.name for path in output.iterdir()}
@@ -164,7 +164,7 @@ def test_what_is_gone_or_damaged_is_told_on_the_page_or_as_an_error(
             predictions.write_bytes(npz(log_probs=arrays["log_probs"]))
     assert report.main(["--study", NAME, "--output", "elsewhere", "--quiet"]) == 0
     page = Path("elsewhere", PAGE).read_text()
-    assert "No exclusions by reason: exclusions.json is not there" in page
+    assert "No exclusions by reason: exclusions.json is missing" in page
     assert re.search(r"trials \d+: its predictions.npz has no measurement", page)
     assert not Path("mlflow.db").exists()
 
@@ -188,9 +188,7 @@ def test_a_study_that_has_not_begun(folder: Path) -> None:
     command = ["--study", NAME, "--no-track", "--quiet"]
     assert report.main(command) == 0
     page = (folder / "report" / PAGE).read_text()
-    assert (
-        "The study has not settled a trial: nothing is known yet (0 of 2 trials settled)" in page
-    )
+    assert "The study has no settled trial: nothing is known yet (0 of 2 trials settled)" in page
     assert not (folder / "study.db").exists(), "reading must not make a study"
 
     # Its command line left the screening of its space out.

@@ -1,7 +1,7 @@
-"""Alarms: what a reader has to know before believing a study's tables, a sentence each.
+"""Alarms: sentences that a reader should know before believing a study's tables.
 
-Alarms are computed from trials and floors here, from stored predictions in
-`study.reporting.prediction_alarms`. They decide nothing.
+This module computes alarms from trials and floors, `study.reporting.prediction_alarms` from stored
+predictions. Alarms decide nothing.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
 
 NO_RELIANCE = 0.01
-"""A loss of AUPRC by permuted RR that is no larger counts as none."""
+"""A loss of AUPRC by permuted RR counts as none up to this size."""
 
 ENOUGH_RANK_CORRELATION = 0.6
-"""Least rank correlation of first-rung and final score by which early stopping can be trusted.
+"""Early stopping can be trusted from this rank correlation of first-rung and final score.
 
-If both scores are normal and correlate so, a rung that keeps a third of 30 configurations keeps
-the best with a probability of .84; with a correlation of .3, .59.
+If both scores are normal with this correlation, a rung that keeps a third of 30 configurations
+keeps the best with a probability of .84; with a correlation of .3, .59.
 """
 
 ENOUGH_TRIALS = 10
-"""Finished trials below which that correlation says nothing."""
+"""Below this number of finished trials the correlation says nothing."""
 
 MANY_FAILED = 0.2
-"""Share of failed trials above which the others are no fair sample of their arms."""
+"""Above this share of failed trials the others are no fair sample of their arms."""
 
 
 class Severity(StrEnum):
     """How far an alarm reaches."""
 
     ERROR = "error"
-    """What it names is not a result."""
+    """The named finding is not a result."""
     WARNING = "warning"
     """A conclusion that looks likely is not supported."""
     NOTE = "note"
-    """To be said beside the table."""
+    """Mention it beside the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """One thing that is wrong, or not shown."""
+    """One finding that is wrong, or not shown."""
 
     severity: Severity
     what: str
@@ -60,9 +60,9 @@ class Alarm:
 
 
 def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) -> list[Alarm]:
-    """Name arms that are given real RR as a number and do not use it.
+    """Name arms that get real RR as a number and do not use it.
 
-    `can_use_rr` says of each arm that is given real RR whether it can reach the output at all.
+    `can_use_rr` says for each such arm whether RR can reach the output at all.
     """
     alarms = []
     blind = [arm for arm, can in can_use_rr.items() if not can]
@@ -104,7 +104,7 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
 
 
 def _unused(row: TrialRow) -> bool:
-    """Whether all permutations lose no more of S and V than counts as nothing."""
+    """Whether no permutation loses more of S and V than `NO_RELIANCE`."""
     ends = [
         row.metric(f"{reliance('inputs', name)}_{end}")
         for name in RELIANCE_CLASSES
@@ -118,7 +118,7 @@ def _mean_lost(rows: Sequence[TrialRow], kind: str, name: str) -> float:
 
 
 def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
-    """Say where early stopping cannot be trusted.
+    """Warn where early stopping cannot be trusted.
 
     `rho` is Spearman's correlation of first-rung and final objective; NaN where undefined.
     """
@@ -127,7 +127,7 @@ def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
         return [
             Alarm(
                 severity=Severity.NOTE,
-                what="whether early stopping was right cannot be told",
+                what="it is unknown whether early stopping was right",
                 evidence=f"finished trials: {n_finished}, of {ENOUGH_TRIALS} that a rank "
                 "correlation needs",
                 advice=advice,
@@ -147,17 +147,17 @@ def rung_alarms(rho: float, n_finished: int) -> list[Alarm]:
 
 
 def screening_alarm() -> Alarm:
-    """Say that nothing checks what a screening chose: it trains one of each arm in full."""
+    """Warn that nothing checks a screening's choice: it trains one trial of each arm in full."""
     return Alarm(
         severity=Severity.NOTE,
-        what="whether the screening chose the best configuration of an arm cannot be told",
+        what="it is unknown whether the screening chose each arm's best configuration",
         evidence="it trains one of each arm in full",
         advice="do not read screened configurations as worse: --scheduler none trains them all",
     )
 
 
 def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
-    """Say how many trials failed, how many of them diverged, and which arms lost all."""
+    """Report how many trials failed, how many diverged, and which arms lost all."""
     failed = [row for row in rows if row.outcome is Outcome.FAILED]
     if not failed:
         return []
@@ -178,7 +178,8 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
             severity=Severity.ERROR if lost or share > MANY_FAILED else Severity.WARNING,
             what=f"{share:.0%} of the trials failed",
             evidence=f"{len(failed)} of {len(rows)}, {len(diverged)} of these diverged{gone}",
-            advice="arms are compared on what is left: mend the cause, or narrow the space",
+            advice="arms are compared on the remaining trials: mend the cause, or narrow the "
+            "space",
         )
     ]
 
@@ -188,7 +189,7 @@ def floor_alarms(
 ) -> list[Alarm]:
     """Name arms that are not shown to beat the highest floor in some score.
 
-    `intervals` are the ends of each arm's score, a point twice where it has no interval.
+    `intervals` holds the ends of each arm's score; a score without an interval appears twice.
     """
     finite = {label: value for label, value in floors.items() if math.isfinite(value)}
     if not finite:
@@ -197,7 +198,7 @@ def floor_alarms(
     within = {arm: ends for arm, ends in intervals.items() if ends[0] <= finite[label]}
     if not within:
         return []
-    # Those that come closest first.
+    # The arms closest to beating it come first.
     scores = [
         f"{arm} {score_text(low)}"
         if low == high
@@ -216,13 +217,13 @@ def floor_alarms(
 
 
 def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:
-    """Return alarms with what reaches furthest first."""
+    """Return alarms, the most severe first."""
     ranks = list(Severity)
     return sorted(alarms, key=lambda alarm: ranks.index(alarm.severity))
 
 
 def alarms_text(alarms: Sequence[Alarm]) -> str:
-    """Return the alarms as a study prints them at its end."""
+    """Return the alarms as text, as a study prints them at its end."""
     if not alarms:
         return "Alarms: none"
     return "\n".join(["Alarms:", *(f"  {alarm}" for alarm in in_order(alarms))])

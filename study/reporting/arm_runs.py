@@ -1,4 +1,4 @@
-"""The predictions that stand for each arm of a study, as a comparison takes them."""
+"""The predictions that represent each arm of a study in a comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from study.training.batches import epoch_shape
 
 
 def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:
-    """Return the predictions that stand for arms, and what a reader has to know of them.
+    """Return the predictions that represent the arms, and remarks for the reader.
 
     Raises:
         StudyStateError: If a trial's predictions, or its beats, are gone or damaged.
@@ -41,7 +41,7 @@ def _best(study: Study, arm: str) -> ArmRuns:
 
 
 def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
-    """Return the predictions of all arms on the draws that they share, and what is left out."""
+    """Return the predictions of all arms on their common draws, with notes on what is left out."""
     space, rows = study.space, study.rows
     ended = {(row.arm, row.draw or 0): row for row in rows if row.ranks(study.objective)}
     draws = {arm.name: {d for name, d in ended if name == arm.name} for arm in space.arms}
@@ -67,7 +67,7 @@ def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
 def _arm(
     study: Study, trials: Sequence[TrialRow], every: Mapping[tuple[str, int], TrialConfig]
 ) -> ArmRuns:
-    """Return the predictions of an arm's trials, a draw each."""
+    """Return the predictions of an arm's trials, one for each draw."""
     plan, beats = study.plan, study.beats
     configs = [every[row.arm, row.draw or 0] for row in trials]
     log_probs = [study.predictions(row)["log_probs"] for row in trials]
@@ -98,7 +98,7 @@ def _arm(
 
 
 def _beats_trained(beats: Beats, config: TrialConfig) -> int:
-    """Return the beats that the members of one seed train on."""
+    """Return how many beats the members of one seed train on."""
     labels = [beats.label[beats.fold != fold] for fold in range(beats.n_folds)]
     train = config.train
     shape = epoch_shape(

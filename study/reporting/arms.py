@@ -1,4 +1,4 @@
-"""What each arm is made of, how far it looks ahead, what was measured inside, what it costs."""
+"""The parts of each arm, its look-ahead, measurements inside its network, and its cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALONE, _BATCHES = 15, 3
 
 
 def arm_configs(study: Study) -> dict[str, TrialConfig]:
-    """Return the configuration that stands for each arm, in the order of the space."""
+    """Return the configuration that represents each arm, in the order of the space."""
     if study.plan.kind == "compare":
         first = [point for point in study.space.comparisons() if point.draw == 0]
         return {point.arm: point.config for point in first}
@@ -37,7 +37,7 @@ def arm_configs(study: Study) -> dict[str, TrialConfig]:
 
 
 def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
-    """Return the facts of arms, of which each has a configuration."""
+    """Return the facts of arms, each of which has a configuration."""
     routes = {name: rules.rr_routes(config) for name, config in configs.items()}
     return {
         name: ArmFacts(
@@ -74,19 +74,19 @@ def _placebo(name: str, config: TrialConfig, configs: Mapping[str, TrialConfig])
         return ""
     if name + PLACEBO_SUFFIX in configs:
         return name + PLACEBO_SUFFIX
-    # In a search an arm's name says what it is made of; that of a blind arm does not change.
+    # In a search an arm's name states its parts; without RR, the name stays the same.
     other = rules.arm(config.with_placebo())
     return other if other != name and other in configs else ""
 
 
 def explanations_of(study: Study) -> tuple[dict[str, Explanation], str]:
-    """Return what trials measured inside, by arm, and why some have nothing.
+    """Return measurements inside the networks, by arm, and the reason for missing ones.
 
-    Only arms that attend over time or have a gated branch have measured something. The reason is
-    empty where all of them have.
+    Only arms that attend over time or have a gated branch are measured. The reason is empty where
+    none is missing.
     """
     explanations: dict[str, Explanation] = {}
-    without: dict[str, list[str]] = {}  # numbers of trials by what they lack
+    without: dict[str, list[str]] = {}  # numbers of trials by reason
     for arm, row in study.arm_trials.items():
         fusion = FUSIONS[study.configs[row.number].model.fusion]
         if not (fusion.over_time or "gate" in fusion.options):
@@ -108,7 +108,7 @@ def explanations_of(study: Study) -> tuple[dict[str, Explanation], str]:
 
 
 def machine() -> str:
-    """Say what times were measured on."""
+    """Describe the machine on which times were measured."""
     return f"{platform.machine()} CPU, one thread, torch {torch.__version__}"
 
 

@@ -1,4 +1,4 @@
-"""What a model says of the beats of one record, as CSV and as text.
+"""A model's classes for the beats of one record, as CSV and as text.
 
 Shapes: K beats of the record, C classes.
 """
@@ -17,15 +17,15 @@ from study.keys import CLASSES
 from study.reporting.table import Column, Kind, Table, Value
 
 NO_CLASS = -1
-"""Stands for the class of a beat that has none."""
+"""Index in place of a class for a beat without one."""
 
 UNCLASSIFIABLE = "Q"
-"""Symbol of such a beat, and AAMI's class of beats whose class is not known."""
+"""Symbol of such a beat; also AAMI's class for beats of unknown class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassifiedRecord:
-    """A record and what a model says of its beats."""
+    """A record, and a model's output for its beats."""
 
     name: str  # the record
     lead: str  # the lead that was read
@@ -33,7 +33,7 @@ class ClassifiedRecord:
     signal_mv: NDArray[np.float32]  # [samples] of the lead
     samples: NDArray[np.int64]  # [K] sample of each R peak, rising
     probs: NDArray[np.float32]  # [K, C] probabilities; NaN for beats that have none
-    left_out: NDArray[np.str_]  # [K] why a beat has none; empty where it has
+    left_out: NDArray[np.str_]  # [K] why a beat has no probabilities; empty where it has
     # [K] the record's own class of each beat, one letter; None where it has no annotations, or
     # they were not used
     annotated: NDArray[np.str_] | None
@@ -50,7 +50,7 @@ class ClassifiedRecord:
 
     @property
     def decided(self) -> NDArray[np.int64]:
-        """Index of the most probable class, [K]; `NO_CLASS` where there are no probabilities."""
+        """Index of the most probable class, [K]; `NO_CLASS` without probabilities."""
         known = np.isfinite(self.probs).all(axis=1)
         return np.where(known, np.nan_to_num(self.probs).argmax(axis=1), NO_CLASS)
 
@@ -68,7 +68,7 @@ def clock(seconds: float) -> str:
 
 
 def beat_counts(record: ClassifiedRecord) -> str:
-    """Return the line of beats by decided class, and why the others have none."""
+    """Return a line of beats by decided class, and why other beats have no class."""
     counts = Counter(record.decided.tolist())
     classes = ", ".join(f"{name} {counts[c]}" for c, name in enumerate(CLASSES))
     reasons = Counter(reason for reason in record.left_out.tolist() if reason)
@@ -81,7 +81,7 @@ def beat_counts(record: ClassifiedRecord) -> str:
 def agreement(record: ClassifiedRecord) -> str:
     """Return the table of the record's own labels against decided classes; empty without labels.
 
-    Beats without a class are left out; beats of class Q have a row where there are some.
+    Beats without a class are left out; class Q has a row only if it has beats.
     """
     if record.annotated is None:
         return ""
@@ -105,7 +105,7 @@ def agreement(record: ClassifiedRecord) -> str:
 
 
 def beats_csv(record: ClassifiedRecord) -> str:
-    """Return a row a beat: sample, time, class, probabilities, why none, the record's label."""
+    """Return one row for each beat: sample, time, class, probabilities or reason, own label."""
     own = [""] * len(record.samples) if record.annotated is None else record.annotated.tolist()
     columns = (record.samples, record.beats_s, record.decided, record.probs, record.left_out)
     rows = []

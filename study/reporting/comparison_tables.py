@@ -1,4 +1,4 @@
-"""Tables of a comparison: what classes rest on, other views of scores, contrasts, records."""
+"""Tables of a comparison: support of classes, other views of scores, contrasts, records."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ from study.wording import listing, plural, score_text
 
 
 def comparison_text(comparison: Comparison, arms: Table) -> str:
-    """Return what a comparison prints.
-
-    `arms` is the table of its arms by score.
-    """
+    """Return the text of a comparison. `arms` is the table of its arms by score."""
     tables = [classes_table(comparison), arms, beside_table(comparison)]
     tables += [t for t in (contrasts_table(comparison), kept_table(comparison)) if t is not None]
     choice = "\n".join(map(prose, choice_sentences(comparison)))
@@ -35,7 +32,7 @@ def comparison_text(comparison: Comparison, arms: Table) -> str:
 
 
 def classes_table(comparison: Comparison) -> Table:
-    """Return how much a study has of each class, and what guessing scores."""
+    """Return the table of each class's beats, records and patients, and chance scores."""
     n_folds = len({record.fold for record in comparison.records})
     return Table(
         name="classes",
@@ -104,13 +101,13 @@ def beside_table(comparison: Comparison) -> Table:
         title="The same scores, looked at in other ways",
         shows=(
             f"{_measure(comparison)} by class without the record that has most of the class, as "
-            "the mean over records of their own, and with all folds pooled."
+            "the mean of scores within records, and with all folds pooled."
         ),
         reading=(
             "A score that drops without one record rests on one patient. The gap is pooled minus "
-            "within folds: probabilities of models of different folds do not compare. The bias is "
-            "the mean of the resamples behind an interval minus the score: they hold fewer "
-            "patients, and few are easier to rank."
+            "within folds: probabilities from models of different folds are not comparable. The "
+            "bias is the mean of the resamples behind an interval minus the score: they hold "
+            "fewer patients, and few are easier to rank."
         ),
         columns=columns,
         rows=rows,
@@ -118,7 +115,7 @@ def beside_table(comparison: Comparison) -> Table:
 
 
 def contrasts_table(comparison: Comparison) -> Table | None:
-    """Return the declared contrasts with their tests; None where there are none."""
+    """Return the declared contrasts with their tests; None without contrasts."""
     pairs = [pair for pair in comparison.contrasts if pair.primary]
     if not pairs:
         return None
@@ -199,13 +196,13 @@ def _disagreeing(pairs: Sequence[Contrast], objective: str) -> list[str]:
 
 
 def pair_name(pair: Contrast) -> str:
-    """Return how a contrast is called: film - concat, or film - its placebo."""
+    """Return the name of a contrast: film - concat, or film - its placebo."""
     placebo = pair.second == pair.first + PLACEBO_SUFFIX
     return f"{pair.first} - {'its placebo' if placebo else pair.second}"
 
 
 def kept_table(comparison: Comparison) -> Table | None:
-    """Return what arms lose of N and V against the ECG of their window; None without such."""
+    """Return the arms' losses of N and V against the bare ECG of their window, or None."""
     if not comparison.non_inferiority:
         return None
     measure = _measure(comparison)
@@ -265,7 +262,7 @@ def records_table(comparison: Comparison) -> Table:
 
 
 def choice_sentences(comparison: Comparison) -> list[str]:
-    """Say which arm is best, which is the simplest that is as good, and what each cost."""
+    """Say which arm is best, which simplest arm is as good, and each arm's budget."""
     choice = comparison.choice
     if choice is None:
         return []

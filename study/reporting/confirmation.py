@@ -1,4 +1,4 @@
-"""The table of a confirmation: what a search said, and what fresh seeds and folds say."""
+"""The table of a confirmation: scores in the search, and scores on fresh seeds and folds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from study.wording import plural, score_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """One configuration, or a floor, before and after."""
+    """One configuration, or a floor, in the search and in the confirmation."""
 
     arm: str  # its name
-    searched: float  # objective in the search; NaN where there is none
+    searched: float  # objective in the search; NaN where the search has none
     values: tuple[float, ...]  # objective in each partition; NaN where it has none
 
     @property
@@ -27,7 +27,7 @@ class Confirmed:
 
     @property
     def change(self) -> float:
-        """How much better the search scored it."""
+        """Its score in the search minus its confirmed score."""
         return self.searched - self.mean
 
 
@@ -40,16 +40,16 @@ def confirmation_text(
     reference: str,
     epochs: str = "",
 ) -> str:
-    """Return the table, best confirmed value first, and what may be concluded from it.
+    """Return the table, best confirmed value first, and the conclusions that it allows.
 
     Args:
         arms: What was confirmed.
-        floor: A floor on the same folds: nobody chose it, so that its change is that of the
-            folds alone. None where there is none.
+        floor: A floor on the same folds: nobody chose it, so that its change comes from the folds
+            alone. None where there is none.
         search: Name of the search.
-        objective: Metric that is shown.
-        reference: Arm that the others are paired with.
-        epochs: Epochs of the search and here, where they differ; empty where they do not.
+        objective: The metric in the table.
+        reference: The arm that others are compared with.
+        epochs: Epochs of the search and of the confirmation if they differ, else empty.
     """
     paired_with = next(arm for arm in arms if arm.arm == reference)
     ordered = sorted(arms, key=lambda a: (math.isnan(a.mean), -a.mean, a.arm))
@@ -88,8 +88,8 @@ def _conclusions(arms: Sequence[Confirmed], floor: Confirmed | None, epochs: str
     lines = []
     if epochs:
         lines.append(
-            f"Epochs of the search: {epochs}. Search - confirmed mixes other training, other "
-            "folds and the optimism of the search, which cannot be told apart."
+            f"Epochs of the search: {epochs}. Search - confirmed mixes the effects of other "
+            "training, of other folds and of the search's optimism, which cannot be separated."
         )
     elif changes:
         optimism = score_text(fmean(changes), signed=True)
@@ -102,6 +102,6 @@ def _conclusions(arms: Sequence[Confirmed], floor: Confirmed | None, epochs: str
     lines.append(
         "Optimism that remains: seeds and folds are fresh, patients are not. The configurations "
         "were chosen on these records and are confirmed on the same ones. Only patients that no "
-        "search has seen can take that part out of the figures."
+        "search has seen can remove that optimism from the figures."
     )
     return lines

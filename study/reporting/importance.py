@@ -1,4 +1,4 @@
-"""Which searched parameters matter, where the trials suffice to say it."""
+"""Importance of searched parameters, where the trials suffice to estimate it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.store.trials import TrialRow
 from study.wording import plural
 
 ENOUGH_TRIALS = 20
-"""Trials of one budget below which shares of variance are the noise of a few points."""
+"""With fewer trials of one budget, shares of variance are mostly noise."""
 
 
 def importance(
@@ -25,9 +25,8 @@ def importance(
     """Return the share of the objective's variance of each parameter, by fANOVA.
 
     Hutter, Hoos & Leyton-Brown 2014, proceedings.mlr.press/v32/hutter14. Only parameters that
-    every trial has are taken: a conditional one has no value where its condition does not hold.
-
-    `gaps` is told why there is none.
+    every trial has are used: a conditional one has no value where its condition does not hold. The
+    reason for a missing result goes into `gaps`.
     """
     if space.kind != "search":
         gaps["importance"] = "only a search varies parameters freely"
@@ -35,7 +34,7 @@ def importance(
     ranked = [row for row in rows if row.ranks(objective)]
     screened = [row for row in rows if row.outcome is Outcome.SCREENED]
     if screened:
-        # All of one budget, as many as were searched; in full there is one for each arm.
+        # Trials of one budget: a screening trains only one trial of each arm in full.
         ranked = screened
     kind = "screened" if screened else "complete"
     if len(ranked) < ENOUGH_TRIALS:

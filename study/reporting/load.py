@@ -1,4 +1,4 @@
-"""A study in any state, read for the console and for its page alike."""
+"""Reads a study in any state, for the console and for its page."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Say = Callable[[str], None]
 def load(
     study: Study, say: Say, *, comparing: bool = True, progress: Say | None = None
 ) -> StudyResults:
-    """Return what is known of a study's trials: rows, comparison, floors and alarms.
+    """Return the results of a study's trials: rows, comparison, floors and alarms.
 
     Args:
         study: The study as it was read.
-        say: Told what is being done.
+        say: Called with a message before each step.
         comparing: Whether its arms are compared.
-        progress: Told how far a comparison is.
+        progress: Called with the progress of a comparison.
 
     Raises:
         StudyStateError: If its storage, its space or its beats cannot be read.
@@ -45,7 +45,7 @@ def load(
     gaps: dict[str, str] = {}
     has_beats = (study.folder / BEATS).exists()
     if not has_beats:
-        gaps["beats"] = f"{BEATS} is not there: its records were not prepared yet"
+        gaps["beats"] = f"{BEATS} is missing: its records were not prepared yet"
     floors = stored_floors(study.folder)
     runs: list[ArmRuns] = []
     comparison = None
@@ -112,13 +112,13 @@ def compare_arms(
 
 
 def keep_comparison(study: Study, comparison: Comparison) -> None:
-    """Write every pair and record of a comparison into the study's folder."""
+    """Write tables of all pairs and records of a comparison into the study's folder."""
     write_whole(study.folder / PAIRS, pairs_csv(comparison))
     write_whole(study.folder / RECORDS, records_csv(comparison))
 
 
 def for_page(results: StudyResults, say: Say) -> StudyResults:
-    """Add what only the page shows: exclusions, costs, importance, what trials measured inside."""
+    """Add results that only the page shows: exclusions, costs, importance, measurements inside."""
     study, gaps = results.study, dict(results.gaps)
     results = replace(
         results,
@@ -131,7 +131,7 @@ def for_page(results: StudyResults, say: Say) -> StudyResults:
         return results
     dropped = read_exclusions(study.folder)
     if dropped is None:
-        gaps["dropped"] = f"{EXCLUSIONS} is not there: the study's next start writes it"
+        gaps["dropped"] = f"{EXCLUSIONS} is missing: the study's next start writes it"
     if not results.floors:
         gaps["floors"] = "they are not computed yet"
     explanations: dict[str, Explanation] = {}

@@ -1,4 +1,4 @@
-"""All alarms of a study; predictions tell which parameters do nothing, which models are constant.
+"""All alarms of a study, with those from predictions: idle parameters, constant models.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -37,10 +37,10 @@ from study.wording import listing
 _logger = logging.getLogger(__name__)
 
 ROUNDING = 1e-4
-"""Difference of log-probabilities that the order of summation alone makes in training."""
+"""Largest difference of log-probabilities that the order of summation alone causes in training."""
 
 _FLAT = 1e-6
-"""Range of log-probabilities below which they count as the same."""
+"""Log-probabilities within a smaller range count as the same."""
 
 _SAMPLED_BEATS = 500
 
@@ -48,13 +48,13 @@ _SAMPLED_BEATS = 500
 def study_alarms(
     study: Study, *, floors: Sequence[StudyFloor], comparison: Comparison | None
 ) -> list[Alarm]:
-    """Return a study's alarms, what reaches furthest first.
+    """Return a study's alarms, the most severe first.
 
     Args:
         study: A study whose beats were prepared.
         floors: Its floors.
-        comparison: Of a compare study, what it found. Its intervals are held against the floors;
-            without one, the best trial of each arm stands for it.
+        comparison: Of a compare study, what it found. Its intervals are compared with the floors;
+            without a comparison, each arm's best trial represents the arm.
     """
     configs = study.configs
     rows = [
@@ -81,12 +81,12 @@ def _below_floors(
     objective: str,
     comparison: Comparison | None,
 ) -> list[Alarm]:
-    """Hold arms against the floors in the objective and, as points, in AUPRC S and V."""
+    """Compare arms with the floors in the objective and, as points, in AUPRC S and V."""
     alarms = []
     for name in dict.fromkeys([objective, metric("auprc", "S"), metric("auprc", "V")]):
         ends = _best(rows, name)
         if name == objective and comparison is not None:
-            # An arm that is not estimable keeps its point.
+            # An arm that is not estimable has only its point.
             ends |= _intervals(comparison)
         values = {floor.words: floor.metrics[name] for floor in floors if name in floor.metrics}
         alarms += floor_alarms(ends, values, metric_name(name))
@@ -119,7 +119,7 @@ def _facts(study: Study) -> dict[str, PredictionFacts]:
 
 
 def _given_rr(rows: Sequence[TrialRow], configs: Mapping[int, TrialConfig]) -> dict[str, bool]:
-    """Return, for arms that are given real RR as a number, whether it can reach the output."""
+    """Return, for arms that get real RR as a number, whether RR can reach the output."""
     can_use_rr = {}
     for row in rows:
         config = configs[row.number]
@@ -142,17 +142,17 @@ def _best(rows: Sequence[TrialRow], name: str) -> dict[str, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PredictionFacts:
-    """What alarms need of a trial's predictions."""
+    """The facts of a trial's predictions that alarms use."""
 
-    digest: str  # equal for predictions that are equal to the last bit
-    # [S, M, C] log-probabilities of M of the beats, to tell which are nearly equal
+    digest: str  # digest: equal for predictions that are equal to the last bit
+    # [S, M, C] log-probabilities of M sampled beats, to find nearly equal predictions
     sample: NDArray[np.float32]
-    members: int  # models that made them
-    flat: int  # members whose log-probabilities do not vary from beat to beat
-    one_class: Mapping[str, int]  # by class, members that decide for it for every beat
+    members: int  # number of models behind them
+    flat: int  # number of members whose log-probabilities do not vary from beat to beat
+    one_class: Mapping[str, int]  # by class, number of members that decide for it in every beat
 
     def alike(self, other: PredictionFacts) -> bool:
-        """Whether predictions differ by no more than the order of summation makes."""
+        """Whether predictions differ no more than by the order of summation."""
         same_shape = self.sample.shape == other.sample.shape
         return same_shape and bool(np.abs(self.sample - other.sample).max() <= ROUNDING)
 
@@ -185,9 +185,9 @@ def describe_predictions(
 def no_effect_alarms(
     rows: Sequence[TrialRow], predictions: Mapping[str, PredictionFacts]
 ) -> list[Alarm]:
-    """Name parameters whose values give the same results, to the last bit or but for rounding.
+    """Name parameters whose values give the same results, exactly or up to rounding.
 
-    Random streams do not depend on the configuration, so that what does nothing shows.
+    Random streams do not depend on the configuration, so a parameter without effect shows.
     """
     groups: list[list[TrialRow]] = []
     for row in rows:
@@ -208,7 +208,7 @@ def no_effect_alarms(
 
 
 def _smallest_differences(rows: Sequence[TrialRow]) -> list[tuple[str, ...]]:
-    """Return the sets of parameters in which two rows differ, and no two in fewer of them."""
+    """Return the smallest sets of parameters in which two rows differ."""
     pairs = itertools.combinations(rows, 2)
     sets = {frozenset(_differing(first.params, second.params)) for first, second in pairs} - {
         frozenset()
@@ -234,14 +234,14 @@ def _no_effect(names: tuple[str, ...], exact: bool, groups: Sequence[Sequence[Tr
         severity=Severity.WARNING,
         what=f"{listing(names)} {verb} nothing in {arms}",
         evidence=f"equal {precision} are {listing(trials)}",
-        advice="count these trials as one try, and leave out what does nothing",
+        advice="count these trials as one try, and drop parameters without effect",
     )
 
 
 def constant_alarms(
     rows: Sequence[TrialRow], predictions: Mapping[str, PredictionFacts]
 ) -> list[Alarm]:
-    """Name trials whose members say the same of every beat that they validate on."""
+    """Name trials whose members give every validation beat the same output."""
     known = [(row, predictions[row.digest]) for row in rows if row.digest in predictions]
     flat = [(row, facts) for row, facts in known if facts.flat]
     decided = [(row, facts) for row, facts in known if facts.one_class and not facts.flat]

@@ -1,6 +1,6 @@
-"""What tables and page are made from: a study as it was read, and what was computed of it.
+"""The input of tables and page: a study as it was read, and the results computed from it.
 
-What is not there has its reason in `gaps`, so that a section can say it.
+`gaps` has the reason for each missing result, so that a section can state it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from study.training.results import Inspection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFacts:
-    """What an arm is made of."""
+    """The parts of an arm."""
 
     input: str  # where RR enters
     segmentation: str  # how windows are cut
@@ -31,29 +31,29 @@ class ArmFacts:
     late_rr: str  # set of late features; empty without a late vector
     rr: str  # `real` or `placebo`
     uses_rr: bool  # whether RR can reach its output
-    routes: str  # by which ways, in words
-    look_ahead: str  # what it knows of the time after the beat, in words
-    placebo: str  # the arm that is its placebo; empty without one
+    routes: str  # by which paths, in words
+    look_ahead: str  # the signal that it needs after the beat, in words
+    placebo: str  # the name of its placebo; empty without one
 
     @property
     def real(self) -> bool:
-        """Whether its RR is its own."""
+        """Whether its RR is real."""
         return self.rr == "real"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one network of an arm costs."""
+    """The cost of one network of an arm."""
 
-    parameters: int  # trained values
-    operations: int  # of one beat; a multiplication and an addition count as two
-    milliseconds_one: float  # of one beat alone, the median of several
-    milliseconds_batch: float  # of one beat in a batch of 256
+    parameters: int  # number of trained values
+    operations: int  # for one beat; a multiplication and an addition count as two
+    milliseconds_one: float  # for one beat alone, the median of several passes
+    milliseconds_batch: float  # for one beat in a batch of 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explanation:
-    """What was measured inside the trained networks of the trial that stands for an arm."""
+    """Measurements inside the trained networks of the trial that represents an arm."""
 
     trial: int  # number of the trial
     inspection: Inspection
@@ -62,7 +62,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """One opening of the sealed test set that rests on this study."""
+    """One opening of the sealed test set by a plan based on this study."""
 
     plan: str  # name and digest of its plan
     opened: str  # when
@@ -73,40 +73,40 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """Which searched parameters matter: the shares of the objective's variance, by fANOVA."""
+    """Importance of searched parameters: shares of the objective's variance, by fANOVA."""
 
     shares: Mapping[str, float]  # by parameter, largest first
-    trials: int  # trials behind it
+    trials: int  # number of trials behind it
     kind: str  # whether they are complete or screened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyResults:
-    """A study, and everything that was computed of it."""
+    """A study, and everything computed from it."""
 
-    study: Study  # its records as they were read
-    written: str  # when this was put together
-    # What each arm is made of, in the order of the space
+    study: Study  # its records, as they were read
+    written: str  # when the results were computed
+    # The parts of each arm, in the order of the space
     arms: Mapping[str, ArmFacts] = field(default_factory=dict)
-    beats: Beats | None = None  # what every trial predicts; None before they are prepared
-    # Predictions of the arms that are compared; of a search each arm's best trial
+    beats: Beats | None = None  # the beats that trials predict; None before their preparation
+    # Predictions of the compared arms; in a search, of each arm's best trial
     runs: Sequence[ArmRuns] = ()
     comparison: Comparison | None = None  # their intervals and differences
-    alarms: Sequence[Alarm] = ()  # what has to be known before believing the table
-    floors: Sequence[StudyFloor] = ()  # what an arm must beat
+    alarms: Sequence[Alarm] = ()  # what a reader should know before believing the tables
+    floors: Sequence[StudyFloor] = ()  # the floors that an arm must beat
     dropped: Mapping[str, int] = field(default_factory=dict)  # beats left out, by reason
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by arm
-    timed_on: str = ""  # what their times were measured on
+    timed_on: str = ""  # the machine on which times were measured
     explanations: Mapping[str, Explanation] = field(default_factory=dict)  # by arm
     importance: Importance | None = None  # of the searched parameters
-    openings: str = ""  # how often the sealed test set was opened in this workspace
+    openings: str = ""  # a sentence on the openings of the sealed test set in this workspace
     sealed: Sequence[Sealed] = ()  # its results for this study
-    # Why something is not there, by the name of its field
+    # Why a result is missing, by the name of its field
     gaps: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def searches(self) -> bool:
-        """Whether arms had unequal tries, so that nothing is claimed."""
+        """Whether this is a search: its arms had unequal tries, so nothing is claimed."""
         return self.study.plan.kind == "search"
 
     @property
@@ -119,9 +119,9 @@ class StudyResults:
         return [row for row in self.ranked if row.arm == arm]
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many settled trials ended so."""
+        """Return how many settled trials had an outcome."""
         return sum(row.outcome is outcome for row in self.study.rows)
 
     def why(self, name: str, otherwise: str) -> str:
-        """Return why a field is not there."""
+        """Return why a field is missing."""
         return self.gaps.get(name, otherwise)

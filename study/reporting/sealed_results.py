@@ -1,4 +1,4 @@
-"""Results on the sealed test set that rest on a study, as `study.evaluate` has left them."""
+"""Results on the sealed test set from plans based on a study, as `study.evaluate` left them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sealed_results(workspace: Path, study: str) -> list[Sealed]:
         try:
             content = json.loads(path.read_text())
             plan = tomllib.loads(content["plan"])
-            # A plan of the version before has its study at the top level.
+            # A plan of the previous version has its study at the top level.
             if plan.get("test", plan).get("study", {}).get("name") == study:
                 openings.append((int(path.parent.name.split("_")[1]), _sealed(content)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -1,7 +1,7 @@
 """A strip of one record's ECG with its beats marked by class, drawn to the scale of ECG paper.
 
-Rows of 10 s at 25 mm/s, under a line that shows where in the record they lie. A class has a
-colour and a shape of its own. NumPy in, one PNG file out.
+It has rows of 10 s at 25 mm/s, under a line that shows their position in the record. Each class
+has its own colour and shape. NumPy in, one PNG file out.
 
 Shapes: K beats of the record.
 """
@@ -22,7 +22,7 @@ from study.keys import CLASSES, COLOURS
 from study.reporting.classified import NO_CLASS, ClassifiedRecord, clock
 
 ROW_S = 10.0
-"""Time that a row shows."""
+"""Duration of a row."""
 
 MARKERS = (".", "^", "s", "D")
 """One for each class: colour is never the only difference."""
@@ -40,14 +40,14 @@ _GREY = "0.35"
 
 
 def busiest_start(record: ClassifiedRecord, length_s: float) -> float:
-    """Return where the stretch with the most S, V and F beats begins, a whole second.
+    """Return the start of the stretch with the most S, V and F beats, a whole second.
 
-    The earliest of equals; the record's start where there are no such beats.
+    It is the earliest of equals, or the record's start without such beats.
     """
     abnormal = record.beats_s[record.decided > CLASSES.index("N")]
     if len(abnormal) == 0:
         return 0.0
-    # A second of lead-in, so that the first of them is not at the very edge.
+    # One second earlier, so that the first of them is not at the edge.
     starts = np.floor(np.clip(abnormal - 1.0, 0.0, max(0.0, record.duration_s - length_s)))
     inside = np.searchsorted(abnormal, starts + length_s) - np.searchsorted(abnormal, starts)
     return float(starts[inside.argmax()])
@@ -62,7 +62,7 @@ def draw_strip(
         path: The PNG file.
         record: The record.
         start_s: Where the stretch begins.
-        length_s: How long it is; it ends with the record.
+        length_s: Its length; it stops at the record's end.
         title: Two lines at most: record and lead, model.
 
     Raises:
@@ -130,7 +130,7 @@ class _Page:
 def _range_mv(
     record: ClassifiedRecord, starts: NDArray[np.float64], stop_s: float
 ) -> tuple[float, float]:
-    """Return the range that holds the rows, each around its own median, in half millivolts."""
+    """Return the range of all rows, each around its own median, rounded to half millivolts."""
     rows = [_row(record, s, min(s + ROW_S, stop_s))[1] for s in starts]
     low, high = np.percentile(np.concatenate(rows), [0.05, 99.95])
     return float(np.floor(2 * low - 0.2) / 2), float(np.ceil(2 * high + 0.2) / 2)
@@ -179,7 +179,7 @@ def _style(c: int) -> dict[str, object]:
 
 
 def _overview(axes: Axes, record: ClassifiedRecord, start_s: float, stop_s: float) -> None:
-    """Draw where in the record the abnormal beats are, and which part is shown."""
+    """Draw the positions of abnormal beats in the record, and mark the stretch shown."""
     axes.axvspan(start_s / 60, stop_s / 60, color="0.85", lw=0)
     names, minutes, decided = CLASSES[1:], record.beats_s / 60, record.decided
     for row, name in enumerate(names):
@@ -238,8 +238,8 @@ def _percent(probability: float) -> str:
 
 def _foot(page: _Page, record: ClassifiedRecord, gain: float) -> None:
     note = (
-        f"{_SPEED_MM_PER_S:g} mm/s, {gain:g} mm/mV; lines at 0.2 s, 1 s and "
-        f"{_BOX_MM / gain:g} mV; each row around its median. By a mark: class and probability."
+        f"{_SPEED_MM_PER_S:g} mm/s, {gain:g} mm/mV; lines at 0.2 s, 1 s and {_BOX_MM / gain:g} "
+        "mV; each row around its median. Beside a mark: class and probability."
     )
     if record.annotated is not None:
         note += " Letter below: the record's own label where it differs."

@@ -19,13 +19,13 @@ from study.statistics.findings import Estimate
 from study.wording import UNDEFINED, aligned, p_text, score_text
 
 CAUTION = "*"
-"""Marks an interval that has a remark, which is told below the table."""
+"""Marks an interval that has a remark below the table."""
 
 NOT_ESTIMABLE = "not estimable"
-"""Said of a score that has no interval; a table abbreviates it to n. e."""
+"""Remark on a score without an interval; a table abbreviates it to n. e."""
 
 _WIDTH = 110
-"""Characters of a line of prose on the console."""
+"""Length of a line of prose on the console, in characters."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -39,7 +39,7 @@ _LATEX = {
 
 
 class Kind(StrEnum):
-    """What a column holds, which decides how its numbers are written and where they stand."""
+    """The kind of a column's content, which decides the format and alignment of its numbers."""
 
     NAME = "name"
     TEXT = "text"
@@ -68,25 +68,25 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Return mean and spread of the finite values."""
+        """Return mean and standard deviation of the finite values."""
         finite = [value for value in values if math.isfinite(value)]
         mean = statistics.fmean(finite) if finite else math.nan
         return cls(mean, statistics.stdev(finite) if len(finite) > 1 else math.nan)
 
 
 Value = str | float | int | Estimate | Spread | None
-"""A cell: text in any column stands as it is; None and NaN are undefined, "" is empty."""
+"""A cell: text is shown unchanged in any column; None and NaN are undefined, "" is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column."""
 
-    heading: str  # its name; that of intervals is shown with their level
-    kind: Kind = Kind.SCORE  # what it holds
+    heading: str  # its name; the name of intervals is shown with their level
+    kind: Kind = Kind.SCORE  # kind of its content
     signed: bool = False  # whether its scores are differences, written with their sign
-    digits: int | None = None  # of a score or a count; None takes 3 and 0
-    detail: bool = False  # whether it is left out on the console, where there is no room for all
+    digits: int | None = None  # digits of a score or a count; None means 3 and 0
+    detail: bool = False  # whether the console leaves it out for lack of width
 
     @property
     def shown(self) -> str:
@@ -129,13 +129,13 @@ class Column:
 
 
 def interval_text(estimate: Estimate, *, signed: bool = False) -> str:
-    """Return an estimate with its interval as a sentence has it: .519 [.348, .708]."""
+    """Return an estimate with its interval for a sentence: .519 [.348, .708]."""
     text = Column("", Kind.INTERVAL, signed=signed).text(estimate)
     return text.replace("n. e.", NOT_ESTIMABLE)
 
 
 def central(value: Value) -> float | None:
-    """Return the number that a cell is sorted by; None for words and what is undefined."""
+    """Return the number that sorts a cell; None for words and undefined values."""
     if isinstance(value, Estimate | Spread):
         value = value.value if isinstance(value, Estimate) else value.mean
     if isinstance(value, str) or value is None or not math.isfinite(value):
@@ -145,19 +145,19 @@ def central(value: Value) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table with a sentence on what it shows and one on how to read it."""
+    """A table with a sentence on its content and one on how to read it."""
 
     name: str
     title: str  # its heading
     shows: str  # what it shows
     reading: str  # how to read it
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Value]]  # cells; a row has as many as there are columns
-    notes: Sequence[str] = ()  # what its reader has to know besides, a sentence each
+    rows: Sequence[Sequence[Value]]  # cells; each row has one for each column
+    notes: Sequence[str] = ()  # further remarks for the reader, a sentence each
 
     @property
     def cells(self) -> list[list[str]]:
-        """All cells as people read them."""
+        """All cells as text."""
         return [
             [column.text(value) for column, value in zip(self.columns, row, strict=True)]
             for row in self.rows
@@ -165,7 +165,7 @@ class Table:
 
     @property
     def remarks(self) -> list[str]:
-        """The notes, and what is wrong with the intervals that are marked."""
+        """The notes, and the remarks on marked intervals."""
         marked = {
             f"{CAUTION} {value.remark}"
             for row in self.rows
@@ -175,7 +175,7 @@ class Table:
         return [*self.notes, *sorted(marked)]
 
     def text(self) -> str:
-        """Return the table for the console, under the words that say how to read it."""
+        """Return the table for the console, under its explanation."""
         table = self._without_details()
         stop = "" if self.title.endswith("?") else "."
         words = f"{self.title}{stop} {self.shows} {self.reading}".strip()
@@ -224,7 +224,7 @@ class Table:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """Return the table as HTML, its headings to be sorted by."""
+        """Return the table as HTML; a click on a heading sorts by it."""
         sides = [' class="text"' if column.kind in _WORDS else "" for column in self.columns]
         head = "".join(
             f'<th scope="col"{side} tabindex="0" role="button" '
@@ -251,7 +251,7 @@ class Table:
         return csv_text(header, rows)
 
     def plain(self) -> dict[str, object]:
-        """Return the table as JSON has it, with its numbers in full."""
+        """Return the table in JSON's types, with its numbers in full."""
         header, rows = self._exact()
         return {
             "title": self.title,
@@ -274,7 +274,7 @@ class Table:
         )
 
     def _exact(self) -> tuple[list[str], list[list[str | float | int | None]]]:
-        """Return headings and cells with an own column for each number of a cell."""
+        """Return headings and cells, with a column for each number of a cell."""
         header: list[str] = []
         rows: list[list[str | float | int | None]] = [[] for _ in self.rows]
         for index, column in enumerate(self.columns):

@@ -111,7 +111,7 @@ def test_failed_trials_are_shares_with_those_that_diverged() -> None:
     assert failure_alarms(rows) == []
     assert said(failure_alarms(one)) == [
         "warning: 10% of the trials failed: 1 of 10, 1 of these diverged; arms are compared on "
-        "what is left: mend the cause, or narrow the space"
+        "the remaining trials: mend the cause, or narrow the space"
     ]
     # One in four is a selection.
     failed = [trial_row(number, outcome=Outcome.FAILED) for number in range(9, 12)]

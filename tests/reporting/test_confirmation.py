@@ -47,7 +47,7 @@ def test_the_optimism_is_stated_with_what_the_folds_alone_change() -> None:
     assert "Nobody chose" not in shown(FILM, CONCAT, floor=None)
     # Trials of other lengths say nothing of it.
     text = shown(FILM, CONCAT, epochs="1, here 6")
-    assert "Epochs of the search: 1, here 6. Search - confirmed mixes other training, " in text
+    assert "Epochs of the search: 1, here 6. Search - confirmed mixes the effects of " in text
     assert "Optimism seen" not in text
     assert by_folds in text and remains in text
 

@@ -104,7 +104,7 @@ def test_a_parameter_that_changes_nothing_is_named_once_with_its_values() -> Non
     assert str(alarm) == (
         "warning: heads changes nothing in mhca: equal to the last bit are trials 0 and 1 "
         "(heads = 1; 4) and trials 2 and 3 (heads = 1; 8); count these trials as "
-        "one try, and leave out what does nothing"
+        "one try, and drop parameters without effect"
     )
     # What differs by rounding alone is told apart from what is equal.
     rows = [row(0, heads=1), row(1, heads=4), row(2, heads=8)]
@@ -223,7 +223,7 @@ def test_heads_over_one_token_are_found_to_change_nothing(
     arm = "opt1 / daeac / mhca / seed7"
     assert (
         f"warning: heads changes nothing in {arm}: equal but for rounding are trials 0 and 1 "
-        "(heads = 1; 2); count these trials as one try, and leave out what does nothing"
+        "(heads = 1; 2); count these trials as one try, and drop parameters without effect"
     ) in said
     assert said[-1].startswith(f"note: cannot use the RR that they are given: {arm}: ")
     assert not [line for line in said if "does not use" in line]
@@ -272,11 +272,11 @@ def test_floors_are_held_against_the_best_trial_or_the_interval_of_each_arm(
 
 def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:
     asha = replace(study, plan=replace(study.plan, scheduler="asha"))
-    assert alarms_of(asha)[-1].what == "whether early stopping was right cannot be told"
+    assert alarms_of(asha)[-1].what == "it is unknown whether early stopping was right"
     load_text(study.folder, SCREENING, "space")
     plan = replace(study.plan, kind="search", sampler="tpe", scheduler="screening")
     assert str(alarms_of(replace(study, plan=plan))[-1]) == (
-        "note: whether the screening chose the best configuration of an arm cannot be told: it "
+        "note: it is unknown whether the screening chose each arm's best configuration: it "
         "trains one of each arm in full; do not read screened configurations as worse: "
         "--scheduler none trains them all"
     )

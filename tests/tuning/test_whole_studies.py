@@ -62,7 +62,7 @@ def test_a_search_ends_with_a_table_and_shows_it_again(searched: Ended, studies:
         "look further: MLflow: run `mlflow ui`",
         "orchestration: ",
         "\nAlarms:\n",
-        "note: whether early stopping was right cannot be told: finished trials: 1",
+        "note: it is unknown whether early stopping was right: finished trials: 1",
     ):
         assert said in searched.out
     assert "floor: prevalence" not in searched.out, "the table has it as the level of chance"

@@ -1,6 +1,6 @@
-"""The first screen: which arm, by how much, how sure, with RR or without, and worth what.
+"""The first screen: the best arm, its lead, the certainty, use of RR, the sealed test, the floor.
 
-Every figure stands in a section below with what it means, and every alarm with its evidence.
+Sections below explain every figure, and give the evidence of every alarm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from study.statistics.findings import Choice, Contrast, metric_name, parts_of
 from study.wording import SYNTHETIC, p_text, plural, score_text
 
 Answer = tuple[str, str, str]
-"""A question, its answer, and what is to be known with it."""
+"""A question, its answer, and a remark on it."""
 
 
 def first_screen(results: StudyResults) -> Iterator[Block]:
@@ -48,7 +48,7 @@ def _state(results: StudyResults) -> Note | None:
     study, failed = results.study, results.count(Outcome.FAILED)
     settled = f"{len(study.rows)} of {plural(study.plan.trials, 'trial')} settled"
     if not study.rows:
-        state = "is running, and" if study.held else "has not settled a trial:"
+        state = "is running, and" if study.held else "has no settled trial:"
         return Note(f"The study {state} nothing is known yet ({settled}).", Tone.MISSING)
     if failed == len(study.rows):
         every = "The only trial" if failed == 1 else f"All {failed} trials"
@@ -65,7 +65,7 @@ def _choice(results: StudyResults) -> Choice | None:
 
 
 def leading(results: StudyResults) -> str:
-    """Return the arm that the page speaks of first; empty without any."""
+    """Return the arm that the page leads with; empty without any."""
     choice = _choice(results)
     if choice is not None:
         return choice.best
@@ -112,9 +112,10 @@ def _has_error(results: StudyResults) -> bool:
 
 
 def contrast_of_first(results: StudyResults) -> Contrast | None:
-    """Return the contrast that says most about the leading arm: against its placebo, if there is.
+    """Return the most telling contrast of the leading arm.
 
-    Else against the reference, else the first declared one with it.
+    This is the contrast with its placebo if there is one, else with the reference, else the first
+    declared contrast of the arm.
     """
     comparison, arm = results.comparison, leading(results)
     if comparison is None or results.searches or arm not in results.arms:
@@ -226,5 +227,5 @@ def _floor(results: StudyResults) -> Answer:
     return (
         question,
         f"{highest} {score_text(values[highest])}",
-        f"{metric_name(objective)} of what an arm must beat: {every}",
+        f"{metric_name(objective)} of the floors that an arm must beat: {every}",
     )

@@ -1,9 +1,9 @@
-"""Precision-recall and ROC curves, read within folds and averaged over folds as the score is.
+"""Precision-recall and ROC curves, computed within folds and averaged over folds, like the score.
 
-A curve is the mean over runs, and over the folds that count, of each ranking's precision (or
-sensitivity) at the places of a grid. Its band holds 95 % of the curves of resampled patients.
+A curve is the mean of each ranking's precision (or sensitivity) at the points of a grid, over runs
+and over the folds that count. Its band holds 95 % of the curves of resampled patients.
 
-Shapes: U distinct weightings of a fold, W resamples, G records, T thresholds, P places.
+Shapes: U distinct weightings of a fold, W resamples, G records, T thresholds, P points.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from study.statistics.weighted_metrics import Ranking
 Float = NDArray[np.float64]
 
 GRID = np.linspace(0.01, 1.0, 100)
-"""Recall, or false positive rate, at which curves are read."""
+"""Grid of recall, or of the false positive rate."""
 
 RESAMPLES = 400
 MOST_RUNS = 5
-"""Runs of an arm that its curve is the mean of: it moves little with more."""
+"""A curve is the mean of at most this many runs of an arm: more change it little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

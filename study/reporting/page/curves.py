@@ -19,11 +19,11 @@ from study.wording import listing, plural, score_text
 
 MOST_ARMS = 4
 BANDS = 2
-"""Arms with bands: more would hide each other."""
+"""Number of arms with bands: more bands would hide each other."""
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 ENDINGS = ("complete", "pruned", "failed", "not settled", "screened")
-"""How a learning curve is drawn, in the order of its styles."""
+"""Kinds of learning curves, in the order of their styles."""
 
 _LEARNING_PANELS = (
     ("Complete", ("complete",)),
@@ -57,8 +57,8 @@ def class_curves(results: StudyResults) -> Iterator[Block]:
                 "over the folds that count and over seeds, as the score is."
             ),
             reading=(
-                f"The bands of {listing(names[:BANDS])} hold 95 % of what resampled patients "
-                "give; a class that is not estimable has none. "
+                f"The bands of {listing(names[:BANDS])} hold 95 % of the curves of resampled "
+                "patients; a class that is not estimable has none. "
                 + (
                     "The dashed line is chance: the prevalence."
                     if index == 0
@@ -81,15 +81,16 @@ def class_curves(results: StudyResults) -> Iterator[Block]:
     left_out = len(results.runs) - len(arms)
     if left_out:
         yield Note(
-            f"Not drawn, to keep lines apart: {plural(left_out, 'more arm')}. The tables have "
-            "all scores."
+            f"{plural(left_out, 'more arm')} not drawn, to keep lines apart. The tables have all "
+            "scores."
         )
 
 
 def shown_arms(results: StudyResults) -> list[ArmRuns]:
     """Return the arms whose curves are drawn.
 
-    The leading one, its placebo, the reference and the bare ECG of its window; then by score.
+    First the leading arm, its placebo, the reference and the bare ECG of its window; then others
+    by score.
     """
     first = leading(results)
     facts = results.arms.get(first)
@@ -134,7 +135,7 @@ def _panel(
 
 
 def learning_curves(results: StudyResults) -> Iterator[Block]:
-    """Yield every trial's objective by epoch, told apart by how it ended."""
+    """Yield every trial's objective by epoch, styled by the trial's outcome."""
     drawn = {number: curve for number, curve in results.study.trials.curves.items() if curve}
     if not drawn:
         yield missing("No learning curves", "no trial has reported an epoch")

@@ -1,4 +1,4 @@
-"""Paired differences: forest plot, declared contrasts, the matrix of all pairs, what ECG keeps."""
+"""Paired differences: forest plot, declared contrasts, matrix of pairs, kept ECG performance."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from study.statistics.findings import (
 from study.wording import score_text
 
 _SIZE, _LEFT, _TOP = 46.0, 190.0, 26.0
-"""Units of a cell of the matrix, and of the room for names."""
+"""Size of a cell of the matrix, and of the space for names, in SVG units."""
 
 
 def contrasts(results: StudyResults) -> Iterator[Block]:
-    """Yield the forest plot, the declared contrasts, the matrix of pairs, and what ECG keeps."""
+    """Yield forest plot, declared contrasts, matrix of pairs, and kept ECG performance."""
     comparison = results.comparison
     if results.searches:
         yield missing(
             "No paired differences",
-            "a search gives its arms unequal tries, and trains few in full; confirm its "
+            "a search gives its arms unequal tries, and trains few trials in full; confirm its "
             f"candidates with `python -m study.run --confirm {results.study.name}`",
         )
         return
@@ -46,11 +46,11 @@ def contrasts(results: StudyResults) -> Iterator[Block]:
     declared = [pair for pair in comparison.contrasts if pair.primary]
     yield forest(comparison, declared or list(comparison.contrasts))
     yield contrasts_table(comparison) or missing(
-        "No tests", "the space declares no contrasts, so there are intervals only"
+        "No tests", "the space declares no contrasts, so there are only intervals"
     )
     yield matrix(comparison)
     yield kept_table(comparison) or missing(
-        "Whether ECG performance is kept", "no arm has the bare ECG of its window beside it"
+        "Whether ECG performance is kept", "no arm has the bare ECG of its window to compare with"
     )
 
 
@@ -119,11 +119,11 @@ def matrix(comparison: Comparison) -> Figure:
     return Figure(
         name="matrix",
         title="All pairs",
-        shows=f"{name} of the arm of the row minus that of the column.",
+        shows=f"{name} of the row's arm minus that of the column's arm.",
         reading=(
-            "Blue: the arm of the row is better; red: it is worse. Bold: the 95 % interval of the "
-            "pair excludes 0. Of so many pairs some do so by chance; only declared contrasts are "
-            "tested."
+            "Blue: the row's arm is better; red: it is worse. Bold: the 95 % interval of the "
+            "pair excludes 0. Among so many pairs some exclude it by chance; only declared "
+            "contrasts are tested."
         ),
         panels=[
             element(
@@ -138,7 +138,7 @@ def matrix(comparison: Comparison) -> Figure:
 
 
 def matrix_cell(estimate: Estimate, x: float, y: float, largest: float, tip: str) -> str:
-    """Return a cell: the darker, the larger; bold where the interval leaves out 0."""
+    """Return a cell: darker for larger differences, bold where the interval excludes 0."""
     clear = estimate.low > 0 or estimate.high < 0
     weight = ' class="clear"' if clear else ""
     return (

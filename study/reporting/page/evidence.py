@@ -1,4 +1,4 @@
-"""What has to be known before believing the page: alarms, failures, and what was not shown."""
+"""What a reader should know before believing the page: alarms, failures, unshown claims."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.wording import listing, plural, score_text
 
 
 def alarms(results: StudyResults) -> Iterator[Block]:
-    """Yield the alarms and what failed."""
+    """Yield the alarms and the failed trials."""
     if not results.study.rows:
         yield missing("No alarms", "no trial has settled")
         return
@@ -25,12 +25,12 @@ def alarms(results: StudyResults) -> Iterator[Block]:
             name="alarms",
             title="What the checks found",
             shows=(
-                "Each thing that is wrong or not supported, with the figures that say so and what "
-                "to do about it."
+                "Each finding that is wrong or not supported, with its evidence and what to do "
+                "about it."
             ),
             reading=(
-                "Error: what it names is not a result. Warning: a conclusion that looks likely is "
-                "not supported. Note: mention it beside the table."
+                "Error: the named finding is not a result. Warning: a conclusion that looks "
+                "likely is not supported. Note: mention it beside the table."
             ),
             columns=[
                 Column("severity", Kind.NAME),
@@ -60,7 +60,7 @@ def not_shown(results: StudyResults) -> Iterator[Block]:
 
 
 def negative_results(results: StudyResults) -> list[str]:
-    """Return what a reader might believe and this study does not show, a sentence each."""
+    """Return claims that a reader might believe but this study does not show, a sentence each."""
     sentences = []
     if results.searches:
         sentences.append(
@@ -72,7 +72,9 @@ def negative_results(results: StudyResults) -> list[str]:
     sentences += _unused(results)
     failed, pruned = results.count(Outcome.FAILED), results.count(Outcome.PRUNED)
     if failed:
-        sentences.append(f"Anything about what failed: {plural(failed, 'trial')}.")
+        sentences.append(
+            f"Anything about the configurations that failed: {plural(failed, 'trial')}."
+        )
     if pruned:
         sentences.append(
             f"What {plural(pruned, 'trial')} stopped early would have scored in the end."
@@ -102,9 +104,7 @@ def _of_comparison(comparison: Comparison) -> Iterator[str]:
     classes = [fact.name for fact in comparison.classes if not fact.estimable]
     if classes:
         them = "it" if len(classes) == 1 else "them"
-        yield (
-            f"Anything about {listing(classes)}: too few patients carry {them} for an interval."
-        )
+        yield (f"Anything about {listing(classes)}: too few patients have {them} for an interval.")
     not_kept: dict[tuple[str, str], list[str]] = {}
     for arm in comparison.non_inferiority:
         lost = [name for name, verdict in arm.verdicts.items() if verdict != "kept"]
@@ -127,7 +127,7 @@ def _unused(results: StudyResults) -> Iterator[str]:
 
 
 def sealed(results: StudyResults) -> Iterator[Block]:
-    """Yield what arms are worth on the sealed test set."""
+    """Yield the arms' scores on the sealed test set."""
     plan = results.study.plan
     if not (results.sealed or plan.has_sealed_test):
         yield missing(
@@ -138,7 +138,7 @@ def sealed(results: StudyResults) -> Iterator[Block]:
     if not results.sealed:
         yield missing(
             "No result on DS2",
-            results.why("sealed", "no plan that rests on this study has opened it"),
+            results.why("sealed", "no plan based on this study has opened it"),
         )
     for number, opening in enumerate(results.sealed, start=1):
         yield _opening(opening, number)
@@ -151,11 +151,11 @@ def _opening(opening: Sealed, number: int) -> Table:
         title=f"Plan {opening.plan}",
         shows=(
             f"Scores on DS2, opened {opening.opened}: mean ± sd over {opening.seeds} fresh seeds, "
-            "each arm trained on all of DS1 by a plan written before."
+            "each arm trained on all of DS1 by a plan written beforehand."
         ),
         reading=(
             "The spread is over seeds, not over patients. Most S beats of DS2 are of one record: "
-            "the files of the evaluation have the scores without it."
+            "the evaluation's files have the scores without it."
         ),
         columns=[
             Column("arm", Kind.NAME),

@@ -1,4 +1,4 @@
-"""What the page consists of, and one HTML file of it that needs nothing else."""
+"""The page's building blocks, and its HTML: one file that needs no other."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _STYLE, _SCRIPT = "page.css", "page.js"
 
 
 class Tone(StrEnum):
-    """How a note is meant."""
+    """The tone of a note."""
 
     PLAIN = "plain"
     MISSING = "missing"
-    """Something is not there; the text says why."""
+    """Something is missing; the text says why."""
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
@@ -40,7 +40,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Short answers: a question, its answer in large type, and what is to be known with it."""
+    """Short answers: a question, its answer in large type, and a remark."""
 
     items: Sequence[tuple[str, str, str]]
 
@@ -56,19 +56,19 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Panels with a sentence on what they show and one on how to read them."""
+    """Panels with a sentence on their content and one on how to read them."""
 
     name: str  # anchor, such as `forest`
     title: str  # its heading
     shows: str  # what it shows
     reading: str  # how to read it
-    panels: Sequence[str]  # SVG elements, laid side by side where there is room
+    panels: Sequence[str]  # SVG elements, side by side where the page is wide enough
     # Names of the series, in the order of their colours; an empty one is left out
     legend: Sequence[str] = ()
-    wide: bool = False  # one panel that keeps its size, and is scrolled where there is no room
+    wide: bool = False  # whether its one panel keeps its size, and scrolls on a narrow page
 
     def html(self) -> str:
-        """Return the figure with its legend and its words."""
+        """Return the figure with its legend and its sentences."""
         legend = "".join(
             f'<li><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line s{index}" '
             f'd="M0 5H26"/></svg>{escape(name)}</li>'
@@ -90,7 +90,7 @@ Block = Table | Figure | Note | Answers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page: blocks under a heading that links lead to."""
+    """A part of the page: blocks under a heading that is the target of a link."""
 
     anchor: str
     title: str
@@ -104,12 +104,12 @@ class Section:
 
 
 def missing(absent: str, reason: str) -> Note:
-    """Say that something is not there, and why."""
+    """Return a note that something is missing, and why."""
     return Note(f"{absent}: {reason}", Tone.MISSING)
 
 
 def page_html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page: sections in order, the first of which stands on the first screen."""
+    """Return the page: sections in order, the first on the first screen."""
     here = files("study.reporting.page")
     style, script = ((here / name).read_text(encoding="utf-8") for name in (_STYLE, _SCRIPT))
     links = "".join(

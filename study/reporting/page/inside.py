@@ -1,6 +1,6 @@
-"""The networks: attention on the mean beat, the deletion check, what a branch moves, and costs.
+"""Inside the networks: attention on the mean beat, deletion check, effect of a branch, costs.
 
-Also which of the searched parameters matter.
+It also shows the importance of searched parameters.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from study.wording import plural, score_text
 _WINDOW_S = {
     name: (cut.start_s, cut.stop_s) for name, cut in SEGMENTATIONS.items() if not cut.from_previous
 }
-"""Ends of a window from the R peak, s; a daeac window starts at the previous beat."""
+"""Window limits relative to the R peak, s; a daeac window starts at the previous beat."""
 
 _OVER_TIME = [name for name, fusion in FUSIONS.items() if fusion.over_time]
 
 
 def inside(results: StudyResults) -> Iterator[Block]:
-    """Yield attention with its deletion check, and what branches move."""
+    """Yield attention with its deletion check, and the effect of branches."""
     explained = results.explanations
     attending = {arm: e for arm, e in explained.items() if e.inspection.attention is not None}
     if attending:
@@ -44,7 +44,7 @@ def inside(results: StudyResults) -> Iterator[Block]:
         for fusion in _OVER_TIME:
             if not any(results.arms[arm].fusion == fusion for arm in attending):
                 yield missing(
-                    f"No attention of {fusion} beside it",
+                    f"No attention of {fusion} for comparison",
                     "no arm of this study has that fusion and a complete trial",
                 )
     else:
@@ -80,12 +80,12 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
         title=f"Attention on the mean beat: {arm}",
         shows=(
             "The mean window of each class (thin, not to scale) and attention over it (filled), "
-            f"{plural(heads, 'head')} and all members averaged, on beats that they did not train "
-            "on."
+            f"{plural(heads, 'head')} and all members averaged, on beats outside the members' "
+            "training sets."
         ),
         reading=(
-            "The dashed line is uniform attention. A step of the feature map sees some 100 ms and "
-            "more around it, so that peaks are blurred."
+            "The dashed line is uniform attention. A step of the feature map sees at least some "
+            "100 ms around it, so peaks are blurred."
         ),
         panels=panels,
     )
@@ -135,9 +135,9 @@ def _deletion(attending: dict[str, Explanation]) -> Table:
             "of seeds."
         ),
         reading=(
-            "If attention marked what the network needs, masking it would cost more than as many "
-            "steps at random. Near or below 0 in the last column it does not. There is no "
-            "interval."
+            "If attention marked what the network needs, masking the most attended steps would "
+            "cost more than masking as many random ones. A last column near or below 0 says that "
+            "it does not. There is no interval."
         ),
         columns=[
             Column("arm", Kind.NAME),
@@ -159,15 +159,16 @@ def _branches(results: StudyResults, branches: dict[str, Explanation]) -> Table:
         rows.append([arm, fusion, explanation.trial, *map(float, share), _gate(explanation)])
     return Table(
         name="branch_share",
-        title="What the branch moves",
+        title="Effect of the branch",
         shows=(
             "cov(branch, logit) / var(logit) of each class's logit over the sampled beats, the "
-            "mean over all members; the ECG path has the rest. Beside it the gate."
+            "mean over all members; the ECG path has the rest. The gate's values are in the last "
+            "columns."
         ),
         reading=(
-            "The branch is what the gate scales: RR with the ECG it attends to, and in mhca ECG "
-            "alone. The gate's values are no contribution: W(g * a) = (W diag g) a, so that the "
-            "next layer can undo them."
+            "The branch is what the gate scales: RR with the ECG it attends to; in mhca ECG "
+            "alone. A gate's value does not measure its contribution: W(g * a) = (W diag g) a, "
+            "so the next layer can undo it."
         ),
         columns=[
             Column("arm", Kind.NAME),
@@ -189,7 +190,7 @@ def _gate(explanation: Explanation) -> str | None:
 
 
 def parameters(results: StudyResults) -> Iterator[Block]:
-    """Yield which parameters matter, and what networks cost."""
+    """Yield parameter importance and the cost of networks."""
     if results.importance is None:
         yield missing(
             "No parameter importance", results.why("importance", "too few complete trials")
@@ -212,7 +213,7 @@ def _importance(importance: Importance, objective: str) -> Table:
         ),
         reading=(
             "The sampler tried some regions more often than others, conditional parameters are "
-            "left out, and trials are few: take the order as a hint."
+            "left out, and there are few trials: take the order as a hint."
         ),
         columns=[Column("parameter", Kind.NAME), Column("share", Kind.SHARE)],
         rows=[[name, share] for name, share in importance.shares.items()],

@@ -1,4 +1,4 @@
-"""The sections of a page, in order, and the files that are made of them."""
+"""The sections of a page, in order, and the files made from them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
     ("methods", "Methods paragraph", methods),
     ("provenance", "Provenance", provenance),
 )
-"""Anchor, title, and what yields the blocks of each section, in the order of the page."""
+"""Anchor, title, and functions that yield the blocks of each section, in page order."""
 
 
 def sections(results: StudyResults) -> list[Section]:
@@ -65,7 +65,7 @@ def report_files(results: StudyResults) -> dict[str, str]:
 def table_files(tables: Sequence[Table]) -> dict[str, str]:
     """Return the content of every file of tables, by name.
 
-    `tables.md`, `tables.tex` and `tables.json` hold all of them; each has a CSV of its own.
+    `tables.md`, `tables.tex` and `tables.json` hold all of them; each table also has its own CSV.
     """
     every = {table.name: table.plain() for table in tables}
     return {

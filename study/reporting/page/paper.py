@@ -1,4 +1,4 @@
-"""What a paper needs: data, protocol, a methods paragraph, published results, provenance."""
+"""Material for a paper: data, protocol, a methods paragraph, published results, provenance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from study.statistics.predictions import Beats
 from study.wording import listing, plural, score_text
 
 _SOONEST_S = min(cut.stop_s for cut in SEGMENTATIONS.values())
-"""Seconds from R to the end of the window that ends first."""
+"""Seconds from R to the earliest end of a window."""
 
 
 def dataset(results: StudyResults) -> Iterator[Block]:
@@ -40,7 +40,7 @@ def dataset(results: StudyResults) -> Iterator[Block]:
             shows="Annotated beats that no arm sees, by the first reason that holds.",
             reading=(
                 "All arms and segmentations share one list of beats: a beat that one of them "
-                "cannot use is left out for all. Marks that are no beats take no part in RR "
+                "cannot use is left out of all. Annotations other than beats do not count in RR "
                 "intervals."
             ),
             columns=[Column("reason", Kind.NAME), Column("beats", Kind.COUNT)],
@@ -65,10 +65,10 @@ def _records(beats: Beats) -> Table:
     return Table(
         name="dataset",
         title="Records, patients and beats",
-        shows="Beats by class of every record that selection saw, and the fold it validates in.",
+        shows="Beats by class of every record used for selection, and the fold it validates in.",
         reading=(
             f"A fold counts for a class of which it has {MIN_CLASS_BEATS} beats or more, a record "
-            f"for a patient mean with {MIN_BEATS_OF_RECORD} or more."
+            f"counts for a patient mean with {MIN_BEATS_OF_RECORD} or more."
         ),
         columns=[
             Column("record", Kind.NAME),
@@ -80,11 +80,11 @@ def _records(beats: Beats) -> Table:
 
 
 def protocol(results: StudyResults) -> Iterator[Block]:
-    """Yield how the study was decided, and what each arm is given."""
+    """Yield the study's decisions, and the inputs of each arm."""
     yield Table(
         name="protocol",
         title="How it was decided",
-        shows="What shaped the results, as the plan of the study has it.",
+        shows="The settings that shaped the results, from the study's plan.",
         reading="The plan was written before the first trial and was not changed since.",
         columns=[Column("what", Kind.NAME), Column("how", Kind.TEXT)],
         rows=list(_decisions(results).items()),
@@ -124,8 +124,8 @@ def _decisions(results: StudyResults) -> dict[str, str]:
 
 
 def _tries(results: StudyResults) -> str:
-    """Return the smallest and largest number of configurations that an arm was given."""
-    # One that was screened and then trained in full is one try.
+    """Return the smallest and largest number of configurations of an arm."""
+    # A configuration screened and then trained in full is one try.
     tried: dict[str, set[frozenset[object]]] = {}
     for row in results.study.rows:
         tried.setdefault(row.arm, set()).add(frozenset((row.draw, *row.params.items())))
@@ -147,7 +147,7 @@ def _look_ahead(results: StudyResults) -> Block:
     return Table(
         name="look_ahead",
         title="What each arm is given",
-        shows="By which ways RR can reach the output, and what must be known after the beat.",
+        shows="The paths by which RR can reach the output, and the signal needed after the beat.",
         reading=(
             "Look-ahead delays a decision; an arm that needs the whole record cannot serve a "
             f"monitor. Every window ends {score_text(_SOONEST_S, digits=2)} s or more after R."
@@ -290,7 +290,7 @@ def literature(results: StudyResults) -> Iterator[Block]:
         reading=(
             f"{flags.count('selected on DS2')} selected on DS2, which makes their figures upper "
             f"bounds; {flags.count('not stated')} do not state what they selected on. Only rows "
-            "marked DS1 only estimate what happens on new patients."
+            "marked 'DS1 only' estimate performance on new patients."
         ),
         columns=[Column(name, Kind.TEXT if k else Kind.NAME) for k, name in enumerate(header)],
         rows=rows,
@@ -317,7 +317,7 @@ def provenance(results: StudyResults) -> Iterator[Block]:
     yield Table(
         name="provenance",
         title="Where these figures come from",
-        shows="Digests of records, beats and folds, and what computed the trials.",
+        shows="Digests of records, beats and folds, and the software and devices of the trials.",
         reading="Two studies with equal fingerprints saw the same beats in the same folds.",
         columns=[Column("what", Kind.NAME), Column("value", Kind.TEXT)],
         rows=[[name, str(value) if value else None] for name, value in facts.items()],

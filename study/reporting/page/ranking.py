@@ -1,4 +1,4 @@
-"""The arms by score, over all records and within each: on whom an arm works."""
+"""The arms by score, over all records and within each record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
 
 
 def ranking(results: StudyResults) -> Iterator[Block]:
-    """Yield the arms by score, and what their scores rest on."""
+    """Yield the arms by score, and the support of these scores."""
     if not results.study.rows:
         yield missing("No ranking", results.why("comparison", "no trial has settled"))
         return
@@ -92,8 +92,8 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
             "its beats (their number below the record's), draws and seeds averaged."
         ),
         reading=(
-            "Darker is better. A column that is pale throughout is a patient whom no arm gets "
-            "right; rows that differ in one column differ in one patient."
+            "Darker is better. A column that is pale throughout is a patient whom no arm "
+            "classifies well; rows that differ in only one column differ in one patient."
         ),
         panels=[
             element(

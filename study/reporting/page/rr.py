@@ -1,4 +1,4 @@
-"""What RR is worth: arms by how RR enters, against placebos, and the loss when it is permuted."""
+"""The value of RR: arms by entry of RR, against placebos, and the loss when RR is permuted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENTRY = {
 
 
 def factors(results: StudyResults) -> Iterator[Block]:
-    """Yield the arms by what they are made of, each against its placebo."""
+    """Yield the arms by their parts, each against its placebo."""
     complete = {row.arm for row in results.ranked}
     if not complete:
         yield missing("No factors", "no trial is complete")
@@ -39,8 +39,8 @@ def factors(results: StudyResults) -> Iterator[Block]:
     if not any(facts.placebo in complete for facts in results.arms.values() if facts.placebo):
         yield missing(
             "No placebo differences",
-            "no arm has a complete placebo beside it: what RR is worth to an arm is not "
-            "measured by this study, only how much it relies on it (see RR reliance)",
+            "no arm has a complete placebo: this study does not measure the value of RR to an "
+            "arm, only how much the arm relies on RR (see RR reliance)",
         )
 
 
@@ -68,12 +68,12 @@ def _factor_table(results: StudyResults) -> Table:
         name="factors",
         title="Entry, late RR and segmentation",
         shows=(
-            "Arms with real RR by what they are made of, and what they lose when RR is permuted "
-            "within each record in training and validation alike: the same network without it."
+            "Arms with real RR by their parts, and their loss when RR is permuted within each "
+            "record in both training and validation: the same network without useful RR."
         ),
         reading=(
-            "Where the difference is near 0, RR as a number adds nothing to what the window "
-            "tells. A daeac window starts at the previous beat, so that its stretching carries RR."
+            "Where the difference is near 0, RR as a number adds nothing to the window. A daeac "
+            "window starts at the previous beat, so its stretching carries RR."
         ),
         columns=columns,
         rows=sorted(rows, key=lambda row: [str(value) for value in row[:4]]),
@@ -94,13 +94,13 @@ def _minus_placebo(results: StudyResults, arm: str, placebo: str, quantity: str)
 
 
 def rr_reliance(results: StudyResults) -> Iterator[Block]:
-    """Yield what trained models lose when RR is permuted."""
+    """Yield the loss of trained models when RR is permuted."""
     complete = {row.arm for row in results.ranked}
     arms = [a for a in arms_in_order(results.study.rows, results.study.objective) if a in complete]
     if not arms:
-        yield missing("No RR reliance", "it is measured when a trial is complete; none is")
+        yield missing("No RR reliance", "complete trials measure it, and no trial is complete")
         return
-    # Of an arm without RR nothing was measured; the table has a dash for it.
+    # Nothing was measured for an arm without RR; the table has a dash there.
     measured = [a for a in arms if math.isfinite(_mean(results, a, reliance("total", "S")))]
     yield Figure(
         name="reliance_lost",
@@ -112,8 +112,8 @@ def rr_reliance(results: StudyResults) -> Iterator[Block]:
             f"sample of {NORMAL_SAMPLE:,} N, each weighing as many as it stands for."
         ),
         reading=(
-            "At 0 the trained model does not use RR. This is what the model uses, not what RR is "
-            "worth: a model may take from the window what its inputs offer too."
+            "At 0 the trained model does not use RR. This shows what the model uses, not the "
+            "value of RR: a model may take from the window what its inputs offer too."
         ),
         panels=[
             whiskers(
@@ -155,7 +155,8 @@ def _reliance_table(results: StudyResults, arms: Sequence[str]) -> Table:
         shows="AUPRC of S and V lost, mean over permutations, seeds and the arm's trials.",
         reading=(
             f"Within ±{score_text(NO_RELIANCE)} counts as none. A largest change of exactly 0 "
-            "means that RR cannot reach the output; a dash, that there is no such RR to permute."
+            "means that RR cannot reach the output; a dash means that there is no such RR to "
+            "permute."
         ),
         columns=[
             Column("arm", Kind.NAME),

@@ -1,7 +1,7 @@
-"""Small panels as SVG: colours come from the page's style, so that they follow its scheme.
+"""Small panels as SVG, with colours from the page's style, light or dark.
 
-A panel is 340 units wide and drawn at about that many pixels, also on a phone, so that its text
-stays legible.
+A panel is 340 units wide and about as many pixels, even on a phone, so that its text stays
+legible.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _LABELS = 38.0
 """Units to the left of a panel, for the labels of its vertical axis."""
 
 _LINE = 13
-"""Units between two whiskers of a row."""
+"""Distance between two whiskers of a row, in units."""
 
 _NAME = 15
-"""Units of a row that its name takes."""
+"""Height of a row's name, in units."""
 
 _LONGEST = 27
-"""Characters of a name beside a row."""
+"""Longest name beside a row, in characters."""
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whisker:
-    """A point and the line between two ends, which need not exist."""
+    """A point with a line between two ends; the ends may be missing."""
 
     value: float
     low: float
@@ -46,7 +46,7 @@ class Whisker:
 class Panel:
     """One set of axes.
 
-    `height` is in units; ticks that are None are chosen.
+    `height` is in units; ticks given as None are computed.
     """
 
     x: Range
@@ -65,17 +65,17 @@ class Panel:
         return _LABELS, top, WIDTH - 8.0, self.height - 34.0
 
     def at_x(self, value: float) -> float:
-        """Return the place of a value on the horizontal axis."""
+        """Return a value's horizontal position."""
         left, _, right, _ = self._box
         return left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (right - left)
 
     def at_y(self, value: float) -> float:
-        """Return the place of a value on the vertical axis."""
+        """Return a value's vertical position."""
         _, top, _, bottom = self._box
         return bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (bottom - top)
 
     def line(self, x: ArrayLike, y: ArrayLike, *, style: str = "line s0") -> None:
-        """Draw a line through points; where one is not finite it is broken."""
+        """Draw a line through points, broken where a point is not finite."""
         pieces, pen = [], "M"
         for a, b in zip(np.asarray(x, float), np.asarray(y, float), strict=True):
             if math.isfinite(a) and math.isfinite(b):
@@ -110,7 +110,7 @@ class Panel:
             )
 
     def level(self, y: float, words: str = "") -> None:
-        """Mark a level across the panel."""
+        """Draw a horizontal line across the panel."""
         left, _, right, _ = self._box
         if not self.y[0] <= y <= self.y[1]:
             return
@@ -121,7 +121,7 @@ class Panel:
     def words(
         self, x: float, y: float, text: str, *, anchor: str = "start", soft: bool = False
     ) -> None:
-        """Write text at a place in units."""
+        """Write text at a position in units."""
         kind = "over soft" if soft else "over"
         self._parts.append(
             f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
@@ -159,7 +159,7 @@ class Panel:
 
 
 def element(inner: str, height: float, *, describe: str, width: float = WIDTH) -> str:
-    """Return an SVG element of some parts; `describe` is for readers who cannot see it."""
+    """Return an SVG element; `describe` is its description for screen readers."""
     size = f'width="{width:g}" height="{height:g}" ' if width > WIDTH else ""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" {size}role="img" '
@@ -168,7 +168,7 @@ def element(inner: str, height: float, *, describe: str, width: float = WIDTH) -
 
 
 def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind: str) -> str:
-    """Return a panel of named rows with whiskers around 0; each of a row has its own colour."""
+    """Return a panel of named rows with whiskers around 0; a row's whiskers differ in colour."""
     ends = [v for _, marks in rows for w in marks for v in (w.value, w.low, w.high)]
     x = span(ends, around=0.0)
     left, right, top = 6.0, WIDTH - 6.0, 24.0
@@ -179,7 +179,7 @@ def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind:
         return left + (value - x[0]) / (x[1] - x[0]) * (right - left)
 
     def upright(value: float) -> str:
-        """Return a line at a value, interrupted where the rows have their names."""
+        """Return a vertical line at a value, interrupted at the rows' names."""
         borders = pairwise(accumulate(heights, initial=top))
         return "".join(f"M{at(value):.1f} {above + _NAME}V{below}" for above, below in borders)
 
@@ -216,7 +216,7 @@ def shortened(name: str) -> str:
 
 
 def ticks(ends: Range, *, most: int = 6) -> list[float]:
-    """Return round values within a range, from its lower end."""
+    """Return round tick values within a range, from its lower end."""
     low, high = ends
     if not high > low:
         return [low]
@@ -231,7 +231,7 @@ def ticks(ends: Range, *, most: int = 6) -> list[float]:
 
 
 def span(values: Sequence[float], *, around: float | None = None, pad: float = 0.06) -> Range:
-    """Return a range that holds all finite values and `around`, with `pad` of it at either end."""
+    """Return a range that covers all finite values and `around`, widened at both ends by `pad`."""
     finite = [value for value in values if math.isfinite(value)]
     finite += [] if around is None else [around]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)

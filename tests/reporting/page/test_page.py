@@ -155,7 +155,7 @@ def test_a_screening_is_told_apart_from_early_stopping(make_search: MakeResults)
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ("empty", "The study has not settled a trial: nothing is known yet (0 of 3 trials"),
+        ("empty", "The study has no settled trial: nothing is known yet (0 of 3 trials"),
         ("running", "The study is running, and nothing is known yet (0 of 3 trials settled)."),
         ("all failed", "All 3 trials failed: there is no result."),
         ("one arm", "The study is unfinished: 1 of 3 trials settled. --resume continues it."),
@@ -214,7 +214,7 @@ def test_attention_is_called_descriptive_and_checked(make_results: MakeResults) 
     results = make_results()
     said = notes(results, "inside")
     assert "Attention is descriptive" in said[0]
-    assert any("No attention of attention_pool beside it" in text for text in said)
+    assert any("No attention of attention_pool for comparison" in text for text in said)
     tables = [b for b in section(results, "inside").blocks if isinstance(b, Table)]
     deletion = next(table for table in tables if table.name == "deletion")
     # AUPRC S .5 falls to .2, .49 and .45.
