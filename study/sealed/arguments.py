@@ -1,4 +1,4 @@
-"""The options of `python -m study.evaluate`; nothing heavy is imported for its help."""
+"""The options of `python -m study.evaluate`; its help needs no heavy import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.options import (
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the command line, under its description."""
+    """Return the parser of the command line, with the given description."""
     options = command("evaluate", description)
     task = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
     task.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
@@ -119,15 +119,15 @@ _ALLOWED = {
     "openings": {"synthetic"},
     "write_plan": _OF_WRITING,
 }
-"""What goes with a task; with --plan alone all goes but what is of writing one."""
+"""Options allowed with a task; --plan alone allows all except those for writing a plan."""
 
 
 def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
     """Check that options go together.
 
     Raises:
-        UsageError: If one lacks its partner, means nothing here, or excludes another; all
-            together.
+        UsageError: If an option lacks its partner, means nothing here, or excludes another; names
+            all faults.
     """
     partners = {
         "--lead": ("--records", bool(args.lead), args.records),

@@ -1,9 +1,8 @@
-"""A sealed test, in the order that makes it one: log the opening, read DS2, predict, score, keep.
+"""Runs a sealed test in its fixed order: log the opening, read DS2, predict, score, store.
 
-Models and thresholds are there before (`study.sealed.training`), and the opening is on disk before
-DS2 is read. What fails after that leaves an opening without a result: the same plan, code and
-models continue it, and it counts once. Other records are predicted by the same models without
-an opening.
+Models and thresholds exist before (`study.sealed.training`), and the opening is on disk before DS2
+is read. A failure after that leaves an opening without a result: the same plan, code and models
+continue it, and it counts once. The same models can predict other records without an opening.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -54,10 +53,10 @@ Say = Callable[[str], None]
 
 
 def open_ds2(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
-    """Write an opening down, or return the one that left no result.
+    """Record an opening, or return the one that left no result.
 
     Returns:
-        The opening, and why it is another one or no new one, for the console.
+        The opening, and for the console why it is new or continued.
 
     Raises:
         StudyStateError: If the log cannot be read or written.
@@ -90,7 +89,7 @@ def open_ds2(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
 
 
 def code_digest() -> str:
-    """Return the digest of this package's code: what a commit says of a clean checkout."""
+    """Return the digest of this package's code, which also tells apart uncommitted changes."""
     root = Path(package.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -128,7 +127,7 @@ def evaluate_ds2(prepared: Prepared, opening: Opening, *, cache_dir: Path, say: 
 
 
 def identity_of(external: ExternalSet, prepared: Prepared) -> str:
-    """Return what decides a result on other records: these, the models and the code."""
+    """Return the identity of a result on other records: the records, the models and the code."""
     return digest_of([external.digest, prepared.digest, code_digest()])
 
 
@@ -162,7 +161,7 @@ def evaluate_records(prepared: Prepared, external: ExternalSet, *, say: Say) -> 
         f"External test of plan {plan.title} on {external.name}, commit {git_commit()}. DS2 "
         f"was not read.\n{_trained(prepared)}\n{external.text()}"
     )
-    # A tracked result that is replaced is to be tracked again.
+    # A replaced result must be tracked again.
     folder.forget_tracked(folder.external(external.name))
     _evaluate(
         prepared,
@@ -200,7 +199,7 @@ def _evaluate(
     plan, folder = prepared.training.plan, prepared.training.folder
     job = prepared.training.models.job
     log_probs = predictions(prepared, sets, say)
-    # Predictions come first: what is made of them can be made again.
+    # Predictions are stored first: everything else can be computed from them again.
     keep_predictions(plan, folder, subfolder, beats=beats, log_probs=log_probs)
     arms = []
     for name, values in log_probs.items():
@@ -227,7 +226,7 @@ def _evaluate(
 def beats_of(
     sets: Mapping[Cut, BeatSet], patients: Mapping[str, str], macro: tuple[str, ...] = CLASSES
 ) -> Beats:
-    """Return the beats that all cuts share, all records in fold 0.
+    """Return the beats of all cuts, with all records in fold 0.
 
     Args:
         sets: The test records, by cut.
@@ -250,7 +249,7 @@ def predictions(
     prepared: Prepared, sets: Mapping[Cut, BeatSet], say: Say
 ) -> dict[str, NDArray[np.float32]]:
     """Return the log-probabilities of every arm, [S, N, C], the floor's last, [1, N, C]."""
-    # One model after the other on one thread: its last bits do not depend on the machine's cores.
+    # One model at a time on one thread: the last bits then do not depend on the number of cores.
     torch.set_num_threads(1)
     training = prepared.training
     device = resolve_device(training.models.job.device)
@@ -279,18 +278,19 @@ def predict_all(
     seeds: Sequence[int],
     engine: Engine,
 ) -> NDArray[np.float32]:
-    """Return each model's log-probabilities of beats that it has never seen, [S, N, C].
+    """Return each model's log-probabilities of unseen beats, [S, N, C].
 
     Args:
-        models: One a seed; they are moved to the beats' device.
+        models: One for each seed; they are moved to the beats' device.
         config: Their configuration.
         beats: The beats, on the device.
-        study_seed: That of their training: under a placebo it permutes RR within these records.
+        study_seed: The study seed of their training: under a placebo it permutes RR within these
+            records.
         seeds: Their seeds.
-        engine: What runs the backbone.
+        engine: The engine that runs the backbone.
 
     Raises:
-        ConfigError: If the configuration wants beats cut otherwise.
+        ConfigError: If the configuration needs beats cut in another way.
         DivergedError: If a prediction is not finite.
     """
     check_cut(config, beats.beats)

@@ -3,8 +3,8 @@
 A plan written by `--write-plan` names the study that its arms come from: that study must not have
 changed since.
 
-`study.spaces.sealed_plan` shows the table. A plan of the version before has all
-settings at its top level; it is read as well, and its hash is what it was.
+`study.spaces.sealed_plan` shows the table. A plan of the previous version has all settings at its
+top level; it can still be read, and its hash is unchanged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from study.training.seeding import FRESH_SEED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """A configuration under a name."""
+    """A named configuration."""
 
     name: str
     config: TrialConfig
@@ -48,7 +48,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedPlan:
-    """What a sealed test trains and asks."""
+    """The arms that a sealed test trains, and its contrasts."""
 
     test: SealedTest
     seeds: int
@@ -56,10 +56,9 @@ class SealedPlan:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what the plan says, every parameter that counts included.
+        """SHA-256 of the plan's content, with every active parameter.
 
-        Comments, the order of keys, the form of the file, and values that are the defaults make
-        no difference.
+        Comments, the order of keys, the form of the file, and default values make no difference.
         """
         test, origin = self.test, self.test.origin
         content = {
@@ -80,20 +79,20 @@ class SealedPlan:
 
     @property
     def label(self) -> str:
-        """Name and beginning of the hash: of its folder and of the study that trains it."""
+        """Name and start of the hash: the label of its folder and of the study that trains it."""
         return f"{self.test.name}-{self.hash[:12]}"
 
     @property
     def title(self) -> str:
-        """Name and beginning of the hash, as shown."""
+        """Name and first part of the hash, for display."""
         return f"{self.test.name} ({self.hash[:12]})"
 
     def text(self, comments: str = "") -> str:
-        """Return the plan as TOML, after comments; parameters that change nothing are left out."""
+        """Return the plan as TOML, after comments; inactive parameters are left out."""
         return compare_text(self._tables(), comments=comments)
 
     def space(self) -> Space:
-        """Return the space that trains it: equal for all files that say the same."""
+        """Return the space that trains it: equal for all files with the same content."""
         return checked_space(self._tables(), Path(f"{self.test.name}.toml"), self.text())
 
     def _tables(self) -> dict[str, Any]:
@@ -151,7 +150,7 @@ def parse_plan(text: str, path: Path) -> SealedPlan:
 
 
 def _in_tables(plan: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a plan of the version before in the form of today; another one as it is."""
+    """Return a plan of the previous version in today's form, and any other unchanged."""
     if {"compare", "search", "test"} & plan.keys() or not {"name", "arms"} & plan.keys():
         return plan
     return {
@@ -170,7 +169,7 @@ def origin_of(plan: StudyPlan, name: str) -> Origin:
 
 
 def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
-    """Check the study that a plan comes from; a plan by hand has none.
+    """Check the study that a plan comes from; a plan written by hand has none.
 
     Raises:
         UsageError: If the study is not there.
@@ -195,10 +194,10 @@ def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
 
 
 def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
-    """Check that DS1 is what the plan's study saw.
+    """Check that DS1 is the same as in the plan's study.
 
     Raises:
-        PlanError: If it differs; it names every difference.
+        PlanError: If it differs; the message names every difference.
     """
     origin = plan.test.origin
     if origin is None:

@@ -1,7 +1,7 @@
-"""Writes the plan of a sealed test from what a study found on DS1: which arms, which contrasts.
+"""Writes the plan of a sealed test from a study's results on DS1: its arms and contrasts.
 
-A test should ask little: each arm that DS2 scores is one more that could look best by chance. So
-the arms that are taken without being named are few.
+A test should ask little: each arm scored on DS2 is one more that could look best by chance. So the
+default takes few arms.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A trial of a study that could be tested."""
+    """A trial of a study that a sealed test could include."""
 
-    arm: str  # its arm, as a plan names it
+    arm: str  # its arm's name in the plan
     draw: int  # its nuisance draw, 0 in a search
-    config: TrialConfig  # what it trained
+    config: TrialConfig  # the configuration that it trained
     score: float  # its objective on DS1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A plan, and how it came about."""
+    """A plan, and its origin."""
 
     plan: SealedPlan
     comments: str
-    lacks: tuple[str, ...]  # what a reader of its result would miss
+    lacks: tuple[str, ...]  # what its result would lack for a reader
 
 
 def propose(
@@ -61,7 +61,7 @@ def propose(
         storage_url: Optuna storage of the study; None is the one in its folder.
 
     Raises:
-        PlanError: If the study has no trial that could be tested.
+        PlanError: If the study has no trial that a test could include.
         UsageError: If there is no such study, or an arm is unknown.
     """
     study = Study.open(workspace, name, study_storage=storage_url).readable()
@@ -90,7 +90,7 @@ def propose(
         study_seed=stored.study_seed,
         resamples=DEFAULTS["resamples"],
         permutations=DEFAULTS["permutations"],
-        # Of "bf16, compiled": whether kernels can be compiled is a matter of the machine.
+        # From "bf16, compiled": whether kernels compile depends on the machine.
         precision=stored.engine.partition(",")[0],
         origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
     )
@@ -99,7 +99,7 @@ def propose(
 
 
 def _lacks(plan: SealedPlan) -> Iterator[str]:
-    """Yield what the arm of interest, the first, is not compared with."""
+    """Yield the comparisons that the first arm, the one of interest, lacks."""
     arm = plan.arms[0]
     configs = [other.config for other in plan.arms]
     if not plan.test.contrasts:
@@ -114,14 +114,14 @@ def _lacks(plan: SealedPlan) -> Iterator[str]:
 
 
 def _metrics(objective: str) -> tuple[str, ...]:
-    """Return the objective, and V by itself: nearly all S beats of DS2 are of one record, 232."""
+    """Return the objective, and V separately: nearly all S beats of DS2 are in one record, 232."""
     primary = objective.removeprefix("val_")
     testable = f"{primary.partition('_')[0]}_V"
     return tuple(dict.fromkeys([primary, testable, *DEFAULTS["metrics"]]))
 
 
 def _candidates(study: Study) -> list[Candidate]:
-    """Return all trials that count, best first."""
+    """Return all comparable trials, best first."""
     ranked = [row for row in study.rows if row.ranks(study.objective)]
     configs = {row.number: study.configs[row.number] for row in ranked}
     names, compares = _names(list(configs.values())), study.plan.kind == "compare"
@@ -138,7 +138,7 @@ def _candidates(study: Study) -> list[Candidate]:
 
 
 def _names(configs: Sequence[TrialConfig]) -> dict[str, str]:
-    """Return a short name of each arm of a search: what tells it from the others."""
+    """Return a short name of each arm of a search: the parts that distinguish it."""
     factors = {
         rules.arm(config): {
             name: str(value)
@@ -216,7 +216,8 @@ def _of_comparison(
 def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> list[str]:
     """Return the best arm that uses RR, its placebo, the reference and the bare ECG.
 
-    Best on the draws that all arms have: a draw may suit every arm, and must not rank them.
+    The best arm is chosen on draws that all arms have: a draw may favour every arm, and must not
+    rank them.
     """
     shared = set.intersection(*(set(draws) for draws in by_arm.values()))
     if not shared:

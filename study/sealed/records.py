@@ -1,7 +1,7 @@
 """The records of a sealed test: DS1 to train on, DS2 checked by name and hash, and read once open.
 
-A rehearsal takes synthetic records under the same names, in a folder of their own. Other records
-than MIT-BIH's can be tested on as well (`study.data.source`): nothing of DS2 is read for them.
+A rehearsal uses synthetic records of the same names, in their own folder. Records other than
+MIT-BIH's can be tested too (`study.data.source`), without reading DS2.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from study.keys import CLASSES, MIN_CLASS_BEATS
 _WIDTH = 110
 
 REHEARSAL_S = 300.0
-"""Length of each synthetic record, as of a study without records."""
+"""Length of each synthetic record, the same as in a study without real records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Both halves of a data set; nothing in DS2's files has been looked at."""
+    """Both halves of a data set; the content of DS2's files is unread, except for their hashes."""
 
     source: Source  # DS1
     ds2: Mapping[str, str]  # SHA-256 of the files of DS2, by name
@@ -52,7 +52,7 @@ class Records:
 def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
     """Find MIT-BIH, every file of DS1 and DS2 verified by its SHA-256.
 
-    Where no folder is given, what the workspace's own lacks is downloaded.
+    Without a given folder, files missing in the workspace's own are downloaded.
 
     Args:
         data_dir: Folder of the records, as given by the user; else MITDB_DIR, else the
@@ -90,7 +90,7 @@ def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
 
 
 def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
-    """Find or write synthetic records in the names of DS1 and DS2.
+    """Find or write synthetic records under the names of DS1 and DS2.
 
     Args:
         data_dir: Folder of synthetic records with all of DS2 and some of DS1; None takes the
@@ -117,7 +117,7 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
         dataset="DS1",
         folder=folder,
         development=names,
-        # As `synthetic_source` has it: no two are one person.
+        # As in `synthetic_source`: each record is another person.
         patients={name: name for name in names},
         checksums=_hashed(folder, names),
         verified=False,
@@ -133,10 +133,7 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
 def read_ds2(
     records: Records, cuts: Iterable[Cut], *, cache_dir: Path, study_seed: int
 ) -> dict[Cut, BeatSet]:
-    """Return the beats of DS2, under each cut: only for an opening that is written down.
-
-    Errors are those of `prepare_all`.
-    """
+    """Return the beats of DS2, under each cut: only call this for a recorded opening."""
     return prepare_all(
         records.source, cuts, cache_dir=cache_dir, study_seed=study_seed, dataset="DS2"
     )
@@ -144,7 +141,7 @@ def read_ds2(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExternalSet:
-    """Records to test on, their beats by cut, and how far each class can be scored."""
+    """Records to test on, their beats by cut, and which classes can be scored."""
 
     external: External
     sets: dict[Cut, BeatSet]
@@ -173,7 +170,7 @@ class ExternalSet:
         )
 
     def text(self) -> str:
-        """Say what a reader of scores must know of the records."""
+        """Return remarks on the records for a reader of the scores."""
         lines = describe(self.external, next(iter(self.sets.values()))).splitlines()
         macro = f"the mean of {', '.join(self.macro)}" if self.macro else "of no class"
         lines.append(f"macro: {macro}")

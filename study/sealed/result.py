@@ -1,4 +1,4 @@
-"""Where a sealed test keeps what it does, and what a result is made of.
+"""The folder of a sealed test, and the files of a result.
 
     evaluations/NAME-HASH/
       plan.toml                 the plan, as it was understood
@@ -9,7 +9,7 @@
                                 predictions.npz
       external/NAME/            the same of other records
 
-A rehearsal lies under `rehearsals/`, its openings included: nothing of it is near the real log.
+A rehearsal and its openings are under `rehearsals/`, apart from the real log.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -52,18 +52,18 @@ class EvaluationFolder:
 
     @classmethod
     def of(cls, workspace: Path, plan: SealedPlan, *, rehearsal: bool) -> EvaluationFolder:
-        """Return the folder of a plan; nothing is made."""
+        """Return the folder of a plan, without creating it."""
         kind = REHEARSALS if rehearsal else EVALUATIONS
         return cls(workspace / kind / plan.label)
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether it is that of a rehearsal on synthetic records."""
+        """Whether it belongs to a rehearsal on synthetic records."""
         return self.root.parent.name == REHEARSALS
 
     @property
     def ds2(self) -> str:
-        """What is opened, in words."""
+        """Name of the test set, in words."""
         return "a SYNTHETIC DS2" if self.is_rehearsal else "DS2"
 
     def earlier_ensemble(self, arm: str) -> Path:
@@ -93,9 +93,9 @@ class EvaluationFolder:
         return self.last_result(log, plan) or (openings[-1] if openings else None)
 
     def stored_external(self, name: str) -> Mapping[str, str]:
-        """Return of what records, and of what models and code, a result on other records is.
+        """Return the identity of a stored result on other records: records, models and code.
 
-        Empty where there is none.
+        Empty where there is no result.
         """
         try:
             stored = json.loads((self.external(name) / RESULT).read_text())[EXTERNAL]
@@ -118,11 +118,11 @@ class EvaluationFolder:
         return (result / _TRACKED).exists()
 
     def note_tracked(self, result: Path) -> None:
-        """Remember that it is."""
+        """Record that a result is in the tracker."""
         (result / _TRACKED).touch()
 
     def forget_tracked(self, result: Path) -> None:
-        """Forget it, as the result is about to be another."""
+        """Remove that record before the result is replaced."""
         (result / _TRACKED).unlink(missing_ok=True)
 
 
@@ -133,7 +133,7 @@ def openings_log(workspace: Path, *, rehearsal: bool) -> OpeningsLog:
 
 
 def unlogged_results(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> list[str]:
-    """Return the results of openings that the log does not have: somebody took a line away."""
+    """Return results of openings that are missing in the log: somebody removed a line."""
     known = {opening.digest for opening in log.read()}
     kind = REHEARSALS if rehearsal else EVALUATIONS
     faults = []
@@ -157,7 +157,7 @@ def keep_predictions(
     beats: Beats,
     log_probs: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """Write log-probabilities [S, N, C] by arm, the floor's [1, N, C], before they are scored."""
+    """Write log-probabilities [S, N, C] by arm, and the floor's [1, N, C], before scoring."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"log_probs_{name}": values for name, values in log_probs.items()}
     np.savez_compressed(
@@ -180,7 +180,7 @@ def keep(
     beats: Beats,
     findings: Findings,
 ) -> None:
-    """Write a result beside its predictions; where `result.json` stands, all else does too."""
+    """Write a result beside its predictions; `result.json` comes last and marks it complete."""
     configs = {arm.name: rules.active_parameters(arm.config) for arm in plan.arms}
     result = {
         **about,

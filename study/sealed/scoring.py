@@ -1,7 +1,7 @@
-"""The scores of arms on test records, by seed and of the seed ensemble, and how they compare.
+"""Scores arms on test records, for each seed and for the seed ensemble, and compares them.
 
-Every seed is scored by itself; tables show mean and standard deviation over seeds. The seed
-ensemble is the mean probability of all seeds, and stands apart. Undefined is NaN.
+Every seed is scored separately; tables show mean and standard deviation over seeds. The seed
+ensemble is the mean probability of all seeds, and is shown separately. Undefined is NaN.
 
 Shapes: S seeds, N beats, C classes, G records.
 """
@@ -36,7 +36,7 @@ RARE = ("S", "V", "F")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """Records that a second look leaves out."""
+    """Records that additional totals leave out."""
 
     label: str
     records: tuple[str, ...]
@@ -62,16 +62,16 @@ class ArmScores:
     name: str
     seeds: Half  # of every seed
     ensemble: Half  # of the seed ensemble
-    thresholds: Thresholds  # where decisions at fixed thresholds were taken
-    # One row a record: areas are means over seeds, ratios of all seeds' beats
+    thresholds: Thresholds  # origin of the fixed thresholds
+    # One row for each record: areas are means over seeds, ratios pool the beats of all seeds
     per_record: list[dict[str, Any]]
 
 
 def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]:
-    """Return what the totals are also given without.
+    """Return the sets of records that additional totals leave out.
 
-    The record with most beats of each rare class, and the records of patients that are among
-    those trained on.
+    These are the record with most beats of each rare class, and the records of patients who are
+    also in the training data.
     """
     largest: dict[int, list[str]] = {}
     for name in RARE:
@@ -161,7 +161,7 @@ def _ranking(
 
 
 def _named(by_class: Mapping[str, Float], macro: tuple[str, ...]) -> dict[str, Float]:
-    """Return metrics [S, C] by full name, a class or an aggregate each, [S]."""
+    """Split metrics [S, C] into [S] by full name, one for each class or aggregate."""
     return {
         sealed_metric(name, quantity): values
         for name, of_class in by_class.items()
@@ -175,7 +175,7 @@ def compare_arms(
     beats: Beats,
     say: Callable[[str], None],
 ) -> dict[str, Comparison]:
-    """Return what the comparison of each of the plan's metrics finds, and of each measure."""
+    """Return the comparison of each of the plan's metrics, and of each measure."""
     lacking = [m for m in MEASURE_NAMES if not any(n.startswith(m) for n in plan.test.metrics)]
     single = runs(plan, log_probs, beats)
     comparisons = {}
@@ -191,7 +191,7 @@ def compare_ensembles(
     beats: Beats,
     say: Callable[[str], None],
 ) -> Comparison:
-    """Return what the seed ensembles' comparison finds; arguments as in `compare_arms`."""
+    """Return the comparison of the seed ensembles; arguments as in `compare_arms`."""
     say("resampling patients: seed ensembles")
     together = {name: ensemble_of(values) for name, values in log_probs.items()}
     return _compare(plan, beats, runs(plan, together, beats), plan.test.metrics[0])
@@ -208,7 +208,7 @@ def _compare(
         beats,
         arms,
         contrasts=contrasts,
-        # The same measures and classes have names of their own on DS1.
+        # On DS1 the same measures and classes have other names.
         objective=f"val_{metric}",
         resamples=plan.test.resamples,
         permutations=plan.test.permutations,
@@ -220,7 +220,7 @@ def _compare(
 def runs(
     plan: SealedPlan, log_probs: Mapping[str, NDArray[np.floating]], beats: Beats
 ) -> list[ArmRuns]:
-    """Return the arms in the form that comparisons take; the floor's one model stands for all."""
+    """Return the arms as input of a comparison; the floor's one model serves for all seeds."""
     seeds = np.arange(max(len(values) for values in log_probs.values()))
     shared: dict[str, Any] = {
         "draw": np.zeros_like(seeds),

@@ -1,4 +1,4 @@
-"""The tables of a sealed test, as the console shows them and `tables.txt` keeps them."""
+"""The tables of a sealed test, for the console and for `tables.txt`."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _QUANTITIES = (*AGGREGATES, *CLASSES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that the tables show."""
+    """The content of all tables."""
 
     plan: SealedPlan
     how: str  # opening, commit, data and arithmetic, in words
     arms: Sequence[ArmScores]  # scores of every arm in the plan's order, the floor last
-    left_out: Sequence[Exclusion]  # what totals are also given without
-    comparisons: Mapping[str, Comparison]  # by metric; of both measures at least one
+    left_out: Sequence[Exclusion]  # records that additional totals leave out
+    comparisons: Mapping[str, Comparison]  # by metric; at least one of each measure
     ensembles: Comparison  # of the seed ensembles, on the primary metric
-    records: str = "DS2"  # what the records are called: DS2, or a folder of others
+    records: str = "DS2"  # name of the records: DS2, or another folder
     macro: tuple[str, ...] = CLASSES  # classes that the macro is the mean of
 
     def of_measure(self, measure: str) -> Comparison:
@@ -52,7 +52,7 @@ class Findings:
 
 
 def tables(findings: Findings) -> Iterator[Table]:
-    """Yield all tables, each with words that say how to read it."""
+    """Yield all tables, each with an explanation."""
     yield _classes(findings)
     for measure in MEASURE_NAMES:
         yield _ranking(findings, measure)
@@ -71,10 +71,10 @@ def tables(findings: Findings) -> Iterator[Table]:
 
 
 def result_text(findings: Findings) -> str:
-    """Return how the result came about, all tables, and notes that are about several."""
+    """Return the result's origin, all tables, and notes that concern several."""
     every = [*findings.comparisons.values(), findings.ensembles]
     notes = dict.fromkeys(note for comparison in every[:-1] for note in comparison.notes)
-    # Remarks on intervals that are there stand below their tables.
+    # Remarks on existing intervals stand below their tables.
     remarks = {
         estimate.remark
         for comparison in every
@@ -85,7 +85,9 @@ def result_text(findings: Findings) -> str:
         for estimate in estimates.values()
         if estimate.remark and not math.isfinite(estimate.low)
     }
-    undefined = f"{UNDEFINED} is undefined: nothing of the class, or nothing called so, in a seed."
+    undefined = (
+        f"{UNDEFINED} is undefined: in some seed no beat is of the class, or none was called so."
+    )
     below = "\n".join(f"note: {note}" for note in (*notes, *sorted(remarks), undefined))
     return "\n\n".join([findings.how, *(table.text() for table in tables(findings)), below])
 
@@ -143,7 +145,7 @@ def _ranking(findings: Findings, measure: str) -> Table:
         title=f"{MEASURE_NAMES[measure]} on {findings.records}, {heading}",
         shows=f"Mean over seeds, with 95 % intervals from {comparison.resamples:,} resamples of "
         "patients and seeds, conditional on DS1.",
-        reading="Arms share patients: whether intervals overlap says nothing, the contrasts do.",
+        reading="Arms share patients: do not judge by overlap of intervals, but by the contrasts.",
         columns=[
             _ARM,
             Column(label_of(primary), Kind.INTERVAL),

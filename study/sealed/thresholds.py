@@ -1,7 +1,6 @@
 """The decision thresholds of each arm, fixed on DS1 before DS2 is opened.
 
-They come from out-of-fold predictions: no beat that a threshold is chosen on was trained on by
-the model that predicted it.
+They come from out-of-fold predictions: no model predicted a beat that it was trained on.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -27,14 +26,14 @@ from study.training.thresholds import best_f1_thresholds
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Thresholds:
-    """Of one arm."""
+    """The decision thresholds of one arm."""
 
     single: NDArray[np.float64]  # [C] for single models: seeds taken together
     ensemble: NDArray[np.float64]  # [C] for the mean probability of all seeds
-    source: str  # where the predictions are from, for tables
+    source: str  # origin of the predictions, for tables
 
     def as_json(self) -> dict[str, object]:
-        """Return it by class, as JSON has it."""
+        """Return them by class, for JSON."""
         return {
             "single": to_json(dict(zip(CLASSES, self.single, strict=True))),
             "ensemble": to_json(dict(zip(CLASSES, self.ensemble, strict=True))),
@@ -45,7 +44,7 @@ class Thresholds:
 def thresholds_from(
     log_probs: NDArray[np.float32], label: NDArray[np.int64], source: str
 ) -> Thresholds:
-    """Choose the thresholds of an arm by log-probabilities [S, N, C]; beats in no fold are NaN."""
+    """Choose an arm's thresholds from log-probabilities [S, N, C]; beats in no fold are NaN."""
     held_out = np.isfinite(log_probs).all(axis=(0, 2))
     log_probs, label = log_probs[:, held_out], label[held_out]
     return Thresholds(
@@ -58,18 +57,18 @@ def thresholds_from(
 def ensemble_of(log_probs: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the logarithm of the mean probability over seeds, [1, N, C]."""
     mean: NDArray[np.float64] = np.exp(log_probs.astype(np.float64)).mean(axis=0, keepdims=True)
-    # A class that every model gives nothing must still be ranked.
+    # A class to which every model gives probability 0 must still be ranked.
     return np.log(np.maximum(mean, np.finfo(np.float64).tiny))
 
 
 def stored_predictions(places: Places, arm: Arm, beats: BeatSet) -> NDArray[np.float32] | None:
     """Return a study's out-of-fold predictions of an arm, [S, N, C].
 
-    None where it has none, or has them of other beats.
+    None where it has none, or only predictions of other beats.
 
     Args:
         places: Where the study's records are.
-        arm: The arm; its configuration must be one of the study's to the last parameter.
+        arm: The arm; the study must have exactly its configuration.
         beats: DS1 as it is today.
 
     Raises:

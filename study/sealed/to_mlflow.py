@@ -1,4 +1,4 @@
-"""Hands MLflow what a sealed test has: a stored result, and seed ensembles for the registry."""
+"""Sends a sealed test to MLflow: its stored results, and seed ensembles for the registry."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from study.tracking.run_facts import STUDY, TRIAL, RunFacts, points_of, trial_na
 from study.wording import score_text
 
 STAGE = "test"
-"""Value of the tag `stage` of DS2's results: a study's runs have `validation`."""
+"""Value of the tag `stage` for results on DS2; a study's runs have `validation`."""
 
 
 def record_opening(
@@ -129,7 +129,7 @@ def _record(
 
 
 def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str]) -> list[RunFacts]:
-    """Return a run for each arm, and one for the floor."""
+    """Return the facts of a run for each arm, and one for the floor."""
     arms = []
     for number, arm in enumerate(plan.arms):
         params = stored[arm.name]["configuration"]
@@ -161,7 +161,7 @@ def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str])
 
 def _run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> RunFacts:
     now_s = time.time()
-    # The run of the whole has its figures at a step of their own, as that of a study.
+    # The parent run has its figures at their own step, like a study's run.
     points, undefined = points_of(metrics, int(kind == STUDY), now_s)
     return RunFacts(
         kind=kind,
@@ -179,7 +179,7 @@ def metrics_of(stored: Mapping[str, Any]) -> dict[str, float]:
     """Return an arm's metrics: mean and spread over seeds, and those of the seed ensemble."""
     metrics = {}
     for name, values in stored["seeds"]["values"].items():
-        numbers = np.array(values, dtype=np.float64)  # None is NaN
+        numbers = np.array(values, dtype=np.float64)  # None stands for NaN
         metrics[name] = float(numbers.mean())
         if len(numbers) > 1:
             metrics[f"{name}_seed_sd"] = float(numbers.std(ddof=1))
@@ -191,7 +191,7 @@ def metrics_of(stored: Mapping[str, Any]) -> dict[str, float]:
 
 
 DS2_RESULT = "ds2_result"
-"""Tag that says what DS2 has shown of a registered model."""
+"""Tag with the result of a registered model on DS2."""
 
 
 def registrable(
@@ -202,7 +202,7 @@ def registrable(
     opening: Opening | None,
     storage: str,
 ) -> SeedEnsemble:
-    """Return the trained seed ensemble of an arm, with what a user of it must know.
+    """Return the trained seed ensemble of an arm, with tags for its users.
 
     Args:
         plan: The plan.
@@ -242,7 +242,7 @@ def registrable(
 
 
 def _about(plan: SealedPlan, folder: EvaluationFolder, places: Places) -> dict[str, str]:
-    """Return what the study of the models says of them."""
+    """Return the description of the models from their study."""
     kind = StudyPlan.load(places.folder).data_source
     records = trained_on(len(read_beats(places.folder / BEATS).record_names), kind)
     return {
@@ -254,7 +254,7 @@ def _about(plan: SealedPlan, folder: EvaluationFolder, places: Places) -> dict[s
 
 
 def _read_earlier(file: Path, plan: SealedPlan, arm: Arm) -> SeedEnsemble:
-    """Read an ensemble that an earlier version has kept as a file of its own."""
+    """Read an ensemble that an earlier version stored in its own file."""
     try:
         ensemble = SeedEnsemble.read(file.read_bytes())
         same = rules.digest(ensemble.config) == rules.digest(arm.config)

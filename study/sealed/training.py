@@ -1,8 +1,8 @@
 """Trains the models of a plan as studies, and fixes thresholds: all that precedes an opening.
 
-An arm is a trial of a study that trains on all of DS1, with a member for each seed. An arm of
-which the plan's own study has no out-of-fold predictions is cross-validated by a second study. The
-study runner packs, spreads, tracks and resumes both as it does any study.
+An arm is a trial of a study that trains on all of DS1, with a member for each seed. If the plan's
+original study has no out-of-fold predictions of an arm, a second study cross-validates the arm.
+The study runner packs, distributes, tracks and resumes both like any study.
 """
 
 from __future__ import annotations
@@ -43,46 +43,46 @@ from study.tuning.setup import Setup, precision_of, set_up
 from study.wording import plural
 
 FOLDS = 5
-"""Of the cross-validation that an arm's thresholds come from if no study has it."""
+"""Number of folds of the cross-validation for thresholds."""
 
 TRAINING, CROSS_VALIDATION = "training", "cross_validation"
-"""Folders of the two studies in that of the plan."""
+"""Folders of the two studies in the plan's folder."""
 
 _COMMITS = "commits.txt"
 _NAMES = {"mitdb": "MIT-BIH's DS1", "synthetic": "a SYNTHETIC DS1"}
 
 RunStudy = Callable[[Setup, Places], Summary]
-"""Runs what a study owes."""
+"""Runs the owed trials of a study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """All that a plan's models are trained from; nothing is trained yet."""
+    """Everything that training a plan's models needs, before any training."""
 
     plan: SealedPlan  # the plan
     folder: EvaluationFolder  # where its models go
-    records: Records  # DS1, and what the files of DS2 are
-    # Folder or URI below which studies have their trials' files; empty is in their own
+    records: Records  # DS1, and names and hashes of the files of DS2
+    # Folder or URI below which studies have their trials' files; empty for their own folders
     storage: str
     models: Setup  # the study that trains all arms on all of DS1
     folds: Folds  # folds of DS1, for thresholds
-    # The study of the arms without stored predictions; None if there are none
+    # The study of arms without stored predictions; None without such arms
     cross_validation: Setup | None
     # Out-of-fold predictions that the plan's study has, by arm
     stored: Mapping[str, NDArray[np.float32]]
 
     @property
     def trained_on(self) -> str:
-        """What the models are trained on, in words."""
+        """The training records, in words."""
         return trained_on(len(self.models.beats.record_names), self.records.source.kind)
 
     @property
     def engine_here(self) -> Engine:
-        """What this machine predicts with: one model after the other."""
+        """The engine for predictions on this machine, one model after the other."""
         return replace(self.models.job.engine_here, packed=False)
 
     def text(self) -> str:
-        """Say what the plan comes to on these records."""
+        """Describe what the plan does with these records."""
         plan, beats = self.plan, self.models.beats
         lines = [
             f"plan {plan.title}: {plural(len(plan.arms), 'arm')} x {plural(plan.seeds, 'seed')}, "
@@ -110,7 +110,7 @@ class Training:
 
     @property
     def n_trained(self) -> int:
-        """How many arms are trained."""
+        """Number of arms that are already trained."""
         storage = self.models.job.storage
         files = [storage.folder(rules.digest(a.config)).read(WEIGHTS) for a in self.plan.arms]
         return sum(not file_fault(WEIGHTS, content) for content in files)
@@ -118,19 +118,19 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What is there when DS2 is opened."""
+    """Models and thresholds that exist when DS2 is opened."""
 
-    training: Training  # what it was trained from
+    training: Training  # what the models were trained from
     ensembles: Mapping[str, SeedEnsemble]  # all seeds of each arm, by its name
-    thresholds: Mapping[str, Thresholds]  # of each arm and the floor, by name
-    # Predicts other beats by the floor, fitted on all of DS1, as [1, N, C]
+    thresholds: Mapping[str, Thresholds]  # thresholds of each arm and the floor, by name
+    # Predicts other beats by the floor, which is fitted on all of DS1, as [1, N, C]
     floor: Callable[[BeatSet], NDArray[np.float32]]
     digest: str  # digest of all weights and thresholds
     trained_by: tuple[str, ...]  # commits of the code that trained the models
 
 
 def trained_on(n_records: int, kind: str) -> str:
-    """Say what models are trained on; `kind` is that of the records."""
+    """Name the training records; `kind` is the kind of the records."""
     return f"all {n_records} records of {_NAMES[kind]}"
 
 
@@ -149,11 +149,11 @@ def set_up_training(
     device: str,
     storage: str,
 ) -> Training:
-    """Read DS1 and set up what trains the models of a plan; nothing is written.
+    """Read DS1 and set up the training of a plan's models, without writing anything.
 
     Raises:
-        PlanError: If the plan's study is not there or was run on other records, or DS1 is not
-            what it saw.
+        PlanError: If the plan's study is not there or was run on other records, or DS1 has changed
+            since.
         DataError: If a record cannot be used.
         UsageError: If the device has no such precision.
     """
@@ -200,8 +200,8 @@ def set_up_training(
 
 
 def places_of(folder: EvaluationFolder, kind: str, storage: str) -> Places:
-    """Return where the records of a plan's study are; `kind` is its folder in that of the plan."""
-    # Below the plan's name: other plans have studies of the same kind in a shared storage.
+    """Return the places of a plan's study's records; `kind` is its folder in the plan's folder."""
+    # Below the plan's name: a shared storage may have other plans' studies of the same kind.
     below = f"{storage.rstrip('/')}/{folder.root.name}" if storage else ""
     return Places(folder=folder.root / kind, storage=below)
 
@@ -217,7 +217,7 @@ def _precision(plan: SealedPlan, device: str, folder: Path) -> str:
 
 
 def _cross_validation(plan: SealedPlan, arms: Sequence[Arm], n_folds: int) -> Space:
-    """Return the space that predicts arms out of fold, once."""
+    """Return the space that predicts the arms out of fold, with one draw."""
     compare = {"draws": 1, "folds": n_folds, "seeds": 1, "reference": arms[0].name}
     tables = {
         "description": f"Out-of-fold predictions for the thresholds of {plan.test.name}",
@@ -226,7 +226,7 @@ def _cross_validation(plan: SealedPlan, arms: Sequence[Arm], n_folds: int) -> Sp
     }
     path = Path(f"{plan.test.name}-{CROSS_VALIDATION}.toml")
     space = checked_space(tables, path, compare_text(tables))
-    # Its scores rank nothing, and may be undefined where a fold has too few beats of a class.
+    # Its scores rank no arms; they may be undefined where a fold has too few beats of a class.
     return replace(space, objective=UNRANKED)
 
 
@@ -243,7 +243,7 @@ def _stored_predictions(
 
 
 def train(training: Training, run: RunStudy) -> Prepared:
-    """Train what is not trained yet, fix the thresholds, and write both down.
+    """Train the missing models, fix the thresholds, and store both.
 
     Raises:
         DivergedError: If an arm could not be trained.
@@ -278,13 +278,13 @@ def train(training: Training, run: RunStudy) -> Prepared:
 
 
 def commits_of(folder: EvaluationFolder) -> set[str]:
-    """Return the commits that the models of a plan were trained by."""
+    """Return the commits of the code that trained a plan's models."""
     path = folder.root / _COMMITS
     return set(path.read_text().split()) if path.exists() else set()
 
 
 def _commits(training: Training) -> tuple[str, ...]:
-    """Return the commits that models were trained by, this one if there is something to train."""
+    """Return the commits that trained the models, and this one if training is left."""
     commits = commits_of(training.folder)
     if training.n_trained < len(training.plan.arms):
         commits.add(git_commit())
@@ -305,7 +305,7 @@ def _run(setup: Setup, places: Places, run: RunStudy) -> None:
         raise KeyboardInterrupt
     if stop.cause:
         raise StudyStateError(
-            f"training: {stop.cause}; what is trained is kept, and the same command continues"
+            f"training: {stop.cause}; trained models are kept, and the same command continues"
         )
     rows = Study.at(places).rows
     failed = [f"arm {row.arm}: {row.cause}" for row in rows if row.outcome != Outcome.COMPLETE]
@@ -329,8 +329,8 @@ def _thresholds(training: Training, run: RunStudy) -> dict[str, Thresholds]:
             log_probs, source = stored_predictions(places, arm, beats), of_folds
         if log_probs is None:
             raise StudyStateError(
-                f"{places.folder}: has no predictions of arm {arm.name}; delete it to have them "
-                "anew"
+                f"{places.folder}: has no predictions of arm {arm.name}; delete it to compute "
+                "them anew"
             )
         thresholds[arm.name] = thresholds_from(log_probs, beats.label, source)
     floor_beats = training.models.floor_beats
@@ -339,7 +339,7 @@ def _thresholds(training: Training, run: RunStudy) -> dict[str, Thresholds]:
 
 
 def trained_ensemble(arm: Arm, places: Places) -> SeedEnsemble | None:
-    """Return all models of an arm, as their study keeps them; None where it has none.
+    """Return all models of an arm from their study; None where it has none.
 
     Raises:
         StudyStateError: If the file is damaged.

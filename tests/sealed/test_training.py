@@ -74,7 +74,7 @@ def test_a_shared_storage_keeps_plans_apart(
             StopSignal("the disk is full"),
             [],
             StudyStateError,
-            "training: the disk is full; what is trained is kept, and the same command continues",
+            "training: the disk is full; trained models are kept, and the same command continues",
         ),
         (
             StopSignal(),
