@@ -21,7 +21,7 @@ from study.data.split_file import FORM, load_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
 from study.wording import UNDEFINED, aligned
 
-# All that needs arrays is imported where it is used, so that --help answers at once.
+# Modules that need arrays are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
     from study.data.beat_set import BeatSet
     from study.data.source import Source
@@ -45,7 +45,7 @@ exit codes:
 """
 
 _WORDS = (0, 1, 2, 5 + len(AAMI_CLASSES))
-"""Columns of the table of records that hold words: record, patient, lead, what is left out."""
+"""Columns with text in the table of records: record, patient, lead, reasons for exclusion."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
     )
     records = [read_record(source.folder, n, rules=source.rules) for n in source.development]
     doubled = {record.name: record.doubled for record in records if record.doubled}
-    # Any cut would do: the same beats are left out under all of them.
+    # Any cut serves: all cuts leave out the same beats.
     beats = prepare(source, "daeac", "linear", cache_dir=default_cache_dir(Path.cwd()))
     state = "as published" if source.verified else "hashed; none are published for these records"
     return [
@@ -101,7 +101,8 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
         "",
         f"A study uses {len(beats.label)} beats of {len(records)} records. Counts are of "
         "annotations, before",
-        "anything is left out; 'other' marks are no beats and take no part in RR intervals.",
+        "anything is left out; 'other' annotations are not beats and do not count in RR "
+        "intervals.",
         *([f"Note: {GAP_NOTE}."] if beats.left_out[GAP] else []),
         *(f"Note: {line}." for line in doubled_lines(doubled)),
     ]
@@ -129,7 +130,7 @@ def _numbers(counts: Counter[str]) -> list[str]:
 
 
 def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
-    """Verify MIT-BIH file by file; return what to tell, and whether a study can use it.
+    """Verify MIT-BIH file by file; return a report, and whether a study can use it.
 
     Raises:
         UsageError: If no folder is given and the workspace has none.
@@ -146,7 +147,7 @@ def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
         )
     require_folder(folder)
     errors = file_errors(folder, MITDB)
-    # A study reads DS1 alone: what is absent of other records is no fault.
+    # A study reads only DS1: absent files of other records are no fault.
     absent = {
         file: "DS2: no study reads it" if Path(file).stem in DS2 else "paced: not studied"
         for file, error in errors.items()
@@ -165,7 +166,7 @@ def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
 
 
 def _own(folder: Path, split_file: Path) -> tuple[list[str], bool]:
-    """Read each of one's own records; return what to tell, and whether all can be used."""
+    """Read each of one's own records; return a report, and whether all can be used."""
     from study.data.fetch import record_checksums
     from study.data.wfdb_header import require_folder
     from study.data.wfdb_record import read_record

@@ -1,9 +1,8 @@
-"""Annotation files of WFDB records: the reference beats (.atr) read, decided classes written.
+"""Annotation files of WFDB records: reads the reference beats (.atr), writes decided classes.
 
-Some databases, such as the supraventricular one (svdb), annotate beats twice, with labels that
-may differ; MIT-BIH does not. Taken for two beats, the second would have a rhythm that no heart
-has, and its neighbours a wrong one. So annotations closer together than two beats can be are
-taken for one beat.
+Some databases, such as the supraventricular one (svdb), annotate beats twice, with labels that may
+differ; MIT-BIH does not. Two beats so close would have impossible RR intervals, and their
+neighbours wrong ones. So annotations closer together than two beats can be count as one beat.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from study.data.wfdb_header import WFDB_ERRORS, require_files
 from study.errors import DataError, NoBeatsError
 
 UNCLASSIFIABLE = "Q"
-"""WFDB's symbol of a beat whose class is not known: it is left out and counted as class Q."""
+"""WFDB's symbol of a beat of unknown class: it is left out and counted as class Q."""
 
 _MOST_OUTSIDE = 0.01
 """Share of a record's beats that may be marked outside its signal: they are left out."""
 
 _NOTE = re.compile(rb"(.)\xfc(?=## )", re.DOTALL)
-"""Length and code of a note that says something of the whole file."""
+"""Length and code of a note about the whole file."""
 _RATE = re.compile(rb"## time resolution: (\d+\.?\d*)")
 _BEGIN, _END = b"## annotation type definitions", b"## end of definitions"
 
@@ -40,8 +39,8 @@ _BEGIN, _END = b"## annotation type definitions", b"## end of definitions"
 class Doubled:
     """The two or more annotations of one beat."""
 
-    samples: tuple[int, ...]  # where they are, as sampled in the file
-    symbols: tuple[str, ...]  # what they are
+    samples: tuple[int, ...]  # their sample indices, at the file's own rate
+    symbols: tuple[str, ...]  # their symbols
 
     @property
     def agree(self) -> bool:
@@ -91,10 +90,10 @@ def read_annotations(
     samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
     samples = samples * max(1, round(rate_hz / counted_hz))  # a whole number a frame
     is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
-    # First, because a folder's record without beats is left out whatever else is wrong with it.
+    # Checked first: a record without beats is left out of a folder, whatever its other faults.
     if not is_beat.any():
         raise NoBeatsError(f"has no beats among {len(samples)} annotations", path)
-    # Where beats may be annotated twice, two at one sample are one beat and no fault.
+    # Where beats may be annotated twice, two annotations at one sample are one beat, no fault.
     if fault := _order_fault(samples, is_beat, n_samples, distinct=shortest_rr_s is None):
         raise DataError(fault, path)
     others = dict(sorted(Counter(symbols[~is_beat].tolist()).items()))
@@ -122,11 +121,11 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _check_notes(path: Path, content: bytes) -> None:
-    """Refuse notes at which `wfdb.rdann` (4.3) never ends, because it does not know them."""
+    """Refuse unknown notes, at which `wfdb.rdann` (4.3) loops for ever."""
     rate_known = defining = False
     for match in _NOTE.finditer(content):
         note = content[match.end() : match.end() + match[1][0]]
-        if match.start() % 2 or len(note) < 3:  # No pair of bytes begins here, or it is no note.
+        if match.start() % 2 or len(note) < 3:  # no pair of bytes begins here, or it is no note
             continue
         rate = _RATE.match(note)
         if defining == (note == _END) and note in (_BEGIN, _END):
@@ -148,7 +147,7 @@ def _order_fault(
     *,
     distinct: bool,
 ) -> str:
-    """Return what is wrong with where annotations lie; empty if nothing is."""
+    """Return a fault of the annotations' positions, or an empty string."""
     if (np.diff(samples) < 0).any():
         at = int(np.argmax(np.diff(samples) < 0))
         return (
@@ -178,14 +177,14 @@ def merge_doubled(
     """Make one beat of beat annotations that lie close together.
 
     Samples and symbols are [annotations], samples not falling. Annotations less than `within`
-    samples after a beat's first one belong to it, and the beat is where that is. It gets the
-    first symbol if all are of one AAMI class; otherwise it is unclassifiable.
+    samples after a beat's first one belong to the beat, whose position is that first one. It gets
+    the first symbol if all are of one AAMI class; otherwise it is unclassifiable.
     """
     others = other_annotations or {}
     if not (np.diff(samples) < within).any():
         return Annotations(beat_samples=samples, beat_symbols=symbols, other_annotations=others)
     starts = [0]
-    # Measured from a beat's first mark, so that a chain of close marks does not grow without end.
+    # Measured from a beat's first annotation, so that a chain of close ones cannot grow endlessly.
     for i, sample in enumerate(samples.tolist()):
         if i and sample - int(samples[starts[-1]]) >= within:
             starts.append(i)

@@ -1,7 +1,7 @@
-"""The arrays that everything after data preparation works on, and their cache on disk.
+"""The prepared arrays that all later steps use, and their cache on disk.
 
-A cache file is the digest of its content on a line of its own, then an uncompressed `.npz`. It is
-trusted only if that digest and the key in it hold. Two processes that prepare the same beats leave
+A cache file has the digest of its content on the first line, then an uncompressed `.npz`. It is
+trusted only if that digest and its key are right. Two processes that prepare the same beats leave
 one whole file.
 
 Shapes: N beats, T samples (128), R RR features, P permutations, M sampled beats.
@@ -44,7 +44,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reliance:
-    """Permuted RR, to measure how much a model relies on it (see `study.training.reliance`)."""
+    """Permuted RR, to measure how much a model relies on RR (see `study.training.reliance`)."""
 
     # [M] indices of the sampled beats: all S, V, F and a fixed sample of N
     beats: NDArray[np.int64]
@@ -62,7 +62,7 @@ class BeatSet(LabelledBeats):
     dataset: str  # `DS1`, `DS2`, or the name of one's own set
     source: str  # `mitdb`, `records` (one's own) or `synthetic`
     segmentation: str  # how windows were cut
-    resampling: str  # how they were brought to 128 samples: `linear` or `antialiased`
+    resampling: str  # how they were resampled to 128 samples: `linear` or `antialiased`
     r_peak_sample: NDArray[np.int64]  # [N] sample index of the R peak at 360 Hz
     ecg: NDArray[np.float32]  # [N, T] windows, each with zero mean and unit variance
     # RR feature sets by name, each [N, R]: seed7, causal, ratio2_so_far, ratio2_record
@@ -108,14 +108,14 @@ def load_cached(path: Path, key: str) -> BeatSet | None:
         return _unpacked(content, key)
     except FileNotFoundError:
         return None
-    # A whole file may still hold anything: it could be of another version, or of something else.
+    # An intact file may still be of another version, or of something else.
     except (OSError, ArchiveError, LookupError, TypeError, AttributeError, ValueError) as error:
         _logger.warning("%s: cannot be used, preparing the beats anew: %s", path, error)
         return None
 
 
 def store_cached(path: Path, key: str, beat_set: BeatSet) -> None:
-    """Write beats to a cache file; a folder that cannot be written costs a warning only."""
+    """Write beats to a cache file; an unwritable folder only causes a warning."""
     content = _packed(key, beat_set)
     try:
         write_whole(path, _digest(content) + b"\n" + content)
@@ -149,7 +149,7 @@ def _unpacked(content: bytes, key: str) -> BeatSet:
     arrays: dict[str, Any] = read_arrays(content, _KINDS)
     meta = json.loads(arrays["meta"].tobytes())
     if meta["key"] != key:
-        raise ArchiveError("it holds other beats than its name says")
+        raise ArchiveError("its beats do not match its name")
     return BeatSet(
         **{name: meta[name] for name in _TEXTS},
         **{name: arrays[name] for name in _ARRAYS},

@@ -1,7 +1,7 @@
-"""SHA-256 of record files, those that PhysioNet publishes for MIT-BIH, and its download.
+"""SHA-256 of record files, PhysioNet's published values for MIT-BIH, and its download.
 
-A file of the download gets its name once all of it has arrived and is the published one. pooch
-would replace one loop (`_received`), and wait ten times longer where there is no network.
+A downloaded file gets its name only when it is complete and is the published file. The package
+pooch would replace one loop (`_received`), but wait ten times longer without a network.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from study.files import write_whole
 PHYSIONET_URL = "https://physionet.org/files/mitdb/1.0.0/"
 
 ATTEMPTS = 4
-"""At each file."""
+"""Attempts at each file."""
 
 PAUSE_S = 1.0
-"""Before the second attempt at a file; doubled before each further one."""
+"""Pause before the second attempt at a file, s; doubled before each further one."""
 
 _LONGEST_WAIT_S = 20.0
-"""For the server to say anything."""
+"""How long to wait for an answer of the server, s."""
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -45,7 +45,7 @@ class KnownRecordError(DataError):
 
 
 class UnreachableError(DownloadError):
-    """The server never answered: as good as no network."""
+    """The server never answered; this counts as no network."""
 
 
 @cache
@@ -68,14 +68,14 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MitdbFile:
-    """A file that is one of MIT-BIH's, under whatever name."""
+    """A file of MIT-BIH, under any name."""
 
     name: str
     published: str
 
 
 def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> MitdbFile | None:
-    """Return the first file that is one of some MIT-BIH records', told by its SHA-256."""
+    """Return the first file whose SHA-256 is that of a file of some MIT-BIH records."""
     published = published_checksums()
     file_of = {published[file]: file for file in files_of(records)}
     for name, digest in checksums.items():
@@ -87,7 +87,7 @@ def published_among(checksums: Mapping[str, str], records: Sequence[str]) -> Mit
 def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict[str, str]:
     """Return the SHA-256 of every file of one record, by name.
 
-    Annotations need not be there unless `annotated`.
+    Annotations may be missing unless `annotated`.
 
     Raises:
         DataError: If a file is missing, cannot be used, or is one of the sealed DS2.
@@ -101,7 +101,7 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
         checksums = {file: sha256_of(folder / file) for file in files}
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", folder / name) from error
-    # By content: a copy of a sealed record may have any name.
+    # Compared by content: a copy of a sealed record may have any name.
     sealed = published_among(checksums, DS2)
     if sealed is not None:
         raise KnownRecordError(
@@ -148,7 +148,7 @@ def verified_checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def download_records(folder: Path, names: Sequence[str]) -> None:
-    """Fetch the files that a folder lacks of some records; those that it has are verified.
+    """Download the files of some records that a folder lacks; verify those that it has.
 
     Raises:
         UnreachableError: If the server never answered; the folder is not made then.
@@ -174,28 +174,28 @@ def download_records(folder: Path, names: Sequence[str]) -> None:
         got, published = hashlib.sha256(content).hexdigest(), published_checksums()[file]
         if got != published:
             raise ChecksumError(
-                f"the server's file is not the published one: SHA-256 {got[:12]}..., "
-                f"published {published[:12]}...; nothing of it was kept",
+                f"the server's file is not the published one: SHA-256 {got[:12]}..., published "
+                f"{published[:12]}...; it was not kept",
                 PHYSIONET_URL + file,
             )
         try:
-            # A power cut must not leave an empty file that later looks like a damaged one.
+            # Otherwise a power cut could leave an empty file that later looks damaged.
             write_whole(folder / file, content, durable=True)
         except OSError as error:
             raise DownloadError(f"{folder}: cannot be written to: {error}") from error
 
 
 def _received(url: str, *, answered: bool) -> bytes:
-    """Return a whole file, tried again where the failure may pass.
+    """Return a whole file, with retries after failures that may pass.
 
-    Before the server's first answer (`answered`) a failure to reach it is final: waiting would
-    only keep a user without network waiting.
+    Before the server's first answer (`answered`) a failure to reach it is final: a user without a
+    network should not have to wait.
     """
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE_S * 2 ** (attempt - 1))
         try:
-            # The server is named above; whatever comes is checked by SHA-256.
+            # The server is a constant above; SHA-256 checks every file.
             with urlopen(url, timeout=_LONGEST_WAIT_S) as response:  # nosec B310
                 answered = True
                 return bytes(response.read())

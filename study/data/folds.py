@@ -1,6 +1,6 @@
-"""Folds over the records of a data set: whole patients, and each class spread evenly.
+"""Folds over the records of a data set: whole patients, with each class spread evenly.
 
-Shapes: C classes, K folds, U patients, G groups of beats that are to be spread evenly.
+Shapes: C classes, K folds, U patients, G groups of beats to spread evenly.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Folds:
         ]
 
     def of_beats(self, beat_set: BeatSet) -> NDArray[np.int64]:
-        """Return the fold that each beat validates in, [N]; -1 where it is in none."""
+        """Return the fold that each beat validates in, [N]; -1 for none."""
         fold = np.full(len(beat_set.label), -1)
         for k, validates in enumerate(self._validates(beat_set)):
             fold[validates] = k
@@ -112,12 +112,12 @@ def make_folds(
 ) -> Folds:
     """Share records with beat counts [records, C] out over folds, whole patients together.
 
-    From each of several random starts, patients are moved and exchanged between folds as long as
-    that makes the folds more even. The best partition is the one in which N, S, V, F and all of
-    S, V, F reach `MIN_CLASS_BEATS` in the most folds, and of those the most even one: with the
-    smallest sum of Hellinger distances between each group's distribution over the folds and the
-    uniform one. These distances take the square root of shares. So where one patient has most
-    beats of a class, the rest of the class is still spread.
+    From each of several random starts, patients are moved and exchanged between folds while this
+    makes the folds more even. The best partition is the one in which N, S, V, F and all of S, V, F
+    reach `MIN_CLASS_BEATS` in the most folds, and of those the most even one: with the smallest
+    sum of Hellinger distances between each group's distribution over the folds and the uniform
+    one. These distances take the square root of shares. So where one patient has most beats of a
+    class, the rest of the class is still spread.
 
     Partition seed 0 takes the beats as they are. All random starts lead to nearly the same folds;
     so another seed also weighs each patient at random, which gives other, slightly less even
@@ -144,7 +144,7 @@ def make_folds(
     if partition_seed:
         groups = groups * rng.uniform(*_PATIENT_WEIGHTS, size=(len(names), 1))
     partitions = [_Partition(groups, n_folds, rng) for _ in range(_STARTS)]
-    # Rounded, so that the last bit of a sum does not choose between equal partitions.
+    # Rounded, so that the last bit of a sum cannot decide between equal partitions.
     best = max(partitions, key=lambda p: (p.counted(), round(p.evenness(), 9)))
     members: list[list[str]] = [[] for _ in range(n_folds)]
     for name, unit in zip(record_names, unit_of, strict=True):
@@ -159,7 +159,7 @@ def _folds(name: str, record_names: Sequence[str], members: list[list[str]]) -> 
 
 
 class _Partition:
-    """Patients shared out over folds: a random start, improved until nothing makes it better."""
+    """Patients distributed over folds: a random start, improved until no step helps."""
 
     def __init__(
         self, groups: NDArray[np.float64], n_folds: int, rng: np.random.Generator
@@ -185,9 +185,9 @@ class _Partition:
         return sums
 
     def _worth(self, beats: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how good it is that a fold has these beats of each group, [..., G] to [...].
+        """Return the value of a fold with these beats of each group, [..., G] to [...].
 
-        Beats below `MIN_CLASS_BEATS` count a little by themselves: a step towards a counted fold.
+        Even fewer beats than `MIN_CLASS_BEATS` add a little: a step towards a counted fold.
         """
         share = np.maximum(beats, 0) / self.groups.sum(axis=0)
         counted = np.minimum(beats / MIN_CLASS_BEATS, 1.0)
@@ -218,10 +218,10 @@ class _Partition:
 
 
 def folds_table(folds: Folds, beat_set: BeatSet) -> str:
-    """Return the plan's table of folds: validation beats per class, and what they cannot show.
+    """Return the plan's table of folds: validation beats per class, and their limits.
 
-    Lines below the table name the classes that are not counted in a fold, because it has too few
-    of their beats, and the records that have so many beats of a class that no folds are even.
+    Lines below the table name classes that a fold does not count, because it has too few of their
+    beats, and records with so many beats of a class that no folds can be even.
     """
     counts = folds.counts(beat_set)
     rows = [["fold", *CLASSES, "records"]]

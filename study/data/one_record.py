@@ -1,12 +1,10 @@
-"""One WFDB record to be classified: its lead, its beats, and why some of them cannot be.
+"""One WFDB record to classify: its lead, its beats, and why some beats cannot be classified.
 
-The network sees nothing of the record's own labels: a beat is left out for where it lies, never
-for what it is annotated as.
-
-R peaks of a record without beat annotations are found by the GQRS detector of `wfdb`. Of the two
-detectors of `wfdb.processing`, XQRS passes over premature wide beats, which are those that a
-classifier is there to find. GQRS does not, but judges beats by their height in millivolts: it is
-given the signal scaled to the usual height.
+The network does not see the record's own labels: a beat is left out because of its position, never
+because of its annotation. In a record without beat annotations, the GQRS detector of `wfdb` finds
+the R peaks. Of the two detectors of `wfdb.processing`, XQRS misses premature wide beats, which a
+classifier must find. GQRS finds them, but judges beats by their height in millivolts: so it gets
+the signal scaled to the usual height.
 
 Shapes: K beats of the record.
 """
@@ -32,44 +30,44 @@ from study.data.windows import SHORTEST_RR_S, why_left_out
 from study.errors import DataError, NoBeatsError
 
 DETECTOR = "GQRS of wfdb.processing"
-"""What finds R peaks, for messages."""
+"""Name of the detector of R peaks, for messages."""
 
 _USUAL_SWING_MV = 1.5
 _STRETCH_S = 2.0
-"""Over such stretches the median swing, from lowest to highest sample, is made the usual one."""
+"""The median swing, lowest to highest sample, over such stretches is scaled to the usual one."""
 
 _SEARCH_S = 0.1
-"""How far from where GQRS, which matches a filter, puts a wide QRS its extremum may lie."""
+"""How far a wide QRS's extremum may lie from GQRS's detection, which matches a filter."""
 
 _BASELINE_S = 0.4
-"""Length of the running mean that extrema are measured from."""
+"""Length of the running mean from which extrema are measured."""
 
 _NO_LABEL = "N"
-"""Symbol of beats whose class is not known, where a record must have one."""
+"""Symbol of beats of unknown class, where a record must have one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OneRecord:
-    """A record to be classified."""
+    """A record to classify."""
 
     lead: Lead  # the lead that was read, as recorded
     samples: NDArray[np.int64]  # [K] sample of each R peak, at the lead's own rate
     # [K] AAMI class that each beat is annotated as, or None where R peaks were found
     annotated: NDArray[np.str_] | None
     doubled: tuple[Doubled, ...]  # beats that were annotated more than once
-    in_ds1: bool  # whether it is a record of MIT-BIH's DS1, told by its content
+    in_ds1: bool  # whether it is a record of MIT-BIH's DS1, by its content
     # [K] why a beat cannot be classified, one of `study.data.windows.DROP_REASONS`; empty where it
     # can
     left_out: NDArray[np.str_]
     resampled: Record  # the record at 360 Hz, every beat of the same symbol
 
     def beats(self, cut: Cut) -> BeatSet:
-        """Return the beats that can be classified, in order; their labels mean nothing."""
+        """Return the beats that can be classified, in order; their labels have no meaning."""
         return prepare_record(self.resampled, cut)
 
 
 def record_path(path: Path) -> Path:
-    """Return a record's path without suffix, where it is named by one of its files."""
+    """Return a record's path without suffix, also if one of its files was named."""
     return path.with_suffix("") if path.suffix in FILE_SUFFIXES else path
 
 
@@ -79,7 +77,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
     Args:
         path: The record, with or without the suffix of one of its files.
         leads: Accepted leads, best first; `study.data.source.EXTERNAL_LEADS` if empty.
-        detect: Find R peaks although there are annotations.
+        detect: Find R peaks even if there are annotations.
 
     Raises:
         DataError: If a file is missing or cannot be used, it is a record of MIT-BIH's sealed
@@ -121,7 +119,7 @@ def _annotated(folder: Path, lead: Lead) -> Annotations | None:
             frame_rate_hz=lead.frame_rate_hz,
             shortest_rr_s=SHORTEST_RR_S,
         )
-    except NoBeatsError:  # Rhythm marks only, as in some databases of atrial fibrillation.
+    except NoBeatsError:  # only rhythm annotations, as in some databases of atrial fibrillation
         return None
 
 
@@ -138,8 +136,8 @@ def _classes(annotations: Annotations) -> NDArray[np.str_]:
 def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
     """Return the R peaks of a lead, [beats] samples at its own rate, strictly rising.
 
-    Each detection is moved to the largest deflection near it, up or down: that is where
-    annotators mark a beat, and so where the windows that a network has learnt are anchored.
+    Each detection is moved to the largest deflection near it, up or down: annotators mark beats
+    there, so the windows of the training data are anchored there.
     """
     from wfdb import processing
 
@@ -167,6 +165,6 @@ def _scaled(signal_mv: NDArray[np.float64], rate_hz: float) -> NDArray[np.float6
     width = min(len(signal_mv), round(_STRETCH_S * rate_hz))
     stretches = signal_mv[: len(signal_mv) // width * width].reshape(-1, width)
     swings = np.ptp(stretches, axis=1)
-    # A lead that was off for most of the time is scaled by the rest.
+    # A lead that was off most of the time is scaled by its other stretches.
     swings = swings[swings > 0] if swings.any() else np.ptp(signal_mv, keepdims=True)
     return np.asarray(signal_mv * (_USUAL_SWING_MV / np.median(swings)))

@@ -1,4 +1,4 @@
-"""From a source to the arrays of a study: read, filter, cut, describe rhythm, cache on disk.
+"""Turns a source into the arrays of a study: reads, filters, cuts, computes RR, caches on disk.
 
 Shapes: N beats of all records, T samples (128), P permutations, M sampled beats.
 """
@@ -45,7 +45,7 @@ study goes on with beats that it did not begin with. tests/data/test_prepare.py 
 _NUMERICS = ("numpy", "scipy", "wfdb")
 
 Cut = tuple[str, str]
-"""A segmentation and a resampling: what tells beat sets of one source apart."""
+"""A segmentation and a resampling: beat sets of one source differ in these."""
 
 
 def prepare(
@@ -71,10 +71,10 @@ def prepare_all(
     study_seed: int = 0,
     dataset: str | None = None,
 ) -> dict[Cut, BeatSet]:
-    """Return the beats of a source under several cuts, from the cache where it has them.
+    """Return the beats of a source under several cuts, from the cache if possible.
 
-    Records are read and filtered once for all cuts that the cache does not have. The study's seed
-    draws the reliance sample and its permutations. The data set is the source's own, or `DS2`.
+    Records are read and filtered once for all cuts missing in the cache. The study's seed draws
+    the reliance sample and its permutations. The data set is the source's own, or `DS2`.
 
     Raises:
         ConfigError: If a segmentation or resampling is unknown.
@@ -87,7 +87,7 @@ def prepare_all(
     identity = {
         "dataset": dataset,
         "source": source.kind,
-        # An edited file never meets beats that were prepared before.
+        # After an edit of a file, beats prepared before are not used.
         "files": dict(checksums),
         "rules": asdict(source.rules),
         "samples": [N_SAMPLES, SAMPLING_RATE_HZ],
@@ -122,13 +122,13 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
     """Return the beats of one record under a cut, without a cache."""
     _check([cut])
     beats = _joined([_part(record)], f"record {record.name}")
-    # No model is trained or measured on these beats: seed and fingerprint mean nothing.
+    # No model is trained or measured on these beats: seed and fingerprint do not matter.
     return beats.cut(cut, record.name, "records", study_seed=0, fingerprint="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _UncutBeats(LabelledBeats):
-    """All that the cuts of one source share; records lie end to end in `signal`."""
+    """The data that all cuts of one source share; records lie end to end in `signal`."""
 
     signal: NDArray[np.float64]  # filtered signals of all records, [samples of all records]
     offset: NDArray[np.int64]  # [records] where each record begins in `signal`
@@ -166,7 +166,7 @@ class _UncutBeats(LabelledBeats):
         r_peak = np.broadcast_to(self.r_peak[beats], donors.shape)
         donor_rr = self.r_peak[donors] - self.previous_r_peak[donors]
         start, stop = SEGMENTATIONS[segmentation].bounds(r_peak, r_peak - donor_rr)
-        # A donor's RR may reach back beyond the record's first sample: the window begins there.
+        # A donor's RR may reach back before the record: the window then begins at sample 0.
         start = np.maximum(start, 0)
         offset = np.broadcast_to(self.offset[self.record[beats]], donors.shape)
         windows = cut_windows(
@@ -179,7 +179,7 @@ class _UncutBeats(LabelledBeats):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Part:
-    """What one record gives: its filtered signal, its usable beats, and their RR features."""
+    """The data of one record: its filtered signal, its usable beats, and their RR features."""
 
     name: str
     signal: NDArray[np.float64]
@@ -212,7 +212,7 @@ def _joined(parts: Sequence[_Part], where: Path | str) -> _UncutBeats:
         raise DataError(f"no beat can be used; left out, by record: {dropped}", where)
     lengths = [len(part.signal) for part in parts]
     return _UncutBeats(
-        # One array for all records, so that the windows of all are cut in one go.
+        # One array for all records, so that one call cuts all windows.
         signal=np.concatenate([part.signal for part in parts]),
         record_names=tuple(part.name for part in parts),
         offset=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
@@ -251,7 +251,7 @@ def _files(source: Source, dataset: str) -> tuple[tuple[str, ...], Mapping[str, 
 def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:
     """Return the cache file of a beat set and its key.
 
-    The key also holds the versions of what computes: their last bits may differ.
+    The key also holds the versions of numerical packages: last bits may differ between them.
     """
     # A file of before gaps were told holds other beats than its fingerprint stands for.
     key = digest_of([fingerprint, WITH_GAPS, *(f"{name} {version(name)}" for name in _NUMERICS)])

@@ -1,4 +1,4 @@
-"""How far records can show each class, and what a table of their scores must say of them.
+"""Which classes records can score, and the remarks that a table of their scores needs.
 
 Shapes: U patients, C classes.
 """
@@ -22,17 +22,17 @@ from study.wording import first_few, plural
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassPresence:
-    """How far records can show a class."""
+    """The support of a class in some records."""
 
     name: str  # one of `CLASSES`
-    beats: int  # beats of it
-    patients: int  # patients who have some
-    effective_patients: float  # how many patients with equally many beats would say as much
-    left_out: str  # why it has no part in the macro; empty where it has
+    beats: int  # its number of beats
+    patients: int  # number of patients with such beats
+    effective_patients: float  # effective number of patients (as if all had equally many beats)
+    left_out: str  # why the macro leaves it out; empty where it does not
 
 
 def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[ClassPresence, ...]:
-    """Say of every class how many beats and patients it has, and whether it can be scored.
+    """Return each class's beats and patients, and whether it can be scored.
 
     A class is left out of the macro where it is absent, has fewer than `MIN_CLASS_BEATS` beats,
     or an effective number of patients below `MIN_EFFECTIVE_PATIENTS`.
@@ -63,10 +63,10 @@ def _presence(name: str, counts: Sequence[int]) -> ClassPresence:
 
 
 def describe(external: External, beat_set: BeatSet) -> str:
-    """Return what a table of scores must say of the records that they are from.
+    """Return remarks on the records behind a table of scores.
 
-    Leads and rates, records and beats left out and why, beats annotated twice, and the classes
-    that have no part in the macro.
+    They name leads and rates, records and beats left out with reasons, beats annotated twice, and
+    the classes left out of the macro.
     """
     source = external.source
     records, patients = len(source.development), len(set(source.patients.values()))

@@ -14,7 +14,7 @@ DS1 = (
     *("101", "106", "108", "109", "112", "114", "115", "116", "118", "119", "122"),
     *("124", "201", "203", "205", "207", "208", "209", "215", "220", "223", "230"),
 )
-"""Records that a study develops on."""
+"""Records for development: a study uses only these."""
 
 DS2 = (
     *("100", "103", "105", "111", "113", "117", "121", "123", "200", "202", "210"),
@@ -38,15 +38,16 @@ PATIENT_OF = MappingProxyType({name: "201" if name == "202" else name for name i
 """Patient of each record: 201 (DS1) and 202 (DS2) are one person, all others are distinct."""
 
 LEADS = ("MLII", "V1", "V2", "V4", "V5")
-"""Accepted leads, best first: MLII is channel 1 in record 114, so leads go by name."""
+"""Accepted leads, best first: MLII is channel 1 in record 114, so leads are chosen by name."""
 
 _SYMBOLS_OF = {"N": "NLRejBn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ?"}
 
 AAMI = MappingProxyType({s: name for name, symbols in _SYMBOLS_OF.items() for s in symbols})
 """AAMI class, one of `AAMI_CLASSES`, of every beat symbol.
 
-B, n, r and ? occur in one's own records only. They follow their kin: B (unspecified bundle branch
-block) the blocks L and R, n (supraventricular escape) e and j, r (R-on-T) the premature V.
+B, n, r and ? occur only in one's own records. Each has the class of its nearest relative: B
+(unspecified bundle branch block) the blocks L and R, n (supraventricular escape) e and j, r
+(R-on-T) the premature V.
 """
 
 AAMI_CLASSES = (*CLASSES, "Q")

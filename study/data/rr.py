@@ -5,8 +5,8 @@ before any beat is left out. Beat i's pre_rr ends at beat i, its post_rr begins 
 over a gap in the beats is none: no feature of any beat has it in it.
 
 Permuted RR is the placebo control, and measures how much a trained model relies on RR. Its random
-streams depend on the study's seed, never on a configuration, so that every arm of a study meets
-the same permutations.
+streams depend on the study's seed, never on a configuration, so that every arm of a study gets the
+same permutations.
 
 Shapes: K beats of one record, R features of a set; N beats of all records, P permutations, M
 sampled beats.
@@ -39,14 +39,14 @@ PERMUTATIONS = 5
 """Permutations P of the RR reliance measurement."""
 
 NORMAL_SAMPLE = 1000
-"""Normal beats in the reliance sample, beside all S, V and F beats."""
+"""Normal beats in the reliance sample, besides all S, V and F beats."""
 
-# First words of the seed sequences: they keep these streams apart from all others of a study.
+# First words of the seed sequences: they separate these streams from all others of a study.
 _PLACEBO, _DONORS, _NORMALS = 7001, 7002, 7003
 
 
 class Causality(StrEnum):
-    """What must have been seen of the record before a feature can be computed."""
+    """The part of the record that a feature needs."""
 
     CAUSAL = "causal"
     NEXT_BEAT = "looks one beat ahead"
@@ -55,7 +55,7 @@ class Causality(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RRFeature:
-    """One column of a feature set: in ms, but ratios (`a / b`) and the running variability."""
+    """One column of a feature set: in ms, except ratios (`a / b`) and the running variability."""
 
     name: str
     causality: Causality = Causality.CAUSAL
@@ -90,10 +90,10 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
 """Feature sets by name, in column order.
 
 local_rr is the mean of the current pre_rr and up to nine before it; the running mean that of all
-pre_rr so far, the current one included; global_rr that of the whole record. Running variability
-is the standard deviation of all pre_rr so far over their mean. Near the record's start, where one
-or two intervals before do not exist, the record's first interval stands in for them. After a gap
-the intervals before it are those before.
+pre_rr so far, the current one included; global_rr that of the whole record. Running variability is
+the standard deviation of all pre_rr so far over their mean. Near the record's start, the record's
+first interval replaces the one or two missing intervals before. After a gap the intervals before
+it are those before.
 """
 
 
@@ -150,7 +150,7 @@ def _columns(
     local_ms = _local_mean(pre_ms)
     running_ms = np.cumsum(pre_ms) / n_so_far
     global_ms = np.full_like(pre_ms, pre_ms.mean())
-    # Deviations from the first interval, because the sum of squares of intervals cancels badly.
+    # Deviations from the first interval: with whole intervals, sums of squares would cancel badly.
     deviation = pre_ms - pre_ms[0]
     variance = np.cumsum(deviation**2) / n_so_far - (np.cumsum(deviation) / n_so_far) ** 2
     return {
@@ -196,7 +196,7 @@ def _check_order(samples: NDArray[np.int64]) -> None:
 
 def permute_within(record: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return a random permutation of all beats that keeps each beat in its record, [N]."""
-    # Beats in random order, record by record: a permutation that never leaves a record.
+    # Beats in random order within each record: a permutation inside records.
     shuffled = np.lexsort((rng.random(len(record)), record))
     order = np.empty(len(record), dtype=np.int64)
     order[np.argsort(record, kind="stable")] = shuffled
@@ -206,7 +206,7 @@ def permute_within(record: NDArray[np.int64], rng: np.random.Generator) -> NDArr
 def placebo_order(
     record: NDArray[np.int64], study_seed: int, seed_index: int
 ) -> NDArray[np.int64]:
-    """Return whose RR each beat gets under `rr = placebo`, [N].
+    """Return the beat whose RR each beat gets under `rr = placebo`, [N].
 
     Each seed index (repetition) has its own permutation, shared by all folds.
     """
@@ -216,7 +216,7 @@ def placebo_order(
 def reliance_sample(
     record: NDArray[np.int64], label: NDArray[np.int64], study_seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose the beats of the reliance measurement and whose RR each gets.
+    """Choose the beats of the reliance measurement, and the donor of each beat's RR.
 
     Returns:
         [M] sorted indices of all S, V, F beats and of normal beats drawn in equal numbers from

@@ -5,11 +5,11 @@ A study takes the first of: one's own records (`--records`, `--split`), a given 
 and without network synthetic records. A given folder that is bad is an error, never a reason to
 fall back. Of MIT-BIH only the files of DS1 are looked at: DS2 is sealed and may be absent.
 
-Models are tested on the records of any other folder (`find_external`): another database, one's
-own. Every record with beat annotations is taken, at any sampling rate from 100 Hz to 10 kHz.
-MIT-BIH's own records are refused there, told by their content: models train on DS1, and DS2 is
-sealed. Excerpts of them in other databases (records sel1xx and sel2xx of the QT database, the
-noise stress test) cannot be told; leave them out by a split file.
+Models can be tested on the records of any other folder (`find_external`): another database, or
+one's own. Every record with beat annotations is taken, at any sampling rate from 100 Hz to 10 kHz.
+MIT-BIH's own records, recognised by their content, are refused there: models train on DS1, and DS2
+is sealed. Excerpts of them in other databases (records sel1xx and sel2xx of the QT database, the
+noise stress test) cannot be recognised; leave them out by a split file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from study.errors import (
 DATA_DIR_VARIABLE = "MITDB_DIR"
 
 EXTERNAL_LEADS = ("MLII", "II", *LEADS[1:])
-"""Leads taken where none is named, best first: II is what MLII modifies for long recordings."""
+"""Leads used where none is named, best first: MLII is lead II modified for long recordings."""
 
 _logger = logging.getLogger(__name__)
 
@@ -64,14 +64,14 @@ class Source:
     folder: Path  # folder of the WFDB files
     development: tuple[str, ...]  # names of the records, sorted
     patients: Mapping[str, str]  # patient of each record
-    rules: ReadingRules = MITDB_RULES  # what the records must be like; hand them to `read_record`
+    rules: ReadingRules = MITDB_RULES  # requirements on the records; pass them to `read_record`
     checksums: Mapping[str, str]  # SHA-256 of every file of the records, by file name
     verified: bool  # whether the checksums are the published ones
-    description: str  # one line on where the records come from, for plans and tables
+    description: str  # one line on the records' origin, for plans and tables
 
     @property
     def synthetic(self) -> bool:
-        """Whether the records are made up."""
+        """Whether the records are synthetic."""
         return self.kind == "synthetic"
 
 
@@ -96,7 +96,7 @@ def find_source(
     if records_dir is not None and split_file is not None:
         return own_source(records_dir, split_file)
     folder, given_by = mitdb_folder(data_dir, workspace)
-    # The workspace's own folder may be a broken-off download, which is completed.
+    # The workspace's own folder may hold a broken-off download, which is then completed.
     if given_by or all((folder / file).exists() for file in files_of(DS1)):
         return mitdb_source(folder, given_by=given_by or "found")
     try:
@@ -109,7 +109,7 @@ def find_source(
 
 
 def check_options(data_dir: Path | None, records: Path | None, split: Path | None) -> None:
-    """Check that options which say where records are go together (`UsageError` if not)."""
+    """Check that the options for records fit together (`UsageError` if not)."""
     faults = []
     if data_dir is not None and records is not None:
         faults.append("--data-dir (MIT-BIH) and --records (one's own) exclude each other")
@@ -122,7 +122,7 @@ def check_options(data_dir: Path | None, records: Path | None, split: Path | Non
 
 
 def mitdb_folder(data_dir: Path | None, workspace: Path) -> tuple[Path, str]:
-    """Return the folder of MIT-BIH and what named it; an empty name for the workspace's own."""
+    """Return the folder of MIT-BIH and what named it; an empty text for the workspace's own."""
     if data_dir is not None:
         return data_dir, "--data-dir"
     if variable := os.environ.get(DATA_DIR_VARIABLE):
@@ -154,7 +154,7 @@ def mitdb_source(folder: Path, *, given_by: str) -> Source:
 def synthetic_source(
     folder: Path, *, duration_s: float = 300.0, seed: int = 0, names: Sequence[str] = DS1
 ) -> Source:
-    """Return synthetic records as a source; they are written where they are absent."""
+    """Return synthetic records as a source; write them if absent."""
     checksums = write_records(folder, names=names, seed=seed, duration_s=duration_s)
     return Source(
         kind="synthetic",
@@ -204,7 +204,7 @@ def _warn_of_synthetic(folder: Path, unreachable: UnreachableError) -> None:
 class External:
     """The records of a folder that models can be tested on."""
 
-    source: Source  # the records, as `study.data.prepare` takes them
+    source: Source  # the records, as input of `study.data.prepare`
     leads: Mapping[str, str]  # the lead read of each record
     rates_hz: Mapping[str, float]  # the sampling rate of each record's files
     # Beats annotated more than once, of each record that has some
@@ -214,7 +214,7 @@ class External:
 
 
 def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
-    """Return what a record that no study trains on must be like."""
+    """Return the requirements on a record used only for testing."""
     return ReadingRules(
         leads=tuple(leads) or EXTERNAL_LEADS, sampling_rate_hz=None, shortest_rr_s=SHORTEST_RR_S
     )
@@ -258,7 +258,7 @@ def find_external(
         raise MissingDataError(
             f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
         )
-    # Their manifest tells made-up records wherever they are: their scores never pass for real.
+    # A manifest marks synthetic records anywhere, so that their scores never look real.
     synthetic = (folder / MANIFEST).exists()
     title = split.name if split else _slug(folder)
     source = Source(
@@ -303,15 +303,15 @@ def _record_names(folder: Path) -> list[str]:
 def _examine(
     folder: Path, name: str, rules: ReadingRules, *, must_have_beats: bool
 ) -> _Examined | None:
-    """Look at one record; None if it has no beats and need not."""
+    """Examine one record; None if it has no beats and does not need any."""
     if not must_have_beats and not (folder / f"{name}.atr").exists():
         return None
     checksums = record_checksums(folder, name)
     known = published_among(checksums, DS1)
     if known is not None:
         raise KnownRecordError(
-            f"is {known.published} of MIT-BIH's DS1, which models are trained on: it can test "
-            "none",
+            f"is {known.published} of MIT-BIH's DS1, which models are trained on: it cannot test "
+            "them",
             folder / known.name,
         )
     lead = read_lead(folder, name, rules=rules)
@@ -337,6 +337,6 @@ def _examine(
 
 
 def _slug(folder: Path) -> str:
-    """Name a data set by its folder; the names of MIT-BIH's are taken."""
+    """Name a data set after its folder; MIT-BIH's names are reserved."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-") or "records"
     return f"{name}-external" if name in ("DS1", "DS2") else name

@@ -1,4 +1,4 @@
-"""The split file, which says which of one's own WFDB records a study uses (see `FORM`)."""
+"""The split file: it names the own WFDB records that a study uses (see `FORM`)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ A split file is TOML:
 Each record needs a header (.hea), its signal file and beat annotations (.atr). Sampling rates from
 100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them.
 """
-"""What users are told of a split file."""
+"""Description of a split file for users."""
 
 _KEYS = ("name", "development", "patients", "lead")
-# The name becomes a folder of the cache, where these are MIT-BIH's.
+# The name becomes a folder of the cache, where MIT-BIH already uses these.
 _RESERVED = ("DS1", "DS2")
 _SLUG = re.compile(r"[A-Za-z0-9_-]+")
 _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -37,7 +37,7 @@ _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """What a split file says."""
+    """The content of a split file."""
 
     name: str
     development: tuple[str, ...]  # record names, sorted
@@ -47,7 +47,7 @@ class Split:
     @property
     def rules(self) -> ReadingRules:
         """What a study accepts: the leads, at any sampling rate, each beat once."""
-        # Here, because the help of a command shows `FORM` and needs no arrays.
+        # Imported here: a command's help shows `FORM`, and should not load arrays.
         from study.data.wfdb_record import ReadingRules
         from study.data.windows import SHORTEST_RR_S
 

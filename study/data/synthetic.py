@@ -1,4 +1,4 @@
-"""Synthetic WFDB records, in the names of DS1: made-up patients in files like the real ones.
+"""Synthetic WFDB records under DS1's names: made-up patients in files like the real ones.
 
 The records are written by `wfdb` in the format of MIT-BIH and read back by the code that reads
 real records.
@@ -52,11 +52,11 @@ def write_records(
     sampling_rate_hz: int = SAMPLING_RATE_HZ,
     leads: tuple[str, str] = LEAD_NAMES,
 ) -> dict[str, str]:
-    """Write synthetic records, unless the very same ones are there; return all files' SHA-256.
+    """Write synthetic records, unless identical ones exist; return all files' SHA-256.
 
-    A patient depends on the seed, the record's name and the duration alone: at another sampling
-    rate it is the same patient, recorded by another device. Files are written aside and moved
-    into place one by one; a manifest that goes first tells whole from half.
+    A patient depends only on the seed, the record's name and the duration: at another sampling
+    rate it is the same patient, recorded by another device. Files are written elsewhere and moved
+    into place one by one; a manifest, moved first, shows whether all are there.
 
     Raises:
         DataError: If the folder holds records that are not synthetic, or the time is too short.
@@ -106,7 +106,7 @@ def _write_record(
     import wfdb
     from scipy.signal import resample_poly
 
-    # From the name, so that a patient is the same whichever others are written.
+    # Seeded by the name, so that a patient does not depend on the other records.
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, key])
     n_samples = round(duration_s * SAMPLING_RATE_HZ)
@@ -141,7 +141,7 @@ def _write_record(
 def _annotations(
     rng: np.random.Generator, beats: _Rhythm
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Return the beats with marks among them that are none: rhythm, noise and artefacts."""
+    """Return the beats together with other annotations: rhythm, noise and artefacts."""
     n_marks = max(3, len(beats.samples) // 40)
     before = rng.choice(len(beats.samples) - 1, size=n_marks, replace=False)
     middle = (beats.samples[before] + beats.samples[before + 1]) // 2
@@ -158,7 +158,7 @@ class _Rhythm:
 
     samples: NDArray[np.int64]  # [beats] sample index of each R peak at 360 Hz
     symbols: NDArray[np.str_]  # [beats] WFDB symbols
-    # [beats, waves] how much each beat has of the waves P, early P, QRS, T, wide QRS and wide T
+    # [beats, waves] weight of the waves P, early P, QRS, T, wide QRS and wide T in each beat
     weights: Array
 
 
@@ -222,7 +222,7 @@ def _symbols(rng: np.random.Generator, labels: NDArray[np.str_]) -> NDArray[np.s
 
 def _weights(rng: np.random.Generator, labels: NDArray[np.str_]) -> Array:
     """Return how much of each wave every beat has, [beats, waves], with beat-to-beat variation."""
-    # Of an ectopic focus: how far the P wave of S beats differs from the sinus one.
+    # An ectopic focus: how far the P wave of S beats differs from the sinus P wave.
     ectopic_p = rng.uniform(0.3, 1.0)
     weights = np.tile([1.0, 0.0, 1.0, 1.0, 0.0, 0.0], (len(labels), 1))
     weights[labels == "S"] = [1 - ectopic_p, ectopic_p, 1.0, 0.95, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""The header (.hea) of a WFDB record: its leads and signal files, which must be there in full.
+"""The header (.hea) of a WFDB record: its leads and signal files, which must be complete.
 
 What its fields mean is as in https://physionet.org/physiotools/wag/header-5.htm.
 """
@@ -20,14 +20,14 @@ WFDB_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError),
     *(ArithmeticError, AssertionError, MemoryError, RuntimeError),
 )
-"""What `wfdb` raises on damaged files: it checks little before it parses."""
+"""Errors that `wfdb` raises on damaged files: it checks little before it parses."""
 
 _BYTES_PER_SAMPLE = {
     **{"8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0},
     **{"212": 1.5, "310": 4 / 3, "311": 4 / 3},
 }
 _MOST_SAMPLES = 2**31
-"""Of a signal: 69 days at 360 Hz."""
+"""Largest number of samples of a signal: 69 days at 360 Hz."""
 
 _FILE_NAME = re.compile(r"[-\w]+(\.\w+)*")
 _MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "V": 1e3}
@@ -35,7 +35,7 @@ _MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "µV": 1e-3, "V": 1e3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a header says; the tuples have one entry per signal, [leads]."""
+    """The content of a header; the tuples have one entry per signal, [leads]."""
 
     path: Path  # the header file
     frame_rate_hz: float  # frames per second
@@ -56,7 +56,7 @@ class Header:
         return self.frame_rate_hz * self.samples_per_frame[channel]
 
     def millivolts_per_unit(self, channel: int) -> float:
-        """Return the factor that brings a channel to millivolts, if its unit is a voltage."""
+        """Return the factor that converts a channel to millivolts, if its unit is a voltage."""
         unit = self.units[channel]
         if unit not in _MILLIVOLTS:
             known = ", ".join(_MILLIVOLTS)
@@ -79,7 +79,7 @@ def require_folder(folder: Path) -> None:
 
 
 def require_files(folder: Path, name: str, suffixes: Sequence[str]) -> None:
-    """Check that a record's files are there (`MissingDataError`) and can be read (`DataError`)."""
+    """Check that a record's files exist (`MissingDataError`) and can be read (`DataError`)."""
     paths = {suffix: folder / f"{name}{suffix}" for suffix in suffixes}
     missing = [suffix for suffix, path in paths.items() if not path.exists()]
     if missing:
@@ -90,7 +90,7 @@ def require_files(folder: Path, name: str, suffixes: Sequence[str]) -> None:
 
 
 def read_header(folder: Path, name: str) -> Header:
-    """Read a record's header and check the size of the signal files that it promises.
+    """Read a record's header, and check the size of its signal files.
 
     Raises:
         MissingDataError: If the header or a signal file is not there.
@@ -157,9 +157,9 @@ def readable(header: Path) -> Iterator[str]:
 
 
 def _check_promises(path: Path, raw: Any) -> None:
-    """Refuse names of files elsewhere, and sizes that no memory holds: `wfdb` checks neither."""
+    """Refuse file names in other folders, and sizes beyond any memory: `wfdb` checks neither."""
     for file in raw.file_name or ():
-        # Symbolic links are the owner's business; a header may come from anywhere.
+        # A header may come from anywhere; symbolic links are the owner's choice.
         if not _FILE_NAME.fullmatch(file or ""):
             raise DataError(
                 "a signal file must be named without a folder: letters, digits, '.', '-' and "
@@ -179,7 +179,7 @@ def _check_sizes(header: Header, raw: Any) -> None:
             raise MissingDataError("missing, though its header names it", path)
         channels = [i for i, other in enumerate(header.files) if other == file]
         per_sample = _BYTES_PER_SAMPLE.get(raw.fmt[channels[0]])
-        # Compressed formats and headers without a length promise no size.
+        # Compressed formats and headers without a length state no size.
         if per_sample is None or raw.sig_len is None:
             continue
         samples = raw.sig_len * sum(raw.samps_per_frame[i] for i in channels)

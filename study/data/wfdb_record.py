@@ -1,7 +1,7 @@
 """Read one WFDB record: the signal of its accepted lead and its beats, checked on the way.
 
-A record that cannot be used is one `DataError`, which names the file, the rule and what it got.
-`wfdb` is imported where it is used: a study that has its beats in the cache never needs it.
+A record that cannot be used raises one `DataError`, which names the file, the rule and the value
+found. `wfdb` is imported where it is used: a study with cached beats never needs it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _LARGEST_DENOMINATOR = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingRules:
-    """What a record must be like to be accepted."""
+    """Requirements on a record."""
 
     leads: tuple[str, ...] = LEADS  # accepted lead names, best first
     # The only accepted rate; None accepts any and resamples to 360 Hz
     sampling_rate_hz: float | None = SAMPLING_RATE_HZ
-    # Beat annotations closer together are of one beat (see `study.data.annotations`); None takes
-    # each for a beat and refuses two at one sample
+    # Beat annotations closer together are one beat (see `study.data.annotations`); with None each
+    # is a beat, and two at one sample are refused
     shortest_rr_s: float | None = None
 
 
@@ -59,7 +59,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lead:
-    """The accepted lead of one record as it was recorded."""
+    """The accepted lead of one record, as recorded."""
 
     record: str
     name: str
@@ -86,7 +86,7 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
 
 
 def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
-    """Read the accepted lead of one record; annotations are not needed.
+    """Read the accepted lead of one record, without annotations.
 
     Raises:
         ChecksumError: If the signal does not have the checksum that its header states.
@@ -190,7 +190,7 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
     if len(known) == 0:
         raise DataError(f"lead {header.leads[channel]} has no samples that are not missing", path)
     if known.min() == known.max():
-        raise DataError(f"lead {header.leads[channel]} is constant: no ECG is in it", path)
+        raise DataError(f"lead {header.leads[channel]} is constant: it contains no ECG", path)
     return signal * np.float32(header.millivolts_per_unit(channel))
 
 
@@ -217,7 +217,7 @@ def _resampled(
     last = len(lead.no_signal) - 1
     no_signal = lead.no_signal[np.minimum(source.astype(np.int64), last)]
     no_signal |= lead.no_signal[np.minimum(np.ceil(source).astype(np.int64), last)]
-    # The ratio that the signal got, not the nominal one: R peaks must not drift against it.
+    # Use the signal's true ratio, not the nominal one: R peaks must not drift against the signal.
     moved = np.rint(samples * (up / down)).astype(np.int64)
     rounded_out = (samples <= last) & (moved >= len(signal_mv))
     return signal_mv, no_signal, np.where(rounded_out, len(signal_mv) - 1, moved)

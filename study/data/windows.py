@@ -1,11 +1,11 @@
-"""From a record to the windows of its beats: filter, choice of beats, segmentations, resampling.
+"""Turns a record into windows of its beats: filter, choice of beats, segmentations, resampling.
 
 The same beats are used for every input and every segmentation, so that comparisons are paired. A
-window is a run of whole samples [start, stop) at 360 Hz. Its first and last samples are the
-first and last of the 128, the others lie evenly between them, as in the published code. `linear`
-interpolates between neighbouring samples. `antialiased` weighs the samples around each position
-by a Hann-windowed sinc that passes half at the new Nyquist frequency; weights end where the window
-ends, so that nothing from outside enters, and sum to one.
+window is a run of whole samples [start, stop) at 360 Hz. Its first and last samples become the
+first and last of the 128; the others lie evenly between, as in the published code. `linear`
+interpolates between neighbouring samples. `antialiased` weighs the samples around each position by
+a Hann-windowed sinc that passes half at the new Nyquist frequency; weights sum to one and end with
+the window, so that no outside sample enters.
 
 Shapes: K beat annotations of one record, N beats used, T samples (128), W samples of a window
 before resampling.
@@ -31,8 +31,11 @@ TAPS = 257
 edge of 0.1 Hz is nominal, and a constant offset is halved twice rather than removed."""
 
 SHORTEST_RR_S = 0.2
-"""A shorter RR interval is no rhythm but a doubled annotation. It also keeps the R peak inside a
-daeac window, which starts 0.14 s after the previous R peak; no MIT-BIH beat is left out by it."""
+"""A shorter RR interval is a doubled annotation, not rhythm.
+
+This limit also keeps the R peak inside a daeac window, which starts 0.14 s after the previous R
+peak; it leaves out no MIT-BIH beat.
+"""
 
 CLASS_Q = "class Q"
 EDGE_BEAT = "first or last beat"
@@ -42,7 +45,7 @@ LEAVES_RECORD = "window leaves record"
 FLAT = "flat signal"
 NO_SIGNAL = "no signal"
 DROP_REASONS = (CLASS_Q, EDGE_BEAT, SHORT_RR, GAP, LEAVES_RECORD, FLAT, NO_SIGNAL)
-"""Why beats are left out, in the order of testing: a beat counts under the first that holds."""
+"""Reasons for leaving out beats, in the order of testing: the first that applies counts."""
 
 GAP_NOTE = (
     f"an RR interval over {LONGEST_RR_S:g} s, or with {SILENCE_S:g} s and more without signal, is "
@@ -69,12 +72,12 @@ def in_samples(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segmentation:
-    """Where a window starts and stops, in seconds from R peaks."""
+    """Start and stop of a window, in seconds from R peaks."""
 
     start_s: float  # start, from this beat's R peak or from the one before
     stop_s: float  # stop, from this beat's R peak
-    # Whether `start_s` counts from the previous R peak, which makes the window's length, and so
-    # the width of every wave after resampling, depend on the RR interval
+    # Whether `start_s` counts from the previous R peak: then the window's length, and so each
+    # wave's width after resampling, depends on the RR interval
     from_previous: bool = False
 
     def bounds(
@@ -95,13 +98,13 @@ SEGMENTATIONS: dict[str, Segmentation] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UsableBeats:
-    """The beats of one record that every segmentation can show."""
+    """The beats of one record that fit every segmentation."""
 
     index: NDArray[np.int64]  # [N] position among the record's K beat annotations
     r_peak: NDArray[np.int64]  # [N] sample of the R peak
-    previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before, of whatever class
+    previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before, of any class
     label: NDArray[np.int64]  # [N] index into `CLASSES`
-    dropped: Mapping[str, int]  # beats left out by reason; reasons that never held are absent
+    dropped: Mapping[str, int]  # beats left out by reason; unused reasons are absent
 
 
 def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -112,7 +115,7 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     from scipy.signal import firwin, oaconvolve
 
-    # A symmetric filter, run both ways, shifts no wave against the R peak.
+    # A symmetric filter, run in both directions, shifts no wave against the R peak.
     taps = firwin(TAPS, BAND_HZ, pass_zero=False, fs=SAMPLING_RATE_HZ)
     signal = signal_mv.astype(np.float64)
     reach = min(TAPS - 1, len(signal) - 1)
@@ -129,7 +132,7 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def usable_beats(record: Record) -> UsableBeats:
-    """Choose the beats of a record that every segmentation can show, and count the others."""
+    """Choose the beats of a record that fit every segmentation, and count the others."""
     r_peak = record.beat_samples
     reason = why_left_out(record)
     index = np.flatnonzero(reason == "")
@@ -148,13 +151,13 @@ def usable_beats(record: Record) -> UsableBeats:
 
 
 def why_left_out(record: Record) -> NDArray[np.str_]:
-    """Return the first of `DROP_REASONS` that holds for each beat, [K]; empty for those used."""
+    """Return the first of `DROP_REASONS` that applies to each beat, [K]; empty for used beats."""
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
     previous = _previous(r_peak)
     classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
     edge = np.isin(np.arange(len(r_peak)), (0, len(r_peak) - 1))
     gap = np.concatenate([[False], over_gaps(r_peak, SAMPLING_RATE_HZ, record.no_signal), [False]])
-    # A beat must fit into the windows of all segmentations, or arms would see unlike beats.
+    # A beat must fit into the windows of all segmentations, or arms would see different beats.
     bounds = [cut.bounds(r_peak, previous) for cut in SEGMENTATIONS.values()]
     start = np.min([start for start, _ in bounds], axis=0)
     stop = np.max([stop for _, stop in bounds], axis=0)
@@ -179,8 +182,8 @@ def _previous(r_peak: NDArray[np.int64]) -> NDArray[np.int64]:
 def _flat(
     signal_mv: NDArray[np.float32], r_peak: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Tell where the signal does not change over the part that is in every window, [K]."""
-    # The shortest window that daeac can have: all windows of all segmentations contain it.
+    """Find beats whose signal is constant over the part common to all windows, [K]."""
+    # The shortest possible daeac window: all windows of all segmentations contain it.
     daeac = SEGMENTATIONS["daeac"]
     from_r = np.arange(in_samples(daeac.start_s - SHORTEST_RR_S), in_samples(daeac.stop_s))
     flat = np.zeros(len(r_peak), dtype=np.bool_)
@@ -197,12 +200,12 @@ def cut_windows(
 ) -> NDArray[np.float32]:
     """Cut windows [N, T] from a signal [samples] at 360 Hz, each of zero mean and unit variance.
 
-    Start and stop are [N]: the first sample of each window, and that after its last. No window
-    may be flat: `usable_beats` leaves such beats out.
+    Start and stop are [N]: the first sample of each window, and the sample after its last. No
+    window may be flat: `usable_beats` leaves such beats out.
     """
     windows = np.empty((len(start), N_SAMPLES), dtype=np.float32)
     resample = RESAMPLING[resampling]
-    # Chunks keep the temporaries small; in order of width, because weights are made per width.
+    # Chunks keep temporary arrays small; they go by width, because weights depend on the width.
     order = np.argsort(stop - start, kind="stable")
     for first in range(0, len(order), _CHUNK_WINDOWS):
         part = order[first : first + _CHUNK_WINDOWS]
@@ -238,7 +241,7 @@ def _antialiased(
 
 
 def sinc_weights(width: int) -> NDArray[np.float64]:
-    """Return the anti-aliasing weights that bring a window of W samples to T, [W, T]."""
+    """Return the anti-aliasing weights that resample a window of W samples to T, [W, T]."""
     step = (width - 1) / (N_SAMPLES - 1)
     position = step * np.arange(N_SAMPLES)
     distance = (np.arange(width)[:, None] - position) / max(1.0, step)

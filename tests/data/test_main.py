@@ -48,7 +48,8 @@ def test_table_counts_beats_by_class_and_what_is_left_out(
         "total                     48  27  5  4  6  6      0  class Q 6, first or last beat 3\n"
         "\n"
         "A study uses 39 beats of 2 records. Counts are of annotations, before\n"
-        "anything is left out; 'other' marks are no beats and take no part in RR intervals.\n"
+        "anything is left out; 'other' annotations are not beats and do not count in RR "
+        "intervals.\n"
     )
 
 
