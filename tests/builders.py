@@ -361,6 +361,26 @@ def arm_runs(name: str, log_probs: NDArray[np.floating], seeds: int, **changes: 
     return ArmRuns(**{**usual, **changes})
 
 
+def arm_of(
+    beats: Beats, name: str = "film", *, draws: int = 2, seeds: int = 3, **changes: Any
+) -> ArmRuns:
+    """Return an arm that ranks the beats better than chance by 1 + `better`, with many ties."""
+    rng = np.random.default_rng(list(name.encode()))
+    own = np.arange(len(CLASSES)) == beats.label[:, None]
+    better = changes.pop("better", 0.0)
+    noise = rng.normal(size=(draws * seeds, len(beats.label), len(CLASSES)))
+    log_probs = np.round(noise + (1.0 + better) * own, 1)
+    log_probs[:, beats.fold < 0] = np.nan
+    return arm_runs(name, log_probs, seeds, **changes)
+
+
+def mlflow_client(workspace: Path) -> Any:
+    """Return a client of MLflow's own for a workspace's store."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+
+
 CONTRASTS = (("film", "film_placebo"), ("film", "concat"))
 """The primary family of `compared`."""
 

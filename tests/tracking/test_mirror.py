@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from study.errors import RefusedError, TrackingError
+from study.errors import RefusedError, StudyStateError, TrackingError
 from study.keys import Tag
 from study.store.study import Study
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror, Mirrored
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.run_facts import RunFacts
+from tests.builders import mlflow_client
 from tests.tuning.small_study import EXPERIMENT, NAME, Start
 
 FAST = (0.02, 0.1)
@@ -51,9 +52,7 @@ def experiment(workspace: Path) -> Experiment:
 
 def recorded(workspace: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, float]]]]]:
     """Return status and metrics of every run, by digest; the study's by its name."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    client = mlflow_client(workspace)
     made = client.get_experiment_by_name(EXPERIMENT)
     runs = {}
     for run in client.search_runs([made.experiment_id]) if made else ():
@@ -180,8 +179,7 @@ def test_calls_that_fail_before_or_after_they_are_made_or_are_late_are_recorded_
     client, id_ = tracker.connect()
     unreliable = Unreliable(client)
     monkeypatch.setattr(tracker, "connect", lambda: (unreliable, id_))
-    mirror = Mirror(tracker, untold.read, pauses_s=(0.001, 0.001))
-    mirrored = mirror.finish()
+    mirrored = Mirror(tracker, untold.read, pauses_s=(0.001, 0.001)).finish()
     assert (mirrored.left, mirrored.refused) == (0, 0)
     assert not (unreliable.late or unreliable.pending)
     assert_whole(workspace)
@@ -190,8 +188,8 @@ def test_calls_that_fail_before_or_after_they_are_made_or_are_late_are_recorded_
 class Failing(StudyRuns):
     """Writes nothing, and fails as it is told to before it takes a trial's run."""
 
-    failures: list[Exception]
-    taken: list[tuple[str, str]]
+    failures: ClassVar[list[Exception]]
+    taken: ClassVar[list[tuple[str, str]]]
 
     def open_study(self, study: RunFacts) -> bool:
         """Be open."""
@@ -210,12 +208,9 @@ class Failing(StudyRuns):
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
-    class Fresh(Failing):
-        failures: list[Exception] = []
-        taken: list[tuple[str, str]] = []
-
-    monkeypatch.setattr("study.tracking.mirror.StudyRuns", Fresh)
-    return Fresh
+    Failing.failures, Failing.taken = [], []
+    monkeypatch.setattr("study.tracking.mirror.StudyRuns", Failing)
+    return Failing
 
 
 def test_a_store_that_fails_is_tried_again_and_said_once(
@@ -243,17 +238,6 @@ def test_what_the_store_refuses_is_named_and_holds_nothing_up(
     assert " is left out: RefusedError: too long" in caplog.text
 
 
-def test_a_store_that_stays_away_is_left_after_a_while(
-    untold: Start, workspace: Path, failing: type[Failing]
-) -> None:
-    failing.failures += [TrackingError("no answer")] * 10_000
-    began = time.monotonic()
-    mirrored = Mirror(experiment(workspace), untold.read, pauses_s=FAST).finish(0.3)
-    assert time.monotonic() - began < 10
-    assert (mirrored.sent, mirrored.refused) == (1, 0), "the floor's run is not a trial's"
-    assert mirrored.left == RUNS - 1
-
-
 def test_a_store_that_never_answers_keeps_no_study(
     untold: Start, workspace: Path, failing: type[Failing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,16 +256,13 @@ def test_a_store_that_never_answers_keeps_no_study(
 
 
 def test_a_store_that_was_emptied_gets_everything_again(untold: Start, workspace: Path) -> None:
-    from mlflow import MlflowClient
-
     place = experiment(workspace)
     mirror = Mirror(place, untold.read, pauses_s=FAST)
     deadline = time.monotonic() + 30
     while len(recorded(workspace)) < RUNS:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
-    _, id_ = place.connect()
+    client, id_ = place.connect()
     for run in client.search_runs([id_]):
         client.delete_run(run.info.run_id)
     digest = next(iter(untold.read().trials.attempts))
@@ -296,8 +277,6 @@ def test_a_store_that_was_emptied_gets_everything_again(untold: Start, workspace
 def test_an_optuna_storage_that_is_away_is_tried_again(
     untold: Start, workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from study.errors import StudyStateError
-
     failures = [StudyStateError("study.db: locked")] * 2
 
     def read() -> Any:

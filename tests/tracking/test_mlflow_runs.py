@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 from study.errors import RefusedError, TrackingError
 from study.keys import Outcome, Tag
 from study.tracking.experiment import PARENT, Experiment
-from study.tracking.mlflow_runs import Difference, MlflowRun, StudyRuns, difference
+from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.run_facts import (
     FLOOR,
     STATUS,
@@ -27,6 +24,8 @@ from study.tracking.run_facts import (
     RunFacts,
     points_of,
 )
+from tests.builders import mlflow_client
+from tests.tuning.small_study import change
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
 EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
@@ -81,6 +80,7 @@ def trial(
         more, lost = points_of(metrics, epoch, 101.0 + epoch)
         points, undefined = points + more, undefined | lost
     facts = {
+        "kind": TRIAL,
         "name": f"{digest} film",
         "params": PARAMS,
         "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "1"},
@@ -89,7 +89,27 @@ def trial(
         "began_s": 101.0,
         "ended_s": 103.0 if outcome else None,
     }
-    return RunFacts(kind=TRIAL, digest=digest, outcome=outcome, **{**facts, **changes})
+    return RunFacts(digest=digest, outcome=outcome, **{**facts, **changes})
+
+
+def search(workspace: Path, terms: str) -> list[Any]:
+    client = mlflow_client(workspace)
+    experiment_id = client.get_experiment_by_name("ecg").experiment_id
+    return list(client.search_runs([experiment_id], filter_string=terms))
+
+
+def run_of(workspace: Path, name: str, digest: str = "") -> Any:
+    """Return the only run of a study, or the only one of a digest below it."""
+    (run,) = search(workspace, f"tags.study = '{name}' and tags.kind = 'study'")
+    if digest:
+        terms = f"tags.`{PARENT}` = '{run.info.run_id}' and tags.digest = '{digest}'"
+        (run,) = search(workspace, terms)
+    return run
+
+
+def history(workspace: Path, run: Any, metric: str) -> list[tuple[int, float]]:
+    points = mlflow_client(workspace).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
 
 
 def opened(workspace: Path, name: str, **changes: Any) -> StudyRuns:
@@ -98,68 +118,18 @@ def opened(workspace: Path, name: str, **changes: Any) -> StudyRuns:
     return runs
 
 
-def reader(address: str | Path) -> Any:
-    from mlflow import MlflowClient
-
-    path = address / "mlflow.db" if isinstance(address, Path) else None
-    return MlflowClient(tracking_uri=f"sqlite:///{path}" if path else str(address))
-
-
-def search(address: str | Path, terms: str) -> list[Any]:
-    client = reader(address)
-    experiment_id = client.get_experiment_by_name("ecg").experiment_id
-    return list(client.search_runs([experiment_id], filter_string=terms))
-
-
-def run_of(address: str | Path, name: str, digest: str = "") -> Any:
-    """Return the only run of a study, or the only one of a digest below it."""
-    (run,) = search(address, f"tags.study = '{name}' and tags.kind = 'study'")
-    if digest:
-        terms = f"tags.`{PARENT}` = '{run.info.run_id}' and tags.digest = '{digest}'"
-        (run,) = search(address, terms)
-    return run
-
-
-def history(address: str | Path, run: Any, metric: str) -> list[tuple[int, float]]:
-    points = reader(address).get_metric_history(run.info.run_id, metric)
-    return sorted((point.step, point.value) for point in points)
-
-
-def file_names(address: str | Path, run: Any) -> list[str]:
-    return [file.path for file in reader(address).list_artifacts(run.info.run_id)]
-
-
-def test_what_a_run_lacks_and_what_it_has_otherwise() -> None:
-    facts = trial(epochs={1: EPOCH, 2: EPOCH}, outcome="complete", params={"a": 1, "b": 2})
-    run = MlflowRun(run_id="", name="", status="KILLED", tags={"cause": "x"}, params={"a": "0"})
-    whole = {point.key: [point.value] for point in facts.points}
-    first, second, third, last = facts.points
-    run.points = whole | {first.key: [first.value] * 2, second.key: [9.0]}
-    del run.points[last.key]
-    assert difference(facts, run) == Difference(
-        points=[last],
-        params={"b": "2"},
-        tags=facts.all_tags(),
-        past_tags=[Tag.CAUSE],
-        status="FINISHED",
-        fixed_params=["a"],
-        other_points=[second.key],
-        twice=[first.key],
-    )
-    run.status, run.points = "FINISHED", None
-    run.tags, run.params = facts.all_tags(), {"a": "0", "b": "2"}
-    assert not difference(facts, run).lacks, "what it has otherwise cannot be logged"
-
-
-def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial(
+def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial_however_often_it_is_told(
     workspace: Path, name: str, files: Path
 ) -> None:
-    runs = opened(workspace, name)
     tags = {Tag.FUSION: "film", Tag.GIT_COMMIT: "abc"}
-    runs.write(trial(epochs={1: EPOCH}, tags=tags))
     epochs = {1: EPOCH, 2: {**EPOCH, "val_auprc_sv": 0.6, "rr_reliance_total_S": 0.1}}
-    runs.write(trial(epochs=epochs, outcome="complete", tags=tags), files)
-    runs.write(study(name, "complete", points=(Point("n_complete", 1, 1.0, 104_000),)), files)
+    # As after a kill at any moment: a new process knows nothing of what was written.
+    for _ in range(3):
+        runs = opened(workspace, name)
+        runs.write(trial(epochs={1: EPOCH}, tags=tags))
+        runs.write(trial(epochs=epochs, outcome="complete", tags=tags), files)
+        figures = (Point("n_complete", 1, 1.0, 104_000),)
+        runs.write(study(name, "complete", points=figures), files)
 
     top, run = run_of(workspace, name), run_of(workspace, name, "d1")
     assert (run.info.run_name, run.info.status) == ("d1 film", "FINISHED")
@@ -178,7 +148,8 @@ def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial(
     assert expected.items() <= run.data.tags.items()
     assert not {Tag.CAUSE, UNDEFINED} & run.data.tags.keys()
     assert (top.info.run_name, top.info.status) == (name, "FINISHED")
-    assert (top.data.params, top.data.metrics) == ({"trials": "2"}, {"n_complete": 1})
+    assert top.data.params == {"trials": "2"}
+    assert history(workspace, top, "n_complete") == [(1, 1.0)]
     for written in (top, run):
         copy = workspace / "mlruns" / "ecg" / written.info.run_id / "artifacts" / "plan.toml"
         assert copy.read_text() == "trials = 1\n"
@@ -256,7 +227,7 @@ def test_runs_that_nothing_is_known_of_do_not_stay_running_and_blank_ones_go(
     killed = opened(workspace, name)
     killed.write(trial("d1", {1: EPOCH}))
     killed.write(trial("d2"))
-    client, run = reader(workspace), run_of(workspace, name, "d2")
+    client, run = mlflow_client(workspace), run_of(workspace, name, "d2")
     for time_ms in (1, 10**14):  # before it in the list, and after
         client.create_run(run.info.experiment_id, start_time=time_ms, tags=run.data.tags)
     opened(workspace, name).close_abandoned([(TRIAL, "d2"), (STUDY, "")])
@@ -270,26 +241,20 @@ def test_runs_that_nothing_is_known_of_do_not_stay_running_and_blank_ones_go(
 def test_a_run_whose_end_was_half_written_is_completed(
     workspace: Path, name: str, files: Path
 ) -> None:
-    floor = RunFacts(
-        kind=FLOOR,
-        digest="f1",
-        name="floor: prevalence",
-        points=tuple(points_of({"val_auprc_sv": 0.05}, 0, 100.0)[0]),
-        undefined=frozenset({"sd"}),
-        began_s=100.0,
-        ended_s=100.0,
-        outcome="complete",
-    )
+    metrics = {"val_auprc_sv": 0.05, "sd": math.nan}
+    floor = trial("f1", {0: metrics}, "complete", kind=FLOOR, began_s=100.0, ended_s=100.0)
     opened(workspace, name).write(floor)
-    reader(workspace).update_run(run_of(workspace, name, "f1").info.run_id, status="RUNNING")
+    mlflow_client(workspace).update_run(
+        run_of(workspace, name, "f1").info.run_id, status="RUNNING"
+    )
     opened(workspace, name).write(floor, files)
     run = run_of(workspace, name, "f1")
-    assert (run.info.status, run.info.start_time, run.info.end_time) == (
-        *("FINISHED", 100_000, 100_000),
-    )
+    assert run.info.status == "FINISHED"
+    assert (run.info.start_time, run.info.end_time) == (100_000, 100_000)
     assert (run.data.metrics, run.data.tags[UNDEFINED]) == ({"val_auprc_sv": 0.05}, "sd")
     assert history(workspace, run, "val_auprc_sv") == [(0, 0.05)]
-    assert file_names(workspace, run) == ["plan.toml"]
+    (file,) = mlflow_client(workspace).list_artifacts(run.info.run_id)
+    assert file.path == "plan.toml"
 
 
 def test_a_study_id_tells_studies_of_one_name_apart(workspace: Path, name: str) -> None:
@@ -303,7 +268,7 @@ def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name:
     runs = opened(workspace, name)
     runs.write(trial())
     gone = run_of(workspace, name, "d1").info.run_id
-    reader(workspace).delete_run(gone)
+    mlflow_client(workspace).delete_run(gone)
     with pytest.raises(RefusedError, match="sqlite:.* refuses it: .*deleted"):
         runs.write(trial(epochs={1: EPOCH}))
     assert not runs.open, "the next call looks what there is"
@@ -312,37 +277,16 @@ def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name:
     run = run_of(workspace, name, "d1")
     assert run.info.run_id != gone, "a run that the user deleted stays so"
     for lost in (run, run_of(workspace, name)):
-        reader(workspace).delete_run(lost.info.run_id)
+        mlflow_client(workspace).delete_run(lost.info.run_id)
     with pytest.raises(TrackingError) as caught:
         runs.write(trial(epochs={1: EPOCH, 2: EPOCH}))
     assert not isinstance(caught.value, RefusedError), "a store that lost the study"
     assert runs.open_study(study(name)), "it is made again"
 
 
-def test_what_is_written_again_changes_nothing(workspace: Path, name: str, files: Path) -> None:
-    """As after a kill at any moment: a new process knows nothing of what was written."""
-    epochs = {1: EPOCH, 2: {**EPOCH, "n": 1.0}}
-    figures = (Point("trials_complete", 1, 1.0, 104_000),)
-    ids = set()
-    for _ in range(3):
-        runs = opened(workspace, name)
-        for facts in (trial(epochs={1: EPOCH}), trial(epochs=epochs, outcome="complete")):
-            runs.write(facts, files)
-        runs.write(study(name, "complete", points=figures))
-        top, run = run_of(workspace, name), run_of(workspace, name, "d1")
-        ids.add((top.info.run_id, run.info.run_id))
-    assert len(ids) == 1
-    assert history(workspace, run, "val_auprc_sv") == [(1, 0.5), (2, 0.5)]
-    assert history(workspace, run, "n") == [(2, 1.0)]
-    assert history(workspace, top, "trials_complete") == [(1, 1.0)]
-
-
 def test_an_epoch_is_one_call_and_more_points_than_a_batch_takes_are_several(
     workspace: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def metrics(n: int) -> dict[str, float]:
-        return {f"metric_{i}": float(i) for i in range(n)}
-
     def counted(run_id: str, **batch: Any) -> None:
         sizes.append(len(batch["metrics"]))
         log_batch(run_id, **batch)
@@ -353,45 +297,19 @@ def test_an_epoch_is_one_call_and_more_points_than_a_batch_takes_are_several(
     runs = StudyRuns(place)
     runs.open_study(study(name))
     monkeypatch.setattr(client, "log_batch", counted)
-    runs.write(trial(epochs={1: metrics(40)}))
-    runs.write(trial(epochs=dict.fromkeys(range(1, 13), metrics(90)), outcome="complete"))
+    metrics = {f"metric_{i}": float(i) for i in range(90)}
+    runs.write(trial(epochs={1: dict(list(metrics.items())[:40])}))
+    runs.write(trial(epochs=dict.fromkeys(range(1, 13), metrics), outcome="complete"))
     assert sizes == [40, 800, 12 * 90 - 40 - 800]
     run = run_of(workspace, name, "d1")
     assert len(history(workspace, run, "metric_89")) == 12
     assert run.data.params["fusion"] == "film"
 
 
-def test_studies_that_start_at_once_in_a_new_folder_do_not_harm_each_other(
-    tmp_path: Path,
-) -> None:
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from study.tracking.experiment import Experiment\n"
-        "from study.tracking.mlflow_runs import StudyRuns\n"
-        "from study.tracking.run_facts import RunFacts\n"
-        "tags = {'study': sys.argv[2]}\n"
-        "facts = RunFacts(kind='study', name=sys.argv[2], tags=tags, began_s=1)\n"
-        "workspace = Path(sys.argv[1])\n"
-        "runs = StudyRuns(Experiment(tracking_uri=None, name='ecg', workspace=workspace))\n"
-        "runs.open_study(facts)\n"
-        "runs.write(facts)\n"
-    )
-    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
-    pipe = subprocess.PIPE
-    both = [
-        subprocess.Popen([*command, name], stdout=pipe, stderr=pipe, text=True)
-        for name in ("first", "second")
-    ]
-    output = [process.communicate(timeout=120) for process in both]
-    # Silent too: no address, no line for each table, no deprecation, no telemetry.
-    assert output == [("", ""), ("", "")]
-    assert [process.returncode for process in both] == [0, 0]
-
-
 def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> None:
     place = experiment(workspace)
     StudyRuns(place).open_study(study(name))
-    there = reader(workspace).get_experiment_by_name("ecg")
+    there = mlflow_client(workspace).get_experiment_by_name("ecg")
     page = f"experiments/{there.experiment_id}/runs?viewStateShareKey={name}"
     assert place.where(name) == (
         f"MLflow: run `mlflow ui` in {workspace}, then open http://127.0.0.1:5000/#/{page}"
@@ -401,14 +319,13 @@ def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> No
     assert there.artifact_location == str(workspace / "mlruns" / "ecg")
 
 
-def test_looking_makes_nothing(tmp_path: Path) -> None:
+def test_looking_makes_nothing_and_a_deleted_experiment_is_explained(
+    workspace: Path, tmp_path: Path
+) -> None:
     assert experiment(tmp_path).look() is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_deleted_experiment_is_explained(workspace: Path) -> None:
     _, id_ = experiment(workspace, name="gone").connect()
-    reader(workspace).delete_experiment(id_)
+    mlflow_client(workspace).delete_experiment(id_)
     message = (
         "tracking: experiment 'gone' was deleted in MLflow; bring it back with "
         f"`mlflow experiments restore -x {id_}`"
@@ -421,25 +338,7 @@ def test_deleted_experiment_is_explained(workspace: Path) -> None:
 
 def test_tables_of_another_version_are_refused(workspace: Path, tmp_path: Path) -> None:
     experiment(workspace).connect()
-    copy = tmp_path / "mlflow.db"
-    copy.write_bytes((workspace / "mlflow.db").read_bytes())
-    with sqlite3.connect(copy) as database:
-        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
-    database.close()
+    copy = Path(shutil.copy(workspace / "mlflow.db", tmp_path))
+    change(copy, "UPDATE alembic_version SET version_num = '451aebb31d03'")
     with pytest.raises(TrackingError, match="out-of-date database schema.*mlflow db upgrade"):
         experiment(tmp_path).connect()
-
-
-def test_a_server_that_is_not_there_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = experiment(tmp_path, tracking_uri="http://ann:s3cret@127.0.0.1:9")
-    assert away.where() == "MLflow: http://127.0.0.1:9"
-    with pytest.raises(TrackingError) as caught:
-        away.connect()
-    assert str(caught.value) == (
-        "tracking: cannot use http://127.0.0.1:9: no answer (Connection refused); start it, give "
-        "another --tracking-uri, or leave MLflow out with --no-track"
-    )
-    assert caught.value.__suppress_context__, "the cause has the password"

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import numpy as np
 import pytest
 
 from study.config import ModelConfig, SignalSpec, TrialConfig
-from study.errors import CheckpointError, MissingDataError, TrackingError, UsageError
+from study.errors import MissingDataError, TrackingError, UsageError
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
+from study.tracking.experiment import Experiment
 from study.tracking.registry import HOW, Registered, check_name, load, register
-from tests.builders import npz
+from tests.builders import mlflow_client, npz
 
 ROOT = Path(__file__).parents[2]
 NAME = "svt on Holter"
@@ -48,6 +48,13 @@ def registered_in(workspace: Path, ensemble: SeedEnsemble, name: str = NAME) -> 
     return register(ensemble, name, experiment="ecg", workspace=workspace)
 
 
+@pytest.fixture
+def fresh(mlflow_tables: Path, tmp_path: Path) -> Path:
+    """A workspace of the test's own, with nothing registered."""
+    shutil.copy(mlflow_tables, tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with two versions of one model; the second is champion."""
@@ -58,23 +65,8 @@ def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture
-def fresh(mlflow_tables: Path, tmp_path: Path) -> Path:
-    """A workspace of the test's own, with nothing registered."""
-    shutil.copy(mlflow_tables, tmp_path)
-    return tmp_path
-
-
 def probs_of(ensemble: SeedEnsemble) -> Any:
     return ServedEnsemble(ensemble).predict(beats())
-
-
-def test_each_registration_is_a_new_version_and_the_champion(fresh: Path) -> None:
-    one, two = (registered_in(fresh, ensemble_of(s)) for s in (1, 2))
-    assert one == Registered(name=NAME, version="1", previous=None)
-    assert two == Registered(name=NAME, version="2", previous="1")
-    assert str(one) == f"registered as {NAME}@champion: version 1"
-    assert str(two) == f"registered as {NAME}@champion: version 2 (before: version 1)"
 
 
 @pytest.mark.parametrize(
@@ -133,9 +125,7 @@ def test_a_new_process_loads_it_by_mlflow_alone_with_the_same_probabilities(
 
 
 def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db", f"sqlite:///{workspace}/mlflow.db")
+    client = mlflow_client(workspace)
     version = client.get_model_version_by_alias(NAME, "champion")
     assert version.tags == {
         "trained_on": "nothing, start 2",
@@ -163,17 +153,6 @@ def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
     assert re.fullmatch(r"mlflow==\S+\nnumpy==\S+\ntorch==[\d.]+", requirements)
 
 
-def test_a_file_of_an_ensemble_needs_no_registry(tmp_path: Path) -> None:
-    path = tmp_path / "ensemble.pt"
-    path.write_bytes(ensemble_of(4).content())
-    loaded = load(str(path), workspace=tmp_path)
-    assert loaded.origin == "ensemble.pt"
-    np.testing.assert_array_equal(probs_of(loaded.ensemble), probs_of(ensemble_of(4)))
-    path.write_bytes(b"no ensemble")
-    with pytest.raises(CheckpointError, match=r"^--model ensemble\.pt: the ensemble is damaged"):
-        load(str(path), workspace=tmp_path)
-
-
 def test_unknown_models_are_refused_with_the_known_ones(workspace: Path) -> None:
     for reference, message in {
         "svt": f"--model: unknown registered model 'svt'; known: {NAME}.",
@@ -183,41 +162,35 @@ def test_unknown_models_are_refused_with_the_known_ones(workspace: Path) -> None
         with pytest.raises(UsageError) as caught:
             load(reference, workspace=workspace)
         assert str(caught.value).startswith(message)
-
-
-def test_where_nothing_is_registered_it_is_said_how_to_get_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        load(None, workspace=tmp_path)
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    assert str(caught.value) == f"--model: there is no MLflow store at {store}; {HOW}"
-    assert list(tmp_path.iterdir()) == []
     with pytest.raises(MissingDataError) as missing:
-        load("models/none.pt", workspace=tmp_path)
+        load("models/none.pt", workspace=workspace)
     assert str(missing.value) == f"--model models/none.pt: no such file; {HOW}"
 
 
-def test_an_empty_registry_and_one_with_several_champions(fresh: Path) -> None:
+def test_a_registry_that_is_empty_has_lost_files_or_a_version_more_or_several_champions(
+    fresh: Path,
+) -> None:
     for reference in (None, "svt"):
         with pytest.raises(UsageError) as caught:
             load(reference, workspace=fresh)
         assert str(caught.value) == f"--model: there is no registered model; {HOW}"
-    for name in ("b", "a"):
-        registered_in(fresh, ensemble_of(1), name)
-    with pytest.raises(UsageError) as several:
-        load(None, workspace=fresh)
-    assert str(several.value) == "--model NAME: choose one of the registered models a, b"
-
-
-def test_files_that_were_moved_away_are_named(fresh: Path) -> None:
-    registered_in(fresh, ensemble_of(5), "gone")
-    folder = next(fresh.glob("mlruns/ecg/*/artifacts/model"))
+    first = registered_in(fresh, ensemble_of(1), "gone")
+    (folder,) = fresh.glob("mlruns/ecg/*/artifacts/model")
     shutil.rmtree(folder)
-    with pytest.raises(TrackingError) as caught:
-        load("gone", workspace=fresh)
-    assert str(caught.value) == (
+    with pytest.raises(TrackingError) as lost:
+        load(None, workspace=fresh)
+    assert str(lost.value) == (
         f"--model gone@1: data/ensemble.pt cannot be downloaded from {folder}: its files were "
         "moved or deleted, or it is no model of this package"
     )
+    second = registered_in(fresh, ensemble_of(1), "gone")
+    assert first == Registered(name="gone", version="1", previous=None)
+    assert str(first) == "registered as gone@champion: version 1"
+    assert str(second) == "registered as gone@champion: version 2 (before: version 1)"
+    registered_in(fresh, ensemble_of(1), "a")
+    with pytest.raises(UsageError) as several:
+        load(None, workspace=fresh)
+    assert str(several.value) == "--model NAME: choose one of the registered models a, gone"
 
 
 def test_names_that_addresses_cannot_hold_are_refused() -> None:
@@ -227,19 +200,26 @@ def test_names_that_addresses_cannot_hold_are_refused() -> None:
         assert str(caught.value) == f"model name: must be a text without / : @, got {name!r}"
 
 
-def test_a_store_that_is_away_is_told_with_what_to_do(
+def test_a_store_that_is_away_is_told_with_what_to_do_and_without_the_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away: dict[str, Any] = {"workspace": tmp_path, "tracking_uri": "http://127.0.0.1:9"}
-    uses: tuple[Callable[..., Any], ...] = (
-        load,
-        partial(register, ensemble_of(1), experiment="ecg"),
-    )
-    for use in uses:
+    address = "http://ann:s3cret@127.0.0.1:9"
+    away: dict[str, Any] = {"workspace": tmp_path, "tracking_uri": address}
+    experiment = Experiment(name="ecg", **away)
+    assert experiment.where() == "MLflow: http://127.0.0.1:9"
+    for use, advice in (
+        (experiment.connect, ", give another --tracking-uri, or leave MLflow out with --no-track"),
+        (partial(load, "svt", **away), ", or give another --tracking-uri"),
+        (
+            partial(register, ensemble_of(1), "svt", experiment="ecg", **away),
+            ", or give another --tracking-uri",
+        ),
+    ):
         with pytest.raises(TrackingError) as caught:
-            use("svt", **away)
+            use()
         assert str(caught.value) == (
-            "tracking: cannot use http://127.0.0.1:9: no answer (Connection refused); start it, "
-            "or give another --tracking-uri"
+            "tracking: cannot use http://127.0.0.1:9: no answer (Connection refused); start it"
+            + advice
         )
+        assert caught.value.__suppress_context__, "the cause has the password"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -25,16 +24,14 @@ from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 from study.store.trials import Proposal
 from study.tracking.run_facts import (
     FLOOR,
-    MAX_TEXT,
     STUDY,
     TRIAL,
     RunFacts,
     ShownStudy,
-    shortened,
     trial_name,
 )
 from study.tracking.run_files import BEST_WEIGHTS, gather_files
-from tests.builders import npz, study_plan
+from tests.builders import bare_beats, npz, stored_beats, study_plan
 
 CONFIG = TrialConfig.from_flat({"fusion": "mhca_time", "embed_dim": 8, "epochs": 2})
 DIGEST = rules.digest(CONFIG)
@@ -54,15 +51,7 @@ def ledger() -> Ledger:
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / PLAN.name
     folder.mkdir()
-    rng = np.random.default_rng(0)
-    content = npz(
-        label=rng.integers(0, 4, N_BEATS),
-        record=np.arange(N_BEATS) // 20,
-        record_names=np.asarray(["101", "106"]),
-        fold_of_record=np.asarray([0, 1]),
-        patient_of_record=np.asarray(["101", "106"]),
-    )
-    (folder / BEATS).write_bytes(content)
+    (folder / BEATS).write_bytes(stored_beats(bare_beats([[5] * 4] * 2, ["101", "106"])))
     PLAN.save(folder)
     (folder / SPACE_COPY).write_text("")
     return folder
@@ -181,31 +170,17 @@ def test_a_study_has_the_figures_of_each_of_its_ends(ledger: Ledger, folder: Pat
     assert (facts.tags[Tag.GIT_COMMIT], facts.tags[Tag.STAGE]) == ("def", "test")
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"input": "opt3", "gate_init": -2.0}, "7 opt3/film d=64 g=-2"),
-        (
-            {"fusion": "mhca", "heads": 4, "gate_init": -0.5},
-            "7 opt1/mhca d=64 h=4 g=-0.5",
-        ),
-        ({"segmentation": "centred", "rr": "placebo"}, "7 opt1/film/centred/placebo d=64"),
-        ({"late_rr": "causal"}, "7 opt1/film/causal d=64"),
-    ],
-)
-def test_the_name_of_a_trial_says_what_differs_from_the_default(
-    changes: dict[str, object], name: str
-) -> None:
-    assert trial_name(7, {"input": "opt1", "fusion": "film", "embed_dim": 64, **changes}) == name
-    assert trial_name(7, {"input": "ecg"}) == "7 ecg"
-    flat = TrialConfig().flat()
-    assert trial_name(0, flat).split()[1] == f"{flat['input']}/{flat['fusion']}"
-
-
-def test_long_text_is_cut_and_says_so() -> None:
-    assert shortened("x" * MAX_TEXT) == "x" * MAX_TEXT
-    cut = shortened("x" * (MAX_TEXT + 1))
-    assert (len(cut), cut[-7:]) == (MAX_TEXT, "x (...)")
+def test_the_name_of_a_trial_says_what_differs_from_the_default() -> None:
+    film = {"input": "opt1", "fusion": "film", "embed_dim": 64}
+    mhca = {"fusion": "mhca", "heads": 4, "gate_init": -0.5}
+    for params, name in (
+        ({"input": "ecg"}, "ecg"),
+        (film | {"input": "opt3", "gate_init": -2.0}, "opt3/film d=64 g=-2"),
+        (film | mhca, "opt1/mhca d=64 h=4 g=-0.5"),
+        (film | {"segmentation": "centred", "rr": "placebo"}, "opt1/film/centred/placebo d=64"),
+        (film | {"late_rr": "causal"}, "opt1/film/causal d=64"),
+    ):
+        assert trial_name(7, params) == f"7 {name}"
 
 
 def files_of(study: ShownStudy, facts: RunFacts) -> dict[str, bytes]:
@@ -214,12 +189,6 @@ def files_of(study: ShownStudy, facts: RunFacts) -> dict[str, bytes]:
     folder.mkdir()
     gather_files(study, facts, folder)
     return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-def leave_results(study: ShownStudy, digest: str, predictions: bytes) -> None:
-    files = study.study.files.folder(digest)
-    for name, content in {PREDICTIONS: predictions, PER_RECORD: b"r\n", SCORES: b"{}"}.items():
-        files.write(name, content)
 
 
 def test_floors_are_those_of_the_folder(ledger: Ledger, folder: Path) -> None:
@@ -237,21 +206,27 @@ def test_floors_are_those_of_the_folder(ledger: Ledger, folder: Path) -> None:
     assert files_of(study, facts).keys() == {SCORES}
 
 
-@pytest.mark.parametrize("lost", ["", PREDICTIONS, BEATS])
+@pytest.mark.parametrize("lost", ["", PREDICTIONS, BEATS, "all"])
 def test_a_complete_trial_keeps_its_results_and_two_pictures_if_they_can_be_drawn(
     ledger: Ledger, folder: Path, caplog: pytest.LogCaptureFixture, lost: str
 ) -> None:
     close(ledger, begin(ledger), Outcome.COMPLETE)
     study = shown(ledger, folder)
     predictions = npz(log_probs=np.zeros((1, N_BEATS, 4), np.float32))
-    leave_results(study, DIGEST, b"damaged" if lost == PREDICTIONS else predictions)
+    results = {PREDICTIONS: predictions, PER_RECORD: b"r\n", SCORES: b"{}"}
+    if lost == PREDICTIONS:
+        results[PREDICTIONS] = b"damaged"
+    for name, content in ({} if lost == "all" else results).items():
+        study.study.files.folder(DIGEST).write(name, content)
     if lost == BEATS:
         (folder / BEATS).unlink()
     files = files_of(study, run(study))
+    for name in results:
+        assert (f"trial {DIGEST} left no {name} in its storage" in caplog.text) == (lost == "all")
     pictures = {"pr_curves.png", "confusion_matrix.png"}
-    results = {"configuration.json", PREDICTIONS, PER_RECORD, SCORES}
-    assert files.keys() == (results if lost else results | pictures)
-    assert ("a trial without pictures: " in caplog.text) == bool(lost)
+    expected = {"configuration.json"} | (set() if lost == "all" else results.keys())
+    assert files.keys() == (expected if lost else expected | pictures)
+    assert ("a trial without pictures: " in caplog.text) == (lost in (PREDICTIONS, BEATS))
     config = TrialConfig.from_flat(json.loads(files["configuration.json"]))
     assert rules.digest(config) == DIGEST
 
@@ -265,17 +240,6 @@ def test_an_unfinished_trial_keeps_its_configuration_and_a_failure_its_traceback
     study = shown(ledger, folder)
     expected = {"configuration.json"} | ({"traceback.txt"} if traceback else set())
     assert files_of(study, run(study)).keys() == expected
-
-
-def test_results_that_are_gone_are_named(
-    ledger: Ledger, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    close(ledger, begin(ledger), Outcome.COMPLETE)
-    study = shown(ledger, folder)
-    with caplog.at_level(logging.WARNING):
-        assert files_of(study, run(study)).keys() == {"configuration.json"}
-    for name in (PREDICTIONS, PER_RECORD, SCORES):
-        assert f"trial {DIGEST} left no {name} in its storage" in caplog.text
 
 
 def test_a_study_that_ended_keeps_the_weights_of_its_best(ledger: Ledger, folder: Path) -> None:
