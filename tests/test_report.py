@@ -11,102 +11,32 @@ import numpy as np
 import pytest
 
 from study import report
-from study.data.source import Source
-from study.keys import EPOCH, EXPERIMENTS, Outcome, Tag
-from study.models import rules
 from study.reporting.page.page import PAGE, table_files
-from study.store.beats_file import write_exclusions
-from study.store.floors import study_floors
 from study.store.folder import BEATS, PLAN_FILE, SPACE_COPY
-from study.store.ledger import Ledger
-from study.store.storage import Storage
-from study.store.trials import Proposal
-from study.tracking.experiment import Experiment
-from study.tracking.mlflow_runs import write_result
-from study.tracking.run_facts import RunFacts
-from study.tuning.setup import set_up
-from study.tuning.trial import METRICS, TrialRun
-from tests.builders import load_text, npz, stored_beats
+from tests.builders import npz
+from tests.studies import Studies
 
 SPACE = """
 description = "Does attention over time help?"
-[compare]
-draws = 1
-seeds = 1
-folds = 2
-reference = "ecg"
-contrasts = [["time", "ecg"]]
-[fixed]
-segmentation = "daeac"
-embed_dim = 8
-epochs = 1
-normal_beats_per_epoch = 20
-[[arms]]
-name = "ecg"
-input = "ecg"
-fusion = "none"
-[[arms]]
-name = "time"
-input = "opt1"
-fusion = "mhca_time"
+compare = { draws = 1, seeds = 1, folds = 2, reference = "ecg", contrasts = [["time", "ecg"]] }
+fixed = { segmentation = "daeac", embed_dim = 8, epochs = 1, normal_beats_per_epoch = 20 }
+arms = [
+    { name = "ecg", input = "ecg", fusion = "none" },
+    { name = "time", input = "opt1", fusion = "mhca_time" },
+]
 """
 
 NAME = "tiny"
 
 
 @pytest.fixture(scope="module")
-def trained(
-    small_source: Source, mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def trained(studies: Studies, mlflow_tables: Path) -> Path:
     """A workspace with a finished study of two arms, recorded in MLflow."""
-    workspace = tmp_path_factory.mktemp("workspace")
-    shutil.copy(mlflow_tables, workspace)
-    folder = workspace / "studies" / NAME
-    folder.mkdir(parents=True)
-    setup = set_up(
-        load_text(folder, SPACE, SPACE_COPY.removesuffix(".toml")),
-        small_source,
-        name=NAME,
-        study_seed=0,
-        partition_seed=0,
-        device="cpu",
-        precision="fp32",
-        storage=Storage.at(folder / "trials"),
-        cache_dir=workspace / "beats",
-    )
-    setup.plan.save(folder)
-    (folder / BEATS).write_bytes(stored_beats(setup.beats, setup.job.folds))
-    write_exclusions(folder, setup.beats)
-    study_floors(setup.floor_beats, setup.job.folds, folder)
-    ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME, epochs=1)
-    for point in setup.space.comparisons():
-        proposal = Proposal(
-            config=point.config,
-            digest=rules.digest(point.config),
-            arm=point.arm,
-            params={},
-            draw=point.draw,
-        )
-        number = ledger.open(ledger.enqueue(proposal), proposal)
-        result = TrialRun(point.config, setup.job).step()
-        value = result[METRICS][setup.space.objective]
-        ledger.record(number, result[EPOCH], value, result[METRICS])
-        ledger.close(
-            number,
-            Outcome.COMPLETE,
-            cause="",
-            metrics=result[METRICS],
-            epochs=1,
-            seconds=1.0,
-            objective=value,
-        )
-    ledger.begin_start({Tag.GIT_COMMIT: "c0ffee", "version_torch": "2"})
-    ledger.end_start(Outcome.COMPLETE, {})
-    experiment = Experiment(tracking_uri=None, name=EXPERIMENTS["synthetic"], workspace=workspace)
-    tags = {Tag.STUDY: NAME, Tag.STUDY_ID: ledger.study_id}
-    study = RunFacts(kind="study", name=NAME, tags=tags, began_s=1.0, outcome="complete")
-    write_result(experiment, study, [])
-    return workspace
+    shutil.copy(mlflow_tables, studies.folder)
+    (studies.folder / "attention.toml").write_text(SPACE)
+    ended = studies.here("attention", NAME)
+    assert ended.code == 0, ended
+    return studies.folder
 
 
 @pytest.fixture
@@ -135,8 +65,8 @@ def test_a_study_gets_its_page(workspace: Path, capsys: pytest.CaptureFixture[st
         "Deletion check",
         "Effect of the branch",
         "Beats left out",
-        "c0ffee",
-        "DS2 has been opened 0 times in this workspace.",
+        "version_<wbr>torch",
+        "none are set aside of the records of this study",
         "No attention of attention_pool for comparison",
     ):
         assert text in page, text
@@ -180,11 +110,11 @@ def test_what_is_gone_or_damaged_is_told_on_the_page_or_as_an_error(
 
 
 def test_a_study_that_has_not_begun(folder: Path) -> None:
-    plan, space = ((folder / name).read_text() for name in (PLAN_FILE, SPACE_COPY))
+    given = {name: (folder / name).read_text() for name in (PLAN_FILE, SPACE_COPY)}
     shutil.rmtree(folder)
     folder.mkdir()
-    (folder / PLAN_FILE).write_text(plan)
-    (folder / SPACE_COPY).write_text(space)
+    for name, text in given.items():
+        (folder / name).write_text(text)
     command = ["--study", NAME, "--no-track", "--quiet"]
     assert report.main(command) == 0
     page = (folder / "report" / PAGE).read_text()
@@ -193,7 +123,7 @@ def test_a_study_that_has_not_begun(folder: Path) -> None:
 
     # Its command line left the screening of its space out.
     searched = {"kind": "search", "sampler": "gp", "scheduler": "none"}
-    (folder / PLAN_FILE).write_text(json.dumps({**json.loads(plan), **searched}))
+    (folder / PLAN_FILE).write_text(json.dumps({**json.loads(given[PLAN_FILE]), **searched}))
     (folder / SPACE_COPY).write_text(
         'description = "two"\n[search]\nsampler = "tpe"\ntrials = 2\nscheduler = "screening"\n'
         '[params.fusion]\nvalues = ["film", "mhca_time"]\n'
