@@ -7,8 +7,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.tracking.mlflow_store import connect, find_store
 from study.tuning.trial import TrialJob
-from tests.builders import MakeArm, arm_runs, study_plan, write_split
+from tests.builders import MakeArm, arm_of, study_plan, write_split
 from tests.surroundings import own_surroundings
 
 if TYPE_CHECKING:
@@ -235,19 +236,8 @@ def beats() -> Beats:
 
 @pytest.fixture
 def make_arm(beats: Beats) -> MakeArm:
-    """A factory of arms that rank the beats better than chance, with many ties."""
-
-    def make(name: str = "film", *, draws: int = 2, seeds: int = 3, **changes: Any) -> ArmRuns:
-        rng = np.random.default_rng(list(name.encode()))
-        n_runs, n_beats = draws * seeds, len(beats.label)
-        own = np.arange(len(CLASSES)) == beats.label[:, None]
-        better = changes.pop("better", 0.0)
-        noise = rng.normal(size=(n_runs, n_beats, len(CLASSES)))
-        log_probs = np.round(noise + (1.0 + better) * own, 1)
-        log_probs[:, beats.fold < 0] = np.nan
-        return arm_runs(name, log_probs, seeds, **changes)
-
-    return make
+    """A factory of arms of these beats, as `arm_of` makes them."""
+    return partial(arm_of, beats)
 
 
 @pytest.fixture

@@ -25,35 +25,23 @@ from study.store.study import Study
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow
 from study.training.batches import epoch_shape
-from tests.builders import npz, stored_beats, study_of, trial_row
+from tests.builders import npz, stored_beats, study_of, study_plan, trial_row
 
 SPACE = """
 description = "three arms and a placebo, at two draws"
+fixed = { segmentation = "beat", epochs = 9, normal_beats_per_epoch = 40 }
+arms = [
+    { name = "ecg", input = "ecg", fusion = "none" },
+    { name = "film", fusion = "film", placebo = true },
+    { name = "rr", fusion = "rr_only" },
+]
+params.learning_rate = { low = 1e-3, high = 1e-2, log = true }
 [compare]
 draws = 2
 seeds = 1
 folds = 2
 reference = "ecg"
 contrasts = [["film", "film_placebo"], ["film", "ecg"]]
-[fixed]
-segmentation = "beat"
-epochs = 9
-normal_beats_per_epoch = 40
-[[arms]]
-name = "ecg"
-input = "ecg"
-fusion = "none"
-[[arms]]
-name = "film"
-fusion = "film"
-placebo = true
-[[arms]]
-name = "rr"
-fusion = "rr_only"
-[params.learning_rate]
-low = 1e-3
-high = 1e-2
-log = true
 """
 
 SEEDS, EPOCHS = 2, 3
@@ -73,16 +61,12 @@ def rows() -> list[TrialRow]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, plan: StudyPlan, small_beats: BeatSet, small_folds: Folds) -> Path:
+def folder(tmp_path: Path, small_beats: BeatSet, small_folds: Folds) -> Path:
     """The folder of a finished study, with made-up predictions."""
     (tmp_path / SPACE_COPY).write_text(SPACE)
-    replace(
-        plan,
+    study_plan(
         data_fingerprints={"beat/antialiased": "2" * 12},
-        kind="compare",
-        epochs=EPOCHS,
-        n_seeds=SEEDS,
-        trials=8,
+        **{"kind": "compare", "epochs": EPOCHS, "n_seeds": SEEDS, "trials": 8},
     ).save(tmp_path)
     (tmp_path / BEATS).write_bytes(stored_beats(small_beats, small_folds, "abcdef"))
     return tmp_path

@@ -14,18 +14,11 @@ from tests.builders import load_text, trial_row
 
 OBJECTIVE = "val_auprc_sv"
 
-
 SPACE = """
 description = "two"
-[search]
-sampler = "random"
-trials = 30
-scheduler = "screening"
-[params.embed_dim]
-values = [8, 16]
-[params.dropout]
-low = 0.0
-high = 0.5
+search = { sampler = "random", trials = 30, scheduler = "screening" }
+params.embed_dim = { values = [8, 16] }
+params.dropout = { low = 0.0, high = 0.5 }
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,15 +45,18 @@ from tests.builders import (
 FOLD = np.array([0, 0, 0, 1, 1, 1, -1])
 
 
-def log_probs(n_seeds: int = 2) -> NDArray[np.float32]:
-    """Predictions of 7 beats, the last in no fold; every member decides for two classes."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(n_seeds, len(FOLD), len(CLASSES)))
-    values[:, ::2, 0] = 9
-    values[:, 1::2, 1] = 9
-    values -= np.log(np.exp(values).sum(axis=2, keepdims=True))
-    values[:, FOLD < 0] = np.nan
+def decided(n_seeds: int, n_beats: int, seed: int = 0) -> NDArray[np.float32]:
+    """Scores of which every member decides for N and S by turns."""
+    values = np.random.default_rng(seed).normal(size=(n_seeds, n_beats, len(CLASSES)))
+    values[:, ::2, 0] = values[:, 1::2, 1] = 9
     return values.astype(np.float32)
+
+
+def log_probs() -> NDArray[np.float32]:
+    """Predictions of 7 beats, the last in no fold."""
+    values = decided(2, len(FOLD))
+    values[:, FOLD < 0] = np.nan
+    return values
 
 
 def row(number: int, digest: str = "", **params: object) -> TrialRow:
@@ -73,7 +78,7 @@ def test_members_that_are_constant_are_counted() -> None:
     found = describe_predictions(values, FOLD)
     assert (found.members, found.flat, found.one_class) == (4, 0, {})
     values[0, FOLD == 1] = np.log([0.7, 0.1, 0.1, 0.1])
-    values[1, FOLD == 0, 2] = 0.0  # the largest there is
+    values[1, FOLD == 0, 2] = 10  # the largest there is
     found = describe_predictions(values, FOLD)
     assert (found.members, found.flat, found.one_class) == (4, 1, {"N": 1, "V": 1})
 
@@ -91,15 +96,9 @@ def test_facts_are_of_all_seeds_and_of_the_beats_in_folds_to_the_last_bit() -> N
 
 
 def test_a_parameter_that_changes_nothing_is_named_once_with_its_values() -> None:
-    rows = [
-        row(0, heads=1, embed_dim=32),
-        row(1, heads=4, embed_dim=32),
-        row(2, heads=1, embed_dim=64),
-        row(3, heads=8, embed_dim=64),
-        row(4, heads=8, embed_dim=128),
-    ]
-    predictions = dict(zip(("d0", "d1"), [facts("a")] * 2, strict=True))
-    predictions |= {"d2": facts("b"), "d3": facts("b"), "d4": facts("c")}
+    widths = ((1, 32), (4, 32), (1, 64), (8, 64), (8, 128))
+    rows = [row(n, heads=heads, embed_dim=dim) for n, (heads, dim) in enumerate(widths)]
+    predictions = {f"d{n}": facts(digest) for n, digest in enumerate("aabbc")}
     (alarm,) = no_effect_alarms(rows, predictions)
     assert str(alarm) == (
         "warning: heads changes nothing in mhca: equal to the last bit are trials 0 and 1 "
@@ -145,56 +144,34 @@ def test_constant_predictors_are_named() -> None:
 
 SEARCH = """
 description = "heads over one token"
-[search]
-sampler = "grid"
-folds = 2
+search = { sampler = "grid", folds = 2 }
+params.heads = { values = [1, 2] }
 [fixed]
 fusion = "mhca"
 embed_dim = 8
 epochs = 1
 normal_beats_per_epoch = 40
 dropout = 0.0
-[params.heads]
-values = [1, 2]
 """
 
 SCREENING = """
 description = "two arms"
-[search]
-sampler = "tpe"
-trials = 4
-scheduler = "screening"
-[params.fusion]
-values = ["film", "mhca"]
+search = { sampler = "tpe", trials = 4, scheduler = "screening" }
+params.fusion = { values = ["film", "mhca"] }
 """
 
 COMPARE = """
 description = "three arms"
-[compare]
-draws = 1
-folds = 2
-reference = "film"
-[fixed]
-epochs = 1
-[[arms]]
-name = "film"
-fusion = "film"
-placebo = true
-[[arms]]
-name = "ecg"
-input = "ecg"
-fusion = "none"
+compare = { draws = 1, folds = 2, reference = "film" }
+fixed = { epochs = 1 }
+arms = [
+    { name = "film", fusion = "film", placebo = true },
+    { name = "ecg", input = "ecg", fusion = "none" },
+]
 """
 
 BEATS_OF_TWO = [[1, 1, 0, 0], [1, 1, 0, 0]]
 """Four beats of two records, which are a fold each."""
-
-
-def store(study: Study, digest: str, seed: int) -> None:
-    log_probs = np.random.default_rng(seed).normal(size=(1, 4, len(CLASSES))).astype(np.float32)
-    log_probs[0, ::2, 0] = 9
-    log_probs[0, 1::2, 1] = 9
-    study.files.folder(digest).write(PREDICTIONS, npz(log_probs=log_probs))
 
 
 def alarms_of(study: Study, floors: Sequence[StudyFloor] = (), found: Any = None) -> list[Alarm]:
@@ -242,7 +219,8 @@ def study(tmp_path: Path) -> Study:
         trials.append((row, point.config))
     study = study_of(tmp_path, study_plan(kind="compare", scheduler="none"), trials)
     for row in study.rows:
-        store(study, row.digest, seed=0 if "film" in row.arm else 1)
+        content = npz(log_probs=decided(1, 4, seed=0 if "film" in row.arm else 1))
+        study.files.folder(row.digest).write(PREDICTIONS, content)
     return study
 
 
@@ -257,17 +235,21 @@ def test_floors_are_held_against_the_best_trial_or_the_interval_of_each_arm(
 ) -> None:
     scores = {AUPRC_SV: 0.45, "val_auprc_S": 0.7, "val_auprc_V": 0.1}
     floor = StudyFloor(name="logistic_regression", digest="f", metrics=scores)
-    missing = StudyFloor(name="prevalence", digest="g", missing="no beats")
-    *_, points, of_s = alarms_of(study, [floor, missing])
+    lower = replace(floor, name="prevalence", metrics={AUPRC_SV: 0.05, "val_auprc_S": math.nan})
+    missing = StudyFloor(name="none", digest="g", missing="no beats")
+    *_, points, of_s = alarms_of(study, [lower, floor, missing])
     said = "not shown to beat logistic regression in"
-    assert points.what == f"1 of 3 arms is {said} AUPRC S+V"
-    assert points.evidence == "it scores .450, they film .400"
+    assert str(points) == (
+        f"warning: 1 of 3 arms is {said} AUPRC S+V: it scores .450, they film .400; do not claim "
+        "that these arms do more than a linear model"
+    )
     assert of_s.what == f"3 of 3 arms are {said} AUPRC S"
 
     comparison = compared(beats, [run for run in arms if run.name != "concat"], contrasts=())
     second = sorted(arm.estimates["sv"].low for arm in comparison.arms)[1]
     *_, within = alarms_of(study, [replace(floor, metrics={AUPRC_SV: second})], comparison)
     assert within.what == f"2 of 3 arms are {said} AUPRC S+V"
+    assert re.search(r"they \w+ \.\d{3} to \.\d{3} and ", within.evidence)
 
 
 def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:

@@ -11,11 +11,7 @@ import pytest
 
 from study.keys import AUPRC_SV, Outcome
 from study.reporting.table import Table
-from study.reporting.trial_tables import (
-    arms_table,
-    best_table,
-    failures_table,
-)
+from study.reporting.trial_tables import arms_table, best_table, failures_table
 from study.store.floors import StudyFloor
 from study.store.trials import TrialRow, trials_csv
 from tests.builders import trial_row
@@ -40,16 +36,16 @@ def ranked(rows: list[TrialRow], kind: str = "search", **options: Any) -> Table:
     return arms_table(rows, AUPRC_SV, kind, **options)
 
 
-NOT_COMPARED = [
-    (row(9, 0.99, outcome=Outcome.PRUNED), None),
-    (row(9, 0.99, outcome=Outcome.FAILED), None),
-    (row(9, NAN), "complete without a finite val_auprc_sv: trial 9"),
-    (row(9, math.inf), "complete without a finite val_auprc_sv: trial 9"),
-    (row(9, 0.99, epochs=5), "below the full number of epochs: trial 9"),
-]
-
-
-@pytest.mark.parametrize(("other", "note"), NOT_COMPARED)
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        (row(9, 0.99, outcome=Outcome.PRUNED), None),
+        (row(9, 0.99, outcome=Outcome.FAILED), None),
+        (row(9, NAN), "complete without a finite val_auprc_sv: trial 9"),
+        (row(9, math.inf), "complete without a finite val_auprc_sv: trial 9"),
+        (row(9, 0.99, epochs=5), "below the full number of epochs: trial 9"),
+    ],
+)
 def test_only_complete_finite_full_rows_are_averaged(other: TrialRow, note: str | None) -> None:
     table = ranked([row(1, 0.4), row(2, 0.6), other])
     film = cells(table, "film")

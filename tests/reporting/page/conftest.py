@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from study.keys import AUPRC_SV, CLASSES, Outcome, metric, reliance
 from study.reporting.alarms import Alarm, Severity
 from study.reporting.arms import arm_configs, facts_of
 from study.reporting.results import Cost, Explanation, Importance, StudyResults
-from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.predictions import Beats
 from study.store.floors import StudyFloor
 from study.store.folder import SPACE_COPY
 from study.store.study import Places, Study
 from study.store.trials import TrialRow, Trials
 from study.training.results import Inspection
-from tests.builders import compared, optuna_trial, study_plan, trial_row
+from tests.builders import arm_of, compared, optuna_trial, study_plan, trial_row
 
 MakeResults = Callable[..., StudyResults]
 
@@ -31,31 +32,22 @@ COUNTS = {"N": 40, "S": 12, "V": 14, "F": 6}
 SPACES = {
     "compare": """
 description = "Which <arm> & why"
+fixed = { segmentation = "beat" }
+arms = [
+    { name = "film", fusion = "mhca_time", placebo = true },
+    { name = "ecg", input = "ecg", fusion = "none" },
+]
 [compare]
 draws = 1
 seeds = 2
 folds = 2
 reference = "ecg"
 contrasts = [["film", "film_placebo"]]
-[fixed]
-segmentation = "beat"
-[[arms]]
-name = "film"
-fusion = "mhca_time"
-placebo = true
-[[arms]]
-name = "ecg"
-input = "ecg"
-fusion = "none"
 """,
     "search": """
 description = "Which arm?"
-[search]
-sampler = "tpe"
-trials = 8
-[params.learning_rate]
-low = 1e-3
-high = 1e-2
+search = { sampler = "tpe", trials = 8 }
+params.learning_rate = { low = 1e-3, high = 1e-2 }
 """,
 }
 
@@ -75,25 +67,6 @@ def page_beats() -> Beats:
         record_names=names,
         patient_of_record=names,
         fold_of_record=tuple(k % 2 for k in range(12)),
-    )
-
-
-def run_of(name: str, beats: Beats, better: float) -> ArmRuns:
-    """Return predictions of two seeds that rank the beats more or less well."""
-    rng = np.random.default_rng(list(name.encode()))
-    own = np.arange(len(CLASSES)) == beats.label[:, None]
-    scores = rng.normal(size=(2, len(beats.label), len(CLASSES))) + better * own
-    return ArmRuns(
-        name=name,
-        log_probs=np.log(np.exp(scores) / np.exp(scores).sum(axis=2, keepdims=True)).astype(
-            np.float32
-        ),
-        draw=np.zeros(2, dtype=np.int64),
-        seed=np.arange(2),
-        input="ecg" if name == "ecg" else "opt1",
-        segmentation="beat",
-        fusion="none" if name == "ecg" else "film",
-        rr="placebo" if name.endswith("_placebo") else "real",
     )
 
 
@@ -134,7 +107,12 @@ def make_results(page_beats: Beats, tmp_path_factory: pytest.TempPathFactory) ->
 
     Of its study: `plan`, `rows`, `curves` by number of trial, `held`, and `attrs` of its storage.
     """
-    runs = tuple(run_of(name, page_beats, 1.5 - 0.5 * k) for k, name in enumerate(ARMS))
+    small = partial(arm_of, page_beats, draws=1, seeds=2)
+    runs = (
+        small("film", better=0.5),
+        small("film_placebo", rr="placebo"),
+        small("ecg", better=-0.5, input="ecg", fusion="none"),
+    )
     comparison = compared(page_beats, runs, contrasts=[("film", "film_placebo")], permutations=200)
     folders = {}
     for kind, text in SPACES.items():
