@@ -171,6 +171,20 @@ class Studies:
         """Run it to its end."""
         return self.start(space, name, *more).ended()
 
+    def with_checkpoint(self, name: str) -> Start:
+        """Start a study of two long trials, the first of which has a checkpoint by now."""
+        start = self.start("long", name)
+        start.wait_for(lambda: bool(self.checkpoints(name)), "a checkpoint")
+        return start
+
+    def goes_on(self, name: str) -> None:
+        """Resume such a study from its checkpoint; all its records must agree at its end."""
+        ended = self.run("long", name, "--resume")
+        assert ended.code == 0, ended
+        assert "continued after epoch" in ended.err
+        assert list(self.audit(name).values()) == [Outcome.COMPLETE] * 2
+        assert self.left() == [], "a start deletes what the one before left"
+
     def here(self, space: str, name: str, *more: str) -> Ended:
         """Run it in this process, without Ray; also what is refused or has nothing to run."""
         return trained_here(self.folder, self.words(space, name, *more))

@@ -122,9 +122,3 @@ def test_a_study_killed_three_times_at_random_is_whole(
     ]
     assert any(kills)
     goes_on(studies, name, outcomes)
-
-
-def test_the_drawn_moments_are_of_all_kinds() -> None:
-    moments = [moment for seed in range(100) for moment in drawn(str(seed))]
-    assert 50 < sum(not moment.events for moment in moments) < 130
-    assert {moment.events for moment in moments} == set(range(ONE_START + 1))

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -39,8 +40,7 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
+class Hosts(NamedTuple):
     """The names of two namespaces, and of the end of the cable in each."""
 
     head: str
@@ -52,23 +52,15 @@ def on(host: str) -> list[str]:
     return ["ip", "netns", "exec", host]
 
 
-@contextmanager
-def _host(name: str) -> Iterator[None]:
-    ip("netns", "add", name)
-    try:
-        ip("-n", name, "link", "set", "lo", "up")
-        yield
-    finally:
-        ip("netns", "delete", name)
-
-
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
     made = Hosts(f"fh{os.getpid()}", f"fn{os.getpid()}")
     with ExitStack() as stack:
         try:
-            for name in (made.head, made.node):
-                stack.enter_context(_host(name))
+            for name in made:
+                ip("netns", "add", name)
+                stack.callback(ip, "netns", "delete", name)
+                ip("-n", name, "link", "set", "lo", "up")
             ip("link", "add", made.head, "type", "veth", "peer", "name", made.node)
             for name, address in ((made.head, HEAD), (made.node, NODE)):
                 ip("link", "set", name, "netns", name)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from study.keys import Outcome, Tag
-from tests.studies import LIMIT_S, Start, Studies, hear_signals
+from tests.studies import LIMIT_S, Studies, hear_signals
 
 pytestmark = pytest.mark.faults
 
@@ -25,27 +25,13 @@ SAVED_WITHIN_S = 5.0
 STOPPED = "The same command with --resume continues.\n"
 
 
-def wait_for_checkpoint(studies: Studies, start: Start, name: str) -> None:
-    start.wait_for(lambda: bool(studies.checkpoints(name)), "a checkpoint")
-
-
-def goes_on(studies: Studies, name: str) -> None:
-    """Resume a study that was stopped; all its records must agree at the end."""
-    assert studies.left() == []
-    ended = studies.run("long", name, "--resume")
-    assert ended.code == 0, ended
-    assert "continued after epoch" in ended.err
-    assert len(studies.audit(name)) == 2
-
-
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "group"])
 def test_sigterm_while_a_trial_runs_is_written_down_within_seconds(
     studies: Studies, send: Callable[[int, int], None]
 ) -> None:
     """Slurm and Docker signal the command alone, `timeout` its whole group."""
     name = f"stopped-{send.__name__}"
-    start = studies.start("long", name)
-    wait_for_checkpoint(studies, start, name)
+    start = studies.with_checkpoint(name)
     send(start.process.pid, signal.SIGTERM)
     sent = time.monotonic()
 
@@ -59,7 +45,8 @@ def test_sigterm_while_a_trial_runs_is_written_down_within_seconds(
     assert f"stopped: SIGTERM received; 0 of 2 trials settled. {STOPPED}" in ended.out
     assert "Alarms" not in ended.out, "there is nothing to be alarmed about yet"
     assert "Traceback" not in ended.err
-    goes_on(studies, name)
+    assert studies.left() == []
+    studies.goes_on(name)
 
 
 def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) -> None:
@@ -88,7 +75,8 @@ def test_a_terminal_that_is_closed_stops_the_study_in_order(studies: Studies) ->
     os.close(terminal)
     assert process.wait(30) in (130, 141)
     assert studies.trials(name)[-1].user_attrs[Tag.CAUSE] == "SIGHUP received"
-    goes_on(studies, name)
+    assert studies.left() == []
+    studies.goes_on(name)
 
 
 @pytest.mark.parametrize("after_s", [0.5, 2.0])
@@ -109,8 +97,7 @@ def test_sigterm_while_ray_starts_loses_nothing(studies: Studies, after_s: float
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> None:
     name = "twice"
-    start = studies.start("long", name)
-    wait_for_checkpoint(studies, start, name)
+    start = studies.with_checkpoint(name)
     start.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     start.process.send_signal(signal.SIGINT)
@@ -119,7 +106,8 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> Non
     assert "SIGINT: stopping; finished work is kept. A second signal ends at once." in ended.err
     assert "Traceback" not in ended.err
     assert studies.trials(name)[-1].user_attrs[Tag.OUTCOME] == Outcome.STOPPED
-    goes_on(studies, name)
+    assert studies.left() == []
+    studies.goes_on(name)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,10 +1,13 @@
-"""An MLflow that goes away or is locked while a study runs: no trial waits, nothing is lost."""
+"""An MLflow that goes away or is locked while a study runs: no trial waits, nothing is lost.
+
+And an Optuna storage that takes nothing more."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,15 +59,31 @@ def test_a_database_that_is_locked_for_half_a_minute_gets_everything_and_once(
     name = "locked"
     start = studies.start("fast", name)
     start.wait_for(lambda: "trial   0 started" in start.said(), "the first trial")
-    database = sqlite3.connect(studies.folder / "mlflow.db", isolation_level=None, timeout=60)
-    database.execute("BEGIN EXCLUSIVE")
-    began = time.monotonic()
-    start.wait_for(lambda: "[4/4" in start.said(), "all trials, none of which waits for it")
-    time.sleep(max(0.0, LOCKED_S - (time.monotonic() - began)))
-    database.execute("ROLLBACK")
-    database.close()
+    database = studies.folder / "mlflow.db"
+    with closing(sqlite3.connect(database, isolation_level=None, timeout=60)) as locked:
+        locked.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        start.wait_for(lambda: "[4/4" in start.said(), "all trials, none of which waits for it")
+        time.sleep(max(0.0, LOCKED_S - (time.monotonic() - began)))
     ended = start.ended()
     assert ended.code == 0, ended
     if "MLflow may lack" in ended.out:
         ended = studies.run("fast", name)
     assert len(studies.audit(name)) == 4
+
+
+def test_a_storage_that_takes_nothing_ends_the_study_and_is_named(studies: Studies) -> None:
+    name = "held"
+    start = studies.with_checkpoint(name)
+    with closing(sqlite3.connect(studies.study(name) / "study.db", isolation_level=None)) as held:
+        held.execute("BEGIN IMMEDIATE")
+        ended = start.ended()
+    assert ended.code == 2, ended
+    assert (
+        "study.db: the Optuna storage rejected a write (database is locked); earlier records "
+        "are kept: mend this, then the same command with --resume continues"
+    ) in ended.err
+    assert "retried" not in ended.err, "no worker was lost"
+    assert "Traceback" not in ended.err
+    assert studies.left() == []
+    studies.goes_on(name)
