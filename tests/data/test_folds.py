@@ -103,10 +103,8 @@ def test_published_holdout() -> None:
     assert folds.counts(BEATS).tolist() == [[9424, 247, 371, 20]]
     assert len(validation) == 9424 + 247 + 371 + 20
     assert set(folds.of_beats(BEATS)) == {-1, 0}
-    table = folds_table(folds, BEATS)
-    assert "of F (373 of 415): it never validates, the folds share 42" in table
-    assert "S: record 209 holds 41% of S (383 of 944)" in table
-    assert "V: record 208 holds 26% of V (992 of 3788)" in table
+    never = "of F (373 of 415): it never validates, the folds share 42"
+    assert never in folds_table(folds, BEATS)
 
 
 @pytest.mark.parametrize("names", [("101", "114"), PUBLISHED_VALIDATION])

@@ -9,65 +9,53 @@ import pytest
 from study.data.split_file import FORM, load_split
 from study.errors import ConfigError, MissingDataError
 
-SPLITS = {
-    "nothing": (
-        "",
-        [
-            "name: must be a word of letters, digits, - and _, got None",
-            "development: must be a list of one or more record names, got None",
-        ],
-    ),
-    "a typo": (
-        'name = "x"\ndevelopment = ["a"]\npatient = 1\n',
+WORD = "name: must be a word of letters, digits, - and _, got "
+LIST = "development: must be a list of one or more record names, got "
+NAMES = "development: must hold record names such as 'a01' or 'p1/a01', got "
+
+SPLITS: list[tuple[str, list[str]]] = [
+    ("", [f"{WORD}None", f"{LIST}None"]),
+    (
+        'name = "x"\ndevelopment = ["a"]\npatient = 1',
         [
             "unknown key 'patient'; known: development, lead, name, patients. "
             "Did you mean 'patients'?"
         ],
     ),
-    "names": (
-        'name = "x/y"\ndevelopment = ["a", 3, "b", "a"]\n',
-        [
-            "name: must be a word of letters, digits, - and _, got 'x/y'",
-            "development: must hold record names such as 'a01' or 'p1/a01', got 3",
-            "development: 'a' is listed more than once",
-        ],
+    (
+        'name = "x/y"\ndevelopment = ["a", 3, "b", "a"]',
+        [f"{WORD}'x/y'", f"{NAMES}3", "development: 'a' is listed more than once"],
     ),
-    "a taken name": (
-        'name = "DS2"\ndevelopment = ["a"]\n',
-        ["name: DS2 is MIT-BIH's; choose another"],
-    ),
-    "patients": (
-        'name = "x"\ndevelopment = ["a01"]\nlead = 2\n[patients]\na1 = "p"\na01 = 7\n',
+    ('name = "DS2"\ndevelopment = ["a"]', ["name: DS2 is MIT-BIH's; choose another"]),
+    (
+        'name = "x"\ndevelopment = ["a01"]\nlead = 2\n[patients]\na1 = "p"\na01 = 7',
         [
             "patients: unknown record 'a1'; known: a01. Did you mean 'a01'?",
             "patients: a01: must be a text that is not empty, got 7",
             "lead: must be the name of a lead, got 2",
         ],
     ),
-    "no table": (
-        'name = "x"\ndevelopment = "a01"\npatients = ["p"]\n',
-        [
-            "development: must be a list of one or more record names, got 'a01'",
-            "patients: must be a table of record = patient, got ['p']",
-        ],
+    (
+        'name = "x"\ndevelopment = "a01"\npatients = ["p"]',
+        [f"{LIST}'a01'", "patients: must be a table of record = patient, got ['p']"],
     ),
-}
-for _name in ("../r1", "/etc/r1", "a/../r1", "", "..", "a b", "r1~"):
-    SPLITS[f"record {_name!r}"] = (
-        f'name = "x"\ndevelopment = ["{_name}"]\n',
-        [f"development: must hold record names such as 'a01' or 'p1/a01', got '{_name}'"],
-    )
+]
+SPLITS += [
+    (f'name = "x"\ndevelopment = ["{name}"]', [f"{NAMES}'{name}'"])
+    for name in ("../r1", "/etc/r1", "a/../r1", "", "..", "a b", "r1~")
+]
 
 
-@pytest.mark.parametrize("case", SPLITS)
-def test_faults_of_a_split_file_come_together(tmp_path: Path, case: str) -> None:
-    text, faults = SPLITS[case]
+@pytest.mark.parametrize(("text", "faults"), SPLITS)
+def test_faults_of_a_split_file_come_together(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
     path = tmp_path / "split.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_split(path)
-    one, more = f"{path}: {faults[0]}", f"{path}: {len(faults)} faults\n  - "
-    assert str(caught.value) == (one if len(faults) == 1 else more + "\n  - ".join(faults))
+    head, *listed = str(caught.value).split("\n  - ")
+    assert (listed or [head.removeprefix(f"{path}: ")]) == faults
 
 
 def test_split_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from study.data.folds import make_folds
 from study.data.records import AAMI, DS1
 from study.data.source import Source
 from study.data.synthetic import MANIFEST, write_records
-from study.data.wfdb_record import ReadingRules, Record, read_record
+from study.data.wfdb_record import Record, read_record
 from study.errors import DataError
 from study.keys import CLASSES
 
@@ -40,23 +40,6 @@ def test_a_record_depends_on_the_seed_and_its_name_alone(tmp_path: Path) -> None
     assert one.items() < both.items()
     assert one["114.dat"] != other["114.dat"]
     assert both["101.dat"] != both["114.dat"]
-
-
-def test_another_sampling_rate_is_the_same_patient(tmp_path: Path) -> None:
-    usual = write_records(tmp_path / "a", names=NAMES, duration_s=60)
-    write_records(
-        tmp_path / "b", names=NAMES, duration_s=60, sampling_rate_hz=128, leads=("II", "V5")
-    )
-    for name in NAMES:
-        one = read_record(tmp_path / "a", name)
-        rules = ReadingRules(leads=("II",), sampling_rate_hz=None)
-        other = read_record(tmp_path / "b", name, rules=rules)
-        assert other.lead == "II"
-        np.testing.assert_array_equal(other.beat_symbols, one.beat_symbols)
-        np.testing.assert_allclose(other.beat_samples, one.beat_samples, atol=0.5 * 360 / 128 + 1)
-        # Noise above 64 Hz is gone; the ECG is not.
-        assert np.corrcoef(one.signal_mv, other.signal_mv[: len(one.signal_mv)])[0, 1] > 0.99
-    assert write_records(tmp_path / "b", names=NAMES, duration_s=60) == usual
 
 
 def test_whole_records_are_kept_and_anything_else_is_written_anew(tmp_path: Path) -> None:

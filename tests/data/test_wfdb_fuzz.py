@@ -124,12 +124,8 @@ def test_a_bad_split_file_ends_in_an_error_of_this_project(folder: Path, text: s
 @pytest.mark.parametrize(
     ("words", "change"),
     [
-        (f"{NAME}.dat", "../../etc/passwd"),
-        (f"{NAME}.dat", "/etc/passwd"),
-        (f"{NAME}.dat", "s3://bucket/x.dat"),
-        (f"{NAME}.dat", "sub/r1.dat"),
-        (f"{NAME}.dat", ".."),
-        (f"{NAME}.dat", "~r1.dat"),
+        *((f"{NAME}.dat", file) for file in ("../../etc/passwd", "/etc/passwd", "..", "~r1.dat")),
+        *((f"{NAME}.dat", file) for file in ("s3://bucket/x.dat", "sub/r1.dat")),
         ("2 360 3600", "2 360 " + "9" * 400),
         ("2 360 3600", "2 360 99999999999"),
         ("r1 2 360 3600", "r1/2 2 360 3600"),
