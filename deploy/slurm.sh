@@ -27,7 +27,7 @@ ray="${RAY:-$PWD/.venv/bin/ray}"
 hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
 head="${hosts%%$'\n'*}"
 ip="${HEAD_IP:-$(getent ahostsv4 "$head" | awk 'NR == 1 { print $1 }')}"
-# Of its own, because nodes may be shared with other jobs.
+# A separate folder, because nodes may be shared with other jobs.
 address="$ip:$((20000 + SLURM_JOB_ID % 20000))"
 
 # Whoever reaches a Ray port can run code on its node. srun hands the token on in the environment,
@@ -67,7 +67,7 @@ until "$ray" status --address="$address" >/dev/null 2>&1; do
     sleep 1
 done
 if ((SLURM_JOB_NUM_NODES > 1)); then
-    # Nodes that come later than the first trials are used when they are there.
+    # Nodes that join after the first trials are used as soon as they join.
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
         --cpus-per-task="$cpus" --exclude="$head" "$ray" start --block --address="$address" "${per_node[@]}" &
     nodes+=($!)

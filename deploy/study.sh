@@ -1,6 +1,5 @@
-#!/usr/bin/env bash
-# The study's command line, continued where it has been begun: after a pre-emption, a lost head or
-# a time limit the very same command goes on.
+# !/usr/bin/env bash Starts a study, or continues it if it has begun: after a pre-emption, a lost
+# head or a time limit, repeat the same command.
 #
 #   deploy/study.sh --space fusion_grid --address auto --storage /shared/trials
 #
