@@ -1,7 +1,7 @@
-"""Addresses of servers, databases and storage as they may be shown: without credentials.
+"""Shows addresses of servers, databases and storage without credentials.
 
-A credential is whatever stands before the host, and every value of the query: passwords, tokens
-and keys are given there under many names, and no setting that a reader would miss.
+Everything before the host, and every value of the query, counts as a credential: passwords, tokens
+and keys have many names there, and a reader misses nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def secrets_of(url: str) -> list[str]:
     try:
         parts = urlsplit(url)
         query, userinfo = parts.query, parts.netloc.rpartition("@")[0]
-    except ValueError:  # such as brackets that are no IPv6 address: nothing of it is safe to show
+    except ValueError:  # such as brackets around no IPv6 address: no part of it is safe to show
         query, userinfo = rest.partition("?")[2], rest.rpartition("@")[0]
     if not userinfo and "@" in rest.partition("?")[0] and not url.lower().startswith("http"):
         # An unescaped '/', '?' or '#' in a password ends the host for `urlsplit` alone.
@@ -25,7 +25,7 @@ def secrets_of(url: str) -> list[str]:
     values = {value for _, value in parse_qsl(query)}
     values |= {pair.partition("=")[2] for pair in query.split("&")}
     name, _, password = userinfo.partition(":")
-    # A token alone stands where the name would be.
+    # A token alone takes the place of the user's name.
     for secret in (userinfo, password or name):
         values |= {secret, unquote(secret)}
     return sorted(values - {""}, key=len, reverse=True)

@@ -1,6 +1,6 @@
 """Beats with their labels and records, for `data`, which prepares them, and `statistics`.
 
-They stand here because statistics imports nothing of `data` (docs/architecture.md).
+This module exists because statistics must not import `data` (docs/architecture.md).
 
 Shapes: N beats, C classes.
 """
@@ -33,7 +33,7 @@ class LabelledBeats:
 
 
 def effective_patients(weights: Sequence[float]) -> float:
-    """Return (sum w)^2 / sum w^2, the number of equal patients that weigh as much as these.
+    """Return (sum w)^2 / sum w^2: as many equal patients would be equivalent to these.
 
     Kish 1965, Survey Sampling, 11.7.
     """

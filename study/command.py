@@ -21,14 +21,14 @@ from study.errors import DiskError, StudyError
 DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a process to end: Ctrl-C; Slurm, Docker and systemd; a closed terminal."""
+"""Signals that ask a process to end: Ctrl-C; Slurm, Docker and systemd; a closed terminal."""
 _NAMES = {number.name for number in SIGNALS}
 
 _ASCII = {"±": "+-", "…": "...", "²": "2", "×": "x", "µ": "u"}
-"""How a terminal or a file that takes ASCII alone is shown what tables contain."""
+"""ASCII replacements of characters in tables, for terminals and files that only take ASCII."""
 
 _AGAIN_S = 0.05
-"""Seconds after which a signal that was dropped is sent again."""
+"""Seconds after which a dropped signal is sent again."""
 
 
 def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool = False) -> int:
@@ -37,18 +37,18 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
     Args:
         work: The command.
         kept: Returns a text on what is kept when the command ends early, and how to go on.
-        verbose: Show where an error came from.
+        verbose: Show an error's traceback.
     """
     _prepare_streams()
     try:
         with interrupting():
             code = work()
-            # An error of this flush is handled below; the interpreter's own flush comes too late.
+            # An error in this flush is handled below; the interpreter's own flush is too late.
             sys.stdout.flush()
             return code
     except (StudyError, OSError) as error:
         if _unread(error):
-            # The reader has gone, as `head` does.
+            # The reader has ended, as `head` does.
             _discard(sys.stdout)
             return CLOSED_PIPE
         if verbose:
@@ -67,15 +67,15 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
 def leave(code: int) -> NoReturn:
     """End the process with an exit code.
 
-    Python would search the objects of PyTorch, Ray and MLflow for cycles, which takes a second
-    and more; they are left to the system instead.
+    Python would search the objects of PyTorch, Ray and MLflow for cycles, which takes a second and
+    more; the system frees them instead.
     """
     gc.freeze()
     sys.exit(code)
 
 
 def _unread(error: Exception) -> bool:
-    """Say whether an error means that nobody reads the pipe or terminal any more."""
+    """Say whether an error means that the pipe's or terminal's reader is gone."""
     if isinstance(error, StudyError):
         return False
     assert isinstance(error, OSError)
@@ -84,7 +84,7 @@ def _unread(error: Exception) -> bool:
 
 
 def _prepare_streams() -> None:
-    """See that whatever is printed can be: a command must not fail by its last table."""
+    """Make every text printable: a command must not fail at its last table."""
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
@@ -105,7 +105,7 @@ codecs.register_error("study.ascii", _as_ascii)
 
 
 def _full(stream: TextIO) -> bool:
-    """Say whether a stream takes no line; what it has not taken is dropped."""
+    """Say whether a stream rejects output; drop the unwritten output."""
     try:
         print(file=stream, flush=True)
     except OSError:
@@ -137,9 +137,9 @@ def _say(text: str) -> None:
 
 @contextmanager
 def handling(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Let a function handle these signals for the time of a block, in the main thread.
+    """Let a function handle these signals during a block, in the main thread.
 
-    What the caller has ignored stays so: `nohup` must outlive its terminal.
+    Signals that the caller ignored stay ignored: `nohup` must outlive its terminal.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -153,7 +153,7 @@ def handling(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
     unraisable = sys.unraisablehook
 
     def again(raised: sys.UnraisableHookArgs) -> None:
-        # Python drops what is raised while it frees an object: the signal would be lost.
+        # Python drops an exception raised while it frees an object: the signal would be lost.
         if raised.exc_type is KeyboardInterrupt and str(raised.exc_value) in _NAMES:
             number = signal.Signals[str(raised.exc_value)]
             sending = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))

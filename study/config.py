@@ -17,10 +17,10 @@ from typing import Any, Self, get_type_hints
 from study.errors import ConfigError, listed, unknown
 
 N_SAMPLES = 128
-"""Samples T of every beat window after resampling."""
+"""Number of samples T of every beat window after resampling."""
 
 SAMPLING_RATE_HZ = 360
-"""Sampling rate that windows are cut at; records at other rates are resampled to it."""
+"""Sampling rate at which windows are cut; records at other rates are resampled to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "class_weights": ("none", "sqrt_inverse", "inverse"),
     "schedule": ("one_cycle", "cosine"),
 }
-"""Allowed words of every parameter that is a choice; those of `fusion` are in FUSIONS."""
+"""Allowed words of every categorical parameter; those of `fusion` are in FUSIONS."""
 
 ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
 """Parameters whose values make an arm; all others are nuisance."""
 
 PLACEBO_SUFFIX = "_placebo"
-"""Ends the name of an arm's placebo in a compare space: `film_placebo` is that of `film`."""
+"""Suffix of an arm's placebo in a compare space: `film_placebo` is the placebo of `film`."""
 
 LIMITS: dict[str, tuple[float, float]] = {
     "embed_dim": (1, 4096),
@@ -92,7 +92,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def value_faults(name: str, value: object, type_: type) -> list[str]:
-    """Return what is wrong with one parameter's value: type, word or bound."""
+    """Return the fault of a parameter's value: type, word or bound."""
     if type_ is str:
         if not isinstance(value, str):
             return [f"{name}: must be text, got {value!r}"]
@@ -109,7 +109,7 @@ def value_faults(name: str, value: object, type_: type) -> list[str]:
 
 
 _types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
-"""Cached, because evaluating the annotations takes most of the time to build a configuration."""
+"""Cached, because evaluating the annotations is the slowest part of building a configuration."""
 
 
 def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:
@@ -125,7 +125,7 @@ def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalSpec:
-    """What a member sees of a beat.
+    """The inputs of a member for a beat.
 
     Raises:
         ConfigError: If a value is not among the allowed ones.
@@ -167,7 +167,7 @@ class SignalSpec:
 
     @property
     def cut(self) -> tuple[str, str]:
-        """Segmentation and resampling method: what a beat set is prepared for."""
+        """Segmentation and resampling method, which select a beat set."""
         return self.segmentation, self.resampling_method
 
 
@@ -187,7 +187,7 @@ class ModelConfig:
     gate: str = "learned"  # channel gate sigmoid(alpha): learned, frozen at its start, or off
     gate_init: float = -2.0  # start of alpha; -2 opens the gate by 0.12
     dropout: float = 0.2  # of attention, FFN and RR projections
-    # Late RR as it is, or standardised by the member's training beats
+    # late RR unchanged, or standardised by the member's training beats
     rr_scale: str = "standardised"
 
     def __post_init__(self) -> None:
@@ -202,7 +202,7 @@ class TrainConfig:
         ConfigError: If a value is of the wrong kind or outside its bounds.
     """
 
-    epochs: int = 6  # fixed number; the score is that of the last one
+    epochs: int = 6  # fixed number of epochs; the last one's score counts
     batch_size: int = 128  # beats B per step
     normal_beats_per_epoch: int = 4000  # fresh N beats per epoch beside all S, V, F; 0 takes all
     loss: str = "cross_entropy"  # `cross_entropy` or `focal` (Lin et al. 2017, arXiv:1708.02002)
@@ -215,7 +215,7 @@ class TrainConfig:
     weight_decay: float = 1e-2  # of AdamW, on matrices and kernels only
     gradient_clip: float = 1.0  # largest gradient norm; 0 is off
     rr_dropout: float = 0.0  # probability that a beat's whole RR is hidden in training
-    ema_decay: float = 0.0  # of averaged weights, which are then the ones scored; 0 is off
+    ema_decay: float = 0.0  # decay of averaged weights, which are then scored; 0 is off
 
     def __post_init__(self) -> None:
         _check(self)
@@ -235,7 +235,7 @@ PARAMETERS: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialConfig:
-    """One configuration: what one trial trains on all folds and seeds."""
+    """One configuration, which one trial trains on all folds and seeds."""
 
     signal: SignalSpec = field(default_factory=SignalSpec)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -243,7 +243,7 @@ class TrialConfig:
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
-        """Build from flat parameter names; what is not given keeps its default.
+        """Build from flat parameter names; missing ones keep their defaults.
 
         Raises:
             ConfigError: If a name is unknown or a value is not allowed; all faults together.
@@ -265,7 +265,7 @@ class TrialConfig:
         return cls(**groups)
 
     def with_placebo(self) -> TrialConfig:
-        """Return the placebo of this configuration: the same with RR permuted."""
+        """Return the placebo of this configuration: the same configuration with permuted RR."""
         return replace(self, signal=replace(self.signal, rr="placebo"))
 
     def flat(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Confirms a search: `python -m study.run --confirm STUDY`.
 
 The best configuration of each of the best arms, and the simplest arm within one standard error of
-the best, are compared on fresh seeds and on several fresh fold partitions, a study for each. With
-`--epochs` they are trained for other epochs than in the search.
+the best, are compared on fresh seeds and on several fresh fold partitions, with one study for each
+partition. With `--epochs` they train for another number of epochs than in the search.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from study.tuning.candidates import Pick, Search
 
 Run = Callable[[Namespace, float], int]
-"""Runs the study of a command line that began at a moment of `time.monotonic()`."""
+"""Runs the study of a command line; the number is its start by `time.monotonic()`."""
 
 _OF_THE_SEARCH = ("space", "trials", "folds", "sampler", "scheduler", "objective")
 _CHOSEN_FRESH = ("seed", "partition_seed")
@@ -31,13 +31,13 @@ _SHORTEST_S = 0.1
 
 
 def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) -> int:
-    """Run what confirms a search, or its dry run; return the exit code.
+    """Run a confirmation, or its dry run; return the exit code.
 
     Args:
         args: The command line.
         began: `time.monotonic()` at its start.
         run: Runs one study.
-        go_on: Exit codes after which the next partition may follow; any other ends it.
+        go_on: Exit codes after which the next partition runs; any other ends the confirmation.
 
     Raises:
         UsageError: If options do not go together.
@@ -72,7 +72,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     elif args.resume:
         StudyPlan.load(studies[0])  # there is none: says so
     with scratch() as aside:
-        # A dry run leaves nothing behind.
+        # A dry run leaves no files behind.
         path = aside / space.name if args.dry_run else space
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
@@ -105,7 +105,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
 
 
 def _left(limit_s: float | None, used_s: float) -> float | None:
-    """Return what is left of a time limit; a study that is begun has a moment at least."""
+    """Return the rest of a time limit; a study that begins gets at least a moment."""
     return max(_SHORTEST_S, limit_s - used_s) if limit_s else limit_s
 
 
@@ -137,8 +137,8 @@ def _search(args: Namespace) -> Search:
     search = read_search(study)
     if study.unfinished:
         print(
-            f"warning: '{study.name}' is unfinished ({len(study.rows)} of "
-            f"{study.plan.trials} trials settled): what it would find may be better"
+            f"warning: '{study.name}' is unfinished ({len(study.rows)} of {study.plan.trials} "
+            "trials settled): the complete search may find better ones"
         )
     return search
 
@@ -163,7 +163,7 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
     kind = search.study.plan.data_source
     if source.kind != kind:
         raise UsageError(
-            f"--confirm {search.study.name}: it ran on records of kind '{kind}', and these are "
+            f"--confirm {search.study.name}: it ran on records of kind '{kind}', but these are "
             f"'{source.kind}'"
         )
     return dict(source.patients)

@@ -1,4 +1,4 @@
-"""What a study prints at its end: its tables, its alarms, and where to look further."""
+"""A study's final output: its tables, its alarms, and where to look further."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from study.tuning.session import Summary
 
 _PROGRESS_S = 5.0
-"""Seconds between two lines of a comparison that takes long."""
+"""Seconds between two progress lines of a long comparison."""
 
 
 def print_result(
@@ -31,7 +31,7 @@ def print_result(
         study: The study as it is after a start.
         summary: How that start ended.
         experiment: Where MLflow mirrors the study; None where it does not.
-        quiet: Whether a comparison that takes long says nothing meanwhile.
+        quiet: Whether a long comparison prints no progress.
     """
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_tables import comparison_text
@@ -58,7 +58,7 @@ def print_result(
             print(f"\n{table.text()}")
     print(f"\n{alarms_text(results.alarms)}\n")
     if plan.data_source == "mitdb":
-        # Whoever has seen DS2 reads a study of DS1 with other eyes.
+        # Knowledge of DS2 biases how a study of DS1 is read.
         print(OpeningsLog(study.folder.parents[1] / OPENINGS).sentence())
     if plan.data_source == "synthetic":
         print(SYNTHETIC)
@@ -72,7 +72,7 @@ def _print_where(
     experiment: Experiment | None,
     tables: Sequence[str] = (),
 ) -> None:
-    """Print where to look further, how the study ran, and how it goes on."""
+    """Print where to look further, how the study ran, and how to continue it."""
     plan, n_settled = study.plan, len(study.rows)
     where = experiment.where(plan.name) if experiment else "tracking: off"
     print(
@@ -85,7 +85,7 @@ def _print_where(
     _print_tracking(summary)
     if study.trials.exhausted:
         trials = plural(n_settled, "trial")
-        print(f"exhausted: nothing new was left to propose after {trials}")
+        print(f"exhausted: no new configuration was left to propose after {trials}")
     if summary.stop.cause:
         print(
             f"stopped: {summary.stop.cause}; {n_settled} of {plural(plan.trials, 'trial')} "
@@ -94,7 +94,7 @@ def _print_where(
 
 
 def _results(study: Study, *, comparing: bool, quiet: bool) -> StudyResults:
-    """Compute what the tables show; write what a comparison found into the study's folder."""
+    """Compute the tables' content; write a comparison's results into the study's folder."""
     from study.reporting.load import keep_comparison, load
 
     begun = time.monotonic()
@@ -126,11 +126,11 @@ def _print_run_facts(study: Study, overhead: float) -> None:
 def _print_tracking(summary: Summary) -> None:
     tracking, resume = summary.tracking, " with --resume" if summary.stop.cause else ""
     if summary.repeated and tracking.sent:
-        print(f"tracking: MLflow has now what it lacked of {tracking.sent} runs")
+        print(f"tracking: MLflow was brought up to date for {tracking.sent} runs")
     if tracking.left:
         print(
-            f"tracking: MLflow may lack something of {tracking.left} runs; nothing is lost: the "
+            f"tracking: {tracking.left} runs may be incomplete in MLflow; nothing is lost: the "
             f"same command{resume} brings it up to date"
         )
     if tracking.refused:
-        print(f"tracking: {tracking.refused} runs were left out, as the warnings say")
+        print(f"tracking: {tracking.refused} runs were left out: see the warnings")

@@ -1,8 +1,8 @@
 """The errors of this project.
 
-Each derives from `StudyError` and from a builtin, so that callers need not know this module.
-A message says where the fault is, which rule it breaks, what was got, what is allowed and what to
-do. All faults of one input are reported together; files with the same fault share a line.
+Each derives from `StudyError` and from a builtin, so that callers need not know this module. A
+message names the place of the fault, the broken rule, the value found, the allowed values and the
+remedy. All faults of one input are reported together; files with the same fault share a line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 from study.wording import first_few
 
 _NAMED = 3
-"""Files with the same fault that are named; of more, their number is told."""
+"""At most this many files with the same fault are named; further ones are only counted."""
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class UsageError(StudyError, ValueError):
 
 
 class DataError(StudyError, ValueError):
-    """Records or annotations that cannot be used as they are.
+    """Records or annotations that cannot be used.
 
     Args:
         fault: What is wrong, in words that are the same for every file with this fault.
@@ -62,7 +62,7 @@ class NoBeatsError(DataError):
 
 
 class ChecksumError(DataError):
-    """A file is not the one that its checksum promises."""
+    """A file does not have the expected checksum."""
 
 
 class DownloadError(StudyError, OSError):
@@ -74,7 +74,7 @@ class DivergedError(StudyError, ArithmeticError):
 
 
 class ArchiveError(StudyError, ValueError):
-    """An npz or pt file is damaged, or does not hold what it should."""
+    """An npz or pt file is damaged, or lacks the expected content."""
 
 
 class CheckpointError(StudyError, RuntimeError):
@@ -101,7 +101,7 @@ class StoreAwayError(TrackingError):
     """The tracking store does not answer, or answers with an error."""
 
     def __str__(self) -> str:
-        """Say also what the user of a command can do."""
+        """Add what the user of a command can do."""
         return (
             f"{self.args[0]}; start it, give another --tracking-uri, or leave MLflow out with "
             "--no-track"
@@ -133,11 +133,11 @@ def listed(heading: str, faults: Sequence[str]) -> str:
 
 
 def read_all(names: Iterable[str], read: Callable[[str], T], *, folder: Path) -> dict[str, T]:
-    """Return what a function reads of each record of a folder, by name.
+    """Apply a function to each record of a folder; return the results by name.
 
     Raises:
-        DataError: Of one faulty record its own error; of several one error of their kind, or a
-            plain DataError where their kinds differ.
+        DataError: For one faulty record, its own error; for several, one error of their common
+            kind, or a plain DataError if kinds differ.
     """
     results, errors = {}, list[DataError]()
     for name in names:
@@ -151,7 +151,7 @@ def read_all(names: Iterable[str], read: Callable[[str], T], *, folder: Path) ->
 
 
 def together(errors: Sequence[DataError], folder: Path) -> DataError:
-    """Return one error for those of a folder's files; the same fault takes one line."""
+    """Join the errors of a folder's files into one; each different fault takes one line."""
     if len(errors) == 1:
         return errors[0]
     kinds = {type(error) for error in errors}

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_logging(verbose=args.verbose, quiet=args.quiet)
     return carry_out(
         lambda: _run(args),
-        kept=lambda: "what is trained is kept, the same command continues",
+        kept=lambda: "trained models are kept, the same command continues",
         verbose=args.verbose,
     )
 
@@ -88,7 +88,7 @@ def _show_openings(workspace: Path, *, rehearsal: bool) -> int:
 
 
 def _sentence(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> str:
-    """Return the sentence on openings, and a warning for each that was taken out of the log."""
+    """Return the sentence on openings, with a warning for each opening missing in the log."""
     from study.sealed.result import unlogged_results
 
     lost = unlogged_results(workspace, log, rehearsal=rehearsal)
@@ -158,7 +158,7 @@ def _from_records(
     log: OpeningsLog,
     workspace: Path,
 ) -> Opening | None:
-    """Train, open DS2 and keep the result; return the opening, None if there was to be none."""
+    """Train, open DS2 and store the result; return the opening, or None without one."""
     from study.sealed.opening import evaluate_ds2, open_ds2
     from study.sealed.training import train
     from study.store.lock import locked
@@ -181,8 +181,8 @@ def _from_records(
             print(f"plan {plan.title}: models and thresholds are in {folder.root}")
             print(_sentence(workspace, log, rehearsal=args.synthetic))
             return None
-        opening, why = open_ds2(prepared, log)
-        say(f"opening {opening.number} of {folder.ds2}, in {log.path}{why}")
+        opening, remark = open_ds2(prepared, log)
+        say(f"opening {opening.number} of {folder.ds2}, in {log.path}{remark}")
         evaluate_ds2(prepared, opening, cache_dir=machine.cache_dir, say=say)
         _track_opening(args, plan, folder, opening)
     return opening
@@ -195,7 +195,7 @@ def _training(
     machine: Machine,
     workspace: Path,
 ) -> Training:
-    """Find the records of a plan and what its models are trained with; nothing is written."""
+    """Find the records of a plan and set up its training, without writing anything."""
     from study.sealed.records import mitdb_records, synthetic_records
     from study.sealed.training import set_up_training
 
@@ -212,7 +212,7 @@ def _training(
 
 
 def _runner(args: argparse.Namespace, training: Training, machine: Machine) -> RunStudy:
-    """Return what runs a study of the models; what it cannot use is refused before training."""
+    """Return a function that runs a study of the models; check its options before training."""
     from study.tuning.session import Options, run_study
 
     demand = machine.demand(training.models, shared_storage=bool(args.storage))
@@ -250,7 +250,7 @@ def _on_records(
     from study.store.lock import locked
     from study.tuning.machine import Machine
 
-    # All that can be wrong with the records comes before an hour of training.
+    # Faults of the records should show before an hour of training.
     external = find_external(
         args.records, leads=args.lead, split_file=args.split, strict=args.strict
     )
@@ -294,7 +294,7 @@ def _on_records(
 def _register(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, opening: Opening | None
 ) -> int:
-    """Put an arm's seed ensemble into the model registry, with what its last opening has shown."""
+    """Put an arm's seed ensemble into the model registry, with the result of its last opening."""
     from study.models import rules
     from study.sealed.to_mlflow import DS2_RESULT, registrable
     from study.tracking import registry
@@ -338,7 +338,7 @@ def _track(
     kind: str,
     record: Callable[[Experiment], str],
 ) -> None:
-    """Record a result that is not in the tracker yet; `kind` is that of its records."""
+    """Track a result that is not in the tracker yet; `kind` is the kind of its records."""
     if args.no_track or folder.is_tracked(place):
         return
     try:
@@ -352,7 +352,7 @@ def _track(
 
 
 def _experiment(args: argparse.Namespace, kind: str) -> Experiment:
-    """Return where MLflow shows results; `kind` is that of the records."""
+    """Return the MLflow experiment for results; `kind` is the kind of the records."""
     from study.tracking.experiment import Experiment
 
     return Experiment.of_records("synthetic" if args.synthetic else kind, args.tracking_uri)
@@ -369,7 +369,7 @@ def _show(place: Path) -> None:
 
 
 def _progress(args: argparse.Namespace) -> Callable[[str], None]:
-    """Return what tells the user about progress, on stderr."""
+    """Return a function that prints progress to stderr."""
     if args.quiet:
         return lambda text: None
     return lambda text: print(text, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = tuple[str, int]
-"""Of an array: the `kind` characters of its type that are allowed, and its dimensions."""
+"""Allowed form of an array: the `kind` characters of its type, and its number of dimensions."""
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
@@ -35,7 +35,7 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
         DiskError: If it cannot be written; no half-written file stays behind.
     """
     whole = content.encode() if isinstance(content, str) else content
-    # A name of its own: two processes or threads, on whatever machines, may write the same file.
+    # A unique name: two processes or threads, on any machines, may write the same file.
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with writing(path, len(whole)):
         try:
@@ -54,7 +54,7 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
 
 @contextmanager
 def writing(target: str | Path, n_bytes: int) -> Iterator[None]:
-    """Name the target of a block's writes, and their size, in the error where they fail.
+    """Add the target and size of a block's writes to the error if they fail.
 
     Raises:
         DiskError: If the block raises `OSError`.
@@ -71,7 +71,7 @@ def writing(target: str | Path, n_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def reading(target: str | Path) -> Iterator[None]:
-    """Name the source of a block's reads in the error where they fail.
+    """Add the source of a block's reads to the error if they fail.
 
     Raises:
         DiskError: If the block raises `OSError`.
@@ -110,7 +110,7 @@ def rows_csv(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Return values, arrays among them, as JSON has them: what is not finite becomes null."""
+    """Return values, even arrays, in JSON's types: non-finite numbers become null."""
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -121,14 +121,14 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Return metrics that JSON had: null becomes NaN."""
+    """Return metrics read from JSON: null becomes NaN."""
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def archive_fault(content: bytes) -> str:
     """Return what is wrong with an npz or pt file, or an empty string.
 
-    Both are zip archives. `torch.load` does not look at their checksums.
+    Both are zip archives. `torch.load` does not check their checksums.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -146,16 +146,16 @@ def read_arrays(
     Raises:
         ArchiveError: If it is damaged, or an array is absent or of another kind.
     """
-    # Here, because the help of a command needs no arrays.
+    # Imported here: a command's help needs no arrays.
     import numpy as np
 
     if fault := archive_fault(content):
         raise ArchiveError(f"is damaged ({fault})")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            # Of a part that is no array numpy gives the bytes.
+            # For a part that is no array, numpy returns the bytes.
             arrays = {name: part for name, part in file.items() if isinstance(part, np.ndarray)}
-    except Exception as error:  # headers of arrays are parsed as Python: any error may come
+    except Exception as error:  # numpy parses an array's header as Python: any error is possible
         raise ArchiveError(f"is damaged ({type(error).__name__})") from error
     faults = [f"has no '{name}'" for name in needed if name not in arrays]
     for name, (kinds, ndim) in {**needed, **(optional or {})}.items():
@@ -166,5 +166,5 @@ def read_arrays(
                 f"got {list(got.shape)} {got.dtype}"
             )
     if faults:
-        raise ArchiveError(listed("is not what it should be", faults))
+        raise ArchiveError(listed("has not the expected content", faults))
     return arrays

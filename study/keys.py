@@ -1,6 +1,7 @@
 """Names of metrics, tags and outcomes, and the limits of the score, for all modules alike.
 
-Direction is in the name: `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` go up, `loss` goes down.
+The name implies the direction: higher `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp` are better, lower
+`loss` is better.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ UNRANKED = TRAIN_LOSS
 where nothing is scored, and it ranks nothing."""
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
-"""What `--precision` takes; `auto` becomes one of the others."""
+"""Values of `--precision`; `auto` becomes one of the others."""
 
 EXPERIMENTS = {
     "mitdb": "ecg-rr-fusion",
@@ -42,7 +43,7 @@ EXPERIMENTS = {
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 
 MIN_CLASS_BEATS = 10
-"""Beats of a class that a fold needs to count in that class's score."""
+"""Least beats of a class with which a fold counts in that class's score."""
 
 MIN_EFFECTIVE_PATIENTS = 5.3
 """Effective number of patients that a class's score needs to be estimable, that is to have an
@@ -50,7 +51,7 @@ interval, a test, and a part in the macro of other records. With n equal patient
 swaps and no two-sided p below 2 / 2^n, which is 5 % at 5.3: with fewer nothing could be shown."""
 
 MIN_BEATS_OF_RECORD = 5
-"""Beats of a class that a record needs to count in the class's patient mean."""
+"""Least beats of a class with which a record counts in the class's patient mean."""
 
 AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
 """Means over classes; a mean is undefined where the score of one of its classes is."""
@@ -58,7 +59,7 @@ AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
 RELIANCE_KINDS = ("inputs", "window", "total")
 
 RELIANCE_CLASSES = ("S", "V")
-"""Classes whose AUPRC is compared with RR permuted: those that rhythm should help with."""
+"""Classes whose AUPRC is compared with that under permuted RR: rhythm should help with these."""
 
 
 def metric(name: str, aami_class: str) -> str:

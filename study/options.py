@@ -1,6 +1,6 @@
 """The options that several commands have, and all of `python -m study.run`.
 
-Nothing heavy is imported: `--help` answers at once.
+It imports nothing heavy, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def command(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def add_machine(options: _Group, trials: str) -> None:
-    """Add what a command's trials run on; `trials` is what it calls them."""
+    """Add the options for the machine; `trials` is the command's word for its trials."""
     options.add_argument(
         "--concurrency", type=int, metavar="N", help=f"{trials} at once (default: one a core)"
     )
@@ -45,7 +45,7 @@ def add_machine(options: _Group, trials: str) -> None:
 
 
 def add_tracking_uri(options: _Group) -> None:
-    """Add where MLflow is."""
+    """Add the option for the address of MLflow."""
     options.add_argument(
         "--tracking-uri",
         metavar="URI",
@@ -54,13 +54,13 @@ def add_tracking_uri(options: _Group) -> None:
 
 
 def add_tracker(options: _Group) -> None:
-    """Add where MLflow is, and that it is to be left alone."""
+    """Add the options for the address of MLflow and for leaving it out."""
     add_tracking_uri(options)
     options.add_argument("--no-track", action="store_true", help="leave MLflow alone")
 
 
 def add_lead(options: _Group, purpose: str) -> None:
-    """Add which lead of a record is read."""
+    """Add the option for the lead to read."""
     options.add_argument(
         "--lead",
         action="append",
@@ -71,7 +71,7 @@ def add_lead(options: _Group, purpose: str) -> None:
 
 
 def add_verbosity(options: _Group) -> None:
-    """Add how much a command tells; `set_logging` follows it."""
+    """Add the options for verbosity, which `set_logging` applies."""
     options.add_argument("-v", "--verbose", action="store_true", help="debug messages, tracebacks")
     options.add_argument("-q", "--quiet", action="store_true", help="only the result and errors")
 
@@ -88,11 +88,11 @@ def besides(
 
 
 def set_logging(*, verbose: bool = False, quiet: bool = False) -> None:
-    """Let this package log as much as was asked for, other packages warnings alone."""
+    """Let this package log as asked, and other packages only warnings."""
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("study").setLevel(level)
-    # That records are synthetic is said however quiet a command is to be.
+    # Even a quiet command says that records are synthetic.
     logging.getLogger("study.data.source").setLevel(min(level, logging.WARNING))
 
 

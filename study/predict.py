@@ -6,9 +6,9 @@
   python -m study.predict --record data/p01 --plot-from 12:30 --plot-seconds 20
 
 A record is a header (.hea) with its signals, at 100 Hz to 10 kHz; it is named without suffix. Its
-beats are those of its annotations (.atr), whose labels take no part in the decision. Where there
-are none, R peaks are found by GQRS of wfdb.processing. Signal and R peaks are brought to 360 Hz
-and prepared as the model's training records were.
+beats are those of its annotations (.atr), whose labels take no part in the decision. Without
+annotations, GQRS of wfdb.processing finds R peaks. Signal and R peaks are resampled to 360 Hz and
+prepared like the model's training records.
 
 Each record gives three files in --out:
   NAME.ecgrr   WFDB annotations N, S, V, F at the record's own sampling rate, Q for a beat without
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 RECORDS_FAILED = 1
 
 EXTENSION = "ecgrr"
-"""Of the annotation files that are written."""
+"""Extension of the annotation files that are written."""
 
 _CHUNK = 1024
 
@@ -121,7 +121,7 @@ def _predict(args: argparse.Namespace) -> int:
     from study.data.one_record import record_path
     from study.tracking.registry import load
 
-    # A shell's p01* names the header, the signal and the annotations of one record.
+    # A shell's p01* expands to the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))
     _check_outputs(paths, args)
     model = load(args.model, workspace=Path.cwd(), tracking_uri=args.tracking_uri)
@@ -137,7 +137,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:
-    """Refuse before anything is computed what would write a file twice, or over another."""
+    """Refuse, before any computation, to write a file twice or over an existing one."""
     out: Path = args.out
     records = Counter(_output_name(path) for path in paths)
     faults = [f"two records would write {out / name}.csv" for name, n in records.items() if n > 1]
@@ -166,7 +166,7 @@ def _print_model(model: Loaded) -> None:
     if ensemble.about.get(Tag.DATA_SOURCE) == "synthetic":
         print(f"note: {SYNTHETIC_MODEL}")
     if ensemble.config.signal.rr == "placebo":
-        print("note: a control, trained on permuted RR: it has learnt to do without rhythm")
+        print("note: a control, trained on permuted RR: it has learnt without rhythm")
 
 
 def _model_line(model: Loaded) -> str:
@@ -190,7 +190,7 @@ def _classify_and_write(path: Path, model: Loaded, args: argparse.Namespace) -> 
     classified = classify(record, model.ensemble)
     _print_record(classified, record, detect=args.detect)
     args.out.mkdir(parents=True, exist_ok=True)
-    # Written beside their places and moved there, so that each file is whole or absent.
+    # Files are written elsewhere and moved into place, so that each is whole or absent.
     with tempfile.TemporaryDirectory(dir=args.out, prefix=".writing-") as folder:
         files = _write(Path(folder), _output_name(path), classified, model, args)
         for file in files:

@@ -86,7 +86,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _keep_page(args: argparse.Namespace, study: Study, output: Path) -> None:
-    """Keep the page among the files of the study's run, where it has one."""
+    """Keep the page among the files of the study's run, if it has a run."""
     from study.tracking.experiment import Experiment
     from study.tracking.mlflow_runs import find_runs
 

@@ -77,14 +77,14 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
 
 
 def _kept(args: argparse.Namespace) -> str:
-    """Say what is left of a study that ended early, and how to go on."""
+    """Say what is kept of a study that ended early, and how to continue."""
     if args.repair:
-        return "what is mended stays so: the same command mends the rest"
+        return "finished mends are kept: the same command makes the others"
     if args.confirm:
         return "what is settled is kept: the same command with --resume continues"
     from study.store.folder import study_names
 
-    # A study's default name is that of its space.
+    # A study's default name is its space's name.
     name = args.name or Path(args.space or "").stem
     if name in study_names(Path.cwd()):
         return "what is settled is kept: the same command with --resume continues"
@@ -118,7 +118,7 @@ def _list() -> int:
 
 
 def _run(args: argparse.Namespace, began: float) -> int:
-    # Before the imports, which bring PyTorch and Ray: a misspelt space is told at once.
+    # Before importing PyTorch and Ray, so that a misspelt space is reported at once.
     space = _space(args)
     from study.console import print_result
     from study.store.lock import locked
@@ -131,7 +131,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     addresses = {"study_storage": args.study_storage, "storage": args.storage}
     places = Places.of(workspace, name, **addresses)
     folder = places.folder
-    # What is not there cannot be resumed: said before anything is written.
+    # A missing study cannot be resumed: say so before anything is written.
     begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
     existing = None
     if begun and args.dry_run:
@@ -209,7 +209,7 @@ def _experiment(args: argparse.Namespace, kind: str, begun: StudyPlan | None) ->
 
     experiment = Experiment.of_records(kind, args.tracking_uri)
     if begun is None:
-        # A mistyped address is told before hours of training; later starts need no MLflow.
+        # A mistyped address must show before hours of training; later starts need no MLflow.
         experiment.connect()
     return experiment
 

@@ -1,6 +1,6 @@
-"""What a study's records say: `python -m study.run --status NAME`, and `--repair NAME`.
+"""The state of a study's records: `python -m study.run --status NAME`, and `--repair NAME`.
 
-The status is read, also while the study runs. A repair shows what it will do before it does it.
+The status only reads, even while the study runs. A repair shows its steps before it takes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AGREE, DISAGREE = 0, 1
 
 ROUNDS = 3
-"""Times that a repair looks again at what its own mends have left to be mended."""
+"""How often a repair looks again for faults that its own mends revealed."""
 
 _WHERE = ("study_storage", "storage", "tracking_uri", "no_track")
 _ALLOWED = {"status", "repair", *_WHERE}
@@ -31,23 +31,23 @@ _ALLOWED = {"status", "repair", *_WHERE}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What was read of a study's records, and what is wrong with them."""
+    """A study's records as they were read, and their faults."""
 
     study: Study  # the study
     faults: Sequence[Fault]  # what is wrong
-    tracker: str  # what is to be said of the tracker
-    compared: bool  # whether the tracker was compared, or there was nothing to compare
-    left_out: bool  # whether it was not to be compared
+    tracker: str  # remark on the tracker
+    compared: bool  # whether the tracker was compared, or had nothing to compare
+    left_out: bool  # whether the user left it out
 
     @property
     def agree(self) -> bool:
-        """Whether all that was to be compared agrees."""
-        # What could not be compared is not known to agree.
+        """Whether everything that should be compared agrees."""
+        # A record that could not be compared may disagree.
         return not self.faults and (self.compared or self.left_out)
 
 
 def show_records(args: Namespace, defaults: Mapping[str, Any]) -> int:
-    """Show the status of a study, and repair it where that was asked; return the exit code.
+    """Show the status of a study, and repair it if asked; return the exit code.
 
     Raises:
         UsageError: If there is no such study, or options mean nothing here.
@@ -110,15 +110,17 @@ def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Read:
 
 
 def _tracker(args: Namespace, study: Study) -> tuple[list[Fault], bool, str]:
-    """Return what is wrong with the tracker, whether it was compared, and what is said of it."""
+    """Return the tracker's faults, whether it was compared, and a remark on it."""
     from study.tracking.checks import tracker_faults
     from study.tracking.experiment import Experiment
 
     if not study.tracker:
-        said = "nothing was told to any tracker"
+        remark = "nothing was told to any tracker"
         if study.starts:
-            said += "; the study's own command with --resume, without --no-track, tells all of it"
-        return [], True, said
+            remark += (
+                "; the study's own command with --resume, without --no-track, tells all of it"
+            )
+        return [], True, remark
     try:
         experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
         if study.tracker != experiment.store.name and not args.tracking_uri:
@@ -215,7 +217,7 @@ def _status(study: Study) -> Iterator[str]:
 
 
 def _continuation(study: Study, digest: str) -> str:
-    """Say where an owed trial goes on, or why it starts again."""
+    """Say from where an owed trial continues, or why it starts again."""
     from study.addresses import redact, shown
     from study.errors import CheckpointError
     from study.store.trial_files import CHECKPOINT, checkpoint_epoch
@@ -270,13 +272,13 @@ def _repair(args: Namespace, name: str) -> int:
         for _ in range(ROUNDS):
             for number, (mend, faults) in enumerate(planned, start=1):
                 try:
-                    came_of = mend.do(read.study, ledger, faults) or "done"
+                    outcome = mend.do(read.study, ledger, faults) or "done"
                 except (StudyError, OSError) as error:
-                    came_of = f"NOT DONE: {error}"
-                print(f"{number} of {len(planned)}: {came_of}", flush=True)
+                    outcome = f"NOT DONE: {error}"
+                print(f"{number} of {len(planned)}: {outcome}", flush=True)
             before, read = read, _read(args, name, locked_here=True)
             _show_agreement(read)
-            # What was mended may show what else is to be: a table, what the tracker is to know.
+            # A mend may reveal further faults: in a table, or in the tracker.
             if not any(f.mend for f in read.faults) or read.faults == before.faults:
                 break
             planned = _list_steps(read)

@@ -1,4 +1,4 @@
-"""How a score, a number of things and a list are written, the same in every table and sentence."""
+"""Formats scores, counts with nouns and lists, the same in every table and sentence."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ UNDEFINED = "-"
 
 
 SYNTHETIC = "these records are SYNTHETIC: the figures say nothing about patients"
-"""Said wherever figures of synthetic records are shown."""
+"""Shown with all figures of synthetic records."""
 
 SYNTHETIC_MODEL = "trained on SYNTHETIC records: its classes say nothing about patients"
-"""Said wherever a model that has seen synthetic records alone is shown."""
+"""Shown with every model trained only on synthetic records."""
 
 
 def score_text(value: float, *, signed: bool = False, digits: int = 3) -> str:

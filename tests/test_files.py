@@ -107,11 +107,13 @@ def test_what_is_absent_or_of_another_kind_is_told_together() -> None:
     with pytest.raises(ArchiveError) as caught:
         read_arrays(npz(label=np.zeros((2, 2))), KINDS)
     assert str(caught.value) == (
-        "is not what it should be: 2 faults\n"
+        "has not the expected content: 2 faults\n"
         "  - has no 'names'\n"
         "  - 'label' must have 1 dimensions and a type of kind i, got [2, 2] float64"
     )
-    with pytest.raises(ArchiveError, match=r"^is not what it should be: 'more' must have 0 dim"):
+    with pytest.raises(
+        ArchiveError, match=r"^has not the expected content: 'more' must have 0 dim"
+    ):
         read_arrays(npz(**ARRAYS, more=np.zeros(1)), KINDS, {"more": ("f", 0)})
 
 
@@ -153,7 +155,7 @@ def test_an_altered_byte_is_found_however_it_was_npz(method: int) -> None:
     ],
 )
 def test_headers_of_arrays_that_break_their_parser(npy: bytes) -> None:
-    with pytest.raises(ArchiveError, match="^is damaged|^is not what it should be"):
+    with pytest.raises(ArchiveError, match="^is damaged|^has not the expected content"):
         read_arrays(repacked({"label.npy": npy, "names.npy": b""}), KINDS)
 
 

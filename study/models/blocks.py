@@ -66,11 +66,11 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def weights(self, query: Tensor, tokens: Tokens) -> Tensor:
-        """Return the attention of queries [B, D] over L tokens as [B, H, L]."""
+        """Return the attention weights of queries [B, D] over L tokens as [B, H, L]."""
         w_query, w_key, _ = self.in_weight.chunk(3)
         q = functional.linear(query, w_query, self.in_bias.chunk(3)[0])
         q = q.unflatten(1, (self.heads, -1)) * (q.shape[1] // self.heads) ** -0.5
-        # The key's bias adds the same to all scores of a query, which softmax takes out again.
+        # The key's bias adds a constant to all scores of a query, and softmax removes it.
         queries = torch.einsum("bhd,hdk->bhk", q, w_key.unflatten(0, (self.heads, -1)))
         return tokens.scores(queries).softmax(dim=-1)
 
@@ -126,9 +126,9 @@ class AttentionBlock(nn.Module):
 class GatedHead(nn.Module):
     """Classify concat(ECG, gate * branch), where the gate is sigmoid(alpha) for each channel.
 
-    The gate is no measure of the branch's contribution: W (g * a) = (W diag g) a, so that it adds
-    a path for the optimiser and no function. A frozen gate keeps its initial value; with gate off
-    the branch passes as it is.
+    The gate does not measure the branch's contribution: W (g * a) = (W diag g) a, so it adds a
+    path for the optimiser, but no new function. A frozen gate keeps its initial value; with gate
+    off the branch passes as it is.
     """
 
     alpha: Tensor | None

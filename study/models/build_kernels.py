@@ -40,7 +40,7 @@ LIMIT_S = 120.0
 
 
 class LibraryError(RuntimeError):
-    """The kernels cannot be compiled, or what was compiled cannot be loaded."""
+    """The kernels cannot be compiled, or the library cannot be loaded."""
 
 
 def load_library() -> ctypes.CDLL:
@@ -73,7 +73,7 @@ def _from_folder(folder: Path) -> ctypes.CDLL:
             return _opened(path)
         path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    # Compiled aside and tried first: another process never sees half a library, or a useless one.
+    # Compiled elsewhere and tested first: others never see half a library, or a useless one.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         compiled = _compiled(Path(scratch))
         library = _opened(compiled)

@@ -20,17 +20,17 @@ from study.models.initialise import initialise
 from study.models.rules import check_combination
 
 _NEUTRAL_RATIO = 1.0
-"""What hidden early channels show: an interval as long as the mean."""
+"""Value of hidden early channels: an interval as long as the mean."""
 
 
 class RunBackbone(Protocol):
-    """Computes what a backbone computes in another way: by compiled kernels, or as packs do."""
+    """Computes a backbone's output in another way: by compiled kernels, or as packs do."""
 
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
         """Map beats [B, 1, channels, T] to the feature map, or to its mean over time [B, K, 1]."""
 
     def roughly(self) -> RunBackbone:
-        """Return what evaluates in the type of training, where that is quicker."""
+        """Return a runner that evaluates in the type of training, where that is quicker."""
 
 
 class Classifier(nn.Module):
@@ -131,7 +131,7 @@ class Classifier(nn.Module):
         hide_rr: Tensor | None,
         feature_map: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return what the fusion gets: feature map [B, 256, L] and late vector [B, R].
+        """Return the fusion's inputs: feature map [B, 256, L] and late vector [B, R].
 
         L is 1 where `run_backbone` is set and the fusion uses only the mean over time.
 
@@ -156,7 +156,7 @@ class Classifier(nn.Module):
         return self.backbone(rows[:, None]), late_rr
 
     def rows(self, ecg: Tensor, early_rr: Tensor | None, hide_rr: Tensor | None) -> Tensor:
-        """Return what the backbone sees of beats [..., T]: [..., channels, T]."""
+        """Return the backbone's input for beats [..., T]: [..., channels, T]."""
         rows = ecg.unsqueeze(-2)
         if early_rr is None:
             return rows

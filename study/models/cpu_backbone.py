@@ -75,8 +75,8 @@ class FusedBackbone:
         if not aspp.training:
             scale, shift = _known(norms)
             evaluate = kernels.affine_tanh_pool if pooled else kernels.affine_tanh_scale
-            known: Tensor = evaluate(branches, scale, shift, squeeze, excite)
-            return known
+            evaluated: Tensor = evaluate(branches, scale, shift, squeeze, excite)
+            return evaluated
         weight = torch.cat([norm.weight for norm in norms])
         bias = torch.cat([norm.bias for norm in norms])
         forward, backward = (

@@ -1,4 +1,4 @@
-"""What every fusion declares and gives.
+"""The interface of every fusion.
 
 Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
 features.

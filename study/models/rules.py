@@ -1,7 +1,7 @@
-"""Which configurations are legal, which parameters matter, and how RR can reach the output.
+"""Rules on legal configurations, active parameters, and paths of RR to the output.
 
-All of it follows from `study.config.INPUTS` and what each class of FUSIONS declares; no network
-is built.
+They follow from `study.config.INPUTS` and what each class of FUSIONS declares; no network is
+built.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _OPTIONS = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RRRoutes:
-    """The ways by which rhythm can reach a configuration's output."""
+    """The paths by which rhythm can reach a configuration's output."""
 
     early: bool  # through the channels of RR ratios
     late: bool  # through the late RR vector
     window: bool  # through the cut: a daeac window starts at the previous beat
-    remark: str = ""  # what the flags do not say, for `text`
+    remark: str = ""  # remark beyond the flags, for `text`
 
     @property
     def inputs(self) -> bool:
@@ -49,7 +49,7 @@ class RRRoutes:
 
 
 def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
-    """Refuse what cannot be built, and a second way to write a configuration that has one.
+    """Refuse an impossible configuration, and a second way to write a possible one.
 
     Raises:
         ConfigError: If the fusion is unknown, does not go with the input or is a synonym with
@@ -123,7 +123,7 @@ def _placebo_faults(signal: SignalSpec, model: ModelConfig) -> list[str]:
 
 
 def rr_routes(config: TrialConfig) -> RRRoutes:
-    """Say, before training, by which ways RR can reach the output of a legal configuration."""
+    """Return, before training, the paths by which RR can reach a legal configuration's output."""
     signal, fusion = config.signal, FUSIONS[config.model.fusion]
     remarks = []
     if signal.option.late_rr and not fusion.uses_rr:
@@ -143,8 +143,9 @@ def rr_routes(config: TrialConfig) -> RRRoutes:
 def active_parameters(config: TrialConfig) -> dict[str, Any]:
     """Return, by flat name, the parameters that can change the result of a configuration.
 
-    `resampling` is resolved. What only mathematics shows to have no effect (heads over one token,
-    an RR set that `mhca` is blind to) stays: identical results are to be noticed, not assumed.
+    `resampling` is resolved. Parameters without effect for mathematical reasons (heads over one
+    token, an RR set that `mhca` is blind to) stay: identical results should be observed, not
+    assumed.
     """
     dropped = _inactive(config, FUSIONS[config.model.fusion])
     values = config.flat() | {"resampling": config.signal.resampling_method}
@@ -154,7 +155,7 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
 
 def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     signal, train, routes = config.signal, config.train, rr_routes(config)
-    # Two configurations that differ only in what is dropped here are one trial.
+    # Two configurations that differ only in dropped parameters are one trial.
     dropped = set(_OPTIONS - fusion.options)
     if config.model.gate == "off":
         dropped.add("gate_init")
@@ -178,7 +179,7 @@ def digest(config: TrialConfig) -> str:
 
 
 def arm(config: TrialConfig) -> str:
-    """Name what is compared: input, segmentation, fusion, late RR set, real RR or placebo.
+    """Return the name of the arm: input, segmentation, fusion, late RR set, real RR or placebo.
 
     Parts that do not apply are left out, such as the segmentation under `rr_only`.
     """

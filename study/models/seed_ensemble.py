@@ -53,7 +53,7 @@ class SeedEnsemble:
             raise CheckpointError("weights: an ensemble needs those of one seed or more, got none")
         models = []
         for state in weights:
-            # Any seed does: the weights are replaced.
+            # Any seed serves: the weights are replaced.
             model = build_model(config.signal, config.model, seed=(0,))
             try:
                 model.load_state_dict(state)
@@ -71,7 +71,7 @@ class SeedEnsemble:
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.
         """
-        # Checked first, because PyTorch would load altered weights without a word.
+        # Checked first: PyTorch would load altered weights without an error.
         if fault := archive_fault(content):
             raise CheckpointError(f"the ensemble is damaged ({fault})")
         try:

@@ -40,7 +40,7 @@ def input_widths(signal: SignalSpec) -> dict[str, int]:
 
 
 class ServedEnsemble:
-    """What MLflow calls: `predict` on a dict of arrays."""
+    """The model that MLflow calls: `predict` on a dict of arrays."""
 
     def __init__(self, ensemble: SeedEnsemble) -> None:
         self.ensemble = ensemble

@@ -134,7 +134,7 @@ def openings_log(workspace: Path, *, rehearsal: bool) -> OpeningsLog:
 
 def unlogged_results(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> list[str]:
     """Return results of openings that are missing in the log: somebody removed a line."""
-    known = {opening.digest for opening in log.read()}
+    logged = {opening.digest for opening in log.read()}
     kind = REHEARSALS if rehearsal else EVALUATIONS
     faults = []
     for path in sorted((workspace / kind).glob(f"*/opening_*/{RESULT}")):
@@ -142,7 +142,7 @@ def unlogged_results(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> l
             digest = json.loads(path.read_text())["opening"]["digest"]
         except (ValueError, KeyError, TypeError):
             digest = None
-        if digest not in known:
+        if digest not in logged:
             faults.append(
                 f"{path}: is the result of an opening that {log.path.name} does not have"
             )

@@ -91,9 +91,9 @@ def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]
         if patient in known
     ]
     if shared:
-        why = "patient is also in DS1"
+        reason = "patient is also in DS1"
         label = f"without {', '.join(shared)}"
-        excluded.append(Exclusion(label=label, records=tuple(shared), why=why))
+        excluded.append(Exclusion(label=label, records=tuple(shared), why=reason))
     return excluded
 
 

@@ -1,7 +1,7 @@
 """Points of a search space: enumerated, or drawn by index without any state.
 
-A point holds the active parameters only: one whose `when` does not hold is absent. Parameters
-come in an order in which conditions precede what they condition.
+A point holds the active parameters only: one whose `when` does not hold is absent. A conditioning
+parameter comes before the parameters that depend on it.
 """
 
 from __future__ import annotations

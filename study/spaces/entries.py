@@ -191,7 +191,7 @@ def _condition_faults(
 
 
 def in_order(params: Iterable[Parameter]) -> tuple[list[Parameter], list[str]]:
-    """Return the parameters with conditions before what they condition, else in given order."""
+    """Return the parameters, conditioning ones before dependent ones, else in given order."""
     waiting, ordered = list(params), list[Parameter]()
     while waiting:
         names = {param.name for param in waiting}

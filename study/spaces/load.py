@@ -14,7 +14,7 @@ from study.spaces.settings import setting_faults
 from study.spaces.space import Space
 
 FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
-"""Where the spaces of this project lie."""
+"""Folder of this project's spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: st
     Raises:
         SpaceError: If it breaks a rule; all faults together.
     """
-    # Imported here: the checks bring PyTorch, and a misspelt name is to be told at once.
+    # Imported here: the checks import PyTorch, and a misspelt name should be reported at once.
     from study.spaces import checks
 
     parsed, faults = toml_file.parse_tables(tables, checks.with_fusion_faults)
@@ -64,7 +64,7 @@ def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: st
 def list_spaces(folder: Path = FOLDER) -> list[SpaceSummary]:
     """Return every space of a folder by name, also those whose file has faults.
 
-    Illegal combinations, which need PyTorch to be told, are found when a space is loaded.
+    Illegal combinations, whose checks need PyTorch, are found when a space is loaded.
     """
     summaries = []
     for path in sorted(folder.glob("*.toml")):

@@ -56,7 +56,7 @@ def distribution(param: Parameter) -> BaseDistribution:
 def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
     """Return the sampler of one start of a study; short searches begin with fewer random trials.
 
-    What is enumerated is enqueued, and needs no sampler of its own.
+    Enumerated points are enqueued, and need no sampler.
     """
     startup = max(1, min(_MOST_STARTUP_TRIALS, space.trials // 3))
     if name == "tpe":
@@ -72,9 +72,9 @@ def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
 
 
 def notes_on(sampler: str, space: Space) -> list[str]:
-    """Return what to know of a search before it begins, a line each.
+    """Return notes on a search before it begins, a line each.
 
-    That is how it screens, and what its sampler cannot do with this space.
+    They describe its screening, and its sampler's limits in this space.
     """
     if space.kind == "compare":
         return []

@@ -1,4 +1,4 @@
-"""The `[test]` table of a compare space: what a sealed test asks of arms trained on all records.
+"""The `[test]` table of a compare space: the sealed test of arms trained on all records.
 
 [compare]
 draws = 1
@@ -37,7 +37,7 @@ FLOOR = "logistic_regression"
 """Name of the logistic floor, which every sealed test includes: a contrast may name it."""
 
 METRICS = tuple(f"{m}_{of}" for m in ("auprc", "auroc") for of in (*AGGREGATES, *CLASSES))
-"""What a test may declare; all of them are reported, those that it declares are tested."""
+"""Metrics that a test may declare; all are reported, only declared ones are tested."""
 
 DEFAULTS: dict[str, Any] = {
     "metrics": ["auprc_sv", "auroc_sv"],
@@ -47,7 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "permutations": 10_000,
     "precision": "auto",
 }
-"""Every setting of a test, and what it is where the table does not say."""
+"""Every setting of a test, with its default."""
 
 _STUDY_KEYS = ("name", "fingerprint", "data")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

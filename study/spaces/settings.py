@@ -1,4 +1,4 @@
-"""Settings of a search space: which there are, what they may be, what they are if not given."""
+"""Settings of a search space: their names, allowed values and defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search spaces: what a study varies, free of any engine; `study.spaces.load` reads them.
+"""Search spaces: a study's parameters and arms, free of engines; `study.spaces.load` reads them.
 
 A search space has parameters that a sampler proposes. A compare space has named arms, each run at
 the same quasi-random draws of its nuisance parameters. Bounds are inclusive everywhere.
@@ -37,7 +37,10 @@ _DIGESTED = (
     "fixed",
     "exclude",
 )
-"""What identifies a space beside its parameters and arms. A resume may ask for more trials."""
+"""Settings that identify a space besides its parameters and arms.
+
+A resume may ask for more trials.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class Space:
 
     @property
     def digest(self) -> str:
-        """Identity of what is run: equal for files that differ in comments or words only."""
+        """Identity of the runs: equal for files that differ only in comments or descriptions."""
         content = {name: getattr(self, name) for name in _DIGESTED}
         content["params"] = [[type(param).__name__, asdict(param)] for param in self.params]
         content["arms"] = [asdict(arm) for arm in self.arms]

@@ -1,4 +1,4 @@
-"""Which arm to take: the best, a simpler one that is as good, and what the choice is worth.
+"""The choice of an arm: the best, a simpler one that is as good, and the choice's corrected score.
 
 The simplest arm within one standard error is that of Breiman et al. 1984 (Classification and
 Regression Trees, 3.4.3). A comparison has the error of the paired difference to the best arm from
@@ -39,7 +39,7 @@ _ATTENTION = ("mhca", "mhca_residual", "mhca_time", "attention_pool")
 
 
 def simplicity(input_: str, fusion: str) -> tuple[bool, int, bool]:
-    """Return what arms are ordered by, the simplest first.
+    """Return the key that sorts arms, the simplest first.
 
     Fewer inputs come before more, so no RR before RR; then the order of `SIMPLICITY`, where a
     fusion that it does not know is last; then early channels beside a fusion after it alone.

@@ -1,4 +1,4 @@
-"""Everything that a comparison of arms may claim, computed from their stored predictions.
+"""Computes everything that a comparison of arms may claim, from their stored predictions.
 
 `docs/statistics.md` says what the figures mean.
 """
@@ -47,7 +47,7 @@ def compare(
         permutations: Number of swaps of records.
         seed: Of resamples and swaps.
         choosing: Whether a best arm is named; not where arms were chosen before.
-        notes: What a reader has to know besides, such as arms left out.
+        notes: Further remarks for the reader, such as arms left out.
         progress: Gets a line on each step.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Estimates from weighted scores: what a class rests on, intervals, spreads.
+"""Estimates from weighted scores: support of classes, intervals, spreads.
 
 Intervals are percentiles over resamples (see `study.statistics.resampling`). `docs/statistics.md`
 has their coverage in simulation, which the limits below come from.
@@ -139,6 +139,6 @@ def undercovered(
 
 
 def spread(values: Float) -> float:
-    """Return the sample standard deviation of what is defined; NaN of fewer than two."""
+    """Return the sample standard deviation of defined values; NaN for fewer than two."""
     finite = values[np.isfinite(values)]
     return float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")

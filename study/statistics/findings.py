@@ -1,4 +1,4 @@
-"""What a comparison finds: frozen results, without a word on how they are computed or shown.
+"""Results of a comparison, frozen, without their computation and display.
 
 Quantities are the classes `N`, `S`, `V`, `F` and the means `sv` and `macro`; every value is of the
 objective's measure, AUPRC or AUROC.
@@ -67,7 +67,7 @@ def reversed_estimate(difference: Estimate) -> Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFacts:
-    """How much a study has of a class."""
+    """The support of a class in a study."""
 
     name: str
     beats: int  # its beats in the folds

@@ -1,4 +1,4 @@
-"""What a comparison is computed from: beats, and each arm's predictions of them.
+"""The input of a comparison: beats, and each arm's predictions of them.
 
 NumPy in, no file read: `study.reporting.arm_runs` reads them from a study's folder. A sealed test
 has the same form with all records in fold 0.

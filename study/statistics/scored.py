@@ -1,4 +1,4 @@
-"""All arms' scores under all weightings of the records, and what is read off them.
+"""All arms' scores under all weightings of the records, and the results read from them.
 
 Shapes: A arms, W resamples, G records, C classes, Q quantities (see `QUANTITIES`), F folds,
 D draws, S seeds.

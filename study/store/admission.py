@@ -61,10 +61,10 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
     study = Study.at(places, locked_here=True)
     _admit_plan(plan, study, resume=resume, space_text=space_text)
     _refuse_copy(study)
-    wrong = faults(study, deep=False)
-    refuse(study.name, wrong)
-    _name_lost_results(study, wrong)
-    return Before(study, wrong)
+    study_faults = faults(study, deep=False)
+    refuse(study.name, study_faults)
+    _name_lost_results(study, study_faults)
+    return Before(study, study_faults)
 
 
 def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str) -> None:

@@ -131,10 +131,10 @@ def _interrupted(study: Study) -> Iterator[Fault]:
     for trial in study.trials.all:
         if study.held or trial.state.is_finished():
             continue
-        said = "is RUNNING in Optuna, and no process runs it"
+        finding = "is RUNNING in Optuna, and no process runs it"
         if trial.state is TrialState.WAITING:
-            said = "waits in Optuna, and nothing will ask for it"
-        yield Fault(kind="interrupted", found=said, trial=trial.number, mend=_SETTLE)
+            finding = "waits in Optuna, and nothing will ask for it"
+        yield Fault(kind="interrupted", found=finding, trial=trial.number, mend=_SETTLE)
 
 
 def _end_start(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
@@ -196,8 +196,8 @@ def _beats(study: Study) -> Iterator[Fault]:
     path = study.folder / BEATS
     fault = file_fault(BEATS, path.read_bytes() if path.exists() else None)
     if study.rows and fault:
-        said = f"{BEATS}, which all predictions refer to, {fault}; {_AGAIN}"
-        yield Fault(kind="no beats", found=said)
+        finding = f"{BEATS}, which all predictions refer to, {fault}; {_AGAIN}"
+        yield Fault(kind="no beats", found=finding)
 
 
 def _withdraw(study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
@@ -240,12 +240,12 @@ def _results_of(row: TrialRow, folder: Storage, *, deep: bool) -> Iterator[Fault
         else:
             wrong = {name: "" if folder.holds(name) else "is missing" for name in RESULTS}
     except OSError as error:
-        said = f"its files cannot be read ({redact(error, folder.root)})"
-        yield Fault(kind="unreadable results", found=said, trial=row.number, digest=row.digest)
+        finding = f"its files cannot be read ({redact(error, folder.root)})"
+        yield Fault(kind="unreadable results", found=finding, trial=row.number, digest=row.digest)
         return
-    if said := "; ".join(f"{name} {fault}" for name, fault in wrong.items() if fault):
+    if finding := "; ".join(f"{name} {fault}" for name, fault in wrong.items() if fault):
         yield Fault(
-            kind="lost results", found=said, trial=row.number, digest=row.digest, mend=_WITHDRAW
+            kind="lost results", found=finding, trial=row.number, digest=row.digest, mend=_WITHDRAW
         )
 
 

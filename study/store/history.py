@@ -30,7 +30,9 @@ def name_of(kind: str, number: int) -> str:
 def numbered(kind: str, attrs: Mapping[str, Any]) -> dict[int, Any]:
     """Return the attributes of a kind by their number, in its order."""
     pairs = ((name.partition(":"), value) for name, value in attrs.items())
-    values = {int(n): value for (of, _, n), value in pairs if of == kind and n.isdigit()}
+    values = {
+        int(n): value for (attr_kind, _, n), value in pairs if attr_kind == kind and n.isdigit()
+    }
     return dict(sorted(values.items()))
 
 

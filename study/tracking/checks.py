@@ -36,11 +36,11 @@ def tracker_faults(study: Study, experiment: Experiment) -> list[Fault]:
     own, below = find_runs(experiment, study)
     mends = _Mends(experiment)
     if not own:
-        found = (
+        finding = (
             f"{experiment.store.shown} has nothing of this study; if another store has it, give "
             "its --tracking-uri"
         )
-        return [] if study.held else [Fault(kind=KIND, found=found, mend=mends.log)]
+        return [] if study.held else [Fault(kind=KIND, found=finding, mend=mends.log)]
     client, _ = experiment.connect()
     comparison = _Comparison(ShownStudy(study), [*own, *below], client, mends)
     with explained(experiment.store):
@@ -73,14 +73,14 @@ class _Mends:
             lambda: replace(study, trials=ledger.trials()),
             suspects=suspects,
         )
-        came_of = mirror.finish()
-        if came_of.left:
+        mirrored = mirror.finish()
+        if mirrored.left:
             raise TrackingError(
-                f"{came_of.left} runs could not be compared with the study: repeat --repair, or "
+                f"{mirrored.left} runs could not be compared with the study: repeat --repair, or "
                 "the next start compares them"
             )
-        refused = f", {came_of.refused} left out: see the warnings" if came_of.refused else ""
-        return f"{came_of.sent} runs brought up to date{refused}"
+        refused = f", {mirrored.refused} left out: see the warnings" if mirrored.refused else ""
+        return f"{mirrored.sent} runs brought up to date{refused}"
 
     def _delete(self, study: Study, ledger: Ledger, faults: Sequence[Fault]) -> str:
         for fault in faults:
@@ -121,38 +121,40 @@ class _Comparison:
         """Return the faults of a run that belongs to no part of the study."""
         kind, digest = run.key
         if run.status == RUNNING and not self._held:
-            found = f"MLflow's run {run.run_id}, which the study does not know, is RUNNING"
-            yield Fault(kind=KIND, found=found, mend=self._mends.log)
+            finding = f"MLflow's run {run.run_id}, which the study does not know, is RUNNING"
+            yield Fault(kind=KIND, found=finding, mend=self._mends.log)
         if kind == TRIAL and run.outcome in COUNTED:
-            found = (
+            finding = (
                 f"the Optuna storage has no row of configuration {digest}, which MLflow "
                 f"shows as {run.outcome}: bring the storage back from a copy, or let --resume "
                 "run it again"
             )
-            yield Fault(kind=KIND, found=found, digest=digest)
+            yield Fault(kind=KIND, found=finding, digest=digest)
 
     def _of_run(self, facts: RunFacts, runs: Sequence[MlflowRun]) -> Iterator[Fault]:
-        its, of = _names(facts)
+        run_name, subject = _names(facts)
         if not runs:
             if not self._held:
-                yield self._lack(facts, f"MLflow has no run of {of}")
+                yield self._lack(facts, f"MLflow has no run of {subject}")
             return
         first, others = first_and_others(runs)
         points = read_points(self._client, first)
         for run in others:
-            found = f"MLflow has a second run of {of}, {run.run_id}"
+            finding = f"MLflow has a second run of {subject}, {run.run_id}"
             only_there = read_points(self._client, run).keys() - points.keys()
-            yield self._wrong(facts, found, run, only_there)
+            yield self._wrong(facts, finding, run, only_there)
         different = difference(facts, first)
         if different.twice or different.other_points:
             how = f"twice: {_some(different.twice)}"
             if not different.twice:
                 how = f"with other values: {_some(different.other_points)}"
-            yield self._wrong(facts, f"MLflow has metrics of {of} {how}", first, points.keys())
+            yield self._wrong(
+                facts, f"MLflow has metrics of {subject} {how}", first, points.keys()
+            )
             return
         if not self._held:
             for lack in _lacks(facts, first, different):
-                yield self._lack(facts, f"{its} {lack}")
+                yield self._lack(facts, f"{run_name} {lack}")
 
     def _wrong(
         self, facts: RunFacts, found: str, run: MlflowRun, only_there: Set[tuple[str, int]]
@@ -161,8 +163,10 @@ class _Comparison:
         told_again = only_there <= {point.key for point in facts.points}
         if run.blank or (told_again and facts.kind != STUDY):
             return self._fault(facts, found, self._mends.delete, run.run_id)
-        why = "has trials below it" if facts.kind == STUDY else "has more than the study itself"
-        return self._fault(facts, f"{found}, and it {why}; delete the one that is wrong yourself")
+        reason = "has trials below it" if facts.kind == STUDY else "has more than the study itself"
+        return self._fault(
+            facts, f"{found}, and it {reason}; delete the one that is wrong yourself"
+        )
 
     def _lack(self, facts: RunFacts, found: str) -> Fault:
         return self._fault(facts, found, self._mends.log)
@@ -182,8 +186,8 @@ def _names(facts: RunFacts) -> tuple[str, str]:
     """Return the run's name for a fault, and what it is a run of."""
     if facts.kind == TRIAL:
         return "its MLflow run", "it"
-    of = "the study" if facts.kind == STUDY else facts.name
-    return f"MLflow's run of {of}", of
+    subject = "the study" if facts.kind == STUDY else facts.name
+    return f"MLflow's run of {subject}", subject
 
 
 def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[str]:

@@ -1,13 +1,14 @@
-"""Which beats a member trains on, in which order, and which it predicts before the last epoch.
+"""Chooses and orders a member's training beats, and its beats to predict before the last epoch.
 
 An epoch of a member is all its S, V and F beats, once each, topped up with fresh N beats to the
 length that all members of the trial share. Normal beats are dealt from one shuffled deck after the
 other, so that none comes twice before all have come once.
 
 Before the last epoch a score only steers the search. Nine beats of ten are normal and neighbours
-look alike, so that there every fifth normal beat of a record is predicted and stands for its
-neighbours; all S, V and F beats are predicted. Such a score differs from that of all beats by a
-little noise, and costs a quarter (`benchmarks/README.md`). The last epoch predicts every beat.
+look alike. So before the last epoch every fifth normal beat of a record is predicted and
+represents its neighbours; all S, V and F beats are predicted. Such a score differs from the score
+of all beats only by a little noise, and costs a quarter (`benchmarks/README.md`). The last epoch
+predicts every beat.
 
 Shapes: N beats.
 """
@@ -27,7 +28,7 @@ from study.training.seeding import Purpose, Streams
 _NORMAL = CLASSES.index("N")
 
 STANDS_FOR = 5
-"""Normal beats that one of them stands for before the last epoch."""
+"""Before the last epoch one normal beat represents this many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,14 @@ class MemberBeats:
     ) -> None:
         normal = label == _NORMAL
         self._rare = index[~normal]
-        # Records without a normal beat are topped up with what they have.
+        # Records without a normal beat are topped up with their other beats.
         self._deck = index[normal] if normal.any() else index
         self._streams = streams
 
     def epoch(self, epoch: int, shape: EpochShape) -> NDArray[np.int64]:
         """Return the beats of an epoch (from 0), [batches, batch_size]."""
         n_dealt, size = shape.beats - len(self._rare), len(self._deck)
-        # An epoch that deals a whole deck or more starts with a new one, so that it misses none.
+        # An epoch that deals a whole deck or more starts a new deck, so that it misses no beat.
         stride = n_dealt if n_dealt < size else -(-n_dealt // size) * size
         beats = np.concatenate([self._rare, self._deal(epoch * stride, n_dealt)])
         self._streams.generator(Purpose.ORDER, epoch).shuffle(beats)
@@ -101,7 +102,7 @@ class MemberBeats:
 
 
 def stand_ins(label: NDArray[np.int64], record: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the beat whose prediction stands for each beat, [N]; a predicted beat has its own.
+    """Return the beat whose prediction represents each beat, [N]; itself where predicted.
 
     Beats are in the order of records, and of time within a record.
     """

@@ -45,7 +45,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all it was given, so that a clock can be read."""
+    """Wait until the device has finished all work, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -72,7 +72,7 @@ def on_cpu(state: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inputs:
-    """What models see of beats: a whole set [N], or a batch [B]."""
+    """Inputs of models: a whole set of beats [N], or a batch [B]."""
 
     ecg: Tensor  # [N, T] windows
     early_rr: Tensor | None  # [N, 2] ratios of the early channels, or None

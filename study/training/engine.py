@@ -1,4 +1,4 @@
-"""What training computes with: precision, compiled kernels, packed members."""
+"""The engine of training: precision, compiled kernels, packed members."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from study.training.packs import Packed, largest_pack
 from study.training.serial import Serial, Trainer
 
 BFLOAT16_PAYS = 1.25
-"""Gain of a convolution in bfloat16 from which training in it is faster as a whole."""
+"""Training in bfloat16 is faster as a whole from this gain of a convolution."""
 
 _DEVICES = {"tf32": ("cuda",), "bf16": ("cpu", "cuda")}
 """The devices of precisions that not every device has."""
@@ -103,7 +103,7 @@ def compiles_for_gpus() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What a study's trials compute with; part of what shapes their results."""
+    """The engine of a study's trials, which is part of what shapes their results."""
 
     # Of training: `fp32`; `bf16` for activations and operands of convolutions; `tf32` for products
     # of a pack on a GPU; or `fp64`, weights and all, to compare engines by. Evaluation is in the
@@ -121,7 +121,7 @@ class Engine:
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def backbone(self, device: torch.device) -> RunBackbone | None:
-        """Return what runs the backbone on a device, or None where it runs as it is written."""
+        """Return what runs the backbone on a device; None where PyTorch's own modules do."""
         if self.packed:
             return OneOfAPack()
         if device.type != "cpu" or not self.compiled:
@@ -131,7 +131,7 @@ class Engine:
         return None if kernels is None else FusedBackbone(dtype, kernels)
 
     def trainer(self, members: Sequence[Member]) -> Trainer:
-        """Return what trains the members of a trial."""
+        """Return the trainer of a trial's members."""
         device = members[0].device
         on_gpu = device.type == "cuda"
         if on_gpu:
@@ -151,6 +151,6 @@ class Engine:
         )
 
     def __str__(self) -> str:
-        """Return what the plan and the tracker call it."""
+        """Return its name in the plan and the tracker."""
         compiled = "compiled" if self.compiled else "not compiled"
         return f"{self.precision}, {'packed' if self.packed else compiled}"

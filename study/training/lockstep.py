@@ -69,7 +69,7 @@ class PackedStep:
         self._tf32 = tf32
         self._train = first.train
         self._loss = first.loss
-        # Without memory of its own: it only lends its structure to the stacked parameters.
+        # A module without its own memory: it only gives structure to the stacked parameters.
         self._skeleton = copy.deepcopy(first.model).to("meta")
         self._inputs = _PackedInputs([member.inputs for member in members])
         self._state = _stack([member.model for member in members])
@@ -102,7 +102,7 @@ class PackedStep:
 
     @property
     def note(self) -> str:
-        """What happened that a user should know; empty if nothing did."""
+        """Note for the user, or an empty string."""
         return self._backbone.note
 
     @property
@@ -139,7 +139,7 @@ class PackedStep:
 
     @torch.inference_mode()
     def predict(self, *, exact: bool) -> list[Tensor]:
-        """Return each member's log-probabilities, [m, C], of the beats that it is to predict."""
+        """Return each member's log-probabilities, [m, C], of its beats to predict."""
         self._skeleton.eval()
         state = self._state if self._average is None else self._average
         # Padded with beat 0: in evaluation a beat does not depend on its batch mates.
@@ -151,7 +151,9 @@ class PackedStep:
             for part in index.split(size, dim=1)
         ]
         log_probs = F.log_softmax(torch.cat(outputs, dim=1), dim=2)
-        return [rows[: len(own)] for rows, own in zip(log_probs, beats, strict=True)]
+        return [
+            rows[: len(member_beats)] for rows, member_beats in zip(log_probs, beats, strict=True)
+        ]
 
     def state_dicts(self) -> list[dict[str, Any]]:
         """Return each member's model, optimiser and average, as if it had been trained alone."""

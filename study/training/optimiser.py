@@ -92,7 +92,7 @@ class AveragedWeights(Generic[Model]):
 def move_average(
     means: Sequence[Tensor], values: Sequence[Tensor], *, decay: float, step: int
 ) -> None:
-    """Move averages towards values after a step (from 0); what is no float is copied.
+    """Move averages towards values after a step (from 0); copy values that are no floats.
 
     The decay is min(decay, (1 + t) / (10 + t)) at step t, so that a short training does not keep
     the initial weights.

@@ -29,7 +29,7 @@ _BYTES_EVALUATED = 2**20
 """Bytes of a beat in evaluation: the last stage's products and what is computed from them."""
 
 _USED = 0.9
-"""Share of the memory that may be planned with: allocators leave gaps."""
+"""Share of the memory that plans may use: allocators leave gaps."""
 
 
 def training_bytes(n_members: int, batch_size: int, shared_bytes: int) -> int:

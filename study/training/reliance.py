@@ -1,4 +1,4 @@
-"""What trained networks rely on, measured once, in one pass after the last epoch.
+"""Measures what trained networks rely on, once, in one pass after the last epoch.
 
 Each member is evaluated on the sampled beats of its own fold:
 
@@ -43,7 +43,7 @@ MAX_CHANGE = "max_change"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """What one pass over the sampled beats gave."""
+    """Results of one pass over the sampled beats."""
 
     # RR reliance by `study.keys.reliance`: the mean over permutations and seeds; with `_min` and
     # `_max`, the extremes over permutations; and `MAX_CHANGE`. NaN where undefined.
@@ -143,7 +143,7 @@ class _Outputs:
         # Summed over members, not stored: [M, H, L] of all members would be large.
         self._attention: Tensor | None = None
         self._n_attended = torch.zeros(len(CLASSES), device=beats.device)
-        # A generator of its own: no random stream of training is touched.
+        # A separate generator: it does not advance training's random streams.
         self._generator = torch.Generator().manual_seed(0)
 
     @torch.inference_mode()
@@ -291,7 +291,7 @@ class _Branch:
 
 
 def _reasons(*, has_rr: bool, has_windows: bool) -> dict[str, str]:
-    """Say why a kind cannot be measured, for those that cannot."""
+    """Return the reasons for kinds of reliance that cannot be measured."""
     no_rr = "the input has no RR to permute"
     no_window = "only daeac windows are cut by RR"
     reasons = {} if has_rr else {"inputs": no_rr}

@@ -1,6 +1,6 @@
-"""What training gives back: a report after every epoch, a result at the end.
+"""Results of training: a report after every epoch, a result at the end.
 
-Neither torch nor a GPU is needed to read it.
+Reading them needs neither torch nor a GPU.
 
 Shapes: S seeds, N beats, C classes, D embedding, H heads, L feature-map length, T samples. Members
 are in seed-major order: seed 0 with all its folds, then seed 1.
@@ -27,7 +27,7 @@ MASKS = ("nothing", "most", "least", "random")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
-    """What one epoch of all members gave."""
+    """Results of one epoch of all members."""
 
     epoch: int  # epochs done so far
     # By name; NaN where undefined. All but `beats_per_second` depend only on plan, configuration,
@@ -40,7 +40,7 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inspection:
-    """What was measured inside a trial's trained networks, on a fixed sample of beats."""
+    """Measurements inside a trial's trained networks, on a fixed sample of beats."""
 
     beats: NDArray[np.int64]  # [C] sampled beats of each class
     mean_beat: NDArray[np.float32]  # [C, T] their mean window; NaN for a class without beats
@@ -56,7 +56,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrialResult:
-    """What a finished trial leaves."""
+    """Results of a finished trial."""
 
     # [S, N, C] out of fold; NaN where a beat is in no validation fold
     log_probs: NDArray[np.float32]

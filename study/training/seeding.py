@@ -21,7 +21,7 @@ FRESH_SEED = 1000
 
 
 class Purpose(StrEnum):
-    """What a stream is for; each purpose has its own."""
+    """The purpose of a stream; each purpose has its own stream."""
 
     NORMALS = "normals"
     ORDER = "order"
@@ -57,5 +57,5 @@ class Streams:
             yield
 
     def _sequence(self, purpose: Purpose, number: int) -> np.random.SeedSequence:
-        # crc32 and not hash(), which differs from process to process.
+        # crc32 instead of hash(), which differs between processes.
         return np.random.SeedSequence([*self.entropy, zlib.crc32(purpose.encode()), number])

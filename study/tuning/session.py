@@ -235,12 +235,12 @@ def _mirror(
     """Return the mirror that keeps MLflow equal to the study; None where nothing is tracked."""
     if experiment is None:
         return None
-    told, name = ledger.noted(TRACKER), experiment.store.name
-    if told != name:
-        if told:
+    earlier_store, name = ledger.noted(TRACKER), experiment.store.name
+    if earlier_store != name:
+        if earlier_store:
             _logger.warning(
                 "tracking: %s has the study so far; %s gets all of it, from the beginning",
-                *(told, name),
+                *(earlier_store, name),
             )
         ledger.note(TRACKER, name)
     places, plan = options.places, setup.plan

@@ -177,7 +177,7 @@ def test_training_that_is_interrupted_costs_no_opening(
     with monkeypatch.context() as patch:
         patch.setattr("tests.sealed.conftest.TrialRun", interrupted)
         assert run() == 130
-    assert "interrupted; what is trained is kept, the same command continues" in (
+    assert "interrupted; trained models are kept, the same command continues" in (
         capsys.readouterr().err
     )
     assert run("--stop-before-opening") == 0

@@ -132,7 +132,7 @@ def test_another_mlflow_is_told_a_finished_study_from_its_beginning(
     again = replace(studies, tracker="sqlite:///other.db").here("fast", "search")
     assert again.code == 0, again
     assert "tracking: mlflow.db has the study so far; sqlite:///" in again.err
-    assert re.search(r"tracking: MLflow has now what it lacked of \d+ runs", again.out)
+    assert re.search(r"tracking: MLflow was brought up to date for \d+ runs", again.out)
     back = studies.here("fast", "search")
     assert back.code == 0, back
     assert {r.info.status for r in studies.runs("search", "trial")} == {"FINISHED", "KILLED"}
