@@ -62,7 +62,7 @@ class Driver:
             ledger=self.ledger,
             storage=self.storage,
             changed=self.opened(),
-            progress=Progress(total=plan.trials, objective=plan.objective, stream=self._screen),
+            progress=Progress(total=wanted, objective=plan.objective, stream=self._screen),
             **options,
         )
         self.objective = plan.objective
@@ -131,8 +131,8 @@ class Driver:
     def screen(self, values: Sequence[float]) -> None:
         """Run a trial of one epoch for each value, one after the other."""
         for value in values:
-            key = self.begin()
-            assert key is not None and self.configs[key].train.epochs == 1
+            key = self.next_trial()
+            assert self.configs[key].train.epochs == 1
             self.train(key, value)
 
     def run(self, value: float = 0.5) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,12 +19,11 @@ from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.tracking.registry import HOW, register
 from tests.builders import pass_for
+from tests.command import Ended
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-ROOT = Path(__file__).parents[1]
 ABOUT = {"trained_on": "random numbers", "data_source": "synthetic"}
+MODEL = ("--model", "model.pt")
+NO_STRIP = ("--plot-seconds", 0)
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +55,27 @@ def workspace(ensemble: SeedEnsemble, tmp_path: Path, monkeypatch: pytest.Monkey
     return tmp_path
 
 
-def run(*words: object) -> int:
-    return predict.main([str(word) for word in words])
+Run = Callable[..., Ended]
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.fixture
+def run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Classifies records in the workspace."""
+
+    def run(*words: object) -> Ended:
+        capsys.readouterr()
+        code = predict.main(["--record", *map(str, words)])
+        return Ended(code, *capsys.readouterr())
+
+    return run
 
 
 def test_a_record_becomes_annotations_a_table_and_a_strip(
-    workspace: Path, records: Path, ensemble: SeedEnsemble, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, records: Path, ensemble: SeedEnsemble
 ) -> None:
     # As a shell gives p01*: three files of one record.
-    files = [records / f"p01.{suffix}" for suffix in ("atr", "dat", "hea")]
-    assert run("--record", *files, "--model", "model.pt") == 0
+    ended = run(*(records / f"p01.{suffix}" for suffix in ("atr", "dat", "hea")), *MODEL)
+    assert ended.code == 0
     out = workspace / "predictions"
     assert sorted(path.name for path in out.iterdir()) == ["p01.csv", "p01.ecgrr", "p01.png"]
 
@@ -79,140 +84,118 @@ def test_a_record_becomes_annotations_a_table_and_a_strip(
     marks = wfdb.rdann(str(out / "p01"), "ecgrr")
     np.testing.assert_array_equal(marks.sample, truth.sample[is_beat])
     assert marks.fs == 257
-    rows = rows_of(out / "p01.csv")
+    with (out / "p01.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     assert [int(row["sample"]) for row in rows] == marks.sample.tolist()
     assert [row["class"] or "Q" for row in rows] == marks.symbol
     assert float(rows[5]["time_s"]) == pytest.approx(marks.sample[5] / 257, abs=1e-4)
     assert rows[0]["why_none"] == rows[-1]["why_none"] == "first or last beat"
 
     # The same probabilities as a test of the same records gives.
-    beats = prepare(
-        find_external(records).source, "daeac", "linear", cache_dir=workspace / "cache"
-    )
+    source = find_external(records).source
+    beats = prepare(source, "daeac", "linear", cache_dir=workspace / "cache")
     signal = ensemble.config.signal
-    late = beats.late_rr(signal)
-    probs = ensemble.predict(beats.ecg, beats.early_rr(signal), late)
+    probs = ensemble.predict(beats.ecg, beats.early_rr(signal), beats.late_rr(signal))
     classified = [row for row in rows if not row["why_none"] and row["own_label"] != "Q"]
     written = [[float(row[f"prob_{name}"]) for name in "NSVF"] for row in classified]
     np.testing.assert_allclose(written, probs, atol=1e-6)
     assert [row["class"] for row in classified] == ["NSVF"[c] for c in probs.argmax(axis=1)]
 
-    printed = capsys.readouterr().out
-    assert printed.startswith(
+    assert ended.out.startswith(
         "model: model.pt: opt3 / daeac / film / seed7 / real, 2 networks\n"
         "       trained on random numbers\n"
         "note: trained on SYNTHETIC records: its classes say nothing about patients\n"
         "record p01: lead II, 257 Hz, resampled to 360 Hz, 0:40\n"
         f"  {len(rows)} beats: N "
     )
-    assert "note: models trained on MIT-BIH have seen lead MLII alone, not II" in printed
-    assert "beside its own labels (one record is no test):" in printed
+    assert "note: models trained on MIT-BIH have seen lead MLII alone, not II" in ended.out
+    assert "beside its own labels (one record is no test):" in ended.out
     written_files = ", ".join(f"predictions/p01.{suffix}" for suffix in ("ecgrr", "csv", "png"))
-    assert printed.endswith(f"  wrote {written_files}\n")
+    assert ended.out.endswith(f"  wrote {written_files}\n")
 
 
 def test_beats_are_found_where_none_are_annotated(
-    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, records: Path
 ) -> None:
-    command = ("--model", "model.pt", "--plot-seconds", 0)
-    assert run("--record", records / "p02", *command) == 0
-    rows = rows_of(workspace / "predictions" / "p02.csv")
-    assert len(rows) > 30
-    assert {row["own_label"] for row in rows} == {""}
+    told = run(records / "p02", *MODEL, *NO_STRIP).out
+    table = (workspace / "predictions" / "p02.csv").read_text().splitlines()
+    own_label = table[0].split(",").index("own_label")
+    assert len(table) > 31
+    assert {line.split(",")[own_label] for line in table[1:]} == {""}
     assert not (workspace / "predictions" / "p02.png").exists()
-    printed = capsys.readouterr().out
-    assert "note: it has no beat annotations: R peaks are found by GQRS of" in printed
-    assert "own labels" not in printed
-    assert run("--record", records / "p01", "--detect", *command) == 0
-    assert "note: --detect: R peaks are found by GQRS of" in capsys.readouterr().out
+    assert "note: it has no beat annotations: R peaks are found by GQRS of" in told
+    assert "own labels" not in told
+    told = run(records / "p01", "--detect", *MODEL, *NO_STRIP).out
+    assert "note: --detect: R peaks are found by GQRS of" in told
 
 
 def test_the_registered_champion_is_the_default(
-    workspace: Path, records: Path, ensemble: SeedEnsemble, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, records: Path, ensemble: SeedEnsemble
 ) -> None:
     register(ensemble, "svt", experiment="ecg", workspace=workspace)
-    command = ("--record", records / "p01", "--plot-seconds", 0)
-    assert run(*command, "--out", "a") == 0
-    assert "model: svt version 1: opt3 / daeac" in capsys.readouterr().out
-    assert run(*command, "--out", "b", "--model", "svt@champion") == 0
-    assert run(*command, "--out", "c", "--model", "model.pt") == 0
+    command = (records / "p01", *NO_STRIP)
+    assert "model: svt version 1: opt3 / daeac" in run(*command, "--out", "a").out
+    assert run(*command, "--out", "b", "--model", "svt@champion").code == 0
+    assert run(*command, "--out", "c", *MODEL).code == 0
     tables = [(workspace / out / "p01.csv").read_bytes() for out in "abc"]
     assert tables[0] == tables[1] == tables[2]
-    assert run(*command, "--out", "d", "--model", "svt@7") == 2
-    assert "error: --model svt: unknown version '7'; known: 1." in capsys.readouterr().err
+    ended = run(*command, "--out", "d", "--model", "svt@7")
+    assert "error: --model svt: unknown version '7'; known: 1." in ended.err
 
 
 def test_files_that_are_there_are_replaced_only_when_asked(
-    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, records: Path
 ) -> None:
-    command = ("--record", records / "p01", "--model", "model.pt", "--plot-seconds", 0)
-    assert run(*command) == 0
+    command = (records / "p01", *MODEL, *NO_STRIP)
+    assert run(*command).code == 0
     table = workspace / "predictions" / "p01.csv"
     table.write_text("my notes")
-    capsys.readouterr()
-    assert run(*command) == 2
-    captured = capsys.readouterr()
-    assert captured.err == (
-        "error: --out: predictions/p01.ecgrr, predictions/p01.csv: already there; --overwrite "
-        "replaces, --out DIR writes elsewhere\n"
+    refused = "already there; --overwrite replaces, --out DIR writes elsewhere"
+    assert run(*command) == Ended(
+        2, "", f"error: --out: predictions/p01.ecgrr, predictions/p01.csv: {refused}\n"
     )
-    assert captured.out == ""
     assert table.read_text() == "my notes"
-    assert run(*command, "--overwrite") == 0
+    assert run(*command, "--overwrite").code == 0
     assert table.read_text().startswith("sample,time_s,class,")
 
 
-def test_two_records_of_one_name_are_refused(
-    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    both = (records / "p01", workspace / "p01.hea")
-    assert run("--record", *both, "--model", "model.pt") == 2
+def test_two_records_of_one_name_are_refused(run: Run, workspace: Path, records: Path) -> None:
+    ended = run(records / "p01", workspace / "p01.hea", *MODEL)
     message = "error: --out: two records would write predictions/p01.csv\n"
-    assert capsys.readouterr().err == message
+    assert (ended.code, ended.err) == (2, message)
 
 
-def test_a_bad_record_does_not_stop_the_others(
-    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = (records / "p99", records / "p01")
-    assert run("--record", *given, "--model", "model.pt", "--plot-from", "0:05") == 1
-    captured = capsys.readouterr()
-    assert captured.err == f"error: {records}/p99: no .hea file\n"
+def test_a_bad_record_does_not_stop_the_others(run: Run, workspace: Path, records: Path) -> None:
+    ended = run(records / "p99", records / "p01", *MODEL, "--plot-from", "0:05")
+    assert (ended.code, ended.err) == (1, f"error: {records}/p99: no .hea file\n")
     assert (workspace / "predictions" / "p01.png").stat().st_size > 20_000
-    command = ("--record", records / "p01", "--model", "model.pt", "--out", "other")
-    assert run(*command, "--plot-from", "1:00") == 1
-    assert capsys.readouterr().err == (
-        "error: record p01: --plot-from: must be before its end at 40 s, got 60 s\n"
-    )
+    ended = run(records / "p01", *MODEL, "--out", "other", "--plot-from", "1:00")
+    message = "error: record p01: --plot-from: must be before its end at 40 s, got 60 s\n"
+    assert (ended.code, ended.err) == (1, message)
     assert not (workspace / "other").exists()
 
 
 def test_sealed_records_are_refused_and_trained_ones_told(
-    workspace: Path,
-    records: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run: Run, workspace: Path, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("--record", records / "p01", "--model", "model.pt", "--plot-seconds", 0)
+    command = (records / "p01", *MODEL, *NO_STRIP)
     pass_for(monkeypatch, records / "p01.dat", "208.dat")
-    assert run(*command) == 0
-    assert "a model trained on DS1 has learnt this very record" in capsys.readouterr().out
+    assert "a model trained on DS1 has learnt this very record" in run(*command).out
     pass_for(monkeypatch, records / "p01.dat", "100.dat")
-    assert run(*command, "--out", "other") == 1
-    captured = capsys.readouterr()
-    assert "p01.dat: is 100.dat of MIT-BIH's DS2, which is sealed" in captured.err
-    assert "record p01" not in captured.out
+    ended = run(*command, "--out", "other")
+    assert ended.code == 1
+    assert "p01.dat: is 100.dat of MIT-BIH's DS2, which is sealed" in ended.err
+    assert "record p01" not in ended.out
     assert not (workspace / "other").exists()
 
 
 def test_without_a_model_it_is_said_how_to_get_one(
-    workspace: Path, records: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, workspace: Path, records: Path
 ) -> None:
-    assert run("--record", records / "p01") == 2
+    ended = run(records / "p01")
     store = f"sqlite:///{workspace}/mlflow.db"
-    assert capsys.readouterr().err == (
-        f"error: --model: there is no MLflow store at {store}; {HOW}\n"
-    )
+    message = f"error: --model: there is no MLflow store at {store}; {HOW}\n"
+    assert (ended.code, ended.err) == (2, message)
     assert [path.name for path in workspace.iterdir()] == ["model.pt"]
 
 
@@ -225,16 +208,14 @@ def test_without_a_model_it_is_said_how_to_get_one(
     ],
 )
 def test_unsuitable_arguments_are_refused(
-    words: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run("--record", "p01", *words)
-    assert caught.value.code == 2
+    with pytest.raises(SystemExit, match="^2$"):
+        predict.main(["--record", "p01", *words])
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30.5", 90.5), ("1:00:01", 3601)])
 def test_times_are_given_in_seconds_or_as_on_a_clock(text: str, seconds: float) -> None:
-    assert (
-        predict._parser().parse_args(["--record", "a", "--plot-from", text]).plot_from == seconds
-    )
+    words = ["--record", "a", "--plot-from", text]
+    assert predict._parser().parse_args(words).plot_from == seconds
