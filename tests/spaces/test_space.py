@@ -171,13 +171,8 @@ def test_comparison_gives_every_arm_the_same_draws() -> None:
 
 
 def test_override_changes_settings() -> None:
-    settings_: dict[str, int | str] = {
-        "trials": 3,
-        "sampler": "qmc",
-        "scheduler": "none",
-        "folds": "published",
-        "seeds": 2,
-    }
+    settings_: dict[str, int | str] = {"trials": 3, "sampler": "qmc", "scheduler": "none"}
+    settings_ |= {"folds": "published", "seeds": 2}
     space = override(space_of(MIXED), **settings_, epochs=1)
     assert {name: getattr(space, name) for name in settings_} == settings_
     assert space.configuration(space.qmc(0, 0)).train.epochs == 1
@@ -237,22 +232,6 @@ ONE = "[params.dropout]\nlow = 0.0\nhigh = 0.5\n"
 CUTS = '[params.segmentation]\nvalues = ["centred", "fixed"]\n'
 METHODS = CUTS + '[params.resampling]\nvalues = ["auto", "linear", "antialiased"]\n'
 SEARCH = 'description = "a search"\n[search]\nsampler = "random"\ntrials = 5\n'
-TWO_WINDOWS = (
-    """
-description = "a comparison"
-[compare]
-draws = 2
-reference = "now"
-[[arms]]
-name = "now"
-segmentation = "daeac"
-[[arms]]
-name = "beat"
-segmentation = "beat"
-resampling = "linear"
-"""
-    + ONE
-)
 
 CONTENTS = [
     (SEARCH + ONE, 1, ["opt1 / daeac / concat_proj / seed7 / real"], ["daeac/linear"]),
@@ -262,7 +241,7 @@ CONTENTS = [
         [f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")],
         ["centred/antialiased", "centred/linear", "fixed/antialiased", "fixed/linear"],
     ),
-    (TWO_WINDOWS, 4, ["now", "beat"], ["beat/linear", "daeac/linear"]),
+    (COMPARE, 9, ["film", "film_placebo", "ecg"], ["beat/antialiased"]),
 ]
 
 
@@ -277,13 +256,10 @@ def test_what_a_space_contains(
     assert ["/".join(cut) for cut in space.cuts()] == cuts
 
 
-@pytest.mark.parametrize(
-    ("params", "largest"),
-    [
+def test_the_largest_batch_is_known() -> None:
+    for params, largest in (
         (ONE, 128),
         ("[params.batch_size]\nvalues = [64, 256]\n", 256),
         ("[params.batch_size]\nlow = 32\nhigh = 96\nstep = 32\n", 96),
-    ],
-)
-def test_the_largest_batch_is_known(params: str, largest: int) -> None:
-    assert space_of(SEARCH + params).largest_batch() == largest
+    ):
+        assert space_of(SEARCH + params).largest_batch() == largest

@@ -54,9 +54,6 @@ def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Fold
     half.run_epoch()
     with pytest.raises(CheckpointError, match="engine: the checkpoint has 'bf16, not compiled'"):
         training("fp32").load_state_dict(half.state_dict())
-    again = training("bf16")
-    again.run_epoch()
-    assert (again.finish().log_probs == half.finish().log_probs).all()
 
 
 def test_last_scores_are_exact_and_those_before_need_not_be(

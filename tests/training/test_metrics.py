@@ -10,8 +10,6 @@ from sklearn import metrics as reference
 from study.training.metrics import (
     DECISIONS,
     RANKING,
-    area_under_roc,
-    average_precision,
     confusion_matrix,
     threshold_counts,
 )
@@ -40,14 +38,6 @@ def test_ranking_metrics_equal_scikit_learn(name: str) -> None:
         assert ours == pytest.approx(_REFERENCE[name](positive, score), abs=1e-12), seed
 
 
-def test_ranking_metrics_of_one_class_are_undefined() -> None:
-    of_none, of_all = (
-        threshold_counts(np.arange(4.0), np.full(4, all_)) for all_ in (False, True)
-    )
-    assert np.isnan([area_under_roc(*of_none), area_under_roc(*of_all)]).all()
-    assert np.isnan(average_precision(*of_none))
-
-
 def test_decision_metrics_equal_scikit_learn() -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -59,13 +49,3 @@ def test_decision_metrics_equal_scikit_learn() -> None:
         assert DECISIONS.keys() == expected.keys()
         for name, function in DECISIONS.items():
             np.testing.assert_allclose(function(confusion), expected[name], atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "undefined"),
-    [("f1", [2]), ("se", [1, 2]), ("ppv", [0, 2]), ("sp", [])],
-)
-def test_decision_metrics_are_nan_where_undefined(name: str, undefined: list[int]) -> None:
-    """Class 0 is never decided, class 1 never true, class 2 neither."""
-    confusion = np.array([[0, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 5]])
-    assert np.flatnonzero(np.isnan(DECISIONS[name](confusion))).tolist() == undefined

@@ -122,14 +122,6 @@ def test_a_checkpoint_goes_from_pack_to_single_members_and_back(members: Members
         first.load_state_dicts([*first.state_dicts(), *first.state_dicts()])
 
 
-def test_packs_are_as_few_and_as_even_as_fit(members: Members) -> None:
-    trainer = packed(members(n_seeds=3)[:7], largest=3)
-    assert trainer.note == "7 members in 3 packs"
-    assert [len(pack.members) for pack in trainer._packs] == [2, 2, 3]
-    alone = Serial(members(n_seeds=3)[:7])
-    torch.testing.assert_close(epochs(trainer), epochs(alone), rtol=1e-9, atol=1e-11)
-
-
 def test_a_pack_that_does_not_fit_is_halved(
     members: Members, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -192,15 +192,6 @@ def test_what_is_sampled_is_described(tiny_beats: BeatSet, trained: Trained) -> 
     )
 
 
-@pytest.mark.parametrize(("fusion", "has_branch"), [("mhca", True), ("rr_only", False)])
-def test_over_one_token_there_is_nothing_to_attend_to(
-    trained: Trained, fusion: str, has_branch: bool
-) -> None:
-    inspection = _inspection(trained(input="opt1", fusion=fusion))
-    assert inspection.attention is None and inspection.deletion == {}
-    assert (inspection.branch_share is not None) is has_branch
-
-
 def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
     tiny_beats: BeatSet, tiny_folds: Folds, trained: Trained
 ) -> None:
