@@ -59,7 +59,7 @@ def test_a_screening_trains_the_best_of_each_arm_in_full(studies: Studies) -> No
     ):
         assert said in ended.err
     assert " screened " in ended.out
-    assert "note: whether the screening chose the best configuration of an arm" in ended.out
+    assert "note: it is unknown whether the screening chose each arm's best" in ended.out
     outcomes = [*studies.audit("screening").values()]
     assert outcomes == [Outcome.SCREENED] * 3 + [Outcome.COMPLETE] * 2
     status = studies.status("screening")
