@@ -89,7 +89,7 @@ def test_a_log_that_cannot_be_written_or_read_opens_nothing(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyStateError, match=r"cannot be written \(.*\); DS2 was not opened"):
         OpeningsLog(tmp_path / "file" / OPENINGS).append({"plan": "a"})
-    with pytest.raises(StudyStateError, match="nobody knows how often DS2 was opened"):
+    with pytest.raises(StudyStateError, match="how often DS2 was opened is unknown"):
         OpeningsLog(tmp_path).read()
 
 
