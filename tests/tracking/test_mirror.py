@@ -224,7 +224,7 @@ def test_a_store_that_fails_is_tried_again_and_said_once(
     # Once until something gets through: here the floor's run does.
     assert set(warnings) == {
         "no answer. Nothing waits for it and nothing is lost: MLflow gets what it lacks as soon "
-        "as it answers"
+        "as the store answers"
     }
     assert len(warnings) < 4
 
