@@ -7,12 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from study.data.windows import GAP, GAP_NOTE
-from study.reporting.classified import (
-    ClassifiedRecord,
-    agreement,
-    beat_counts,
-    clock,
-)
+from study.reporting.classified import ClassifiedRecord, agreement, beat_counts, clock
 
 NONE = [np.nan] * 4
 N, S, V = [0.7, 0.1, 0.1, 0.1], [0.3, 0.4, 0.2, 0.1], [0.2, 0.1, 0.6, 0.1]

@@ -70,8 +70,7 @@ def probs_of(ensemble: SeedEnsemble) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("reference", "start"),
-    [(None, 2), (NAME, 2), (f"{NAME}@champion", 2), (f"{NAME}@1", 1)],
+    ("reference", "start"), [(None, 2), (NAME, 2), (f"{NAME}@champion", 2), (f"{NAME}@1", 1)]
 )
 def test_what_was_registered_predicts_alike(
     workspace: Path, reference: str | None, start: int

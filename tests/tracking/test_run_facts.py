@@ -22,14 +22,7 @@ from study.store.ledger import Ledger
 from study.store.study import Places, Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
 from study.store.trials import Proposal
-from study.tracking.run_facts import (
-    FLOOR,
-    STUDY,
-    TRIAL,
-    RunFacts,
-    ShownStudy,
-    trial_name,
-)
+from study.tracking.run_facts import FLOOR, STUDY, TRIAL, RunFacts, ShownStudy, trial_name
 from study.tracking.run_files import BEST_WEIGHTS, gather_files
 from tests.builders import bare_beats, npz, stored_beats, study_plan
 
