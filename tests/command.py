@@ -1,12 +1,10 @@
-"""The command line as tests start it: in a process of its own, or in theirs where no Ray runs."""
+"""The command line as tests run it in their own process, where it starts no Ray."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -14,8 +12,6 @@ from pathlib import Path
 from unittest import mock
 
 from study import run
-
-LIMIT_S = 280.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +24,6 @@ class Ended:
 
     def __str__(self) -> str:
         return f"exit code {self.code}\n{self.out}\n{self.err}"
-
-
-def apart(folder: Path, words: Sequence[str]) -> Ended:
-    """Run a study in a folder, as a user does; a process has one Ray session in its life."""
-    done = subprocess.run(
-        [sys.executable, "-m", "study.run", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def here(folder: Path, words: Sequence[str]) -> Ended:

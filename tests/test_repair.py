@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from study import run
 from study.keys import Outcome, Tag
-from tests.tuning.small_study import EXPERIMENT, NAME, Start, change
+from tests.tuning.small_study import EXPERIMENT, NAME, Start, change, contents
 
 
 @dataclass
@@ -219,12 +219,12 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> No
     for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
         inject(world)
     _, told = world.status()
-    before = {path: path.read_bytes() for path in world.folder.rglob("*") if path.is_file()}
+    before = contents(world.folder)
     code, shown = world.repair("--dry-run")
     assert code == 1
     assert [line[:6] for line in shown[-4:]] == ["repair", "  1. w", "  2. d", "  3. l"]
     assert len(world.runs()) == 6
-    assert before == {p: p.read_bytes() for p in world.folder.rglob("*") if p.is_file()}
+    assert contents(world.folder) == before
     time.sleep(1.1)  # times are shown to the second
     assert world.repair()[0] == 0
     assert " the last start was stopped at " in told[1]
@@ -272,11 +272,8 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     code, lines = world.status()
     assert code == 1
     assert lines[1].startswith("nobody runs it; the last start did not close it: killed, out of")
-    owed = (
-        "owed:    trial   5  opt1 / daeac / film / seed7 / real: goes on after epoch 2 "
-        "(attempt 2: the driver ended)"
-    )
-    assert owed in lines
+    (owed,) = [line for line in lines if line.startswith("owed:    trial   5")]
+    assert owed.endswith(": goes on after epoch 2 (attempt 2: the driver ended)")
     assert "  the last start did not say how it ended" in lines
     assert "  trial   5: is RUNNING in Optuna, and no process runs it" in lines
     assert {r.info.status for r in world.runs()} >= {"RUNNING"}

@@ -77,13 +77,12 @@ def test_what_no_node_can_hold_is_refused(
         plan_resources(Demand(gpus_per_trial=share), nodes)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _nothing_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Ray was started; leaving it collects garbage, which takes a second in these tests."""
     monkeypatch.setattr("study.tuning.ray_session.leave_ray", lambda: None)
 
 
-@pytest.mark.usefixtures("_nothing_to_leave")
 @pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
 def test_ray_serves_no_dashboard_and_is_told_no_credential(
     monkeypatch: pytest.MonkeyPatch, address: str | None
@@ -110,7 +109,6 @@ def test_ray_serves_no_dashboard_and_is_told_no_credential(
     assert not {"dashboard_host", "_node_ip_address"} & given.keys()
 
 
-@pytest.mark.usefixtures("_nothing_to_leave")
 def test_a_ray_that_does_not_start_is_started_again_and_then_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
