@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wfdb
-from numpy.typing import NDArray
 
 from study.data.annotations import read_annotations
 from study.data.one_record import OneRecord, find_r_peaks, read_one
@@ -17,7 +17,7 @@ from study.data.prepare import prepare
 from study.data.records import AAMI
 from study.data.source import Source, synthetic_source
 from study.data.synthetic import write_records
-from study.data.wfdb_record import Lead, ReadingRules, read_lead
+from study.data.wfdb_record import ReadingRules, read_lead
 from study.errors import DataError, MissingDataError
 from tests.builders import pass_for, write_record
 
@@ -127,18 +127,6 @@ def test_a_record_that_cannot_be_used_is_one_clear_error(tmp_path: Path) -> None
 RULES = ReadingRules(leads=("MLII",), sampling_rate_hz=None)
 
 
-def lead_of(signal: NDArray[np.floating], rate_hz: float = 360) -> Lead:
-    signal_mv = signal.astype(np.float32)
-    return Lead(
-        record="x",
-        name="II",
-        sampling_rate_hz=rate_hz,
-        frame_rate_hz=rate_hz,
-        signal_mv=signal_mv,
-        no_signal=np.zeros(len(signal), dtype=bool),
-    )
-
-
 @pytest.mark.parametrize("rate_hz", [128, 257, 360])
 def test_r_peaks_are_found_where_they_are_annotated(tmp_path: Path, rate_hz: int) -> None:
     """Wide premature beats included, and whatever the height of the lead."""
@@ -147,7 +135,7 @@ def test_r_peaks_are_found_where_they_are_annotated(tmp_path: Path, rate_hz: int
         lead = read_lead(tmp_path, name, rules=RULES)
         truth = read_annotations(tmp_path, name)
         for height in (1.0, 0.1):
-            found = find_r_peaks(lead_of(lead.signal_mv * height, rate_hz))
+            found = find_r_peaks(replace(lead, signal_mv=lead.signal_mv * np.float32(height)))
             distance_s = np.abs(truth.beat_samples[:, None] - found).min(axis=1) / rate_hz
             hit = distance_s < 0.02
             is_v = np.array([AAMI[symbol] == "V" for symbol in truth.beat_symbols.tolist()])
@@ -157,12 +145,11 @@ def test_r_peaks_are_found_where_they_are_annotated(tmp_path: Path, rate_hz: int
             assert len(found) < 1.05 * len(hit)
 
 
-def test_a_signal_without_beats_is_one_clear_error() -> None:
-    rng = np.random.default_rng(0)
-    slow = np.sin(np.arange(3600) / 500) + 1e-6 * rng.standard_normal(3600)
-    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
-        warnings.simplefilter("ignore")
-        find_r_peaks(lead_of(slow[:40]))
-    assert str(caught.value).startswith(
-        "record x: no beats were found by GQRS of wfdb.processing in II"
-    )
+def test_a_signal_without_beats_is_one_clear_error(source: Source) -> None:
+    lead = read_lead(source.folder, "208", rules=RULES)
+    slow = np.sin(np.arange(40) / 500) + 1e-6 * np.random.default_rng(0).standard_normal(40)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(DataError, match=r"^record 208: no beats were found by GQRS .* in MLII"),
+    ):
+        find_r_peaks(replace(lead, signal_mv=slow.astype(np.float32)))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.studies import processes
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "slurm.sh"
 WORDS = ("--space", "smoke", "--storage", "trials")
@@ -61,10 +63,7 @@ class Job:
 
 
 def command_lines() -> list[str]:
-    listed = subprocess.run(
-        ["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True
-    )
-    return listed.stdout.splitlines()
+    return [words for _, _, words in processes()]
 
 
 def free_port() -> int:

@@ -42,7 +42,7 @@ def test_the_means_over_classes_come_behind_them() -> None:
     )
 
 
-def test_an_interval_is_of_percentiles_unless_there_is_none() -> None:
+def test_an_interval_is_of_percentiles_unless_there_is_none_and_a_spread_of_two() -> None:
     found = estimate(0.5, np.linspace(0, 1, 1001), "")
     assert [found.value, found.low, found.high] == pytest.approx([0.5, 0.025, 0.975])
     assert found.se == pytest.approx(1001 / 1000 / math.sqrt(12), abs=1e-3)
@@ -58,8 +58,5 @@ def test_an_interval_is_of_percentiles_unless_there_is_none() -> None:
     found = estimate(0.5, values, "")
     assert math.isnan(found.high)
     assert found.remark == "not estimable: undefined in 6% of the resamples"
-
-
-def test_a_spread_needs_two_values() -> None:
     assert spread(np.array([1.0, np.nan, 3.0])) == pytest.approx(math.sqrt(2))
-    assert math.isnan(spread(np.array([1.0])))
+    assert math.isnan(spread(np.array([1.0]))), "it needs two values"
