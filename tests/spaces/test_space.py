@@ -16,8 +16,6 @@ from study.spaces.load import SpaceSummary, list_spaces, load_space, override
 from tests.builders import MIXED, space_of
 
 _LAST = math.nextafter(1.0, 0.0)
-_ATTENTION = ("mhca", "mhca_residual", "mhca_time")
-_FUSIONS = ("concat_proj", "film", "expert_sum", *_ATTENTION)
 
 SMALL = MIXED.replace("low = 1e-4\nhigh = 1e-2\nlog = true", "values = [1e-3, 2e-3]")
 
