@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from study import evaluate
+from study.data.beat_set import BeatSet
+from study.data.prepare import prepare_all
 from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
 from study.keys import Tag
@@ -28,18 +30,9 @@ from study.tuning import session
 from study.tuning.session import Options, Summary
 from study.tuning.setup import Setup
 from study.tuning.trial import TrialRun
+from tests.command import Ended
 
-ARM = """
-[[arms]]
-name = "{name}"
-{lines}
-epochs = 1
-batch_size = 32
-normal_beats_per_epoch = 40
-"""
-
-PLAN = (
-    """
+PLAN = """
 description = "two arms"
 [compare]
 draws = 1
@@ -51,13 +44,23 @@ contrasts = [["rr", "rr_placebo"]]
 resamples = 100
 permutations = 100
 precision = "fp32"
+[fixed]
+fusion = "rr_only"
+embed_dim = 8
+epochs = 1
+batch_size = 32
+normal_beats_per_epoch = 40
+[[arms]]
+name = "rr"
+[[arms]]
+name = "rr_placebo"
+rr = "placebo"
 """
-    + ARM.format(name="rr", lines='fusion = "rr_only"\nembed_dim = 8')
-    + ARM.format(name="rr_placebo", lines='fusion = "rr_only"\nembed_dim = 8\nrr = "placebo"')
-)
 """Arms without an ECG train and predict in no time."""
 
-Run = Callable[..., int]
+CUT = ("daeac", "linear")
+
+Run = Callable[..., Ended]
 
 
 def run_here(setup: Setup, options: Options, experiment: object) -> Summary:
@@ -84,11 +87,10 @@ def never(*args: object, **kwargs: object) -> None:
     raise AssertionError("must not be done")
 
 
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+def refusal(ended: Ended) -> str:
     """Return the only thing that a command has said: why it does nothing."""
-    told = capsys.readouterr()
-    assert told.out == "" and "Traceback" not in told.err
-    return told.err.removeprefix("error: ").strip()
+    assert (ended.code, ended.out) == (2, "") and "Traceback" not in ended.err
+    return ended.err.removeprefix("error: ").strip()
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +113,21 @@ def records(halves: Path, tmp_path: Path) -> Records:
     return synthetic_records(halves, tmp_path)
 
 
-def evaluated(halves: Path, *words: object, track: bool = False) -> int:
-    """Evaluate `tiny.toml` on synthetic records in this process."""
+@pytest.fixture
+def ds1(records: Records, cache_dir: Path) -> BeatSet:
+    """DS1 of these records, cut as daeac."""
+    return prepare_all(records.source, [CUT], cache_dir=cache_dir, study_seed=0)[CUT]
+
+
+def command_line(halves: Path, *words: object, track: bool = False) -> list[str]:
+    """Return the words by which `tiny.toml` is evaluated on synthetic records."""
     plan = ["--plan", "tiny.toml", "--synthetic", "--data-dir", str(halves)]
-    return evaluate.main([*plan, *([] if track else ["--no-track"]), *map(str, words)])
+    return [*plan, *([] if track else ["--no-track"]), *map(str, words)]
+
+
+def evaluated(halves: Path, *words: object) -> int:
+    """Evaluate `tiny.toml` in this process."""
+    return evaluate.main(command_line(halves, *words))
 
 
 @contextmanager
@@ -180,13 +193,20 @@ def opened(opened_once: tuple[Path, str], workspace: Path) -> str:
 
 
 @pytest.fixture
-def run(workspace: Path, halves: Path) -> Run:
-    """Evaluates `tiny.toml` in the workspace."""
+def evaluates(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command with these words."""
 
-    def run(*words: object, track: bool = False) -> int:
-        return evaluated(halves, *words, track=track)
+    def run(*words: object) -> Ended:
+        capsys.readouterr()
+        return Ended(evaluate.main([str(word) for word in words]), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def run(workspace: Path, halves: Path, evaluates: Run) -> Run:
+    """Evaluates `tiny.toml` in the workspace."""
+    return lambda *words, track=False: evaluates(*command_line(halves, *words, track=track))
 
 
 @pytest.fixture

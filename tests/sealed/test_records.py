@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,7 @@ from study.data.records import DS1, DS2
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
-from study.sealed.records import (
-    Records,
-    mitdb_records,
-    read_ds2,
-    synthetic_records,
-)
+from study.sealed.records import Records, mitdb_records, read_ds2, synthetic_records
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +33,16 @@ def published(all_of_mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Path(shutil.copytree(all_of_mitdb, tmp_path / "mitdb"))
 
 
-def test_ds2_is_known_by_name_and_hash(published: Path, tmp_path: Path) -> None:
+def test_ds2_is_known_by_name_and_hash(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records = mitdb_records(published, tmp_path)
     assert (records.source.kind, records.source.development) == ("mitdb", DS1)
     assert sorted(records.ds2) == sorted(files_of(DS2))
     assert records.ds2["100.dat"] == sha256_of(published / "100.dat")
     assert records.ds2_patients["202"] == records.source.patients["201"] == "201"
-
-
-def test_mitdb_dir_names_the_folder_too(
-    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    changed = replace(records, ds2={**records.ds2, "100.atr": "other"})
+    assert changed.ds2_digest != records.ds2_digest
     monkeypatch.setenv("MITDB_DIR", str(published))
     assert mitdb_records(None, tmp_path).source.folder == published
 
@@ -65,7 +60,16 @@ def test_a_workspace_that_has_all_files_downloads_nothing(
     assert asked == [(own, (*DS1, *DS2))]
 
 
-def test_a_folder_without_ds2_is_refused(published: Path, tmp_path: Path) -> None:
+def test_a_folder_without_ds2_or_with_an_edited_file_of_it_is_refused(
+    published: Path, tmp_path: Path
+) -> None:
+    marks = published / "234.atr"
+    whole = marks.read_bytes()
+    marks.write_bytes(b"edited")
+    edited = "needs DS2.*234.atr: has SHA-256 .* damaged or edited"
+    with pytest.raises(ChecksumError, match=edited):
+        mitdb_records(published, tmp_path)
+    marks.write_bytes(whole)
     for file in files_of(DS2[:2]):
         (published / file).unlink()
     with pytest.raises(MissingDataError) as caught:
@@ -76,39 +80,30 @@ def test_a_folder_without_ds2_is_refused(published: Path, tmp_path: Path) -> Non
     )
 
 
-def test_an_edited_file_of_ds2_is_refused(published: Path, tmp_path: Path) -> None:
-    (published / "234.atr").write_bytes(b"edited")
-    with pytest.raises(
-        ChecksumError, match="needs DS2.*234.atr: has SHA-256 .* damaged or edited"
-    ):
-        mitdb_records(published, tmp_path)
-
-
-def test_synthetic_records_are_no_mitdb(halves: Path, tmp_path: Path) -> None:
+def test_synthetic_records_are_no_mitdb_and_real_ones_no_rehearsal(
+    halves: Path, published: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DataError) as caught:
         mitdb_records(halves, tmp_path)
     assert str(caught.value) == (
         f"--data-dir: {halves} holds synthetic records, and a sealed test is on MIT-BIH; "
         "--synthetic rehearses on them"
     )
-
-
-def test_real_records_are_no_rehearsal(published: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"does not hold synthetic records \(synthetic.json is"):
         synthetic_records(published, tmp_path)
 
 
-def test_a_rehearsal_writes_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rehearsal_writes_its_records_and_needs_all_of_ds2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "REHEARSAL_S", 30.0)
-    records = synthetic_records(None, tmp_path)
-    assert records.source.folder == tmp_path / "data" / "rehearsal"
-    assert (records.source.kind, records.source.development) == ("synthetic", DS1)
-
-
-def test_a_rehearsal_needs_all_of_ds2(tmp_path: Path) -> None:
-    write_records(tmp_path / "few", names=("101", "100"), duration_s=30)
+    source = synthetic_records(None, tmp_path).source
+    assert source.folder == tmp_path / "data" / "rehearsal"
+    assert (source.kind, source.development) == ("synthetic", DS1)
+    for file in files_of(["103"]):
+        (source.folder / file).unlink()
     with pytest.raises(MissingDataError, match="103: no .hea or .dat or .atr file"):
-        synthetic_records(tmp_path / "few", tmp_path)
+        synthetic_records(source.folder, tmp_path)
 
 
 def test_each_half_is_read_and_cached_by_itself(records: Records, tmp_path: Path) -> None:
@@ -118,12 +113,3 @@ def test_each_half_is_read_and_cached_by_itself(records: Records, tmp_path: Path
     ds2 = read_ds2(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
     assert (ds2.dataset, ds2.record_names) == ("DS2", DS2)
     assert {path.parent.name for path in cache_dir.rglob("*.beats")} == {"DS1", "DS2"}
-
-
-def test_the_digest_of_ds2_is_that_of_its_files(records: Records) -> None:
-    changed = Records(
-        source=records.source,
-        ds2={**records.ds2, "100.atr": "other"},
-        ds2_patients=records.ds2_patients,
-    )
-    assert changed.ds2_digest != records.ds2_digest

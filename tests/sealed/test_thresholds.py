@@ -4,26 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from study.config import ModelConfig, TrialConfig
 from study.data.beat_set import BeatSet
-from study.data.prepare import prepare_all
 from study.models import rules
 from study.sealed.plan import Arm
-from study.sealed.records import Records
 from study.sealed.thresholds import ensemble_of, stored_predictions, thresholds_from
 from study.store.storage import Storage
 from study.store.study import Places
 from tests.builders import npz, stored_beats
 
 ARM = Arm(name="film", config=TrialConfig(model=ModelConfig(fusion="film")))
-
-
-@pytest.fixture
-def ds1(records: Records, cache_dir: Path) -> BeatSet:
-    cut = ("daeac", "linear")
-    return prepare_all(records.source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
+LABEL = np.tile(np.arange(4), 25)
 
 
 def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
@@ -32,20 +24,15 @@ def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
     return normalised.astype(np.float32)
 
 
-def keep_study(study: Path, beats: BeatSet, predictions: np.ndarray) -> None:
-    """Write what a study leaves of its beats, and of the trial of `ARM`."""
-    study.mkdir()
-    (study / "beats.npz").write_bytes(stored_beats(beats))
-    files = Storage.at(study / "trials").folder(rules.digest(ARM.config))
-    files.write("predictions.npz", npz(log_probs=predictions))
-
-
 def test_a_study_s_out_of_fold_predictions_of_the_same_arm_and_beats_are_taken(
     tmp_path: Path, ds1: BeatSet
 ) -> None:
     folder, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
     predictions, places = log_probs(len(ds1.label)), Places(folder=folder)
-    keep_study(folder, ds1, predictions)
+    folder.mkdir()
+    (folder / "beats.npz").write_bytes(stored_beats(ds1))
+    files = Storage.at(folder / "trials").folder(rules.digest(ARM.config))
+    files.write("predictions.npz", npz(log_probs=predictions))
     np.testing.assert_array_equal(stored_predictions(places, ARM, ds1), predictions)
     config = replace(ARM.config, model=ModelConfig(fusion="film", dropout=0.3))
     assert stored_predictions(places, Arm(name="film", config=config), ds1) is None
@@ -58,20 +45,16 @@ def test_a_study_s_out_of_fold_predictions_of_the_same_arm_and_beats_are_taken(
 
 
 def test_beats_in_no_fold_do_not_count() -> None:
-    label = np.tile(np.arange(4), 25)
     predictions = log_probs(100)
     few = predictions.copy()
     few[:, 60:] = np.nan
-    expected = thresholds_from(predictions[:, :60], label[:60], "x")
-    got = thresholds_from(few, label, "x")
-    np.testing.assert_array_equal(got.single, expected.single)
-    np.testing.assert_array_equal(got.ensemble, expected.ensemble)
+    expected = thresholds_from(predictions[:, :60], LABEL[:60], "x")
+    assert thresholds_from(few, LABEL, "x").as_json() == expected.as_json()
 
 
 def test_an_ensemble_of_one_has_the_thresholds_of_its_model() -> None:
-    label = np.tile(np.arange(4), 25)
-    found = thresholds_from(log_probs(100, n_seeds=1), label, "x")
-    np.testing.assert_allclose(found.single, found.ensemble, rtol=1e-6)
+    thresholds = thresholds_from(log_probs(100, n_seeds=1), LABEL, "x")
+    np.testing.assert_allclose(thresholds.single, thresholds.ensemble, rtol=1e-6)
 
 
 def test_a_class_that_no_model_gives_anything_is_finite() -> None:
@@ -82,9 +65,6 @@ def test_a_class_that_no_model_gives_anything_is_finite() -> None:
 
 
 def test_undefined_thresholds_are_null_in_json() -> None:
-    label = np.tile(np.arange(3), 30)
-    found = thresholds_from(log_probs(90), label, "x").as_json()
-    assert found["source"] == "x"
-    single = found["single"]
+    single = thresholds_from(log_probs(90), np.tile(np.arange(3), 30), "x").as_json()["single"]
     assert isinstance(single, dict)
     assert list(single) == ["N", "S", "V", "F"] and single["F"] is None

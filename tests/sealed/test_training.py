@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,22 +22,19 @@ from study.tuning.ray_tune import StopSignal
 from study.tuning.session import Summary
 from tests.builders import trial_row
 
+SetUp = Callable[[str], Training]
+
 
 @pytest.fixture
-def training(
-    trained: tuple[Path, SealedPlan], records: Records, cache_dir: Path, tmp_path: Path
-) -> Training:
-    return set_up(trained[1], records, cache_dir, tmp_path)
-
-
 def set_up(
-    plan: SealedPlan, records: Records, cache_dir: Path, workspace: Path, storage: str = ""
-) -> Training:
-    return set_up_training(
-        plan,
-        EvaluationFolder.of(workspace, plan, rehearsal=True),
+    trained: tuple[Path, SealedPlan], records: Records, cache_dir: Path, tmp_path: Path
+) -> SetUp:
+    folder = EvaluationFolder.of(tmp_path, trained[1], rehearsal=True)
+    return lambda storage: set_up_training(
+        trained[1],
+        folder,
         records,
-        workspace=workspace,
+        workspace=tmp_path,
         cache_dir=cache_dir,
         device="cpu",
         storage=storage,
@@ -47,8 +45,9 @@ def test_no_study_can_have_used_a_seed() -> None:
     assert SETTINGS["seeds"].high == FRESH_SEED
 
 
-def test_arms_are_cross_validated_where_no_study_has_their_predictions(training: Training) -> None:
+def test_arms_are_cross_validated_where_no_study_has_their_predictions(set_up: SetUp) -> None:
     """Five folds of whole patients and one seed, whose scores rank nothing."""
+    training = set_up("")
     of_thresholds = training.cross_validation
     assert of_thresholds is not None
     assert [arm.name for arm in of_thresholds.space.arms] == ["rr", "rr_placebo"]
@@ -59,39 +58,28 @@ def test_arms_are_cross_validated_where_no_study_has_their_predictions(training:
 
 
 def test_a_shared_storage_keeps_plans_apart(
-    trained: tuple[Path, SealedPlan], records: Records, cache_dir: Path, tmp_path: Path
+    set_up: SetUp, trained: tuple[Path, SealedPlan], tmp_path: Path
 ) -> None:
-    shared = set_up(trained[1], records, cache_dir, tmp_path, storage=str(tmp_path / "shared"))
     root = tmp_path / "shared" / trained[1].label
-    assert str(shared.models.job.storage.root) == str(root / "training")
+    assert str(set_up(str(tmp_path / "shared")).models.job.storage.root) == str(root / "training")
+
+
+KEPT = "training: the disk is full; trained models are kept, and the same command continues"
+LACKING = "the weights.pt of arm rr is missing; delete the folder"
+DIVERGED = trial_row(arm="rr", outcome=Outcome.FAILED, cause="diverged")
 
 
 @pytest.mark.parametrize(
     ("stop", "rows", "error", "fault"),
     [
         (StopSignal("SIGTERM received", interrupted=True), [], KeyboardInterrupt, ""),
-        (
-            StopSignal("the disk is full"),
-            [],
-            StudyStateError,
-            "training: the disk is full; trained models are kept, and the same command continues",
-        ),
-        (
-            StopSignal(),
-            [trial_row(arm="rr", outcome=Outcome.FAILED, cause="diverged")],
-            DivergedError,
-            "arm rr: diverged",
-        ),
-        (
-            StopSignal(),
-            [],
-            StudyStateError,
-            "the weights.pt of arm rr is missing; delete the folder",
-        ),
+        (StopSignal("the disk is full"), [], StudyStateError, KEPT),
+        (StopSignal(), [DIVERGED], DivergedError, "arm rr: diverged"),
+        (StopSignal(), [], StudyStateError, LACKING),
     ],
 )
 def test_what_ends_otherwise_is_no_result(
-    training: Training,
+    set_up: SetUp,
     monkeypatch: pytest.MonkeyPatch,
     stop: StopSignal,
     rows: list[TrialRow],
@@ -102,5 +90,5 @@ def test_what_ends_otherwise_is_no_result(
     monkeypatch.setattr("study.sealed.training._thresholds", lambda training, run: {})
     monkeypatch.setattr(Study, "at", lambda places: SimpleNamespace(rows=rows))
     with pytest.raises(error) as caught:
-        train(training, lambda setup, places: Summary(stop=stop))
+        train(set_up(""), lambda setup, places: Summary(stop=stop))
     assert fault in str(caught.value)
