@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end: Ctrl-C; Slurm, Docker and systemd; a closed terminal."""
 _NAMES = {number.name for number in SIGNALS}
 
-_ASCII = {"±": "+-", "…": "...", "²": "2", "×": "x", "µ": "u"}
+_ASCII = {"±": "+-", "…": "...", "²": "^2", "×": "x", "µ": "u"}
 """ASCII replacements of characters in tables, for terminals and files that only take ASCII."""
 
 _AGAIN_S = 0.05

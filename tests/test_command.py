@@ -109,9 +109,9 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("output", "code", "out", "err"),
     [
-        ("", 0, "AUPRC .519 +- .030 of n2 beats, Zo?\n", ""),
+        ("", 0, "AUPRC .519 +- .030 of n^2 beats, Zo?\n", ""),
         (">&-", 0, "", ""),
-        ("2>&-", 0, "AUPRC .519 +- .030 of n2 beats, Zo?\n", ""),
+        ("2>&-", 0, "AUPRC .519 +- .030 of n^2 beats, Zo?\n", ""),
         (">/dev/full", 2, "", f"error: standard output: {FULL}; mend this; {KEPT}\n"),
     ],
     ids=["ASCII", "closed", "errors closed", "full"],

@@ -206,7 +206,7 @@ def test_the_answer_has_the_figures_of_the_tables() -> None:
         f"it scores {scores['mhca'][0]} where ECG alone scores {scores['ecg'][0]}",
         f"(`concat_proj`, {scores['concat_proj'][0]})",
         f"is {best[0]} above it (adjusted p {best[2]})",
-        f"its {scores['film'][0]} is to be quoted as {quoted[1]}",
+        f"Quote {quoted[1]} for it, not {scores['film'][0]}",
         f"({floor[0]}): {below[0]} of the {len(arms)} arms are below it in S and {below[1]} in V",
         "`film` scored {}, its placebo {} and logistic regression {}".format(
             *(sealed[a][0].split()[0] for a in ("film", "film_placebo", "logistic_regression"))

@@ -139,7 +139,10 @@ def accepted_lead(header: Header, rules: ReadingRules) -> tuple[int, str]:
             _check_rate(header, channel, rules)
             return channel, lead
     leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
-    hint = "" if rules.sampling_rate_hz else '; name another: --lead, or lead = "..." in a split'
+    hint = (
+        '; write lead = "..." in the split file, or give --lead to study.evaluate or study.predict'
+    )
+    hint = "" if rules.sampling_rate_hz else hint
     raise DataError(
         f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
         header.path,

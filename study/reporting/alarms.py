@@ -76,7 +76,8 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
         window = [_mean_lost(unused, "window", name) for name in RELIANCE_CLASSES]
         figures = " and ".join(score_text(value, signed=True) for value in lost)
         elsewhere = " and ".join(score_text(value, signed=True) for value in window)
-        by_window = f", by the window {elsewhere}" if all(map(math.isfinite, window)) else ""
+        has_window = all(map(math.isfinite, window))
+        by_window = f"; permuting the window loses {elsewhere}" if has_window else ""
         alarms.append(
             Alarm(
                 severity=Severity.ERROR if exact else Severity.WARNING,

@@ -32,7 +32,7 @@ from study.statistics.findings import Comparison, metric_name, parts_of
 from study.store.floors import StudyFloor
 from study.store.study import Study
 from study.store.trials import TrialRow
-from study.wording import listing
+from study.wording import listing, plural
 
 _logger = logging.getLogger(__name__)
 
@@ -264,8 +264,9 @@ def constant_alarms(
         alarms.append(
             Alarm(
                 severity=Severity.WARNING,
-                what=f"{len(decided)} of {len(known)} trials decide for one class",
-                evidence=f"for every beat: {'; '.join(trials)}",
+                what="members that give every beat the same class, in "
+                f"{len(decided)} of {plural(len(known), 'trial')}",
+                evidence="; ".join(trials),
                 advice="their F1, Se and +P say nothing; their ranking metrics still may",
             )
         )

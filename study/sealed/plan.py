@@ -168,8 +168,12 @@ def origin_of(plan: StudyPlan, name: str) -> Origin:
     )
 
 
-def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
+def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> bool:
     """Check the study that a plan comes from; a plan written by hand has none.
+
+    Returns:
+        Whether that study ran on records of this kind. Where synthetic records rehearse the plan
+        of a study on real ones, it did not.
 
     Raises:
         UsageError: If the study is not there.
@@ -177,7 +181,7 @@ def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
     """
     origin = plan.test.origin
     if origin is None:
-        return
+        return True
     stored = StudyPlan.load(study_folder(workspace, origin.name))
     now = origin_of(stored, origin.name)
     if now.fingerprint != origin.fingerprint:
@@ -186,11 +190,14 @@ def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> None:
             f"the plan was written and is {now.fingerprint} now: it was run again, or its plan "
             "was edited. Write the plan anew"
         )
-    if stored.data_source != records.source.kind:
+    alike = stored.data_source == records.source.kind
+    if not alike and not records.source.synthetic:
         raise PlanError(
             f"plan {plan.title}: study '{origin.name}' ran on {stored.data_source} "
-            f"records, and this test would be on {records.source.kind} ones"
+            f"records, and this test would be on {records.source.kind} ones; --synthetic "
+            "rehearses the plan"
         )
+    return alike
 
 
 def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:

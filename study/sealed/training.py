@@ -157,7 +157,7 @@ def set_up_training(
         DataError: If a record cannot be used.
         UsageError: If the device has no such precision.
     """
-    check_origin(plan, records, workspace)
+    seen_by_origin = check_origin(plan, records, workspace)
 
     def study_of(space: Space, kind: str) -> Setup:
         name = f"{plan.label}-{kind}"
@@ -174,7 +174,8 @@ def set_up_training(
         )
 
     models = study_of(plan.space(), TRAINING)
-    check_data(plan, models.job.beats)
+    if seen_by_origin:
+        check_data(plan, models.job.beats)
     patients = records.source.patients
     beats = models.beats
     folds = make_folds(

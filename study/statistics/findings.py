@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from study.keys import AGGREGATES, CLASSES
 
@@ -113,6 +113,16 @@ class Contrast:
     # Difference of the objective that is found with 80 % power at 5 %, adjusted; NaN where not
     # tested
     detectable: float
+
+
+def reversed_contrast(contrast: Contrast) -> Contrast:
+    """Return a contrast the other way round; its tests take both signs alike."""
+    return replace(
+        contrast,
+        first=contrast.second,
+        second=contrast.first,
+        estimates={name: reversed_estimate(e) for name, e in contrast.estimates.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -254,7 +254,9 @@ def test_records_of_mitbih_are_refused_under_any_name(
     path = write_split(tmp_path, ["mine"])
     pass_for(monkeypatch, tmp_path / "mine.dat", "208.dat")
     assert own_source(tmp_path, path).development == ("mine",)
-    with pytest.raises(DataError, match=r"mine\.dat: is 208\.dat of MIT-BIH's DS1, .* test none"):
+    with pytest.raises(
+        DataError, match=r"mine\.dat: is 208\.dat of MIT-BIH's DS1, .* cannot test them"
+    ):
         find_external(tmp_path)
     pass_for(monkeypatch, tmp_path / "mine.dat", "100.dat")
     for find in (lambda: own_source(tmp_path, path), lambda: find_external(tmp_path)):
@@ -287,8 +289,8 @@ def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_togethe
     assert message.startswith(
         f"{tmp_path}: 4 faults\n"
         "  - 800.hea, 801.hea, 802.hea and 75 more (78 in all): must have a lead that is "
-        "accepted, best first: MLII, II, V1, V2, V4, V5; got ECG1, ECG2; name another: --lead, or "
-        'lead = "..." in a split\n'
+        "accepted, best first: MLII, II, V1, V2, V4, V5; got ECG1, ECG2; write "
+        'lead = "..." in the split file, or give --lead to study.evaluate or study.predict\n'
         "  - a.hea: sampling rate must lie in [100, 10000] Hz, got 50 Hz\n"
         "  - b.atr: truncated: its end mark is missing; fetch the file again\n"
         "  - c.dat: "

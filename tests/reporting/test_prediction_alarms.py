@@ -135,8 +135,8 @@ def test_constant_predictors_are_named() -> None:
     )
     (of_one_class,) = constant_alarms(rows, {"d0": facts(N=2, V=1), "d1": facts()})
     assert str(of_one_class) == (
-        "warning: 1 of 2 trials decide for one class: for every beat: trial 0 (mhca), N by 2 "
-        "of 10 members and V by 1 of 10 members; their F1, Se and +P say nothing; their "
+        "warning: members that give every beat the same class, in 1 of 2 trials: trial 0 (mhca), "
+        "N by 2 of 10 members and V by 1 of 10 members; their F1, Se and +P say nothing; their "
         "ranking metrics still may"
     )
     assert constant_alarms(rows, {"d0": facts()}) == constant_alarms(rows, {}) == []

@@ -14,7 +14,13 @@ from study.reporting.page.html import Answers, Block, Note, Tone
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.reporting.trial_tables import mean_metric
-from study.statistics.findings import Choice, Contrast, metric_name, parts_of
+from study.statistics.findings import (
+    Choice,
+    Contrast,
+    metric_name,
+    parts_of,
+    reversed_contrast,
+)
 from study.wording import SYNTHETIC, p_text, plural, score_text
 
 Answer = tuple[str, str, str]
@@ -115,12 +121,16 @@ def contrast_of_first(results: StudyResults) -> Contrast | None:
     """Return the most telling contrast of the leading arm.
 
     This is the contrast with its placebo if there is one, else with the reference, else the first
-    declared contrast of the arm.
+    declared contrast of the arm, whichever way round it is declared, else that with the next arm.
     """
     comparison, arm = results.comparison, leading(results)
     if comparison is None or results.searches or arm not in results.arms:
         return None
-    pairs = [pair for pair in comparison.contrasts if pair.first == arm]
+    pairs = [
+        pair if pair.first == arm else reversed_contrast(pair)
+        for pair in comparison.contrasts
+        if arm in (pair.first, pair.second)
+    ]
     for other in (results.arms[arm].placebo, results.study.space.reference):
         for pair in pairs:
             if pair.second == other:

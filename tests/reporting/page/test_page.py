@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from study.keys import CLASSES, Outcome
+from study.reporting.page.answer import contrast_of_first
 from study.reporting.page.curve_bands import GRID, curves
 from study.reporting.page.html import Figure, Note, Section, Tone
 from study.reporting.page.page import PAGE, SECTIONS, report_files, sections
 from study.reporting.page.paper import published
 from study.reporting.results import StudyResults
 from study.reporting.table import Table
+from study.statistics.findings import reversed_contrast
 from tests.reporting.page.conftest import MakeResults, row_of
 
 MOST_BYTES = 8_000_000
@@ -101,6 +103,17 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         "+.100 AUPRC S lost when RR is permuted in its inputs",
     ):
         assert answer in first, answer
+
+
+def test_the_leading_arm_is_held_against_what_was_declared_either_way_round(
+    make_results: MakeResults,
+) -> None:
+    results = make_results()
+    assert results.comparison is not None
+    (declared, *others) = results.comparison.contrasts
+    turned = (reversed_contrast(declared), *others)
+    around = replace(results, comparison=replace(results.comparison, contrasts=turned))
+    assert contrast_of_first(around) == declared
 
 
 def test_other_records_are_not_called_mit_bih_s(make_results: MakeResults) -> None:
