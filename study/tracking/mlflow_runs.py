@@ -199,6 +199,9 @@ class StudyRuns:
             client, experiment_id = self._experiment.connect()
             self._known.clear()
             runs = _runs_with(client, experiment_id, study.identity)
+            if len(runs) > 1:
+                # All may be blank while trials train: the one that counts has their runs below.
+                runs.sort(key=lambda run: not self._children(run.run_id))
             parent = _without_blanks(client, runs) if runs else self._create(study)
             self._known[study.key] = parent
             for key, children in self._children(parent.run_id).items():

@@ -182,8 +182,6 @@ def test_calls_that_fail_before_or_after_they_are_made_or_are_late_are_recorded_
     mirrored = Mirror(tracker, untold.read, pauses_s=(0.001, 0.001)).finish()
     assert (mirrored.left, mirrored.refused) == (0, 0)
     assert not (unreliable.late or unreliable.pending)
-    # A run that is made after the end of all others stays blank until the next start.
-    Mirror(experiment(workspace), untold.read).finish()
     assert_whole(workspace)
 
 
