@@ -351,4 +351,6 @@ class Study:
         ]
         if stops:
             return f"the last start was stopped{when}: {stops[-1]}"
-        return f"the last start ended{when}"
+        # One that was stopped while the floors were computed has no trial that says so.
+        stopped = bool(self.starts) and self.starts[-1].outcome == Outcome.STOPPED
+        return f"the last start {'was stopped' if stopped else 'ended'}{when}"
