@@ -11,7 +11,14 @@ from urllib.parse import quote
 
 from study.errors import TrackingError
 from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, EXPERIMENTS, Outcome, Tag
-from study.tracking.mlflow_store import Store, alone_with, connect, explained, find_store
+from study.tracking.mlflow_store import (
+    Store,
+    alone_with,
+    connect,
+    explained,
+    find_store,
+    follow_move,
+)
 
 PARENT = "mlflow.parentRunId"
 
@@ -58,6 +65,9 @@ class Experiment:
                 with alone_with(self.store):
                     self._client = connect(self.store)
                     self._id = _made_experiment(self._client, self.name, location)
+                    if location is not None:
+                        before = self._client.get_experiment(self._id).artifact_location
+                        follow_move(self.store, before, location)
             return self._client, self._id
 
     def look(self) -> tuple[Any, str] | None:

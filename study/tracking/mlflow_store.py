@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from urllib.parse import unquote
 
 from study import addresses
 from study.errors import RefusedError, StoreAwayError, StudyError, TrackingError
+
+_logger = logging.getLogger(__name__)
 
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -164,6 +167,16 @@ def _check_sqlite_file(path: Path) -> None:
         )
 
 
+_KEEP_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""Tables and columns in which MLflow keeps absolute paths of files."""
+
+
 @contextmanager
 def alone_with(store: Store) -> Iterator[None]:
     """Let one process at a time create MLflow's tables: two at once would break them."""
@@ -202,6 +215,29 @@ def make_database(store: Store) -> None:
     if not _is_made(path):
         part.replace(path)
     _remove(part)
+
+
+def follow_move(store: Store, before: str, now: str) -> None:
+    """Point the files of runs and models to where a moved or copied workspace is.
+
+    MLflow keeps absolute paths: a moved workspace would write its page to the old place, and a
+    copied one into the original. `before` is an experiment's folder as MLflow has it, `now` as it
+    should be.
+    """
+    path = store.path
+    if not store.default or path is None or before == now:
+        return
+    old, new = (str(Path(folder).parent) + "/" for folder in (before, now))
+    if Path(before).name != Path(now).name or Path(before).parent.name != "mlruns":
+        return  # chosen by the user
+    _logger.warning("tracking: the workspace was at %s; its runs' files are at %s now", old, new)
+    with closing(sqlite3.connect(path)) as database, database:
+        for table, column in _KEEP_PATHS:
+            database.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # nosec B608
+                f"WHERE substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, len(old), old),
+            )
 
 
 def _is_made(path: Path) -> bool:

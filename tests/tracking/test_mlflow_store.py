@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -95,3 +96,23 @@ def test_starts_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
     # Silent too: no address, no line for each table, no deprecation, no telemetry.
     assert [process.communicate(timeout=120) for process in both] == [("", "")] * 2
     assert [process.returncode for process in both] == [0, 0]
+
+
+def test_a_workspace_that_was_moved_or_copied_keeps_its_files_in_it(
+    tmp_path: Path, mlflow_tables: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    shutil.copy(mlflow_tables, here)
+    first = Experiment(tracking_uri=None, name="studies", workspace=here)
+    client, experiment_id = first.connect()
+    run_id = client.create_run(experiment_id).info.run_id
+    client.log_text(run_id, "before", "before.txt")
+    shutil.copytree(here, there)
+    client, _ = Experiment(tracking_uri=None, name="studies", workspace=there).connect()
+    assert client.get_run(run_id).info.artifact_uri.startswith(f"{there}/mlruns/studies/")
+    client.log_text(client.create_run(experiment_id).info.run_id, "after", "after.txt")
+    files = {
+        folder: sorted(path.name for path in folder.rglob("*.txt")) for folder in (here, there)
+    }
+    assert files == {here: ["before.txt"], there: ["after.txt", "before.txt"]}
