@@ -11,26 +11,16 @@ import pytest
 from study import predict, report, run
 from study.command import REFUSED
 from study.data.source import Source
-from tests.builders import write_split
+from tests.builders import space_toml, write_split
 
 SECRET = "s3cr3t"
 USER, KEY = f"user:{SECRET}@127.0.0.1:1", f"AKIA:{SECRET}"
 CLOSED = "its Optuna storage cannot be opened"
-SPACE = """
-description = "one branch"
-[search]
-sampler = "random"
-trials = 1
-folds = 2
-[fixed]
-fusion = "concat"
-embed_dim = 8
-epochs = 2
-normal_beats_per_epoch = 50
-[params.dropout]
-low = 0.0
-high = 0.5
-"""
+SPACE = space_toml(
+    {"dropout": {"low": 0.0, "high": 0.5}},
+    fixed={"fusion": "concat", "embed_dim": 8, "epochs": 2, "normal_beats_per_epoch": 50},
+    settings={"sampler": "random", "trials": 1, "folds": 2},
+)
 
 
 @pytest.fixture(scope="module")

@@ -150,12 +150,6 @@ def test_options_that_are_named_exist(page: Path) -> None:
     assert named - known == set()
 
 
-def test_the_readme_is_short_and_shows_the_page_first() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert len(readme.encode()) < 12 * 1024
-    assert readme.index("docs/page.png") < readme.index("## Two commands")
-
-
 COMPARISON = "results/fusion_compare/comparison.md"
 OPENING = "results/fusion_compare_test/tables.txt"
 

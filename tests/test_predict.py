@@ -199,22 +199,6 @@ def test_without_a_model_it_is_said_how_to_get_one(
     assert [path.name for path in workspace.iterdir()] == ["model.pt"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--plot-from", "5 min"), "'5 min': give seconds, m:ss or h:mm:ss, as in 12:30"),
-        (("--plot-seconds", "601"), "'601': must be a number of seconds from 0 to 600"),
-        (("--plot-seconds", "all"), "'all': must be a number of seconds from 0 to 600"),
-    ],
-)
-def test_unsuitable_arguments_are_refused(
-    words: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="^2$"):
-        predict.main(["--record", "p01", *words])
-    assert message in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30.5", 90.5), ("1:00:01", 3601)])
 def test_times_are_given_in_seconds_or_as_on_a_clock(text: str, seconds: float) -> None:
     words = ["--record", "a", "--plot-from", text]

@@ -130,10 +130,3 @@ def test_a_study_that_has_not_begun(folder: Path) -> None:
     )
     assert report.main(command) == 0
     assert "Search of space" in (folder / "report" / PAGE).read_text()
-
-
-def test_no_such_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--study", "other"]) == 2
-    assert capsys.readouterr().err == (
-        f"error: there is no study 'other' in {workspace / 'studies'}; there is: {NAME}.\n"
-    )

@@ -130,11 +130,6 @@ def test_the_page_runs_sorts_and_shows_bold_pairs_bold(
     assert 'data-scheme="light"' in document or 'data-scheme="dark"' in document
 
 
-def test_an_error_would_be_seen(chromium: str, page: str, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="undefinedFunction"):
-        opened(chromium, with_script(page, "undefinedFunction();"), tmp_path)
-
-
 def test_nothing_is_wider_than_the_screen(chromium: str, page: str, tmp_path: Path) -> None:
     # A window cannot be as narrow as a phone; a frame can.
     frames = [

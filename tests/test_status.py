@@ -210,8 +210,6 @@ def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
             "--space, --resume: means nothing with --status, which goes by the study's own plan; ",
         ),
         (["--status", "tiny", "--dry-run"], "--dry-run: means nothing with --status"),
-        (["--repair", "tiny", "--name", "x"], "--name: means nothing with --repair"),
-        (["--status", "tiny", "--list"], "--list: means nothing with --status"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
