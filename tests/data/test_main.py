@@ -71,6 +71,11 @@ def test_table_notes_gaps_and_beats_annotated_twice(
 CODES = {
     "unknown option": (["--recordz"], 2, "unrecognized arguments: --recordz"),
     "half of a pair": (["--split", "s.toml"], 2, "--split needs --records DIR"),
+    "other half": (["--records", "a"], 2, "data options: --records needs --split FILE"),
+    "two sources": (
+        ["--data-dir", "a", "--records", "a", "--split", "s.toml"],
+        *(2, "data options: --data-dir (MIT-BIH) and --records"),
+    ),
     "bad split": (["--records", ".", "--split", "bad.toml"], 2, "bad.toml: 2 faults"),
     "bad folder": (["--data-dir", "no"], 1, "--data-dir: no: no such folder"),
     "check of a bad folder": (["--data-dir", "no", "--check"], 1, "no: no such folder"),

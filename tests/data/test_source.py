@@ -22,7 +22,7 @@ from study.data.source import (
 )
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_record import MITDB_RULES
-from study.errors import ChecksumError, DataError, MissingDataError, UsageError
+from study.errors import ChecksumError, DataError, MissingDataError
 from tests.builders import pass_for, write_record, write_split
 
 
@@ -98,30 +98,19 @@ def test_given_folder_that_is_bad_is_an_error(mitdb: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
 
 
-@pytest.mark.parametrize(
-    ("made", "kind", "fault"),
-    [
-        (None, MissingDataError, "no such folder"),
-        ("records/", MissingDataError, "not one header"),
-        ("records/notes.txt", MissingDataError, "not one header"),
-        ("records", DataError, "Not a directory"),
-    ],
-)
 def test_folder_without_records_is_an_error(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    made: str | None,
-    kind: type[DataError],
-    fault: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "records"
-    if made and made != "records":
-        folder.mkdir()
-    if made and not made.endswith("/"):
-        (tmp_path / made).write_text("x")
-    monkeypatch.setenv("MITDB_DIR", str(folder))
-    with pytest.raises(kind, match=f"MITDB_DIR: {folder}: .*{fault}"):
-        find_source(workspace=tmp_path)
+    folder, file = tmp_path / "records", tmp_path / "file"
+    folder.mkdir()
+    file.write_text("x")
+    places = (tmp_path / "no", "no such folder"), (folder, "not one header"), (file, "Not a dir")
+    for place, fault in places:
+        monkeypatch.setenv("MITDB_DIR", str(place))
+        with pytest.raises(DataError, match=f"MITDB_DIR: {place}: .*{fault}") as caught:
+            find_source(workspace=tmp_path)
+        assert isinstance(caught.value, MissingDataError) == (place != file)
+        (folder / "notes.txt").write_text("x")
 
 
 def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
@@ -144,23 +133,6 @@ def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
     source = find_source(workspace=tmp_path)
     assert (source.kind, source.folder) == ("mitdb", folder)
     assert source.description.endswith("(downloaded)")
-
-
-@pytest.mark.parametrize(
-    ("given", "fault"),
-    [
-        (("data_dir", "records_dir", "split_file"), "--data-dir (MIT-BIH) and --records"),
-        (("records_dir",), "--records needs --split FILE"),
-        (("split_file",), "--split needs --records DIR"),
-    ],
-)
-def test_options_that_do_not_go_together(
-    tmp_path: Path, given: tuple[str, ...], fault: str
-) -> None:
-    options: dict[str, Any] = dict.fromkeys(given, Path("a"))
-    with pytest.raises(UsageError) as caught:
-        find_source(workspace=tmp_path, **options)
-    assert str(caught.value).startswith(f"data options: {fault}")
 
 
 def test_split_file_names_records_patients_and_lead(tmp_path: Path) -> None:
@@ -219,14 +191,6 @@ def test_synthetic_source_describes_itself(tmp_path: Path) -> None:
     assert source.development == ("101", "106")
     assert source.patients == {"101": "101", "106": "106"}
     assert source.description == f"SYNTHETIC records of 60 s (seed 2) in {tmp_path}"
-
-
-@pytest.mark.data
-def test_real_records_are_as_published(mitdb_dir: Path, tmp_path: Path) -> None:
-    source = find_source(data_dir=mitdb_dir, workspace=tmp_path)
-    assert source.verified
-    assert len(source.checksums) == 66
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_records_of_a_folder_are_taken_at_any_rate_by_the_best_lead(tmp_path: Path) -> None:

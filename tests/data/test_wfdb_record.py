@@ -216,14 +216,13 @@ UNSUITABLE: dict[str, tuple[dict[str, Any], ReadingRules, str]] = {
     "no samples": ({"signal": WAVES * np.nan}, MITDB_RULES, "MLII has no samples that are not"),
     "constant": ({"signal": WAVES * 0 + 0.25}, MITDB_RULES, "lead MLII is constant"),
     "rate of MIT-BIH": ({"rate_hz": 250}, MITDB_RULES, "must be 360 Hz, got 250 Hz"),
-    "rate of one's own": ({"rate_hz": 50}, ANY_RATE, "must lie in [100, 10000] Hz, got 50 Hz"),
     "leads of MIT-BIH": (
         {"leads": ("V3", "aVR")},
         *(MITDB_RULES, "best first: MLII, V1, V2, V4, V5; got V3, aVR"),
     ),
     "leads of one's own": (
         {"leads": ("V3", "aVR")},
-        *(ReadingRules(leads=("II",), sampling_rate_hz=None), "II; got V3, aVR; name another: "),
+        *(ReadingRules(leads=("II",), sampling_rate_hz=None), "II; got V3, aVR; write lead = "),
     ),
     "unit": ({"unit": "mmHg"}, MITDB_RULES, "is in 'mmHg'; known: mV, uV, µV, V"),
 }
