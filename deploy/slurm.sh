@@ -27,7 +27,7 @@ ray="${RAY:-$PWD/.venv/bin/ray}"
 hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
 head="${hosts%%$'\n'*}"
 ip="${HEAD_IP:-$(getent ahostsv4 "$head" | awk 'NR == 1 { print $1 }')}"
-# A separate folder, because nodes may be shared with other jobs.
+# A port of its own, because nodes may be shared with other jobs.
 address="$ip:$((20000 + SLURM_JOB_ID % 20000))"
 
 # Whoever reaches a Ray port can run code on its node. srun hands the token on in the environment,

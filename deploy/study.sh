@@ -1,5 +1,6 @@
-# !/usr/bin/env bash Starts a study, or continues it if it has begun: after a pre-emption, a lost
-# head or a time limit, repeat the same command.
+#!/usr/bin/env bash
+# Starts a study, or continues it if it has begun: after a pre-emption, a lost head or a time limit,
+# repeat the same command.
 #
 #   deploy/study.sh --space fusion_grid --address auto --storage /shared/trials
 #

@@ -152,3 +152,11 @@ def test_help_explains_every_option_and_imports_nothing_heavy(program: str) -> N
     assert " ".join(text.lower().split()).count("exit codes: 0") == 1
     assert silent == []
     assert [name for name in HEAVY if name in modules] == []
+
+
+def test_leaving_keeps_the_exit_code_and_does_what_is_registered() -> None:
+    words = "import atexit; from study.command import leave; atexit.register(print, 1); leave(3)"
+    ended = subprocess.run(
+        [sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "1\n", "")

@@ -225,3 +225,9 @@ def test_the_tree_lists_the_folders_and_modules_that_exist() -> None:
     assert listed == there
     for folder in re.findall(r"^\| `(\w+/)` \|", page, re.M):
         assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_readme_is_short_and_shows_the_page_first() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.encode()) < 12 * 1024
+    assert readme.index("docs/page.png") < readme.index("## Two commands")

@@ -1,11 +1,13 @@
 """Commands that read a study write nothing: no file, no table, whatever address they are given.
 
-No command here starts a trial.
+No command here starts a trial; the last test starts processes, because it lists their modules.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -114,3 +116,26 @@ def test_reading_leaves_the_study_as_it_was(
     before = contents(folder)
     assert main([*words, *output.get(command, [])]) == 0, capsys.readouterr().err
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "needed"),
+    [
+        (["--status", NAME, "--no-track"], "0", {"optuna"}),
+        (["--list"], "0", set()),
+        (["--space", "fusion_gird"], "2", set()),
+    ],
+    ids=["status", "list", "misspelt"],
+)
+def test_what_only_reads_needs_no_engine(
+    workspace: Path, words: list[str], code: str, needed: set[str]
+) -> None:
+    """A process of its own, whose modules are its own."""
+    program = f"import sys; from study.run import main; print(main({words}), *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    ended, *loaded = done.stdout.splitlines()[-1].split()
+    assert ended == code
+    heavy = {"torch", "ray", "mlflow", "optuna", "scipy.stats", "matplotlib"}
+    assert heavy & set(loaded) == needed
