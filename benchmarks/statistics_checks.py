@@ -351,10 +351,13 @@ def _tests(stored: Stored) -> list[list[str]]:
         difference = np.mean([one["differences"][_tested(design)][0][0] for one in sets])
         detectable = np.median([one["detectable"] for one in sets])
         better = scenario == "better"
+        heading = [design, scenario, str(len(sets)), _share(alone[:, equal].mean(axis=1))]
+        if not np.isfinite(detectable):  # nothing is tested
+            rows.append([*heading, *["n. e."] * (len(rows[0]) - len(heading))])
+            continue
         rows.append(
             [
-                *(design, scenario, str(len(sets))),
-                _share(alone[:, equal].mean(axis=1)),
+                *heading,
                 _share(p[:, equal].mean(axis=1)),
                 _share(adjusted[:, equal].max(axis=1)),
                 _share(adjusted[:, 0]) if better else "-",

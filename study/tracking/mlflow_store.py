@@ -179,10 +179,15 @@ _KEEP_PATHS = (
 
 @contextmanager
 def alone_with(store: Store) -> Iterator[None]:
-    """Let one process at a time create MLflow's tables: two at once would break them."""
+    """Let one process at a time create MLflow's tables: two at once would break them.
+
+    A database's folder is created here, since the lock is on it.
+    """
+    if store.path is not None:
+        store.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(store.path.parent if store.path else store.workspace, os.O_RDONLY)
-    except OSError:  # no such folder yet, or one that cannot be opened: nothing to wait for
+    except OSError:  # one that cannot be opened: a server's workspace, a folder without rights
         yield
         return
     try:

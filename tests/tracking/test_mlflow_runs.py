@@ -322,7 +322,8 @@ def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> No
 def test_looking_makes_nothing_and_a_deleted_experiment_is_explained(
     workspace: Path, tmp_path: Path
 ) -> None:
-    assert experiment(tmp_path).look() is None
+    for address in (None, f"sqlite:///{tmp_path}/not there/runs.db"):
+        assert experiment(tmp_path, tracking_uri=address).look() is None
     assert list(tmp_path.iterdir()) == []
     _, id_ = experiment(workspace, name="gone").connect()
     mlflow_client(workspace).delete_experiment(id_)

@@ -90,7 +90,6 @@ def test_a_start_that_is_killed_while_tables_are_made_stops_no_later_one(tmp_pat
 
 
 def test_starts_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
-    (tmp_path / "not there yet").mkdir()
     command, pipe = [sys.executable, "-W", "error", "-c", OPEN, str(tmp_path)], subprocess.PIPE
     both = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     # Silent too: no address, no line for each table, no deprecation, no telemetry.
