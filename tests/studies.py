@@ -161,7 +161,9 @@ class Studies:
 
     def words(self, space: str, name: str, *more: str) -> list[str]:
         """Return the options of a study."""
+        # Each study would measure which precision is faster; curves are compared to the last bit.
         words = ["--space", f"{space}.toml", "--name", name, "--device", "cpu"]
+        words += ["--precision", "fp32"]
         words += ["--records", "records", "--split", "split.toml", "--concurrency", "1", *more]
         if self.tracker:
             words += ["--tracking-uri", self.tracker]
