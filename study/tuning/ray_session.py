@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -178,12 +178,42 @@ def _starting() -> Iterator[None]:
     utils.get_entrypoint_name = lambda: " ".join(map(shown, sys.orig_argv))
     own = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        with _arriving_signals() as arrived:
+            yield
+            # What Ray's handler raises may be dropped on its way, as in a callback.
+            if signal.SIGTERM in arrived():
+                raise KeyboardInterrupt("SIGTERM")
     except SystemExit:  # raised by Ray's handler of SIGTERM
         raise KeyboardInterrupt("SIGTERM") from None
     finally:
         services.ConsolePopen, utils.get_entrypoint_name = popen, command_line
         _hear_sigterm(own)
+
+
+@contextmanager
+def _arriving_signals() -> Iterator[Callable[[], bytes]]:
+    """Give a function that returns the numbers of the signals that have come in the block.
+
+    Python writes them to a descriptor whatever their handlers do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield bytes
+        return
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def arrived() -> bytes:
+        try:
+            return os.read(reader, 4096)
+        except BlockingIOError:
+            return b""
+
+    try:
+        yield arrived
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
 
 
 def _hear_sigterm(handler: Any) -> None:

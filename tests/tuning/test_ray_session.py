@@ -55,9 +55,20 @@ def test_ray_takes_no_signal_from_the_process_and_gets_none_of_its_group() -> No
     assert done.stdout == "running 1\ngroups of their own True\nending 2\nended 3\n"
 
 
-def test_sigterm_while_ray_starts_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dropped", [False, True])
+def test_sigterm_while_ray_starts_interrupts(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, dropped: bool
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
+
     def init(**options: object) -> None:
-        raise SystemExit(15)  # as Ray's own handler of SIGTERM does
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as Ray's own handler does
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            if not dropped:
+                raise
 
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
