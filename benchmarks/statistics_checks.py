@@ -305,9 +305,14 @@ KINDS = {"percentile": 2, "basic": 4, "BCa": 6}
 ESTIMATES = {"arms": "", "differences": ", difference"}
 
 
+def _by_estimate() -> list[list[str]]:
+    """Return the first row of a table with a column for each estimate."""
+    columns = [f"{name}{of}" for of in ESTIMATES.values() for name in ("S", "V", "S+V")]
+    return [["design", "arms", "data sets", *columns]]
+
+
 def _coverage(stored: Stored, kind: str) -> list[list[str]]:
-    rows = [["design", "arms", "data sets"]]
-    rows[0] += [f"{name}{of}" for of in ESTIMATES.values() for name in ("S", "V", "S+V")]
+    rows = _by_estimate()
     for (design, scenario), sets in stored.items():
         row = [design, scenario, str(len(sets))]
         for estimate in ESTIMATES:
@@ -325,8 +330,7 @@ def _coverage(stored: Stored, kind: str) -> list[list[str]]:
 
 
 def _biases(stored: Stored) -> list[list[str]]:
-    rows = [["design", "arms", "data sets"]]
-    rows[0] += [f"{name}{of}" for of in ESTIMATES.values() for name in ("S", "V", "S+V")]
+    rows = _by_estimate()
     for (design, scenario), sets in stored.items():
         row = [design, scenario, str(len(sets))]
         for estimate in ESTIMATES:
