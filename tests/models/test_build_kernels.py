@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_without_a_compiler_it_says_which_are_looked_for(
     with pytest.raises(LibraryError) as caught:
         load_library()
     assert str(caught.value) == message
+
+
+def test_a_compiler_that_never_ends_is_ended_with_its_children(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler(tmp_path, monkeypatch, f"sleep 600 & echo $! > '{tmp_path}/child'; wait")
+    monkeypatch.setattr(build_kernels, "LIMIT_S", 1.0)
+    with pytest.raises(LibraryError, match="not done after 1 s"):
+        load_library()
+    child = Path("/proc") / (tmp_path / "child").read_text().strip()
+    deadline = time.monotonic() + 10
+    while child.exists() and "(zombie)" not in (child / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
