@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import CLASSES
+from study.keys import CLASSES, MIN_CLASS_BEATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +30,18 @@ class LabelledBeats:
         table = np.zeros((len(self.record_names), len(CLASSES)), dtype=np.int64)
         np.add.at(table, (self.record, self.label), 1)
         return table
+
+
+def scorable(
+    counts: NDArray[np.int64] | NDArray[np.float64], least: int = MIN_CLASS_BEATS
+) -> NDArray[np.bool_]:
+    """Return for which classes beats can be scored, from their counts [..., C].
+
+    That takes `least` beats of the class, and beats of others.
+    """
+    return np.asarray(
+        (counts >= least) & (counts < counts.sum(axis=-1, keepdims=True)), dtype=bool
+    )
 
 
 def effective_patients(weights: Sequence[float]) -> float:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from study.beats import LabelledBeats
+from study.beats import LabelledBeats, scorable
 from study.errors import ComparisonError, listed
-from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.keys import CLASSES
 
 Int = NDArray[np.int64]
 
@@ -74,9 +74,7 @@ class Beats(LabelledBeats):
     @property
     def counted(self) -> NDArray[np.bool_]:
         """Whether each fold counts for each class, [F, C]: enough of its beats, and others."""
-        counts = self.counts_by_fold
-        others = counts.sum(axis=1, keepdims=True) - counts
-        return np.asarray((counts >= MIN_CLASS_BEATS) & (others > 0), dtype=bool)
+        return scorable(self.counts_by_fold)
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -19,7 +19,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.beats import scorable
+from study.keys import CLASSES
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
 
@@ -94,10 +95,7 @@ class WeightedScores:
 
     def counted(self, fold: int, weightings: slice = ALL) -> Bool:
         """Return whether a fold counts for each class, [W, C]: enough of its beats, and others."""
-        beats = self.beats[fold][self.combination[weightings, fold]]
-        return np.asarray(
-            (beats >= MIN_CLASS_BEATS) & (beats < beats.sum(axis=1, keepdims=True)), dtype=bool
-        )
+        return scorable(self.beats[fold][self.combination[weightings, fold]])
 
     def by_fold(self, fold: int, weightings: slice = ALL, seeds: Float | None = None) -> Float:
         """Return the scores of a fold, draws averaged, [A, W, C], whether it counts or not.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
+from study.beats import scorable
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD
 from study.statistics.choice import choose
 from study.statistics.estimates import (
@@ -198,7 +199,7 @@ class ScoredArms:
         """Return an arm's scores within each record, [G, C]; NaN where it has too few beats."""
         first, counts = 1 + len(CLASSES), self.beats.counts
         scores = np.full(counts.shape, np.nan)
-        enough = (counts >= MIN_BEATS_OF_RECORD) & (counts < counts.sum(axis=1, keepdims=True))
+        enough = scorable(counts, MIN_BEATS_OF_RECORD)
         for g, fold in enumerate(self.beats.fold_of_record):
             if fold >= 0:
                 alone = slice(first + g, first + g + 1)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from study.beats import scorable
 from study.keys import (
     AGGREGATES,
     CLASSES,
@@ -78,7 +79,7 @@ def rank_within(
     values = {name: np.full((n_seeds, n_groups, n_classes), np.nan) for name in RANKING}
     counts = np.zeros((n_groups, n_classes), dtype=np.int64)
     np.add.at(counts, (group[group >= 0], label[group >= 0]), 1)
-    counted = (counts >= min_beats) & (counts < counts.sum(axis=1, keepdims=True))
+    counted = scorable(counts, min_beats)
     for g in np.flatnonzero(counted.any(axis=1)):
         members = np.flatnonzero(group == g)
         scores, labels = log_probs[:, members], label[members]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.beats import scorable
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, published_holdout
 from study.data.prepare import prepare_all
@@ -74,7 +75,7 @@ def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
     if space.folds == ALL or space.objective == UNRANKED:  # nothing is ranked by a score
         return
     counts = folds.counts(beats)
-    counted = (counts >= MIN_CLASS_BEATS) & (counts < counts.sum(axis=1, keepdims=True))
+    counted = scorable(counts)
     _, quantity = parts_of(space.objective)
     undefined = [
         f"{name} ({counts[:, c].sum():,} in all)"

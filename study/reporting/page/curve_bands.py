@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import MIN_CLASS_BEATS
+from study.beats import scorable
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.resampling import draw_patients
 from study.statistics.weighted_metrics import Ranking
@@ -55,9 +55,7 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
         row_of[records] = np.arange(len(records))
         distinct, index = np.unique(weights[:, records], axis=0, return_inverse=True)
         index = index.reshape(-1)
-        of_class = distinct @ beats.counts[records, aami_class]
-        others = distinct @ beats.counts[records].sum(axis=1) - of_class
-        counted = ((of_class >= MIN_CLASS_BEATS) & (others > 0))[index]
+        counted = scorable(distinct @ beats.counts[records])[index, aami_class]
         read = np.zeros((2, len(distinct), len(GRID)))
         for run in runs:
             record = row_of[beats.record[rows]]
