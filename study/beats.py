@@ -45,7 +45,7 @@ def scorable(
 
 
 def effective_patients(weights: Sequence[float]) -> float:
-    """Return (sum w)^2 / sum w^2: as many equal patients would be equivalent to these.
+    """Return (sum w)^2 / sum w^2, the number of equal patients that weigh as much as these.
 
     Kish 1965, Survey Sampling, 11.7.
     """
