@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,8 @@ from study.data.windows import (
 from study.errors import ConfigError, DataError, listed, read_all, unknown
 from study.keys import CLASSES
 
-PREPARATION, WITH_GAPS = "b14272e70793", "b14272e70793, gaps enter no mean"
-"""Version of the preparation, part of every fingerprint and cache key; the second of records that
-have a gap in their beats or signal, because they alone changed when gaps were told.
+PREPARATION = "gaps enter no mean"
+"""Version of the preparation, part of every fingerprint and cache key.
 
 Give it another text whenever the arrays of a beat set change: then caches are made anew, and no
 study goes on with beats that it did not begin with. tests/data/test_prepare.py holds the arrays.
@@ -85,6 +83,7 @@ def prepare_all(
     dataset = dataset or source.dataset
     names, checksums = _files(source, dataset)
     identity = {
+        "code": PREPARATION,
         "dataset": dataset,
         "source": source.kind,
         # After an edit of a file, beats prepared before are not used.
@@ -95,9 +94,8 @@ def prepare_all(
         "study_seed": study_seed,
     }
     sets: dict[Cut, BeatSet] = {}
-    # Whether records have a gap is known when they are read, or from what the cache has.
-    for cut, code in product(cuts, (PREPARATION, WITH_GAPS)):
-        fingerprint = digest_of({**identity, "cut": cut, "code": code})
+    fingerprints = {cut: digest_of({**identity, "cut": cut}) for cut in cuts}
+    for cut, fingerprint in fingerprints.items():
         cached = load_cached(*_cache_file(cache_dir, dataset, cut, fingerprint))
         if cached is not None:
             sets[cut] = cached
@@ -109,9 +107,8 @@ def prepare_all(
             folder=source.folder,
         )
         beats = _joined(list(parts.values()), source.folder)
-        code = WITH_GAPS if any(part.gaps for part in parts.values()) else PREPARATION
         for cut in missing:
-            fingerprint = digest_of({**identity, "cut": cut, "code": code})
+            fingerprint = fingerprints[cut]
             sets[cut] = beats.cut(cut, dataset, source.kind, study_seed, fingerprint)
             path, key = _cache_file(cache_dir, dataset, cut, fingerprint)
             store_cached(path, key, sets[cut])
@@ -185,7 +182,6 @@ class _Part:
     signal: NDArray[np.float64]
     beats: UsableBeats
     rr: Mapping[str, NDArray[np.float32]]
-    gaps: bool  # whether beats or signal are missing somewhere
 
 
 def _part(record: Record) -> _Part:
@@ -200,7 +196,6 @@ def _part(record: Record) -> _Part:
         signal=band_pass(record.signal_mv),
         beats=beats,
         rr={name: rows[beats.index] for name, rows in rr.items()},
-        gaps=bool(gap.any() or record.no_signal.any()),
     )
 
 
@@ -253,6 +248,5 @@ def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tu
 
     The key also holds the versions of numerical packages: last bits may differ between them.
     """
-    # A file of before gaps were told holds other beats than its fingerprint stands for.
-    key = digest_of([fingerprint, WITH_GAPS, *(f"{name} {version(name)}" for name in _NUMERICS)])
+    key = digest_of([fingerprint, *(f"{name} {version(name)}" for name in _NUMERICS)])
     return cache_dir / dataset / f"{'-'.join(cut)}-{key}.beats", key

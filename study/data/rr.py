@@ -2,7 +2,7 @@
 
 Intervals run between consecutive beat annotations (class Q included, rhythm and noise marks not),
 before any beat is left out. Beat i's pre_rr ends at beat i, its post_rr begins there. An interval
-over a gap in the beats is none: no feature of any beat has it in it.
+over a gap in the beats is not an RR interval: no feature contains it.
 
 Permuted RR is the placebo control, and measures how much a trained model relies on RR. Its random
 streams depend on the study's seed, never on a configuration, so that every arm of a study gets the
