@@ -78,19 +78,3 @@ def test_early_ratios_are_repeated_beside_the_ecg() -> None:
     assert torch.equal(plain[:, 0, 1:], early[:, :, None].expand(-1, -1, 128))
     assert torch.equal(hidden[hide][:, 0, 1:], torch.ones(1, 2, 128))
     assert torch.equal(hidden[~hide], plain[~hide])
-
-
-def test_gradients_reach_every_weight() -> None:
-    """No dead part in the published hybrid, except the query, to which MHCA is blind.
-
-    Vectors are left out: batch norm takes the bias of a convolution before it out.
-    """
-    model = network("opt3", "mhca").train()
-    outputs = model(ECG, torch.rand(BEATS, 2), torch.randn(BEATS, 7))
-    outputs.log_softmax(dim=1)[:, 1].sum().backward()
-    silent = {
-        name
-        for name, p in model.named_parameters()
-        if p.ndim > 1 and (p.grad is None or torch.count_nonzero(p.grad) == 0)
-    }
-    assert silent == {"fusion.query.0.weight"}

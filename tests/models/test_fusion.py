@@ -10,7 +10,7 @@ from study.models.blocks import Tokens
 from study.models.classifier import build_fusion
 from study.models.fusion import Concat, ConcatProjected, ExpertSum, FiLM, NoFusion
 from study.models.fusion_base import Fusion
-from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
+from study.models.mhca import MHCA, MHCAResidual, MHCATime
 
 FEATURE_MAP = torch.randn(4, 256, 64, generator=torch.Generator().manual_seed(1))
 RR = torch.randn(4, 7, generator=torch.Generator().manual_seed(2))
@@ -76,20 +76,6 @@ def test_mhca_time_attends_to_64_positioned_tokens() -> None:
     torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(steps.mean(2), x))
     assert fusion.positions.shape == (16, 64)
     assert 0.01 < fusion.positions.std().item() < 0.03
-
-
-def test_attention_pool_is_mhca_time_with_a_constant() -> None:
-    control, fusion = build("attention_pool"), build("mhca_time")
-    assert isinstance(control, AttentionPool) and isinstance(fusion, MHCATime)
-    shapes, own_shapes = (
-        {n: p.shape for n, p in each.named_parameters() if not n.startswith("query.0")}
-        for each in (fusion, control)
-    )
-    assert shapes == own_shapes
-    query = control.query(torch.ones(4, 1))
-    assert torch.equal(query, query[:1].expand(4, -1))
-    weights = control.attention(FEATURE_MAP, None)
-    assert weights is not None and not torch.allclose(weights[0], weights[1], atol=1e-4)
 
 
 def test_film_scales_and_shifts() -> None:

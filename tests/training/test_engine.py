@@ -7,10 +7,9 @@ import torch
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
-from study.errors import CheckpointError, UsageError
+from study.errors import UsageError
 from study.training import engine
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
-from study.training.loop import TrialTraining
 from tests.builders import small_training
 
 
@@ -42,18 +41,6 @@ def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None
 def test_refusals(name: str, device: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve_precision(name, device)
-
-
-def test_precision_belongs_to_a_checkpoint(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
-    def training(precision: str) -> TrialTraining:
-        return small_training(
-            tiny_beats, tiny_folds, engine=Engine(precision), epochs=1, fusion="film"
-        )
-
-    half = training("bf16")
-    half.run_epoch()
-    with pytest.raises(CheckpointError, match="engine: the checkpoint has 'bf16, not compiled'"):
-        training("fp32").load_state_dict(half.state_dict())
 
 
 def test_last_scores_are_exact_and_those_before_need_not_be(

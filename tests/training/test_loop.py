@@ -95,13 +95,17 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
 def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     state = small_training(tiny_beats, tiny_folds).state_dict()
     beats = replace(tiny_beats, fingerprint="other")
-    other = TrialTraining(small_config(), beats, tiny_folds, n_seeds=1, study_seed=1)
+    engine = Engine("bf16")
+    other = TrialTraining(
+        small_config(), beats, tiny_folds, n_seeds=1, study_seed=1, engine=engine
+    )
     with pytest.raises(CheckpointError) as error:
         other.load_state_dict(state)
     assert str(error.value) == (
-        "checkpoint of another trial: 2 faults\n"
+        "checkpoint of another trial: 3 faults\n"
         "  - beats: the checkpoint has 'tiny', this trial 'other'\n"
-        "  - study seed: the checkpoint has 0, this trial 1"
+        "  - study seed: the checkpoint has 0, this trial 1\n"
+        "  - engine: the checkpoint has 'fp32, not compiled', this trial 'bf16, not compiled'"
     )
 
 

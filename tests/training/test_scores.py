@@ -1,4 +1,4 @@
-"""The score of a trial: within folds, pooled, by patient; against scikit-learn and by hand."""
+"""Metrics, and the score of a trial by them; against scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,31 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from study.keys import CLASSES, OBJECTIVES
+from study.training.metrics import DECISIONS, RANKING, threshold_counts
 from study.training.scores import Scores, rank_within, score
 
 _REFERENCE = {"auprc": reference.average_precision_score, "auroc": reference.roc_auc_score}
 _N_SEEDS, _N_FOLDS, _N_RECORDS = 2, 3, 6
+
+
+def _ranking(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scores with no ties, many ties or one value only, and rare to common positives."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 200))
+    score = rng.normal(size=n)
+    if seed % 3:
+        score = np.round(score * rng.integers(0, 5))
+    positive = rng.random(n) < rng.uniform(0.02, 0.98)
+    positive[:2] = [True, False]
+    return score.astype(np.float32), rng.permutation(positive)
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_ranking_metrics_equal_scikit_learn(name: str) -> None:
+    for seed in range(150):
+        score, positive = _ranking(seed)
+        ours = RANKING[name](*threshold_counts(score, positive))
+        assert ours == pytest.approx(_REFERENCE[name](positive, score), abs=1e-12), seed
 
 
 class _Case:
@@ -113,8 +134,13 @@ def test_decisions_are_pooled_over_folds_and_the_loss_is_the_mean_log_probabilit
     decided = case.log_probs.argmax(axis=2)
     expected = sum(reference.confusion_matrix(case.label, d) for d in decided)
     assert np.array_equal(scores.confusion, expected)
-    f1 = np.mean([reference.f1_score(case.label, d, average=None) for d in decided], axis=0)
-    assert [scores.values[f"val_f1_{c}"] for c in CLASSES] == pytest.approx(f1.tolist())
+    of_seeds = []
+    for d in decided:
+        ppv, se, f1, _ = reference.precision_recall_fscore_support(case.label, d)
+        sp = [reference.recall_score(case.label != c, d != c) for c in range(4)]
+        of_seeds.append([f1, se, ppv, sp])
+    ours = [[scores.values[f"val_{name}_{c}"] for c in CLASSES] for name in DECISIONS]
+    np.testing.assert_allclose(ours, np.mean(of_seeds, axis=0))
     log_probs = case.log_probs[:, np.arange(len(case.label)), case.label]
     assert scores.values["val_loss"] == pytest.approx(-np.mean(log_probs))
 

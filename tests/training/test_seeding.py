@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from study.training.seeding import Purpose, Streams
 
 _STREAMS = Streams(study_seed=3, seed_index=1, fold=2)
@@ -27,18 +25,3 @@ def test_each_part_of_the_name_tells_streams_apart() -> None:
     purposes = [_draw(_STREAMS, purpose) for purpose in Purpose]
     drawn = [*others, *purposes, _draw(_STREAMS, number=1)]
     assert len({value for values in drawn for value in values}) == 3 * len(drawn)
-
-
-def test_torch_generators_are_the_streams_own_and_the_global_ones_are_restored() -> None:
-    def draw(burned: int) -> tuple[torch.Tensor, torch.Tensor]:
-        torch.manual_seed(5)
-        torch.rand(burned)
-        with _STREAMS.torch_generators(Purpose.DROPOUT, 0, torch.device("cpu")):
-            inside = torch.rand(3)
-        return inside, torch.rand(3)
-
-    (inside, after), (inside_later, after_later) = draw(0), draw(10)
-    assert torch.equal(inside, inside_later)
-    assert not torch.equal(after, after_later)
-    torch.manual_seed(5)
-    assert torch.equal(after, torch.rand(3))
