@@ -7,14 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study.models.backbone import (
-    ASPP,
-    FEATURES,
-    MACNNSE,
-    STEPS,
-    ResidualBlock,
-    SqueezeExcitation,
-)
+from study.models.backbone import ASPP, FEATURES, MACNNSE, STEPS, ResidualBlock, SqueezeExcitation
 
 LAYERS = {
     "stem": (4, 128, 4 * 3 + 4),
@@ -80,10 +73,7 @@ def test_squeeze_excitation_scales_whole_channels() -> None:
     torch.testing.assert_close(silent(x), x / 2)
 
 
-@pytest.mark.parametrize(
-    ("stride", "shortcut"),
-    [(1, [1.0, 3.0, 5.0, 9.0]), (2, [2.0, 7.0])],
-)
+@pytest.mark.parametrize(("stride", "shortcut"), [(1, [1.0, 3.0, 5.0, 9.0]), (2, [2.0, 7.0])])
 def test_residual_block_keeps_its_raw_input(stride: int, shortcut: list[float]) -> None:
     block = ResidualBlock(features=1, stride=stride)
     for layer in block.body:

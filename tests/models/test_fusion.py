@@ -23,28 +23,23 @@ def build(fusion: str, **options: object) -> Fusion:
     return build_fusion(trial.model, n_rr=7).eval()
 
 
-def attended(fusion: MHCA, query: Tensor, tokens: Tensor, *, residual: bool) -> Tensor:
-    """Return what DESIGN's MHCA gives to the head: LN, x + FFN(x), LN."""
+def attended(fusion: MHCA, query: Tensor, tokens: Tensor) -> Tensor:
+    """Return what DESIGN's residual MHCA gives to the head: LN, x + FFN(x), LN."""
     x = fusion.block.attention(query, Tokens(features=tokens))
-    x = fusion.block.norm_1(x + query if residual else x)
+    x = fusion.block.norm_1(x + query)
     y: Tensor = fusion.block.norm_2(x + fusion.block.ffn(x))
     return y
 
 
-def test_none_and_concat() -> None:
-    none, concat = build("none"), build("concat")
+def test_fusions_by_concatenation() -> None:
+    none, concat, gated = build("none"), build("concat"), build("concat_proj")
     assert isinstance(none, NoFusion) and isinstance(concat, Concat)
+    assert isinstance(gated, ConcatProjected)
     torch.testing.assert_close(none(FEATURE_MAP, None), none.output(POOLED))
     expected = concat.output(torch.cat((concat.ecg(POOLED), RR), dim=1))
     torch.testing.assert_close(concat(FEATURE_MAP, RR), expected)
-
-
-def test_concat_proj_gates_the_rr_side() -> None:
-    fusion = build("concat_proj", gate_init=-1.0)
-    assert isinstance(fusion, ConcatProjected)
-    gated = torch.sigmoid(torch.tensor(-1.0)) * fusion.rr(RR)
-    expected = fusion.head.output(torch.cat((fusion.ecg(POOLED), gated), dim=1))
-    torch.testing.assert_close(fusion(FEATURE_MAP, RR), expected)
+    expected = gated.head(gated.ecg(POOLED), gated.rr(RR))
+    torch.testing.assert_close(gated(FEATURE_MAP, RR), expected)
 
 
 def test_mhca_is_a_function_of_the_pooled_ecg() -> None:
@@ -64,7 +59,7 @@ def test_mhca_residual_adds_the_query() -> None:
     fusion = build("mhca_residual", heads=2)
     assert isinstance(fusion, MHCAResidual)
     pooled, query = fusion.ecg(POOLED), fusion.query(RR)
-    x = attended(fusion, query, pooled[:, :, None], residual=True)
+    x = attended(fusion, query, pooled[:, :, None])
     torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(pooled, x))
 
 
@@ -72,7 +67,7 @@ def test_mhca_time_attends_to_64_positioned_tokens() -> None:
     fusion = build("mhca_time", heads=2)
     assert isinstance(fusion, MHCATime) and fusion.positions is not None
     steps = fusion.ecg(FEATURE_MAP.transpose(1, 2)).transpose(1, 2)
-    x = attended(fusion, fusion.query(RR), steps + fusion.positions, residual=True)
+    x = attended(fusion, fusion.query(RR), steps + fusion.positions)
     torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(steps.mean(2), x))
     assert fusion.positions.shape == (16, 64)
     assert 0.01 < fusion.positions.std().item() < 0.03

@@ -1,4 +1,4 @@
-"""Spaces: what is drawn is inside, both ends can be drawn, what does not apply is absent."""
+"""Spaces: what they contain, what is drawn by index, what an option changes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from study.errors import ConfigError, UsageError
 from study.models import rules
-from study.spaces.draws import Point, holds
-from study.spaces.load import SpaceSummary, list_spaces, load_space, override
+from study.spaces.draws import Point
+from study.spaces.load import SpaceSummary, list_spaces, override
 from tests.builders import MIXED, space_of
-
-_LAST = math.nextafter(1.0, 0.0)
 
 SMALL = MIXED.replace("low = 1e-4\nhigh = 1e-2\nlog = true", "values = [1e-3, 2e-3]")
 
@@ -47,21 +43,6 @@ input = "ecg"
 fusion = "none"
 epochs = 5
 """
-
-
-_UNIT = st.floats(0.0, 1.0, exclude_max=True) | st.sampled_from([0.0, _LAST])
-
-
-@given(u=st.lists(_UNIT, min_size=7, max_size=7))
-@settings(max_examples=60, deadline=None)
-def test_drawn_point_is_inside_and_holds_the_active_parameters_only(u: list[float]) -> None:
-    space = space_of(MIXED)
-    point = space.at(u)
-    assert tuple(point) == space.active(point)
-    for param in space.params:
-        assert (param.name in point) == holds(param, point)
-    active = rules.active_parameters(space.configuration(point))
-    assert {name: active[name] for name in point} == point
 
 
 def test_points_by_index_differ_and_fill_the_space() -> None:
@@ -118,22 +99,24 @@ def test_defaults_are_a_point_of_each_arm_and_branches_of_each_combination_of_co
 
 
 @pytest.mark.parametrize(
-    ("changes", "faults"),
+    ("changes", "fault"),
     [
-        ({"heads": 3, "dropout": 0.2}, ["heads: 3 is outside of", "dropout: 0.2 is outside of"]),
-        ({"heads": None}, ["heads: is missing"]),
-        ({"focal_gamma": 1.0}, ["focal_gamma: does not exist here: its condition does not hold"]),
-        ({"hads": 1}, ["unknown parameter 'hads'; known: dropout, embed_dim, focal_gamma, fus"]),
+        (
+            {"heads": 3, "dropout": 0.2},
+            "heads: 3 is outside of .*\n  - dropout: 0.2 is outside of",
+        ),
+        ({"heads": None}, "space s: heads: is missing"),
+        (
+            {"focal_gamma": 1.0},
+            "space s: focal_gamma: does not exist here: its condition does not",
+        ),
+        ({"hads": 1}, "space s: unknown parameter 'hads'; known: dropout, embed_dim, focal_gamma"),
     ],
 )
-def test_point_outside_is_refused(changes: dict[str, object], faults: list[str]) -> None:
+def test_point_outside_is_refused(changes: dict[str, object], fault: str) -> None:
     point = {name: v for name, v in {**_POINT, **changes}.items() if v is not None}
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=fault):
         space_of(MIXED).configuration(point)
-    head, *told = str(caught.value).split("\n  - ")
-    told = told or [head.removeprefix("space s: ")]
-    assert len(told) == len(faults)
-    assert all(one.startswith(fault) for one, fault in zip(told, faults, strict=True))
 
 
 def test_digests_are_those_of_what_is_run() -> None:
@@ -199,7 +182,6 @@ def test_override_of_epochs_wins_over_arms_and_search() -> None:
             "  - trials: must be a whole number in [1, 1000000], got 0",
         ),
         (MIXED, {"epochs": 0}, "epochs: must be in [1, 1000], got 0"),
-        (MIXED, {"sampler": "grid"}, "search.sampler: grid needs a step, or values, for every"),
         (
             COMPARE,
             {"trials": 5},
@@ -220,8 +202,6 @@ def test_list_shows_what_cannot_be_used_as_well(tmp_path: Path) -> None:
     assert first == SpaceSummary("a", "compare", "three arms", 9)
     assert last == SpaceSummary("c", "search", "every kind of parameter", 12)
     assert broken.fault.startswith(f"{tmp_path.name}/b.toml: ")
-    space = load_space("c", tmp_path)
-    assert (space.path, space.text) == (tmp_path / "c.toml", MIXED)
 
 
 SEARCH = """

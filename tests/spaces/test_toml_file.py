@@ -43,26 +43,21 @@ LOSSES = '\n[params.loss]\nvalues = ["focal", "cross_entropy"]'
 PARAM_FAULTS = [
     ("hads", "values = [1]", "unknown parameter 'hads'"),
     ("input", 'values = ["opt1", "op3"]', "unknown value 'op3'"),
-    ("heads", "values = [1, 2.5]", "must be a whole number, got 2.5"),
     ("heads", "values = []", "values must be a list of at least one value, got []"),
     ("heads", "values = [1, 2, 1]", "values must differ, got 1 more than once"),
     ("heads", "values = [1, 2]\ndefault = true", "default must be one of the values, got True"),
-    ("heads", "values = [1, 2]\nlog = true", "log does not go with values"),
     ("heads", "values = [1]\nlow = 1\nhigh = 2", "needs either values = [...] or low and high"),
     ("dropout", "low = 0.0\nhgh = 0.5\nhigh = 0.5", "unknown key 'hgh'"),
     ("dropout", "low = 0.0", "high is missing: a range needs low and high"),
-    ("dropout", "low = 0.5\nhigh = 0.1", "`low <= high` must hold, but got low=0.5 and high=0.1"),
     ("dropout", "low = 0.0\nhigh = 1.5", "high: must be in [0, 0.95], got 1.5"),
     ("dropout", "low = 0.0\nhigh = 0.5\nlog = true", "`low > 0` must hold with log = true"),
     ("dropout", "low = 0.0\nhigh = 0.5\nstep = 0.2", "whole steps must lead from low to high"),
-    ("embed_dim", "low = 16\nhigh = 64\nstep = 0.5", "step must be a whole number, got 0.5"),
     ("dropout", "low = 0.0\nhigh = 0.5\nstep = inf", "step must be a finite number above 0"),
     ("dropout", "low = 0.0\nhigh = 0.4\ndefault = 0.5", "default must lie in the range"),
     ("learning_rate", "low = 1e-8\nhigh = 1.0\nstep = 1e-40", "a range must have at most 1000000"),
     ("input", "low = 0\nhigh = 1", "is a word, not a number: give values = [...]"),
     ("heads", 'values = [1]\nwhen = "mhca"', "when: must be a table such as { fusion ="),
     ("heads", 'values = [1]\nwhen = { fusin = ["mhca"] }', "when: unknown parameter 'fusin'"),
-    ("heads", 'values = [1]\nwhen = { loss = ["focl"] }' + LOSSES, "when: loss: unknown value"),
     ("heads", 'values = [1]\nwhen = { loss = "focal" }' + LOSSES, "when: loss: must be a list"),
     ("heads", f"values = [1]\nwhen = {{ dropout = [0.1] }}\n{DROPOUT}", "when: dropout: is a"),
     ("heads", "values = [1]\nwhen = { heads = [1] }", "when: conditions form a circle among:"),
@@ -77,8 +72,6 @@ def test_fault_of_a_parameter(name: str, text: str, fault: str) -> None:
 
 OF_SEARCH = [
     ('"d"', '" "', "description: must be a line of text, got ' '"),
-    ('"random"', '"tpee"', "search.sampler: unknown value 'tpee'"),
-    ("trials = 3", "trials = 0", "search.trials: must be a whole number in [1, 1000000], got 0"),
     ('"mhca_time"', '"mhca_tme"', "fixed: fusion: unknown value 'mhca_tme'"),
     ("fusion =", "fuson =", "fixed: unknown parameter 'fuson'"),
     ("fusion =", "heads = 1\nfusion =", "fixed: heads: is also in [params]; leave one of them"),
@@ -93,7 +86,6 @@ OF_SEARCH = [
 ]
 OF_COMPARE = [
     ("draws = 2", "draws = 2\ntrials = 4", "compare.trials: unknown setting 'trials'"),
-    ("draws = 2\n", "", "compare.draws: is missing"),
     (DROPOUT, "", "compare.draws: must be 1, as [params] has nothing to draw; got 2"),
     ('= "film"', '= "flim"', "compare.reference: unknown arm 'flim'"),
     ('reference = "film"\n', "", f"compare.reference: is missing; arms: {ARMS}"),

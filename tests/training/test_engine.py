@@ -1,4 +1,4 @@
-"""Precisions: what is chosen, what is refused, and what they change."""
+"""Devices and precisions: what is chosen, what is refused, and what they change."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import UsageError
 from study.training import engine
+from study.training.device import resolve_device
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from tests.builders import small_training
 
@@ -41,6 +42,20 @@ def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None
 def test_refusals(name: str, device: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve_precision(name, device)
+
+
+def test_devices_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (resolve_device("auto").type != "cpu") == accelerated
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name, fault in (
+        ("cdua", "unknown device 'cdua'; known: auto, cpu, cuda, mps. Did you mean 'cuda'?"),
+        ("cuda:1", "'cuda:1' is not available here; available: cpu"),
+    ):
+        with pytest.raises(UsageError) as error:
+            resolve_device(name)
+        assert str(error.value) == f"device: {fault}"
 
 
 def test_last_scores_are_exact_and_those_before_need_not_be(

@@ -39,10 +39,7 @@ def test_losses_are_torchs_and_the_focal_one_is_its_formula() -> None:
             Loss(weights=_ONES, label_smoothing=0.2),
             F.cross_entropy(outputs, label, label_smoothing=0.2),
         ),
-        (
-            Loss(weights=_ONES, gamma=1.5),
-            (-((1 - probability) ** 1.5) * probability.log()).mean(),
-        ),
+        (Loss(weights=_ONES, gamma=1.5), (-((1 - probability) ** 1.5) * probability.log()).mean()),
     ):
         torch.testing.assert_close(loss(outputs, label), expected)
     both = Loss(weights=_ONES, gamma=2.0, label_smoothing=0.1)
