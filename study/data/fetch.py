@@ -93,8 +93,8 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
         DataError: If a file is missing, cannot be used, or is one of the sealed DS2.
     """
     require_files(folder, name, (".hea", ".atr") if annotated else (".hea",))
-    signals = [(Path(name).parent / file).as_posix() for file in read_header(folder, name).files]
-    files = list(dict.fromkeys([f"{name}.hea", *signals]))
+    header = read_header(folder, name)
+    files = [(Path(name).parent / file).as_posix() for file in header.all_files]
     if (folder / f"{name}.atr").exists():
         files.append(f"{name}.atr")
     try:

@@ -144,7 +144,7 @@ def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
     signal, rate_hz = lead.signal_mv.astype(np.float64), lead.sampling_rate_hz
     where, fault = f"record {lead.record}", f"no beats were found by {DETECTOR} in {lead.name}"
     try:
-        detections = processing.gqrs_detect(sig=_scaled(signal, rate_hz), fs=rate_hz)
+        detections = processing.gqrs_detect(sig=_scaled(signal, lead), fs=rate_hz)
         if len(detections) == 0:
             raise DataError(f"{fault}; is it an ECG?", where)
         r_peaks = processing.correct_peaks(
@@ -161,10 +161,11 @@ def find_r_peaks(lead: Lead) -> NDArray[np.int64]:
     return np.unique(np.asarray(r_peaks, dtype=np.int64))
 
 
-def _scaled(signal_mv: NDArray[np.float64], rate_hz: float) -> NDArray[np.float64]:
-    width = min(len(signal_mv), round(_STRETCH_S * rate_hz))
-    stretches = signal_mv[: len(signal_mv) // width * width].reshape(-1, width)
-    swings = np.ptp(stretches, axis=1)
+def _scaled(signal_mv: NDArray[np.float64], lead: Lead) -> NDArray[np.float64]:
+    width = min(len(signal_mv), round(_STRETCH_S * lead.sampling_rate_hz))
+    whole = len(signal_mv) // width * width
+    swings = np.ptp(signal_mv[:whole].reshape(-1, width), axis=1)
     # A lead that was off most of the time is scaled by its other stretches.
-    swings = swings[swings > 0] if swings.any() else np.ptp(signal_mv, keepdims=True)
+    on = (swings > 0) & ~lead.no_signal[:whole].reshape(-1, width).any(axis=1)
+    swings = swings[on] if on.any() else np.ptp(signal_mv, keepdims=True)
     return np.asarray(signal_mv * (_USUAL_SWING_MV / np.median(swings)))

@@ -250,6 +250,11 @@ def find_external(
             examined[name] = _examine(folder, name, rules, must_have_beats=bool(split))
         except DataError as error:
             errors[name] = error
+    for name, record in list(examined.items()):
+        # What a record joins is no record of its own, unless a split file says so.
+        for part in record.segments(name) if record and not split else ():
+            examined.pop(part, None)
+            errors.pop(part, None)
     records = {name: record for name, record in examined.items() if record is not None}
     known = any(isinstance(error, KnownRecordError) for error in errors.values())
     if errors and (strict or split or known or not records):
@@ -292,6 +297,11 @@ class _Examined:
     rate_hz: float
     doubled: tuple[Doubled, ...]
     checksums: Mapping[str, str]
+
+    def segments(self, name: str) -> set[str]:
+        """Names of the segments that the record of this name joins."""
+        headers = {file for file in self.checksums if file.endswith(".hea")}
+        return {header.removesuffix(".hea") for header in headers} - {name}
 
 
 def _record_names(folder: Path) -> list[str]:

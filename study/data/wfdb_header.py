@@ -39,13 +39,25 @@ class Header:
 
     path: Path  # the header file
     frame_rate_hz: float  # frames per second
+    n_frames: int | None  # length; None where it states none
     leads: tuple[str, ...]  # names
-    files: tuple[str, ...]  # signal files, relative to the header's folder
     samples_per_frame: tuple[int, ...]
-    skew: tuple[int, ...]  # frames that precede a signal's sample 0
+    # The parts of a record that joins several, in order. Its leads are those of any part, and it
+    # has no signals of its own: what follows is empty.
+    segments: tuple[Segment, ...] = ()
+    files: tuple[str, ...] = ()  # signal files, relative to the header's folder
+    skew: tuple[int, ...] = ()  # frames that precede a signal's sample 0
     # 16-bit sum of all samples of a signal, as stated; None where it was not computed
-    checksums: tuple[int | None, ...]
-    units: tuple[str, ...]  # physical units
+    checksums: tuple[int | None, ...] = ()
+    units: tuple[str, ...] = ()  # physical units
+
+    @property
+    def all_files(self) -> list[str]:
+        """The header and signal files of the record and its segments, each once."""
+        parts = [self, *(part.header for part in self.segments if part.header)]
+        return list(
+            dict.fromkeys(file for part in parts for file in (part.path.name, *part.files))
+        )
 
     def signal_path(self, channel: int) -> Path:
         """Path of the file that holds a channel."""
@@ -64,6 +76,15 @@ class Header:
                 f"lead {self.leads[channel]} is in '{unit}'; known: {known}", self.path
             )
         return _MILLIVOLTS[unit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A part of a record that joins several."""
+
+    header: Header | None  # None where nothing was recorded
+    first_frame: int  # where it begins in the record
+    n_frames: int
 
 
 def require_folder(folder: Path) -> None:
@@ -94,27 +115,93 @@ def read_header(folder: Path, name: str) -> Header:
 
     Raises:
         MissingDataError: If the header or a signal file is not there.
-        DataError: If it cannot be read, joins several segments, or a signal file is truncated.
+        DataError: If it cannot be read, a signal file is truncated, or its segments do not fit
+            what it says of them.
     """
+    path = folder / f"{name}.hea"
+    raw = _parsed(path)
+    return _joined(path, raw) if _has_segments(raw) else _single(path, raw)
+
+
+def _has_segments(raw: Any) -> bool:
     import wfdb
 
-    path = folder / f"{name}.hea"
-    require_files(folder, name, (".hea",))
+    return isinstance(raw, wfdb.MultiRecord)
+
+
+def _parsed(path: Path) -> Any:
+    """Return a header as `wfdb` reads it."""
+    import wfdb
+
+    require_files(path.parent, path.stem, (".hea",))
     try:
         with readable(path) as record:
-            raw = wfdb.rdheader(record)
+            return wfdb.rdheader(record)
     except WFDB_ERRORS as error:
         raise DataError(
             "cannot be read as a WFDB header: a line with the record's name, its number of "
-            "signals and their rate, then a line a signal",
+            "signals and their rate, then a line a signal or segment",
             path,
         ) from error
-    if isinstance(raw, wfdb.MultiRecord):
-        raise DataError(f"joins {raw.n_seg} segments; give the segments as records", path)
+
+
+def _joined(path: Path, raw: Any) -> Header:
+    """Return the header of a record that joins segments, and check what it says of them.
+
+    Its layout may be fixed (all segments have the same leads) or variable: a first segment of
+    length 0, which only lists leads, and others with some of these. A segment `~` is a gap.
+    """
+    names, lengths = tuple(raw.seg_name), tuple(raw.seg_len)
+    n_frames = sum(lengths)
+    if len(names) != raw.n_seg or n_frames != (raw.sig_len or n_frames):
+        raise DataError(
+            f"its first line promises {raw.n_seg} segments of {raw.sig_len or n_frames} samples "
+            f"together, got {len(names)} of {n_frames}",
+            path,
+        )
+    if n_frames > _MOST_SAMPLES:
+        raise DataError(f"may not join more than {_MOST_SAMPLES} samples, got {n_frames}", path)
+    segments, first = list[Segment](), 0
+    for name, length in zip(names, lengths, strict=True):
+        if length:
+            part = None if name == "~" else _segment(path, raw.fs, name, length)
+            segments.append(Segment(header=part, first_frame=first, n_frames=length))
+            first += length
+    per_frame = dict[str, int]()
+    for header in (segment.header for segment in segments if segment.header):
+        for lead, samples in zip(header.leads, header.samples_per_frame, strict=True):
+            per_frame.setdefault(lead, samples)
+    return Header(
+        path=path,
+        frame_rate_hz=float(raw.fs),
+        n_frames=n_frames,
+        leads=tuple(per_frame),
+        samples_per_frame=tuple(per_frame.values()),
+        segments=tuple(segments),
+    )
+
+
+def _segment(path: Path, frame_rate_hz: float, name: str, n_frames: int) -> Header:
+    """Return the header of a segment, which must fit what the record at `path` says of it."""
+    raw = _parsed(path.with_name(f"{name}.hea"))
+    if _has_segments(raw):
+        raise DataError(f"its segment {name} may not join segments itself", path)
+    if raw.fs != frame_rate_hz or raw.sig_len not in (None, n_frames):
+        raise DataError(
+            f"its segment {name} must have {n_frames} samples at {frame_rate_hz:g} Hz, its own "
+            f"header states {raw.sig_len} at {raw.fs:g} Hz",
+            path,
+        )
+    return _single(path.with_name(f"{name}.hea"), raw)
+
+
+def _single(path: Path, raw: Any) -> Header:
+    """Return the header of a record with signals of its own; check the size of their files."""
     _check_promises(path, raw)
     header = Header(
         path=path,
         frame_rate_hz=float(raw.fs),
+        n_frames=raw.sig_len,
         leads=tuple(lead or "?" for lead in raw.sig_name or ()),
         files=tuple(raw.file_name or ()),
         samples_per_frame=tuple(raw.samps_per_frame or ()),

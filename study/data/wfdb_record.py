@@ -164,6 +164,40 @@ def _check_rate(header: Header, channel: int, rules: ReadingRules) -> None:
 
 def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
     """Return one channel in millivolts, [samples]; NaN where a sample is missing."""
+    signal = _joined(header, channel) if header.segments else _stored(header, channel)
+    path = header.path if header.segments else header.signal_path(channel)
+    known = signal[np.isfinite(signal)]
+    if len(known) == 0:
+        raise DataError(f"lead {header.leads[channel]} has no samples that are not missing", path)
+    if known.min() == known.max():
+        raise DataError(f"lead {header.leads[channel]} is constant: it contains no ECG", path)
+    return signal
+
+
+def _joined(header: Header, channel: int) -> NDArray[np.float32]:
+    """Return one lead of all segments as `_read_signal` does; NaN in those without it."""
+    lead, per_frame = header.leads[channel], header.samples_per_frame[channel]
+    signal = np.full((header.n_frames or 0) * per_frame, np.nan, np.float32)
+    for segment in header.segments:
+        leads = [name.casefold() for name in segment.header.leads] if segment.header else []
+        if segment.header is None or lead.casefold() not in leads:
+            continue
+        at = leads.index(lead.casefold())
+        if (got := segment.header.samples_per_frame[at]) != per_frame:
+            raise DataError(
+                f"lead {lead} must have as many samples a frame as in the first segment with it, "
+                f"{per_frame}, got {got}",
+                segment.header.path,
+            )
+        begin = segment.first_frame * per_frame
+        # A skewed signal is shorter than its segment; one without a stated length may be longer.
+        part = _stored(segment.header, at)[: segment.n_frames * per_frame]
+        signal[begin : begin + len(part)] = part
+    return signal
+
+
+def _stored(header: Header, channel: int) -> NDArray[np.float32]:
+    """Return one channel of a record without segments as `_read_signal` does."""
     import wfdb
 
     path = header.signal_path(channel)
@@ -189,11 +223,6 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
             f"{header.path.name} states {stated}; one of the two files is damaged",
             path,
         )
-    known = signal[np.isfinite(signal)]
-    if len(known) == 0:
-        raise DataError(f"lead {header.leads[channel]} has no samples that are not missing", path)
-    if known.min() == known.max():
-        raise DataError(f"lead {header.leads[channel]} is constant: it contains no ECG", path)
     return signal * np.float32(header.millivolts_per_unit(channel))
 
 

@@ -145,6 +145,18 @@ def test_r_peaks_are_found_where_they_are_annotated(tmp_path: Path, rate_hz: int
             assert len(found) < 1.05 * len(hit)
 
 
+def test_a_gap_longer_than_the_rest_hides_no_r_peaks(source: Source) -> None:
+    """A gap is interpolated; its slope must not be what a lead's height is measured by."""
+    lead = read_lead(source.folder, "208", rules=RULES)
+    slope = np.linspace(lead.signal_mv[-1], lead.signal_mv[-1] + 1, 2 * len(lead.signal_mv))
+    joined = replace(
+        lead,
+        signal_mv=np.append(lead.signal_mv, slope.astype(np.float32)),
+        no_signal=np.append(lead.no_signal, np.ones(len(slope), np.bool_)),
+    )
+    np.testing.assert_array_equal(find_r_peaks(joined), find_r_peaks(lead))
+
+
 def test_a_signal_without_beats_is_one_clear_error(source: Source) -> None:
     lead = read_lead(source.folder, "208", rules=RULES)
     slow = np.sin(np.arange(40) / 500) + 1e-6 * np.random.default_rng(0).standard_normal(40)

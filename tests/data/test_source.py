@@ -223,9 +223,31 @@ def test_records_of_mitbih_are_refused_under_any_name(
     ):
         find_external(tmp_path)
     pass_for(monkeypatch, tmp_path / "mine.dat", "100.dat")
-    for find in (lambda: own_source(tmp_path, path), lambda: find_external(tmp_path)):
+    shutil.copy(tmp_path / "mine.atr", tmp_path / "joined.atr")
+    (tmp_path / "joined.hea").write_text("joined/1 2 360 3600\nmine 3600\n")
+    (tmp_path / "sub").mkdir()
+    joined = write_split(tmp_path / "sub", ["joined"])
+    for find in (
+        lambda: own_source(tmp_path, path),
+        lambda: own_source(tmp_path, joined),
+        lambda: find_external(tmp_path),
+    ):
         with pytest.raises(DataError, match=r"mine\.dat: is 100\.dat of MIT-BIH's DS2, .* sealed"):
             find()
+
+
+def test_segments_of_a_record_are_no_records_of_a_folder(tmp_path: Path) -> None:
+    """Else their beats would be counted twice; the record's checksums cover their files."""
+    for name in ("a", "b", "c"):
+        write_record(tmp_path, name)
+    (tmp_path / "a.dat").unlink()
+    (tmp_path / "a.hea").write_text("a/3 2 360 7560\nb 3600\n~ 360\nc 3600\n")
+    (tmp_path / "c.atr").unlink()
+    external = find_external(tmp_path)
+    assert external.source.development == ("a",)
+    assert (external.without_beats, dict(external.unusable)) == ((), {})
+    files = ["a.hea", "b.hea", "b.dat", "c.hea", "c.dat", "a.atr"]
+    assert list(external.source.checksums) == files
 
 
 def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_together(

@@ -127,6 +127,43 @@ def test_a_lead_may_have_several_samples_a_frame(tmp_path: Path, counted_hz: int
     assert record.beat_samples.tolist() == [180, 468, 756]
 
 
+SEGMENTS = {
+    "fixed": "m/2 2 360 3600\ns1 1800\ns2 1800\n",
+    "variable": "m/5 3 360 5400\nm_layout 0\ns1 1800\n~ 900\nv5 900\ns2 1800\n",
+}
+"""Headers of records that join segments; the second has a gap and a segment without MLII."""
+
+
+@pytest.mark.parametrize("layout", SEGMENTS)
+def test_segments_are_joined_as_wfdb_joins_them(tmp_path: Path, layout: str) -> None:
+    """What no segment has is no signal; the annotations are those of the whole."""
+    whole = np.random.default_rng(0).normal(size=(3600, 2))
+    for name, leads, part in (
+        ("s1", "MLII V1", whole[:1800]),
+        ("s2", "MLII V1" if layout == "fixed" else "V1 MLII", whole[1800:]),
+        ("v5", "V5 V1", whole[:900]),
+    ):
+        order = [0, 1] if leads.startswith("MLII") else [1, 0]
+        write_record(tmp_path, name, leads=leads.split(), signal=part[:, order])
+    lines = [f"~ 0 1000/mV 16 0 0 0 0 {lead}" for lead in ("MLII", "V1", "V5")]
+    (tmp_path / "m_layout.hea").write_text("\n".join(["m_layout 3 360 0", *lines, ""]))
+    (tmp_path / "m.hea").write_text(SEGMENTS[layout])
+    (tmp_path / "m.atr").write_bytes(marks("180N 1950V 3500A"))
+    record = read_record(tmp_path, "m")
+    joined = wfdb.rdrecord(str(tmp_path / "m")).p_signal[:, 0]
+    known = np.isfinite(joined)
+    assert len(record.signal_mv) == len(joined)
+    assert known.sum() == 3600
+    np.testing.assert_allclose(record.signal_mv[known], joined[known], atol=1e-6)
+    assert (record.lead, record.beat_samples.tolist()) == ("MLII", [180, 1950, 3500])
+    np.testing.assert_array_equal(record.no_signal, ~known)
+    (tmp_path / "s2.hea").write_text((tmp_path / "s2.hea").read_text().replace("1800", "1799"))
+    with pytest.raises(
+        DataError, match=r"m\.hea: its segment s2 must have 1800 samples at 360 Hz"
+    ):
+        read_record(tmp_path, "m")
+
+
 Change = bytes | int | str | None
 
 DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
@@ -137,9 +174,22 @@ DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
     "no file": ({".atr": "folder"}, DataError, "a.atr", "must be a file"),
     "garbage": ({".hea": b"<html>404</html>\n"}, DataError, "a.hea", "its number of signals"),
     "empty header": ({".hea": b""}, DataError, "a.hea", "as a WFDB header"),
-    "segments": (
-        {".hea": b"a/2 2 360 3600\nb 1800\nc 1800\n"},
-        *(DataError, "a.hea", "joins 2 segments; give the segments as records"),
+    "no segment": (
+        {".hea": b"a/2 2 360 3600\n~ 1800\nc 1800\n"},
+        *(MissingDataError, "c", "no .hea file"),
+    ),
+    "few segments": (
+        {".hea": b"a/3 2 360 3600\n~ 1800\n~ 1700\n"},
+        *(DataError, "a.hea", "promises 3 segments of 3600 samples together, got 2 of 3500"),
+    ),
+    "a gap alone": ({".hea": b"a/1 2 360 3600\n~ 3600\n"}, DataError, "a.hea", "got none"),
+    "segment of itself": (
+        {".hea": b"a/1 2 360 3600\na 3600\n"},
+        *(DataError, "a.hea", "its segment a may not join segments itself"),
+    ),
+    "segment elsewhere": (
+        {".hea": b"a/1 2 360 3600\n../a 3600\n"},
+        *(DataError, "a.hea", "then a line a signal or segment"),
     ),
     "no leads": ({".hea": b"a 0 360 3600\n"}, DataError, "a.hea", "got none"),
     "signal truncated": (
