@@ -334,6 +334,7 @@ def assert_same_beats(one: BeatSet | None, other: BeatSet | None) -> None:
     """Compare two beat sets to the last bit."""
     assert one is not None and other is not None
     np.testing.assert_equal(asdict(one), asdict(other))
+    assert one.ecg.dtype == other.ecg.dtype and one.ecg.flags.writeable
 
 
 def pass_for(monkeypatch: pytest.MonkeyPatch, path: Path, published: str) -> None:

@@ -1,4 +1,4 @@
-"""Download from a local server that truncates, alters and refuses; states of files."""
+"""Download from a local server that truncates, alters and refuses."""
 
 from __future__ import annotations
 
@@ -11,23 +11,8 @@ from pathlib import Path
 import pytest
 
 from study.data import fetch
-from study.data.fetch import (
-    ATTEMPTS,
-    UnreachableError,
-    download_records,
-    file_errors,
-    published_checksums,
-    verified_checksums,
-)
-from study.data.records import FILE_SUFFIXES, MITDB
-from study.errors import (
-    ChecksumError,
-    DataError,
-    DiskError,
-    DownloadError,
-    MissingDataError,
-    StudyError,
-)
+from study.data.fetch import ATTEMPTS, UnreachableError, download_records
+from study.errors import ChecksumError, DataError, DiskError, DownloadError, StudyError
 
 FILES = {
     "101.hea": b"101 2 360 650000\n" * 5,
@@ -158,15 +143,6 @@ def test_what_does_not_arrive_whole_is_an_error_and_not_kept(
     assert server.requests.count("101.hea") == 1
 
 
-def test_a_file_that_is_not_the_published_one_is_left_as_it_is(
-    server: Server, tmp_path: Path
-) -> None:
-    (tmp_path / "101.dat").write_bytes(b"mine")
-    with pytest.raises(ChecksumError, match="damaged or edited; delete it"):
-        download_records(tmp_path, ["101"])
-    assert contents(tmp_path)["101.dat"] == b"mine"
-
-
 def test_only_a_server_that_never_answers_is_no_network(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "mitdb"
     for answer, requests in ((404, 1), (503, ATTEMPTS)):
@@ -197,36 +173,3 @@ def test_folder_that_cannot_be_used_is_named(
     monkeypatch.setattr(fetch, "write_whole", full)
     with pytest.raises(DownloadError, match=f"^{tmp_path}: cannot be written to: no space left"):
         download_records(tmp_path, ["101"])
-
-
-def test_errors_of_files_and_one_error_for_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ("101", "106", "108", "109")
-    expected = {f"{name}.{file[4:]}": digest for name in names for file, digest in SUMS.items()}
-    monkeypatch.setattr(fetch, "published_checksums", lambda: expected)
-    for file in expected:
-        (tmp_path / file).write_bytes(FILES[f"101.{file[4:]}"])
-    assert verified_checksums(tmp_path, names) == expected
-    for name in names:
-        (tmp_path / f"{name}.atr").unlink()
-    with pytest.raises(MissingDataError) as caught:
-        verified_checksums(tmp_path, names)
-    assert str(caught.value) == f"{tmp_path}: 101.atr, 106.atr, 108.atr and 109.atr: missing"
-    (tmp_path / "106.dat").write_bytes(b"cut")
-    (tmp_path / "108.hea").unlink()
-    (tmp_path / "108.hea").mkdir()
-    errors = file_errors(tmp_path, names)
-    kinds = [type(errors[f"106{suffix}"]) for suffix in FILE_SUFFIXES]
-    assert kinds == [type(None), ChecksumError, MissingDataError]
-    assert type(errors["108.hea"]) is DataError
-    with pytest.raises(DataError, match="3 faults"):
-        verified_checksums(tmp_path, names)
-
-
-def test_every_file_of_every_record_has_a_published_checksum() -> None:
-    sums = published_checksums()
-    assert set(sums) == {f"{name}{suffix}" for name in MITDB for suffix in FILE_SUFFIXES}
-    assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in sums.values())
-    # As in PhysioNet's SHA256SUMS.txt for version 1.0.0.
-    assert sums["100.atr"].startswith("8d8a5349fb16638ebbf649f1779d12e9")

@@ -152,9 +152,3 @@ def test_reliance_sample_holds_all_rare_beats_and_normal_ones_of_every_record() 
     # The study seed decides.
     np.testing.assert_equal(reliance_sample(RECORD, LABEL, 0), (beats, donors))
     assert not np.array_equal(beats, reliance_sample(RECORD, LABEL, 1)[0])
-
-
-def test_reliance_sample_takes_every_beat_of_a_small_set() -> None:
-    beats, donors = reliance_sample(np.zeros(30, np.int64), np.zeros(30, np.int64), 0)
-    assert beats.tolist() == list(range(30))
-    assert [sorted(row) for row in donors.tolist()] == [list(range(30))] * PERMUTATIONS

@@ -12,14 +12,7 @@ import pytest
 import wfdb
 
 from study.data.records import DS1, PATIENT_OF
-from study.data.source import (
-    Source,
-    external_rules,
-    find_external,
-    find_source,
-    own_source,
-    synthetic_source,
-)
+from study.data.source import Source, external_rules, find_external, find_source, own_source
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_record import MITDB_RULES
 from study.errors import ChecksumError, DataError, MissingDataError
@@ -63,15 +56,13 @@ def test_given_folder_is_verified_and_files_outside_ds1_are_not_looked_at(
 
 
 def test_order_of_the_places(
-    mitdb: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last one, without a network, comes under a banner."""
     source = find_source(workspace=tmp_path)
     assert (source.kind, source.synthetic, source.verified) == ("synthetic", True, False)
     assert (source.folder, source.development) == (tmp_path / "data" / "synthetic", DS1)
+    assert source.description.startswith("SYNTHETIC records of 300 s (seed 0) in ")
     assert len(source.checksums) == 66
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "NOT MIT-BIH: THESE ARE SYNTHETIC RECORDS" in caplog.text
@@ -124,6 +115,7 @@ def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
     (folder / "230.atr").unlink()
     with pytest.raises(ChecksumError, match="delete it and fetch it again"):
         find_source(workspace=tmp_path)
+    assert (folder / "101.dat").read_bytes() == b"edited"
 
     def fetch(into: Path, names: tuple[str, ...]) -> None:
         assert (into, names) == (folder, DS1)
@@ -184,13 +176,6 @@ def test_faults_of_own_records_come_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a02\.dat: truncated") as mixed:
         own_source(folder, path)
     assert type(mixed.value) is DataError
-
-
-def test_synthetic_source_describes_itself(tmp_path: Path) -> None:
-    source = synthetic_source(tmp_path, duration_s=60, seed=2, names=("106", "101"))
-    assert source.development == ("101", "106")
-    assert source.patients == {"101": "101", "106": "106"}
-    assert source.description == f"SYNTHETIC records of 60 s (seed 2) in {tmp_path}"
 
 
 def test_records_of_a_folder_are_taken_at_any_rate_by_the_best_lead(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import filtfilt, firwin
 
-from study.config import CHOICES, N_SAMPLES, SAMPLING_RATE_HZ
+from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.rr import over_gaps
 from study.data.wfdb_record import Record
 from study.data.windows import (
@@ -24,11 +24,6 @@ from study.keys import CLASSES
 
 RNG = np.random.default_rng(5)
 SIGNAL = RNG.standard_normal(5000).cumsum()
-
-
-def test_tables_are_those_of_the_configuration() -> None:
-    assert tuple(SEGMENTATIONS) == CHOICES["segmentation"]
-    assert {"auto", *RESAMPLING} == set(CHOICES["resampling"])
 
 
 @pytest.mark.parametrize(
