@@ -11,7 +11,6 @@ import optuna
 import pytest
 
 from study.errors import StudyStateError
-from study.keys import Outcome
 from study.store.checks import Fault, faults, refuse, steps
 from study.store.folder import CLAIM
 from study.store.ledger import Ledger
@@ -160,17 +159,6 @@ def test_what_only_the_user_mends_is_named_and_may_refuse_a_start(
     except StudyStateError as error:
         said = str(error)
     assert said == (f"study '{NAME}': {fault.found}" if refused else "")
-
-
-def test_lost_results_are_owed_again_and_others_are_kept(workspace: Path) -> None:
-    lose_predictions(read(workspace))
-    before = {row.number for row in read(workspace).rows}
-    mend(workspace, at_start=False)
-    study = read(workspace)
-    assert {row.number for row in study.rows} == before - {0}
-    (first, second) = study.trials.owed
-    assert (first.number, study.trials.why_owed(first)) == (0, "predictions.npz is missing")
-    assert second.user_attrs["outcome"] == Outcome.STOPPED
 
 
 def test_a_start_looks_only_whether_results_are_there(workspace: Path) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from study.config import TrialConfig
 from study.keys import Outcome
 from study.models import rules
-from study.store.history import BEGAN, TRACEBACK, epochs_of, starts_of
+from study.store.history import BEGAN, epochs_of, starts_of
 from study.store.ledger import Ledger
 from study.store.trials import Proposal
 
@@ -73,12 +73,6 @@ def test_an_epoch_is_one_transaction(ledger: Ledger) -> None:
     ledger.record(trial, 1, 0.5, {f"metric_{i}": float(i) for i in range(90)})
     event.remove(Engine, "commit", count)
     assert len(commits) == 1
-
-
-def test_a_failure_keeps_the_end_of_its_traceback(ledger: Ledger, url: str) -> None:
-    told = "x" * 30_000 + "ValueError: bad"
-    end(ledger, attempt(ledger), Outcome.FAILED, traceback=told)
-    assert stored(url).trials[0].user_attrs[TRACEBACK] == told[-20_000:]
 
 
 def test_starts_are_kept_in_order_with_how_they_ended(ledger: Ledger, url: str) -> None:

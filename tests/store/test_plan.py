@@ -6,13 +6,11 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from study import __version__
-from study.errors import StudyStateError, UsageError
-from study.store import plan as plan_module
+from study.errors import StudyStateError
 from study.store.folder import PLAN_FILE, study_folder
 from study.store.plan import FORM, StudyPlan, provenance
 
@@ -30,25 +28,11 @@ def test_a_saved_plan_is_read_back(plan: StudyPlan, tmp_path: Path) -> None:
     assert StudyPlan.find(folder) is None
     plan.save(folder)
     assert StudyPlan.load(folder) == StudyPlan.find(folder) == plan
-    assert plan.version == __version__
     assert [path.name for path in folder.iterdir()] == [PLAN_FILE], "no part is left"
     before = (folder / PLAN_FILE).stat()
     plan.save(folder)
     assert (folder / PLAN_FILE).stat() == before, "what is the same is not touched"
     assert json.loads((folder / PLAN_FILE).read_text()) == {**plan.identity(), "form": FORM}
-
-
-@pytest.mark.parametrize(("others", "told"), [("", "none"), ("ba", "a, b")])
-def test_a_study_that_is_not_there_is_named_with_those_that_are(
-    plan: StudyPlan, tmp_path: Path, others: str, told: str
-) -> None:
-    for name in others:
-        replace(plan, name=name).save(study_folder(tmp_path, name))
-    study_folder(tmp_path, "empty").mkdir(parents=True)
-    folder = study_folder(tmp_path, "tiny")
-    with pytest.raises(UsageError, match=f"is no study 'tiny' in .*/studies; there is: {told}.$"):
-        StudyPlan.load(folder)
-    assert not folder.exists()
 
 
 def test_a_plan_that_was_lost_is_named_and_not_taken_for_no_study(tmp_path: Path) -> None:
@@ -71,33 +55,14 @@ def test_a_study_of_another_version_is_refused_by_name(
     assert told.endswith("or begin it again under another --name")
 
 
-@pytest.mark.parametrize(
-    ("changes", "lines"),
-    [
-        ({}, {}),
-        (
-            {"study_seed": 1, "sampler": "grid"},
-            {
-                "sampler": "sampler (--sampler): was 'tpe', now 'grid'",
-                "study_seed": "study_seed (--seed): was 0, now 1",
-            },
-        ),
-        (
-            {"data_fingerprints": {"a": "ff"}},
-            {
-                "data_fingerprints": "data_fingerprints: was {'daeac/linear': '222222222222'}, "
-                "now {'a': 'ff'}"
-            },
-        ),
-    ],
-)
-def test_differences_name_what_was_and_what_is(
-    plan: StudyPlan, changes: dict[str, Any], lines: dict[str, str]
-) -> None:
-    assert replace(plan, **changes).differences(plan) == lines
-
-
-def test_what_only_follows_from_a_difference_is_not_named_beside_it(plan: StudyPlan) -> None:
+def test_differences_name_what_was_and_is_and_not_what_only_follows(plan: StudyPlan) -> None:
+    assert replace(plan, study_seed=1, sampler="grid").differences(plan) == {
+        "sampler": "sampler (--sampler): was 'tpe', now 'grid'",
+        "study_seed": "study_seed (--seed): was 0, now 1",
+    }
+    assert list(replace(plan, data_fingerprints={"a": "ff"}).differences(plan)) == [
+        "data_fingerprints"
+    ]
     changed = replace(plan, fold_fingerprint="f" * 12, space_digest="s" * 12)
     assert list(changed.differences(plan)) == ["fold_fingerprint", "space_digest"]
     other = replace(changed, n_seeds=3, folds="3-fold, partition seed 0", n_folds=3)
@@ -108,7 +73,6 @@ def test_what_only_follows_from_a_difference_is_not_named_beside_it(plan: StudyP
     ("content", "said"),
     [
         (b"{", "Expecting property name"),
-        (b"\xff\xfe{", "'utf-8' codec"),
         (b"[1, 2]", ""),
         (b'{"form": 1, "name": "tiny"}', ""),
     ],
@@ -118,14 +82,11 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, said:
     assert refusal(tmp_path).startswith(f"is not a plan ({said}")
 
 
-def test_provenance_names_commit_device_and_versions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_provenance_names_commit_device_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     origin = provenance("cpu")
     assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?|unknown", origin["git_commit"])
     assert (origin["device"], origin["version_study"]) == ("cpu", __version__)
     assert {f"version_{name}" for name in ("torch", "ray", "optuna", "mlflow")} <= set(origin)
-    # Outside of a checkout.
-    monkeypatch.setattr(plan_module, "__file__", str(tmp_path / "plan.py"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    # As in an image, where there is no checkout.
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert provenance("cpu")["git_commit"] == "unknown"

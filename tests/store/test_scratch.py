@@ -68,9 +68,7 @@ def test_a_folder_has_a_short_path_where_sockets_need_one(
         (folder / "owner").write_text(Owner(pid=ended().pid, host=Owner.current().host).line())
         assert sweep() == [folder]
     monkeypatch.setattr("study.store.scratch._ELSEWHERE", (tmp_path / "absent",))
-    with pytest.raises(
-        UsageError, match=r"^TMPDIR .* set TMPDIR to a folder .* at most \d+ bytes$"
-    ):
+    with pytest.raises(UsageError, match="^TMPDIR .* set TMPDIR to a folder"):
         scratch(longest=45).__enter__()
     assert list(tmp_path.iterdir()) == []
 

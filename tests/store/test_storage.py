@@ -1,30 +1,11 @@
-"""Files of trials: whole or not at all."""
+"""Addresses of where files of trials are."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from study.errors import UsageError
 from study.store.storage import Storage
-
-
-def test_written_files_are_read_back_and_leave_no_part(tmp_path: Path) -> None:
-    folder = Storage.at(tmp_path).folder("trial", "one")
-    assert folder.read("a.bin") is None
-    folder.write("a.bin", b"first")
-    folder.write("a.bin", b"second")
-    assert folder.read("a.bin") == b"second"
-    assert [path.name for path in (tmp_path / "trial" / "one").iterdir()] == ["a.bin"]
-    folder.delete("a.bin")
-    folder.delete("a.bin")
-    assert folder.read("a.bin") is None
-
-
-def test_a_uri_is_the_same_place_as_its_path(tmp_path: Path) -> None:
-    Storage.at(tmp_path).write("x", b"1")
-    assert Storage.at(f"file://{tmp_path}").read("x") == b"1"
 
 
 def test_a_subfolder_lies_before_the_options_of_its_storage() -> None:
