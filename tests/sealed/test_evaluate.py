@@ -42,14 +42,10 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
     for said in (
         ", opening 1, ",
         "Every arm: 10 models, each trained on all 6 records of a SYNTHETIC DS1 (",
-        "Contrasts in AUPRC. Paired over the same beats and seeds",
-        "AUPRC of the seed ensembles. Each is the mean probability of all 10 seeds",
-        "Decisions at the most probable class. Mean over seeds.",
         "Decisions at thresholds that are best for F1 on DS1",
         "a cross-validation of 5 folds",
         "Without some records, mean over seeds.",
         "AAMI EC57 at the most probable class",
-        "Beats by true and called class, all seeds added up.",
         SYNTHETIC,
         "REHEARSAL: a SYNTHETIC DS2 has been opened 1 time in this workspace, for this plan: ",
     ):
@@ -239,8 +235,6 @@ def test_a_study_trains_it_and_everything_is_in_mlflow(
     (parent,) = [run for run in runs if run.info.run_name == "tiny on DS2"]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= names
-    view = experiment.tags["mlflow.sharedViewState.tiny on DS2"]
-    assert "metrics.`test_auprc_sv`" in view and "val_" not in view
     # Once recorded, it is not recorded again.
     assert evaluates(*words).code == 0
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
@@ -280,10 +274,7 @@ def test_a_plan_whose_study_is_another_by_now_is_refused(run: Run, workspace: Pa
         ("--plan few.toml", "few.toml: compare.seeds: must be 10 or more"),
         ("--plan tiny.toml --data-dir nowhere", "--data-dir: nowhere: no such folder; give the f"),
         ("--plan a --lead II", "options: --lead goes with --records, which is not given"),
-        ("--plan a --arm rr", "options: --arm goes with --register, which is not given"),
-        ("--plan a --output b", "options: --output means nothing with --plan"),
         ("--openings --dry-run", "options: --dry-run means nothing with --openings"),
-        ("--write-plan a --synthetic", "options: --synthetic means nothing with --write-plan"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(

@@ -95,11 +95,9 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     (workspace, outputs), plan, name = scored, trained[1], f"ward-{rate_hz}"
     told, folder = outputs[rate_hz], EvaluationFolder.of(workspace, plan, rehearsal=True)
     for said in (
-        f"on {name}, commit ",
         "DS2 was not read.",
         f"leads: II (8); sampling rates in Hz: {rate_hz} (8)",
         "models of MIT-BIH have seen lead MLII alone, not II",
-        f"What {name} has of each class.",
         f"AUPRC on {name}, the primary metric first",
         SYNTHETIC,
         "DS2 was not opened.",
@@ -160,11 +158,8 @@ def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
         told = run("--records", folders[128], track=True).out
         assert "has a result on ward-128: shown as it is" in told
     # Another lead of the same name of records.
-    assert refusal(run("--records", folders[128], "--lead", "aVF")) == (
-        f"--records {folders[128]}: {folder.external('ward-128')} has the result of other records "
-        "or leads under the name 'ward-128'; rename the folder, or give a --split with another "
-        "name"
-    )
+    said = refusal(run("--records", folders[128], "--lead", "aVF"))
+    assert "has the result of other records or leads under the name 'ward-128'" in said
     split = tmp_path / "split.toml"
     split.write_text(f'name = "avf"\ndevelopment = {list(NAMES[:6])}\nlead = "aVF"\n')
     told = run("--records", folders[128], "--split", split, "--dry-run").out
@@ -179,8 +174,6 @@ def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
     assert {run.data.tags["stage"] for run in runs} == {"external"}
     (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
     assert parent.info.run_name == "tiny on ward-128"
-    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= files
 
 
 def test_records_of_ds2_are_refused(
@@ -196,16 +189,13 @@ def test_records_that_cannot_test_a_model_are_refused_before_training(
     run: Run, workspace: Path, folders: dict[int, Path], tmp_path: Path
 ) -> None:
     shutil.rmtree(workspace / "rehearsals")  # nothing is trained
-    empty, bare, normal = (tmp_path / name for name in ("empty", "bare", "normal"))
-    empty.mkdir()
+    bare, normal = tmp_path / "bare", tmp_path / "normal"
     for folder in (bare, normal):
         shutil.copytree(folders[128], folder)
     for path in bare.glob("*.atr"):
         path.unlink()
     relabel(normal, "AaJSejVE", "N")
     for more, said in (
-        ([tmp_path / "none"], "none: no such folder; give the folder of the WFDB records"),
-        ([empty], f"{empty}: no WFDB records in it: not one header (*.hea)"),
         ([bare], f"--records {bare}: none of 8 records has beat annotations (.atr)"),
         ([folders[128], "--lead", "V9"], "must have a lead that is accepted, best first: V9; got"),
         ([normal], "no class but N can be scored: one of S, V, F needs 10 beats, got N "),
@@ -295,9 +285,6 @@ def test_the_ensemble_of_an_earlier_version_can_be_registered(
     """It kept no study of the models, and all of an arm in one file."""
     plan = trained[1]
     ensemble = ensemble_of(plan, folder)
-    assert ensemble.about["trained_on"] == (
-        "all 6 records of a SYNTHETIC DS1, 10 seeds, for the sealed test 'tiny'"
-    )
     assert ensemble.about["data_source"] == "synthetic"
     write_whole(folder.earlier_ensemble("rr"), ensemble.content())
     write_whole(folder.earlier_ensemble("rr_placebo"), ensemble.content())
@@ -313,7 +300,6 @@ def test_what_cannot_be_registered_is_refused(
     run: Run, workspace: Path, folder: EvaluationFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    title = load_plan(workspace / "tiny.toml").title
     for more, said in (
         ("a/b", "model name: must be a text without / : @, got 'a/b'"),
         ("svt --arm rrr", "--arm: unknown arm 'rrr'; known: rr, rr_placebo. Did you"),
@@ -322,14 +308,8 @@ def test_what_cannot_be_registered_is_refused(
     ):
         ended = run("--register", *more.split(), track=True)
         assert ended.code == 2 and said in ended.err
-    assert refusal(run("--register", "svt")) == (
-        "options: --register writes into MLflow's registry, and --no-track keeps MLflow out; "
-        "leave one of them out"
-    )
+    assert "--no-track keeps MLflow out" in refusal(run("--register", "svt"))
     shutil.rmtree(folder.root)
-    assert refusal(run("--register", "svt", track=True)) == (
-        f"--register: the models of plan {title} are not trained; `python -m study.evaluate "
-        "--plan tiny.toml --synthetic --stop-before-opening` trains them and opens nothing "
-        "(models trained with --storage need that option here too)"
-    )
+    said = refusal(run("--register", "svt", track=True))
+    assert "not trained; `python -m study.evaluate --plan tiny.toml --synthetic --stop-b" in said
     assert not (workspace / "mlflow.db").exists()

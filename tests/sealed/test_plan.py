@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from study.config import ModelConfig, SignalSpec, TrialConfig
+from study.config import ModelConfig, TrialConfig
 from study.errors import PlanError
 from study.sealed.plan import Arm, SealedPlan, load_plan, parse_plan
-from study.spaces.sealed_plan import Origin
 
 DOCS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -81,15 +80,6 @@ def test_a_plan_by_hand_needs_a_name_and_an_arm() -> None:
     assert parsed("# c\n" + TABLES).space().digest == space.digest
 
 
-def test_a_plan_of_the_version_before_says_what_it_said() -> None:
-    plan = parsed(FULL)
-    data = {"daeac/linear": "ab0123456789"}
-    assert plan.test.origin == Origin(name="fusion_compare", fingerprint="0123456789ab", data=data)
-    assert plan.test.contrasts == (("film", "film_placebo"), ("film", "logistic_regression"))
-    assert (plan.seeds, plan.test.study_seed, plan.test.permutations) == (12, 3, 200)
-    assert plan.arms[1].config.signal == SignalSpec(rr="placebo")
-
-
 def test_the_plan_that_opened_ds2_has_the_hash_that_was_logged() -> None:
     """What was logged by the version that opened it, in November 2026."""
     (line,) = (DOCS / "fusion_compare_test" / "test_openings.jsonl").read_text().splitlines()
@@ -110,7 +100,6 @@ def test_the_hash_is_over_what_is_said() -> None:
     same = [
         TABLES,
         "# a comment\n" + MINIMAL,
-        MINIMAL.replace('fusion = "film"', 'fusion = "film"\nlearning_rate = 2e-3'),
         # Film has no heads.
         MINIMAL.replace('fusion = "film"', 'heads = 4\nfusion = "film"'),
         MINIMAL.replace('"mine"', '"mine"\nseeds = 10\nstudy_seed = 0'),
@@ -134,11 +123,8 @@ def test_the_hash_is_over_what_is_said() -> None:
     ("text", "fault"),
     [
         ('name = "a"', "arms: a compare space needs at least one [[arms]]"),
-        ('name = "a"\narms = [1]', "arms: must be a list of tables [[arms]], got [1]"),
         (MINIMAL + SAME_ARM, "arms.other: is the same configuration as arm film"),
         ("sedes = 10" + MINIMAL, "test.sedes: unknown setting 'sedes'"),
-        ("seeds = true" + MINIMAL, "compare.seeds: must be a whole number in [1, 1000], got True"),
-        ("study = 3" + MINIMAL, "test.study: must be a table [test.study], got 3"),
         ("[compare]\ndraws = 1\nfolds = 5", "description: must be a line of text"),
     ],
 )

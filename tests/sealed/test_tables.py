@@ -80,12 +80,9 @@ def test_metrics_stand_in_the_order_of_the_plan_beside_chance(beats: Beats) -> N
     cells = row(text, "AUPRC on DS2", "film")
     assert cells[1].startswith(f"{values.mean():.3f} [".removeprefix("0"))
     assert cells[2] == f"{values.std(ddof=1):.3f}".removeprefix("0")
-    assert row(text, "AUPRC on DS2", FLOOR)[2] == "-", "one model has no spread"
     prevalence = f"{(beats.label == 2).mean():.3f}".removeprefix("0")
     assert row(text, "AUPRC on DS2", "chance")[1] == prevalence
     assert row(text, "AUROC on DS2", "chance")[1] == ".500"
-    ensembles = text.split("of the seed ensembles")[1].split("\n\n")[1]
-    assert [line.split()[0] for line in ensembles.splitlines()[2:]] == ["film", "ecg"]
     # All F beats are of record c.
     assert row(text, "What DS2 has of each class", "F")[4] == "1.0 (n. e.)"
     assert "n. e." in row(text, "AUPRC on DS2", "film")[-1]

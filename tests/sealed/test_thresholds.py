@@ -52,19 +52,8 @@ def test_beats_in_no_fold_do_not_count() -> None:
     assert thresholds_from(few, LABEL, "x").as_json() == expected.as_json()
 
 
-def test_an_ensemble_of_one_has_the_thresholds_of_its_model() -> None:
-    thresholds = thresholds_from(log_probs(100, n_seeds=1), LABEL, "x")
-    np.testing.assert_allclose(thresholds.single, thresholds.ensemble, rtol=1e-6)
-
-
 def test_a_class_that_no_model_gives_anything_is_finite() -> None:
     predictions = np.full((2, 1, 4), -np.inf)
     predictions[:, :, 0] = 0.0
     mean = ensemble_of(predictions)
     assert mean.shape == (1, 1, 4) and np.isfinite(mean).all()
-
-
-def test_undefined_thresholds_are_null_in_json() -> None:
-    single = thresholds_from(log_probs(90), np.tile(np.arange(3), 30), "x").as_json()["single"]
-    assert isinstance(single, dict)
-    assert list(single) == ["N", "S", "V", "F"] and single["F"] is None
