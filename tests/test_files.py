@@ -114,22 +114,6 @@ def test_what_is_absent_or_of_another_kind_is_told_together() -> None:
         read_arrays(npz(**ARRAYS, more=np.zeros(1)), KINDS, {"more": ("f", 0)})
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_an_altered_byte_is_found_however_it_was_npz(method: int) -> None:
-    data = np.random.default_rng(0).bytes(300)
-    whole = repacked({"label.npy": data}, method)
-    assert archive_fault(whole) == ""
-    found = 0
-    for at in range(40, len(whole) - 80):
-        altered = whole[:at] + bytes([whole[at] ^ 64]) + whole[at + 1 :]
-        if archive_fault(altered):
-            found += 1
-        else:  # such as the version of the packer
-            with zipfile.ZipFile(io.BytesIO(altered)) as archive:
-                assert archive.read("label.npy") == data
-    assert found > 300
-
-
 def described(descr: str, size: str) -> bytes:
     return header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': ({size},)}}")
 
@@ -159,9 +143,10 @@ def test_headers_of_arrays_that_break_their_parser(npy: bytes) -> None:
 
 def test_any_change_ends_in_the_same_error() -> None:
     rng, outcomes = random.Random(0), set[str]()
-    whole = npz(**ARRAYS)
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+    stored = npz(**ARRAYS)
+    with zipfile.ZipFile(io.BytesIO(stored)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
+    whole = repacked(parts, zipfile.ZIP_DEFLATED)
     for number in range(1500):
         if number % 2:  # what no checksum tells
             name = rng.choice(list(parts))
@@ -169,8 +154,10 @@ def test_any_change_ends_in_the_same_error() -> None:
         else:
             content = changed(whole, rng)
         try:
-            read_arrays(content, KINDS)
+            arrays = read_arrays(content, KINDS)
             outcomes.add("read")
+            if number % 2 == 0:
+                np.testing.assert_equal(arrays, ARRAYS)
         except ArchiveError as error:
             outcomes.add(str(error)[:10])
     assert outcomes == {"read", "is damaged", "has not th"}

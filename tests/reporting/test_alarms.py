@@ -13,7 +13,6 @@ from study.reporting.alarms import (
     ENOUGH_RANK_CORRELATION,
     Alarm,
     Severity,
-    alarms_text,
     failure_alarms,
     reliance_alarms,
     rung_alarms,
@@ -116,15 +115,3 @@ def test_failed_trials_are_shares_with_those_that_diverged() -> None:
     (alarm,) = failure_alarms([*rows, trial_row(10, "concat", outcome=Outcome.SCREENED), lost])
     assert alarm.severity is Severity.ERROR
     assert alarm.evidence == "1 of 11, 0 of these diverged, all of concat among them"
-
-
-def test_what_reaches_furthest_comes_first() -> None:
-    alarms = [
-        Alarm(severity=severity, what="this", evidence="that", advice="do so")
-        for severity in (Severity.NOTE, Severity.ERROR, Severity.WARNING)
-    ]
-    assert alarms_text(alarms) == (
-        "Alarms:\n  error: this: that; do so\n  warning: this: that; do so\n"
-        "  note: this: that; do so"
-    )
-    assert alarms_text([]) == "Alarms: none"

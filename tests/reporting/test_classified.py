@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from study.data.windows import GAP, GAP_NOTE
-from study.reporting.classified import ClassifiedRecord, agreement, beat_counts, clock
+from study.reporting.classified import ClassifiedRecord, agreement, beat_counts
 
 NONE = [np.nan] * 4
 N, S, V = [0.7, 0.1, 0.1, 0.1], [0.3, 0.4, 0.2, 0.1], [0.2, 0.1, 0.6, 0.1]
@@ -39,7 +39,3 @@ def test_counts_say_why_beats_have_no_class_and_agreement_leaves_them_out() -> N
         "Q             1     0     0     0",
     ]
     assert agreement(replace(record, annotated=None)) == ""
-
-
-def test_times_are_shown_as_on_a_clock() -> None:
-    assert [clock(s) for s in (0, 59.6, 754, 3600 + 61)] == ["0:00", "1:00", "12:34", "1:01:01"]

@@ -72,13 +72,6 @@ def test_the_stretch_with_most_abnormal_beats_is_found(
     assert busiest_start(classified(classes), length_s) == start_s
 
 
-def test_every_row_of_ten_seconds_is_as_high_as_the_others(tmp_path: Path) -> None:
-    record = classified("NSVF-" * 12)
-    heights = [drawn(tmp_path / "a.png", record, 0, s).shape[0] for s in (5, 10, 15, 20, 30)]
-    assert heights[0] == heights[1] < heights[2] == heights[3]
-    assert heights[3] - heights[1] == pytest.approx(heights[4] - heights[3], abs=1)
-
-
 def test_a_second_is_25_mm_and_a_millivolt_10_mm_as_on_paper(tmp_path: Path) -> None:
     """A trace of full squares shows as black columns a second apart, 1.5 mV high."""
     signal = np.zeros(round(20 * RATE_HZ), dtype=np.float32)

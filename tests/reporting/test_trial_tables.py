@@ -68,12 +68,15 @@ def test_what_was_screened_is_counted_in_the_place_of_what_was_pruned() -> None:
     assert stopped in ranked([row(1), row(2, outcome=Outcome.PRUNED)]).reading
 
 
-def test_arms_are_ordered_by_mean_and_those_without_a_score_come_last() -> None:
+def test_arms_are_ordered_by_mean_with_floors_and_those_without_a_score_below() -> None:
     rows = [row(0, 0.5, "a"), row(1, 0.9, "b"), row(2, 0.1, "b"), row(3, NAN, "c")]
     rows += [row(4, 0.7, "d"), row(5, 0.99, "e", outcome=Outcome.PRUNED)]
-    table = ranked(rows, arms=["waiting"])
-    assert [line[0] for line in table.rows] == ["d", "a", "b", "c", "e", "waiting"]
+    floor = StudyFloor(name="logistic", digest="", metrics={AUPRC_SV: 0.3})
+    table = ranked(rows, arms=["waiting"], floors=[floor])
+    assert [line[0] for line in table.rows] == ["d", "a", "b", "c", "e", "waiting", "logistic"]
     assert cells(table, "e")["AUPRC S+V"] == "-"
+    below = cells(table, "logistic")
+    assert [below[name] for name in ("AUPRC S+V", "AUPRC S", "complete")] == [".300", "-", ""]
 
 
 def test_a_search_names_the_best_configuration_of_each_arm() -> None:
@@ -113,23 +116,6 @@ def test_undefined_metrics_are_left_out_of_their_mean_and_said() -> None:
     first, second = table.notes
     assert first == "undefined, and left out of the mean, in trial 1: AUPRC S"
     assert second.startswith("undefined, and left out of the mean, in trials 0, 1 and 2: AUPRC V,")
-
-
-def test_floors_are_shown_below_the_arms() -> None:
-    table = ranked(
-        [row(1)], floors=[StudyFloor(name="logistic", digest="", metrics={AUPRC_SV: 0.3})]
-    )
-    assert [line[0] for line in table.rows] == ["film", "logistic"]
-    floor = cells(table, "logistic")
-    assert [floor[name] for name in ("AUPRC S+V", "AUPRC S", "complete")] == [".300", "-", ""]
-
-
-def test_the_objective_comes_first_and_once() -> None:
-    table = arms_table([row(1, metrics={"val_auroc_macro": 0.8})], "val_auroc_macro", "search")
-    headings = [column.heading for column in table.columns]
-    assert headings[:5] == ["arm", "AUROC macro", "AUROC S", "AUROC V", "AUPRC macro"]
-    assert len(set(headings)) == len(headings)
-    assert "AUPRC S+V" in ranked([]).text(), "a table without trials has its headings"
 
 
 def test_failures_of_one_cause_are_one_line() -> None:

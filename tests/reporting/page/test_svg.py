@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from study.reporting.page.svg import Panel, Whisker, shown, span, ticks, whiskers
+from study.reporting.page.svg import Panel, Whisker, ticks, whiskers
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,6 @@ from study.reporting.page.svg import Panel, Whisker, shown, span, ticks, whisker
 )
 def test_ticks_are_round(ends: tuple[float, float], expected: list[float]) -> None:
     assert ticks(ends) == pytest.approx(expected)
-
-
-def test_labels_and_spans_of_axes() -> None:
-    assert [shown(value) for value in (0.2, 1.0, -0.05, 0.0)] == [".2", "1", "-.05", "0"]
-    low, high = span([math.nan, 0.2, 0.4], around=0.0)
-    assert low < 0.0 < 0.4 < high
-    assert span([math.nan]) == pytest.approx((-0.06, 1.06))
 
 
 def test_what_is_undefined_breaks_a_line_and_draws_no_band() -> None:
