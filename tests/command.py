@@ -1,15 +1,18 @@
-"""The command line as tests run it in their own process, where it starts no Ray."""
+"""The command line in the tests' own process, and what of its surroundings tests do not see."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
+
+import pytest
 
 from study import run
 
@@ -39,3 +42,22 @@ def here(folder: Path, words: Sequence[str]) -> Ended:
     ):
         code = run.main(list(words))
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def own_surroundings() -> Iterator[Path]:
+    """Give the folder in which everything temporary lands for the time of a block.
+
+    Its name is short, because Ray's sockets go there too.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="t-") as scratch,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(tempfile, "tempdir", scratch)
+        patch.setenv("TMPDIR", scratch)
+        for variable in ("MLFLOW_TRACKING_URI", "STUDY_CACHE_DIR", "RAY_ADDRESS"):
+            patch.delenv(variable, raising=False)
+        # Workers run in another folder than pytest: they find an uninstalled package by this.
+        patch.setenv("PYTHONPATH", str(Path(run.__file__).parents[1]))
+        yield Path(scratch)

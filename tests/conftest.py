@@ -27,7 +27,7 @@ from study.store.storage import Storage
 from study.tracking.mlflow_store import connect, find_store
 from study.tuning.trial import TrialJob
 from tests.builders import MakeArm, arm_of, study_plan, write_split
-from tests.surroundings import own_surroundings
+from tests.command import own_surroundings
 
 if TYPE_CHECKING:
     from tests.studies import Studies

@@ -17,9 +17,8 @@ from study.keys import AUPRC_SV
 from study.store.study import Study
 from study.wording import score_text
 from tests.builders import space_toml, write_split
-from tests.command import Ended
+from tests.command import Ended, own_surroundings
 from tests.engine import trained_here
-from tests.surroundings import own_surroundings
 
 NAMES = ("101", "106", "108", "109", "112", "114", "115", "116")
 """Eight records allow six partitions into two folds that are about as even."""
@@ -63,41 +62,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         searched = workspace.main("--space", "tiny.toml")
         assert searched.code == 0, searched
         yield workspace
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--confirm", "none"], "there is no study 'none' in "),
-        (
-            ["--confirm", "x", "--space", "smoke", "--epochs", "0", "--seed", "4"],
-            "--confirm x: 3 faults\n"
-            "  - --space: does not go with --confirm, which takes it from the search\n"
-            "  - --seed: does not go with --confirm, which takes one that is fresh\n"
-            "  - epochs: must be in [1, 1000], got 0",
-        ),
-        (
-            ["--confirm", "x", "--seeds", "4", "--partitions", "2"],
-            "--confirm x: 2 faults\n"
-            "  - --seeds: a confirmation needs 5 or more, got 4\n"
-            "  - --partitions: a confirmation needs 3 or more, got 2",
-        ),
-        (["--space", "smoke", "--top", "3"], "--top: means something with --confirm only"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_what_cannot_be_confirmed_is_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    said: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run.main(words) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {said}"), told
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_and_a_resume_of_nothing_leave_nothing(workspace: Workspace) -> None:

@@ -1,14 +1,17 @@
-"""The command line before any trial runs: help, lists, refusals, the plan. Whole studies are in
-tests/tuning/test_ray_tune.py.
+"""The command line before any trial runs: lists, refusals, the plan, credentials in addresses.
+
+Whole studies are in tests/tuning/test_ray_tune.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from study import run
+from study import predict, report, run
+from study.command import REFUSED
 from study.data.source import Source
 from study.training import engine
 from tests.builders import space_toml, study_plan, write_split
@@ -24,13 +27,21 @@ SPACE = space_toml(
 )
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared beats, for all tests."""
+    return tmp_path_factory.mktemp("beats")
+
+
 @pytest.fixture
-def workspace(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(
+    records_source: Source, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """An empty folder to run in, with a space and a split of six records."""
     write_split(tmp_path, records_source.development[:6])
     (tmp_path / "two.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STUDY_CACHE_DIR", str(tmp_path / "beats"))
+    monkeypatch.setenv("STUDY_CACHE_DIR", str(cache))
     return tmp_path
 
 
@@ -75,6 +86,29 @@ def test_a_list_shows_spaces_and_studies(
         (["--space", "smoke", "--resume"], "there is no study 'smoke' in "),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
         (["--space", "smoke", "--split", "split.toml"], "--split needs --records DIR"),
+        (["--space", "smoke", "--top", "3"], "--top: means something with --confirm only"),
+        (["--confirm", "none"], "there is no study 'none' in "),
+        (
+            ["--confirm", "x", "--space", "smoke", "--epochs", "0", "--seed", "4"],
+            "--confirm x: 3 faults\n"
+            "  - --space: does not go with --confirm, which takes it from the search\n"
+            "  - --seed: does not go with --confirm, which takes one that is fresh\n"
+            "  - epochs: must be in [1, 1000], got 0",
+        ),
+        (
+            ["--confirm", "x", "--seeds", "4", "--partitions", "2"],
+            "--confirm x: 2 faults\n"
+            "  - --seeds: a confirmation needs 5 or more, got 4\n"
+            "  - --partitions: a confirmation needs 3 or more, got 2",
+        ),
+        (["--status", "mine"], "there is no study 'mine' in "),
+        (["--status", "../x"], "study '../x': a study's name has letters"),
+        (["--status", "x", "--repair", "x"], "--status, --repair: give one; --repair shows"),
+        (
+            ["--status", "x", "--space", "smoke", "--resume"],
+            "--space, --resume: means nothing with --status, which goes by the study's own plan; ",
+        ),
+        (["--status", "x", "--dry-run"], "--dry-run: means nothing with --status"),
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
@@ -136,7 +170,7 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(
     ]
     assert all(line.endswith("late vector, window") for line in branches)
     assert "a trial on cpu, 2 at once: at most (early stopping shortens it) " in text
-    assert {path.name for path in workspace.iterdir()} == {"split.toml", "two.toml", "beats"}
+    assert {path.name for path in workspace.iterdir()} == {"split.toml", "two.toml"}
 
 
 @pytest.mark.parametrize("kept", ["bf16", "fp32"])
@@ -165,3 +199,48 @@ def test_a_dry_run_goes_by_the_command_line(
     assert "trials: 3, arms: 2, members per trial: 3 (3 folds x 1 seed), epochs: 5" in text
     assert "sampler: grid, scheduler: none, objective: val_auprc_macro, grid: 3" in text
     assert "at most" not in text
+
+
+SECRET = "s3cr3t"
+USER, KEY = f"user:{SECRET}@127.0.0.1:1", f"AKIA:{SECRET}"
+SERVER, DATABASE = f"https://{USER}", f"postgresql://{USER}/db"
+CLOSED = "its Optuna storage cannot be opened"
+
+
+@pytest.mark.parametrize(
+    ("main", "options", "fault"),
+    [
+        (run.main, f"--study-storage {DATABASE}", CLOSED),
+        (run.main, f"--study-storage mysql://127.0.0.1:1/db?user=u&password={SECRET}", CLOSED),
+        (run.main, f"--tracking-uri {SERVER}", "tracking: cannot use https://127.0.0.1:1: "),
+        (run.main, f"--tracking-uri ftp://{USER}/?token={SECRET}", "'ftp://127.0.0.1:1/?token="),
+        (run.main, f"--storage s3://{KEY}@bucket/x?secret_key={SECRET}", "--storage s3://...: ca"),
+        (run.main, f"--storage nowhere://{KEY}@bucket/x", "--storage nowhere://...: cannot be "),
+        (run.main, f"--address ray://{USER}", "--address ray://127.0.0.1:1: "),
+        (predict.main, f"--record p01 --tracking-uri {SERVER}", "https://127.0.0.1:1"),
+        (
+            report.main,
+            f"-v --study x --tracking-uri {SERVER} --study-storage {DATABASE}",
+            "there is no study 'x'",
+        ),
+    ],
+)
+def test_no_credentials_of_an_address_are_told(
+    workspace: Path,
+    two: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    main: Callable[[Sequence[str]], int],
+    options: str,
+    fault: str,
+) -> None:
+    """Nobody listens at these ports; the secret is sought in all that is said and written."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    words = ["-v", *two] if main is run.main else []
+    assert main([*words, *options.split()]) == REFUSED
+    output = "".join(capfd.readouterr())
+    assert fault in output
+    assert SECRET not in output + caplog.text
+    files = [path for path in workspace.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

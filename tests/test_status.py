@@ -197,28 +197,3 @@ def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
     said = "\n".join(lines)
     assert "study.db cannot be read (database disk image is malformed)" in said
     assert (code, "--repair" in said) == (1, False), "it can repair nothing"
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--status", "tini"], "there is no study 'tini' in {}/studies; there is: tiny. Did you"),
-        (["--status", "../tiny"], "study '../tiny': a study's name has letters"),
-        (["--status", "tiny", "--repair", "tiny"], "--status, --repair: give one; --repair shows"),
-        (
-            ["--status", "tiny", "--space", "smoke", "--resume"],
-            "--space, --resume: means nothing with --status, which goes by the study's own plan; ",
-        ),
-        (["--status", "tiny", "--dry-run"], "--dry-run: means nothing with --status"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_what_cannot_be_meant_is_refused_in_a_line(
-    workspace: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
-    before = contents(workspace)
-    assert run.main(words) == 2
-    told = capsys.readouterr()
-    assert (told.out, told.err.count("\n")) == ("", 1)
-    assert said.format(workspace) in told.err
-    assert contents(workspace) == before
