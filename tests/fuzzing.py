@@ -13,9 +13,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
-LONGEST = timedelta(seconds=30)
-"""Far above what an example takes on a busy machine; a hang is what it is to find."""
+from hypothesis import HealthCheck, settings
+
+FUZZED = settings(
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
+    # Far above what an example takes on a busy machine; a hang is what it is to find.
+    deadline=timedelta(seconds=30),
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+"""The settings of every fuzz test."""
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _PATHS = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.remove": 0}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from study.data.one_record import read_one
@@ -21,17 +21,10 @@ from study.data.split_file import load_split
 from study.data.wfdb_record import read_record
 from study.errors import DataError, StudyError
 from tests.builders import write_record
-from tests.fuzzing import EXAMPLES, LONGEST, written_outside
+from tests.fuzzing import FUZZED, written_outside
 
 NAME = "r1"
 SPLIT = f'name = "mine"\ndevelopment = ["{NAME}"]\n'
-USUAL = settings(
-    max_examples=EXAMPLES,
-    deadline=LONGEST,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +87,7 @@ def through(folder: Path) -> None:
             assert str(error)
 
 
-@USUAL
+@FUZZED
 @given(suffix=st.sampled_from([".hea", ".hea", ".atr", ".dat"]), seed=st.integers(0, 2**32))
 def test_a_bad_record_ends_in_an_error_of_this_project(
     folder: Path, whole: dict[str, bytes], suffix: str, seed: int
@@ -109,7 +102,7 @@ def test_a_bad_record_ends_in_an_error_of_this_project(
     assert files == []
 
 
-@USUAL
+@FUZZED
 @given(text=st.text(alphabet="abc/.=[]\"'{}\n 0123456789-_develop", max_size=80))
 def test_a_bad_split_file_ends_in_an_error_of_this_project(folder: Path, text: str) -> None:
     folder.parent.mkdir(exist_ok=True)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from study.config import CHOICES, PARAMETERS
 from study.errors import SpaceError, StudyError
 from study.spaces.load import FOLDER, load_space, override
-from tests.fuzzing import EXAMPLES, LONGEST, written_outside
+from tests.fuzzing import FUZZED, written_outside
 
 SHIPPED = [path.read_bytes() for path in sorted(FOLDER.glob("*.toml"))]
 
@@ -103,13 +103,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spaces") / "bad.toml"
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=LONGEST,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@FUZZED
 @given(content=st.one_of(edited(), edited(), edited(), mutated(), st.binary(max_size=60)))
 def test_a_bad_space_file_ends_in_an_error_of_this_project(path: Path, content: bytes) -> None:
     with written_outside(path.parent) as files:

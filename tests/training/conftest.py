@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,17 +11,16 @@ from study.config import N_SAMPLES
 from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
 from study.data.rr import reliance_sample
+from tests.builders import bare_beats
 
-_BEATS_PER_RECORD = np.array([22, 6, 7, 5])  # N, S, V, F
+_BEATS_PER_RECORD = (22, 6, 7, 5)  # N, S, V, F
 
 
-def _beats_of(record_names: Sequence[str]) -> BeatSet:
+def _beats_of(record_names: str) -> BeatSet:
     """40 beats a record; RR of class c is around c, the shape a sine of frequency c + 1."""
     rng = np.random.default_rng(0)
-    label = np.concatenate(
-        [rng.permutation(np.repeat(np.arange(4), _BEATS_PER_RECORD)) for _ in record_names]
-    )
-    record = np.repeat(np.arange(len(record_names)), _BEATS_PER_RECORD.sum())
+    bare = bare_beats([_BEATS_PER_RECORD] * len(record_names), record_names)
+    label = rng.permuted(bare.label.reshape(len(record_names), -1), axis=1).ravel()
     time = np.linspace(0, 2 * np.pi, N_SAMPLES)
     ecg = np.sin((label[:, None] + 1) * time) + rng.normal(size=(len(label), N_SAMPLES))
 
@@ -29,22 +28,15 @@ def _beats_of(record_names: Sequence[str]) -> BeatSet:
         values = label[:, None] + 0.3 * rng.normal(size=(len(label), n_features))
         return values.astype(np.float32)
 
-    beats, donors = reliance_sample(record, label, 0)
+    beats, donors = reliance_sample(bare.record, label, 0)
     donors = donors[:2]  # for speed
     windows = ecg[beats] + rng.normal(size=(len(donors), len(beats), N_SAMPLES))
-    return BeatSet(
-        dataset="DS1",
-        source="synthetic",
-        segmentation="daeac",
-        resampling="linear",
-        record_names=tuple(record_names),
-        record=record,
-        r_peak_sample=300 * np.arange(len(label)),
+    return replace(
+        bare,
         label=label,
         ecg=ecg.astype(np.float32),
         rr={"seed7": rr(7), "causal": rr(6), "ratio2_so_far": rr(2), "ratio2_record": rr(2)},
         reliance=Reliance(beats=beats, donors=donors, windows=windows.astype(np.float32)),
-        dropped={},
         fingerprint="tiny",
     )
 

@@ -1,4 +1,4 @@
-"""Metrics, and the score of a trial by them; against scikit-learn and by hand."""
+"""The score of a trial, against scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -8,31 +8,11 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from study.keys import CLASSES, OBJECTIVES
-from study.training.metrics import DECISIONS, RANKING, threshold_counts
+from study.training.metrics import DECISIONS
 from study.training.scores import Scores, rank_within, score
 
 _REFERENCE = {"auprc": reference.average_precision_score, "auroc": reference.roc_auc_score}
 _N_SEEDS, _N_FOLDS, _N_RECORDS = 2, 3, 6
-
-
-def _ranking(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Scores with no ties, many ties or one value only, and rare to common positives."""
-    rng = np.random.default_rng(seed)
-    n = int(rng.integers(2, 200))
-    score = rng.normal(size=n)
-    if seed % 3:
-        score = np.round(score * rng.integers(0, 5))
-    positive = rng.random(n) < rng.uniform(0.02, 0.98)
-    positive[:2] = [True, False]
-    return score.astype(np.float32), rng.permutation(positive)
-
-
-@pytest.mark.parametrize("name", RANKING)
-def test_ranking_metrics_equal_scikit_learn(name: str) -> None:
-    for seed in range(150):
-        score, positive = _ranking(seed)
-        ours = RANKING[name](*threshold_counts(score, positive))
-        assert ours == pytest.approx(_REFERENCE[name](positive, score), abs=1e-12), seed
 
 
 class _Case:
