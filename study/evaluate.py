@@ -37,7 +37,9 @@ from study.sealed.arguments import check, parser
 from study.wording import SYNTHETIC, SYNTHETIC_MODEL
 
 if TYPE_CHECKING:
+    from study.data.source import Source
     from study.sealed.plan import SealedPlan
+    from study.sealed.records import Records
     from study.sealed.result import EvaluationFolder
     from study.sealed.training import RunStudy, Training
     from study.store.openings import Opening, OpeningsLog
@@ -145,6 +147,8 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
         opening = _from_records(args, plan, folder, log, workspace)
     if opening is not None:
         _show(folder.opening(opening))
+        if args.ec57 == "bxb":
+            _show_bxb(plan, folder.opening(opening), _records(args, workspace).source)
         if args.synthetic:
             print(SYNTHETIC)
         print(_sentence(workspace, log, rehearsal=args.synthetic))
@@ -196,19 +200,24 @@ def _training(
     workspace: Path,
 ) -> Training:
     """Find the records of a plan and set up its training, without writing anything."""
-    from study.sealed.records import mitdb_records, synthetic_records
     from study.sealed.training import set_up_training
 
-    find = synthetic_records if args.synthetic else mitdb_records
     return set_up_training(
         plan,
         folder,
-        find(args.data_dir, workspace),
+        _records(args, workspace),
         workspace=workspace,
         cache_dir=machine.cache_dir,
         device=machine.device,
         storage=args.storage or "",
     )
+
+
+def _records(args: argparse.Namespace, workspace: Path) -> Records:
+    """Find MIT-BIH, or the records of a rehearsal."""
+    from study.sealed.records import mitdb_records, synthetic_records
+
+    return (synthetic_records if args.synthetic else mitdb_records)(args.data_dir, workspace)
 
 
 def _runner(args: argparse.Namespace, training: Training, machine: Machine) -> RunStudy:
@@ -285,6 +294,8 @@ def _on_records(
             evaluate_records(prepared, prepared_records, say=_progress(args))
         _track(args, folder, place, kind, lambda to: record_external(to, plan, folder, name))
     _show(place)
+    if args.ec57 == "bxb":
+        _show_bxb(plan, place, external.source)
     if args.synthetic or kind == "synthetic":
         print(SYNTHETIC)
     print("DS2 was not opened.")
@@ -366,6 +377,12 @@ def _show(place: Path) -> None:
     except OSError as error:
         raise StudyStateError(f"{place / TABLES}: cannot be read ({error.strerror})") from error
     print(f"files: {place}")
+
+
+def _show_bxb(plan: SealedPlan, place: Path, source: Source) -> None:
+    from study.sealed.bxb import bxb_table
+
+    print(f"{bxb_table(plan, place, source).text()}\n")
 
 
 def _progress(args: argparse.Namespace) -> Callable[[str], None]:

@@ -137,7 +137,8 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
 def options_in(*folders: str) -> set[str]:
     """Return the options that command lines of these folders have."""
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return {option for path in files for option in re.findall(r'"(--[a-z-]+)"', path.read_text())}
+    options = r'"(--[a-z0-9-]+)"'
+    return {option for path in files for option in re.findall(options, path.read_text())}
 
 
 @pytest.mark.parametrize("page", TEXTS)
@@ -146,7 +147,7 @@ def test_options_that_are_named_exist(page: Path) -> None:
     text = page.read_text()
     code = re.findall(r"`(--[a-z][^`]*)`", text)
     code += re.findall(r"-m (?:study|benchmarks)\.\w+[^`\n#|]*", text)
-    named = {option for words in code for option in re.findall(r"(?<!\S)--[a-z-]+", words)}
+    named = {option for words in code for option in re.findall(r"(?<!\S)--[a-z0-9-]+", words)}
     assert named - known == set()
 
 

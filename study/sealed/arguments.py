@@ -86,6 +86,14 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
         "NAME@champion; trains nothing, opens nothing",
     )
     how.add_argument(
+        "--ec57",
+        choices=("study", "bxb"),
+        default="study",
+        help="also show the EC57 table with escape beats (e, j, n) in S, as PhysioNet's bxb "
+        "counts them; the result stays as it is, also one that is there (default: %(default)s, "
+        "in N)",
+    )
+    how.add_argument(
         "--synthetic",
         action="store_true",
         help="rehearse on synthetic records, under rehearsals/: no opening of DS2",
@@ -146,6 +154,8 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
             "--register writes into MLflow's registry, and --no-track keeps MLflow out; leave one "
             "of them out"
         )
+    if args.ec57 != "study" and (args.register or args.stop_before_opening or args.dry_run):
+        faults.append("--ec57 goes with what shows a result")
     defaults = {name: options.get_default(name) for name in vars(args)}
     task = next((name for name in _ALLOWED if getattr(args, name) != defaults[name]), "plan")
     allowed = _ALLOWED.get(task, defaults.keys() - _OF_WRITING)

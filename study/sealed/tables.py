@@ -66,7 +66,7 @@ def tables(findings: Findings) -> Iterator[Table]:
     yield _thresholds(findings.arms)
     if findings.left_out:
         yield _without(findings.arms, findings.left_out)
-    yield _ec57(findings.arms)
+    yield ec57_table({arm.name: arm.seeds.ec57 for arm in findings.arms})
     yield _confusions(findings.arms)
 
 
@@ -256,11 +256,14 @@ def _without(arms: Sequence[ArmScores], left_out: Sequence[Exclusion]) -> Table:
     )
 
 
-def _ec57(arms: Sequence[ArmScores]) -> Table:
+def ec57_table(
+    arms: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Float]]]], how: str = ""
+) -> Table:
+    """Return the table of arms' `gross_and_average`; `how` ends its title."""
     columns = [(beat_type, name) for beat_type in ECTOPIC for name in STATISTICS]
     return Table(
         name="ec57",
-        title="AAMI EC57 at the most probable class, mean over seeds",
+        title=f"AAMI EC57 at the most probable class, mean over seeds{how}",
         shows="Gross is over all beats, average over the records in which a statistic is defined.",
         reading="",
         columns=[
@@ -270,11 +273,11 @@ def _ec57(arms: Sequence[ArmScores]) -> Table:
         ],
         rows=[
             [
-                arm.name if kind == "gross" else "",
+                arm if kind == "gross" else "",
                 kind,
-                *(float(arm.seeds.ec57[of][kind][name].mean()) for of, name in columns),
+                *(float(ec57[of][kind][name].mean()) for of, name in columns),
             ]
-            for arm in arms
+            for arm, ec57 in arms.items()
             for kind in ("gross", "average")
         ],
     )

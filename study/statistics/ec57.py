@@ -6,8 +6,9 @@ wrong. The gross statistics take all beats of all records together; the average 
 over the records in which the statistic is defined. `bxb` has no false positive rate of SVEB and no
 accuracy; here they are those of de Chazal et al. 2004 (doi:10.1109/TBME.2004.827359).
 
-What differs from the standard is what is counted: Q beats are left out of the study altogether,
-and records are taken from their start, without a learning period of 5 minutes.
+What differs from `bxb` is what is counted: Q beats are left out of the study altogether, records
+are taken from their start, without a learning period of 5 minutes, and escape beats (e, j, n) are
+N, not S (`study.sealed.bxb` counts them so).
 
 Shapes: S seeds, G records, C classes.
 """
