@@ -39,7 +39,7 @@ INPUTS = {
     "ecg": InputOption(channels=1, early_rr=False, late_rr=False),
 }
 
-LATE_RR_WIDTH = {"seed7": 7, "ratio2": 2, "causal": 6}
+LATE_RR_WIDTH = {"seed7": 7, "ratio7": 7, "ratio2": 2, "causal": 6}
 """Features R of each late RR vector (see `study.data.rr`)."""
 
 PUBLISHED_RESAMPLING = {
@@ -58,7 +58,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ratio_mean": ("so_far", "record"),
     "rr": ("real", "placebo"),
     "rr_scale": ("raw", "standardised"),
-    "gate": ("learned", "frozen", "off"),
+    "gate": ("learned", "scalar", "frozen", "off"),
     "loss": ("cross_entropy", "focal"),
     "class_weights": ("none", "sqrt_inverse", "inverse"),
     "schedule": ("one_cycle", "cosine"),
@@ -184,7 +184,8 @@ class ModelConfig:
     heads: int = 1  # attention heads H; must divide `embed_dim`
     # Hidden width of the attention block's FFN, in multiples of `embed_dim`
     ffn_expansion: int = 4
-    gate: str = "learned"  # channel gate sigmoid(alpha): learned, frozen at its start, or off
+    # Gate sigmoid(alpha): learned by channel, one learned scalar, frozen at its start, or off
+    gate: str = "learned"
     gate_init: float = -2.0  # start of alpha; -2 opens the gate by 0.12
     dropout: float = 0.2  # of attention, FFN and RR projections
     # late RR unchanged, or standardised by the member's training beats

@@ -65,7 +65,7 @@ class BeatSet(LabelledBeats):
     resampling: str  # how they were resampled to 128 samples: `linear` or `antialiased`
     r_peak_sample: NDArray[np.int64]  # [N] sample index of the R peak at 360 Hz
     ecg: NDArray[np.float32]  # [N, T] windows, each with zero mean and unit variance
-    # RR feature sets by name, each [N, R]: seed7, causal, ratio2_so_far, ratio2_record
+    # RR feature sets by name, each [N, R]: the keys of `study.data.rr.FEATURES`
     rr: Mapping[str, NDArray[np.float32]]
     reliance: Reliance  # permuted RR for the reliance measurement
     dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason

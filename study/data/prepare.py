@@ -33,7 +33,7 @@ from study.data.windows import (
 from study.errors import ConfigError, DataError, listed, read_all, unknown
 from study.keys import CLASSES
 
-PREPARATION = "gaps enter no mean"
+PREPARATION = "gaps enter no mean; ratio7"
 """Version of the preparation, part of every fingerprint and cache key.
 
 Give it another text whenever the arrays of a beat set change: then caches are made anew, and no

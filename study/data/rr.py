@@ -50,6 +50,7 @@ class Causality(StrEnum):
 
     CAUSAL = "causal"
     NEXT_BEAT = "looks one beat ahead"
+    NEXT_TWO_BEATS = "looks two beats ahead"
     RECORD = "needs the whole record"
 
 
@@ -65,16 +66,28 @@ _PRE = RRFeature("pre_rr")
 _PRE_TO_LOCAL = RRFeature("pre_rr / local_rr")
 _PRE_TO_RUNNING = RRFeature("pre_rr / running mean")
 _PRE_TO_GLOBAL = RRFeature("pre_rr / global_rr", Causality.RECORD)
+_PRE_TO_POST = RRFeature("pre_rr / post_rr", Causality.NEXT_BEAT)
+_PRE_TO_PREVIOUS = RRFeature("pre_rr / previous pre_rr")
+_PRE_TO_TWO_BEFORE = RRFeature("pre_rr / pre_rr two before")
 
 FEATURES: dict[str, tuple[RRFeature, ...]] = {
     "seed7": (
         _PRE,
         RRFeature("post_rr", Causality.NEXT_BEAT),
         RRFeature("local_rr"),
-        RRFeature("pre_rr / post_rr", Causality.NEXT_BEAT),
+        _PRE_TO_POST,
         RRFeature("global_rr", Causality.RECORD),
         RRFeature("pre_rr - global_rr", Causality.RECORD),
         _PRE_TO_GLOBAL,
+    ),
+    "ratio7": (
+        _PRE_TO_LOCAL,
+        _PRE_TO_POST,
+        _PRE_TO_PREVIOUS,
+        RRFeature("post_rr / local_rr", Causality.NEXT_BEAT),
+        RRFeature("local_rr / global_rr", Causality.RECORD),
+        _PRE_TO_TWO_BEFORE,
+        RRFeature("post_rr / next post_rr", Causality.NEXT_TWO_BEATS),
     ),
     "ratio2_so_far": (_PRE_TO_RUNNING, _PRE_TO_LOCAL),
     "ratio2_record": (_PRE_TO_GLOBAL, _PRE_TO_LOCAL),
@@ -82,18 +95,20 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
         _PRE,
         _PRE_TO_LOCAL,
         _PRE_TO_RUNNING,
-        RRFeature("pre_rr / previous pre_rr"),
-        RRFeature("pre_rr / pre_rr two before"),
+        _PRE_TO_PREVIOUS,
+        _PRE_TO_TWO_BEFORE,
         RRFeature("running variability"),
     ),
 }
-"""Feature sets by name, in column order.
+"""Feature sets by name, in column order; `seed7` and `ratio7` are the author's earlier and later
+`opt1` (docs/published.md).
 
 local_rr is the mean of the current pre_rr and up to nine before it; the running mean that of all
 pre_rr so far, the current one included; global_rr that of the whole record. Running variability is
 the standard deviation of all pre_rr so far over their mean. Near the record's start, the record's
-first interval replaces the one or two missing intervals before. After a gap the intervals before
-it are those before.
+first interval replaces the one or two missing intervals before; near its end, the last interval
+replaces the one missing after post_rr. At a gap, the
+intervals before or after are those on its other side.
 """
 
 
@@ -131,8 +146,8 @@ def rr_features(
         return {name: _nan_rows(len(samples), len(FEATURES[name])) for name in FEATURES}
     interval_ms = np.diff(samples) * (1000.0 / sampling_rate_hz)
     known = ~(over_gaps(samples, sampling_rate_hz) if gap is None else gap)
-    post_ms = np.append(np.where(known, interval_ms, np.nan)[1:], np.nan)
-    columns = _columns(interval_ms[known], post_ms[known]) if known.any() else {}
+    post_known = np.append(known[1:], False)[known]
+    columns = _columns(interval_ms[known], post_known) if known.any() else {}
     sets = {}
     for name, features in FEATURES.items():
         rows = _nan_rows(len(samples), len(features))
@@ -143,9 +158,13 @@ def rr_features(
 
 
 def _columns(
-    pre_ms: NDArray[np.float64], post_ms: NDArray[np.float64]
+    pre_ms: NDArray[np.float64], post_known: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return every feature by name for the beats that have a pre_rr, [beats] each."""
+    """Return every feature by name for the beats that have a pre_rr, [beats] each.
+
+    `post_known` tells which of them have a post_rr: it is the pre_rr of the next one.
+    """
+    post_ms = np.where(post_known, _shifted(pre_ms, 1), np.nan)
     n_so_far = np.arange(1, len(pre_ms) + 1)
     local_ms = _local_mean(pre_ms)
     running_ms = np.cumsum(pre_ms) / n_so_far
@@ -163,8 +182,11 @@ def _columns(
         "pre_rr / global_rr": pre_ms / global_ms,
         "pre_rr / local_rr": pre_ms / local_ms,
         "pre_rr / running mean": pre_ms / running_ms,
-        "pre_rr / previous pre_rr": pre_ms / _earlier(pre_ms, 1),
-        "pre_rr / pre_rr two before": pre_ms / _earlier(pre_ms, 2),
+        "pre_rr / previous pre_rr": pre_ms / _shifted(pre_ms, -1),
+        "pre_rr / pre_rr two before": pre_ms / _shifted(pre_ms, -2),
+        "post_rr / local_rr": post_ms / local_ms,
+        "post_rr / next post_rr": post_ms / _shifted(pre_ms, 2),
+        "local_rr / global_rr": local_ms / global_ms,
         "running variability": np.sqrt(np.maximum(variance, 0.0)) / running_ms,
     }
 
@@ -176,8 +198,10 @@ def _local_mean(interval_ms: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((total[stop] - total[start]) / (stop - start))
 
 
-def _earlier(interval_ms: NDArray[np.float64], back: int) -> NDArray[np.float64]:
-    return interval_ms[np.maximum(np.arange(len(interval_ms)) - back, 0)]
+def _shifted(interval_ms: NDArray[np.float64], by: int) -> NDArray[np.float64]:
+    """Return the interval so many later at each place; the first or last where there is none."""
+    at = np.arange(len(interval_ms)) + by
+    return interval_ms[np.clip(at, 0, len(interval_ms) - 1)]
 
 
 def _nan_rows(rows: int, columns: int) -> NDArray[np.float32]:

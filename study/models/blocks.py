@@ -90,8 +90,8 @@ class AttentionBlock(nn.Module):
     """Cross-attention, layer norm, x + FFN(x), layer norm; the FFN is D -> expansion * D -> D.
 
     Args:
-        query_residual: Add the query to what was attended to. As published there is no such
-            path: the query only weighs the tokens.
+        query_residual: Add the query to what was attended to. Neither the author's code nor the
+            paper has such a path: there the query only weighs the tokens.
     """
 
     def __init__(
@@ -124,20 +124,21 @@ class AttentionBlock(nn.Module):
 
 
 class GatedHead(nn.Module):
-    """Classify concat(ECG, gate * branch), where the gate is sigmoid(alpha) for each channel.
+    """Classify concat(ECG, gate * branch), where the gate is sigmoid(alpha).
 
-    The gate does not measure the branch's contribution: W (g * a) = (W diag g) a, so it adds a
-    path for the optimiser, but no new function. A frozen gate keeps its initial value; with gate
-    off the branch passes as it is.
+    A learned gate has an alpha for each channel, a scalar gate learns one for all; a frozen gate
+    keeps its initial value; with gate off the branch passes as it is. The gate does not measure
+    the branch's contribution: W (g * a) = (W diag g) a, so it adds a path for the optimiser, but
+    no new function.
     """
 
     alpha: Tensor | None
 
     def __init__(self, *, embed_dim: int, n_classes: int, gate: str, gate_init: float) -> None:
         super().__init__()
-        self.gate_init = gate_init
-        if gate == "learned":
-            self.alpha = nn.Parameter(torch.empty(embed_dim))
+        self.gate_init, self.embed_dim = gate_init, embed_dim
+        if gate in ("learned", "scalar"):
+            self.alpha = nn.Parameter(torch.empty(embed_dim if gate == "learned" else 1))
         else:
             self.register_buffer("alpha", None if gate == "off" else torch.empty(embed_dim))
         self.output = nn.Linear(2 * embed_dim, n_classes)
@@ -150,7 +151,7 @@ class GatedHead(nn.Module):
 
     def gate_values(self) -> Tensor | None:
         """Return sigmoid(alpha) [D], or None without a gate."""
-        return None if self.alpha is None else self.alpha.detach().sigmoid()
+        return None if self.alpha is None else self.alpha.detach().sigmoid().expand(self.embed_dim)
 
     def forward(self, ecg: Tensor, branch: Tensor) -> Tensor:
         """Map two embeddings [B, D] to logits [B, C]."""

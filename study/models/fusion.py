@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from study.models.backbone import FEATURES, mean_over_time
 from study.models.blocks import ECGMLP, GatedHead, RRProjection
 from study.models.fusion_base import N_CLASSES, Fusion, required
-from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime
+from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime, MHCATimePlain
 
 
 class NoFusion(Fusion):
@@ -56,7 +56,7 @@ class Concat(Fusion):
 class ConcatProjected(Fusion):
     """Classify the ECG MLP's output joined with an RR embedding: a gate without attention.
 
-    As published the gate is off.
+    The author's first code has no gate (`off`), the later one a single gate (`scalar`).
     """
 
     options = frozenset({"embed_dim", "ffn_expansion", "gate", "gate_init", "dropout"})
@@ -159,6 +159,7 @@ FUSIONS: dict[str, type[Fusion]] = {
     "concat_proj": ConcatProjected,
     "mhca": MHCA,
     "mhca_residual": MHCAResidual,
+    "mhca_time_plain": MHCATimePlain,
     "mhca_time": MHCATime,
     "attention_pool": AttentionPool,
     "film": FiLM,

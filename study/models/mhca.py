@@ -1,6 +1,7 @@
 """Fusions by cross-attention from RR to the ECG.
 
-`MHCA` follows https://github.com/h4xryu/CrossAttention_MACNN_SE; the others change one thing each.
+`MHCA` follows the code of https://github.com/h4xryu/CrossAttention_MACNN_SE, `MHCATimePlain` its
+paper (docs/published.md). `MHCAResidual` and `MHCATime` repair one of them each.
 
 Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
 features.
@@ -19,13 +20,15 @@ from study.models.fusion_base import N_CLASSES, Fusion, required
 
 
 class MHCA(Fusion):
-    """Cross-attention as published: the query is RR, the only key and value is the pooled ECG.
+    """Cross-attention as the author's code has it: one key and value, the pooled ECG.
 
-    Blind to RR: the softmax over a single key is 1 whatever the query, and no other path leads
-    from the query to the output. For the same reason heads change nothing at evaluation.
+    The query is RR. Blind to RR: the softmax over a single key is 1 whatever the query, and no
+    other path leads from the query to the output. For the same reason heads change nothing at
+    evaluation. The author's code does not apply a gate (`gate = off`).
     """
 
     uses_rr = False
+    learned_positions: ClassVar[bool] = False
     options = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
     query_residual: ClassVar[bool] = False
 
@@ -42,7 +45,9 @@ class MHCA(Fusion):
     ) -> None:
         super().__init__()
         self.ecg = nn.Linear(FEATURES, embed_dim)
-        self.positions = nn.Parameter(torch.empty(embed_dim, STEPS)) if self.over_time else None
+        self.positions = (
+            nn.Parameter(torch.empty(embed_dim, STEPS)) if self.learned_positions else None
+        )
         self.query = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
         self.block = AttentionBlock(
             embed_dim=embed_dim,
@@ -63,10 +68,11 @@ class MHCA(Fusion):
 
     def _embedded(self, feature_map: Tensor) -> tuple[Tensor, Tokens]:
         pooled: Tensor = self.ecg(mean_over_time(feature_map))
-        if self.positions is None:
+        if not self.over_time:
             return pooled, Tokens(features=pooled[:, :, None])
         # The embedding's bias joins the positions: `Tokens` multiplies by the weight alone.
-        offset = self.positions + self.ecg.bias[:, None]
+        bias = self.ecg.bias[:, None]
+        offset = bias.expand(-1, STEPS) if self.positions is None else self.positions + bias
         return pooled, Tokens(features=feature_map, weight=self.ecg.weight, offset=offset)
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
@@ -82,7 +88,7 @@ class MHCA(Fusion):
 
     def attention(self, feature_map: Tensor, rr: Tensor | None) -> Tensor | None:
         """Return attention over time [B, H, L]; None over one token, whose weight is always 1."""
-        if self.positions is None:
+        if not self.over_time:
             return None
         tokens = self._embedded(feature_map)[1]
         return self.block.attention.weights(self.query(required(rr)), tokens)
@@ -95,17 +101,26 @@ class MHCAResidual(MHCA):
     query_residual = True
 
 
-class MHCATime(MHCA):
-    """Cross-attention over the time steps of the feature map.
+class MHCATimePlain(MHCA):
+    """Cross-attention over the time steps of the feature map, as the author's paper states it.
 
-    Keys and values are the embedded feature map plus learned positions, which start at
-    N(0, 0.02) (Dosovitskiy et al. 2021, arXiv:2010.11929). The query is added to what was
-    attended to.
+    Keys and values are the embedded feature map, without positions. RR acts only by the attention
+    weights: it can choose between time steps, and add nothing to them.
     """
 
     uses_rr = True
-    query_residual = True
     over_time = True
+
+
+class MHCATime(MHCATimePlain):
+    """`mhca_time_plain` with the query added to what was attended to, and learned positions.
+
+    Positions are added to keys and values and start at N(0, 0.02) (Dosovitskiy et al. 2021,
+    arXiv:2010.11929).
+    """
+
+    query_residual = True
+    learned_positions = True
 
 
 class AttentionPool(MHCATime):

@@ -35,7 +35,7 @@ SIMPLICITY = (
 )
 """Ways of using RR from the simplest, declared before any result."""
 
-_ATTENTION = ("mhca", "mhca_residual", "mhca_time", "attention_pool")
+_ATTENTION = ("mhca", "mhca_residual", "mhca_time_plain", "mhca_time", "attention_pool")
 
 
 def simplicity(input_: str, fusion: str) -> tuple[bool, int, bool]:

@@ -36,6 +36,7 @@ EXPECTED = {
     "concat_proj": (True, True, 140_772),
     "mhca": (False, True, 157_156),
     "mhca_residual": (True, True, 157_156),
+    "mhca_time_plain": (True, True, 157_156),
     "mhca_time": (True, True, 161_252),
     "attention_pool": (False, False, 160_868),
     "film": (True, True, 115_172),
@@ -104,6 +105,22 @@ def test_declarations_and_size(fusion: str) -> None:
         if p.default is inspect.Parameter.empty
     }
     assert given - {"n_rr"} == class_.options
+
+
+@pytest.mark.parametrize(
+    ("fusion", "gate", "size"),
+    [
+        # An alpha for each of 64 channels, one for all, none that is learned, none at all.
+        ("concat_proj", "learned", 140_772),
+        ("concat_proj", "scalar", 140_709),
+        ("concat_proj", "frozen", 140_708),
+        ("concat_proj", "off", 140_708),
+        ("mhca_time_plain", "scalar", 157_093),
+        ("mhca_time_plain", "off", 157_092),
+    ],
+)
+def test_what_a_gate_adds(fusion: str, gate: str, size: int) -> None:
+    assert sum(p.numel() for p in build(config("opt1", fusion, gate=gate)).parameters()) == size
 
 
 @pytest.mark.parametrize("late_rr", sorted(LATE_RR_WIDTH))
@@ -196,7 +213,7 @@ def test_attention_is_over_time_and_sums_to_one(fusion: str) -> None:
     trial = config(inputs_for(fusion)[0], fusion, heads=4)
     model = build(trial)
     weights = model.fusion.attention(*model.encode(*sample(trial), None))
-    if fusion in ("mhca_time", "attention_pool"):
+    if fusion in ("mhca_time_plain", "mhca_time", "attention_pool"):
         assert weights is not None and weights.shape == (BEATS, 4, 64)
         torch.testing.assert_close(weights.sum(2), torch.ones(BEATS, 4))
     else:

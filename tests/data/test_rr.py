@@ -33,6 +33,10 @@ PREMATURE = 3
         # Deviations of 800, 800, 400 from their mean: 400/3, 400/3, -800/3.
         (PREMATURE, "causal", [400, 0.6, 0.6, 0.5, 0.5, np.sqrt(2 * 400**2 / 9) / (2000 / 3)]),
         (PREMATURE + 1, "seed7", [1200, 800, 800, 1.5, 800, 400, 1.5]),
+        # 400 over local 2000/3, post 1200 and 800 twice before; 1200 over local and the next 800.
+        (PREMATURE, "ratio7", [0.6, 1 / 3, 0.5, 1.8, 5 / 6, 0.5, 1.5]),
+        # After 400 and 800; the last interval, 800, stands in for the one after it.
+        (PREMATURE + 1, "ratio7", [1.5, 1.5, 3, 1, 1, 1.5, 1]),
         # 1200 over itself, the running mean 800; 400 and 800 before it; sd of 8, 8, 4, 12.
         (PREMATURE + 1, "causal", [1200, 1.5, 1.5, 3, 1.5, np.sqrt(80_000) / 800]),
     ],
@@ -68,7 +72,8 @@ def test_a_gap_is_no_interval_and_enters_no_mean() -> None:
         np.testing.assert_allclose(rows[steady], np.tile(rows[1], (len(steady), 1)), atol=1e-4)
         assert np.isnan(rows[last + 1]).all()
         # The beat before the gap lacks what looks ahead.
-        ahead = [feature.causality is Causality.NEXT_BEAT for feature in FEATURES[name]]
+        looks_ahead = (Causality.NEXT_BEAT, Causality.NEXT_TWO_BEATS)
+        ahead = [feature.causality in looks_ahead for feature in FEATURES[name]]
         assert np.isnan(rows[last]).tolist() == ahead
     seed7 = rr_features(marked, 360)["seed7"]
     np.testing.assert_allclose(seed7[1], [800, 800, 800, 1, 800, 0, 1])
@@ -92,13 +97,12 @@ def test_causality_labels_hold_when_the_record_is_cut_short(name: str) -> None:
     beats = np.cumsum([0, 700, 900, 650, 1000, 400, 1300, 800, 820, 500, 1100, 760])
     at = 6
     whole = rr_features(beats, 1000)[name][at]
-    until_now = rr_features(beats[: at + 1], 1000)[name][at]
-    until_next = rr_features(beats[: at + 2], 1000)[name][at]
-    for column, feature in enumerate(FEATURES[name]):
-        known_now = whole[column] == until_now[column]
-        known_next = whole[column] == until_next[column]
-        assert known_now == (feature.causality is Causality.CAUSAL), feature
-        assert known_next == (feature.causality is not Causality.RECORD), feature
+    known_at = (Causality.CAUSAL, Causality.NEXT_BEAT, Causality.NEXT_TWO_BEATS)
+    for ahead in range(3):
+        cut_short = rr_features(beats[: at + 1 + ahead], 1000)[name][at]
+        for column, feature in enumerate(FEATURES[name]):
+            known = whole[column] == cut_short[column]
+            assert known == (feature.causality in known_at[: ahead + 1]), (feature, ahead)
 
 
 @pytest.mark.parametrize("second", [900, 850])

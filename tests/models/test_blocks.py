@@ -46,15 +46,17 @@ def test_dropped_tokens_lose_their_value_and_its_bias() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gate", "trained"), [("learned", True), ("frozen", False), ("off", None)]
+    ("gate", "trained"), [("learned", 8), ("scalar", 1), ("frozen", 0), ("off", None)]
 )
-def test_gate_kinds(gate: str, trained: bool | None) -> None:
+def test_gate_kinds(gate: str, trained: int | None) -> None:
+    """`trained`: how many values of alpha are learned; None without a gate."""
     head = GatedHead(embed_dim=8, n_classes=4, gate=gate, gate_init=-2.0)
     ecg, branch = torch.randn(3, 8), torch.randn(3, 8)
     factor = 1.0 if trained is None else torch.sigmoid(torch.tensor(-2.0))
     expected = head.output(torch.cat((ecg, factor * branch), dim=1))
     torch.testing.assert_close(head(ecg, branch), expected)
-    assert ("alpha" in dict(head.named_parameters())) is bool(trained)
+    sizes = {name: p.numel() for name, p in head.named_parameters()}
+    assert sizes.get("alpha", 0) == (trained or 0)
     assert ("alpha" in head.state_dict()) is (trained is not None)
     values = head.gate_values()
     assert (values is None) is (trained is None)

@@ -10,7 +10,7 @@ from study.models.blocks import Tokens
 from study.models.classifier import build_fusion
 from study.models.fusion import Concat, ConcatProjected, ExpertSum, FiLM, NoFusion
 from study.models.fusion_base import Fusion
-from study.models.mhca import MHCA, MHCAResidual, MHCATime
+from study.models.mhca import MHCA, MHCAResidual, MHCATime, MHCATimePlain
 
 FEATURE_MAP = torch.randn(4, 256, 64, generator=torch.Generator().manual_seed(1))
 RR = torch.randn(4, 7, generator=torch.Generator().manual_seed(2))
@@ -61,6 +61,19 @@ def test_mhca_residual_adds_the_query() -> None:
     pooled, query = fusion.ecg(POOLED), fusion.query(RR)
     x = attended(fusion, query, pooled[:, :, None])
     torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(pooled, x))
+
+
+def test_mhca_time_plain_only_weighs_64_tokens() -> None:
+    fusion = build("mhca_time_plain", heads=2)
+    assert isinstance(fusion, MHCATimePlain)
+    steps = fusion.ecg(FEATURE_MAP.transpose(1, 2)).transpose(1, 2)
+    block = fusion.block
+    x = block.norm_1(block.attention(fusion.query(RR), Tokens(features=steps)))
+    x = block.norm_2(x + block.ffn(x))
+    torch.testing.assert_close(fusion(FEATURE_MAP, RR), fusion.head(steps.mean(2), x))
+    # Where all time steps are equal, nothing is left to choose: RR changes nothing.
+    flat = FEATURE_MAP[:, :, :1].expand_as(FEATURE_MAP)
+    torch.testing.assert_close(fusion(flat, RR), fusion(flat, 10 * RR.flip(0)))
 
 
 def test_mhca_time_attends_to_64_positioned_tokens() -> None:

@@ -40,7 +40,7 @@ def test_backbone_starts_alike_under_every_fusion() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("heads", 4), ("gate", "off"), ("gate", "frozen"), ("gate_init", 0.0), ("dropout", 0.5)],
+    [("heads", 4), ("gate", "off"), ("gate", "scalar"), ("gate_init", 0.0), ("dropout", 0.5)],
 )
 def test_an_option_leaves_all_other_weights_as_they_were(option: str, value: Any) -> None:
     shared, equal = shared_and_equal(start(), start(**{option: value}))

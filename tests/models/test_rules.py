@@ -20,7 +20,8 @@ from study.models.rules import (
 )
 
 BLIND = {"none", "attention_pool"}
-LATE = {"concat", "concat_proj", "mhca", "mhca_residual", "mhca_time", "film", "expert_sum"}
+LATE = {"concat", "concat_proj", "film", "expert_sum"}
+LATE |= {"mhca", "mhca_residual", "mhca_time_plain", "mhca_time"}
 LEGAL = {"ecg": BLIND, "opt2": BLIND, "opt1": LATE | {"rr_only"}, "opt3": LATE}
 """Input: its fusions, from DESIGN.md section 1."""
 

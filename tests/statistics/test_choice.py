@@ -50,7 +50,8 @@ def test_arms_have_one_order_from_no_rr_to_attention() -> None:
     ordered = sorted(arms, key=lambda arm: simplicity(*arm))
     assert ["/".join(arm) for arm in ordered[: len(ORDER)]] == ORDER
     attending = ordered[len(ORDER) :]
-    assert {f for _, f in attending} == {"mhca", "mhca_residual", "mhca_time", "attention_pool"}
+    known = {"mhca", "mhca_residual", "mhca_time_plain", "mhca_time", "attention_pool"}
+    assert {f for _, f in attending} == known
     early = [INPUTS[input_].early_rr for input_, _ in attending]
     assert early == sorted(early), "early channels come after the fusion alone"
     # Every fusion has a place; one that is plugged in is the least simple.
