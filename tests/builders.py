@@ -21,7 +21,7 @@ from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
 from study.errors import SpaceError
 from study.keys import AUPRC_SV, CLASSES, EPOCH, Outcome, Tag
-from study.models.rules import active_parameters
+from study.models import rules
 from study.spaces import toml_file
 from study.spaces.load import checked_space, load_space
 from study.spaces.space import Space
@@ -30,7 +30,7 @@ from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
 from study.store.study import Places, Study
-from study.store.trials import STATES, TrialRow, Trials
+from study.store.trials import STATES, Proposal, TrialRow, Trials
 from study.training.engine import Engine
 from study.training.loop import TrialTraining
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
@@ -102,6 +102,12 @@ def small_training(
     )
 
 
+def proposal(config: TrialConfig, **more: Any) -> Proposal:
+    """Return the proposal of a configuration, as the first attempt at it by default."""
+    facts = {"digest": rules.digest(config), "arm": rules.arm(config), "params": {}}
+    return Proposal(config=config, **{**facts, **more})
+
+
 def optuna_trial(
     row: TrialRow, config: TrialConfig, curve: Mapping[int, float] | None = None
 ) -> FrozenTrial:
@@ -120,7 +126,7 @@ def optuna_trial(
             Tag.ATTEMPT: 1,
             Tag.OUTCOME: str(row.outcome),
             Tag.CAUSE: row.cause,
-            "config": active_parameters(config),
+            "config": rules.active_parameters(config),
             "metrics": dict(row.metrics),
             "epochs": row.epochs,
             "seconds": row.seconds,
@@ -176,6 +182,22 @@ default = 1
 when = { loss = ["focal"] }
 """
 """A space with conditions and every kind of parameter."""
+
+
+SEALED_PLAN = """
+description = "d"
+[compare]
+draws = 1
+folds = "all"
+seeds = 10
+[test]
+name = "mine"
+[[arms]]
+name = "film"
+fusion = "film"
+placebo = true
+"""
+"""A plan of a sealed test that says no more than it must."""
 
 
 RATES: dict[str, Any] = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -375,11 +397,17 @@ def arm_of(
     return arm_runs(name, log_probs, seeds, **changes)
 
 
-def mlflow_client(workspace: Path) -> Any:
-    """Return a client of MLflow's own for a workspace's store."""
+def mlflow_client(workspace: Path, uri: str | None = None) -> Any:
+    """Return a client of MLflow's own for the store of a workspace, or at an address."""
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
+    return MlflowClient(tracking_uri=uri or f"sqlite:///{workspace / 'mlflow.db'}")
+
+
+def mlflow_runs(client: Any, experiment: str, terms: str = "") -> list[Any]:
+    """Return the runs of an experiment, of which such terms hold."""
+    id_ = client.get_experiment_by_name(experiment).experiment_id
+    return list(client.search_runs([id_], filter_string=terms))
 
 
 CONTRASTS = (("film", "film_placebo"), ("film", "concat"))

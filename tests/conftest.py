@@ -199,7 +199,6 @@ def made_study(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def workspace(made_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that workspace, to change, as the current folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     copy = tmp_path / "workspace"
     shutil.copytree(made_study, copy)
     monkeypatch.chdir(copy)

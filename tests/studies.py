@@ -22,7 +22,7 @@ from study.files import archive_fault
 from study.keys import BEATS_PER_SECOND, EXPERIMENTS, TRAIN_LOSS, Outcome, Tag
 from study.store.trial_files import PREDICTIONS, SCORES
 from study.tuning.trial import CHECKPOINT, WEIGHTS
-from tests.builders import RATES, space_toml
+from tests.builders import RATES, mlflow_client, mlflow_runs, space_toml
 from tests.command import Ended, here
 from tests.engine import trained_here
 
@@ -223,15 +223,12 @@ class Studies:
 
     def runs(self, name: str, kind: str) -> list[Any]:
         """Return MLflow's runs of a study."""
-        experiment = self.mlflow.get_experiment_by_name(self.experiment).experiment_id
         terms = f"tags.study = '{name}' and tags.kind = '{kind}'"
-        return list(self.mlflow.search_runs([experiment], filter_string=terms))
+        return mlflow_runs(self.mlflow, self.experiment, terms)
 
     @property
     def mlflow(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(self.tracker or f"sqlite:///{self.folder / 'mlflow.db'}")
+        return mlflow_client(self.folder, self.tracker)
 
     def curves(self, name: str) -> dict[str, Curves]:
         """Return all points that MLflow has, by digest and by name of the metric."""

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from study import run
 from study.keys import Outcome, Tag
+from tests.builders import mlflow_client, mlflow_runs
 from tests.tuning.small_study import EXPERIMENT, NAME, Start, change, contents
 
 
@@ -40,14 +41,11 @@ class World:
 
     @property
     def mlflow(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=f"sqlite:///{self.workspace / 'mlflow.db'}")
+        return mlflow_client(self.workspace)
 
     def runs(self) -> list[Any]:
         """Return all MLflow runs that are not deleted."""
-        experiment = self.mlflow.get_experiment_by_name(EXPERIMENT)
-        return list(self.mlflow.search_runs([experiment.experiment_id]))
+        return mlflow_runs(self.mlflow, EXPERIMENT)
 
     def run_of(self, key: int | str) -> Any:
         """Return the run of a trial, by its number, or of a floor or the study, by name."""

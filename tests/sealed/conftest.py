@@ -135,8 +135,7 @@ def here(folder: Path, cache_dir: Path) -> Iterator[None]:
     """Work in a folder, where studies run in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
-            patch.delenv(variable, raising=False)
+        patch.delenv("MITDB_DIR", raising=False)
         patch.setenv("STUDY_CACHE_DIR", str(cache_dir))
         patch.setattr(session, "run_study", run_here)
         yield

@@ -16,6 +16,7 @@ import pytest
 from study.config import digest_of
 from study.data.records import DS2
 from study.files import write_whole
+from study.keys import EXPERIMENTS
 from study.reporting.page.evidence import sealed
 from study.reporting.results import StudyResults
 from study.reporting.sealed_results import sealed_results
@@ -25,7 +26,7 @@ from study.sealed.result import EvaluationFolder
 from study.store.lock import locked
 from study.store.plan import StudyPlan
 from study.wording import SYNTHETIC
-from tests.builders import study_of, study_plan
+from tests.builders import mlflow_client, mlflow_runs, study_of, study_plan
 from tests.sealed.conftest import PLAN, Run, command_line, interrupted, never, refusal
 
 
@@ -202,15 +203,11 @@ def test_a_study_trains_it_and_everything_is_in_mlflow(
     (tmp_path / "tiny.toml").write_text(PLAN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(cache_dir))
-    for variable in ("MLFLOW_TRACKING_URI", "MITDB_DIR"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("MITDB_DIR", raising=False)
     assert evaluates(*words, "--stop-before-opening").code == 0
     assert "look further: MLflow: run `mlflow ui`" in evaluates(*words).out
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("ecg-rr-fusion-synthetic")
-    runs = client.search_runs([experiment.experiment_id])
+    client = mlflow_client(tmp_path)
+    runs = mlflow_runs(client, EXPERIMENTS["synthetic"])
     stages = Counter((run.data.tags["stage"], run.data.tags["kind"]) for run in runs)
     assert stages == {
         # The study that trains all arms on all records, and the result.
@@ -226,18 +223,19 @@ def test_a_study_trains_it_and_everything_is_in_mlflow(
     (arm,) = [run for run in of_arm if "test_auprc_sv" in run.data.metrics]
     stored = json.loads(results(tmp_path)[0].read_text())["arms"]["rr"]
     values = stored["seeds"]["values"]["test_auprc_sv"]
-    assert arm.data.metrics["test_auprc_sv"] == pytest.approx(np.mean(values))
-    assert arm.data.metrics["test_auprc_sv_seed_sd"] == pytest.approx(np.std(values, ddof=1))
-    assert arm.data.metrics["test_ensemble_auprc_sv"] == pytest.approx(
-        stored["ensemble"]["values"]["test_auprc_sv"][0]
-    )
+    said = {
+        "test_auprc_sv": np.mean(values),
+        "test_auprc_sv_seed_sd": np.std(values, ddof=1),
+        "test_ensemble_auprc_sv": stored["ensemble"]["values"]["test_auprc_sv"][0],
+    }
+    assert {name: arm.data.metrics[name] for name in said} == pytest.approx(said)
     assert arm.data.params["fusion"] == "rr_only"
     (parent,) = [run for run in runs if run.info.run_name == "tiny on DS2"]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"plan.toml", "result.json", "tables.txt", "per_record.csv", "predictions.npz"} <= names
     # Once recorded, it is not recorded again.
     assert evaluates(*words).code == 0
-    assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+    assert len(mlflow_runs(client, EXPERIMENTS["synthetic"])) == len(runs)
 
 
 def of_study(workspace: Path, **changes: Any) -> StudyPlan:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -15,21 +12,21 @@ import numpy as np
 import pytest
 import wfdb
 
-from study import evaluate
 from study.data.prepare import prepare
 from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.errors import CheckpointError
 from study.files import write_whole
+from study.keys import EXPERIMENTS
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import SealedPlan, load_plan
 from study.sealed.result import EvaluationFolder
 from study.sealed.to_mlflow import registrable
+from study.tracking.registry import load
 from study.wording import SYNTHETIC, SYNTHETIC_MODEL, score_text
-from tests.builders import npz, pass_for
+from tests.builders import mlflow_client, mlflow_runs, pass_for
 from tests.sealed.conftest import Run, evaluated, here, interrupted, never, refusal
 
-ROOT = Path(evaluate.__file__).parents[1]
 NAMES = tuple(f"p{n:02}" for n in range(1, 9))
 ARMS = ("rr", "rr_placebo", "logistic_regression")
 
@@ -165,11 +162,7 @@ def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
     told = run("--records", folders[128], "--split", split, "--dry-run").out
     assert "leads: aVF (6)" in told
     assert told.endswith(f"the result would go to {folder.external('avf')}\n")
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{workspace / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("ecg-rr-fusion-synthetic")
-    runs = client.search_runs([experiment.experiment_id])
+    runs = mlflow_runs(mlflow_client(workspace), EXPERIMENTS["synthetic"])
     assert sorted(run.data.tags["kind"] for run in runs) == ["floor", "study", "trial", "trial"]
     assert {run.data.tags["stage"] for run in runs} == {"external"}
     (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
@@ -218,16 +211,7 @@ def test_what_is_not_trained_is_trained_first_and_a_dry_run_does_nothing(
     assert weights[0].exists()
 
 
-PROGRAM = """
-import json, sys
-import mlflow, numpy as np
-model = mlflow.pyfunc.load_model("models:/svt@champion")
-with np.load(sys.argv[1]) as file:
-    print(json.dumps(model.predict(dict(file)).astype(float).tolist()))
-"""
-
-
-def test_a_registered_arm_predicts_alike_in_a_new_process(
+def test_a_registered_arm_is_the_champion_and_predicts_alike(
     run: Run, workspace: Path, folder: EvaluationFolder
 ) -> None:
     told = run("--register", "svt", "--dry-run", track=True).out
@@ -240,33 +224,14 @@ def test_a_registered_arm_predicts_alike_in_a_new_process(
     assert "registered as svt@champion: version 2 (before: version 1)\n" in told
     assert SYNTHETIC_MODEL in told
 
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{workspace / 'mlflow.db'}"
-    version = MlflowClient(uri, uri).get_model_version_by_alias("svt", "champion")
-    assert version.tags["plan_arm"] == "rr"
-    assert version.tags["ds2_result"] == "none: DS2 was not opened for this plan"
-    assert version.tags["data_source"] == "synthetic"
-
-    rng = np.random.default_rng(3)
-    beats = {
-        "ecg": rng.normal(size=(6, 128)).astype(np.float32),
-        "late_rr": rng.uniform(600, 900, size=(6, 7)).astype(np.float32),
-    }
-    (workspace / "beats.npz").write_bytes(npz(**beats))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, "beats.npz"],
-        cwd=workspace,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    version = mlflow_client(workspace).get_model_version_by_alias("svt", "champion")
+    said = {"plan_arm": "rr", "data_source": "synthetic"}
+    said["ds2_result"] = "none: DS2 was not opened for this plan"
+    assert said.items() <= version.tags.items()
+    champion = load("svt", workspace=workspace).ensemble
     ensemble = ensemble_of(load_plan(workspace / "tiny.toml"), folder)
-    expected = ensemble.predict(beats["ecg"], None, beats["late_rr"])
-    got = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
-    np.testing.assert_allclose(got, expected, atol=1e-6)
+    ecg, rr = (np.random.default_rng(3).normal(size=(6, n)).astype(np.float32) for n in (128, 7))
+    np.testing.assert_array_equal(champion.predict(ecg, None, rr), ensemble.predict(ecg, None, rr))
 
 
 def test_a_registered_model_says_what_ds2_has_shown(

@@ -10,6 +10,7 @@ import pytest
 from study.config import ModelConfig, TrialConfig
 from study.errors import PlanError
 from study.sealed.plan import Arm, SealedPlan, load_plan, parse_plan
+from tests.builders import SEALED_PLAN
 
 DOCS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -21,18 +22,7 @@ fusion = "film"
 """
 """In the form of the version before."""
 
-TABLES = """
-description = "d"
-[compare]
-draws = 1
-folds = "all"
-seeds = 10
-[test]
-name = "mine"
-[[arms]]
-name = "film"
-fusion = "film"
-"""
+TABLES = SEALED_PLAN.replace("placebo = true\n", "")
 """The same in the form of today."""
 
 FULL = """

@@ -6,23 +6,9 @@ import pytest
 
 from study.errors import unknown
 from study.spaces.sealed_plan import METRICS, Origin, SealedTest
-from tests.builders import checked_space_of, faults_of_space
+from tests.builders import SEALED_PLAN, checked_space_of, faults_of_space
 
-MINIMAL = """
-description = "d"
-[compare]
-draws = 1
-folds = "all"
-seeds = 10
-[test]
-name = "mine"
-[[arms]]
-name = "film"
-fusion = "film"
-placebo = true
-"""
-
-FULL = MINIMAL.replace("= 10", "= 12").replace(
+FULL = SEALED_PLAN.replace("= 10", "= 12").replace(
     'name = "mine"',
     """name = "film_or_not"
 metrics = ["auprc_macro"]
@@ -39,7 +25,7 @@ data = { "daeac/linear" = "ab0123456789" }""",
 
 
 def test_every_record_trains_and_nothing_is_scored() -> None:
-    space = checked_space_of(MINIMAL)
+    space = checked_space_of(SEALED_PLAN)
     assert (space.folds, space.seeds, space.trials) == ("all", 10, 2)
     # The loss of training is a fact of each trial; it ranks nothing.
     assert space.objective == "train_loss"
@@ -93,7 +79,7 @@ def test_each_fault_is_named_by_its_key(old: str, new: str, fault: str) -> None:
 
 
 def test_all_records_are_for_the_plan_of_a_test_alone() -> None:
-    text = MINIMAL.replace('[test]\nname = "mine"\n', "").replace(
+    text = SEALED_PLAN.replace('[test]\nname = "mine"\n', "").replace(
         "draws", 'reference = "film"\ndraws'
     )
     (fault,) = faults_of_space(text)

@@ -13,10 +13,9 @@ from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
 from study.keys import Outcome
-from study.models import rules
 from study.store.history import BEGAN, epochs_of, starts_of
 from study.store.ledger import Ledger
-from study.store.trials import Proposal
+from tests.builders import proposal
 
 CONFIG = TrialConfig.from_flat({"fusion": "film", "embed_dim": 8, "epochs": 3})
 
@@ -32,9 +31,8 @@ def ledger(url: str) -> Ledger:
 
 
 def attempt(ledger: Ledger, number: int = 1) -> int:
-    digest, arm = rules.digest(CONFIG), rules.arm(CONFIG)
-    proposal = Proposal(config=CONFIG, digest=digest, arm=arm, params={}, attempt=number)
-    opened = ledger.open(ledger.enqueue(proposal), proposal)
+    point = proposal(CONFIG, attempt=number)
+    opened = ledger.open(ledger.enqueue(point), point)
     ledger.begin(opened)
     return opened
 

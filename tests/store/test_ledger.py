@@ -18,23 +18,17 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import TrialConfig
 from study.errors import StudyStateError
 from study.keys import Outcome, Tag
-from study.models import rules
 from study.store.ledger import Ledger
 from study.store.trials import Proposal, rungs
+from tests import builders
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def proposal(dropout: float, **more: Any) -> Proposal:
     config = TrialConfig.from_flat({"fusion": "concat_proj", "dropout": dropout})
-    return Proposal(
-        config=config,
-        digest=rules.digest(config),
-        arm=rules.arm(config),
-        params={"dropout": dropout},
-        distributions={"dropout": FloatDistribution(0.0, 0.9)},
-        **more,
-    )
+    space = {"dropout": FloatDistribution(0.0, 0.9)}
+    return builders.proposal(config, params={"dropout": dropout}, distributions=space, **more)
 
 
 @pytest.fixture
@@ -51,15 +45,8 @@ def begin(ledger: Ledger, point: Proposal) -> int:
 
 
 def finish(ledger: Ledger, number: int, value: float) -> None:
-    ledger.close(
-        number,
-        Outcome.COMPLETE,
-        cause="",
-        metrics={"val_auprc_sv": value},
-        epochs=6,
-        seconds=1.0,
-        objective=value,
-    )
+    ended: dict[str, Any] = {"cause": "", "epochs": 6, "seconds": 1.0, "objective": value}
+    ledger.close(number, Outcome.COMPLETE, metrics={"val_auprc_sv": value}, **ended)
 
 
 def stored(url: str) -> list[FrozenTrial]:

@@ -21,10 +21,9 @@ from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.study import Places, Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
-from study.store.trials import Proposal
 from study.tracking.run_facts import FLOOR, STUDY, TRIAL, RunFacts, ShownStudy, trial_name
 from study.tracking.run_files import BEST_WEIGHTS, gather_files
-from tests.builders import bare_beats, npz, stored_beats, study_plan
+from tests.builders import bare_beats, npz, proposal, stored_beats, study_plan
 
 CONFIG = TrialConfig.from_flat({"fusion": "mhca_time", "embed_dim": 8, "epochs": 2})
 DIGEST = rules.digest(CONFIG)
@@ -68,11 +67,8 @@ def trial(ledger: Ledger, folder: Path) -> RunFacts:
 
 
 def open_trial(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int:
-    digest = rules.digest(config)
-    proposal = Proposal(
-        config=config, digest=digest, arm=rules.arm(config), params={}, attempt=attempt
-    )
-    return ledger.open(ledger.enqueue(proposal), proposal)
+    point = proposal(config, attempt=attempt)
+    return ledger.open(ledger.enqueue(point), point)
 
 
 def begin(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int:
@@ -98,6 +94,8 @@ def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path
     ledger.record(number, 1, 0.4, {"val_auprc_sv": 0.4, "val_auprc_F": math.nan})
     facts = trial(ledger, folder)
     assert facts.name == f"{number} opt1/mhca_time d=8 h=1 g=-2"
+    others = {"input": "ecg", "segmentation": "centred", "late_rr": "causal", "rr": "placebo"}
+    assert trial_name(7, others) == "7 ecg/centred/causal/placebo", "what is not the default"
     assert facts.params == rules.active_parameters(CONFIG)
     assert facts.tags == {
         Tag.STUDY: PLAN.name,
@@ -161,19 +159,6 @@ def test_a_study_has_the_figures_of_each_of_its_ends(ledger: Ledger, folder: Pat
     assert start[0] < end[0]
     assert (start[1], end[1], facts.params["trials"]) == (0.0, 3.0, 3)
     assert (facts.tags[Tag.GIT_COMMIT], facts.tags[Tag.STAGE]) == ("def", "test")
-
-
-def test_the_name_of_a_trial_says_what_differs_from_the_default() -> None:
-    film = {"input": "opt1", "fusion": "film", "embed_dim": 64}
-    mhca = {"fusion": "mhca", "heads": 4, "gate_init": -0.5}
-    for params, name in (
-        ({"input": "ecg"}, "ecg"),
-        (film | {"input": "opt3", "gate_init": -2.0}, "opt3/film d=64 g=-2"),
-        (film | mhca, "opt1/mhca d=64 h=4 g=-0.5"),
-        (film | {"segmentation": "centred", "rr": "placebo"}, "opt1/film/centred/placebo d=64"),
-        (film | {"late_rr": "causal"}, "opt1/film/causal d=64"),
-    ):
-        assert trial_name(7, params) == f"7 {name}"
 
 
 def files_of(study: ShownStudy, facts: RunFacts) -> dict[str, bytes]:
