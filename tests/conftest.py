@@ -215,7 +215,7 @@ COUNTS = {"N": 30, "S": 12, "V": 14, "F": 6}
 """Beats of every record: each fold has more than ten of each class."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def beats() -> Beats:
     """Eight records of seven patients in two folds; one record more is in no fold."""
     of_a_record = np.repeat(np.arange(len(CLASSES)), list(COUNTS.values()))
@@ -233,13 +233,13 @@ def beats() -> Beats:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_arm(beats: Beats) -> MakeArm:
     """A factory of arms of these beats, as `arm_of` makes them."""
     return partial(arm_of, beats)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def arms(make_arm: MakeArm) -> list[ArmRuns]:
     """A bare ECG arm, two fusions, the placebo of one; film is clearly best."""
     return [

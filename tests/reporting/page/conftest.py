@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,17 @@ from study.keys import AUPRC_SV, CLASSES, Outcome, metric, reliance
 from study.reporting.alarms import Alarm, Severity
 from study.reporting.arms import arm_configs, facts_of
 from study.reporting.results import Cost, Explanation, Importance, StudyResults
-from study.statistics.predictions import Beats
+from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import StudyFloor
 from study.store.folder import SPACE_COPY
 from study.store.study import Places, Study
 from study.store.trials import TrialRow, Trials
 from study.training.results import Inspection
-from tests.builders import arm_of, compared, optuna_trial, study_plan, trial_row
+from tests.builders import compared, optuna_trial, study_plan, trial_row
 
 MakeResults = Callable[..., StudyResults]
 
 ARMS = ("film", "film_placebo", "ecg")
-
-COUNTS = {"N": 40, "S": 12, "V": 14, "F": 6}
 
 SPACES = {
     "compare": """
@@ -54,20 +51,6 @@ params.learning_rate = { low = 1e-3, high = 1e-2 }
 PLAN = study_plan(
     kind="compare", sampler="draws", scheduler="none", n_seeds=2, data_source="mitdb"
 )
-
-
-@pytest.fixture(scope="session")
-def page_beats() -> Beats:
-    """Twelve patients in two folds, so that every class is estimable."""
-    one = np.repeat(np.arange(len(CLASSES)), list(COUNTS.values()))
-    names = tuple(str(100 + k) for k in range(12))
-    return Beats(
-        label=np.tile(one, len(names)),
-        record=np.repeat(np.arange(len(names)), len(one)),
-        record_names=names,
-        patient_of_record=names,
-        fold_of_record=tuple(k % 2 for k in range(12)),
-    )
 
 
 def row_of(number: int, arm: str, value: float, **changes: Any) -> TrialRow:
@@ -102,18 +85,15 @@ EXPLANATION = Explanation(
 
 
 @pytest.fixture(scope="session")
-def make_results(page_beats: Beats, tmp_path_factory: pytest.TempPathFactory) -> MakeResults:
+def make_results(
+    beats: Beats, arms: list[ArmRuns], tmp_path_factory: pytest.TempPathFactory
+) -> MakeResults:
     """A factory of results of a finished comparison; give what is otherwise.
 
     Of its study: `plan`, `rows`, `curves` by number of trial, `held`, and `attrs` of its storage.
     """
-    small = partial(arm_of, page_beats, draws=1, seeds=2)
-    runs = (
-        small("film", better=0.5),
-        small("film_placebo", rr="placebo"),
-        small("ecg", better=-0.5, input="ecg", fusion="none"),
-    )
-    comparison = compared(page_beats, runs, contrasts=[("film", "film_placebo")], permutations=200)
+    runs = tuple(arm for arm in arms if arm.name in ARMS)
+    comparison = compared(beats, runs, contrasts=[("film", "film_placebo")])
     folders = {}
     for kind, text in SPACES.items():
         folders[kind] = tmp_path_factory.mktemp(kind)
@@ -142,7 +122,7 @@ def make_results(page_beats: Beats, tmp_path_factory: pytest.TempPathFactory) ->
             "study": made,
             "written": "2026-01-01 00:00 UTC",
             "arms": facts_of(arm_configs(made)),
-            "beats": page_beats,
+            "beats": beats,
             "runs": runs,
             "comparison": comparison,
             "alarms": (Alarm(severity=Severity.WARNING, what="w <b>", evidence="e", advice="a"),),
