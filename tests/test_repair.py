@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from study import run
 from study.keys import Outcome, Tag
 from tests.builders import mlflow_client, mlflow_runs
-from tests.tuning.small_study import EXPERIMENT, NAME, Start, change, contents
+from tests.tuning.small_study import EXPERIMENT, NAME, Start, change, contents, status
 
 
 @dataclass
@@ -25,7 +25,6 @@ class World:
 
     folder: Path
     workspace: Path
-    capsys: pytest.CaptureFixture[str]
 
     def __post_init__(self) -> None:
         attrs = [trial.user_attrs for trial in self.trials()]
@@ -68,21 +67,16 @@ class World:
             for name in run.data.metrics
         }
 
-    def status(self, *words: str, option: str = "--status") -> tuple[int, list[str]]:
-        code = run.main([option, NAME, *words])
-        return code, self.capsys.readouterr().out.splitlines()
 
-    def repair(self, *words: str) -> tuple[int, list[str]]:
-        return self.status(*words, option="--repair")
-
+repair = partial(status, option="--repair")
 
 Inject = Callable[[World], None]
 
 
 @pytest.fixture
-def world(workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> World:
+def world(workspace: Path, folder: Path) -> World:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return World(folder, workspace, capsys)
+    return World(folder, workspace)
 
 
 def delete_predictions(world: World) -> None:
@@ -189,7 +183,7 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
     before = world.points(0)
     for inject, _, _ in injected:
         inject(world)
-    code, lines = world.status()
+    code, lines = status()
     assert code == 1
     start = next(i for i, line in enumerate(lines) if line.startswith("the three records disag"))
     for _, said, _ in injected:
@@ -198,14 +192,14 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
         "`python -m study.run --repair tiny` makes them agree where it can, after showing how"
     )
 
-    code, done = world.repair()
+    code, done = repair()
     assert done[: len(lines)] == [*lines[:-1], "repair:"], "the same is shown before it is done"
     for _, _, step in injected:
         assert any(step in line for line in done[len(lines) :]), done
     assert not any("NOT DONE" in line for line in done), done
     assert "the three records agree" in done[len(lines) :]
     assert code == 0
-    assert world.repair()[1][-1] == "repair: nothing to do"
+    assert repair()[1][-1] == "repair: nothing to do"
 
     digests = [r.data.tags.get(Tag.DIGEST) for r in world.runs()]
     assert len(digests) == len(set(digests)) == 7, "one run a digest, one of the study"
@@ -216,27 +210,27 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
 def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> None:
     for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
         inject(world)
-    _, told = world.status()
+    _, told = status()
     before = contents(world.folder)
-    code, shown = world.repair("--dry-run")
+    code, shown = repair("--dry-run")
     assert code == 1
     assert [line[:6] for line in shown[-4:]] == ["repair", "  1. w", "  2. d", "  3. l"]
     assert len(world.runs()) == 6
     assert contents(world.folder) == before
     time.sleep(1.1)  # times are shown to the second
-    assert world.repair()[0] == 0
+    assert repair()[0] == 0
     assert " the last start was stopped at " in told[1]
-    assert world.status()[1][1] == told[1], "a repair is no start"
+    assert status()[1][1] == told[1], "a repair is no start"
 
 
 def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: World) -> None:
     delete_predictions(world)
     value = world.trials()[0].value
-    assert world.repair()[0] == 0
+    assert repair()[0] == 0
     kept = world.run_of(0)
     assert (kept.info.status, kept.data.tags[Tag.OUTCOME]) == ("KILLED", "stopped")
     assert kept.data.tags[Tag.CAUSE] == "owed again: predictions.npz is missing"
-    code, lines = world.status()
+    code, lines = status()
     assert "trials: 1 complete, 1 pruned, 1 failed, 0 running, 2 owed, 0 not proposed yet" in lines
     (owed,) = [line for line in lines if line.startswith("owed:    trial   0")]
     assert owed.endswith("(attempt 1: predictions.npz is missing)")
@@ -256,7 +250,7 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
     assert world.trials()[5].value == value
     again = world.run_of(0)
     assert (again.info.run_id, again.info.status) == (kept.info.run_id, "FINISHED")
-    code, lines = world.status()
+    code, lines = status()
     assert lines[1].startswith("nobody runs it; the last start ended at 20")
     assert "besides: 2 superseded attempts, 0 repeats" in lines
     assert (code, lines[-1]) == (0, "the three records agree")
@@ -267,7 +261,7 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     start.begin("4")
     start.epoch("4", 2, 0.95, save=True)
     start.leave()
-    code, lines = world.status()
+    code, lines = status()
     assert code == 1
     assert lines[1].startswith("nobody runs it; the last start did not close it: killed, out of")
     (owed,) = [line for line in lines if line.startswith("owed:    trial   5")]
@@ -276,17 +270,17 @@ def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> 
     assert "  trial   5: is RUNNING in Optuna, and no process runs it" in lines
     assert {r.info.status for r in world.runs()} >= {"RUNNING"}
 
-    code, done = world.repair()
+    code, done = repair()
     assert code == 0, done
     assert world.trials()[5].state is TrialState.FAIL
     assert {world.run_of(key).info.status for key in (4, NAME)} == {"KILLED"}
-    code, lines = world.status()
+    code, lines = status()
     assert (code, owed in lines) == (0, True)
 
 
 def test_a_configuration_that_only_mlflow_has_is_named(world: World) -> None:
     change(world.folder / "study.db", "delete from trials where number = 1")
-    code, lines = world.status()
+    code, lines = status()
     said = f"no row of configuration {world.digests[1]}, which MLflow shows as complete: bring"
     assert (code, any(said in line for line in lines)) == (1, True), lines
 
@@ -306,22 +300,22 @@ def test_what_was_not_sent_to_mlflow_is_sent_by_a_repair(
     start.begin("4")
     start.train("4", 0.96, first=2)
     start.end()
-    code, lines = world.status()
+    code, lines = status()
     assert (code, world.run_of(4).info.status) == (1, "KILLED")
     assert any(line.startswith("  trial   5") and said in line for line in lines), lines
-    code, done = world.repair()
+    code, done = repair()
     assert (code, done[-1]) == (0, "the three records agree")
     assert "1 of 1: 2 runs brought up to date" in done, done
     assert {world.run_of(key).info.status for key in (4, NAME)} == {"FINISHED"}
     assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (2, 0.96), (3, 0.96)]
-    assert world.repair()[1][-1] == "repair: nothing to do"
+    assert repair()[1][-1] == "repair: nothing to do"
 
 
 def test_a_run_with_more_than_the_study_has_is_left(world: World) -> None:
     run_id = world.id_of(0)
     world.mlflow.log_metric(run_id, "mine", 1.0, step=2)
     log_a_metric_twice(world)
-    code, lines = world.repair()
+    code, lines = repair()
     assert code == 1
     assert any("has more than the study itself; delete the one" in line for line in lines)
     assert lines[-1] == "repair: none of it can be repaired"
@@ -330,23 +324,23 @@ def test_a_run_with_more_than_the_study_has_is_left(world: World) -> None:
 
 def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
     delete_predictions(world)
-    code, lines = world.repair("--no-track")
+    code, lines = repair("--no-track")
     owed = "what is owed is run by the study's own command with --resume"
     assert (code, lines[-2:]) == (0, ["the records but MLflow's agree", owed])
     assert world.run_of(0).info.status == "FINISHED"
-    assert world.repair()[0] == 0
+    assert repair()[0] == 0
     assert world.run_of(0).info.status == "KILLED"
 
 
 def test_a_tracker_that_has_nothing_gets_the_whole_study(world: World) -> None:
     before = world.points(0)
     other = ("--tracking-uri", f"sqlite:///{world.workspace / 'other.db'}")
-    code, lines = world.status(*other)
+    code, lines = status(*other)
     said = "other.db has nothing of this study; if another store has it, give its --tracking-uri"
     assert (code, any(said in line for line in lines)) == (1, True)
     assert lines[-1].startswith("`python -m study.run --repair tiny` with the same options makes")
     assert not (world.workspace / "other.db").exists()
-    code, done = world.repair(*other)
+    code, done = repair(*other)
     assert (code, done[-2]) == (0, "the three records agree")
     (world.workspace / "other.db").rename(world.workspace / "mlflow.db")
     assert world.points(0) == before

@@ -4,46 +4,30 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from study import run
 from study.store import trials
 from study.store.ledger import Ledger
 from study.store.lock import Owner, here, locked
 from study.store.trials import CLOSED
-from tests.tuning.small_study import NAME, PLAN, Start, checkpoint, contents
+from tests.command import Ended
+from tests.command import here as run_here
+from tests.tuning.small_study import NAME, PLAN, Start, checkpoint, contents, status
 
 ARM = "opt1 / daeac / {} / seed7 / real"
 GO_ON = "to go on: the command that started it, with --resume"
 
-Status = Callable[..., tuple[int, list[str]]]
 
-
-@pytest.fixture
-def status(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Status:
-    """A function that gives exit code and lines of `--status tiny`, or of `--repair tiny`."""
-
-    def status(*words: str, option: str = "--status") -> tuple[int, list[str]]:
-        code = run.main([option, NAME, *words])
-        told = capsys.readouterr()
-        assert told.err == ""
-        return code, told.out.splitlines()
-
-    return status
-
-
-def refuse_repair(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+def refuse_repair(*words: str) -> None:
     """See that a study that is being run is not repaired, shown only or not."""
     said = f"error: study 'tiny' is being run by {Owner.current()}; wait for it, or stop it\n"
     for dry in ((), ("--dry-run",)):
-        assert run.main(["--repair", NAME, *words, *dry]) == 2
-        assert capsys.readouterr() == ("", said)
+        assert run_here(Path.cwd(), ["--repair", NAME, *words, *dry]) == Ended(2, "", said)
 
 
-def test_an_interrupted_study_whose_records_agree(workspace: Path, status: Status) -> None:
+def test_an_interrupted_study_whose_records_agree(workspace: Path) -> None:
     before = contents(workspace)
     code, lines = status()
     assert re.fullmatch(
@@ -65,7 +49,7 @@ def test_an_interrupted_study_whose_records_agree(workspace: Path, status: Statu
 
 
 def test_a_study_that_runs_is_read_beside_its_driver_and_not_repaired(
-    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str], status: Status
+    workspace: Path, folder: Path
 ) -> None:
     """Its driver writes ahead and has trials and runs open, which is no disagreement."""
     with locked(folder):
@@ -77,7 +61,7 @@ def test_a_study_that_runs_is_read_beside_its_driver_and_not_repaired(
         start.mirror = None  # its thread has ended: to finish it again would wait for its patience
         before = contents(workspace)
         code, lines = status()
-        refuse_repair(capsys)
+        refuse_repair()
         assert contents(workspace) == before
         start.leave()
     assert lines[1] == f"it is being run by {Owner.current()}"
@@ -96,7 +80,7 @@ def test_a_study_that_runs_is_read_beside_its_driver_and_not_repaired(
     ids=["none", "cut", "other version"],
 )
 def test_an_owed_trial_that_starts_again_says_why(
-    folder: Path, status: Status, content: bytes | None, said: str
+    folder: Path, content: bytes | None, said: str
 ) -> None:
     (path,) = (folder / "trials").glob("*/checkpoint.pt")
     if content is None:
@@ -109,9 +93,7 @@ def test_an_owed_trial_that_starts_again_says_why(
     assert code == 0, "the next start begins it anew: nothing is lost that another record has"
 
 
-def test_no_trial_has_files_where_another_place_was_meant(
-    folder: Path, tmp_path: Path, status: Status
-) -> None:
+def test_no_trial_has_files_where_another_place_was_meant(folder: Path, tmp_path: Path) -> None:
     """Without the option that the study was started with, nothing may count as lost."""
     elsewhere = tmp_path / "elsewhere"
     shutil.move(folder / "trials", elsewhere / NAME)
@@ -124,9 +106,7 @@ def test_no_trial_has_files_where_another_place_was_meant(
 
 
 @pytest.mark.parametrize("lost", ["study.db", "nothing"])
-def test_a_storage_that_is_gone_is_named_and_not_made(
-    folder: Path, status: Status, lost: str
-) -> None:
+def test_a_storage_that_is_gone_is_named_and_not_made(folder: Path, lost: str) -> None:
     if lost == "nothing":  # a start that ended before it proposed anything
         shutil.rmtree(folder)
         PLAN.save(folder)
@@ -140,7 +120,7 @@ def test_a_storage_that_is_gone_is_named_and_not_made(
 
 
 def test_what_could_not_be_compared_is_said_and_not_known_to_agree(
-    folder: Path, tmp_path: Path, status: Status
+    folder: Path, tmp_path: Path
 ) -> None:
     code, lines = status("--tracking-uri", f"sqlite:///{tmp_path}")
     assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-3]
@@ -155,7 +135,7 @@ def test_what_could_not_be_compared_is_said_and_not_known_to_agree(
 
 
 def test_without_a_tracker_nothing_of_it_is_read_or_owed(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: Status
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (workspace / "mlflow.db").unlink()
     code, lines = status("--no-track")
@@ -174,9 +154,7 @@ def test_without_a_tracker_nothing_of_it_is_read_or_owed(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_study_that_a_copy_of_its_folder_runs_is_held(
-    workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str], status: Status
-) -> None:
+def test_a_study_that_a_copy_of_its_folder_runs_is_held(workspace: Path, folder: Path) -> None:
     """Both have the plan, and the Optuna storage is neither's."""
     storage = ("--study-storage", f"sqlite:///{workspace / 'shared.db'}")
     shutil.copy(folder / "study.db", workspace / "shared.db")
@@ -185,12 +163,10 @@ def test_a_study_that_a_copy_of_its_folder_runs_is_held(
     ledger.note(trials.PLACE, here(workspace / "copy"))
     lines = status(*storage)[1]
     assert lines[1] == f"it is being run by {Owner.current()}"
-    refuse_repair(capsys, *storage)
+    refuse_repair(*storage)
 
 
-def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(
-    folder: Path, status: Status
-) -> None:
+def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(folder: Path) -> None:
     with (folder / "study.db").open("r+b") as file:
         file.truncate(20_000)
     code, lines = status()

@@ -28,6 +28,7 @@ from study.store.trials import CLOSED, TRACKER, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror
 from tests.builders import load_text, npz, space_toml, study_plan
+from tests.command import here
 from tests.driver import EPOCHS, Driver
 
 NAME = "tiny"
@@ -145,6 +146,13 @@ def make(workspace: Path) -> None:
     start.begin("4")
     start.epoch("4", 1, 0.95, save=True)
     start.end("SIGINT received")
+
+
+def status(*words: str, option: str = "--status") -> tuple[int, list[str]]:
+    """Return exit code and lines of an option that only names the study, in this folder."""
+    ended = here(Path.cwd(), [option, NAME, *words])
+    assert ended.err == "" or option == "--repair", ended
+    return ended.code, ended.out.splitlines()
 
 
 def contents(folder: Path) -> dict[str, str]:
