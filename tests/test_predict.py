@@ -19,7 +19,7 @@ from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 from study.tracking.registry import HOW, register
 from tests.builders import pass_for
-from tests.command import Ended
+from tests.command import Ended, here
 
 ABOUT = {"trained_on": "random numbers", "data_source": "synthetic"}
 MODEL = ("--model", "model.pt")
@@ -59,15 +59,9 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(workspace: Path) -> Run:
     """Classifies records in the workspace."""
-
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        code = predict.main(["--record", *map(str, words)])
-        return Ended(code, *capsys.readouterr())
-
-    return run
+    return lambda *words: here(workspace, ["--record", *map(str, words)], predict.main)
 
 
 def test_a_record_becomes_annotations_a_table_and_a_strip(

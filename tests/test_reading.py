@@ -8,21 +8,20 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
 from sqlalchemy import create_engine, text
 
 from study import evaluate, report, run
+from study.store.folder import BEATS
 from study.store.optuna_storage import close_storage, open_storage
-from tests.builders import npz
+from tests.builders import bare_beats, stored_beats
+from tests.command import Main, here
 from tests.postgres import PASSWORD, ask, postgres_server
-from tests.tuning.small_study import NAME, SPACE, contents
-
-Main = Callable[[Sequence[str]], int]
+from tests.tuning.small_study import NAME, SPACE, contents, status
 
 COMMANDS: dict[str, tuple[Main, list[str]]] = {
     "status": (run.main, ["--status", NAME, "--no-track"]),
@@ -41,19 +40,17 @@ def server() -> Iterator[str]:
         yield address
 
 
-def refuses(command: str, address: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+def refuses(command: str, address: str, found: str) -> None:
     main, words = COMMANDS[command]
-    assert main([*words, "--study-storage", address]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert PASSWORD not in told.err
+    told = here(Path.cwd(), [*words, "--study-storage", address], main)
+    assert (told.code, told.out, PASSWORD in told.err) == (2, "", False)
     again = f"; give the address that study '{NAME}' was started with\n"
     assert re.fullmatch(f"error: --study-storage: .*{re.escape(found)}.*{again}", told.err)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_mistyped_sqlite_storage_is_an_error_and_makes_nothing(
-    workspace: Path, capsys: pytest.CaptureFixture[str], command: str
+    workspace: Path, command: str
 ) -> None:
     (workspace / f"{NAME}.toml").write_text(SPACE)
     urls = {name: f"sqlite:///{workspace}/{name}.db" for name in ("absent", "bare", "other")}
@@ -66,26 +63,26 @@ def test_a_mistyped_sqlite_storage_is_an_error_and_makes_nothing(
         ("bare", f"{urls['bare']} is no Optuna storage: it has no table of studies"),
         ("other", f"{urls['other']} holds no study '{NAME}' (it has grid)"),
     ):
-        refuses(command, urls[name], said, capsys)
+        refuses(command, urls[name], said)
     assert contents(workspace) == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_mistyped_postgres_storage_is_an_error_and_makes_no_table(
-    server: str, workspace: Path, capsys: pytest.CaptureFixture[str], command: str
+    server: str, workspace: Path, command: str
 ) -> None:
     (workspace / f"{NAME}.toml").write_text(SPACE)
     tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     ask(f"{server}/postgres", "DROP DATABASE IF EXISTS empty", "CREATE DATABASE empty")
     before = contents(workspace)
-    refuses(command, f"{server}/empty", "/empty is no Optuna storage: it has no table", capsys)
-    refuses(command, f"{server}/absent", "/absent cannot be read (connection failed", capsys)
+    refuses(command, f"{server}/empty", "/empty is no Optuna storage: it has no table")
+    refuses(command, f"{server}/absent", "/absent cannot be read (connection failed")
     assert ask(f"{server}/empty", tables) == []
     assert contents(workspace) == before
 
 
 def test_a_postgres_storage_that_is_read_is_not_changed(
-    server: str, workspace: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    server: str, workspace: Path, folder: Path
 ) -> None:
     ask(f"{server}/postgres", "DROP DATABASE IF EXISTS full_one", "CREATE DATABASE full_one")
     address = f"{server}/full_one"
@@ -96,25 +93,21 @@ def test_a_postgres_storage_that_is_read_is_not_changed(
     (folder / "study.db").unlink()
     written = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables"
     before = ask(address, written)
-    assert run.main(["--status", NAME, "--no-track", "--study-storage", address]) == 0
-    said = capsys.readouterr().out
-    assert "trials: 2 complete, 1 pruned, 1 failed, 0 running, 1 owed" in said
+    _, said = status("--no-track", "--study-storage", address)
+    assert "trials: 2 complete, 1 pruned, 1 failed, 0 running, 1 owed, 0 not prop" in said[2]
     assert ask(address, written) == before
     assert not (folder / "study.db").exists()
 
 
 @pytest.mark.parametrize("command", ["status", "report", "plan of a sealed test"])
-def test_reading_leaves_the_study_as_it_was(
-    workspace: Path, folder: Path, command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    beats = {"label": [0, 1, 2], "record": [0, 0, 1], "fold_of_record": [0, 1]}
-    arrays = {name: np.array(values) for name, values in beats.items()}
-    names = np.array(["101", "106"])
-    (folder / "beats.npz").write_bytes(npz(**arrays, record_names=names, patient_of_record=names))
+def test_reading_leaves_the_study_as_it_was(workspace: Path, folder: Path, command: str) -> None:
+    beats = bare_beats([[1, 1, 0, 0], [0, 0, 1, 0]], ("101", "106"))
+    (folder / BEATS).write_bytes(stored_beats(beats))
     main, words = COMMANDS[command]
     output = {"report": ["--output", "out"], "plan of a sealed test": ["--output", "plan.toml"]}
     before = contents(folder)
-    assert main([*words, *output.get(command, [])]) == 0, capsys.readouterr().err
+    ended = here(Path.cwd(), [*words, *output.get(command, [])], main)
+    assert ended.code == 0, ended
     assert contents(folder) == before
 
 

@@ -14,6 +14,7 @@ from study import report
 from study.reporting.page.page import PAGE, table_files
 from study.store.folder import BEATS, PLAN_FILE, SPACE_COPY
 from tests.builders import npz
+from tests.command import Ended, here
 from tests.studies import Studies
 
 SPACE = """
@@ -54,10 +55,13 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "studies" / NAME
 
 
-def test_a_study_gets_its_page(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--study", NAME]) == 0
+def told(*words: str) -> Ended:
+    return here(Path.cwd(), ["--study", NAME, *words], report.main)
+
+
+def test_a_study_gets_its_page(workspace: Path) -> None:
     output = workspace / "studies" / NAME / "report"
-    assert capsys.readouterr().out == f"{output / PAGE}\n"
+    assert told().out == f"{output / PAGE}\n"
     page = (output / PAGE).read_text()
     # What trials measured, what a start wrote, and what the study knows of its start is there.
     for text in (
@@ -75,38 +79,33 @@ def test_a_study_gets_its_page(workspace: Path, capsys: pytest.CaptureFixture[st
     assert logged.read_text() == page
 
 
-def test_a_tracker_that_cannot_be_used_takes_no_page_away(
-    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["--study", NAME, "--output", str(tmp_path), "--tracking-uri", "nonsense://there"]
-    assert report.main(command) == 0
-    assert capsys.readouterr().out == f"{tmp_path / PAGE}\n"
+def test_a_tracker_that_cannot_be_used_takes_no_page_away(workspace: Path, tmp_path: Path) -> None:
+    ended = told("--output", str(tmp_path), "--tracking-uri", "nonsense://there")
+    assert (ended.code, ended.out) == (0, f"{tmp_path / PAGE}\n")
     assert (tmp_path / PAGE).exists()
 
 
-def test_what_is_gone_or_damaged_is_told_on_the_page_or_as_an_error(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_gone_or_damaged_is_told_on_the_page_or_as_an_error(folder: Path) -> None:
     shutil.rmtree(folder / "floors")
     (folder / "exclusions.json").unlink()
     for predictions in folder.glob("trials/*/predictions.npz"):
         with np.load(predictions) as arrays:
             predictions.write_bytes(npz(log_probs=arrays["log_probs"]))
-    assert report.main(["--study", NAME, "--output", "elsewhere", "--quiet"]) == 0
+    assert told("--output", "elsewhere", "--quiet").code == 0
     page = Path("elsewhere", PAGE).read_text()
     assert "No exclusions by reason: exclusions.json is missing" in page
     assert re.search(r"trials \d+: its predictions.npz has no measurement", page)
     assert not Path("mlflow.db").exists()
 
-    command = ["--study", NAME, "--no-track"]
     for predictions in folder.glob("trials/*/predictions.npz"):
         predictions.write_bytes(b"damaged")
-    assert report.main(command) == 0
+    assert told("--no-track").code == 0
     assert "predictions.npz is damaged (BadZipFile" in (folder / "report" / PAGE).read_text()
 
     (folder / BEATS).write_bytes(b"damaged")
-    assert report.main(command) == 2
-    assert f"error: {folder / BEATS}: is damaged (BadZipFile" in capsys.readouterr().err
+    refused = told("--no-track")
+    assert refused.code == 2
+    assert f"error: {folder / BEATS}: is damaged (BadZipFile" in refused.err
 
 
 def test_a_study_that_has_not_begun(folder: Path) -> None:
@@ -115,8 +114,7 @@ def test_a_study_that_has_not_begun(folder: Path) -> None:
     folder.mkdir()
     for name, text in given.items():
         (folder / name).write_text(text)
-    command = ["--study", NAME, "--no-track", "--quiet"]
-    assert report.main(command) == 0
+    assert told("--no-track", "--quiet").code == 0
     page = (folder / "report" / PAGE).read_text()
     assert "The study has no settled trial: nothing is known yet (0 of 2 trials settled)" in page
     assert not (folder / "study.db").exists(), "reading must not make a study"
@@ -128,5 +126,5 @@ def test_a_study_that_has_not_begun(folder: Path) -> None:
         'description = "two"\n[search]\nsampler = "tpe"\ntrials = 2\nscheduler = "screening"\n'
         '[params.fusion]\nvalues = ["film", "mhca_time"]\n'
     )
-    assert report.main(command) == 0
+    assert told("--no-track", "--quiet").code == 0
     assert "Search of space" in (folder / "report" / PAGE).read_text()

@@ -5,7 +5,7 @@ Whole studies are in tests/tuning/test_ray_tune.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from study.command import REFUSED
 from study.data.source import Source
 from study.training import engine
 from tests.builders import space_toml, study_plan, write_split
+from tests.command import Main, here
 
 SPACE = space_toml(
     {
@@ -52,11 +53,8 @@ def two(workspace: Path, records_source: Source) -> list[str]:
     return ["--space", "two.toml", "--records", records, "--split", "split.toml"]
 
 
-def test_a_list_shows_spaces_and_studies(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run.main(["--list"]) == 0
-    first = capsys.readouterr().out
+def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
+    first = here(workspace, ["--list"]).out
     for name in ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke"):
         assert f"\n  {name} " in first
     assert "  smoke              search, 2 configurations\n" in first
@@ -65,8 +63,7 @@ def test_a_list_shows_spaces_and_studies(
     study_plan(name="mine").save(workspace / "studies" / "mine")
     (workspace / "studies" / "bad").mkdir()
     (workspace / "studies" / "bad" / "plan.json").write_text("{")
-    assert run.main(["--list"]) == 0
-    second = capsys.readouterr().out
+    second = here(workspace, ["--list"]).out
     assert "  mine               search of space tiny, 3 trials, data: synthetic\n" in second
     assert "  bad                cannot be read; `--status bad` says why\n" in second
 
@@ -86,6 +83,10 @@ def test_a_list_shows_spaces_and_studies(
         (["--space", "smoke", "--resume"], "there is no study 'smoke' in "),
         (["--space", "smoke", "--data-dir", "nowhere"], "--data-dir"),
         (["--space", "smoke", "--split", "split.toml"], "--split needs --records DIR"),
+        (["--time-limit", "5x"], "'5x': give a number and s, m, h or d, as in 30m"),
+        (["--trial-time-limit=-1s"], "'-1s': must be above 0"),
+        (["--seed=-1"], "'-1': must be a whole number from 0 to 2^31 - 1"),
+        (["--gpus-per-trial", "1.5"], "'1.5': give a share up to 1, or a whole number"),
         (["--space", "smoke", "--top", "3"], "--top: means something with --confirm only"),
         (["--confirm", "none"], "there is no study 'none' in "),
         (
@@ -113,34 +114,13 @@ def test_a_list_shows_spaces_and_studies(
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else "",
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_written(
-    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    workspace: Path, arguments: list[str], said: str
 ) -> None:
     before = sorted(workspace.rglob("*"))
-    assert run.main(arguments) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert said in told.err
+    ended = here(workspace, arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert re.search(rf"^(usage: (.|\n)*)?error: .*{re.escape(said)}", ended.err), ended.err
     assert sorted(workspace.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--time-limit", "5x"], "'5x': give a number and s, m, h or d, as in 30m"),
-        (["--trial-time-limit=-1s"], "'-1s': must be above 0"),
-        (["--seed=-1"], "'-1': must be a whole number from 0 to 2^31 - 1"),
-        (["--gpus-per-trial", "1.5"], "'1.5': give a share up to 1, or a whole number"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_word_that_cannot_be_read_is_refused(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run.main(arguments)
-    assert caught.value.code == 2
-    assert said in capsys.readouterr().err
 
 
 def test_a_word_is_read_as_what_it_means() -> None:
@@ -150,12 +130,9 @@ def test_a_word_is_read_as_what_it_means() -> None:
     assert [parse(["--folds", text]).folds for text in ("5", "published")] == [5, "published"]
 
 
-def test_a_dry_run_prints_the_plan_and_writes_no_study(
-    workspace: Path, two: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run.main([*two, "--dry-run", "--concurrency", "2", "--device", "cpu"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    text = "\n".join(lines)
+def test_a_dry_run_prints_the_plan_and_writes_no_study(workspace: Path, two: list[str]) -> None:
+    text = here(workspace, [*two, "--dry-run", "--concurrency", "2", "--device", "cpu"]).out
+    lines = text.splitlines()
     assert lines[:2] == ["study 'two': search of space 'two'", "  two branches"]
     assert "trials: 3, arms: 2, members per trial: 6 (2 folds x 3 seeds), epochs: 2" in lines
     # mhca_time has two heads, film none
@@ -175,26 +152,19 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(
 
 @pytest.mark.parametrize("kept", ["bf16", "fp32"])
 def test_a_study_keeps_the_precision_that_was_measured_when_it_began(
-    workspace: Path,
-    two: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    kept: str,
+    workspace: Path, two: list[str], monkeypatch: pytest.MonkeyPatch, kept: str
 ) -> None:
     """A machine that is busy now may measure something else."""
     monkeypatch.setattr(engine, "bfloat16_gain", lambda: 0.5 if kept == "bf16" else 2.0)
     study_plan(name="two", engine=f"{kept}, not compiled").save(workspace / "studies" / "two")
-    assert run.main([*two, "--dry-run", "--resume", "--device", "cpu"]) == 0
-    assert f"arithmetic: {kept}, " in capsys.readouterr().out
+    ended = here(workspace, [*two, "--dry-run", "--resume", "--device", "cpu"])
+    assert f"arithmetic: {kept}, " in ended.out
 
 
-def test_a_dry_run_goes_by_the_command_line(
-    workspace: Path, two: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_goes_by_the_command_line(workspace: Path, two: list[str]) -> None:
     changes = ["--sampler", "grid", "--scheduler", "none", "--folds", "3", "--seeds", "1"]
     changes += ["--epochs", "5", "--objective", "val_auprc_macro", "--name", "mine"]
-    assert run.main([*two, *changes, "--dry-run", "--concurrency", "1"]) == 0
-    text = capsys.readouterr().out
+    text = here(workspace, [*two, *changes, "--dry-run", "--concurrency", "1"]).out
     assert text.startswith("study 'mine': search of space 'two'\n")
     assert "trials: 3, arms: 2, members per trial: 3 (3 folds x 1 seed), epochs: 5" in text
     assert "sampler: grid, scheduler: none, objective: val_auprc_macro, grid: 3" in text
@@ -231,7 +201,7 @@ def test_no_credentials_of_an_address_are_told(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
-    main: Callable[[Sequence[str]], int],
+    main: Main,
     options: str,
     fault: str,
 ) -> None:
