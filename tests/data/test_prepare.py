@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.config import INPUTS, LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SAMPLING_RATE_HZ, SignalSpec
+from study.config import INPUTS, LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SignalSpec
 from study.data import prepare as module
 from study.data.beat_set import BeatSet
 from study.data.prepare import prepare, prepare_all
 from study.data.records import AAMI, DS1, DS2
 from study.data.rr import PERMUTATIONS, rr_features
-from study.data.source import Source, find_external, find_source, synthetic_source
-from study.data.synthetic import write_records
+from study.data.source import Source, find_source, synthetic_source
 from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.data.windows import band_pass, cut_windows
 from study.errors import ConfigError, DataError, MissingDataError
@@ -244,48 +243,6 @@ def test_beat_sets_are_those_of_this_version_of_the_preparation(sets: Sets) -> N
     windows = [*(sets[cut].ecg for cut in CUTS), beats.reliance.windows]
     sums = [(ecg * np.random.default_rng(0).standard_normal(ecg.shape)).sum() for ecg in windows]
     assert sums == pytest.approx([-81.914, -214.530, 42.861, 103.251, 451.004], rel=1e-4)
-
-
-RATES_HZ = (128, 257)
-
-
-@pytest.fixture(scope="module")
-def rate_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Sets]:
-    """The same five patients at three sampling rates, under every segmentation."""
-    root = tmp_path_factory.mktemp("rates")
-    sets = {}
-    for rate_hz in (*RATES_HZ, SAMPLING_RATE_HZ):
-        folder = root / f"{rate_hz}hz"
-        names = ("p01", "p02", "p03", "p04", "p05")
-        write_records(folder, names=names, duration_s=90, sampling_rate_hz=rate_hz)
-        sets[rate_hz] = prepare_all(find_external(folder).source, CUTS, cache_dir=root / "cache")
-    return sets
-
-
-@pytest.mark.parametrize("rate_hz", RATES_HZ)
-@pytest.mark.parametrize("cut", CUTS)
-def test_beats_are_the_same_at_any_sampling_rate(
-    rate_hz: int, cut: tuple[str, str], rate_sets: dict[int, Sets]
-) -> None:
-    """As near as the samples of either rate lie; windows as far as half a sample shifts them."""
-    truth, beats = rate_sets[SAMPLING_RATE_HZ][cut], rate_sets[rate_hz][cut]
-    near = np.abs(beats.r_peak_sample[:, None] - truth.r_peak_sample) <= 10
-    i, j = np.nonzero(near & (beats.record[:, None] == truth.record))
-    # All but a few beats at the ends of records, where a window may just leave the signal.
-    assert len(i) > 0.99 * len(truth.label) > 300
-    # Half a sample of the record's rate is lost when it is annotated, half of 360 Hz here.
-    limit = 0.5 * SAMPLING_RATE_HZ / rate_hz + 0.5
-    assert np.abs(beats.r_peak_sample[i] - truth.r_peak_sample[j]).max() <= limit
-    np.testing.assert_array_equal(beats.label[i], truth.label[j])
-    step_ms = 1000 / rate_hz + 1000 / SAMPLING_RATE_HZ
-    intervals_ms = beats.rr["seed7"][i, :3] - truth.rr["seed7"][j, :3]  # pre, post, local
-    assert np.abs(intervals_ms).max() <= step_ms
-    # The shortest interval of the synthetic patients is 280 ms (study.data.synthetic).
-    ratios = beats.rr["ratio2_so_far"][i] / truth.rr["ratio2_so_far"][j]
-    assert np.abs(ratios - 1).max() <= step_ms / 280
-    alike = (beats.ecg[i] * truth.ecg[j]).mean(axis=1)
-    assert np.median(alike) > 0.99
-    assert np.quantile(alike, 0.05) > 0.93
 
 
 def test_any_configuration_finds_its_inputs(sets: Sets) -> None:

@@ -25,7 +25,7 @@ class Echo(Fusion):
 
 
 def echo(*, standardise: bool) -> Classifier:
-    return Classifier(channels=1, n_rr=2, standardise_rr=standardise, fusion=Echo())
+    return Classifier(channels=1, n_rr=3, standardise_rr=standardise, fusion=Echo())
 
 
 def network(input_: str = "opt3", fusion: str = "concat") -> Classifier:
@@ -34,13 +34,15 @@ def network(input_: str = "opt3", fusion: str = "concat") -> Classifier:
 
 
 ECG = torch.randn(BEATS, 128, generator=torch.Generator().manual_seed(0))
-LATE = torch.tensor([[800.0, 1.0], [700.0, 1.2], [400.0, 0.5], [1000.0, 1.1], [600.0, 0.9]])
-MEAN, SD = torch.tensor([700.0, 1.0]), torch.tensor([100.0, 0.2])
+LATE = torch.tensor([[800, 1.0, 3], [700, 1.2, 3], [400, 0.5, 3], [1000, 1.1, 3], [600, 0.9, 3]])
+MEAN, SD = torch.tensor([700, 1.0, 2]), torch.tensor([100, 0.2, 0])
+# The third feature is constant, and only centred.
+SCALED = (LATE - MEAN) / torch.tensor([100, 0.2, 1])
 
 
 @pytest.mark.parametrize(
     ("standardise", "expected", "hidden"),
-    [(True, (LATE - MEAN) / SD, torch.zeros(2)), (False, LATE, MEAN)],
+    [(True, SCALED, torch.zeros(3)), (False, LATE, MEAN)],
     ids=["std", "raw"],
 )
 def test_late_rr_is_scaled_and_where_hidden_the_mean(
@@ -53,14 +55,8 @@ def test_late_rr_is_scaled_and_where_hidden_the_mean(
     torch.testing.assert_close(plain, expected)
     hide = torch.tensor([True, False, False, True, False])
     out = model(ECG, None, LATE, hide_rr=hide)
-    assert torch.equal(out[hide], hidden.expand(2, 2))
+    assert torch.equal(out[hide], hidden.expand(2, 3))
     assert torch.equal(out[~hide], plain[~hide])
-
-
-def test_constant_rr_feature_is_only_centred() -> None:
-    model = echo(standardise=True)
-    model.set_rr_statistics(MEAN, torch.tensor([0.0, 0.2]))
-    assert torch.equal(model(ECG, None, LATE)[:, 0], LATE[:, 0] - 700)
 
 
 def test_early_ratios_are_repeated_beside_the_ecg() -> None:
