@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 
 from scipy.stats import spearmanr
@@ -182,20 +183,25 @@ def rises() -> list[float]:
     return sorted(numbers("contrasts", "AUPRC S+V", shown))
 
 
-def changes(*, placebo: bool) -> list[float]:
-    """Return by how much arms change from the first draw to the second in S+V, least first.
+def changes(*, placebo: bool) -> dict[str, float]:
+    """Return by how much each arm with RR changes from the first draw to the second in S+V.
 
-    Of fusions that see the ECG and late RR, real or permuted.
+    The least change comes first. RR is real, or permuted in placebos.
     """
     with (RESULTS / "fusion_compare/trials.csv").open() as file:
         trials = {(row["arm"], row["draw"]): row for row in csv.DictReader(file)}
-    with_placebo = {
-        arm.removesuffix(PLACEBO_SUFFIX) for arm, _ in trials if arm.endswith(PLACEBO_SUFFIX)
-    }
-    arms = sorted(with_placebo - {"rr_only"})
+    placebos = {arm for arm, _ in trials if arm.endswith(PLACEBO_SUFFIX)}
     column = "metrics.val_auprc_sv"
-    names = [arm + PLACEBO_SUFFIX if placebo else arm for arm in arms]
-    return sorted(float(trials[n, "1"][column]) - float(trials[n, "0"][column]) for n in names)
+    names = [name if placebo else name.removesuffix(PLACEBO_SUFFIX) for name in placebos]
+    change = {
+        name: float(trials[name, "1"][column]) - float(trials[name, "0"][column]) for name in names
+    }
+    return dict(sorted(change.items(), key=itemgetter(1)))
+
+
+def rises_between_draws() -> list[float]:
+    """Return the changes of the arms with real RR that rise between the draws, least first."""
+    return [change for change in changes(placebo=False).values() if change > 0]
 
 
 def rank_correlation() -> str:
@@ -263,10 +269,15 @@ COMPUTED: dict[str, Callable[[], str]] = {
         for row, cells in table("kept").rows.items()
         if cells["kept?"] == "kept"
     ),
-    "least change between draws": lambda: signed(changes(placebo=False)[0]),
-    "most change between draws": lambda: signed(changes(placebo=False)[-1]),
-    "least change of a placebo between draws": lambda: signed(changes(placebo=True)[0]),
-    "most change of a placebo between draws": lambda: signed(changes(placebo=True)[-1]),
+    "arms that rise between draws": lambda: (
+        f"{len(rises_between_draws())} of the {len(changes(placebo=False))}"
+    ),
+    "least rise between draws": lambda: signed(rises_between_draws()[0]),
+    "most rise between draws": lambda: signed(rises_between_draws()[-1]),
+    "change of film between draws": lambda: signed(changes(placebo=False)["film"]),
+    "change of rr_only between draws": lambda: signed(changes(placebo=False)["rr_only"]),
+    "least change of a placebo between draws": lambda: signed(min(changes(placebo=True).values())),
+    "most change of a placebo between draws": lambda: signed(max(changes(placebo=True).values())),
     "smallest difference found": lambda: noted(_COMPARISON, r"together\): (\.\d+) in AUPRC S\+V"),
     "score to quote": lambda: noted(_COMPARISON, r"AUPRC S\+V to quote: (\.\d+)"),
     "number of candidates": lambda: str(len(table("best").rows)),
