@@ -12,7 +12,7 @@ import pytest
 
 from study.data import fetch
 from study.data.fetch import ATTEMPTS, UnreachableError, download_records
-from study.errors import ChecksumError, DataError, DiskError, DownloadError, StudyError
+from study.errors import ChecksumError, DiskError, DownloadError, StudyError
 
 FILES = {
     "101.hea": b"101 2 360 650000\n" * 5,
@@ -145,13 +145,12 @@ def test_what_does_not_arrive_whole_is_an_error_and_not_kept(
 
 def test_only_a_server_that_never_answers_is_no_network(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "mitdb"
-    for answer, requests in ((404, 1), (503, ATTEMPTS)):
-        server.plan["101.hea"] = [answer] * requests
-        with pytest.raises(DownloadError, match=rf"101\.hea: the server answered {answer}") as one:
-            download_records(folder, ["101"])
-        assert not isinstance(one.value, UnreachableError)
-        assert len(server.requests) == requests
-        server.requests.clear()
+    server.plan["101.hea"] = [503] * ATTEMPTS
+    with pytest.raises(DownloadError, match=r"101\.hea: the server answered 503") as caught:
+        download_records(folder, ["101"])
+    assert type(caught.value) is DownloadError
+    assert len(server.requests) == ATTEMPTS
+    server.requests.clear()
     server.plan["101.hea"] = ["silence"]
     with pytest.raises(UnreachableError, match=rf"^{server.url}101\.hea: "):
         download_records(folder, ["101"])
@@ -159,14 +158,9 @@ def test_only_a_server_that_never_answers_is_no_network(server: Server, tmp_path
     assert not folder.exists()
 
 
-def test_folder_that_cannot_be_used_is_named(
+def test_a_folder_that_cannot_be_written_to_is_named(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=f"^{tmp_path}/file/mitdb: 101.hea, .* cannot be read"):
-        download_records(tmp_path / "file" / "mitdb", ["101"])
-    assert server.requests == []
-
     def full(path: Path, content: bytes, *, durable: bool) -> None:
         raise DiskError("no space left")
 

@@ -144,12 +144,3 @@ def test_check_of_own_records_reads_each(
     assert main(own) == 1
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", f"error: {fault}\n")
-
-
-@pytest.mark.data
-def test_table_of_the_real_records(
-    mitdb_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--data-dir", str(mitdb_dir)]) == 0
-    total = next(line for line in capsys.readouterr().out.splitlines() if line[:5] == "total")
-    assert total.split()[1:7] == ["51021", "45866", "944", "3788", "415", "8"]

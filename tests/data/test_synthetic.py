@@ -120,21 +120,19 @@ def test_rhythm_is_as_the_class_demands(records: list[Record]) -> None:
 
 def test_shape_is_as_the_class_demands(records: list[Record]) -> None:
     """Width of the beat around its R peak, and likeness to the patient's mean N and V beats."""
-    widths, to_normal, to_wide = (defaultdict[str, list[float]](list) for _ in range(3))
-    around = np.arange(-36, 37)
+    around, shapes = np.arange(-36, 37), []
     for record in records:
         inside = (record.beat_samples > 40) & (record.beat_samples < len(record.signal_mv) - 40)
         windows = record.signal_mv[record.beat_samples[inside, None] + around]
         windows = windows - np.median(windows, axis=1, keepdims=True)
         classes = classes_of(record)[inside]
-        means = {name: windows[classes == name].mean(axis=0) for name in CLASSES}
-        for name in CLASSES:
-            high = np.abs(means[name]) > 0.5 * np.abs(means[name]).max()
-            widths[name].append(high.sum() / 360)
-            to_normal[name].append(float(np.corrcoef(means[name], means["N"])[0, 1]))
-            to_wide[name].append(float(np.corrcoef(means[name], means["V"])[0, 1]))
-    assert np.mean(widths["V"]) > 1.7 * np.mean(widths["N"])
-    assert np.mean(widths["S"]) == pytest.approx(np.mean(widths["N"]), rel=0.1)
-    assert np.mean(to_normal["S"]) > 0.97
-    assert np.mean(to_normal["V"]) < np.mean(to_normal["F"]) < np.mean(to_normal["S"])
-    assert np.mean(to_wide["N"]) < np.mean(to_wide["F"]) < 0.99
+        shapes.append([windows[classes == name].mean(axis=0) for name in CLASSES])
+    sizes = np.abs(shapes)
+    high = sizes > 0.5 * sizes.max(axis=2, keepdims=True)
+    n, s, v, _ = high.sum(axis=2).mean(axis=0)
+    assert v > 1.7 * n
+    assert s == pytest.approx(n, rel=0.1)
+    to_n, _, to_v, _ = np.mean([np.corrcoef(of_record) for of_record in shapes], axis=0)
+    assert to_n[1] > 0.97
+    assert to_n[2] < to_n[3] < to_n[1]
+    assert to_v[0] < to_v[3] < 0.99

@@ -254,14 +254,7 @@ def test_a_pack_whose_kernels_cannot_be_compiled_trains_without(
 class _NoWaiting(TorchDispatchMode):
     """Refuses what copies a value from a device to the host: it would end a graph's capture."""
 
-    waits: ClassVar = (
-        "_local_scalar_dense",
-        "nonzero",
-        "masked_select",
-        "equal",
-        "is_nonzero",
-        "unique",
-    )
+    waits: ClassVar = "_local_scalar_dense nonzero masked_select equal is_nonzero unique".split()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
