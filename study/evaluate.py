@@ -7,16 +7,17 @@
   python -m study.evaluate --plan PLAN.toml --records DIR   its models on other records than DS2
   python -m study.evaluate --plan PLAN.toml --register NAME its seed ensemble as NAME@champion
 
-A plan is written before DS2 is seen: arms, contrasts, metrics, seeds. Every arm is trained anew on
-all of DS1 with 10 fresh seeds or more and its fixed number of epochs; thresholds are fixed on DS1;
-then the opening goes into test_openings.jsonl, and only then DS2 is read. Training is a study like
-any other: the same command continues after a stop. A plan that has a result shows it and opens
-nothing. --records and --register use the same models and never open DS2.
+A plan is written before DS2 is seen. It names arms, contrasts, metrics and seeds. Every arm is
+trained anew on all of DS1, with 10 fresh seeds or more and a fixed number of epochs. Thresholds
+are fixed on DS1. Then the opening is written into test_openings.jsonl, and only then DS2 is read.
+Training is a study like any other: the same command continues after a stop. For a plan that has a
+result, the command shows it and opens nothing. --records and --register use the same models and
+never open DS2.
 
 Everything is in evaluations/NAME-HASH/ of the current folder. docs/evaluation.md has the protocol.
 
-Exit codes: 0 done; 2 bad usage, plan, records, study or file system; 130 interrupted, the same
-command continues; 141 nobody reads the output any more.
+Exit codes: 0 done; 2 the options, the plan, the records or the study cannot be used, or a disk
+fails; 130 interrupted, the same command continues; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations

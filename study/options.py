@@ -125,27 +125,30 @@ def _add_checks(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--status",
         metavar="STUDY",
-        help="show what is done, running, failed and owed, and whether Optuna's storage, MLflow "
-        "and files agree; changes nothing; also while it runs",
+        help="show which trials are done, running, failed and owed, and whether Optuna's storage, "
+        "MLflow and files agree; changes nothing; works while the study runs",
     )
     group.add_argument(
         "--repair",
         metavar="STUDY",
-        help="show where they disagree and what will be done, then do it: Optuna's storage is the "
-        "truth, trials whose results are lost run again at the next --resume; with --dry-run only "
-        "show",
+        help="make Optuna's storage, MLflow and files agree, after showing how. Optuna's storage "
+        "counts as the truth; trials whose results are lost run again at the next --resume. With "
+        "--dry-run it only shows",
     )
 
 
 def _add_confirmation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--confirm", metavar="STUDY", help="compare the best configurations of a search"
+        "--confirm", metavar="STUDY", help="compare the best configurations of this search"
     )
     group.add_argument(
-        "--top", type=int, metavar="K", help="arms whose best configuration is taken (default 4)"
+        "--top", type=int, metavar="K", help="of how many arms to take the best (default 4)"
     )
     group.add_argument(
-        "--partitions", type=int, metavar="P", help="fold partitions, a study each (default 3)"
+        "--partitions",
+        type=int,
+        metavar="P",
+        help="fold partitions, one study for each (default 3)",
     )
 
 
@@ -155,7 +158,7 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
         "--epochs",
         type=int,
         metavar="N",
-        help="epochs of a trial in full (with --confirm: others than the search's)",
+        help="epochs of a full trial; with --confirm they may differ from the search's",
     )
     group.add_argument(
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
@@ -174,7 +177,7 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
         type=_seed,
         default=0,
         metavar="N",
-        help="which of the even fold partitions (default 0)",
+        help="which partition of the records into folds (default 0)",
     )
 
 
@@ -182,9 +185,14 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records"
     )
-    group.add_argument("--records", type=Path, metavar="DIR", help="one's own WFDB records")
     group.add_argument(
-        "--split", type=Path, metavar="FILE", help="their split; `python -m study.data --help`"
+        "--records", type=Path, metavar="DIR", help="folder of your own WFDB records"
+    )
+    group.add_argument(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="TOML file that says which --records to use (see `python -m study.data --help`)",
     )
 
 
@@ -194,14 +202,15 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "--precision",
         default="auto",
         choices=PRECISIONS,
-        help="of training: fp32; bf16 (CPU, CUDA); tf32 (CUDA); auto is bf16 on a CPU that "
-        "convolves faster in it, else fp32 (default auto)",
+        help="number format of training: fp32; bf16 on CPU or CUDA; tf32 on CUDA; auto takes bf16 "
+        "on a CPU that is faster in it, else fp32 (default auto)",
     )
     group.add_argument(
         "--gpus-per-trial",
         type=_gpus,
         metavar="X",
-        help="share of a GPU (default: half of one where it holds two trials, else one)",
+        help="share of a GPU that a trial gets (default: half where a GPU holds two trials, else "
+        "all)",
     )
 
 
@@ -224,21 +233,21 @@ def _add_course(group: argparse._ArgumentGroup) -> None:
         "--time-limit",
         type=_seconds,
         metavar="T",
-        help="of the study: 90s, 30m, 2h (default none)",
+        help="stop the study after this time, such as 90s, 30m or 2h (default none)",
     )
     group.add_argument(
         "--trial-time-limit",
         type=_seconds,
         metavar="T",
-        help="of each trial, checked after every epoch: a trial above it has failed. A worker "
-        "whose epoch takes longer than all of T hangs (the first epoch includes the worker's "
-        "start, the last one the final scores): it is ended, and the trial is tried again, twice "
-        "at most (default none)",
+        help="the longest time for each trial. After every epoch, a trial that has taken longer "
+        "fails. A worker that takes longer than T for one epoch counts as hanging: it is ended, "
+        "and its trial is tried again, at most twice. The first epoch includes the worker's "
+        "start, the last one the final scores (default none)",
     )
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="show the plan and its time; with -v run each branch once",
+        help="show what would be trained, and for how long; with -v also run each branch once",
     )
     add_verbosity(group)
 

@@ -19,7 +19,8 @@ Each record gives three files in --out:
 
 The class is the most probable one. A class is no diagnosis: this is a research tool.
 
-Exit codes: 0 done; 1 a record could not be classified; 2 bad usage or no such model; 130 stopped.
+Exit codes: 0 done; 1 a record could not be classified; 2 the options cannot be used, or there is
+no such model; 130 stopped by a signal.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
   python -m study.report --study fusion_grid                 studies/fusion_grid/report/report.html
   python -m study.report --study fusion_grid --output DIR    somewhere else
 
-One HTML file that opens without a network, and its tables as Markdown, LaTeX, CSV and JSON. Any
-study has one: running, stopped, failed or done; what is missing is said with the reason. Page and
-tables are also files of the study's run in MLflow.
+It writes one HTML file, which opens without a network, and its tables as Markdown, LaTeX, CSV and
+JSON. Any study has a page, whether it runs, was stopped, failed or is done; the page says what is
+missing and why. Page and tables are also files of the study's run in MLflow.
 
-Exit codes: 0 done; 2 bad usage, no such study, or a file system that does not take the files;
-130 stopped by a signal; 141 nobody reads the output any more.
+Exit codes: 0 done; 2 the options cannot be used, there is no such study, or the files cannot be
+written; 130 stopped by a signal; 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = command("report", __doc__)
     parser.add_argument("--study", required=True, metavar="NAME", help="a study of this folder")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to (default: studies/NAME/report)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to write to (default: studies/NAME/report)",
     )
     where = parser.add_argument_group("where the study keeps what, if not in studies/NAME")
     where.add_argument("--storage", metavar="PLACE", help="the --storage it was started with")

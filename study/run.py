@@ -6,7 +6,7 @@
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --resume        continue it after a stop
   python -m study.run --status fusion_grid                what is done, running, failed, owed
-  python -m study.run --repair fusion_grid                make its records agree
+  python -m study.run --repair fusion_grid                make its storage, MLflow and files agree
   python -m study.run --space seed_experiments            the published arms, compared
   python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
@@ -14,11 +14,12 @@ The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` o
 studies/NAME/ with the plan, the Optuna storage (`optuna-dashboard` opens it), predictions and
 weights of each trial.
 
-Exit codes: 0 done; 1 done, but trials failed; 2 bad usage, space, records, study state, or a disk
-or network that fails; 3 stopped by --time-limit; 130 stopped by a signal; 141 nobody reads the
-output any more. After 2 (once it is mended), 3 and 130, --resume continues what was begun.
---status and --repair: 0 the study's records agree, 1 they do not, 2 there is no such study or, for
---repair, it runs.
+Exit codes: 0 done; 1 done, but trials failed; 2 the options, the space, the records or the study
+cannot be used, or a disk or network fails; 3 stopped by --time-limit; 130 stopped by a signal; 141
+nobody reads the output any more. After 3 and 130, --resume continues the study; after 2 it does so
+once the cause is mended.
+Exit codes of --status and --repair: 0 storage, MLflow and files agree; 1 they do not; 2 there is
+no such study, or --repair was asked while it runs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python -m study.data                                      find the records, show their table
 python -m study.data --data-dir DIR --check               verify MIT-BIH files one by one
-python -m study.data --records DIR --split FILE           one's own WFDB records
+python -m study.data --records DIR --split FILE           your own WFDB records
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ UNUSABLE = 1
 
 _EPILOG = f"""\
 Records are looked for in this order: --records with --split; --data-dir; the variable MITDB_DIR;
-./data/mitdb; a download from PhysioNet into it (43 MB; broken off, it keeps the files that have
-arrived); without network synthetic records in ./data/synthetic. A folder that is given and bad is
-an error. Of MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent.
+./data/mitdb; a download from PhysioNet into that folder (43 MB; if it breaks off, the files that
+have arrived are kept); without a network, synthetic records in ./data/synthetic. If a folder that
+you give cannot be used, the command ends with an error. Of MIT-BIH a study reads DS1 alone: DS2 is
+sealed, and its files may be absent.
 
 {FORM}
 exit codes:
@@ -206,11 +207,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="verify a folder file by file against the published SHA-256 (your own records: read "
-        "each) and download nothing",
+        help="check every file of a folder against the published SHA-256, or read each of your "
+        "own records; downloads nothing",
     )
     parser.add_argument(
-        "-v", "--verbose", action="count", default=0, help="tell more; twice: everything"
+        "-v", "--verbose", action="count", default=0, help="say more; given twice, say everything"
     )
     return parser
 

@@ -34,7 +34,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "configuration and its placebo)",
     )
     write.add_argument(
-        "--output", type=Path, metavar="FILE", help="where to (default: STUDY_test.toml)"
+        "--output", type=Path, metavar="FILE", help="file of the plan (default: STUDY_test.toml)"
     )
     write.add_argument("--study-storage", metavar="URL", help="Optuna storage of the study")
     _add_plan_options(options.add_argument_group("with --plan"))
@@ -44,16 +44,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--split",
         type=Path,
         metavar="FILE",
-        help="split file: which of the --records, whose, and under what name (default: all with "
-        "beat annotations, each a patient, under the folder's name)",
+        help="TOML file that says which of the --records to use, of which patients, and the "
+        "name of the data set (default: all that have beat annotations, each one a patient, under "
+        "the folder's name)",
     )
     more.add_argument(
         "--strict",
         action="store_true",
-        help="refuse --records of which one cannot be used (default: leave it out, and say so)",
+        help="refuse the folder if one record cannot be used (default: leave that record out and "
+        "say so)",
     )
     more.add_argument(
-        "--arm", metavar="ARM", help="whose ensemble to --register (default: the plan's first)"
+        "--arm", metavar="ARM", help="arm whose ensemble to --register (default: the plan's first)"
     )
     add_verbosity(options.add_argument_group("how much it tells"))
     return options
@@ -70,7 +72,7 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
     instead.add_argument(
         "--again",
         action="store_true",
-        help="open DS2 once more for a plan that has a result; it counts",
+        help="open DS2 once more for a plan that has a result; this opening is counted too",
     )
     instead.add_argument(
         "--records",
@@ -89,9 +91,9 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
         "--ec57",
         choices=("study", "bxb"),
         default="study",
-        help="also show the EC57 table with escape beats (e, j, n) in S, as PhysioNet's bxb "
-        "counts them; the result stays as it is, also one that is there (default: %(default)s, "
-        "in N)",
+        help="class of escape beats (e, j, n) in the EC57 table: N, as in the study, or with bxb "
+        "a second table that has them in S, as PhysioNet's bxb counts them; stored results stay "
+        "as they are (default: %(default)s)",
     )
     how.add_argument(
         "--synthetic",
@@ -103,7 +105,7 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="DIR",
         help="folder of the MIT-BIH records (default: MITDB_DIR, ./data/mitdb, PhysioNet); with "
-        "--synthetic of synthetic ones (default: ./data/rehearsal)",
+        "--synthetic: of the synthetic records (default: ./data/rehearsal)",
     )
     add_machine(how, "arms")
     how.add_argument(
