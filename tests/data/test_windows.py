@@ -91,8 +91,7 @@ def test_antialiasing_weights_sum_to_one_and_stay_in_place(width: int) -> None:
     np.testing.assert_allclose((np.arange(width) @ weights)[inner], expected, rtol=1e-3)
 
 
-RECORD_SAMPLES = 20 * SAMPLING_RATE_HZ
-NOISE = np.random.default_rng(0).standard_normal(RECORD_SAMPLES).astype(np.float32)
+NOISE = np.random.default_rng(0).standard_normal(20 * SAMPLING_RATE_HZ).astype(np.float32)
 
 
 def record_of(beats: str, signal_mv: NDArray[np.float32] = NOISE) -> Record:

@@ -24,15 +24,6 @@ class Echo(Fusion):
         return rr
 
 
-def echo(*, standardise: bool) -> Classifier:
-    return Classifier(channels=1, n_rr=3, standardise_rr=standardise, fusion=Echo())
-
-
-def network(input_: str = "opt3", fusion: str = "concat") -> Classifier:
-    signal, model = SignalSpec(input=input_), ModelConfig(fusion=fusion)
-    return build_model(signal, model, seed=(0, 0, 0)).eval()
-
-
 ECG = torch.randn(BEATS, 128, generator=torch.Generator().manual_seed(0))
 LATE = torch.tensor([[800, 1.0, 3], [700, 1.2, 3], [400, 0.5, 3], [1000, 1.1, 3], [600, 0.9, 3]])
 MEAN, SD = torch.tensor([700, 1.0, 2]), torch.tensor([100, 0.2, 0])
@@ -48,7 +39,7 @@ SCALED = (LATE - MEAN) / torch.tensor([100, 0.2, 1])
 def test_late_rr_is_scaled_and_where_hidden_the_mean(
     standardise: bool, expected: Tensor, hidden: Tensor
 ) -> None:
-    model = echo(standardise=standardise)
+    model = Classifier(channels=1, n_rr=3, standardise_rr=standardise, fusion=Echo())
     assert torch.equal(model(ECG, None, LATE), LATE)
     model.set_rr_statistics(MEAN, SD)
     plain = model(ECG, None, LATE)
@@ -60,7 +51,7 @@ def test_late_rr_is_scaled_and_where_hidden_the_mean(
 
 
 def test_early_ratios_are_repeated_beside_the_ecg() -> None:
-    model = network("opt2", "none")
+    model = build_model(SignalSpec(input="opt2"), ModelConfig(fusion="none"), seed=(0,)).eval()
     seen: list[Tensor] = []
     assert model.backbone is not None
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -6,49 +6,36 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from study.spaces.draws import Point
 from study.spaces.optuna_space import distribution, make_sampler, notes_on, suggest
-from study.spaces.parameter import Categorical, Parameter, Range
+from study.spaces.parameter import Parameter, Range
 from tests.builders import MIXED, space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 SPACE = space_of(MIXED)
 
-DISTRIBUTIONS: list[tuple[Parameter, BaseDistribution]] = [
-    (Categorical(name="heads", values=(1, 2)), CategoricalDistribution((1, 2))),
-    (Range(name="heads", low=1, high=4, integer=True), IntDistribution(1, 4)),
-    (
-        Range(name="batch_size", low=32, high=128, integer=True, log=True),
-        IntDistribution(32, 128, log=True),
-    ),
-    (Range(name="dropout", low=0.1, high=0.7, step=0.1), FloatDistribution(0.1, 0.7, step=0.1)),
-    (
-        Range(name="learning_rate", low=1e-4, high=1e-2, log=True),
-        FloatDistribution(1e-4, 1e-2, log=True),
-    ),
-]
+BATCHES = Range(name="batch_size", low=32, high=128, integer=True, log=True)
 
 
-@pytest.mark.parametrize(("param", "expected"), DISTRIBUTIONS)
-def test_optuna_draws_the_same_values_with_both_ends(
-    param: Parameter, expected: BaseDistribution
-) -> None:
-    assert distribution(param) == expected
-    space = replace(SPACE, params=(param,))
+@pytest.mark.parametrize("param", [*SPACE.params, BATCHES], ids=lambda param: param.name)
+def test_optuna_draws_the_same_values_with_both_ends(param: Parameter) -> None:
+    space = replace(SPACE, params=(replace(param, when={}),))
     study = optuna.create_study(sampler=make_sampler("random", 0, space))
     drawn = [suggest(space, study.ask())[param.name] for _ in range(100)]
     assert all(param.contains(value) for value in drawn)
     if param.size is not None and param.size <= 7:
         assert set(drawn) == set(param.points())
+    form = distribution(param)
+    if isinstance(param, Range):
+        assert isinstance(form, FloatDistribution | IntDistribution)
+        assert (form.low, form.high, form.log) == (param.low, param.high, param.log)
+        assert form.step == (param.step or (1 if param.integer else None))
+    else:
+        assert form == CategoricalDistribution(param.points())
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "random"])

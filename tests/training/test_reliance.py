@@ -156,8 +156,13 @@ def test_with_nothing_permuted_the_sample_scores_as_the_trial_does(
             some_beats, tiny_folds, input="opt1", fusion="mhca_time", heads=2, epochs=1
         )
         again.load_state_dict(training.state_dict())
-        nothing = _inspection(again.finish()).deletion["nothing"]
-        assert nothing == pytest.approx(score, abs=tolerance)
+        inspection = _inspection(again.finish())
+        assert inspection.deletion["nothing"] == pytest.approx(score, abs=tolerance)
+    assert tuple(inspection.deletion) == MASKS
+    assert all(0 <= value <= 1 for value in inspection.deletion.values())
+    assert inspection.attention is not None and inspection.attention.shape == (4, 2, 64)
+    np.testing.assert_allclose(inspection.attention.sum(axis=2), 1.0, rtol=1e-4)
+    assert inspection.branch_share is not None and inspection.branch_share.shape == (4,)
 
 
 def test_the_steps_of_highest_rank_are_masked() -> None:
@@ -170,15 +175,6 @@ def test_the_steps_of_highest_rank_are_masked() -> None:
     assert (result[0] == 0).nonzero().flatten().tolist() == [6, 7, 8, 9]
     assert (result[1] == 0).nonzero().flatten().tolist() == [0, 1, 18, 19]
     assert torch.equal(result[result != 0], ecg[result != 0])
-
-
-def test_a_fusion_over_time_has_attention_a_deletion_check_and_a_branch(trained: Trained) -> None:
-    inspection = _inspection(trained(input="opt1", fusion="mhca_time", heads=2))
-    assert inspection.attention is not None and inspection.attention.shape == (4, 2, 64)
-    np.testing.assert_allclose(inspection.attention.sum(axis=2), 1.0, rtol=1e-4)
-    assert tuple(inspection.deletion) == MASKS
-    assert all(0 <= value <= 1 for value in inspection.deletion.values())
-    assert inspection.branch_share is not None and inspection.branch_share.shape == (4,)
 
 
 def test_what_is_sampled_is_described(tiny_beats: BeatSet, trained: Trained) -> None:
