@@ -154,7 +154,9 @@ def _plain(
     """Return the seconds that the usual loop takes for one epoch of all folds."""
     placed = DeviceBeats(beats, torch.device("cpu"))
     members = build_members(config, placed, folds.masks(beats), seeds=(0,), study_seed=0)
-    data = TensorDataset(placed.ecg, torch.from_numpy(beats.rr["seed7"].copy()), placed.label)
+    data = TensorDataset(
+        placed.windows("beat"), torch.from_numpy(beats.rr["seed7"].copy()), placed.label
+    )
     began = time.perf_counter()
     for fold, ((training, validation), member) in enumerate(
         zip(folds.masks(beats), members, strict=True)

@@ -39,7 +39,15 @@ INPUTS = {
     "ecg": InputOption(channels=1, early_rr=False, late_rr=False),
 }
 
-LATE_RR_WIDTH = {"seed7": 7, "ratio7": 7, "ratio2": 2, "causal": 6}
+LATE_RR_WIDTH = {
+    "seed7": 7,
+    "ratio7": 7,
+    "ratio2": 2,
+    "causal": 6,
+    "log8": 8,
+    "log_causal": 6,
+    "log_robust": 7,
+}
 """Features R of each late RR vector (see `study.data.rr`)."""
 
 PUBLISHED_RESAMPLING = {
@@ -54,7 +62,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "input": tuple(INPUTS),
     "segmentation": tuple(PUBLISHED_RESAMPLING),
     "resampling": ("auto", "linear", "antialiased"),
+    "template": ("none", "record", "trailing", "learning"),
+    "morphology": ("beat", "deviation", "both"),
     "late_rr": tuple(LATE_RR_WIDTH),
+    "late_shape": ("none", "distances"),
     "ratio_mean": ("so_far", "record"),
     "rr": ("real", "placebo"),
     "rr_scale": ("raw", "standardised"),
@@ -65,7 +76,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Allowed words of every categorical parameter; those of `fusion` are in FUSIONS."""
 
-ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
+ARM_PARTS = (
+    *("input", "segmentation", "template", "morphology"),
+    *("fusion", "late_rr", "late_shape", "rr"),
+)
 """Parameters whose values make an arm; all others are nuisance."""
 
 PLACEBO_SUFFIX = "_placebo"
@@ -134,7 +148,15 @@ class SignalSpec:
     input: str = "opt1"  # where RR enters; see `INPUTS`
     segmentation: str = "daeac"  # how the window is cut; see `study.data.windows`
     resampling: str = "auto"  # to 128 samples: linear, antialiased, or auto (as published)
+    # The patient's usual beat, which `morphology` and `late_shape` compare with; see
+    # `study.data.reference.templates`
+    template: str = "none"
+    # Rows of the ECG: the beat, scaled by itself; its deviation from the template; or both
+    morphology: str = "beat"
     late_rr: str = "seed7"  # feature set of the late RR vector; see `study.data.rr`
+    # Scalars of shape after the late RR vector: none, or two distances of the beat from its
+    # template
+    late_shape: str = "none"
     # Denominator of the first ratio of `ratio2`: mean so far, or of the whole record
     ratio_mean: str = "so_far"
     rr: str = "real"  # `placebo` permutes RR within each record, in training and validation alike
@@ -166,9 +188,27 @@ class SignalSpec:
         return PUBLISHED_RESAMPLING[self.segmentation] if auto else self.resampling
 
     @property
-    def cut(self) -> tuple[str, str]:
-        """Segmentation and resampling method, which select a beat set."""
-        return self.segmentation, self.resampling_method
+    def channels(self) -> int:
+        """Rows of the network's input: windows, and early ratios."""
+        return self.option.channels + (self.morphology == "both")
+
+    @property
+    def n_shape(self) -> int:
+        """Scalars of shape after the late RR vector."""
+        return 2 if self.option.late_rr and self.late_shape == "distances" else 0
+
+    @property
+    def window(self) -> str:
+        """What a network sees of a beat: its segmentation, and its template where it sees that."""
+        if self.morphology == "beat":
+            return self.segmentation
+        return f"{self.segmentation}/{self.morphology}/{self.template}"
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """Segmentation, resampling method and, if any, template, which select a beat set."""
+        template = () if self.template == "none" else (self.template,)
+        return self.segmentation, self.resampling_method, *template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

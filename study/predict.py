@@ -212,13 +212,14 @@ def classify(record: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
 
     signal, lead = ensemble.config.signal, record.lead
     beats = record.beats(signal.cut)
-    early, late = beats.early_rr(signal), beats.late_rr(signal)
+    windows = beats.windows(signal.morphology)
+    others = (beats.early_rr(signal), beats.late_rr(signal), beats.late_shape(signal))
     chunks = []
-    starts = range(0, len(beats.ecg), _CHUNK)
+    starts = range(0, len(windows), _CHUNK)
     for start in tqdm(starts, desc=lead.record, leave=False, disable=None):
         chunk = slice(start, start + _CHUNK)
-        rr = (None if rows is None else rows[chunk] for rows in (early, late))
-        chunks.append(ensemble.predict(beats.ecg[chunk], *rr))
+        given = (None if rows is None else rows[chunk] for rows in others)
+        chunks.append(ensemble.predict(windows[chunk], *given))
     probs = np.full((len(record.samples), len(CLASSES)), np.nan, dtype=np.float32)
     probs[record.left_out == ""] = np.concatenate(chunks)
     return ClassifiedRecord(

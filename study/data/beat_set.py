@@ -38,6 +38,10 @@ _KINDS = {
     **{"record": ("i", 1), "r_peak_sample": ("i", 1), "label": ("i", 1), "ecg": ("f", 2)},
     **{"reliance.beats": ("i", 1), "reliance.donors": ("i", 2), "meta": ("u", 1)},
 }
+_OPTIONAL_KINDS = {
+    **{"reliance.windows": ("f", 3), "reference.recut": ("f", 3)},
+    **{"reference.deviation": ("f", 2), "reference.distances": ("f", 2)},
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -56,6 +60,17 @@ class Reliance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """Beats seen beside the patient's usual beat (see `study.data.reference.templates`)."""
+
+    template: str  # how templates were made
+    deviation: NDArray[np.float32]  # [N, T] deviations from the templates
+    distances: NDArray[np.float32]  # [N, 2] logarithms of rms deviations
+    # [P, M, T] deviations of the reliance sample's re-cut windows; None where there are none
+    recut: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BeatSet(LabelledBeats):
     """All beats of one data set under one segmentation; records are sorted by name."""
 
@@ -70,6 +85,13 @@ class BeatSet(LabelledBeats):
     reliance: Reliance  # permuted RR for the reliance measurement
     dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
     fingerprint: str  # digest of source checksums, preparation code version and parameters
+    reference: Reference | None = None  # beats beside their templates; None without a template
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """Segmentation, resampling and, if any, template; as `SignalSpec.cut`."""
+        template = () if self.reference is None else (self.reference.template,)
+        return self.segmentation, self.resampling, *template
 
     @property
     def left_out(self) -> Counter[str]:
@@ -79,6 +101,23 @@ class BeatSet(LabelledBeats):
             totals.update(reasons)
         return totals
 
+    def windows(self, morphology: str) -> NDArray[np.float32]:
+        """Return the windows that a network sees, [N, T], or [N, 2, T] under `both`."""
+        deviation = None if self.reference is None else self.reference.deviation
+        return _seen(morphology, self.ecg, deviation)
+
+    def recut(self, morphology: str) -> NDArray[np.float32]:
+        """Return the re-cut windows of the reliance sample, [P, M, T] or [P, M, 2, T]."""
+        deviation = None if self.reference is None else self.reference.recut
+        return _seen(morphology, self.reliance.windows, deviation)
+
+    def late_shape(self, spec: SignalSpec) -> NDArray[np.float32] | None:
+        """Return the distances from templates [N, 2] of a configuration, or None without them."""
+        if not spec.n_shape:
+            return None
+        assert self.reference is not None
+        return self.reference.distances
+
     def early_rr(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the two early ratios [N, 2] of a configuration, or None without early RR."""
         return None if spec.early_set is None else self.rr[spec.early_set]
@@ -86,6 +125,16 @@ class BeatSet(LabelledBeats):
     def late_rr(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the late RR vectors [N, R] of a configuration, or None without a late vector."""
         return None if spec.late_set is None else self.rr[spec.late_set]
+
+
+def _seen(
+    morphology: str, beat: NDArray[np.float32] | None, deviation: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Return windows as a morphology asks for them, from what of them [..., T] is there."""
+    asked = {"beat": [beat], "deviation": [deviation], "both": [beat, deviation]}[morphology]
+    windows = [each for each in asked if each is not None]
+    assert len(windows) == len(asked), f"these beats have no {morphology}"
+    return windows[0] if len(windows) == 1 else np.stack(windows, axis=-2)
 
 
 def default_cache_dir(workspace: Path) -> Path:
@@ -139,6 +188,13 @@ def _packed(key: str, beat_set: BeatSet) -> bytes:
     }
     if beat_set.reliance.windows is not None:
         arrays["reliance.windows"] = beat_set.reliance.windows
+    reference = beat_set.reference
+    if reference is not None:
+        meta["template"] = reference.template
+        arrays["reference.deviation"] = reference.deviation
+        arrays["reference.distances"] = reference.distances
+        if reference.recut is not None:
+            arrays["reference.recut"] = reference.recut
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -146,7 +202,7 @@ def _packed(key: str, beat_set: BeatSet) -> bytes:
 
 
 def _unpacked(content: bytes, key: str) -> BeatSet:
-    arrays: dict[str, Any] = read_arrays(content, _KINDS)
+    arrays: dict[str, Any] = read_arrays(content, _KINDS, _OPTIONAL_KINDS)
     meta = json.loads(arrays["meta"].tobytes())
     if meta["key"] != key:
         raise ArchiveError("its beats do not match its name")
@@ -161,4 +217,14 @@ def _unpacked(content: bytes, key: str) -> BeatSet:
             windows=arrays.get("reliance.windows"),
         ),
         dropped=meta["dropped"],
+        reference=_reference(meta["template"], arrays) if "template" in meta else None,
+    )
+
+
+def _reference(template: str, arrays: Mapping[str, Any]) -> Reference:
+    return Reference(
+        template=template,
+        deviation=arrays["reference.deviation"],
+        distances=arrays["reference.distances"],
+        recut=arrays.get("reference.recut"),
     )

@@ -26,7 +26,7 @@ from study.data.records import AAMI, DS1, FILE_SUFFIXES
 from study.data.source import external_rules
 from study.data.wfdb_header import WFDB_ERRORS
 from study.data.wfdb_record import Lead, Record, read_lead, to_record
-from study.data.windows import SHORTEST_RR_S, why_left_out
+from study.data.windows import SHORTEST_RR_S, why_unfit
 from study.errors import DataError, NoBeatsError
 
 DETECTOR = "GQRS of wfdb.processing"
@@ -102,7 +102,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
         annotated=None if annotations is None else _classes(annotations),
         doubled=beats.doubled,
         in_ds1=published_among(checksums, DS1) is not None,
-        left_out=why_left_out(resampled),
+        left_out=why_unfit(resampled),
         resampled=resampled,
     )
 

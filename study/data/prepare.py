@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 
 from study.beats import LabelledBeats
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
-from study.data.beat_set import BeatSet, Reliance, load_cached, store_cached
+from study.data.beat_set import BeatSet, Reference, Reliance, load_cached, store_cached
 from study.data.fetch import files_of, sha256_of
 from study.data.records import DS2, FILE_SUFFIXES
+from study.data.reference.templates import (
+    SHAPE_CUT,
+    TEMPLATES,
+    Windows,
+    deviations,
+    distances,
+    make_templates,
+)
 from study.data.rr import FEATURES, over_gaps, reliance_sample, rr_features
 from study.data.source import Source
 from study.data.wfdb_header import require_files
@@ -33,7 +41,7 @@ from study.data.windows import (
 from study.errors import ConfigError, DataError, listed, read_all, unknown
 from study.keys import CLASSES
 
-PREPARATION = "gaps enter no mean; ratio7"
+PREPARATION = "log ratios, templates"
 """Version of the preparation, part of every fingerprint and cache key.
 
 Give it another text whenever the arrays of a beat set change: then caches are made anew, and no
@@ -42,8 +50,8 @@ study goes on with beats that it did not begin with. tests/data/test_prepare.py 
 
 _NUMERICS = ("numpy", "scipy", "wfdb")
 
-Cut = tuple[str, str]
-"""A segmentation and a resampling: beat sets of one source differ in these."""
+Cut = tuple[str, ...]
+"""A segmentation, a resampling and, if any, a template: in these beat sets of a source differ."""
 
 
 def prepare(
@@ -55,7 +63,7 @@ def prepare(
     study_seed: int = 0,
     dataset: str | None = None,
 ) -> BeatSet:
-    """Return the beats of a source under one cut (see `prepare_all`)."""
+    """Return the beats of a source under one cut without template (see `prepare_all`)."""
     cut = (segmentation, resampling_method)
     sets = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=study_seed, dataset=dataset)
     return sets[cut]
@@ -75,7 +83,7 @@ def prepare_all(
     the reliance sample and its permutations. The data set is the source's own, or `DS2`.
 
     Raises:
-        ConfigError: If a segmentation or resampling is unknown.
+        ConfigError: If a segmentation, resampling or template is unknown.
         DataError: If a record cannot be used, no beat is left, or the source has no such set.
     """
     cuts = list(dict.fromkeys(cuts))
@@ -124,6 +132,15 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Peaks:
+    """Beats by where they are, in record and time order."""
+
+    record: NDArray[np.int64]  # [F] index of the record
+    r_peak: NDArray[np.int64]  # [F] sample of the R peak in its record
+    previous: NDArray[np.int64]  # [F] sample of the R peak before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _UncutBeats(LabelledBeats):
     """The data that all cuts of one source share; records lie end to end in `signal`."""
 
@@ -131,14 +148,17 @@ class _UncutBeats(LabelledBeats):
     offset: NDArray[np.int64]  # [records] where each record begins in `signal`
     r_peak: NDArray[np.int64]  # [N] sample of the R peak in its record
     previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before
+    fitting: _Peaks  # the F beats that make templates
+    among_fitting: NDArray[np.int64]  # [N] position of each beat among these
     rr: Mapping[str, NDArray[np.float32]]  # RR feature sets, each [N, R]
     dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
 
     def cut(self, cut: Cut, dataset: str, kind: str, study_seed: int, fingerprint: str) -> BeatSet:
         """Cut the windows of one segmentation and assemble its beat set."""
-        segmentation, resampling = cut
+        segmentation, resampling, *template = cut
         start, stop = SEGMENTATIONS[segmentation].bounds(self.r_peak, self.previous_r_peak)
         offset = self.offset[self.record]
+        reliance = self._reliance(segmentation, resampling, study_seed)
         return BeatSet(
             dataset=dataset,
             source=kind,
@@ -150,16 +170,58 @@ class _UncutBeats(LabelledBeats):
             label=self.label,
             ecg=cut_windows(self.signal, offset + start, offset + stop, resampling),
             rr=self.rr,
-            reliance=self._reliance(cut, study_seed),
+            reliance=reliance,
             dropped=self.dropped,
             fingerprint=fingerprint,
+            reference=self._reference(cut, template[0], reliance) if template else None,
         )
 
-    def _reliance(self, cut: Cut, study_seed: int) -> Reliance:
-        segmentation, resampling = cut
+    def _reference(self, cut: Cut, template: str, reliance: Reliance) -> Reference:
+        """Compare the beats with their templates, and the re-cut ones with the same."""
+        windows, templates = self._templates(cut, template)
+        shaped = (windows, templates)
+        if cut[:2] != SHAPE_CUT:
+            shaped = self._templates(SHAPE_CUT, template)
+        recut = None
+        if reliance.windows is not None:
+            segmentation, resampling, *_ = cut
+            again = self._recut(
+                segmentation, resampling, reliance.beats, reliance.donors, scaled=False
+            )
+            recut = deviations(again, templates[reliance.beats])
+        return Reference(
+            template=template,
+            deviation=deviations(windows, templates),
+            distances=distances(deviations(*shaped)),
+            recut=recut,
+        )
+
+    def _templates(self, cut: Cut, template: str) -> tuple[Windows, Windows]:
+        """Return the windows of all beats, mean-free and unscaled, and their templates, [N, T]."""
+        segmentation, resampling, *_ = cut
+        peaks, used = self.fitting, self.among_fitting
+        start, stop = SEGMENTATIONS[segmentation].bounds(peaks.r_peak, peaks.previous)
+        offset = self.offset[peaks.record]
+        windows = cut_windows(self.signal, offset + start, offset + stop, resampling, scaled=False)
+        return windows[used], make_templates(template, windows, peaks.r_peak, peaks.record)[used]
+
+    def _reliance(self, segmentation: str, resampling: str, study_seed: int) -> Reliance:
         beats, donors = reliance_sample(self.record, self.label, study_seed)
         if not SEGMENTATIONS[segmentation].from_previous:
             return Reliance(beats=beats, donors=donors, windows=None)
+        windows = self._recut(segmentation, resampling, beats, donors)
+        return Reliance(beats=beats, donors=donors, windows=windows)
+
+    def _recut(
+        self,
+        segmentation: str,
+        resampling: str,
+        beats: NDArray[np.int64],
+        donors: NDArray[np.int64],
+        *,
+        scaled: bool = True,
+    ) -> Windows:
+        """Cut sampled beats [M] as if each had its donors' RR, [P, M, T]; donors are [P, M]."""
         r_peak = np.broadcast_to(self.r_peak[beats], donors.shape)
         donor_rr = self.r_peak[donors] - self.previous_r_peak[donors]
         start, stop = SEGMENTATIONS[segmentation].bounds(r_peak, r_peak - donor_rr)
@@ -167,11 +229,13 @@ class _UncutBeats(LabelledBeats):
         start = np.maximum(start, 0)
         offset = np.broadcast_to(self.offset[self.record[beats]], donors.shape)
         windows = cut_windows(
-            self.signal, (offset + start).ravel(), (offset + stop).ravel(), resampling
+            self.signal,
+            (offset + start).ravel(),
+            (offset + stop).ravel(),
+            resampling,
+            scaled=scaled,
         )
-        return Reliance(
-            beats=beats, donors=donors, windows=windows.reshape(*donors.shape, N_SAMPLES)
-        )
+        return windows.reshape(*donors.shape, N_SAMPLES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,6 +245,7 @@ class _Part:
     name: str
     signal: NDArray[np.float64]
     beats: UsableBeats
+    beat_samples: NDArray[np.int64]  # [K] of all beat annotations
     rr: Mapping[str, NDArray[np.float32]]
 
 
@@ -195,6 +260,7 @@ def _part(record: Record) -> _Part:
         name=record.name,
         signal=band_pass(record.signal_mv),
         beats=beats,
+        beat_samples=record.beat_samples,
         rr={name: rows[beats.index] for name, rows in rr.items()},
     )
 
@@ -215,18 +281,36 @@ def _joined(parts: Sequence[_Part], where: Path | str) -> _UncutBeats:
         r_peak=np.concatenate([beats.r_peak for beats in lists]),
         previous_r_peak=np.concatenate([beats.previous_r_peak for beats in lists]),
         label=np.concatenate([beats.label for beats in lists]),
+        fitting=_fitting(parts),
+        among_fitting=np.flatnonzero(
+            np.concatenate([np.isin(beats.fitting, beats.index) for beats in lists])
+        ),
         rr={name: np.concatenate([part.rr[name] for part in parts]) for name in FEATURES},
         dropped=dropped,
     )
 
 
+def _fitting(parts: Sequence[_Part]) -> _Peaks:
+    at = [part.beats.fitting for part in parts]
+    samples = [part.beat_samples for part in parts]
+    return _Peaks(
+        record=np.repeat(np.arange(len(parts)), [len(index) for index in at]),
+        r_peak=np.concatenate([k[index] for k, index in zip(samples, at, strict=True)]),
+        # A record's first beat fits no window: none is without one before it.
+        previous=np.concatenate([k[index - 1] for k, index in zip(samples, at, strict=True)]),
+    )
+
+
 def _check(cuts: list[Cut]) -> None:
     faults = []
-    for segmentation, resampling in cuts:
+    for segmentation, resampling, *template in cuts:
         if segmentation not in SEGMENTATIONS:
             faults.append(unknown("segmentation", segmentation, SEGMENTATIONS))
         if resampling not in RESAMPLING:
             faults.append(unknown("resampling", resampling, RESAMPLING))
+        faults += [
+            unknown("template", name, TEMPLATES) for name in template if name not in TEMPLATES
+        ]
     if faults:
         raise ConfigError(listed("data preparation", faults))
 

@@ -14,12 +14,14 @@ sampled beats.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from study.data.reference.trailing import trailing_median, trailing_spread
 from study.errors import DataError
 from study.keys import CLASSES
 
@@ -34,6 +36,9 @@ ventricles flutter. Pauses of a heart that goes on last "up to 6 seconds" in rec
 SILENCE_S = 2.0
 """A stretch without signal as long as this may hide beats: missing samples, or equal ones. A quiet
 baseline between slow beats, coarsely sampled, is shorter."""
+
+LARGEST_LOG = math.log(4)
+"""Logs of ratios are clipped to +- this: beside a pause one interval can be many times another."""
 
 PERMUTATIONS = 5
 """Permutations P of the RR reliance measurement."""
@@ -51,12 +56,13 @@ class Causality(StrEnum):
     CAUSAL = "causal"
     NEXT_BEAT = "looks one beat ahead"
     NEXT_TWO_BEATS = "looks two beats ahead"
+    LEARNING = "needs the first five minutes"
     RECORD = "needs the whole record"
 
 
 @dataclass(frozen=True, slots=True)
 class RRFeature:
-    """One column of a feature set: in ms, except ratios (`a / b`) and the running variability."""
+    """One column of a feature set: in ms, except ratios (`a / b`), logs and variabilities."""
 
     name: str
     causality: Causality = Causality.CAUSAL
@@ -67,8 +73,14 @@ _PRE_TO_LOCAL = RRFeature("pre_rr / local_rr")
 _PRE_TO_RUNNING = RRFeature("pre_rr / running mean")
 _PRE_TO_GLOBAL = RRFeature("pre_rr / global_rr", Causality.RECORD)
 _PRE_TO_POST = RRFeature("pre_rr / post_rr", Causality.NEXT_BEAT)
+_POST_TO_LOCAL = RRFeature("post_rr / local_rr", Causality.NEXT_BEAT)
 _PRE_TO_PREVIOUS = RRFeature("pre_rr / previous pre_rr")
 _PRE_TO_TWO_BEFORE = RRFeature("pre_rr / pre_rr two before")
+
+
+def _log(ratio: RRFeature) -> RRFeature:
+    return RRFeature(f"log {ratio.name}", ratio.causality)
+
 
 FEATURES: dict[str, tuple[RRFeature, ...]] = {
     "seed7": (
@@ -84,7 +96,7 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
         _PRE_TO_LOCAL,
         _PRE_TO_POST,
         _PRE_TO_PREVIOUS,
-        RRFeature("post_rr / local_rr", Causality.NEXT_BEAT),
+        _POST_TO_LOCAL,
         RRFeature("local_rr / global_rr", Causality.RECORD),
         _PRE_TO_TWO_BEFORE,
         RRFeature("post_rr / next post_rr", Causality.NEXT_TWO_BEATS),
@@ -99,6 +111,33 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
         _PRE_TO_TWO_BEFORE,
         RRFeature("running variability"),
     ),
+    "log8": (
+        _log(_PRE_TO_LOCAL),
+        _log(_POST_TO_LOCAL),
+        _log(_PRE_TO_GLOBAL),
+        RRFeature("log post_rr / global_rr", Causality.RECORD),
+        _log(_PRE_TO_POST),
+        _log(_PRE_TO_RUNNING),
+        _log(_PRE_TO_PREVIOUS),
+        _log(_PRE_TO_TWO_BEFORE),
+    ),
+    "log_causal": (
+        _log(_PRE_TO_LOCAL),
+        _log(_PRE_TO_RUNNING),
+        _log(_PRE_TO_PREVIOUS),
+        _log(_PRE_TO_TWO_BEFORE),
+        RRFeature("log pre_rr / trailing median"),
+        RRFeature("trailing variability"),
+    ),
+    "log_robust": (
+        RRFeature("log pre_rr three before / trailing median"),
+        RRFeature("log pre_rr two before / trailing median"),
+        RRFeature("log previous pre_rr / trailing median"),
+        RRFeature("log pre_rr / trailing median"),
+        RRFeature("log post_rr / trailing median", Causality.NEXT_BEAT),
+        RRFeature("log next post_rr / trailing median", Causality.NEXT_TWO_BEATS),
+        RRFeature("trailing variability"),
+    ),
 }
 """Feature sets by name, in column order; `seed7` and `ratio7` are the author's earlier and later
 `opt1` (docs/published.md).
@@ -106,9 +145,11 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
 local_rr is the mean of the current pre_rr and up to nine before it; the running mean that of all
 pre_rr so far, the current one included; global_rr that of the whole record. Running variability is
 the standard deviation of all pre_rr so far over their mean. Near the record's start, the record's
-first interval replaces the one or two missing intervals before; near its end, the last interval
-replaces the one missing after post_rr. At a gap, the
-intervals before or after are those on its other side.
+first interval replaces the missing intervals before; near its end, the last interval replaces the
+one missing after post_rr. At a gap, the intervals before or after are those on its other side.
+
+Logs of ratios are clipped to +-log 4. The trailing median is that of the current pre_rr and up to
+63 before it; trailing variability is their median absolute deviation over that median.
 """
 
 
@@ -172,7 +213,8 @@ def _columns(
     # Deviations from the first interval: with whole intervals, sums of squares would cancel badly.
     deviation = pre_ms - pre_ms[0]
     variance = np.cumsum(deviation**2) / n_so_far - (np.cumsum(deviation) / n_so_far) ** 2
-    return {
+    median_ms = trailing_median(pre_ms)
+    columns = {
         "pre_rr": pre_ms,
         "post_rr": post_ms,
         "local_rr": local_ms,
@@ -188,7 +230,24 @@ def _columns(
         "post_rr / next post_rr": post_ms / _shifted(pre_ms, 2),
         "local_rr / global_rr": local_ms / global_ms,
         "running variability": np.sqrt(np.maximum(variance, 0.0)) / running_ms,
+        "trailing variability": trailing_spread(pre_ms) / median_ms,
     }
+    next_ms = np.where(post_known, _shifted(pre_ms, 2), np.nan)
+    ratios = {
+        **{name: values for name, values in columns.items() if " / " in name},
+        "post_rr / global_rr": post_ms / global_ms,
+        "pre_rr three before / trailing median": _shifted(pre_ms, -3) / median_ms,
+        "pre_rr two before / trailing median": _shifted(pre_ms, -2) / median_ms,
+        "previous pre_rr / trailing median": _shifted(pre_ms, -1) / median_ms,
+        "pre_rr / trailing median": pre_ms / median_ms,
+        "post_rr / trailing median": post_ms / median_ms,
+        "next post_rr / trailing median": next_ms / median_ms,
+    }
+    logs = {
+        f"log {name}": np.clip(np.log(ratio), -LARGEST_LOG, LARGEST_LOG)
+        for name, ratio in ratios.items()
+    }
+    return columns | logs
 
 
 def _local_mean(interval_ms: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -101,6 +101,8 @@ class UsableBeats:
     """The beats of one record that fit every segmentation."""
 
     index: NDArray[np.int64]  # [N] position among the record's K beat annotations
+    # [F] position of the beats that fit, whatever their class: those that make templates
+    fitting: NDArray[np.int64]
     r_peak: NDArray[np.int64]  # [N] sample of the R peak
     previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before, of any class
     label: NDArray[np.int64]  # [N] index into `CLASSES`
@@ -134,14 +136,16 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
 def usable_beats(record: Record) -> UsableBeats:
     """Choose the beats of a record that fit every segmentation, and count the others."""
     r_peak = record.beat_samples
-    reason = why_left_out(record)
+    fit = why_unfit(record)
+    classes = _classes(record)
+    reason = np.where(classes == "Q", CLASS_Q, fit)
     index = np.flatnonzero(reason == "")
-    symbols = record.beat_symbols[index].tolist()
     return UsableBeats(
         index=index,
+        fitting=np.flatnonzero(fit == ""),
         r_peak=r_peak[index],
         previous_r_peak=_previous(r_peak)[index],
-        label=np.array([CLASSES.index(AAMI[symbol]) for symbol in symbols], dtype=np.int64),
+        label=np.array([CLASSES.index(name) for name in classes[index]], dtype=np.int64),
         dropped={
             name: count
             for name in DROP_REASONS
@@ -150,11 +154,17 @@ def usable_beats(record: Record) -> UsableBeats:
     )
 
 
-def why_left_out(record: Record) -> NDArray[np.str_]:
-    """Return the first of `DROP_REASONS` that applies to each beat, [K]; empty for used beats."""
+def _classes(record: Record) -> NDArray[np.str_]:
+    return np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
+
+
+def why_unfit(record: Record) -> NDArray[np.str_]:
+    """Return why each beat cannot be classified whatever its class, [K]; empty where it can.
+
+    It is the first of `DROP_REASONS` but class Q that applies.
+    """
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
     previous = _previous(r_peak)
-    classes = np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
     edge = np.isin(np.arange(len(r_peak)), (0, len(r_peak) - 1))
     gap = np.concatenate([[False], over_gaps(r_peak, SAMPLING_RATE_HZ, record.no_signal), [False]])
     # A beat must fit into the windows of all segmentations, or arms would see different beats.
@@ -164,7 +174,6 @@ def why_left_out(record: Record) -> NDArray[np.str_]:
     leaves = (start < 0) | (stop > n_samples)
     lost = np.append(0, np.cumsum(record.no_signal))
     holds = {
-        CLASS_Q: classes == "Q",
         EDGE_BEAT: edge,
         SHORT_RR: r_peak - previous < in_samples(SHORTEST_RR_S),
         GAP: (gap[:-1] | gap[1:])[: len(r_peak)],
@@ -172,7 +181,7 @@ def why_left_out(record: Record) -> NDArray[np.str_]:
         FLAT: _flat(record.signal_mv, r_peak, ~leaves),
         NO_SIGNAL: lost[np.where(leaves, 0, stop)] > lost[np.where(leaves, 0, start)],
     }
-    return np.select([holds[name] for name in DROP_REASONS], DROP_REASONS, default="")
+    return np.select(list(holds.values()), list(holds), default="")
 
 
 def _previous(r_peak: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -197,11 +206,14 @@ def cut_windows(
     start: NDArray[np.int64],
     stop: NDArray[np.int64],
     resampling: str,
+    *,
+    scaled: bool = True,
 ) -> NDArray[np.float32]:
-    """Cut windows [N, T] from a signal [samples] at 360 Hz, each of zero mean and unit variance.
+    """Cut windows [N, T] from a signal [samples] at 360 Hz, each of zero mean.
 
-    Start and stop are [N]: the first sample of each window, and the sample after its last. No
-    window may be flat: `usable_beats` leaves such beats out.
+    Start and stop are [N]: the first sample of each window, and the sample after its last.
+    `scaled` brings each window to unit variance; then none may be flat: `usable_beats` leaves such
+    beats out.
     """
     windows = np.empty((len(start), N_SAMPLES), dtype=np.float32)
     resample = RESAMPLING[resampling]
@@ -209,13 +221,10 @@ def cut_windows(
     order = np.argsort(stop - start, kind="stable")
     for first in range(0, len(order), _CHUNK_WINDOWS):
         part = order[first : first + _CHUNK_WINDOWS]
-        windows[part] = _standardised(resample(signal, start[part], stop[part]))
+        cut = resample(signal, start[part], stop[part])
+        cut = cut - cut.mean(axis=1, keepdims=True)
+        windows[part] = cut / cut.std(axis=1, keepdims=True) if scaled else cut
     return windows
-
-
-def _standardised(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    windows = windows - windows.mean(axis=1, keepdims=True)
-    return np.asarray(windows / windows.std(axis=1, keepdims=True))
 
 
 def _linear(

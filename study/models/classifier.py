@@ -1,6 +1,7 @@
 """The whole network: channels, backbone, fusion; and the builder from a configuration.
 
-Shapes: B beats, T samples (128), R late RR features, C classes, H heads, L time steps (64).
+Shapes: B beats, T samples (128), R late RR features, D scalars of shape (0 or 2), C classes, H
+heads, L time steps (64).
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ class RunBackbone(Protocol):
 class Classifier(nn.Module):
     """Beats and their RR in, logits or log-probabilities out.
 
-    The mean and standard deviation of the late RR vector are buffers: they are part of a trained
-    model, and belong to the member's training beats (see `set_rr_statistics`).
+    The late vector is that of RR and, after it, the scalars of shape. Its mean and standard
+    deviation are buffers: they are part of a trained model, and belong to the member's training
+    beats (see `set_rr_statistics`).
 
     Args:
-        channels: Rows of the ECG tensor: 1, or 3 with the two early ratios.
-        n_rr: Features R of the late vector, 0 without one.
+        channels: Rows of the backbone's input: windows, and two more with the early ratios.
+        windows: Rows of them that are windows of the beat: 1, or 2 (beat and deviation).
+        n_rr: Features R of the late RR vector, 0 without one.
+        n_shape: Scalars of shape D after it.
         fusion: What follows the backbone; where it does not use the ECG there is no backbone.
 
     Attributes:
@@ -54,30 +58,40 @@ class Classifier(nn.Module):
     rr_mean: Tensor
     rr_sd: Tensor
 
-    def __init__(self, *, channels: int, n_rr: int, standardise_rr: bool, fusion: Fusion) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        windows: int = 1,
+        n_rr: int,
+        n_shape: int = 0,
+        standardise_rr: bool,
+        fusion: Fusion,
+    ) -> None:
         super().__init__()
-        self.early = channels > 1
+        self.windows = windows
+        self.early = channels > windows
         self.n_rr = n_rr
+        self.n_shape = n_shape
         self.standardise_rr = standardise_rr
         # Buffers, so that they go wherever the weights go: to a checkpoint, to a served model.
-        self.register_buffer("rr_mean", torch.zeros(n_rr))
-        self.register_buffer("rr_sd", torch.ones(n_rr))
+        self.register_buffer("rr_mean", torch.zeros(n_rr + n_shape))
+        self.register_buffer("rr_sd", torch.ones(n_rr + n_shape))
         self.backbone = MACNNSE(channels=channels) if fusion.uses_ecg else None
         self.fusion = fusion
 
     def set_rr_statistics(self, mean: Tensor, sd: Tensor) -> None:
-        """Set mean and standard deviation [R] of the training beats' late RR vectors.
+        """Set mean and standard deviation [R + D] of the training beats' late vectors.
 
         A feature that does not vary is only centred.
 
         Raises:
-            ValueError: If a shape is not [R] or a value is not finite.
+            ValueError: If a shape is not [R + D] or a value is not finite.
         """
+        width = self.n_rr + self.n_shape
         for name, values in (("mean", mean), ("sd", sd)):
-            if tuple(values.shape) != (self.n_rr,) or not bool(torch.isfinite(values).all()):
-                raise ValueError(
-                    f"{name}: must be {self.n_rr} finite values, got {values.tolist()}"
-                )
+            if tuple(values.shape) != (width,) or not bool(torch.isfinite(values).all()):
+                raise ValueError(f"{name}: must be {width} finite values, got {values.tolist()}")
         self.rr_mean.copy_(mean)
         self.rr_sd.copy_(torch.where(sd > 0, sd, 1.0))
 
@@ -88,20 +102,23 @@ class Classifier(nn.Module):
         late_rr: Tensor | None,
         hide_rr: Tensor | None = None,
         feature_map: Tensor | None = None,
+        late_shape: Tensor | None = None,
     ) -> Tensor:
         """Return logits or log-probabilities [B, C]; `log_softmax` suits both.
 
         Args:
-            ecg: [B, T] windows.
+            ecg: [B, T] windows; [B, 2, T] where there are two.
             early_rr: [B, 2] ratios, or None where the input has no early channels.
             late_rr: [B, R] as prepared, unscaled, or None where the input has no late vector.
             hide_rr: [B] bool, beats whose RR is hidden: ratios become 1, the late vector the mean.
             feature_map: [B, 256, L] of these beats, where the backbone has been run already.
+            late_shape: [B, D] scalars of shape, unscaled, or None where the input has none; they
+                are never hidden.
 
         Raises:
-            ValueError: If RR is missing, or given where this network has no input for it.
+            ValueError: If RR or shape is missing, or given where this network has no input for it.
         """
-        feature_map, rr = self.encode(ecg, early_rr, late_rr, hide_rr, feature_map)
+        feature_map, rr = self.encode(ecg, early_rr, late_rr, hide_rr, feature_map, late_shape)
         scores: Tensor = self.fusion(feature_map, rr)
         return scores
 
@@ -130,34 +147,37 @@ class Classifier(nn.Module):
         late_rr: Tensor | None,
         hide_rr: Tensor | None,
         feature_map: Tensor | None = None,
+        late_shape: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the fusion's inputs: feature map [B, 256, L] and late vector [B, R].
+        """Return the fusion's inputs: feature map [B, 256, L] and late vector [B, R + D].
 
         L is 1 where `run_backbone` is set and the fusion uses only the mean over time.
 
         Raises:
-            ValueError: If RR is missing, or given where this network has no input for it.
+            ValueError: If RR or shape is missing, or given where this network has no input for it.
         """
         if (early_rr is not None) != self.early:
             raise ValueError(_mismatch("early_rr", "[B, 2]", needed=self.early))
         if (late_rr is not None) != (self.n_rr > 0):
             raise ValueError(_mismatch("late_rr", f"[B, {self.n_rr}]", needed=self.n_rr > 0))
-        if late_rr is not None:
-            late_rr = self.scaled(late_rr, hide_rr)
+        if (late_shape is not None) != (self.n_shape > 0):
+            shape = f"[B, {self.n_shape}]"
+            raise ValueError(_mismatch("late_shape", shape, needed=self.n_shape > 0))
+        late = None if late_rr is None else self.scaled(late_rr, hide_rr, late_shape)
         if self.backbone is None:
             # Empty, not None: every fusion is called in one way.
-            return ecg.new_empty((len(ecg), FEATURES, 0)), late_rr
+            return ecg.new_empty((len(ecg), FEATURES, 0)), late
         if feature_map is not None:
-            return feature_map, late_rr
+            return feature_map, late
         rows = self.rows(ecg, early_rr, hide_rr)
         if self.run_backbone is not None:
             over_time = self.fusion.over_time
-            return self.run_backbone(self.backbone, rows[:, None], over_time=over_time), late_rr
-        return self.backbone(rows[:, None]), late_rr
+            return self.run_backbone(self.backbone, rows[:, None], over_time=over_time), late
+        return self.backbone(rows[:, None]), late
 
     def rows(self, ecg: Tensor, early_rr: Tensor | None, hide_rr: Tensor | None) -> Tensor:
-        """Return the backbone's input for beats [..., T]: [..., channels, T]."""
-        rows = ecg.unsqueeze(-2)
+        """Return the backbone's input for windows [..., T] or [..., 2, T]: [..., channels, T]."""
+        rows = ecg if self.windows > 1 else ecg.unsqueeze(-2)
         if early_rr is None:
             return rows
         if hide_rr is not None:
@@ -165,11 +185,14 @@ class Classifier(nn.Module):
         ratios = early_rr.unsqueeze(-1).expand(*early_rr.shape, ecg.shape[-1])
         return torch.cat((rows, ratios), dim=-2)
 
-    def scaled(self, late_rr: Tensor, hide_rr: Tensor | None) -> Tensor:
-        """Return late vectors [B, R] as the fusion sees them; hidden ones are the mean."""
+    def scaled(
+        self, late_rr: Tensor, hide_rr: Tensor | None, late_shape: Tensor | None = None
+    ) -> Tensor:
+        """Return late vectors [B, R + D] as the fusion sees them; hidden RR is the mean."""
         if hide_rr is not None:
-            late_rr = torch.where(hide_rr[:, None], self.rr_mean, late_rr)
-        return (late_rr - self.rr_mean) / self.rr_sd if self.standardise_rr else late_rr
+            late_rr = torch.where(hide_rr[:, None], self.rr_mean[: self.n_rr], late_rr)
+        late = late_rr if late_shape is None else torch.cat((late_rr, late_shape), dim=-1)
+        return (late - self.rr_mean) / self.rr_sd if self.standardise_rr else late
 
 
 def _mismatch(name: str, shape: str, *, needed: bool) -> str:
@@ -201,10 +224,12 @@ def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) 
     # PyTorch draws weights when it builds a layer; `initialise` draws them anew.
     with torch.random.fork_rng(devices=[]):
         classifier = Classifier(
-            channels=option.channels,
+            channels=signal.channels,
+            windows=2 if signal.morphology == "both" else 1,
             n_rr=n_rr,
+            n_shape=signal.n_shape,
             standardise_rr=model.rr_scale == "standardised",
-            fusion=build_fusion(model, n_rr=n_rr),
+            fusion=build_fusion(model, n_rr=n_rr + signal.n_shape),
         )
     initialise(classifier, seed)
     return classifier

@@ -11,6 +11,7 @@ from typing import Any
 
 from study.config import (
     ARM_PARTS,
+    CHOICES,
     INPUTS,
     LIMITS,
     PARAMETERS,
@@ -53,14 +54,14 @@ def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
 
     Raises:
         ConfigError: If the fusion is unknown, does not go with the input or is a synonym with
-            it, heads do not divide the embedding, or a placebo has no RR to permute; all faults
-            together.
+            it, heads do not divide the embedding, a placebo has no RR to permute, or a template is
+            missing or not used; all faults together.
     """
     if model.fusion not in FUSIONS:
         raise ConfigError(f"configuration: fusion: {unknown('value', model.fusion, FUSIONS)}")
     fusion = FUSIONS[model.fusion]
     pair = _pair_fault(signal, model.fusion)
-    faults = [pair] if pair else _placebo_faults(signal, model)
+    faults = _template_faults(signal) + ([pair] if pair else _placebo_faults(signal, model))
     if "heads" in fusion.options and model.embed_dim % model.heads:
         most = min(model.embed_dim, int(LIMITS["heads"][1]))
         divisors = [str(h) for h in range(1, most + 1) if model.embed_dim % h == 0]
@@ -104,6 +105,24 @@ def _pair_fault(signal: SignalSpec, fusion: str) -> str | None:
         f"input: '{signal.input}' with fusion '{fusion}' is input '{same}' with fusion "
         f"'{fusion}', whose {unused} it would not use; write input = \"{same}\""
     )
+
+
+def _template_faults(signal: SignalSpec) -> list[str]:
+    wanting = {"morphology": signal.morphology, "late_shape": signal.late_shape}
+    default = SignalSpec()
+    using = {name: value for name, value in wanting.items() if value != getattr(default, name)}
+    if signal.template == "none":
+        known = ", ".join(name for name in CHOICES["template"] if name != "none")
+        return [
+            f"{name}: '{value}' is from a template, and template is 'none'; templates: {known}"
+            for name, value in using.items()
+        ]
+    if using:
+        return []
+    return [
+        f"template: '{signal.template}' is the same as 'none' with morphology 'beat' and "
+        "late_shape 'none', which are from no template; write template = \"none\""
+    ]
 
 
 def _placebo_faults(signal: SignalSpec, model: ModelConfig) -> list[str]:
@@ -160,9 +179,11 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     if config.model.gate == "off":
         dropped.add("gate_init")
     if not fusion.uses_ecg:
-        dropped |= {"segmentation", "resampling"}
+        dropped |= {"segmentation", "resampling", "morphology"}
     if not signal.option.late_rr:
-        dropped |= {"late_rr", "rr_scale"}
+        dropped |= {"late_rr", "rr_scale", "late_shape"}
+    if not uses_template(config):
+        dropped |= {"template", "morphology", "late_shape"}
     ratios = signal.option.early_rr or (signal.option.late_rr and signal.late_rr == "ratio2")
     if not ratios:
         dropped.add("ratio_mean")
@@ -173,13 +194,21 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     return dropped
 
 
+def uses_template(config: TrialConfig) -> bool:
+    """Return whether a template can change the output of a legal configuration."""
+    signal = config.signal
+    return signal.n_shape > 0 or (
+        signal.morphology != "beat" and FUSIONS[config.model.fusion].uses_ecg
+    )
+
+
 def digest(config: TrialConfig) -> str:
     """Return the identity of a configuration: the digest of its active parameters."""
     return digest_of(active_parameters(config))
 
 
 def arm(config: TrialConfig) -> str:
-    """Return the name of the arm: input, segmentation, fusion, late RR set, real RR or placebo.
+    """Return the name of the arm: its parts, as `ARM_PARTS` lists them.
 
     Parts that do not apply are left out, such as the segmentation under `rr_only`.
     """

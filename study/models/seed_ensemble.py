@@ -117,30 +117,46 @@ class SeedEnsemble:
         return buffer.getvalue()
 
     @torch.inference_mode()
-    def log_probs(self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None) -> Tensor:
+    def log_probs(
+        self,
+        ecg: Tensor,
+        early_rr: Tensor | None,
+        late_rr: Tensor | None,
+        late_shape: Tensor | None = None,
+    ) -> Tensor:
         """Return each network's log-probabilities [S, B, C].
 
-        They are of windows [B, T], with early ratios [B, 2] and late vectors [B, R] where the
-        configuration's input has them.
+        They are of windows [B, T] ([B, 2, T] under `morphology = both`), with early ratios [B, 2],
+        late RR vectors [B, R] and scalars of shape [B, D] where the configuration has them.
         """
         chunks = []
         for start in range(0, len(ecg), _BATCH):
             part = slice(start, start + _BATCH)
-            early = None if early_rr is None else early_rr[part]
-            late = None if late_rr is None else late_rr[part]
-            chunks.append(torch.stack([model(ecg[part], early, late) for model in self.models]))
+            early, late, shape = (
+                None if rows is None else rows[part] for rows in (early_rr, late_rr, late_shape)
+            )
+            scores = [model(ecg[part], early, late, late_shape=shape) for model in self.models]
+            chunks.append(torch.stack(scores))
         return F.log_softmax(torch.cat(chunks, dim=1), dim=2)
 
-    def probs(self, ecg: Tensor, early_rr: Tensor | None, late_rr: Tensor | None) -> Tensor:
+    def probs(
+        self,
+        ecg: Tensor,
+        early_rr: Tensor | None,
+        late_rr: Tensor | None,
+        late_shape: Tensor | None = None,
+    ) -> Tensor:
         """Return the mean of the networks' probabilities [B, C]."""
-        return self.log_probs(ecg, early_rr, late_rr).exp().mean(dim=0)
+        return self.log_probs(ecg, early_rr, late_rr, late_shape).exp().mean(dim=0)
 
     def predict(
         self,
         ecg: NDArray[np.float32],
         early_rr: NDArray[np.float32] | None,
         late_rr: NDArray[np.float32] | None,
+        late_shape: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return `probs` of arrays, which may be read-only, as an array [B, C]."""
-        given = [None if rows is None else torch.tensor(rows) for rows in (early_rr, late_rr)]
+        others = (early_rr, late_rr, late_shape)
+        given = [None if rows is None else torch.tensor(rows) for rows in others]
         return np.asarray(self.probs(torch.tensor(ecg), *given).numpy(), dtype=np.float32)

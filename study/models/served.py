@@ -20,6 +20,9 @@ from study.errors import DataError, listed
 from study.keys import CLASSES
 from study.models.seed_ensemble import SeedEnsemble
 
+_WINDOWS = {"beat": ("ecg",), "deviation": ("deviation",), "both": ("ecg", "deviation")}
+"""Windows that a network sees, by morphology."""
+
 _STANDARD = 1e-5
 """A window whose mean and standard deviation are this close to 0 and 1 stays as it is."""
 
@@ -28,14 +31,18 @@ def input_widths(signal: SignalSpec) -> dict[str, int]:
     """Return the inputs of a configuration by name, with the columns of each.
 
     `ecg` is the beat's window, cut as the configuration's segmentation says and resampled to 128
-    samples; in any unit, since each is brought to zero mean and unit variance here. `early_rr`
-    and `late_rr` are RR features as `study.data.rr` gives them, in milliseconds and ratios.
+    samples; in any unit, since each is brought to zero mean and unit variance here. `deviation` is
+    that from the beat's template, and `late_shape` are its distances from it, as
+    `study.data.reference.templates` gives them. `early_rr` and `late_rr` are RR features as
+    `study.data.rr` gives them.
     """
-    widths = {"ecg": N_SAMPLES}
+    widths = {name: N_SAMPLES for name in _WINDOWS[signal.morphology]}
     if signal.option.early_rr:
         widths["early_rr"] = 2
     if signal.option.late_rr:
         widths["late_rr"] = LATE_RR_WIDTH[signal.late_rr]
+    if signal.n_shape:
+        widths["late_shape"] = signal.n_shape
     return widths
 
 
@@ -63,10 +70,15 @@ class ServedEnsemble:
         faults = self._faults(given)
         if faults:
             raise DataError(listed("model input", faults))
-        if len(given["ecg"]) == 0:
+        names = _WINDOWS[self.ensemble.config.signal.morphology]
+        if len(given[names[0]]) == 0:
             return np.empty((0, len(CLASSES)), dtype=np.float32)
+        if "ecg" in names:
+            given["ecg"] = _standardised(given["ecg"])
+        windows = [given[name] for name in names]
         return self.ensemble.predict(
-            _standardised(given["ecg"]), given.get("early_rr"), given.get("late_rr")
+            np.stack(windows, axis=1) if len(windows) > 1 else windows[0],
+            *(given.get(name) for name in ("early_rr", "late_rr", "late_shape")),
         )
 
     def _faults(self, given: Mapping[str, NDArray[np.float32]]) -> list[str]:

@@ -34,7 +34,7 @@ def _best(study: Study, arm: str) -> ArmRuns:
         draw=np.zeros(len(log_probs), dtype=np.int64),
         seed=np.arange(len(log_probs)),
         input=config.signal.input,
-        segmentation=config.signal.segmentation,
+        segmentation=config.signal.window,
         fusion=config.model.fusion,
         rr=config.signal.rr,
     )
@@ -72,7 +72,7 @@ def _arm(
     configs = [every[row.arm, row.draw or 0] for row in trials]
     log_probs = [study.predictions(row)["log_probs"] for row in trials]
     signal, model = configs[0].signal, configs[0].model
-    cut = f"{signal.segmentation}/{signal.resampling_method}"
+    cut = "/".join(signal.cut)
     seeds = [np.arange(len(part)) for part in log_probs]
     return ArmRuns(
         name=trials[0].arm,
@@ -80,7 +80,7 @@ def _arm(
         draw=np.repeat([row.draw or 0 for row in trials], [len(part) for part in log_probs]),
         seed=np.concatenate(seeds),
         input=signal.input,
-        segmentation=signal.segmentation,
+        segmentation=signal.window,
         fusion=model.fusion,
         rr=signal.rr,
         fingerprints={

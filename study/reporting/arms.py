@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import N_SAMPLES, PLACEBO_SUFFIX, TrialConfig
+from study.data.reference.templates import TEMPLATES, template_text
 from study.data.rr import FEATURES, Causality
 from study.data.windows import SEGMENTATIONS
 from study.errors import StudyStateError
@@ -49,16 +50,30 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
             uses_rr=routes[name].inputs or routes[name].window,
             routes=routes[name].text(),
             look_ahead=_look_ahead(config),
+            reference=reference_text(config),
             placebo=_placebo(name, config, configs),
         )
         for name, config in configs.items()
     }
 
 
+def reference_text(config: TrialConfig) -> str:
+    """Say what a legal configuration takes from a template; empty where it uses none."""
+    if not rules.uses_template(config):
+        return ""
+    signal = config.signal
+    windows = {"beat": [], "deviation": ["deviation"], "both": ["beat", "deviation"]}
+    seen = windows[signal.morphology] if FUSIONS[config.model.fusion].uses_ecg else []
+    seen = [*seen, *(["distances"] if signal.n_shape else [])]
+    return f"{', '.join(seen)} from the template {template_text(signal.template)}"
+
+
 def _look_ahead(config: TrialConfig) -> str:
     signal = config.signal
     sets = [name for name in (signal.early_set, signal.late_set) if name is not None]
     causalities = {feature.causality for name in sets for feature in FEATURES[name]}
+    if rules.uses_template(config):
+        causalities.add(TEMPLATES[signal.template].causality)
     ahead = [
         str(kind) for kind in Causality if kind in causalities and kind is not Causality.CAUSAL
     ]
@@ -138,9 +153,11 @@ def _cost(config: TrialConfig) -> Cost:
 
 def _inputs(model: Classifier, n: int) -> tuple[Any, ...]:
     return (
-        torch.zeros(n, N_SAMPLES),
+        torch.zeros(n, *(2,) * (model.windows > 1), N_SAMPLES),
         torch.ones(n, 2) if model.early else None,
         torch.zeros(n, model.n_rr) if model.n_rr else None,
+        *(None, None),  # nothing is hidden, and the backbone runs
+        torch.zeros(n, model.n_shape) if model.n_shape else None,
     )
 
 

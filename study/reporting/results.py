@@ -34,6 +34,7 @@ class ArmFacts:
     routes: str  # by which paths, in words
     look_ahead: str  # the signal that it needs after the beat, in words
     placebo: str  # the name of its placebo; empty without one
+    reference: str = ""  # what it takes from which template, in words; empty without one
 
     @property
     def real(self) -> bool:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from study.config import ARM_PARTS
 from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV, Outcome, metric
 from study.reporting.table import Column, Kind, Spread, Table, Value
 from study.statistics.findings import ArmResult, Comparison, metric_name, parts_of
 from study.store.floors import StudyFloor
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural
-
-ARM_PARTS = ("input", "segmentation", "fusion", "late_rr", "rr")
-"""What an arm is made of; all other parameters are nuisance."""
 
 _SPREADS = ("seed", "draw", "fold")
 

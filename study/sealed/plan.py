@@ -41,8 +41,8 @@ class Arm:
     config: TrialConfig
 
     @property
-    def cut(self) -> tuple[str, str]:
-        """Segmentation and resampling of its beats."""
+    def cut(self) -> tuple[str, ...]:
+        """Segmentation, resampling and, if any, template of its beats."""
         return self.config.signal.cut
 
 

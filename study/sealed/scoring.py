@@ -232,7 +232,7 @@ def runs(
             name=arm.name,
             log_probs=log_probs[arm.name].astype(np.float32),
             input=arm.config.signal.input,
-            segmentation=arm.config.signal.segmentation,
+            segmentation=arm.config.signal.window,
             fusion=arm.config.model.fusion,
             rr=arm.config.signal.rr,
             **shared,

@@ -65,7 +65,7 @@ class Origin:
 
     name: str
     fingerprint: str  # digest of its plan
-    # Digest of its beats, by segmentation and resampling
+    # Digest of its beats, by cut
     data: Mapping[str, str] = field(default_factory=dict)
 
 

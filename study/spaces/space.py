@@ -265,8 +265,8 @@ class Space:
                 sizes += [int(value) for value in param.points()]
         return max(sizes)
 
-    def cuts(self) -> list[tuple[str, str]]:
-        """Return the segmentations and resampling methods that the configurations use."""
+    def cuts(self) -> list[tuple[str, ...]]:
+        """Return the segmentations, resampling methods and templates of the configurations."""
         methods = next((p.points() for p in self.params if p.name == "resampling"), None)
         return sorted(
             {

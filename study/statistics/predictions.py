@@ -101,7 +101,7 @@ class ArmRuns:
     draw: Int  # [R] index of the nuisance draw
     seed: Int  # [R] index of the seed
     input: str  # where RR enters: `ecg`, `opt1`, `opt2`, `opt3`
-    segmentation: str  # how its windows are cut
+    segmentation: str  # how its windows are cut, and what template they are seen beside
     fusion: str  # fusion type
     rr: str = "real"  # `real` or `placebo`
     # What it was evaluated on, by name; arms with different values of one name cannot be compared.

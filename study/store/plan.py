@@ -70,7 +70,7 @@ class StudyPlan:
     study_seed: int  # root of all random streams
     engine: str  # precision of the arithmetic, and whether it is compiled
     data_source: str  # `mitdb`, `records` or `synthetic`
-    data_fingerprints: Mapping[str, str]  # digest of each beat set, by segmentation and resampling
+    data_fingerprints: Mapping[str, str]  # digest of each beat set, by its cut
     version: str = __version__  # version of the study package
 
     @property

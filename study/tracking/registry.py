@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from study.data.reference.templates import template_text
 from study.errors import (
     CheckpointError,
     MissingDataError,
@@ -196,13 +197,24 @@ def _description(ensemble: SeedEnsemble) -> str:
         *(f"{name}: {text}" for name, text in ensemble.about.items()),
         "",
         "Input, a dict of float32 arrays with a row a beat:",
-        f"- ecg [beats, 128]: window cut as '{signal.segmentation}', in any unit",
     ]
+    source = ""
+    if signal.template != "none":
+        text = template_text(signal.template)
+        source = f"study.data.reference.templates, from the template {text}"
+    if signal.morphology != "deviation":
+        lines.append(f"- ecg [beats, 128]: window cut as '{signal.segmentation}', in any unit")
+    if signal.morphology != "beat":
+        lines.append(
+            f"- deviation [beats, 128]: of the window cut as '{signal.segmentation}', {source}"
+        )
     if signal.early_set:
         lines.append(f"- early_rr [beats, 2]: study.data.rr, '{signal.early_set}'")
     if signal.late_set:
         width = input_widths(signal)["late_rr"]
         lines.append(f"- late_rr [beats, {width}]: study.data.rr, '{signal.late_set}', unscaled")
+    if signal.n_shape:
+        lines.append(f"- late_shape [beats, {signal.n_shape}]: distances, {source}")
     lines += ["", f"Output: probabilities of {', '.join(CLASSES)} [beats, {len(CLASSES)}]."]
     return "\n".join(lines)
 

@@ -145,13 +145,13 @@ def shortened(text: str) -> str:
 def trial_name(number: int, params: Mapping[str, object]) -> str:
     """Return the name of a trial's run, such as `12 opt3/film d=64 g=-2`.
 
-    Segmentation, RR set and placebo are named where they are not the default.
+    Segmentation, template, RR set, shape and placebo are named where they are not the default.
     """
     default = SignalSpec()
     parts = [params.get("input"), params.get("fusion")]
     parts += [
         params[name]
-        for name in ("segmentation", "late_rr", "rr")
+        for name in ("segmentation", "template", "morphology", "late_rr", "late_shape", "rr")
         if params.get(name) not in (None, getattr(default, name))
     ]
     short = {"embed_dim": "d", "heads": "h", "gate_init": "g"}

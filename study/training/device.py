@@ -1,13 +1,13 @@
 """Devices, and beats on them: moved there once, then taken by index.
 
-Shapes: N beats, B batch, T samples, R RR features, P permutations, M sampled beats.
+Shapes: N beats, B batch, T samples, R RR features, D scalars of shape, P permutations, M sampled
+beats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from study.config import SignalSpec
 from study.data.beat_set import BeatSet
 from study.errors import UsageError, unknown
+from study.models.classifier import Classifier
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -74,21 +75,37 @@ def on_cpu(state: Any) -> Any:
 class Inputs:
     """Inputs of models: a whole set of beats [N], or a batch [B]."""
 
-    ecg: Tensor  # [N, T] windows
+    ecg: Tensor  # [N, T] windows; [N, 2, T] under `morphology = both`
     early_rr: Tensor | None  # [N, 2] ratios of the early channels, or None
-    late_rr: Tensor | None  # [N, R] late vectors, or None
+    late_rr: Tensor | None  # [N, R] late RR vectors, or None
+    late_shape: Tensor | None = None  # [N, D] scalars of shape after these, or None
 
     def take(self, index: Tensor) -> Inputs:
         """Return the beats of an index tensor."""
-        return self.recut(self.ecg[index], rr_of=index)
+        shape = None if self.late_shape is None else self.late_shape[index]
+        return self.donated(replace(self, ecg=self.ecg[index], late_shape=shape), index)
 
-    def recut(self, ecg: Tensor, *, rr_of: Tensor) -> Inputs:
-        """Return given windows [B, T] with the RR of the beats of an index tensor [B]."""
-        return Inputs(
-            ecg=ecg,
-            early_rr=None if self.early_rr is None else self.early_rr[rr_of],
-            late_rr=None if self.late_rr is None else self.late_rr[rr_of],
+    def donated(self, beats: Inputs, donors: Tensor) -> Inputs:
+        """Return beats [B] with the RR of these inputs' beats of an index tensor [B]."""
+        return replace(
+            beats,
+            early_rr=None if self.early_rr is None else self.early_rr[donors],
+            late_rr=None if self.late_rr is None else self.late_rr[donors],
         )
+
+    def through(self, model: Classifier, hide_rr: Tensor | None = None) -> Tensor:
+        """Return a model's logits or log-probabilities of these beats, [B, C]."""
+        outputs: Tensor = model(
+            self.ecg, self.early_rr, self.late_rr, hide_rr=hide_rr, late_shape=self.late_shape
+        )
+        return outputs
+
+    @property
+    def late(self) -> Tensor | None:
+        """Late vectors, RR and shape, [N, R + D], or None."""
+        if self.late_rr is None or self.late_shape is None:
+            return self.late_rr
+        return torch.cat((self.late_rr, self.late_shape), dim=1)
 
     @property
     def has_rr(self) -> bool:
@@ -102,14 +119,23 @@ class DeviceBeats:
     def __init__(self, beats: BeatSet, device: torch.device) -> None:
         self.beats = beats
         self.device = device
-        self.ecg = to_device(beats.ecg, device)
+        self._placed: dict[str, Tensor] = {}
         self.label = to_device(beats.label, device)
 
-    @cached_property
-    def reliance_windows(self) -> Tensor | None:
-        """Sampled beats re-cut with their donors' RR, [P, M, T], or None."""
-        windows = self.beats.reliance.windows
-        return None if windows is None else to_device(windows, self.device)
+    def windows(self, morphology: str) -> Tensor:
+        """Return the windows that networks see, [N, T] or [N, 2, T]; they are placed once."""
+        return self._once(f"windows {morphology}", lambda: self.beats.windows(morphology))
+
+    def recut(self, morphology: str) -> Tensor | None:
+        """Return the re-cut windows of the reliance sample, as `windows`, [P, M, ...], or None."""
+        if self.beats.reliance.windows is None:
+            return None
+        return self._once(f"recut {morphology}", lambda: self.beats.recut(morphology))
+
+    def _once(self, name: str, array: Callable[[], NDArray[np.float32]]) -> Tensor:
+        if name not in self._placed:
+            self._placed[name] = to_device(array(), self.device)
+        return self._placed[name]
 
     def inputs(
         self,
@@ -128,8 +154,11 @@ class DeviceBeats:
                 return None
             return to_device(rr if order is None else rr[order], self.device, dtype)
 
+        shape = self.beats.late_shape(signal)
         return Inputs(
-            ecg=self.ecg.to(dtype),
+            ecg=self.windows(signal.morphology).to(dtype),
             early_rr=placed(self.beats.early_rr(signal)),
             late_rr=placed(self.beats.late_rr(signal)),
+            # Under a placebo too each beat keeps its own shape.
+            late_shape=None if shape is None else to_device(shape, self.device, dtype),
         )

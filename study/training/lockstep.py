@@ -244,7 +244,8 @@ class PackedStep:
                 training=self._skeleton.training,
                 over_time=self._skeleton.fusion.over_time,
             )
-        arguments = (batch.ecg, batch.early_rr, batch.late_rr, hide_rr, feature_map)
+        rr = (batch.early_rr, batch.late_rr, hide_rr)
+        arguments = (batch.ecg, *rr, feature_map, batch.late_shape)
         axes = (0, *(None if argument is None else 0 for argument in arguments))
         packed = torch.vmap(outputs_of_member, in_dims=axes, randomness="different")
         outputs: Tensor = packed(state, *arguments)
@@ -322,6 +323,7 @@ class _PackedInputs:
         self._ecg = first.ecg
         self._early = _stacked_rr([of_seed.early_rr for of_seed in distinct])
         self._late = _stacked_rr([of_seed.late_rr for of_seed in distinct])
+        self._shape = first.late_shape
 
     def take(self, index: Tensor) -> Inputs:
         """Return a batch [K, B, ...] of the beats of an index tensor [K, B]."""
@@ -329,6 +331,7 @@ class _PackedInputs:
             ecg=self._ecg[index],
             early_rr=None if self._early is None else self._early[self._row, index],
             late_rr=None if self._late is None else self._late[self._row, index],
+            late_shape=None if self._shape is None else self._shape[index],
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,11 @@ class TrialTraining:
         scores = self._score(self._predictions)
         start = time.perf_counter()
         measured = measure_reliance(
-            self._members, self._on_device, self._fold, n_seeds=self._n_seeds
+            self._members,
+            self._on_device,
+            self._fold,
+            n_seeds=self._n_seeds,
+            morphology=self.config.signal.morphology,
         )
         synchronise(self._device)
         seconds = time.perf_counter() - start
@@ -283,10 +288,10 @@ def check_cut(config: TrialConfig, beats: BeatSet) -> None:
     Raises:
         ConfigError: If they are not.
     """
-    names, cut = ("segmentation", "resampling"), (beats.segmentation, beats.resampling)
+    names = ("segmentation", "resampling", "template")
     faults = [
         f"{name}: the configuration has '{wanted}', the beats '{got}'"
-        for name, wanted, got in zip(names, config.signal.cut, cut, strict=True)
+        for name, wanted, got in zip_longest(names, config.signal.cut, beats.cut, fillvalue="none")
         if wanted != got
     ]
     if faults:

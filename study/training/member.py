@@ -127,7 +127,7 @@ def predict(model: Classifier, inputs: Inputs, beats: Tensor, *, exact: bool = T
     with nullcontext() if exact else model.roughly():
         for index in torch.split(beats, evaluation_batch(beats.device)):
             batch = inputs.take(index)
-            chunks.append(model(batch.ecg, batch.early_rr, batch.late_rr))
+            chunks.append(batch.through(model))
     return F.log_softmax(torch.cat(chunks), dim=1)
 
 
@@ -170,7 +170,7 @@ def build_members(
         # The inputs of a seed are one object for all its folds: the beats lie in memory once.
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
-            model = _model(config, inputs.late_rr, training, streams)
+            model = _model(config, inputs.late, training, streams)
             model.to(beats.device, dtype)
             model.run_backbone = run_backbone
             members.append(
@@ -216,16 +216,16 @@ def seed_inputs(
 
 
 def _model(
-    config: TrialConfig, late_rr: Tensor | None, training: NDArray[np.int64], streams: Streams
+    config: TrialConfig, late: Tensor | None, training: NDArray[np.int64], streams: Streams
 ) -> Classifier:
     model = build_model(config.signal, config.model, seed=streams.entropy)
-    if late_rr is not None:
-        # Of the training beats alone: the RR of validation patients is not known in training.
-        model.set_rr_statistics(*rr_statistics(late_rr.cpu()[torch.from_numpy(training)]))
+    if late is not None:
+        # Of the training beats alone: those of validation patients are not known in training.
+        model.set_rr_statistics(*rr_statistics(late.cpu()[torch.from_numpy(training)]))
     return model
 
 
-def rr_statistics(late_rr: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation [R] of late vectors [N, R]."""
-    rows = late_rr.double()
+def rr_statistics(late: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation [R] of late vectors [N, R], scalars of shape included."""
+    rows = late.double()
     return rows.mean(dim=0).float(), rows.std(dim=0, correction=0).float()

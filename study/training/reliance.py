@@ -53,13 +53,19 @@ class Measurements:
 
 
 def measure_reliance(
-    members: Sequence[Member], beats: DeviceBeats, fold: NDArray[np.int64], *, n_seeds: int
+    members: Sequence[Member],
+    beats: DeviceBeats,
+    fold: NDArray[np.int64],
+    *,
+    n_seeds: int,
+    morphology: str = "beat",
 ) -> Measurements:
     """Measure what a trial's networks rely on, each on the sampled beats of its own fold.
 
     Everything is evaluated in the type of training, where that is quicker: differences between two
     such evaluations count, and they are exactly 0 where RR cannot be used. `fold` [N] is the
-    validation fold of each beat, -1 where it is in none.
+    validation fold of each beat, -1 where it is in none. A donor's RR changes neither a beat's
+    template nor its distances from it.
     """
     sample = beats.beats.reliance
     fold = fold[sample.beats]
@@ -67,7 +73,7 @@ def measure_reliance(
         label=beats.beats.label[sample.beats], fold=fold, weight=weights_of(beats.beats)
     )
     label = scale.label
-    outputs = _Outputs(beats, n_seeds=n_seeds)
+    outputs = _Outputs(beats, n_seeds=n_seeds, morphology=morphology)
     shares = []
     size = evaluation_batch(beats.device)
     for member in members:
@@ -80,9 +86,10 @@ def measure_reliance(
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
     values, undefined = _compare(outputs, scale, reasons)
     scored = fold >= 0
+    shown = beats.beats.windows("beat" if morphology == "beat" else "deviation")
     inspection = Inspection(
         beats=np.bincount(label[scored], minlength=len(CLASSES)),
-        mean_beat=_mean_by_class(beats.beats.ecg[sample.beats[scored]], label[scored]),
+        mean_beat=_mean_by_class(shown[sample.beats[scored]], label[scored]),
         attention=outputs.attention(),
         deletion=_deletion(outputs, scale),
         branch_share=np.mean(shares, axis=0) if shares else None,
@@ -131,7 +138,7 @@ class _Outputs:
         masked: [S, M, C] with time steps masked, by what ranks them; empty without attention.
     """
 
-    def __init__(self, beats: DeviceBeats, *, n_seeds: int) -> None:
+    def __init__(self, beats: DeviceBeats, *, n_seeds: int, morphology: str) -> None:
         n_permutations, n_beats = beats.beats.reliance.donors.shape
         shape = (n_permutations, n_seeds, n_beats, len(CLASSES))
         self.real = torch.full(shape[1:], torch.nan, device=beats.device)
@@ -140,6 +147,7 @@ class _Outputs:
         }
         self.masked: dict[str, Tensor] = {}
         self._beats = beats
+        self._morphology = morphology
         # Summed over members, not stored: [M, H, L] of all members would be large.
         self._attention: Tensor | None = None
         self._n_attended = torch.zeros(len(CLASSES), device=beats.device)
@@ -157,13 +165,13 @@ class _Outputs:
         )
         index = to_device(sample.beats[positions], device)
         # The feature map of the real beats serves all permutations of late RR, and attention.
-        windows = self._beats.reliance_windows
+        windows = self._beats.recut(self._morphology)
         real = _Encoded(model, member.inputs.take(index))
         with branch:
             self.real[seed, at] = real.log_probs()
         self._add_attention(real, self._beats.label[index], seed, at)
         for p, donors in enumerate(to_device(sample.donors[:, positions], device)):
-            donated = member.inputs.recut(real.inputs.ecg, rr_of=donors)
+            donated = member.inputs.donated(real.inputs, donors)
             permuted = {"inputs": real.given(donated)} if donated.has_rr else {}
             if windows is not None:
                 window = windows[p, at]
@@ -214,12 +222,12 @@ class _Encoded:
         self._model = model
         if feature_map is None:
             self._feature_map, self._late_rr = model.encode(
-                inputs.ecg, inputs.early_rr, inputs.late_rr, None
+                inputs.ecg, inputs.early_rr, inputs.late_rr, None, late_shape=inputs.late_shape
             )
         else:
-            late_rr = inputs.late_rr
+            late_rr, shape = inputs.late_rr, inputs.late_shape
             self._feature_map = feature_map
-            self._late_rr = None if late_rr is None else model.scaled(late_rr, None)
+            self._late_rr = None if late_rr is None else model.scaled(late_rr, None, shape)
 
     def given(self, inputs: Inputs) -> _Encoded:
         """Return the same windows with other RR."""
@@ -241,14 +249,16 @@ class _Encoded:
 
 
 def masked(ecg: Tensor, rank: Tensor) -> Tensor:
-    """Return windows [B, T] without the steps of highest rank [B, L], a share of `MASKED_SHARE`.
+    """Return windows without the steps of highest rank [B, L], a share of `MASKED_SHARE`.
 
-    A masked step's samples become 0, the mean of the window.
+    Windows are [B, T] or [B, 2, T]. A masked step's samples become 0: the mean of the window, or
+    no deviation from the template.
     """
     n_steps = rank.shape[1]
     top = rank.topk(max(1, round(MASKED_SHARE * n_steps)), dim=1).indices
     keep = torch.ones_like(rank).scatter(1, top, 0.0)
-    return ecg * keep.repeat_interleave(ecg.shape[1] // n_steps, dim=1)
+    keep = keep.repeat_interleave(ecg.shape[-1] // n_steps, dim=1)
+    return ecg * keep.view(len(keep), *(1,) * (ecg.ndim - 2), -1)
 
 
 class _Branch:

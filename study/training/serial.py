@@ -128,7 +128,7 @@ class Serial:
         with torch.autocast(
             member.device.type, self._autocast, enabled=self._autocast is not None
         ):
-            outputs = member.model(batch.ecg, batch.early_rr, batch.late_rr, hide_rr=hide_rr)
+            outputs = batch.through(member.model, hide_rr)
         loss = member.loss(outputs.to(member.loss.weights.dtype), member.label[index])
         torch.autograd.backward(loss)
         if member.train.gradient_clip:

@@ -15,6 +15,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import folds_table
 from study.models import rules
 from study.models.classifier import Classifier, build_model
+from study.reporting.arms import reference_text
 from study.spaces.optuna_space import notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
@@ -40,6 +41,7 @@ class Branch:
     factors: str  # what the arm is made of
     parameters: int  # weights of one member
     routes: str  # how RR can reach its output
+    reference: str  # what it takes from which template; empty without one
 
 
 def branches(space: Space) -> list[tuple[str, TrialConfig]]:
@@ -68,6 +70,7 @@ def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
             factors=rules.arm(config),
             parameters=sum(p.numel() for p in model.parameters()),
             routes=rules.rr_routes(config).text(),
+            reference=reference_text(config),
         )
 
 
@@ -81,8 +84,7 @@ def _placed(
 
 def _step(model: Classifier, batch: Inputs, label: torch.Tensor) -> None:
     model.train()
-    output = model(batch.ecg, batch.early_rr, batch.late_rr)
-    torch.nn.functional.cross_entropy(output, label).backward()
+    torch.nn.functional.cross_entropy(batch.through(model), label).backward()
 
 
 def trial_seconds(setup: Setup) -> float:
@@ -124,7 +126,7 @@ def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
     def predict() -> None:
         batch = inputs.take(held)
         with torch.inference_mode():
-            model.eval()(batch.ecg, batch.early_rr, batch.late_rr)
+            batch.through(model.eval())
 
     step_s, eval_s = _time_of(train_step), _time_of(predict) / len(held)
     masks = setup.job.folds.masks(beats)
@@ -196,6 +198,8 @@ def plan_lines(
         yield f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}"
         if branch.factors != branch.arm:
             yield f"    {branch.factors}"
+        if branch.reference:
+            yield f"    {branch.reference}"
     yield _time_line(setup, concurrency)
     if existing:
         owed = f", {len(existing.trials.owed)} owed" if existing.trials.owed else ""

@@ -164,7 +164,7 @@ def set_up(
         study_seed=study_seed,
         engine=str(engine),
         data_source=source.kind,
-        data_fingerprints={f"{s}/{r}": beat_set.fingerprint for (s, r), beat_set in beats.items()},
+        data_fingerprints={"/".join(cut): beat_set.fingerprint for cut, beat_set in beats.items()},
     )
     job = TrialJob(
         beats=beats,

@@ -59,7 +59,8 @@ _NO_MEMORY = (
 class TrialJob:
     """The data and settings that all trials share; Ray's object store holds them once."""
 
-    beats: Mapping[tuple[str, str], BeatSet]  # beat sets by segmentation and resampling method
+    # Beat sets by segmentation, resampling method and template
+    beats: Mapping[tuple[str, ...], BeatSet]
     folds: Folds  # folds over the records of every beat set
     n_seeds: int  # seeds per fold
     study_seed: int  # root of all random streams
@@ -81,11 +82,14 @@ class TrialJob:
     @property
     def nbytes(self) -> int:
         """Size of the beats that trials share."""
-        return sum(
-            beats.ecg.nbytes
-            + (0 if beats.reliance.windows is None else beats.reliance.windows.nbytes)
-            for beats in self.beats.values()
-        )
+
+        def placed(beats: BeatSet) -> int:
+            recut = beats.reliance.windows
+            size = beats.ecg.nbytes + (0 if recut is None else recut.nbytes)
+            # Beats, deviations, and both in one.
+            return size if beats.reference is None else 4 * size
+
+        return sum(map(placed, self.beats.values()))
 
     def training(
         self, config: TrialConfig, device_beats: DeviceBeats | None = None
@@ -232,7 +236,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         _limit_gpu_memory()
         self._job = job
         self._run: TrialRun | None = None
-        self._on_device: dict[tuple[str, str], DeviceBeats] = {}
+        self._on_device: dict[tuple[str, ...], DeviceBeats] = {}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process (`reuse_actors`)."""

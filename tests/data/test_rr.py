@@ -37,6 +37,14 @@ PREMATURE = 3
         (PREMATURE, "ratio7", [0.6, 1 / 3, 0.5, 1.8, 5 / 6, 0.5, 1.5]),
         # After 400 and 800; the last interval, 800, stands in for the one after it.
         (PREMATURE + 1, "ratio7", [1.5, 1.5, 3, 1, 1, 1.5, 1]),
+        # 400 and 1200 over 2000/3, then over 800; 400 over 1200, 2000/3, 800 and 800.
+        (PREMATURE, "log8", np.log([0.6, 1.8, 0.5, 1.5, 1 / 3, 0.6, 0.5, 0.5])),
+        # The median of 800, 800, 400 is 800, and that of their deviations 0, 0, 400 is 0.
+        (PREMATURE, "log_causal", [*np.log([0.6, 0.6, 0.5, 0.5, 0.5]), 0]),
+        # The first interval stands in for the one three before; post 1200, next post 800.
+        (PREMATURE, "log_robust", [0, 0, 0, *np.log([0.5, 1.5, 1]), 0]),
+        # The median of 800, 800, 400, 1200 is 800, of their deviations 0, 0, 400, 400 it is 200.
+        (PREMATURE + 1, "log_robust", [0, 0, *np.log([0.5, 1.5, 1, 1]), 0.25]),
         # 1200 over itself, the running mean 800; 400 and 800 before it; sd of 8, 8, 4, 12.
         (PREMATURE + 1, "causal", [1200, 1.5, 1.5, 3, 1.5, np.sqrt(80_000) / 800]),
     ],
@@ -55,6 +63,9 @@ def test_near_the_ends_of_a_record() -> None:
         assert np.isnan(rows[0]).all()
         assert np.isfinite(rows[1:-1]).all()
     assert np.isnan(sets["seed7"][-1, [1, 3]]).all()
+    # 100 ms before 500 ms: the log of 1/5 is clipped.
+    pause = rr_features([0, 1000, 1100, 1600], 1000)["log8"][2]
+    assert pause[4] == pytest.approx(-np.log(4))
     assert np.isfinite(sets["causal"][-1]).all()
     for beats in ([], [5]):
         for name, rows in rr_features(beats, 360).items():
@@ -72,8 +83,7 @@ def test_a_gap_is_no_interval_and_enters_no_mean() -> None:
         np.testing.assert_allclose(rows[steady], np.tile(rows[1], (len(steady), 1)), atol=1e-4)
         assert np.isnan(rows[last + 1]).all()
         # The beat before the gap lacks what looks ahead.
-        looks_ahead = (Causality.NEXT_BEAT, Causality.NEXT_TWO_BEATS)
-        ahead = [feature.causality in looks_ahead for feature in FEATURES[name]]
+        ahead = ["post_rr" in feature.name for feature in FEATURES[name]]
         assert np.isnan(rows[last]).tolist() == ahead
     seed7 = rr_features(marked, 360)["seed7"]
     np.testing.assert_allclose(seed7[1], [800, 800, 800, 1, 800, 0, 1])

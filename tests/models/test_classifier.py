@@ -50,6 +50,28 @@ def test_late_rr_is_scaled_and_where_hidden_the_mean(
     assert torch.equal(out[~hide], plain[~hide])
 
 
+def test_scalars_of_shape_follow_rr_and_are_never_hidden() -> None:
+    fusion = Echo()
+    model = Classifier(channels=1, n_rr=2, n_shape=1, standardise_rr=True, fusion=fusion)
+    model.set_rr_statistics(MEAN, SD)
+    rr, shape = LATE[:, :2], LATE[:, 2:]
+    torch.testing.assert_close(model(ECG, None, rr, late_shape=shape), SCALED)
+    hidden = model(ECG, None, rr, hide_rr=torch.ones(BEATS, dtype=torch.bool), late_shape=shape)
+    torch.testing.assert_close(hidden, torch.cat((0 * rr, SCALED[:, 2:]), dim=1))
+    with pytest.raises(ValueError, match=r"late_shape: this network needs \[B, 1\], got None"):
+        model(ECG, None, rr)
+
+
+def test_both_windows_are_rows_before_the_early_ratios() -> None:
+    signal = SignalSpec(input="opt2", template="record", morphology="both")
+    model = build_model(signal, ModelConfig(fusion="none"), seed=(0, 0, 0))
+    assert model.backbone is not None and model.backbone.stem.weight.shape == (4, 1, 4, 3)
+    windows, early = torch.rand(BEATS, 2, 128), torch.rand(BEATS, 2)
+    rows = model.rows(windows, early, None)
+    assert torch.equal(rows[:, :2], windows)
+    assert torch.equal(rows[:, 2:], early[:, :, None].expand(-1, -1, 128))
+
+
 def test_early_ratios_are_repeated_beside_the_ecg() -> None:
     model = build_model(SignalSpec(input="opt2"), ModelConfig(fusion="none"), seed=(0,)).eval()
     seen: list[Tensor] = []

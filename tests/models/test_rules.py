@@ -52,15 +52,25 @@ def test_legal_pairs_are_those_of_the_design() -> None:
     assert {input_: set(fusions_for(input_)) for input_ in INPUTS} == LEGAL
     for input_, fusion in (("opt1", "film"), ("opt1", "rr_only"), ("opt2", "none")):
         check(of(input_, fusion, rr="placebo"))
+    for template, using in product(("record", "trailing", "learning"), USES_TEMPLATE):
+        check(FILM | using | {"template": template})
     # Heads bind only fusions that have them.
     check({"fusion": "film", "heads": 3})
 
+
+FILM = of("opt1", "film")
+DEVIATION = {"template": "record", "morphology": "deviation"}
+DISTANCES = {"template": "record", "late_shape": "distances"}
+USES_TEMPLATE = (DEVIATION, DISTANCES, DEVIATION | DISTANCES, DISTANCES | {"morphology": "both"})
 
 REFUSED = [
     (of("opt1", "none"), 'late RR vector it would not use; write input = "ecg"'),
     (of("opt3", "rr_only"), 'early channels it would not use; write input = "opt1"'),
     (of("ecg", "none", rr="placebo"), "inputs with RR: opt1, opt2, opt3"),
     (of("opt1", "mhca", rr="placebo"), "rr: 'placebo' is the same as 'real'"),
+    (of("opt1", "film", template="record"), 'are from no template; write template = "none"'),
+    (of("opt1", "film", morphology="both"), "templates: record, trailing, learning"),
+    (of("opt1", "film", late_shape="distances"), "late_shape: 'distances' is from a template"),
 ]
 
 
@@ -103,15 +113,27 @@ ACTIVE = [
         ALWAYS | RR | LATE_RR | (ATTENTION - {"heads"}) | {"focal_gamma"},
     ),
     (of("opt1", "rr_only"), (ALWAYS - {"segmentation", "resampling"}) | RR | LATE_RR | MLP),
+    # Without late vector no distances, without ECG no deviation; and then no template.
+    (of("ecg", "none", **DEVIATION, late_shape="distances"), ALWAYS | {"template", "morphology"}),
+    (of("ecg", "none", **DISTANCES), ALWAYS),
+    (
+        of("opt1", "rr_only", **DEVIATION, late_shape="distances"),
+        (ALWAYS - {"segmentation", "resampling"})
+        | RR
+        | LATE_RR
+        | MLP
+        | {"template", "late_shape"},
+    ),
+    (
+        of("opt1", "rr_only", **DEVIATION),
+        (ALWAYS - {"segmentation", "resampling"}) | RR | LATE_RR | MLP,
+    ),
 ]
 
 
 @pytest.mark.parametrize(("values", "active"), ACTIVE)
 def test_active_parameters(values: Values, active: set[str]) -> None:
     assert set(active_parameters(trial(values))) == active
-
-
-FILM = of("opt1", "film")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +147,9 @@ FILM = of("opt1", "film")
         (FILM, FILM | {"rr": "placebo"}, False),
         ({"fusion": "mhca", "heads": 1}, {"fusion": "mhca", "heads": 4}, False),
         (of("opt1", "rr_only", segmentation="beat"), of("opt1", "rr_only"), True),
+        (of("opt1", "rr_only", **DEVIATION), of("opt1", "rr_only"), True),
+        (FILM | DEVIATION, FILM | DEVIATION | {"template": "trailing"}, False),
+        (FILM | DISTANCES, FILM | DISTANCES | {"morphology": "both"}, False),
     ],
 )
 def test_digest(first: Values, second: Values, same: bool) -> None:
@@ -142,6 +167,11 @@ def test_digest(first: Values, second: Values, same: bool) -> None:
         (of("opt1", "mhca", segmentation="centred"), "opt1 / centred / mhca / seed7"),
         (of("ecg", "none", segmentation="beat"), "ecg / beat / none"),
         (of("opt1", "rr_only"), "opt1 / rr_only / seed7 / real"),
+        (
+            FILM | DEVIATION | DISTANCES,
+            "opt1 / daeac / record / deviation / film / seed7 / distances / real",
+        ),
+        (FILM | DISTANCES, "opt1 / daeac / record / beat / film / seed7 / distances / real"),
     ],
 )
 def test_arm(values: Values, name: str) -> None:

@@ -31,8 +31,9 @@ def beats_of(signal: SignalSpec, n_beats: int = 5) -> Arrays:
     """Prepared beats: windows of zero mean and unit variance."""
     rng = np.random.default_rng(0)
     beats = {name: rng.normal(size=(n_beats, n)) for name, n in input_widths(signal).items()}
-    ecg = beats["ecg"]
-    beats["ecg"] = (ecg - ecg.mean(axis=1, keepdims=True)) / ecg.std(axis=1, keepdims=True)
+    if "ecg" in beats:
+        ecg = beats["ecg"]
+        beats["ecg"] = (ecg - ecg.mean(axis=1, keepdims=True)) / ecg.std(axis=1, keepdims=True)
     return {name: rows.astype(np.float32) for name, rows in beats.items()}
 
 
@@ -46,6 +47,21 @@ def test_every_configuration_is_served_with_its_own_inputs(input_: str, late_rr:
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
     given = (beats["ecg"], beats.get("early_rr"), beats.get("late_rr"))
     np.testing.assert_array_equal(probs, ensemble.predict(*given))
+
+
+@pytest.mark.parametrize("morphology", ["deviation", "both"])
+def test_what_comes_from_a_template_is_served_by_name(morphology: str) -> None:
+    signal = SignalSpec(
+        input="opt3", template="record", morphology=morphology, late_shape="distances"
+    )
+    ensemble, beats = ensemble_of(signal), beats_of(signal)
+    names = [name for name in ("ecg", "deviation") if name in beats]
+    assert names == {"deviation": ["deviation"], "both": ["ecg", "deviation"]}[morphology]
+    windows = [beats[name] for name in names]
+    given = windows[0] if len(names) == 1 else np.stack(windows, axis=1)
+    others = (beats["early_rr"], beats["late_rr"], beats["late_shape"])
+    expected = ensemble.predict(given, *others)
+    np.testing.assert_array_equal(ServedEnsemble(ensemble).predict(beats), expected)
 
 
 def test_windows_may_be_in_any_unit() -> None:

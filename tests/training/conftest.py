@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from study.config import N_SAMPLES
-from study.data.beat_set import BeatSet, Reliance
+from study.data.beat_set import BeatSet, Reference, Reliance
 from study.data.folds import Folds
 from study.data.rr import reliance_sample
 from tests.builders import bare_beats
+
+TEMPLATED = {"template": "record", "morphology": "both", "late_shape": "distances"}
+"""What a configuration may take from the template of `beside_template`."""
 
 _BEATS_PER_RECORD = (22, 6, 7, 5)  # N, S, V, F
 
@@ -38,6 +41,21 @@ def _beats_of(record_names: str) -> BeatSet:
         rr={"seed7": rr(7), "causal": rr(6), "ratio2_so_far": rr(2), "ratio2_record": rr(2)},
         reliance=Reliance(beats=beats, donors=donors, windows=windows.astype(np.float32)),
         fingerprint="tiny",
+    )
+
+
+def beside_template(beats: BeatSet) -> BeatSet:
+    """Return beats with deviations from a template, which tell the classes too."""
+    rng = np.random.default_rng(1)
+    windows = beats.reliance.windows
+    return replace(
+        beats,
+        reference=Reference(
+            template="record",
+            deviation=beats.ecg + rng.normal(size=beats.ecg.shape).astype(np.float32),
+            distances=rng.normal(size=(len(beats.label), 2)).astype(np.float32),
+            recut=None if windows is None else windows[..., ::-1].copy(),
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from study.training.packs import Packed
 from study.training.results import TrialResult
 from study.training.serial import Serial, Trainer
 from tests.builders import small_config, small_training
+from tests.training.conftest import TEMPLATED, beside_template
 
 CPU = torch.device("cpu")
 EXACT = Engine(precision="fp64", packed=True)
@@ -49,7 +50,7 @@ def members(few_beats: BeatSet, few_folds: Folds) -> Members:
         }
         return build_members(
             small_config(**{**small, **values}),
-            DeviceBeats(few_beats, CPU),
+            DeviceBeats(beside_template(few_beats), CPU),
             few_folds.masks(few_beats),
             seeds=range(n_seeds),
             study_seed=3,
@@ -91,6 +92,8 @@ CASES: dict[str, dict[str, Any]] = {
     **{fusion: {**of_fusion(fusion), **_OPTIONS} for fusion in FUSIONS},
     # Each seed has its own permutation of RR.
     "placebo": {"rr": "placebo", "n_seeds": 2},
+    # Four channels, and scalars of shape that are never hidden.
+    "template": {**of_fusion("film"), **_OPTIONS, **TEMPLATED, "rr": "placebo", "n_seeds": 2},
     "focal": {"loss": "focal", "label_smoothing": 0.1, "gradient_clip": 0.0},
 }
 

@@ -19,10 +19,13 @@ from study.data.folds import Folds
 from study.keys import CLASSES, RELIANCE_KINDS, reliance
 from study.models.classifier import build_model
 from study.models.fusion import ConcatProjected
+from study.training.device import DeviceBeats
 from study.training.loop import TrialTraining
+from study.training.member import seed_inputs
 from study.training.reliance import masked, weights_of
 from study.training.results import MASKED_SHARE, MASKS, Inspection, TrialResult
 from tests.builders import small_config, small_training
+from tests.training.conftest import TEMPLATED, beside_template
 
 Trained = Callable[..., TrialResult]
 
@@ -110,13 +113,21 @@ def test_where_rr_enters_nowhere_nothing_counts(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize(
-    ("input_", "fusion"), [("opt1", "film"), ("opt2", "none"), ("opt3", "mhca_time")]
+    ("input_", "fusion", "template"),
+    [
+        ("opt1", "film", {}),
+        ("opt2", "none", {}),
+        ("opt3", "mhca_time", {}),
+        ("opt1", "mhca_time", TEMPLATED),
+    ],
 )
 def test_a_beat_that_is_its_own_donor_changes_nothing(
-    tiny_beats: BeatSet, tiny_folds: Folds, input_: str, fusion: str
+    tiny_beats: BeatSet, tiny_folds: Folds, input_: str, fusion: str, template: dict[str, str]
 ) -> None:
     """The way around the backbone, where only late RR differs, gives the outputs of the model."""
-    values: dict[str, Any] = {"input": input_, "fusion": fusion, "epochs": 1}
+    values: dict[str, Any] = {"input": input_, "fusion": fusion, "epochs": 1, **template}
+    if template:
+        tiny_beats = beside_template(tiny_beats)
     training = small_training(tiny_beats, tiny_folds, **values)
     moved = _finished(training)
     assert all(_change(moved, kind) > 0 for kind in RELIANCE_KINDS)
@@ -126,9 +137,33 @@ def test_a_beat_that_is_its_own_donor_changes_nothing(
         donors=np.tile(sample.beats, (len(sample.donors), 1)),
         windows=np.tile(tiny_beats.ecg[sample.beats], (len(sample.donors), 1, 1)),
     )
-    again = small_training(replace(tiny_beats, reliance=itself), tiny_folds, **values)
+    reference = tiny_beats.reference
+    if reference is not None:
+        recut = np.tile(reference.deviation[sample.beats], (len(sample.donors), 1, 1))
+        reference = replace(reference, recut=recut)
+    beats = replace(tiny_beats, reliance=itself, reference=reference)
+    again = small_training(beats, tiny_folds, **values)
     again.load_state_dict(training.state_dict())
     assert [_change(again.finish(), kind) for kind in RELIANCE_KINDS] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("rr", ["real", "placebo"])
+def test_rr_is_permuted_and_the_shape_stays(tiny_beats: BeatSet, rr: str) -> None:
+    beats = DeviceBeats(beside_template(tiny_beats), torch.device("cpu"))
+    reference = beats.beats.reference
+    assert reference is not None
+    config = small_config(input="opt1", fusion="film", rr=rr, **TEMPLATED)
+    inputs = seed_inputs(config, beats, study_seed=0, seed_index=0)
+    index, donors = torch.tensor([3, 4, 5]), torch.tensor([30, 1, 7])
+    batch = inputs.take(index)
+    donated = inputs.donated(batch, donors)
+    assert inputs.late_rr is not None and donated.late_rr is not None
+    assert torch.equal(donated.late_rr, inputs.late_rr[donors])
+    assert torch.equal(donated.ecg, inputs.ecg[index])
+    assert (inputs.late_rr.numpy() == tiny_beats.rr["seed7"]).all() == (rr == "real")
+    for seen in (batch, donated):
+        assert seen.late_shape is not None
+        np.testing.assert_array_equal(seen.late_shape, reference.distances[index])
 
 
 def test_with_nothing_permuted_the_sample_scores_as_the_trial_does(

@@ -133,7 +133,7 @@ def test_records_on_which_no_trial_would_have_a_score_are_refused(
 ) -> None:
     known = prepare.prepare_all
 
-    def without_s(*given: Any, **options: Any) -> dict[tuple[str, str], BeatSet]:
+    def without_s(*given: Any, **options: Any) -> dict[tuple[str, ...], BeatSet]:
         return {
             cut: replace(beats, label=np.where(beats.label == 1, 0, beats.label))
             for cut, beats in known(*given, **options).items()

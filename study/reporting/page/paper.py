@@ -143,7 +143,16 @@ def _declared(results: StudyResults) -> str:
 def _look_ahead(results: StudyResults) -> Block:
     if not results.arms:
         return missing("No look-ahead table", "no arm has a configuration yet")
-    words = ("input", "segmentation", "fusion", "late RR", "RR", "routes", "look-ahead")
+    words = (
+        "input",
+        "segmentation",
+        "fusion",
+        "late RR",
+        "RR",
+        "template",
+        "routes",
+        "look-ahead",
+    )
     return Table(
         name="look_ahead",
         title="What each arm is given",
@@ -155,7 +164,7 @@ def _look_ahead(results: StudyResults) -> Block:
         columns=[Column("arm", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)],
         rows=[
             [name, arm.input, arm.segmentation, arm.fusion, arm.late_rr or None, arm.rr]
-            + [arm.routes, arm.look_ahead]
+            + [arm.reference or None, arm.routes, arm.look_ahead]
             for name, arm in results.arms.items()
         ],
     )
