@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from study.config import N_SAMPLES, TrialConfig
 from study.data import fetch
 from study.data.beat_set import BeatSet, Reliance
 from study.data.folds import Folds
+from study.data.source import Source
 from study.errors import SpaceError
 from study.keys import AUPRC_SV, CLASSES, EPOCH, Outcome, Tag
 from study.models import rules
@@ -29,10 +32,12 @@ from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.plan import StudyPlan
+from study.store.storage import Storage
 from study.store.study import Places, Study
 from study.store.trials import STATES, Proposal, TrialRow, Trials
 from study.training.engine import Engine
 from study.training.loop import TrialTraining
+from study.tuning.setup import Setup, set_up
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
 
 
@@ -262,6 +267,13 @@ def load_text(folder: Path, text: str, name: str = "tiny") -> Space:
     return load_space(path)
 
 
+def set_up_study(folder: Path, text: str, source: Source, **options: Any) -> Setup:
+    """Set up the study of a space's text on records, in a folder; give what is otherwise."""
+    usual = {"name": "mine", "study_seed": 0, "partition_seed": 0, "device": "cpu"}
+    places = {"storage": Storage.at(folder / "trials"), "cache_dir": folder / "beats"}
+    return set_up(load_text(folder, text), source, **{**usual, **places, **options})
+
+
 def write_record(
     folder: Path,
     name: str,
@@ -397,6 +409,13 @@ def arm_of(
     return arm_runs(name, log_probs, seeds, **changes)
 
 
+def refused(error: type[Exception], call: Callable[..., object], *given: Any, **more: Any) -> str:
+    """Return what a call is refused with."""
+    with pytest.raises(error) as caught:
+        call(*given, **more)
+    return str(caught.value)
+
+
 def mlflow_client(workspace: Path, uri: str | None = None) -> Any:
     """Return a client of MLflow's own for the store of a workspace, or at an address."""
     from mlflow import MlflowClient
@@ -418,6 +437,13 @@ def compared(beats: Beats, arms: Sequence[ArmRuns], **changes: Any) -> Compariso
     """Compare some arms by few resamples and swaps; give what is otherwise."""
     usual: dict[str, Any] = {"contrasts": CONTRASTS, "resamples": 200, "permutations": 300}
     return compare(beats, arms, **{**usual, **changes})
+
+
+def ended_process() -> int:
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 def npz(**arrays: Any) -> bytes:

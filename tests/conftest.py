@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import optuna
 import pytest
 import torch
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tests.studies import Studies
 
 torch.set_num_threads(1)
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 LONGEST = (

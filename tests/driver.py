@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,12 +128,10 @@ class Driver:
         self.conductor.reported(key, result)
         self.conductor.completed(key, result)
 
-    def screen(self, values: Sequence[float]) -> None:
-        """Run a trial of one epoch for each value, one after the other."""
+    def train_each(self, *values: float) -> None:
+        """Run a trial for each value, one after the other."""
         for value in values:
-            key = self.next_trial()
-            assert self.configs[key].train.epochs == 1
-            self.train(key, value)
+            self.train(self.next_trial(), value)
 
     def run(self, value: float = 0.5) -> None:
         """Run one trial after the other until nothing is left."""

@@ -75,7 +75,6 @@ Inject = Callable[[World], None]
 
 @pytest.fixture
 def world(workspace: Path, folder: Path) -> World:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return World(folder, workspace)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +69,10 @@ def command_lines() -> list[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        while True:
-            port = 20000 + int.from_bytes(os.urandom(2), "big") % 20000
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            port = random.SystemRandom().randrange(20000, 40000)
+            probe.bind(("127.0.0.1", port))
             return port
 
 

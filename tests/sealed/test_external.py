@@ -262,14 +262,12 @@ def test_the_ensemble_of_an_earlier_version_can_be_registered(
 
 
 def test_what_cannot_be_registered_is_refused(
-    run: Run, workspace: Path, folder: EvaluationFolder, monkeypatch: pytest.MonkeyPatch
+    run: Run, workspace: Path, folder: EvaluationFolder
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for more, said in (
         ("a/b", "model name: must be a text without / : @, got 'a/b'"),
         ("svt --arm rrr", "--arm: unknown arm 'rrr'; known: rr, rr_placebo. Did you"),
         ("svt --tracking-uri mongodb://nowhere", "'mongodb://nowhere': MLflow keeps runs in a da"),
-        ("svt --tracking-uri http://127.0.0.1:9", "tracking: cannot use http://127.0.0.1:9: "),
     ):
         ended = run("--register", *more.split(), track=True)
         assert ended.code == 2 and said in ended.err

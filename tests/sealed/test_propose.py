@@ -21,8 +21,6 @@ from study.store.plan import StudyPlan
 from study.store.trials import EXHAUSTED
 from tests.builders import optuna_trial, small_config, study_plan, trial_row
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
 COMPARE = """
 description = "four arms, two draws"
 [compare]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from study.sealed.plan import parse_plan
 from study.sealed.scoring import compare_arms, compare_ensembles, exclusions, score_arm
@@ -49,8 +50,7 @@ def findings_of(beats: Beats, text: str = TWO) -> Findings:
     for name, seeds, noise in (("film", 10, 1.0), ("ecg", 10, 2.0), (FLOOR, 1, 0.5)):
         shape = (seeds, len(beats.label), 4)
         logits = noise * rng.normal(size=shape) + 2 * np.eye(4)[beats.label]
-        normalised = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
-        log_probs[name] = normalised.astype(np.float32)
+        log_probs[name] = log_softmax(logits, axis=2).astype(np.float32)
     fixed = Thresholds(single=np.full(4, 0.3), ensemble=np.full(4, 0.3), source="a test")
     left_out = exclusions(beats, [])
     return Findings(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import log_softmax
 
 from study.config import ModelConfig, TrialConfig
 from study.data.beat_set import BeatSet
@@ -20,8 +21,7 @@ LABEL = np.tile(np.arange(4), 25)
 
 def log_probs(n_beats: int, n_seeds: int = 2) -> np.ndarray:
     logits = np.random.default_rng(3).normal(size=(n_seeds, n_beats, 4))
-    normalised: np.ndarray = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
-    return normalised.astype(np.float32)
+    return log_softmax(logits, axis=2).astype(np.float32)
 
 
 def test_a_study_s_out_of_fold_predictions_of_the_same_arm_and_beats_are_taken(

@@ -17,7 +17,7 @@ from study.store.lock import Owner, here
 from study.store.plan import StudyPlan
 from study.store.study import PLACES, Places
 from study.store.trials import CLOSED, EXHAUSTED, PLACE, PLAN
-from tests.builders import optuna_trial, trial_row
+from tests.builders import optuna_trial, refused, trial_row
 
 
 def stored(plan: StudyPlan, places: Places, settled: int, attrs: Any = None) -> None:
@@ -43,9 +43,7 @@ def of_two_workspaces(folder: Path, **changes: Any) -> list[Places]:
 
 
 def refusal(plan: StudyPlan, places: Places, *, resume: bool = True) -> str:
-    with pytest.raises(StudyStateError) as caught:
-        admit(plan, places, resume=resume)
-    return str(caught.value)
+    return refused(StudyStateError, admit, plan, places, resume=resume)
 
 
 def test_a_new_study_and_one_exhausted_before_its_budget_are_admitted(

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
 from study.keys import Outcome
-from study.store.history import BEGAN, epochs_of, starts_of
+from study.store.history import BEGAN, epochs_of
 from study.store.ledger import Ledger
 from tests.builders import proposal
 
@@ -71,17 +71,3 @@ def test_an_epoch_is_one_transaction(ledger: Ledger) -> None:
     ledger.record(trial, 1, 0.5, {f"metric_{i}": float(i) for i in range(90)})
     event.remove(Engine, "commit", count)
     assert len(commits) == 1
-
-
-def test_starts_are_kept_in_order_with_how_they_ended(ledger: Ledger, url: str) -> None:
-    ledger.begin_start({"git_commit": "abc"})
-    ledger.end_start(Outcome.STOPPED, {"trials_complete": 1.0, "orchestration_share": math.nan})
-    Ledger(storage_url=url, name="tiny", epochs=3).begin_start({})
-    first, second = starts_of(stored(url).user_attrs)
-    assert (first.number, first.about) == (1, {"git_commit": "abc"})
-    assert (first.outcome, first.metrics["trials_complete"]) == ("stopped", 1.0)
-    assert first.ended_s is not None and first.at_s <= first.ended_s <= second.at_s
-    assert (second.number, second.ended_s, second.outcome) == (2, None, "")
-    # A repair ends a start that was killed.
-    Ledger(storage_url=url, name="tiny", epochs=3).end_start(Outcome.STOPPED, {})
-    assert starts_of(stored(url).user_attrs)[1].outcome == "stopped"

@@ -22,8 +22,6 @@ from study.store.ledger import Ledger
 from study.store.trials import Proposal, rungs
 from tests import builders
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
 
 def proposal(dropout: float, **more: Any) -> Proposal:
     config = TrialConfig.from_flat({"fusion": "concat_proj", "dropout": dropout})

@@ -17,6 +17,7 @@ import pytest
 
 from study.errors import StudyStateError
 from study.store.lock import Owner, holder, locked
+from tests.builders import ended_process, refused
 
 HOLD = """
 import sys
@@ -30,18 +31,14 @@ with locked(Path(sys.argv[1])):
 
 
 def refusal(folder: Path) -> str:
-    with pytest.raises(StudyStateError) as caught, locked(folder):
-        pass
-    return str(caught.value)
+    return refused(StudyStateError, locked(folder).__enter__)
 
 
 def test_a_process_that_runs_is_told_from_one_that_ended_and_one_that_cannot_be_asked() -> None:
     owner = Owner.current()
     assert owner.runs() is True
     assert replace(owner, host="elsewhere").runs() is None
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    assert replace(owner, pid=ended.pid, begun="").runs() is False
+    assert replace(owner, pid=ended_process(), begun="").runs() is False
     if os.path.exists("/proc/self/stat"):
         assert replace(owner, begun="00000000+1").runs() is False, "a later one of its number"
 

@@ -33,9 +33,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of mounts with one local disk, whatever this machine has."""

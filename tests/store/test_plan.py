@@ -13,12 +13,11 @@ from study import __version__
 from study.errors import StudyStateError
 from study.store.folder import PLAN_FILE, study_folder
 from study.store.plan import FORM, StudyPlan, provenance
+from tests.builders import refused
 
 
 def refusal(folder: Path) -> str:
-    with pytest.raises(StudyStateError) as caught:
-        StudyPlan.load(folder)
-    where, fault = str(caught.value).split(": ", 1)
+    where, fault = refused(StudyStateError, StudyPlan.load, folder).split(": ", 1)
     assert where == str(folder / PLAN_FILE)
     return fault
 

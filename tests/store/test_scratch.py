@@ -17,6 +17,7 @@ import pytest
 from study.errors import UsageError
 from study.store.lock import Owner
 from study.store.scratch import scratch, sweep
+from tests.builders import ended_process
 
 BEGIN = """
 import os, signal, tempfile, threading, time
@@ -47,25 +48,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def ended() -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process
-
-
-def test_a_folder_lasts_for_its_block(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), scratch() as folder:
-        assert folder.parent == tmp_path
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_folder_has_a_short_path_where_sockets_need_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with scratch(longest=45) as folder:
         assert folder.parent == Path("/tmp")
-        (folder / "owner").write_text(Owner(pid=ended().pid, host=Owner.current().host).line())
+        (folder / "owner").write_text(Owner(pid=ended_process(), host=Owner.current().host).line())
         assert sweep() == [folder]
     monkeypatch.setattr("study.store.scratch._ELSEWHERE", (tmp_path / "absent",))
     with pytest.raises(UsageError, match="^TMPDIR .* set TMPDIR to a folder"):
@@ -103,7 +91,7 @@ def test_a_folder_goes_with_its_thread_s_process_or_is_swept_and_nothing_else(
 def test_what_was_killed_without_its_marker_is_swept_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str | None
 ) -> None:
-    gone = f"study-{ended().pid:x}-"
+    gone = f"study-{ended_process():x}-"
     names = (f"{gone}left", f"{gone}begun", f"study-{os.getpid():x}-ours", "study-model-x")
     left, begun, ours, model = (tmp_path / name for name in names)
     for folder in (left, begun, ours, model):

@@ -10,7 +10,7 @@ import pytest
 from study.errors import StudyStateError
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, SCORES, WEIGHTS, file_fault, read_predictions
-from tests.builders import npz
+from tests.builders import npz, refused
 
 PACKED = npz(log_probs=np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32))
 DAMAGED = "{path}/d/predictions.npz is damaged ("
@@ -35,10 +35,9 @@ def test_damaged_predictions_and_those_of_something_else_are_refused(
 ) -> None:
     storage = Storage.at(tmp_path)
     storage.folder("d").write(PREDICTIONS, content)
-    with pytest.raises(StudyStateError) as caught:
-        read_predictions(storage, "d", n_beats=50)
-    assert fault.format(path=tmp_path) in str(caught.value)
-    assert str(caught.value).endswith("; bring it back from a copy, or move it away")
+    said = refused(StudyStateError, read_predictions, storage, "d", n_beats=50)
+    assert fault.format(path=tmp_path) in said
+    assert said.endswith("; bring it back from a copy, or move it away")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from study.tracking.run_facts import (
     RunFacts,
     points_of,
 )
-from tests.builders import mlflow_client, mlflow_runs
+from tests.builders import mlflow_client, mlflow_runs, refused
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
 EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
@@ -197,27 +197,6 @@ def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
     assert "parameter fusion is film in MLflow and mhca now; MLflow keeps" in caplog.text
 
 
-def test_what_is_complete_is_known_without_asking(workspace: Path, name: str) -> None:
-    """A start begins with all runs of a study: 300 of them must not cost 300 requests."""
-    runs = opened(workspace, name)
-    whole = trial(epochs={1: EPOCH}, outcome="complete")
-    runs.write(whole)
-    again = opened(workspace, name)
-    assert again.has(whole)
-    for other in (
-        trial(epochs={1: EPOCH}, outcome="pruned"),
-        trial(epochs={1: EPOCH}, outcome="complete", tags={Tag.ATTEMPT: "2"}),
-        trial(epochs={1: EPOCH}),
-        trial("d2", outcome="complete"),
-    ):
-        assert not again.has(other)
-    suspicious = StudyRuns(experiment(workspace), suspects=[(TRIAL, "d1")])
-    suspicious.open_study(study(name))
-    assert not suspicious.has(whole)
-    suspicious.write(whole)
-    assert suspicious.has(whole)
-
-
 def test_runs_that_nothing_is_known_of_do_not_stay_running_and_blank_ones_go(
     workspace: Path, name: str
 ) -> None:
@@ -329,6 +308,4 @@ def test_looking_makes_nothing_and_a_deleted_experiment_is_explained(
         f"`mlflow experiments restore -x {id_}`"
     )
     for use in (Experiment.connect, Experiment.look):
-        with pytest.raises(TrackingError) as caught:
-            use(experiment(workspace, name="gone"))
-        assert str(caught.value) == message
+        assert refused(TrackingError, use, experiment(workspace, name="gone")) == message

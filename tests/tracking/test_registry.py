@@ -22,7 +22,7 @@ from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import ServedEnsemble
 from study.tracking.experiment import Experiment
 from study.tracking.registry import HOW, Registered, check_name, load, register
-from tests.builders import mlflow_client, npz
+from tests.builders import mlflow_client, npz, refused
 
 ROOT = Path(__file__).parents[2]
 NAME = "svt on Holter"
@@ -158,27 +158,21 @@ def test_unknown_models_are_refused_with_the_known_ones(workspace: Path) -> None
         f"{NAME}@campion": f"--model {NAME}: unknown alias 'campion'; known: champion. Did you",
         f"{NAME}@7": f"--model {NAME}: unknown version '7'; known: 1, 2.",
     }.items():
-        with pytest.raises(UsageError) as caught:
-            load(reference, workspace=workspace)
-        assert str(caught.value).startswith(message)
-    with pytest.raises(MissingDataError) as missing:
-        load("models/none.pt", workspace=workspace)
-    assert str(missing.value) == f"--model models/none.pt: no such file; {HOW}"
+        assert refused(UsageError, load, reference, workspace=workspace).startswith(message)
+    said = refused(MissingDataError, load, "models/none.pt", workspace=workspace)
+    assert said == f"--model models/none.pt: no such file; {HOW}"
 
 
 def test_a_registry_that_is_empty_has_lost_files_or_a_version_more_or_several_champions(
     fresh: Path,
 ) -> None:
     for reference in (None, "svt"):
-        with pytest.raises(UsageError) as caught:
-            load(reference, workspace=fresh)
-        assert str(caught.value) == f"--model: there is no registered model; {HOW}"
+        said = refused(UsageError, load, reference, workspace=fresh)
+        assert said == f"--model: there is no registered model; {HOW}"
     first = registered_in(fresh, ensemble_of(1), "gone")
     (folder,) = fresh.glob("mlruns/ecg/*/artifacts/model")
     shutil.rmtree(folder)
-    with pytest.raises(TrackingError) as lost:
-        load(None, workspace=fresh)
-    assert str(lost.value) == (
+    assert refused(TrackingError, load, None, workspace=fresh) == (
         f"--model gone@1: data/ensemble.pt cannot be downloaded from {folder}: its files were "
         "moved or deleted, or it is no model of this package"
     )
@@ -187,16 +181,14 @@ def test_a_registry_that_is_empty_has_lost_files_or_a_version_more_or_several_ch
     assert str(first) == "registered as gone@champion: version 1"
     assert str(second) == "registered as gone@champion: version 2 (before: version 1)"
     registered_in(fresh, ensemble_of(1), "a")
-    with pytest.raises(UsageError) as several:
-        load(None, workspace=fresh)
-    assert str(several.value) == "--model NAME: choose one of the registered models a, gone"
+    said = refused(UsageError, load, None, workspace=fresh)
+    assert said == "--model NAME: choose one of the registered models a, gone"
 
 
 def test_names_that_addresses_cannot_hold_are_refused() -> None:
     for name in ("", "  ", "a/b", "a:b", "a@champion"):
-        with pytest.raises(UsageError) as caught:
-            check_name(name)
-        assert str(caught.value) == f"model name: must be a text without / : @, got {name!r}"
+        said = refused(UsageError, check_name, name)
+        assert said == f"model name: must be a text without / : @, got {name!r}"
 
 
 def test_a_store_that_is_away_is_told_with_what_to_do_and_without_the_password(

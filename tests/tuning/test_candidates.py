@@ -32,6 +32,7 @@ from study.tuning.candidates import (
 )
 from tests.builders import (
     checked_space_of,
+    refused,
     small_config,
     stored_beats,
     study_of,
@@ -167,9 +168,7 @@ def test_what_a_confirmation_has_begun_with_is_kept_and_named(
     ):
         path.write_text(content)
         admit_space(path, content)
-        with pytest.raises(StudyStateError) as caught:
-            admit_space(path, text)
-        assert str(caught.value) == (
+        assert refused(StudyStateError, admit_space, path, text) == (
             f"{path}: the confirmation began with other {said} than this command gives; give the "
             "options that it was started with, or another --name"
         )

@@ -20,7 +20,7 @@ from study.store.history import BEGAN, epochs_of
 from study.store.plan import StudyPlan
 from study.tuning.conductor import REPEATS_TO_EXHAUSTION
 from study.tuning.trial import CHECKPOINT
-from tests.builders import RATES, load_text, space_toml
+from tests.builders import RATES, load_text, refused, space_toml
 from tests.driver import EPOCHS, Driver
 from tests.tuning.small_study import change
 
@@ -102,11 +102,8 @@ def test_an_owed_trial_whose_parameters_were_altered_is_refused_by_name(start: S
     digest = first.trials()[0].user_attrs[Tag.DIGEST]
     statement = "update trial_params set param_value = 0.005 where trial_id = 1"
     change(first.folder / "study.db", statement)
-    with pytest.raises(StudyStateError) as refused:
-        start(search(RATES))
-    assert str(refused.value).startswith(
-        f"trial 0 of the Optuna storage: was configuration {digest}, and its parameters are "
-    )
+    said = f"trial 0 of the Optuna storage: was configuration {digest}, and its parameters are "
+    assert refused(StudyStateError, start, search(RATES)).startswith(said)
 
 
 def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -> None:
@@ -114,8 +111,7 @@ def test_an_interrupted_first_trial_of_its_arm_stays_protected(start: Starter) -
     first.conductor.propose("film"), first.conductor.propose("concat")
     first.conductor.stop("SIGINT received")
     second = start(search(trials=2))
-    for value in (0.9, 0.1):
-        second.train(second.next_trial(), value)
+    second.train_each(0.9, 0.1)
     assert second.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE]
 
 
@@ -157,8 +153,7 @@ def test_a_trial_that_ran_when_the_space_was_exhausted_is_still_owed(start: Star
 
 def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(start: Starter) -> None:
     driver = start(search(trials=3))
-    for value in (0.9, 0.1, 0.05):
-        driver.train(driver.next_trial(), value)
+    driver.train_each(0.9, 0.1, 0.05)
     assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
     pruned = driver.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
@@ -172,7 +167,7 @@ SCREENED = search(sampler="grid", scheduler="screening")
 
 def test_a_screening_ends_with_the_best_of_each_arm_in_full_the_best_first(start: Starter) -> None:
     driver = start(SCREENED)
-    driver.screen([0.2, 0.3, 0.4, 0.1])
+    driver.train_each(0.2, 0.3, 0.4, 0.1)
     driver.run()
     rows = driver.rows()
     assert [row.outcome for row in rows] == [Outcome.SCREENED] * 4 + [Outcome.COMPLETE] * 2
@@ -196,7 +191,7 @@ def test_an_arm_s_best_is_chosen_when_all_that_was_screened_of_the_arm_has_ended
 ) -> None:
     """No slot waits for another arm, and the choice is what it would be one after the other."""
     driver = start(SCREENED)
-    driver.screen([0.2, 0.3, 0.4])
+    driver.train_each(0.2, 0.3, 0.4)
     last, _ = driver.next_trial(), driver.next_trial()
     arms = [trial.user_attrs[Tag.ARM] for trial in driver.trials()]
     assert arms[4] == arms[1] != arms[3] == arms[0]
@@ -213,13 +208,13 @@ def test_an_arm_s_best_is_chosen_when_all_that_was_screened_of_the_arm_has_ended
 
 def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -> None:
     first = start(SCREENED)
-    first.screen([0.2, 0.3])
+    first.train_each(0.2, 0.3)
     assert first.begin() is not None
     first.conductor.stop("SIGINT received")
 
     second = start(SCREENED)
     assert second.conductor.owed == 1
-    second.screen([0.4, 0.1])
+    second.train_each(0.4, 0.1)
     assert second.begin() is not None
     second.conductor.stop("SIGINT received")
 
@@ -236,7 +231,7 @@ def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -
 def test_an_arm_of_which_nothing_could_be_screened_has_nothing_in_full(start: Starter) -> None:
     driver = start(search(sampler="grid", trials=2, scheduler="screening"))
     driver.fail(driver.next_trial(), "DivergedError: diverged")
-    driver.screen([0.3])
+    driver.train_each(0.3)
     driver.run()
     assert driver.outcomes() == [Outcome.FAILED, Outcome.SCREENED, Outcome.COMPLETE]
     assert driver.conductor.exhausted, "or every resume would wait for a trial that never comes"
@@ -307,8 +302,7 @@ def test_a_fault_of_the_machine_leaves_the_trial_owed_and_is_kept_for_the_end(
 @pytest.mark.parametrize("scheduler", ["asha", "screening"])
 def test_a_trial_without_a_finite_objective_is_failed(start: Starter, scheduler: str) -> None:
     driver = start(search(scheduler=scheduler))
-    for value in (math.nan, math.inf):
-        driver.train(driver.next_trial(), value)
+    driver.train_each(math.nan, math.inf)
     failed = (Outcome.FAILED, "val_auprc_sv is undefined after the last epoch")
     assert [(row.outcome, row.cause) for row in driver.rows()] == [failed] * 2
     assert {trial.state.name for trial in driver.trials()} == {"FAIL"}
@@ -383,8 +377,7 @@ def test_enumerated_proposals_are_the_same_whatever_happened(
     assert first.begin(), first.begin()
     first.conductor.stop("SIGINT received")
     second = start(text)
-    for value in (0.9, 0.2):
-        second.train(second.next_trial(), value)
+    second.train_each(0.9, 0.2)
     second.fail(second.next_trial(), "ValueError: bad")
     del second
     third = start(text)
@@ -396,8 +389,7 @@ def test_enumerated_proposals_are_the_same_whatever_happened(
 
 def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: Starter) -> None:
     first = start(comparison(RATES))
-    for value in (0.9, 0.1, 0.05, 0.04):
-        first.train(first.next_trial(), value)
+    first.train_each(0.9, 0.1, 0.05, 0.04)
     first.conductor.propose("cut off")
     first.conductor.stop("SIGINT received")
 
@@ -418,8 +410,7 @@ def test_a_comparison_runs_each_arm_at_the_same_draws_and_prunes_nothing(start: 
 
 def test_a_trial_that_was_complete_is_run_to_its_end_when_it_is_owed_again(start: Starter) -> None:
     first = start(search(sampler="grid"))
-    for value in (0.5, 0.5, 0.6, 0.9):
-        first.train(first.next_trial(), value)
+    first.train_each(0.5, 0.5, 0.6, 0.9)
     assert first.outcomes() == [Outcome.COMPLETE] * 4
     first.ledger.withdraw(2, "weights.pt is missing")
 

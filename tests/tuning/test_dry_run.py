@@ -12,10 +12,9 @@ from study.data.source import Source
 from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
-from study.store.storage import Storage
 from study.tuning.dry_run import build_branches, trial_seconds
-from study.tuning.setup import Setup, set_up
-from tests.builders import load_text, space_toml
+from study.tuning.setup import Setup
+from tests.builders import set_up_study, space_toml
 
 SPACE = space_toml(
     {
@@ -30,16 +29,7 @@ SPACE = space_toml(
 @pytest.fixture(scope="module")
 def setup(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("dry")
-    return set_up(
-        load_text(folder, SPACE),
-        small_source,
-        name="three",
-        study_seed=0,
-        partition_seed=0,
-        device="cpu",
-        storage=Storage.at(folder / "trials"),
-        cache_dir=folder / "beats",
-    )
+    return set_up_study(folder, SPACE, small_source)
 
 
 def test_every_branch_is_built_with_its_weights_and_routes(setup: Setup) -> None:

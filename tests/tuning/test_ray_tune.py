@@ -171,13 +171,8 @@ RAISED = "\x1b[36mray::ResourceTrainable.train()\x1b[39m (pid=7)\n  File ...\nMe
     ids=["killed", "raised", "nothing"],
 )
 def test_the_cause_of_a_lost_worker_is_its_first_and_last_line(said: str, reason: str) -> None:
+    told = f"its worker was lost: {reason}", f"its worker was lost 3 times: {reason}"
     loss = LostWorker(said)
-    assert not loss.faulty
-    assert loss.text() == f"its worker was lost: {reason}"
-    assert loss.text(3) == f"its worker was lost 3 times: {reason}"
-
-
-def test_a_disk_that_failed_a_worker_is_told_apart() -> None:
-    loss = LostWorker("ray::train()\nstudy.errors.DiskError: /x: cannot be written (full)")
-    assert loss.faulty
-    assert loss.text(3) == "/x: cannot be written (full)"
+    assert (loss.text(), loss.text(3), loss.faulty) == (*told, False)
+    disk = LostWorker("ray::train()\nstudy.errors.DiskError: /x: cannot be written (full)")
+    assert (disk.text(3), disk.faulty) == ("/x: cannot be written (full)", True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from study.data import prepare
 from study.data.beat_set import BeatSet
 from study.data.source import Source
 from study.errors import DataError, SpaceError
-from study.store.storage import Storage
 from study.tuning import setup as own
-from study.tuning.setup import Setup, set_up
-from tests.builders import load_text, space_toml
+from study.tuning.setup import Setup
+from tests.builders import set_up_study, space_toml
 
 SEARCH = space_toml(
     {"dropout": {"low": 0.0, "high": 0.5}},
@@ -47,14 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def build(small_source: Source, tmp_path: Path, cache: Path) -> Build:
     """A function that sets up a study of a space's text on six records."""
-    usual = {"name": "mine", "study_seed": 0, "partition_seed": 0, "device": "cpu"}
-    storage = Storage.at(tmp_path / "trials")
-
-    def build(text: str, **options: Any) -> Setup:
-        space, given = load_text(tmp_path, text), {**usual, **options}
-        return set_up(space, small_source, storage=storage, cache_dir=cache, **given)
-
-    return build
+    return partial(set_up_study, tmp_path, source=small_source, cache_dir=cache)
 
 
 @pytest.mark.parametrize(
