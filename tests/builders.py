@@ -25,6 +25,7 @@ from study.data.source import Source
 from study.errors import SpaceError
 from study.keys import AUPRC_SV, CLASSES, EPOCH, Outcome, Tag
 from study.models import rules
+from study.reporting.classified import ClassifiedRecord
 from study.spaces import toml_file
 from study.spaces.load import checked_space, load_space
 from study.spaces.space import Space
@@ -465,3 +466,32 @@ def report(epoch: int, metrics: Mapping[str, float], **changes: Any) -> dict[str
         Tag.CAUSE: "",
         **changes,
     }
+
+
+def classified(
+    classes: str,
+    *,
+    duration_s: float = 60.0,
+    height_mv: float = 1.0,
+    annotated: str | None = None,
+    signal_mv: NDArray[np.float32] | None = None,
+) -> ClassifiedRecord:
+    """Return a record at 250 Hz with a beat each second from 0.5 s on; `-` has no class."""
+    samples = ((np.arange(len(classes)) + 0.5) * 250.0).astype(np.int64)
+    probs = np.full((len(classes), 4), np.nan, dtype=np.float32)
+    for k, name in enumerate(classes):
+        if name != "-":
+            probs[k] = np.where(np.arange(4) == "NSVF".index(name), 0.97, 0.01)
+    if signal_mv is None:
+        signal_mv = np.zeros(round(duration_s * 250.0), dtype=np.float32)
+        signal_mv[samples] = height_mv
+    return ClassifiedRecord(
+        name="p01",
+        lead="II",
+        sampling_rate_hz=250.0,
+        signal_mv=signal_mv,
+        samples=samples,
+        probs=probs,
+        left_out=np.array(["first or last beat" if name == "-" else "" for name in classes]),
+        annotated=None if annotated is None else np.array(list(annotated)),
+    )

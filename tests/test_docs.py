@@ -20,6 +20,7 @@ from tests.builders import load_text
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "spaces.md").read_text()
+SEALED = (ROOT / "docs" / "evaluation.md").read_text()
 
 
 def rows(heading: str, reference: str = REFERENCE) -> dict[str, list[str]]:
@@ -72,13 +73,14 @@ def test_the_statistics_are_those_of_the_code() -> None:
         assert said in text, said
 
 
-def test_the_example_is_a_space(tmp_path: Path) -> None:
+def test_the_examples_are_a_space_and_a_plan(tmp_path: Path) -> None:
     space = load_text(tmp_path, example_in(REFERENCE))
     names = {param.name for param in space.params}
     assert names == {"fusion", "embed_dim", "learning_rate", "heads"}
-
-
-SEALED = (ROOT / "docs" / "evaluation.md").read_text()
+    plan = parse_plan(example_in(SEALED), Path("the example"))
+    assert [arm.name for arm in plan.arms] == ["film", "film_placebo"]
+    origin = plan.test.origin
+    assert origin is not None and list(origin.data) == ["beat/antialiased"]
 
 
 def test_every_setting_of_a_plan_with_its_default() -> None:
@@ -87,13 +89,6 @@ def test_every_setting_of_a_plan_with_its_default() -> None:
     for name, (default, _) in listed.items():
         expected = {"seeds": MIN_SEEDS, **DEFAULTS}[name]
         assert default.strip("`") == json.dumps(expected).strip('"'), name
-
-
-def test_the_example_is_a_plan() -> None:
-    found = parse_plan(example_in(SEALED), Path("the example"))
-    assert [arm.name for arm in found.arms] == ["film", "film_placebo"]
-    origin = found.test.origin
-    assert origin is not None and list(origin.data) == ["beat/antialiased"]
 
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks/README.md")

@@ -153,12 +153,6 @@ def test_files_that_are_there_are_replaced_only_when_asked(
     assert table.read_text().startswith("sample,time_s,class,")
 
 
-def test_two_records_of_one_name_are_refused(run: Run, workspace: Path, records: Path) -> None:
-    ended = run(records / "p01", workspace / "p01.hea", *MODEL)
-    message = "error: --out: two records would write predictions/p01.csv\n"
-    assert (ended.code, ended.err) == (2, message)
-
-
 def test_a_bad_record_does_not_stop_the_others(run: Run, workspace: Path, records: Path) -> None:
     ended = run(records / "p99", records / "p01", *MODEL, "--plot-from", "0:05")
     assert (ended.code, ended.err) == (1, f"error: {records}/p99: no .hea file\n")
@@ -183,13 +177,13 @@ def test_sealed_records_are_refused_and_trained_ones_told(
     assert not (workspace / "other").exists()
 
 
-def test_without_a_model_it_is_said_how_to_get_one(
+def test_two_records_of_one_name_and_no_model_are_refused(
     run: Run, workspace: Path, records: Path
 ) -> None:
-    ended = run(records / "p01")
-    store = f"sqlite:///{workspace}/mlflow.db"
-    message = f"error: --model: there is no MLflow store at {store}; {HOW}\n"
-    assert (ended.code, ended.err) == (2, message)
+    twice = "error: --out: two records would write predictions/p01.csv\n"
+    assert run(records / "p01", workspace / "p01.hea", *MODEL) == Ended(2, "", twice)
+    none = f"error: --model: there is no MLflow store at sqlite:///{workspace}/mlflow.db; {HOW}\n"
+    assert run(records / "p01") == Ended(2, "", none)
     assert [path.name for path in workspace.iterdir()] == ["model.pt"]
 
 

@@ -7,24 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from study.data.windows import GAP, GAP_NOTE
-from study.reporting.classified import ClassifiedRecord, agreement, beat_counts
+from study.reporting.classified import agreement, beat_counts
+from tests.builders import classified
 
-NONE = [np.nan] * 4
-N, S, V = [0.7, 0.1, 0.1, 0.1], [0.3, 0.4, 0.2, 0.1], [0.2, 0.1, 0.6, 0.1]
 EDGE = "first or last beat"
 
 
 def test_counts_say_why_beats_have_no_class_and_agreement_leaves_them_out() -> None:
-    record = ClassifiedRecord(
-        name="p01",
-        lead="II",
-        sampling_rate_hz=250.0,
-        signal_mv=np.zeros(2500, dtype=np.float32),
-        samples=np.array([100, 300, 500, 700, 900, 1100]),
-        probs=np.array([NONE, N, V, S, N, NONE], dtype=np.float32),
-        left_out=np.array([EDGE, "", "", "", "", EDGE]),
-        annotated=np.array(list("NNVNQV")),
-    )
+    record = classified("-NVSN-", annotated="NNVNQV", duration_s=10.0)
     assert record.duration_s == 10.0
     assert beat_counts(record) == "6 beats: N 2, S 1, V 1, F 0; no class: first or last beat 2"
     gap = np.array([EDGE, "", GAP, GAP, "", EDGE])

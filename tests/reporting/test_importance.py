@@ -54,6 +54,6 @@ def test_the_parameter_that_decides_has_the_largest_share(
 
 def test_trials_of_two_budgets_are_not_mixed(space: Space) -> None:
     gaps: dict[str, str] = {}
-    screened = rows(ENOUGH_TRIALS - 1, Outcome.SCREENED, 1)
-    assert importance(screened + rows(30, Outcome.COMPLETE, 6), OBJECTIVE, space, gaps) is None
+    trials = rows(ENOUGH_TRIALS - 1, Outcome.SCREENED, 1) + rows(30, Outcome.COMPLETE, 6)
+    assert importance(trials, OBJECTIVE, space, gaps) is None
     assert gaps["importance"] == "19 screened trials; 20 are needed to say more than noise"

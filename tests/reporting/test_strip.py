@@ -11,37 +11,7 @@ from numpy.typing import NDArray
 
 from study.reporting.classified import ClassifiedRecord
 from study.reporting.strip import busiest_start, draw_strip
-
-RATE_HZ = 250.0
-
-
-def classified(
-    classes: str,
-    *,
-    duration_s: float = 60.0,
-    height_mv: float = 1.0,
-    annotated: str | None = None,
-    signal_mv: NDArray[np.float32] | None = None,
-) -> ClassifiedRecord:
-    """A record with a beat each second from 0.5 s on; `-` has no class."""
-    samples = ((np.arange(len(classes)) + 0.5) * RATE_HZ).astype(np.int64)
-    probs = np.full((len(classes), 4), np.nan, dtype=np.float32)
-    for k, name in enumerate(classes):
-        if name != "-":
-            probs[k] = np.where(np.arange(4) == "NSVF".index(name), 0.97, 0.01)
-    if signal_mv is None:
-        signal_mv = np.zeros(round(duration_s * RATE_HZ), dtype=np.float32)
-        signal_mv[samples] = height_mv
-    return ClassifiedRecord(
-        name="p01",
-        lead="II",
-        sampling_rate_hz=RATE_HZ,
-        signal_mv=signal_mv,
-        samples=samples,
-        probs=probs,
-        left_out=np.array(["first or last beat" if name == "-" else "" for name in classes]),
-        annotated=None if annotated is None else np.array(list(annotated)),
-    )
+from tests.builders import classified
 
 
 def drawn(
@@ -74,9 +44,9 @@ def test_the_stretch_with_most_abnormal_beats_is_found(
 
 def test_a_second_is_25_mm_and_a_millivolt_10_mm_as_on_paper(tmp_path: Path) -> None:
     """A trace of full squares shows as black columns a second apart, 1.5 mV high."""
-    signal = np.zeros(round(20 * RATE_HZ), dtype=np.float32)
+    signal = np.zeros(round(20 * 250), dtype=np.float32)
     for second in range(1, 19, 2):
-        signal[round(second * RATE_HZ) : round((second + 1) * RATE_HZ)] = 1.5
+        signal[round(second * 250) : round((second + 1) * 250)] = 1.5
     image = drawn(tmp_path / "a.png", classified("-", signal_mv=signal), 0, 10)
     mm = 130 / 25.4  # pixels: 130 dots an inch
     assert image.shape[1] == pytest.approx((16 + 250 + 6) * mm, abs=1)
