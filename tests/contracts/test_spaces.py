@@ -121,7 +121,7 @@ PUBLISHED: list[tuple[str, Mapping[str, object]]] = [
     ("mhca_h1", {"input": "opt1", "segmentation": "centred", **_MHCA}),
     ("opt3_mhca_h1", {"input": "opt3", "segmentation": "daeac", **_MHCA}),
 ]
-"""The three published experiments; see the README for their source."""
+"""The three experiments of the seed text; docs/published.md has their sources."""
 
 
 @pytest.mark.parametrize(("arm", "expected"), PUBLISHED)
