@@ -9,7 +9,7 @@ import argparse
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from study.keys import OBJECTIVES, PRECISIONS
 
@@ -19,11 +19,19 @@ _Group = argparse._ActionsContainer
 """A parser, or a group of its options."""
 
 
-def command(name: str, description: str | None) -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line; argparse prints every option before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+
+
+def command(name: str, description: str | None, epilog: str = "") -> argparse.ArgumentParser:
     """Return the parser of `python -m study.NAME`, under its description."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m study.{name}",
         description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

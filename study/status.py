@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import Outcome
 from study.options import besides
-from study.wording import plural
+from study.wording import first_few, plural
 
 if TYPE_CHECKING:
     from study.store.checks import Fault
@@ -195,11 +195,11 @@ def _status(study: Study) -> Iterator[str]:
         "nothing new to propose" if trials.exhausted else f"{study.not_proposed} not proposed yet"
     )
     yield f"trials: {', '.join(counts)}, {end}"
-    if trials.n_superseded or trials.n_repeats:
-        yield (
-            f"besides: {plural(trials.n_superseded, 'superseded attempt')}, "
-            f"{plural(trials.n_repeats, 'repeat')}"
-        )
+    if superseded := trials.superseded:
+        went_on = first_few(f"trial {earlier} went on as {later}" for earlier, later in superseded)
+        yield f"besides: {plural(len(superseded), 'superseded attempt')}: {went_on}"
+    if trials.n_repeats:
+        yield f"besides: {plural(trials.n_repeats, 'repeat')}"
     for trial in trials.live:
         proposal = Proposal.of(trial)
         done = f"epoch {trial.last_step or 0} of {proposal.config.train.epochs}"

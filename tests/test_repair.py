@@ -251,7 +251,7 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
     assert (again.info.run_id, again.info.status) == (kept.info.run_id, "FINISHED")
     code, lines = status()
     assert lines[1].startswith("nobody runs it; the last start ended at 20")
-    assert "besides: 2 superseded attempts, 0 repeats" in lines
+    assert "besides: 2 superseded attempts: trial 0 went on as 5 and trial 4 went on as 6" in lines
     assert (code, lines[-1]) == (0, "the three records agree")
 
 

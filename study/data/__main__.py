@@ -19,6 +19,7 @@ from study.command import DONE, carry_out
 from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
 from study.data.split_file import FORM, load_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
+from study.options import command
 from study.wording import UNDEFINED, aligned
 
 # Modules that need arrays are imported where they are used, so that --help answers at once.
@@ -188,12 +189,11 @@ def _own(folder: Path, split_file: Path) -> tuple[list[str], bool]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m study.data",
-        description="Show the records that a study would use: beats per class, what is left out "
-        "and why, where the records come from.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command(
+        "data",
+        "Show the records that a study would use: beats per class, what is left out and why, "
+        "where the records come from.",
+        _EPILOG,
     )
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records"

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -137,6 +138,7 @@ class Proposal:
     index: int | None = None  # position in an enumerated sequence; None for a sampled proposal
     draw: int | None = None  # index of the nuisance draw in a compare study
     attempt: int = 1  # 1, or one more than the attempt that was interrupted
+    follows: int | None = None  # number of the trial that was that attempt
     protected: bool = False  # never pruned: the first trial of its arm, at the space's defaults
 
     @classmethod
@@ -230,9 +232,13 @@ class Trials:
         return bool(self.attrs.get(EXHAUSTED))
 
     @property
-    def n_superseded(self) -> int:
-        """Number of attempts that a later attempt followed."""
-        return sum(len(attempts) - 1 for attempts in self.attempts.values())
+    def superseded(self) -> list[tuple[int, int]]:
+        """Attempts that a later attempt followed, each with that one, by number."""
+        return sorted(
+            (earlier.number, later.number)
+            for attempts in self.attempts.values()
+            for earlier, later in pairwise(attempts)
+        )
 
     @property
     def n_repeats(self) -> int:

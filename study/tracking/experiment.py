@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -107,7 +108,9 @@ class Experiment:
             page += f"?viewStateShareKey={quote(view_key(study))}" if study else ""
         if self.store.is_server:
             return f"MLflow: {self.store.shown.rstrip('/')}{page}"
-        option = "" if self.store.default else f" --backend-store-uri '{self.store.shown}'"
+        option = (
+            "" if self.store.default else f" --backend-store-uri {shlex.quote(self.store.shown)}"
+        )
         return (
             f"MLflow: run `mlflow ui{option}` in {self.store.workspace}, "
             f"then open http://127.0.0.1:5000{page}"

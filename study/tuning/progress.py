@@ -77,8 +77,10 @@ class Progress:
         self._running += 1
         self._slots = max(self._slots, self._running)
         differing = " ".join(f"{key}={_short(value)}" for key, value in proposal.params.items())
-        attempt = f" (attempt {proposal.attempt})" if proposal.attempt > 1 else ""
-        self.line(f"trial {number:>3} started  {proposal.arm}  {differing}{attempt}")
+        begun = f"trial {number:>3} started"
+        if proposal.follows is not None:
+            begun = f"trial {proposal.follows:>3} goes on as {number} (attempt {proposal.attempt})"
+        self.line(f"{begun}  {proposal.arm}  {differing}")
 
     def trained(self, epochs: int, busy_s: float) -> None:
         """Count epochs of a running trial.

@@ -159,4 +159,6 @@ class Proposals:
                 f"{attrs[Tag.DIGEST]}, and its parameters are those of {proposal.digest}: it was "
                 "altered; bring the storage back from a copy, or start under another --name"
             )
-        return replace(proposal, attempt=attrs[Tag.ATTEMPT] + 1, draw=attrs[DRAW])
+        return replace(
+            proposal, attempt=attrs[Tag.ATTEMPT] + 1, follows=owed.number, draw=attrs[DRAW]
+        )

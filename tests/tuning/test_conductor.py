@@ -83,7 +83,7 @@ def test_owed_trials_come_first_at_the_next_start_under_the_same_digest(start: S
     assert second.conductor.owed == 2
     assert [second.conductor.propose(key) for key in ("a", "b")] == [cut_off, waiting]
     second.conductor.started("a")
-    assert second.lines[-1].endswith("(attempt 2)")
+    assert second.lines[-1].startswith("trial   1 goes on as 4 (attempt 2)  ")
     opened = [trial.user_attrs for trial in second.trials() if "config" in trial.user_attrs]
     assert [attrs[Tag.ATTEMPT] for attrs in opened] == [1, 1, 1, 2, 2]
     assert [attrs[Tag.DIGEST] for attrs in opened[3:]] == [a[Tag.DIGEST] for a in opened[1:3]]

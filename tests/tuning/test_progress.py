@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,10 +23,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def proposal(attempt: int = 1) -> Proposal:
+def proposal() -> Proposal:
     params = {"learning_rate": 0.00123456, "heads": 2}
     config = TrialConfig.from_flat({"fusion": "film"})
-    return Proposal(config=config, digest="d", arm="film", params=params, attempt=attempt)
+    return Proposal(config=config, digest="d", arm="film", params=params)
 
 
 def progress(stream: io.StringIO | None = None, **options: Any) -> Progress:
@@ -42,7 +43,7 @@ def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
     stream = io.StringIO()
     told = progress(stream)
     told.started(0, proposal())
-    told.started(1, proposal(attempt=2))
+    told.started(1, replace(proposal(), attempt=2, follows=0))
     ended(told, 0, Outcome.FAILED, math.nan, "DivergedError: not finite\nand more")
     ended(told, 1, Outcome.COMPLETE, 0.5)
     ended(told, 2, Outcome.PRUNED, 0.9, "asha stopped it at epoch 2")
@@ -50,7 +51,7 @@ def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
     told.close()
     assert stream.getvalue().splitlines() == [
         "trial   0 started  film  learning_rate=0.001235 heads=2",
-        "trial   1 started  film  learning_rate=0.001235 heads=2 (attempt 2)",
+        "trial   0 goes on as 1 (attempt 2)  film  learning_rate=0.001235 heads=2",
         "trial   0 failed   no score  6 epochs, 12 s  [1/4, no score yet, 0 s left]"
         "  DivergedError: not finite",
         "trial   1 complete val_auprc_sv .500  6 epochs, 12 s  [2/4, best .500, 0 s left]",

@@ -126,7 +126,7 @@ def test_a_resumed_study_whose_worker_is_killed_is_completed_with_more_trials(
 ) -> None:
     assert resumed.code == 0, resumed
     assert "resuming 'random': 1 of 3 trials settled, 1 interrupted" in resumed.err
-    assert " continued after epoch " in resumed.err and "(attempt 2)" in resumed.err
+    assert " continued after epoch " in resumed.err and "(attempt 2)  " in resumed.err
     assert resumed.err.count("retried  its worker was lost") == 1 and "failed" not in resumed.err
     assert [*studies.audit("random").values()] == [Outcome.COMPLETE] * 3
     # A random search runs what it would have run.
