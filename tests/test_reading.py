@@ -20,7 +20,7 @@ from study.store.folder import BEATS
 from study.store.optuna_storage import close_storage, open_storage
 from tests.builders import bare_beats, stored_beats
 from tests.command import Main, here
-from tests.postgres import PASSWORD, ask, postgres_server
+from tests.servers import PASSWORD, ask, postgres_server
 from tests.tuning.small_study import NAME, SPACE, contents, status
 
 COMMANDS: dict[str, tuple[Main, list[str]]] = {

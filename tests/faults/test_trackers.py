@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from study.tracking.mirror import PATIENCE_S
-from tests.mlflow_server import Server
+from tests.servers import Server
 from tests.studies import Studies
 
 pytestmark = pytest.mark.faults

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.builders import space_toml
-from tests.postgres import PASSWORD, ask, postgres_server
+from tests.servers import PASSWORD, ask, postgres_server
 from tests.studies import Studies
 
 SPACE = space_toml(

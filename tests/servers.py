@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one test file alone, on loopback."""
+"""Servers on this machine: a PostgreSQL of one test file, an MLflow that can go away."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,12 @@ from typing import Any
 import pytest
 
 PASSWORD = "not-to-be-seen"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _programs() -> Path | None:
@@ -41,9 +49,7 @@ def postgres_server() -> Iterator[str]:
             user = "postgres" if "postgres" in names else "nobody"
             for path in (root, root / "password"):
                 shutil.chown(path, user)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
 
         def call(program: str, *words: str) -> None:
             done = subprocess.run(
@@ -75,3 +81,42 @@ def ask(address: str, *statements: str) -> list[tuple[Any, ...]]:
             connection.execute(statement)
         cursor = connection.execute(statements[-1])
         return cursor.fetchall() if cursor.description else []
+
+
+# A server of our own: MLflow's application, without the job runners of `mlflow server`.
+SERVER = """
+import os, sys
+folder, port = sys.argv[1:]
+os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{folder}/mlflow.db"
+os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "mlflow-artifacts:/"
+os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] = f"{folder}/mlruns"
+os.environ["_MLFLOW_SERVER_SERVE_ARTIFACTS"] = "true"
+from werkzeug.serving import run_simple
+from mlflow.server import app
+run_simple("127.0.0.1", int(port), app, threaded=True)
+"""
+
+
+class Server:
+    """A tracking server on this machine that can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.address = f"http://ann:s3cret@127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", SERVER, str(self.folder), str(self.port)]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise TimeoutError("the MLflow server did not start within 60 s")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
