@@ -148,6 +148,7 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(workspace: Path, two: lis
     ]
     assert all(line.endswith("late vector, window") for line in branches)
     assert "a trial on cpu, 2 at once: at most (early stopping shortens it) " in text
+    assert re.search(r" in all, after \d+ s for the floors", text)
     assert {path.name for path in workspace.iterdir()} == {"split.toml", "two.toml"}
 
 

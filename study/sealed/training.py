@@ -93,12 +93,12 @@ class Training:
             epochs = arm.config.train.epochs
             lines.append(f"  {arm.name}: {rules.arm(arm.config)}, {plural(epochs, 'epoch')}")
             lines.append(f"    {rules.rr_routes(arm.config).text()}")
-            if arm.name not in self.stored:
-                lines.append(f"    thresholds: cross-validated first, {len(self.folds)} folds")
+            lines.append(f"    thresholds: by {self.source_of(arm.name)}")
         contrasts = [f"{first} - {second}" for first, second in plan.test.contrasts]
         metrics = plan.test.metrics
         lines += [
             f"  {FLOOR}: the floor, compared with every arm",
+            f"    thresholds: by {self.source_of(FLOOR)}",
             f"contrasts: {', '.join(contrasts) or 'none'}",
             f"metrics: {', '.join(metrics)} (primary: {metrics[0]})",
             f"records: {self.records.source.description}",
@@ -107,6 +107,12 @@ class Training:
             f"models: {self.n_trained} of {len(plan.arms)} arms are trained already",
         ]
         return "\n".join(lines)
+
+    def source_of(self, name: str) -> str:
+        """Name what the thresholds of an arm or the floor are chosen on."""
+        if name in self.stored and self.plan.test.origin is not None:
+            return f"study {self.plan.test.origin.name}"
+        return f"a cross-validation of {len(self.folds)} folds"
 
     @property
     def n_trained(self) -> int:
@@ -318,25 +324,26 @@ def _run(setup: Setup, places: Places, run: RunStudy) -> None:
 def _thresholds(training: Training, run: RunStudy) -> dict[str, Thresholds]:
     plan = training.plan
     places = places_of(training.folder, CROSS_VALIDATION, training.storage)
-    of_study = f"study {plan.test.origin.name}" if plan.test.origin else ""
-    of_folds = f"a cross-validation of {len(training.folds)} folds"
     if training.cross_validation is not None:
         _run(training.cross_validation, places, run)
     thresholds = {}
     for arm in plan.arms:
         beats = training.models.job.beats_of(arm.config)
-        log_probs, source = training.stored.get(arm.name), of_study
+        log_probs = training.stored.get(arm.name)
         if log_probs is None:
-            log_probs, source = stored_predictions(places, arm, beats), of_folds
+            log_probs = stored_predictions(places, arm, beats)
         if log_probs is None:
             raise StudyStateError(
                 f"{places.folder}: has no predictions of arm {arm.name}; delete it to compute "
                 "them anew"
             )
-        thresholds[arm.name] = thresholds_from(log_probs, beats.label, source)
+        thresholds[arm.name] = thresholds_from(
+            log_probs, beats.label, training.source_of(arm.name)
+        )
     floor_beats = training.models.floor_beats
     log_probs = floors.out_of_fold(FLOOR, floor_beats, training.folds)
-    return {**thresholds, FLOOR: thresholds_from(log_probs, floor_beats.label, of_folds)}
+    of_floor = thresholds_from(log_probs, floor_beats.label, training.source_of(FLOOR))
+    return {**thresholds, FLOOR: of_floor}
 
 
 def trained_ensemble(arm: Arm, places: Places) -> SeedEnsemble | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,12 +14,15 @@ import torch
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import folds_table
+from study.errors import StudyError
+from study.keys import UNRANKED
 from study.models import rules
 from study.models.classifier import Classifier, build_model
 from study.reporting.arms import reference_text
 from study.spaces.optuna_space import notes_on
 from study.spaces.settings import SCREENING_EPOCHS
 from study.spaces.space import Space
+from study.store import floors
 from study.store.study import Study
 from study.training.batches import epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, resolve_device
@@ -162,6 +166,17 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
     return len(sample.beats) * (1 + len(sample.donors) * others)
 
 
+def floor_seconds(setup: Setup, existing: Study | None) -> float:
+    """Estimate the seconds that a start spends on floors, from the slow one's first fold."""
+    if setup.plan.objective == UNRANKED or (existing and floors.stored_floors(existing.folder)):
+        return 0.0
+    folds, began = setup.job.folds, time.perf_counter()
+    with suppress(StudyError):  # a floor that cannot be fitted is left out, with a note
+        first = replace(folds, validation=folds.validation[:1])
+        floors.out_of_fold("logistic_regression", setup.floor_beats, first)
+    return (time.perf_counter() - began) * len(folds)
+
+
 def plan_lines(
     setup: Setup, concurrency: int, existing: Study | None = None, *, run_branches: bool
 ) -> Iterator[str]:
@@ -200,7 +215,7 @@ def plan_lines(
             yield f"    {branch.factors}"
         if branch.reference:
             yield f"    {branch.reference}"
-    yield _time_line(setup, concurrency)
+    yield _time_line(setup, concurrency, floor_seconds(setup, existing))
     if existing:
         owed = f", {len(existing.trials.owed)} owed" if existing.trials.owed else ""
         settled = f"{len(existing.rows)} of {existing.plan.trials} trials settled"
@@ -209,7 +224,7 @@ def plan_lines(
             yield f"note: it has another plan: {line}"
 
 
-def _time_line(setup: Setup, concurrency: int) -> str:
+def _time_line(setup: Setup, concurrency: int, floors_s: float) -> str:
     plan, space = setup.plan, setup.space
     load = os.getloadavg()[0]
     seconds = trial_seconds(setup)
@@ -222,6 +237,8 @@ def _time_line(setup: Setup, concurrency: int) -> str:
         f"time: about {duration(seconds)} a trial{in_full} on {setup.job.device}, {concurrency} "
         f"at once: {most}{duration(seconds * rounds)} in all"
     )
+    if floors_s:
+        line += f", after {duration(floors_s)} for the floors"
     if load <= BUSY_LOAD:
         return line
     return (

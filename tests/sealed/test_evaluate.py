@@ -185,13 +185,14 @@ def test_a_dry_run_says_what_would_be_done(run: Run, folder: EvaluationFolder) -
     assert lines[0].startswith("plan tiny (") and "2 arms x 10 seeds" in lines[0]
     assert {
         "  rr: opt1 / rr_only / seed7 / real, 1 epoch",
-        "    thresholds: cross-validated first, 5 folds",
         "contrasts: rr - rr_placebo",
         "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
         "DS2: 66 files, known by name and hash, not read",
         "arithmetic: fp32, compiled",
         "models: 0 of 2 arms are trained already",
     } <= set(lines)
+    # Of both arms and of the floor.
+    assert lines.count("    thresholds: by a cross-validation of 5 folds") == 3
     assert not folder.root.exists()
 
 
