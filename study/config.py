@@ -72,6 +72,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gate": ("learned", "scalar", "frozen", "off"),
     "loss": ("cross_entropy", "focal"),
     "class_weights": ("none", "sqrt_inverse", "inverse"),
+    "logit_adjustment": ("none", "prior"),
     "schedule": ("one_cycle", "cosine"),
 }
 """Allowed words of every categorical parameter; those of `fusion` are in FUSIONS."""
@@ -248,7 +249,9 @@ class TrainConfig:
     normal_beats_per_epoch: int = 4000  # fresh N beats per epoch beside all S, V, F; 0 takes all
     loss: str = "cross_entropy"  # `cross_entropy` or `focal` (Lin et al. 2017, arXiv:1708.02002)
     focal_gamma: float = 2.0  # focusing exponent of the focal loss
-    class_weights: str = "sqrt_inverse"  # loss weights from all of DS1's class counts
+    class_weights: str = "sqrt_inverse"  # of the loss, from the classes' frequencies in an epoch
+    # Whether probabilities are brought from the class shares that the loss sees to the true ones
+    logit_adjustment: str = "prior"
     label_smoothing: float = 0.0  # mass spread over all classes
     learning_rate: float = 2e-3  # peak of the schedule
     # One-cycle or cosine, both annealed to about zero at the last step

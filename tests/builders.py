@@ -405,7 +405,7 @@ def arm_of(
     own = np.arange(len(CLASSES)) == beats.label[:, None]
     better = changes.pop("better", 0.0)
     noise = rng.normal(size=(draws * seeds, len(beats.label), len(CLASSES)))
-    log_probs = np.round(noise + (1.0 + better) * own, 1)
+    log_probs = np.round(noise + (1.0 + better) * own, 1) - 10.0  # below 0, as logarithms are
     log_probs[:, beats.fold < 0] = np.nan
     return arm_runs(name, log_probs, seeds, **changes)
 

@@ -39,7 +39,7 @@ HOMES = {
     "torch": {"models", "reporting", "training", "tuning", "sealed"},
     "wfdb": {"data"},
     "matplotlib": {"reporting", "tracking"},
-    "sklearn": {"store"},
+    "sklearn": {"statistics", "store"},
 }
 """The only packages that may import each engine."""
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from study.config import LATE_RR_WIDTH, ModelConfig, SignalSpec
 from study.models.backbone import FEATURES, MACNNSE
 from study.models.fusion import FUSIONS
-from study.models.fusion_base import Fusion
+from study.models.fusion_base import N_CLASSES, Fusion
 from study.models.initialise import initialise
 from study.models.rules import check_combination
 
@@ -39,7 +39,8 @@ class Classifier(nn.Module):
 
     The late vector is that of RR and, after it, the scalars of shape. Its mean and standard
     deviation are buffers: they are part of a trained model, and belong to the member's training
-    beats (see `set_rr_statistics`).
+    beats (see `set_rr_statistics`). So is what is added to the logits in evaluation, and not in
+    training (`study.training.losses.logit_adjustment`).
 
     Args:
         channels: Rows of the backbone's input: windows, and two more with the early ratios.
@@ -57,6 +58,7 @@ class Classifier(nn.Module):
 
     rr_mean: Tensor
     rr_sd: Tensor
+    logit_adjustment: Tensor
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Classifier(nn.Module):
         # Buffers, so that they go wherever the weights go: to a checkpoint, to a served model.
         self.register_buffer("rr_mean", torch.zeros(n_rr + n_shape))
         self.register_buffer("rr_sd", torch.ones(n_rr + n_shape))
+        self.register_buffer("logit_adjustment", torch.zeros(N_CLASSES))
         self.backbone = MACNNSE(channels=channels) if fusion.uses_ecg else None
         self.fusion = fusion
 
@@ -119,8 +122,12 @@ class Classifier(nn.Module):
             ValueError: If RR or shape is missing, or given where this network has no input for it.
         """
         feature_map, rr = self.encode(ecg, early_rr, late_rr, hide_rr, feature_map, late_shape)
-        scores: Tensor = self.fusion(feature_map, rr)
-        return scores
+        return self.outputs(feature_map, rr)
+
+    def outputs(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
+        """Return logits or log-probabilities [B, C] from what `encode` gave."""
+        outputs: Tensor = self.fusion(feature_map, rr)
+        return outputs if self.training else outputs + self.logit_adjustment
 
     @contextmanager
     def roughly(self) -> Iterator[None]:

@@ -32,6 +32,9 @@ from study.store.folder import study_folder
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
 
+_NO_ADJUSTMENT = ("logit_adjustment", "none")
+"""What plans of the previous version mean without saying so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
@@ -59,6 +62,7 @@ class SealedPlan:
         """SHA-256 of the plan's content, with every active parameter.
 
         Comments, the order of keys, the form of the file, and default values make no difference.
+        Without a logit adjustment an arm has the hash that it had before there was one.
         """
         test, origin = self.test, self.test.origin
         content = {
@@ -67,7 +71,7 @@ class SealedPlan:
             "study": None
             if origin is None
             else [origin.name, origin.fingerprint, dict(origin.data)],
-            "arms": [[arm.name, rules.active_parameters(arm.config)] for arm in self.arms],
+            "arms": [[arm.name, _said(arm.config)] for arm in self.arms],
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -107,6 +111,11 @@ class SealedPlan:
             "test": asked,
             "arms": arm_tables(self.arms),
         }
+
+
+def _said(config: TrialConfig) -> dict[str, Any]:
+    active = rules.active_parameters(config)
+    return {name: value for name, value in active.items() if (name, value) != _NO_ADJUSTMENT}
 
 
 def arm_tables(arms: Iterable[Arm]) -> list[dict[str, Any]]:
@@ -157,6 +166,7 @@ def _in_tables(plan: Mapping[str, Any]) -> Mapping[str, Any]:
         "description": "A plan of the version before",
         "compare": {"draws": 1, "folds": ALL, "seeds": plan.get("seeds", MIN_SEEDS)},
         "test": {key: value for key, value in plan.items() if key not in ("seeds", "arms")},
+        "fixed": dict([_NO_ADJUSTMENT]),
         "arms": plan.get("arms", []),
     }
 

@@ -2,7 +2,8 @@
 
 `prevalence` gives every beat the classes' shares of the training beats. `logistic_regression` is
 linear in log ratios of RR intervals, in products of these ratios, and in the beat's shape. Both
-use the trials' folds and beats, and the trials' default class weights.
+use the trials' folds and beats. The regression weighs classes, and corrects for it, as a trial
+with default settings does: a normal beat counts by how rarely an epoch shows it.
 
 A floor may see what an arm may: some ratios look one beat ahead or need the whole record, as
 `seed7` does. The shape is cut from R - 0.25 s to R + 0.28 s in every study, so that RR enters
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.config import digest_of
+from study.config import TrainConfig, digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import DataError, DivergedError, StudyError
@@ -42,7 +43,7 @@ from study.store.trial_files import (
 )
 from study.training.results import TrialResult
 
-_FORM = 1
+_FORM = 2
 """Version of the computation: raise it when floors change, and stored ones are computed anew."""
 
 FOLDER = "floors"
@@ -57,11 +58,14 @@ FLOOR_CUT = ("beat", "antialiased")
 SHAPE_POINTS = 32
 """Points of the shape, each the mean of a few samples."""
 
-CLASS_WEIGHTS = "sqrt_inverse"
 L2_STRENGTH = 1.0
 
+_TRIALS = TrainConfig()
+
 SETTINGS = {
-    "class_weights": CLASS_WEIGHTS,
+    "class_weights": _TRIALS.class_weights,
+    "normal_beats_per_epoch": _TRIALS.normal_beats_per_epoch,
+    "logit_adjustment": _TRIALS.logit_adjustment,
     "segmentation": FLOOR_CUT[0],
     "shape_points": SHAPE_POINTS,
     "l2_strength": L2_STRENGTH,
@@ -105,19 +109,27 @@ def _log_ratios(beats: BeatSet) -> Float:
     return np.asarray(np.clip(np.log(ratios), -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
 
 
-def prevalence(x: Float, label: NDArray[np.int64], weights: NDArray[np.float32]) -> Predictor:
+def beat_weights(label: NDArray[np.int64]) -> Float:
+    """Return how many beats each beat of a class counts as, [C], by a data set's labels."""
+    from study.training.losses import class_weights, times_shown  # needs torch
+
+    normal_beats = _TRIALS.normal_beats_per_epoch
+    weights = class_weights(label, _TRIALS.class_weights, normal_beats=normal_beats)
+    return weights * times_shown(label, normal_beats=normal_beats)
+
+
+def prevalence(x: Float, label: NDArray[np.int64], weights: Float) -> Predictor:
     """Return a predictor that gives every beat the classes' shares; arguments as for `FLOORS`."""
     counts = np.bincount(label, minlength=len(CLASSES))
     log_probs = np.log(np.maximum(counts, 0.5) / counts.sum())
     return lambda others: np.tile(log_probs, (len(others), 1))
 
 
-def logistic_regression(
-    x: Float, label: NDArray[np.int64], weights: NDArray[np.float32]
-) -> Predictor:
+def logistic_regression(x: Float, label: NDArray[np.int64], weights: Float) -> Predictor:
     """Fit a multinomial regression with an L2 penalty; arguments as for `FLOORS`.
 
-    A class without beats to train on gets the probability of half a beat.
+    Its probabilities have the shares that classes have among the training beats. A class without
+    beats to train on gets the probability of half a beat.
 
     Raises:
         DivergedError: If it does not converge.
@@ -126,6 +138,8 @@ def logistic_regression(
     from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+
+    from study.training.losses import logit_adjustment
 
     if len(np.unique(label)) == 1:
         return prevalence(x, label, weights)
@@ -148,12 +162,18 @@ def logistic_regression(
                 model.fit(standardised(x), label)
         except (ConvergenceWarning, LinAlgWarning):
             continue
-        return lambda others: _log_probs(model, standardised(others), len(label))
+        shift = logit_adjustment(weights)
+        return lambda others: _log_probs(model, standardised(others), shift, len(label))
     raise DivergedError(f"no convergence within {_MAX_ITERATIONS} iterations")
 
 
-def _log_probs(model: Any, x: NDArray[np.float32], n_trained_on: int) -> Float:
-    """Return a fitted regression's log-probabilities [M, C] from standardised features [M, F]."""
+def _log_probs(
+    model: Any, x: NDArray[np.float32], shift: NDArray[np.float32], n_trained_on: int
+) -> Float:
+    """Return a fitted regression's log-probabilities [M, C] from standardised features [M, F].
+
+    `shift` [C] is added to the logits.
+    """
     from scipy.special import log_softmax
 
     # Not `predict_log_proba`: where a probability underflows, its logarithm is infinite.
@@ -161,15 +181,15 @@ def _log_probs(model: Any, x: NDArray[np.float32], n_trained_on: int) -> Float:
     if logits.ndim == 1:  # of two classes, the second against the first
         logits = np.column_stack([np.zeros_like(logits), logits])
     log_probs = np.full((len(x), len(CLASSES)), math.log(0.5 / n_trained_on))
-    log_probs[:, model.classes_] = log_softmax(logits, axis=1)
+    log_probs[:, model.classes_] = log_softmax(logits + shift[model.classes_], axis=1)
     return log_probs
 
 
-FLOORS: dict[str, Callable[[Float, NDArray[np.int64], NDArray[np.float32]], Predictor]] = {
+FLOORS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
     "prevalence": prevalence,
     "logistic_regression": logistic_regression,
 }
-"""Fits a floor: from features [N, F], labels [N] and class weights [C] to a `Predictor`."""
+"""Fits a floor: from features [N, F], labels [N] and `beat_weights` [C] to a `Predictor`."""
 
 
 def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
@@ -183,9 +203,7 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     Raises:
         DivergedError: If a fit does not converge.
     """
-    from study.training.losses import class_weights  # needs torch
-
-    x, weights = features(beats), class_weights(beats.label, CLASS_WEIGHTS)
+    x, weights = features(beats), beat_weights(beats.label)
     log_probs = np.full((1, len(x), len(CLASSES)), np.nan, dtype=np.float32)
     for fold, (training, validation) in enumerate(folds.masks(beats)):
         try:
@@ -206,10 +224,7 @@ def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]
     Raises:
         DivergedError: If the fit does not converge.
     """
-    from study.training.losses import class_weights
-
-    weights = class_weights(training.label, CLASS_WEIGHTS)
-    fitted = FLOORS[name](features(training), training.label, weights)
+    fitted = FLOORS[name](features(training), training.label, beat_weights(training.label))
     return lambda others: fitted(features(others))[None].astype(np.float32)
 
 

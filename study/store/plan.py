@@ -16,7 +16,7 @@ from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import write_whole
 from study.store.folder import PLAN_FILE, has_trials, study_names
 
-FORM = 1
+FORM = 2
 """Version of the form of a study's records; raise it when the form changes.
 
 Studies begun before this number existed have none.

@@ -25,7 +25,8 @@ from study.errors import DataError
 from study.keys import CLASSES
 from study.training.seeding import Purpose, Streams
 
-_NORMAL = CLASSES.index("N")
+NORMAL = CLASSES.index("N")
+"""The class of normal beats."""
 
 STANDS_FOR = 5
 """Before the last epoch one normal beat represents this many."""
@@ -61,7 +62,7 @@ def epoch_shape(
     if empty:
         raise DataError(f"training: no beat to train on in fold(s) {empty}; use fewer folds")
     if normal_beats:
-        longest = max(int((label != _NORMAL).sum()) for label in labels) + normal_beats
+        longest = max(int((label != NORMAL).sum()) for label in labels) + normal_beats
     else:
         longest = max(len(label) for label in labels)
     # Divided upwards: no beat may be left out.
@@ -75,20 +76,30 @@ class MemberBeats:
     def __init__(
         self, index: NDArray[np.int64], label: NDArray[np.int64], streams: Streams
     ) -> None:
-        normal = label == _NORMAL
+        normal = label == NORMAL
         self._rare = index[~normal]
         # Records without a normal beat are topped up with their other beats.
         self._deck = index[normal] if normal.any() else index
         self._streams = streams
 
+    def times_shown(self, shape: EpochShape) -> NDArray[np.float64]:
+        """Return how many times an epoch shows a beat of each class, on average, [C]."""
+        times = np.ones(len(CLASSES))
+        times[NORMAL] = self._dealt(shape) / len(self._deck)
+        return times
+
     def epoch(self, epoch: int, shape: EpochShape) -> NDArray[np.int64]:
         """Return the beats of an epoch (from 0), [batches, batch_size]."""
-        n_dealt, size = shape.beats - len(self._rare), len(self._deck)
+        n_dealt, size = self._dealt(shape), len(self._deck)
         # An epoch that deals a whole deck or more starts a new deck, so that it misses no beat.
         stride = n_dealt if n_dealt < size else -(-n_dealt // size) * size
         beats = np.concatenate([self._rare, self._deal(epoch * stride, n_dealt)])
         self._streams.generator(Purpose.ORDER, epoch).shuffle(beats)
         return beats.reshape(shape.batches, shape.batch_size)
+
+    def _dealt(self, shape: EpochShape) -> int:
+        """Return how many normal beats an epoch has."""
+        return shape.beats - len(self._rare)
 
     def _deal(self, start: int, n_beats: int) -> NDArray[np.int64]:
         """Return `n_beats` from position `start` of the endless row of shuffled decks."""
@@ -107,7 +118,7 @@ def stand_ins(label: NDArray[np.int64], record: NDArray[np.int64]) -> NDArray[np
     Beats are in the order of records, and of time within a record.
     """
     stands = np.arange(len(label))
-    normal = label == _NORMAL
+    normal = label == NORMAL
     for name in np.unique(record):
         beats = np.flatnonzero(normal & (record == name))
         position = np.arange(len(beats))

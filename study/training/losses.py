@@ -1,4 +1,4 @@
-"""Class weights and losses. Shapes: B batch, C classes."""
+"""Class weights, losses, and what they do to probabilities. Shapes: B batch, C classes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,57 @@ from torch.nn import functional as F
 
 from study.errors import ConfigError, unknown
 from study.keys import CLASSES
+from study.training.batches import NORMAL
 
 _POWERS = {"none": 0.0, "sqrt_inverse": 0.5, "inverse": 1.0}
 
 
-def class_weights(label: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
+def times_shown(label: NDArray[np.int64], *, normal_beats: int) -> NDArray[np.float64]:
+    """Return how many times an epoch over a data set shows a beat of each class, on average, [C].
+
+    It shows all S, V and F once, and `normal_beats` N (0: all once).
+    """
+    times, n_normal = np.ones(len(CLASSES)), int((label == NORMAL).sum())
+    if normal_beats and n_normal:
+        times[NORMAL] = normal_beats / n_normal
+    return times
+
+
+def class_weights(
+    label: NDArray[np.int64], kind: str, *, normal_beats: int
+) -> NDArray[np.float32]:
     """Return loss weights [C] with mean 1 over the classes present, from a data set's labels.
 
-    `inverse` is the inverse of a class's frequency. A class without beats gets 0. The trial passes
-    the labels of the whole data set, so that the weights are the same in every fold.
+    `inverse` is the inverse of a class's frequency in an epoch (see `times_shown`). A class
+    without beats gets 0. The trial passes the labels of the whole data set, so that the weights
+    are the same in every fold.
 
     Raises:
         ConfigError: If the kind is unknown.
     """
     if kind not in _POWERS:
         raise ConfigError(f"class_weights: {unknown('kind', kind, _POWERS)}")
-    counts = np.bincount(label, minlength=len(CLASSES))
+    times = times_shown(label, normal_beats=normal_beats)
+    counts = np.bincount(label, minlength=len(CLASSES)) * times
     present = counts > 0
     weights = np.zeros(len(CLASSES), dtype=np.float32)
     rarity = counts[present] ** -_POWERS[kind]
     weights[present] = rarity / rarity.mean()
     return weights
+
+
+def logit_adjustment(counted: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return what to add to logits [C] so that probabilities have the classes' true shares.
+
+    Training counts a beat of class c as `counted[c]` beats: its loss weight times how often it is
+    shown. Of n_c beats the loss sees counted[c] n_c, and log(n_c) - log(counted[c] n_c) corrects
+    for it (Menon et al. 2021, arXiv:2007.07314, post hoc; Saerens et al. 2002,
+    doi:10.1162/089976602753284446). A class without weight is not trained, and gets 0.
+    """
+    adjustment = np.zeros(len(counted), dtype=np.float32)
+    trained = counted > 0
+    adjustment[trained] = -np.log(counted[trained])
+    return adjustment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

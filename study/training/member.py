@@ -19,7 +19,7 @@ from study.data.rr import placebo_order
 from study.models.classifier import Classifier, RunBackbone, build_model
 from study.training.batches import EpochShape, MemberBeats, epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, to_device
-from study.training.losses import Loss, class_weights
+from study.training.losses import Loss, class_weights, logit_adjustment
 from study.training.optimiser import AveragedWeights, learning_rate
 from study.training.seeding import Purpose, Streams
 
@@ -155,7 +155,11 @@ def build_members(
     `run_backbone` the backbones run as they are written.
     """
     label = beats.beats.label
-    loss = _loss(config.train, label, beats.device, dtype)
+    # Of the labels of the whole data set, so that every fold minimises the same loss.
+    weights = class_weights(
+        label, config.train.class_weights, normal_beats=config.train.normal_beats_per_epoch
+    )
+    loss = _loss(config.train, weights, beats.device, dtype)
     shape = epoch_shape(
         [label[training] for training, _ in splits],
         normal_beats=config.train.normal_beats_per_epoch,
@@ -170,7 +174,11 @@ def build_members(
         # The inputs of a seed are one object for all its folds: the beats lie in memory once.
         for fold, (training, validation) in enumerate(splits):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
+            dealt = MemberBeats(training, label[training], streams)
             model = _model(config, inputs.late, training, streams)
+            if config.train.logit_adjustment == "prior":
+                adjustment = logit_adjustment(weights * dealt.times_shown(shape))
+                model.logit_adjustment.copy_(torch.from_numpy(adjustment))
             model.to(beats.device, dtype)
             model.run_backbone = run_backbone
             members.append(
@@ -180,7 +188,7 @@ def build_members(
                     loss=loss,
                     inputs=inputs,
                     label=beats.label,
-                    training=MemberBeats(training, label[training], streams),
+                    training=dealt,
                     validation=to_device(validation, beats.device),
                     steering=to_device(validation[stands[validation] == validation], beats.device),
                     shape=shape,
@@ -191,11 +199,10 @@ def build_members(
 
 
 def _loss(
-    train: TrainConfig, label: NDArray[np.int64], device: torch.device, dtype: torch.dtype
+    train: TrainConfig, weights: NDArray[np.float32], device: torch.device, dtype: torch.dtype
 ) -> Loss:
-    # Weighted by the labels of the whole data set, so that every fold minimises the same loss.
     return Loss(
-        weights=to_device(class_weights(label, train.class_weights), device, dtype),
+        weights=to_device(weights, device, dtype),
         gamma=train.focal_gamma if train.loss == "focal" else 0.0,
         label_smoothing=train.label_smoothing,
     )

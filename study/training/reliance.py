@@ -241,7 +241,7 @@ class _Encoded:
 
     def log_probs(self) -> Tensor:
         """Return log-probabilities [B, C]."""
-        return F.log_softmax(self._model.fusion(self._feature_map, self._late_rr), dim=1)
+        return F.log_softmax(self._model.outputs(self._feature_map, self._late_rr), dim=1)
 
     def attention(self) -> Tensor | None:
         """Return attention [B, H, L], or None."""

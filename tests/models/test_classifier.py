@@ -72,6 +72,16 @@ def test_both_windows_are_rows_before_the_early_ratios() -> None:
     assert torch.equal(rows[:, 2:], early[:, :, None].expand(-1, -1, 128))
 
 
+def test_the_logit_adjustment_is_added_in_evaluation_alone() -> None:
+    config = ModelConfig(fusion="rr_only", dropout=0.0)
+    model = build_model(SignalSpec(), config, seed=(0, 0, 0)).eval()
+    late = torch.ones(BEATS, 7)
+    plain, adjustment = model(ECG, None, late), torch.tensor([-1.0, 0.5, 0.0, 2.0])
+    model.logit_adjustment.copy_(adjustment)
+    torch.testing.assert_close(model(ECG, None, late), plain + adjustment)
+    assert torch.equal(model.train()(ECG, None, late), plain)
+
+
 def test_early_ratios_are_repeated_beside_the_ecg() -> None:
     model = build_model(SignalSpec(input="opt2"), ModelConfig(fusion="none"), seed=(0,)).eval()
     seen: list[Tensor] = []

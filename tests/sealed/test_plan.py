@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.config import ModelConfig, TrialConfig
+from study.config import ModelConfig, TrainConfig, TrialConfig
 from study.errors import PlanError
 from study.sealed.plan import Arm, SealedPlan, load_plan, parse_plan
 from tests.builders import SEALED_PLAN, refused
@@ -22,8 +22,10 @@ fusion = "film"
 """
 """In the form of the version before."""
 
-TABLES = SEALED_PLAN.replace("placebo = true\n", "")
-"""The same in the form of today."""
+TABLES = SEALED_PLAN.replace(
+    "[[arms]]", '[fixed]\nlogit_adjustment = "none"\n[[arms]]', 1
+).replace("placebo = true\n", "")
+"""The same in the form of today, where probabilities are adjusted unless a plan says otherwise."""
 
 FULL = """
 # What is asked.
@@ -60,7 +62,8 @@ def parsed(text: str) -> SealedPlan:
 
 def test_a_plan_by_hand_needs_a_name_and_an_arm() -> None:
     plan = parsed(MINIMAL)
-    assert plan.arms == (Arm(name="film", config=TrialConfig(model=ModelConfig(fusion="film"))),)
+    model, train = ModelConfig(fusion="film"), TrainConfig(logit_adjustment="none")
+    assert plan.arms == (Arm(name="film", config=TrialConfig(model=model, train=train)),)
     assert (plan.test.metrics, plan.test.contrasts) == (("auprc_sv", "auroc_sv"), ())
     assert (plan.seeds, plan.test.study_seed, plan.test.resamples) == (10, 0, 2000)
     assert (plan.test.precision, plan.test.origin) == ("auto", None)

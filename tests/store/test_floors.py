@@ -17,9 +17,16 @@ from study.data.source import Source
 from study.errors import DataError
 from study.keys import AUPRC_SV, CLASSES
 from study.store import floors
-from study.store.floors import FLOOR_CUT, FLOORS, features, fit, out_of_fold, study_floors
+from study.store.floors import (
+    FLOOR_CUT,
+    FLOORS,
+    beat_weights,
+    features,
+    fit,
+    out_of_fold,
+    study_floors,
+)
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES
-from study.training.losses import class_weights
 
 V = CLASSES.index("V")
 
@@ -84,13 +91,15 @@ def test_prevalence_is_the_share_among_training_beats_and_no_beat_without_a_fold
 def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
     """At the optimum the weighted residuals are orthogonal to a penalised model's features.
 
-    For weights w, penalty 1/2 |coef|^2 and the unpenalised intercept, the gradient of the
+    The probabilities that it is fitted with are those that it gives, times the weights. For
+    weights w, penalty 1/2 |coef|^2 and the unpenalised intercept, the gradient of the
     intercept is the weighted sum of p - y, class by class (Bishop 2006, eq. 4.109): zero.
     """
     x, label = features(floor_beats), floor_beats.label
-    weights = class_weights(label, "sqrt_inverse")
+    weights = beat_weights(label)
     fitted = FLOORS["logistic_regression"](x, label, weights)
-    residual = np.exp(fitted(x)) - np.eye(4)[label]
+    seen = np.exp(fitted(x)) * weights
+    residual = seen / seen.sum(axis=1, keepdims=True) - np.eye(4)[label]
     weighted = weights[label][:, None] * residual
     assert np.abs(weighted.sum(axis=0)).max() < 1e-3 * weights[label].sum()
     assert (fitted(x).argmax(axis=1) == label).mean() > 0.9

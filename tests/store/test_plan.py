@@ -73,7 +73,7 @@ def test_differences_name_what_was_and_is_and_not_what_only_follows(plan: StudyP
     [
         (b"{", "Expecting property name"),
         (b"[1, 2]", ""),
-        (b'{"form": 1, "name": "tiny"}', ""),
+        (f'{{"form": {FORM}, "name": "tiny"}}'.encode(), ""),
     ],
 )
 def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

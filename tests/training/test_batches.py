@@ -45,8 +45,10 @@ def _member(label: NDArray[np.int64], streams: Streams = _STREAMS) -> MemberBeat
 
 
 def test_an_epoch_has_every_rare_beat_once_and_normal_beats_besides() -> None:
-    beats = _member(_labels(100, 20, 10)).epoch(0, EpochShape(10, 7))
+    member = _member(_labels(100, 20, 10))
+    beats = member.epoch(0, EpochShape(10, 7))
     assert beats.shape == (10, 7)
+    assert member.times_shown(EpochShape(10, 7)) == pytest.approx([0.4, 1, 1, 1])
     drawn, times = np.unique(beats, return_counts=True)
     assert (times == 1).all()
     assert set(np.arange(100, 130) + 1000) <= set(drawn)

@@ -150,7 +150,7 @@ def test_returned_weights_are_those_scored(
     assert np.array_equal(logits.log_softmax(dim=1).numpy(), result.log_probs[0, at])
 
 
-def test_each_member_has_its_own_weights_and_the_rr_scale_of_its_training_beats(
+def test_each_member_has_its_own_weights_and_the_constants_of_its_training_beats(
     tiny_beats: BeatSet, tiny_folds: Folds
 ) -> None:
     _, result = _finish(small_training(tiny_beats, tiny_folds, n_seeds=2, epochs=1))
@@ -158,12 +158,18 @@ def test_each_member_has_its_own_weights_and_the_rr_scale_of_its_training_beats(
     assert result.confusion.sum() == 2 * 240
     parts = [torch.cat([t.flatten() for t in member.values()]) for member in result.weights]
     assert len({tuple(part.tolist()) for part in parts}) == 6
+    # The data set has 36 S, 42 V and 30 F, an epoch 40 N; a member has 88 N to train on.
+    counted = np.array([40, 36, 42, 30]) ** -0.5 * [40 / 88, 1, 1, 1]
     for weights, (training, _) in zip(
         result.weights[:3], tiny_folds.masks(tiny_beats), strict=True
     ):
         rows = tiny_beats.rr["seed7"][training]
         np.testing.assert_allclose(weights["rr_mean"].numpy(), rows.mean(axis=0), rtol=1e-4)
         np.testing.assert_allclose(weights["rr_sd"].numpy(), rows.std(axis=0), rtol=1e-4)
+        adjustment = weights["logit_adjustment"].numpy()
+        np.testing.assert_allclose(
+            adjustment - adjustment[1], np.log(counted[1] / counted), atol=1e-5
+        )
 
 
 def test_a_trial_learns_and_placebo_breaks_the_tie_of_rr_and_label(

@@ -7,18 +7,46 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from study.training.losses import Loss, class_weights
+from study.training.losses import Loss, class_weights, logit_adjustment, times_shown
 
 _LABEL = np.repeat([0, 1, 2], [100, 25, 4])
 
 
 @pytest.mark.parametrize(
-    ("kind", "proportions"),
-    [("none", [1, 1, 1, 0]), ("sqrt_inverse", [2, 4, 10, 0]), ("inverse", [4, 16, 100, 0])],
+    ("kind", "normal_beats", "proportions"),
+    [
+        ("none", 0, [1, 1, 1, 0]),
+        ("sqrt_inverse", 0, [2, 4, 10, 0]),
+        ("inverse", 0, [4, 16, 100, 0]),
+        # An epoch has 16 N, 25 S and 4 V.
+        ("sqrt_inverse", 16, [5, 4, 10, 0]),
+    ],
 )
-def test_class_weights(kind: str, proportions: list[float]) -> None:
+def test_class_weights_are_of_the_frequencies_in_an_epoch(
+    kind: str, normal_beats: int, proportions: list[float]
+) -> None:
     expected = np.array(proportions) / np.mean(proportions[:3])
-    np.testing.assert_allclose(class_weights(_LABEL, kind), expected, rtol=1e-6)
+    weights = class_weights(_LABEL, kind, normal_beats=normal_beats)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_the_adjustment_gives_the_true_shares_where_nothing_else_is_known() -> None:
+    """Outputs that are the same for all beats, at the minimum of an epoch's loss."""
+    epoch = np.repeat([0, 1, 2], [16, 25, 4])
+    weights = class_weights(_LABEL, "sqrt_inverse", normal_beats=16)
+    outputs = torch.zeros(4, requires_grad=True)
+    optimiser = torch.optim.LBFGS([outputs], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = Loss(weights=torch.tensor(weights))(outputs.expand(45, 4), torch.tensor(epoch))
+        torch.autograd.backward(loss)
+        return loss
+
+    optimiser.step(closure)
+    adjustment = logit_adjustment(weights * times_shown(_LABEL, normal_beats=16))
+    probability = (outputs.detach() + torch.tensor(adjustment)).softmax(dim=0).numpy()
+    assert probability == pytest.approx(np.array([100, 25, 4, 0]) / 129, abs=2e-3)
 
 
 _ONES = torch.ones(4, dtype=torch.float64)

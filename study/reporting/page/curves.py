@@ -20,7 +20,7 @@ from study.wording import listing, plural, score_text
 MOST_ARMS = 4
 BANDS = 2
 """Number of arms with bands: more bands would hide each other."""
-_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 ENDINGS = ("complete", "pruned", "failed", "not settled", "screened")
 """Kinds of learning curves, in the order of their styles."""
@@ -115,8 +115,8 @@ def _panel(
     panel = Panel(
         x=(0.0, 1.0),
         y=(0.0, 1.0),
-        x_ticks=_QUARTERS,
-        y_ticks=_QUARTERS,
+        x_ticks=QUARTERS,
+        y_ticks=QUARTERS,
         title=f"{fact.name}: {fact.beats:,} beats of {fact.records} records",
         x_label=x_label,
         y_label=y_label,

@@ -95,12 +95,16 @@ class Section:
     anchor: str
     title: str
     blocks: Sequence[Block]
+    folded: bool = False  # whether a click on the heading opens it
 
     def html(self) -> str:
         """Return the section."""
         blocks = "\n".join(block.html() for block in self.blocks)
         anchor, title = escape(self.anchor), escape(self.title)
-        return f'<section id="{anchor}">\n<h2>{title}</h2>\n{blocks}\n</section>'
+        inner = f"<h2>{title}</h2>\n{blocks}"
+        if self.folded:
+            inner = f"<details>\n<summary><h2>{title}</h2></summary>\n{blocks}\n</details>"
+        return f'<section id="{anchor}">\n{inner}\n</section>'
 
 
 def missing(absent: str, reason: str) -> Note:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 
 from study.reporting.page.answer import first_screen
+from study.reporting.page.calibration import calibrations
 from study.reporting.page.curves import class_curves, learning_curves
 from study.reporting.page.differences import contrasts
 from study.reporting.page.evidence import alarms, not_shown, sealed
@@ -27,6 +28,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
     ("factors", "Factors", factors),
     ("reliance", "RR reliance", rr_reliance),
     ("curves", "Curves", class_curves),
+    ("calibration", "Calibration", calibrations),
     ("records", "Records", records),
     ("learning", "Learning curves", learning_curves),
     ("inside", "Inside", inside),
@@ -41,11 +43,14 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
 )
 """Anchor, title, and functions that yield the blocks of each section, in page order."""
 
+FOLDED = {"calibration"}
+"""Anchors of sections that a click opens."""
+
 
 def sections(results: StudyResults) -> list[Section]:
     """Return the sections of a study's page."""
     return [
-        Section(anchor=anchor, title=title, blocks=list(blocks(results)))
+        Section(anchor=anchor, title=title, blocks=list(blocks(results)), folded=anchor in FOLDED)
         for anchor, title, blocks in SECTIONS
     ]
 

@@ -78,6 +78,7 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
     assert "Which &lt;arm&gt; &amp; why" in page
     assert "W &lt;b&gt;: a." in page and "w <b>" not in page
     assert "c0ffee" in page
+    assert page.count("<details>") == 1 and "<summary><h2>Calibration</h2></summary>" in page
     first = page.split('<section id="ranking">')[0]
     for answer in (
         "Which arm?",
