@@ -93,13 +93,24 @@ def _process(monkeypatch: pytest.MonkeyPatch) -> None:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
+def real_records(variable: str) -> Path:
+    """Return the folder that a variable names; the test is skipped where it is not set."""
+    folder = os.environ.get(variable)
+    if not folder:
+        pytest.skip(f"{variable} is not set: this test reads the real records")
+    return Path(folder)
+
+
 @pytest.fixture(scope="session")
 def mitdb_dir() -> Path:
-    """Folder of the real MIT-BIH records; the test is skipped where MITDB_DIR is not set."""
-    folder = os.environ.get("MITDB_DIR")
-    if not folder:
-        pytest.skip("MITDB_DIR is not set: this test reads the real MIT-BIH records")
-    return Path(folder)
+    """Folder of the MIT-BIH Arrhythmia Database."""
+    return real_records("MITDB_DIR")
+
+
+@pytest.fixture(scope="session")
+def svdb_dir() -> Path:
+    """Folder of the MIT-BIH Supraventricular Arrhythmia Database."""
+    return real_records("SVDB_DIR")
 
 
 @pytest.fixture(scope="session")

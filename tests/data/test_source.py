@@ -281,3 +281,13 @@ def test_records_without_beats_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "a.atr").unlink()
     with pytest.raises(MissingDataError, match=r"none of 3 records has beat annotations \(.atr\)"):
         find_external(tmp_path)
+
+
+@pytest.mark.data
+def test_every_record_of_the_supraventricular_database_is_read(svdb_dir: Path) -> None:
+    """Two of its records have beats marked twice; 860 has one at the very end of its signal."""
+    external = find_external(svdb_dir, leads=["ECG1"])
+    assert (len(external.leads), external.unusable, external.without_beats) == (78, {}, ())
+    assert set(external.rates_hz.values()) == {128.0}
+    doubled = {name: [d.symbols for d in beats] for name, beats in external.doubled.items()}
+    assert doubled == {"865": [("S", "Q"), ("S", "Q")], "884": [("V", "V")]}
