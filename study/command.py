@@ -31,12 +31,19 @@ _AGAIN_S = 0.05
 """Seconds after which a dropped signal is sent again."""
 
 
-def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool = False) -> int:
+def carry_out(
+    work: Callable[[], int],
+    *,
+    kept: Callable[[], str],
+    readable: Callable[[], str] = lambda: "run it again with another output",
+    verbose: bool = False,
+) -> int:
     """Run a command and return its exit code; an error is printed as one line.
 
     Args:
         work: The command.
         kept: Returns a text on what is kept when the command ends early, and how to go on.
+        readable: Returns a text on where to read what standard output did not take.
         verbose: Show an error's traceback.
     """
     _prepare_streams()
@@ -54,9 +61,10 @@ def carry_out(work: Callable[[], int], *, kept: Callable[[], str], verbose: bool
         if verbose:
             traceback.print_exc()
         # Asking writes to it: only where no file is named can it be what is full.
-        unnamed = not isinstance(error, StudyError) and error.filename is None
-        place = "standard output" if unnamed and _full(sys.stdout) else "a file"
-        _say(f"error: {_text(error, place, kept)}")
+        if isinstance(error, OSError) and error.filename is None and _full(sys.stdout):
+            _say(f"error: standard output: {error.strerror or error}; {readable()}")
+        else:
+            _say(f"error: {_text(error, kept)}")
         return REFUSED
     except KeyboardInterrupt as interrupt:
         by = f" by {interrupt}" if str(interrupt) else ""
@@ -119,13 +127,13 @@ def _discard(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _text(error: Exception, place: str, kept: Callable[[], str]) -> str:
+def _text(error: Exception, kept: Callable[[], str]) -> str:
     if isinstance(error, DiskError):
         return f"{error}; mend this; {kept()}"
     if isinstance(error, StudyError):
         return str(error)
     assert isinstance(error, OSError)
-    return f"{error.filename or place}: {error.strerror or error}; mend this; {kept()}"
+    return f"{error.filename or 'a file'}: {error.strerror or error}; mend this; {kept()}"
 
 
 def _say(text: str) -> None:

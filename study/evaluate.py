@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return carry_out(
         lambda: _run(args),
         kept=lambda: "trained models are kept, the same command continues",
+        readable=lambda: "the same command shows a result that is there, from its tables.txt",
         verbose=args.verbose,
     )
 

@@ -61,7 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
     set_logging()
-    return carry_out(lambda: _predict(args), kept=lambda: "files of finished records are whole")
+    return carry_out(
+        lambda: _predict(args),
+        kept=lambda: "files of finished records are whole",
+        readable=lambda: "predictions/ has the files of finished records",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return carry_out(
         lambda: _report(args),
         kept=lambda: "each file that is there is whole, the same command writes the others",
+        readable=lambda: f"the page is in {args.output or f'studies/{args.study}/report'}",
         verbose=args.verbose,
     )
 

@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     set_logging(verbose=args.verbose, quiet=args.quiet)
     return carry_out(
-        lambda: _dispatch(args, began), kept=lambda: _kept(args), verbose=args.verbose
+        lambda: _dispatch(args, began),
+        kept=lambda: _kept(args),
+        readable=lambda: _readable(args),
+        verbose=args.verbose,
     )
 
 
@@ -83,13 +86,30 @@ def _kept(args: argparse.Namespace) -> str:
         return "finished mends are kept: the same command makes the others"
     if args.confirm:
         return "what is settled is kept: the same command with --resume continues"
+    if _study_of(args):
+        return "what is settled is kept: the same command with --resume continues"
+    return "no trial was begun: the same command starts again"
+
+
+def _readable(args: argparse.Namespace) -> str:
+    """Say where to read what a study's start has found."""
+    if args.confirm:
+        return "studies/ has what was found: `python -m study.run --list` shows the studies"
+    if not args.dry_run and (name := _study_of(args)):
+        return (
+            f"studies/{name} has what was found: trials.csv, and all tables by `python -m "
+            f"study.report --study {name}`"
+        )
+    return "run it again with another output"
+
+
+def _study_of(args: argparse.Namespace) -> str:
+    """Return the name of the study that is run, if it is there already."""
     from study.store.folder import study_names
 
     # A study's default name is its space's name.
     name = args.name or Path(args.space or "").stem
-    if name in study_names(Path.cwd()):
-        return "what is settled is kept: the same command with --resume continues"
-    return "no trial was begun: the same command starts again"
+    return name if name in study_names(Path.cwd()) else ""
 
 
 def _parser() -> argparse.ArgumentParser:
