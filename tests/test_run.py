@@ -75,7 +75,7 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
         (
             ["--space", "fusion_gird"],
             "unknown space 'fusion_gird'; known: fusion_compare, fusion_grid, fusion_tuning, "
-            "seed_experiments, smoke. Did you mean 'fusion_grid'?",
+            "representation, seed_experiments, smoke. Did you mean 'fusion_grid'?",
         ),
         (["--space", "nowhere.toml"], "nowhere.toml"),
         (["--space", "smoke", "--name", "../up"], "study '../up': a study's name has letters"),

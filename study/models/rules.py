@@ -164,7 +164,8 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
 
     `resampling` is resolved. Parameters without effect for mathematical reasons (heads over one
     token, an RR set that `mhca` is blind to) stay: identical results should be observed, not
-    assumed.
+    assumed. What a template gives is left out where nothing is taken from one, so that a
+    configuration without template is the one that it was before there were templates.
     """
     dropped = _inactive(config, FUSIONS[config.model.fusion])
     values = config.flat() | {"resampling": config.signal.resampling_method}
@@ -179,11 +180,15 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     if config.model.gate == "off":
         dropped.add("gate_init")
     if not fusion.uses_ecg:
-        dropped |= {"segmentation", "resampling", "morphology"}
+        dropped |= {"segmentation", "resampling"}
     if not signal.option.late_rr:
-        dropped |= {"late_rr", "rr_scale", "late_shape"}
+        dropped |= {"late_rr", "rr_scale"}
+    if signal.morphology == "beat" or not fusion.uses_ecg:
+        dropped.add("morphology")
+    if not signal.n_shape:
+        dropped.add("late_shape")
     if not uses_template(config):
-        dropped |= {"template", "morphology", "late_shape"}
+        dropped.add("template")
     ratios = signal.option.early_rr or (signal.option.late_rr and signal.late_rr == "ratio2")
     if not ratios:
         dropped.add("ratio_mean")

@@ -16,7 +16,14 @@ from study.spaces.optuna_space import distributions, suggest
 from study.spaces.space import Space
 
 FILES = sorted(FOLDER.rglob("*.toml"))
-NAMED = ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke")
+NAMED = (
+    "fusion_compare",
+    "fusion_grid",
+    "fusion_tuning",
+    "representation",
+    "seed_experiments",
+    "smoke",
+)
 COMPARE = ("fusion_compare", "seed_experiments")
 
 
