@@ -1,13 +1,15 @@
 """Floors: simple classifiers that an arm has to beat, scored like trials.
 
 `prevalence` gives every beat the classes' shares of the training beats. `logistic_regression` is
-linear in log ratios of RR intervals, in products of these ratios, and in the beat's shape. Both
-use the trials' folds and beats. The regression weighs classes, and corrects for it, as a trial
-with default settings does: a normal beat counts by how rarely an epoch shows it.
+linear in log ratios of RR intervals, in products of these ratios, and in the beat's shape. The
+others are linear in the ratios: `logistic_ratios` alone, `logistic_ratios_distances` with two
+distances of the beat from its record's median beat, `logistic_ratios_deviation` with its deviation
+from that. All use the trials' folds and beats. A regression weighs classes, and corrects for it,
+as a trial with default settings does: a normal beat counts by how rarely an epoch shows it.
 
 A floor may see what an arm may: some ratios look one beat ahead or need the whole record, as
-`seed7` does. The shape is cut from R - 0.25 s to R + 0.28 s in every study, so that RR enters
-through the ratios alone.
+`seed7` does, and so does the median beat. The shape is cut from R - 0.25 s to R + 0.28 s in every
+study, so that RR enters through the ratios alone.
 
 Shapes: N and M beats, F features, C classes, R ratios.
 """
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from study.config import TrainConfig, digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
+from study.data.reference.templates import SHAPE_CUT
 from study.errors import DataError, DivergedError, StudyError
 from study.files import from_json, rows_csv
 from study.keys import CLASSES
@@ -43,7 +46,7 @@ from study.store.trial_files import (
 )
 from study.training.results import TrialResult
 
-_FORM = 2
+_FORM = 3
 """Version of the computation: raise it when floors change, and stored ones are computed anew."""
 
 FOLDER = "floors"
@@ -52,8 +55,8 @@ FOLDER = "floors"
 KEY, MADE_BY = "key", "settings"
 """In a floor's file of scores: a digest of what it was computed from, and its settings."""
 
-FLOOR_CUT = ("beat", "antialiased")
-"""Segmentation and resampling of the shape: the window that hides RR best."""
+FLOOR_CUT = (*SHAPE_CUT, "record")
+"""Segmentation, resampling and template of the shape: the window that hides RR best."""
 
 SHAPE_POINTS = 32
 """Points of the shape, each the mean of a few samples."""
@@ -72,7 +75,6 @@ SETTINGS = {
 }
 """How floors are made, for a tracker to show."""
 
-_LARGEST_LOG_RATIO = math.log(4)
 _MAX_ITERATIONS = 1000
 
 Float = NDArray[np.float64]
@@ -81,32 +83,36 @@ Predictor = Callable[[Float], Float]
 """From features [M, F] to log-probabilities [M, C]."""
 
 
-def features(beats: BeatSet) -> Float:
-    """Return the features of all beats, [N, F].
+def features(name: str, beats: BeatSet) -> Float:
+    """Return the features that a floor of `FLOORS` is given of all beats, [N, F].
 
     Args:
-        beats: Cut as `FLOOR_CUT` says. Raises: DataError: If they are cut in another way.
+        name: The floor.
+        beats: Cut as `FLOOR_CUT` says.
+
+    Raises:
+        DataError: If they are cut in another way.
     """
-    cut = (beats.segmentation, beats.resampling)
-    if cut != FLOOR_CUT:
-        raise DataError(f"floors: need beats cut as {'/'.join(FLOOR_CUT)}, got {'/'.join(cut)}")
-    ratios = _log_ratios(beats)
-    first, second = np.triu_indices(ratios.shape[1])
-    shape = beats.ecg.reshape(len(ratios), SHAPE_POINTS, -1).mean(axis=2, dtype=np.float64)
-    return np.concatenate([ratios, ratios[:, first] * ratios[:, second], shape], axis=1)
+    reference = beats.reference
+    if beats.cut != FLOOR_CUT or reference is None:
+        got = "/".join(beats.cut)
+        raise DataError(f"floors: need beats cut as {'/'.join(FLOOR_CUT)}, got {got}")
+    ratios = beats.rr["log8"].astype(np.float64)
+    beside: list[NDArray[Any]] = []
+    if name == "logistic_regression":
+        first, second = np.triu_indices(ratios.shape[1])
+        beside = [ratios[:, first] * ratios[:, second], _points(beats.ecg)]
+    elif name == "logistic_ratios_distances":
+        beside = [reference.distances]
+    elif name == "logistic_ratios_deviation":
+        beside = [_points(reference.deviation)]
+    return np.concatenate([ratios, *beside], axis=1)
 
 
-def _log_ratios(beats: BeatSet) -> Float:
-    """Return log ratios of RR intervals, [N, R].
-
-    They are clipped: next to a gap without beats, one interval can be 100 times another.
-    """
-    seed7, causal = (beats.rr[name].astype(np.float64) for name in ("seed7", "causal"))
-    pre, post, local, pre_to_post, record = seed7.T[:5]
-    to_means = [pre / local, post / local, pre / record, post / record]
-    # Pre-RR to the running mean, to the interval before and to the one before that.
-    ratios = np.column_stack([*to_means, pre_to_post, causal[:, 2:5]])
-    return np.asarray(np.clip(np.log(ratios), -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+def _points(windows: NDArray[np.float32]) -> Float:
+    """Return windows [N, T] by so many points, [N, SHAPE_POINTS]."""
+    points = windows.reshape(len(windows), SHAPE_POINTS, -1).mean(axis=2, dtype=np.float64)
+    return np.asarray(points)
 
 
 def beat_weights(label: NDArray[np.int64]) -> Float:
@@ -188,6 +194,9 @@ def _log_probs(
 FLOORS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
     "prevalence": prevalence,
     "logistic_regression": logistic_regression,
+    "logistic_ratios": logistic_regression,
+    "logistic_ratios_distances": logistic_regression,
+    "logistic_ratios_deviation": logistic_regression,
 }
 """Fits a floor: from features [N, F], labels [N] and `beat_weights` [C] to a `Predictor`."""
 
@@ -203,7 +212,7 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     Raises:
         DivergedError: If a fit does not converge.
     """
-    x, weights = features(beats), beat_weights(beats.label)
+    x, weights = features(name, beats), beat_weights(beats.label)
     log_probs = np.full((1, len(x), len(CLASSES)), np.nan, dtype=np.float32)
     for fold, (training, validation) in enumerate(folds.masks(beats)):
         try:
@@ -224,8 +233,8 @@ def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]
     Raises:
         DivergedError: If the fit does not converge.
     """
-    fitted = FLOORS[name](features(training), training.label, beat_weights(training.label))
-    return lambda others: fitted(features(others))[None].astype(np.float32)
+    fitted = FLOORS[name](features(name, training), training.label, beat_weights(training.label))
+    return lambda others: fitted(features(name, others))[None].astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
-from study.data.prepare import prepare
+from study.data.prepare import prepare_all
 from study.data.source import Source
 from study.errors import DataError
 from study.keys import AUPRC_SV, CLASSES
@@ -34,7 +34,8 @@ V = CLASSES.index("V")
 @pytest.fixture(scope="session")
 def floor_beats(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> BeatSet:
     """The small records, cut for the floors."""
-    return prepare(small_source, *FLOOR_CUT, cache_dir=tmp_path_factory.mktemp("beats"))
+    cache_dir = tmp_path_factory.mktemp("beats")
+    return prepare_all(small_source, [FLOOR_CUT], cache_dir=cache_dir)[FLOOR_CUT]
 
 
 def changed(beats: BeatSet, index: np.ndarray) -> BeatSet:
@@ -48,20 +49,28 @@ def changed(beats: BeatSet, index: np.ndarray) -> BeatSet:
 def test_features_are_bounded_ratios_their_products_and_the_shape(
     floor_beats: BeatSet, small_beats: BeatSet
 ) -> None:
-    x = features(floor_beats)
+    x = features("logistic_regression", floor_beats)
     assert x.shape == (len(floor_beats.label), 8 + 36 + 32)
     seed7 = floor_beats.rr["seed7"].astype(float)
-    assert x[:, 0] == pytest.approx(np.log(seed7[:, 0] / seed7[:, 2])), "pre_rr / local_rr"
-    assert x[:, 4] == pytest.approx(np.log(seed7[:, 3])), "pre_rr / post_rr"
+    assert x[:, 0] == pytest.approx(np.log(seed7[:, 0] / seed7[:, 2]), abs=1e-6), (
+        "pre_rr / local_rr"
+    )
+    assert x[:, 4] == pytest.approx(np.log(seed7[:, 3]), abs=1e-6), "pre_rr / post_rr"
     assert x[:, 8] == pytest.approx(x[:, 0] ** 2)
     assert x[:, 9] == pytest.approx(x[:, 0] * x[:, 1])
     assert x[:, 44] == pytest.approx(floor_beats.ecg[:, :4].mean(axis=1), abs=1e-6)
 
-    rr = {name: values.copy() for name, values in floor_beats.rr.items()}
-    rr["seed7"][0, 0] = 1e5  # a stretch without beats, as in record 207
-    assert features(replace(floor_beats, rr=rr))[0, 0] == np.log(4)
-    with pytest.raises(DataError, match="need beats cut as beat/antialiased, got daeac/linear"):
-        features(small_beats)
+    reference = floor_beats.reference
+    assert reference is not None
+    assert (features("logistic_ratios", floor_beats) == x[:, :8]).all()
+    near = features("logistic_ratios_distances", floor_beats)
+    assert (near == np.concatenate([x[:, :8], reference.distances], axis=1)).all()
+    deviating = features("logistic_ratios_deviation", floor_beats)
+    assert deviating[:, 8] == pytest.approx(reference.deviation[:, :4].mean(axis=1), abs=1e-5)
+    assert deviating.shape == (len(x), 8 + 32)
+    wanted = "need beats cut as beat/antialiased/record, got daeac/linear"
+    with pytest.raises(DataError, match=wanted):
+        features("logistic_ratios", small_beats)
 
 
 def test_a_fold_is_predicted_by_what_other_patients_train(
@@ -95,7 +104,7 @@ def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
     weights w, penalty 1/2 |coef|^2 and the unpenalised intercept, the gradient of the
     intercept is the weighted sum of p - y, class by class (Bishop 2006, eq. 4.109): zero.
     """
-    x, label = features(floor_beats), floor_beats.label
+    x, label = features("logistic_regression", floor_beats), floor_beats.label
     weights = beat_weights(label)
     fitted = FLOORS["logistic_regression"](x, label, weights)
     seen = np.exp(fitted(x)) * weights
@@ -107,8 +116,12 @@ def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
 
 def part(beats: BeatSet, index: np.ndarray) -> BeatSet:
     rr = {name: values[index] for name, values in beats.rr.items()}
+    reference = beats.reference
+    assert reference is not None
+    parts = (reference.deviation[index], reference.distances[index])
+    reference = replace(reference, deviation=parts[0], distances=parts[1])
     at = {"ecg": beats.ecg[index], "label": beats.label[index], "record": beats.record[index]}
-    return replace(beats, rr=rr, **at)
+    return replace(beats, rr=rr, reference=reference, **at)
 
 
 def test_a_whole_data_set_predicts_other_beats(floor_beats: BeatSet, small_folds: Folds) -> None:
@@ -143,8 +156,8 @@ def test_floors_are_scored_as_trials_are_and_kept(
 ) -> None:
     fits = mock.Mock(wraps=floors.out_of_fold)
     monkeypatch.setattr(floors, "out_of_fold", fits)
-    prevalence, logistic = study_floors(floor_beats, small_folds, tmp_path)
-    assert fits.call_count == 2 and prevalence.seconds > 0 and logistic.seconds > 0
+    prevalence, logistic, *others = study_floors(floor_beats, small_folds, tmp_path)
+    assert fits.call_count == 5 and prevalence.seconds > 0 and logistic.seconds > 0
     counts = small_folds.counts(floor_beats)
     share = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
     # All beats tie, and average precision is then the share of the class among a fold's beats.
@@ -158,19 +171,21 @@ def test_floors_are_scored_as_trials_are_and_kept(
     assert stored["metrics"][AUPRC_SV] == logistic.metrics[AUPRC_SV]
 
     again = study_floors(floor_beats, small_folds, tmp_path)
-    assert fits.call_count == 2, "what is kept is not computed again"
-    assert [floor.digest for floor in again] == [prevalence.digest, logistic.digest]
+    assert all(floor.metrics[AUPRC_SV] > prevalence.metrics[AUPRC_SV] for floor in others)
+    assert fits.call_count == 5, "what is kept is not computed again"
+    digests = [floor.digest for floor in (prevalence, logistic, *others)]
+    assert [floor.digest for floor in again] == digests and len({*digests}) == 5
     assert again[1].metrics == pytest.approx(dict(logistic.metrics), nan_ok=True)
     study_floors(replace(floor_beats, fingerprint="other beats"), small_folds, tmp_path)
     study_floors(floor_beats, replace(small_folds, fingerprint="other folds"), tmp_path)
-    assert fits.call_count == 6
+    assert fits.call_count == 15
 
 
 def test_a_floor_that_cannot_be_says_why(
     floor_beats: BeatSet, small_folds: Folds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(floors, "_MAX_ITERATIONS", 1)
-    prevalence, logistic = study_floors(floor_beats, small_folds, tmp_path)
+    prevalence, logistic, *_ = study_floors(floor_beats, small_folds, tmp_path)
     assert prevalence.metrics and not prevalence.missing
     assert logistic.missing.endswith("regression: fold 0: no convergence within 1 iterations")
     assert not logistic.metrics and not logistic.files
