@@ -41,9 +41,11 @@ def with_fusion_faults(name: str, value: object) -> list[str]:
     return faults
 
 
-def space_faults(space: Space) -> list[str]:
-    """Return all faults of a space whose file has none by itself."""
-    return _size_faults(space) or combination_faults(space) + sampler_faults(space)
+def space_faults(space: Space, *, sampler: bool = True) -> list[str]:
+    """Return the faults of a space that show in the whole; those of its sampler if asked."""
+    if faults := _size_faults(space):
+        return faults
+    return combination_faults(space) + (sampler_faults(space) if sampler else [])
 
 
 def _arms(space: Space) -> list[str | None]:
