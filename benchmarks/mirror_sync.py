@@ -138,7 +138,7 @@ def make_study(workspace: Path, trials: int) -> tuple[Ledger, Places]:
     study_plan(trials).save(folder)
     drawn = np.random.default_rng(0)
     beats = {"label": drawn.integers(0, len(CLASSES), N_BEATS), "record": np.zeros(N_BEATS, int)}
-    names = {"record_names": np.asarray(["101"]), "fold_of_record": np.asarray([0])}
+    names = {"record_names": np.asarray(["101"]), "folds_of_record": np.asarray([[0]])}
     names["patient_of_record"] = names["record_names"]
     (folder / BEATS).write_bytes(npz(**beats, **names))
     for name in (SPACE_COPY, TRIALS):

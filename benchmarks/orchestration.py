@@ -239,9 +239,7 @@ def made_up_result(job: TrialJob) -> TrialResult:
     beats = next(iter(job.beats.values()))
     drawn = np.random.default_rng(0).dirichlet(np.ones(len(CLASSES)), (1, len(beats.label)))
     log_probs = np.log(drawn).astype(np.float32)
-    fold = np.full(len(beats.label), -1)
-    for index, (_, validation) in enumerate(job.folds.masks(beats)):
-        fold[validation] = index
+    fold = job.folds.of_beats(beats)
     scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
     return TrialResult(
         log_probs=log_probs,

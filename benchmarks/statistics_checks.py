@@ -95,13 +95,13 @@ class Design:
             record=cells // n_classes,
             record_names=self.names,
             patient_of_record=self.names,
-            fold_of_record=self.folds,
+            folds_of_record=(self.folds,),
         )
 
 
 def designs() -> dict[str, Design]:
     """Return the designs by name."""
-    of_ds1, of_ds2 = _counts(COUNTS_DS1), _counts(COUNTS_DS2)
+    of_ds1, of_ds2 = counts_of(COUNTS_DS1), counts_of(COUNTS_DS2)
     even = np.tile(of_ds1.mean(axis=0).round().astype(np.int64), (len(DS1), 1))
     folds = make_folds(DS1, of_ds1).validation
     fold_of = {name: fold for fold, names in enumerate(folds) for name in names}
@@ -254,7 +254,7 @@ def _interval(found: Any) -> list[float]:
     return [found.value, found.low, found.high]
 
 
-def _counts(text: str) -> NDArray[np.int64]:
+def counts_of(text: str) -> NDArray[np.int64]:
     return np.array([[int(n) for n in record.split("/")] for record in text.split()])
 
 
@@ -324,7 +324,7 @@ def _coverage(stored: Stored, kind: str) -> list[list[str]]:
                 low, high = ends[..., KINDS[kind]], ends[..., KINDS[kind] + 1]
                 inside = (low <= truth) & (truth <= high)
                 estimable = all(np.isfinite(one[estimate][name]).all() for one in sets)
-                row.append(_share(inside.mean(axis=1)) if estimable else "n. e.")
+                row.append(in_percent(inside.mean(axis=1)) if estimable else "n. e.")
         rows.append(row)
     return rows
 
@@ -355,16 +355,16 @@ def _tests(stored: Stored) -> list[list[str]]:
         difference = np.mean([one["differences"][_tested(design)][0][0] for one in sets])
         detectable = np.median([one["detectable"] for one in sets])
         better = scenario == "better"
-        heading = [design, scenario, str(len(sets)), _share(alone[:, equal].mean(axis=1))]
+        heading = [design, scenario, str(len(sets)), in_percent(alone[:, equal].mean(axis=1))]
         if not np.isfinite(detectable):  # nothing is tested
             rows.append([*heading, *["n. e."] * (len(rows[0]) - len(heading))])
             continue
         rows.append(
             [
                 *heading,
-                _share(p[:, equal].mean(axis=1)),
-                _share(adjusted[:, equal].max(axis=1)),
-                _share(adjusted[:, 0]) if better else "-",
+                in_percent(p[:, equal].mean(axis=1)),
+                in_percent(adjusted[:, equal].max(axis=1)),
+                in_percent(adjusted[:, 0]) if better else "-",
                 score_text(float(difference)) if better else "-",
                 score_text(float(detectable)),
             ]
@@ -406,7 +406,7 @@ def _tested(design: str) -> str:
     return parts_of(designs()[design].objective)[1]
 
 
-def _share(by_set: NDArray[np.floating]) -> str:
+def in_percent(by_set: NDArray[np.floating]) -> str:
     """Return a mean over data sets [sets], in percent, with its standard error."""
     error = 100 * by_set.std(ddof=1) / np.sqrt(len(by_set))
     return f"{100 * by_set.mean():.1f} ± {error:.1f}"

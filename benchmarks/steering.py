@@ -34,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     with np.load(args.study / BEATS) as beats:
         label, record = beats["label"].astype(np.int64), beats["record"].astype(np.int64)
-        fold = beats["fold_of_record"][record]
+        fold = beats["folds_of_record"][:, record]
         names = [str(name) for name in beats["record_names"]]
     paths = sorted((args.study / "trials").glob(f"*/{PREDICTIONS}"))
     trials = [np.load(path)["log_probs"] for path in paths]

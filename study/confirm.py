@@ -88,7 +88,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         for study, partition, is_begun in zip(studies, partitions, begun, strict=True):
             now = time.monotonic()
             options = Namespace(**vars(args))
-            options.confirm = options.seeds = options.epochs = None
+            options.confirm = options.seeds = options.epochs = options.partitions = None
             options.space, options.name, options.partition_seed = str(path), study.name, partition
             options.seed = search.study.plan.study_seed + 1
             options.resume = args.resume and is_begun

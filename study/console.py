@@ -45,10 +45,10 @@ def print_result(
         return
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
-    comparing = plan.kind == "compare" and not summary.stop.cause
-    results = _results(study, comparing=comparing, quiet=quiet)
-    compared = results.comparison
-    if "comparison" in results.gaps:
+    results = _results(study, comparing=not summary.stop.cause, quiet=quiet)
+    # A search claims nothing: its arms are only held against the floor.
+    compared = results.comparison if plan.kind == "compare" else None
+    if "comparison" in results.gaps and plan.kind == "compare":
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
     arms = arms_table(rows, plan.objective, plan.kind, comparison=compared, floors=results.floors)
     print(comparison_text(compared, arms) if compared else arms.text())
@@ -106,7 +106,7 @@ def _results(study: Study, *, comparing: bool, quiet: bool) -> StudyResults:
             begun = time.monotonic()
 
     results = load(study, lambda _: None, comparing=comparing, progress=progress)
-    if results.comparison is not None:
+    if results.comparison is not None and study.plan.kind == "compare":
         keep_comparison(study, results.comparison)
     return results
 

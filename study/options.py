@@ -152,12 +152,6 @@ def _add_confirmation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--top", type=int, metavar="K", help="of how many arms to take the best (default 4)"
     )
-    group.add_argument(
-        "--partitions",
-        type=int,
-        metavar="P",
-        help="fold partitions, one study for each (default 3)",
-    )
 
 
 def _add_content(group: argparse._ArgumentGroup) -> None:
@@ -173,6 +167,12 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--seeds", type=int, metavar="N", help="seeds per fold (default of --confirm: 5)"
+    )
+    group.add_argument(
+        "--partitions",
+        type=int,
+        metavar="P",
+        help="partitions into folds of a comparison (with --confirm: a study each, default 3)",
     )
     group.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
     group.add_argument("--scheduler", metavar="NAME", help="asha, screening or none")

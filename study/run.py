@@ -72,9 +72,8 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
         return _list()
     if args.confirm:
         return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
-    lost = [f"--{name}" for name in ("top", "partitions") if getattr(args, name) is not None]
-    if lost:
-        raise UsageError(f"{', '.join(lost)}: means something with --confirm only")
+    if args.top is not None:
+        raise UsageError("--top: means something with --confirm only")
     if not args.space:
         raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
     return _run(args, began)
@@ -250,6 +249,7 @@ def _space(args: argparse.Namespace) -> Space:
         epochs=args.epochs,
         folds=args.folds,
         seeds=args.seeds,
+        partitions=args.partitions,
         sampler=args.sampler,
         scheduler=args.scheduler,
         objective=args.objective,

@@ -360,7 +360,7 @@ def stored_beats(
         label=beats.label,
         record=beats.record,
         record_names=np.asarray(names),
-        fold_of_record=np.asarray([fold_of[name] for name in names]),
+        folds_of_record=np.asarray([[fold_of[name] for name in names]]),
         patient_of_record=np.asarray(list(patients or names)),
     )
 
@@ -406,7 +406,7 @@ def arm_of(
     better = changes.pop("better", 0.0)
     noise = rng.normal(size=(draws * seeds, len(beats.label), len(CLASSES)))
     log_probs = np.round(noise + (1.0 + better) * own, 1) - 10.0  # below 0, as logarithms are
-    log_probs[:, beats.fold < 0] = np.nan
+    log_probs[:, ~beats.held_out[beats.record]] = np.nan
     return arm_runs(name, log_probs, seeds, **changes)
 
 

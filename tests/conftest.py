@@ -242,7 +242,7 @@ def beats() -> Beats:
         record=np.repeat(np.arange(len(names)), [len(label) for label in labels]),
         record_names=names,
         patient_of_record=("100", "101", "102", "101", "104", "105", "106", "107", "108"),
-        fold_of_record=(0, 0, 0, 0, 1, 1, 1, 1, -1),
+        folds_of_record=((0, 0, 0, 0, 1, 1, 1, 1, -1),),
     )
 
 

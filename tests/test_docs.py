@@ -10,6 +10,7 @@ import pytest
 
 from study.config import CHOICES, LIMITS, PARAMETERS, TrialConfig
 from study.keys import MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
+from study.reporting.comparison_tables import WHAT_P_IS_ABOUT
 from study.sealed.plan import parse_plan
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS
 from study.spaces.settings import SETTINGS
@@ -167,3 +168,4 @@ def test_the_readme_is_short_and_shows_the_page_first() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.encode()) < 12 * 1024
     assert readme.index("docs/page.png") < readme.index("## Two commands")
+    assert WHAT_P_IS_ABOUT in " ".join(readme.split())

@@ -1,12 +1,16 @@
 """Folds over the records of a data set: whole patients, with each class spread evenly.
 
-Shapes: C classes, K folds, U patients, G groups of beats to spread evenly.
+A plan may have several partitions into folds: each shares the same records out anew.
+
+Shapes: N beats, C classes, P partitions, K folds of one, U patients, G groups of beats to spread
+evenly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +20,7 @@ from study.data.beat_set import BeatSet
 from study.data.records import PATIENT_OF, PUBLISHED_VALIDATION
 from study.errors import DataError
 from study.keys import CLASSES, MIN_CLASS_BEATS
-from study.wording import aligned
+from study.wording import aligned, listing
 
 DOMINANT_SHARE = 0.25
 """The table of folds names a record that has more than this share of a class's beats, or more
@@ -25,6 +29,7 @@ than two records' share where there are few records."""
 PUBLISHED, ALL = "published", "all"
 """Names of fold plans: the published 17/5 hold-out, and no folds, all records train."""
 
+_MOST_SEEDS = 200
 _STARTS = 20
 _COUNTED_WEIGHT = 0.1
 _SMALLEST_GAIN = 1e-9
@@ -35,37 +40,44 @@ _PATIENT_WEIGHTS = (0.8, 1.25)
 class Folds:
     """Which records validate in each fold; all other records of the data set train."""
 
-    name: str  # `published`, `all`, or the number of folds and the partition seed
-    # Record names of each fold, sorted; of `all`, one fold without any
+    name: str  # `published`, `all`, or the number of folds and the partition seeds
+    # Record names of each fold, sorted, partition by partition; of `all`, one fold without any
     validation: tuple[tuple[str, ...], ...]
     fingerprint: str  # digest of all records and of those of each fold
+    n_partitions: int = 1
 
     def __len__(self) -> int:
-        """Return the number of folds."""
-        return len(self.validation)
+        """Return the number of folds of a partition."""
+        return len(self.validation) // self.n_partitions
+
+    @property
+    def partitions(self) -> list[tuple[tuple[str, ...], ...]]:
+        """Record names of each fold, [P] times [K]."""
+        size = len(self)
+        return [self.validation[p * size : (p + 1) * size] for p in range(self.n_partitions)]
 
     def masks(self, beat_set: BeatSet) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Return the indices of the training and the validation beats of every fold."""
+        """Return the indices of training and validation beats of every fold, [P * K]."""
         return [
             (np.flatnonzero(~validates), np.flatnonzero(validates))
             for validates in self._validates(beat_set)
         ]
 
     def of_beats(self, beat_set: BeatSet) -> NDArray[np.int64]:
-        """Return the fold that each beat validates in, [N]; -1 for none."""
-        fold = np.full(len(beat_set.label), -1)
-        for k, validates in enumerate(self._validates(beat_set)):
-            fold[validates] = k
+        """Return the fold that each beat validates in, [P, N]; -1 for none."""
+        fold = np.full((self.n_partitions, len(beat_set.label)), -1)
+        for number, validates in enumerate(self._validates(beat_set)):
+            partition, k = divmod(number, len(self))
+            fold[partition, validates] = k
         return fold
 
     def counts(self, beat_set: BeatSet) -> NDArray[np.int64]:
-        """Return validation beats per fold and class, [K, C]."""
-        return np.stack(
-            [
-                np.bincount(beat_set.label[validates], minlength=len(CLASSES))
-                for validates in self._validates(beat_set)
-            ]
-        )
+        """Return validation beats per fold and class, [P, K, C]."""
+        counts = [
+            np.bincount(beat_set.label[validates], minlength=len(CLASSES))
+            for validates in self._validates(beat_set)
+        ]
+        return np.reshape(counts, (self.n_partitions, len(self), len(CLASSES)))
 
     def _validates(self, beat_set: BeatSet) -> Iterator[NDArray[np.bool_]]:
         """Yield which beats validate in each fold, [N].
@@ -152,6 +164,59 @@ def make_folds(
     return _folds(f"{n_folds}-fold, partition seed {partition_seed}", record_names, members)
 
 
+def different_folds(
+    record_names: Sequence[str],
+    counts: NDArray[np.int64],
+    n_folds: int,
+    first_seed: int,
+    patients: Mapping[str, str] = PATIENT_OF,
+) -> Iterator[tuple[int, Folds]]:
+    """Yield folds that differ from each other, with their partition seed, from a first seed on.
+
+    Raises:
+        DataError: As `make_folds` does.
+    """
+    seen = set()
+    for seed in range(first_seed, first_seed + _MOST_SEEDS):
+        folds = make_folds(record_names, counts, n_folds, seed, patients)
+        if folds.fingerprint not in seen:
+            seen.add(folds.fingerprint)
+            yield seed, folds
+
+
+def partitioned(
+    record_names: Sequence[str],
+    counts: NDArray[np.int64],
+    *,
+    n_folds: int,
+    n_partitions: int,
+    first_seed: int,
+    patients: Mapping[str, str],
+) -> Folds:
+    """Return one plan of several partitions, that of `first_seed` first.
+
+    Raises:
+        DataError: As `make_folds` does, or if the records do not allow so many partitions.
+    """
+    every = different_folds(record_names, counts, n_folds, first_seed, patients)
+    found = list(islice(every, n_partitions))
+    if len(found) < n_partitions:
+        raise DataError(
+            f"partitions: {len(record_names)} records allow {len(found)} different ones into "
+            f"{n_folds} folds, got {n_partitions}"
+        )
+    if n_partitions == 1:
+        return found[0][1]
+    seeds = ", ".join(str(seed) for seed, _ in found)
+    parts = [folds.validation for _, folds in found]
+    return Folds(
+        name=f"{n_folds}-fold, partition seeds {seeds}",
+        validation=tuple(fold for part in parts for fold in part),
+        fingerprint=digest_of({"records": sorted(record_names), "partitions": parts}),
+        n_partitions=n_partitions,
+    )
+
+
 def _folds(name: str, record_names: Sequence[str], members: list[list[str]]) -> Folds:
     validation = tuple(sorted(tuple(sorted(fold)) for fold in members))
     fingerprint = digest_of({"records": sorted(record_names), "validation": validation})
@@ -225,18 +290,26 @@ def folds_table(folds: Folds, beat_set: BeatSet) -> str:
     """
     counts = folds.counts(beat_set)
     rows = [["fold", *CLASSES, "records"]]
-    for k, (names, row) in enumerate(zip(folds.validation, counts, strict=True)):
-        rows.append([str(k), *map(str, row), " ".join(names)])
-    rows.append(["all", *map(str, counts.sum(axis=0)), ""])
+    for p, (part, of_part) in enumerate(zip(folds.partitions, counts, strict=True)):
+        for k, (names, row) in enumerate(zip(part, of_part, strict=True)):
+            rows.append([_fold_name(folds, p, k), *map(str, row), " ".join(names)])
+    rows.append(["all", *map(str, counts[0].sum(axis=0)), ""])
     lines = [f"folds: {folds.name} ({folds.fingerprint}), validation beats of {beat_set.dataset}"]
     lines += ["  ".join(row).rstrip() for row in aligned(rows, words=[len(CLASSES) + 1])]
-    return "\n".join(lines + _not_counted(counts) + _dominant(folds, beat_set)) + "\n"
+    return "\n".join(lines + _not_counted(folds, counts) + _dominant(folds, beat_set)) + "\n"
 
 
-def _not_counted(counts: NDArray[np.int64]) -> list[str]:
+def _fold_name(folds: Folds, partition: int, fold: int) -> str:
+    return str(fold) if folds.n_partitions == 1 else f"{partition}/{fold}"
+
+
+def _not_counted(folds: Folds, counts: NDArray[np.int64]) -> list[str]:
     lines = []
     for c, name in enumerate(CLASSES):
-        few = [f"{k} ({counts[k, c]})" for k in np.flatnonzero(counts[:, c] < MIN_CLASS_BEATS)]
+        few = [
+            f"{_fold_name(folds, p, k)} ({counts[p, k, c]})"
+            for p, k in np.argwhere(counts[:, :, c] < MIN_CLASS_BEATS)
+        ]
         if few:
             lines.append(
                 f"{name}: fewer than {MIN_CLASS_BEATS} beats in fold {', '.join(few)}: "
@@ -249,14 +322,19 @@ def _dominant(folds: Folds, beat_set: BeatSet) -> list[str]:
     counts = beat_set.counts
     totals = counts.sum(axis=0)
     limit = max(DOMINANT_SHARE, 2 / len(counts))
-    fold_of = {name: k for k, names in enumerate(folds.validation) for name in names}
+    fold_of: dict[str, list[str]] = {}
+    for p, part in enumerate(folds.partitions):
+        for k, names in enumerate(part):
+            for name in names:
+                fold_of.setdefault(name, []).append(_fold_name(folds, p, k))
     lines = []
     for c, class_ in enumerate(CLASSES):
         for r in np.flatnonzero(counts[:, c] > limit * totals[c]):
             name, n, rest = beat_set.record_names[r], counts[r, c], totals[c] - counts[r, c]
             share = f"record {name} holds {n / totals[c]:.0%} of {class_} ({n} of {totals[c]})"
+            own = listing(fold_of.get(name, [""]))
             effect = (
-                f"all other folds share {rest}, and fold {fold_of[name]} trains on no more"
+                f"all other folds share {rest}, and fold {own} trains on no more"
                 if name in fold_of
                 else f"it never validates, the folds share {rest}"
             )

@@ -14,6 +14,8 @@ from enum import StrEnum
 import numpy as np
 
 from study.keys import RELIANCE_CLASSES, Outcome, reliance
+from study.reporting.table import interval_text
+from study.statistics.findings import Comparison, metric_name, parts_of
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural, score_text
 
@@ -185,36 +187,30 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
     ]
 
 
-def floor_alarms(
-    intervals: Mapping[str, tuple[float, float]], floors: Mapping[str, float], score: str
-) -> list[Alarm]:
-    """Name arms that are not shown to beat the highest floor in some score.
-
-    `intervals` holds the ends of each arm's score; a score without an interval appears twice.
-    """
-    finite = {label: value for label, value in floors.items() if math.isfinite(value)}
-    if not finite:
-        return []
-    label = max(finite, key=lambda name: finite[name])
-    within = {arm: ends for arm, ends in intervals.items() if ends[0] <= finite[label]}
-    if not within:
-        return []
-    # The arms closest to beating it come first.
-    scores = [
-        f"{arm} {score_text(low)}"
-        if low == high
-        else f"{arm} {score_text(low)} to {score_text(high)}"
-        for arm, (low, high) in sorted(within.items(), key=lambda item: -item[1][1])
-    ]
-    return [
-        Alarm(
-            severity=Severity.WARNING,
-            what=f"{len(within)} of {plural(len(intervals), 'arm')} "
-            f"{'is' if len(within) == 1 else 'are'} not shown to beat {label} in {score}",
-            evidence=f"it scores {score_text(finite[label])}, they {first_few(scores)}",
-            advice="do not claim that these arms do more than a linear model",
+def floor_alarms(comparison: Comparison) -> list[Alarm]:
+    """Name arms that are not shown to beat the floor in some score, on the same patients."""
+    measure, objective = parts_of(comparison.objective)
+    alarms, pairs = [], comparison.above_floor
+    for quantity in dict.fromkeys([objective, "S", "V"]):
+        differences = {pair.first: pair.estimates[quantity] for pair in pairs}
+        # An arm that is not estimable has only its point, and shows nothing.
+        within = {arm: d for arm, d in differences.items() if not d.low > 0}
+        if not within:
+            continue
+        # The arms closest to beating it come first.
+        ordered = sorted(within.items(), key=lambda item: -item[1].value)
+        told = [f"{arm} {interval_text(d, signed=True)}" for arm, d in ordered]
+        alarms.append(
+            Alarm(
+                severity=Severity.WARNING,
+                what=f"{len(within)} of {plural(len(pairs), 'arm')} "
+                f"{'is' if len(within) == 1 else 'are'} not shown to beat {pairs[0].second} in "
+                f"{metric_name(f'val_{measure}_{quantity}')}",
+                evidence=f"on the same patients they differ from it by {first_few(told)}",
+                advice="do not claim that these arms do more than a linear model",
+            )
         )
-    ]
+    return alarms
 
 
 def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:

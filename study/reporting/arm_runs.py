@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from study.config import TrialConfig
 from study.statistics.predictions import ArmRuns, Beats
+from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor
+from study.store.storage import Storage
 from study.store.study import Study
+from study.store.trial_files import read_predictions
 from study.store.trials import TrialRow
 from study.training.batches import epoch_shape
 
@@ -23,6 +27,36 @@ def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:
         return _compared(study)
     runs = [_best(study, arm) for arm in study.arm_trials]
     return runs, ["each arm stands by its best trial, which is optimistic: a search has chosen it"]
+
+
+def floor_runs(
+    study: Study, floors: Sequence[StudyFloor], arms: Sequence[ArmRuns]
+) -> ArmRuns | None:
+    """Return the predictions of the highest floor, in as many runs as arms have; None without one.
+
+    A floor has no seeds and no draws: a run has what it predicts in its seed's partition.
+
+    Raises:
+        StudyStateError: If its predictions are damaged.
+    """
+    scored = [f for f in floors if math.isfinite(f.metrics.get(study.objective, math.nan))]
+    if not scored or not arms:
+        return None
+    highest = max(scored, key=lambda floor: floor.metrics[study.objective])
+    folder = Storage.at(study.folder / FOLDER)
+    arrays = read_predictions(folder, highest.name, n_beats=len(study.beats.label))
+    if arrays is None:
+        return None
+    log_probs = arrays["log_probs"]
+    return ArmRuns(
+        name=highest.words,
+        log_probs=log_probs[arms[0].seed % len(log_probs)],
+        draw=arms[0].draw,
+        seed=arms[0].seed,
+        input="",
+        segmentation=FLOOR_CUT[0],
+        fusion="",
+    )
 
 
 def _best(study: Study, arm: str) -> ArmRuns:
@@ -99,9 +133,13 @@ def _arm(
 
 def _beats_trained(beats: Beats, config: TrialConfig) -> int:
     """Return how many beats the members of one seed train on."""
-    labels = [beats.label[beats.fold != fold] for fold in range(beats.n_folds)]
+    labels = [
+        beats.label[of_partition != fold]
+        for of_partition in beats.fold
+        for fold in range(beats.n_folds)
+    ]
     train = config.train
     shape = epoch_shape(
         labels, normal_beats=train.normal_beats_per_epoch, batch_size=train.batch_size
     )
-    return len(labels) * train.epochs * shape.beats
+    return beats.n_folds * train.epochs * shape.beats

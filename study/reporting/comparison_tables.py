@@ -15,6 +15,7 @@ from study.statistics.findings import (
     QUANTITIES,
     Comparison,
     Contrast,
+    RecordRow,
     label_of,
     metric_name,
     parts_of,
@@ -22,18 +23,26 @@ from study.statistics.findings import (
 from study.statistics.swapping import LEVEL
 from study.wording import listing, plural, score_text
 
+WHAT_P_IS_ABOUT = (
+    "Intervals and p are about these trained models: what other patients to score and other seeds "
+    "would change. What other patients to train on would change is not in them, and equal ways of "
+    "fusing are called different more often than p says."
+)
+"""Of every test and interval, here, on the page and in the README."""
+
 
 def comparison_text(comparison: Comparison, arms: Table) -> str:
     """Return the text of a comparison. `arms` is the table of its arms by score."""
     tables = [classes_table(comparison), arms, beside_table(comparison)]
-    tables += [t for t in (contrasts_table(comparison), kept_table(comparison)) if t is not None]
+    others = (contrasts_table(comparison), floor_table(comparison), kept_table(comparison))
+    tables += [table for table in others if table is not None]
     choice = "\n".join(map(prose, choice_sentences(comparison)))
     return "\n\n".join([*(table.text() for table in tables), *([choice] if choice else [])])
 
 
 def classes_table(comparison: Comparison) -> Table:
     """Return the table of each class's beats, records and patients, and chance scores."""
-    n_folds = len({record.fold for record in comparison.records})
+    n_folds = len({pair for row in comparison.records for pair in enumerate(row.folds)})
     return Table(
         name="classes",
         title="What each class rests on",
@@ -65,7 +74,7 @@ def classes_table(comparison: Comparison) -> Table:
                 fact.largest_share if fact.beats else None,
                 fact.effective_patients,
                 "yes" if fact.estimable else "no",
-                f"{len(fact.folds)} of {n_folds}",
+                f"{fact.folds} of {n_folds}",
                 fact.chance,
             ]
             for fact in comparison.classes
@@ -138,7 +147,7 @@ def contrasts_table(comparison: Comparison) -> Table | None:
         ),
         reading=(
             "Only these are tested; other pairs have intervals. Detectable is the difference that "
-            "a study like this one finds with 80 % power."
+            f"a study like this one finds with 80 % power. {WHAT_P_IS_ABOUT}"
         ),
         columns=[
             Column("contrast", Kind.NAME),
@@ -201,6 +210,32 @@ def pair_name(pair: Contrast) -> str:
     return f"{pair.first} - {'its placebo' if placebo else pair.second}"
 
 
+def floor_table(comparison: Comparison) -> Table | None:
+    """Return each arm minus the floor, in pairs; None where the study has no floor."""
+    if not comparison.above_floor:
+        return None
+    measure, objective = parts_of(comparison.objective)
+    quantities = [*dict.fromkeys([objective, "S", "V"])]
+    floor = comparison.above_floor[0].second
+    return Table(
+        name="above_floor",
+        title=f"Do arms beat the floor, {floor}?",
+        shows=f"Each arm minus {floor}, on the same patients, with 95 % intervals.",
+        reading="Below 0 or across it, nothing is shown that needs a network. It is not a test.",
+        columns=[
+            Column("arm - floor", Kind.NAME),
+            *(
+                Column(f"{MEASURE_NAMES[measure]} {label_of(q)}", Kind.INTERVAL, signed=True)
+                for q in quantities
+            ),
+        ],
+        rows=[
+            [pair.first, *(pair.estimates[q] for q in quantities)]
+            for pair in comparison.above_floor
+        ],
+    )
+
+
 def kept_table(comparison: Comparison) -> Table | None:
     """Return the arms' losses of N and V against the bare ECG of their window, or None."""
     if not comparison.non_inferiority:
@@ -238,13 +273,13 @@ def records_table(comparison: Comparison) -> Table:
     """Return the scores of the leading arm within each record."""
     arm = comparison.arms[0].name
     columns = [Column("record", Kind.NAME), Column("patient", Kind.TEXT)]
-    columns += [Column("fold", Kind.COUNT)]
+    columns += [Column("fold", Kind.TEXT)]
     for name in CLASSES:
         columns += [Column(f"{name} beats", Kind.COUNT), Column(f"{name} score")]
     rows: list[list[Value]] = []
     for row in comparison.records:
         if row.arm == arm:
-            cells: list[Value] = [row.record, row.patient, row.fold]
+            cells: list[Value] = [row.record, row.patient, _folds(row)]
             for name in CLASSES:
                 cells += [row.beats[name], row.scores[name]]
             rows.append(cells)
@@ -259,6 +294,11 @@ def records_table(comparison: Comparison) -> Table:
         columns=columns,
         rows=rows,
     )
+
+
+def _folds(row: RecordRow) -> str:
+    """Return the fold that a record validates in, of each partition."""
+    return " ".join(map(str, row.folds))
 
 
 def choice_sentences(comparison: Comparison) -> list[str]:
@@ -322,7 +362,7 @@ def records_csv(comparison: Comparison) -> str:
     measure, _ = parts_of(comparison.objective)
     header = ["arm", "record", "patient", "fold", *(f"beats_{name}" for name in CLASSES)]
     rows = [
-        [row.arm, row.record, row.patient, row.fold]
+        [row.arm, row.record, row.patient, _folds(row)]
         + [row.beats[name] for name in CLASSES]
         + [_exact(row.scores[name]) for name in CLASSES]
         for row in comparison.records

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from study.errors import ComparisonError, StudyError
 from study.files import write_whole
 from study.reporting.alarms import Alarm
-from study.reporting.arm_runs import arm_runs
+from study.reporting.arm_runs import arm_runs, floor_runs
 from study.reporting.arms import arm_configs, costs_of, explanations_of, facts_of, machine
 from study.reporting.comparison_tables import pairs_csv, records_csv
 from study.reporting.importance import importance
@@ -19,7 +19,7 @@ from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns
 from study.store.beats_file import EXCLUSIONS, read_exclusions
-from study.store.floors import stored_floors
+from study.store.floors import StudyFloor, stored_floors
 from study.store.folder import BEATS, PAIRS, RECORDS, has_trials
 from study.store.study import Study
 
@@ -51,14 +51,13 @@ def load(
     comparison = None
     if comparing and has_beats and study.arm_trials:
         say("comparing arms")
-        runs, comparison = _compared(study, gaps, progress)
+        runs, comparison = _compared(study, floors, gaps, progress)
     elif comparing:
         gaps["comparison"] = "no trial is complete yet"
     alarms: list[Alarm] = []
     if study.rows and has_beats:
         say("looking for what is wrong")
-        compared = comparison if study.plan.kind == "compare" else None
-        alarms = study_alarms(study, floors=floors, comparison=compared)
+        alarms = study_alarms(study, comparison=comparison)
     return StudyResults(
         study=study,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -73,24 +72,30 @@ def load(
 
 
 def _compared(
-    study: Study, gaps: dict[str, str], progress: Say | None
+    study: Study, floors: Sequence[StudyFloor], gaps: dict[str, str], progress: Say | None
 ) -> tuple[list[ArmRuns], Comparison | None]:
     try:
         runs, notes = arm_runs(study)
+        floor = floor_runs(study, floors, runs)
     except StudyError as error:
         gaps["comparison"] = str(error)
         return [], None
     try:
-        return runs, compare_arms(study, runs, notes, progress)
+        return runs, compare_arms(study, runs, notes, progress, floor=floor)
     except StudyError as error:
         gaps["comparison"] = str(error)
         return runs, None
 
 
 def compare_arms(
-    study: Study, runs: list[ArmRuns], notes: list[str], progress: Say | None = None
+    study: Study,
+    runs: list[ArmRuns],
+    notes: list[str],
+    progress: Say | None = None,
+    *,
+    floor: ArmRuns | None = None,
 ) -> Comparison:
-    """Compare arms by the study's own objective and contrasts.
+    """Compare arms by the study's own objective and contrasts, and with a floor in pairs.
 
     Raises:
         ComparisonError: If there are fewer than two in a comparison, or they cannot be compared.
@@ -103,6 +108,7 @@ def compare_arms(
     return compare(
         study.beats,
         runs,
+        floor=floor,
         contrasts=[pair for pair in study.space.contrasts if names.issuperset(pair)],
         objective=study.objective,
         choosing=not searches,

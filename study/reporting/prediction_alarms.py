@@ -1,6 +1,6 @@
 """All alarms of a study, with those from predictions: idle parameters, constant models.
 
-Shapes: S seeds, N beats, C classes.
+Shapes: S seeds, N beats, C classes, P partitions into folds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from study.config import TrialConfig
 from study.errors import StudyStateError
-from study.keys import CLASSES, Outcome, metric
+from study.keys import CLASSES, Outcome
 from study.models import rules
 from study.reporting.alarms import (
     Alarm,
@@ -28,8 +28,7 @@ from study.reporting.alarms import (
     rung_alarms,
     screening_alarm,
 )
-from study.statistics.findings import Comparison, metric_name, parts_of
-from study.store.floors import StudyFloor
+from study.statistics.findings import Comparison
 from study.store.study import Study
 from study.store.trials import TrialRow
 from study.wording import listing, plural
@@ -45,16 +44,12 @@ _FLAT = 1e-6
 _SAMPLED_BEATS = 500
 
 
-def study_alarms(
-    study: Study, *, floors: Sequence[StudyFloor], comparison: Comparison | None
-) -> list[Alarm]:
+def study_alarms(study: Study, *, comparison: Comparison | None) -> list[Alarm]:
     """Return a study's alarms, the most severe first.
 
     Args:
         study: A study whose beats were prepared.
-        floors: Its floors.
-        comparison: Of a compare study, what it found. Its intervals are compared with the floors;
-            without a comparison, each arm's best trial represents the arm.
+        comparison: What the comparison of its arms found, where they were compared.
     """
     configs = study.configs
     rows = [
@@ -70,38 +65,9 @@ def study_alarms(
             *reliance_alarms(rows, _given_rr(rows, configs)),
             *(rung_alarms(*study.trials.rung_correlation()) if stopped_early else ()),
             *([screening_alarm()] if study.space.n_finals else ()),
-            *_below_floors(rows, floors, study.objective, comparison),
+            *(floor_alarms(comparison) if comparison else ()),
         ]
     )
-
-
-def _below_floors(
-    rows: Sequence[TrialRow],
-    floors: Sequence[StudyFloor],
-    objective: str,
-    comparison: Comparison | None,
-) -> list[Alarm]:
-    """Compare arms with the floors in the objective and, as points, in AUPRC S and V."""
-    alarms = []
-    for name in dict.fromkeys([objective, metric("auprc", "S"), metric("auprc", "V")]):
-        ends = _best(rows, name)
-        if name == objective and comparison is not None:
-            # An arm that is not estimable has only its point.
-            ends |= _intervals(comparison)
-        values = {floor.words: floor.metrics[name] for floor in floors if name in floor.metrics}
-        alarms += floor_alarms(ends, values, metric_name(name))
-    return alarms
-
-
-def _intervals(comparison: Comparison) -> dict[str, tuple[float, float]]:
-    """Return the interval of each arm's score, where it has one."""
-    quantity = parts_of(comparison.objective)[1]
-    estimates = {arm.name: arm.estimates[quantity] for arm in comparison.arms}
-    return {
-        name: (estimate.low, estimate.high)
-        for name, estimate in estimates.items()
-        if np.isfinite(estimate.low)
-    }
 
 
 def _facts(study: Study) -> dict[str, PredictionFacts]:
@@ -130,16 +96,6 @@ def _given_rr(rows: Sequence[TrialRow], configs: Mapping[int, TrialConfig]) -> d
     return can_use_rr
 
 
-def _best(rows: Sequence[TrialRow], name: str) -> dict[str, tuple[float, float]]:
-    """Return the highest score of each arm's comparable trials, as both ends of an interval."""
-    best: dict[str, tuple[float, float]] = {}
-    for row in rows:
-        if row.ranks(name):
-            value = max(row.metric(name), *best.get(row.arm, (-np.inf,)))
-            best[row.arm] = (value, value)
-    return best
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PredictionFacts:
     """The facts of a trial's predictions that alarms use."""
@@ -162,17 +118,18 @@ def describe_predictions(
 ) -> PredictionFacts:
     """Return the facts of out-of-fold predictions.
 
-    `log_probs` is [S, N, C]; `fold` [N] is the validation fold of each beat, -1 for none.
+    `log_probs` is [S, N, C]; `fold` [P, N] is the validation fold of each beat in each partition,
+    -1 for none.
     """
     flat, one_class = 0, dict.fromkeys(CLASSES, 0)
     folds = range(int(fold.max(initial=-1)) + 1)
-    for held in (fold == k for k in folds):
-        for member in log_probs[:, held]:
+    for seed, of_seed in enumerate(log_probs):
+        for member in (of_seed[fold[seed % len(fold)] == k] for k in folds):
             flat += bool(np.ptp(member, axis=0).max() < _FLAT)
             decided = np.unique(member.argmax(axis=1))
             if len(decided) == 1:
                 one_class[CLASSES[decided[0]]] += 1
-    predicted = np.ascontiguousarray(log_probs[:, fold >= 0])
+    predicted = np.ascontiguousarray(log_probs[:, fold[0] >= 0])
     return PredictionFacts(
         digest=hashlib.sha256(predicted.data).hexdigest(),
         sample=predicted[:, :: max(1, predicted.shape[1] // _SAMPLED_BEATS)],

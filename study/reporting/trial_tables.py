@@ -45,6 +45,8 @@ def arms_table(
     shorter = shorter_outcome(rows)
     first, others = _columns(objective)
     spreads = _SPREADS if kind == "compare" else ()
+    if any(math.isfinite(arm.sd_partitions) for arm in estimated.values()):
+        spreads = (*spreads, "partition")
     score_kind = Kind.INTERVAL if estimated else Kind.SCORE
     columns = [Column("arm", Kind.NAME)]
     columns += [Column(metric_name(name), score_kind) for name in first]
@@ -66,12 +68,14 @@ def arms_table(
     for floor in floors:
         line: list[Value] = [floor.words]
         line += [floor.metrics.get(name, math.nan) for name in first]
-        line += [""] * len(spreads)
+        # A floor has no seeds: its runs differ in their partition into folds.
+        between = floor.metrics.get(f"{objective}_seed_sd", math.nan)
+        line += [between if of == "partition" else "" for of in spreads]
         line += [floor.metrics.get(name, math.nan) for name in others]
         lines.append([*line, *[""] * len(counted)])
     shows, reading = _words(rows, objective, kind, shorter, comparison)
     if floors:
-        reading += " Below the arms stand the floors that they have to beat."
+        reading += " Below the arms stand the floors: paired differences say what beats them."
     notes = [*_left_out(rows, objective), *_undefined(rows, objective, [*first, *others])]
     if kind == "compare" and len({len(comparable(rows, objective, row.arm)) for row in rows}) > 1:
         notes.append("arms have unequal numbers of complete trials: their means are not paired")
@@ -123,7 +127,8 @@ def _words(
     return (
         f"Means over the same draws, folds and seeds, with 95 % intervals from "
         f"{comparison.resamples:,} resamples of patients and seeds within folds; then the "
-        f"standard deviation of {metric_name(objective)} over seeds, over draws and over folds.",
+        f"standard deviation of {metric_name(objective)} over seeds, over draws, over folds and, "
+        "where there are several, over partitions into folds.",
         "Intervals are conditional on these training sets. Arms share patients, so that "
         "overlapping intervals do not mean equal arms: see the paired differences.",
     )
@@ -139,7 +144,7 @@ def _spread(
     result: ArmResult | None, ranked: Sequence[TrialRow], objective: str, of: str
 ) -> float:
     if result is not None:
-        return {"seed": result.sd_seeds, "draw": result.sd_draws, "fold": result.sd_folds}[of]
+        return float(getattr(result, f"sd_{of}s"))
     if of == "draw":
         return Spread.of(row.metric(objective) for row in ranked).sd
     # Variances average, not their roots.

@@ -240,7 +240,7 @@ def beats_of(
         record=beat_set.record,
         record_names=names,
         patient_of_record=tuple(patients[name] for name in names),
-        fold_of_record=tuple(0 for _ in names),
+        folds_of_record=(tuple(0 for _ in names),),
         macro=macro,
     )
 

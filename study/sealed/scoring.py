@@ -106,7 +106,7 @@ def score_arm(
 ) -> ArmScores:
     """Score an arm by its log-probabilities, [S, N, C]."""
     left_out = list(left_out)
-    fold = np.zeros(len(beats.label), dtype=np.int64)
+    fold = np.zeros((1, len(beats.label)), dtype=np.int64)
     whole = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
     rows = [{k: v for k, v in row.items() if k != "fold"} for row in whole.per_record]
     return ArmScores(

@@ -41,11 +41,10 @@ def with_fusion_faults(name: str, value: object) -> list[str]:
     return faults
 
 
-def space_faults(space: Space, *, sampler: bool = True) -> list[str]:
-    """Return the faults of a space that show in the whole; those of its sampler if asked."""
-    if faults := _size_faults(space):
-        return faults
-    return combination_faults(space) + (sampler_faults(space) if sampler else [])
+def space_faults(space: Space) -> list[str]:
+    """Return all faults of a space whose file has none by itself."""
+    faults = sampler_faults(space) + partition_faults(space)
+    return _size_faults(space) or combination_faults(space) + faults
 
 
 def _arms(space: Space) -> list[str | None]:
@@ -90,6 +89,18 @@ def sampler_faults(space: Space) -> list[str]:
         return [f"search.sampler: a grid must have at most {most} cells, got {cells}"]
     if space.trials > cells:
         return [f"search.trials: the grid has {cells} cells, got trials={space.trials}"]
+    return []
+
+
+def partition_faults(space: Space) -> list[str]:
+    """Return why seeds cannot be shared out evenly over partitions into folds."""
+    if isinstance(space.folds, str) and space.partitions > 1:
+        return [f"partitions: must be 1 with folds '{space.folds}', got {space.partitions}"]
+    if space.seeds % space.partitions:
+        return [
+            f"seeds: must be a multiple of partitions, which is {space.partitions}, as each seed "
+            f"has the folds of one; got {space.seeds}"
+        ]
     return []
 
 

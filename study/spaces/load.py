@@ -53,9 +53,9 @@ def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: st
     from study.spaces import checks
 
     parsed, faults = toml_file.parse_tables(tables, checks.with_fusion_faults)
-    if parsed:
+    if not faults:
         space = Space(name=path.stem, path=path, text=text, **parsed)
-        faults += checks.space_faults(space, sampler=not faults)
+        faults = checks.space_faults(space)
     if faults:
         raise SpaceError(listed(shown or str(path), faults))
     return space.within_grid(whole=not space.trials)
@@ -99,7 +99,7 @@ def override(space: Space, **settings: int | str | None) -> Space:
         changed = replace(space if epochs is None else space.with_epochs(epochs), **given)
         if "trials" not in given:
             changed = changed.within_grid(whole="sampler" in given)
-        faults = checks.sampler_faults(changed)
+        faults = checks.sampler_faults(changed) + checks.partition_faults(changed)
     if faults:
         raise UsageError(listed(f"space {space.name}", faults))
     return changed

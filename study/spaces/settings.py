@@ -41,6 +41,7 @@ SETTINGS: dict[str, Setting] = {
     "objective": Setting(kinds=KINDS, words=OBJECTIVES, default=AUPRC_SV),
     "folds": Setting(kinds=KINDS, words=(PUBLISHED,), low=2, high=1000, default=5),
     "seeds": Setting(kinds=KINDS, low=1, high=1000, default=1),
+    "partitions": Setting(kinds=("compare",), low=1, high=100, default=1),
 }
 """Settings that are one word or one number; `reference` and `contrasts` name arms."""
 

@@ -28,6 +28,7 @@ _DIGESTED = (
     "objective",
     "folds",
     "seeds",
+    "partitions",
     "sampler",
     "scheduler",
     "reduction_factor",
@@ -69,6 +70,8 @@ class Space:
     trials: int  # configurations to run, or to screen
     scheduler: str  # asha, screening or none
     reduction_factor: int  # one in how many trials is kept at each rung
+    # Partitions into folds, if compare: seed s has the folds of partition s mod their number
+    partitions: int = 1
     draws: int = 0  # quasi-random draws of each arm, if compare
     reference: str = ""  # arm that the table compares with, if compare
     # Pairs of arms whose differences are tested, if compare

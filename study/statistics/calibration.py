@@ -40,7 +40,7 @@ def calibration(
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import brier_score_loss
 
-    validated = beats.fold >= 0
+    validated = beats.held_out[beats.record]
     positive = np.tile(beats.label[validated] == aami_class, len(log_probs))
     if not positive.any():
         return None

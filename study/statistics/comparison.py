@@ -27,6 +27,7 @@ def compare(
     beats: Beats,
     arms: Sequence[ArmRuns],
     *,
+    floor: ArmRuns | None = None,
     contrasts: Sequence[tuple[str, str]] = (),
     objective: str = AUPRC_SV,
     resamples: int = RESAMPLES,
@@ -41,6 +42,7 @@ def compare(
     Args:
         beats: What they predict.
         arms: Their predictions.
+        floor: What they have to beat; each is held against it in pairs.
         contrasts: The primary family, declared before: pairs of arm names.
         objective: Metric that arms are ordered by and tested on, such as `val_auprc_sv`.
         resamples: Number of resamples of patients and seeds.
@@ -54,10 +56,12 @@ def compare(
         ComparisonError: If the arms were not evaluated on the same beats, folds, draws and
             seeds, or a contrast or the objective is unknown.
     """
-    check_comparable(beats, arms)
+    every = [*arms, *([floor] if floor else [])]
+    check_comparable(beats, every)
     _check_names(arms, contrasts, objective)
-    scored = ScoredArms.of(beats, arms, objective, resamples, seed, progress)
-    order = np.argsort(-np.nan_to_num(scored.objective, nan=-np.inf), kind="stable")
+    scored = ScoredArms.of(beats, every, objective, resamples, seed, progress)
+    of_arms = scored.objective[: len(arms)]
+    order = np.argsort(-np.nan_to_num(of_arms, nan=-np.inf), kind="stable")
     ranked = [arms[index] for index in order]
     tested = scored.tested(contrasts, permutations, seed, progress)
     primary = set(contrasts) | {(second, first) for first, second in contrasts}
@@ -75,9 +79,12 @@ def compare(
             *scored.primary(contrasts, tested),
             *(scored.contrast(*pair, primary=False) for pair in others),
         ),
-        non_inferiority=tuple(scored.non_inferiority(MARGIN)),
+        above_floor=tuple(
+            scored.contrast(arm.name, floor.name, primary=False) for arm in ranked if floor
+        ),
+        non_inferiority=tuple(scored.non_inferiority(MARGIN, arms)),
         choice=scored.choice(real) if choosing else None,
-        records=tuple(scored.records()),
+        records=tuple(scored.records(len(arms))),
         margin=MARGIN,
         resamples=resamples,
         permutations=permutations,

@@ -32,33 +32,44 @@ MAX_UNDEFINED = 0.05
 
 def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
     """Return what the folds have of each class."""
-    fold_of_record = np.asarray(beats.fold_of_record)
-    held_out = fold_of_record >= 0
+    held_out = beats.held_out
     counts = np.where(held_out[:, None], beats.counts, 0)
     patients = np.asarray(beats.patient_of_record)
     by_fold, counted = beats.counts_by_fold, beats.counted
     # The score is a mean over the folds that count, so a beat weighs more in a fold that has few.
     weight_in_fold = np.divide(1.0, by_fold, where=counted, out=np.zeros(by_fold.shape))
-    weights = counts * np.where(held_out[:, None], weight_in_fold[fold_of_record], 0.0)
+    of_record = np.mean(
+        [
+            of_fold[np.asarray(fold)]
+            for of_fold, fold in zip(weight_in_fold, beats.folds_of_record, strict=True)
+        ],
+        axis=0,
+    )
+    weights = counts * np.where(held_out[:, None], of_record, 0.0)
     facts = []
     for c, name in enumerate(CLASSES):
         effective = effective_patients(
             [float(weights[patients == patient, c].sum()) for patient in beats.patients]
         )
         largest, total = int(counts[:, c].argmax()), int(counts[:, c].sum())
-        folds = np.flatnonzero(counted[:, c])
-        prevalence = by_fold[folds, c] / by_fold[folds].sum(axis=1)
-        chance = float(prevalence.mean()) if len(folds) else float("nan")
+        # A partition without a fold that counts leaves the class without a score.
+        in_all = counted[:, :, c].any(axis=1).all()
+        prevalence = [
+            (of_fold[enough, c] / of_fold[enough].sum(axis=1)).mean()
+            for of_fold, enough in zip(by_fold, counted[:, :, c], strict=True)
+            if in_all
+        ]
+        chance = float(np.mean(prevalence)) if in_all else float("nan")
         facts.append(
             ClassFacts(
                 name=name,
                 beats=total,
                 records=int((counts[:, c] > 0).sum()),
                 effective_patients=effective,
-                estimable=effective >= MIN_EFFECTIVE_PATIENTS and len(folds) > 0,
+                estimable=effective >= MIN_EFFECTIVE_PATIENTS and bool(in_all),
                 largest_record=beats.record_names[largest] if total else "",
                 largest_share=counts[largest, c] / total if total else 0.0,
-                folds=tuple(folds.tolist()),
+                folds=int(counted[:, :, c].sum()) if in_all else 0,
                 chance=chance if measure == "auprc" else 0.5,
             )
         )

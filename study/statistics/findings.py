@@ -76,7 +76,7 @@ class ClassFacts:
     estimable: bool  # whether that allows an interval and a test
     largest_record: str  # record with most of its beats
     largest_share: float  # that record's share of them
-    folds: tuple[int, ...]  # folds that count for its score
+    folds: int  # number of folds that count for its score, over all partitions
     chance: float  # AUPRC of a random ranking: prevalence, averaged over these folds; 0.5 if AUROC
 
 
@@ -87,6 +87,7 @@ class ArmResult:
     name: str
     estimates: Mapping[str, Estimate]  # by quantity
     sd_seeds: float  # spread of the objective over seeds, draws and folds averaged
+    sd_partitions: float  # over partitions into folds, all else averaged; NaN for one
     sd_draws: float  # over draws, seeds and folds averaged
     sd_folds: float  # over folds, draws and seeds averaged
     # By quantity, each class without the record that has most of its beats
@@ -158,7 +159,7 @@ class RecordRow:
     arm: str
     record: str
     patient: str
-    fold: int
+    folds: tuple[int, ...]  # in each partition
     beats: Mapping[str, int]
     scores: Mapping[str, float]
 
@@ -171,6 +172,8 @@ class Comparison:
     classes: tuple[ClassFacts, ...]  # what the study has of each class
     arms: tuple[ArmResult, ...]  # best objective first
     contrasts: tuple[Contrast, ...]  # primary ones in the order declared, then all other pairs
+    # Each arm minus the highest floor on the same patients, best arm first; empty without a floor
+    above_floor: tuple[Contrast, ...]
     # Arms with real RR against the `ecg` arm of their window
     non_inferiority: tuple[NonInferiority, ...]
     choice: Choice | None  # the best arm and its alternatives; None if the objective is undefined

@@ -3,13 +3,15 @@
 NumPy in, no file read: `study.reporting.arm_runs` reads them from a study's folder. A sealed test
 has the same form with all records in fold 0.
 
-Shapes: N beats, C classes, F folds, R runs of an arm (one for each draw and seed).
+Shapes: N beats, G records, C classes, P partitions into folds, F folds of one, R runs of an arm
+(one for each draw and seed). A run of seed s has the folds of partition s mod P.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +25,16 @@ Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldOut:
+    """What one fold of a partition validates on: ranked by itself, by the seeds that have it."""
+
+    partition: int
+    fold: int
+    records: Int  # indices of its records
+    rows: Int  # indices of its beats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Beats(LabelledBeats):
     """The beats that every arm predicts.
 
@@ -32,8 +44,8 @@ class Beats(LabelledBeats):
 
     # Patient of each record: records of one patient stand or fall together
     patient_of_record: tuple[str, ...]
-    # Fold that each record validates in, from 0; -1 where it is in none
-    fold_of_record: tuple[int, ...]
+    # Fold that each record validates in, from 0, in each partition; -1 where it is in none
+    folds_of_record: tuple[tuple[int, ...], ...]
     # Classes that the macro is the mean of: all, unless records cannot show them
     macro: tuple[str, ...] = CLASSES
 
@@ -44,19 +56,38 @@ class Beats(LabelledBeats):
 
     @property
     def fold(self) -> Int:
-        """Fold of each beat, [N]; -1 where it is in none."""
-        return np.asarray(self.fold_of_record, dtype=np.int64)[self.record]
+        """Fold of each beat in each partition, [P, N]; -1 where it is in none."""
+        return np.asarray(self.folds_of_record, dtype=np.int64)[:, self.record]
+
+    @property
+    def n_partitions(self) -> int:
+        """Number of partitions into folds."""
+        return len(self.folds_of_record)
 
     @property
     def n_folds(self) -> int:
-        """Number of folds."""
-        return max(self.fold_of_record) + 1
+        """Number of folds of a partition."""
+        return max(map(max, self.folds_of_record)) + 1
+
+    @property
+    def folds(self) -> Iterator[HeldOut]:
+        """Every fold, partition by partition."""
+        for partition, of_record in enumerate(np.asarray(self.folds_of_record)):
+            for fold in range(self.n_folds):
+                records = np.flatnonzero(of_record == fold)
+                rows = np.flatnonzero(of_record[self.record] == fold)
+                yield HeldOut(partition=partition, fold=fold, records=records, rows=rows)
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Whether each record is in a fold, [G]: in all partitions, or in none."""
+        return np.asarray(np.asarray(self.folds_of_record[0]) >= 0)
 
     @property
     def patients(self) -> tuple[str, ...]:
         """Patients of the records that are in a fold, sorted."""
-        pairs = zip(self.patient_of_record, self.fold_of_record, strict=True)
-        return tuple(sorted({patient for patient, fold in pairs if fold >= 0}))
+        pairs = zip(self.patient_of_record, self.held_out, strict=True)
+        return tuple(sorted({patient for patient, held_out in pairs if held_out}))
 
     @property
     def patient(self) -> Int:
@@ -67,13 +98,13 @@ class Beats(LabelledBeats):
 
     @property
     def counts_by_fold(self) -> Int:
-        """Beats per fold and class, [F, C]."""
-        folds = np.asarray(self.fold_of_record)
-        return np.stack([self.counts[folds == k].sum(axis=0) for k in range(self.n_folds)])
+        """Beats per fold and class, [P, F, C]."""
+        counts = [self.counts[held.records].sum(axis=0) for held in self.folds]
+        return np.reshape(counts, (self.n_partitions, self.n_folds, len(CLASSES)))
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        """Whether each fold counts for each class, [F, C]: enough of its beats, and others."""
+        """Whether each fold counts for each class, [P, F, C]: enough of its beats, and others."""
         return scorable(self.counts_by_fold)
 
     @property
@@ -82,8 +113,8 @@ class Beats(LabelledBeats):
         beats = hashlib.sha256("\n".join(self.record_names).encode())
         for values in (self.label, self.record):
             beats.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
-        folds = zip(self.record_names, self.patient_of_record, self.fold_of_record, strict=True)
-        text = "\n".join(f"{name} {patient} {fold}" for name, patient, fold in folds)
+        rows = zip(self.record_names, self.patient_of_record, *self.folds_of_record, strict=True)
+        text = "\n".join(" ".join(map(str, row)) for row in rows)
         return {
             "beats": beats.hexdigest()[:12],
             "folds": hashlib.sha256(text.encode()).hexdigest()[:12],
@@ -110,6 +141,11 @@ class ArmRuns:
     trials: int = 1  # trials that it took
     beats_trained: int = 0  # beats that all its members trained on, epochs added up
 
+    def runs_on(self, partition: int, n_partitions: int) -> Int:
+        """Return the runs that have the folds of a partition, by draw, then by seed."""
+        order = np.lexsort((self.seed, self.draw))
+        return np.asarray(order[self.seed[order] % n_partitions == partition])
+
     @property
     def placebo(self) -> bool:
         """Whether its RR is permuted."""
@@ -124,7 +160,7 @@ def check_comparable(beats: Beats, arms: Sequence[ArmRuns]) -> None:
     """
     faults = _fingerprint_faults(beats, arms)
     expected = (len(beats.label), len(CLASSES))
-    validated = beats.fold >= 0
+    validated = beats.held_out[beats.record]
     runs: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for arm in arms:
         shape = arm.log_probs.shape
@@ -140,6 +176,13 @@ def check_comparable(beats: Beats, arms: Sequence[ArmRuns]) -> None:
     if len(runs) > 1:
         sides = [f"{_runs(pairs)} in {', '.join(names)}" for pairs, names in runs.items()]
         faults.append(f"draws and seeds differ: {'; '.join(sides)}")
+    faults += [
+        f"{', '.join(names)}: partitions into folds must have as many seeds each, got seeds "
+        f"{sorted({seed for _, seed in pairs})} of {beats.n_partitions} partitions"
+        for pairs, names in runs.items()
+        if len(set(Counter(seed % beats.n_partitions for _, seed in pairs).values())) > 1
+        or len({seed for _, seed in pairs}) % beats.n_partitions
+    ]
     names = [arm.name for arm in arms]
     faults += [f"{name}: is given twice" for name in sorted(set(names)) if names.count(name) > 1]
     if not arms:
@@ -169,12 +212,15 @@ def _beat_faults(beats: Beats) -> list[str]:
         faults.append(
             f"label and record must both be [N], got {beats.label.shape} and {beats.record.shape}"
         )
-    for name in ("patient_of_record", "fold_of_record"):
-        if len(getattr(beats, name)) != n_records:
-            got = len(getattr(beats, name))
-            faults.append(
-                f"{name}: must have one entry for each of {n_records} records, got {got}"
-            )
+    for name, rows in (
+        ("patient_of_record", [beats.patient_of_record]),
+        ("folds_of_record", beats.folds_of_record),
+    ):
+        faults += [
+            f"{name}: must have one entry for each of {n_records} records, got {len(row)}"
+            for row in rows
+            if len(row) != n_records
+        ]
     for name, limit in (("label", len(CLASSES)), ("record", n_records)):
         values = getattr(beats, name)
         if values.size and not 0 <= values.min() <= values.max() < limit:
@@ -182,16 +228,17 @@ def _beat_faults(beats: Beats) -> list[str]:
             faults.append(f"{name}: must be in [0, {limit - 1}], got {low} to {high}")
     if not n_records:
         faults.append("record_names: must name at least one record")
-    if wrong := sorted({fold for fold in beats.fold_of_record if not -1 <= fold < n_records}):
-        faults.append(f"fold_of_record: must be in [-1, {n_records - 1}], got {wrong}")
-    folds: dict[str, set[int]] = {}
-    for patient, fold in zip(beats.patient_of_record, beats.fold_of_record, strict=False):
-        folds.setdefault(patient, set()).add(fold)
-    faults += [
-        f"patient {patient} is in folds {sorted(in_folds)}; a patient must be in one"
-        for patient, in_folds in folds.items()
-        if len(in_folds) > 1
-    ]
+    for of_record in beats.folds_of_record:
+        if wrong := sorted({fold for fold in of_record if not -1 <= fold < n_records}):
+            faults.append(f"folds_of_record: must be in [-1, {n_records - 1}], got {wrong}")
+        folds: dict[str, set[int]] = {}
+        for patient, fold in zip(beats.patient_of_record, of_record, strict=False):
+            folds.setdefault(patient, set()).add(fold)
+        faults += [
+            f"patient {patient} is in folds {sorted(in_folds)}; a patient must be in one"
+            for patient, in_folds in folds.items()
+            if len(in_folds) > 1
+        ]
     return faults
 
 

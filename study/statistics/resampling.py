@@ -6,8 +6,12 @@ by (n - 1) / n, a quarter in a fold of four (Rao & Wu 1988, doi:10.1080/01621459
 A fold has few patients and so few distinct weightings: each is scored once, and thousands of
 resamples look it up.
 
-Shapes: W weightings, G records, F folds, U distinct weightings of a fold, A arms, D draws,
-S seeds, R runs, C classes.
+With several partitions into folds a patient is in another fold of each. Then patients are drawn
+from all folds together, as many as fold by fold: a patient is drawn as often in every partition,
+and weights vary as much within folds. Partitions are drawn like seeds, and seeds within them.
+
+Shapes: W weightings, G records, P partitions, F folds of all of them, U distinct weightings of a
+fold, A arms, D draws, S seeds of a partition, R runs, C classes.
 """
 
 from __future__ import annotations
@@ -21,26 +25,44 @@ from numpy.typing import NDArray
 
 from study.beats import scorable
 from study.keys import CLASSES
-from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.predictions import ArmRuns, Beats, HeldOut
 from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
 
 
 def draw_patients(beats: Beats, n_resamples: int, rng: np.random.Generator) -> Float:
     """Return how often each record is drawn, [W, G]; records of one patient together."""
     weights = np.zeros((n_resamples, len(beats.record_names)))
-    for records in _patients_by_fold(beats):
+    strata, fewer = _patients_by_fold(beats), 1
+    if beats.n_partitions > 1:
+        strata, fewer = [[of_patient for fold in strata for of_patient in fold]], beats.n_folds
+    for records in strata:
         n = len(records)
-        drawn = rng.multinomial(max(n - 1, 1), np.full(n, 1 / n), size=n_resamples)
+        drawn = rng.multinomial(max(n - fewer, 1), np.full(n, 1 / n), size=n_resamples)
         for patient, of_patient in enumerate(records):
             weights[:, of_patient] = drawn[:, [patient]]
     return weights
 
 
-def draw_seeds(n_seeds: int, n_folds: int, n_resamples: int, rng: np.random.Generator) -> Float:
-    """Return the share of each seed, [W, F, S], in each fold: seeds have no stream in common."""
-    n_drawn = max(n_seeds - 1, 1)
-    drawn = rng.multinomial(n_drawn, np.full(n_seeds, 1 / n_seeds), size=(n_resamples, n_folds))
-    return drawn / n_drawn
+@dataclass(frozen=True, slots=True, eq=False)
+class SeedShares:
+    """How much of each mean over runs a partition and a seed have, in each resample."""
+
+    partition: Float  # [W, P]
+    seed: Float  # [W, F, S] in each fold: seeds have no stream in common
+
+    @classmethod
+    def drawn(cls, beats: Beats, n_seeds: int, n_resamples: int, rng: np.random.Generator) -> Self:
+        """Draw seeds and partitions; `n_seeds` is of all partitions together."""
+        n_partitions = beats.n_partitions
+        n_folds = n_partitions * beats.n_folds
+        seed = _shares(n_seeds // n_partitions, (n_resamples, n_folds), rng)
+        return cls(partition=_shares(n_partitions, (n_resamples,), rng), seed=seed)
+
+
+def _shares(n: int, size: tuple[int, ...], rng: np.random.Generator) -> Float:
+    """Draw n - 1 of n with replacement; return the share of each, [*size, n]."""
+    n_drawn = max(n - 1, 1)
+    return np.asarray(rng.multinomial(n_drawn, np.full(n, 1 / n), size=size) / n_drawn)
 
 
 Bool = NDArray[np.bool_]
@@ -52,9 +74,11 @@ ALL = slice(None)
 class WeightedScores:
     """The scores of every arm and run, fold by fold, under every distinct weighting."""
 
-    values: tuple[Float, ...]  # by fold, [A, D, S, U, C]; NaN where undefined
-    beats: tuple[Float, ...]  # by fold, [U, C] weighted beats
+    # All by fold, the folds of one partition after those of the other
+    values: tuple[Float, ...]  # [A, D, S, U, C]; NaN where undefined
+    beats: tuple[Float, ...]  # [U, C] weighted beats
     combination: Int  # [W, F] index of each weighting among a fold's distinct ones
+    n_partitions: int
 
     @classmethod
     def of(
@@ -66,15 +90,10 @@ class WeightedScores:
         progress: Callable[[str], None] | None = None,
     ) -> Self:
         """Score comparable arms (see `check_comparable`) under weights of records [W, G]."""
-        counts = beats.counts
-        rows = [np.flatnonzero(beats.fold == fold) for fold in range(beats.n_folds)]
-        records = [
-            np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
-            for fold in range(beats.n_folds)
-        ]
+        counts, folds = beats.counts, list(beats.folds)
         distinct, combinations = [], []
-        for in_fold in records:
-            unique, combination = np.unique(weights[:, in_fold], axis=0, return_inverse=True)
+        for held in folds:
+            unique, combination = np.unique(weights[:, held.records], axis=0, return_inverse=True)
             distinct.append(unique)
             combinations.append(combination.reshape(-1))
         by_arm = []
@@ -83,36 +102,56 @@ class WeightedScores:
                 progress(f"scoring {arm.name} ({index + 1} of {len(arms)})")
             by_arm.append(
                 [
-                    _fold_values(beats, arm, fold_rows, in_fold, unique, measure)
-                    for fold_rows, in_fold, unique in zip(rows, records, distinct, strict=True)
+                    _fold_values(beats, arm, held, unique, measure)
+                    for held, unique in zip(folds, distinct, strict=True)
                 ]
             )
         return cls(
             values=tuple(np.stack(of_fold) for of_fold in zip(*by_arm, strict=True)),
-            beats=tuple(u @ counts[in_fold] for u, in_fold in zip(distinct, records, strict=True)),
+            beats=tuple(u @ counts[held.records] for u, held in zip(distinct, folds, strict=True)),
             combination=np.stack(combinations, axis=1),
+            n_partitions=beats.n_partitions,
         )
+
+    @property
+    def partitions(self) -> list[range]:
+        """The folds of each partition."""
+        size = len(self.values) // self.n_partitions
+        return [range(p * size, (p + 1) * size) for p in range(self.n_partitions)]
 
     def counted(self, fold: int, weightings: slice = ALL) -> Bool:
         """Return whether a fold counts for each class, [W, C]: enough of its beats, and others."""
         return scorable(self.beats[fold][self.combination[weightings, fold]])
 
-    def by_fold(self, fold: int, weightings: slice = ALL, seeds: Float | None = None) -> Float:
+    def by_fold(
+        self, fold: int, weightings: slice = ALL, seeds: SeedShares | None = None
+    ) -> Float:
         """Return the scores of a fold, draws averaged, [A, W, C], whether it counts or not.
 
-        Seeds have shares [W, F, S]; None is the mean.
+        Without shares of seeds their mean.
         """
         values = self.values[fold].mean(axis=1)[:, :, self.combination[weightings, fold]]
         if seeds is None:
             return np.asarray(values.mean(axis=1))
-        return np.asarray(np.einsum("aswc,ws->awc", values, seeds[:, fold]))
+        return np.asarray(np.einsum("aswc,ws->awc", values, seeds.seed[:, fold]))
 
-    def by_class(self, weightings: slice = ALL, seeds: Float | None = None) -> Float:
-        """Return the mean over the folds that count, [A, W, C]; NaN where there is none.
+    def by_class(self, weightings: slice = ALL, seeds: SeedShares | None = None) -> Float:
+        """Return the mean over the folds that count, then over partitions, [A, W, C].
 
-        Seeds have shares [W, F, S]; None is the mean.
+        NaN where a partition has no fold that counts. Without shares of seeds and partitions their
+        mean.
         """
-        folds = range(len(self.values))
+        means = np.stack(
+            [self._by_class(folds, weightings, seeds) for folds in self.partitions], axis=-1
+        )
+        if seeds is None:
+            return np.asarray(means.mean(axis=-1))
+        # What a resample does not draw takes no part, even where it is undefined.
+        shares = seeds.partition[:, None]
+        return np.asarray(np.where(shares > 0, means * shares, 0.0).sum(axis=-1))
+
+    def _by_class(self, folds: range, weightings: slice, seeds: SeedShares | None) -> Float:
+        """Return the mean over the folds of a partition that count, [A, W, C]; NaN without any."""
         counted = np.stack([self.counted(fold, weightings) for fold in folds])
         scores = np.stack([self.by_fold(fold, weightings, seeds) for fold in folds])
         total = np.where(counted[:, None], scores, 0.0).sum(axis=0)
@@ -122,14 +161,13 @@ class WeightedScores:
         return mean
 
 
-def _fold_values(
-    beats: Beats, arm: ArmRuns, rows: Int, records: Int, weights: Float, measure: str
-) -> Float:
+def _fold_values(beats: Beats, arm: ArmRuns, held: HeldOut, weights: Float, measure: str) -> Float:
     """Return one arm's scores of a fold, [D, S, U, C]."""
+    rows, records = held.rows, held.records
     row_of = np.full(len(beats.record_names), -1)
     row_of[records] = np.arange(len(records))
     record, label = row_of[beats.record[rows]], beats.label[rows]
-    order = np.lexsort((arm.seed, arm.draw))
+    order = arm.runs_on(held.partition, beats.n_partitions)
     values = np.full((len(order), len(weights), len(CLASSES)), np.nan)
     for c in range(len(CLASSES)):
         positive = label == c
@@ -143,11 +181,11 @@ def _fold_values(
 
 
 def _patients_by_fold(beats: Beats) -> list[list[Int]]:
-    """Return the records of each patient, fold by fold."""
+    """Return the records of each patient, fold by fold of the first partition."""
     patients = np.asarray(beats.patient_of_record)
-    folds = np.asarray(beats.fold_of_record)
     return [
-        [np.flatnonzero((patients == patient) & (folds == fold)) for patient in names]
-        for fold in range(beats.n_folds)
-        for names in [sorted(set(patients[folds == fold]))]
+        [held.records[patients[held.records] == patient] for patient in names]
+        for held in beats.folds
+        if held.partition == 0
+        for names in [sorted(set(patients[held.records]))]
     ]

@@ -1,7 +1,7 @@
 """All arms' scores under all weightings of the records, and the results read from them.
 
 Shapes: A arms, W resamples, G records, C classes, Q quantities (see `QUANTITIES`), F folds,
-D draws, S seeds.
+D draws, S seeds, P partitions into folds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from study.statistics.findings import (
     parts_of,
 )
 from study.statistics.predictions import ArmRuns, Beats
-from study.statistics.resampling import WeightedScores, draw_patients, draw_seeds
+from study.statistics.resampling import SeedShares, WeightedScores, draw_patients
 from study.statistics.swapping import SwapTest, draw_swaps, swap_test
 from study.statistics.weighted_metrics import MEASURES, Float, Ranking
 
@@ -88,7 +88,7 @@ class ScoredArms:
         inside = slice(first, first + resamples)
         outside = slice(first + resamples, first + 2 * resamples)
         n_seeds = len(np.unique(arms[0].seed))
-        seeds = draw_seeds(n_seeds, beats.n_folds, resamples, rng)
+        seeds = SeedShares.drawn(beats, n_seeds, resamples, rng)
         return cls(
             beats=beats,
             arms=arms,
@@ -153,9 +153,10 @@ class ScoredArms:
         )
 
     def _spreads(self, index: int) -> dict[str, float]:
-        """Return the spread of an arm's objective over seeds, draws and folds, each by itself."""
-        counted = np.stack([self.scores.counted(fold, slice(0, 1))[0] for fold in self._folds])
-        # [F, D, S, C]
+        """Return the spread of an arm's objective over runs and over folds, each by itself."""
+        folds = range(len(self.scores.values))
+        counted = np.stack([self.scores.counted(fold, slice(0, 1))[0] for fold in folds])
+        # [F, D, S, C]: the folds of all partitions, each with the seeds of its own
         values = np.stack(
             [
                 of_fold[index][:, :, combination]
@@ -165,22 +166,27 @@ class ScoredArms:
             ]
         )
         values = np.where(counted[:, None, None], values, np.nan)
-        n_folds = np.maximum(counted.sum(axis=0), 1)
-        by_run = np.nansum(values, axis=0) / n_folds
-        by_run[..., ~counted.any(axis=0)] = np.nan
-        return {
-            "sd_seeds": spread(self._of(with_means(by_run.mean(axis=0), self.beats.macro))),
-            "sd_draws": spread(self._of(with_means(by_run.mean(axis=1), self.beats.macro))),
-            "sd_folds": spread(self._of(with_means(values.mean(axis=(1, 2)), self.beats.macro))),
-        }
+        by_partition = []
+        for of_partition in map(list, self.scores.partitions):
+            counts = counted[of_partition]
+            by_run = np.nansum(values[of_partition], axis=0) / np.maximum(counts.sum(axis=0), 1)
+            by_run[..., ~counts.any(axis=0)] = np.nan
+            by_partition.append(by_run)
+        runs = np.stack(by_partition)  # [P, D, S, C]
 
-    @property
-    def _folds(self) -> range:
-        return range(self.beats.n_folds)
+        def over(scores: Float) -> float:
+            return spread(self._of(with_means(scores, self.beats.macro)))
+
+        return {
+            "sd_seeds": over(runs.mean(axis=1).reshape(-1, len(CLASSES))),
+            "sd_partitions": over(runs.mean(axis=(1, 2))),
+            "sd_draws": over(runs.mean(axis=0).mean(axis=1)),
+            "sd_folds": over(values.mean(axis=(1, 2))),
+        }
 
     def _pooled(self, arm: ArmRuns) -> Float:
         """Return the scores of all folds' predictions together, [Q]."""
-        rows = np.flatnonzero(self.beats.fold >= 0)
+        rows = np.flatnonzero(self.beats.held_out[self.beats.record])
         nobody, unweighted = np.zeros(len(rows), dtype=np.int64), np.ones((1, 1))
         by_class = np.full(len(CLASSES), np.nan)
         for c in range(len(CLASSES)):
@@ -200,10 +206,16 @@ class ScoredArms:
         first, counts = 1 + len(CLASSES), self.beats.counts
         scores = np.full(counts.shape, np.nan)
         enough = scorable(counts, MIN_BEATS_OF_RECORD)
-        for g, fold in enumerate(self.beats.fold_of_record):
-            if fold >= 0:
-                alone = slice(first + g, first + g + 1)
-                scores[g] = self.scores.by_fold(fold, alone)[index, 0]
+        for g in np.flatnonzero(self.beats.held_out):
+            alone = slice(first + g, first + g + 1)
+            folds = [
+                of_partition[of_record[g]]
+                for of_partition, of_record in zip(
+                    self.scores.partitions, self.beats.folds_of_record, strict=True
+                )
+            ]
+            by_partition = [self.scores.by_fold(fold, alone)[index, 0] for fold in folds]
+            scores[g] = np.mean(by_partition, axis=0)
         return np.where(enough, scores, np.nan)
 
     def _patient_mean(self, index: int) -> Float:
@@ -214,20 +226,19 @@ class ScoredArms:
         np.divide(np.nansum(scores, axis=0), n_records, out=mean, where=n_records > 0)
         return mean
 
-    def records(self) -> Iterator[RecordRow]:
-        """Yield every record's own scores, arm by arm."""
-        for index, arm in enumerate(self.arms):
+    def records(self, n_arms: int) -> Iterator[RecordRow]:
+        """Yield every record's own scores under the first arms, arm by arm."""
+        for index, arm in enumerate(self.arms[:n_arms]):
             scores = self._record_scores(index)
-            for g, name in enumerate(self.beats.record_names):
-                if self.beats.fold_of_record[g] >= 0:
-                    yield RecordRow(
-                        arm=arm.name,
-                        record=name,
-                        patient=self.beats.patient_of_record[g],
-                        fold=self.beats.fold_of_record[g],
-                        beats=dict(zip(CLASSES, self.beats.counts[g].tolist(), strict=True)),
-                        scores=dict(zip(CLASSES, scores[g].tolist(), strict=True)),
-                    )
+            for g in np.flatnonzero(self.beats.held_out):
+                yield RecordRow(
+                    arm=arm.name,
+                    record=self.beats.record_names[g],
+                    patient=self.beats.patient_of_record[g],
+                    folds=tuple(of_record[g] for of_record in self.beats.folds_of_record),
+                    beats=dict(zip(CLASSES, self.beats.counts[g].tolist(), strict=True)),
+                    scores=dict(zip(CLASSES, scores[g].tolist(), strict=True)),
+                )
 
     def contrast(self, first: str, second: str, *, primary: bool) -> Contrast:
         """Return the paired difference of two arms, not tested."""
@@ -287,14 +298,14 @@ class ScoredArms:
                 )
             yield contrast
 
-    def non_inferiority(self, margin: float) -> Iterator[NonInferiority]:
-        """Yield each arm with real RR against the bare ECG of its window."""
+    def non_inferiority(self, margin: float, arms: Sequence[ArmRuns]) -> Iterator[NonInferiority]:
+        """Yield each of some arms with real RR against the bare ECG of its window."""
         bare = {
             arm.segmentation: arm.name
-            for arm in self.arms
+            for arm in arms
             if arm.input == "ecg" and arm.fusion == "none"
         }
-        for arm in self.arms:
+        for arm in arms:
             if arm.input == "ecg" or arm.placebo or arm.segmentation not in bare:
                 continue
             estimates = self.contrast(arm.name, bare[arm.segmentation], primary=False).estimates
@@ -330,11 +341,14 @@ class ScoredArms:
             yield f"{name} is {reason}: nothing is tested"
         if len(np.unique(self.arms[0].seed)) == 1:
             yield "one seed: intervals and p leave out what another seed would change"
-        folds = dict(zip(self.beats.patient_of_record, self.beats.fold_of_record, strict=True))
-        single = [k for k in self._folds if list(folds.values()).count(k) == 1]
+        patients = np.asarray(self.beats.patient_of_record)
+        single = [
+            str(held.fold)
+            for held in self.beats.folds
+            if len(set(patients[held.records])) == 1 and self.beats.n_partitions == 1
+        ]
         if single:
-            alone = ", ".join(str(k) for k in single)
-            yield f"fold {alone} has one patient, who is in every resample"
+            yield f"fold {', '.join(single)} has one patient, who is in every resample"
 
 
 def _verdict(difference: Estimate, margin: float) -> str:

@@ -1,12 +1,12 @@
 """Tests of paired differences by swapping whole records between two arms.
 
 If two arms do not differ, which of them ranked a patient's beats may as well be exchanged. A
-patient's ranks within the fold are swapped in every draw and seed at once, and the difference is
-computed again. Ranks, because log-probabilities of two arms have no common scale. The same swaps
-serve all contrasts, so that the smallest p of each swap adjusts p for all of them (min-P,
-step-down: Westfall & Young 1993, Resampling-Based Multiple Testing, algorithm 2.8). The largest
-difference over its standard deviation (max-T) would not do: differences are bounded, some more
-tightly than others, and an adjusted p could be forty times the raw one.
+patient's ranks within the fold are swapped in every draw, seed and partition at once, and the
+difference is computed again. Ranks, because log-probabilities of two arms have no common scale.
+The same swaps serve all contrasts, so that the smallest p of each swap adjusts p for all of them
+(min-P, step-down: Westfall & Young 1993, Resampling-Based Multiple Testing, algorithm 2.8). The
+largest difference over its standard deviation (max-T) would not do: differences are bounded, some
+more tightly than others, and an adjusted p could be forty times the raw one.
 
 Swaps alone spread too little. All patients of a fold share the luck of a seed, which no swap of
 records changes; and a patient whose ranks change shifts the ranks of all others. So where the
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import CLASSES
-from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.predictions import ArmRuns, Beats, HeldOut
 from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
 
 LEVEL = 0.05
@@ -114,20 +114,22 @@ def swap_test(
     """
     observed = np.zeros(len(pairs))
     null = np.zeros((len(pairs), len(swaps)))
-    for fold in range(beats.n_folds):
+    folds = list(beats.folds)
+    for number, held in enumerate(folds, start=1):
         if progress:
-            progress(f"swapping records (fold {fold + 1} of {beats.n_folds})")
-        records = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
+            progress(f"swapping records (fold {number} of {len(folds)})")
+        records = held.records
         as_it_is = np.zeros((1, len(records)), dtype=bool)
         distinct, combination = np.unique(
             np.vstack([as_it_is, swaps[:, records]]), axis=0, return_inverse=True
         )
         combination = combination.reshape(-1)
+        counted = beats.counted[held.partition]
         for c in [CLASSES.index(name) for name in classes]:
-            if not beats.counted[fold, c]:
+            if not counted[held.fold, c]:
                 continue
-            share = 1.0 / (len(classes) * beats.counted[:, c].sum())
-            differences = _differences(beats, pairs, records, c, measure, distinct)
+            share = 1.0 / (beats.n_partitions * len(classes) * counted[:, c].sum())
+            differences = _differences(beats, pairs, held, c, measure, distinct)
             for k, difference in enumerate(differences):
                 looked_up = difference[combination] * share
                 observed[k] += looked_up[0]
@@ -138,13 +140,13 @@ def swap_test(
 def _differences(
     beats: Beats,
     pairs: Sequence[tuple[ArmRuns, ArmRuns]],
-    records: Int,
+    held: HeldOut,
     c: int,
     measure: str,
     swapped: NDArray[np.bool_],
 ) -> list[Float]:
     """Return each pair's difference in one fold and class after each swap, [U], runs averaged."""
-    rows = np.flatnonzero(np.isin(beats.record, records))
+    rows, records = held.rows, held.records
     row_of = np.full(len(beats.record_names), -1)
     row_of[records] = np.arange(len(records))
     record, positive = row_of[beats.record[rows]], beats.label[rows] == c
@@ -153,7 +155,9 @@ def _differences(
     first, second = np.hstack([~swapped, swapped]) * 1.0, np.hstack([swapped, ~swapped]) * 1.0
     arms = {arm.name: arm for pair in pairs for arm in pair}
     ranks = {
-        name: [_ranks(arm, run, rows, c) for run in np.lexsort((arm.seed, arm.draw))]
+        name: [
+            _ranks(arm, run, rows, c) for run in arm.runs_on(held.partition, beats.n_partitions)
+        ]
         for name, arm in arms.items()
     }
     differences = []
@@ -164,7 +168,7 @@ def _differences(
                 np.concatenate(both), twice_positive, twice_record, 2 * len(records)
             )
             total += MEASURES[measure](ranking, first) - MEASURES[measure](ranking, second)
-        differences.append(total / len(left.draw))
+        differences.append(total / len(ranks[left.name]))
     return differences
 
 

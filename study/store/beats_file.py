@@ -26,7 +26,7 @@ EXCLUSIONS = "exclusions.json"
 
 _ARRAYS = {
     **{"label": ("i", 1), "record": ("i", 1)},
-    **{"record_names": ("U", 1), "fold_of_record": ("i", 1), "patient_of_record": ("U", 1)},
+    **{"record_names": ("U", 1), "folds_of_record": ("i", 2), "patient_of_record": ("U", 1)},
 }
 
 
@@ -39,7 +39,10 @@ def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[st
         folds: Its folds; a record that no fold validates on has fold -1.
         patient_of: Patient of each record that shares its patient with another.
     """
-    fold_of = {name: fold for fold, names in enumerate(folds.validation) for name in names}
+    fold_of = [
+        {name: fold for fold, names in enumerate(part) for name in names}
+        for part in folds.partitions
+    ]
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -47,7 +50,9 @@ def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[st
         record=beats.record,
         record_names=np.asarray(beats.record_names),
         r_peak_sample=beats.r_peak_sample,
-        fold_of_record=np.asarray([fold_of.get(name, -1) for name in beats.record_names]),
+        folds_of_record=np.asarray(
+            [[part.get(name, -1) for name in beats.record_names] for part in fold_of]
+        ),
         patient_of_record=np.asarray([patient_of.get(name, name) for name in beats.record_names]),
     )
     write_whole(path, buffer.getvalue())
@@ -66,7 +71,7 @@ def read_beats(path: Path) -> Beats:
             record=arrays["record"],
             record_names=_texts(arrays["record_names"]),
             patient_of_record=_texts(arrays["patient_of_record"]),
-            fold_of_record=tuple(map(int, arrays["fold_of_record"])),
+            folds_of_record=tuple(tuple(map(int, row)) for row in arrays["folds_of_record"]),
         )
     except FileNotFoundError:
         raise StudyStateError(f"{path}: is gone; bring it back from a copy") from None

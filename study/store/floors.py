@@ -11,7 +11,7 @@ A floor may see what an arm may: some ratios look one beat ahead or need the who
 `seed7` does, and so does the median beat. The shape is cut from R - 0.25 s to R + 0.28 s in every
 study, so that RR enters through the ratios alone.
 
-Shapes: N and M beats, F features, C classes, R ratios.
+Shapes: N and M beats, F features, C classes, R ratios, P partitions into folds.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ FLOORS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
 
 
 def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
-    """Return log-probabilities [1, N, C] of every beat from the folds that train without it.
+    """Return log-probabilities [P, N, C] of every beat from the folds that train without it.
 
     Args:
         name: A floor of `FLOORS`.
@@ -213,13 +213,15 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
         DivergedError: If a fit does not converge.
     """
     x, weights = features(name, beats), beat_weights(beats.label)
-    log_probs = np.full((1, len(x), len(CLASSES)), np.nan, dtype=np.float32)
-    for fold, (training, validation) in enumerate(folds.masks(beats)):
+    log_probs = np.full((folds.n_partitions, len(x), len(CLASSES)), np.nan, dtype=np.float32)
+    for number, (training, validation) in enumerate(folds.masks(beats)):
+        partition, fold = divmod(number, len(folds))
         try:
             fitted = FLOORS[name](x[training], beats.label[training], weights)
         except DivergedError as error:
-            raise DivergedError(f"floor {name}: fold {fold}: {error}") from error
-        log_probs[0, validation] = fitted(x[validation])
+            where = f"fold {fold} of partition {partition}"
+            raise DivergedError(f"floor {name}: {where}: {error}") from error
+        log_probs[partition, validation] = fitted(x[validation])
     return log_probs
 
 

@@ -27,7 +27,7 @@ GROWS = "trials"
 
 _OPTIONS = {
     "n_seeds": " (--seeds)",
-    "folds": " (--folds, --partition-seed)",
+    "folds": " (--folds, --partitions, --partition-seed)",
     "epochs": " (--epochs)",
     "trials": " (--trials)",
     "study_seed": " (--seed)",
@@ -40,7 +40,7 @@ _OPTIONS = {
 _FOLLOWS = {
     # Seed and digests enter other digests, which would suggest that the records had changed.
     "study_seed": {"data_fingerprints"},
-    "folds": {"fold_fingerprint", "n_folds", "space_digest"},
+    "folds": {"fold_fingerprint", "n_folds", "n_partitions", "space_digest"},
     **{
         key: {"space_digest"}
         for key in ("n_seeds", "epochs", "sampler", "scheduler", "objective", "kind")
@@ -65,12 +65,13 @@ class StudyPlan:
     epochs: int  # full budget of a trial
     folds: str
     fold_fingerprint: str  # digest of which records each fold validates on
-    n_folds: int
-    n_seeds: int  # seeds per fold
+    n_folds: int  # folds of a partition
+    n_seeds: int  # seeds per fold, of all partitions together
     study_seed: int  # root of all random streams
     engine: str  # precision of the arithmetic, and whether it is compiled
     data_source: str  # `mitdb`, `records` or `synthetic`
     data_fingerprints: Mapping[str, str]  # digest of each beat set, by its cut
+    n_partitions: int = 1  # partitions into folds: seed s has those of s mod their number
     version: str = __version__  # version of the study package
 
     @property

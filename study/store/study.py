@@ -262,13 +262,10 @@ class Study:
             raise StudyStateError(
                 f"{self.folder}: has no {SPACE_COPY}; its study never reached a trial"
             )
-        searched = {"sampler": plan.sampler, "scheduler": plan.scheduler}
-        return override(
-            load_space(path),
-            epochs=plan.epochs,
-            seeds=plan.n_seeds,
-            **(searched if plan.kind == "search" else {}),
-        )
+        own: dict[str, int | str] = {"partitions": plan.n_partitions}
+        if plan.kind == "search":
+            own = {"sampler": plan.sampler, "scheduler": plan.scheduler}
+        return override(load_space(path), epochs=plan.epochs, seeds=plan.n_seeds, **own)
 
     @cached_property
     def beats(self) -> Beats:

@@ -41,7 +41,7 @@ MAX_TEXT = 5000
 
 PARAMS = (
     *("kind", "objective", "sampler", "scheduler", "trials"),
-    *("epochs", "folds", "n_seeds", "study_seed"),
+    *("epochs", "folds", "n_partitions", "n_seeds", "study_seed"),
 )
 """The parts of a plan that the study's run shows as parameters."""
 

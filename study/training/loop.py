@@ -43,7 +43,8 @@ class TrialTraining:
     """Trains one configuration on all folds and seeds.
 
     Args:
-        n_seeds: Members per fold.
+        folds: Of seed s its members have the folds of partition s mod the number of partitions.
+        n_seeds: Members per fold, a multiple of that number.
         study_seed: Root of all random streams.
         device_beats: The same beats, already on the device; None moves them there.
         screening: Score the last epoch on the same beats as those before: such a score only
@@ -87,6 +88,7 @@ class TrialTraining:
         }
         masks = folds.masks(beats)
         self._fold = folds.of_beats(beats)
+        self._n_beats = len(beats.label)
         self._validates = bool((self._fold >= 0).any())
         self._first_seed = 0 if self._validates else FRESH_SEED
         self._stands = stand_ins(beats.label, beats.record)
@@ -96,6 +98,7 @@ class TrialTraining:
             masks,
             seeds=range(self._first_seed, self._first_seed + n_seeds),
             study_seed=study_seed,
+            n_partitions=folds.n_partitions,
             dtype=engine.weights,
             run_backbone=engine.backbone(self._device),
         )
@@ -198,7 +201,7 @@ class TrialTraining:
         self._check_finite(torch.where(torch.tensor(finite), 0.0, torch.nan), "weights")
         n_classes = len(CLASSES)
         return TrialResult(
-            log_probs=np.full((self._n_seeds, len(self._fold), n_classes), np.nan, np.float32),
+            log_probs=np.full((self._n_seeds, self._n_beats, n_classes), np.nan, np.float32),
             metrics=self._gate_metrics(),
             undefined={},
             per_fold=[],
@@ -238,7 +241,7 @@ class TrialTraining:
         self._predictions = None
 
     def _predict(self, *, exact: bool) -> NDArray[np.float32]:
-        shape = (self._n_seeds, len(self._fold), len(CLASSES))
+        shape = (self._n_seeds, self._n_beats, len(CLASSES))
         log_probs = torch.full(shape, torch.nan, device=self._device)
         finite = []
         predictions = self._trainer.predict(exact=exact)

@@ -146,13 +146,15 @@ def build_members(
     *,
     seeds: Sequence[int],
     study_seed: int,
+    n_partitions: int = 1,
     dtype: torch.dtype = torch.float32,
     run_backbone: RunBackbone | None = None,
 ) -> list[Member]:
     """Return all members, in seed-major order: the first seed with all its folds, then the next.
 
-    `splits` has the beats of each fold, `dtype` is of weights, sums and scores. Without
-    `run_backbone` the backbones run as they are written.
+    `splits` has the beats of each fold, partition by partition; seed s has the folds of partition
+    s mod `n_partitions`. `dtype` is of weights, sums and scores. Without `run_backbone` the
+    backbones run as they are written.
     """
     label = beats.beats.label
     # Of the labels of the whole data set, so that every fold minimises the same loss.
@@ -166,13 +168,15 @@ def build_members(
         batch_size=config.train.batch_size,
     )
     stands = stand_ins(label, beats.beats.record)
+    n_folds = len(splits) // n_partitions
     members = []
     for seed_index in seeds:
         inputs = seed_inputs(
             config, beats, study_seed=study_seed, seed_index=seed_index, dtype=dtype
         )
+        first = seed_index % n_partitions * n_folds
         # The inputs of a seed are one object for all its folds: the beats lie in memory once.
-        for fold, (training, validation) in enumerate(splits):
+        for fold, (training, validation) in enumerate(splits[first : first + n_folds]):
             streams = Streams(study_seed=study_seed, seed_index=seed_index, fold=fold)
             dealt = MemberBeats(training, label[training], streams)
             model = _model(config, inputs.late, training, streams)

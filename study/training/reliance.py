@@ -13,8 +13,8 @@ Each member is evaluated on the sampled beats of its own fold:
   masked. If attention marks what a network needs, masking it costs more than masking at random.
 - The branch share: the share of each logit's variance that comes from the gated branch.
 
-Shapes: S seeds, M sampled beats, P permutations, B batch, R RR features, C classes, D embedding,
-H heads, L time steps of the feature map, T samples.
+Shapes: S seeds, M sampled beats, P permutations (or partitions into folds), B batch, R RR
+features, C classes, D embedding, H heads, L time steps of the feature map, T samples.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def measure_reliance(
     """Measure what a trial's networks rely on, each on the sampled beats of its own fold.
 
     Everything is evaluated in the type of training, where that is quicker: differences between two
-    such evaluations count, and they are exactly 0 where RR cannot be used. `fold` [N] is the
-    validation fold of each beat, -1 where it is in none. A donor's RR changes neither a beat's
-    template nor its distances from it.
+    such evaluations count, and they are exactly 0 where RR cannot be used. `fold` [P, N] is the
+    validation fold of each beat in each partition, -1 where it is in none. A donor's RR changes
+    neither a beat's template nor its distances from it.
     """
     sample = beats.beats.reliance
-    fold = fold[sample.beats]
+    fold = fold[:, sample.beats]
     scale = _Scale(
         label=beats.beats.label[sample.beats], fold=fold, weight=weights_of(beats.beats)
     )
@@ -77,7 +77,8 @@ def measure_reliance(
     shares = []
     size = evaluation_batch(beats.device)
     for member in members:
-        positions = np.flatnonzero(fold == member.streams.fold)
+        streams = member.streams
+        positions = np.flatnonzero(fold[streams.seed_index % len(fold)] == streams.fold)
         branch = _Branch(member.scored)
         with member.scored.roughly():
             for start in range(0, len(positions), size):
@@ -85,7 +86,7 @@ def measure_reliance(
         shares += [branch.share()] if branch.parts else []
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
     values, undefined = _compare(outputs, scale, reasons)
-    scored = fold >= 0
+    scored = scale.scored
     shown = beats.beats.windows("beat" if morphology == "beat" else "deviation")
     inspection = Inspection(
         beats=np.bincount(label[scored], minlength=len(CLASSES)),
@@ -114,11 +115,19 @@ class _Scale:
     """The sampled beats, weighted so that AUPRC has the scale of the trial's score."""
 
     label: NDArray[np.int64]  # [M]
-    fold: NDArray[np.int64]  # [M] validation fold, -1 where it is in none
+    fold: NDArray[np.int64]  # [P, M] validation fold in each partition, -1 where it is in none
     weight: NDArray[np.float64]  # [M] beats that each stands for
 
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """Whether each beat is in a fold, [M]: in all partitions, or in none."""
+        return np.asarray(self.fold[0] >= 0)
+
     def auprc(self, log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return AUPRC within folds [K, C] of K sets of log-probabilities [K, M, C]."""
+        """Return AUPRC within folds [K, C] of K sets of log-probabilities [K, M, C].
+
+        The sets are those of all seeds, once or several times.
+        """
         return rank_within(
             log_probs,
             self.label,
@@ -328,7 +337,7 @@ def _compare(
             auprc = scale.auprc(permuted.reshape(-1, *permuted.shape[2:]))
             by_seed = real_auprc - auprc.reshape(*permuted.shape[:2], len(CLASSES))
             lost = by_seed.mean(axis=1)
-            scored = scale.fold >= 0
+            scored = scale.scored
             change = float(np.abs(permuted[:, :, scored] - real[:, scored]).max())
         named = {reliance(kind, MAX_CHANGE): change}
         for aami_class in RELIANCE_CLASSES:

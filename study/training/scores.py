@@ -3,9 +3,10 @@
 The score of a class is its metric **within each fold's predictions**, because the probabilities of
 different members are not comparable (Forman & Scholz 2010, doi:10.1145/1882471.1882479): the mean
 over the folds with enough beats of the class, then over seeds. Values pooled over folds and the
-mean over records stand beside it. Undefined is NaN, with a reason.
+mean over records stand beside it. Undefined is NaN, with a reason. Seed s has the folds of
+partition s mod P.
 
-Shapes: S seeds, N beats, C classes, G groups (folds or records).
+Shapes: S seeds, N beats, C classes, P partitions, G groups (folds or records).
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class Scores:
 
     values: dict[str, float]  # by metric name (see `study.keys`); NaN where undefined
     undefined: dict[str, str]  # why, for every name whose value is NaN
-    per_fold: list[dict[str, Any]]  # one row a fold: beats and metrics by class
-    per_record: list[dict[str, Any]]  # one row a record: fold, beats and metrics by class
+    # One row a fold, partition by partition: beats and metrics by class
+    per_fold: list[dict[str, Any]]
+    per_record: list[dict[str, Any]]  # one row a record: folds, beats and metrics by class
     # [C, C] beats by true (rows) and decided class, summed over seeds
     confusion: NDArray[np.int64]
 
@@ -47,15 +49,17 @@ class Scores:
 class Grouped:
     """Ranking metrics within groups of beats."""
 
-    counts: NDArray[np.int64]  # [G, C] beats
-    # [G, C] whether the group has enough beats of the class, and others
+    counts: NDArray[np.int64]  # [P, G, C] beats
+    # [P, G, C] whether the group has enough beats of the class, and others
     counted: NDArray[np.bool_]
     values: dict[str, Float]  # by ranking metric, [S, G, C]; NaN where not counted
 
     def by_class(self, name: str) -> Float:
         """Return the mean over the counted groups, [S, C]; NaN where there is none."""
-        total = np.where(self.counted, self.values[name], 0.0).sum(axis=1)
-        n_groups = self.counted.sum(axis=0)
+        values = self.values[name]
+        counted = self.counted[np.arange(len(values)) % len(self.counted)]
+        total = np.where(counted, values, 0.0).sum(axis=1)
+        n_groups = counted.sum(axis=1)
         mean = np.full(total.shape, np.nan)
         np.divide(total, n_groups, out=mean, where=n_groups > 0)
         return mean
@@ -72,21 +76,23 @@ def rank_within(
 ) -> Grouped:
     """Rank the beats of each group by each class's log-probability [S, N, C].
 
-    `group` [N] numbers the groups from 0; a negative one leaves its beat out. A group counts for a
-    class with `min_beats` beats of it. With `weight` [N] each beat stands for as many.
+    `group` [P, N] numbers the groups of each partition from 0; a negative one leaves its beat out.
+    A group counts for a class with `min_beats` beats of it. With `weight` [N] each beat stands for
+    as many.
     """
     n_seeds, n_classes = len(log_probs), len(CLASSES)
     values = {name: np.full((n_seeds, n_groups, n_classes), np.nan) for name in RANKING}
-    counts = np.zeros((n_groups, n_classes), dtype=np.int64)
-    np.add.at(counts, (group[group >= 0], label[group >= 0]), 1)
+    counts = np.zeros((len(group), n_groups, n_classes), dtype=np.int64)
+    partition, beat = np.nonzero(group >= 0)
+    np.add.at(counts, (partition, group[partition, beat], label[beat]), 1)
     counted = scorable(counts, min_beats)
-    for g in np.flatnonzero(counted.any(axis=1)):
-        members = np.flatnonzero(group == g)
+    for p, g in np.argwhere(counted.any(axis=2)):
+        members = np.flatnonzero(group[p] == g)
         scores, labels = log_probs[:, members], label[members]
         weights = None if weight is None else weight[members]
-        for c in np.flatnonzero(counted[g]):
+        for c in np.flatnonzero(counted[p, g]):
             positive = labels == c
-            for s in range(n_seeds):
+            for s in range(p, n_seeds, len(group)):
                 true, false = threshold_counts(scores[s, :, c], positive, weights)
                 for name, function in RANKING.items():
                     values[name][s, g, c] = function(true, false)
@@ -134,18 +140,18 @@ def score(
 ) -> Scores:
     """Return all scores of out-of-fold log-probabilities [S, N, C].
 
-    `fold` [N] is the validation fold of each beat, from 0; -1 where it is in none, and its
-    prediction may be NaN. `label` and `record` are indices [N].
+    `fold` [P, N] is the validation fold of each beat in each partition, from 0; -1 where it is in
+    none, and its prediction may be NaN. `label` and `record` are indices [N].
     """
     # Under the published hold-out most records validate nothing.
-    held_out = np.flatnonzero(fold >= 0)
+    held_out = np.flatnonzero(fold[0] >= 0)
     log_probs, label = log_probs[:, held_out], label[held_out]
-    record, fold = record[held_out], fold[held_out]
+    record, fold = record[held_out], fold[:, held_out]
     n_folds = int(fold.max()) + 1
     folds = rank_within(log_probs, label, fold, n_groups=n_folds, min_beats=MIN_CLASS_BEATS)
-    pooled = rank_within(log_probs, label, np.zeros_like(fold), n_groups=1, min_beats=1)
+    pooled = rank_within(log_probs, label, np.zeros_like(fold[:1]), n_groups=1, min_beats=1)
     records = rank_within(
-        log_probs, label, record, n_groups=len(record_names), min_beats=MIN_BEATS_OF_RECORD
+        log_probs, label, record[None], n_groups=len(record_names), min_beats=MIN_BEATS_OF_RECORD
     )
     confusions = confusions_by_record(log_probs, label, record, n_records=len(record_names))
     collected = _Collected()
@@ -197,7 +203,10 @@ def _add_spread(collected: _Collected, name: str, folds: Grouped) -> None:
     by_class = folds.by_class(name)
     for aggregate, classes in AGGREGATES.items():
         spreads = {"seed": _over(by_class, classes)}
-        by_fold = _over(folds.values[name].mean(axis=0), classes)
+        of_seeds = folds.values[name]
+        n_partitions = len(folds.counts)
+        parts = [of_seeds[p::n_partitions].mean(axis=0) for p in range(n_partitions)]
+        by_fold = _over(np.concatenate(parts), classes)
         spreads["fold"] = by_fold[~np.isnan(by_fold)]
         for over, values in spreads.items():
             sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
@@ -207,8 +216,14 @@ def _add_spread(collected: _Collected, name: str, folds: Grouped) -> None:
 
 def _fold_table(folds: Grouped) -> list[dict[str, Any]]:
     return [
-        {"fold": g, "beats": int(counts.sum()), **_class_columns(folds, g)}
-        for g, counts in enumerate(folds.counts)
+        {
+            "partition": p,
+            "fold": g,
+            "beats": int(counts.sum()),
+            **_class_columns(folds, g, partition=p),
+        }
+        for p, of_partition in enumerate(folds.counts)
+        for g, counts in enumerate(of_partition)
     ]
 
 
@@ -219,14 +234,14 @@ def _record_table(
     fold: NDArray[np.int64],
     confusions: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
-    fold_of = np.full(len(record_names), -1)
-    fold_of[record] = fold
+    fold_of = np.full((len(record_names), len(fold)), -1)
+    fold_of[record] = fold.T
     decisions = {name: function(confusions) for name, function in DECISIONS.items()}
     return [
         {
             "record": record_names[g],
-            "fold": int(fold_of[g]),
-            "beats": int(records.counts[g].sum()),
+            "fold": " ".join(map(str, fold_of[g])),
+            "beats": int(records.counts[0, g].sum()),
             **_class_columns(records, g),
             **{
                 f"{name}_{aami_class}": float(decisions[name][g, c])
@@ -235,16 +250,17 @@ def _record_table(
             },
         }
         for g in range(len(record_names))
-        if records.counts[g].any()
+        if records.counts[0, g].any()
     ]
 
 
-def _class_columns(grouped: Grouped, group: int) -> dict[str, Any]:
+def _class_columns(grouped: Grouped, group: int, partition: int = 0) -> dict[str, Any]:
     """Return beats and ranking metrics (mean over seeds) of one group, a column a class."""
     columns: dict[str, Any] = {
-        f"beats_{c}": int(n) for c, n in zip(CLASSES, grouped.counts[group], strict=True)
+        f"beats_{c}": int(n)
+        for c, n in zip(CLASSES, grouped.counts[partition, group], strict=True)
     }
     for name, values in grouped.values.items():
-        means = values[:, group].mean(axis=0)
+        means = values[partition :: len(grouped.counts), group].mean(axis=0)
         columns |= {f"{name}_{c}": float(v) for c, v in zip(CLASSES, means, strict=True)}
     return columns

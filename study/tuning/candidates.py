@@ -10,11 +10,12 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from study.addresses import shown
 from study.config import TrialConfig
-from study.data.folds import make_folds
+from study.data.folds import different_folds
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
 from study.spaces.toml_text import compare_text
@@ -28,8 +29,6 @@ from study.wording import plural
 MIN_SEEDS, MIN_PARTITIONS, TOP = 5, 3, 4
 DEFAULT_FOLDS = 5
 """Number of folds if the search had only one, the published hold-out."""
-
-_MOST_PARTITION_SEEDS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,15 +194,12 @@ def fresh_partitions(
     Raises:
         UsageError: If the records do not allow that many.
     """
-    names, counts = beats.record_names, beats.counts
-    seen, seeds = {used}, list[int]()
-    for seed in range(1, _MOST_PARTITION_SEEDS):
-        fingerprint = make_folds(names, counts, n_folds, seed, patients).fingerprint
-        if fingerprint not in seen:
-            seen.add(fingerprint)
-            seeds.append(seed)
-        if len(seeds) == n:
-            return seeds
+    names = beats.record_names
+    different = different_folds(names, beats.counts, n_folds, 1, patients)
+    fresh = (seed for seed, folds in different if folds.fingerprint != used)
+    seeds = list(islice(fresh, n))
+    if len(seeds) == n:
+        return seeds
     raise UsageError(
         f"--partitions {n}: these {len(names)} records allow "
         f"{plural(len(seeds), 'partition')} into {n_folds} folds besides the search's"

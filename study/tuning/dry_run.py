@@ -143,8 +143,10 @@ def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
     stands = stand_ins(beats.label, beats.record)
     steering = int((stands[held_out] == held_out).sum())
     epochs, n_seeds = config.train.epochs, setup.job.n_seeds
+    # Each seed predicts what the folds of its partition hold out.
+    n_partitions = setup.job.folds.n_partitions
     predicted = n_seeds * (
-        (epochs - 1) * steering + len(held_out) + _reliance_passes(config, beats)
+        ((epochs - 1) * steering + len(held_out)) / n_partitions + _reliance_passes(config, beats)
     )
     return epochs * setup.plan.members * shape.batches * step_s + predicted * eval_s
 
@@ -172,9 +174,9 @@ def floor_seconds(setup: Setup, existing: Study | None) -> float:
         return 0.0
     folds, began = setup.job.folds, time.perf_counter()
     with suppress(StudyError):  # a floor that cannot be fitted is left out, with a note
-        first = replace(folds, validation=folds.validation[:1])
+        first = replace(folds, validation=folds.validation[:1], n_partitions=1)
         floors.out_of_fold("logistic_regression", setup.floor_beats, first)
-    return (time.perf_counter() - began) * len(folds)
+    return (time.perf_counter() - began) * len(folds.validation)
 
 
 def plan_lines(
@@ -193,9 +195,11 @@ def plan_lines(
     arms = len({branch.arm for branch in built})
     yield f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}"
     yield f"records: {setup.source.description}"
+    shared = f" over {plan.n_partitions} partitions" if plan.n_partitions > 1 else ""
     yield (
         f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "
-        f"({plural(plan.n_folds, 'fold')} x {plural(plan.n_seeds, 'seed')}), epochs: {plan.epochs}"
+        f"({plural(plan.n_folds, 'fold')} x {plural(plan.n_seeds, 'seed')}{shared}), "
+        f"epochs: {plan.epochs}"
     )
     if plan.kind == "search":
         size = space.grid_size()

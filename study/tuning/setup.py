@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from study.beats import scorable
 from study.data.beat_set import BeatSet
-from study.data.folds import ALL, PUBLISHED, Folds, all_records, make_folds, published_holdout
+from study.data.folds import ALL, PUBLISHED, Folds, all_records, partitioned, published_holdout
 from study.data.prepare import prepare_all
 from study.data.source import Source
 from study.errors import DataError, SpaceError
@@ -57,11 +59,12 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
         return published_holdout(beats.record_names)
     if space.folds == ALL:
         return all_records(beats.record_names)
-    return make_folds(
+    return partitioned(
         beats.record_names,
         beats.counts,
         n_folds=int(space.folds),
-        partition_seed=partition_seed,
+        n_partitions=space.partitions,
+        first_seed=partition_seed,
         patients=source.patients,
     )
 
@@ -75,12 +78,13 @@ def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
     if space.folds == ALL or space.objective == UNRANKED:  # nothing is ranked by a score
         return
     counts = folds.counts(beats)
-    counted = scorable(counts)
+    # In every partition: a seed has the folds of one.
+    counted = np.asarray(scorable(counts).any(axis=1).all(axis=0))
     _, quantity = parts_of(space.objective)
     undefined = [
-        f"{name} ({counts[:, c].sum():,} in all)"
+        f"{name} ({counts[0, :, c].sum():,} in all)"
         for c, name in enumerate(CLASSES)
-        if name in members_of(quantity) and not counted[:, c].any()
+        if name in members_of(quantity) and not counted[c]
     ]
     if undefined:
         raise DataError(
@@ -159,7 +163,8 @@ def set_up(
         epochs=epochs,
         folds=folds.name,
         fold_fingerprint=folds.fingerprint,
-        n_folds=len(folds.validation),
+        n_folds=len(folds),
+        n_partitions=folds.n_partitions,
         n_seeds=space.seeds,
         study_seed=study_seed,
         engine=str(engine),

@@ -57,8 +57,9 @@ def test_header_names_the_command_and_the_counts(space: Space) -> None:
         expected = (
             f"# {space.trials} trials = {len(space.arms)} arms x {space.draws} "
             f"draw{'s' if space.draws > 1 else ''}, each of {space.folds} folds x "
-            f"{space.seeds} seeds."
+            f"{space.seeds} seeds, a partition into folds for each seed."
         )
+        assert space.partitions == space.seeds
         assert counts == expected
         return
     size = space.grid_size()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from study.data.folds import folds_table, make_folds, published_holdout
+from study.data.folds import folds_table, make_folds, partitioned, published_holdout
 from study.data.records import DS1, PUBLISHED_VALIDATION
 from study.errors import DataError
 from study.keys import MIN_CLASS_BEATS
@@ -33,7 +33,7 @@ def test_every_record_validates_in_exactly_one_fold(n_folds: int, partition_seed
     assert len(folds) == n_folds
     assert all(folds.validation)
     assert sorted(name for fold in folds.validation for name in fold) == sorted(DS1)
-    of_beats = folds.of_beats(BEATS)
+    (of_beats,) = folds.of_beats(BEATS)
     for fold, (train, validation) in enumerate(folds.masks(BEATS)):
         np.testing.assert_array_equal(validation, np.flatnonzero(of_beats == fold))
         np.testing.assert_array_equal(train, np.flatnonzero(of_beats != fold))
@@ -42,7 +42,7 @@ def test_every_record_validates_in_exactly_one_fold(n_folds: int, partition_seed
 
 def test_five_folds_are_as_even_as_208_and_209_allow() -> None:
     folds = make_folds(DS1, COUNTS)
-    counts = folds.counts(BEATS)
+    (counts,) = folds.counts(BEATS)
     n, s, v, f = counts.T
     assert counts.sum(axis=0).tolist() == COUNTS.sum(axis=0).tolist()
     assert n.max() < 1.25 * n.min()
@@ -65,6 +65,22 @@ def test_fingerprint_tells_folds_seeds_and_records_apart_but_not_their_order() -
     assert published not in seeds
     assert published == published_holdout(DS1[::-1]).fingerprint
     assert published != published_holdout(DS1[1:]).fingerprint
+
+
+def test_each_partition_shares_all_records_out_anew() -> None:
+    folds = partitioned(DS1, COUNTS, n_folds=5, n_partitions=3, first_seed=0, patients={})
+    alone = [make_folds(DS1, COUNTS, 5, seed, {}) for seed in range(3)]
+    assert (len(folds), folds.name) == (5, "5-fold, partition seeds 0, 1, 2")
+    assert [*map(list, folds.partitions)] == [list(one.validation) for one in alone]
+    expected = [one.of_beats(BEATS)[0] for one in alone]
+    np.testing.assert_array_equal(folds.of_beats(BEATS), expected)
+    np.testing.assert_array_equal(folds.counts(BEATS), [one.counts(BEATS)[0] for one in alone])
+    assert folds.fingerprint not in {one.fingerprint for one in alone}
+    assert "2/4" in folds_table(folds, BEATS)
+    one = partitioned(DS1, COUNTS, n_folds=5, n_partitions=1, first_seed=1, patients={})
+    assert one == alone[1]
+    with pytest.raises(DataError, match="partitions: 3 records allow 1 different ones into 3 fol"):
+        partitioned(DS1[:3], COUNTS[:3], n_folds=3, n_partitions=2, first_seed=0, patients={})
 
 
 def test_records_of_a_patient_share_a_fold() -> None:
@@ -96,9 +112,9 @@ def test_published_holdout() -> None:
     assert (folds.name, folds.validation) == ("published", (PUBLISHED_VALIDATION,))
     ((train, validation),) = folds.masks(BEATS)
     assert len({*BEATS.record[train]}) == 17
-    assert folds.counts(BEATS).tolist() == [[9424, 247, 371, 20]]
+    assert folds.counts(BEATS).tolist() == [[[9424, 247, 371, 20]]]
     assert len(validation) == 9424 + 247 + 371 + 20
-    assert set(folds.of_beats(BEATS)) == {-1, 0}
+    assert set(folds.of_beats(BEATS)[0]) == {-1, 0}
     never = "of F (373 of 415): it never validates, the folds share 42"
     assert never in folds_table(folds, BEATS)
 

@@ -15,10 +15,11 @@ from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import StudyStateError
 from study.keys import AUPRC_SV, Outcome
-from study.reporting.arm_runs import arm_runs
+from study.reporting.arm_runs import arm_runs, floor_runs
 from study.reporting.comparison_tables import pair_name
 from study.reporting.load import compare_arms, keep_comparison, load
 from study.statistics.predictions import check_comparable
+from study.store.floors import FOLDER, StudyFloor
 from study.store.folder import BEATS, PAIRS, RECORDS, SPACE_COPY
 from study.store.plan import StudyPlan
 from study.store.study import Study
@@ -155,3 +156,22 @@ def test_predictions_that_are_gone_are_named_with_their_place(folder: Path) -> N
         f"trial 3, rr: {folder}/trials/000000000003 has no predictions.npz; a study started with "
         "--storage keeps its files there"
     )
+
+
+def test_a_floor_stands_beside_the_arms_in_as_many_runs(folder: Path) -> None:
+    study = study_with(folder, rows())
+    arms, _ = arm_runs(study)
+    predicted = np.random.default_rng(0).normal(size=(2, len(study.beats.label), 4))
+    stored = folder / FOLDER / "logistic_regression"
+    stored.mkdir(parents=True)
+    (stored / PREDICTIONS).write_bytes(npz(log_probs=predicted.astype(np.float32)))
+    floors = [
+        StudyFloor(name="prevalence", digest="p", metrics={AUPRC_SV: 0.1}),
+        StudyFloor(name="logistic_regression", digest="l", metrics={AUPRC_SV: 0.4}),
+    ]
+    floor = floor_runs(study, floors, arms)
+    assert floor is not None and floor.name == "logistic regression"
+    check_comparable(study.beats, [*arms, floor])
+    # Two draws of two seeds: each seed has what is predicted in its partition.
+    assert np.array_equal(floor.log_probs, predicted.astype(np.float32)[[0, 1, 0, 1]])
+    assert floor_runs(study, floors[:1], arms) is None, "its predictions are not there"

@@ -17,6 +17,7 @@ from study.reporting.comparison_tables import (
     classes_table,
     comparison_text,
     contrasts_table,
+    floor_table,
     kept_table,
     pairs_csv,
     records_csv,
@@ -54,7 +55,11 @@ def ranking(comparison: Comparison) -> Table:
 
 def tables_of(comparison: Comparison) -> list[Table]:
     tables = [ranking(comparison), classes_table(comparison), beside_table(comparison)]
-    optional = (contrasts_table(comparison), kept_table(comparison))
+    optional = (
+        contrasts_table(comparison),
+        floor_table(comparison),
+        kept_table(comparison),
+    )
     return [*tables, *(table for table in optional if table), records_table(comparison)]
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +21,15 @@ from study.reporting.prediction_alarms import (
     no_effect_alarms,
     study_alarms,
 )
+from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns, Beats
-from study.store.floors import StudyFloor
 from study.store.folder import BEATS
 from study.store.study import Study
 from study.store.trial_files import PREDICTIONS
 from study.store.trials import TrialRow
 from study.tuning.trial import METRICS, TrialJob, TrialRun
 from tests.builders import (
+    MakeArm,
     bare_beats,
     compared,
     load_text,
@@ -75,24 +73,24 @@ def facts(
 
 def test_members_that_are_constant_are_counted() -> None:
     values = log_probs()
-    found = describe_predictions(values, FOLD)
+    found = describe_predictions(values, FOLD[None])
     assert (found.members, found.flat, found.one_class) == (4, 0, {})
     values[0, FOLD == 1] = np.log([0.7, 0.1, 0.1, 0.1])
     values[1, FOLD == 0, 2] = 10  # the largest there is
-    found = describe_predictions(values, FOLD)
+    found = describe_predictions(values, FOLD[None])
     assert (found.members, found.flat, found.one_class) == (4, 1, {"N": 1, "V": 1})
 
 
 def test_facts_are_of_all_seeds_and_of_the_beats_in_folds_to_the_last_bit() -> None:
     values, other = log_probs(), log_probs()
-    assert np.array_equal(describe_predictions(values, FOLD).sample, values[:, FOLD >= 0])
+    assert np.array_equal(describe_predictions(values, FOLD[None]).sample, values[:, FOLD >= 0])
     many = np.zeros((3, 5000, 4), dtype=np.float32)
-    assert describe_predictions(many, np.zeros(5000, int)).sample.shape == (3, 500, 4)
-    digest = describe_predictions(values, FOLD).digest
+    assert describe_predictions(many, np.zeros((1, 5000), int)).sample.shape == (3, 500, 4)
+    digest = describe_predictions(values, FOLD[None]).digest
     other[:, FOLD < 0] = 0.0
-    assert describe_predictions(other, FOLD).digest == digest
+    assert describe_predictions(other, FOLD[None]).digest == digest
     other[0, 0, 0] = np.nextafter(other[0, 0, 0], np.float32(1))
-    assert describe_predictions(other, FOLD).digest != digest
+    assert describe_predictions(other, FOLD[None]).digest != digest
 
 
 def test_a_parameter_that_changes_nothing_is_named_once_with_its_values() -> None:
@@ -174,8 +172,8 @@ BEATS_OF_TWO = [[1, 1, 0, 0], [1, 1, 0, 0]]
 """Four beats of two records, which are a fold each."""
 
 
-def alarms_of(study: Study, floors: Sequence[StudyFloor] = (), found: Any = None) -> list[Alarm]:
-    return study_alarms(study, floors=floors, comparison=found)
+def alarms_of(study: Study, found: Comparison | None = None) -> list[Alarm]:
+    return study_alarms(study, comparison=found)
 
 
 def test_heads_over_one_token_are_found_to_change_nothing(
@@ -230,26 +228,17 @@ def test_arms_of_a_comparison_differ_by_their_configurations(study: Study) -> No
     assert "trials 0 and 1 (rr = real; placebo)" in alarm.evidence
 
 
-def test_floors_are_held_against_the_best_trial_or_the_interval_of_each_arm(
-    study: Study, beats: Beats, arms: list[ArmRuns]
+def test_arms_are_held_against_the_floor_on_the_same_patients(
+    study: Study, beats: Beats, arms: list[ArmRuns], make_arm: MakeArm
 ) -> None:
-    scores = {AUPRC_SV: 0.45, "val_auprc_S": 0.7, "val_auprc_V": 0.1}
-    floor = StudyFloor(name="logistic_regression", digest="f", metrics=scores)
-    lower = replace(floor, name="prevalence", metrics={AUPRC_SV: 0.05, "val_auprc_S": math.nan})
-    missing = StudyFloor(name="none", digest="g", missing="no beats")
-    *_, points, of_s = alarms_of(study, [lower, floor, missing])
-    said = "not shown to beat logistic regression in"
-    assert str(points) == (
-        f"warning: 1 of 3 arms is {said} AUPRC S+V: it scores .450, they film .400; do not claim "
-        "that these arms do more than a linear model"
-    )
-    assert of_s.what == f"3 of 3 arms are {said} AUPRC S"
-
-    comparison = compared(beats, [run for run in arms if run.name != "concat"], contrasts=())
-    second = sorted(arm.estimates["sv"].low for arm in comparison.arms)[1]
-    *_, within = alarms_of(study, [replace(floor, metrics={AUPRC_SV: second})], comparison)
-    assert within.what == f"2 of 3 arms are {said} AUPRC S+V"
-    assert re.search(r"they \w+ \.\d{3} to \.\d{3} and ", within.evidence)
+    """Those whose difference reaches 0 are named, the closest to beating the floor first."""
+    floor = replace(make_arm("logistic regression", fusion="none"), seed=arms[0].seed)
+    found = compared(beats, arms, floor=floor, contrasts=())
+    *_, in_s, _ = alarms_of(study, found)
+    assert in_s.what == "2 of 4 arms are not shown to beat logistic regression in AUPRC S"
+    told = r"on the same patients they differ from it by \w+ [+-]\.\d{3} \[-\.\d{3}, "
+    assert re.match(told, in_s.evidence)
+    assert "film " not in in_s.evidence
 
 
 def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:

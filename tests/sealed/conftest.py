@@ -225,5 +225,5 @@ def beats() -> Beats:
         record=np.repeat(np.arange(4), [sum(n) for n in counts.values()]),
         record_names=tuple(counts),
         patient_of_record=("p1", "p2", "p3", "p4"),
-        fold_of_record=(0, 0, 0, 0),
+        folds_of_record=((0, 0, 0, 0),),
     )

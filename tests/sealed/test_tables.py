@@ -38,7 +38,7 @@ def beats() -> Beats:
         record=np.repeat(np.arange(8), [sum(n) for n in counts]),
         record_names=tuple("abcdefgh"),
         patient_of_record=tuple("abcdefgh"),
-        fold_of_record=8 * (0,),
+        folds_of_record=(8 * (0,),),
     )
 
 

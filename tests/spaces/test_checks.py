@@ -66,32 +66,6 @@ def test_illegal_combination_is_refused_with_a_remedy() -> None:
     )
 
 
-COMBINATIONS = ["input = ecg, fusion = film", "input = opt1, fusion = none"]
-BESIDE = [
-    (SEARCH.replace("[search]", "[search]\ntrails = 3"), "search.trails: unknown", COMBINATIONS),
-    (f"{SEARCH}[params.learning_rate]\nlow = 1\n", "params.learning_rate: high", COMBINATIONS),
-    (f'{SEARCH}[fixed]\nlate_rr = "seed8"\n', "fixed: late_rr: ", []),
-    (f'{SEARCH}[params.heads]\nvalues = ["x"]\n', "params.heads: ", []),
-    (
-        f'{SEARCH}[params.loss]\nvalues = ["x"]\n[params.focal_gamma]\nvalues = [1]\n',
-        "params.loss",
-        [],
-    ),
-    (f"{SEARCH}[parms.heads]\nvalues = [1]\n", "unknown key 'parms'", []),
-]
-
-
-@pytest.mark.parametrize(
-    ("text", "fault", "others"), BESIDE, ids=[fault for _, fault, _ in BESIDE]
-)
-def test_combinations_are_judged_where_another_fault_does_not_hide_them(
-    text: str, fault: str, others: list[str]
-) -> None:
-    told = faults_of_space(text + ILLEGAL)
-    assert told[0].startswith(fault)
-    assert [said.partition(": ")[0] for said in told[1:]] == others
-
-
 def test_excluded_combination_is_nowhere() -> None:
     text = SEARCH + ILLEGAL + '[[exclude]]\ninput = "ecg"\nfusion = "film"\n'
     space = checked_space_of(text + '[[exclude]]\ninput = ["opt1"]\nfusion = ["none"]\n')
@@ -157,6 +131,14 @@ OTHERS = [
     (
         ONE_DRAW + '[[arms]]\nname = "a"\nfusion = "mhca"\nplacebo = true\n',
         "arms.a_placebo: rr: 'placebo' is the same as 'real' with input 'opt1'",
+    ),
+    (
+        ONE_DRAW + 'seeds = 4\npartitions = 3\n[[arms]]\nname = "a"\n',
+        "seeds: must be a multiple of partitions, which is 3, as each seed has the folds of one",
+    ),
+    (
+        ONE_DRAW + 'seeds = 2\npartitions = 2\nfolds = "published"\n[[arms]]\nname = "a"\n',
+        "partitions: must be 1 with folds 'published', got 2",
     ),
     (
         ONE_DRAW + '[[arms]]\nname = "a"\n[[arms]]\nname = "b"\nheads = 2',

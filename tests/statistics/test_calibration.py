@@ -16,7 +16,7 @@ def test_told_and_found_shares_and_the_brier_score() -> None:
         record=np.array([0] * 10 + [1]),
         record_names=("a", "b"),
         patient_of_record=("a", "b"),
-        fold_of_record=(0, -1),
+        folds_of_record=((0, -1),),
     )
     log_probs = np.full((2, 11, 4), np.nan, dtype=np.float32)
     log_probs[:, :10, 1] = np.log([0.2] * 5 + [0.8] * 5)

@@ -27,10 +27,10 @@ def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) 
     def of(rows: Any) -> float:
         return float(np.mean(by_run(rows)))
 
-    folds = [np.flatnonzero(beats.fold == fold) for fold in range(2)]
+    folds = [np.flatnonzero(beats.fold[0] == fold) for fold in range(2)]
     within = np.mean([of(rows) for rows in folds])
     assert film.estimates["V"].value == pytest.approx(within)
-    held_out = np.flatnonzero(beats.fold >= 0)
+    held_out = np.flatnonzero(beats.fold[0] >= 0)
     assert film.pooled["V"] == pytest.approx(of(held_out))
     assert film.gap["V"] == pytest.approx(of(held_out) - within)
     without = [rows[beats.record[rows] != 6] for rows in folds]
@@ -40,13 +40,28 @@ def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) 
     by_name = {row.record: row for row in found.records if row.arm == "film"}
     assert set(by_name) == set(beats.record_names[:8]), "108 is in no fold"
     assert by_name["103"].scores["V"] == pytest.approx(of(records[3]))
-    assert (by_name["103"].patient, by_name["103"].fold) == ("101", 0)
+    assert (by_name["103"].patient, by_name["103"].folds) == ("101", (0,))
     assert by_name["103"].beats["V"] == 14
     assert math.isnan(by_name["104"].scores["S"]), "it has no S"
     # Spreads are over one thing at a time: draws, seeds, folds.
     table = np.array([by_run(rows) for rows in folds]).reshape(2, 2, 3)
     expected = [table.mean(axis=axes).std(ddof=1) for axes in ((0, 2), (0, 1), (1, 2))]
     assert (film.sd_draws, film.sd_seeds, film.sd_folds) == pytest.approx(expected)
+
+
+def test_a_floor_is_compared_in_pairs_and_takes_no_other_part(
+    beats: Beats, arms: list[ArmRuns], make_arm: MakeArm
+) -> None:
+    floor = make_arm("floor", better=0.3)
+    found, without = compared(beats, arms, floor=floor), compared(beats, arms)
+    assert [pair.first for pair in found.above_floor] == [arm.name for arm in found.arms]
+    (first, *_) = found.above_floor
+    assert first.second == "floor" and first.estimates["sv"].low < first.estimates["sv"].value
+    pairs = compared(beats, [arms[1], floor], contrasts=()).contrasts
+    assert pairs[0].estimates == first.estimates
+    # As text, because an undefined value is not equal to itself.
+    assert without.above_floor == ()
+    assert str(replace(found, above_floor=())) == str(without)
 
 
 def test_a_clear_difference_is_found_and_none_is_not(beats: Beats, arms: list[ArmRuns]) -> None:
@@ -116,7 +131,7 @@ def test_what_rests_on_one_patient_has_no_interval_and_no_test(
 
 
 def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: MakeArm) -> None:
-    alone = replace(beats, fold_of_record=(0, 0, 0, 0, 0, 0, 0, 1, -1))
+    alone = replace(beats, folds_of_record=((0, 0, 0, 0, 0, 0, 0, 1, -1),))
     arms = [make_arm(name, seeds=1) for name in ("film", "concat")]
     assert compared(alone, arms, contrasts=[], notes=["draw 1 is left out"]).notes == (
         "draw 1 is left out",
@@ -129,7 +144,7 @@ def test_notes_tell_of_one_seed_and_of_patients_alone(beats: Beats, make_arm: Ma
 
 def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[ArmRuns]) -> None:
     """One fold: a patient has most V, another no S, and a third two records."""
-    one_fold = replace(beats, fold_of_record=(0,) * 8 + (-1,))
+    one_fold = replace(beats, folds_of_record=((0,) * 8 + (-1,),))
     found = compared(one_fold, arms)
     film, little = found.arms[0], "covers less than 90 % in simulation"
     of_v = f"{little}: V rests on 5.4 effective patients in one fold"
@@ -138,7 +153,7 @@ def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[A
     assert film.estimates["sv"].remark == f"{of_both} in one fold"
     assert film.estimates["N"].remark == ""
     assert found.contrasts[0].estimates["V"].remark == ""
-    folds = replace(one_fold, fold_of_record=beats.fold_of_record)
+    folds = replace(one_fold, folds_of_record=beats.folds_of_record)
     assert compared(folds, arms).arms[0].estimates["V"].remark == ""
 
 

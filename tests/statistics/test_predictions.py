@@ -16,7 +16,7 @@ def test_patients_and_folds_of_beats(beats: Beats) -> None:
     assert beats.patients == ("100", "101", "102", "104", "105", "106", "107")
     assert beats.n_folds == 2
     of_103 = beats.record == 3
-    assert set(beats.patient[of_103]) == {1} and set(beats.fold[of_103]) == {0}
+    assert set(beats.patient[of_103]) == {1} and set(beats.fold[0, of_103]) == {0}
     assert set(beats.patient[beats.record == 8]) == {-1}
     assert beats.counts_by_fold.tolist() == [[120, 48, 56, 24], [132, 36, 86, 24]]
 
@@ -28,17 +28,17 @@ def test_a_fold_counts_with_ten_beats_of_a_class_and_others() -> None:
         record=np.repeat([0, 1], [39, 12]),
         record_names=("a", "b"),
         patient_of_record=("a", "b"),
-        fold_of_record=(0, 1),
+        folds_of_record=((0, 1),),
     )
-    assert fold.counted.tolist() == [[True, True, False, False], [False] * 4]
+    assert fold.counted.tolist() == [[[True, True, False, False], [False] * 4]]
 
 
 def test_all_faults_of_beats_are_told_together(beats: Beats) -> None:
     with pytest.raises(ComparisonError) as caught:
-        replace(beats, label=beats.label + 1, fold_of_record=(0, 0, 0, 1, 1, 1, 1, 1))
+        replace(beats, label=beats.label + 1, folds_of_record=((0, 0, 0, 1, 1, 1, 1, 1),))
     assert str(caught.value) == (
         "beats: 3 faults\n"
-        "  - fold_of_record: must have one entry for each of 9 records, got 8\n"
+        "  - folds_of_record: must have one entry for each of 9 records, got 8\n"
         "  - label: must be in [0, 3], got 1 to 4\n"
         "  - patient 101 is in folds [0, 1]; a patient must be in one"
     )
@@ -48,7 +48,7 @@ def test_all_faults_of_beats_are_told_together(beats: Beats) -> None:
 
 def test_what_differs_is_named_with_the_arms_on_each_side(beats: Beats, make_arm: MakeArm) -> None:
     shared = {**beats.fingerprints, "daeac/linear windows": "aaa"}
-    moved = replace(beats, fold_of_record=(0, 0, 0, 0, 1, 1, 1, 1, 0))
+    moved = replace(beats, folds_of_record=((0, 0, 0, 0, 1, 1, 1, 1, 0),))
     # What one arm alone tells, such as windows that it alone has, differs from nothing.
     check_comparable(beats, [replace(make_arm("film"), fingerprints=shared), make_arm("ecg")])
     arms = [

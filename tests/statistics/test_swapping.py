@@ -20,7 +20,10 @@ def by_loops(beats: Beats, one: ArmRuns, other: ArmRuns, swapped: NDArray[np.boo
     """Return the difference in S and V where some records [G] change arms."""
     differences = np.zeros((2, beats.n_folds, len(one.draw)))
     for k, fold, run in np.ndindex(differences.shape):
-        rows, c = np.flatnonzero(beats.fold == fold), (CLASSES.index("S"), CLASSES.index("V"))[k]
+        rows, c = (
+            np.flatnonzero(beats.fold[0] == fold),
+            (CLASSES.index("S"), CLASSES.index("V"))[k],
+        )
         moved, positive = swapped[beats.record[rows]], beats.label[rows] == c
         a, b = (rankdata(arm.log_probs[run, rows, c]) for arm in (one, other))
         ranks = (np.where(moved, b, a), np.where(moved, a, b))

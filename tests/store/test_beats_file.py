@@ -15,7 +15,8 @@ from tests.builders import npz, refused
 
 def beats_file(**changed: Any) -> bytes:
     few: dict[str, Any] = {
-        **dict.fromkeys(("label", "record", "fold_of_record"), np.array([0, 1])),
+        **dict.fromkeys(("label", "record"), np.array([0, 1])),
+        "folds_of_record": np.array([[0, 1]]),
         **dict.fromkeys(("record_names", "patient_of_record"), np.array(["101", "106"])),
     }
     return npz(**few | changed)
@@ -29,7 +30,7 @@ def beats_file(**changed: Any) -> bytes:
         (beats_file(label=np.array([0, 4])), "label: must be in [0, 3], got 0 to 4"),
         (beats_file(label=np.arange(3)), "label and record must both be [N], got (3,) and (2,)"),
         (beats_file(record=np.array([0, -1])), "record: must be in [0, 1], got -1 to 0"),
-        (beats_file(fold_of_record=np.array([0, 10**9])), "fold_of_record: must be in [-1, 1], g"),
+        (beats_file(folds_of_record=np.array([[0, 10**9]])), "folds_of_record: must be in [-1,"),
     ],
 )
 def test_beats_that_cannot_be_used_are_refused(

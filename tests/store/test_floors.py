@@ -158,7 +158,7 @@ def test_floors_are_scored_as_trials_are_and_kept(
     monkeypatch.setattr(floors, "out_of_fold", fits)
     prevalence, logistic, *others = study_floors(floor_beats, small_folds, tmp_path)
     assert fits.call_count == 5 and prevalence.seconds > 0 and logistic.seconds > 0
-    counts = small_folds.counts(floor_beats)
+    (counts,) = small_folds.counts(floor_beats)
     share = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
     # All beats tie, and average precision is then the share of the class among a fold's beats.
     assert prevalence.metrics[AUPRC_SV] == pytest.approx(share[1:3].mean())
@@ -187,6 +187,8 @@ def test_a_floor_that_cannot_be_says_why(
     monkeypatch.setattr(floors, "_MAX_ITERATIONS", 1)
     prevalence, logistic, *_ = study_floors(floor_beats, small_folds, tmp_path)
     assert prevalence.metrics and not prevalence.missing
-    assert logistic.missing.endswith("regression: fold 0: no convergence within 1 iterations")
+    assert logistic.missing.endswith(
+        "regression: fold 0 of partition 0: no convergence within 1 iterations"
+    )
     assert not logistic.metrics and not logistic.files
     assert not (tmp_path / "floors" / "logistic_regression").exists()

@@ -20,6 +20,7 @@ from study.training.engine import Engine
 from study.training.loop import TrialTraining
 from study.training.member import build_members
 from study.training.results import TrialResult
+from study.training.scores import score
 from tests.builders import small_config, small_training
 
 _FULL: dict[str, Any] = {
@@ -78,6 +79,34 @@ def test_same_seed_same_bits_whatever_ran_before_or_where_it_was_continued(
     np.testing.assert_equal(logged, expected_logs[after or 0 :])
     np.testing.assert_equal(result.metrics, expected.metrics)
     assert np.array_equal(result.log_probs, expected.log_probs)
+
+
+def test_a_seed_trains_on_its_partition_as_it_would_alone(
+    tiny_beats: BeatSet, tiny_folds: Folds
+) -> None:
+    """To the last bit; scores and RR reliance are means over seeds."""
+    others = (("a", "d"), ("b", "e"), ("c", "f"))
+    both = replace(tiny_folds, validation=tiny_folds.validation + others, n_partitions=2)
+    other = replace(tiny_folds, validation=others)
+    _, shared = _finish(small_training(tiny_beats, both, n_seeds=2, epochs=1))
+    alone = [
+        _finish(small_training(tiny_beats, folds, n_seeds=2, epochs=1))[1]
+        for folds in (tiny_folds, other)
+    ]
+    for seed, one in enumerate(alone):
+        assert np.array_equal(shared.log_probs[seed], one.log_probs[seed])
+        for ours, theirs in zip(
+            *(result.weights[3 * seed : 3 * seed + 3] for result in (shared, one)), strict=True
+        ):
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    n_beats, label, record = len(tiny_beats.label), tiny_beats.label, tiny_beats.record
+    assert shared.log_probs.shape == (2, n_beats, 4)
+    sets = [one.log_probs[[seed]] for seed, one in enumerate(alone)]
+    scores = [
+        score(log_probs, label, record, folds.of_beats(tiny_beats), record_names="abcdef").values
+        for log_probs, folds in zip(sets, (tiny_folds, other), strict=True)
+    ]
+    assert shared.metrics["val_auprc_sv"] == np.mean([one["val_auprc_sv"] for one in scores])
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tiny_beats: BeatSet, tiny_folds: Folds) -> None:

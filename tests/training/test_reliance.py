@@ -230,7 +230,7 @@ def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
     values: dict[str, Any] = {"input": "opt1", "fusion": "concat_proj", "dropout": 0.0}
     result = trained(**values)
     config = small_config(**values)
-    sample, fold = tiny_beats.reliance.beats, tiny_folds.of_beats(tiny_beats)
+    sample, fold = tiny_beats.reliance.beats, tiny_folds.of_beats(tiny_beats)[0]
     shares = []
     for number, weights in enumerate(result.weights):
         model = build_model(config.signal, config.model, seed=(0,)).eval()

@@ -30,7 +30,7 @@ class _Case:
 
     def score(self) -> Scores:
         names = [f"r{r}" for r in range(_N_RECORDS)]
-        return score(self.log_probs, self.label, self.record, self.fold, record_names=names)
+        return score(self.log_probs, self.label, self.record, self.fold[None], record_names=names)
 
     def expected(self, name: str, aami_class: int, groups: NDArray[np.int64]) -> float:
         """Mean over groups, then over seeds, of scikit-learn's metric."""
@@ -99,13 +99,30 @@ def test_every_undefined_value_has_a_reason_and_no_other() -> None:
 def test_spread_over_seeds_and_folds() -> None:
     case = _Case()
     values = case.score().values
-    ranked = rank_within(case.log_probs, case.label, case.fold, n_groups=3, min_beats=10)
+    ranked = rank_within(case.log_probs, case.label, case.fold[None], n_groups=3, min_beats=10)
     sv = ranked.values["auprc"][:, :, 1:3].mean(axis=2)  # [S, folds]
     assert values["val_auprc_sv_seed_sd"] == pytest.approx(np.std(sv.mean(axis=1), ddof=1))
     assert values["val_auprc_sv_fold_sd"] == pytest.approx(np.std(sv.mean(axis=0), ddof=1))
     case.log_probs = case.log_probs[:1]
     reason = case.score().undefined["val_auprc_sv_seed_sd"]
     assert reason == "1 seed(s) with every class defined: no spread"
+
+
+def test_each_seed_is_scored_in_the_folds_of_its_partition() -> None:
+    case, names = _Case(), [f"r{r}" for r in range(_N_RECORDS)]
+    folds = np.stack([case.fold, case.record // 2])
+    alone = [
+        score(case.log_probs[s : s + 1], case.label, case.record, folds[[s]], record_names=names)
+        for s in range(2)
+    ]
+    both = score(case.log_probs, case.label, case.record, folds, record_names=names)
+    for name in OBJECTIVES:
+        of_seeds = [one.values[name] for one in alone]
+        assert both.values[name] == pytest.approx(np.mean(of_seeds), abs=1e-12)
+        assert both.values[f"{name}_seed_sd"] == pytest.approx(np.std(of_seeds, ddof=1))
+    rows = [{**row, "partition": s} for s, one in enumerate(alone) for row in one.per_fold]
+    np.testing.assert_equal(both.per_fold, rows)
+    assert both.per_record[4]["fold"] == "1 2"
 
 
 def test_decisions_are_pooled_over_folds_and_the_loss_is_the_mean_log_probability() -> None:
@@ -143,7 +160,7 @@ def test_per_record_and_per_fold_tables() -> None:
     case = _Case()
     scores = case.score()
     row = scores.per_record[4]
-    assert [row[key] for key in ("record", "fold", "beats", "beats_S")] == ["r4", 1, 63, 8]
+    assert [row[key] for key in ("record", "fold", "beats", "beats_S")] == ["r4", "1", 63, 8]
     at = case.record == 4
     auroc = [reference.roc_auc_score(case.label[at] == 2, s[at, 2]) for s in case.log_probs]
     assert row["auroc_V"] == pytest.approx(np.mean(auroc))

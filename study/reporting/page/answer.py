@@ -223,19 +223,17 @@ def _sealed(results: StudyResults) -> Answer:
 
 
 def _floor(results: StudyResults) -> Answer:
-    question = "Against which floor?"
-    objective = results.study.objective
-    values = {
-        floor.words: floor.metrics[objective]
-        for floor in results.floors
-        if math.isfinite(floor.metrics.get(objective, math.nan))
-    }
-    if not values:
-        return question, "none", results.why("floors", "the study has none")
-    highest = max(values, key=lambda name: values[name])
-    every = ", ".join(f"{name} {score_text(value)}" for name, value in values.items())
+    question, arm, comparison = "Does it beat the floor?", leading(results), results.comparison
+    pairs = [] if comparison is None else [p for p in comparison.above_floor if p.first == arm]
+    if not pairs:
+        reason = "the study has no floor" if results.floors else "the study has none"
+        return question, "unknown", results.why("floors", results.why("comparison", reason))
+    (pair,) = pairs
+    difference = pair.estimates[parts_of(results.study.objective)[1]]
+    verdict = "yes" if difference.low > 0 else "not shown"
     return (
         question,
-        f"{highest} {score_text(values[highest])}",
-        f"{metric_name(objective)} of the floors that an arm must beat: {every}",
+        verdict,
+        f"{metric_name(results.study.objective)}, {arm} minus {pair.second} on the same patients: "
+        f"{interval_text(difference, signed=True)}",
     )

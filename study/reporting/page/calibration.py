@@ -64,7 +64,7 @@ def _panel(name: str, drawn: list[Calibration | None]) -> str:
 
 
 def _table(beats: Beats, by_arm: dict[str, dict[str, Calibration | None]]) -> Table:
-    validated = beats.label[beats.fold >= 0]
+    validated = beats.label[beats.held_out[beats.record]]
     share = {name: float((validated == c).mean()) for name, c in _CLASSES.items()}
     columns, guess = [Column("arm", Kind.NAME)], list[Value](["always the class's share"])
     for name in _CLASSES:

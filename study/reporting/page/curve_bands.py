@@ -25,7 +25,7 @@ GRID = np.linspace(0.01, 1.0, 100)
 
 RESAMPLES = 400
 MOST_RUNS = 5
-"""A curve is the mean of at most this many runs of an arm: more change it little."""
+"""Most runs of an arm in each fold: more change a curve little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,27 +41,26 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
     """Return precision over recall, and sensitivity over the false positive rate."""
     drawn = draw_patients(beats, RESAMPLES, np.random.default_rng(0))
     weights = np.vstack([np.ones(len(beats.record_names)), drawn])
-    runs = arm.log_probs[np.linspace(0, len(arm.log_probs) - 1, MOST_RUNS).astype(int)]
-    runs = arm.log_probs if len(arm.log_probs) <= MOST_RUNS else runs
     total = np.zeros((2, len(weights), len(GRID)))
     n_folds = np.zeros(len(weights))
-    for fold in range(beats.n_folds):
-        rows = np.flatnonzero(beats.fold == fold)
+    for held in beats.folds:
+        rows, records = held.rows, held.records
         positive = beats.label[rows] == aami_class
         if not positive.any() or positive.all():
             continue
-        records = np.flatnonzero(np.asarray(beats.fold_of_record) == fold)
         row_of = np.full(len(beats.record_names), -1)
         row_of[records] = np.arange(len(records))
         distinct, index = np.unique(weights[:, records], axis=0, return_inverse=True)
         index = index.reshape(-1)
         counted = scorable(distinct @ beats.counts[records])[index, aami_class]
         read = np.zeros((2, len(distinct), len(GRID)))
-        for run in runs:
+        every = arm.runs_on(held.partition, beats.n_partitions)
+        some = np.linspace(0, len(every) - 1, min(MOST_RUNS, len(every))).astype(int)
+        for run in arm.log_probs[every[some]]:
             record = row_of[beats.record[rows]]
             ranking = Ranking.of(run[rows, aami_class], positive, record, len(records))
             read += _read(ranking, distinct)
-        total[:, counted] += read[:, index][:, counted] / len(runs)
+        total[:, counted] += read[:, index][:, counted] / len(some)
         n_folds += counted
     with np.errstate(invalid="ignore"):
         mean = np.where(n_folds[:, None] > 0, total / n_folds[:, None], np.nan)

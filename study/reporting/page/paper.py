@@ -54,9 +54,13 @@ def dataset(results: StudyResults) -> Iterator[Block]:
 def _records(beats: Beats) -> Table:
     counts = beats.counts.tolist()
     rows: list[list[Value]] = [
-        [name, patient, str(fold) if fold >= 0 else None, sum(by_class), *by_class]
-        for name, patient, fold, by_class in zip(
-            beats.record_names, beats.patient_of_record, beats.fold_of_record, counts, strict=True
+        [name, patient, " ".join(map(str, folds)) if folds[0] >= 0 else None, sum(of), *of]
+        for name, patient, of, *folds in zip(
+            beats.record_names,
+            beats.patient_of_record,
+            counts,
+            *beats.folds_of_record,
+            strict=True,
         )
     ]
     totals = [sum(of_class) for of_class in zip(*counts, strict=True)]
@@ -108,7 +112,8 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         "selection sees": f"{plan.selection_sees}, in folds of whole patients; "
         + ("DS2 is sealed" if plan.has_sealed_test else "none is set aside"),
         "folds": f"{plan.folds} ({plural(plan.n_folds, 'fold')})",
-        "seeds": f"{plan.n_seeds} for each fold",
+        "seeds": f"{plan.n_seeds} for each fold"
+        + (f", shared out over {plan.n_partitions} partitions" if plan.n_partitions > 1 else ""),
         "epochs": f"{plan.epochs}, scored at the last, never at the best",
         "objective": f"{metric_name(plan.objective)}: average precision within each fold, "
         "averaged over folds that count, then over seeds",

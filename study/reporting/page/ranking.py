@@ -11,6 +11,7 @@ from study.reporting.comparison_tables import (
     beside_table,
     choice_sentences,
     classes_table,
+    floor_table,
     records_table,
 )
 from study.reporting.page.html import Block, Figure, Note, missing
@@ -44,6 +45,8 @@ def ranking(results: StudyResults) -> Iterator[Block]:
     if results.searches:
         best = best_table(results.study.rows, results.study.objective, comparison)
         yield best or missing("No best configurations", "no trial is complete")
+    if (above := floor_table(comparison)) is not None:
+        yield above
     yield beside_table(comparison)
     yield classes_table(comparison)
 

@@ -93,7 +93,8 @@ def make_results(
     Of its study: `plan`, `rows`, `curves` by number of trial, `held`, and `attrs` of its storage.
     """
     runs = tuple(arm for arm in arms if arm.name in ARMS)
-    comparison = compared(beats, runs, contrasts=[("film", "film_placebo")])
+    floor = replace(arms[-1], name="logistic regression")
+    comparison = compared(beats, runs, floor=floor, contrasts=[("film", "film_placebo")])
     folders = {}
     for kind, text in SPACES.items():
         folders[kind] = tmp_path_factory.mktemp(kind)

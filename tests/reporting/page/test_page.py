@@ -86,10 +86,10 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         "How sure?",
         "Does it use RR?",
         "What is it worth on sealed patients?",
-        "Against which floor?",
+        "Does it beat the floor?",
         "<b>film</b>",
         "film minus film_placebo",
-        "logistic regression .300",
+        "film minus logistic regression on the same patients: ",
         "DS2 has been opened 0 times in this workspace.",
         "+.100 AUPRC S lost when RR is permuted in its inputs",
     ):
