@@ -430,6 +430,19 @@ def mlflow_runs(client: Any, experiment: str, terms: str = "") -> list[Any]:
     return list(client.search_runs([id_], filter_string=terms))
 
 
+Curves = dict[str, list[tuple[int, float]]]
+"""Steps and values by the name of a metric."""
+
+
+def mlflow_curves(client: Any, run: Any) -> Curves:
+    """Return all points that MLflow has of a run, by step."""
+    history = client.get_metric_history
+    return {
+        name: sorted((point.step, point.value) for point in history(run.info.run_id, name))
+        for name in run.data.metrics
+    }
+
+
 CONTRASTS = (("film", "film_placebo"), ("film", "concat"))
 """The primary family of `compared`."""
 

@@ -22,7 +22,7 @@ from study.files import archive_fault
 from study.keys import BEATS_PER_SECOND, EXPERIMENTS, TRAIN_LOSS, Outcome, Tag
 from study.store.trial_files import PREDICTIONS, SCORES
 from study.tuning.trial import CHECKPOINT, WEIGHTS
-from tests.builders import RATES, mlflow_client, mlflow_runs, space_toml
+from tests.builders import RATES, Curves, mlflow_client, mlflow_curves, mlflow_runs, space_toml
 from tests.command import Ended, here
 from tests.engine import trained_here
 
@@ -46,9 +46,6 @@ SPACES = {
     "random": _space(RATES, 8, sampler="random", trials=3, scheduler="none"),
 }
 """Text by the name of the space."""
-
-Curves = dict[str, list[tuple[int, float]]]
-"""Steps and values by the name of a metric."""
 
 WORKER = "ray::ResourceTrainable"
 
@@ -232,14 +229,11 @@ class Studies:
 
     def curves(self, name: str) -> dict[str, Curves]:
         """Return all points that MLflow has, by digest and by name of the metric."""
-        curves, history = dict[str, Curves](), self.mlflow.get_metric_history
+        curves = dict[str, Curves]()
         for run in self.runs(name, "trial"):
             digest = run.data.tags[Tag.DIGEST]
             assert digest not in curves, f"two runs of {digest}"
-            curves[digest] = {
-                metric: [(point.step, point.value) for point in history(run.info.run_id, metric)]
-                for metric in run.data.metrics
-            }
+            curves[digest] = mlflow_curves(self.mlflow, run)
         return curves
 
     def assert_same_curves(self, name: str, other: str) -> None:
@@ -248,9 +242,8 @@ class Studies:
         assert curves.keys() == wanted.keys()
         for digest, metrics in curves.items():
             for metric in metrics.keys() - {BEATS_PER_SECOND}:
-                points, expected = sorted(metrics[metric]), sorted(wanted[digest][metric])
                 # As text: NaN is not equal to itself.
-                assert repr(points) == repr(expected), f"{digest} {metric}"
+                assert repr(metrics[metric]) == repr(wanted[digest][metric]), f"{digest} {metric}"
 
     def audit(self, name: str) -> dict[str, str]:
         """Check that all records of a finished study agree, exactly once; return the outcomes."""
@@ -265,10 +258,10 @@ class Studies:
         assert statuses == {digest: STATUS[Outcome(o)] for digest, o in outcomes.items()}
         for digest, metrics in self.curves(name).items():
             for metric, points in metrics.items():
-                steps = sorted(step for step, _ in points)
+                steps = [step for step, _ in points]
                 assert len(set(steps)) == len(steps), f"{digest} {metric}: steps {steps}"
             epochs = len(metrics["val_auprc_sv"])
-            assert sorted(s for s, _ in metrics["val_auprc_sv"]) == list(range(1, epochs + 1))
+            assert [step for step, _ in metrics["val_auprc_sv"]] == list(range(1, epochs + 1))
             for metric in (TRAIN_LOSS, "val_auprc_macro"):
                 assert len(metrics[metric]) == epochs, f"{digest}: {metric}"
 

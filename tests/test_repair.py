@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from study.keys import Outcome, Tag
-from tests.builders import mlflow_client, mlflow_runs
+from tests.builders import Curves, mlflow_client, mlflow_curves, mlflow_runs
 from tests.tuning.small_study import EXPERIMENT, NAME, Start, change, contents, status
 
 
@@ -59,13 +59,9 @@ class World:
         """Change MLflow's database by a statement with the run of a trial."""
         change(self.workspace / "mlflow.db", statement, self.id_of(number))
 
-    def points(self, number: int) -> dict[str, list[tuple[int, float]]]:
+    def points(self, number: int) -> Curves:
         """Return step and value of every metric of a trial."""
-        run, history = self.run_of(number), self.mlflow.get_metric_history
-        return {
-            name: [(point.step, point.value) for point in history(run.info.run_id, name)]
-            for name in run.data.metrics
-        }
+        return mlflow_curves(self.mlflow, self.run_of(number))
 
 
 repair = partial(status, option="--repair")

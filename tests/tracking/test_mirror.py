@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from study.errors import RefusedError, StudyStateError, TrackingError
-from study.keys import Tag
+from study.errors import RefusedError, StudyStateError
+from study.keys import Outcome, Tag
 from study.store.study import Study
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror, Mirrored
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.run_facts import RunFacts
-from tests.builders import mlflow_client
+from tests.builders import Curves, mlflow_client, mlflow_curves
 from tests.tuning.small_study import EXPERIMENT, NAME, Start
 
 FAST = (0.02, 0.1)
@@ -50,7 +50,7 @@ def experiment(workspace: Path) -> Experiment:
     return Experiment(tracking_uri=None, name=EXPERIMENT, workspace=workspace)
 
 
-def recorded(workspace: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, float]]]]]:
+def recorded(workspace: Path) -> dict[str, tuple[str, Curves]]:
     """Return status and metrics of every run, by digest; the study's by its name."""
     client = mlflow_client(workspace)
     made = client.get_experiment_by_name(EXPERIMENT)
@@ -58,11 +58,7 @@ def recorded(workspace: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, 
     for run in client.search_runs([made.experiment_id]) if made else ():
         key = run.data.tags.get(Tag.DIGEST, run.data.tags[Tag.STUDY])
         assert key not in runs, f"two runs of {key}"
-        points = {
-            name: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)]
-            for name in run.data.metrics
-        }
-        runs[key] = (run.info.status, points)
+        runs[key] = (run.info.status, mlflow_curves(client, run))
     return runs
 
 
@@ -185,69 +181,36 @@ def test_calls_that_fail_before_or_after_they_are_made_or_are_late_are_recorded_
     assert_whole(workspace)
 
 
-class Failing(StudyRuns):
-    """Writes nothing, and fails as it is told to before it takes a trial's run."""
-
-    failures: ClassVar[list[Exception]]
-    taken: ClassVar[list[tuple[str, str]]]
-
-    def open_study(self, study: RunFacts) -> bool:
-        """Be open."""
-        self._parent = "parent"
-        return False
-
-    def close_abandoned(self, known: object) -> None:
-        """Do nothing."""
-
-    def write(self, facts: RunFacts, files: object = ()) -> None:
-        """Fail, or take note."""
-        if facts.kind == "trial" and self.failures:
-            raise self.failures.pop(0)
-        self.taken.append(facts.key)
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
-    Failing.failures, Failing.taken = [], []
-    monkeypatch.setattr("study.tracking.mirror.StudyRuns", Failing)
-    return Failing
-
-
-def test_a_store_that_fails_is_tried_again_and_said_once(
-    untold: Start, workspace: Path, failing: type[Failing], caplog: pytest.LogCaptureFixture
-) -> None:
-    failing.failures += [*[TrackingError("no answer")] * 3, OSError("disk full")]
-    mirror = Mirror(experiment(workspace), untold.read, pauses_s=FAST)
-    assert mirror.finish() == Mirrored(sent=RUNS)
-    assert failing.taken[-1] == ("study", ""), "the study ends after all others"
-    warnings = [r.getMessage() for r in caplog.records if "Nothing waits" in r.getMessage()]
-    # Once until something gets through: here the floor's run does.
-    assert set(warnings) == {
-        "no answer. Nothing waits for it and nothing is lost: MLflow gets what it lacks as soon "
-        "as the store answers"
-    }
-    assert len(warnings) < 4
-
-
 def test_what_the_store_refuses_is_named_and_holds_nothing_up(
-    untold: Start, workspace: Path, failing: type[Failing], caplog: pytest.LogCaptureFixture
+    untold: Start,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    failing.failures.append(RefusedError("too long"))
+    write = StudyRuns.write
+
+    def refuse_one(self: StudyRuns, facts: RunFacts, files: Path) -> None:
+        if facts.outcome == Outcome.FAILED:
+            raise RefusedError("too long")
+        write(self, facts, files)
+
+    monkeypatch.setattr(StudyRuns, "write", refuse_one)
     mirrored = Mirror(experiment(workspace), untold.read, pauses_s=FAST).finish()
     assert mirrored == Mirrored(sent=RUNS - 1, refused=1)
     assert " is left out: RefusedError: too long" in caplog.text
+    assert len(recorded(workspace)) == RUNS - 1
 
 
 def test_a_store_that_never_answers_keeps_no_study(
-    untold: Start, workspace: Path, failing: type[Failing], monkeypatch: pytest.MonkeyPatch
+    untold: Start, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, answer = threading.Event(), threading.Event()
 
-    def write(self: Failing, facts: RunFacts, files: object = ()) -> None:
+    def write(*given: object) -> None:
         asked.set()
         answer.wait(60)
 
-    monkeypatch.setattr(failing, "write", write)
+    monkeypatch.setattr(StudyRuns, "write", write)
     mirror = Mirror(experiment(workspace), untold.read)
     assert asked.wait(30)
     mirror.trial_changed("d")  # returns although nothing moves

@@ -24,7 +24,7 @@ from study.tracking.run_facts import (
     RunFacts,
     points_of,
 )
-from tests.builders import mlflow_client, mlflow_runs, refused
+from tests.builders import mlflow_client, mlflow_curves, mlflow_runs, refused
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
 EPOCH = {"val_auprc_sv": 0.5, "train_loss": 0.7}
@@ -105,8 +105,7 @@ def run_of(workspace: Path, name: str, digest: str = "") -> Any:
 
 
 def history(workspace: Path, run: Any, metric: str) -> list[tuple[int, float]]:
-    points = mlflow_client(workspace).get_metric_history(run.info.run_id, metric)
-    return sorted((point.step, point.value) for point in points)
+    return mlflow_curves(mlflow_client(workspace), run)[metric]
 
 
 def opened(workspace: Path, name: str, **changes: Any) -> StudyRuns:

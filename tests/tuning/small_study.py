@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 
 import study
 from study.data.fetch import sha256_of
-from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EXPERIMENTS, Outcome
 from study.store import trial_files
@@ -57,19 +55,11 @@ def torch_file(epoch: int) -> bytes:
     return buffer.getvalue()
 
 
-class Away(Experiment):
-    """An experiment whose store cannot be reached."""
-
-    def connect(self) -> tuple[Any, str]:
-        """Fail."""
-        raise TrackingError("tracking: no answer")
-
-
 class Start(Driver):
-    """One start of the study in a workspace, with its files; MLflow may be away all the while."""
+    """One start of the study in a workspace, with its files."""
 
-    def __init__(self, workspace: Path, *, track: bool = True, away: bool = False) -> None:
-        self._workspace, self._track, self._away = workspace, track, away
+    def __init__(self, workspace: Path, *, track: bool = True) -> None:
+        self._workspace, self._track = workspace, track
         self.mirror: Mirror | None = None
         folder = study_folder(workspace, NAME)
         PLAN.save(folder)
@@ -84,8 +74,7 @@ class Start(Driver):
         changed = super().opened()
         if not self._track:
             return changed
-        kind = Away if self._away else Experiment
-        experiment = kind(tracking_uri=None, name=EXPERIMENT, workspace=self._workspace)
+        experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=self._workspace)
         self.ledger.note(TRACKER, experiment.store.name)
         self.mirror = Mirror(experiment, self.read)
         return self.mirror.trial_changed
@@ -100,19 +89,15 @@ class Start(Driver):
         metrics = {OBJECTIVE: value, "val_loss": 1 - value, "val_auprc_F": float("nan")}
         if epoch == EPOCHS:
             metrics["val_patient_auprc_S"] = value / 2
-            self.leave_results(self.digest(key), metrics)
+            files = self.storage.folder(self.digest(key))
+            files.write(PREDICTIONS, npz(log_probs=np.zeros((1, 3, 4), np.float32)))
+            files.write(PER_RECORD, b"record,auprc_S\n101,0.5\n")
+            files.write(SCORES, json.dumps({"metrics": metrics}).encode())
+            files.write(WEIGHTS, torch_file(EPOCHS))
         stopped = self.report(key, epoch, metrics)
         if save and not stopped:
             self.storage.folder(self.digest(key)).write(CHECKPOINT, checkpoint(epoch))
         return stopped
-
-    def leave_results(self, digest: str, metrics: dict[str, float]) -> None:
-        """Write what a complete trial leaves."""
-        files = self.storage.folder(digest)
-        files.write(PREDICTIONS, npz(log_probs=np.zeros((1, 3, 4), np.float32)))
-        files.write(PER_RECORD, b"record,auprc_S\n101,0.5\n")
-        files.write(SCORES, json.dumps({"metrics": metrics}).encode())
-        files.write(WEIGHTS, torch_file(EPOCHS))
 
     def end(self, cause: str = "") -> None:
         """End in order: by a cause, or because all is done."""
@@ -131,7 +116,7 @@ class Start(Driver):
     def leave(self) -> None:
         """End as a killed driver does, once the tracker has what it was told."""
         if self.mirror:
-            self.mirror.finish(0.05 if self._away else 30)
+            self.mirror.finish()
         self.ledger.release()
 
 
