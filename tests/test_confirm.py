@@ -86,7 +86,10 @@ def confirmed(workspace: Workspace) -> Ended:
     """A confirmation that a time limit stopped at once, and that was then resumed."""
     stopped = workspace.main("--confirm", "tiny", "--time-limit", "0.1s")
     assert stopped.code == 3, stopped.err
-    assert "The same command with --resume continues.\n" in stopped.out
+    said = (
+        "stopped: the study's --time-limit was reached; 0 of 2 trials settled. The same command "
+    )
+    assert f"{said}with --resume continues.\n" in stopped.out
     refused = workspace.main("--confirm", "tiny")
     assert refused.code == 2
     assert refused.err.startswith("error: study 'tiny-confirm-p1' is unfinished (0 of 2 trials ")

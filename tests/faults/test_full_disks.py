@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 
 import pytest
 
@@ -43,9 +42,7 @@ def _mounts() -> None:
 
 def twice(studies: Studies, name: str, disk: str, size: str, *more: str) -> tuple[Ended, Ended]:
     """Run a study whose files below a folder have so much room, then again with enough."""
-    words = [sys.executable, "-m", "study.run", "--space", "fast.toml", "--name", name]
-    words += ["--records", "records", "--split", "split.toml", "--concurrency", "1"]
-    words += ["--device", "cpu", *more]
+    words = [*studies.program, *studies.words("fast", name, *more)]
     subprocess.run(
         [*MAY_MOUNT, "env", f"DISK={disk}", f"SIZE={size}", "sh", "-c", SCRIPT, "sh", *words],
         cwd=studies.folder,

@@ -17,23 +17,11 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.builders import RATES, space_toml
 from tests.command import Ended
 from tests.studies import Start, Studies
 from tests.tuning.watched import WAITS_IN, Ran, read
 
 TRIALS, EPOCHS, SHARE = 4, 4, 0.5
-SPACE = space_toml(
-    RATES,
-    fixed={
-        "fusion": "film",
-        "embed_dim": 8,
-        "batch_size": 32,
-        "epochs": EPOCHS,
-        "normal_beats_per_epoch": 40,
-    },
-    settings={"sampler": "random", "trials": TRIALS, "scheduler": "none", "folds": 2},
-)
 
 FIRST = {"num_cpus": 1, "num_gpus": 2}
 LATE = {"num_cpus": 3, "num_gpus": 1}
@@ -68,10 +56,9 @@ def run(cluster: Cluster, folder: Path) -> Seen:
     """Run the study; bring a node when the first trials run, and take it when it is in use."""
     nodes, log = {"first": cluster.head_node.node_id}, folder / "log"
     log.mkdir()
-    (folder / "small.toml").write_text(SPACE)
-    words = "--space small.toml --records records --split split.toml --no-track".split()
+    words = "--space random.toml --records records --split split.toml --no-track".split()
     words += ["--address", cluster.address, "--storage", str(folder / "shared")]
-    words += ["--gpus-per-trial", str(SHARE)]
+    words += f"--gpus-per-trial {SHARE} --trials {TRIALS} --epochs {EPOCHS}".split()
     program = (sys.executable, "-m", "tests.tuning.watched", str(log))
     start = Start(words, folder, folder / "said", program)
 

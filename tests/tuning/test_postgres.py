@@ -7,15 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders import space_toml
 from tests.servers import PASSWORD, ask, postgres_server
 from tests.studies import Studies
-
-SPACE = space_toml(
-    {"embed_dim": [8, 16]},
-    fixed={"fusion": "rr_only", "epochs": 1, "normal_beats_per_epoch": 40},
-    settings={"sampler": "grid", "folds": 2},
-)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +26,8 @@ def addresses() -> Iterator[tuple[str, str]]:
 def test_a_study_is_kept_and_recorded_in_postgresql(
     addresses: tuple[str, str], studies: Studies
 ) -> None:
-    (studies.folder / "two.toml").write_text(SPACE)
     stored = replace(studies, tracker=addresses[1])
-    words = ("two", "two", "--precision", "fp32", "--study-storage", addresses[0])
+    words = ("long", "two", "--epochs", "1", "--study-storage", addresses[0])
     ended = stored.here(*words)
     assert ended.code == 0, ended
     assert PASSWORD not in ended.out + ended.err

@@ -42,12 +42,6 @@ COMPARE = space_toml(
     },
 )
 
-RHYTHM = space_toml(
-    {"embed_dim": [8, 16]},
-    fixed={"fusion": "rr_only", "epochs": 1, "normal_beats_per_epoch": 50},
-    settings={"sampler": "grid", "scheduler": "none", "folds": 2},
-)
-
 
 @pytest.fixture(scope="module")
 def searched(studies: Studies) -> Ended:
@@ -94,7 +88,7 @@ def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: 
     assert floors["prevalence"].data.metrics["val_auroc_sv"] == 0.5
 
 
-def test_the_same_command_again_brings_back_what_every_start_writes(
+def test_the_same_command_again_brings_back_what_every_start_writes_and_names_lost_results(
     searched: Ended, studies: Studies
 ) -> None:
     files = [studies.study("search") / name for name in (SPACE_COPY, BEATS)]
@@ -103,24 +97,18 @@ def test_the_same_command_again_brings_back_what_every_start_writes(
         file.unlink()
     status = studies.status("search")
     assert status.code == 1
-    again = "the study's own command with --resume writes it again"
-    assert f"  {SPACE_COPY} is missing; {again}\n" in status.out
-    assert f"  {BEATS}, which all predictions refer to, is missing; {again}\n" in status.out
+    writes = "the study's own command with --resume writes it again"
+    assert f"  {SPACE_COPY} is missing; {writes}\n" in status.out
+    assert f"  {BEATS}, which all predictions refer to, is missing; {writes}\n" in status.out
     assert "--repair" not in status.out, "nothing of it is repaired by that"
-    assert studies.here("fast", "search", "--resume").code == 0
-    assert [file.read_bytes() for file in files] == before
-
-
-def test_results_that_are_lost_are_named_when_the_study_is_shown_again(
-    searched: Ended, studies: Studies
-) -> None:
     (weights,) = studies.files("search", WEIGHTS)
     aside = weights.rename(weights.with_suffix(".aside"))
     try:
-        again = studies.here("fast", "search")
+        again = studies.here("fast", "search", "--resume")
     finally:
         aside.rename(weights)
     assert again.code == 0
+    assert [file.read_bytes() for file in files] == before
     assert "results are missing (trial 0: weights.pt is missing); `--status search`" in again.err
 
 
@@ -177,26 +165,25 @@ def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
     build = TrialJob.training
 
     def training(job: TrialJob, config: TrialConfig, *more: Any) -> TrialTraining:
-        if config.model.embed_dim == 16:
+        if config.train.learning_rate == 0.001:
             raise ValueError("does not fit")
         return build(job, config, *more)
 
     monkeypatch.setattr(TrialJob, "training", training)
-    (studies.folder / "rhythm.toml").write_text(RHYTHM)
-    words = "--space rhythm.toml --data-dir mitdb --concurrency 1 --device cpu".split()
+    words = "--space long.toml --epochs 1 --data-dir mitdb --concurrency 1 --device cpu".split()
     ended = trained_here(studies.folder, [*words, "--no-track", "--quiet"])
     assert ended.code == 1, ended
     assert "Failed trials. 1 of 2 trials failed" in ended.out
     assert "ValueError: does not fit" in ended.out
-    assert "opt1 / rr_only / seed7 / real" in ended.out
+    assert "opt1 / daeac / film / seed7 / real" in ended.out
     assert "DS2 has been opened 0 times in this workspace." in ended.out
     assert "look further: tracking: off" in ended.out
     assert ended.err == ""
-    assert [trial.state.name for trial in studies.trials("rhythm")] == ["COMPLETE", "FAIL"]
-    assert StudyPlan.load(studies.study("rhythm")).data_source == "mitdb"
-    beats = np.load(studies.study("rhythm") / BEATS)
+    assert [trial.state.name for trial in studies.trials("long")] == ["COMPLETE", "FAIL"]
+    assert StudyPlan.load(studies.study("long")).data_source == "mitdb"
+    beats = np.load(studies.study("long") / BEATS)
     assert sorted(beats["record_names"]) == sorted(DS1)
     assert not {path.stem for path in mitdb.iterdir()} & set(DS2), "nothing put them there"
     assert trained_here(studies.folder, words).code == 1
     recorded = replace(studies, experiment="ecg-rr-fusion")
-    assert {r.info.status for r in recorded.runs("rhythm", "trial")} == {"FINISHED", "FAILED"}
+    assert {r.info.status for r in recorded.runs("long", "trial")} == {"FINISHED", "FAILED"}
