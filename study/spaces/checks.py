@@ -41,10 +41,12 @@ def with_fusion_faults(name: str, value: object) -> list[str]:
     return faults
 
 
-def space_faults(space: Space) -> list[str]:
-    """Return all faults of a space whose file has none by itself."""
-    faults = sampler_faults(space) + partition_faults(space)
-    return _size_faults(space) or combination_faults(space) + faults
+def space_faults(space: Space, *, sampler: bool = True) -> list[str]:
+    """Return the faults of a space that show in the whole; those of its settings if asked."""
+    if faults := _size_faults(space):
+        return faults
+    of_settings = sampler_faults(space) + partition_faults(space) if sampler else []
+    return combination_faults(space) + of_settings
 
 
 def _arms(space: Space) -> list[str | None]:

@@ -53,9 +53,9 @@ def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: st
     from study.spaces import checks
 
     parsed, faults = toml_file.parse_tables(tables, checks.with_fusion_faults)
-    if not faults:
+    if parsed:
         space = Space(name=path.stem, path=path, text=text, **parsed)
-        faults = checks.space_faults(space)
+        faults += checks.space_faults(space, sampler=not faults)
     if faults:
         raise SpaceError(listed(shown or str(path), faults))
     return space.within_grid(whole=not space.trials)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from study.config import PLACEBO_SUFFIX
+from study.config import GROUPS, PARAMETERS, PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
 from study.keys import UNRANKED
@@ -31,6 +31,13 @@ from study.spaces.settings import KINDS, SETTINGS, setting_faults
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """What the name of a space or an arm is made of."""
+
+_NUMBERS_OF_TRAINING = {
+    name for name in GROUPS["train"].__annotations__ if PARAMETERS[name] is not str
+}
+"""Parameters that make no combination illegal and no other parameter idle."""
+
+_T = TypeVar("_T")
 
 _SECTIONS = ("description", *KINDS, "fixed", "params", "arms", "exclude", "test")
 _OF_ARMS = ("reference", "contrasts")
@@ -59,9 +66,10 @@ def read_tables(text: str) -> tuple[dict[str, Any], list[str]]:
 def parse_tables(
     tables: Mapping[str, Any], check: ValueCheck = values_faults
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what `parse` does, from tables."""
+    """Return what `parse` does, from tables; no fields where faults hide the combinations."""
     reader = _Reader(tables, check)
-    return reader.fields(), reader.faults
+    fields = reader.fields()
+    return fields if reader.combinations_known else {}, reader.faults
 
 
 class _Reader:
@@ -71,6 +79,8 @@ class _Reader:
         self.faults: list[str] = []
         self._data = data
         self._check = check
+        # Whether all that decides the combinations was read as it is written
+        self.combinations_known = True
         kinds = [kind for kind in KINDS if kind in data]
         self._kind = kinds[0] if kinds else "search"
         if len(kinds) != 1:
@@ -83,12 +93,20 @@ class _Reader:
         for key in ("params", "exclude") if self._tests else ():
             if key in data:
                 self.faults.append(f"[{key}] means nothing beside [test]: an arm says every value")
+        self.combinations_known = not self.faults
+
+    def _deciding(self, read: Callable[[], _T]) -> _T:
+        """Read a section that decides the combinations."""
+        before = len(self.faults)
+        section = read()
+        self.combinations_known &= len(self.faults) == before
+        return section
 
     def fields(self) -> dict[str, Any]:
         known = self._kind in self._data
         fields: dict[str, Any] = {"kind": self._kind, "description": self._description()}
         fields |= self._settings() if known else {}
-        fields |= {"fixed": self._fixed(), "params": self._params()}
+        fields |= {"fixed": self._deciding(self._fixed), "params": self._params()}
         if known:
             fields |= self._compare(fields) if self._kind == "compare" else self._search(fields)
         return fields
@@ -101,7 +119,7 @@ class _Reader:
             self.faults.append(
                 f"compare.draws: must be 1, as [params] has nothing to draw; got {draws}"
             )
-        arms = self._arms()
+        arms = self._deciding(self._arms)
         trials = len(arms) * draws
         pairs = self._test if self._tests else self._pairs
         return {"arms": arms, "trials": trials, **pairs({arm.name: arm for arm in arms})}
@@ -112,7 +130,7 @@ class _Reader:
                 self.faults.append(f"{table} means nothing in a search space")
         if not self._data.get("params"):
             self.faults.append("params: nothing to search; give at least one [params.NAME]")
-        return {"exclude": self._exclude(fields["params"])}
+        return {"exclude": self._deciding(lambda: self._exclude(fields["params"]))}
 
     def _description(self) -> str:
         text = self._data.get("description")
@@ -180,13 +198,22 @@ class _Reader:
             self.faults += [f"params.{fault}" for fault in faults]
             if param is not None:
                 built[name] = param
-        # A condition on a parameter that has faults itself cannot be judged.
-        complete = len(built) == len(specs)
-        conditional = [name for name in built if complete and "when" in specs[name]]
+        self.combinations_known &= specs.keys() - built.keys() <= _NUMBERS_OF_TRAINING
+        return self._deciding(lambda: self._with_conditions(specs, built))
+
+    def _with_conditions(
+        self, specs: Mapping[str, Any], built: dict[str, Parameter]
+    ) -> tuple[Parameter, ...]:
+        lost = specs.keys() - built.keys()
         compare = self._kind == "compare"
-        for name in conditional:
+        for name in [name for name in built if "when" in specs[name]]:
+            when = specs[name]["when"]
+            if isinstance(when, Mapping) and lost & when.keys():
+                # A condition on a parameter that has faults itself cannot be judged.
+                self.combinations_known = False
+                continue
             built[name], faults = with_condition(
-                built[name], specs[name]["when"], built, self._check, free=compare
+                built[name], when, built, self._check, free=compare
             )
             self.faults += [f"params.{fault}" for fault in faults]
         ordered, faults = in_order(built.values())

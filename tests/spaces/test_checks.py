@@ -66,6 +66,32 @@ def test_illegal_combination_is_refused_with_a_remedy() -> None:
     )
 
 
+COMBINATIONS = ["input = ecg, fusion = film", "input = opt1, fusion = none"]
+BESIDE = [
+    (SEARCH.replace("[search]", "[search]\ntrails = 3"), "search.trails: unknown", COMBINATIONS),
+    (f"{SEARCH}[params.learning_rate]\nlow = 1\n", "params.learning_rate: high", COMBINATIONS),
+    (f'{SEARCH}[fixed]\nlate_rr = "seed8"\n', "fixed: late_rr: ", []),
+    (f'{SEARCH}[params.heads]\nvalues = ["x"]\n', "params.heads: ", []),
+    (
+        f'{SEARCH}[params.loss]\nvalues = ["x"]\n[params.focal_gamma]\nvalues = [1]\n',
+        "params.loss",
+        [],
+    ),
+    (f"{SEARCH}[parms.heads]\nvalues = [1]\n", "unknown key 'parms'", []),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault", "others"), BESIDE, ids=[fault for _, fault, _ in BESIDE]
+)
+def test_combinations_are_judged_where_another_fault_does_not_hide_them(
+    text: str, fault: str, others: list[str]
+) -> None:
+    told = faults_of_space(text + ILLEGAL)
+    assert told[0].startswith(fault)
+    assert [said.partition(": ")[0] for said in told[1:]] == others
+
+
 def test_excluded_combination_is_nowhere() -> None:
     text = SEARCH + ILLEGAL + '[[exclude]]\ninput = "ecg"\nfusion = "film"\n'
     space = checked_space_of(text + '[[exclude]]\ninput = ["opt1"]\nfusion = ["none"]\n')
