@@ -97,7 +97,7 @@ def test_starts_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
 def test_a_workspace_that_was_moved_or_copied_keeps_its_files_in_it(
     tmp_path: Path, mlflow_tables: Path
 ) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
+    here, there = tmp_path / "here", tmp_path / "the o'ther \"é"
     here.mkdir()
     shutil.copy(mlflow_tables, here)
     first = Experiment(tracking_uri=None, name="studies", workspace=here)
