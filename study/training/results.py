@@ -43,7 +43,9 @@ class Inspection:
     """Measurements inside a trial's trained networks, on a fixed sample of beats."""
 
     beats: NDArray[np.int64]  # [C] sampled beats of each class
-    mean_beat: NDArray[np.float32]  # [C, T] their mean window; NaN for a class without beats
+    # [C, T] their mean window, or mean deviation from a template where networks see that; NaN
+    # for a class without beats
+    mean_beat: NDArray[np.float32]
     # [C, H, L] their mean attention (NaN for a class without beats), or None for a fusion that
     # does not attend over time
     attention: NDArray[np.float32] | None

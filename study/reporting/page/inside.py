@@ -75,11 +75,13 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
         if np.isfinite(attention[c]).all()
     ]
     heads = attention.shape[1]
+    deviates = "deviation" in results.arms[arm].reference
+    beat = "mean deviation from the template" if deviates else "mean window"
     return Figure(
         name=f"attention_{list(results.arms).index(arm)}",
         title=f"Attention on the mean beat: {arm}",
         shows=(
-            "The mean window of each class (thin, not to scale) and attention over it (filled), "
+            f"The {beat} of each class (thin, not to scale) and attention over it (filled), "
             f"{plural(heads, 'head')} and all members averaged, on beats outside the members' "
             "training sets."
         ),

@@ -53,13 +53,15 @@ def _factor_table(results: StudyResults) -> Table:
         if not facts.real or not trials:
             continue
         row: list[Value] = [_ENTRY[facts.input], facts.late_rr or None, facts.segmentation]
-        row.append(facts.fusion)
+        row += [facts.reference or None, facts.fusion]
         for quantity in quantities:
             row.append(mean_metric(trials, metric(measure, quantity)))
             row.append(_minus_placebo(results, arm, facts.placebo, quantity))
         rows.append(row)
     columns = [Column("entry of RR", Kind.NAME)]
-    columns += [Column(name, Kind.TEXT) for name in ("late RR", "segmentation", "fusion")]
+    columns += [
+        Column(name, Kind.TEXT) for name in ("late RR", "segmentation", "template", "fusion")
+    ]
     for quantity in quantities:
         name = label_of(quantity)
         columns.append(Column(f"{MEASURE_NAMES[measure]} {name}"))
