@@ -131,7 +131,7 @@ def _half(
     records = rank_within(
         log_probs,
         beats.label,
-        beats.record,
+        beats.record[None],
         n_groups=len(beats.record_names),
         min_beats=MIN_BEATS_OF_RECORD,
     )
@@ -156,7 +156,9 @@ def _ranking(
     log_probs: NDArray[np.floating], beats: Beats, group: NDArray[np.int64]
 ) -> dict[str, Float]:
     """Return the ranking metrics of the beats of group 0, by name, [S, C]."""
-    ranked = rank_within(log_probs, beats.label, group, n_groups=1, min_beats=MIN_CLASS_BEATS)
+    ranked = rank_within(
+        log_probs, beats.label, group[None], n_groups=1, min_beats=MIN_CLASS_BEATS
+    )
     return {name: values[:, 0] for name, values in ranked.values.items()}
 
 
