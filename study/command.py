@@ -61,7 +61,8 @@ def carry_out(
         if verbose:
             traceback.print_exc()
         # Asking writes to it: only where no file is named can it be what is full.
-        if isinstance(error, OSError) and error.filename is None and _full(sys.stdout):
+        unnamed = not isinstance(error, StudyError) and error.filename is None
+        if unnamed and isinstance(error, OSError) and _full(sys.stdout):
             _say(f"error: standard output: {error.strerror or error}; {readable()}")
         else:
             _say(f"error: {_text(error, kept)}")
