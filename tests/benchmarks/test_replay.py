@@ -149,16 +149,6 @@ def test_a_lucky_seed_is_not_a_good_configuration(space: Space) -> None:
     assert (sober.beats, sober.winner) == pytest.approx((BEATS * (CELLS + EPOCHS), 0.7))
 
 
-def test_a_search_that_samples_finds_the_good_arm_sooner_than_chance(space: Space) -> None:
-    values = np.array([0.8 if cell["fusion"] == "film" else 0.2 for cell in space.grid()])
-    of = replays(space, level(values + RISING / 100))
-    tpe, chance = (
-        np.mean([of.run(replace(IN_ORDER, sampler=name), seed).beats for seed in range(20)])
-        for name in ("tpe", "random")
-    )
-    assert tpe <= chance
-
-
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_of_the_table_replays_the_same_each_time(
     space: Space, method: Method

@@ -12,7 +12,7 @@ import pytest
 
 from study.confirm import _epochs
 from study.data.beat_set import BeatSet
-from study.data.folds import Folds, make_folds
+from study.data.folds import Folds
 from study.data.source import Source
 from study.errors import StudyStateError, UsageError
 from study.keys import AUPRC_SV, Outcome
@@ -173,21 +173,6 @@ def test_what_a_confirmation_has_begun_with_is_kept_and_named(
             "options that it was started with, or another --name"
         )
         assert path.read_text() == content
-
-
-def test_partitions_are_new_ones_and_differ(
-    records_source: Source, beat_set: BeatSet, tmp_path: Path
-) -> None:
-    patients, path = records_source.patients, tmp_path / "beats.npz"
-    names, counts = beat_set.record_names, beat_set.counts
-    path.write_bytes(stored_beats(beat_set))
-
-    def folds_of(seed: int) -> str:
-        return make_folds(names, counts, 5, seed, patients).fingerprint
-
-    seeds = fresh_partitions(read_beats(path), patients, folds_of(2), n_folds=5, n=3)
-    assert seeds == [1, 3, 4], "the search had those of seed 2"
-    assert len({folds_of(seed) for seed in seeds}) == 3
 
 
 def test_records_that_allow_too_few_partitions_are_told(

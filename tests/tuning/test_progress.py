@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from study.config import TrialConfig
 from study.keys import Outcome
-from study.store.trials import Proposal
 from study.tuning.progress import Progress, duration
+from tests.builders import proposal, small_config
 
 
 class Terminal(io.StringIO):
@@ -23,10 +22,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def proposal() -> Proposal:
-    params = {"learning_rate": 0.00123456, "heads": 2}
-    config = TrialConfig.from_flat({"fusion": "film"})
-    return Proposal(config=config, digest="d", arm="film", params=params)
+PROPOSAL = proposal(small_config(), arm="film", params={"learning_rate": 0.00123456, "heads": 2})
 
 
 def progress(stream: io.StringIO | None = None, **options: Any) -> Progress:
@@ -42,8 +38,8 @@ def ended(
 def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
     stream = io.StringIO()
     told = progress(stream)
-    told.started(0, proposal())
-    told.started(1, replace(proposal(), attempt=2, follows=0))
+    told.started(0, PROPOSAL)
+    told.started(1, replace(PROPOSAL, attempt=2, follows=0))
     ended(told, 0, Outcome.FAILED, math.nan, "DivergedError: not finite\nand more")
     ended(told, 1, Outcome.COMPLETE, 0.5)
     ended(told, 2, Outcome.PRUNED, 0.9, "asha stopped it at epoch 2")
@@ -66,8 +62,8 @@ def test_the_time_left_goes_by_the_epochs_that_are_left_and_what_one_took() -> N
     assert progress(done=4).time_left() == "0 s"
     told = progress(done=1, epochs=18)
     assert told.time_left() == "?"
-    told.started(1, proposal())
-    told.started(2, proposal())
+    told.started(1, PROPOSAL)
+    told.started(2, PROPOSAL)
     told.trained(1, 10.0)
     assert told.time_left() == "85 s", "17 epochs of 10 s on two slots"
     told.trained(1, 20.0)

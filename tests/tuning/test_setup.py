@@ -112,15 +112,6 @@ def test_what_the_space_and_the_records_do_not_allow_is_refused(
         build(text)
 
 
-def test_the_plan_differs_where_folds_or_settings_differ(build: Build) -> None:
-    text = SEARCH.replace("[fixed]", "[fixed]\nnormal_beats_per_epoch = 20")
-    plan = build(text).plan
-    assert build("# other words\n" + text).plan.differences(plan) == {}
-    for name in ("folds", "epochs"):
-        other = build(text.replace(f"{name} = 2", f"{name} = 3"))
-        assert list(other.plan.differences(plan)) == [name]
-
-
 def test_records_on_which_no_trial_would_have_a_score_are_refused(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,6 @@ from study.data.beat_set import BeatSet
 from study.errors import CheckpointError, DiskError
 from study.keys import BEATS_PER_SECOND, CLASSES, EPOCH, Outcome, Tag
 from study.models import rules
-from study.store import trial_files
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES
 from study.training.engine import Engine
 from study.tuning import trial as own
@@ -37,7 +36,6 @@ from study.tuning.trial import (
     read_checkpoint,
 )
 from tests.builders import small_config
-from tests.tuning.small_study import checkpoint
 
 EPOCHS = 3
 
@@ -164,20 +162,6 @@ def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
     assert report[NOTE].startswith("started again: its checkpoint is damaged (BadZipFile: ")
     assert report[EPOCH] == 1
     np.testing.assert_equal(logged(report), logged(through.reports[0]))
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "damaged"),
-        (trial_files.pack_checkpoint(1, b"no archive"), "damaged"),
-        (checkpoint(1, "99.0"), "of version 99.0, this is "),
-    ],
-    ids=["empty", "no state", "another version"],
-)
-def test_what_is_no_checkpoint_of_this_version_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(CheckpointError, match=f"its checkpoint is {said}"):
-        read_checkpoint(content)
 
 
 def test_an_altered_byte_is_noticed_or_changes_nothing(through: Through) -> None:

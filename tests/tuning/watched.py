@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -31,72 +31,62 @@ WAITS_IN = 3
 """Epoch in which a trial waits; those before it are then in its checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """An epoch that a worker has begun."""
 
     digest: str
     epoch: int
     node: str  # Ray's id
     worker: int  # its process
-    gpus: tuple[int, ...]  # ids of the node's GPUs that the trial had a share of
+    gpus: list[int]  # ids of the node's GPUs that the trial had a share of
     share: float  # of each
     began: float  # seconds since the epoch of Unix
-    ended: float  # infinite where it was not seen to end
+    ended: float = math.inf  # where it was not seen to end
 
 
 def read(folder: Path) -> list[Ran]:
     """Return the epochs of all workers by their beginning; a line being written is left out."""
     lines = [line for path in folder.glob("*.log") for line in path.read_text().split("\n")[:-1]]
-    rows = {(row["digest"], row["began"]): row for row in map(json.loads, lines)}
-    epochs = [Ran(**{**row, "gpus": tuple(row["gpus"])}) for row in rows.values()]
-    return sorted(epochs, key=lambda ran: ran.began)
-
-
-class Watched:
-    """Training that writes down where and when each epoch ran."""
-
-    def __init__(self, training: Any, digest: str, folder: Path) -> None:
-        self._training, self._digest, self._folder = training, digest, folder
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._training, name)
-
-    def run_epoch(self) -> EpochReport:
-        """Train an epoch."""
-        here = ray.get_runtime_context()
-        row = {
-            "digest": self._digest,
-            "epoch": self._training.epoch + 1,
-            "node": here.get_node_id(),
-            "worker": os.getpid(),
-            "gpus": [int(gpu) for gpu in ray.get_gpu_ids()],
-            "share": here.get_assigned_resources().get("GPU", 0.0),
-            "began": time.time(),
-            "ended": math.inf,
-        }
-        self._write(row)
-        while row["epoch"] == WAITS_IN and not (self._folder / "go").exists():
-            time.sleep(0.05)
-        report: EpochReport = self._training.run_epoch()
-        self._write(row | {"ended": time.time()})
-        return report
-
-    def _write(self, row: dict[str, Any]) -> None:
-        with (self._folder / f"{os.getpid()}.log").open("a") as log:
-            log.write(json.dumps(row) + "\n")
+    epochs = {(ran.digest, ran.began): ran for ran in (Ran(*json.loads(line)) for line in lines)}
+    return sorted(epochs.values(), key=lambda ran: ran.began)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedJob(TrialJob):
-    """A job whose trials are watched."""
+    """A job whose trials write down where and when each epoch ran."""
 
     folder: Path
 
     def training(self, config: TrialConfig, device_beats: DeviceBeats | None = None) -> Any:
         """Build the members, and watch them."""
-        training = TrialJob.training(self, config, device_beats)
-        return Watched(training, rules.digest(config), self.folder)
+        training: Any = TrialJob.training(self, config, device_beats)
+        train = training.run_epoch
+
+        def run_epoch() -> EpochReport:
+            here = ray.get_runtime_context()
+            ran = Ran(
+                digest=rules.digest(config),
+                epoch=training.epoch + 1,
+                node=here.get_node_id(),
+                worker=os.getpid(),
+                gpus=[int(gpu) for gpu in ray.get_gpu_ids()],
+                share=here.get_assigned_resources().get("GPU", 0.0),
+                began=time.time(),
+            )
+            self.write(ran)
+            while ran.epoch == WAITS_IN and not (self.folder / "go").exists():
+                time.sleep(0.05)
+            report: EpochReport = train()
+            self.write(ran._replace(ended=time.time()))
+            return report
+
+        training.run_epoch = run_epoch
+        return training
+
+    def write(self, ran: Ran) -> None:
+        """Add a line to the log of this worker."""
+        with (self.folder / f"{ran.worker}.log").open("a") as log:
+            log.write(json.dumps(ran) + "\n")
 
 
 def main(folder: str, *words: str) -> int:
