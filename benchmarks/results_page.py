@@ -8,6 +8,7 @@ changes also changes the sentence.
 
   {{arms: film: AUPRC S}}           what the table `arms` says of film in the column AUPRC S
   {{arms: film: AUPRC S: whole}}    the same with its interval
+  {{contrasts: film - concat_proj: AUPRC S: size}}   without its sign
   {{arms below the floor in S}}     a figure that is computed from tables; see `COMPUTED`
   {{table: arms}}                   the whole table
   {{table: arms: AUPRC S; AUPRC V}} the table with these columns
@@ -48,7 +49,7 @@ TABLES = {
     "floors": ("fusion_compare/floors.md", "## Floors"),
     "classes": (_COMPARISON, "What each class rests"),
     "kept": (_COMPARISON, "Is the performance of ECG alone kept?"),
-    "published arms": (_PUBLISHED, "## Arms"),
+    "published arms": (_PUBLISHED, "## Arms by score"),
     "published contrasts": (_PUBLISHED, "## Declared contrasts"),
     "published reliance": (_PUBLISHED, "## RR reliance by arm"),
     "candidates": (_GRID, "## Candidates by arm"),
@@ -216,9 +217,9 @@ def rank_correlation() -> str:
     return score(float(spearmanr([screened[arm] for arm in complete], list(complete.values()))[0]))
 
 
-def least_p(contrasts: str) -> str:
+def least_p(contrasts: str, column: str) -> str:
     """Return the smallest adjusted p of a table; pairs that were not declared have none."""
-    return min(cells["adjusted"] for cells in table(contrasts).rows.values() if cells["adjusted"])
+    return min(cells[column] for cells in table(contrasts).rows.values() if cells[column])
 
 
 def ends(text: str) -> list[float]:
@@ -285,13 +286,15 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "candidates below the floor in V": lambda: below("candidates", "AUPRC V", "candidates"),
     "rank correlation": rank_correlation,
     "intervals of the published arms without 0": lambda: leave_out_0(
-        "published contrasts", "AUPRC S+V"
+        "published contrasts", "AUPRC S+V [95 %]"
     ),
     "arms whose interval is above the floor": lambda: above_floor("AUPRC S+V"),
     "arms that keep N": keep_n,
     "significant contrasts in V": lambda: significant("sealed contrasts"),
-    "smallest adjusted p of the published arms": lambda: least_p("published contrasts"),
-    "smallest adjusted p in V": lambda: least_p("sealed contrasts"),
+    "smallest adjusted p of the published arms": lambda: least_p(
+        "published contrasts", "adjusted p"
+    ),
+    "smallest adjusted p in V": lambda: least_p("sealed contrasts", "adjusted"),
     "least F of the arms": lambda: score(min(networks("sealed arms", "F"))),
     "most F of the arms": lambda: score(max(networks("sealed arms", "F"))),
 }
@@ -309,13 +312,14 @@ def figure(reference: str) -> str:
     parts = reference.split(": ")
     if parts[0] == "table" and len(parts) in (2, 3):
         return table(parts[1]).markdown(parts[2].split("; ") if len(parts) == 3 else ())
-    whole = parts[-1] == "whole"
-    if len(parts) - whole != 3:
+    form = parts.pop() if parts[-1] in ("whole", "size") else ""
+    if len(parts) != 3:
         computed = ", ".join(COMPUTED)
         raise FigureError(
             f"'{reference}': write 'TABLE: ROW: COLUMN', 'table: TABLE', or one of: {computed}"
         )
-    return cell(*parts[:3], whole=whole)
+    found = cell(*parts, whole=form == "whole")
+    return found.lstrip("+-") if form == "size" else found
 
 
 def rendered(source: str) -> str:
