@@ -32,6 +32,8 @@ from scipy.stats import spearmanr
 
 from study.config import PLACEBO_SUFFIX
 from study.statistics.comparison import MARGIN
+from study.statistics.swapping import LEVEL
+from study.store.floors import FLOORS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -65,7 +67,7 @@ TABLES = {
 }
 """File of each table in docs/results, and words above it."""
 
-_FLOORS = ("prevalence", "logistic regression", "logistic_regression", "chance")
+_FLOORS = {"chance", *FLOORS, *(name.replace("_", " ") for name in FLOORS)}
 """Rows of the tables of arms that are no network."""
 
 
@@ -180,7 +182,7 @@ def below(arms: str, column: str, floors: str) -> str:
 def rises() -> list[float]:
     """Return what arms gain over their placebo where adjusted p is below .05, least first."""
     rows = [row for row in table("contrasts").rows if row.endswith("its placebo")]
-    shown = [row for row in rows if float(cell("contrasts", row, "adjusted")) < 0.05]
+    shown = [row for row in rows if p_value(cell("contrasts", row, "adjusted")) < LEVEL]
     return sorted(numbers("contrasts", "AUPRC S+V", shown))
 
 
@@ -217,9 +219,15 @@ def rank_correlation() -> str:
     return score(float(spearmanr([screened[arm] for arm in complete], list(complete.values()))[0]))
 
 
+def p_value(text: str) -> float:
+    """Return a p as a number; `<.001` is 0."""
+    return 0.0 if text.startswith("<") else float(text)
+
+
 def least_p(contrasts: str, column: str) -> str:
     """Return the smallest adjusted p of a table; pairs that were not declared have none."""
-    return min(cells[column] for cells in table(contrasts).rows.values() if cells[column])
+    declared = [cells[column] for cells in table(contrasts).rows.values() if cells[column]]
+    return min(declared, key=p_value)
 
 
 def ends(text: str) -> list[float]:
@@ -250,7 +258,7 @@ def keep_n() -> str:
 def significant(contrasts: str) -> str:
     """Count the declared contrasts with an adjusted p below .05."""
     declared = [row["adjusted"] for row in table(contrasts).rows.values() if row["adjusted"]]
-    return f"{sum(float(p) < 0.05 for p in declared)} of the {len(declared)}"
+    return f"{sum(p_value(p) < LEVEL for p in declared)} of the {len(declared)}"
 
 
 def signed(value: float) -> str:

@@ -140,7 +140,7 @@ def logistic_regression(x: Float, label: NDArray[np.int64], weights: Float) -> P
     Raises:
         DivergedError: If it does not converge.
     """
-    # Imported here: no study needs it before its end.
+    # Imported here: most that read floors fit none.
     from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -286,7 +286,7 @@ def _floor(
 ) -> StudyFloor:
     began = time.perf_counter()
     storage = Storage.at(folder)
-    digest = digest_of([name, _FORM, beats.fingerprint, folds.fingerprint])
+    digest = digest_of([name, _FORM, SETTINGS, beats.fingerprint, folds.fingerprint])
     stored = stored_floor(folder)
     if stored is not None and stored.digest == digest:
         return stored

@@ -178,7 +178,9 @@ def test_floors_are_scored_as_trials_are_and_kept(
     assert again[1].metrics == pytest.approx(dict(logistic.metrics), nan_ok=True)
     study_floors(replace(floor_beats, fingerprint="other beats"), small_folds, tmp_path)
     study_floors(floor_beats, replace(small_folds, fingerprint="other folds"), tmp_path)
-    assert fits.call_count == 15
+    monkeypatch.setitem(floors.SETTINGS, "l2_strength", 2.0)
+    study_floors(floor_beats, small_folds, tmp_path)
+    assert fits.call_count == 20
 
 
 def test_a_floor_that_cannot_be_says_why(
