@@ -152,7 +152,7 @@ def simulate(design: Design, better: float, rng: np.random.Generator) -> list[Ar
             draw=np.zeros(SEEDS, dtype=np.int64),
             seed=np.arange(SEEDS),
             input="opt1",
-            segmentation="beat",
+            window="beat",
             fusion="film",
         )
         for arm in range(ARMS)
@@ -425,7 +425,7 @@ def speed() -> None:
                 draw=np.zeros(1, dtype=np.int64),
                 seed=np.zeros(1, dtype=np.int64),
                 input="opt1",
-                segmentation="beat",
+                window="beat",
                 fusion="film",
             )
             for arm in range(10)

@@ -104,7 +104,7 @@ def arms_of(beats: Beats, rng: np.random.Generator) -> list[ArmRuns]:
                 draw=np.zeros(RUNS, dtype=np.int64),
                 seed=np.arange(RUNS),
                 input="opt1",
-                segmentation="beat",
+                window="beat",
                 fusion="film",
             )
         )

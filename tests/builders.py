@@ -349,9 +349,15 @@ def bare_beats(
 
 
 def stored_beats(
-    beats: BeatSet, folds: Folds | None = None, patients: Sequence[str] | None = None
+    beats: BeatSet,
+    folds: Folds | None = None,
+    patients: Sequence[str] | None = None,
+    partitions: int = 1,
 ) -> bytes:
-    """Return a study's `beats.npz`; without folds, its records are in two by turns."""
+    """Return a study's `beats.npz`; without folds, its records are in two by turns.
+
+    All partitions are alike.
+    """
     names = beats.record_names
     fold_of = {name: number % 2 for number, name in enumerate(names)}
     for number, validation in enumerate(folds.validation if folds else ()):
@@ -360,7 +366,7 @@ def stored_beats(
         label=beats.label,
         record=beats.record,
         record_names=np.asarray(names),
-        folds_of_record=np.asarray([[fold_of[name] for name in names]]),
+        folds_of_record=np.asarray([[fold_of[name] for name in names]] * partitions),
         patient_of_record=np.asarray(list(patients or names)),
     )
 
@@ -391,7 +397,7 @@ def arm_runs(name: str, log_probs: NDArray[np.floating], seeds: int, **changes: 
         "draw": run // seeds,
         "seed": run % seeds,
         "input": "opt1",
-        "segmentation": "beat",
+        "window": "beat",
         "fusion": "film",
     }
     return ArmRuns(**{**usual, **changes})

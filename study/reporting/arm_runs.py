@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from study.config import TrialConfig
+from study.reporting.arms import arm_configs
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor
 from study.store.storage import Storage
@@ -25,16 +26,18 @@ def arm_runs(study: Study) -> tuple[list[ArmRuns], list[str]]:
     """
     if study.plan.kind == "compare":
         return _compared(study)
-    runs = [_best(study, arm) for arm in study.arm_trials]
+    configs = arm_configs(study)
+    runs = [_best(study, arm, configs[arm]) for arm in study.arm_trials]
     return runs, ["each arm stands by its best trial, which is optimistic: a search has chosen it"]
 
 
 def floor_runs(
     study: Study, floors: Sequence[StudyFloor], arms: Sequence[ArmRuns]
 ) -> ArmRuns | None:
-    """Return the predictions of the highest floor, in as many runs as arms have; None without one.
+    """Return the predictions of the highest floor, in as many runs as arms have.
 
-    A floor has no seeds and no draws: a run has what it predicts in its seed's partition.
+    A floor has no seeds and no draws: a run has what it predicts in its seed's partition. None
+    without a floor, or where its predictions are not there or not of the study's partitions.
 
     Raises:
         StudyStateError: If its predictions are damaged.
@@ -45,7 +48,7 @@ def floor_runs(
     highest = max(scored, key=lambda floor: floor.metrics[study.objective])
     folder = Storage.at(study.folder / FOLDER)
     arrays = read_predictions(folder, highest.name, n_beats=len(study.beats.label))
-    if arrays is None:
+    if arrays is None or len(arrays["log_probs"]) != study.beats.n_partitions:
         return None
     log_probs = arrays["log_probs"]
     return ArmRuns(
@@ -54,21 +57,20 @@ def floor_runs(
         draw=arms[0].draw,
         seed=arms[0].seed,
         input="",
-        segmentation=FLOOR_CUT[0],
+        window=FLOOR_CUT[0],
         fusion="",
     )
 
 
-def _best(study: Study, arm: str) -> ArmRuns:
-    row = study.arm_trials[arm]
-    log_probs, config = study.predictions(row)["log_probs"], study.configs[row.number]
+def _best(study: Study, arm: str, config: TrialConfig) -> ArmRuns:
+    log_probs = study.predictions(study.arm_trials[arm])["log_probs"]
     return ArmRuns(
         name=arm,
         log_probs=log_probs,
         draw=np.zeros(len(log_probs), dtype=np.int64),
         seed=np.arange(len(log_probs)),
         input=config.signal.input,
-        segmentation=config.signal.window,
+        window=config.signal.window,
         fusion=config.model.fusion,
         rr=config.signal.rr,
     )
@@ -92,8 +94,7 @@ def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
     trials = [
         [ended[arm.name, draw] for draw in sorted(shared)] for arm in space.arms if draws[arm.name]
     ]
-    # Not the configurations of trials, which lack what does not apply: `rr_only` belongs to the
-    # window of its space, though it sees none.
+    # Not the configurations of trials, which lack what does not apply: see `arm_configs`.
     configs = {(point.arm, point.draw): point.config for point in space.comparisons()}
     return [_arm(study, of_arm, configs) for of_arm in trials if of_arm], left_out
 
@@ -114,7 +115,7 @@ def _arm(
         draw=np.repeat([row.draw or 0 for row in trials], [len(part) for part in log_probs]),
         seed=np.concatenate(seeds),
         input=signal.input,
-        segmentation=signal.window,
+        window=signal.window,
         fusion=model.fusion,
         rr=signal.rr,
         fingerprints={

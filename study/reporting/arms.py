@@ -29,12 +29,20 @@ _ALONE, _BATCHES = 15, 3
 
 
 def arm_configs(study: Study) -> dict[str, TrialConfig]:
-    """Return the configuration that represents each arm, in the order of the space."""
+    """Return the configuration that represents each arm, in the order of the space.
+
+    What does not apply to an arm is as its space fixes it: `rr_only` belongs to the window of its
+    space, though it sees none. Configurations of trials lack it.
+    """
     if study.plan.kind == "compare":
         first = [point for point in study.space.comparisons() if point.draw == 0]
         return {point.arm: point.config for point in first}
     rows = {row.arm: row for row in study.rows} | study.arm_trials
-    return {arm: study.configs[row.number] for arm, row in rows.items()}
+    fixed = study.space.context()
+    return {
+        arm: TrialConfig.from_flat(fixed | rules.active_parameters(study.configs[row.number]))
+        for arm, row in rows.items()
+    }
 
 
 def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
@@ -44,6 +52,7 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
         name: ArmFacts(
             input=config.signal.input,
             segmentation=config.signal.segmentation,
+            window=config.signal.window,
             fusion=config.model.fusion,
             late_rr=config.signal.late_rr if config.signal.option.late_rr else "",
             rr=config.signal.rr,
@@ -78,7 +87,8 @@ def _look_ahead(config: TrialConfig) -> str:
         str(kind) for kind in Causality if kind in causalities and kind is not Causality.CAUSAL
     ]
     stop_s = SEGMENTATIONS[signal.segmentation].stop_s
-    if stop_s > min(cut.stop_s for cut in SEGMENTATIONS.values()):
+    soonest_s = min(cut.stop_s for cut in SEGMENTATIONS.values())
+    if stop_s > soonest_s and FUSIONS[config.model.fusion].uses_ecg:
         ahead.append(f"its window ends {stop_s:g} s after R")
     return "; ".join(ahead) or "none"
 

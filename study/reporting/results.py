@@ -27,6 +27,7 @@ class ArmFacts:
 
     input: str  # where RR enters
     segmentation: str  # how windows are cut
+    window: str  # what it sees of a beat, `SignalSpec.window`
     fusion: str  # fusion type
     late_rr: str  # set of late features; empty without a late vector
     rr: str  # `real` or `placebo`

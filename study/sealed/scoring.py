@@ -234,7 +234,7 @@ def runs(
             name=arm.name,
             log_probs=log_probs[arm.name].astype(np.float32),
             input=arm.config.signal.input,
-            segmentation=arm.config.signal.window,
+            window=arm.config.signal.window,
             fusion=arm.config.model.fusion,
             rr=arm.config.signal.rr,
             **shared,
@@ -245,7 +245,7 @@ def runs(
         name=FLOOR,
         log_probs=np.repeat(log_probs[FLOOR], len(seeds), axis=0).astype(np.float32),
         input=FLOOR,
-        segmentation=floors.FLOOR_CUT[0],
+        window=floors.FLOOR_CUT[0],
         fusion=FLOOR,
         **shared,
     )

@@ -132,7 +132,7 @@ class ArmRuns:
     draw: Int  # [R] index of the nuisance draw
     seed: Int  # [R] index of the seed
     input: str  # where RR enters: `ecg`, `opt1`, `opt2`, `opt3`
-    segmentation: str  # how its windows are cut, and what template they are seen beside
+    window: str  # what it sees of a beat, `SignalSpec.window`; without ECG, that of its space
     fusion: str  # fusion type
     rr: str = "real"  # `real` or `placebo`
     # What it was evaluated on, by name; arms with different values of one name cannot be compared.

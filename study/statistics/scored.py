@@ -301,18 +301,16 @@ class ScoredArms:
     def non_inferiority(self, margin: float, arms: Sequence[ArmRuns]) -> Iterator[NonInferiority]:
         """Yield each of some arms with real RR against the bare ECG of its window."""
         bare = {
-            arm.segmentation: arm.name
-            for arm in arms
-            if arm.input == "ecg" and arm.fusion == "none"
+            arm.window: arm.name for arm in arms if arm.input == "ecg" and arm.fusion == "none"
         }
         for arm in arms:
-            if arm.input == "ecg" or arm.placebo or arm.segmentation not in bare:
+            if arm.input == "ecg" or arm.placebo or arm.window not in bare:
                 continue
-            estimates = self.contrast(arm.name, bare[arm.segmentation], primary=False).estimates
+            estimates = self.contrast(arm.name, bare[arm.window], primary=False).estimates
             differences = {name: estimates[name] for name in KEPT_CLASSES}
             yield NonInferiority(
                 arm=arm.name,
-                reference=bare[arm.segmentation],
+                reference=bare[arm.window],
                 differences=differences,
                 verdicts={
                     name: _verdict(difference, margin) for name, difference in differences.items()

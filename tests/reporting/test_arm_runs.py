@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.config import TrainConfig
+from study.config import TrainConfig, TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import StudyStateError
 from study.keys import AUPRC_SV, Outcome
 from study.reporting.arm_runs import arm_runs, floor_runs
+from study.reporting.arms import arm_configs, facts_of
 from study.reporting.comparison_tables import pair_name
 from study.reporting.load import compare_arms, keep_comparison, load
 from study.statistics.predictions import check_comparable
@@ -96,10 +97,10 @@ def test_a_finished_study_is_read_back(
     assert study.beats.patients == ("a", "b", "c", "d", "e", "f")
     assert [arm.name for arm in arms] == list(ARMS)
     ecg, film, placebo, rr = arms
-    assert (ecg.input, ecg.fusion, ecg.segmentation, ecg.rr) == ("ecg", "none", "beat", "real")
+    assert (ecg.input, ecg.fusion, ecg.window, ecg.rr) == ("ecg", "none", "beat", "real")
     assert (film.input, film.fusion, placebo.rr, film.trials) == ("opt1", "film", "placebo", 2)
     assert film.draw.tolist() == [0, 0, 1, 1] and film.seed.tolist() == [0, 1, 0, 1]
-    assert rr.segmentation == "beat", "it sees no window, and is compared with arms of this one"
+    assert rr.window == "beat", "it sees no window, and is compared with arms of this one"
     # Draw 1 of film is trial 5.
     expected = np.random.default_rng(5).normal(size=(SEEDS, len(small_beats.label), 4))
     assert film.log_probs[2:] == pytest.approx(expected.astype(np.float32))
@@ -158,7 +159,12 @@ def test_predictions_that_are_gone_are_named_with_their_place(folder: Path) -> N
     )
 
 
-def test_a_floor_stands_beside_the_arms_in_as_many_runs(folder: Path) -> None:
+def test_a_floor_stands_beside_the_arms_in_as_many_runs(
+    folder: Path, small_beats: BeatSet, small_folds: Folds
+) -> None:
+    one_partition = study_with(folder, rows())
+    assert one_partition.beats.n_partitions == 1
+    (folder / BEATS).write_bytes(stored_beats(small_beats, small_folds, "abcdef", partitions=2))
     study = study_with(folder, rows())
     arms, _ = arm_runs(study)
     predicted = np.random.default_rng(0).normal(size=(2, len(study.beats.label), 4))
@@ -175,3 +181,29 @@ def test_a_floor_stands_beside_the_arms_in_as_many_runs(folder: Path) -> None:
     # Two draws of two seeds: each seed has what is predicted in its partition.
     assert np.array_equal(floor.log_probs, predicted.astype(np.float32)[[0, 1, 0, 1]])
     assert floor_runs(study, floors[:1], arms) is None, "its predictions are not there"
+    assert floor_runs(one_partition, floors, arms) is None, "they are of other partitions"
+
+
+def test_rr_only_of_a_search_belongs_to_the_window_of_its_space(folder: Path) -> None:
+    text = """
+description = "with RR alone and without"
+fixed = { segmentation = "beat" }
+params.fusion = { values = ["rr_only", "concat"] }
+search = { sampler = "grid" }
+"""
+    (folder / SPACE_COPY).write_text(text)
+    configs = {
+        name: TrialConfig.from_flat({"segmentation": "beat", "fusion": name})
+        for name in ("rr_only", "concat")
+    }
+    trials = [
+        (trial_row(k, name, digest=name, metrics={AUPRC_SV: 0.5}), configs[name])
+        for k, name in enumerate(configs)
+    ]
+    study = study_of(folder, replace(StudyPlan.load(folder), kind="search"), trials)
+    for name in configs:
+        content = npz(log_probs=np.zeros((SEEDS, len(study.beats.label), 4), np.float32))
+        study.files.folder(name).write(PREDICTIONS, content)
+    arms, _ = arm_runs(study)
+    assert [(arm.name, arm.window) for arm in arms] == [("rr_only", "beat"), ("concat", "beat")]
+    assert facts_of(arm_configs(study))["rr_only"].segmentation == "beat"

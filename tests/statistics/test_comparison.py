@@ -103,7 +103,7 @@ def test_ecg_performance_is_kept_lost_or_not_shown(beats: Beats, make_arm: MakeA
         replace(bare, name="same", input="opt1"),
         make_arm("worse", better=-1.0),
         make_arm("noisy"),
-        make_arm("elsewhere", segmentation="daeac"),
+        make_arm("elsewhere", window="daeac"),
         replace(bare, name="placebo", input="opt1", rr="placebo"),
     ]
     found = compared(beats, arms, contrasts=[]).non_inferiority

@@ -100,7 +100,7 @@ def shown_arms(results: StudyResults) -> list[ArmRuns]:
         if facts is not None
         and other.input == "ecg"
         and other.fusion == "none"
-        and other.segmentation == facts.segmentation
+        and other.window == facts.window
     ]
     wanted = [first, facts.placebo if facts else "", results.study.space.reference, *bare]
     order = [arm.name for arm in results.comparison.arms] if results.comparison else []
