@@ -51,7 +51,7 @@ study goes on with beats that it did not begin with. tests/data/test_prepare.py 
 _NUMERICS = ("numpy", "scipy", "wfdb")
 
 Cut = tuple[str, ...]
-"""A segmentation, a resampling and, if any, a template: in these beat sets of a source differ."""
+"""A segmentation, a resampling and, if any, a template. Each has a beat set of its own."""
 
 
 def prepare(
@@ -296,7 +296,7 @@ def _fitting(parts: Sequence[_Part]) -> _Peaks:
     return _Peaks(
         record=np.repeat(np.arange(len(parts)), [len(index) for index in at]),
         r_peak=np.concatenate([k[index] for k, index in zip(samples, at, strict=True)]),
-        # A record's first beat fits no window: none is without one before it.
+        # A record's first beat fits no window, so that each of these has a beat before it.
         previous=np.concatenate([k[index - 1] for k, index in zip(samples, at, strict=True)]),
     )
 

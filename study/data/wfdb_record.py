@@ -48,7 +48,7 @@ class Record:
     name: str
     lead: str
     signal_mv: NDArray[np.float32]  # [samples] in millivolts
-    # [samples] whether a sample is missing, and stands for nothing, or in a stretch of equal ones
+    # [samples] whether a sample is missing or part of a stretch of equal samples
     no_signal: NDArray[np.bool_]
     # [beats] sample index of every beat annotation, strictly rising; a few may be outside
     beat_samples: NDArray[np.int64]
@@ -236,7 +236,7 @@ def _unchanged(signal: NDArray[np.float32], shortest: int) -> NDArray[np.bool_]:
 def _resampled(
     lead: Lead, samples: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return a lead's signal at 360 Hz, where it has none, and its R peaks in that signal."""
+    """Return a lead's signal at 360 Hz, which samples are `no_signal`, and its R peaks there."""
     ratio = Fraction(SAMPLING_RATE_HZ) / Fraction(lead.sampling_rate_hz)
     ratio = ratio.limit_denominator(_LARGEST_DENOMINATOR)
     if ratio == 1:

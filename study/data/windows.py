@@ -161,7 +161,7 @@ def _classes(record: Record) -> NDArray[np.str_]:
 def why_unfit(record: Record) -> NDArray[np.str_]:
     """Return why each beat cannot be classified whatever its class, [K]; empty where it can.
 
-    It is the first of `DROP_REASONS` but class Q that applies.
+    It is the first of `DROP_REASONS` that applies; class Q is not asked about.
     """
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
     previous = _previous(r_peak)

@@ -1,7 +1,8 @@
 """Fusions by cross-attention from RR to the ECG.
 
 `MHCA` follows the code of https://github.com/h4xryu/CrossAttention_MACNN_SE, `MHCATimePlain` its
-paper (docs/published.md). `MHCAResidual` and `MHCATime` repair one of them each.
+paper (docs/published.md). `MHCAResidual` repairs `MHCA`, and `MHCATime` repairs
+`MHCATimePlain`.
 
 Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
 features.

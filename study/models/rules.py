@@ -108,9 +108,11 @@ def _pair_fault(signal: SignalSpec, fusion: str) -> str | None:
 
 
 def _template_faults(signal: SignalSpec) -> list[str]:
-    wanting = {"morphology": signal.morphology, "late_shape": signal.late_shape}
-    default = SignalSpec()
-    using = {name: value for name, value in wanting.items() if value != getattr(default, name)}
+    using = {}
+    if signal.morphology != "beat":
+        using["morphology"] = signal.morphology
+    if signal.n_shape:
+        using["late_shape"] = signal.late_shape
     if signal.template == "none":
         known = ", ".join(name for name in CHOICES["template"] if name != "none")
         return [
@@ -119,9 +121,12 @@ def _template_faults(signal: SignalSpec) -> list[str]:
         ]
     if using:
         return []
+    unused = "late_shape 'none'"
+    if signal.late_shape != "none":
+        unused = f"input '{signal.input}', which has no late vector for late_shape to follow"
     return [
         f"template: '{signal.template}' is the same as 'none' with morphology 'beat' and "
-        "late_shape 'none', which are from no template; write template = \"none\""
+        f'{unused}; write template = "none"'
     ]
 
 
@@ -200,7 +205,7 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
 
 
 def uses_template(config: TrialConfig) -> bool:
-    """Return whether a template can change the output of a legal configuration."""
+    """Return whether anything made with a template is among a legal configuration's inputs."""
     signal = config.signal
     return signal.n_shape > 0 or (
         signal.morphology != "beat" and FUSIONS[config.model.fusion].uses_ecg

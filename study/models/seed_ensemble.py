@@ -1,6 +1,7 @@
 """The networks of one configuration and several seeds as one model: mean probabilities, one file.
 
-Shapes: S seeds, B beats, T samples (128), R late RR features, C classes.
+Shapes: S seeds, B beats, T samples (128), R late RR features, D scalars of shape, C
+classes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 MLflow calls `_load_pyfunc` of this module (the `loader_module` of the model), so that a loaded
 model is this code and a file of weights: nothing is unpickled.
 
-Shapes: B beats, T samples (128), R late RR features, C classes.
+Shapes: B beats, C classes.
 """
 
 from __future__ import annotations

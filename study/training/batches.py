@@ -78,14 +78,18 @@ class MemberBeats:
     ) -> None:
         normal = label == NORMAL
         self._rare = index[~normal]
+        self._has_normal = bool(normal.any())
         # Records without a normal beat are topped up with their other beats.
-        self._deck = index[normal] if normal.any() else index
+        self._deck = index[normal] if self._has_normal else index
         self._streams = streams
 
     def times_shown(self, shape: EpochShape) -> NDArray[np.float64]:
         """Return how many times an epoch shows a beat of each class, on average, [C]."""
-        times = np.ones(len(CLASSES))
-        times[NORMAL] = self._dealt(shape) / len(self._deck)
+        times, dealt = np.ones(len(CLASSES)), self._dealt(shape) / len(self._deck)
+        if self._has_normal:
+            times[NORMAL] = dealt
+        else:
+            times[np.arange(len(CLASSES)) != NORMAL] += dealt
         return times
 
     def epoch(self, epoch: int, shape: EpochShape) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ Each member is evaluated on the sampled beats of its own fold:
   masked. If attention marks what a network needs, masking it costs more than masking at random.
 - The branch share: the share of each logit's variance that comes from the gated branch.
 
-Shapes: S seeds, M sampled beats, P permutations (or partitions into folds), B batch, R RR
-features, C classes, D embedding, H heads, L time steps of the feature map, T samples.
+Shapes: S seeds, M sampled beats, P permutations, J partitions into folds, K sets of
+log-probabilities, B batch, R RR features, C classes, D embedding, H heads, L time steps of the
+feature map, T samples.
 """
 
 from __future__ import annotations
@@ -58,12 +59,12 @@ def measure_reliance(
     fold: NDArray[np.int64],
     *,
     n_seeds: int,
-    morphology: str = "beat",
+    morphology: str,
 ) -> Measurements:
     """Measure what a trial's networks rely on, each on the sampled beats of its own fold.
 
     Everything is evaluated in the type of training, where that is quicker: differences between two
-    such evaluations count, and they are exactly 0 where RR cannot be used. `fold` [P, N] is the
+    such evaluations count, and they are exactly 0 where RR cannot be used. `fold` [J, N] is the
     validation fold of each beat in each partition, -1 where it is in none. A donor's RR changes
     neither a beat's template nor its distances from it.
     """
@@ -115,7 +116,7 @@ class _Scale:
     """The sampled beats, weighted so that AUPRC has the scale of the trial's score."""
 
     label: NDArray[np.int64]  # [M]
-    fold: NDArray[np.int64]  # [P, M] validation fold in each partition, -1 where it is in none
+    fold: NDArray[np.int64]  # [J, M] validation fold in each partition, -1 where it is in none
     weight: NDArray[np.float64]  # [M] beats that each stands for
 
     @property

@@ -54,6 +54,8 @@ def test_legal_pairs_are_those_of_the_design() -> None:
         check(of(input_, fusion, rr="placebo"))
     for template, using in product(("record", "trailing", "learning"), USES_TEMPLATE):
         check(FILM | using | {"template": template})
+    # Without a late vector late_shape is idle, as late_rr is.
+    check(of("ecg", "none", late_shape="distances"))
     # Heads bind only fusions that have them.
     check({"fusion": "film", "heads": 3})
 
@@ -68,7 +70,8 @@ REFUSED = [
     (of("opt3", "rr_only"), 'early channels it would not use; write input = "opt1"'),
     (of("ecg", "none", rr="placebo"), "inputs with RR: opt1, opt2, opt3"),
     (of("opt1", "mhca", rr="placebo"), "rr: 'placebo' is the same as 'real'"),
-    (of("opt1", "film", template="record"), 'are from no template; write template = "none"'),
+    (of("opt1", "film", template="record"), "late_shape 'none'; write template = \"none\""),
+    (of("ecg", "none", template="record", late_shape="distances"), "which has no late vector"),
     (of("opt1", "film", morphology="both"), "templates: record, trailing, learning"),
     (of("opt1", "film", late_shape="distances"), "late_shape: 'distances' is from a template"),
 ]

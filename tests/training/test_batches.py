@@ -52,8 +52,10 @@ def test_an_epoch_has_every_rare_beat_once_and_normal_beats_besides() -> None:
     drawn, times = np.unique(beats, return_counts=True)
     assert (times == 1).all()
     assert set(np.arange(100, 130) + 1000) <= set(drawn)
-    without = _member(_labels(0, 6)).epoch(0, EpochShape(2, 5))
-    assert sorted(np.unique(without, return_counts=True)[1]) == [1, 1, 2, 2, 2, 2]
+    without = _member(_labels(0, 6))
+    shown = np.unique(without.epoch(0, EpochShape(2, 5)), return_counts=True)[1]
+    assert sorted(shown) == [1, 1, 2, 2, 2, 2]
+    assert without.times_shown(EpochShape(2, 5))[1] == pytest.approx(shown.mean())
     first, second = (_member(_labels(0, 40)).epoch(epoch, EpochShape(1, 40)) for epoch in (0, 1))
     assert not np.array_equal(first, second), "each epoch has an order of its own"
 

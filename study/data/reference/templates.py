@@ -12,9 +12,9 @@ s to R + 0.08 s. They are of that window under every segmentation, so that no RR
 the cut; they tell of the beat's shape and are no RR features.
 
 - `record`: the median of all beats of the record. It needs the whole record.
-- `trailing`: the median of up to 64 beats before this one, of those there are. It is causal. The
-  record's first beat has none before it and is its own template: its deviation is 0. Where a gap
-  in the beats or another rhythm lies between, the beats before it still count.
+- `trailing`: the median of the 64 beats before this one, or of all where there are fewer. It is
+  causal. The record's first beat has none before it and is its own template: its deviation is
+  0. Where a gap in the beats or another rhythm lies between, the beats before it still count.
 - `learning`: the median of the beats of the first five minutes, counted from the first of these
   beats (the learning period of ANSI/AAMI EC57). Beats of these minutes are compared with it too,
   and scored like all others, so that arms share one list of beats; EC57 leaves them out.
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.reference.trailing import trailing_median
 from study.data.rr import Causality
-from study.data.windows import SEGMENTATIONS
+from study.data.windows import SEGMENTATIONS, in_samples
 
 Windows = NDArray[np.float32]
 
@@ -113,7 +113,9 @@ def deviations(windows: Windows, templates: Windows) -> Windows:
 def distances(deviation: Windows) -> Windows:
     """Return both distances [N, 2] of deviations [N, T] that were cut as `SHAPE_CUT` says."""
     cut = SEGMENTATIONS[SHAPE_CUT[0]]
-    from_r_s = np.linspace(cut.start_s, cut.stop_s, N_SAMPLES)
+    # The last sample of a window is the one before its end.
+    ends = in_samples(cut.start_s), in_samples(cut.stop_s) - 1
+    from_r_s = np.linspace(*ends, N_SAMPLES) / SAMPLING_RATE_HZ
     parts = (deviation, deviation[:, np.abs(from_r_s) <= QRS_S])
     rms = [np.sqrt(np.square(part, dtype=np.float64).mean(axis=1)) for part in parts]
     logs = np.log(np.maximum(np.column_stack(rms), _SMALLEST_DISTANCE))

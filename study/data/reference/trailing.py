@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 LAST = 64
-"""The last values, of those there are."""
+"""How many values a statistic is of, at most: this one and those before it."""
 
 _BLOCK = 256
 
@@ -29,6 +29,8 @@ def trailing_spread(rows: NDArray[Any]) -> NDArray[Any]:
 
 def _over_last(rows: NDArray[Any], statistic: Any) -> NDArray[Any]:
     """Apply a statistic of [k, ..., 64] to the last values; it is told how many there are."""
+    if not len(rows):
+        return rows
     before = np.full((LAST - 1, *rows.shape[1:]), np.inf, dtype=rows.dtype)
     windows = sliding_window_view(np.concatenate([before, rows]), LAST, axis=0)
     present = np.minimum(np.arange(1, len(rows) + 1), LAST)

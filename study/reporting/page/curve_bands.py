@@ -1,9 +1,11 @@
 """Precision-recall and ROC curves, computed within folds and averaged over folds, like the score.
 
-A curve is the mean of each ranking's precision (or sensitivity) at the points of a grid, over runs
-and over the folds that count. Its band holds 95 % of the curves of resampled patients.
+A curve is the mean of each ranking's precision (or sensitivity) at the points of a grid: over
+runs, over the folds of a partition that count, and over partitions. Its band holds 95 % of the
+curves of resampled patients.
 
-Shapes: U distinct weightings of a fold, W resamples, G records, T thresholds, P points.
+Shapes: U distinct weightings of a fold, W resamples, G records, T thresholds, P points,
+J partitions into folds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ MOST_RUNS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A mean curve [P] and the ends of its band [P]; all NaN where no fold counts."""
+    """A mean curve [P] and the ends of its band [P]; NaN where no fold of a partition counts."""
 
     value: Float
     low: Float
@@ -41,8 +43,8 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
     """Return precision over recall, and sensitivity over the false positive rate."""
     drawn = draw_patients(beats, RESAMPLES, np.random.default_rng(0))
     weights = np.vstack([np.ones(len(beats.record_names)), drawn])
-    total = np.zeros((2, len(weights), len(GRID)))
-    n_folds = np.zeros(len(weights))
+    total = np.zeros((beats.n_partitions, 2, len(weights), len(GRID)))  # [J, 2, 1 + W, P]
+    n_folds = np.zeros((beats.n_partitions, 1, len(weights), 1))
     for held in beats.folds:
         rows, records = held.rows, held.records
         positive = beats.label[rows] == aami_class
@@ -60,10 +62,10 @@ def curves(beats: Beats, arm: ArmRuns, aami_class: int) -> tuple[Curve, Curve]:
             record = row_of[beats.record[rows]]
             ranking = Ranking.of(run[rows, aami_class], positive, record, len(records))
             read += _read(ranking, distinct)
-        total[:, counted] += read[:, index][:, counted] / len(some)
-        n_folds += counted
+        total[held.partition][:, counted] += read[:, index][:, counted] / len(some)
+        n_folds[held.partition, 0, :, 0] += counted
     with np.errstate(invalid="ignore"):
-        mean = np.where(n_folds[:, None] > 0, total / n_folds[:, None], np.nan)
+        mean = np.where(n_folds > 0, total / n_folds, np.nan).mean(axis=0)
     return _curve(mean[0]), _curve(mean[1])
 
 

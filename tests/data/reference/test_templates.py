@@ -15,20 +15,21 @@ from study.data.rr import Causality
 from tests.data.test_windows import record_of
 
 # Two records; a beat each minute, and one at minute 5, which is after the learning period.
-RECORD = np.array([0, 0, 0, 0, 1, 1])
-R_PEAK = np.array([1, 2, 3, 6, 1, 6]) * 60 * SAMPLING_RATE_HZ
-WINDOWS = np.array([[1, 9], [2, 0], [6, 3], [8, 1], [5, 5], [7, 4]], dtype=np.float32)
+# A third record has a single beat.
+RECORD = np.array([0, 0, 0, 0, 1, 1, 2])
+R_PEAK = np.array([1, 2, 3, 6, 1, 6, 1]) * 60 * SAMPLING_RATE_HZ
+WINDOWS = np.array([[1, 9], [2, 0], [6, 3], [8, 1], [5, 5], [7, 4], [3, 8]], dtype=np.float32)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         # Medians of 1 2 6 8 and 9 0 3 1; of 5 7 and 5 4.
-        ("record", 4 * [[4, 2]] + 2 * [[6, 4.5]]),
+        ("record", 4 * [[4, 2]] + 2 * [[6, 4.5]] + [[3, 8]]),
         # The first beat itself; then medians of 1, of 1 2, of 1 2 6 and of 9, of 9 0, of 9 0 3.
-        ("trailing", [[1, 9], [1, 9], [1.5, 4.5], [2, 3], [5, 5], [5, 5]]),
+        ("trailing", [[1, 9], [1, 9], [1.5, 4.5], [2, 3], [5, 5], [5, 5], [3, 8]]),
         # Of the first three beats, the fourth is 5 minutes after the first; of the first.
-        ("learning", 4 * [[2, 3]] + 2 * [[5, 5]]),
+        ("learning", 4 * [[2, 3]] + 2 * [[5, 5]] + [[3, 8]]),
     ],
 )
 def test_templates_by_hand(name: str, expected: list[list[float]]) -> None:
@@ -50,13 +51,13 @@ def test_deviation_and_distances_by_hand() -> None:
     template = np.tile([-2.0, 2.0], (3, N_SAMPLES // 2)).astype(np.float32)
     windows = template + np.array([[1], [0], [0]], dtype=np.float32)
     at = np.arange(N_SAMPLES)
-    r = 0.25 / 0.53 * (N_SAMPLES - 1)
-    windows[2, np.abs(at - r) <= 0.08 / 0.53 * (N_SAMPLES - 1)] += 100
+    # From R - 90 to R + 100 samples of 360 Hz; .08 s are 28.8 of them.
+    windows[2, np.abs(at * 190 / (N_SAMPLES - 1) - 90) <= 28.8] += 100
     deviation = deviations(windows, template)
     assert [deviation[0, 5], deviation[1, 5], deviation[2, 60]] == [0.5, 0, 8]
-    # 0.16 of 0.53 s: 38 of 127 steps, in which 39 samples would lie; one falls just outside.
+    # Places 41 (R - 28.66 samples) to 79 (R + 28.19).
     share = np.count_nonzero(deviation[2]) / N_SAMPLES
-    assert share == pytest.approx(0.16 / 0.53, abs=0.01)
+    assert share == 39 / N_SAMPLES
     expected = [[0.5, 0.5], [1 / 64, 1 / 64], [8 * np.sqrt(share), 8]]
     np.testing.assert_allclose(distances(deviation), np.log(expected), rtol=1e-6)
     flat = deviations(windows, np.zeros_like(windows))
