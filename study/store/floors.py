@@ -144,6 +144,7 @@ def logistic_regression(x: Float, label: NDArray[np.int64], weights: Float) -> P
     from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     from study.training.losses import logit_adjustment
 
@@ -162,7 +163,8 @@ def logistic_regression(x: Float, label: NDArray[np.int64], weights: Float) -> P
             C=1 / L2_STRENGTH, class_weight=by_class, solver=solver, max_iter=_MAX_ITERATIONS
         )
         try:
-            with warnings.catch_warnings():
+            # On a busy machine several threads of a BLAS wait for each other most of the time.
+            with threadpool_limits(1), warnings.catch_warnings():
                 for category in (ConvergenceWarning, LinAlgWarning):
                     warnings.simplefilter("error", category)
                 model.fit(standardised(x), label)
