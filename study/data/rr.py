@@ -51,7 +51,11 @@ _PLACEBO, _DONORS, _NORMALS = 7001, 7002, 7003
 
 
 class Causality(StrEnum):
-    """The part of the record that a feature needs."""
+    """The beats of the record that a feature needs, apart from the filter.
+
+    The band-pass runs forward and backward over the whole record: every window, the causal ones
+    too, depends on 256 samples (0.71 s) after its end.
+    """
 
     CAUSAL = "causal"
     NEXT_BEAT = "looks one beat ahead"

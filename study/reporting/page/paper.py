@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-from study.data.windows import GAP, GAP_NOTE, SEGMENTATIONS
+from study.config import SAMPLING_RATE_HZ
+from study.data.windows import GAP, GAP_NOTE, SEGMENTATIONS, TAPS
 from study.keys import (
     CLASSES,
     MIN_BEATS_OF_RECORD,
@@ -25,6 +26,9 @@ from study.wording import listing, plural, score_text
 
 _SOONEST_S = min(cut.stop_s for cut in SEGMENTATIONS.values())
 """Seconds from R to the earliest end of a window."""
+
+_FILTER_S = (TAPS - 1) / SAMPLING_RATE_HZ
+"""Seconds that the band-pass, run in both directions, reaches past a window's end."""
 
 
 def dataset(results: StudyResults) -> Iterator[Block]:
@@ -164,7 +168,9 @@ def _look_ahead(results: StudyResults) -> Block:
         shows="The paths by which RR can reach the output, and the signal needed after the beat.",
         reading=(
             "Look-ahead delays a decision; an arm that needs the whole record cannot serve a "
-            f"monitor. Every window ends {score_text(_SOONEST_S, digits=2)} s or more after R."
+            f"monitor. Every window ends {score_text(_SOONEST_S, digits=2)} s or more after R, "
+            "and the filter, which runs forward and backward over the record, needs "
+            f"{score_text(_FILTER_S, digits=2)} s of signal after that; no row counts the filter."
         ),
         columns=[Column("arm", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)],
         rows=[

@@ -19,6 +19,7 @@ from study.reporting.page.paper import published
 from study.reporting.results import StudyResults
 from study.reporting.table import Table
 from study.statistics.findings import reversed_contrast
+from study.statistics.predictions import ArmRuns, Beats
 from tests.reporting.page.conftest import MakeResults, row_of
 
 MOST_BYTES = 8_000_000
@@ -227,6 +228,20 @@ def test_the_area_below_the_mean_curve_is_the_score(make_results: MakeResults, n
     assert roc.value[-1] == pytest.approx(1.0)
     within = (precision.low <= precision.value) & (precision.value <= precision.high)
     assert len(precision.value) == len(GRID) and within.mean() > 0.95
+
+
+def test_a_mean_curve_counts_each_partition_once(beats: Beats, arms: list[ArmRuns]) -> None:
+    # In the second partition record 104, which has no S, is a fold of its own: one fold counts.
+    partitions = *beats.folds_of_record, (0, 0, 0, 0, 1, 0, 0, 0, -1)
+    both = curves(replace(beats, folds_of_record=partitions), arms[1], CLASSES.index("S"))
+    for half in range(2):
+        alone = []
+        for partition, folds in enumerate(partitions):
+            runs = arms[1].runs_on(partition, 2)
+            own = {name: getattr(arms[1], name)[runs] for name in ("log_probs", "draw", "seed")}
+            one = replace(beats, folds_of_record=(folds,))
+            alone.append(curves(one, replace(arms[1], **own), CLASSES.index("S"))[half].value)
+        np.testing.assert_allclose(both[half].value, np.mean(alone, axis=0))
 
 
 def test_published_works_say_what_they_selected_on() -> None:
