@@ -204,6 +204,8 @@ def _training(
     """Find the records of a plan and set up its training, without writing anything."""
     from study.sealed.training import set_up_training
 
+    if plan.caution:
+        print(f"warning: {plan.caution}")
     return set_up_training(
         plan,
         folder,

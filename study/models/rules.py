@@ -212,6 +212,11 @@ def uses_template(config: TrialConfig) -> bool:
     )
 
 
+def normalised(config: TrialConfig) -> TrialConfig:
+    """Return the configuration of the same digest whose inactive parameters have defaults."""
+    return TrialConfig.from_flat(active_parameters(config))
+
+
 def digest(config: TrialConfig) -> str:
     """Return the identity of a configuration: the digest of its active parameters."""
     return digest_of(active_parameters(config))

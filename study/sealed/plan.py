@@ -77,6 +77,20 @@ class SealedPlan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def caution(self) -> str:
+        """Warning that the hash stands for other models than it once did; empty if it does not."""
+        trains = [arm.config.train for arm in self.arms]
+        if any(train.logit_adjustment != "none" for train in trains) or all(
+            train.class_weights == "none" for train in trains
+        ):
+            return ""
+        return (
+            f"plan {self.title} has the hash that it had before there was a logit_adjustment, and "
+            "trains other models now: class_weights are of the classes' frequencies in an epoch, "
+            "and were of those in all of DS1"
+        )
+
+    @property
     def seed_indices(self) -> range:
         """Indices of its seeds."""
         return range(FRESH_SEED, FRESH_SEED + self.seeds)
@@ -154,7 +168,10 @@ def parse_plan(text: str, path: Path) -> SealedPlan:
             f"{path}: is a space without [test], not the plan of a sealed test; `--write-plan "
             "STUDY` writes one from a study"
         )
-    arms = [Arm(name=point.arm, config=point.config) for point in space.comparisons()]
+    # As `SealedPlan.space` has them, so that an arm's beats are those of its space.
+    arms = [
+        Arm(name=point.arm, config=rules.normalised(point.config)) for point in space.comparisons()
+    ]
     return SealedPlan(test=space.test, seeds=space.seeds, arms=tuple(arms))
 
 
@@ -214,12 +231,19 @@ def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
     """Check that DS1 is the same as in the plan's study.
 
     Raises:
-        PlanError: If it differs; the message names every difference.
+        PlanError: If it differs, where the message names every difference, or if the plan has
+            nothing to tell that by.
     """
     origin = plan.test.origin
     if origin is None:
         return
     now = {"/".join(cut): beat_set.fingerprint for cut, beat_set in beats.items()}
+    if not now.keys() & origin.data.keys():
+        raise PlanError(
+            f"plan {plan.title}: has no fingerprint of study '{origin.name}' for "
+            f"{', '.join(now)}, so that nothing shows that DS1 is what that study saw; write the "
+            "plan anew with an arm that sees an ECG, or leave its [test.study] out"
+        )
     faults = [
         f"{window}: the study had {then}, today's records and code give {now.get(window)}"
         for window, then in origin.data.items()

@@ -61,7 +61,8 @@ def propose(
         storage_url: Optuna storage of the study; None is the one in its folder.
 
     Raises:
-        PlanError: If the study has no trial that a test could include.
+        PlanError: If the study has no trial that a test could include, or no arm's beats are among
+            those of the study.
         UsageError: If there is no such study, or an arm is unknown.
     """
     study = Study.open(workspace, name, study_storage=storage_url).readable()
@@ -83,6 +84,13 @@ def propose(
         settled = f"{len(study.rows)} of its {stored.trials} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
     cuts, origin = {"/".join(arm.cut) for arm in chosen}, origin_of(stored, name)
+    data = {cut: digest for cut, digest in origin.data.items() if cut in cuts}
+    if not data:
+        raise PlanError(
+            f"study '{name}': none of {', '.join(arm.name for arm in chosen)} has beats that it "
+            "saw (an arm without ECG has none of its own), so that nothing in a plan could show "
+            "that DS1 is still the same; name an arm with an ECG too, by --arms"
+        )
     test = SealedTest(
         name=name,
         metrics=_metrics(stored.objective),
@@ -92,7 +100,7 @@ def propose(
         permutations=DEFAULTS["permutations"],
         # From "bf16, compiled": whether kernels compile depends on the machine.
         precision=stored.engine.partition(",")[0],
-        origin=replace(origin, data={k: v for k, v in origin.data.items() if k in cuts}),
+        origin=replace(origin, data=data),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
     return Proposal(plan=plan, comments=comments, lacks=tuple(_lacks(plan)))
@@ -238,10 +246,11 @@ def _compact(by_arm: Mapping[str, Mapping[int, Candidate]], reference: str) -> l
     best = max(uses_rr or list(means), key=lambda name: means[name])
     placebos = [name for name in arms if _is_placebo_of(by_arm[name], by_arm[best])]
     has_window = "segmentation" in rules.active_parameters(arms[best].config)
+    window = arms[best].config.signal.window
     bare = [
         name
         for name, arm in arms.items()
-        if _is_bare(arm.config) and (arm.cut == arms[best].cut or not has_window)
+        if _is_bare(arm.config) and (arm.config.signal.window == window or not has_window)
     ]
     references = [reference] if reference in arms else []
     return list(dict.fromkeys([best, *placebos, *references, *bare]))

@@ -17,6 +17,7 @@ from study.data.fetch import (
     UnreachableError,
     download_records,
     files_of,
+    published_among,
     sha256_of,
     verified_checksums,
 )
@@ -98,7 +99,7 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
         workspace: The current folder.
 
     Raises:
-        UsageError: If the folder given does not hold synthetic records.
+        UsageError: If the folder given does not hold synthetic records, or has a file of MIT-BIH.
         MissingDataError: If it lacks files.
     """
     folder = data_dir or workspace / "data" / "rehearsal"
@@ -112,6 +113,14 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
     for name in DS2:
         require_files(folder, name, FILE_SUFFIXES)
     names = tuple(name for name in DS1 if (folder / f"{name}.hea").exists())
+    ds1, ds2 = _hashed(folder, names), _hashed(folder, DS2)
+    # By content: a rehearsal is not counted as an opening, so it must never read the real DS2.
+    real = published_among({**ds1, **ds2}, (*DS1, *DS2))
+    if real is not None:
+        raise UsageError(
+            f"--synthetic: {folder / real.name} is {real.published} of MIT-BIH, and a rehearsal "
+            "is on synthetic records alone; leave --data-dir out, and they are written"
+        )
     source = Source(
         kind="synthetic",
         dataset="DS1",
@@ -119,13 +128,13 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
         development=names,
         # As in `synthetic_source`: each record is another person.
         patients={name: name for name in names},
-        checksums=_hashed(folder, names),
+        checksums=ds1,
         verified=False,
         description=f"SYNTHETIC records in {folder}",
     )
     return Records(
         source=source,
-        ds2=_hashed(folder, DS2),
+        ds2=ds2,
         ds2_patients={name: name for name in DS2},
     )
 

@@ -24,7 +24,6 @@ from study.statistics.ec57 import gross_and_average
 from study.statistics.estimates import with_means
 from study.statistics.findings import MEASURE_NAMES, QUANTITIES, Comparison
 from study.statistics.predictions import ArmRuns, Beats
-from study.store import floors
 from study.training.metrics import DECISIONS
 from study.training.scores import confusions_by_record, rank_within, score
 from study.training.thresholds import decisions_at
@@ -245,7 +244,7 @@ def runs(
         name=FLOOR,
         log_probs=np.repeat(log_probs[FLOOR], len(seeds), axis=0).astype(np.float32),
         input=FLOOR,
-        window=floors.FLOOR_CUT[0],
+        window="",  # no arm's window: it is not held against the bare ECG, as in a study
         fusion=FLOOR,
         **shared,
     )

@@ -196,6 +196,13 @@ def test_a_dry_run_says_what_would_be_done(run: Run, folder: EvaluationFolder) -
     assert not folder.root.exists()
 
 
+def test_a_plan_that_trained_other_models_before_is_told(run: Run, workspace: Path) -> None:
+    plan = workspace / "tiny.toml"
+    plan.write_text(PLAN.replace("[fixed]", '[fixed]\nlogit_adjustment = "none"'))
+    told = "has the hash that it had before there was a logit_adjustment, and trains other"
+    assert told in run("--dry-run").out.splitlines()[0]
+
+
 def test_a_study_trains_it_and_everything_is_in_mlflow(
     evaluates: Run, cache_dir: Path, halves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +263,10 @@ def test_a_plan_whose_study_is_another_by_now_is_refused(run: Run, workspace: Pa
     said = refusal(run())
     assert "DS1 is not what study 'smoke' saw: daeac/linear: the study had 222222222222, " in said
     assert said.endswith("Run the study again with today's records and code")
+    of_study(workspace, data_fingerprints={"centred/linear": "1" * 12})
+    assert "has no fingerprint of study 'smoke' for daeac/linear, so that nothing" in refusal(
+        run()
+    )
     study = of_study(workspace, data_source="mitdb")
     assert run("--dry-run").code == 0, "synthetic records rehearse any plan"
     replace(study, trials=9).save(workspace / "studies/smoke")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.config import ModelConfig, TrainConfig, TrialConfig
+from study.config import ModelConfig, SignalSpec, TrainConfig, TrialConfig
 from study.errors import PlanError
 from study.sealed.plan import Arm, SealedPlan, load_plan, parse_plan
 from tests.builders import SEALED_PLAN, refused
@@ -62,8 +62,12 @@ def parsed(text: str) -> SealedPlan:
 
 def test_a_plan_by_hand_needs_a_name_and_an_arm() -> None:
     plan = parsed(MINIMAL)
-    model, train = ModelConfig(fusion="film"), TrainConfig(logit_adjustment="none")
-    assert plan.arms == (Arm(name="film", config=TrialConfig(model=model, train=train)),)
+    config = TrialConfig(
+        signal=SignalSpec(resampling="linear"),
+        model=ModelConfig(fusion="film"),
+        train=TrainConfig(logit_adjustment="none"),
+    )
+    assert plan.arms == (Arm(name="film", config=config),)
     assert (plan.test.metrics, plan.test.contrasts) == (("auprc_sv", "auroc_sv"), ())
     assert (plan.seeds, plan.test.study_seed, plan.test.resamples) == (10, 0, 2000)
     assert (plan.test.precision, plan.test.origin) == ("auto", None)
@@ -110,6 +114,16 @@ def test_the_hash_is_over_what_is_said() -> None:
     hashes = {parsed(text).hash for text in other}
     assert len(hashes) == len(other) and plan.hash not in hashes
     assert (len(plan.hash), plan.title) == (64, f"mine ({plan.hash[:12]})")
+
+
+def test_an_arm_has_the_beats_that_its_space_reads() -> None:
+    plan = parsed(
+        MINIMAL.replace('"film"\n', '"rr"\n', 1).replace(
+            'fusion = "film"', 'fusion = "rr_only"\nsegmentation = "beat"'
+        )
+    )
+    assert plan.space().cuts() == [arm.cut for arm in plan.arms]
+    assert plan.space().configurations() == [arm.config for arm in plan.arms]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ log = true
 [[arms]]
 name = "film"
 fusion = "film"
+template = "record"
+late_shape = "distances"
 placebo = true
 [[arms]]
 name = "concat"
@@ -68,7 +70,11 @@ PLAN = study_plan(
     study_seed=7,
     engine="bf16, compiled",
     data_source="mitdb",
-    data_fingerprints={"beat/antialiased": "2" * 12, "daeac/linear": "3" * 12},
+    data_fingerprints={
+        "beat/antialiased": "2" * 12,
+        "beat/antialiased/record": "4" * 12,
+        "daeac/linear": "3" * 12,
+    },
 )
 
 
@@ -124,7 +130,8 @@ def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
     comparison: Path,
 ) -> None:
     plan = proposed(comparison)
-    # Not bare_daeac, which scores best: it uses no RR, and has another window than film.
+    # Not bare_daeac, which scores best: it uses no RR, and has another window than film. Bare
+    # has film's window, though film has other beats: with their distances from a template.
     assert [arm.name for arm in plan.arms] == ["film", "film_placebo", "concat", "bare"]
     declared = (("film", "film_placebo"), ("concat", "bare"))
     assert plan.test.contrasts == (*declared, ("film", "concat"), ("film", "bare"))
@@ -132,7 +139,7 @@ def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
     assert (plan.seeds, plan.test.metrics) == (10, ("auprc_sv", "auprc_V", "auroc_sv"))
     assert (plan.test.study_seed, plan.test.precision) == (7, "bf16")
     stored = StudyPlan.load(study_folder(comparison, "s")).identity()
-    of_its_windows = {"beat/antialiased": "2" * 12}
+    of_its_windows = {"beat/antialiased": "2" * 12, "beat/antialiased/record": "4" * 12}
     assert plan.test.origin == Origin(name="s", fingerprint=digest_of(stored), data=of_its_windows)
 
 
@@ -220,6 +227,11 @@ def test_a_study_that_cannot_be_proposed_from_is_refused(tmp_path: Path) -> None
         proposed(tmp_path / "apart", "film", "concat")
     with pytest.raises(PlanError, match="complete; name the arms to be tested by --arms"):
         proposed(tmp_path / "apart")
+    rr = small_config(fusion="rr_only", segmentation="beat")
+    of_beats = replace(PLAN, kind="search", data_fingerprints={"beat/antialiased": "2" * 12})
+    settle(tmp_path / "rr", of_beats, [(rules.arm(rr), 0, rr, 0.5)])
+    with pytest.raises(PlanError, match="none of opt1-rr_only has beats that it saw"):
+        proposed(tmp_path / "rr", "opt1-rr_only")
     settle(tmp_path, PLAN, [])
     with pytest.raises(PlanError, match="no complete trial with a finite val_auprc_sv"):
         proposed(tmp_path)

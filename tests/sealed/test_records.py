@@ -83,6 +83,14 @@ def test_synthetic_records_are_no_mitdb_and_real_ones_no_rehearsal(
         mitdb_records(halves, tmp_path)
     with pytest.raises(UsageError, match=r"does not hold synthetic records \(synthetic.json is"):
         synthetic_records(published, tmp_path)
+    # What says that they are synthetic does not make them so: their content is what counts.
+    shutil.copy(halves / MANIFEST, published)
+    with pytest.raises(UsageError, match=r"101.hea is 101.hea of MIT-BIH, and a rehearsal is on"):
+        synthetic_records(published, tmp_path)
+    for file in files_of((*DS1, *DS2[1:])):
+        shutil.copy(halves / "103.dat", published / file)
+    with pytest.raises(UsageError, match=r"100.hea is 100.hea of MIT-BIH"):
+        synthetic_records(published, tmp_path)
 
 
 def test_a_rehearsal_writes_its_records_and_needs_all_of_ds2(

@@ -94,6 +94,8 @@ def test_contrasts_have_the_sign_and_the_order_of_the_plan_and_those_declared_a_
 ) -> None:
     findings = findings_of(beats)
     text = result_text(findings)
+    held = {arm.arm for found in findings.comparisons.values() for arm in found.non_inferiority}
+    assert held == {"film"}, "the floor has no bare ECG"
     assert text.count("Contrasts in ") == 1, "only of what is declared"
     mean = {arm.name: float(arm.seeds.values["test_auprc_V"].mean()) for arm in findings.arms}
     for first, second in (("film", "ecg"), (FLOOR, "film"), ("ecg", FLOOR)):
