@@ -32,7 +32,7 @@ from scipy.stats import spearmanr
 
 from study.config import PLACEBO_SUFFIX
 from study.statistics.comparison import MARGIN
-from study.statistics.swapping import LEVEL
+from study.statistics.findings import LEVEL
 from study.store.floors import FLOORS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"

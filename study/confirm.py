@@ -12,6 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from study.errors import UsageError, listed
@@ -19,6 +20,7 @@ from study.files import write_whole
 from study.wording import plural
 
 if TYPE_CHECKING:
+    from study.reporting.confirmation import Confirmed
     from study.store.study import Study
     from study.tuning.candidates import Pick, Search
 
@@ -198,11 +200,9 @@ def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequ
         for chosen in picks
     ]
     workspace = studies[0].parent
-    floors = [_floor(folder, objective) for folder in (workspace / args.confirm, *studies)]
-    floor = Confirmed(arm="floor: logistic regression", searched=floors[0], values=(*floors[1:],))
     return confirmation_text(
         arms,
-        floor if all(map(math.isfinite, floor.values)) else None,
+        _floor([workspace / args.confirm, *studies], objective),
         search=search.study.name,
         objective=objective,
         reference=next(chosen.name for chosen in picks if chosen.simplest),
@@ -218,9 +218,25 @@ def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
     return f"{' and '.join(map(str, searched))}, here {asked}"
 
 
-def _floor(folder: Path, objective: str) -> float:
-    """Return a study's floor; NaN where it has none."""
-    from study.store.floors import FOLDER, stored_floor
+def _floor(folders: Sequence[Path], objective: str) -> Confirmed | None:
+    """Return the highest floor of a search and its confirmations; None where these have none.
 
-    floor = stored_floor(folder / FOLDER / "logistic_regression")
-    return floor.metrics.get(objective, math.nan) if floor else math.nan
+    All their scores choose it alike, so that its change between them comes from the folds alone.
+    """
+    from study.reporting.confirmation import Confirmed
+    from study.store.floors import stored_floors
+
+    scores = [
+        {floor.label: floor.metrics.get(objective, math.nan) for floor in stored_floors(folder)}
+        for folder in folders
+    ]
+    floors = []
+    for label in scores[-1]:
+        searched, *confirmed = (of_study.get(label, math.nan) for of_study in scores)
+        if all(map(math.isfinite, confirmed)):
+            floors.append(Confirmed(arm=label, searched=searched, values=tuple(confirmed)))
+    return max(floors, key=_mean_of_all, default=None)
+
+
+def _mean_of_all(floor: Confirmed) -> float:
+    return fmean(filter(math.isfinite, (floor.searched, *floor.values)))

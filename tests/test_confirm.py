@@ -14,6 +14,7 @@ from study import run
 from study.confirm import confirm
 from study.data.source import synthetic_source
 from study.keys import AUPRC_SV
+from study.store.floors import stored_floors
 from study.store.study import Study
 from study.wording import score_text
 from tests.builders import space_toml, write_split
@@ -125,6 +126,15 @@ def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: W
     assert line.endswith(f"{sum(value > 0 for value in paired)} of 3")
     assert f"  {score_text(workspace.scores('tiny')[other])}  " in line
     assert "Optimism seen: " in table
+    floors = [
+        {
+            floor.label: floor.metrics[AUPRC_SV]
+            for floor in stored_floors(workspace.study(name).folder)
+        }
+        for name in ("tiny", *STUDIES)
+    ]
+    highest = max(floors[0], key=lambda label: fmean(of_study[label] for of_study in floors))
+    assert f"\n{highest}  " in table
     assert "Nobody chose the floor: its search - confirmed, " in table
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in table
 

@@ -332,11 +332,10 @@ def _dominant(folds: Folds, beat_set: BeatSet) -> list[str]:
         for r in np.flatnonzero(counts[:, c] > limit * totals[c]):
             name, n, rest = beat_set.record_names[r], counts[r, c], totals[c] - counts[r, c]
             share = f"record {name} holds {n / totals[c]:.0%} of {class_} ({n} of {totals[c]})"
-            own = listing(fold_of.get(name, [""]))
-            effect = (
-                f"all other folds share {rest}, and fold {own} trains on no more"
-                if name in fold_of
-                else f"it never validates, the folds share {rest}"
-            )
+            own = fold_of.get(name, [])
+            effect = f"it never validates, the folds share {rest}"
+            if own:
+                train = f"folds {listing(own)} train" if own[1:] else f"fold {own[0]} trains"
+                effect = f"all other folds share {rest}, and {train} on no more"
             lines.append(f"{class_}: {share}: {effect}")
     return lines

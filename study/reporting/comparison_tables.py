@@ -11,6 +11,7 @@ from study.files import csv_text
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_EFFECTIVE_PATIENTS
 from study.reporting.table import Column, Kind, Table, Value, prose
 from study.statistics.findings import (
+    LEVEL,
     MEASURE_NAMES,
     QUANTITIES,
     Comparison,
@@ -20,7 +21,6 @@ from study.statistics.findings import (
     metric_name,
     parts_of,
 )
-from study.statistics.swapping import LEVEL
 from study.wording import listing, plural, score_text
 
 WHAT_P_IS_ABOUT = (

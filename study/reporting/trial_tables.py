@@ -124,11 +124,15 @@ def _words(
             "Mean ± sd over the draws of each arm, cross-validated.",
             "The spread over seeds and folds is that within a trial.",
         )
+    spreads = (
+        "over seeds within partitions, over draws, over folds and over partitions into folds"
+        if comparison.n_partitions > 1
+        else "over seeds, over draws and over folds"
+    )
     return (
         f"Means over the same draws, folds and seeds, with 95 % intervals from "
-        f"{comparison.resamples:,} resamples of patients and seeds within folds; then the "
-        f"standard deviation of {metric_name(objective)} over seeds, over draws, over folds and, "
-        "where there are several, over partitions into folds.",
+        f"{comparison.resamples:,} resamples of {comparison.resampling}; then the "
+        f"standard deviation of {metric_name(objective)} {spreads}.",
         "Intervals are conditional on these training sets. Arms share patients, so that "
         "overlapping intervals do not mean equal arms: see the paired differences.",
     )

@@ -22,8 +22,8 @@ Float = NDArray[np.float64]
 class Calibration:
     """How an arm's probabilities of a class compare with its beats, all runs together."""
 
-    told: Float  # [B] mean probability in each bin, in rising order
-    found: Float  # [B] share of the class among the bin's beats
+    probability: Float  # [B] mean probability in each bin, in rising order
+    share: Float  # [B] share of the class among the bin's beats
     mean: float  # mean probability
     # Mean squared difference of probability and label (Brier 1950,
     # doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2), of the class against the rest
@@ -44,7 +44,8 @@ def calibration(
     positive = np.tile(beats.label[validated] == aami_class, len(log_probs))
     if not positive.any():
         return None
-    told = np.exp(log_probs[:, validated, aami_class].astype(np.float64)).ravel()
-    found, means = calibration_curve(positive, told, n_bins=BINS, strategy="quantile")
-    brier = brier_score_loss(positive, told)
-    return Calibration(told=means, found=found, mean=float(told.mean()), brier=float(brier))
+    probability = np.exp(log_probs[:, validated, aami_class].astype(np.float64)).ravel()
+    share, means = calibration_curve(positive, probability, n_bins=BINS, strategy="quantile")
+    brier = brier_score_loss(positive, probability)
+    mean = float(probability.mean())
+    return Calibration(probability=means, share=share, mean=mean, brier=float(brier))

@@ -18,6 +18,10 @@ QUANTITIES = (*CLASSES, *AGGREGATES)
 MEASURE_NAMES = {"auprc": "AUPRC", "auroc": "AUROC"}
 
 
+LEVEL = 0.05
+"""Chance that any contrast of equal arms has a smaller adjusted p."""
+
+
 def parts_of(objective: str) -> tuple[str, str]:
     """Return measure and quantity of a metric: `val_auprc_sv` is `auprc` and `sv`."""
     _, measure, quantity = objective.split("_")
@@ -86,7 +90,9 @@ class ArmResult:
 
     name: str
     estimates: Mapping[str, Estimate]  # by quantity
-    sd_seeds: float  # spread of the objective over seeds, draws and folds averaged
+    # Spread of the objective over seeds, within partitions, draws and folds averaged; NaN where a
+    # partition has one seed
+    sd_seeds: float
     sd_partitions: float  # over partitions into folds, all else averaged; NaN for one
     sd_draws: float  # over draws, seeds and folds averaged
     sd_folds: float  # over folds, draws and seeds averaged
@@ -114,6 +120,13 @@ class Contrast:
     # Difference of the objective that is found with 80 % power at 5 %, adjusted; NaN where not
     # tested
     detectable: float
+
+    def shown(self, quantity: str) -> bool:
+        """Return whether a difference is shown: by the adjusted p, or untested by the interval."""
+        if math.isfinite(self.p_adjusted):
+            return self.p_adjusted < LEVEL
+        difference = self.estimates[quantity]
+        return difference.low > 0 or difference.high < 0
 
 
 def reversed_contrast(contrast: Contrast) -> Contrast:
@@ -182,3 +195,15 @@ class Comparison:
     resamples: int  # resamples of patients and seeds behind every interval
     permutations: int  # swaps of records behind every p
     notes: tuple[str, ...]  # what a reader has to know besides, a sentence each
+
+    @property
+    def n_partitions(self) -> int:
+        """Number of partitions into folds."""
+        return len(self.records[0].folds)
+
+    @property
+    def resampling(self) -> str:
+        """What a resample draws, in words."""
+        if self.n_partitions == 1:
+            return "patients and seeds within folds"
+        return "patients of all folds together, of partitions into folds and of seeds within them"

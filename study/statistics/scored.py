@@ -6,6 +6,7 @@ D draws, S seeds, P partitions into folds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -178,7 +179,8 @@ class ScoredArms:
             return spread(self._of(with_means(scores, self.beats.macro)))
 
         return {
-            "sd_seeds": over(runs.mean(axis=1).reshape(-1, len(CLASSES))),
+            # Variances average, not their roots.
+            "sd_seeds": math.sqrt(np.mean([over(seeds) ** 2 for seeds in runs.mean(axis=1)])),
             "sd_partitions": over(runs.mean(axis=(1, 2))),
             "sd_draws": over(runs.mean(axis=0).mean(axis=1)),
             "sd_folds": over(values.mean(axis=(1, 2))),

@@ -25,11 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.keys import CLASSES
+from study.statistics.findings import LEVEL
 from study.statistics.predictions import ArmRuns, Beats, HeldOut
 from study.statistics.weighted_metrics import MEASURES, Float, Int, Ranking
-
-LEVEL = 0.05
-"""Chance that any contrast of equal arms has a smaller adjusted p."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

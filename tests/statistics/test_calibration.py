@@ -22,7 +22,8 @@ def test_told_and_found_shares_and_the_brier_score() -> None:
     log_probs[:, :10, 1] = np.log([0.2] * 5 + [0.8] * 5)
     found = calibration(beats, log_probs, 1)
     assert found is not None
-    assert found.told == pytest.approx([0.2, 0.8]) and found.found == pytest.approx([0.2, 0.6])
+    assert found.probability == pytest.approx([0.2, 0.8])
+    assert found.share == pytest.approx([0.2, 0.6])
     # (1 x .8^2 + 4 x .2^2 + 3 x .2^2 + 2 x .8^2) / 10
     assert [found.mean, found.brier] == pytest.approx([0.5, 0.22])
     assert calibration(beats, log_probs, 3) is None

@@ -49,6 +49,29 @@ def test_figures_of_an_arm_equal_plain_loops(beats: Beats, arms: list[ArmRuns]) 
     assert (film.sd_draws, film.sd_seeds, film.sd_folds) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_seeds_spread_within_partitions(beats: Beats, make_arm: MakeArm, seeds: int) -> None:
+    """Seeds 0 and 2 have the folds of the first partition, 1 and 3 those of the second."""
+    other = (0, 1, 0, 1, 0, 1, 0, 1, -1)
+    both = replace(beats, folds_of_record=(*beats.folds_of_record, other))
+    arms = [make_arm(name, draws=1, seeds=seeds) for name in ("film", "concat")]
+    found = compared(both, arms, contrasts=[], objective=metric("auprc", "V"))
+    film = next(arm for arm in found.arms if arm.name == "film")
+
+    def score(seed: int) -> float:
+        in_folds = [both.fold[seed % 2] == fold for fold in range(2)]
+        run = arms[0].log_probs[seed, :, 2]
+        return float(
+            np.mean([average_precision_score(both.label[k] == 2, run[k]) for k in in_folds])
+        )
+
+    scores = np.array([score(seed) for seed in range(seeds)]).reshape(-1, 2)
+    within = math.sqrt(scores.var(axis=0, ddof=1).mean()) if seeds == 4 else math.nan
+    assert film.sd_seeds == pytest.approx(within, nan_ok=True)
+    assert film.sd_partitions == pytest.approx(scores.mean(axis=0).std(ddof=1))
+    assert found.resampling.startswith("patients of all folds together, of partitions")
+
+
 def test_a_floor_is_compared_in_pairs_and_takes_no_other_part(
     beats: Beats, arms: list[ArmRuns], make_arm: MakeArm
 ) -> None:

@@ -18,7 +18,7 @@ def test_patients_and_folds_of_beats(beats: Beats) -> None:
     of_103 = beats.record == 3
     assert set(beats.patient[of_103]) == {1} and set(beats.fold[0, of_103]) == {0}
     assert set(beats.patient[beats.record == 8]) == {-1}
-    assert beats.counts_by_fold.tolist() == [[120, 48, 56, 24], [132, 36, 86, 24]]
+    assert beats.counts_by_fold.tolist() == [[[120, 48, 56, 24], [132, 36, 86, 24]]]
 
 
 def test_a_fold_counts_with_ten_beats_of_a_class_and_others() -> None:

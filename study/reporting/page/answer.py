@@ -158,7 +158,8 @@ def _how_sure(results: StudyResults) -> Answer:
     question, pair, choice = "How sure?", contrast_of_first(results), _choice(results)
     if pair is None or choice is None:
         return question, "nothing is claimed", "there is no test of unequal tries, or of one arm"
-    difference = pair.estimates[parts_of(results.study.objective)[1]]
+    quantity = parts_of(results.study.objective)[1]
+    difference = pair.estimates[quantity]
     share = choice.selected.get(choice.best, math.nan)
     chosen = f"best in {share:.0%} of resampled patients and seeds" if share == share else ""
     if math.isnan(difference.low):
@@ -168,12 +169,12 @@ def _how_sure(results: StudyResults) -> Answer:
         if math.isfinite(pair.p)
         else "not among the declared contrasts: no test"
     )
-    if difference.low > 0 and (math.isnan(pair.p_adjusted) or pair.p_adjusted < 0.05):
-        verdict = "the interval is above 0"
-    elif difference.high < 0:
-        verdict = "the interval is below 0"
-    else:
+    if not pair.shown(quantity):
         verdict = "a difference is not shown"
+    elif math.isfinite(pair.p_adjusted):
+        verdict = "a difference is shown"
+    else:
+        verdict = f"the interval is {'above' if difference.low > 0 else 'below'} 0"
     return question, verdict, "; ".join(part for part in (test, chosen) if part)
 
 
@@ -226,7 +227,7 @@ def _floor(results: StudyResults) -> Answer:
     question, arm, comparison = "Does it beat the floor?", leading(results), results.comparison
     pairs = [] if comparison is None else [p for p in comparison.above_floor if p.first == arm]
     if not pairs:
-        reason = "the study has no floor" if results.floors else "the study has none"
+        reason = "no arm is compared with one" if results.floors else "the study has none"
         return question, "unknown", results.why("floors", results.why("comparison", reason))
     (pair,) = pairs
     difference = pair.estimates[parts_of(results.study.objective)[1]]

@@ -57,9 +57,9 @@ def _panel(name: str, drawn: list[Calibration | None]) -> str:
         height=260,
     )
     panel.line((0.0, 1.0), (0.0, 1.0), style="mark")
-    for series, found in enumerate(drawn):
-        if found is not None:
-            panel.line(found.told, found.found, style=f"line s{series}")
+    for series, curve in enumerate(drawn):
+        if curve is not None:
+            panel.line(curve.probability, curve.share, style=f"line s{series}")
     return panel.svg()
 
 
@@ -73,8 +73,8 @@ def _table(beats: Beats, by_arm: dict[str, dict[str, Calibration | None]]) -> Ta
     rows = [guess]
     for arm, of_class in by_arm.items():
         row: list[Value] = [arm]
-        for found in of_class.values():
-            row += [None, None] if found is None else [found.brier, found.mean]
+        for scores in of_class.values():
+            row += [None, None] if scores is None else [scores.brier, scores.mean]
         rows.append(row)
     return Table(
         name="calibration",

@@ -12,7 +12,7 @@ from study.reporting.results import Sealed, StudyResults
 from study.reporting.table import Column, Kind, Spread, Table, interval_text
 from study.reporting.trial_tables import failures_table, mean_metric
 from study.statistics.findings import Comparison, label_of, metric_name, parts_of
-from study.wording import listing, plural, score_text
+from study.wording import listing, p_text, plural, score_text
 
 
 def alarms(results: StudyResults) -> Iterator[Block]:
@@ -95,11 +95,13 @@ def _of_comparison(comparison: Comparison) -> Iterator[str]:
     for pair in comparison.contrasts:
         if not pair.primary:
             continue
-        difference = pair.estimates[parts_of(comparison.objective)[1]]
+        quantity = parts_of(comparison.objective)[1]
+        difference = pair.estimates[quantity]
         shown = interval_text(difference, signed=True)
-        if not (difference.low > 0 or difference.high < 0):
-            yield f"A difference between {pair.first} and {pair.second}: {name} {shown}."
-        elif difference.high < 0:
+        if not pair.shown(quantity):
+            test = f", adjusted p {p_text(pair.p_adjusted)}" if math.isfinite(pair.p) else ""
+            yield f"A difference between {pair.first} and {pair.second}: {name} {shown}{test}."
+        elif difference.value < 0:
             yield f"That {pair.first} is better than {pair.second}: it is worse, {name} {shown}."
     classes = [fact.name for fact in comparison.classes if not fact.estimable]
     if classes:

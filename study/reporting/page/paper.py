@@ -22,6 +22,7 @@ from study.reporting.table import Column, Kind, Table, Value
 from study.reporting.trial_tables import shorter_outcome
 from study.statistics.findings import metric_name
 from study.statistics.predictions import Beats
+from study.store.plan import StudyPlan
 from study.wording import listing, plural, score_text
 
 _SOONEST_S = min(cut.stop_s for cut in SEGMENTATIONS.values())
@@ -56,6 +57,8 @@ def dataset(results: StudyResults) -> Iterator[Block]:
 
 
 def _records(beats: Beats) -> Table:
+    several = beats.n_partitions > 1
+    fold = "folds" if several else "fold"
     counts = beats.counts.tolist()
     rows: list[list[Value]] = [
         [name, patient, " ".join(map(str, folds)) if folds[0] >= 0 else None, sum(of), *of]
@@ -73,7 +76,10 @@ def _records(beats: Beats) -> Table:
     return Table(
         name="dataset",
         title="Records, patients and beats",
-        shows="Beats by class of every record used for selection, and the fold it validates in.",
+        shows=(
+            "Beats by class of every record used for selection, and the fold it validates in"
+            + (", partition by partition." if several else ".")
+        ),
         reading=(
             f"A fold counts for a class of which it has {MIN_CLASS_BEATS} beats or more, a record "
             f"counts for a patient mean with {MIN_BEATS_OF_RECORD} or more."
@@ -81,7 +87,7 @@ def _records(beats: Beats) -> Table:
         columns=[
             Column("record", Kind.NAME),
             Column("patient", Kind.TEXT),
-            *(Column(name, Kind.COUNT) for name in ("fold", "beats", *CLASSES)),
+            *(Column(name, Kind.COUNT) for name in (fold, "beats", *CLASSES)),
         ],
         rows=rows,
     )
@@ -116,11 +122,10 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         "selection sees": f"{plan.selection_sees}, in folds of whole patients; "
         + ("DS2 is sealed" if plan.has_sealed_test else "none is set aside"),
         "folds": f"{plan.folds} ({plural(plan.n_folds, 'fold')})",
-        "seeds": f"{plan.n_seeds} for each fold"
-        + (f", shared out over {plan.n_partitions} partitions" if plan.n_partitions > 1 else ""),
+        "seeds": _seeds(plan),
         "epochs": f"{plan.epochs}, scored at the last, never at the best",
         "objective": f"{metric_name(plan.objective)}: average precision within each fold, "
-        "averaged over folds that count, then over seeds",
+        f"averaged over folds that count, then over {_runs(plan)}",
         "sampler": f"{plan.sampler}, scheduler {plan.scheduler}",
         "tuning budget": f"{plural(plan.trials, 'trial')} planned, {len(rows)} "
         f"settled, {_tries(results)} an arm",
@@ -130,6 +135,17 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         "by configuration",
         "declared contrasts": _declared(results),
     }
+
+
+def _seeds(plan: StudyPlan) -> str:
+    """Say how many seeds a fold has, and how many partitions into folds there are."""
+    each = f"{plural(plan.n_seeds // plan.n_partitions, 'seed')} for each fold"
+    several = f"{plan.n_partitions} partitions into folds, {each} of a partition"
+    return several if plan.n_partitions > 1 else each
+
+
+def _runs(plan: StudyPlan) -> str:
+    return "seeds and partitions" if plan.n_partitions > 1 else "seeds"
 
 
 def _tries(results: StudyResults) -> str:
@@ -193,14 +209,15 @@ def methods_sentences(results: StudyResults) -> Iterator[str]:
     yield from _data(results)
     yield (
         f"Models were trained for {plural(plan.epochs, 'epoch')} in "
-        f"{plan.folds.split(',')[0]} cross-validation over whole patients with "
-        f"{plural(plan.n_seeds, 'seed')} a fold, and scored at the last epoch."
+        f"{plan.folds.split(',')[0]} cross-validation over whole patients with {_seeds(plan)}, "
+        "and scored at the last epoch."
     )
     yield from _trials(results)
     yield (
         f"The primary score was {metric_name(results.study.objective)}: average precision within "
         f"each fold's predictions, averaged over the folds with {MIN_CLASS_BEATS} or more beats "
-        "of the class (Forman & Scholz 2010, doi:10.1145/1882471.1882479), then over seeds."
+        "of the class (Forman & Scholz 2010, doi:10.1145/1882471.1882479), then over "
+        f"{_runs(plan)}."
     )
     yield from _statistics(results)
     yield (
@@ -259,8 +276,8 @@ def _statistics(results: StudyResults) -> Iterator[str]:
     if comparison is None or results.searches:
         return
     yield (
-        f"Intervals (95 %) are from {comparison.resamples:,} joint, paired resamples of patients "
-        "and seeds within folds, conditional on the training sets."
+        f"Intervals (95 %) are from {comparison.resamples:,} joint, paired resamples of "
+        f"{comparison.resampling}, conditional on the training sets."
     )
     tested = [pair for pair in comparison.contrasts if pair.primary and pair.p == pair.p]
     if tested:

@@ -13,14 +13,14 @@ import pytest
 from study.keys import CLASSES, Outcome
 from study.reporting.page.answer import contrast_of_first
 from study.reporting.page.curve_bands import GRID, curves
-from study.reporting.page.html import Figure, Note, Section, Tone
+from study.reporting.page.html import Answers, Figure, Note, Section, Tone
 from study.reporting.page.page import PAGE, SECTIONS, report_files, sections
-from study.reporting.page.paper import published
+from study.reporting.page.paper import dataset, methods_sentences, published
 from study.reporting.results import StudyResults
 from study.reporting.table import Table
 from study.statistics.findings import reversed_contrast
 from study.statistics.predictions import ArmRuns, Beats
-from tests.reporting.page.conftest import MakeResults, row_of
+from tests.reporting.page.conftest import PLAN, MakeResults, row_of
 
 MOST_BYTES = 8_000_000
 
@@ -106,6 +106,49 @@ def test_the_leading_arm_is_held_against_what_was_declared_either_way_round(
     turned = (reversed_contrast(declared), *others)
     around = replace(results, comparison=replace(results.comparison, contrasts=turned))
     assert contrast_of_first(around) == declared
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_adjusted_p_decides_whether_a_difference_is_shown(
+    make_results: MakeResults, sign: int
+) -> None:
+    results = make_results()
+    assert results.comparison is not None
+    (pair, *others) = results.comparison.contrasts
+    better = replace(pair.estimates["sv"], value=0.1 * sign, low=0.1 * sign - 0.05)
+    better = replace(better, high=0.1 * sign + 0.05)
+    for p, verdict in ((0.2, "a difference is not shown"), (0.01, "a difference is shown")):
+        tested = replace(pair, estimates={**pair.estimates, "sv": better}, p=p, p_adjusted=p)
+        changed = replace(results.comparison, contrasts=(tested, *others))
+        given = replace(results, comparison=changed)
+        (answers,) = (b for b in section(given, "answer").blocks if isinstance(b, Answers))
+        assert ("How sure?", verdict) in [item[:2] for item in answers.items]
+        listed = [text for text in notes(given, "not-shown") if "film and film_placebo" in text]
+        assert [text.endswith(", adjusted p .200.") for text in listed] == [True] * (p == 0.2)
+
+
+def test_a_floor_that_no_arm_is_compared_with_is_not_denied(make_results: MakeResults) -> None:
+    results = make_results()
+    assert results.comparison is not None
+    without = replace(results, comparison=replace(results.comparison, above_floor=()))
+    assert "no arm is compared with one" in page_of(without)
+
+
+def test_a_paper_names_partitions(make_results: MakeResults) -> None:
+    results = make_results(plan=replace(PLAN, n_partitions=2, n_seeds=4))
+    assert results.beats is not None and results.comparison is not None
+    folds = results.beats.folds_of_record * 2
+    records = [replace(row, folds=(0, 1)) for row in results.comparison.records]
+    changed = replace(results.comparison, records=tuple(records))
+    paragraph = " ".join(methods_sentences(replace(results, comparison=changed)))
+    assert "with 2 partitions into folds, 2 seeds for each fold of a partition, and" in paragraph
+    assert "then over seeds and partitions." in paragraph
+    assert "joint, paired resamples of patients of all folds together, of partitions" in paragraph
+    table = next(dataset(replace(results, beats=replace(results.beats, folds_of_record=folds))))
+    assert isinstance(table, Table)
+    assert table.columns[2].heading == "folds" and table.shows.endswith(
+        ", partition by partition."
+    )
 
 
 def test_other_records_are_not_called_mit_bih_s(make_results: MakeResults) -> None:
