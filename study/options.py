@@ -166,7 +166,11 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
         "--folds", type=_folds, metavar="N", help="folds over the records, or 'published' (17/5)"
     )
     group.add_argument(
-        "--seeds", type=int, metavar="N", help="seeds per fold (default of --confirm: 5)"
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="seeds of each fold; a comparison shares them out over its partitions (default of "
+        "--confirm: 5)",
     )
     group.add_argument(
         "--partitions",
@@ -185,7 +189,7 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
         type=_seed,
         default=0,
         metavar="N",
-        help="which partition of the records into folds (default 0)",
+        help="which partition of the records into folds; of several, the first (default 0)",
     )
 
 

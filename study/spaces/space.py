@@ -65,7 +65,7 @@ class Space:
     objective: str  # metric that is maximised, or compared first
     # Number of folds, `published` for the 17/5 hold-out, or `all` of a sealed test
     folds: int | str
-    seeds: int  # members of each fold
+    seeds: int  # members of each fold; with several partitions, shared out over them
     sampler: str  # proposes configurations: tpe, gp, random, grid or qmc; `draws` if compare
     trials: int  # configurations to run, or to screen
     scheduler: str  # asha, screening or none

@@ -66,7 +66,7 @@ class StudyPlan:
     folds: str
     fold_fingerprint: str  # digest of which records each fold validates on
     n_folds: int  # folds of a partition
-    n_seeds: int  # seeds per fold, of all partitions together
+    n_seeds: int  # seeds of each fold; with several partitions, shared out over them
     study_seed: int  # root of all random streams
     engine: str  # precision of the arithmetic, and whether it is compiled
     data_source: str  # `mitdb`, `records` or `synthetic`

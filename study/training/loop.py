@@ -44,7 +44,8 @@ class TrialTraining:
 
     Args:
         folds: Of seed s its members have the folds of partition s mod the number of partitions.
-        n_seeds: Members per fold, a multiple of that number.
+        n_seeds: Seeds, shared out over the partitions: a multiple of their number. A fold has a
+            member for each seed of its partition.
         study_seed: Root of all random streams.
         device_beats: The same beats, already on the device; None moves them there.
         screening: Score the last epoch on the same beats as those before: such a score only

@@ -62,7 +62,7 @@ class TrialJob:
     # Beat sets by segmentation, resampling method and template
     beats: Mapping[tuple[str, ...], BeatSet]
     folds: Folds  # folds over the records of every beat set
-    n_seeds: int  # seeds per fold
+    n_seeds: int  # seeds of each fold; with several partitions, shared out over them
     study_seed: int  # root of all random streams
     device: str  # device that trials train on
     storage: Storage  # where trials keep their files
