@@ -16,6 +16,9 @@ from typing import Any, Self, get_type_hints
 
 from study.errors import ConfigError, listed, unknown
 
+Cut = tuple[str, ...]
+"""A segmentation, a resampling and, if any, a template. Each has a beat set of its own."""
+
 N_SAMPLES = 128
 """Number of samples T of every beat window after resampling."""
 
@@ -206,7 +209,7 @@ class SignalSpec:
         return f"{self.segmentation}/{self.morphology}/{self.template}"
 
     @property
-    def cut(self) -> tuple[str, ...]:
+    def cut(self) -> Cut:
         """Segmentation, resampling method and, if any, template, which select a beat set."""
         template = () if self.template == "none" else (self.template,)
         return self.segmentation, self.resampling_method, *template
@@ -315,6 +318,11 @@ class TrialConfig:
     def flat(self) -> dict[str, Any]:
         """Return all parameters by flat name."""
         return {name: value for group in asdict(self).values() for name, value in group.items()}
+
+
+def cut_text(cut: Cut) -> str:
+    """Return the form of a cut in plans and tables."""
+    return "/".join(cut)
 
 
 def digest_of(values: object) -> str:

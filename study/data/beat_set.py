@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.beats import LabelledBeats
-from study.config import SignalSpec
+from study.config import Cut, SignalSpec
 from study.errors import ArchiveError, DiskError
 from study.files import read_arrays, write_whole
 
@@ -88,7 +88,7 @@ class BeatSet(LabelledBeats):
     reference: Reference | None = None  # beats beside their templates; None without a template
 
     @property
-    def cut(self) -> tuple[str, ...]:
+    def cut(self) -> Cut:
         """Segmentation, resampling and, if any, template; as `SignalSpec.cut`."""
         template = () if self.reference is None else (self.reference.template,)
         return self.segmentation, self.resampling, *template

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from study.config import Cut
 from study.data.annotations import Annotations, Doubled, merge_doubled, read_annotations
 from study.data.beat_set import BeatSet
 from study.data.fetch import published_among, record_checksums
-from study.data.prepare import Cut, prepare_record
+from study.data.prepare import prepare_record
 from study.data.records import AAMI, DS1, FILE_SUFFIXES
 from study.data.source import external_rules
 from study.data.wfdb_header import WFDB_ERRORS

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.beats import LabelledBeats
-from study.config import N_SAMPLES, SAMPLING_RATE_HZ, digest_of
+from study.config import N_SAMPLES, SAMPLING_RATE_HZ, Cut, digest_of
 from study.data.beat_set import BeatSet, Reference, Reliance, load_cached, store_cached
 from study.data.fetch import files_of, sha256_of
 from study.data.records import DS2, FILE_SUFFIXES
@@ -49,9 +49,6 @@ study goes on with beats that it did not begin with. tests/data/test_prepare.py 
 """
 
 _NUMERICS = ("numpy", "scipy", "wfdb")
-
-Cut = tuple[str, ...]
-"""A segmentation, a resampling and, if any, a template. Each has a beat set of its own."""
 
 
 def prepare(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from study.config import TrialConfig
+from study.config import TrialConfig, cut_text
 from study.reporting.arms import arm_configs
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor
@@ -107,7 +107,7 @@ def _arm(
     configs = [every[row.arm, row.draw or 0] for row in trials]
     log_probs = [study.predictions(row)["log_probs"] for row in trials]
     signal, model = configs[0].signal, configs[0].model
-    cut = "/".join(signal.cut)
+    cut = cut_text(signal.cut)
     seeds = [np.arange(len(part)) for part in log_probs]
     return ArmRuns(
         name=trials[0].arm,

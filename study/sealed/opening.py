@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 import study as package
-from study.config import TrialConfig, digest_of
+from study.config import Cut, TrialConfig, digest_of
 from study.data.beat_set import BeatSet
-from study.data.prepare import Cut
 from study.errors import DivergedError
 from study.keys import CLASSES
 from study.models import rules

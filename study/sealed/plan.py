@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config import TrialConfig, digest_of
+from study.config import Cut, TrialConfig, cut_text, digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL
-from study.data.prepare import Cut
 from study.errors import PlanError, SpaceError, listed
 from study.models import rules
 from study.sealed.records import Records
@@ -44,7 +43,7 @@ class Arm:
     config: TrialConfig
 
     @property
-    def cut(self) -> tuple[str, ...]:
+    def cut(self) -> Cut:
         """Segmentation, resampling and, if any, template of its beats."""
         return self.config.signal.cut
 
@@ -237,7 +236,7 @@ def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
     origin = plan.test.origin
     if origin is None:
         return
-    now = {"/".join(cut): beat_set.fingerprint for cut, beat_set in beats.items()}
+    now = {cut_text(cut): beat_set.fingerprint for cut, beat_set in beats.items()}
     if not now.keys() & origin.data.keys():
         raise PlanError(
             f"plan {plan.title}: has no fingerprint of study '{origin.name}' for "

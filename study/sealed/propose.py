@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from study.config import ARM_PARTS, PLACEBO_SUFFIX, TrialConfig
+from study.config import ARM_PARTS, PLACEBO_SUFFIX, TrialConfig, cut_text
 from study.errors import PlanError, UsageError, listed, unknown
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
@@ -83,7 +83,7 @@ def propose(
     if study.unfinished:
         settled = f"{len(study.rows)} of its {stored.trials} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
-    cuts, origin = {"/".join(arm.cut) for arm in chosen}, origin_of(stored, name)
+    cuts, origin = {cut_text(arm.cut) for arm in chosen}, origin_of(stored, name)
     data = {cut: digest for cut, digest in origin.data.items() if cut in cuts}
     if not data:
         raise PlanError(

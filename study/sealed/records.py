@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.config import digest_of
+from study.config import Cut, digest_of
 from study.data.beat_set import BeatSet
 from study.data.fetch import (
     UnreachableError,
@@ -21,7 +21,7 @@ from study.data.fetch import (
     sha256_of,
     verified_checksums,
 )
-from study.data.prepare import Cut, prepare_all
+from study.data.prepare import prepare_all
 from study.data.presence import ClassPresence, classes_present, describe
 from study.data.records import DS1, DS2, FILE_SUFFIXES, PATIENT_OF
 from study.data.source import External, Source, mitdb_folder, mitdb_source

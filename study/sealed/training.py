@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from study.config import Cut
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
-from study.data.prepare import Cut
 from study.errors import DivergedError, StudyStateError, UsageError, listed
 from study.keys import UNRANKED, Outcome
 from study.models import rules

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from study.config import ARM_PARTS, PARAMETERS, ModelConfig, TrialConfig, digest_of
+from study.config import ARM_PARTS, PARAMETERS, Cut, ModelConfig, TrialConfig, digest_of
 from study.errors import ConfigError, SpaceError, listed, unknown
 from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
@@ -268,7 +268,7 @@ class Space:
                 sizes += [int(value) for value in param.points()]
         return max(sizes)
 
-    def cuts(self) -> list[tuple[str, ...]]:
+    def cuts(self) -> list[Cut]:
         """Return the segmentations, resampling methods and templates of the configurations."""
         methods = next((p.points() for p in self.params if p.name == "resampling"), None)
         return sorted(

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.config import TrainConfig, digest_of
+from study.config import TrainConfig, cut_text, digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.data.reference.templates import SHAPE_CUT
@@ -95,8 +95,9 @@ def features(name: str, beats: BeatSet) -> Float:
     """
     reference = beats.reference
     if beats.cut != FLOOR_CUT or reference is None:
-        got = "/".join(beats.cut)
-        raise DataError(f"floors: need beats cut as {'/'.join(FLOOR_CUT)}, got {got}")
+        raise DataError(
+            f"floors: need beats cut as {cut_text(FLOOR_CUT)}, got {cut_text(beats.cut)}"
+        )
     ratios = beats.rr["log8"].astype(np.float64)
     beside: list[NDArray[Any]] = []
     if name == "logistic_regression":

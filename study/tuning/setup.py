@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from study.beats import scorable
+from study.config import cut_text
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL, PUBLISHED, Folds, all_records, partitioned, published_holdout
 from study.data.prepare import prepare_all
@@ -169,7 +170,7 @@ def set_up(
         study_seed=study_seed,
         engine=str(engine),
         data_source=source.kind,
-        data_fingerprints={"/".join(cut): beat_set.fingerprint for cut, beat_set in beats.items()},
+        data_fingerprints={cut_text(cut): beat_set.fingerprint for cut, beat_set in beats.items()},
     )
     job = TrialJob(
         beats=beats,

@@ -20,7 +20,7 @@ import ray
 import torch
 from ray import tune
 
-from study.config import TrialConfig
+from study.config import Cut, TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import CheckpointError, DiskError
@@ -60,7 +60,7 @@ class TrialJob:
     """The data and settings that all trials share; Ray's object store holds them once."""
 
     # Beat sets by segmentation, resampling method and template
-    beats: Mapping[tuple[str, ...], BeatSet]
+    beats: Mapping[Cut, BeatSet]
     folds: Folds  # folds over the records of every beat set
     n_seeds: int  # seeds of each fold; with several partitions, shared out over them
     study_seed: int  # root of all random streams
@@ -236,7 +236,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         _limit_gpu_memory()
         self._job = job
         self._run: TrialRun | None = None
-        self._on_device: dict[tuple[str, ...], DeviceBeats] = {}
+        self._on_device: dict[Cut, DeviceBeats] = {}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process (`reuse_actors`)."""
