@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -151,3 +153,6 @@ def test_table_of_folds() -> None:
         "F: record b holds 95% of F (40 of 42): all other folds share 2, and fold 1 trains on no "
         "more",
     ]
+    twice = replace(folds, validation=folds.validation * 2, n_partitions=2)
+    last = folds_table(twice, bare_beats(counts, names)).splitlines()[-1]
+    assert last.endswith("and folds 0/1 and 1/1 train on no more")

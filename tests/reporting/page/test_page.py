@@ -13,6 +13,7 @@ import pytest
 from study.keys import CLASSES, Outcome
 from study.reporting.page.answer import contrast_of_first
 from study.reporting.page.curve_bands import GRID, curves
+from study.reporting.page.curves import shown_arms
 from study.reporting.page.html import Answers, Figure, Note, Section, Tone
 from study.reporting.page.page import PAGE, SECTIONS, report_files, sections
 from study.reporting.page.paper import dataset, methods_sentences, published
@@ -125,6 +126,15 @@ def test_the_adjusted_p_decides_whether_a_difference_is_shown(
         assert ("How sure?", verdict) in [item[:2] for item in answers.items]
         listed = [text for text in notes(given, "not-shown") if "film and film_placebo" in text]
         assert [text.endswith(", adjusted p .200.") for text in listed] == [True] * (p == 0.2)
+
+
+def test_curves_show_the_bare_ecg_that_sees_the_same(make_results: MakeResults) -> None:
+    results, seen = make_results(), "beat/deviation/record"
+    arms = {**results.arms, "film": replace(results.arms["film"], window=seen)}
+    arms |= {"plain": arms["ecg"], "beside": replace(arms["ecg"], window=seen)}
+    runs = [*results.runs, *(replace(results.runs[0], name=name) for name in ("plain", "beside"))]
+    shown = [arm.name for arm in shown_arms(replace(results, arms=arms, runs=runs))]
+    assert shown == ["film", "film_placebo", "ecg", "beside"], "ecg is the reference"
 
 
 def test_a_floor_that_no_arm_is_compared_with_is_not_denied(make_results: MakeResults) -> None:
