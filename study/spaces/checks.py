@@ -26,11 +26,11 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LegalPoint:
-    """A legal point, the values that conditions can use there, and the parameters with effect."""
+    """A legal point, the values that conditions can use there, and the active parameters."""
 
     values: Mapping[str, Any]
     point: Point
-    effective: frozenset[str]
+    active: frozenset[str]
 
 
 def with_fusion_faults(name: str, value: object) -> list[str]:
@@ -172,7 +172,7 @@ def _legal_point(space: Space, point: Point, config: TrialConfig) -> _LegalPoint
     return _LegalPoint(
         values={name: value for name, value in values.items() if name not in space.fixed},
         point=point,
-        effective=frozenset(rules.active_parameters(config)),
+        active=frozenset(rules.active_parameters(config)),
     )
 
 
@@ -180,25 +180,45 @@ def _effect_faults(space: Space, legal: list[_LegalPoint]) -> list[str]:
     faults = []
     for param in space.params if legal else ():
         cases = [case for case in legal if param.name in case.point]
-        idle = [case for case in cases if param.name not in case.effective]
+        effective, idle = _split(space, param.name, cases)
         if not cases:
             faults.append(f"params.{param.name}: when: never holds")
-        elif len(idle) == len(cases):
+        elif not effective:
             faults.append(f"params.{param.name}: changes nothing in this space; leave it out")
         elif idle:
-            faults.append(f"params.{param.name}: {_remedy(param.name, cases)}")
+            faults.append(f"params.{param.name}: {_remedy(param.name, effective, idle)}")
     return faults
 
 
-def _remedy(name: str, cases: list[_LegalPoint]) -> str:
-    common = set.intersection(*(set(case.values) for case in cases))
+def _split(
+    space: Space, name: str, cases: list[_LegalPoint]
+) -> tuple[list[_LegalPoint], list[_LegalPoint]]:
+    """Return the points where a parameter has an effect, and those where it changes nothing.
+
+    A value that stands for 'off', such as template none, is no active parameter. It has an effect
+    where another value is active beside the same values of all that does not depend on it.
+    """
+    own = {name}
+    for param in space.params:  # conditions first
+        if own & param.when.keys():
+            own.add(param.name)
+    beside = [
+        frozenset(pair for pair in case.values.items() if pair[0] not in own) for case in cases
+    ]
+    found = {values for values, case in zip(beside, cases, strict=True) if name in case.active}
+    effective = [case for values, case in zip(beside, cases, strict=True) if values in found]
+    idle = [case for values, case in zip(beside, cases, strict=True) if values not in found]
+    return effective, idle
+
+
+def _remedy(name: str, effective: list[_LegalPoint], idle: list[_LegalPoint]) -> str:
+    common = set.intersection(*(set(case.values) for case in effective + idle))
     for other in sorted(common - {name}):
-        effective = [case.values[other] for case in cases if name in case.effective]
-        idle = [case.values[other] for case in cases if name not in case.effective]
-        if not set(effective) & set(idle):
-            words = ", ".join(json.dumps(value) for value in dict.fromkeys(effective))
-            gone = ", ".join(dict.fromkeys(map(str, idle)))
+        with_ = [case.values[other] for case in effective]
+        without = [case.values[other] for case in idle]
+        if not set(with_) & set(without):
+            words = ", ".join(json.dumps(value) for value in dict.fromkeys(with_))
+            gone = ", ".join(dict.fromkeys(map(str, without)))
             return f"changes nothing where {other} is {gone}; add when = {{ {other} = [{words}] }}"
-    case = next(case for case in cases if name not in case.effective)
-    where = ", ".join(f"{key} = {value}" for key, value in case.point.items())
+    where = ", ".join(f"{key} = {value}" for key, value in idle[0].point.items())
     return f"changes nothing where {where}; add a when that leaves this out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.errors import ConfigError, UsageError
+from study.models import rules
 from study.spaces.draws import Point
 from study.spaces.load import override
 from tests.builders import checked_space_of, faults_of_space
@@ -31,6 +32,12 @@ IDLE = [
         'params.gate_init: changes nothing where gate is off; add when = { gate = ["learned"] }',
     ),
     (
+        '[fixed]\ntemplate = "record"\nlate_shape = "distances"\n[params.fusion]\n'
+        'values = ["film", "rr_only"]\n[params.morphology]\nvalues = ["beat", "deviation"]',
+        "params.morphology: changes nothing where fusion is rr_only; "
+        'add when = { fusion = ["film"] }',
+    ),
+    (
         '[params.loss]\nvalues = ["focal", "cross_entropy"]\n[params.focal_gamma]\n'
         'values = [1, 2]\nwhen = { loss = ["focal"] }\n[params.embed_dim]\nvalues = [64]\n'
         'when = { loss = ["cross_entropy"], focal_gamma = [1] }',
@@ -42,6 +49,31 @@ IDLE = [
 @pytest.mark.parametrize(("text", "fault"), IDLE, ids=[fault[:50] for _, fault in IDLE])
 def test_searched_parameter_must_change_something(text: str, fault: str) -> None:
     assert faults_of_space(SEARCH + text) == [fault]
+
+
+TEMPLATES = [
+    (
+        '[params.template]\nvalues = ["none", "record"]\n[params.morphology]\n'
+        'values = ["deviation", "both"]\nwhen = { template = ["record"] }',
+        3,
+    ),
+    (
+        '[params.morphology]\nvalues = ["beat", "deviation"]\n[params.template]\n'
+        'values = ["record", "trailing"]\nwhen = { morphology = ["deviation"] }',
+        3,
+    ),
+    (
+        '[fixed]\nmorphology = "deviation"\n[params.template]\nvalues = ["record", "trailing"]\n'
+        '[params.late_shape]\nvalues = ["none", "distances"]',
+        4,
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "n_configurations"), TEMPLATES)
+def test_with_or_without_a_template_can_be_searched(text: str, n_configurations: int) -> None:
+    space = checked_space_of(f"{SEARCH}{text}")
+    assert len({rules.digest(config) for config in space.configurations()}) == n_configurations
 
 
 def test_drawn_parameter_must_change_something_in_every_arm() -> None:
