@@ -34,7 +34,7 @@ from study.data.fetch import (
 from study.data.records import DS1, LEADS, PATIENT_OF
 from study.data.split_file import load_split
 from study.data.synthetic import MANIFEST, write_records
-from study.data.wfdb_header import require_folder
+from study.data.wfdb_header import read_header, require_folder
 from study.data.wfdb_record import MITDB_RULES, ReadingRules, read_lead
 from study.data.windows import SHORTEST_RR_S
 from study.errors import (
@@ -250,9 +250,9 @@ def find_external(
             examined[name] = _examine(folder, name, rules, must_have_beats=bool(split))
         except DataError as error:
             errors[name] = error
-    for name, record in list(examined.items()):
+    for record in list(examined.values()):
         # What a record joins is no record of its own, unless a split file says so.
-        for part in record.segments(name) if record and not split else ():
+        for part in record.parts if record and not split else ():
             examined.pop(part, None)
             errors.pop(part, None)
     records = {name: record for name, record in examined.items() if record is not None}
@@ -287,7 +287,7 @@ def find_external(
         rates_hz={name: record.rate_hz for name, record in records.items()},
         doubled={name: record.doubled for name, record in records.items() if record.doubled},
         without_beats=tuple(name for name, record in examined.items() if record is None),
-        unusable={name: error.fault for name, error in errors.items()},
+        unusable={name: _fault_of(name, error) for name, error in errors.items()},
     )
 
 
@@ -297,11 +297,13 @@ class _Examined:
     rate_hz: float
     doubled: tuple[Doubled, ...]
     checksums: Mapping[str, str]
+    parts: tuple[str, ...]  # headers of what it joins and of its layout, by name
 
-    def segments(self, name: str) -> set[str]:
-        """Names of the segments that the record of this name joins."""
-        headers = {file for file in self.checksums if file.endswith(".hea")}
-        return {header.removesuffix(".hea") for header in headers} - {name}
+
+def _fault_of(name: str, error: DataError) -> str:
+    """Return a record's fault, and the file that has it where its name is another."""
+    file = Path(error.where)
+    return error.fault if file.stem == Path(name).name else f"{file.name}: {error.fault}"
 
 
 def _record_names(folder: Path) -> list[str]:
@@ -338,11 +340,14 @@ def _examine(
         if must_have_beats:
             raise
         return None
+    header = read_header(folder, name)
+    parts = [header.layout, *(part.header.path.stem for part in header.segments if part.header)]
     return _Examined(
         lead=lead.name,
         rate_hz=lead.sampling_rate_hz,
         doubled=annotations.doubled,
         checksums=checksums,
+        parts=tuple((Path(name).parent / part).as_posix() for part in parts if part),
     )
 
 

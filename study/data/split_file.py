@@ -23,8 +23,9 @@ A split file is TOML:
   [patients]                               optional; default: each record is a patient
   a01 = "p1"                               records of one patient always share a fold
   a02 = "p1"
-Each record needs a header (.hea), its signal file and beat annotations (.atr). Sampling rates from
-100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them.
+Each record needs a header (.hea), its signal file and beat annotations (.atr). A record of several
+segments (WFDB's multi-segment records) is one record, and its segments are not named. Sampling
+rates from 100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them.
 """
 """Description of a split file for users."""
 

@@ -42,6 +42,7 @@ class Header:
     n_frames: int | None  # length; None where it states none
     leads: tuple[str, ...]  # names
     samples_per_frame: tuple[int, ...]
+    layout: str = ""  # name of the header that only lists the leads of the segments, if any
     # The parts of a record that joins several, in order. Its leads are those of any part, and it
     # has no signals of its own: what follows is empty.
     segments: tuple[Segment, ...] = ()
@@ -178,12 +179,16 @@ def _joined(path: Path, raw: Any) -> Header:
         leads=tuple(per_frame),
         samples_per_frame=tuple(per_frame.values()),
         segments=tuple(segments),
+        layout=next((name for name, length in zip(names, lengths, strict=True) if not length), ""),
     )
 
 
 def _segment(path: Path, frame_rate_hz: float, name: str, n_frames: int) -> Header:
     """Return the header of a segment, which must fit what the record at `path` says of it."""
-    raw = _parsed(path.with_name(f"{name}.hea"))
+    own = path.with_name(f"{name}.hea")
+    if not own.exists():
+        raise MissingDataError(f"its segment {name} has no .hea file", path)
+    raw = _parsed(own)
     if _has_segments(raw):
         raise DataError(f"its segment {name} may not join segments itself", path)
     if raw.fs != frame_rate_hz or raw.sig_len not in (None, n_frames):
@@ -192,7 +197,7 @@ def _segment(path: Path, frame_rate_hz: float, name: str, n_frames: int) -> Head
             f"header states {raw.sig_len} at {raw.fs:g} Hz",
             path,
         )
-    return _single(path.with_name(f"{name}.hea"), raw)
+    return _single(own, raw)
 
 
 def _single(path: Path, raw: Any) -> Header:

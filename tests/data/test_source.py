@@ -228,11 +228,19 @@ def test_segments_of_a_record_are_no_records_of_a_folder(tmp_path: Path) -> None
     (tmp_path / "a.dat").unlink()
     (tmp_path / "a.hea").write_text("a/3 2 360 7560\nb 3600\n~ 360\nc 3600\n")
     (tmp_path / "c.atr").unlink()
+    shutil.copy(tmp_path / "a.atr", tmp_path / "v.atr")
+    (tmp_path / "v.hea").write_text("v/2 2 360 3600\nlayout 0\nb 3600\n")
+    (tmp_path / "layout.hea").write_text("layout 1 360 0\n~ 0 1000/mV 16 0 0 0 0 MLII\n")
     external = find_external(tmp_path)
-    assert external.source.development == ("a",)
+    assert external.source.development == ("a", "v")
     assert (external.without_beats, dict(external.unusable)) == ((), {})
-    files = ["a.hea", "b.hea", "b.dat", "c.hea", "c.dat", "a.atr"]
+    files = ["a.hea", "b.hea", "b.dat", "c.hea", "c.dat", "a.atr", "v.hea", "v.atr"]
     assert list(external.source.checksums) == files
+    (tmp_path / "c.hea").unlink()
+    assert find_external(tmp_path).unusable == {"a": "its segment c has no .hea file"}
+    (tmp_path / "b.dat").rename(tmp_path / "c.dat")
+    with pytest.raises(DataError, match="b.dat: missing, though its header names it"):
+        find_external(tmp_path)
 
 
 def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_together(

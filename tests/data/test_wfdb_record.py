@@ -179,7 +179,7 @@ DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
     "empty header": ({".hea": b""}, DataError, "a.hea", "as a WFDB header"),
     "no segment": (
         {".hea": b"a/2 2 360 3600\n~ 1800\nc 1800\n"},
-        *(MissingDataError, "c", "no .hea file"),
+        *(MissingDataError, "a.hea", "its segment c has no .hea file"),
     ),
     "few segments": (
         {".hea": b"a/3 2 360 3600\n~ 1800\n~ 1700\n"},
