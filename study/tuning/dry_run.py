@@ -43,6 +43,7 @@ class Branch:
 
     arm: str
     factors: str  # what the arm is made of
+    differing: str  # values that tell it from branches made of the same; empty without these
     parameters: int  # weights of one member
     routes: str  # how RR can reach its output
     reference: str  # what it takes from which template; empty without one
@@ -63,7 +64,8 @@ def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
     """
     device = resolve_device(setup.job.device)
     on_device: dict[int, DeviceBeats] = {}
-    for name, config in branches(setup.space):
+    every = branches(setup.space)
+    for name, config in every:
         model = build_model(config.signal, config.model, seed=(0, 0, 0)).to(device)
         if run:
             placed = _placed(setup.job.beats_of(config), device, on_device)
@@ -72,10 +74,22 @@ def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
         yield Branch(
             arm=name,
             factors=rules.arm(config),
+            differing=_differing(config, [other for _, other in every]),
             parameters=sum(p.numel() for p in model.parameters()),
             routes=rules.rr_routes(config).text(),
             reference=reference_text(config),
         )
+
+
+def _differing(config: TrialConfig, every: list[TrialConfig]) -> str:
+    """Name the values of a configuration that others of the same arm parts do not have."""
+    alike = [rules.active_parameters(c) for c in every if rules.arm(c) == rules.arm(config)]
+    values = rules.active_parameters(config).items()
+    return ", ".join(
+        f"{name} = {value}"
+        for name, value in values
+        if any(name not in other or other[name] != value for other in alike)
+    )
 
 
 def _placed(
@@ -217,6 +231,8 @@ def plan_lines(
         yield f"  {branch.arm:<45} {branch.parameters:>8,} parameters  {branch.routes}"
         if branch.factors != branch.arm:
             yield f"    {branch.factors}"
+        if branch.differing:
+            yield f"    {branch.differing}"
         if branch.reference:
             yield f"    {branch.reference}"
     yield _time_line(setup, concurrency, floor_seconds(setup, existing))

@@ -76,7 +76,9 @@ class Progress:
         """Announce that a trial runs."""
         self._running += 1
         self._slots = max(self._slots, self._running)
-        differing = " ".join(f"{key}={_short(value)}" for key, value in proposal.params.items())
+        # In a comparison the arm is a parameter too.
+        params = {key: v for key, v in proposal.params.items() if v != proposal.arm}
+        differing = " ".join(f"{key}={_short(value)}" for key, value in params.items())
         begun = f"trial {number:>3} started"
         if proposal.follows is not None:
             begun = f"trial {proposal.follows:>3} goes on as {number} (attempt {proposal.attempt})"

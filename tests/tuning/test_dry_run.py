@@ -14,7 +14,7 @@ from study.models import rules
 from study.models.classifier import build_model
 from study.tuning.dry_run import build_branches, trial_seconds
 from study.tuning.setup import Setup
-from tests.builders import set_up_study, space_toml
+from tests.builders import checked_space_of, set_up_study, space_toml
 
 SPACE = space_toml(
     {
@@ -43,6 +43,15 @@ def test_every_branch_is_built_with_its_weights_and_routes(setup: Setup) -> None
         assert branch.routes == rules.rr_routes(config).text()
     assert branches[2].routes == "RR reaches the output by: late vector"
     assert not Path(setup.job.storage.root).exists(), "nothing is written"
+
+
+def test_branches_of_the_same_arm_are_told_apart_by_their_values(setup: Setup) -> None:
+    focal = {"values": [1.0, 2.0], "when": {"loss": ["focal"]}}
+    params = {"loss": ["cross_entropy", "focal"], "focal_gamma": focal}
+    text = space_toml(params, fixed={}, settings={"sampler": "random", "trials": 2})
+    branches = build_branches(replace(setup, space=checked_space_of(text)), run=False)
+    told = [branch.differing for branch in branches]
+    assert told == ["loss = cross_entropy", "loss = focal, focal_gamma = 1.0"]
 
 
 def test_a_branch_that_cannot_be_built_ends_the_dry_run(setup: Setup) -> None:

@@ -39,7 +39,8 @@ def test_a_pipe_gets_one_plain_line_for_each_event() -> None:
     stream = io.StringIO()
     told = progress(stream)
     told.started(0, PROPOSAL)
-    told.started(1, replace(PROPOSAL, attempt=2, follows=0))
+    of_comparison = {"arm": "film", **PROPOSAL.params}
+    told.started(1, replace(PROPOSAL, attempt=2, follows=0, params=of_comparison))
     ended(told, 0, Outcome.FAILED, math.nan, "DivergedError: not finite\nand more")
     ended(told, 1, Outcome.COMPLETE, 0.5)
     ended(told, 2, Outcome.PRUNED, 0.9, "asha stopped it at epoch 2")
