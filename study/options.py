@@ -39,7 +39,7 @@ def command(name: str, description: str | None, epilog: str = "") -> argparse.Ar
 def add_machine(options: _Group, trials: str) -> None:
     """Add the options for the machine; `trials` is the command's word for its trials."""
     options.add_argument(
-        "--concurrency", type=int, metavar="N", help=f"{trials} at once (default: one a core)"
+        "--concurrency", type=_whole, metavar="N", help=f"{trials} at once (default: one a core)"
     )
     options.add_argument(
         "--device",
@@ -150,15 +150,15 @@ def _add_confirmation(group: argparse._ArgumentGroup) -> None:
         "--confirm", metavar="STUDY", help="compare the best configurations of this search"
     )
     group.add_argument(
-        "--top", type=int, metavar="K", help="of how many arms to take the best (default 4)"
+        "--top", type=_whole, metavar="K", help="of how many arms to take the best (default 4)"
     )
 
 
 def _add_content(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--trials", type=int, metavar="N", help="configurations of a search")
+    group.add_argument("--trials", type=_whole, metavar="N", help="configurations of a search")
     group.add_argument(
         "--epochs",
-        type=int,
+        type=_whole,
         metavar="N",
         help="epochs of a full trial; with --confirm they may differ from the search's",
     )
@@ -167,14 +167,14 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--seeds",
-        type=int,
+        type=_whole,
         metavar="N",
         help="seeds of each fold; a comparison shares them out over its partitions (default of "
         "--confirm: 5)",
     )
     group.add_argument(
         "--partitions",
-        type=int,
+        type=_whole,
         metavar="P",
         help="partitions into folds of a comparison (with --confirm: a study each, default 3)",
     )
@@ -262,6 +262,13 @@ def _add_course(group: argparse._ArgumentGroup) -> None:
         help="show what would be trained, and for how long; with -v also run each branch once",
     )
     add_verbosity(group)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number") from error
 
 
 def _seed(text: str) -> int:

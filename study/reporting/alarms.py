@@ -76,8 +76,8 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
         exact = all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused)
         lost = [_mean_lost(unused, "inputs", name) for name in RELIANCE_CLASSES]
         window = [_mean_lost(unused, "window", name) for name in RELIANCE_CLASSES]
-        figures = " and ".join(score_text(value, signed=True) for value in lost)
-        elsewhere = " and ".join(score_text(value, signed=True) for value in window)
+        figures = " and ".join(score_text(round(value, 3), signed=True) for value in lost)
+        elsewhere = " and ".join(score_text(round(value, 3), signed=True) for value in window)
         has_window = all(map(math.isfinite, window))
         by_window = f"; permuting the window loses {elsewhere}" if has_window else ""
         alarms.append(

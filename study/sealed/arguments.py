@@ -157,7 +157,9 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
             "of them out"
         )
     if args.ec57 != "study" and (args.register or args.stop_before_opening or args.dry_run):
-        faults.append("--ec57 goes with what shows a result")
+        faults.append(
+            "--ec57 cannot go with --dry-run or --stop-before-opening, which show no result"
+        )
     defaults = {name: options.get_default(name) for name in vars(args)}
     task = next((name for name in _ALLOWED if getattr(args, name) != defaults[name]), "plan")
     allowed = _ALLOWED.get(task, defaults.keys() - _OF_WRITING)

@@ -84,10 +84,14 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
                 if grows
                 else "; a screening cannot be made longer (its trials in full are counted here)"
             )
+        remedy = f"give this one another --name, or start it with the same options as before{hint}"
+        if "version" in differing:
+            remedy = (
+                f"it was begun by version {stored.version}: continue it with that version, or "
+                "give this one another --name"
+            )
         raise StudyStateError(
-            f"study '{plan.name}' exists with another plan:\n"
-            f"{listing}\n"
-            f"give this one another --name, or start it with the same options as before{hint}"
+            f"study '{plan.name}' exists with another plan:\n{listing}\n{remedy}"
         )
     settled = len(study.rows)
     if settled < plan.trials and not (resume or study.trials.exhausted):

@@ -43,7 +43,8 @@ def test_an_arm_that_loses_nothing_does_not_use_its_rr() -> None:
         "fusing RR"
     ]
     window = {reliance("window", "S"): 0.21, reliance("window", "V"): 0.04}
-    (alarm,) = reliance_alarms([relying(0, 0.0, 0.0, **window)], {"film": True})
+    (alarm,) = reliance_alarms([relying(0, 0.0, 0.0001, **window)], {"film": True})
+    assert "loses .000 and .000 of" in alarm.evidence
     assert alarm.evidence.endswith("in 1 of 1 trial; permuting the window loses +.210 and +.040")
     blind = relying(0, 0.0, 0.0, spread=0.0, **{reliance("inputs", "max_change"): 0.0})
     (alarm,) = reliance_alarms([blind], {"film": True})

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
+from study import __version__
 from study.config import TrialConfig
 from study.errors import StudyStateError, UsageError
 from study.store.admission import admit, begin
@@ -102,6 +103,15 @@ def other(lines: str, end: str = "") -> str:
         ),
         ("search", {"trials": 2}, True, other(FEWER)),
         ("compare", {"trials": 5}, True, other(MORE)),
+        (
+            "search",
+            {"version": "9.9.9"},
+            True,
+            "study 'tiny' exists with another plan:\n"
+            f"  - version: was '{__version__}', now '9.9.9'\n"
+            f"it was begun by version {__version__}: continue it with that version, "
+            "or give this one another --name",
+        ),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
