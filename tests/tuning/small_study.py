@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 import study
 from study.data.fetch import sha256_of
+from study.errors import TrackingError
 from study.files import write_whole
 from study.keys import EXPERIMENTS, Outcome
 from study.store import trial_files
@@ -55,11 +57,19 @@ def torch_file(epoch: int) -> bytes:
     return buffer.getvalue()
 
 
-class Start(Driver):
-    """One start of the study in a workspace, with its files."""
+class Away(Experiment):
+    """An experiment whose store cannot be reached."""
 
-    def __init__(self, workspace: Path, *, track: bool = True) -> None:
-        self._workspace, self._track = workspace, track
+    def connect(self) -> tuple[Any, str]:
+        """Fail."""
+        raise TrackingError("tracking: no answer")
+
+
+class Start(Driver):
+    """One start of the study in a workspace, with its files; MLflow may be away all the while."""
+
+    def __init__(self, workspace: Path, *, track: bool = True, away: bool = False) -> None:
+        self._workspace, self._track, self._away = workspace, track, away
         self.mirror: Mirror | None = None
         folder = study_folder(workspace, NAME)
         PLAN.save(folder)
@@ -74,7 +84,8 @@ class Start(Driver):
         changed = super().opened()
         if not self._track:
             return changed
-        experiment = Experiment(tracking_uri=None, name=EXPERIMENT, workspace=self._workspace)
+        kind = Away if self._away else Experiment
+        experiment = kind(tracking_uri=None, name=EXPERIMENT, workspace=self._workspace)
         self.ledger.note(TRACKER, experiment.store.name)
         self.mirror = Mirror(experiment, self.read)
         return self.mirror.trial_changed
@@ -116,7 +127,7 @@ class Start(Driver):
     def leave(self) -> None:
         """End as a killed driver does, once the tracker has what it was told."""
         if self.mirror:
-            self.mirror.finish()
+            self.mirror.finish(0.05 if self._away else 30)
         self.ledger.release()
 
 
@@ -141,9 +152,14 @@ def status(*words: str, option: str = "--status") -> tuple[int, list[str]]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return a checksum of every file, but SQLite's shared memory, which has its readers."""
+    """Return a checksum of every file, but those that SQLite's readers make and take away.
+
+    These are its shared memory, and a write-ahead log without content.
+    """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): sha256_of(path) for path in files if path.suffix != ".db-shm"}
+    empty = {path for path in files if path.suffix == ".db-wal" and not path.stat().st_size}
+    kept = [path for path in files if path.suffix != ".db-shm" and path not in empty]
+    return {str(path): sha256_of(path) for path in kept}
 
 
 def change(database: Path, statement: str, *values: object) -> None:
