@@ -49,6 +49,7 @@ TABLES = {
     "arms": (_COMPARISON, "Arms by AUPRC S+V"),
     "contrasts": (_COMPARISON, "Declared contrasts"),
     "floors": ("fusion_compare/floors.md", "## Floors"),
+    "new floors": ("representation/floors.md", "## Floors"),
     "classes": (_COMPARISON, "What each class rests"),
     "kept": (_COMPARISON, "Is the performance of ECG alone kept?"),
     "published arms": (_PUBLISHED, "## Arms by score"),
