@@ -9,7 +9,7 @@ changes also changes the sentence.
   {{arms: film: AUPRC S}}           what the table `arms` says of film in the column AUPRC S
   {{arms: film: AUPRC S: whole}}    the same with its interval
   {{contrasts: film - concat_proj: AUPRC S: size}}   without its sign
-  {{arms below the floor in S}}     a figure that is computed from tables; see `COMPUTED`
+  {{rank correlation}}              a figure that is computed from tables; see `COMPUTED`
   {{table: arms}}                   the whole table
   {{table: arms: AUPRC S; AUPRC V}} the table with these columns
 
@@ -174,12 +174,6 @@ def score(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1)
 
 
-def below(arms: str, column: str, floors: str) -> str:
-    """Count the networks of a table that are below the logistic regression in a column."""
-    floor = float(cell(floors, "logistic regression", column))
-    return str(sum(value < floor for value in networks(arms, column)))
-
-
 def rises() -> list[float]:
     """Return what arms gain over their placebo where adjusted p is below .05, least first."""
     rows = [row for row in table("contrasts").rows if row.endswith("its placebo")]
@@ -244,12 +238,6 @@ def leave_out_0(contrasts: str, column: str) -> str:
     return f"{sum(low > 0 or high < 0 for low, high in both)} of the {len(both)}"
 
 
-def above_floor(column: str) -> str:
-    """Count the arms whose interval is above the logistic regression."""
-    floor = float(cell("floors", "logistic regression", column))
-    return str(sum(ends(row[column])[0] > floor for row in table("arms").rows.values()))
-
-
 def keep_n() -> str:
     """Count the arms whose interval of AUPRC N against the bare ECG is above the margin."""
     lows = [ends(row["AUPRC N"])[0] for row in table("kept").rows.values()]
@@ -268,9 +256,6 @@ def signed(value: float) -> str:
 
 
 COMPUTED: dict[str, Callable[[], str]] = {
-    "number of arms": lambda: str(len(table("arms").rows)),
-    "arms below the floor in S": lambda: below("arms", "AUPRC S", "floors"),
-    "arms below the floor in V": lambda: below("arms", "AUPRC V", "floors"),
     "number of arms above their placebo": lambda: str(len(rises())),
     "least gain over a placebo": lambda: score(rises()[0]),
     "most gain over a placebo": lambda: score(rises()[-1]),
@@ -290,14 +275,10 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "most change of a placebo between draws": lambda: signed(max(changes(placebo=True).values())),
     "smallest difference found": lambda: noted(_COMPARISON, r"together\): (\.\d+) in AUPRC S\+V"),
     "score to quote": lambda: noted(_COMPARISON, r"AUPRC S\+V to quote: (\.\d+)"),
-    "number of candidates": lambda: str(len(table("best").rows)),
-    "candidates below the floor in S": lambda: below("candidates", "AUPRC S", "candidates"),
-    "candidates below the floor in V": lambda: below("candidates", "AUPRC V", "candidates"),
     "rank correlation": rank_correlation,
     "intervals of the published arms without 0": lambda: leave_out_0(
         "published contrasts", "AUPRC S+V [95 %]"
     ),
-    "arms whose interval is above the floor": lambda: above_floor("AUPRC S+V"),
     "arms that keep N": keep_n,
     "significant contrasts in V": lambda: significant("sealed contrasts"),
     "smallest adjusted p of the published arms": lambda: least_p(
