@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from study.keys import Outcome, Tag
+from study.store.plan import StudyPlan
 from study.store.trial_files import PREDICTIONS
-from study.tuning.ray_tune import LostWorker
-from tests.builders import space_toml
+from study.tuning.ray_tune import Guarded, LostWorker, ProposalSearcher, Stops, StopSignal
+from tests.builders import space_of, space_toml
 from tests.command import Ended
+from tests.driver import Driver
 from tests.studies import Studies
 
 SLOWEST_STOP_S = 20.0
@@ -130,6 +133,28 @@ def test_a_resumed_study_whose_worker_is_killed_is_completed_with_more_trials(
     by_index = {t.user_attrs["index"]: t.user_attrs[Tag.DIGEST] for t in studies.trials("random")}
     assert sorted(by_index) == [0, 1, 2]
     assert set(by_index.values()) == studies.outcomes("random").keys()
+
+
+@pytest.fixture
+def driver(tmp_path: Path, plan: StudyPlan) -> Driver:
+    return Driver(tmp_path, space_of(SCREENING), plan=plan)
+
+
+def test_a_time_limit_stops_what_runs_and_nothing_more_is_proposed(driver: Driver) -> None:
+    guarded, stop = Guarded(driver.conductor), StopSignal()
+    search = ProposalSearcher(guarded)
+    assert isinstance(search.suggest("a"), dict)
+    assert not Stops(guarded, stop, time.monotonic() + 3600).stop_all()
+    assert Stops(guarded, stop, time.monotonic() - 1).stop_all()
+    assert (stop.cause, stop.interrupted) == ("the study's --time-limit was reached", False)
+    assert not driver.conductor.runs("a")
+
+
+def test_ray_asks_again_while_a_screened_trial_runs(driver: Driver) -> None:
+    search = ProposalSearcher(Guarded(driver.conductor))
+    asked = [search.suggest(key) for key in "abcd"]
+    assert [isinstance(config, dict) for config in asked[:3]] == [True] * 3
+    assert asked[3] is None, "which of them is trained in full is not known yet"
 
 
 KILLED = "The actor died unexpectedly.\n\tpid: 7\nIts worker process has died."
