@@ -308,8 +308,8 @@ def figure(reference: str) -> str:
         raise FigureError(
             f"'{reference}': write 'TABLE: ROW: COLUMN', 'table: TABLE', or one of: {computed}"
         )
-    found = cell(*parts, whole=form == "whole")
-    return found.lstrip("+-") if form == "size" else found
+    text = cell(*parts, whole=form == "whole")
+    return text.lstrip("+-") if form == "size" else text
 
 
 def rendered(source: str) -> str:

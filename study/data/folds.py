@@ -199,16 +199,16 @@ def partitioned(
         DataError: As `make_folds` does, or if the records do not allow so many partitions.
     """
     every = different_folds(record_names, counts, n_folds, first_seed, patients)
-    found = list(islice(every, n_partitions))
-    if len(found) < n_partitions:
+    plans = list(islice(every, n_partitions))
+    if len(plans) < n_partitions:
         raise DataError(
-            f"partitions: {len(record_names)} records allow {len(found)} different ones into "
+            f"partitions: {len(record_names)} records allow {len(plans)} different ones into "
             f"{n_folds} folds, got {n_partitions}"
         )
     if n_partitions == 1:
-        return found[0][1]
-    seeds = ", ".join(str(seed) for seed, _ in found)
-    parts = [folds.validation for _, folds in found]
+        return plans[0][1]
+    seeds = ", ".join(str(seed) for seed, _ in plans)
+    parts = [folds.validation for _, folds in plans]
     return Folds(
         name=f"{n_folds}-fold, partition seeds {seeds}",
         validation=tuple(fold for part in parts for fold in part),

@@ -158,7 +158,8 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
         )
     if args.ec57 != "study" and (args.register or args.stop_before_opening or args.dry_run):
         faults.append(
-            "--ec57 cannot go with --dry-run or --stop-before-opening, which show no result"
+            "--ec57 cannot go with --register, --dry-run or --stop-before-opening, which print no "
+            "EC57 table"
         )
     defaults = {name: options.get_default(name) for name in vars(args)}
     task = next((name for name in _ALLOWED if getattr(args, name) != defaults[name]), "plan")

@@ -205,9 +205,11 @@ def _split(
     beside = [
         frozenset(pair for pair in case.values.items() if pair[0] not in own) for case in cases
     ]
-    found = {values for values, case in zip(beside, cases, strict=True) if name in case.active}
-    effective = [case for values, case in zip(beside, cases, strict=True) if values in found]
-    idle = [case for values, case in zip(beside, cases, strict=True) if values not in found]
+    with_effect = {
+        values for values, case in zip(beside, cases, strict=True) if name in case.active
+    }
+    effective = [case for values, case in zip(beside, cases, strict=True) if values in with_effect]
+    idle = [case for values, case in zip(beside, cases, strict=True) if values not in with_effect]
     return effective, idle
 
 

@@ -284,7 +284,7 @@ def test_a_plan_whose_study_is_another_by_now_is_refused(run: Run, workspace: Pa
         ("--plan few.toml", "few.toml: compare.seeds: must be 10 or more"),
         ("--plan tiny.toml --data-dir nowhere", "--data-dir: nowhere: no such folder; give the f"),
         ("--plan a --lead II", "options: --lead goes with --records, which is not given"),
-        ("--plan a --ec57 bxb --dry-run", "options: --ec57 cannot go with --dry-run or"),
+        ("--plan a --ec57 bxb --dry-run", "options: --ec57 cannot go with --register, "),
         ("--openings --dry-run", "options: --dry-run means nothing with --openings"),
     ],
 )
