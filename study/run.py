@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
-from study.confirm import confirm
+from study.console.confirm import confirm
 from study.errors import StudyError, UsageError
 from study.keys import Outcome
 from study.options import besides, parser, set_logging
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: argparse.Namespace, began: float) -> int:
     if args.status is not None or args.repair is not None:
-        from study.status import show_records
+        from study.console.status import show_records
 
         return show_records(args, vars(_parser().parse_args([])))
     if args.list:
@@ -140,7 +140,7 @@ def _list() -> int:
 def _run(args: argparse.Namespace, began: float) -> int:
     # Before importing PyTorch and Ray, so that a misspelt space is reported at once.
     space = _space(args)
-    from study.console import print_result
+    from study.console.result import print_result
     from study.store.lock import locked
     from study.store.plan import StudyPlan
     from study.store.study import Places, Study

@@ -27,6 +27,7 @@ ALLOWED = {
     "reporting": _STORE | {"reporting"},
     "tracking": _STORE | {"tracking"},
     "tuning": _STORE | {"reporting", "tracking", "tuning"},
+    "console": _STORE | {"options", "reporting", "tracking", "tuning", "console"},
     # Its options are the only ones that have a module outside the root.
     "sealed": _STORE | {"options", "reporting", "tracking", "tuning", "sealed"},
 }

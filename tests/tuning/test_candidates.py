@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from study.confirm import _epochs
+from study.console.confirm import _epochs
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.data.source import Source

@@ -11,7 +11,7 @@ from statistics import fmean
 import pytest
 
 from study import run
-from study.confirm import confirm
+from study.console.confirm import confirm
 from study.data.source import synthetic_source
 from study.keys import AUPRC_SV
 from study.store.floors import stored_floors
