@@ -114,7 +114,7 @@ def export(path: Path) -> None:
     from study.data.prepare import prepare
     from study.data.source import find_source
 
-    source = find_source(data_dir=None, records_dir=None, split_file=None, workspace=Path())
+    source = find_source(workspace=Path())
     store_cached(path, KEY, prepare(source, "daeac", "linear", cache_dir=path.parent / "prepared"))
     print(f"{path}: {path.stat().st_size / 2**20:.0f} MiB")
 

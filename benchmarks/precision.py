@@ -139,7 +139,7 @@ def _prepared() -> BeatSet:
     from study.data.source import find_source
 
     with tempfile.TemporaryDirectory() as folder:
-        source = find_source(data_dir=None, records_dir=None, split_file=None, workspace=Path())
+        source = find_source(workspace=Path())
         return prepare(source, "daeac", "linear", cache_dir=Path(folder))
 
 

@@ -24,7 +24,7 @@ from study.config import TrialConfig
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
 from study.data.prepare import prepare
-from study.data.source import mitdb_source
+from study.data.source import find_source
 from study.keys import CLASSES
 from study.training import member
 from study.training.engine import Engine, resolve_precision
@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    source = mitdb_source(Path(os.environ["MITDB_DIR"]), given_by="MITDB_DIR")
+    source = find_source(data_dirs=[os.environ["MITDB_DIR"]], workspace=Path())
     beats = prepare(source, "beat", "antialiased", cache_dir=args.out / "cache")
     folds = make_folds(beats.record_names, beats.counts, patients=source.patients)
     rows: dict[tuple[str, str], list[list[float]]] = {}

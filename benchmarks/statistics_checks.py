@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from study.data.catalogue import DS1, DS2
 from study.data.folds import make_folds
-from study.data.records import DS1, DS2
 from study.keys import CLASSES, metric
 from study.reporting.table import Column, Kind, Table
 from study.statistics.comparison import compare

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from benchmarks.statistics_checks import COUNTS_DS1, counts_of, in_percent
+from study.data.catalogue import DS1
 from study.data.folds import different_folds
-from study.data.records import DS1
 from study.keys import AUPRC_SV, CLASSES
 from study.statistics.comparison import compare
 from study.statistics.predictions import ArmRuns, Beats

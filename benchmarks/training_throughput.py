@@ -124,7 +124,7 @@ def run(side: str, cache: Path) -> float:
     """Return trained beats per second of one process of a side."""
     torch.set_num_threads(2 if side == "plain-loader" else 1)
     config = TrialConfig()
-    source = find_source(data_dir=None, records_dir=None, split_file=None, workspace=Path())
+    source = find_source(workspace=Path())
     beats = prepare(source, "daeac", "linear", cache_dir=cache)
     folds = make_folds(
         beats.record_names, beats.counts, n_folds=5, partition_seed=0, patients=source.patients

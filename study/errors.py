@@ -132,7 +132,9 @@ def listed(heading: str, faults: Sequence[str]) -> str:
     return f"{heading}: {len(faults)} faults\n{lines}"
 
 
-def read_all(names: Iterable[str], read: Callable[[str], T], *, folder: Path) -> dict[str, T]:
+def read_all(
+    names: Iterable[str], read: Callable[[str], T], *, folder: Path | str
+) -> dict[str, T]:
     """Apply a function to each record of a folder; return the results by name.
 
     Raises:
@@ -150,7 +152,7 @@ def read_all(names: Iterable[str], read: Callable[[str], T], *, folder: Path) ->
     return results
 
 
-def together(errors: Sequence[DataError], folder: Path) -> DataError:
+def together(errors: Sequence[DataError], folder: Path | str) -> DataError:
     """Join the errors of a folder's files into one; each different fault takes one line."""
     if len(errors) == 1:
         return errors[0]

@@ -150,7 +150,7 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
     if opening is not None:
         _show(folder.opening(opening))
         if args.ec57 == "bxb":
-            _show_bxb(plan, folder.opening(opening), _records(args, workspace).source)
+            _show_bxb(plan, folder.opening(opening), _records(args, workspace).ds2_source)
         if args.synthetic:
             print(SYNTHETIC)
         print(_sentence(workspace, log, rehearsal=args.synthetic))
@@ -255,7 +255,7 @@ def _on_records(
     args: argparse.Namespace, plan: SealedPlan, folder: EvaluationFolder, workspace: Path
 ) -> int:
     """Test a plan's models on the records of `--records`, and show the result."""
-    from study.data.source import find_external
+    from study.data.external import find_external
     from study.sealed.opening import evaluate_records, identity_of
     from study.sealed.records import prepare_external
     from study.sealed.to_mlflow import record_external
@@ -280,7 +280,7 @@ def _on_records(
     digest = prepared_records.digest
     if folder.stored_external(name).get("records", digest) != digest:
         raise UsageError(
-            f"--records {external.source.folder}: {place} has the result of other records or "
+            f"--records {external.source.where}: {place} has the result of other records or "
             f"leads under the name '{name}'; rename the folder, or give a --split with another "
             "name"
         )

@@ -118,7 +118,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         options.add_argument_group("confirm a search on fresh seeds and fold partitions")
     )
     _add_content(options.add_argument_group("what is run (default: as the space says)"))
-    _add_records(
+    add_records(
         options.add_argument_group(
             "records (default: MITDB_DIR, ./data/mitdb, PhysioNet, else synthetic ones)"
         )
@@ -193,9 +193,22 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_records(group: argparse._ArgumentGroup) -> None:
+def add_records(group: _Group) -> None:
+    """Add the options for the records of a study."""
     group.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records"
+        "--data",
+        default="mitdb",
+        metavar="NAMES",
+        help="databases by name, joined by +, as in mitdb+svdb (default mitdb; `python -m "
+        "study.data --help` lists them)",
+    )
+    group.add_argument(
+        "--data-dir",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder of a database; with several, once for each, as in svdb=DIR (default: "
+        "MITDB_DIR, SVDB_DIR and so on, ./data/NAME, PhysioNet)",
     )
     group.add_argument(
         "--records", type=Path, metavar="DIR", help="folder of your own WFDB records"

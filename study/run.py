@@ -205,7 +205,8 @@ def _set_up(
     from study.tuning.setup import precision_of, set_up
 
     source = find_source(
-        data_dir=args.data_dir,
+        data=args.data,
+        data_dirs=args.data_dir,
         records_dir=args.records,
         split_file=args.split,
         workspace=Path.cwd(),

@@ -381,7 +381,7 @@ def assert_same_beats(one: BeatSet | None, other: BeatSet | None) -> None:
 def pass_for(monkeypatch: pytest.MonkeyPatch, path: Path, published: str) -> None:
     """Let a file pass for one of MIT-BIH's, such as 100.dat."""
     checksums = {**fetch.published_checksums(), published: fetch.sha256_of(path)}
-    monkeypatch.setattr(fetch, "published_checksums", lambda: checksums)
+    monkeypatch.setattr(fetch, "published_checksums", lambda *_: checksums)
 
 
 MakeArm = Callable[..., ArmRuns]

@@ -155,8 +155,8 @@ def studies(small_source: Source, tmp_path_factory: pytest.TempPathFactory) -> I
     from tests.studies import SPACES, Studies
 
     folder = tmp_path_factory.mktemp("workspace")
-    (folder / "records").symlink_to(small_source.folder)
-    write_split(folder, small_source.development)
+    (folder / "records").symlink_to(small_source.folders[0])
+    write_split(folder, small_source.records)
     for name, text in SPACES.items():
         (folder / f"{name}.toml").write_text(text)
     with own_surroundings() as scratch:

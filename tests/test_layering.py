@@ -92,17 +92,23 @@ CLOSED = (["study", "sealed"], *(["study", name.removesuffix(".py")] for name in
 """What only these may import, as the first two words of a name."""
 
 NAME_DS2 = {
-    "data/records.py",  # the list of its records
-    "data/prepare.py",  # reads it where it is asked for by `dataset`
+    "data/catalogue.py",  # the list of its records
     "data/fetch.py",  # refuses its files among one's own
-    "data/__main__.py",  # says that an absent file is no fault
     "sealed/records.py",
     "benchmarks/statistics_checks.py",  # their names and published counts
 }
 """The only files that may know which records DS2 has."""
 
-ASK_FOR_DS2 = {"data/prepare.py", "sealed/records.py"}
-"""The only files that may give `prepare` or `prepare_all` a `dataset`."""
+ASK_FOR_TESTS = {"sealed/records.py"}
+"""The only files that may ask `database_source` for the records of a `test`."""
+
+NAME_TESTS = {
+    "data/catalogue.py",
+    "data/source.py",  # gives them to those of `ASK_FOR_TESTS`
+    "data/__main__.py",  # says that an absent file is no fault
+    *ASK_FOR_TESTS,
+}
+"""The only files that may look at the `test_records` of a database."""
 
 LOAD_CACHED = {
     "data/prepare.py",
@@ -120,17 +126,20 @@ def ways_to_ds2(path: Path, root: Path = STUDY) -> Iterator[str]:
         words = name.split(".")
         if words[:2] in CLOSED and not inside:
             yield f"{place}:{line}: imports {name}; only {', '.join(sorted(OPENERS))} may"
-        if name == "study.data.records.DS2" and place not in NAME_DS2:
+        if name == "study.data.catalogue.DS2" and place not in NAME_DS2:
             yield f"{place}:{line}: knows the records of DS2"
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr == "test_records":
+            if place not in NAME_TESTS:
+                yield f"{place}:{node.lineno}: looks at the records of a test"
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             called = node.func.id if isinstance(node.func, ast.Name) else called
             given = {keyword.arg for keyword in node.keywords}
             # None stands for ** of a mapping, which could hold anything.
-            asks = called in ("prepare", "prepare_all") and given & {"dataset", None}
-            if asks and place not in ASK_FOR_DS2:
-                yield f"{place}:{node.lineno}: asks {called} for a data set"
+            asks = called == "database_source" and given & {"test", None}
+            if asks and place not in ASK_FOR_TESTS:
+                yield f"{place}:{node.lineno}: asks {called} for the records of a test"
             if called == "load_cached" and place not in LOAD_CACHED:
                 yield f"{place}:{node.lineno}: reads prepared beats from a file"
 
@@ -188,9 +197,10 @@ def test_what_is_reached_is_found() -> None:
     [
         ("run.py", "def f():\n    from study.sealed import a", "2: imports study.sealed.a;"),
         ("tuning/x.py", "import study.evaluate", "1: imports study.evaluate;"),
-        ("training/x.py", "from study.data.records import DS2", "1: knows the records of DS2"),
-        ("tuning/x.py", "prepare(a, dataset='DS2')", "1: asks prepare for a data set"),
-        ("run.py", "import p\np.prepare_all(a, **b)", "2: asks prepare_all for a data set"),
+        ("training/x.py", "from study.data.catalogue import DS2", "1: knows the records of DS2"),
+        ("tuning/x.py", "d.test_records", "1: looks at the records of a test"),
+        ("tuning/x.py", "database_source(a, test=True)", "1: asks database_source for the "),
+        ("run.py", "import p\np.database_source(a, **b)", "2: asks database_source for the "),
         ("benchmarks/x.py", "b.load_cached(a, key)", "1: reads prepared beats from a file"),
     ],
 )

@@ -12,8 +12,8 @@ import wfdb
 
 from study import predict
 from study.config import ModelConfig, SignalSpec, TrialConfig
+from study.data.external import find_external
 from study.data.prepare import prepare
-from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble

@@ -39,7 +39,7 @@ def workspace(
     records_source: Source, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """An empty folder to run in, with a space and a split of six records."""
-    write_split(tmp_path, records_source.development[:6])
+    write_split(tmp_path, records_source.records[:6])
     (tmp_path / "two.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_CACHE_DIR", str(cache))
@@ -49,7 +49,7 @@ def workspace(
 @pytest.fixture
 def two(workspace: Path, records_source: Source) -> list[str]:
     """The arguments that run the space of this file."""
-    records = str(records_source.folder)
+    records = str(records_source.folders[0])
     return ["--space", "two.toml", "--records", records, "--split", "split.toml"]
 
 

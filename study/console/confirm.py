@@ -157,7 +157,8 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
     from study.data.source import find_source
 
     source = find_source(
-        data_dir=args.data_dir,
+        data=args.data,
+        data_dirs=args.data_dir,
         records_dir=args.records,
         split_file=args.split,
         workspace=Path.cwd(),

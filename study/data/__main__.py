@@ -16,27 +16,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, carry_out
-from study.data.records import AAMI, AAMI_CLASSES, DS1, DS2, MITDB
+from study.data.catalogue import CATALOGUE
 from study.data.split_file import FORM, load_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
-from study.options import command
+from study.keys import CLASSES
+from study.options import add_records, command
 from study.wording import UNDEFINED, aligned
 
 # Modules that need arrays are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
     from study.data.beat_set import BeatSet
+    from study.data.catalogue import Database
     from study.data.source import Source
     from study.data.wfdb_record import Record
 
 UNUSABLE = 1
 """Exit code where the records cannot be used."""
 
+_DATABASES = "\n".join(
+    f"  {database.name:<9} {database.title}, {len(database.records)} records"
+    for database in CATALOGUE.values()
+)
+
 _EPILOG = f"""\
-Records are looked for in this order: --records with --split; --data-dir; the variable MITDB_DIR;
-./data/mitdb; a download from PhysioNet into that folder (43 MB; if it breaks off, the files that
-have arrived are kept); without a network, synthetic records in ./data/synthetic. If a folder that
-you give cannot be used, the command ends with an error. Of MIT-BIH a study reads DS1 alone: DS2 is
-sealed, and its files may be absent.
+Records are looked for in this order: --records with --split; --data-dir; a variable such as
+MITDB_DIR; ./data/NAME; a download from PhysioNet into that folder (MIT-BIH: 43 MB; if it breaks
+off, the files that have arrived are kept); of MIT-BIH alone, without a network, synthetic records
+in ./data/synthetic. If a folder that you give cannot be used, the command ends with an error. Of
+MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent.
+
+Databases:
+{_DATABASES}
 
 {FORM}
 exit codes:
@@ -46,8 +56,11 @@ exit codes:
   130  interrupted; run again, a download fetches the files that are still missing
 """
 
-_WORDS = (0, 1, 2, 5 + len(AAMI_CLASSES))
-"""Columns with text in the table of records: record, patient, lead, reasons for exclusion."""
+_COUNTS = ("beats", *CLASSES, "Q", "other")
+"""Columns of counts of annotations in the table of records."""
+
+_WORDS = (0, 1, 2, 3 + len(_COUNTS))
+"""Columns with text: record, patient, lead, reasons for exclusion."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,14 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from study.data.source import check_options
 
-    data_dir, records_dir, split_file = arguments.data_dir, arguments.records, arguments.split
+    data, data_dirs = arguments.data, arguments.data_dir
+    records_dir, split_file = arguments.records, arguments.split
     try:
+        check_options(data, data_dirs, records_dir, split_file)
         if not arguments.check:
-            lines, usable = _shown(data_dir, records_dir, split_file), True
+            lines, usable = _shown(arguments), True
+        elif records_dir is not None:
+            lines, usable = _own(records_dir, split_file)
         else:
-            check_options(data_dir, records_dir, split_file)
-            own = records_dir is not None
-            lines, usable = _own(records_dir, split_file) if own else _mitdb(data_dir)
+            lines, usable = _published(data, data_dirs)
     except (DataError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return UNUSABLE
@@ -78,19 +93,22 @@ def _report(arguments: argparse.Namespace) -> int:
     return DONE if usable else UNUSABLE
 
 
-def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | None) -> list[str]:
+def _shown(arguments: argparse.Namespace) -> list[str]:
     """Return the table of the records that a study would use."""
     from study.data.beat_set import default_cache_dir
+    from study.data.external import doubled_lines
     from study.data.prepare import prepare
-    from study.data.presence import doubled_lines
     from study.data.source import find_source
-    from study.data.wfdb_record import read_record
     from study.data.windows import GAP, GAP_NOTE
 
     source = find_source(
-        data_dir=data_dir, records_dir=records_dir, split_file=split_file, workspace=Path.cwd()
+        data=arguments.data,
+        data_dirs=arguments.data_dir,
+        records_dir=arguments.records,
+        split_file=arguments.split,
+        workspace=Path.cwd(),
     )
-    records = [read_record(source.folder, n, rules=source.rules) for n in source.development]
+    records = [source.read(name) for name in source.records]
     doubled = {record.name: record.doubled for record in records if record.doubled}
     # Any cut serves: all cuts leave out the same beats.
     beats = prepare(source, "daeac", "linear", cache_dir=default_cache_dir(Path.cwd()))
@@ -111,9 +129,10 @@ def _shown(data_dir: Path | None, records_dir: Path | None, split_file: Path | N
 
 
 def _rows(source: Source, records: Sequence[Record], beats: BeatSet) -> list[list[str]]:
+    from study.data.annotations import AAMI
     from study.data.windows import reasons_text
 
-    rows = [["record", "patient", "lead", "beats", *AAMI_CLASSES, "other", "left out"]]
+    rows = [["record", "patient", "lead", *_COUNTS, "left out"]]
     totals: Counter[str] = Counter()
     for record in records:
         counts = Counter(AAMI[symbol] for symbol in record.beat_symbols.tolist())
@@ -128,32 +147,47 @@ def _rows(source: Source, records: Sequence[Record], beats: BeatSet) -> list[lis
 
 
 def _numbers(counts: Counter[str]) -> list[str]:
-    return [str(counts[name]) for name in ("beats", *AAMI_CLASSES, "other")]
+    return [str(counts[name]) for name in _COUNTS]
 
 
-def _mitdb(data_dir: Path | None) -> tuple[list[str], bool]:
-    """Verify MIT-BIH file by file; return a report, and whether a study can use it.
+def _published(data: str, data_dirs: Sequence[str]) -> tuple[list[str], bool]:
+    """Verify the folders of databases; return a report, and whether a study can use them."""
+    from study.data.catalogue import databases_of
+    from study.data.source import given_folders
+
+    databases = databases_of(data)
+    given = given_folders(databases, data_dirs)
+    reports = [_verified(database, given.get(database.name)) for database in databases]
+    return [line for lines, _ in reports for line in lines], all(usable for _, usable in reports)
+
+
+def _verified(database: Database, given: Path | None) -> tuple[list[str], bool]:
+    """Verify a database file by file; return a report, and whether a study can use it.
 
     Raises:
         UsageError: If no folder is given and the workspace has none.
         DataError: If the folder cannot be read.
     """
     from study.data.fetch import file_errors
-    from study.data.source import DATA_DIR_VARIABLE, mitdb_folder
+    from study.data.source import database_folder
     from study.data.wfdb_header import require_folder
 
-    folder, given_by = mitdb_folder(data_dir, Path.cwd())
+    folder, given_by = database_folder(database, given, Path.cwd())
     if not given_by and not folder.exists():
         raise UsageError(
-            f"--check needs --data-dir DIR or {DATA_DIR_VARIABLE}; {folder} is absent"
+            f"--check needs --data-dir DIR or {database.variable}; {folder} is absent"
         )
     require_folder(folder)
-    errors = file_errors(folder, MITDB)
-    # A study reads only DS1: absent files of other records are no fault.
+    errors = file_errors(database, folder, database.records)
+    # A study reads only the records for development: absent files of others are no fault.
+    not_read = {
+        **{name: f"{database.names[1]}: no study reads it" for name in database.test_records},
+        **dict.fromkeys(database.left_out, "not studied"),
+    }
     absent = {
-        file: "DS2: no study reads it" if Path(file).stem in DS2 else "paced: not studied"
+        file: not_read[Path(file).stem]
         for file, error in errors.items()
-        if isinstance(error, MissingDataError) and Path(file).stem not in DS1
+        if isinstance(error, MissingDataError) and Path(file).stem not in database.development
     }
     lines = []
     for file, error in errors.items():
@@ -195,15 +229,7 @@ def _parser() -> argparse.ArgumentParser:
         "where the records come from.",
         _EPILOG,
     )
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="folder of the MIT-BIH records"
-    )
-    parser.add_argument(
-        "--records", type=Path, metavar="DIR", help="folder of your own WFDB records"
-    )
-    parser.add_argument(
-        "--split", type=Path, metavar="FILE", help="which of your own records to use (TOML)"
-    )
+    add_records(parser)
     parser.add_argument(
         "--check",
         action="store_true",

@@ -13,15 +13,32 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
-from study.data.records import AAMI, BEAT_SYMBOLS
 from study.data.wfdb_header import WFDB_ERRORS, require_files
 from study.errors import DataError, NoBeatsError
+from study.keys import CLASSES
+
+_SYMBOLS_OF = {"N": "NLRejBn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ?"}
+
+AAMI = MappingProxyType({s: name for name, symbols in _SYMBOLS_OF.items() for s in symbols})
+"""AAMI class, one of `AAMI_CLASSES`, of every beat symbol: ANSI/AAMI EC57.
+
+The atrial and nodal escape beats (e, j) are in N, as in de Chazal, O'Dwyer and Reilly 2004. B, n
+and r have the class of their nearest relative: B (unspecified bundle branch block) of the blocks L
+and R, n (supraventricular escape) of e and j, r (R-on-T) of the premature V.
+"""
+
+AAMI_CLASSES = (*CLASSES, "Q")
+"""Classes of the annotation counts; Q (paced, fused with paced, unclassifiable) is not studied."""
+
+BEAT_SYMBOLS = frozenset(AAMI)
+"""Annotations that are beats; all others (rhythm, noise, waves, comments) are not."""
 
 UNCLASSIFIABLE = "Q"
 """WFDB's symbol of a beat of unknown class: it is left out and counted as class Q."""

@@ -74,8 +74,8 @@ class Reference:
 class BeatSet(LabelledBeats):
     """All beats of one data set under one segmentation; records are sorted by name."""
 
-    dataset: str  # `DS1`, `DS2`, or the name of one's own set
-    source: str  # `mitdb`, `records` (one's own) or `synthetic`
+    dataset: str  # as `study.data.source.Source` has it, or `DS2`
+    source: str  # its kind, as `study.data.source.Source` has it
     segmentation: str  # how windows were cut
     resampling: str  # how they were resampled to 128 samples: `linear` or `antialiased`
     r_peak_sample: NDArray[np.int64]  # [N] sample index of the R peak at 360 Hz
@@ -86,6 +86,7 @@ class BeatSet(LabelledBeats):
     dropped: Mapping[str, Mapping[str, int]]  # beats left out, by record and reason
     fingerprint: str  # digest of source checksums, preparation code version and parameters
     reference: Reference | None = None  # beats beside their templates; None without a template
+    databases: tuple[str, ...] = ()  # database of each record; empty where all are of one
 
     @property
     def cut(self) -> Cut:
@@ -179,6 +180,8 @@ def _digest(content: bytes) -> bytes:
 def _packed(key: str, beat_set: BeatSet) -> bytes:
     meta: dict[str, Any] = {name: getattr(beat_set, name) for name in _TEXTS}
     meta |= {"key": key, "record_names": beat_set.record_names}
+    if beat_set.databases:
+        meta["databases"] = beat_set.databases
     meta["dropped"] = {name: dict(counts) for name, counts in beat_set.dropped.items()}
     arrays: dict[str, Any] = {name: getattr(beat_set, name) for name in _ARRAYS}
     arrays |= {f"rr.{name}": rows for name, rows in beat_set.rr.items()}
@@ -218,6 +221,7 @@ def _unpacked(content: bytes, key: str) -> BeatSet:
         ),
         dropped=meta["dropped"],
         reference=_reference(meta["template"], arrays) if "template" in meta else None,
+        databases=tuple(meta.get("databases", ())),
     )
 
 

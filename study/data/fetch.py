@@ -1,4 +1,4 @@
-"""SHA-256 of record files, PhysioNet's published values for MIT-BIH, and its download.
+"""SHA-256 of record files, PhysioNet's published values for its databases, and their download.
 
 A downloaded file gets its name only when it is complete and is the published file. The package
 pooch would replace one loop (`_received`), but wait ten times longer without a network.
@@ -11,20 +11,24 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from http.client import HTTPException, IncompleteRead
-from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from study.data.records import DS2, FILE_SUFFIXES
+from study.data.catalogue import (
+    CHECKSUMS_LIST,
+    DS2,
+    FILE_SUFFIXES,
+    MITDB,
+    Database,
+    parsed_checksums,
+)
 from study.data.wfdb_header import read_header, require_files, require_folder
 from study.errors import ChecksumError, DataError, DownloadError, MissingDataError, together
 from study.files import write_whole
 
-PHYSIONET_URL = "https://physionet.org/files/mitdb/1.0.0/"
+PHYSIONET_URL = "https://physionet.org/files/"
 
 ATTEMPTS = 4
 """Attempts at each file."""
@@ -48,15 +52,37 @@ class UnreachableError(DownloadError):
     """The server never answered; this counts as no network."""
 
 
-@cache
-def published_checksums() -> Mapping[str, str]:
-    """Return the SHA-256 of every file of the 48 records, as PhysioNet lists them for v1.0.0."""
-    text = (files("study.data") / "mitdb_sha256.txt").read_text(encoding="ascii")
-    return MappingProxyType({name: digest for digest, name in map(str.split, text.splitlines())})
+def published_checksums(database: Database = MITDB, folder: Path = Path()) -> Mapping[str, str]:
+    """Return the SHA-256 of every file of a database, as PhysioNet lists them.
+
+    A list that this tool does not have is read from the database's folder.
+
+    Raises:
+        MissingDataError: If it is not there.
+        DataError: If it cannot be read.
+        ChecksumError: If it is not the published one.
+    """
+    if packaged := database.checksums():
+        return packaged
+    path = folder / CHECKSUMS_LIST
+    if not path.exists():
+        raise MissingDataError(f"missing; fetch it from {_url(database, CHECKSUMS_LIST)}", path)
+    try:
+        if database.list_sha256 not in ("", sha256_of(path)):
+            raise ChecksumError("is not the published list of checksums; delete it", path)
+        return parsed_checksums(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", path) from error
+    except UnicodeError as error:
+        raise DataError("is no list of checksums", path) from error
+
+
+def _url(database: Database, file: str) -> str:
+    return f"{PHYSIONET_URL}{database.name}/{database.version}/{file}"
 
 
 def files_of(names: Sequence[str]) -> list[str]:
-    """Return the file names of MIT-BIH records, record by record."""
+    """Return the file names of a database's records, record by record."""
     return [f"{name}{suffix}" for name in names for suffix in FILE_SUFFIXES]
 
 
@@ -112,13 +138,21 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
     return checksums
 
 
-def file_errors(folder: Path, names: Sequence[str]) -> dict[str, DataError | None]:
-    """Compare every file of some records with its published checksum; None where they agree."""
-    published = published_checksums()
-    return {file: _file_error(folder / file, published[file]) for file in files_of(names)}
+def file_errors(
+    database: Database, folder: Path, names: Sequence[str]
+) -> dict[str, DataError | None]:
+    """Compare every file of some records with its published checksum; None where they agree.
+
+    Raises:
+        DataError: If the list of checksums is missing, or cannot be used.
+    """
+    published = published_checksums(database, folder)
+    return {file: _file_error(folder / file, published.get(file)) for file in files_of(names)}
 
 
-def _file_error(path: Path, expected: str) -> DataError | None:
+def _file_error(path: Path, expected: str | None) -> DataError | None:
+    if expected is None:
+        return ChecksumError("is not in the list of checksums", path)
     try:
         got = sha256_of(path)
     except FileNotFoundError:
@@ -134,20 +168,21 @@ def _file_error(path: Path, expected: str) -> DataError | None:
     )
 
 
-def verified_checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
+def verified_checksums(database: Database, folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return the checksums of some records' files, all of them as published.
 
     Raises:
         DataError: If the folder or a file is missing, cannot be read or is not the published one.
     """
     require_folder(folder)
-    errors = [error for error in file_errors(folder, names).values() if error]
+    errors = [error for error in file_errors(database, folder, names).values() if error]
     if errors:
         raise together(errors, folder)
-    return {file: published_checksums()[file] for file in files_of(names)}
+    published = published_checksums(database, folder)
+    return {file: published[file] for file in files_of(names)}
 
 
-def download_records(folder: Path, names: Sequence[str]) -> None:
+def download_records(database: Database, folder: Path, names: Sequence[str]) -> None:
     """Download the files of some records that a folder lacks; verify those that it has.
 
     Raises:
@@ -156,7 +191,12 @@ def download_records(folder: Path, names: Sequence[str]) -> None:
         DataError: If a file in the folder is not the published one, or cannot be read.
         ChecksumError: If the server's file is not the published one.
     """
-    errors = file_errors(folder, names)
+    answered = False
+    if not database.checksums() and not (folder / CHECKSUMS_LIST).exists():
+        listed = _received(_url(database, CHECKSUMS_LIST), answered=False)
+        answered = True
+        _keep(folder / CHECKSUMS_LIST, listed)
+    errors = file_errors(database, folder, names)
     lacking = [file for file, error in errors.items() if isinstance(error, MissingDataError)]
     if wrong := [error for file, error in errors.items() if error and file not in lacking]:
         raise together(wrong, folder)
@@ -164,25 +204,30 @@ def download_records(folder: Path, names: Sequence[str]) -> None:
         return
     from tqdm import tqdm
 
-    _logger.info("downloading %d files from %s to %s", len(lacking), PHYSIONET_URL, folder)
-    answered = False
-    for file in tqdm(lacking, unit="file", desc="MIT-BIH", disable=None):
+    published = published_checksums(database, folder)
+    _logger.info("downloading %d files of %s to %s", len(lacking), database.title, folder)
+    for file in tqdm(lacking, unit="file", desc=database.name, disable=None):
         if (folder / file).exists():  # Another process is downloading too.
             continue
-        content = _received(PHYSIONET_URL + file, answered=answered)
+        url = _url(database, file)
+        content = _received(url, answered=answered)
         answered = True
-        got, published = hashlib.sha256(content).hexdigest(), published_checksums()[file]
-        if got != published:
+        got = hashlib.sha256(content).hexdigest()
+        if got != published[file]:
             raise ChecksumError(
                 f"the server's file is not the published one: SHA-256 {got[:12]}..., published "
-                f"{published[:12]}...; it was not kept",
-                PHYSIONET_URL + file,
+                f"{published[file][:12]}...; it was not kept",
+                url,
             )
-        try:
-            # Otherwise a power cut could leave an empty file that later looks damaged.
-            write_whole(folder / file, content, durable=True)
-        except OSError as error:
-            raise DownloadError(f"{folder}: cannot be written to: {error}") from error
+        _keep(folder / file, content)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    try:
+        # Otherwise a power cut could leave an empty file that later looks damaged.
+        write_whole(path, content, durable=True)
+    except OSError as error:
+        raise DownloadError(f"{path.parent}: cannot be written to: {error}") from error
 
 
 def _received(url: str, *, answered: bool) -> bytes:

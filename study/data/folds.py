@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from study.config import digest_of
 from study.data.beat_set import BeatSet
-from study.data.records import PATIENT_OF, PUBLISHED_VALIDATION
+from study.data.catalogue import DS1, PATIENT_OF, PUBLISHED_VALIDATION
 from study.errors import DataError
 from study.keys import CLASSES, MIN_CLASS_BEATS
 from study.wording import aligned, listing
@@ -102,7 +102,8 @@ def published_holdout(record_names: Sequence[str]) -> Folds:
         DataError: If its validation records are not all there, or no other record is.
     """
     absent = [name for name in PUBLISHED_VALIDATION if name not in record_names]
-    if absent or len(record_names) == len(PUBLISHED_VALIDATION):
+    others = [name for name in record_names if name not in DS1]
+    if absent or others or len(record_names) == len(PUBLISHED_VALIDATION):
         raise DataError(
             f"folds '{PUBLISHED}': needs DS1, with validation records "
             f"{', '.join(PUBLISHED_VALIDATION)}; got {', '.join(record_names)}"

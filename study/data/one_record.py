@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import Cut
-from study.data.annotations import Annotations, Doubled, merge_doubled, read_annotations
+from study.data.annotations import AAMI, Annotations, Doubled, merge_doubled, read_annotations
 from study.data.beat_set import BeatSet
+from study.data.catalogue import DS1, FILE_SUFFIXES
+from study.data.external import external_rules
 from study.data.fetch import published_among, record_checksums
 from study.data.prepare import prepare_record
-from study.data.records import AAMI, DS1, FILE_SUFFIXES
-from study.data.source import external_rules
 from study.data.wfdb_header import WFDB_ERRORS
 from study.data.wfdb_record import Lead, Record, read_lead, to_record
 from study.data.windows import SHORTEST_RR_S, why_unfit
@@ -77,7 +77,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
 
     Args:
         path: The record, with or without the suffix of one of its files.
-        leads: Accepted leads, best first; `study.data.source.EXTERNAL_LEADS` if empty.
+        leads: Accepted leads, best first; `study.data.external.EXTERNAL_LEADS` if empty.
         detect: Find R peaks even if there are annotations.
 
     Raises:

@@ -6,7 +6,7 @@ Shapes: N beats of all records, T samples (128), P permutations, M sampled beats
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from study.beats import LabelledBeats
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ, Cut, digest_of
 from study.data.beat_set import BeatSet, Reference, Reliance, load_cached, store_cached
-from study.data.fetch import files_of, sha256_of
-from study.data.records import DS2, FILE_SUFFIXES
 from study.data.reference.templates import (
     SHAPE_CUT,
     TEMPLATES,
@@ -28,8 +26,7 @@ from study.data.reference.templates import (
 )
 from study.data.rr import FEATURES, over_gaps, reliance_sample, rr_features
 from study.data.source import Source
-from study.data.wfdb_header import require_files
-from study.data.wfdb_record import Record, read_record
+from study.data.wfdb_record import Record
 from study.data.windows import (
     RESAMPLING,
     SEGMENTATIONS,
@@ -58,12 +55,10 @@ def prepare(
     *,
     cache_dir: Path,
     study_seed: int = 0,
-    dataset: str | None = None,
 ) -> BeatSet:
     """Return the beats of a source under one cut without template (see `prepare_all`)."""
     cut = (segmentation, resampling_method)
-    sets = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=study_seed, dataset=dataset)
-    return sets[cut]
+    return prepare_all(source, [cut], cache_dir=cache_dir, study_seed=study_seed)[cut]
 
 
 def prepare_all(
@@ -72,28 +67,28 @@ def prepare_all(
     *,
     cache_dir: Path,
     study_seed: int = 0,
-    dataset: str | None = None,
 ) -> dict[Cut, BeatSet]:
     """Return the beats of a source under several cuts, from the cache if possible.
 
     Records are read and filtered once for all cuts missing in the cache. The study's seed draws
-    the reliance sample and its permutations. The data set is the source's own, or `DS2`.
+    the reliance sample and its permutations.
 
     Raises:
         ConfigError: If a segmentation, resampling or template is unknown.
-        DataError: If a record cannot be used, no beat is left, or the source has no such set.
+        DataError: If a record cannot be used, or no beat is left.
     """
     cuts = list(dict.fromkeys(cuts))
     _check(cuts)
-    dataset = dataset or source.dataset
-    names, checksums = _files(source, dataset)
+    rules = {origin.database: asdict(origin.rules) for origin in source.origins.values()}
+    of_record = tuple(source.origins[name].database for name in source.records)
+    databases = of_record if len(rules) > 1 else ()
     identity = {
         "code": PREPARATION,
-        "dataset": dataset,
+        "dataset": source.dataset,
         "source": source.kind,
         # After an edit of a file, beats prepared before are not used.
-        "files": dict(checksums),
-        "rules": asdict(source.rules),
+        "files": dict(source.checksums),
+        "rules": rules if len(rules) > 1 else next(iter(rules.values())),
         "samples": [N_SAMPLES, SAMPLING_RATE_HZ],
         "classes": CLASSES,
         "study_seed": study_seed,
@@ -101,21 +96,20 @@ def prepare_all(
     sets: dict[Cut, BeatSet] = {}
     fingerprints = {cut: digest_of({**identity, "cut": cut}) for cut in cuts}
     for cut, fingerprint in fingerprints.items():
-        cached = load_cached(*_cache_file(cache_dir, dataset, cut, fingerprint))
+        cached = load_cached(*_cache_file(cache_dir, source.dataset, cut, fingerprint))
         if cached is not None:
             sets[cut] = cached
     missing = [cut for cut in cuts if cut not in sets]
     if missing:
         parts = read_all(
-            names,
-            lambda name: _part(read_record(source.folder, name, rules=source.rules)),
-            folder=source.folder,
+            source.records, lambda name: _part(source.read(name)), folder=source.where
         )
-        beats = _joined(list(parts.values()), source.folder)
+        beats = _joined(list(parts.values()), source.where)
         for cut in missing:
             fingerprint = fingerprints[cut]
-            sets[cut] = beats.cut(cut, dataset, source.kind, study_seed, fingerprint)
-            path, key = _cache_file(cache_dir, dataset, cut, fingerprint)
+            cut_beats = beats.cut(cut, source.dataset, source.kind, study_seed, fingerprint)
+            sets[cut] = replace(cut_beats, databases=databases)
+            path, key = _cache_file(cache_dir, source.dataset, cut, fingerprint)
             store_cached(path, key, sets[cut])
     return {cut: sets[cut] for cut in cuts}
 
@@ -310,18 +304,6 @@ def _check(cuts: list[Cut]) -> None:
         ]
     if faults:
         raise ConfigError(listed("data preparation", faults))
-
-
-def _files(source: Source, dataset: str) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the records of a data set and the SHA-256 of their files."""
-    if dataset == source.dataset:
-        return tuple(sorted(source.development)), source.checksums
-    if dataset != "DS2" or source.kind == "records":
-        raise DataError(f"has data set {source.dataset}, not {dataset}", source.folder)
-    names = tuple(sorted(DS2))
-    for name in names:
-        require_files(source.folder, name, FILE_SUFFIXES)
-    return names, {file: sha256_of(source.folder / file) for file in files_of(names)}
 
 
 def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.data.records import LEADS
+from study.data.catalogue import LEADS
 from study.errors import ConfigError, MissingDataError, listed, unknown
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
+from study.data.catalogue import DS1
 from study.data.fetch import files_of, sha256_of
-from study.data.records import DS1
 from study.errors import DataError
 
 MANIFEST = "synthetic.json"

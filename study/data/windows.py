@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
-from study.data.records import AAMI
+from study.data.annotations import AAMI
 from study.data.rr import LONGEST_RR_S, SILENCE_S, over_gaps
 from study.data.wfdb_record import Record
 from study.keys import CLASSES

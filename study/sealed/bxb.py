@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.records import AAMI
+from study.data.annotations import AAMI
 from study.data.source import Source
-from study.data.wfdb_record import read_record
 from study.data.windows import usable_beats
 from study.errors import ArchiveError, StudyStateError, read_all
 from study.files import read_arrays
@@ -38,7 +37,7 @@ def bxb_table(plan: SealedPlan, result: Path, source: Source) -> Table:
     Args:
         plan: The plan of the result.
         result: Its folder.
-        source: The folder of its records, and the rules by which they were read.
+        source: Its records.
 
     Raises:
         StudyStateError: If the predictions cannot be read, or the records have other beats.
@@ -58,7 +57,7 @@ def bxb_table(plan: SealedPlan, result: Path, source: Source) -> Table:
     if not np.array_equal(label, arrays["label"]):
         raise StudyStateError(
             f"{path}: has {len(arrays['label'])} beats that are not the {len(label)} of the "
-            f"records in {source.folder}; give the records of this result"
+            f"records in {source.where}; give the records of this result"
         )
     escape = np.isin(symbols, _ESCAPE)
     label[escape] = CLASSES.index("S")
@@ -79,8 +78,8 @@ def _symbols(source: Source, names: list[str]) -> list[str]:
     """Return the symbol of every beat that is studied, [N], in the order of the beat set."""
 
     def of_record(name: str) -> list[str]:
-        record = read_record(source.folder, name, rules=source.rules)
+        record = source.read(name)
         symbols: list[str] = record.beat_symbols[usable_beats(record).index].tolist()
         return symbols
 
-    return sum(read_all(names, of_record, folder=source.folder).values(), [])
+    return sum(read_all(names, of_record, folder=source.where).values(), [])

@@ -144,7 +144,7 @@ def evaluate_records(prepared: Prepared, external: ExternalSet, *, say: Say) -> 
         "identity": identity_of(external, prepared),
         "records": external.digest,
         "source": source.kind,
-        "folder": str(source.folder),
+        "folder": source.where,
         "leads": records.leads,
         "sampling_rates_hz": records.rates_hz,
         "doubled": {

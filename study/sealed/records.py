@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from study.config import Cut, digest_of
 from study.data.beat_set import BeatSet
+from study.data.catalogue import DS1, DS2, FILE_SUFFIXES, MITDB, PATIENT_OF
+from study.data.external import ClassPresence, External, classes_present, describe
 from study.data.fetch import (
     UnreachableError,
     download_records,
@@ -22,9 +24,7 @@ from study.data.fetch import (
     verified_checksums,
 )
 from study.data.prepare import prepare_all
-from study.data.presence import ClassPresence, classes_present, describe
-from study.data.records import DS1, DS2, FILE_SUFFIXES, PATIENT_OF
-from study.data.source import External, Source, mitdb_folder, mitdb_source
+from study.data.source import Origin, Source, database_folder, database_source, rules_of
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_header import require_files
 from study.errors import DataError, MissingDataError, UsageError
@@ -49,6 +49,17 @@ class Records:
         """Digest of the files of DS2."""
         return digest_of(dict(self.ds2))
 
+    @property
+    def ds2_source(self) -> Source:
+        """DS2 as records that may be read: only a recorded opening may."""
+        return replace(
+            self.source,
+            dataset="DS2",
+            origins=dict.fromkeys(DS2, next(iter(self.source.origins.values()))),
+            patients=self.ds2_patients,
+            checksums=self.ds2,
+        )
+
 
 def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
     """Find MIT-BIH, every file of DS1 and DS2 verified by its SHA-256.
@@ -65,11 +76,11 @@ def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
             records.
         DownloadError: If a download broke off.
     """
-    folder, given_by = mitdb_folder(data_dir, workspace)
+    folder, given_by = database_folder(MITDB, data_dir, workspace)
     if not given_by:
         given_by = "found"
         try:
-            download_records(folder, (*DS1, *DS2))
+            download_records(MITDB, folder, (*DS1, *DS2))
         except UnreachableError as error:
             raise MissingDataError(
                 f"no folder of records was given, and PhysioNet cannot be reached ({error}); "
@@ -80,9 +91,9 @@ def mitdb_records(data_dir: Path | None, workspace: Path) -> Records:
             f"{given_by}: {folder} holds synthetic records, and a sealed test is on MIT-BIH; "
             "--synthetic rehearses on them"
         )
-    source = mitdb_source(folder, given_by=given_by)
+    source = database_source(MITDB, folder, given_by=given_by)
     try:
-        ds2 = verified_checksums(folder, DS2)
+        ds2 = verified_checksums(MITDB, folder, DS2)
     except DataError as error:
         raise type(error)(
             f"{given_by}: the sealed test needs DS2, whose files a study does not: {error}"
@@ -124,8 +135,9 @@ def synthetic_records(data_dir: Path | None, workspace: Path) -> Records:
     source = Source(
         kind="synthetic",
         dataset="DS1",
-        folder=folder,
-        development=names,
+        origins=dict.fromkeys(
+            names, Origin(database="synthetic", folder=folder, rules=rules_of(MITDB))
+        ),
         # As in `synthetic_source`: each record is another person.
         patients={name: name for name in names},
         checksums=ds1,
@@ -143,9 +155,7 @@ def read_ds2(
     records: Records, cuts: Iterable[Cut], *, cache_dir: Path, study_seed: int
 ) -> dict[Cut, BeatSet]:
     """Return the beats of DS2, under each cut: only call this for a recorded opening."""
-    return prepare_all(
-        records.source, cuts, cache_dir=cache_dir, study_seed=study_seed, dataset="DS2"
-    )
+    return prepare_all(records.ds2_source, cuts, cache_dir=cache_dir, study_seed=study_seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -207,7 +217,7 @@ def prepare_external(
     if all(n < MIN_CLASS_BEATS for name, n in beats.items() if name != "N"):
         counts = ", ".join(f"{name} {n}" for name, n in beats.items())
         raise DataError(
-            f"--records {source.folder}: no class but N can be scored: one of "
+            f"--records {source.where}: no class but N can be scored: one of "
             f"{', '.join(CLASSES[1:])} needs {MIN_CLASS_BEATS} beats, got {counts}; give records "
             "that have some"
         )

@@ -52,7 +52,9 @@ class Experiment:
     def of_records(cls, kind: str, tracking_uri: str | None) -> Self:
         """Return the experiment of results on records of a kind (see `study.data.source`)."""
         # Results on synthetic records never stand among real results.
-        return cls(tracking_uri=tracking_uri, name=EXPERIMENTS[kind], workspace=Path.cwd())
+        # Those on any databases stand together: each run names its own.
+        name = EXPERIMENTS.get(kind, EXPERIMENTS["mitdb"])
+        return cls(tracking_uri=tracking_uri, name=name, workspace=Path.cwd())
 
     def connect(self) -> tuple[Any, str]:
         """Return a client and the experiment's id; tables and experiment are created if missing.

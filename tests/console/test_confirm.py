@@ -55,7 +55,7 @@ class Workspace:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("workspace")
     source = synthetic_source(folder / "made", duration_s=30, names=NAMES)
-    (folder / "records").symlink_to(source.folder)
+    (folder / "records").symlink_to(source.folders[0])
     write_split(folder, NAMES)
     (folder / "tiny.toml").write_text(SPACE)
     with own_surroundings():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from study.data import fetch
+from study.data.catalogue import MITDB
 from study.data.fetch import ATTEMPTS, UnreachableError, download_records
 from study.errors import ChecksumError, DiskError, DownloadError, StudyError
 
@@ -46,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        file = self.path.lstrip("/")
+        file = self.path.removeprefix("/mitdb/1.0.0/")
         self.server.requests.append(file)
         if self.server.arrives:
             self.server.arrives.write_bytes(FILES[self.server.arrives.name])
@@ -74,7 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
     monkeypatch.setattr(fetch, "PHYSIONET_URL", server.url)
     monkeypatch.setattr(fetch, "PAUSE_S", 0.01)
-    monkeypatch.setattr(fetch, "published_checksums", lambda: SUMS)
+    monkeypatch.setattr(fetch, "published_checksums", lambda *_: SUMS)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -90,14 +91,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_every_file_arrives_whole_and_only_once(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "mitdb"
     for _ in range(2):
-        download_records(folder, ["101"])
+        download_records(MITDB, folder, ["101"])
         assert contents(folder) == FILES
         assert server.requests == list(FILES)
     (folder / "101.hea").unlink()
     (folder / "101.dat").unlink()
     # Another process may fetch the same files: none is asked for that has come meanwhile.
     server.arrives = folder / "101.dat"
-    download_records(folder, ["101"])
+    download_records(MITDB, folder, ["101"])
     assert contents(folder) == FILES
     assert server.requests[3:] == ["101.hea"]
 
@@ -107,7 +108,7 @@ def test_failures_that_pass_are_waited_out(
     server: Server, tmp_path: Path, answers: list[object]
 ) -> None:
     server.plan["101.dat"] = answers
-    download_records(tmp_path, ["101"])
+    download_records(MITDB, tmp_path, ["101"])
     assert contents(tmp_path) == FILES
 
 
@@ -132,13 +133,13 @@ def test_what_does_not_arrive_whole_is_an_error_and_not_kept(
     requests: int,
 ) -> None:
     server.plan["101.dat"] = [answer] * 9
-    with pytest.raises(StudyError, match=f"{server.url}101.dat: {reason}") as caught:
-        download_records(tmp_path, ["101"])
+    with pytest.raises(StudyError, match=f"{server.url}mitdb/1.0.0/101.dat: {reason}") as caught:
+        download_records(MITDB, tmp_path, ["101"])
     assert type(caught.value) is error
     assert server.requests.count("101.dat") == requests
     assert contents(tmp_path) == {"101.hea": FILES["101.hea"]}
     server.plan = {}
-    download_records(tmp_path, ["101"])
+    download_records(MITDB, tmp_path, ["101"])
     assert contents(tmp_path) == FILES
     assert server.requests.count("101.hea") == 1
 
@@ -147,13 +148,13 @@ def test_only_a_server_that_never_answers_is_no_network(server: Server, tmp_path
     folder = tmp_path / "mitdb"
     server.plan["101.hea"] = [503] * ATTEMPTS
     with pytest.raises(DownloadError, match=r"101\.hea: the server answered 503") as caught:
-        download_records(folder, ["101"])
+        download_records(MITDB, folder, ["101"])
     assert type(caught.value) is DownloadError
     assert len(server.requests) == ATTEMPTS
     server.requests.clear()
     server.plan["101.hea"] = ["silence"]
-    with pytest.raises(UnreachableError, match=rf"^{server.url}101\.hea: "):
-        download_records(folder, ["101"])
+    with pytest.raises(UnreachableError, match=rf"^{server.url}mitdb/1.0.0/101\.hea: "):
+        download_records(MITDB, folder, ["101"])
     assert len(server.requests) == 1
     assert not folder.exists()
 
@@ -166,4 +167,4 @@ def test_a_folder_that_cannot_be_written_to_is_named(
 
     monkeypatch.setattr(fetch, "write_whole", full)
     with pytest.raises(DownloadError, match=f"^{tmp_path}: cannot be written to: no space left"):
-        download_records(tmp_path, ["101"])
+        download_records(MITDB, tmp_path, ["101"])

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from study.data.catalogue import DS1, PUBLISHED_VALIDATION
 from study.data.folds import folds_table, make_folds, partitioned, published_holdout
-from study.data.records import DS1, PUBLISHED_VALIDATION
 from study.errors import DataError
 from study.keys import MIN_CLASS_BEATS
 from tests.builders import bare_beats

@@ -74,7 +74,7 @@ CODES = {
     "other half": (["--records", "a"], 2, "data options: --records needs --split FILE"),
     "two sources": (
         ["--data-dir", "a", "--records", "a", "--split", "s.toml"],
-        *(2, "data options: --data-dir (MIT-BIH) and --records"),
+        *(2, "data options: --data-dir (of a database) and --records"),
     ),
     "bad split": (["--records", ".", "--split", "bad.toml"], 2, "bad.toml: 2 faults"),
     "bad folder": (["--data-dir", "no"], 1, "--data-dir: no: no such folder"),
@@ -106,15 +106,15 @@ def test_check_of_mitbih_goes_file_by_file(
     """Synthetic DS1 files pass for the published ones here; all others are absent."""
     published = dict.fromkeys(published_checksums(), "0" * 64)
     sums = published | dict(records_source.checksums)
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
-    folder = shutil.copytree(records_source.folder, tmp_path / "mitdb")
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda *_: sums)
+    folder = shutil.copytree(records_source.folders[0], tmp_path / "mitdb")
 
     assert main(["--data-dir", str(folder), "--check"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 144 + 2
     assert out[0] == "100.hea  absent (DS2: no study reads it)"
     assert out[3] == "101.hea  ok"
-    assert out[6] == "102.hea  absent (paced: not studied)"
+    assert out[6] == "102.hea  absent (not studied)"
     assert out[-1] == (
         f"{folder}: 66 of 144 files as published, 0 at fault, 78 absent that no study needs"
     )

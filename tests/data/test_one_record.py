@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import wfdb
 
-from study.data.annotations import read_annotations
+from study.data.annotations import AAMI, read_annotations
 from study.data.one_record import OneRecord, find_r_peaks, read_one
 from study.data.prepare import prepare
-from study.data.records import AAMI
 from study.data.source import Source, synthetic_source
 from study.data.synthetic import write_records
 from study.data.wfdb_record import ReadingRules, read_lead
@@ -31,14 +30,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="module")
 def one(source: Source) -> OneRecord:
     """The same record, to be classified."""
-    return read_one(source.folder / "208")
+    return read_one(source.folders[0] / "208")
 
 
 @pytest.fixture
 def bare(source: Source, tmp_path: Path) -> Path:
     """The record without annotations."""
     for suffix in (".hea", ".dat"):
-        shutil.copy(source.folder / f"208{suffix}", tmp_path)
+        shutil.copy(source.folders[0] / f"208{suffix}", tmp_path)
     return tmp_path
 
 
@@ -82,7 +81,7 @@ def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Pa
     assert record.annotated is None
     assert len(record.samples) > 40
     wfdb.wrann("208", "atr", np.array([18]), symbol=["+"], aux_note=["(N"], write_dir=str(bare))
-    for other in (read_one(bare / "208"), read_one(source.folder / "208", detect=True)):
+    for other in (read_one(bare / "208"), read_one(source.folders[0] / "208", detect=True)):
         assert other.annotated is None
         np.testing.assert_array_equal(other.samples, record.samples)
         assert len(other.beats(("daeac", "linear")).label) == (other.left_out == "").sum()
@@ -147,7 +146,7 @@ def test_r_peaks_are_found_where_they_are_annotated(tmp_path: Path, rate_hz: int
 
 def test_a_gap_longer_than_the_rest_hides_no_r_peaks(source: Source) -> None:
     """A gap is interpolated; its slope must not be what a lead's height is measured by."""
-    lead = read_lead(source.folder, "208", rules=RULES)
+    lead = read_lead(source.folders[0], "208", rules=RULES)
     slope = np.linspace(lead.signal_mv[-1], lead.signal_mv[-1] + 1, 2 * len(lead.signal_mv))
     joined = replace(
         lead,
@@ -158,7 +157,7 @@ def test_a_gap_longer_than_the_rest_hides_no_r_peaks(source: Source) -> None:
 
 
 def test_a_signal_without_beats_is_one_clear_error(source: Source) -> None:
-    lead = read_lead(source.folder, "208", rules=RULES)
+    lead = read_lead(source.folders[0], "208", rules=RULES)
     slow = np.sin(np.arange(40) / 500) + 1e-6 * np.random.default_rng(0).standard_normal(40)
     with (
         warnings.catch_warnings(action="ignore"),

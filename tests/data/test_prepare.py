@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from study.config import INPUTS, LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SignalSpec
 from study.data import prepare as module
+from study.data.annotations import AAMI
 from study.data.beat_set import BeatSet
+from study.data.catalogue import DS1
 from study.data.prepare import prepare, prepare_all
-from study.data.records import AAMI, DS1, DS2
 from study.data.rr import PERMUTATIONS, rr_features
 from study.data.source import Source, find_source, synthetic_source
 from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.data.windows import band_pass, cut_windows
-from study.errors import ConfigError, DataError, MissingDataError
+from study.errors import ConfigError, DataError
 from study.keys import CLASSES
 from tests.builders import assert_same_beats
 
@@ -56,7 +57,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return read_record(folder, name, rules=rules)
 
-    monkeypatch.setattr(module, "read_record", noting)
+    monkeypatch.setattr("study.data.source.read_record", noting)
     return names
 
 
@@ -89,7 +90,7 @@ def test_arrays_of_a_beat_set(cut: tuple[str, ...], sets: Sets) -> None:
 def test_kept_and_dropped_beats_are_all_beats(few: Source, sets: Sets) -> None:
     beats = sets["beat", "antialiased"]
     for r, name in enumerate(beats.record_names):
-        record = read_record(few.folder, name)
+        record = read_record(few.folders[0], name)
         kept = beats.record == r
         assert kept.sum() + sum(beats.dropped[name].values()) == len(record.beat_samples)
         assert beats.dropped[name]["first or last beat"] == 2
@@ -129,7 +130,7 @@ def test_recut_window_begins_at_the_records_first_sample_at_the_earliest(
         symbols = record.beat_symbols[keep]
         return replace(record, beat_samples=record.beat_samples[keep], beat_symbols=symbols)
 
-    monkeypatch.setattr(module, "read_record", with_pauses)
+    monkeypatch.setattr("study.data.source.read_record", with_pauses)
     beats = prepare(few, "daeac", "linear", cache_dir=tmp_path)
     windows = beats.reliance.windows
     assert windows is not None
@@ -137,7 +138,7 @@ def test_recut_window_begins_at_the_records_first_sample_at_the_earliest(
     donor_rr = np.rint(beats.rr["seed7"][beats.reliance.donors, 0] * 0.36).astype(np.int64)
     too_early = (r_peak - donor_rr + 50 < 0) & (beats.record[beats.reliance.beats] == 1)
     assert too_early.any()
-    signal = band_pass(read_record(few.folder, "106").signal_mv)
+    signal = band_pass(read_record(few.folders[0], "106").signal_mv)
     for p, m in np.argwhere(too_early):
         whole = cut_windows(signal, np.array([0]), r_peak[[m]] + 101, "linear")
         np.testing.assert_allclose(windows[p, m], whole[0], atol=1e-6)
@@ -160,6 +161,11 @@ def test_second_time_comes_from_the_cache_unless_a_file_is_damaged(
         assert len(reads) == 3
 
 
+def _with(source: Source, **changes: Any) -> Source:
+    origin = replace(source.origins["101"], **changes)
+    return replace(source, origins=dict.fromkeys(source.records, origin))
+
+
 def _edited(source: Source) -> Source:
     return replace(source, checksums={**source.checksums, "101.atr": "0" * 64})
 
@@ -168,7 +174,7 @@ CHANGES: dict[str, tuple[Callable[[Source], Source], dict[str, Any], bool]] = {
     "a file": (_edited, {}, True),
     "kind": (lambda source: replace(source, kind="records"), {}, True),
     "data set": (lambda source: replace(source, dataset="mine"), {}, True),
-    "rules": (lambda source: replace(source, rules=ReadingRules(leads=("MLII",))), {}, True),
+    "rules": (lambda source: _with(source, rules=ReadingRules(leads=("MLII",))), {}, True),
     "segmentation": (lambda source: source, {"segmentation": "fixed"}, True),
     "resampling": (lambda source: source, {"resampling_method": "antialiased"}, True),
     "seed": (lambda source: source, {"study_seed": 1}, True),
@@ -194,12 +200,7 @@ def test_what_is_changed_is_prepared_anew(
     assert (first.fingerprint != second.fingerprint) == changes_fingerprint
 
 
-def test_unknown_names_and_absent_files_are_refused(few: Source, tmp_path: Path) -> None:
-    assert not any((few.folder / f"{name}.hea").exists() for name in DS2)
-    with pytest.raises(MissingDataError, match="100: no .hea or .dat or .atr file"):
-        prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS2")
-    with pytest.raises(DataError, match="has data set DS1, not DS3"):
-        prepare(few, "beat", "linear", cache_dir=tmp_path, dataset="DS3")
+def test_unknown_names_are_refused(few: Source, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         prepare_all(few, [("daeca", "linear"), ("beat", "cubic", "none")], cache_dir=tmp_path)
     for fault in (
@@ -214,11 +215,11 @@ def test_bad_records_are_told_together_and_leave_nothing_behind(
     few: Source, tmp_path: Path
 ) -> None:
     folder = tmp_path / "records"
-    shutil.copytree(few.folder, folder)
+    shutil.copytree(few.folders[0], folder)
     os.truncate(folder / "106.dat", 1000)
     for damaged in ("106.dat: truncated", "2 faults"):
         with pytest.raises(DataError, match=damaged):
-            prepare(replace(few, folder=folder), "beat", "linear", cache_dir=tmp_path / "cache")
+            prepare(_with(few, folder=folder), "beat", "linear", cache_dir=tmp_path / "cache")
         (folder / "208.atr").write_bytes(b"")
     assert not (tmp_path / "cache").exists()
 
@@ -282,7 +283,7 @@ def test_any_configuration_finds_its_inputs(sets: Sets) -> None:
 
 @pytest.mark.data
 def test_real_records(mitdb_dir: Path, tmp_path: Path) -> None:
-    source = find_source(data_dir=mitdb_dir, workspace=tmp_path)
+    source = find_source(data_dirs=[mitdb_dir], workspace=tmp_path)
     assert (source.verified, len(source.checksums)) == (True, 66)
     assert list(tmp_path.iterdir()) == []
     beats = prepare(source, "daeac", "linear", cache_dir=tmp_path)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import wfdb
 
-from study.data.records import DS1, PATIENT_OF
-from study.data.source import Source, external_rules, find_external, find_source, own_source
+from study.data.catalogue import DS1, PATIENT_OF, Database
+from study.data.external import external_rules, find_external
+from study.data.source import Origin, Source, find_source, own_source
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_record import MITDB_RULES
 from study.errors import ChecksumError, DataError, MissingDataError
@@ -35,8 +36,8 @@ def _no_folder_given(monkeypatch: pytest.MonkeyPatch) -> None:
 def mitdb(records_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small files in the names of DS1, whose checksums pass for the published ones."""
     sums = records_source.checksums
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
-    return Path(shutil.copytree(records_source.folder, tmp_path / "given"))
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda *_: sums)
+    return Path(shutil.copytree(records_source.folders[0], tmp_path / "given"))
 
 
 def test_given_folder_is_verified_and_files_outside_ds1_are_not_looked_at(
@@ -44,9 +45,12 @@ def test_given_folder_is_verified_and_files_outside_ds1_are_not_looked_at(
 ) -> None:
     for name in ("100.dat", "100.hea", "102.atr"):
         (mitdb / name).mkdir()
-    source = find_source(data_dir=mitdb, workspace=tmp_path)
+    source = find_source(data_dirs=[mitdb], workspace=tmp_path)
     assert (source.kind, source.dataset, source.synthetic) == ("mitdb", "DS1", False)
-    assert (source.folder, source.development, source.rules) == (mitdb, DS1, MITDB_RULES)
+    assert source.records == DS1
+    assert {*source.origins.values()} == {
+        Origin(database="mitdb", folder=mitdb, rules=MITDB_RULES)
+    }
     assert source.patients == {name: PATIENT_OF[name] for name in DS1}
     assert source.verified
     assert source.checksums == records_source.checksums
@@ -61,31 +65,31 @@ def test_order_of_the_places(
     """The last one, without a network, comes under a banner."""
     source = find_source(workspace=tmp_path)
     assert (source.kind, source.synthetic, source.verified) == ("synthetic", True, False)
-    assert (source.folder, source.development) == (tmp_path / "data" / "synthetic", DS1)
+    assert (source.folders[0], source.records) == (tmp_path / "data" / "synthetic", DS1)
     assert source.description.startswith("SYNTHETIC records of 300 s (seed 0) in ")
     assert len(source.checksums) == 66
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "NOT MIT-BIH: THESE ARE SYNTHETIC RECORDS" in caplog.text
-    assert "PhysioNet cannot be reached (http://host.invalid/101.hea: " in caplog.text
+    assert "PhysioNet cannot be reached (http://host.invalid/mitdb/1.0.0/101.hea: " in caplog.text
     assert not (tmp_path / "data" / "mitdb").exists()
     shutil.copytree(mitdb, tmp_path / "data" / "mitdb")
-    assert find_source(workspace=tmp_path).folder == tmp_path / "data" / "mitdb"
+    assert find_source(workspace=tmp_path).folders[0] == tmp_path / "data" / "mitdb"
     monkeypatch.setenv("MITDB_DIR", str(shutil.copytree(mitdb, tmp_path / "variable")))
-    assert find_source(workspace=tmp_path).folder == tmp_path / "variable"
-    assert find_source(data_dir=mitdb, workspace=tmp_path).folder == mitdb
+    assert find_source(workspace=tmp_path).folders[0] == tmp_path / "variable"
+    assert find_source(data_dirs=[mitdb], workspace=tmp_path).folders[0] == mitdb
     monkeypatch.setenv("MITDB_DIR", "")
-    assert find_source(workspace=tmp_path).folder == tmp_path / "data" / "mitdb"
+    assert find_source(workspace=tmp_path).folders[0] == tmp_path / "data" / "mitdb"
 
 
 def test_given_folder_that_is_bad_is_an_error(mitdb: Path, tmp_path: Path) -> None:
     (mitdb / "106.dat").unlink()
     with pytest.raises(MissingDataError) as caught:
-        find_source(data_dir=mitdb, workspace=tmp_path)
+        find_source(data_dirs=[mitdb], workspace=tmp_path)
     assert str(caught.value) == f"--data-dir: {mitdb}/106.dat: missing"
     (mitdb / "106.dat").mkdir()
     (mitdb / "207.dat").write_bytes(b"cut")
     with pytest.raises(DataError, match="2 faults"):
-        find_source(data_dir=mitdb, workspace=tmp_path)
+        find_source(data_dirs=[mitdb], workspace=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
 
 
@@ -117,13 +121,13 @@ def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
         find_source(workspace=tmp_path)
     assert (folder / "101.dat").read_bytes() == b"edited"
 
-    def fetch(into: Path, names: tuple[str, ...]) -> None:
+    def fetch(database: Database, into: Path, names: tuple[str, ...]) -> None:
         assert (into, names) == (folder, DS1)
         shutil.copytree(mitdb, into, dirs_exist_ok=True)
 
     monkeypatch.setattr("study.data.source.download_records", fetch)
     source = find_source(workspace=tmp_path)
-    assert (source.kind, source.folder) == ("mitdb", folder)
+    assert (source.kind, source.folders[0]) == ("mitdb", folder)
     assert source.description.endswith("(downloaded)")
 
 
@@ -141,12 +145,13 @@ def test_split_file_names_records_patients_and_lead(tmp_path: Path) -> None:
     external = find_external(folder, split_file=path)
     for found in (source, external.source):
         assert (found.kind, found.dataset, found.verified) == ("records", "mine", False)
-        assert found.development == names
+        assert found.records == names
         assert found.patients == {"a01": "p1", "a02": "p1", "p7/b01": "p7/b01"}
         files = [f"{name}.{suffix}" for name in names for suffix in ("atr", "dat", "hea")]
         assert sorted(found.checksums) == files
     # Beats annotated twice are handled alike by training and testing.
-    assert source.rules == external.source.rules == external_rules(["III"])
+    origins = (*source.origins.values(), *external.source.origins.values())
+    assert {origin.rules for origin in origins} == {external_rules(["III"])}
     assert external.leads == dict.fromkeys(names, "III")
     assert find_external(folder, leads=["V5"], split_file=path).leads["a01"] == "V5"
     write_record(folder, "a01", rate_hz=250, leads=("V5", "III"), duration_s=20)
@@ -185,7 +190,7 @@ def test_records_of_a_folder_are_taken_at_any_rate_by_the_best_lead(tmp_path: Pa
     external = find_external(folder)
     source = external.source
     assert (source.dataset, source.kind, source.synthetic) == ("257-Hz", "records", False)
-    assert source.development == ("a", "sub/b")
+    assert source.records == ("a", "sub/b")
     assert source.patients == {"a": "a", "sub/b": "sub/b"}
     assert external.leads == {"a": "II", "sub/b": "MLII"}
     assert external.rates_hz == {"a": 257.0, "sub/b": 257.0}
@@ -202,7 +207,7 @@ def test_records_of_mitbih_are_refused_under_any_name(
     write_record(tmp_path, "mine")
     path = write_split(tmp_path, ["mine"])
     pass_for(monkeypatch, tmp_path / "mine.dat", "208.dat")
-    assert own_source(tmp_path, path).development == ("mine",)
+    assert own_source(tmp_path, path).records == ("mine",)
     with pytest.raises(
         DataError, match=r"mine\.dat: is 208\.dat of MIT-BIH's DS1, .* cannot test them"
     ):
@@ -232,7 +237,7 @@ def test_segments_of_a_record_are_no_records_of_a_folder(tmp_path: Path) -> None
     (tmp_path / "v.hea").write_text("v/2 2 360 3600\nlayout 0\nb 3600\n")
     (tmp_path / "layout.hea").write_text("layout 1 360 0\n~ 0 1000/mV 16 0 0 0 0 MLII\n")
     external = find_external(tmp_path)
-    assert external.source.development == ("a", "v")
+    assert external.source.records == ("a", "v")
     assert (external.without_beats, dict(external.unusable)) == ((), {})
     files = ["a.hea", "b.hea", "b.dat", "c.hea", "c.dat", "a.atr", "v.hea", "v.atr"]
     assert list(external.source.checksums) == files
@@ -259,7 +264,7 @@ def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_togethe
         (tmp_path / f"{name}.hea").write_text(header.replace("800 2 ", f"{name} 2 "))
         shutil.copy(tmp_path / "800.atr", tmp_path / f"{name}.atr")
     external = find_external(tmp_path)
-    assert external.source.development == ("fine",)
+    assert external.source.records == ("fine",)
     assert len(external.unusable) == 81
     assert external.unusable["a"] == "sampling rate must lie in [100, 10000] Hz, got 50 Hz"
     with pytest.raises(DataError) as caught:
@@ -285,7 +290,7 @@ def test_records_without_beats_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "b.atr").unlink()
     wfdb.wrann("c", "atr", np.array([18]), symbol=["+"], write_dir=str(tmp_path))
     external = find_external(tmp_path)
-    assert (external.source.development, external.without_beats) == (("a",), ("b", "c"))
+    assert (external.source.records, external.without_beats) == (("a",), ("b", "c"))
     (tmp_path / "a.atr").unlink()
     with pytest.raises(MissingDataError, match=r"none of 3 records has beat annotations \(.atr\)"):
         find_external(tmp_path)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from study.data.annotations import AAMI
+from study.data.catalogue import DS1
 from study.data.fetch import sha256_of
 from study.data.folds import make_folds
-from study.data.records import AAMI, DS1
 from study.data.source import Source
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_record import Record, read_record
@@ -24,7 +25,7 @@ NAMES = ("101", "114")
 
 @pytest.fixture(scope="module")
 def records(records_source: Source) -> list[Record]:
-    return [read_record(records_source.folder, name) for name in records_source.development]
+    return [read_record(records_source.folders[0], name) for name in records_source.records]
 
 
 def classes_of(record: Record) -> NDArray[np.str_]:
@@ -76,12 +77,12 @@ def test_what_is_not_overwritten_and_not_written(tmp_path: Path) -> None:
 def test_records_are_in_the_format_of_mitbih(records_source: Source) -> None:
     """As in the real one, the lead of 114 is the second."""
     for name, leads in {"208": ["MLII", "V1"], "114": ["V1", "MLII"]}.items():
-        header = (records_source.folder / f"{name}.hea").read_text().splitlines()
+        header = (records_source.folders[0] / f"{name}.hea").read_text().splitlines()
         assert header[0] == f"{name} 2 360 43200"
         assert [line.split()[1] for line in header[1:3]] == ["212", "212"]
         assert [line.split()[-1] for line in header[1:3]] == leads
         assert header[3] == "# Synthetic: no person's ECG."
-        assert read_record(records_source.folder, name).lead == "MLII"
+        assert read_record(records_source.folders[0], name).lead == "MLII"
 
 
 def test_every_record_and_fold_has_every_class(records: list[Record]) -> None:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.data.external import external_rules, find_external
 from study.data.one_record import read_one
-from study.data.source import external_rules, find_external, own_source
+from study.data.source import own_source
 from study.data.split_file import load_split
 from study.data.wfdb_record import read_record
 from study.errors import DataError, StudyError

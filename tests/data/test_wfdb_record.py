@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from study.data.records import LEADS
+from study.data.catalogue import LEADS
 from study.data.wfdb_record import MITDB_RULES, ReadingRules, read_record
 from study.errors import ChecksumError, DataError, MissingDataError, NoBeatsError
 from tests.builders import write_record

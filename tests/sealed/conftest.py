@@ -14,8 +14,8 @@ import torch
 
 from study import evaluate
 from study.data.beat_set import BeatSet
+from study.data.catalogue import DS1, DS2
 from study.data.prepare import prepare_all
-from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
 from study.keys import Tag
 from study.models import rules

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import wfdb
 
+from study.data.catalogue import DS2
 from study.errors import StudyStateError
 from study.sealed.bxb import bxb_table
 from study.sealed.plan import SealedPlan
@@ -28,12 +29,14 @@ def test_escape_beats_of_a_stored_result_count_as_s(
     ended = run("--ec57", "bxb")
     assert "nothing was opened" in ended.out
     assert "with 0 escape beats (e, j, n) in S, as bxb counts." in " ".join(ended.out.split())
-    shutil.copytree(records.source.folder, tmp_path / "marked")
+    shutil.copytree(records.source.folders[0], tmp_path / "marked")
     marks = wfdb.rdann(str(tmp_path / "marked" / "100"), "atr")
     symbols = ["j" if symbol == "N" else symbol for symbol in marks.symbol]
     wfdb.wrann("100", "atr", marks.sample, symbol=symbols, write_dir=str(tmp_path / "marked"))
     place, plan = folder.root / "opening_1", trained[1]
-    table = bxb_table(plan, place, replace(records.source, folder=tmp_path / "marked"))
+    origin = replace(records.source.origins["101"], folder=tmp_path / "marked")
+    source = replace(records.ds2_source, origins=dict.fromkeys(DS2, origin))
+    table = bxb_table(plan, place, source)
     with np.load(place / PREDICTIONS) as arrays:
         is_100 = arrays["record_names"][arrays["record"]] == "100"
         escape = is_100 & (arrays["label"] == 0)
@@ -46,4 +49,4 @@ def test_escape_beats_of_a_stored_result_count_as_s(
     symbols = ["V" if symbol == "j" else symbol for symbol in symbols]
     wfdb.wrann("100", "atr", marks.sample, symbol=symbols, write_dir=str(tmp_path / "marked"))
     with pytest.raises(StudyStateError, match="give the records of this result"):
-        bxb_table(plan, place, replace(records.source, folder=tmp_path / "marked"))
+        bxb_table(plan, place, source)

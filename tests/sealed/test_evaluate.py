@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from study.config import digest_of
-from study.data.records import DS2
+from study.data.catalogue import DS2
 from study.files import write_whole
 from study.keys import EXPERIMENTS
 from study.reporting.page.evidence import sealed

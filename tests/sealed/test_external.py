@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import wfdb
 
+from study.data.external import find_external
 from study.data.prepare import prepare
-from study.data.source import find_external
 from study.data.synthetic import write_records
 from study.errors import CheckpointError
 from study.files import write_whole

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from study.data.catalogue import DS1, DS2
 from study.data.fetch import files_of, sha256_of
 from study.data.prepare import prepare_all
-from study.data.records import DS1, DS2
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
@@ -28,7 +28,7 @@ def all_of_mitdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(all_of_mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of files that count as the published ones."""
     sums = {file: sha256_of(all_of_mitdb / file) for file in files_of((*DS1, *DS2))}
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda: sums)
+    monkeypatch.setattr("study.data.fetch.published_checksums", lambda *_: sums)
     monkeypatch.delenv("MITDB_DIR", raising=False)
     return Path(shutil.copytree(all_of_mitdb, tmp_path / "mitdb"))
 
@@ -37,25 +37,25 @@ def test_ds2_is_known_by_name_and_hash(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = mitdb_records(published, tmp_path)
-    assert (records.source.kind, records.source.development) == ("mitdb", DS1)
+    assert (records.source.kind, records.source.records) == ("mitdb", DS1)
     assert sorted(records.ds2) == sorted(files_of(DS2))
     assert records.ds2["100.dat"] == sha256_of(published / "100.dat")
     assert records.ds2_patients["202"] == records.source.patients["201"] == "201"
     changed = replace(records, ds2={**records.ds2, "100.atr": "other"})
     assert changed.ds2_digest != records.ds2_digest
     monkeypatch.setenv("MITDB_DIR", str(published))
-    assert mitdb_records(None, tmp_path).source.folder == published
+    assert mitdb_records(None, tmp_path).source.folders[0] == published
 
 
 def test_a_workspace_that_has_all_files_downloads_nothing(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Path, tuple[str, ...]]] = []
-    monkeypatch.setattr(module, "download_records", lambda f, names: asked.append((f, names)))
+    monkeypatch.setattr(module, "download_records", lambda _, f, names: asked.append((f, names)))
     own = tmp_path / "data" / "mitdb"
     own.parent.mkdir()
     published.rename(own)
-    assert mitdb_records(None, tmp_path).source.folder == own
+    assert mitdb_records(None, tmp_path).source.folders[0] == own
     # What is there is verified and kept; what is not would be fetched, DS2 included.
     assert asked == [(own, (*DS1, *DS2))]
 
@@ -98,18 +98,18 @@ def test_a_rehearsal_writes_its_records_and_needs_all_of_ds2(
 ) -> None:
     monkeypatch.setattr(module, "REHEARSAL_S", 30.0)
     source = synthetic_records(None, tmp_path).source
-    assert source.folder == tmp_path / "data" / "rehearsal"
-    assert (source.kind, source.development) == ("synthetic", DS1)
+    assert source.folders[0] == tmp_path / "data" / "rehearsal"
+    assert (source.kind, source.records) == ("synthetic", DS1)
     for file in files_of(["103"]):
-        (source.folder / file).unlink()
+        (source.folders[0] / file).unlink()
     with pytest.raises(MissingDataError, match="103: no .hea or .dat or .atr file"):
-        synthetic_records(source.folder, tmp_path)
+        synthetic_records(source.folders[0], tmp_path)
 
 
 def test_each_half_is_read_and_cached_by_itself(records: Records, tmp_path: Path) -> None:
     cut, cache_dir = ("beat", "antialiased"), tmp_path / "beats"
     ds1 = prepare_all(records.source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
-    assert (ds1.dataset, ds1.record_names) == ("DS1", records.source.development)
+    assert (ds1.dataset, ds1.record_names) == ("DS1", records.source.records)
     ds2 = read_ds2(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
     assert (ds2.dataset, ds2.record_names) == ("DS2", DS2)
     assert {path.parent.name for path in cache_dir.rglob("*.beats")} == {"DS1", "DS2"}

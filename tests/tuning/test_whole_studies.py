@@ -12,8 +12,8 @@ import pytest
 
 from study.config import TrialConfig
 from study.data import fetch
+from study.data.catalogue import DS1, DS2
 from study.data.fetch import files_of, sha256_of
-from study.data.records import DS1, DS2
 from study.data.synthetic import write_records
 from study.keys import Outcome, Tag
 from study.store.floors import FLOORS
@@ -161,7 +161,7 @@ def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
     mitdb = studies.folder / "mitdb"
     write_records(mitdb, names=DS1, duration_s=30)
     sums = {file: sha256_of(mitdb / file) for file in files_of(DS1)}
-    monkeypatch.setattr(fetch, "published_checksums", lambda: sums)
+    monkeypatch.setattr(fetch, "published_checksums", lambda *_: sums)
     build = TrialJob.training
 
     def training(job: TrialJob, config: TrialConfig, *more: Any) -> TrialTraining:

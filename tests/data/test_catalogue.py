@@ -1,4 +1,4 @@
-"""The published record lists, and the annotation counts of the real records."""
+"""The catalogue of databases, and the annotation counts of MIT-BIH's real records."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from study.data.annotations import read_annotations
-from study.data.records import (
-    AAMI,
-    AAMI_CLASSES,
-    BEAT_SYMBOLS,
+from study.data.annotations import AAMI, AAMI_CLASSES, BEAT_SYMBOLS, read_annotations
+from study.data.catalogue import (
+    CATALOGUE,
     DS1,
     DS2,
+    FILE_SUFFIXES,
     MITDB,
-    PACED,
     PATIENT_OF,
     PUBLISHED_VALIDATION,
 )
@@ -41,13 +39,36 @@ EXPECTED = dict(zip(_WORDS[::2], _WORDS[1::2], strict=True))
 
 
 def test_lists_share_out_all_48_records_of_47_patients() -> None:
-    assert (len(DS1), len(DS2), len(PACED)) == (22, 22, 4)
-    assert sorted(DS1 + DS2 + PACED) == list(MITDB) == sorted(PATIENT_OF)
-    assert len(set(MITDB)) == 48
+    assert (len(DS1), len(DS2), len(MITDB.left_out)) == (22, 22, 4)
+    assert sorted(DS1 + DS2 + MITDB.left_out) == list(MITDB.records) == sorted(PATIENT_OF)
+    assert len(set(MITDB.records)) == 48
     assert set(PUBLISHED_VALIDATION) < set(DS1)
     records_of = Counter(PATIENT_OF.values())
     assert {patient for patient, n in records_of.items() if n > 1} == {"201"}
     assert PATIENT_OF["201"] == PATIENT_OF["202"]
+
+
+PUBLISHED = {
+    # records, patients, and whether SHA-256 of the files, or of their list, are at hand
+    **{"mitdb": (48, 47, True), "svdb": (78, 78, True), "incartdb": (75, 32, True)},
+    **{"edb": (90, 90, False), "ltdb": (7, 7, False)},
+}
+"""As PhysioNet states; of edb it is not known here which 90 records are of its 79 patients."""
+
+
+def test_no_two_databases_have_a_record_of_the_same_name() -> None:
+    assert CATALOGUE.keys() == PUBLISHED.keys()
+    for name, database in CATALOGUE.items():
+        patients = len(set(database.patient_of.values()))
+        at_hand = bool(database.checksums() or database.list_sha256)
+        assert (len(database.records), patients, at_hand) == PUBLISHED[name]
+        assert bool(database.unknown) != (name == "mitdb")
+        if sums := database.checksums():
+            files = {f"{n}{suffix}" for n in database.records for suffix in FILE_SUFFIXES}
+            assert sums.keys() == files
+            assert {len(digest) for digest in sums.values()} == {64}
+    every = [record for database in CATALOGUE.values() for record in database.records]
+    assert len(every) == len(set(every)) == 298
 
 
 def test_aami_class_of_each_symbol() -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from study.data.annotations import Doubled
+from study.data.external import ClassPresence, classes_present, describe, find_external
 from study.data.prepare import prepare
-from study.data.presence import ClassPresence, classes_present, describe
-from study.data.source import find_external
 from tests.builders import bare_beats, write_record
 
 

@@ -1,0 +1,292 @@
+"""Records of any folder that models are tested on, and the remarks that a table of scores needs.
+
+Models can be tested on the records of any other folder (`find_external`): another database, or
+one's own. Every record with beat annotations is taken, at any sampling rate from 100 Hz to 10 kHz.
+MIT-BIH's own records, recognised by their content, are refused there: models train on DS1, and DS2
+is sealed. Excerpts of them in other databases (records sel1xx and sel2xx of the QT database, the
+noise stress test) cannot be recognised; leave them out by a split file.
+
+Shapes: U patients, C classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from study.beats import effective_patients
+from study.data.annotations import Doubled, read_annotations
+from study.data.beat_set import BeatSet
+from study.data.catalogue import DS1, LEADS
+from study.data.fetch import KnownRecordError, published_among, record_checksums
+from study.data.source import Origin, Source
+from study.data.split_file import load_split
+from study.data.synthetic import MANIFEST
+from study.data.wfdb_header import read_header, require_folder
+from study.data.wfdb_record import ReadingRules, read_lead
+from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
+from study.errors import DataError, MissingDataError, NoBeatsError, together
+from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
+from study.wording import first_few, plural
+
+EXTERNAL_LEADS = ("MLII", "II", *LEADS[1:])
+"""Leads used where none is named, best first: MLII is lead II modified for long recordings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class External:
+    """The records of a folder that models can be tested on."""
+
+    source: Source  # the records, as input of `study.data.prepare`
+    leads: Mapping[str, str]  # the lead read of each record
+    rates_hz: Mapping[str, float]  # the sampling rate of each record's files
+    # Beats annotated more than once, of each record that has some
+    doubled: Mapping[str, tuple[Doubled, ...]]
+    without_beats: tuple[str, ...]  # records left out because they have no annotations
+    unusable: Mapping[str, str]  # records left out for a fault, and the fault
+
+
+def external_rules(leads: Sequence[str] = ()) -> ReadingRules:
+    """Return the requirements on a record used only for testing."""
+    return ReadingRules(
+        leads=tuple(leads) or EXTERNAL_LEADS, sampling_rate_hz=None, shortest_rr_s=SHORTEST_RR_S
+    )
+
+
+def find_external(
+    folder: Path,
+    *,
+    leads: Sequence[str] = (),
+    split_file: Path | None = None,
+    strict: bool = False,
+) -> External:
+    """Find the records of a folder and its subfolders, and read each.
+
+    Without a split file these are all that have annotations and can be used, each a patient of its
+    own. The leads are accepted, best first; `EXTERNAL_LEADS` if neither they nor the split file
+    name one.
+
+    Raises:
+        ConfigError: If the split file breaks a rule.
+        DataError: If the folder has no records that can be used, or one of them is of MIT-BIH's
+            DS1 or DS2; with `strict` or a split file, if any cannot be used. All faults together.
+    """
+    require_folder(folder)
+    split = load_split(split_file) if split_file is not None else None
+    rules = external_rules(leads or (split.leads if split else ()))
+    names = split.development if split else _record_names(folder)
+    examined: dict[str, _Examined | None] = {}
+    errors: dict[str, DataError] = {}
+    for name in names:
+        try:
+            # Of a folder the records with beats are meant; of a split file all that it names.
+            examined[name] = _examine(folder, name, rules, must_have_beats=bool(split))
+        except DataError as error:
+            errors[name] = error
+    for record in list(examined.values()):
+        # What a record joins is no record of its own, unless a split file says so.
+        for part in record.parts if record and not split else ():
+            examined.pop(part, None)
+            errors.pop(part, None)
+    records = {name: record for name, record in examined.items() if record is not None}
+    known = any(isinstance(error, KnownRecordError) for error in errors.values())
+    if errors and (strict or split or known or not records):
+        raise together(list(errors.values()), folder)
+    if not records:
+        raise MissingDataError(
+            f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
+        )
+    # A manifest marks synthetic records anywhere, so that their scores never look real.
+    synthetic = (folder / MANIFEST).exists()
+    title = split.name if split else _slug(folder)
+    source = Source(
+        kind="synthetic" if synthetic else "records",
+        dataset=title,
+        origins=dict.fromkeys(sorted(records), Origin(database=title, folder=folder, rules=rules)),
+        patients=split.patients if split else {name: name for name in records},
+        checksums={
+            file: digest
+            for record in records.values()
+            for file, digest in record.checksums.items()
+        },
+        verified=False,
+        description=f"{'SYNTHETIC' if synthetic else 'external'} records '{title}' in {folder}",
+    )
+    return External(
+        source=source,
+        leads={name: record.lead for name, record in records.items()},
+        rates_hz={name: record.rate_hz for name, record in records.items()},
+        doubled={name: record.doubled for name, record in records.items() if record.doubled},
+        without_beats=tuple(name for name, record in examined.items() if record is None),
+        unusable={name: _fault_of(name, error) for name, error in errors.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Examined:
+    lead: str
+    rate_hz: float
+    doubled: tuple[Doubled, ...]
+    checksums: Mapping[str, str]
+    parts: tuple[str, ...]  # headers of what it joins and of its layout, by name
+
+
+def _fault_of(name: str, error: DataError) -> str:
+    """Return a record's fault, and the file that has it where its name is another."""
+    file = Path(error.where)
+    return error.fault if file.stem == Path(name).name else f"{file.name}: {error.fault}"
+
+
+def _record_names(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.hea")
+    )
+
+
+def _examine(
+    folder: Path, name: str, rules: ReadingRules, *, must_have_beats: bool
+) -> _Examined | None:
+    """Examine one record; None if it has no beats and does not need any."""
+    if not must_have_beats and not (folder / f"{name}.atr").exists():
+        return None
+    checksums = record_checksums(folder, name)
+    known = published_among(checksums, DS1)
+    if known is not None:
+        raise KnownRecordError(
+            f"is {known.published} of MIT-BIH's DS1, which models are trained on: it cannot test "
+            "them",
+            folder / known.name,
+        )
+    lead = read_lead(folder, name, rules=rules)
+    try:
+        annotations = read_annotations(
+            folder,
+            name,
+            n_samples=len(lead.signal_mv),
+            sampling_rate_hz=lead.sampling_rate_hz,
+            frame_rate_hz=lead.frame_rate_hz,
+            shortest_rr_s=rules.shortest_rr_s,
+        )
+    except NoBeatsError:
+        if must_have_beats:
+            raise
+        return None
+    header = read_header(folder, name)
+    parts = [header.layout, *(part.header.path.stem for part in header.segments if part.header)]
+    return _Examined(
+        lead=lead.name,
+        rate_hz=lead.sampling_rate_hz,
+        doubled=annotations.doubled,
+        checksums=checksums,
+        parts=tuple((Path(name).parent / part).as_posix() for part in parts if part),
+    )
+
+
+def _slug(folder: Path) -> str:
+    """Name a data set after its folder; MIT-BIH's names are reserved."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-") or "records"
+    return f"{name}-external" if name in ("DS1", "DS2") else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPresence:
+    """The support of a class in some records."""
+
+    name: str  # one of `CLASSES`
+    beats: int  # its number of beats
+    patients: int  # number of patients with such beats
+    effective_patients: float  # effective number of patients (as if all had equally many beats)
+    left_out: str  # why the macro leaves it out; empty where it does not
+
+
+def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[ClassPresence, ...]:
+    """Return each class's beats and patients, and whether it can be scored.
+
+    A class is left out of the macro where it is absent, has fewer than `MIN_CLASS_BEATS` beats,
+    or an effective number of patients below `MIN_EFFECTIVE_PATIENTS`.
+    """
+    owners = [patients[name] for name in beat_set.record_names]
+    unit = np.unique(owners, return_inverse=True)[1]
+    counts = np.zeros((int(unit.max()) + 1, len(CLASSES)), dtype=np.int64)  # [U, C]
+    np.add.at(counts, unit, beat_set.counts)
+    return tuple(_presence(name, counts[:, c].tolist()) for c, name in enumerate(CLASSES))
+
+
+def _presence(name: str, counts: Sequence[int]) -> ClassPresence:
+    beats, patients = sum(counts), sum(n > 0 for n in counts)
+    effective = effective_patients(counts)
+    reason = ""
+    if not beats:
+        reason = "absent"
+    elif beats < MIN_CLASS_BEATS:
+        reason = f"{beats} beats, needs {MIN_CLASS_BEATS}"
+    elif effective < MIN_EFFECTIVE_PATIENTS:
+        reason = (
+            f"{beats} beats of {patients} patients say as much as {effective:.1f} patients "
+            f"would, needs {MIN_EFFECTIVE_PATIENTS:g}"
+        )
+    return ClassPresence(
+        name=name, beats=beats, patients=patients, effective_patients=effective, left_out=reason
+    )
+
+
+def describe(external: External, beat_set: BeatSet) -> str:
+    """Return remarks on the records behind a table of scores.
+
+    They name leads and rates, records and beats left out with reasons, beats annotated twice, and
+    the classes left out of the macro.
+    """
+    source = external.source
+    records, patients = len(source.records), len(set(source.patients.values()))
+    lines = [
+        f"{source.description}: {plural(records, 'record')} of {plural(patients, 'patient')}, "
+        f"{len(beat_set.label)} beats",
+        f"leads: {_tally(external.leads.values())}; sampling rates in Hz: "
+        f"{_tally(f'{rate:g}' for rate in external.rates_hz.values())}",
+        f"beats left out: {reasons_text(beat_set.left_out) or 'none'}",
+    ]
+    if beat_set.left_out[GAP]:
+        lines.append(GAP_NOTE)
+    if external.without_beats:
+        lines.append(f"no beat annotations, left out: {', '.join(external.without_beats)}")
+    faults: dict[str, list[str]] = {}
+    for name, fault in external.unusable.items():
+        faults.setdefault(fault, []).append(name)
+    for fault, names in faults.items():
+        lines.append(f"cannot be used, left out: {first_few(names)}: {fault}")
+    lines += doubled_lines(external.doubled)
+    for presence in classes_present(beat_set, source.patients):
+        if presence.left_out:
+            lines.append(f"{presence.name} has no part in the macro: {presence.left_out}")
+    return "\n".join(lines)
+
+
+def _tally(values: Iterable[str]) -> str:
+    return ", ".join(f"{value} ({n})" for value, n in Counter(values).most_common())
+
+
+def doubled_lines(doubled: Mapping[str, tuple[Doubled, ...]]) -> list[str]:
+    """Say which records have beats with more than one annotation, and what became of these."""
+    if not doubled:
+        return []
+    each = ", ".join(f"{name} ({len(beats)})" for name, beats in doubled.items())
+    lines = [
+        f"annotated more than once within {SHORTEST_RR_S:g} s, taken as one beat at the first "
+        f"mark: {each}"
+    ]
+    unlike = {name: [b for b in beats if not b.agree] for name, beats in doubled.items()}
+    examples = [
+        f"{name} ({len(beats)}; {' and '.join(beats[0].symbols)} at sample {beats[0].samples[0]})"
+        for name, beats in unlike.items()
+        if beats
+    ]
+    if examples:
+        lines.append(
+            f"of these marked as different classes, left out as class Q: {', '.join(examples)}"
+        )
+    return lines
