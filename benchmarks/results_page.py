@@ -31,9 +31,9 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from study.config import PLACEBO_SUFFIX
+from study.keys import FLOORS
 from study.statistics.comparison import MARGIN
 from study.statistics.findings import LEVEL
-from study.store.floors import FLOORS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 

@@ -30,6 +30,15 @@ UNRANKED = TRAIN_LOSS
 """Stands for an objective where trials are trained for a sealed test: every epoch has it, also
 where nothing is scored, and it ranks nothing."""
 
+FLOORS = (
+    "prevalence",
+    "logistic_regression",
+    "logistic_ratios",
+    "logistic_ratios_distances",
+    "logistic_ratios_deviation",
+)
+"""Simple classifiers that every study and every sealed test score beside their arms."""
+
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 """Values of `--precision`; `auto` becomes one of the others."""
 

@@ -19,12 +19,11 @@ from study.data.source import Source
 from study.data.windows import usable_beats
 from study.errors import ArchiveError, StudyStateError, read_all
 from study.files import read_arrays
-from study.keys import CLASSES
+from study.keys import CLASSES, FLOORS
 from study.reporting.table import Table
 from study.sealed.plan import SealedPlan
 from study.sealed.result import PREDICTIONS
 from study.sealed.tables import ec57_table
-from study.spaces.sealed_plan import FLOOR
 from study.statistics.ec57 import gross_and_average
 from study.training.scores import confusions_by_record
 
@@ -44,11 +43,13 @@ def bxb_table(plan: SealedPlan, result: Path, source: Source) -> Table:
         DataError: If a record cannot be used.
     """
     path = result / PREDICTIONS
-    log_probs = {name: f"log_probs_{name}" for name in (*(a.name for a in plan.arms), FLOOR)}
+    log_probs = {name: f"log_probs_{name}" for name in (*(a.name for a in plan.arms), *FLOORS)}
     needed = {"label": ("i", 1), "record": ("i", 1), "record_names": ("U", 1)}
+    needed |= {log_probs[arm.name]: ("f", 3) for arm in plan.arms}
     try:
+        # A result of the version before has one floor.
         arrays = read_arrays(
-            path.read_bytes(), {**needed, **dict.fromkeys(log_probs.values(), ("f", 3))}
+            path.read_bytes(), needed, dict.fromkeys(log_probs.values(), ("f", 3))
         )
     except (OSError, ArchiveError) as error:
         raise StudyStateError(f"{path}: {error}; bring it back from a copy") from error
@@ -69,6 +70,7 @@ def bxb_table(plan: SealedPlan, result: Path, source: Source) -> Table:
                 confusions_by_record(arrays[key], label, record, n_records=n_records)
             )
             for name, key in log_probs.items()
+            if key in arrays
         },
         f" with {escape.sum()} escape beats (e, j, n) in S, as bxb counts",
     )

@@ -23,7 +23,7 @@ import study as package
 from study.config import Cut, TrialConfig, digest_of
 from study.data.beat_set import BeatSet
 from study.errors import DivergedError
-from study.keys import CLASSES
+from study.keys import CLASSES, FLOORS
 from study.models import rules
 from study.models.classifier import Classifier
 from study.sealed.records import ExternalSet, read_ds2
@@ -37,7 +37,6 @@ from study.sealed.scoring import (
 )
 from study.sealed.tables import Findings
 from study.sealed.training import Prepared, cuts_of
-from study.spaces.sealed_plan import FLOOR
 from study.statistics.predictions import Beats
 from study.store import floors
 from study.store.openings import Opening, OpeningsLog
@@ -247,7 +246,7 @@ def beats_of(
 def predictions(
     prepared: Prepared, sets: Mapping[Cut, BeatSet], say: Say
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the log-probabilities of every arm, [S, N, C], the floor's last, [1, N, C]."""
+    """Return the log-probabilities of every arm, [S, N, C], then of the floors, [1, N, C]."""
     # One model at a time on one thread: the last bits then do not depend on the number of cores.
     torch.set_num_threads(1)
     training = prepared.training
@@ -264,7 +263,8 @@ def predictions(
             seeds=training.plan.seed_indices,
             engine=training.engine_here,
         )
-    log_probs[FLOOR] = prepared.floor(sets[floors.FLOOR_CUT])
+    for name in FLOORS:
+        log_probs[name] = prepared.floors[name](sets[floors.FLOOR_CUT])
     return log_probs
 
 

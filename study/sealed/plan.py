@@ -31,6 +31,9 @@ from study.store.folder import study_folder
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
 
+_LATER = ("floor",)
+"""Settings that plans of the versions before do not have: the hash is of other values alone."""
+
 _NO_ADJUSTMENT = ("logit_adjustment", "none")
 """What plans of the previous version mean without saying so."""
 
@@ -64,8 +67,12 @@ class SealedPlan:
         Without a logit adjustment an arm has the hash that it had before there was one.
         """
         test, origin = self.test, self.test.origin
+        settings = {name: getattr(test, name) for name in ("name", *DEFAULTS)}
+        for name in _LATER:
+            if settings[name] == DEFAULTS[name]:
+                del settings[name]
         content = {
-            **{name: getattr(test, name) for name in ("name", *DEFAULTS)},
+            **settings,
             "seeds": self.seeds,
             "study": None
             if origin is None

@@ -6,6 +6,7 @@ default takes few arms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from statistics import fmean
 
 from study.config import ARM_PARTS, PLACEBO_SUFFIX, TrialConfig, cut_text
 from study.errors import PlanError, UsageError, listed, unknown
+from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest
+from study.store.floors import stored_floors
 from study.store.folder import SPACE_COPY
 from study.store.study import Study
 from study.wording import score_text
@@ -83,6 +86,8 @@ def propose(
     if study.unfinished:
         settled = f"{len(study.rows)} of its {stored.trials} trials are settled"
         comments = f"The study is UNFINISHED: {settled}. {comments}"
+    floor, of_floors, lacking = _floor(folder, stored.objective)
+    comments = f"{comments} {of_floors}"
     cuts, origin = {cut_text(arm.cut) for arm in chosen}, origin_of(stored, name)
     data = {cut: digest for cut, digest in origin.data.items() if cut in cuts}
     if not data:
@@ -95,6 +100,7 @@ def propose(
         name=name,
         metrics=_metrics(stored.objective),
         contrasts=tuple(contrasts),
+        floor=floor,
         study_seed=stored.study_seed,
         resamples=DEFAULTS["resamples"],
         permutations=DEFAULTS["permutations"],
@@ -103,7 +109,22 @@ def propose(
         origin=replace(origin, data=data),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
-    return Proposal(plan=plan, comments=comments, lacks=tuple(_lacks(plan)))
+    return Proposal(plan=plan, comments=comments, lacks=(*_lacks(plan), *lacking))
+
+
+def _floor(folder: Path, objective: str) -> tuple[str, str, list[str]]:
+    """Return the highest floor of a study, a sentence on all that it scored, and what it lacks."""
+    scores = {
+        floor.name: score
+        for floor in stored_floors(folder)
+        if math.isfinite(score := floor.metrics.get(objective, math.nan))
+    }
+    missing = ", ".join(name for name in FLOORS if name not in scores)
+    lacking = [f"no score of {missing} on DS1: a higher floor may not be known"] if missing else []
+    if not scores:
+        return DEFAULTS["floor"], "", lacking
+    shown = ", ".join(f"{name} {score_text(score)}" for name, score in scores.items())
+    return max(scores, key=lambda name: scores[name]), f"Floors on DS1: {shown}.", lacking
 
 
 def _lacks(plan: SealedPlan) -> Iterator[str]:

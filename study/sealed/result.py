@@ -157,7 +157,7 @@ def keep_predictions(
     beats: Beats,
     log_probs: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """Write log-probabilities [S, N, C] by arm, and the floor's [1, N, C], before scoring."""
+    """Write log-probabilities, [S, N, C] of arms and [1, N, C] of floors, before scoring."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"log_probs_{name}": values for name, values in log_probs.items()}
     np.savez_compressed(

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
+from study.keys import CLASSES, FLOORS, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
 from study.sealed.plan import SealedPlan
 from study.sealed.thresholds import Thresholds, ensemble_of
-from study.spaces.sealed_plan import FLOOR
 from study.statistics.comparison import compare
 from study.statistics.ec57 import gross_and_average
 from study.statistics.estimates import with_means
 from study.statistics.findings import MEASURE_NAMES, QUANTITIES, Comparison
 from study.statistics.predictions import ArmRuns, Beats
+from study.statistics.scored import ScoredArms
 from study.training.metrics import DECISIONS
 from study.training.scores import confusions_by_record, rank_within, score
 from study.training.thresholds import decisions_at
@@ -179,10 +179,16 @@ def compare_arms(
     """Return the comparison of each of the plan's metrics, and of each measure."""
     lacking = [m for m in MEASURE_NAMES if not any(n.startswith(m) for n in plan.test.metrics)]
     single = runs(plan, log_probs, beats)
+    scored: dict[str, ScoredArms] = {}  # by measure: its metrics share what takes longest
     comparisons = {}
     for name in (*plan.test.metrics, *(f"{measure}_sv" for measure in lacking)):
         say(f"resampling patients and seeds: {name}")
-        comparisons[name] = _compare(plan, beats, single, name, contrasts=plan.test.contrasts)
+        measure = name.partition("_")[0]
+        if measure not in scored:
+            scored[measure] = _scored(plan, beats, single, name)
+        comparisons[name] = _compare(
+            plan, beats, single, name, scored[measure], plan.test.contrasts
+        )
     return comparisons
 
 
@@ -195,7 +201,18 @@ def compare_ensembles(
     """Return the comparison of the seed ensembles; arguments as in `compare_arms`."""
     say("resampling patients: seed ensembles")
     together = {name: ensemble_of(values) for name, values in log_probs.items()}
-    return _compare(plan, beats, runs(plan, together, beats), plan.test.metrics[0])
+    arms, metric = runs(plan, together, beats), plan.test.metrics[0]
+    return _compare(plan, beats, arms, metric, _scored(plan, beats, arms, metric))
+
+
+def _scored(plan: SealedPlan, beats: Beats, arms: Sequence[ArmRuns], metric: str) -> ScoredArms:
+    resamples, seed = plan.test.resamples, plan.test.study_seed
+    return ScoredArms.of(beats, arms, _objective(metric), resamples, seed, choosing=False)
+
+
+def _objective(metric: str) -> str:
+    # On DS1 the same measures and classes have other names.
+    return f"val_{metric}"
 
 
 def _compare(
@@ -203,14 +220,15 @@ def _compare(
     beats: Beats,
     arms: Sequence[ArmRuns],
     metric: str,
+    scored: ScoredArms,
     contrasts: Sequence[tuple[str, str]] = (),
 ) -> Comparison:
     return compare(
         beats,
         arms,
+        scored=scored,
         contrasts=contrasts,
-        # On DS1 the same measures and classes have other names.
-        objective=f"val_{metric}",
+        objective=_objective(metric),
         resamples=plan.test.resamples,
         permutations=plan.test.permutations,
         seed=plan.test.study_seed,
@@ -221,7 +239,7 @@ def _compare(
 def runs(
     plan: SealedPlan, log_probs: Mapping[str, NDArray[np.floating]], beats: Beats
 ) -> list[ArmRuns]:
-    """Return the arms as input of a comparison; the floor's one model serves for all seeds."""
+    """Return arms and floors as input of a comparison; a floor's model serves for all seeds."""
     seeds = np.arange(max(len(values) for values in log_probs.values()))
     shared: dict[str, Any] = {
         "draw": np.zeros_like(seeds),
@@ -240,12 +258,16 @@ def runs(
         )
         for arm in plan.arms
     ]
-    floor = ArmRuns(
-        name=FLOOR,
-        log_probs=np.repeat(log_probs[FLOOR], len(seeds), axis=0).astype(np.float32),
-        input=FLOOR,
-        window="",  # no arm's window: it is not held against the bare ECG, as in a study
-        fusion=FLOOR,
-        **shared,
-    )
-    return [*arms, floor]
+    expected = (len(seeds), *beats.label.shape, len(CLASSES))
+    floors = [
+        ArmRuns(
+            name=name,
+            log_probs=np.broadcast_to(log_probs[name].astype(np.float32), expected),
+            input=name,
+            window="",  # no arm's window: it is not held against the bare ECG, as in a study
+            fusion=name,
+            **shared,
+        )
+        for name in FLOORS
+    ]
+    return [*arms, *floors]

@@ -14,7 +14,6 @@ from study.reporting.comparison_tables import kept_table
 from study.reporting.table import Column, Kind, Table, Value
 from study.sealed.plan import SealedPlan
 from study.sealed.scoring import RARE, ArmScores, Exclusion
-from study.spaces.sealed_plan import FLOOR
 from study.statistics.ec57 import ECTOPIC, STATISTICS
 from study.statistics.estimates import with_means
 from study.statistics.findings import (
@@ -39,7 +38,7 @@ class Findings:
 
     plan: SealedPlan
     how: str  # opening, commit, data and arithmetic, in words
-    arms: Sequence[ArmScores]  # scores of every arm in the plan's order, the floor last
+    arms: Sequence[ArmScores]  # scores of every arm in the plan's order, then of the floors
     left_out: Sequence[Exclusion]  # records that additional totals leave out
     comparisons: Mapping[str, Comparison]  # by metric; at least one of each measure
     ensembles: Comparison  # of the seed ensembles, on the primary metric
@@ -162,7 +161,8 @@ def _contrasts(findings: Findings, metric: str) -> Table:
     shown = list(dict.fromkeys([quantity, *RARE]))
     computed = {(pair.first, pair.second): pair for pair in comparison.contrasts}
     paired = [set(pair) for pair in declared]
-    to_floor = [(a.name, FLOOR) for a in findings.plan.arms if {a.name, FLOOR} not in paired]
+    floor = findings.plan.test.floor
+    to_floor = [(a.name, floor) for a in findings.plan.arms if {a.name, floor} not in paired]
     rows: list[list[Value]] = []
     for first, second in (*declared, *to_floor):
         pair = computed.get((first, second)) or computed[second, first]
@@ -183,7 +183,7 @@ def _contrasts(findings: Findings, metric: str) -> Table:
     return Table(
         name=f"contrasts_{metric}",
         title=f"Contrasts in {MEASURE_NAMES[measure]}",
-        shows="Paired over the same beats and seeds; the floor's one model stands for all seeds.",
+        shows="Paired over the same beats and seeds; a floor's one model stands for all seeds.",
         reading=reading,
         columns=[Column("contrast", Kind.NAME), of_shown[0], *tested, *of_shown[1:]],
         rows=rows,

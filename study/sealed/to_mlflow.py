@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from study.errors import CheckpointError, UsageError, unknown
-from study.keys import Outcome, Tag
+from study.keys import FLOORS, Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.reporting.sealed_results import RESULT
@@ -26,7 +26,6 @@ from study.sealed.training import (
     trained_ensemble,
     trained_on,
 )
-from study.spaces.sealed_plan import FLOOR
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS
 from study.store.openings import Opening
@@ -148,15 +147,20 @@ def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str])
                 tags={**tags, **own},
             )
         )
-    floor = _run(
-        FLOOR_RUN,
-        f"floor: {FLOOR.replace('_', ' ')}",
-        metrics_of(stored[FLOOR]),
-        digest=f"{tags[Tag.STUDY_ID]}-{FLOOR}",
-        params={"floor": FLOOR, **stored[FLOOR]["configuration"]},
-        tags=tags,
-    )
-    return [*arms, floor]
+    # A result of the version before has one floor.
+    floors = [
+        _run(
+            FLOOR_RUN,
+            f"floor: {name.replace('_', ' ')}",
+            metrics_of(stored[name]),
+            digest=f"{tags[Tag.STUDY_ID]}-{name}",
+            params={"floor": name, **stored[name]["configuration"]},
+            tags=tags,
+        )
+        for name in FLOORS
+        if name in stored
+    ]
+    return [*arms, *floors]
 
 
 def _run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> RunFacts:

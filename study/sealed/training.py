@@ -22,7 +22,7 @@ from study.config import Cut
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds, make_folds
 from study.errors import DivergedError, StudyStateError, UsageError, listed
-from study.keys import UNRANKED, Outcome
+from study.keys import FLOORS, UNRANKED, Outcome
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import Arm, SealedPlan, arm_tables, check_data, check_origin
@@ -30,7 +30,6 @@ from study.sealed.records import Records
 from study.sealed.result import EvaluationFolder
 from study.sealed.thresholds import Thresholds, stored_predictions, thresholds_from
 from study.spaces.load import checked_space
-from study.spaces.sealed_plan import FLOOR
 from study.spaces.space import Space
 from study.spaces.toml_text import compare_text
 from study.store import floors
@@ -97,8 +96,7 @@ class Training:
         contrasts = [f"{first} - {second}" for first, second in plan.test.contrasts]
         metrics = plan.test.metrics
         lines += [
-            f"  {FLOOR}: the floor, compared with every arm",
-            f"    thresholds: by {self.source_of(FLOOR)}",
+            f"  floors: {', '.join(FLOORS)}; every arm is compared with {plan.test.floor}",
             f"contrasts: {', '.join(contrasts) or 'none'}",
             f"metrics: {', '.join(metrics)} (primary: {metrics[0]})",
             f"records: {self.records.source.description}",
@@ -109,7 +107,7 @@ class Training:
         return "\n".join(lines)
 
     def source_of(self, name: str) -> str:
-        """Name what the thresholds of an arm or the floor are chosen on."""
+        """Name what the thresholds of an arm or a floor are chosen on."""
         if name in self.stored and self.plan.test.origin is not None:
             return f"study {self.plan.test.origin.name}"
         return f"a cross-validation of {len(self.folds)} folds"
@@ -128,9 +126,9 @@ class Prepared:
 
     training: Training  # what the models were trained from
     ensembles: Mapping[str, SeedEnsemble]  # all seeds of each arm, by its name
-    thresholds: Mapping[str, Thresholds]  # thresholds of each arm and the floor, by name
-    # Predicts other beats by the floor, which is fitted on all of DS1, as [1, N, C]
-    floor: Callable[[BeatSet], NDArray[np.float32]]
+    thresholds: Mapping[str, Thresholds]  # thresholds of each arm and each floor, by name
+    # Predicts other beats by a floor, which is fitted on all of DS1, as [1, N, C]; by name
+    floors: Mapping[str, Callable[[BeatSet], NDArray[np.float32]]]
     digest: str  # digest of all weights and thresholds
     trained_by: tuple[str, ...]  # commits of the code that trained the models
 
@@ -141,7 +139,7 @@ def trained_on(n_records: int, kind: str) -> str:
 
 
 def cuts_of(plan: SealedPlan) -> list[Cut]:
-    """Return the cuts of all arms and of the floor."""
+    """Return the cuts of all arms and of the floors."""
     return sorted({*(arm.cut for arm in plan.arms), floors.FLOOR_CUT})
 
 
@@ -278,7 +276,7 @@ def train(training: Training, run: RunStudy) -> Prepared:
         training=training,
         ensembles=ensembles,
         thresholds=thresholds,
-        floor=floors.fit(FLOOR, training.models.floor_beats),
+        floors={name: floors.fit(name, training.models.floor_beats) for name in FLOORS},
         digest=_digest(ensembles, fixed),
         trained_by=trained_by,
     )
@@ -341,9 +339,11 @@ def _thresholds(training: Training, run: RunStudy) -> dict[str, Thresholds]:
             log_probs, beats.label, training.source_of(arm.name)
         )
     floor_beats = training.models.floor_beats
-    log_probs = floors.out_of_fold(FLOOR, floor_beats, training.folds)
-    of_floor = thresholds_from(log_probs, floor_beats.label, training.source_of(FLOOR))
-    return {**thresholds, FLOOR: of_floor}
+    for name in FLOORS:
+        log_probs = floors.out_of_fold(name, floor_beats, training.folds)
+        source = training.source_of(name)
+        thresholds[name] = thresholds_from(log_probs, floor_beats.label, source)
+    return thresholds
 
 
 def trained_ensemble(arm: Arm, places: Places) -> SeedEnsemble | None:

@@ -9,6 +9,7 @@ seeds = 10                                     # models of each arm, 10 or more
 name = "film_or_not"
 metrics = ["auprc_sv", "auroc_sv"]             # the first is the primary one
 contrasts = [["film", "film_placebo"]]         # tested, first minus second; default: none
+floor = "logistic_regression"                  # every arm is held against it, in pairs
 study_seed = 0                                 # root of all random streams
 resamples = 2000                               # of patients and seeds, for intervals
 permutations = 10000                           # of records between arms, for p
@@ -28,13 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.errors import unknown
-from study.keys import AGGREGATES, CLASSES, PRECISIONS
+from study.keys import AGGREGATES, CLASSES, FLOORS, PRECISIONS
 
 MIN_SEEDS = 10
 """Seeds of each arm: single seeds of one configuration differ by more than arms do."""
-
-FLOOR = "logistic_regression"
-"""Name of the logistic floor, which every sealed test includes: a contrast may name it."""
 
 METRICS = tuple(f"{m}_{of}" for m in ("auprc", "auroc") for of in (*AGGREGATES, *CLASSES))
 """Metrics that a test may declare; all are reported, only declared ones are tested."""
@@ -42,6 +40,7 @@ METRICS = tuple(f"{m}_{of}" for m in ("auprc", "auroc") for of in (*AGGREGATES, 
 DEFAULTS: dict[str, Any] = {
     "metrics": ["auprc_sv", "auroc_sv"],
     "contrasts": [],
+    "floor": "logistic_regression",
     "study_seed": 0,
     "resamples": 2000,
     "permutations": 10_000,
@@ -76,6 +75,7 @@ class SealedTest:
     name: str
     metrics: tuple[str, ...]  # metrics whose contrasts are computed, the primary one first
     contrasts: tuple[tuple[str, str], ...]  # pairs of arms, first minus second: what is tested
+    floor: str  # of `study.keys.FLOORS`: every arm is compared with it
     study_seed: int  # root of all random streams
     resamples: int  # resamples of patients and seeds behind every interval
     permutations: int  # swaps of records behind every p
@@ -112,6 +112,8 @@ def _setting_faults(values: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{key}: must be a whole number in [{low}, {high}], got {value!r}"
     if (precision := values["precision"]) not in PRECISIONS:
         yield f"precision: {unknown('value', str(precision), PRECISIONS)}"
+    if (floor := values["floor"]) not in FLOORS:
+        yield f"floor: {unknown('floor', str(floor), FLOORS)}"
     name = values.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         yield f"name: must be {_NAME_RULE}, got {name!r}"

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from study.config import GROUPS, PARAMETERS, PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
-from study.keys import UNRANKED
+from study.keys import FLOORS, UNRANKED
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
     ValueCheck,
@@ -26,7 +26,7 @@ from study.spaces.entries import (
     with_condition,
 )
 from study.spaces.parameter import ArmSpec, Categorical, Parameter, Value
-from study.spaces.sealed_plan import FLOOR, MIN_SEEDS, read_test
+from study.spaces.sealed_plan import MIN_SEEDS, read_test
 from study.spaces.settings import KINDS, SETTINGS, setting_faults
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -276,13 +276,13 @@ class _Reader:
         return {"reference": str(reference), "contrasts": contrasts}
 
     def _test(self, arms: Mapping[str, ArmSpec]) -> dict[str, Any]:
-        if FLOOR in arms:
-            self.faults.append(
-                f"arms.{FLOOR}: is the name of the logistic floor, which every sealed test "
-                "includes; choose another name"
-            )
+        self.faults += [
+            f"arms.{name}: is the name of a floor, which every sealed test scores; choose another"
+            for name in FLOORS
+            if name in arms
+        ]
         table = self._table("test", self._data["test"])
-        names = {*arms, FLOOR} if arms else set()
+        names = {*arms, *FLOORS} if arms else set()
         contrasts = self._contrasts("test.contrasts", table.get("contrasts", []), names)
         test, faults = read_test(table, contrasts)
         self.faults += faults

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from study.errors import ComparisonError, listed, unknown
 from study.keys import AUPRC_SV, metric
-from study.statistics.findings import MEASURE_NAMES, QUANTITIES, Comparison
+from study.statistics.findings import MEASURE_NAMES, QUANTITIES, Comparison, parts_of
 from study.statistics.predictions import ArmRuns, Beats, check_comparable
 from study.statistics.scored import ScoredArms
 
@@ -36,6 +37,7 @@ def compare(
     choosing: bool = True,
     notes: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
+    scored: ScoredArms | None = None,
 ) -> Comparison:
     """Compare arms on the same beats, folds, draws and seeds.
 
@@ -51,6 +53,8 @@ def compare(
         choosing: Whether a best arm is named; not where arms were chosen before.
         notes: Further remarks for the reader, such as arms left out.
         progress: Gets a line on each step.
+        scored: The same arms, scored by the objective's measure in the same resamples; None
+            scores them.
 
     Raises:
         ComparisonError: If the arms were not evaluated on the same beats, folds, draws and
@@ -59,7 +63,11 @@ def compare(
     every = [*arms, *([floor] if floor else [])]
     check_comparable(beats, every)
     _check_names(arms, contrasts, objective)
-    scored = ScoredArms.of(beats, every, objective, resamples, seed, progress)
+    if scored is None:
+        scored = ScoredArms.of(
+            beats, every, objective, resamples, seed, progress, choosing=choosing
+        )
+    scored = replace(scored, quantity=parts_of(objective)[1])
     of_arms = scored.objective[: len(arms)]
     order = np.argsort(-np.nan_to_num(of_arms, nan=-np.inf), kind="stable")
     ranked = [arms[index] for index in order]

@@ -147,6 +147,11 @@ class ArmRuns:
         return np.asarray(order[self.seed[order] % n_partitions == partition])
 
     @property
+    def one_model(self) -> bool:
+        """Whether one model's predictions stand for all runs, which are views of one array."""
+        return len(self.log_probs) > 1 and not self.log_probs.strides[0]
+
+    @property
     def placebo(self) -> bool:
         """Whether its RR is permuted."""
         return self.rr == "placebo"

@@ -168,16 +168,18 @@ def _fold_values(beats: Beats, arm: ArmRuns, held: HeldOut, weights: Float, meas
     row_of[records] = np.arange(len(records))
     record, label = row_of[beats.record[rows]], beats.label[rows]
     order = arm.runs_on(held.partition, beats.n_partitions)
-    values = np.full((len(order), len(weights), len(CLASSES)), np.nan)
+    distinct = order[:1] if arm.one_model else order
+    values = np.full((len(distinct), len(weights), len(CLASSES)), np.nan)
     for c in range(len(CLASSES)):
         positive = label == c
         if not positive.any():
             continue
-        for index, run in enumerate(order):
+        for index, run in enumerate(distinct):
             ranking = Ranking.of(arm.log_probs[run, rows, c], positive, record, len(records))
             values[index, :, c] = MEASURES[measure](ranking, weights)
     n_draws = len(np.unique(arm.draw))
-    return values.reshape(n_draws, -1, *values.shape[1:])
+    every = np.broadcast_to(values, (len(order), *values.shape[1:]))
+    return every.reshape(n_draws, -1, *values.shape[1:])
 
 
 def _patients_by_fold(beats: Beats) -> list[list[Int]]:

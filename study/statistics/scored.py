@@ -62,7 +62,8 @@ class ScoredArms:
     values: Float  # [A, Q] as they are
     resampled: Float  # [A, W, Q] in resamples of patients and seeds
     in_bag: Float  # [A, W, Q] in the same resamples of patients, seeds averaged
-    out_of_bag: Float  # [A, W, Q] on the patients that these left out
+    # [A, W, Q] on the patients that these left out; W is 0 unless a best arm is to be named
+    out_of_bag: Float
 
     @classmethod
     def of(
@@ -73,8 +74,10 @@ class ScoredArms:
         resamples: int,
         seed: int,
         progress: Callable[[str], None] | None = None,
+        *,
+        choosing: bool = True,
     ) -> ScoredArms:
-        """Score arms under every weighting that a comparison needs."""
+        """Score arms under every weighting that a comparison needs; arguments as for `compare`."""
         rng = np.random.default_rng([seed, 0])
         measure, quantity = parts_of(objective)
         facts = class_facts(beats, measure)
@@ -83,7 +86,8 @@ class ScoredArms:
         without = np.ones((len(CLASSES), n_records))
         for c, fact in enumerate(facts):
             without[c, [name == fact.largest_record for name in beats.record_names]] = 0.0
-        blocks = [np.ones((1, n_records)), without, np.eye(n_records), drawn, drawn == 0]
+        blocks = [np.ones((1, n_records)), without, np.eye(n_records), drawn]
+        blocks += [drawn == 0] if choosing else []
         scores = WeightedScores.of(beats, arms, np.vstack(blocks) * 1.0, measure, progress)
         first = 1 + len(CLASSES) + n_records
         inside = slice(first, first + resamples)

@@ -34,7 +34,7 @@ from study.data.folds import Folds
 from study.data.reference.templates import SHAPE_CUT
 from study.errors import DataError, DivergedError, StudyError
 from study.files import from_json, rows_csv
-from study.keys import CLASSES
+from study.keys import CLASSES, FLOORS
 from study.store.history import METRICS
 from study.store.storage import Storage
 from study.store.trial_files import (
@@ -126,14 +126,14 @@ def beat_weights(label: NDArray[np.int64]) -> Float:
 
 
 def prevalence(x: Float, label: NDArray[np.int64], weights: Float) -> Predictor:
-    """Return a predictor that gives every beat the classes' shares; arguments as for `FLOORS`."""
+    """Return a predictor that gives every beat the classes' shares; arguments as for `FITS`."""
     counts = np.bincount(label, minlength=len(CLASSES))
     log_probs = np.log(np.maximum(counts, 0.5) / counts.sum())
     return lambda others: np.tile(log_probs, (len(others), 1))
 
 
 def logistic_regression(x: Float, label: NDArray[np.int64], weights: Float) -> Predictor:
-    """Fit a multinomial regression with an L2 penalty; arguments as for `FLOORS`.
+    """Fit a multinomial regression with an L2 penalty; arguments as for `FITS`.
 
     Its probabilities have the shares that classes have among the training beats. A class without
     beats to train on gets the probability of half a beat.
@@ -194,12 +194,9 @@ def _log_probs(
     return log_probs
 
 
-FLOORS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
+FITS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
+    **dict.fromkeys(FLOORS, logistic_regression),
     "prevalence": prevalence,
-    "logistic_regression": logistic_regression,
-    "logistic_ratios": logistic_regression,
-    "logistic_ratios_distances": logistic_regression,
-    "logistic_ratios_deviation": logistic_regression,
 }
 """Fits a floor: from features [N, F], labels [N] and `beat_weights` [C] to a `Predictor`."""
 
@@ -220,7 +217,7 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     for number, (training, validation) in enumerate(folds.masks(beats)):
         partition, fold = divmod(number, len(folds))
         try:
-            fitted = FLOORS[name](x[training], beats.label[training], weights)
+            fitted = FITS[name](x[training], beats.label[training], weights)
         except DivergedError as error:
             where = f"fold {fold} of partition {partition}"
             raise DivergedError(f"floor {name}: {where}: {error}") from error
@@ -238,7 +235,7 @@ def fit(name: str, training: BeatSet) -> Callable[[BeatSet], NDArray[np.float32]
     Raises:
         DivergedError: If the fit does not converge.
     """
-    fitted = FLOORS[name](features(name, training), training.label, beat_weights(training.label))
+    fitted = FITS[name](features(name, training), training.label, beat_weights(training.label))
     return lambda others: fitted(features(name, others))[None].astype(np.float32)
 
 

@@ -16,7 +16,7 @@ import pytest
 from study.config import digest_of
 from study.data.catalogue import DS2
 from study.files import write_whole
-from study.keys import EXPERIMENTS
+from study.keys import EXPERIMENTS, FLOORS
 from study.reporting.page.evidence import sealed
 from study.reporting.results import StudyResults
 from study.reporting.sealed_results import sealed_results
@@ -57,7 +57,7 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
     (path,) = results(workspace)
     result = json.loads(path.read_text())
     assert result["opening"] == line
-    assert sorted(result["arms"]) == ["logistic_regression", "rr", "rr_placebo"]
+    assert list(result["arms"]) == ["rr", "rr_placebo", *FLOORS]
     arm = result["arms"]["rr"]
     assert len(arm["seeds"]["values"]["test_auprc_S"]) == 10
     assert len(arm["ensemble"]["values"]["test_auprc_S"]) == 1
@@ -70,11 +70,11 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
     assert (primary["first"], primary["second"]) == ("rr", "rr_placebo")
     with np.load(path.with_name("predictions.npz")) as arrays:
         assert arrays["log_probs_rr"].shape == (10, len(arrays["label"]), 4)
-        assert arrays["log_probs_logistic_regression"].shape[0] == 1
+        assert {arrays[f"log_probs_{name}"].shape[0] for name in FLOORS} == {1}
         assert tuple(arrays["record_names"]) == DS2
         assert arrays["seeds"].tolist() == list(range(1000, 1010))
     rows = path.with_name("per_record.csv").read_text().splitlines()
-    assert rows[0].startswith("arm,record,beats,beats_N") and len(rows) == 1 + 3 * 22
+    assert rows[0].startswith("arm,record,beats,beats_N") and len(rows) == 1 + 7 * 22
     assert not (workspace / "test_openings.jsonl").exists(), "a rehearsal is no opening"
 
 
@@ -100,7 +100,7 @@ def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
     )
     table = list(sealed(page))[1]
     assert isinstance(table, Table)
-    assert [row[0] for row in table.rows] == ["rr", "rr_placebo", "logistic_regression"]
+    assert [row[0] for row in table.rows] == ["rr", "rr_placebo", *FLOORS]
     headings = [column.heading for column in table.columns]
     assert central(table.rows[0][headings.index("AUPRC V")]) == pytest.approx(np.mean(values))
 
@@ -192,7 +192,7 @@ def test_a_dry_run_says_what_would_be_done(run: Run, folder: EvaluationFolder) -
         "models: 0 of 2 arms are trained already",
     } <= set(lines)
     # Of both arms and of the floor.
-    assert lines.count("    thresholds: by a cross-validation of 5 folds") == 3
+    assert lines.count("    thresholds: by a cross-validation of 5 folds") == 2
     assert not folder.root.exists()
 
 
@@ -221,7 +221,7 @@ def test_a_study_trains_it_and_everything_is_in_mlflow(
         # The study that trains all arms on all records, and the result.
         ("test", "study"): 2,
         ("test", "trial"): 4,
-        ("test", "floor"): 1,
+        ("test", "floor"): 5,
         # The study that cross-validates them for their thresholds.
         ("validation", "study"): 1,
         ("validation", "trial"): 2,

@@ -17,7 +17,7 @@ from study.data.prepare import prepare
 from study.data.synthetic import write_records
 from study.errors import CheckpointError
 from study.files import write_whole
-from study.keys import EXPERIMENTS
+from study.keys import EXPERIMENTS, FLOORS
 from study.models.seed_ensemble import SeedEnsemble
 from study.sealed.plan import SealedPlan, load_plan
 from study.sealed.result import EvaluationFolder
@@ -28,7 +28,7 @@ from tests.builders import mlflow_client, mlflow_runs, pass_for
 from tests.sealed.conftest import Run, evaluated, here, interrupted, never, refusal
 
 NAMES = tuple(f"p{n:02}" for n in range(1, 9))
-ARMS = ("rr", "rr_placebo", "logistic_regression")
+ARMS = ("rr", "rr_placebo", *FLOORS)
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_the_hash_is_over_what_is_said() -> None:
         "# a comment\n" + MINIMAL,
         # Film has no heads.
         MINIMAL.replace('fusion = "film"', 'heads = 4\nfusion = "film"'),
-        MINIMAL.replace('"mine"', '"mine"\nseeds = 10\nstudy_seed = 0'),
+        MINIMAL.replace('"mine"', '"mine"\nseeds = 10\nfloor = "logistic_regression"'),
     ]
     assert {parsed(text).hash for text in same} == {plan.hash}
     other = [
@@ -110,6 +110,7 @@ def test_the_hash_is_over_what_is_said() -> None:
         MINIMAL.replace('fusion = "film"', 'fusion = "film"\nlearning_rate = 1e-3'),
         MINIMAL.replace('name = "film"', 'name = "movie"'),
         MINIMAL.replace('"mine"', '"mine"\ncontrasts = [["film", "logistic_regression"]]'),
+        MINIMAL.replace('"mine"', '"mine"\nfloor = "logistic_ratios"'),
     ]
     hashes = {parsed(text).hash for text in other}
     assert len(hashes) == len(other) and plan.hash not in hashes

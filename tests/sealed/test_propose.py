@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,14 +11,18 @@ import pytest
 
 from study.config import TrialConfig, digest_of
 from study.errors import PlanError, StudyStateError, UsageError
+from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import SealedPlan, parse_plan
 from study.sealed.propose import propose
 from study.spaces.load import load_space
 from study.spaces.sealed_plan import Origin
+from study.store.floors import KEY
 from study.store.folder import study_folder
+from study.store.history import METRICS
 from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
+from study.store.trial_files import SCORES as SCORES_FILE
 from study.store.trials import EXHAUSTED
 from tests.builders import optuna_trial, small_config, study_plan, trial_row
 
@@ -98,6 +103,10 @@ def compared(workspace: Path, scores: Mapping[tuple[str, int], float]) -> None:
     folder = study_folder(workspace, "s")
     folder.mkdir(parents=True)
     (folder / "space.toml").write_text(COMPARE)
+    for name, score in FLOOR_SCORES.items():
+        (folder / "floors" / name).mkdir(parents=True)
+        stored = {KEY: "k", METRICS: {PLAN.objective: score}}
+        (folder / "floors" / name / SCORES_FILE).write_text(json.dumps(stored))
     points = {(p.arm, p.draw): p for p in load_space(folder / "space.toml").comparisons()}
     trials = [(*key, points[key].config, scores[key]) for key in points if key in scores]
     settle(workspace, PLAN, trials)
@@ -111,6 +120,9 @@ SCORES = {
     "wide": (0.48, 0.2),
     "bare_daeac": (0.6, 0.6),
 }
+
+
+FLOOR_SCORES = dict(zip(FLOORS, (0.1, 0.3, 0.2, 0.45, 0.4), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +147,7 @@ def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
     assert [arm.name for arm in plan.arms] == ["film", "film_placebo", "concat", "bare"]
     declared = (("film", "film_placebo"), ("concat", "bare"))
     assert plan.test.contrasts == (*declared, ("film", "concat"), ("film", "bare"))
+    assert plan.test.floor == "logistic_ratios_distances", "the highest on DS1"
     # S of DS2 is nearly one patient's: V is what a test can be of.
     assert (plan.seeds, plan.test.metrics) == (10, ("auprc_sv", "auprc_V", "auroc_sv"))
     assert (plan.test.study_seed, plan.test.precision) == (7, "bf16")
@@ -175,6 +188,7 @@ def test_a_written_plan_can_be_read(comparison: Path) -> None:
         *["no contrast", "no placebo of film", "no bare ECG"]
     ]
     assert "film .500, film_placebo .400" in text
+    assert "Floors on DS1: prevalence .100, logistic_regression .300" in text
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +226,8 @@ def test_arms_of_a_search_are_named_by_what_tells_them_apart(search: Path) -> No
     without_rr = proposed(search, "ecg-none")
     assert [arm.name for arm in without_rr.arms] == ["ecg-none"], "it has no placebo"
     assert without_rr.test.contrasts == ()
+    assert without_rr.test.floor == "logistic_regression", "it has scored no floor"
+    assert "no score of prevalence, logistic_reg" in propose(search, "s").lacks[-1]
 
 
 def test_unknown_arms_are_named_together(comparison: Path) -> None:

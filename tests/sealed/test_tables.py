@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from study.keys import FLOORS
 from study.sealed.plan import parse_plan
 from study.sealed.scoring import compare_arms, compare_ensembles, exclusions, score_arm
 from study.sealed.tables import Findings, result_text
 from study.sealed.thresholds import Thresholds
-from study.spaces.sealed_plan import FLOOR
 from study.statistics.predictions import Beats
+
+FLOOR = "logistic_ratios"
 
 TWO = """
 name = "two"
 metrics = ["auprc_V"]
-contrasts = [["film", "ecg"], ["logistic_regression", "film"]]
+contrasts = [["film", "ecg"], ["logistic_ratios", "film"]]
+floor = "logistic_ratios"
 resamples = 100
 permutations = 200
 [[arms]]
@@ -47,7 +50,8 @@ def findings_of(beats: Beats, text: str = TWO) -> Findings:
     rng = np.random.default_rng(8)
     log_probs = {}
     # The worse, the more noise.
-    for name, seeds, noise in (("film", 10, 1.0), ("ecg", 10, 2.0), (FLOOR, 1, 0.5)):
+    floors = [(name, 1, 0.5 + number) for number, name in enumerate(FLOORS)]
+    for name, seeds, noise in (("film", 10, 1.0), ("ecg", 10, 2.0), *floors):
         shape = (seeds, len(beats.label), 4)
         logits = noise * rng.normal(size=shape) + 2 * np.eye(4)[beats.label]
         log_probs[name] = log_softmax(logits, axis=2).astype(np.float32)
@@ -95,7 +99,7 @@ def test_contrasts_have_the_sign_and_the_order_of_the_plan_and_those_declared_a_
     findings = findings_of(beats)
     text = result_text(findings)
     held = {arm.arm for found in findings.comparisons.values() for arm in found.non_inferiority}
-    assert held == {"film"}, "the floor has no bare ECG"
+    assert held == {"film"}, "a floor has no bare ECG"
     assert text.count("Contrasts in ") == 1, "only of what is declared"
     mean = {arm.name: float(arm.seeds.values["test_auprc_V"].mean()) for arm in findings.arms}
     for first, second in (("film", "ecg"), (FLOOR, "film"), ("ecg", FLOOR)):
@@ -103,7 +107,9 @@ def test_contrasts_have_the_sign_and_the_order_of_the_plan_and_those_declared_a_
         assert float(cells[1].split()[0]) == pytest.approx(mean[first] - mean[second], abs=6e-4)
         low, high = (float(end) for end in cells[1].split("[")[1].rstrip("]").split(","))
         assert low <= mean[first] - mean[second] <= high
-    assert "film - logistic_regression" not in text, "declared the other way round"
+    assert f"film - {FLOOR}" not in text, "declared the other way round"
+    assert f"ecg - {FLOORS[-1]}" not in text, "what arms are held against is declared too"
+    assert row(text, "AUPRC on DS2", FLOORS[-1])[2] == "-", "one model has no spread"
     assert len(row(text, "Contrasts in AUPRC", "film - ecg")) == 6
     assert len(row(text, "Contrasts in AUPRC", f"ecg - {FLOOR}")) == 4, "no p, not adjusted"
 

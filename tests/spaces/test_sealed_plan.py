@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.errors import unknown
+from study.keys import FLOORS
 from study.spaces.sealed_plan import METRICS, Origin, SealedTest
 from tests.builders import SEALED_PLAN, checked_space_of, faults_of_space
 
@@ -13,6 +14,7 @@ FULL = SEALED_PLAN.replace("= 10", "= 12").replace(
     """name = "film_or_not"
 metrics = ["auprc_macro"]
 contrasts = [["film", "film_placebo"], ["film", "logistic_regression"]]
+floor = "logistic_ratios"
 study_seed = 3
 resamples = 500
 permutations = 200
@@ -33,6 +35,7 @@ def test_every_record_trains_and_nothing_is_scored() -> None:
         name="mine",
         metrics=("auprc_sv", "auroc_sv"),
         contrasts=(),
+        floor=FLOOR,
         study_seed=0,
         resamples=2000,
         permutations=10_000,
@@ -47,6 +50,7 @@ def test_everything_a_table_can_say() -> None:
         name="film_or_not",
         metrics=("auprc_macro",),
         contrasts=(("film", "film_placebo"), ("film", "logistic_regression")),
+        floor="logistic_ratios",
         study_seed=3,
         resamples=500,
         permutations=200,
@@ -67,7 +71,8 @@ FAULTS = [
     ('"film_placebo"]', f'"{FLOOR}"]', f"test.contrasts[2]: film and {FLOOR} are compared al"),
     ("500", "2.5", "test.resamples: must be a whole number in [100, 100000], got 2.5"),
     ('fingerprint = "0123456789ab"', "", "test.study.fingerprint: must be a text, got None"),
-    ('name = "film"', f'name = "{FLOOR}"', f"arms.{FLOOR}: is the name of the logistic floor"),
+    ('name = "film"', f'name = "{FLOOR}"', f"arms.{FLOOR}: is the name of a floor, which"),
+    ('"logistic_ratios"', '"ratios"', f"test.floor: {unknown('floor', 'ratios', FLOORS)}"),
     ("[[arms]]", "[params]\n[[arms]]", "[params] means nothing beside [test]: an arm says every"),
 ]
 

@@ -18,8 +18,8 @@ from study.errors import DataError
 from study.keys import AUPRC_SV, CLASSES
 from study.store import floors
 from study.store.floors import (
+    FITS,
     FLOOR_CUT,
-    FLOORS,
     beat_weights,
     features,
     fit,
@@ -106,7 +106,7 @@ def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
     """
     x, label = features("logistic_regression", floor_beats), floor_beats.label
     weights = beat_weights(label)
-    fitted = FLOORS["logistic_regression"](x, label, weights)
+    fitted = FITS["logistic_regression"](x, label, weights)
     seen = np.exp(fitted(x)) * weights
     residual = seen / seen.sum(axis=1, keepdims=True) - np.eye(4)[label]
     weighted = weights[label][:, None] * residual

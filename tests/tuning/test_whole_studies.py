@@ -15,8 +15,7 @@ from study.data import fetch
 from study.data.catalogue import DS1, DS2
 from study.data.fetch import files_of, sha256_of
 from study.data.synthetic import write_records
-from study.keys import Outcome, Tag
-from study.store.floors import FLOORS
+from study.keys import FLOORS, Outcome, Tag
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.plan import StudyPlan
 from study.store.trial_files import PREDICTIONS, WEIGHTS
