@@ -78,11 +78,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "logit_adjustment": ("none", "prior"),
     "schedule": ("one_cycle", "cosine"),
 }
-"""Allowed words of every categorical parameter; those of `fusion` are in FUSIONS."""
+"""Allowed words of categorical parameters; names of fusions and backbones are in their tables."""
 
 ARM_PARTS = (
     *("input", "segmentation", "template", "morphology"),
-    *("fusion", "late_rr", "late_shape", "rr"),
+    *("backbone", "fusion", "late_rr", "late_shape", "rr"),
 )
 """Parameters whose values make an arm; all others are nuisance."""
 
@@ -107,6 +107,14 @@ LIMITS: dict[str, tuple[float, float]] = {
     "ema_decay": (0.0, 0.99999),
 }
 """Inclusive bounds of every numeric parameter."""
+
+OWN_OPTIONS: dict[str, str | int | float] = {}
+"""Defaults of the options that classes of fusions and backbones declare for themselves.
+
+`study.models.declared` adds them, here and to the tables of all parameters.
+"""
+
+_OWN = "own"
 
 
 def value_faults(name: str, value: object, type_: type) -> list[str]:
@@ -135,6 +143,7 @@ def _check(config: SignalSpec | ModelConfig | TrainConfig) -> None:
     faults = [
         fault
         for item in fields(config)
+        if item.name != _OWN
         for fault in value_faults(item.name, getattr(config, item.name), types[item.name])
     ]
     if faults:
@@ -217,12 +226,13 @@ class SignalSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The network: MACNN-SE backbone and a fusion.
+    """The network: a backbone and a fusion.
 
     Raises:
         ConfigError: If a value is of the wrong kind or outside its bounds.
     """
 
+    backbone: str = "macnn_se"
     fusion: str = "concat_proj"
     embed_dim: int = 64  # width D of the shared ECG-RR embedding
     heads: int = 1  # attention heads H; must divide `embed_dim`
@@ -234,9 +244,16 @@ class ModelConfig:
     dropout: float = 0.2  # of attention, FFN and RR projections
     # late RR unchanged, or standardised by the member's training beats
     rr_scale: str = "standardised"
+    # Those of `OWN_OPTIONS` that are not at their defaults, by name
+    own: tuple[tuple[str, str | int | float], ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def option(self, name: str) -> Any:
+        """Return the value of an option that a fusion or a backbone declares."""
+        own = OWN_OPTIONS | dict(self.own)
+        return own[name] if name in own else getattr(self, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +292,7 @@ GROUPS: dict[str, type[SignalSpec] | type[ModelConfig] | type[TrainConfig]] = {
 }
 
 PARAMETERS: dict[str, type] = {
-    name: hint for group in GROUPS.values() for name, hint in _types(group).items()
+    name: hint for group in GROUPS.values() for name, hint in _types(group).items() if name != _OWN
 }
 """Every parameter name and its type: what a space file may fix or search."""
 
@@ -303,12 +320,14 @@ class TrialConfig:
                 faults.append(unknown("parameter", name, PARAMETERS))
         if faults:
             raise ConfigError(listed("configuration", sorted(faults)))
-        groups: dict[str, Any] = {}
-        for group, type_ in GROUPS.items():
-            hints = _types(type_)
-            given = {name: values[name] for name in hints if name in values}
-            # A TOML "1" for a float parameter must have the digest of "1.0".
-            groups[group] = type_(**{n: hints[n](v) for n, v in given.items()})
+        # A TOML "1" for a float parameter must have the digest of "1.0".
+        typed = {name: PARAMETERS[name](value) for name, value in values.items()}
+        own = {name: typed.pop(name) for name in OWN_OPTIONS if name in typed}
+        typed[_OWN] = tuple(sorted(own.items() - OWN_OPTIONS.items()))
+        groups: dict[str, Any] = {
+            group: type_(**{name: typed[name] for name in _types(type_) if name in typed})
+            for group, type_ in GROUPS.items()
+        }
         return cls(**groups)
 
     def with_placebo(self) -> TrialConfig:
@@ -317,7 +336,9 @@ class TrialConfig:
 
     def flat(self) -> dict[str, Any]:
         """Return all parameters by flat name."""
-        return {name: value for group in asdict(self).values() for name, value in group.items()}
+        values = {name: value for group in asdict(self).values() for name, value in group.items()}
+        own = dict(values.pop(_OWN))
+        return values | OWN_OPTIONS | own
 
 
 def cut_text(cut: Cut) -> str:

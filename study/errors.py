@@ -32,6 +32,10 @@ class SpaceError(StudyError, ValueError):
     """A search-space file breaks a rule."""
 
 
+class PluginError(StudyError, ImportError):
+    """A plug-in's file that cannot be used."""
+
+
 class PlanError(StudyError, ValueError):
     """The plan of a sealed test breaks a rule, or does not fit its study or records."""
 

@@ -18,8 +18,12 @@ Shapes: B beats, K feature channels, T samples or time steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
+
+from study.models.declared import Declares, declare
 
 DILATIONS = (1, 6, 12, 18)
 """Of the four ASPP branches."""
@@ -112,12 +116,23 @@ class ResidualBlock(nn.Module):
         return change + total / self.stride
 
 
-class MACNNSE(nn.Module):
-    """The backbone: beats in, feature map over time out.
+class Backbone(Declares, nn.Module, ABC):
+    """Base of all backbones: beats in, feature map over time out.
+
+    Its constructor takes `channels`, the rows of the input, and its options.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Map beats [B, 1, channels, 128] to the feature map [B, 256, 64]."""
+
+
+class MACNNSE(Backbone):
+    """MACNN-SE.
 
     Args:
-        channels: Rows of the input: 1 (ECG) or 3 (ECG and two RR ratios). The first kernel
-            spans them all.
+        channels: Rows of the input: 1 (ECG) or 3 (ECG and two RR ratios), and one more with the
+            deviation from a template. The first kernel spans them all.
     """
 
     def __init__(self, *, channels: int) -> None:
@@ -141,3 +156,9 @@ class MACNNSE(nn.Module):
         x = self.residual_2(self.se_2(self.aspp_2(x)))
         x = self.se_3(self.aspp_3(self.activation(x)))
         return x.squeeze(2)
+
+
+BACKBONES: dict[str, type[Backbone]] = {"macnn_se": MACNNSE}
+"""Every backbone by the name that space files and tables use."""
+
+declare(BACKBONES.values())

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from study.config import LATE_RR_WIDTH, ModelConfig, SignalSpec
-from study.models.backbone import FEATURES, MACNNSE
+from study.models.backbone import BACKBONES, FEATURES, MACNNSE, Backbone
+from study.models.declared import names_of
 from study.models.fusion import FUSIONS
 from study.models.fusion_base import N_CLASSES, Fusion
 from study.models.initialise import initialise
@@ -43,15 +44,17 @@ class Classifier(nn.Module):
     training (`study.training.losses.logit_adjustment`).
 
     Args:
-        channels: Rows of the backbone's input: windows, and two more with the early ratios.
-        windows: Rows of them that are windows of the beat: 1, or 2 (beat and deviation).
+        backbone: What precedes the fusion; None where the fusion does not use the ECG.
+        windows: Rows of its input that are windows of the beat: 1, or 2 (beat and deviation).
+        early: Whether two more rows have the early ratios.
         n_rr: Features R of the late RR vector, 0 without one.
         n_shape: Scalars of shape D after it.
-        fusion: What follows the backbone; where it does not use the ECG there is no backbone.
+        fusion: What follows the backbone.
 
     Attributes:
-        run_backbone: Computes the backbone in another way than PyTorch's modules do (see
-            `study.models.cpu_backbone` and `study.models.pack_backbone`), or None.
+        run_backbone: Computes a `MACNNSE` in another way than PyTorch's modules do (see
+            `study.models.cpu_backbone` and `study.models.pack_backbone`), or None. Every other
+            backbone runs as it is written (`run_by`).
     """
 
     run_backbone: RunBackbone | None = None
@@ -63,8 +66,9 @@ class Classifier(nn.Module):
     def __init__(
         self,
         *,
-        channels: int,
+        backbone: Backbone | None,
         windows: int = 1,
+        early: bool,
         n_rr: int,
         n_shape: int = 0,
         standardise_rr: bool,
@@ -72,7 +76,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.windows = windows
-        self.early = channels > windows
+        self.early = early
         self.n_rr = n_rr
         self.n_shape = n_shape
         self.standardise_rr = standardise_rr
@@ -80,8 +84,22 @@ class Classifier(nn.Module):
         self.register_buffer("rr_mean", torch.zeros(n_rr + n_shape))
         self.register_buffer("rr_sd", torch.ones(n_rr + n_shape))
         self.register_buffer("logit_adjustment", torch.zeros(N_CLASSES))
-        self.backbone = MACNNSE(channels=channels) if fusion.uses_ecg else None
+        self.backbone = backbone
         self.fusion = fusion
+
+    @property
+    def packs(self) -> bool:
+        """Whether several members can be computed at once (see `study.training.lockstep`)."""
+        return self.fusion.packs and self._is_macnn_se
+
+    @property
+    def _is_macnn_se(self) -> bool:
+        """Whether there is a fused and a packed form of the backbone, or none is needed."""
+        return self.backbone is None or type(self.backbone) is MACNNSE
+
+    def run_by(self, run_backbone: RunBackbone | None) -> None:
+        """Compute the backbone in another way, if it is one that this way knows."""
+        self.run_backbone = run_backbone if self._is_macnn_se else None
 
     def set_rr_statistics(self, mean: Tensor, sd: Tensor) -> None:
         """Set mean and standard deviation [R + D] of the training beats' late vectors.
@@ -177,7 +195,7 @@ class Classifier(nn.Module):
         if feature_map is not None:
             return feature_map, late
         rows = self.rows(ecg, early_rr, hide_rr)
-        if self.run_backbone is not None:
+        if self.run_backbone is not None and isinstance(self.backbone, MACNNSE):
             over_time = self.fusion.over_time
             return self.run_backbone(self.backbone, rows[:, None], over_time=over_time), late
         return self.backbone(rows[:, None]), late
@@ -213,8 +231,17 @@ def _mismatch(name: str, shape: str, *, needed: bool) -> str:
 def build_fusion(model: ModelConfig, *, n_rr: int) -> Fusion:
     """Build a configuration's fusion from the options that it declares."""
     class_ = FUSIONS[model.fusion]
-    options: dict[str, Any] = {name: getattr(model, name) for name in sorted(class_.options)}
+    options: dict[str, Any] = {name: model.option(name) for name in sorted(names_of(class_))}
     return class_(n_rr=n_rr, **options) if class_.takes_late_rr else class_(**options)
+
+
+def build_backbone(model: ModelConfig, *, channels: int) -> Backbone | None:
+    """Build a configuration's backbone from its options; None where the fusion uses no ECG."""
+    if not FUSIONS[model.fusion].uses_ecg:
+        return None
+    class_ = BACKBONES[model.backbone]
+    options: dict[str, Any] = {name: model.option(name) for name in sorted(names_of(class_))}
+    return class_(channels=channels, **options)
 
 
 def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) -> Classifier:
@@ -231,8 +258,9 @@ def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) 
     # PyTorch draws weights when it builds a layer; `initialise` draws them anew.
     with torch.random.fork_rng(devices=[]):
         classifier = Classifier(
-            channels=signal.channels,
+            backbone=build_backbone(model, channels=signal.channels),
             windows=2 if signal.morphology == "both" else 1,
+            early=option.early_rr,
             n_rr=n_rr,
             n_shape=signal.n_shape,
             standardise_rr=model.rr_scale == "standardised",

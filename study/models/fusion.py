@@ -1,8 +1,8 @@
 """How RR is fused with the ECG: one class for each type, listed in FUSIONS.
 
-To add a fusion: a class here and its line in FUSIONS. Its constructor takes exactly what it
-declares: the names in `options`, which mean what `study.config.ModelConfig` says, and the width
-`n_rr` of the late RR vector if it takes one. The types that attend are in `study.models.mhca`.
+To add a fusion: a class here and its line in FUSIONS, or the same in a plug-in (docs/plugins.md).
+Its constructor takes exactly what it declares: its `options`, and the width `n_rr` of the late RR
+vector if it takes one. The types that attend are in `study.models.mhca`.
 `Concat` and `ConcatProjected` follow https://github.com/h4xryu/CrossAttention_MACNN_SE.
 
 Shapes: B beats, C classes, D embedding, L time steps of the feature map (64), R RR features.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from study.models.backbone import FEATURES, mean_over_time
 from study.models.blocks import ECGMLP, GatedHead, RRProjection
+from study.models.declared import declare
 from study.models.fusion_base import N_CLASSES, Fusion, required
 from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime, MHCATimePlain
 
@@ -24,7 +25,7 @@ class NoFusion(Fusion):
 
     uses_rr = False
     takes_late_rr = False
-    options = frozenset()
+    packs = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +40,8 @@ class NoFusion(Fusion):
 class Concat(Fusion):
     """Classify the ECG MLP's output joined with the RR features as they are."""
 
-    options = frozenset({"embed_dim", "ffn_expansion", "dropout"})
+    packs = True
+    options = ("embed_dim", "ffn_expansion", "dropout")
 
     def __init__(self, *, n_rr: int, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
         super().__init__()
@@ -59,7 +61,8 @@ class ConcatProjected(Fusion):
     The author's first code has no gate (`off`), the later one a single gate (`scalar`).
     """
 
-    options = frozenset({"embed_dim", "ffn_expansion", "gate", "gate_init", "dropout"})
+    packs = True
+    options = ("embed_dim", "ffn_expansion", "gate", "gate_init", "dropout")
 
     def __init__(
         self,
@@ -95,7 +98,8 @@ class FiLM(Fusion):
     Scales are 1 + delta, as there; a GELU follows the modulation, a ReLU there.
     """
 
-    options = frozenset({"embed_dim", "dropout"})
+    packs = True
+    options = ("embed_dim", "dropout")
 
     def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
         super().__init__()
@@ -115,7 +119,8 @@ class RROnly(Fusion):
     """An MLP with two hidden layers of width D on the late RR vector; it does not use the ECG."""
 
     uses_ecg = False
-    options = frozenset({"embed_dim", "dropout"})
+    packs = True
+    options = ("embed_dim", "dropout")
 
     def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
         super().__init__()
@@ -139,7 +144,8 @@ class ExpertSum(Fusion):
     The sum is the product of experts before normalisation, doi:10.1162/089976602760128018.
     """
 
-    options = frozenset({"embed_dim", "dropout"})
+    packs = True
+    options = ("embed_dim", "dropout")
 
     def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
         super().__init__()
@@ -167,3 +173,5 @@ FUSIONS: dict[str, type[Fusion]] = {
     "rr_only": RROnly,
 }
 """Every fusion by the name that space files and tables use."""
+
+declare(FUSIONS.values())

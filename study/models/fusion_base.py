@@ -12,11 +12,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from study.keys import CLASSES
+from study.models.declared import Declares
 
 N_CLASSES = len(CLASSES)
 
 
-class Fusion(nn.Module, ABC):
+class Fusion(Declares, nn.Module, ABC):
     """Base of all fusions: a feature map and a late RR vector in, class scores out.
 
     Attributes:
@@ -25,14 +26,15 @@ class Fusion(nn.Module, ABC):
         over_time: Whether it looks at single time steps; else at the mean over them only, and may
             be given that instead of the feature map, as [B, 256, 1].
         uses_ecg: Whether the feature map can change the output; without, no backbone is built.
-        options: Parameters of `study.config.ModelConfig` that it has.
+        packs: Whether `torch.vmap` can run several members' fusions at once, as a GPU does; else
+            they train one by one.
     """
 
     uses_rr: ClassVar[bool] = True
     takes_late_rr: ClassVar[bool] = True
     over_time: ClassVar[bool] = False
     uses_ecg: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]]
+    packs: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:

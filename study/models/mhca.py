@@ -30,7 +30,8 @@ class MHCA(Fusion):
 
     uses_rr = False
     learned_positions: ClassVar[bool] = False
-    options = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
+    packs = True
+    options = ("embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout")
     query_residual: ClassVar[bool] = False
 
     def __init__(

@@ -14,6 +14,7 @@ from study.config import (
     CHOICES,
     INPUTS,
     LIMITS,
+    OWN_OPTIONS,
     PARAMETERS,
     ModelConfig,
     SignalSpec,
@@ -21,10 +22,13 @@ from study.config import (
     digest_of,
 )
 from study.errors import ConfigError, listed, unknown
+from study.models.backbone import BACKBONES
+from study.models.declared import SHARED, names_of
 from study.models.fusion import FUSIONS
 from study.models.fusion_base import Fusion
+from study.models.plugins import used_by
 
-_OPTIONS = frozenset({"embed_dim", "heads", "ffn_expansion", "gate", "gate_init", "dropout"})
+_PUBLISHED_BACKBONE = "macnn_se"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +57,19 @@ def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
     """Refuse an impossible configuration, and a second way to write a possible one.
 
     Raises:
-        ConfigError: If the fusion is unknown, does not go with the input or is a synonym with
-            it, heads do not divide the embedding, a placebo has no RR to permute, or a template is
-            missing or not used; all faults together.
+        ConfigError: If fusion or backbone is unknown, the fusion does not go with the input or is
+            a synonym with it, heads do not divide the embedding, a placebo has no RR to permute,
+            or a template is missing or not used; all faults together.
     """
     if model.fusion not in FUSIONS:
         raise ConfigError(f"configuration: fusion: {unknown('value', model.fusion, FUSIONS)}")
+    if model.backbone not in BACKBONES:
+        known = unknown("value", model.backbone, BACKBONES)
+        raise ConfigError(f"configuration: backbone: {known}")
     fusion = FUSIONS[model.fusion]
     pair = _pair_fault(signal, model.fusion)
     faults = _template_faults(signal) + ([pair] if pair else _placebo_faults(signal, model))
-    if "heads" in fusion.options and model.embed_dim % model.heads:
+    if "heads" in names_of(fusion) and model.embed_dim % model.heads:
         most = min(model.embed_dim, int(LIMITS["heads"][1]))
         divisors = [str(h) for h in range(1, most + 1) if model.embed_dim % h == 0]
         faults.append(
@@ -170,7 +177,8 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
     `resampling` is resolved. Parameters without effect for mathematical reasons (heads over one
     token, an RR set that `mhca` is blind to) stay: identical results should be observed, not
     assumed. What a template gives is left out where nothing is taken from one, so that a
-    configuration without template is the one that it was before there were templates.
+    configuration without template is the one that it was before there were templates; likewise the
+    published backbone, and options of fusions and backbones that others have.
     """
     dropped = _inactive(config, FUSIONS[config.model.fusion])
     values = config.flat() | {"resampling": config.signal.resampling_method}
@@ -181,7 +189,11 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
 def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     signal, train, routes = config.signal, config.train, rr_routes(config)
     # Two configurations that differ only in dropped parameters are one trial.
-    dropped = set(_OPTIONS - fusion.options)
+    dropped = (SHARED | OWN_OPTIONS.keys()) - names_of(fusion)
+    if fusion.uses_ecg:
+        dropped -= names_of(BACKBONES[config.model.backbone])
+    if not fusion.uses_ecg or config.model.backbone == _PUBLISHED_BACKBONE:
+        dropped.add("backbone")
     if config.model.gate == "off":
         dropped.add("gate_init")
     if not fusion.uses_ecg:
@@ -218,8 +230,10 @@ def normalised(config: TrialConfig) -> TrialConfig:
 
 
 def digest(config: TrialConfig) -> str:
-    """Return the identity of a configuration: the digest of its active parameters."""
-    return digest_of(active_parameters(config))
+    """Return the identity of a configuration: of its active parameters, and plug-ins if any."""
+    values = active_parameters(config)
+    plugins = [plugin.digest for plugin in used_by(config.model)]
+    return digest_of(values | {"plugins": plugins} if plugins else values)
 
 
 def arm(config: TrialConfig) -> str:

@@ -298,7 +298,7 @@ def predict_all(
     by_seed = []
     for model, seed in zip(models, seeds, strict=True):
         inputs = seed_inputs(config, beats, study_seed=study_seed, seed_index=seed)
-        model.to(beats.device).run_backbone = run_backbone
+        model.to(beats.device).run_by(run_backbone)
         log_probs = predict(model, inputs, index)
         if not bool(log_probs.isfinite().all()):
             raise DivergedError(

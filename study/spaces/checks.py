@@ -12,6 +12,7 @@ from typing import Any
 from study.config import TrialConfig
 from study.errors import ConfigError, unknown
 from study.models import rules
+from study.models.backbone import BACKBONES
 from study.models.fusion import FUSIONS
 from study.spaces.draws import Point
 from study.spaces.entries import values_faults
@@ -33,11 +34,14 @@ class _LegalPoint:
     active: frozenset[str]
 
 
-def with_fusion_faults(name: str, value: object) -> list[str]:
-    """Return what is wrong with a parameter of this name and value, fusions included."""
+_TABLES: Mapping[str, Mapping[str, object]] = {"fusion": FUSIONS, "backbone": BACKBONES}
+
+
+def with_class_faults(name: str, value: object) -> list[str]:
+    """Return what is wrong with a parameter of this name and value, also names of classes."""
     faults = values_faults(name, value)
-    if name == "fusion" and not faults and value not in FUSIONS:
-        return [f"fusion: {unknown('value', str(value), FUSIONS)}"]
+    if name in _TABLES and not faults and value not in _TABLES[name]:
+        return [f"{name}: {unknown('value', str(value), _TABLES[name])}"]
     return faults
 
 

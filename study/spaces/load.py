@@ -52,7 +52,7 @@ def checked_space(tables: Mapping[str, Any], path: Path, text: str, *, shown: st
     # Imported here: the checks import PyTorch, and a misspelt name should be reported at once.
     from study.spaces import checks
 
-    parsed, faults = toml_file.parse_tables(tables, checks.with_fusion_faults)
+    parsed, faults = toml_file.parse_tables(tables, checks.with_class_faults)
     if parsed:
         space = Space(name=path.stem, path=path, text=text, **parsed)
         faults += checks.space_faults(space, sampler=not faults)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from study.config import ARM_PARTS, PARAMETERS, Cut, ModelConfig, TrialConfig, digest_of
+from study.config import ARM_PARTS, GROUPS, PARAMETERS, Cut, TrialConfig, digest_of
 from study.errors import ConfigError, SpaceError, listed, unknown
 from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
@@ -20,7 +20,6 @@ from study.spaces.parameter import ArmSpec, Parameter, Value
 from study.spaces.sealed_plan import SealedTest
 from study.spaces.settings import SCREENING, SCREENING_EPOCHS
 
-_DEFAULTS = TrialConfig().flat()
 _DRAW_SEED = 0
 
 _DIGESTED = (
@@ -118,7 +117,7 @@ class Space:
         if arm is not None and arm not in arms:
             raise SpaceError(f"space {self.name}: {unknown('arm', arm, arms)}")
         searched = {param.name for param in self.params}
-        values = {**_DEFAULTS, **self.fixed, **arms.get(arm or "", {})}
+        values = {**TrialConfig().flat(), **self.fixed, **arms.get(arm or "", {})}
         return {name: value for name, value in values.items() if name not in searched}
 
     def configuration(self, params: Mapping[str, Any], *, arm: str | None = None) -> TrialConfig:
@@ -310,8 +309,8 @@ class Space:
 def _choices(param: Parameter, *, decides: bool) -> tuple[Value, ...]:
     """Return the values of a parameter that its structures go through, its default first."""
     type_ = PARAMETERS[param.name]
-    of_model = param.name in get_type_hints(ModelConfig) and type_ is int
-    if not (decides or of_model or type_ is str):
+    of_training = param.name in GROUPS["train"].__annotations__
+    if not (decides or type_ is str or (type_ is int and not of_training)):
         return (param.start,)
     if param.name in ARM_PARTS:
         return param.points()

@@ -26,6 +26,9 @@ from study.training.serial import Serial, Trainer
 BFLOAT16_PAYS = 1.25
 """Training in bfloat16 is faster as a whole from this gain of a convolution."""
 
+NO_PACKS = "its members train one by one: its fusion or its backbone has no packed form"
+"""Note of a trial whose network is a plug-in's, and does not say that it packs."""
+
 _DEVICES = {"tf32": ("cuda",), "bf16": ("cpu", "cuda")}
 """The devices of precisions that not every device has."""
 
@@ -141,6 +144,10 @@ class Engine:
             # The fused backbone has its own way to compute in bfloat16.
             fused = members[0].model.run_backbone is not None
             return Serial(members, autocast=None if fused else lower)
+        if not members[0].model.packs:
+            for member in members:
+                member.model.run_by(None)
+            return Serial(members, autocast=lower, note=NO_PACKS)
         return Packed(
             members,
             largest=largest_pack(device, members[0].shape.batch_size),

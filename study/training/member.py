@@ -184,7 +184,7 @@ def build_members(
                 adjustment = logit_adjustment(weights * dealt.times_shown(shape))
                 model.logit_adjustment.copy_(torch.from_numpy(adjustment))
             model.to(beats.device, dtype)
-            model.run_backbone = run_backbone
+            model.run_by(run_backbone)
             members.append(
                 Member(
                     model=model,

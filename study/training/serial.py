@@ -52,12 +52,17 @@ class Serial:
     """Trains members in turn, each for a whole epoch.
 
     `autocast` is the type of operands of convolutions and products in training; None is the
-    weights' own.
+    weights' own. `note` is for the user.
     """
 
-    note = ""
-
-    def __init__(self, members: Sequence[Member], *, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        autocast: torch.dtype | None = None,
+        note: str = "",
+    ) -> None:
+        self.note = note
         self._members = members
         self._autocast = autocast
         self._optimisers = [

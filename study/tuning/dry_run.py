@@ -133,7 +133,7 @@ def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
     """Time a few steps of one member, and scale the time up to the trial."""
     device, beats = torch.device("cpu"), setup.job.beats_of(config)
     model = build_model(config.signal, config.model, seed=(0, 0, 0))
-    model.run_backbone = setup.job.engine.backbone(device)
+    model.run_by(setup.job.engine.backbone(device))
     inputs = placed.inputs(config.signal)
     train = torch.arange(min(config.train.batch_size, len(beats.label)))
     held = torch.arange(min(evaluation_batch(device), len(beats.label)))

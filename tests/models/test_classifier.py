@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from study.config import ModelConfig, SignalSpec
+from study.models.backbone import MACNNSE
 from study.models.classifier import Classifier, build_model
 from study.models.fusion_base import Fusion
 
@@ -39,7 +40,9 @@ SCALED = (LATE - MEAN) / torch.tensor([100, 0.2, 1])
 def test_late_rr_is_scaled_and_where_hidden_the_mean(
     standardise: bool, expected: Tensor, hidden: Tensor
 ) -> None:
-    model = Classifier(channels=1, n_rr=3, standardise_rr=standardise, fusion=Echo())
+    model = Classifier(
+        backbone=None, early=False, n_rr=3, standardise_rr=standardise, fusion=Echo()
+    )
     assert torch.equal(model(ECG, None, LATE), LATE)
     model.set_rr_statistics(MEAN, SD)
     plain = model(ECG, None, LATE)
@@ -52,7 +55,9 @@ def test_late_rr_is_scaled_and_where_hidden_the_mean(
 
 def test_scalars_of_shape_follow_rr_and_are_never_hidden() -> None:
     fusion = Echo()
-    model = Classifier(channels=1, n_rr=2, n_shape=1, standardise_rr=True, fusion=fusion)
+    model = Classifier(
+        backbone=None, early=False, n_rr=2, n_shape=1, standardise_rr=True, fusion=fusion
+    )
     model.set_rr_statistics(MEAN, SD)
     rr, shape = LATE[:, :2], LATE[:, 2:]
     torch.testing.assert_close(model(ECG, None, rr, late_shape=shape), SCALED)
@@ -65,7 +70,8 @@ def test_scalars_of_shape_follow_rr_and_are_never_hidden() -> None:
 def test_both_windows_are_rows_before_the_early_ratios() -> None:
     signal = SignalSpec(input="opt2", template="record", morphology="both")
     model = build_model(signal, ModelConfig(fusion="none"), seed=(0, 0, 0))
-    assert model.backbone is not None and model.backbone.stem.weight.shape == (4, 1, 4, 3)
+    assert isinstance(model.backbone, MACNNSE)
+    assert model.backbone.stem.weight.shape == (4, 1, 4, 3)
     windows, early = torch.rand(BEATS, 2, 128), torch.rand(BEATS, 2)
     rows = model.rows(windows, early, None)
     assert torch.equal(rows[:, :2], windows)

@@ -1,0 +1,207 @@
+"""Plug-ins: files with fusions and backbones that the package does not have.
+
+A plug-in is one Python file with a table `FUSIONS` or `BACKBONES`, as `study.models.fusion` and
+`study.models.backbone` have them. Its text travels: to the study's folder, to the workers of Ray,
+to a trained model. It is code, and runs where it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.abc import ExecutionLoader
+from importlib.metadata import entry_points
+from inspect import isabstract
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from study.config import ModelConfig
+from study.errors import ConfigError, PluginError, listed
+
+GROUP = "ecg_fusion.plugins"
+"""Entry points of installed packages that name a module which is a plug-in."""
+
+_MODULE = "ecg_fusion_plugin_"
+"""Prefix of the names under which plug-ins are imported."""
+
+_loaded: dict[str, Plugin] = {}
+_origin: dict[tuple[str, str], Plugin] = {}
+"""The plug-in that each fusion and each backbone is from, by table and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plug-in: the name of its file, without suffix, and its text."""
+
+    name: str
+    text: str
+
+    @classmethod
+    def at(cls, path: Path) -> Plugin:
+        """Read a plug-in's file, without running it.
+
+        Raises:
+            PluginError: If it cannot be read, or its name cannot be one.
+        """
+        if path.suffix != ".py" or not path.stem.isidentifier():
+            raise PluginError(f"{path}: a plug-in is a file NAME.py, of letters, digits and _")
+        try:
+            return cls(path.stem, path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PluginError(f"{path}: cannot be read: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """The first 12 hex digits of the SHA-256 of its text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"{self.name}.py"
+
+    def load(self) -> None:
+        """Run the file, and add what it has to the tables; nothing where this was done before.
+
+        Raises:
+            PluginError: If it fails, another file of this name is loaded, or what it has cannot be
+                used; all faults together.
+        """
+        known = _loaded.get(self.name)
+        if known == self:
+            return
+        if known is not None:
+            raise PluginError(
+                f"plug-in {self.file}: another file of this name is loaded (digest "
+                f"{known.digest}, this one {self.digest}); give one of them another name, or "
+                "start a new process"
+            )
+        tables = _tables_of(self)
+        _check(self, tables)
+        for table, classes in tables.items():
+            _known(table).update(classes)
+            _origin.update({(table, name): self for name in classes})
+        _loaded[self.name] = self
+
+
+class _Text(ExecutionLoader):
+    """Imports a module from a text; a traceback shows its lines."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self._plugin = plugin
+
+    def get_source(self, fullname: str) -> str:
+        return self._plugin.text
+
+    def get_filename(self, fullname: str) -> str:
+        return f"<plug-in {self._plugin.file}>"
+
+
+def _tables_of(plugin: Plugin) -> dict[str, dict[str, Any]]:
+    """Run a plug-in; return its tables, of fusions and of backbones."""
+    spec = importlib.util.spec_from_loader(_MODULE + plugin.name, _Text(plugin))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    # Whatever the file raises: it is another's code.
+    except Exception as error:
+        del sys.modules[spec.name]
+        where = _line_of(error, plugin)
+        raise PluginError(
+            f"plug-in {plugin.file}: fails{where}: {type(error).__name__}: {error}"
+        ) from error
+    return {table: _table(module, table) for table in ("FUSIONS", "BACKBONES")}
+
+
+def _table(module: ModuleType, name: str) -> dict[str, Any]:
+    table = getattr(module, name, {})
+    return dict(table) if isinstance(table, dict) else {str(table): table}
+
+
+def _line_of(error: Exception, plugin: Plugin) -> str:
+    """Return ", line N" of the plug-in's line that failed, or an empty string."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == f"<plug-in {plugin.file}>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" in line {line}" if line else ""
+
+
+def _check(plugin: Plugin, tables: dict[str, dict[str, Any]]) -> None:
+    """Refuse tables that cannot be used, and add the options of their classes."""
+    # Imported here: they bring PyTorch, which reading a file does without.
+    from study.models.backbone import Backbone
+    from study.models.declared import declare
+    from study.models.fusion_base import Fusion
+
+    faults, good = [], []
+    for table, base in (("FUSIONS", Fusion), ("BACKBONES", Backbone)):
+        for name, class_ in tables[table].items():
+            if not (isinstance(class_, type) and issubclass(class_, base)) or isabstract(class_):
+                faults.append(f"{table}: {name!r} must be a class of {base.__name__}: {class_!r}")
+            elif not isinstance(name, str) or not name.isidentifier():
+                faults.append(f"{table}: a name is letters, digits and _, got {name!r}")
+            elif name in _known(table):
+                faults.append(f"{table}: there is a '{name}' already; choose another name")
+            else:
+                good.append(class_)
+    if not any(tables.values()):
+        faults.append("has no table FUSIONS = {...} or BACKBONES = {...} with a class")
+    if not faults:
+        try:
+            declare(good)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        raise PluginError(listed(f"plug-in {plugin.file}", faults))
+
+
+def _known(table: str) -> dict[str, Any]:
+    """Return the table of all fusions, or of all backbones."""
+    from study.models.backbone import BACKBONES
+    from study.models.fusion import FUSIONS
+
+    return FUSIONS if table == "FUSIONS" else BACKBONES
+
+
+def load(files: Iterable[Path]) -> list[Plugin]:
+    """Load the plug-ins of files, and those of installed packages; return those of the files.
+
+    Raises:
+        PluginError: If one cannot be used.
+    """
+    given = [Plugin.at(path) for path in files]
+    for plugin in [*given, *_installed()]:
+        plugin.load()
+    return given
+
+
+def _installed() -> list[Plugin]:
+    """Return the plug-ins of installed packages, without running them."""
+    plugins = []
+    for entry in entry_points(group=GROUP):
+        try:
+            spec = importlib.util.find_spec(entry.module)
+        except (ImportError, ValueError) as error:
+            raise PluginError(f"entry point {entry.name} of {GROUP}: {error}") from error
+        if spec is None or spec.origin is None:
+            raise PluginError(f"entry point {entry.name} of {GROUP}: no module {entry.module}")
+        if entry.name not in _loaded:  # of a study that is continued, its own copy counts
+            plugins.append(Plugin(entry.name, Plugin.at(Path(spec.origin)).text))
+    return plugins
+
+
+def used_by(model: ModelConfig) -> tuple[Plugin, ...]:
+    """Return the plug-ins that a network's fusion and backbone are from."""
+    parts = [("FUSIONS", model.fusion)]
+    if _known("FUSIONS")[model.fusion].uses_ecg:
+        parts.append(("BACKBONES", model.backbone))
+    return tuple(dict.fromkeys(_origin[part] for part in parts if part in _origin))
