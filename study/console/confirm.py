@@ -20,6 +20,7 @@ from study.files import write_whole
 from study.wording import plural
 
 if TYPE_CHECKING:
+    from study.data.source import Source
     from study.reporting.confirmation import Confirmed
     from study.store.study import Study
     from study.tuning.candidates import Pick, Search
@@ -80,7 +81,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         write_whole(path, text)
         partitions = fresh_partitions(
             search.study.beats,
-            _patients(args, search),
+            _source(args, search),
             search.study.plan.fold_fingerprint,
             n_folds=int(load_space(path).folds),
             n=len(studies),
@@ -153,7 +154,7 @@ def _open(args: Namespace, name: str) -> Study:
     ).readable()
 
 
-def _patients(args: Namespace, search: Search) -> dict[str, str]:
+def _source(args: Namespace, search: Search) -> Source:
     from study.data.source import find_source
 
     source = find_source(
@@ -166,10 +167,10 @@ def _patients(args: Namespace, search: Search) -> dict[str, str]:
     kind = search.study.plan.data_source
     if source.kind != kind:
         raise UsageError(
-            f"--confirm {search.study.name}: it ran on records of kind '{kind}', but these are "
-            f"'{source.kind}'"
+            f"--confirm {search.study.name}: it ran on records of '{kind}', but these are of "
+            f"'{source.kind}' (--data)"
         )
-    return dict(source.patients)
+    return source
 
 
 def _announce(

@@ -57,7 +57,7 @@ def print_result(
         if table is not None:
             print(f"\n{table.text()}")
     print(f"\n{alarms_text(results.alarms)}\n")
-    if plan.data_source == "mitdb":
+    if plan.has_sealed_test:
         # Knowledge of DS2 biases how a study of DS1 is read.
         print(OpeningsLog(study.folder.parents[1] / OPENINGS).sentence())
     if plan.data_source == "synthetic":

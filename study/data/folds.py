@@ -122,8 +122,11 @@ def make_folds(
     n_folds: int = 5,
     partition_seed: int = 0,
     patients: Mapping[str, str] = PATIENT_OF,
+    databases: Sequence[str] = (),
 ) -> Folds:
     """Share records with beat counts [records, C] out over folds, whole patients together.
+
+    With the `databases` of the records, the beats of each are spread evenly too.
 
     From each of several random starts, patients are moved and exchanged between folds while this
     makes the folds more even. The best partition is the one in which N, S, V, F and all of S, V, F
@@ -150,9 +153,7 @@ def make_folds(
             f"folds: must be in [2, {len(names)}] for {len(names)} patients, got {n_folds}"
         )
     unit_of = np.array([names.index(owner) for owner in owners])
-    per_patient = np.zeros((len(names), counts.shape[1]))
-    np.add.at(per_patient, unit_of, counts)
-    groups = np.column_stack([per_patient, per_patient[:, 1:].sum(axis=1)])
+    groups = _groups(counts, unit_of, databases)
     rng = np.random.default_rng(np.random.SeedSequence([n_folds, partition_seed]))
     if partition_seed:
         groups = groups * rng.uniform(*_PATIENT_WEIGHTS, size=(len(names), 1))
@@ -165,12 +166,29 @@ def make_folds(
     return _folds(f"{n_folds}-fold, partition seed {partition_seed}", record_names, members)
 
 
+def _groups(
+    counts: NDArray[np.int64], unit_of: NDArray[np.int64], databases: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return each patient's beats in the groups to spread evenly, [U, G].
+
+    These are each class and all of S, V, F: of all records, then of each database.
+    """
+    of_database = [np.equal(databases, name) for name in sorted(set(databases))]
+    groups = []
+    for included in (np.ones(len(counts), dtype=bool), *of_database):
+        per_patient = np.zeros((unit_of.max() + 1, counts.shape[1]))
+        np.add.at(per_patient, unit_of, counts * included[:, None])
+        groups += [per_patient, per_patient[:, 1:].sum(axis=1)]
+    return np.column_stack(groups)
+
+
 def different_folds(
     record_names: Sequence[str],
     counts: NDArray[np.int64],
     n_folds: int,
     first_seed: int,
     patients: Mapping[str, str] = PATIENT_OF,
+    databases: Sequence[str] = (),
 ) -> Iterator[tuple[int, Folds]]:
     """Yield folds that differ from each other, with their partition seed, from a first seed on.
 
@@ -179,7 +197,7 @@ def different_folds(
     """
     seen = set()
     for seed in range(first_seed, first_seed + _MOST_SEEDS):
-        folds = make_folds(record_names, counts, n_folds, seed, patients)
+        folds = make_folds(record_names, counts, n_folds, seed, patients, databases)
         if folds.fingerprint not in seen:
             seen.add(folds.fingerprint)
             yield seed, folds
@@ -193,13 +211,14 @@ def partitioned(
     n_partitions: int,
     first_seed: int,
     patients: Mapping[str, str],
+    databases: Sequence[str] = (),
 ) -> Folds:
     """Return one plan of several partitions, that of `first_seed` first.
 
     Raises:
         DataError: As `make_folds` does, or if the records do not allow so many partitions.
     """
-    every = different_folds(record_names, counts, n_folds, first_seed, patients)
+    every = different_folds(record_names, counts, n_folds, first_seed, patients, databases)
     plans = list(islice(every, n_partitions))
     if len(plans) < n_partitions:
         raise DataError(

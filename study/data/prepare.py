@@ -80,8 +80,6 @@ def prepare_all(
     cuts = list(dict.fromkeys(cuts))
     _check(cuts)
     rules = {origin.database: asdict(origin.rules) for origin in source.origins.values()}
-    of_record = tuple(source.origins[name].database for name in source.records)
-    databases = of_record if len(rules) > 1 else ()
     identity = {
         "code": PREPARATION,
         "dataset": source.dataset,
@@ -108,7 +106,7 @@ def prepare_all(
         for cut in missing:
             fingerprint = fingerprints[cut]
             cut_beats = beats.cut(cut, source.dataset, source.kind, study_seed, fingerprint)
-            sets[cut] = replace(cut_beats, databases=databases)
+            sets[cut] = replace(cut_beats, databases=source.databases)
             path, key = _cache_file(cache_dir, source.dataset, cut, fingerprint)
             store_cached(path, key, sets[cut])
     return {cut: sets[cut] for cut in cuts}

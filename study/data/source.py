@@ -31,6 +31,7 @@ from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.data.windows import SHORTEST_RR_S
 from study.errors import (
     DataError,
+    MissingDataError,
     UsageError,
     listed,
     read_all,
@@ -73,9 +74,9 @@ class Source:
 
     @property
     def databases(self) -> tuple[str, ...]:
-        """Names of the databases that the records are of, in the order of the catalogue."""
-        names = {origin.database for origin in self.origins.values()}
-        return tuple(sorted(names, key=[*CATALOGUE, *sorted(names - {*CATALOGUE})].index))
+        """Database of each record; empty where all are of one."""
+        names = tuple(self.origins[name].database for name in self.records)
+        return names if len(set(names)) > 1 else ()
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -123,20 +124,25 @@ def find_source(
         return own_source(records_dir, split_file)
     databases = databases_of(data)
     given = given_folders(databases, data_dirs)
-    try:
-        sources = [_find(database, given, workspace) for database in databases]
-    except UnreachableError as error:
-        if databases != (MITDB,):
-            raise
-        source = synthetic_source(workspace / "data" / "synthetic")
-        _warn_of_synthetic(source.where, error)
-        return source
+    sources = []
+    for database in databases:
+        try:
+            sources.append(_find(database, given.get(database.name), workspace))
+        except UnreachableError as error:
+            if databases == (MITDB,):
+                source = synthetic_source(workspace / "data" / "synthetic")
+                _warn_of_synthetic(source.where, error)
+                return source
+            raise MissingDataError(
+                f"{database.name}: no folder was given, and PhysioNet cannot be reached "
+                f"({error}); give --data-dir {database.name}=DIR or {database.variable}"
+            ) from error
     return joined(sources)
 
 
-def _find(database: Database, given: Mapping[str, Path], workspace: Path) -> Source:
+def _find(database: Database, given: Path | None, workspace: Path) -> Source:
     """Return a database's records for development, downloaded where no folder is given."""
-    folder, given_by = database_folder(database, given.get(database.name), workspace)
+    folder, given_by = database_folder(database, given, workspace)
     files = files_of(database.development)
     # The workspace's own folder may hold a broken-off download, which is then completed.
     if given_by or all((folder / file).exists() for file in files):

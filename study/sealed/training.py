@@ -187,6 +187,7 @@ def set_up_training(
         beats.counts,
         n_folds=min(FOLDS, len(set(patients.values()))),
         patients=patients,
+        databases=beats.databases,
     )
     stored = dict(_stored_predictions(plan, models, workspace, storage))
     unstored = [arm for arm in plan.arms if arm.name not in stored]

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from study import __version__
+from study.data.catalogue import CATALOGUE
 from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import write_whole
 from study.store.folder import PLAN_FILE, has_trials, study_names
+from study.wording import listing
 
 FORM = 2
 """Version of the form of a study's records; raise it when the form changes.
@@ -31,6 +33,7 @@ _OPTIONS = {
     "epochs": " (--epochs)",
     "trials": " (--trials)",
     "study_seed": " (--seed)",
+    "data_source": " (--data, --records)",
     "sampler": " (--sampler)",
     "scheduler": " (--scheduler)",
     "objective": " (--objective)",
@@ -40,6 +43,7 @@ _OPTIONS = {
 _FOLLOWS = {
     # Seed and digests enter other digests, which would suggest that the records had changed.
     "study_seed": {"data_fingerprints"},
+    "data_source": {"data_fingerprints", "folds", "fold_fingerprint"},
     "folds": {"fold_fingerprint", "n_folds", "n_partitions", "space_digest"},
     **{
         key: {"space_digest"}
@@ -69,7 +73,7 @@ class StudyPlan:
     n_seeds: int  # seeds of each fold; with several partitions, shared out over them
     study_seed: int  # root of all random streams
     engine: str  # precision of the arithmetic, and whether it is compiled
-    data_source: str  # `mitdb`, `records` or `synthetic`
+    data_source: str  # databases joined by +, as in `mitdb+svdb`; or `records` or `synthetic`
     data_fingerprints: Mapping[str, str]  # digest of each beat set, by its cut
     n_partitions: int = 1  # partitions into folds: seed s has those of s mod their number
     version: str = __version__  # version of the study package
@@ -77,13 +81,20 @@ class StudyPlan:
     @property
     def has_sealed_test(self) -> bool:
         """Whether test patients are set aside: those of MIT-BIH are, DS2."""
-        return self.data_source == "mitdb"
+        return "mitdb" in self.databases
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """Names of the databases that the records are of; none for one's own or synthetic ones."""
+        return tuple(name for name in self.data_source.split("+") if name in CATALOGUE)
 
     @property
     def selection_sees(self) -> str:
         """What training and selection see, in words."""
-        words = {"mitdb": "DS1", "synthetic": "the synthetic records"}
-        return words.get(self.data_source, "the records of this study")
+        if self.databases:
+            return listing(CATALOGUE[name].names[0] for name in self.databases)
+        synthetic = self.data_source == "synthetic"
+        return "the synthetic records" if synthetic else "the records of this study"
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from study.addresses import shown
 from study.config import TrialConfig
 from study.data.folds import different_folds
+from study.data.source import Source
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters
 from study.spaces.toml_text import compare_text
@@ -187,7 +188,7 @@ def scores_of_arms(study: Study) -> dict[str, float]:
 
 
 def fresh_partitions(
-    beats: Beats, patients: Mapping[str, str], used: str, *, n_folds: int, n: int
+    beats: Beats, source: Source, used: str, *, n_folds: int, n: int
 ) -> list[int]:
     """Return partition seeds whose folds differ from the search's and from each other.
 
@@ -195,7 +196,7 @@ def fresh_partitions(
         UsageError: If the records do not allow that many.
     """
     names = beats.record_names
-    different = different_folds(names, beats.counts, n_folds, 1, patients)
+    different = different_folds(names, beats.counts, n_folds, 1, source.patients, source.databases)
     fresh = (seed for seed, folds in different if folds.fingerprint != used)
     seeds = list(islice(fresh, n))
     if len(seeds) == n:

@@ -67,6 +67,7 @@ def plan_folds(space: Space, beats: BeatSet, source: Source, partition_seed: int
         n_partitions=space.partitions,
         first_seed=partition_seed,
         patients=source.patients,
+        databases=beats.databases,
     )
 
 

@@ -94,6 +94,21 @@ def test_records_of_a_patient_share_a_fold() -> None:
             assert len({"208", "209"} & set(fold)) in (0, 2)
 
 
+def test_each_of_several_databases_is_spread_evenly() -> None:
+    """The second has S where the first has V, so that all beats together could hide it."""
+    names = [*DS1, *(f"8{name}" for name in DS1)]
+    counts = np.concatenate([COUNTS, COUNTS[:, [0, 2, 1, 3]]])
+    of_second = np.repeat([False, True], len(DS1))
+    folds = make_folds(names, counts, databases=of_second.astype(str).tolist())
+    assert make_folds(names, counts).fingerprint != folds.fingerprint
+    for of_database in (~of_second, of_second):
+        of_fold = [np.isin(names, fold) & of_database for fold in folds.validation]
+        n, s, v, _ = np.sort([counts[records].sum(axis=0) for records in of_fold], axis=0).T
+        assert n[-1] < 1.3 * n[0]
+        # Without 209 and 208, which one fold has.
+        assert min(s[0], v[0]) > 0.6 * (944 - 383) / 4
+
+
 @pytest.mark.parametrize(
     ("n_folds", "patients", "message"),
     [

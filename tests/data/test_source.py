@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import wfdb
 
-from study.data.catalogue import DS1, PATIENT_OF, Database
+from study.data import fetch
+from study.data.catalogue import CATALOGUE, DS1, MITDB, PATIENT_OF, Database
 from study.data.external import external_rules, find_external
+from study.data.fetch import files_of, sha256_of
 from study.data.source import Origin, Source, find_source, own_source
 from study.data.synthetic import MANIFEST, write_records
 from study.data.wfdb_record import MITDB_RULES
-from study.errors import ChecksumError, DataError, MissingDataError
+from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from tests.builders import pass_for, write_record, write_split
 
 
@@ -121,14 +123,48 @@ def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
         find_source(workspace=tmp_path)
     assert (folder / "101.dat").read_bytes() == b"edited"
 
-    def fetch(database: Database, into: Path, names: tuple[str, ...]) -> None:
+    def download(database: Database, into: Path, names: tuple[str, ...]) -> None:
         assert (into, names) == (folder, DS1)
         shutil.copytree(mitdb, into, dirs_exist_ok=True)
 
-    monkeypatch.setattr("study.data.source.download_records", fetch)
+    monkeypatch.setattr("study.data.source.download_records", download)
     source = find_source(workspace=tmp_path)
     assert (source.kind, source.folders[0]) == ("mitdb", folder)
     assert source.description.endswith("(downloaded)")
+
+
+def test_several_databases_are_one_source_each_read_by_its_own_rules(
+    mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svdb = CATALOGUE["svdb"]
+    for name in svdb.records:
+        write_record(tmp_path / "sv", name, rate_hz=128, leads=("ECG2", "ECG1"), duration_s=20)
+    sums = {MITDB.name: fetch.published_checksums(MITDB)}
+    sums["svdb"] = {file: sha256_of(tmp_path / "sv" / file) for file in files_of(svdb.records)}
+    monkeypatch.setattr(fetch, "published_checksums", lambda database, _: sums[database.name])
+    monkeypatch.setenv("SVDB_DIR", str(tmp_path / "sv"))
+    alone = find_source(data="svdb", workspace=tmp_path)
+    assert (alone.kind, alone.dataset, alone.databases) == ("svdb", "svdb", ())
+    dirs = [f"svdb={tmp_path / 'sv'}", f"mitdb={mitdb}"]
+    both = find_source(data="svdb+mitdb", data_dirs=dirs, workspace=tmp_path)
+    assert (both.kind, both.dataset, both.verified) == ("mitdb+svdb", "DS1+svdb", True)
+    assert both.records == (*DS1, *svdb.records)
+    assert both.databases == ("mitdb",) * 22 + ("svdb",) * 78
+    assert both.checksums == sums["mitdb"] | sums["svdb"]
+    assert both.read("800").lead == "ECG1"
+    assert len(both.read("800").signal_mv) == 20 * 360
+    assert str(mitdb) in both.where and str(tmp_path / "sv") in both.description
+    for data, given, fault in (
+        ("svdb+svbd", [], "unknown database 'svbd'; .* Did you mean 'svdb'"),
+        ("svdb+svdb", [], "svdb is named twice"),
+        ("svdb+mitdb", [mitdb], "--data-dir .*: give one folder of each database, as in "),
+        ("svdb", [f"mitdb={mitdb}"], "as in --data-dir svdb=DIR"),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            find_source(data=data, data_dirs=given, workspace=tmp_path)
+    monkeypatch.delenv("SVDB_DIR")
+    with pytest.raises(MissingDataError, match="svdb: no folder was given, and PhysioNet cannot"):
+        find_source(data="svdb", workspace=tmp_path)
 
 
 def test_split_file_names_records_patients_and_lead(tmp_path: Path) -> None:

@@ -59,9 +59,11 @@ def test_differences_name_what_was_and_is_and_not_what_only_follows(plan: StudyP
         "sampler": "sampler (--sampler): was 'tpe', now 'grid'",
         "study_seed": "study_seed (--seed): was 0, now 1",
     }
-    assert list(replace(plan, data_fingerprints={"a": "ff"}).differences(plan)) == [
-        "data_fingerprints"
-    ]
+    changed = replace(plan, data_fingerprints={"a": "ff"}, fold_fingerprint="f" * 12)
+    assert list(changed.differences(plan)) == ["data_fingerprints", "fold_fingerprint"]
+    assert replace(changed, data_source="mitdb+svdb").differences(plan) == {
+        "data_source": "data_source (--data, --records): was 'synthetic', now 'mitdb+svdb'"
+    }
     changed = replace(plan, fold_fingerprint="f" * 12, space_digest="s" * 12)
     assert list(changed.differences(plan)) == ["fold_fingerprint", "space_digest"]
     other = replace(changed, n_seeds=3, folds="3-fold, partition seed 0", n_folds=3)

@@ -181,4 +181,4 @@ def test_records_that_allow_too_few_partitions_are_told(
     (tmp_path / "beats.npz").write_bytes(stored_beats(small_beats))
     beats, used = read_beats(tmp_path / "beats.npz"), small_folds.fingerprint
     with pytest.raises(UsageError, match="these 6 records allow 1 partition into 2 folds besides"):
-        fresh_partitions(beats, small_source.patients, used, n_folds=2, n=3)
+        fresh_partitions(beats, small_source, used, n_folds=2, n=3)
