@@ -150,7 +150,7 @@ def test_several_databases_are_one_source_each_read_by_its_own_rules(
     assert (both.kind, both.dataset, both.verified) == ("mitdb+svdb", "DS1+svdb", True)
     assert both.records == (*DS1, *svdb.records)
     assert both.databases == ("mitdb",) * 22 + ("svdb",) * 78
-    assert both.checksums == sums["mitdb"] | sums["svdb"]
+    assert both.checksums == {**sums["mitdb"], **sums["svdb"]}
     assert both.read("800").lead == "ECG1"
     assert len(both.read("800").signal_mv) == 20 * 360
     assert str(mitdb) in both.where and str(tmp_path / "sv") in both.description
