@@ -53,6 +53,22 @@ def first_few(words: Iterable[str], most: int = 3) -> str:
     return f"{', '.join(every[:most])} and {len(every) - most:,} more"
 
 
+def without_shared_parts(names: Iterable[str], separator: str = " / ") -> dict[str, str]:
+    """Return names without the parts that all of them have: opt1 / daeac / film is opt1 / film.
+
+    That RR is real is left out too: a name says where it is not. Names stay as they are where one
+    would lose every part, or no longer differ from another.
+    """
+    parts = {name: name.split(separator) for name in names}
+    shared = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    shared.add("real")
+    short = {
+        name: separator.join(part for part in own if part not in shared)
+        for name, own in parts.items()
+    }
+    return short if len({*short.values(), ""}) > len(short) else {name: name for name in parts}
+
+
 def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> list[list[str]]:
     """Return the cells of a table, each as wide as its column.
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from study.wording import first_few, listing, p_text, plural, score_text
+from study.wording import first_few, listing, p_text, plural, score_text, without_shared_parts
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,10 @@ def test_p_values_numbers_and_lists() -> None:
     assert (listing(["a"]), listing(["a", "b", "c"])) == ("a", "a, b and c")
     assert first_few("abcd") == "a, b, c and d"
     assert first_few(map(str, range(78))) == "0, 1, 2 and 75 more"
+
+
+def test_names_lose_what_all_of_them_share() -> None:
+    arms = ["opt1 / daeac / film / seed7 / real", "opt1 / daeac / mhca / seed7"]
+    assert list(without_shared_parts(arms).values()) == ["film", "mhca"]
+    pair = ["opt1 / film / real", "opt1 / film / placebo"]
+    assert list(without_shared_parts(pair).values()) == pair, "one would lose every part"

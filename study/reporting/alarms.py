@@ -68,32 +68,24 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
     """
     alarms = []
     blind = [arm for arm, can in can_use_rr.items() if not can]
+    exact, within = list[str](), dict[str, str]()
     for arm in (arm for arm, can in can_use_rr.items() if can):
         trials = [row for row in rows if row.arm == arm and row.outcome is Outcome.COMPLETE]
         unused = [row for row in trials if _unused(row)]
-        if not unused:
-            continue
-        exact = all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused)
-        lost = [_mean_lost(unused, "inputs", name) for name in RELIANCE_CLASSES]
-        window = [_mean_lost(unused, "window", name) for name in RELIANCE_CLASSES]
-        figures = " and ".join(score_text(round(value, 3), signed=True) for value in lost)
-        elsewhere = " and ".join(score_text(round(value, 3), signed=True) for value in window)
-        has_window = all(map(math.isfinite, window))
-        by_window = f"; permuting the window loses {elsewhere}" if has_window else ""
-        alarms.append(
-            Alarm(
-                severity=Severity.ERROR if exact else Severity.WARNING,
-                what=f"{arm} does not use the RR that it is given",
-                evidence=(
-                    "permuting it changes no output at all"
-                    if exact
-                    else f"permuting it loses {figures} of AUPRC S and V, within "
-                    f"±{score_text(NO_RELIANCE, digits=2)} in {len(unused)} of "
-                    f"{plural(len(trials), 'trial')}{by_window}"
-                ),
-                advice="do not credit its score to this way of fusing RR",
-            )
+        if unused and all(row.metric(reliance("inputs", "max_change")) == 0 for row in unused):
+            exact.append(arm)
+        elif unused:
+            within[arm] = _lost(unused, len(trials))
+    if exact:
+        evidence = "permuting it changes no output at all"
+        alarms.append(_not_used(Severity.ERROR, exact, evidence))
+    if within:
+        told = [lost if len(within) == 1 else f"{lost} ({arm})" for arm, lost in within.items()]
+        evidence = (
+            f"permuting it loses, within ±{score_text(NO_RELIANCE, digits=2)} of AUPRC S and V, "
+            f"{'; '.join(told)}"
         )
+        alarms.append(_not_used(Severity.WARNING, list(within), evidence))
     if blind:
         alarms.append(
             Alarm(
@@ -104,6 +96,32 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
             )
         )
     return alarms
+
+
+def _not_used(severity: Severity, arms: Sequence[str], evidence: str) -> Alarm:
+    one = len(arms) == 1
+    return Alarm(
+        severity=severity,
+        what=f"{listing(arms)} {'does' if one else 'do'} not use the RR that "
+        f"{'it is' if one else 'they are'} given",
+        evidence=evidence,
+        advice=f"do not credit {'its score' if one else 'their scores'} to this way of fusing RR",
+    )
+
+
+def _lost(unused: Sequence[TrialRow], n_trials: int) -> str:
+    """Say what an arm's trials lose that do not use their RR."""
+    lost, window = (
+        [_mean_lost(unused, kind, name) for name in RELIANCE_CLASSES]
+        for kind in ("inputs", "window")
+    )
+    figures, elsewhere = (
+        " and ".join(score_text(round(value, 3), signed=True) for value in values)
+        for values in (lost, window)
+    )
+    told = f"{figures} in {len(unused)} of {plural(n_trials, 'trial')}"
+    has_window = all(map(math.isfinite, window))
+    return f"{told}, and permuting the window {elsewhere}" if has_window else told
 
 
 def _unused(row: TrialRow) -> bool:
@@ -188,9 +206,9 @@ def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
 
 
 def floor_alarms(comparison: Comparison) -> list[Alarm]:
-    """Name arms that are not shown to beat the floor in some score, on the same patients."""
+    """Name the arms that are not shown to beat the floor in some score, on the same patients."""
     measure, objective = parts_of(comparison.objective)
-    alarms, pairs = [], comparison.above_floor
+    pairs, counts, evidence = comparison.above_floor, [], []
     for quantity in dict.fromkeys([objective, "S", "V"]):
         differences = {pair.first: pair.estimates[quantity] for pair in pairs}
         # An arm that is not estimable has only its point, and shows nothing.
@@ -200,17 +218,19 @@ def floor_alarms(comparison: Comparison) -> list[Alarm]:
         # The arms closest to beating it come first.
         ordered = sorted(within.items(), key=lambda item: -item[1].value)
         told = [f"{arm} {interval_text(d, signed=True)}" for arm, d in ordered]
-        alarms.append(
-            Alarm(
-                severity=Severity.WARNING,
-                what=f"{len(within)} of {plural(len(pairs), 'arm')} "
-                f"{'is' if len(within) == 1 else 'are'} not shown to beat {pairs[0].second} in "
-                f"{metric_name(f'val_{measure}_{quantity}')}",
-                evidence=f"on the same patients they differ from it by {first_few(told)}",
-                advice="do not claim that these arms do more than a linear model",
-            )
+        name = metric_name(f"val_{measure}_{quantity}")
+        counts.append(f"{len(within)} of {plural(len(pairs), 'arm')} in {name}")
+        evidence.append(f"in {name} by {first_few(told)}")
+    if not counts:
+        return []
+    return [
+        Alarm(
+            severity=Severity.WARNING,
+            what=f"not shown to beat {pairs[0].second}: {listing(counts)}",
+            evidence=f"on the same patients they differ from it {'; '.join(evidence)}",
+            advice="do not claim that these arms do more than a linear model",
         )
-    return alarms
+    ]
 
 
 def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.config import N_SAMPLES, PLACEBO_SUFFIX, TrialConfig
+from study.config import N_SAMPLES, PLACEBO_SUFFIX, SignalSpec, TrialConfig
 from study.data.reference.templates import TEMPLATES, template_text
 from study.data.rr import FEATURES, Causality
 from study.data.windows import SEGMENTATIONS
@@ -54,7 +54,7 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
             segmentation=config.signal.segmentation,
             window=config.signal.window,
             fusion=config.model.fusion,
-            late_rr=config.signal.late_rr if config.signal.option.late_rr else "",
+            late_rr=_late_text(config.signal),
             rr=config.signal.rr,
             uses_rr=routes[name].inputs or routes[name].window,
             routes=routes[name].text(),
@@ -64,6 +64,12 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
         )
         for name, config in configs.items()
     }
+
+
+def _late_text(signal: SignalSpec) -> str:
+    """Name the parts of a late vector; empty without one."""
+    shape = [signal.late_shape] if signal.n_shape else []
+    return " + ".join([signal.late_rr, *shape]) if signal.option.late_rr else ""
 
 
 def reference_text(config: TrialConfig) -> str:

@@ -19,6 +19,17 @@ ENOUGH_TRIALS = 20
 """With fewer trials of one budget, shares of variance are mostly noise."""
 
 
+def of_one_budget(rows: Sequence[TrialRow], objective: str) -> tuple[list[TrialRow], str]:
+    """Return the trials of most configurations that had equally many epochs, and their outcome.
+
+    A screening trains every configuration for one epoch, and only one of each arm in full.
+    """
+    screened = [row for row in rows if row.outcome is Outcome.SCREENED]
+    if screened:
+        return screened, str(Outcome.SCREENED)
+    return [row for row in rows if row.ranks(objective)], str(Outcome.COMPLETE)
+
+
 def importance(
     rows: Sequence[TrialRow], objective: str, space: Space, gaps: dict[str, str]
 ) -> Importance | None:
@@ -31,12 +42,7 @@ def importance(
     if space.kind != "search":
         gaps["importance"] = "only a search varies parameters freely"
         return None
-    ranked = [row for row in rows if row.ranks(objective)]
-    screened = [row for row in rows if row.outcome is Outcome.SCREENED]
-    if screened:
-        # Trials of one budget: a screening trains only one trial of each arm in full.
-        ranked = screened
-    kind = "screened" if screened else "complete"
+    ranked, kind = of_one_budget(rows, objective)
     if len(ranked) < ENOUGH_TRIALS:
         gaps["importance"] = (
             f"{plural(len(ranked), f'{kind} trial')}; {ENOUGH_TRIALS} are needed to say more "

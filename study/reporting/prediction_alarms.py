@@ -31,7 +31,7 @@ from study.reporting.alarms import (
 from study.statistics.findings import Comparison
 from study.store.study import Study
 from study.store.trials import TrialRow
-from study.wording import listing, plural
+from study.wording import first_few, listing, plural
 
 _logger = logging.getLogger(__name__)
 
@@ -214,10 +214,11 @@ def constant_alarms(
             )
         )
     if decided:
-        trials = [
-            f"{_trial(row)}, {listing(f'{c} by {n} of {f.members} members' for c, n in parts)}"
-            for row, f, parts in ((row, f, f.one_class.items()) for row, f in decided)
-        ]
+        alike: dict[str, list[str]] = {}
+        for row, facts in decided:
+            parts = [f"{c} by {n} of {facts.members}" for c, n in facts.one_class.items()]
+            alike.setdefault(f"{listing(parts)} members", []).append(_trial(row))
+        trials = [f"{first_few(same)}, {which}" for which, same in alike.items()]
         alarms.append(
             Alarm(
                 severity=Severity.WARNING,

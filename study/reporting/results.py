@@ -29,7 +29,7 @@ class ArmFacts:
     segmentation: str  # how windows are cut
     window: str  # what it sees of a beat, `SignalSpec.window`
     fusion: str  # fusion type
-    late_rr: str  # set of late features; empty without a late vector
+    late_rr: str  # the parts of its late vector; empty without one
     rr: str  # `real` or `placebo`
     uses_rr: bool  # whether RR can reach its output
     routes: str  # by which paths, in words

@@ -38,14 +38,18 @@ def said(alarms: list[Alarm]) -> list[str]:
 def test_an_arm_that_loses_nothing_does_not_use_its_rr() -> None:
     rows = [relying(0, 0.001, -0.003), relying(1, 0.15, 0.02), relying(2, 0.003, 0.001)]
     assert said(reliance_alarms(rows, {"film": True})) == [
-        "warning: film does not use the RR that it is given: permuting it loses +.002 and -.001 "
-        "of AUPRC S and V, within ±.01 in 2 of 3 trials; do not credit its score to this way of "
+        "warning: film does not use the RR that it is given: permuting it loses, within ±.01 of "
+        "AUPRC S and V, +.002 and -.001 in 2 of 3 trials; do not credit its score to this way of "
         "fusing RR"
     ]
     window = {reliance("window", "S"): 0.21, reliance("window", "V"): 0.04}
-    (alarm,) = reliance_alarms([relying(0, 0.0, 0.0001, **window)], {"film": True})
-    assert "loses .000 and .000 of" in alarm.evidence
-    assert alarm.evidence.endswith("in 1 of 1 trial; permuting the window loses +.210 and +.040")
+    rows = [relying(0, 0.0, 0.0001, **window), replace(rows[0], number=1, arm="concat")]
+    (alarm,) = reliance_alarms(rows, {"film": True, "concat": True})
+    assert alarm.what == "film and concat do not use the RR that they are given"
+    assert alarm.evidence.endswith(
+        "V, .000 and .000 in 1 of 1 trial, and permuting the window +.210 and +.040 (film); +.001 "
+        "and -.003 in 1 of 1 trial (concat)"
+    )
     blind = relying(0, 0.0, 0.0, spread=0.0, **{reliance("inputs", "max_change"): 0.0})
     (alarm,) = reliance_alarms([blind], {"film": True})
     assert alarm.severity is Severity.ERROR

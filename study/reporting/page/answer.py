@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from study.keys import Outcome, reliance
 from study.reporting.alarms import NO_RELIANCE, Severity
-from study.reporting.page.html import Answers, Block, Note, Tone
+from study.reporting.page.candidates import search_answers
+from study.reporting.page.dots import arms_as_dots
+from study.reporting.page.html import Answer, Answers, Block, Note, Tone
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.reporting.trial_tables import mean_metric
@@ -23,21 +25,23 @@ from study.statistics.findings import (
 )
 from study.wording import SYNTHETIC, p_text, plural, score_text
 
-Answer = tuple[str, str, str]
-"""A question, its answer, and a remark on it."""
-
 
 def first_screen(results: StudyResults) -> Iterator[Block]:
-    """Yield the six answers, the alarms behind them and the openings of DS2."""
+    """Yield the answers, the arms by score, the alarms behind them and the openings of DS2."""
     if results.study.plan.data_source == "synthetic":
         yield Note(f"{SYNTHETIC[:1].upper()}{SYNTHETIC[1:]}.", Tone.ERROR)
     state = _state(results)
     if state:
         yield state
-    yield Answers(
-        [_which(results), _by_how_much(results), _how_sure(results)]
-        + [_uses_rr(results), _sealed(results), _floor(results)]
-    )
+    if results.searches:
+        yield Answers(search_answers(results))
+    else:
+        yield Answers(
+            [_which(results), _by_how_much(results), _how_sure(results)]
+            + [_uses_rr(results), _sealed(results), _floor(results)]
+        )
+    if (dots := arms_as_dots(results)) is not None:
+        yield dots
     for alarm in results.alarms:
         if alarm.severity is not Severity.NOTE:
             sentence = f"{alarm.what[:1].upper()}{alarm.what[1:]}: {alarm.advice}."
@@ -86,15 +90,6 @@ def _which(results: StudyResults) -> Answer:
     if not arm:
         return question, "none yet", results.why("comparison", "no trial is complete")
     name = metric_name(results.study.objective)
-    if results.searches:
-        ranked = results.trials_of(arm)
-        value = score_text(max(row.metric(results.study.objective) for row in ranked))
-        return (
-            question,
-            "no winner is named",
-            f"a search gives arms unequal tries; first candidate: {arm}, {name} {value} of its "
-            "best trial, which is optimistic",
-        )
     choice = _choice(results)
     if choice is None:
         return question, arm, f"the only arm, or {name} is undefined: nothing to choose"
@@ -124,7 +119,7 @@ def contrast_of_first(results: StudyResults) -> Contrast | None:
     declared contrast of the arm, whichever way round it is declared, else that with the next arm.
     """
     comparison, arm = results.comparison, leading(results)
-    if comparison is None or results.searches or arm not in results.arms:
+    if comparison is None or arm not in results.arms:
         return None
     pairs = [
         pair if pair.first == arm else reversed_contrast(pair)
@@ -141,10 +136,7 @@ def contrast_of_first(results: StudyResults) -> Contrast | None:
 def _by_how_much(results: StudyResults) -> Answer:
     question, pair = "By how much?", contrast_of_first(results)
     if pair is None:
-        reason = (
-            "a search has no paired differences" if results.searches else "nothing to subtract"
-        )
-        return question, "not shown", results.why("comparison", reason)
+        return question, "not shown", results.why("comparison", "nothing to subtract")
     difference = pair.estimates[parts_of(results.study.objective)[1]]
     name = metric_name(results.study.objective)
     return (
@@ -157,7 +149,7 @@ def _by_how_much(results: StudyResults) -> Answer:
 def _how_sure(results: StudyResults) -> Answer:
     question, pair, choice = "How sure?", contrast_of_first(results), _choice(results)
     if pair is None or choice is None:
-        return question, "nothing is claimed", "there is no test of unequal tries, or of one arm"
+        return question, "nothing is claimed", "there is no test of one arm"
     quantity = parts_of(results.study.objective)[1]
     difference = pair.estimates[quantity]
     share = choice.selected.get(choice.best, math.nan)

@@ -21,7 +21,7 @@ from study.statistics.findings import (
     parts_of,
     reversed_estimate,
 )
-from study.wording import score_text
+from study.wording import score_text, without_shared_parts
 
 _SIZE, _LEFT, _TOP = 46.0, 190.0, 26.0
 """Size of a cell of the matrix, and of the space for names, in SVG units."""
@@ -91,7 +91,7 @@ def _whisker(pair: Contrast, quantity: str) -> Whisker:
 
 def matrix(comparison: Comparison) -> Figure:
     """Return the matrix of all paired differences of the objective."""
-    names = [arm.name for arm in comparison.arms]
+    names = without_shared_parts(arm.name for arm in comparison.arms)
     differences: dict[tuple[str, str], Estimate] = {}
     for pair in comparison.contrasts:
         estimate = pair.estimates[parts_of(comparison.objective)[1]]
@@ -106,7 +106,7 @@ def matrix(comparison: Comparison) -> Figure:
         y, middle = _TOP + row * _SIZE, _LEFT + (row + 0.5) * _SIZE
         parts.append(
             f'<text x="{_LEFT - 8}" y="{y + _SIZE / 2 + 4}" text-anchor="end">'
-            f'{escape(shortened(first))} <tspan class="soft">{row + 1}</tspan></text>'
+            f'{escape(shortened(names[first]))} <tspan class="soft">{row + 1}</tspan></text>'
             f'<text class="soft" x="{middle}" y="{_TOP - 8}" text-anchor="middle">{row + 1}</text>'
         )
         for column, second in enumerate(names):

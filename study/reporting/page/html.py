@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,20 +39,29 @@ class Note:
         return f'<p class="note t-{self.tone}">{lines}</p>'
 
 
+Answer = tuple[str, str, str]
+"""A question, its answer, and a remark on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """Short answers: a question, its answer in large type, and a remark."""
 
-    items: Sequence[tuple[str, str, str]]
+    items: Sequence[Answer]
 
     def html(self) -> str:
         """Return the answers side by side."""
         items = "".join(
-            f'<div class="fact"><dt>{escape(question)}</dt><dd><b>{escape(answer)}</b>'
+            f'<div class="fact"><dt>{escape(question)}</dt><dd><b>{_unbroken(answer)}</b>'
             f"<span>{escape(remark)}</span></dd></div>"
             for question, answer, remark in self.items
         )
-        return f'<dl class="facts">{items}</dl>'
+        return f'<dl class="facts of-{len(self.items)}">{items}</dl>'
+
+
+def _unbroken(text: str) -> str:
+    """Return a text in which no option of a command is broken after its dashes."""
+    return re.sub(r"--\S+", r"<code>\g<0></code>", escape(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

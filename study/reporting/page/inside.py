@@ -14,6 +14,7 @@ from study.data.windows import SEGMENTATIONS
 from study.keys import CLASSES
 from study.models.fusion import FUSIONS
 from study.reporting.page.html import Block, Figure, Note, missing
+from study.reporting.page.parallel import parallel_coordinates
 from study.reporting.page.svg import Panel, span
 from study.reporting.results import Explanation, Importance, StudyResults
 from study.reporting.table import Column, Kind, Table, Value
@@ -192,7 +193,8 @@ def _gate(explanation: Explanation) -> str | None:
 
 
 def parameters(results: StudyResults) -> Iterator[Block]:
-    """Yield parameter importance and the cost of networks."""
+    """Yield the trials' parameters and scores, their importance, and the cost of networks."""
+    yield parallel_coordinates(results)
     if results.importance is None:
         yield missing(
             "No parameter importance", results.why("importance", "too few complete trials")

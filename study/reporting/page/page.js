@@ -14,6 +14,17 @@
   document.getElementById("scheme").addEventListener("click", () =>
     show(root.dataset.scheme === "dark" ? "light" : "dark"));
 
+  // A link to a folded section opens it.
+  const open = () => {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (target && target.firstElementChild.tagName === "DETAILS") {
+      target.firstElementChild.open = true;
+      target.scrollIntoView();
+    }
+  };
+  window.addEventListener("hashchange", open);
+  open();
+
   const key = (cell) => ("key" in cell.dataset ? Number(cell.dataset.key) : null);
   const compare = (a, b) => {
     const x = key(a), y = key(b);

@@ -43,7 +43,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
 )
 """Anchor, title, and functions that yield the blocks of each section, in page order."""
 
-FOLDED = {"calibration"}
+FOLDED = {"calibration", "protocol", "literature", "provenance"}
 """Anchors of sections that a click opens."""
 
 

@@ -15,11 +15,11 @@ from study.reporting.comparison_tables import (
     records_table,
 )
 from study.reporting.page.html import Block, Figure, Note, missing
-from study.reporting.page.svg import WIDTH, element, shortened
+from study.reporting.page.svg import WIDTH, element, hover, shortened
 from study.reporting.results import StudyResults
 from study.reporting.trial_tables import arms_table, best_table
 from study.statistics.findings import Comparison
-from study.wording import score_text
+from study.wording import score_text, without_shared_parts
 
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
 
@@ -63,6 +63,7 @@ def records(results: StudyResults) -> Iterator[Block]:
 
 
 def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
+    names = without_shared_parts(arm.name for arm in comparison.arms)
     value = {(row.arm, row.record): row.scores[aami_class] for row in comparison.records}
     beats = {row.record: row.beats[aami_class] for row in comparison.records}
     shown = [
@@ -80,8 +81,8 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
     for row, arm in enumerate(comparison.arms):
         y = _TOP + row * _ROW
         parts.append(
-            f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(shortened(arm.name))}'
-            f"<title>{escape(arm.name)}</title></text>"
+            f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">'
+            f"{escape(shortened(names[arm.name]))}{hover(arm.name)}</text>"
         )
         for column, record in enumerate(shown):
             parts.append(_cell(value.get((arm.name, record), math.nan), _LEFT + column * _CELL, y))

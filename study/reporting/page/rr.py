@@ -47,28 +47,28 @@ def factors(results: StudyResults) -> Iterator[Block]:
 def _factor_table(results: StudyResults) -> Table:
     measure, objective = parts_of(results.study.objective)
     quantities = list(dict.fromkeys((objective, *RELIANCE_CLASSES)))
+    words = ("late RR", "window", "fusion")
+    columns = [Column("entry of RR", Kind.NAME), *(Column(word, Kind.TEXT) for word in words)]
+    columns += [Column(f"{MEASURE_NAMES[measure]} {label_of(of)}") for of in quantities]
+    real = {arm: facts for arm, facts in results.arms.items() if facts.real}
+    has_placebo = not results.searches and any(facts.placebo for facts in real.values())
+    if has_placebo:
+        columns += [
+            Column(f"{label_of(of)} minus its placebo", Kind.INTERVAL, signed=True)
+            for of in quantities
+        ]
     rows: list[list[Value]] = []
-    for arm, facts in results.arms.items():
-        trials = results.trials_of(arm)
-        if not facts.real or not trials:
+    for arm, facts in real.items():
+        if not (trials := results.trials_of(arm)):
             continue
-        row: list[Value] = [_ENTRY[facts.input], facts.late_rr or None, facts.segmentation]
-        row += [facts.reference or None, facts.fusion]
-        for quantity in quantities:
-            row.append(mean_metric(trials, metric(measure, quantity)))
-            row.append(_minus_placebo(results, arm, facts.placebo, quantity))
+        row: list[Value] = [_ENTRY[facts.input], facts.late_rr or None, facts.window, facts.fusion]
+        row += [mean_metric(trials, metric(measure, of)) for of in quantities]
+        if has_placebo:
+            row += [_minus_placebo(results, arm, facts.placebo, of) for of in quantities]
         rows.append(row)
-    columns = [Column("entry of RR", Kind.NAME)]
-    columns += [
-        Column(name, Kind.TEXT) for name in ("late RR", "segmentation", "template", "fusion")
-    ]
-    for quantity in quantities:
-        name = label_of(quantity)
-        columns.append(Column(f"{MEASURE_NAMES[measure]} {name}"))
-        columns.append(Column(f"{name} minus its placebo", Kind.INTERVAL, signed=True))
     return Table(
         name="factors",
-        title="Entry, late RR and segmentation",
+        title="Entry, late RR and window",
         shows=(
             "Arms with real RR by their parts, and their loss when RR is permuted within each "
             "record in both training and validation: the same network without useful RR."
@@ -85,7 +85,7 @@ def _factor_table(results: StudyResults) -> Table:
 def _minus_placebo(results: StudyResults, arm: str, placebo: str, quantity: str) -> Value:
     if not placebo:
         return "no placebo"
-    if results.searches or results.comparison is None:
+    if results.comparison is None:
         return "not paired"
     for pair in results.comparison.contrasts:
         if (pair.first, pair.second) == (arm, placebo):

@@ -106,7 +106,7 @@ class Panel:
         if math.isfinite(x) and math.isfinite(y):
             self._parts.append(
                 f'<circle class="{style}" cx="{self.at_x(x):.1f}" cy="{self.at_y(y):.1f}" '
-                f'r="{radius}">{_tip(tip)}</circle>'
+                f'r="{radius}">{hover(tip)}</circle>'
             )
 
     def level(self, y: float, words: str = "") -> None:
@@ -204,7 +204,7 @@ def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind:
             if math.isfinite(mark.value):
                 parts.append(
                     f'<circle class="f{series}" cx="{at(mark.value):.1f}" cy="{line}" r="4">'
-                    f"{_tip(mark.tip)}</circle>"
+                    f"{hover(mark.tip)}</circle>"
                 )
         y += height
     return element("".join(parts), bottom + 18, describe=f"{kind} of {title}")
@@ -245,5 +245,6 @@ def shown(value: float) -> str:
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def _tip(text: str) -> str:
+def hover(text: str) -> str:
+    """Return the words that show where a pointer rests on an element."""
     return f"<title>{escape(text)}</title>" if text else ""

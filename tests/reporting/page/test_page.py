@@ -62,6 +62,7 @@ def states(make: MakeResults) -> dict[str, StudyResults]:
         "empty": make(**nothing, beats=None, arms={}, gaps=why),
         "running": make(**nothing, held=True, gaps=why),
         "all failed": make(**{**nothing, "rows": failed}, gaps=why),
+        "synthetic": make(**nothing, plan=replace(PLAN, data_source="synthetic"), gaps=why),
         "one arm": make(
             **{**nothing, **one},
             gaps={"comparison": "two arms with complete trials are needed, got 1"},
@@ -80,7 +81,8 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
     assert "Which &lt;arm&gt; &amp; why" in page
     assert "W &lt;b&gt;: a." in page and "w <b>" not in page
     assert "c0ffee" in page
-    assert page.count("<details>") == 1 and "<summary><h2>Calibration</h2></summary>" in page
+    folded = re.findall(r"<summary><h2>([^<]+)</h2></summary>", page)
+    assert folded == ["Calibration", "Protocol", "Literature", "Provenance"]
     first = page.split('<section id="ranking">')[0]
     for answer in (
         "Which arm?",
@@ -94,6 +96,8 @@ def test_a_comparison_in_full(make_results: MakeResults) -> None:
         "film minus logistic regression on the same patients: ",
         "DS2 has been opened 0 times in this workspace.",
         "+.100 AUPRC S lost when RR is permuted in its inputs",
+        'aria-label="AUPRC of 3 arms"',
+        "floor .300",
     ):
         assert answer in first, answer
 
@@ -171,14 +175,34 @@ def test_other_records_are_not_called_mit_bih_s(make_results: MakeResults) -> No
     assert "Anything about patients outside the records of this study: none is set aside." in page
 
 
-def test_a_search_names_no_winner(make_search: MakeResults) -> None:
-    page = page_of(make_search())
+def test_a_search_names_candidates_and_no_winner(make_search: MakeResults) -> None:
+    results = make_search()
+    page = page_of(results)
     first = page.split('<section id="ranking">')[0]
-    assert "no winner is named" in first
+    (answers,) = (b for b in section(results, "answer").blocks if isinstance(b, Answers))
+    assert [item[:2] for item in answers.items] == [
+        ("First candidates", "film and ecg"),
+        ("What clears the floor?", "film"),
+        ("What ignores RR?", "none of 2 arms"),
+        ("What next?", "wait"),
+    ]
+    assert "AUPRC S+V .500, .300 of the best trial of each. No winner is named" in first
     assert "The study is running: 5 of 8 trials settled. The figures will change." in first
     assert "No paired differences: a search gives its arms unequal tries" in page
     assert "3 complete, 1 pruned, 1 failed, 1 not settled." in page
     assert "from 30 complete trials, by fANOVA" in page
+
+
+def test_a_search_that_is_done_names_what_ignores_rr_and_the_next_command(
+    make_search: MakeResults,
+) -> None:
+    first, *others = make_search().study.rows
+    blind = {name: 0.0 if name.startswith("rr_") else v for name, v in first.metrics.items()}
+    rows = [replace(first, metrics=blind), *others[1:5]]
+    plan = replace(make_search().study.plan, trials=4)
+    done = page_of(make_search(rows=rows, plan=plan, held=False))
+    assert "<b>film</b><span>permuting it loses nothing of AUPRC S and V</span>" in done
+    assert "<b>python -m study.run <code>--confirm</code> " in done
 
 
 def test_a_screening_is_told_apart_from_early_stopping(make_search: MakeResults) -> None:
@@ -206,6 +230,7 @@ def test_a_screening_is_told_apart_from_early_stopping(make_search: MakeResults)
         ("running", "The study is running, and nothing is known yet (0 of 3 trials settled)."),
         ("all failed", "All 3 trials failed: there is no result."),
         ("one arm", "The study is unfinished: 1 of 3 trials settled. --resume continues it."),
+        ("synthetic", "These records are SYNTHETIC: the figures say nothing about patients."),
     ],
 )
 def test_what_is_missing_is_said(make_results: MakeResults, state: str, said: str) -> None:
@@ -221,13 +246,6 @@ def test_what_is_missing_is_said(make_results: MakeResults, state: str, said: st
     missing = notes(results, "contrasts") + notes(results, "curves")
     assert len(missing) == 2
     assert all(results.gaps["comparison"] in text for text in missing)
-
-
-def test_synthetic_records_are_said_first(make_results: MakeResults) -> None:
-    plan = replace(make_results().study.plan, data_source="synthetic")
-    assert notes(make_results(plan=plan), "answer")[0] == (
-        "These records are SYNTHETIC: the figures say nothing about patients."
-    )
 
 
 def test_every_table_and_figure_says_what_it_shows_and_how_to_read_it(

@@ -1,0 +1,118 @@
+"""The answers of a search's first screen: its candidates, the floor, RR, and what to do next."""
+
+from __future__ import annotations
+
+import math
+
+from study.keys import RELIANCE_CLASSES, reliance
+from study.reporting.alarms import NO_RELIANCE
+from study.reporting.page.html import Answer
+from study.reporting.results import StudyResults
+from study.reporting.table import interval_text
+from study.reporting.trial_tables import mean_metric
+from study.statistics.findings import metric_name, parts_of
+from study.wording import first_few, listing, plural, score_text, without_shared_parts
+
+CANDIDATES = 3
+"""How many arms are named; `--confirm` compares more of them."""
+
+
+def search_answers(results: StudyResults) -> list[Answer]:
+    """Return what a search answers: it names candidates and no winner."""
+    return [_candidates(results), _floor(results), _ignoring_rr(results), _next(results)]
+
+
+def _ranked_arms(results: StudyResults) -> dict[str, float]:
+    """Return the objective of each arm's best trial, the best first."""
+    best: dict[str, float] = {}
+    for row in results.ranked:
+        value = row.metric(results.study.objective)
+        best[row.arm] = max(value, best.get(row.arm, -math.inf))
+    return dict(sorted(best.items(), key=lambda item: -item[1]))
+
+
+def _named(results: StudyResults, arms: list[str]) -> str:
+    names = without_shared_parts(_ranked_arms(results))
+    return first_few([names.get(arm, arm) for arm in arms])
+
+
+def _candidates(results: StudyResults) -> Answer:
+    question, best = "First candidates", _ranked_arms(results)
+    if not best:
+        return question, "none yet", results.why("comparison", "no trial is complete")
+    first = list(best)[:CANDIDATES]
+    scores = ", ".join(score_text(best[arm]) for arm in first)
+    return (
+        question,
+        _named(results, first),
+        f"{metric_name(results.study.objective)} {scores} of the best trial of each. No winner is "
+        "named: arms had unequal tries, and the best of several is optimistic",
+    )
+
+
+def _floor(results: StudyResults) -> Answer:
+    question, comparison = "What clears the floor?", results.comparison
+    pairs = () if comparison is None else comparison.above_floor
+    if not pairs:
+        reason = "no arm is compared with one" if results.floors else "the study has none"
+        return question, "unknown", results.why("floors", results.why("comparison", reason))
+    quantity = parts_of(results.study.objective)[1]
+    differences = {pair.first: pair.estimates[quantity] for pair in pairs}
+    clear = [arm for arm, difference in differences.items() if difference.low > 0]
+    closest = max(differences, key=lambda arm: (arm in clear, differences[arm].value))
+    name = without_shared_parts(differences)[closest]
+    return (
+        question,
+        _named(results, clear) if clear else f"none of {plural(len(pairs), 'arm')} is shown to",
+        f"{metric_name(results.study.objective)}, best trial of {name} minus {pairs[0].second} on "
+        f"the same patients: {interval_text(differences[closest], signed=True)}",
+    )
+
+
+def _ignoring_rr(results: StudyResults) -> Answer:
+    question = "What ignores RR?"
+    lost: dict[str, list[float]] = {}
+    for arm in _ranked_arms(results):
+        if results.arms[arm].real:
+            rows = results.trials_of(arm)
+            values = [mean_metric(rows, reliance("inputs", of)) for of in RELIANCE_CLASSES]
+            if all(map(math.isfinite, values)):
+                lost[arm] = values
+    if not lost:
+        return question, "unknown", "no complete trial is given RR"
+    blind = [arm for arm in lost if not results.arms[arm].uses_rr]
+    unused = [
+        arm
+        for arm, values in lost.items()
+        if arm not in blind and max(map(abs, values)) <= NO_RELIANCE
+    ]
+    least = min(lost, key=lambda arm: max(lost[arm]))
+    if not blind and not unused:
+        s, v = (score_text(value, signed=True) for value in lost[least])
+        return (
+            question,
+            f"none of {plural(len(lost), 'arm')}",
+            f"least uses it {_named(results, [least])}: permuting it loses {s} of AUPRC S and "
+            f"{v} of V",
+        )
+    told = ["no path leads from it to the output"] if blind else []
+    told += [f"permuting it loses nothing of AUPRC {listing(RELIANCE_CLASSES)}"] if unused else []
+    if blind and unused:
+        of = (_named(results, arms) for arms in (blind, unused))
+        told = [f"{text} of {names}" for text, names in zip(told, of, strict=True)]
+    return question, _named(results, [*blind, *unused]), "; ".join(told)
+
+
+def _next(results: StudyResults) -> Answer:
+    question, name = "What next?", results.study.name
+    if results.study.held:
+        return question, "wait", "the study is running"
+    if results.study.unfinished:
+        return question, "--resume", "the command that started it, with --resume, continues it"
+    if not results.ranked:
+        return question, "mend the cause", "no trial is complete: see the failed ones"
+    return (
+        question,
+        f"python -m study.run --confirm {name}",
+        "compares its candidates, afresh and with equal tries: only that supports a claim",
+    )
