@@ -119,7 +119,7 @@ class RefusedError(TrackingError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest known name, or an empty string."""
     near = get_close_matches(name, sorted(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    return f" Did you mean '{near[0]}'?" if near and near != [name] else ""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from study.keys import OBJECTIVES, PRECISIONS
+
+PROGRAM = "ecg-fusion"
+"""The one command, of which `study.__main__` runs the others."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,10 +31,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def command(name: str, description: str | None, epilog: str = "") -> argparse.ArgumentParser:
-    """Return the parser of `python -m study.NAME`, under its description."""
+    """Return the parser of a command, under its description, as it was called."""
+    module = "python -m study."
+    called = f"{PROGRAM} " if Path(sys.argv[0]).stem == PROGRAM else module
     return _Parser(
-        prog=f"python -m study.{name}",
-        description=description,
+        prog=called + name,
+        description=(description or "").replace(module, called),
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,8 +106,9 @@ def set_logging(*, verbose: bool = False, quiet: bool = False) -> None:
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("study").setLevel(level)
-    # Even a quiet command says that records are synthetic.
-    logging.getLogger("study.data.source").setLevel(min(level, logging.WARNING))
+    # Even a quiet command says that records are synthetic, and that a GPU is left unused.
+    for name in ("study.data.source", "study.training.device"):
+        logging.getLogger(name).setLevel(min(level, logging.WARNING))
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -109,6 +116,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options = command("run", description)
     options.add_argument("--list", action="store_true", help="show spaces and studies, and end")
     options.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
+    # Words without an option are taken so that the command can say what was meant.
+    options.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     _add_checks(
         options.add_argument_group(
             "look at a study (--storage, --study-storage, --tracking-uri as it was started)"

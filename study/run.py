@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.console.confirm import confirm
-from study.errors import StudyError, UsageError
+from study.errors import StudyError, UsageError, did_you_mean
 from study.keys import Outcome
 from study.options import besides, parser, set_logging
 from study.wording import plural
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(args: argparse.Namespace, began: float) -> int:
+    if args.words:
+        raise UsageError(_meant(args.words[0]))
     if args.status is not None or args.repair is not None:
         from study.console.status import show_records
 
@@ -77,6 +79,14 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
     if not args.space:
         raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
     return _run(args, began)
+
+
+def _meant(word: str) -> str:
+    """Say how a word is given that stands without its option."""
+    from study.spaces.load import FOLDER
+
+    hint = did_you_mean(word, (path.stem for path in FOLDER.glob("*.toml")))
+    return f"'{word}' stands without its option; a space is run by --space {word}.{hint}"
 
 
 def _kept(args: argparse.Namespace) -> str:

@@ -130,6 +130,14 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
         assert (ROOT / "search_spaces" / f"{space}.toml").exists(), space
 
 
+def test_the_messages_that_are_explained_exist() -> None:
+    page = (ROOT / "docs" / "install.md").read_text()
+    messages = rows("Messages, and what helps", page)
+    source = "".join(path.read_text() for path in (ROOT / "study").rglob("*.py"))
+    assert len(messages) == 10
+    assert [words for words in messages if words not in source] == []
+
+
 def options_in(*folders: str) -> set[str]:
     """Return the options that command lines of these folders have."""
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

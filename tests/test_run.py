@@ -77,6 +77,7 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
             "unknown space 'fusion_gird'; known: fusion_compare, fusion_grid, fusion_tuning, "
             "representation, seed_experiments, smoke. Did you mean 'fusion_grid'?",
         ),
+        (["smoke"], "'smoke' stands without its option; a space is run by --space smoke."),
         (["--space", "nowhere.toml"], "nowhere.toml"),
         (["--space", "smoke", "--name", "../up"], "study '../up': a study's name has letters"),
         (["--space", "smoke", "--trials", "0"], "space smoke: trials: must be a whole number"),

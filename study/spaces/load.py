@@ -13,7 +13,10 @@ from study.spaces import toml_file
 from study.spaces.settings import setting_faults
 from study.spaces.space import Space
 
-FOLDER = Path(__file__).resolve().parents[2] / "search_spaces"
+_PLACES = [parent / "search_spaces" for parent in Path(__file__).resolve().parents[1:3]]
+"""Where this project's spaces are: in the package of a wheel, beside the package of a checkout."""
+
+FOLDER = next(filter(Path.is_dir, _PLACES), _PLACES[-1])
 """Folder of this project's spaces."""
 
 

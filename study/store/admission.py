@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from study.errors import StudyStateError
@@ -90,6 +90,12 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
                 f"it was begun by version {stored.version}: continue it with that version, or "
                 "give this one another --name"
             )
+        elif "torch" in differing:
+            remedy = (
+                f"it was begun with PyTorch {stored.torch}, and its arms would no longer be "
+                f"trained alike: continue it with that (`pip install torch=={stored.torch}`), or "
+                "give this one another --name; its report can be written with any version"
+            )
         raise StudyStateError(
             f"study '{plan.name}' exists with another plan:\n{listing}\n{remedy}"
         )
@@ -148,6 +154,8 @@ def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
 
 def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Before | None) -> None:
     """Record this start's folder and process, and mend what a start may mend."""
+    if before is not None and not before.study.plan.torch:
+        plan = replace(plan, torch="")  # a sealed test's plan may name this study's plan by digest
     plan.save(places.folder)
     places.note()
     ledger.note(PLACE, here(places.folder))

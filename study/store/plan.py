@@ -77,6 +77,7 @@ class StudyPlan:
     data_fingerprints: Mapping[str, str]  # digest of each beat set, by its cut
     n_partitions: int = 1  # partitions into folds: seed s has those of s mod their number
     version: str = __version__  # version of the study package
+    torch: str = ""  # version of PyTorch; empty in plans from before it was recorded
 
     @property
     def has_sealed_test(self) -> bool:
@@ -150,8 +151,11 @@ class StudyPlan:
         return self.n_folds * self.n_seeds
 
     def identity(self) -> dict[str, Any]:
-        """Return the plan as JSON has it."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        """Return the plan as JSON has it; a plan that is older than a part has no such key."""
+        plan = dict(json.loads(json.dumps(asdict(self))))
+        if not self.torch:
+            del plan["torch"]
+        return plan
 
     def save(self, folder: Path) -> None:
         """Write the plan into the study's folder; it is on disk before any other file of it."""
@@ -167,7 +171,7 @@ class StudyPlan:
         A difference that only follows from another one is left out.
         """
         planned, stored = self.identity(), other.identity()
-        differing = {key for key in planned if planned[key] != stored[key]}
+        differing = {key for key in planned.keys() & stored if planned[key] != stored[key]}
         for key, following in _FOLLOWS.items():
             if key in differing:
                 differing -= following
@@ -175,6 +179,14 @@ class StudyPlan:
             key: f"{key}{_OPTIONS.get(key, '')}: was {stored[key]!r}, now {planned[key]!r}"
             for key in sorted(differing)
         }
+
+
+def torch_version() -> str:
+    """Return the version of PyTorch, without the build for a CPU or a CUDA.
+
+    Another version may compute other last digits; another build is another device's.
+    """
+    return metadata.version("torch").partition("+")[0]
 
 
 def provenance(device: str) -> dict[str, str]:

@@ -6,8 +6,11 @@ beats.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +23,18 @@ from study.data.beat_set import BeatSet
 from study.errors import UsageError, unknown
 from study.models.classifier import Classifier
 
+_logger = logging.getLogger(__name__)
+
 _DEVICES = ("auto", "cpu", "cuda", "mps")
+
+NODES = Path("/dev")
+"""Where Linux has a node nvidia0, nvidia1, ... for each NVIDIA GPU of this process."""
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is CUDA, else MPS, else the CPU.
+
+    A GPU that PyTorch cannot use is told of before the CPU is taken in its place.
 
     Raises:
         UsageError: If the name is unknown, or there is no such device here.
@@ -38,11 +48,28 @@ def resolve_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if kind == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+        kind = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+        if kind == "cpu" and (why := _unusable_gpu()):
+            _logger.warning("%s. Training takes the CPU; with --device cpu this is not said", why)
+        return torch.device(kind)
     if not available[kind]:
         names = ", ".join(kind for kind in available if available[kind])
-        raise UsageError(f"device: '{name}' is not available here; available: {names}")
+        why = f". {why}" if kind == "cuda" and (why := _unusable_gpu()) else ""
+        raise UsageError(f"device: '{name}' is not available here; available: {names}{why}")
     return torch.device(name)
+
+
+def _unusable_gpu() -> str:
+    """Say why PyTorch cannot use the GPU of this machine; empty where it has none to use."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or torch.cuda.is_available() or not any(NODES.glob("nvidia[0-9]*")):
+        return ""
+    cuda = torch.version.cuda
+    has = f"needs a driver for CUDA {cuda}" if cuda else "is built for CPUs alone"
+    return (
+        f"An NVIDIA GPU is here, but this PyTorch ({torch.__version__}) {has}: docs/install.md "
+        "has the line that installs one for the driver (`nvidia-smi` names its CUDA)"
+    )
 
 
 def synchronise(device: torch.device) -> None:

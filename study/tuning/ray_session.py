@@ -22,6 +22,7 @@ import ray
 import ray._private.services
 import ray._private.utils
 import ray._private.worker
+from ray.job_config import JobConfig
 
 import study
 from study.addresses import shown
@@ -36,8 +37,11 @@ STARTS = 3
 _VITAL = {"raylet", "gcs_server"}
 """Processes of a local Ray without which no trial can run."""
 
-_SOCKET_PATH = 107
-"""Bytes that the path of a socket may have (unix(7), `sun_path`)."""
+_HOME = Path(study.__file__).resolve().parents[1]
+"""The folder that this package is imported from."""
+
+_SOCKET_PATH = 107 if sys.platform == "linux" else 103
+"""Bytes that the path of a socket may have, its end mark apart (unix(7), unix(4) of macOS)."""
 
 _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 
@@ -98,10 +102,10 @@ def _attach(address: str) -> None:
             "node of the cluster and give HOST:PORT or 'auto'"
         )
     # Ray sends the package to workers that have no checkout.
-    travels = {"py_modules": [str(Path(study.__file__).parent)], "env_vars": WORKER_ENVIRONMENT}
+    travels = {"py_modules": [str(_HOME / "study")], "env_vars": WORKER_ENVIRONMENT}
     try:
         with _starting():
-            ray.init(address=address, runtime_env=travels, **_QUIET)
+            ray.init(address=address, runtime_env=travels, job_config=_job(), **_QUIET)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StudyStateError(
             f"--address {address}: no Ray cluster answers ({error}); "
@@ -140,6 +144,7 @@ def _start_here(folder: Path, n_cpus: int, memory_bytes: int) -> None:
                     include_dashboard=False,
                     object_store_memory=max(2 * memory_bytes, 256 * 2**20),
                     _temp_dir=str(folder / str(number)),
+                    job_config=_job(),
                     **_QUIET,
                 )
             return
@@ -163,6 +168,23 @@ class _OwnGroup(ray._private.services.ConsolePopen):  # type: ignore[misc]
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, process_group=0, **options)
+
+
+def _job() -> Any:
+    """Return a job whose workers import from the current folder only this very package.
+
+    Ray puts that folder and the command's first: a folder `study/` there would be imported.
+    """
+    job = JobConfig()
+    serialise = job._serialize
+
+    def with_own_folders() -> Any:
+        folders = job._py_driver_sys_path
+        job._py_driver_sys_path = [name for name in folders if Path(name).resolve() == _HOME]
+        return serialise()
+
+    job._serialize = with_own_folders
+    return job
 
 
 @contextmanager
@@ -199,7 +221,9 @@ def _arriving_signals() -> Iterator[Callable[[], bytes]]:
     if threading.current_thread() is not threading.main_thread():
         yield bytes
         return
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def arrived() -> bytes:

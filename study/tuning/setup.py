@@ -20,7 +20,7 @@ from study.spaces.settings import SCREENING
 from study.spaces.space import Space
 from study.statistics.findings import members_of, parts_of
 from study.store.floors import FLOOR_CUT
-from study.store.plan import StudyPlan
+from study.store.plan import StudyPlan, torch_version
 from study.store.storage import Storage
 from study.training.engine import Engine, resolve_precision
 from study.tuning.trial import TrialJob
@@ -172,6 +172,7 @@ def set_up(
         engine=str(engine),
         data_source=source.kind,
         data_fingerprints={cut_text(cut): beat_set.fingerprint for cut, beat_set in beats.items()},
+        torch=torch_version(),
     )
     job = TrialJob(
         beats=beats,

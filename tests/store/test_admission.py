@@ -112,12 +112,21 @@ def other(lines: str, end: str = "") -> str:
             f"it was begun by version {__version__}: continue it with that version, "
             "or give this one another --name",
         ),
+        (
+            "search",
+            {"torch": "9.9"},
+            True,
+            "study 'tiny' exists with another plan:\n  - torch: was '2.13.0', now '9.9'\n"
+            "it was begun with PyTorch 2.13.0, and its arms would no longer be trained alike: "
+            "continue it with that (`pip install torch==2.13.0`), or give this one another "
+            "--name; its report can be written with any version",
+        ),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
     plan: StudyPlan, places: Places, kind: str, changes: dict[str, Any], resume: bool, said: str
 ) -> None:
-    before = replace(plan, kind=kind)
+    before = replace(plan, kind=kind, torch="2.13.0")
     stored(before, places, 1)
     assert refusal(replace(before, **changes), places, resume=resume) == said
     assert StudyPlan.load(places.folder) == before

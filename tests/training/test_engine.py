@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.errors import UsageError
-from study.training import engine
+from study.training import device, engine
 from study.training.device import resolve_device
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
 from tests.builders import small_training
@@ -32,19 +34,21 @@ def test_the_gain_of_bfloat16_is_measured_and_leaves_the_threads_alone() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "message"),
+    ("name", "on", "message"),
     [
         ("bf16", "mps", "--precision bf16: not on .* 'mps'; leave it out, or add --device cpu or"),
         ("tf32", "cpu", "--precision tf32: not on this .* 'cpu'; .* --device cud"),
         ("half", "cpu", "--precision: .*'half'"),
     ],
 )
-def test_refusals(name: str, device: str, message: str) -> None:
+def test_refusals(name: str, on: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        resolve_precision(name, device)
+        resolve_precision(name, on)
 
 
-def test_devices_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_go_by_name_and_a_gpu_is_not_left_in_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     assert (resolve_device("auto").type != "cpu") == accelerated
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -56,6 +60,15 @@ def test_devices_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UsageError) as error:
             resolve_device(name)
         assert str(error.value) == f"device: {fault}"
+    monkeypatch.setattr(device, "NODES", tmp_path)
+    assert (resolve_device("auto").type, caplog.text) == ("cpu", "")
+    (tmp_path / "nvidia0").touch()
+    for cuda, why in ((None, "is built for CPUs alone"), ("13.0", "needs a driver for CUDA 13.0")):
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        assert resolve_device("auto").type == "cpu"
+        assert caplog.messages[-1].startswith("An NVIDIA GPU is here") and why in caplog.text
+        with pytest.raises(UsageError, match=why):
+            resolve_device("cuda")
 
 
 def test_last_scores_are_exact_and_those_before_need_not_be(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
 
+import study
 from study.tuning.ray_session import leave_ray, ray_session
 from study.tuning.ray_tune import StopSignal, catching_signals
 from study.tuning.resources import Demand
@@ -18,6 +21,7 @@ from study.tuning.resources import Demand
 _PROGRAM = """
 import os, signal
 from pathlib import Path
+import ray
 from ray._private.node import Node
 from study.tuning.ray_session import ray_session
 from study.tuning.ray_tune import StopSignal, catching_signals
@@ -37,6 +41,8 @@ with ray_session(Demand(concurrency=1), None, 0):
     print("running", len(heard))
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     groups = {os.getpgid(int(child)) for child in children}
+    imported = ray.get(ray.remote(lambda: __import__("study").__doc__).remote())
+    print("workers import", imported)
 print("groups of their own", len(groups) > 1 and os.getpgid(0) not in groups)
 print("ending", len(heard))
 os.kill(os.getpid(), signal.SIGTERM)
@@ -44,13 +50,26 @@ print("ended", len(heard))
 """
 
 
-def test_ray_takes_no_signal_from_the_process_and_gets_none_of_its_group() -> None:
-    """Ray replaces the handler where it begins; where it ends, it leaves the default one."""
+def test_ray_leaves_the_process_its_signals_its_group_and_its_imports(tmp_path: Path) -> None:
+    """Ray replaces the handler where it begins; where it ends, it leaves the default one.
+
+    It also lets workers import from the current folder first, where a user may have a `study/`.
+    """
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "__init__.py").write_text('"""another"""')
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=120
+        [sys.executable, "-P", "-c", _PROGRAM],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(study.__file__).parents[1])},
     )
     assert done.returncode == 0, done
-    assert done.stdout == "running 1\ngroups of their own True\nending 2\nended 3\n"
+    assert done.stdout.splitlines() == [
+        *("running 1", f"workers import {study.__doc__}", "groups of their own True"),
+        *("ending 2", "ended 3"),
+    ]
 
 
 @pytest.mark.parametrize("dropped", [False, True])

@@ -1,0 +1,67 @@
+"""The command `ecg-fusion`: each of this tool's commands by one word.
+
+`ecg-fusion run --space fusion_grid` does what `python -m study.run --space fusion_grid` does. It
+also works from a folder that has a folder `study/` of its own, which Python would import instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from study import __version__
+from study.command import DONE, REFUSED, leave
+from study.errors import unknown
+from study.options import PROGRAM
+
+COMMANDS = {
+    "run": ("study.run", "search or compare: start, resume, confirm, inspect, repair studies"),
+    "report": ("study.report", "write the page of a study and its tables"),
+    "evaluate": ("study.evaluate", "the sealed test: its plan, its one opening, other records"),
+    "predict": ("study.predict", "classify the beats of a WFDB record"),
+    "data": ("study.data.__main__", "show records and beats, and what is left out"),
+}
+"""The module whose `main` is each command, imported when it is called; and what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first word names; return its exit code."""
+    name, *words = (sys.argv[1:] if argv is None else list(argv)) or [""]
+    if name in ("-h", "--help", ""):
+        print(_help())
+        return DONE if name else REFUSED
+    if name == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return DONE
+    if name not in COMMANDS:
+        print(f"error: {unknown('command', name, COMMANDS)}", file=sys.stderr)
+        return REFUSED
+    code: int = import_module(COMMANDS[name][0]).main(words)
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:<{width}}  {does}" for name, (_, does) in COMMANDS.items())
+    return "\n".join(
+        (
+            f"usage: {PROGRAM} COMMAND ...",
+            "",
+            "How should RR-interval rhythm be fused with beat morphology?",
+            "",
+            *lines,
+            "",
+            f"{PROGRAM} COMMAND --help lists its options; {PROGRAM} run --list the spaces.",
+        )
+    )
+
+
+def script() -> NoReturn:
+    """Be the command on a terminal."""
+    leave(main())
+
+
+if __name__ == "__main__":
+    script()
