@@ -76,6 +76,11 @@ def metric(name: str, aami_class: str) -> str:
     return f"val_{name}_{aami_class}"
 
 
+def database_metric(database: str, of: str) -> str:
+    """Name of the AUPRC among one database's beats: `val_svdb_auprc_S`."""
+    return metric(f"{database}_auprc", of)
+
+
 def sealed_metric(name: str, of: str) -> str:
     """Name of a metric on DS2, of a class or an aggregate: `test_auprc_S`."""
     return f"test_{name}_{of}"

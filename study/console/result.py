@@ -35,7 +35,12 @@ def print_result(
     """
     from study.reporting.alarms import alarms_text
     from study.reporting.comparison_tables import comparison_text
-    from study.reporting.trial_tables import arms_table, best_table, failures_table
+    from study.reporting.trial_tables import (
+        arms_table,
+        best_table,
+        databases_table,
+        failures_table,
+    )
     from study.store.folder import PAIRS, RECORDS
     from study.store.openings import OPENINGS, OpeningsLog
 
@@ -52,8 +57,9 @@ def print_result(
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
     arms = arms_table(rows, plan.objective, plan.kind, comparison=compared, floors=results.floors)
     print(comparison_text(compared, arms) if compared else arms.text())
+    by_database = databases_table(rows, plan.objective, plan.databases, results.floors)
     best = best_table(rows, plan.objective) if plan.kind == "search" else None
-    for table in (best, failures_table(rows)):
+    for table in (by_database, best, failures_table(rows)):
         if table is not None:
             print(f"\n{table.text()}")
     print(f"\n{alarms_text(results.alarms)}\n")

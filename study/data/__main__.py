@@ -11,7 +11,7 @@ import argparse
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,11 @@ def _shown(arguments: argparse.Namespace) -> list[str]:
         "annotations, before",
         "anything is left out; 'other' annotations are not beats and do not count in RR "
         "intervals.",
+        "",
+        *("  ".join(row).rstrip() for row in aligned(_databases(source, beats), (0,))),
+        "In brackets: effective patients, as many as would say the same if each had equally many",
+        "beats of the class.",
+        *_about(source),
         *([f"Note: {GAP_NOTE}."] if beats.left_out[GAP] else []),
         *(f"Note: {line}." for line in doubled_lines(doubled)),
     ]
@@ -144,6 +149,34 @@ def _rows(source: Source, records: Sequence[Record], beats: BeatSet) -> list[lis
         totals += counts
     left_out = reasons_text(beats.left_out)
     return [*rows, ["total", "", "", *_numbers(totals), left_out or UNDEFINED]]
+
+
+def _databases(source: Source, beats: BeatSet) -> list[list[str]]:
+    """Return the table of databases: the beats that a study uses, and their patients."""
+    import numpy as np
+
+    from study.beats import effective_patients
+    from study.data.external import counts_of_patients
+
+    names, rows = np.array(beats.record_names), [["database", "records", "patients", *CLASSES]]
+    of_record = np.array([source.origins[name].database for name in beats.record_names])
+    included = {name: of_record == name for name in dict.fromkeys(of_record.tolist())}
+    if len(included) > 1:
+        included["together"] = np.ones(len(names), dtype=bool)
+    for name, of_it in included.items():
+        counts = counts_of_patients(names[of_it].tolist(), beats.counts[of_it], source.patients)
+        cells = [f"{n.sum()} ({effective_patients(n.tolist()):.1f})" for n in counts.T]
+        rows.append([name, str(of_it.sum()), str(len(counts)), *cells])
+    return rows
+
+
+def _about(source: Source) -> Iterator[str]:
+    """Yield how to cite the source's databases, and what is not known of them."""
+    for name in dict.fromkeys(origin.database for origin in source.origins.values()):
+        if database := CATALOGUE.get(name):
+            yield f"{name}: {database.licence}. Cite: {database.citation}. doi:{database.doi}"
+            if database.unknown:
+                yield f"Note: {name}: {database.unknown}."
 
 
 def _numbers(counts: Counter[str]) -> list[str]:

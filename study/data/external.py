@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from study.beats import effective_patients
 from study.data.annotations import Doubled, read_annotations
@@ -210,11 +211,18 @@ def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[Cla
     A class is left out of the macro where it is absent, has fewer than `MIN_CLASS_BEATS` beats,
     or an effective number of patients below `MIN_EFFECTIVE_PATIENTS`.
     """
-    owners = [patients[name] for name in beat_set.record_names]
-    unit = np.unique(owners, return_inverse=True)[1]
-    counts = np.zeros((int(unit.max()) + 1, len(CLASSES)), dtype=np.int64)  # [U, C]
-    np.add.at(counts, unit, beat_set.counts)
+    counts = counts_of_patients(beat_set.record_names, beat_set.counts, patients)
     return tuple(_presence(name, counts[:, c].tolist()) for c, name in enumerate(CLASSES))
+
+
+def counts_of_patients(
+    record_names: Sequence[str], counts: NDArray[np.int64], patients: Mapping[str, str]
+) -> NDArray[np.int64]:
+    """Return beats by patient and class [U, C], from those of records [records, C]."""
+    unit = np.unique([patients[name] for name in record_names], return_inverse=True)[1]
+    of_patients = np.zeros((int(unit.max()) + 1, counts.shape[1]), dtype=np.int64)
+    np.add.at(of_patients, unit, counts)
+    return of_patients
 
 
 def _presence(name: str, counts: Sequence[int]) -> ClassPresence:

@@ -10,9 +10,17 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.config import ARM_PARTS
-from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, AUROC_SV, Outcome, metric
+from study.keys import (
+    AUPRC_MACRO,
+    AUPRC_SV,
+    AUROC_MACRO,
+    AUROC_SV,
+    Outcome,
+    database_metric,
+    metric,
+)
 from study.reporting.table import Column, Kind, Spread, Table, Value
-from study.statistics.findings import ArmResult, Comparison, metric_name, parts_of
+from study.statistics.findings import ArmResult, Comparison, label_of, metric_name, parts_of
 from study.store.floors import StudyFloor
 from study.store.trials import TrialRow
 from study.wording import first_few, listing, plural
@@ -200,6 +208,38 @@ def best_table(
 def _parameter(row: TrialRow, name: str) -> Value:
     value = row.params.get(name)
     return value if isinstance(value, float | int | str) else None
+
+
+def databases_table(
+    rows: Sequence[TrialRow],
+    objective: str,
+    databases: Sequence[str],
+    floors: Sequence[StudyFloor] = (),
+) -> Table | None:
+    """Return the arms' AUPRC within each database; None of a study on one."""
+    if len(databases) < 2:
+        return None
+    shown = [(database, of) for database in databases for of in ("sv", "S", "V")]
+    names = [database_metric(database, of) for database, of in shown]
+    lines: list[list[Value]] = []
+    for arm in arms_in_order(rows, objective):
+        ranked = comparable(rows, objective, arm)
+        lines.append([arm, *(Spread.of(row.metric(name) for row in ranked) for name in names)])
+    for floor in floors:
+        lines.append([floor.words, *(floor.metrics.get(name, math.nan) for name in names)])
+    return Table(
+        name="databases",
+        title="Arms by database",
+        shows="Mean ± sd of AUPRC over the complete trials of each arm, within each fold and "
+        "among the beats of each database alone.",
+        reading="The networks are the same, trained on all databases: what differs is whom they "
+        "classify. Below the arms stand the floors.",
+        columns=[
+            Column("arm", Kind.NAME),
+            *(Column(f"{database} {label_of(of)}", Kind.SCORE) for database, of in shown),
+        ],
+        rows=lines,
+    )
 
 
 def failures_table(rows: Sequence[TrialRow]) -> Table | None:

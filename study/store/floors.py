@@ -308,8 +308,14 @@ def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> Tri
     """Score a floor's predictions like a trial's, in the same form."""
     from study.training.scores import score
 
-    fold = folds.of_beats(beats)
-    scores = score(log_probs, beats.label, beats.record, fold, record_names=beats.record_names)
+    scores = score(
+        log_probs,
+        beats.label,
+        beats.record,
+        folds.of_beats(beats),
+        record_names=beats.record_names,
+        databases=beats.databases,
+    )
     return TrialResult(
         log_probs=log_probs,
         metrics=scores.values,

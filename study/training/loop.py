@@ -259,7 +259,12 @@ class TrialTraining:
     def _score(self, log_probs: NDArray[np.float32]) -> Scores:
         beats = self._beats
         return score(
-            log_probs, beats.label, beats.record, self._fold, record_names=beats.record_names
+            log_probs,
+            beats.label,
+            beats.record,
+            self._fold,
+            record_names=beats.record_names,
+            databases=beats.databases,
         )
 
     def _check_finite(self, values: Tensor, name: str) -> None:

@@ -2,9 +2,9 @@
 
 The score of a class is its metric **within each fold's predictions**, because the probabilities of
 different members are not comparable (Forman & Scholz 2010, doi:10.1145/1882471.1882479): the mean
-over the folds with enough beats of the class, then over seeds. Values pooled over folds and the
-mean over records stand beside it. Undefined is NaN, with a reason. Seed s has the folds of
-partition s mod P.
+over the folds with enough beats of the class, then over seeds. Beside it stand values pooled over
+folds, the mean over records, and the AUPRC among the beats of each of several databases. Undefined
+is NaN, with a reason. Seed s has the folds of partition s mod P.
 
 Shapes: S seeds, N beats, C classes, P partitions, G groups (folds or records).
 """
@@ -137,11 +137,13 @@ def score(
     fold: NDArray[np.int64],
     *,
     record_names: Sequence[str],
+    databases: Sequence[str] = (),
 ) -> Scores:
     """Return all scores of out-of-fold log-probabilities [S, N, C].
 
     `fold` [P, N] is the validation fold of each beat in each partition, from 0; -1 where it is in
-    none, and its prediction may be NaN. `label` and `record` are indices [N].
+    none, and its prediction may be NaN. `label` and `record` are indices [N]. Where there are
+    several `databases`, each record's is named.
     """
     # Under the published hold-out most records validate nothing.
     held_out = np.flatnonzero(fold[0] >= 0)
@@ -163,6 +165,18 @@ def score(
         reason = f"no record has {MIN_BEATS_OF_RECORD} or more {{}} beats and others"
         collected.add_classes(f"patient_{name}", records.by_class(name).mean(axis=0), reason)
         _add_spread(collected, name, folds)
+    for database in dict.fromkeys(databases):
+        of_it = np.isin(record, np.flatnonzero(np.equal(databases, database)))
+        within = rank_within(
+            log_probs,
+            label,
+            np.where(of_it, fold, -1),
+            n_groups=n_folds,
+            min_beats=MIN_CLASS_BEATS,
+        )
+        reason = f"no fold has {MIN_CLASS_BEATS} or more {{}} beats of {database} and others"
+        by_class = within.by_class("auprc").mean(axis=0)
+        collected.add_classes(f"{database}_auprc", by_class, reason)
     for name, decision in DECISIONS.items():
         by_class = decision(confusions.sum(axis=1)).mean(axis=0)
         collected.add_classes(

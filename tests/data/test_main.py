@@ -36,7 +36,10 @@ def own(tmp_path: Path) -> list[str]:
 def test_table_counts_beats_by_class_and_what_is_left_out(
     own: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """24 beats a record, in turn N N N A V and N N F ?: the last of the second is of class Q."""
+    """24 beats a record, in turn N N N A V and N N F ?: the last of the second is of class Q.
+
+    N of 14 and 11 beats are worth 25^2 / (14^2 + 11^2) patients.
+    """
     assert main(own) == 0
     assert capsys.readouterr().out == (
         "source     own records 'mine' in mine (split.toml)\n"
@@ -50,6 +53,11 @@ def test_table_counts_beats_by_class_and_what_is_left_out(
         "A study uses 39 beats of 2 records. Counts are of annotations, before\n"
         "anything is left out; 'other' annotations are not beats and do not count in RR "
         "intervals.\n"
+        "\n"
+        "database  records  patients         N        S        V        F\n"
+        "mine            2         2  25 (2.0)  4 (1.0)  4 (1.0)  6 (1.0)\n"
+        "In brackets: effective patients, as many as would say the same if each had equally many\n"
+        "beats of the class.\n"
     )
 
 

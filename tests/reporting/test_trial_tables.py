@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from study.keys import AUPRC_SV, Outcome
+from study.keys import AUPRC_SV, Outcome, database_metric
 from study.reporting.table import Table
-from study.reporting.trial_tables import arms_table, best_table, failures_table
+from study.reporting.trial_tables import arms_table, best_table, databases_table, failures_table
 from study.store.floors import StudyFloor
 from study.store.trials import TrialRow, trials_csv
 from tests.builders import trial_row
@@ -77,6 +77,18 @@ def test_arms_are_ordered_by_mean_with_floors_and_those_without_a_score_below() 
     assert cells(table, "e")["AUPRC S+V"] == "-"
     below = cells(table, "logistic")
     assert [below[name] for name in ("AUPRC S+V", "AUPRC S", "complete")] == [".300", "-", ""]
+
+
+def test_arms_are_shown_by_database_where_there_are_several() -> None:
+    metrics = {database_metric("svdb", of): score for of, score in (("sv", 0.4), ("S", 0.2))}
+    rows = [row(0, metrics=metrics), row(1, metrics={name: 0.6 for name in metrics})]
+    rows.append(row(2, outcome=Outcome.PRUNED))
+    floor = StudyFloor(name="logistic", digest="", metrics={database_metric("mitdb", "V"): 0.3})
+    table = databases_table(rows, AUPRC_SV, ["mitdb", "svdb"], [floor])
+    assert table is not None
+    assert cells(table, "film")["svdb S+V"] == ".500 ± .141"
+    assert [cells(table, "logistic")[name] for name in ("mitdb V", "svdb V")] == [".300", "-"]
+    assert databases_table(rows, AUPRC_SV, ["svdb"]) is None
 
 
 def test_a_search_names_the_best_configuration_of_each_arm() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from study.keys import CLASSES, OBJECTIVES
+from study.keys import CLASSES, OBJECTIVES, database_metric
 from study.training.metrics import DECISIONS
 from study.training.scores import Scores, rank_within, score
 
@@ -29,8 +29,14 @@ class _Case:
         self.log_probs: NDArray[np.float32] = log_probs.astype(np.float32)
 
     def score(self) -> Scores:
-        names = [f"r{r}" for r in range(_N_RECORDS)]
-        return score(self.log_probs, self.label, self.record, self.fold[None], record_names=names)
+        return score(
+            self.log_probs,
+            self.label,
+            self.record,
+            self.fold[None],
+            record_names=[f"r{r}" for r in range(_N_RECORDS)],
+            databases=["one"] * _N_FOLDS + ["two"] * _N_FOLDS,
+        )
 
     def expected(self, name: str, aami_class: int, groups: NDArray[np.int64]) -> float:
         """Mean over groups, then over seeds, of scikit-learn's metric."""
@@ -39,7 +45,7 @@ class _Case:
                 [
                     _REFERENCE[name](self.label[at] == aami_class, scores[at, aami_class])
                     for scores in self.log_probs
-                    for at in (groups == g for g in np.unique(groups))
+                    for at in (groups == g for g in np.unique(groups[groups >= 0]))
                 ]
             )
         )
@@ -48,13 +54,19 @@ class _Case:
 @pytest.mark.parametrize("name", _REFERENCE)
 @pytest.mark.parametrize("seed", range(3))
 def test_within_folds_pooled_and_by_patient_equal_scikit_learn(name: str, seed: int) -> None:
-    case = _Case(seed)
+    """AUPRC also among the beats of each database, of which each fold has one record."""
+    case = _Case(seed, (40, 10, 11, 12))
     values = case.score().values
+    first = case.record < _N_FOLDS
+    of_databases = {"one": np.where(first, case.fold, -1), "two": np.where(first, -1, case.fold)}
     pooled = np.zeros_like(case.fold)
     for c, aami_class in enumerate(CLASSES):
         for prefix, groups in {"": case.fold, "pooled_": pooled, "patient_": case.record}.items():
             expected = case.expected(name, c, groups)
             assert values[f"val_{prefix}{name}_{aami_class}"] == pytest.approx(expected)
+        for database, groups in of_databases.items() if name == "auprc" else ():
+            expected = case.expected(name, c, groups)
+            assert values[database_metric(database, aami_class)] == pytest.approx(expected)
 
 
 def test_aggregates_are_means_over_classes() -> None:

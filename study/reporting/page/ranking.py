@@ -17,7 +17,7 @@ from study.reporting.comparison_tables import (
 from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import WIDTH, element, hover, shortened
 from study.reporting.results import StudyResults
-from study.reporting.trial_tables import arms_table, best_table
+from study.reporting.trial_tables import arms_table, best_table, databases_table
 from study.statistics.findings import Comparison
 from study.wording import score_text, without_shared_parts
 
@@ -38,6 +38,14 @@ def ranking(results: StudyResults) -> Iterator[Block]:
         comparison=comparison,
         floors=results.floors,
     )
+    by_database = databases_table(
+        results.study.rows,
+        results.study.objective,
+        results.study.plan.databases,
+        floors=results.floors,
+    )
+    if by_database is not None:
+        yield by_database
     if comparison is None:
         yield missing("No intervals", results.why("comparison", "no arm can be compared"))
         return
