@@ -120,8 +120,8 @@ def _screening_faults(space: Space) -> list[str]:
     if (epochs := space.context().get("epochs")) is not None and epochs <= SCREENING_EPOCHS:
         faults.append(
             f"search.scheduler: '{SCREENING}' trains what it has screened for {SCREENING_EPOCHS} "
-            f"epoch in full, which must be longer; got epochs={epochs}; give more, or "
-            "scheduler none"
+            f"epoch in full, which must be longer; got epochs={epochs}; give more, take "
+            "--scheduler none, or --quick for a rehearsal"
         )
     return faults
 

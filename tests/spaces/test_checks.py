@@ -160,7 +160,8 @@ def test_a_screening_needs_a_longer_budget() -> None:
     text = SEARCH.replace("random", "tpe") + 'scheduler = "screening"\n[fixed]\nepochs = 1\n'
     assert faults_of_space(text + FUSIONS) == [
         "search.scheduler: 'screening' trains what it has screened for 1 epoch in full, which "
-        "must be longer; got epochs=1; give more, or scheduler none"
+        "must be longer; got epochs=1; give more, take --scheduler none, or --quick for a "
+        "rehearsal"
     ]
     space = checked_space_of(text.replace("epochs = 1", "epochs = 2") + FUSIONS)
     assert (space.trials, space.n_finals, space.n_trials) == (3, 2, 4), "there are two to screen"
