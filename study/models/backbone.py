@@ -13,6 +13,8 @@ branches, before the residual block; the shortcut of a residual block is the blo
 ASPP has no image-level branch and no 1x1 projection; padding keeps the length, so that only the
 strided convolution halves it, 128 -> 64.
 
+A narrower network has a quarter, half or three quarters of the channels of every layer.
+
 Shapes: B beats, K feature channels, T samples or time steps.
 """
 
@@ -23,13 +25,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from study.models.declared import Declares, declare
+from study.models.declared import Declares, Option, declare
 
 DILATIONS = (1, 6, 12, 18)
 """Of the four ASPP branches."""
 
 FEATURES = 256
-"""Channels of the feature map."""
+"""Channels of the feature map, as published."""
 
 STEPS = 64
 """Time steps of the feature map, from 128 samples."""
@@ -120,11 +122,18 @@ class Backbone(Declares, nn.Module, ABC):
     """Base of all backbones: beats in, feature map over time out.
 
     Its constructor takes `channels`, the rows of the input, and its options.
+
+    Attributes:
+        features: Channels K of its feature map.
+        map_dropout: Share of them that the classifier drops in training, each beat its own.
     """
+
+    features: int = FEATURES
+    map_dropout: float = 0.0
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Map beats [B, 1, channels, 128] to the feature map [B, 256, 64]."""
+        """Map beats [B, 1, channels, 128] to the feature map [B, K, 64]."""
 
 
 class MACNNSE(Backbone):
@@ -133,24 +142,35 @@ class MACNNSE(Backbone):
     Args:
         channels: Rows of the input: 1 (ECG) or 3 (ECG and two RR ratios), and one more with the
             deviation from a template. The first kernel spans them all.
+        backbone_width: Channels K of the feature map, a multiple of 64.
+        backbone_dropout: Share of them that a beat loses in training.
     """
 
-    def __init__(self, *, channels: int) -> None:
+    options = (
+        Option("backbone_width", FEATURES, 64, FEATURES),
+        Option("backbone_dropout", 0.0, 0.0, 0.95),
+    )
+
+    def __init__(
+        self, *, channels: int, backbone_width: int = FEATURES, backbone_dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.features, self.map_dropout = backbone_width, backbone_dropout
+        narrow, middle, wide = backbone_width // 64, backbone_width // 16, backbone_width // 4
         # No padding over the rows: the kernel mixes ECG and ratios, and one row is left.
-        self.stem = nn.Conv2d(1, 4, (channels, 3), padding=(0, 1))
-        self.aspp_1 = ASPP(in_features=4, branch_features=4)
-        self.se_1 = SqueezeExcitation(features=16, reduction=4)
-        self.residual_1 = ResidualBlock(features=16, stride=1)
-        self.aspp_2 = ASPP(in_features=16, branch_features=16)
-        self.se_2 = SqueezeExcitation(features=64, reduction=8)
-        self.residual_2 = ResidualBlock(features=64, stride=2)
-        self.activation = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(inplace=True))
-        self.aspp_3 = ASPP(in_features=64, branch_features=64)
-        self.se_3 = SqueezeExcitation(features=FEATURES, reduction=16)
+        self.stem = nn.Conv2d(1, narrow, (channels, 3), padding=(0, 1))
+        self.aspp_1 = ASPP(in_features=narrow, branch_features=narrow)
+        self.se_1 = SqueezeExcitation(features=middle, reduction=4)
+        self.residual_1 = ResidualBlock(features=middle, stride=1)
+        self.aspp_2 = ASPP(in_features=middle, branch_features=middle)
+        self.se_2 = SqueezeExcitation(features=wide, reduction=8)
+        self.residual_2 = ResidualBlock(features=wide, stride=2)
+        self.activation = nn.Sequential(nn.BatchNorm2d(wide), nn.ReLU(inplace=True))
+        self.aspp_3 = ASPP(in_features=wide, branch_features=wide)
+        self.se_3 = SqueezeExcitation(features=backbone_width, reduction=16)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map beats [B, 1, channels, 128] to the feature map [B, 256, 64]."""
+        """Map beats [B, 1, channels, 128] to the feature map [B, K, 64]."""
         x = self.stem(x)
         x = self.residual_1(self.se_1(self.aspp_1(x)))
         x = self.residual_2(self.se_2(self.aspp_2(x)))

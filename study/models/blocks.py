@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.models.backbone import FEATURES
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tokens:
@@ -169,11 +167,13 @@ class RRProjection(nn.Sequential):
 
 
 class ECGMLP(nn.Sequential):
-    """The pooled ECG [B, 256] as an embedding [B, D], then an MLP D -> expansion * D -> D."""
+    """The pooled ECG [B, K] as an embedding [B, D], then an MLP D -> expansion * D -> D."""
 
-    def __init__(self, *, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
+    def __init__(
+        self, *, features: int, embed_dim: int, ffn_expansion: int, dropout: float
+    ) -> None:
         super().__init__(
-            nn.Linear(FEATURES, embed_dim),
+            nn.Linear(features, embed_dim),
             nn.Linear(embed_dim, ffn_expansion * embed_dim),
             nn.LayerNorm(ffn_expansion * embed_dim),
             nn.GELU(),

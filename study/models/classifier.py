@@ -1,7 +1,7 @@
 """The whole network: channels, backbone, fusion; and the builder from a configuration.
 
 Shapes: B beats, T samples (128), R late RR features, D scalars of shape (0 or 2), C classes, H
-heads, L time steps (64).
+heads, K channels and L time steps of the feature map (256, 64).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from study.config import LATE_RR_WIDTH, ModelConfig, SignalSpec
 from study.models.backbone import BACKBONES, FEATURES, MACNNSE, Backbone
@@ -132,7 +133,7 @@ class Classifier(nn.Module):
             early_rr: [B, 2] ratios, or None where the input has no early channels.
             late_rr: [B, R] as prepared, unscaled, or None where the input has no late vector.
             hide_rr: [B] bool, beats whose RR is hidden: ratios become 1, the late vector the mean.
-            feature_map: [B, 256, L] of these beats, where the backbone has been run already.
+            feature_map: [B, K, L] of these beats, where the backbone has been run already.
             late_shape: [B, D] scalars of shape, unscaled, or None where the input has none; they
                 are never hidden.
 
@@ -174,7 +175,7 @@ class Classifier(nn.Module):
         feature_map: Tensor | None = None,
         late_shape: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the fusion's inputs: feature map [B, 256, L] and late vector [B, R + D].
+        """Return the fusion's inputs: feature map [B, K, L] and late vector [B, R + D].
 
         L is 1 where `run_backbone` is set and the fusion uses only the mean over time.
 
@@ -192,13 +193,17 @@ class Classifier(nn.Module):
         if self.backbone is None:
             # Empty, not None: every fusion is called in one way.
             return ecg.new_empty((len(ecg), FEATURES, 0)), late
-        if feature_map is not None:
+        if feature_map is None:
+            rows = self.rows(ecg, early_rr, hide_rr)[:, None]
+            if self.run_backbone is not None and isinstance(self.backbone, MACNNSE):
+                over_time = self.fusion.over_time
+                feature_map = self.run_backbone(self.backbone, rows, over_time=over_time)
+            else:
+                feature_map = self.backbone(rows)
+        if not self.training or not self.backbone.map_dropout:
             return feature_map, late
-        rows = self.rows(ecg, early_rr, hide_rr)
-        if self.run_backbone is not None and isinstance(self.backbone, MACNNSE):
-            over_time = self.fusion.over_time
-            return self.run_backbone(self.backbone, rows[:, None], over_time=over_time), late
-        return self.backbone(rows[:, None]), late
+        kept = torch.ones_like(feature_map[:, :, :1])
+        return feature_map * functional.dropout(kept, self.backbone.map_dropout), late
 
     def rows(self, ecg: Tensor, early_rr: Tensor | None, hide_rr: Tensor | None) -> Tensor:
         """Return the backbone's input for windows [..., T] or [..., 2, T]: [..., channels, T]."""
@@ -228,11 +233,15 @@ def _mismatch(name: str, shape: str, *, needed: bool) -> str:
     )
 
 
-def build_fusion(model: ModelConfig, *, n_rr: int) -> Fusion:
-    """Build a configuration's fusion from the options that it declares."""
+def build_fusion(model: ModelConfig, *, n_rr: int, features: int = FEATURES) -> Fusion:
+    """Build a configuration's fusion, for K `features`, from the options that it declares."""
     class_ = FUSIONS[model.fusion]
     options: dict[str, Any] = {name: model.option(name) for name in sorted(names_of(class_))}
-    return class_(n_rr=n_rr, **options) if class_.takes_late_rr else class_(**options)
+    if class_.takes_late_rr:
+        options["n_rr"] = n_rr
+    if features != FEATURES:
+        options["features"] = features
+    return class_(**options)
 
 
 def build_backbone(model: ModelConfig, *, channels: int) -> Backbone | None:
@@ -257,14 +266,16 @@ def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) 
     n_rr = LATE_RR_WIDTH[signal.late_rr] if option.late_rr else 0
     # PyTorch draws weights when it builds a layer; `initialise` draws them anew.
     with torch.random.fork_rng(devices=[]):
+        backbone = build_backbone(model, channels=signal.channels)
+        features = FEATURES if backbone is None else backbone.features
         classifier = Classifier(
-            backbone=build_backbone(model, channels=signal.channels),
+            backbone=backbone,
             windows=2 if signal.morphology == "both" else 1,
             early=option.early_rr,
             n_rr=n_rr,
             n_shape=signal.n_shape,
             standardise_rr=model.rr_scale == "standardised",
-            fusion=build_fusion(model, n_rr=n_rr + signal.n_shape),
+            fusion=build_fusion(model, n_rr=n_rr + signal.n_shape, features=features),
         )
     initialise(classifier, seed)
     return classifier

@@ -2,10 +2,12 @@
 
 To add a fusion: a class here and its line in FUSIONS, or the same in a plug-in (docs/plugins.md).
 Its constructor takes exactly what it declares: its `options`, and the width `n_rr` of the late RR
-vector if it takes one. The types that attend are in `study.models.mhca`.
+vector if it takes one. One that takes `features`, the channels of the map, goes with narrower
+backbones too. The types that attend are in `study.models.mhca`.
 `Concat` and `ConcatProjected` follow https://github.com/h4xryu/CrossAttention_MACNN_SE.
 
-Shapes: B beats, C classes, D embedding, L time steps of the feature map (64), R RR features.
+Shapes: B beats, C classes, D embedding, K channels and L time steps of the feature map (256, 64),
+R RR features.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from study.models.backbone import FEATURES, mean_over_time
 from study.models.blocks import ECGMLP, GatedHead, RRProjection
-from study.models.declared import declare
+from study.models.declared import Option, declare
 from study.models.fusion_base import N_CLASSES, Fusion, required
 from study.models.mhca import MHCA, AttentionPool, MHCAResidual, MHCATime, MHCATimePlain
 
@@ -27,12 +29,12 @@ class NoFusion(Fusion):
     takes_late_rr = False
     packs = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, features: int = FEATURES) -> None:
         super().__init__()
-        self.output = nn.Linear(FEATURES, N_CLASSES)
+        self.output = nn.Linear(features, N_CLASSES)
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] to logits [B, C]."""
+        """Map [B, K, L] to logits [B, C]."""
         logits: Tensor = self.output(mean_over_time(feature_map))
         return logits
 
@@ -43,13 +45,26 @@ class Concat(Fusion):
     packs = True
     options = ("embed_dim", "ffn_expansion", "dropout")
 
-    def __init__(self, *, n_rr: int, embed_dim: int, ffn_expansion: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        n_rr: int,
+        embed_dim: int,
+        ffn_expansion: int,
+        dropout: float,
+        features: int = FEATURES,
+    ) -> None:
         super().__init__()
-        self.ecg = ECGMLP(embed_dim=embed_dim, ffn_expansion=ffn_expansion, dropout=dropout)
+        self.ecg = ECGMLP(
+            features=features,
+            embed_dim=embed_dim,
+            ffn_expansion=ffn_expansion,
+            dropout=dropout,
+        )
         self.output = nn.Linear(embed_dim + n_rr, N_CLASSES)
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        """Map [B, K, L] and [B, R] to logits [B, C]."""
         ecg = self.ecg(mean_over_time(feature_map))
         logits: Tensor = self.output(torch.cat((ecg, required(rr)), dim=1))
         return logits
@@ -73,16 +88,22 @@ class ConcatProjected(Fusion):
         gate: str,
         gate_init: float,
         dropout: float,
+        features: int = FEATURES,
     ) -> None:
         super().__init__()
-        self.ecg = ECGMLP(embed_dim=embed_dim, ffn_expansion=ffn_expansion, dropout=dropout)
+        self.ecg = ECGMLP(
+            features=features,
+            embed_dim=embed_dim,
+            ffn_expansion=ffn_expansion,
+            dropout=dropout,
+        )
         self.rr = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
         self.head = GatedHead(
             embed_dim=embed_dim, n_classes=N_CLASSES, gate=gate, gate_init=gate_init
         )
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        """Map [B, K, L] and [B, R] to logits [B, C]."""
         ecg = self.ecg(mean_over_time(feature_map))
         logits: Tensor = self.head(ecg, self.rr(required(rr)))
         return logits
@@ -101,15 +122,17 @@ class FiLM(Fusion):
     packs = True
     options = ("embed_dim", "dropout")
 
-    def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
+    def __init__(
+        self, *, n_rr: int, embed_dim: int, dropout: float, features: int = FEATURES
+    ) -> None:
         super().__init__()
-        self.ecg = nn.Linear(FEATURES, embed_dim)
+        self.ecg = nn.Linear(features, embed_dim)
         self.rr = RRProjection(n_rr=n_rr, embed_dim=embed_dim)
         self.modulation = nn.Sequential(nn.Dropout(dropout), nn.Linear(embed_dim, 2 * embed_dim))
         self.output = nn.Sequential(nn.GELU(), nn.Linear(embed_dim, N_CLASSES))
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        """Map [B, K, L] and [B, R] to logits [B, C]."""
         delta, shift = self.modulation(self.rr(required(rr))).chunk(2, dim=1)
         logits: Tensor = self.output(self.ecg(mean_over_time(feature_map)) * (1 + delta) + shift)
         return logits
@@ -141,22 +164,34 @@ class RROnly(Fusion):
 class ExpertSum(Fusion):
     """Two experts, `none` and `rr_only`, whose class log-probabilities add (Hinton 2002).
 
-    The sum is the product of experts before normalisation, doi:10.1162/089976602760128018.
+    The sum is the product of experts before normalisation, doi:10.1162/089976602760128018. With
+    `rr_loss` the RR expert is also trained by itself: in training its log-probabilities then
+    follow those of the sum, [B, 2C].
     """
 
     packs = True
-    options = ("embed_dim", "dropout")
+    options = ("embed_dim", "dropout", Option("rr_loss", 0.0, 0.0, 10.0))
 
-    def __init__(self, *, n_rr: int, embed_dim: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        n_rr: int,
+        embed_dim: int,
+        dropout: float,
+        rr_loss: float,
+        features: int = FEATURES,
+    ) -> None:
         super().__init__()
-        self.ecg = NoFusion()
+        self.trains_rr = rr_loss > 0
+        self.ecg = NoFusion(features=features)
         self.rr = RROnly(n_rr=n_rr, embed_dim=embed_dim, dropout=dropout)
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] and [B, R] to summed log-probabilities [B, C]."""
+        """Map [B, K, L] and [B, R] to summed log-probabilities [B, C]."""
         ecg: Tensor = self.ecg(feature_map, None)
-        expert: Tensor = self.rr(feature_map, rr)
-        return ecg.log_softmax(dim=1) + expert.log_softmax(dim=1)
+        expert = self.rr(feature_map, rr).log_softmax(dim=1)
+        both: Tensor = ecg.log_softmax(dim=1) + expert
+        return torch.cat((both, expert), dim=1) if self.training and self.trains_rr else both
 
 
 FUSIONS: dict[str, type[Fusion]] = {

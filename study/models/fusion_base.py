@@ -1,7 +1,7 @@
 """The interface of every fusion.
 
-Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
-features.
+Shapes: B beats, C classes, D embedding, H heads, K channels and L time steps of the feature map
+(256, 64), R RR features.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Fusion(Declares, nn.Module, ABC):
         uses_rr: Whether the late RR vector can change the output.
         takes_late_rr: Whether it is given a late RR vector; `mhca` is, and is blind to it.
         over_time: Whether it looks at single time steps; else at the mean over them only, and may
-            be given that instead of the feature map, as [B, 256, 1].
+            be given that instead of the feature map, as [B, K, 1].
         uses_ecg: Whether the feature map can change the output; without, no backbone is built.
         packs: Whether `torch.vmap` can run several members' fusions at once, as a GPU does; else
             they train one by one.
@@ -38,7 +38,7 @@ class Fusion(Declares, nn.Module, ABC):
 
     @abstractmethod
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] and [B, R] to logits or log-probabilities [B, C]."""
+        """Map [B, K, L] and [B, R] to logits or log-probabilities [B, C]."""
 
     def gate_values(self) -> Tensor | None:
         """Return the channel gate [D] in (0, 1), or None if there is none."""

@@ -4,8 +4,8 @@
 paper (docs/published.md). `MHCAResidual` repairs `MHCA`, and `MHCATime` repairs
 `MHCATimePlain`.
 
-Shapes: B beats, C classes, D embedding, H heads, L time steps of the feature map (64), R RR
-features.
+Shapes: B beats, C classes, D embedding, H heads, K channels and L time steps of the feature map
+(256, 64), R RR features.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ class MHCA(Fusion):
         gate: str,
         gate_init: float,
         dropout: float,
+        features: int = FEATURES,
     ) -> None:
         super().__init__()
-        self.ecg = nn.Linear(FEATURES, embed_dim)
+        self.ecg = nn.Linear(features, embed_dim)
         self.positions = (
             nn.Parameter(torch.empty(embed_dim, STEPS)) if self.learned_positions else None
         )
@@ -78,7 +79,7 @@ class MHCA(Fusion):
         return pooled, Tokens(features=feature_map, weight=self.ecg.weight, offset=offset)
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] and [B, R] to logits [B, C]."""
+        """Map [B, K, L] and [B, R] to logits [B, C]."""
         pooled, tokens = self._embedded(feature_map)
         attended: Tensor = self.block(self.query(required(rr)), tokens)
         logits: Tensor = self.head(pooled, attended)
@@ -135,7 +136,7 @@ class AttentionPool(MHCATime):
     takes_late_rr = False
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Map [B, 256, L] to logits [B, C]."""
+        """Map [B, K, L] to logits [B, C]."""
         return super().forward(feature_map, self._constant(feature_map))
 
     def attention(self, feature_map: Tensor, rr: Tensor | None) -> Tensor | None:

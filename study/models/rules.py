@@ -7,6 +7,7 @@ built.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from study.config import (
@@ -22,13 +23,15 @@ from study.config import (
     digest_of,
 )
 from study.errors import ConfigError, listed, unknown
-from study.models.backbone import BACKBONES
+from study.models.backbone import BACKBONES, FEATURES
 from study.models.declared import SHARED, names_of
 from study.models.fusion import FUSIONS
 from study.models.fusion_base import Fusion
 from study.models.plugins import used_by
 
 _PUBLISHED_BACKBONE = "macnn_se"
+_LATER = {name: OWN_OPTIONS[name] for name in ("backbone_width", "backbone_dropout", "rr_loss")}
+"""Parameters that came after the first studies, and the values that leave all as it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,9 @@ def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
 
     Raises:
         ConfigError: If fusion or backbone is unknown, the fusion does not go with the input or is
-            a synonym with it, heads do not divide the embedding, a placebo has no RR to permute,
-            or a template is missing or not used; all faults together.
+            a synonym with it, heads do not divide the embedding, a backbone cannot have that width
+            or the fusion not take it, a placebo has no RR to permute, or a template is missing or
+            not used; all faults together.
     """
     if model.fusion not in FUSIONS:
         raise ConfigError(f"configuration: fusion: {unknown('value', model.fusion, FUSIONS)}")
@@ -75,6 +79,16 @@ def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
         faults.append(
             f"heads: must divide embed_dim, got heads={model.heads} and "
             f"embed_dim={model.embed_dim}; allowed: {', '.join(divisors)}"
+        )
+    has_width = "backbone_width" in names_of(BACKBONES[model.backbone])
+    width = model.option("backbone_width") if has_width else FEATURES
+    if width % 64:
+        faults.append(
+            f"backbone_width: must be a multiple of 64, got {width}; allowed: 64, 128, 192, 256"
+        )
+    elif width != FEATURES and fusion.uses_ecg and "features" not in signature(fusion).parameters:
+        faults.append(
+            f"backbone_width: fusion '{model.fusion}' takes maps of {FEATURES} channels alone"
         )
     if faults:
         raise ConfigError(listed("configuration", faults))
@@ -176,9 +190,9 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
 
     `resampling` is resolved. Parameters without effect for mathematical reasons (heads over one
     token, an RR set that `mhca` is blind to) stay: identical results should be observed, not
-    assumed. What a template gives is left out where nothing is taken from one, so that a
-    configuration without template is the one that it was before there were templates; likewise the
-    published backbone, and options of fusions and backbones that others have.
+    assumed. What came later is left out where it is off, as templates, the published backbone and
+    `_LATER` are, so that a configuration is the one that it was before; likewise options of
+    fusions and backbones that others have.
     """
     dropped = _inactive(config, FUSIONS[config.model.fusion])
     values = config.flat() | {"resampling": config.signal.resampling_method}
@@ -213,6 +227,8 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
         dropped |= {"rr", "rr_dropout"}
     if train.loss != "focal":
         dropped.add("focal_gamma")
+    values = config.flat()
+    dropped |= {name for name, off in _LATER.items() if values[name] == off}
     return dropped
 
 

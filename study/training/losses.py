@@ -76,9 +76,16 @@ class Loss:
     weights: Tensor  # [C] class weights
     gamma: float = 0.0  # focusing exponent; 0 is cross-entropy
     label_smoothing: float = 0.0  # mass spread over all classes
+    rr_weight: float = 0.0  # of the RR expert's own loss, whose outputs then follow: [B, 2C]
 
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of a batch from logits or log-probabilities [B, C]."""
+        """Return the loss of a batch from logits or log-probabilities [B, C] or [B, 2C]."""
+        if not self.rr_weight:
+            return self._mean(outputs, label)
+        both, expert = outputs.chunk(2, dim=1)
+        return self._mean(both, label) + self.rr_weight * self._mean(expert, label)
+
+    def _mean(self, outputs: Tensor, label: Tensor) -> Tensor:
         log_probs = F.log_softmax(outputs, dim=1)
         log_prob = log_probs.gather(1, label[:, None])[:, 0]
         loss = -log_prob

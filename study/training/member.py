@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from study.config import TrainConfig, TrialConfig
 from study.data.rr import placebo_order
 from study.models.classifier import Classifier, RunBackbone, build_model
+from study.models.rules import active_parameters
 from study.training.batches import EpochShape, MemberBeats, epoch_shape, stand_ins
 from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.losses import Loss, class_weights, logit_adjustment
@@ -161,7 +162,7 @@ def build_members(
     weights = class_weights(
         label, config.train.class_weights, normal_beats=config.train.normal_beats_per_epoch
     )
-    loss = _loss(config.train, weights, beats.device, dtype)
+    loss = _loss(config, weights, beats.device, dtype)
     shape = epoch_shape(
         [label[training] for training, _ in splits],
         normal_beats=config.train.normal_beats_per_epoch,
@@ -203,12 +204,14 @@ def build_members(
 
 
 def _loss(
-    train: TrainConfig, weights: NDArray[np.float32], device: torch.device, dtype: torch.dtype
+    config: TrialConfig, weights: NDArray[np.float32], device: torch.device, dtype: torch.dtype
 ) -> Loss:
+    train = config.train
     return Loss(
         weights=to_device(weights, device, dtype),
         gamma=train.focal_gamma if train.loss == "focal" else 0.0,
         label_smoothing=train.label_smoothing,
+        rr_weight=active_parameters(config).get("rr_loss", 0.0),
     )
 
 

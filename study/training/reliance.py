@@ -222,7 +222,7 @@ class _Outputs:
 class _Encoded:
     """A batch with its feature map, so that the backbone runs once where only late RR differs.
 
-    The model is in evaluation mode; `feature_map` [B, 256, L] is given where it is known already.
+    The model is in evaluation mode; `feature_map` [B, K, L] is given where it is known already.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from study.config import INPUTS, LATE_RR_WIDTH, TrialConfig
 from study.keys import CLASSES
 from study.models.classifier import Classifier, RunBackbone, build_model
 from study.models.cpu_backbone import FusedBackbone
+from study.models.declared import names_of
 from study.models.fusion import FUSIONS
 from study.models.pack_backbone import OneOfAPack
 from study.models.rules import inputs_for, rr_routes
@@ -27,6 +28,7 @@ OPTIONS: dict[str, tuple[object, object]] = {
     "gate": ("learned", "frozen"),
     "gate_init": (-2.0, -1.0),
     "dropout": (0.1, 0.5),
+    "rr_loss": (0.0, 0.5),
 }
 """Every option that a fusion may declare, and two values of it."""
 
@@ -89,7 +91,7 @@ def trial(request: pytest.FixtureRequest) -> TrialConfig:
 def test_table_is_complete() -> None:
     assert list(FUSIONS) == list(EXPECTED)
     assert {input_ for input_, _ in PAIRS} == set(INPUTS)
-    assert set().union(*(f.options for f in FUSIONS.values())) == set(OPTIONS)
+    assert set().union(*map(names_of, FUSIONS.values())) == set(OPTIONS)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -104,7 +106,7 @@ def test_declarations_and_size(fusion: str) -> None:
         for name, p in inspect.signature(class_).parameters.items()
         if p.default is inspect.Parameter.empty
     }
-    assert given - {"n_rr"} == class_.options
+    assert given - {"n_rr"} == names_of(class_)
 
 
 @pytest.mark.parametrize(
@@ -284,4 +286,4 @@ def test_declared_options_are_those_that_change_the_network(fusion: str, option:
         and all(torch.equal(state[name], state_2[name]) for name in state)
         and torch.equal(output, output_2)
     )
-    assert alike is (option not in FUSIONS[fusion].options)
+    assert alike is (option not in names_of(FUSIONS[fusion]))

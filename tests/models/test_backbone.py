@@ -31,6 +31,7 @@ def count(module: nn.Module) -> int:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_layer_by_layer(channels: int) -> None:
     backbone = MACNNSE(channels=channels)
+    assert count(MACNNSE(channels=channels, backbone_width=128)) < 0.27 * count(backbone)
     seen: dict[str, tuple[int, ...]] = {}
     for name, layer in backbone.named_children():
         layer.register_forward_hook(

@@ -17,9 +17,11 @@ WITHOUT_GRADIENT = 14
 """Biases that batch norm subtracts: of 12 branches, and of the first in each residual block."""
 
 
-def backbones(channels: int, dtype: torch.dtype) -> tuple[MACNNSE, MACNNSE, Tensor]:
+def backbones(
+    channels: int, dtype: torch.dtype, features: int = 256
+) -> tuple[MACNNSE, MACNNSE, Tensor]:
     """Return two equal backbones and beats [8, 1, channels, 128]."""
-    backbone = MACNNSE(channels=channels)
+    backbone = MACNNSE(channels=channels, backbone_width=features)
     initialise(backbone, (0, 0, 0))
     beats = torch.randn(8, 1, channels, 128, generator=torch.Generator().manual_seed(0))
     return backbone.to(dtype), copy.deepcopy(backbone).to(dtype), beats.to(dtype)
@@ -32,14 +34,14 @@ def written(backbone: MACNNSE, beats: Tensor, *, over_time: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("over_time", [True, False])
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize(("channels", "features"), [(1, 256), (4, 128)])
 def test_equals_the_backbone_over_training_steps_and_in_evaluation(
-    channels: int, over_time: bool
+    channels: int, features: int, over_time: bool
 ) -> None:
     """In float64, outputs, gradients, running moments and weights agree to rounding."""
-    plain, ours, beats = backbones(channels, torch.float64)
+    plain, ours, beats = backbones(channels, torch.float64, features)
     fused = FusedBackbone(torch.float64, PLAIN)
-    target = torch.randn(8, 256, 64 if over_time else 1, dtype=torch.float64)
+    target = torch.randn(8, features, 64 if over_time else 1, dtype=torch.float64)
     optimisers = [torch.optim.SGD(b.parameters(), lr=0.01) for b in (plain, ours)]
     for _ in range(3):
         outputs = (
@@ -77,9 +79,10 @@ def test_equals_the_backbone_over_training_steps_and_in_evaluation(
 
 @pytest.mark.parametrize("over_time", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool) -> None:
-    plain, ours, beats = backbones(1, torch.float32)
-    shape = (8, 256, 64 if over_time else 1)
+@pytest.mark.parametrize("features", [128, 256])
+def test_compiled_gradients_agree(dtype: torch.dtype, over_time: bool, features: int) -> None:
+    plain, ours, beats = backbones(1, torch.float32, features)
+    shape = (8, features, 64 if over_time else 1)
     target = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     fused = FusedBackbone(dtype, compiled(dtype))
     (written(plain, beats, over_time=over_time) * target).sum().backward()

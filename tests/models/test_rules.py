@@ -86,13 +86,14 @@ def test_refusals_name_the_way_out(values: Values, fault: str) -> None:
 
 def test_a_refusal_in_full() -> None:
     with pytest.raises(ConfigError) as error:
-        check(of("opt2", "mhca_time", heads=5, embed_dim=32))
+        check(of("opt2", "mhca_time", heads=5, embed_dim=32, backbone_width=100))
     assert str(error.value) == (
-        "configuration: 2 faults\n"
+        "configuration: 3 faults\n"
         "  - fusion: 'mhca_time' takes a late RR vector, and input 'opt2' has none; "
         "inputs for 'mhca_time': opt1, opt3; fusions for 'opt2': none, attention_pool\n"
         "  - heads: must divide embed_dim, got heads=5 and embed_dim=32; "
-        "allowed: 1, 2, 4, 8, 16, 32"
+        "allowed: 1, 2, 4, 8, 16, 32\n"
+        "  - backbone_width: must be a multiple of 64, got 100; allowed: 64, 128, 192, 256"
     )
 
 
@@ -104,10 +105,14 @@ LATE_RR = {"late_rr", "rr_scale"}
 MLP = {"embed_dim", "dropout"}
 ATTENTION = {*MLP, "heads", "ffn_expansion", "gate", "gate_init"}
 
+LATER = {"backbone_width": 128, "backbone_dropout": 0.1, "rr_loss": 0.5}
+
 ACTIVE = [
     (of("ecg", "none"), ALWAYS),
     (of("opt2", "none"), ALWAYS | RR | {"ratio_mean"}),
     (of("opt1", "film"), ALWAYS | RR | LATE_RR | MLP),
+    (of("opt1", "film", **LATER), ALWAYS | RR | LATE_RR | MLP | (set(LATER) - {"rr_loss"})),
+    (of("opt1", "expert_sum", **LATER), ALWAYS | RR | LATE_RR | MLP | set(LATER)),
     # Blind, but heads and the RR set stay: identical results are to be noticed.
     (of("opt1", "mhca", gate="off"), ALWAYS | LATE_RR | (ATTENTION - {"gate_init"})),
     (of("ecg", "attention_pool"), ALWAYS | ATTENTION),
@@ -115,7 +120,10 @@ ACTIVE = [
         of("opt1", "concat_proj", loss="focal"),
         ALWAYS | RR | LATE_RR | (ATTENTION - {"heads"}) | {"focal_gamma"},
     ),
-    (of("opt1", "rr_only"), (ALWAYS - {"segmentation", "resampling"}) | RR | LATE_RR | MLP),
+    (
+        of("opt1", "rr_only", **LATER),
+        (ALWAYS - {"segmentation", "resampling"}) | RR | LATE_RR | MLP,
+    ),
     # Without late vector no distances, without ECG no deviation; and then no template.
     (of("ecg", "none", **DEVIATION, late_shape="distances"), ALWAYS | {"template", "morphology"}),
     (of("ecg", "none", **DISTANCES), ALWAYS),

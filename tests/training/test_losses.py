@@ -70,6 +70,9 @@ def test_losses_are_torchs_and_the_focal_one_is_its_formula() -> None:
         (Loss(weights=_ONES, gamma=1.5), (-((1 - probability) ** 1.5) * probability.log()).mean()),
     ):
         torch.testing.assert_close(loss(outputs, label), expected)
+    own = Loss(weights=_WEIGHTS, rr_weight=0.5)(torch.cat((outputs, 2 * outputs), dim=1), label)
+    whole, expert = (F.cross_entropy(k * outputs, label, weight=_WEIGHTS) for k in (1, 2))
+    torch.testing.assert_close(own, whole + 0.5 * expert)
     both = Loss(weights=_ONES, gamma=2.0, label_smoothing=0.1)
     # Log-probabilities and logits give one loss.
     torch.testing.assert_close(both(outputs, label), both(outputs.log_softmax(dim=1), label))

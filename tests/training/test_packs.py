@@ -94,6 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     "placebo": {"rr": "placebo", "n_seeds": 2},
     # Four channels, and scalars of shape that are never hidden.
     "template": {**of_fusion("film"), **_OPTIONS, **TEMPLATED, "rr": "placebo", "n_seeds": 2},
+    "narrow": {**of_fusion("expert_sum"), "backbone_width": 128, "rr_loss": 0.5},
     "focal": {"loss": "focal", "label_smoothing": 0.1, "gradient_clip": 0.0},
 }
 
@@ -275,7 +276,7 @@ def test_a_step_never_waits_for_the_device(
 
     # Printing sets the mode below aside.
     monkeypatch.setattr(Tensor, "__repr__", printed)
-    pack = PackedStep(members(**of_fusion(fusion), gradient_clip=0.5, rr_dropout=0.3))
+    pack = PackedStep(members(**of_fusion(fusion), **_OPTIONS))
     with cast(AbstractContextManager[None], cast(Any, _NoWaiting)()):
         pack._step()
     assert bool(pack._losses.isfinite().all())
