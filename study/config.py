@@ -105,6 +105,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "rr_dropout": (0.0, 1.0),
     "gradient_clip": (0.0, 1e6),
     "ema_decay": (0.0, 0.99999),
+    "augment": (0.0, 4.0),
 }
 """Inclusive bounds of every numeric parameter."""
 
@@ -280,6 +281,8 @@ class TrainConfig:
     gradient_clip: float = 1.0  # largest gradient norm; 0 is off
     rr_dropout: float = 0.0  # probability that a beat's whole RR is hidden in training
     ema_decay: float = 0.0  # decay of averaged weights, which are then scored; 0 is off
+    # Strength of random changes of training windows (`study.training.batches`); 0 is off
+    augment: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)

@@ -31,6 +31,7 @@ from study.models.plugins import used_by
 
 _PUBLISHED_BACKBONE = "macnn_se"
 _LATER = {name: OWN_OPTIONS[name] for name in ("backbone_width", "backbone_dropout", "rr_loss")}
+_LATER["augment"] = 0.0
 """Parameters that came after the first studies, and the values that leave all as it was."""
 
 
@@ -211,7 +212,7 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
     if config.model.gate == "off":
         dropped.add("gate_init")
     if not fusion.uses_ecg:
-        dropped |= {"segmentation", "resampling"}
+        dropped |= {"segmentation", "resampling", "augment"}
     if not signal.option.late_rr:
         dropped |= {"late_rr", "rr_scale"}
     if signal.morphology == "beat" or not fusion.uses_ecg:

@@ -10,17 +10,24 @@ represents its neighbours; all S, V and F beats are predicted. Such a score diff
 of all beats only by a little noise, and costs a quarter (`benchmarks/README.md`). The last epoch
 predicts every beat.
 
-Shapes: N beats.
+With `augment` each window is changed a little, in every epoch otherwise: its amplitude, its place
+in time, its baseline, and by noise. RR and scalars of shape stay as they are.
+
+Shapes: N beats, B batch, T samples (128).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from study.config import N_SAMPLES
 from study.errors import DataError
 from study.keys import CLASSES
 from study.training.seeding import Purpose, Streams
@@ -30,6 +37,13 @@ NORMAL = CLASSES.index("N")
 
 STANDS_FOR = 5
 """Before the last epoch one normal beat represents this many."""
+
+AMPLITUDE_SD, NOISE_SD, WANDER_SD, LARGEST_SHIFT = 0.2, 0.1, 0.2, 4
+"""What strength 1 of `augment` does: sd of the log of a factor on the window; sd of white noise,
+and of the amplitude of a slow sine, in sds of the beat; samples to either side."""
+
+_CYCLES = (0.25, 1.0)
+"""Fewest and most cycles of the sine in a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,37 @@ def epoch_shape(
     # Divided upwards: no beat may be left out.
     batches = -(-longest // batch_size)
     return EpochShape(batches, -(-longest // batches))
+
+
+class Changes(NamedTuple):
+    """How windows are changed: those of an epoch [batches, B] or of a batch [B], in any pack."""
+
+    scale: Tensor  # [..., B] factors on windows
+    shift: Tensor  # [..., B] samples to the left; what leaves the window is lost, its end repeats
+    added: Tensor  # [..., B, T] noise and baseline
+
+    def of(self, ecg: Tensor) -> Tensor:
+        """Return windows [..., B, T] or [..., B, 2, T] changed; two of a beat in one way."""
+        rows = ecg if ecg.ndim > self.added.ndim else ecg.unsqueeze(-2)
+        places = torch.arange(rows.shape[-1], device=rows.device) + self.shift[..., None, None]
+        moved = rows.gather(-1, places.clamp(0, rows.shape[-1] - 1).expand(rows.shape))
+        changed = moved * self.scale[..., None, None] + self.added[..., None, :]
+        return changed.view(ecg.shape)
+
+
+def draw_changes(
+    shape: EpochShape, strength: float, generator: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the parts of an epoch's `Changes`. Another strength has the same draws, scaled."""
+    size = (shape.batches, shape.batch_size)
+    normal, wander = generator.standard_normal((2, *size), dtype=np.float32)
+    cycles, phase = generator.uniform(*_CYCLES, size), generator.uniform(0, 2 * np.pi, size)
+    shift = np.rint(strength * LARGEST_SHIFT * generator.uniform(-1, 1, size))
+    angle = 2 * np.pi * cycles[..., None] * (np.arange(N_SAMPLES) / N_SAMPLES) + phase[..., None]
+    noise = generator.standard_normal((*size, N_SAMPLES), dtype=np.float32)
+    added = NOISE_SD * noise + WANDER_SD * wander[..., None] * np.sin(angle).astype(np.float32)
+    scale = np.exp(strength * AMPLITUDE_SD * normal)
+    return scale, shift.astype(np.int64), np.float32(strength) * added
 
 
 class MemberBeats:

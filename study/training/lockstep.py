@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from study.config import N_SAMPLES
 from study.models.pack_backbone import PackedBackbone
+from study.training.batches import Changes
 from study.training.device import Inputs
 from study.training.member import Member, evaluation_batch
 from study.training.optimiser import make_optimiser, move_average
@@ -95,6 +98,12 @@ class PackedStep:
         self._hide: Tensor | None = None
         if self._train.rr_dropout and first.inputs.has_rr:
             self._hide = torch.zeros(shape, dtype=torch.bool, device=self._device)
+        self._change: Changes | None = None
+        if first.augments:
+            added = self._inputs.take(self._index).ecg.new_zeros((*shape, N_SAMPLES))
+            self._change = Changes(
+                torch.ones_like(added[..., 0]), torch.zeros_like(self._index), added
+            )
         self._losses = torch.zeros(len(members), dtype=exact, device=self._device)
         self._backbone = PackedBackbone(dtype, compiled=compiled)
         self._graphed = graphed
@@ -118,6 +127,10 @@ class PackedStep:
         if self._hide is not None:
             drawn = [torch.from_numpy(cast(Any, m.hidden(epoch))) for m in self.members]
             hide = torch.stack(drawn, dim=1).to(self._device)
+        changes = None
+        if self._change is not None:
+            of_members = [cast(Changes, member.changes(epoch)) for member in self.members]
+            changes = [torch.stack(part, dim=1) for part in zip(*of_members, strict=True)]
         self._skeleton.train()
         self._index.copy_(batches[0])
         with self._products():
@@ -131,6 +144,8 @@ class PackedStep:
                 self._index.copy_(index)
                 if self._hide is not None and hide is not None:
                     self._hide.copy_(hide[number])
+                for buffer, values in zip(self._change or (), changes or (), strict=True):
+                    buffer.copy_(values[number])
                 self._rate.fill_(self.members[0].learning_rate(step))
                 advance()
                 self._move_average(step)
@@ -211,7 +226,10 @@ class PackedStep:
         return self._replay
 
     def _step(self) -> None:
-        outputs = self._outputs_of(self._state, self._inputs.take(self._index), self._hide)
+        batch = self._inputs.take(self._index)
+        if self._change is not None:
+            batch = replace(batch, ecg=self._change.of(batch.ecg))
+        outputs = self._outputs_of(self._state, batch, self._hide)
         label = self.members[0].label[self._index]
         # Not the loss itself: vmap names what it maps, and an object's repr prints its tensors,
         # which waits for the device and ends a capture.

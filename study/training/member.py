@@ -18,7 +18,14 @@ from study.config import TrainConfig, TrialConfig
 from study.data.rr import placebo_order
 from study.models.classifier import Classifier, RunBackbone, build_model
 from study.models.rules import active_parameters
-from study.training.batches import EpochShape, MemberBeats, epoch_shape, stand_ins
+from study.training.batches import (
+    Changes,
+    EpochShape,
+    MemberBeats,
+    draw_changes,
+    epoch_shape,
+    stand_ins,
+)
 from study.training.device import DeviceBeats, Inputs, to_device
 from study.training.losses import Loss, class_weights, logit_adjustment
 from study.training.optimiser import AveragedWeights, learning_rate
@@ -84,6 +91,11 @@ class Member:
         """Where its beats are."""
         return self.label.device
 
+    @property
+    def augments(self) -> bool:
+        """Whether the windows that it trains on are changed."""
+        return self.train.augment > 0 and self.model.backbone is not None
+
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step (from 0)."""
         return learning_rate(
@@ -106,6 +118,19 @@ class Member:
         draws = generator.random((self.shape.batches, self.shape.batch_size))
         hidden: NDArray[np.bool_] = draws < probability
         return hidden
+
+    def changes(self, epoch: int) -> Changes | None:
+        """Return how an epoch's windows are changed, [batches, B], on the device, or None."""
+        if not self.augments:
+            return None
+        generator = self.streams.generator(Purpose.AUGMENT, epoch)
+        scale, shift, added = draw_changes(self.shape, self.train.augment, generator)
+        dtype = self.inputs.ecg.dtype
+        return Changes(
+            to_device(scale, self.device, dtype),
+            to_device(shift, self.device),
+            to_device(added, self.device, dtype),
+        )
 
     def to_predict(self, *, exact: bool) -> Tensor:
         """Return the beats to predict: all of its fold, or those that a steering score needs."""

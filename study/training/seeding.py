@@ -27,6 +27,7 @@ class Purpose(StrEnum):
     ORDER = "order"
     DROPOUT = "dropout"
     RR_DROPOUT = "rr_dropout"
+    AUGMENT = "augment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

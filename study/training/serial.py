@@ -6,11 +6,13 @@ Packed into one model they would be slower there: the activations of one already
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from study.training.batches import Changes
 from study.training.device import to_device
 from study.training.member import Member
 from study.training.optimiser import make_optimiser
@@ -111,13 +113,15 @@ class Serial:
         batches = to_device(member.batches(epoch), member.device)
         hidden = member.hidden(epoch)
         hide = None if hidden is None else to_device(hidden, member.device)
+        changes = member.changes(epoch)
         total = torch.zeros((), dtype=member.loss.weights.dtype, device=member.device)
         member.model.train()
         with member.streams.torch_generators(Purpose.DROPOUT, epoch, member.device):
             for number, index in enumerate(batches.unbind()):
                 hide_rr = None if hide is None else hide[number]
+                change = None if changes is None else Changes(*(c[number] for c in changes))
                 step = epoch * len(batches) + number
-                total += self._step(member, optimiser, step, index, hide_rr)
+                total += self._step(member, optimiser, step, index, hide_rr, change)
         return total / len(batches)
 
     def _step(
@@ -127,8 +131,11 @@ class Serial:
         step: int,
         index: Tensor,
         hide_rr: Tensor | None,
+        change: Changes | None,
     ) -> Tensor:
         batch = member.inputs.take(index)
+        if change is not None:
+            batch = replace(batch, ecg=change.of(batch.ecg))
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(
             member.device.type, self._autocast, enabled=self._autocast is not None

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.config import ModelConfig, SignalSpec
-from study.models.backbone import MACNNSE
+from study.config import ModelConfig, SignalSpec, TrialConfig
 from study.models.classifier import Classifier, build_model
 from study.models.fusion_base import Fusion
 
@@ -67,15 +66,15 @@ def test_scalars_of_shape_follow_rr_and_are_never_hidden() -> None:
         model(ECG, None, rr)
 
 
-def test_both_windows_are_rows_before_the_early_ratios() -> None:
-    signal = SignalSpec(input="opt2", template="record", morphology="both")
-    model = build_model(signal, ModelConfig(fusion="none"), seed=(0, 0, 0))
-    assert isinstance(model.backbone, MACNNSE)
-    assert model.backbone.stem.weight.shape == (4, 1, 4, 3)
-    windows, early = torch.rand(BEATS, 2, 128), torch.rand(BEATS, 2)
-    rows = model.rows(windows, early, None)
-    assert torch.equal(rows[:, :2], windows)
-    assert torch.equal(rows[:, 2:], early[:, :, None].expand(-1, -1, 128))
+def test_channels_are_dropped_whole_and_in_training_alone() -> None:
+    values = {"input": "ecg", "fusion": "none", "backbone_dropout": 0.5}
+    config = TrialConfig.from_flat(values)
+    model = build_model(config.signal, config.model, seed=(0, 0, 0))
+    ones = torch.ones(BEATS, 256, 64)
+    thinned = model.encode(ECG, None, None, None, ones)[0]
+    assert torch.equal(thinned, thinned[:, :, :1].expand_as(ones))
+    assert thinned.unique().tolist() == [0, 2] and not torch.equal(thinned[0], thinned[1])
+    assert torch.equal(model.eval().encode(ECG, None, None, None, ones)[0], ones)
 
 
 def test_the_logit_adjustment_is_added_in_evaluation_alone() -> None:
@@ -88,18 +87,20 @@ def test_the_logit_adjustment_is_added_in_evaluation_alone() -> None:
     assert torch.equal(model.train()(ECG, None, late), plain)
 
 
-def test_early_ratios_are_repeated_beside_the_ecg() -> None:
-    model = build_model(SignalSpec(input="opt2"), ModelConfig(fusion="none"), seed=(0,)).eval()
+@pytest.mark.parametrize("windows", [1, 2])
+def test_early_ratios_are_repeated_beside_the_windows(windows: int) -> None:
+    both: dict[str, str] = {"template": "record", "morphology": "both"} if windows == 2 else {}
+    signal = SignalSpec(input="opt2", **both)
+    model = build_model(signal, ModelConfig(fusion="none"), seed=(0,)).eval()
     seen: list[Tensor] = []
     assert model.backbone is not None
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    early = torch.rand(BEATS, 2)
+    ecg, early = torch.rand(BEATS, 2, 128)[:, :windows], torch.rand(BEATS, 2)
     hide = torch.tensor([False, True, False, False, False])
-    model(ECG, early, None)
-    model(ECG, early, None, hide_rr=hide)
-    plain, hidden = seen
-    assert plain.shape == (BEATS, 1, 3, 128)
-    assert torch.equal(plain[:, 0, 0], ECG)
-    assert torch.equal(plain[:, 0, 1:], early[:, :, None].expand(-1, -1, 128))
-    assert torch.equal(hidden[hide][:, 0, 1:], torch.ones(1, 2, 128))
+    model(ecg if windows == 2 else ecg[:, 0], early, None)
+    model(ecg if windows == 2 else ecg[:, 0], early, None, hide_rr=hide)
+    plain, hidden = (rows[:, 0] for rows in seen)
+    assert torch.equal(plain[:, :windows], ecg)
+    assert torch.equal(plain[:, windows:], early[:, :, None].expand(-1, -1, 128))
+    assert torch.equal(hidden[hide][:, windows:], torch.ones(1, 2, 128))
     assert torch.equal(hidden[~hide], plain[~hide])

@@ -98,14 +98,14 @@ def test_a_refusal_in_full() -> None:
 
 
 ALWAYS = {"input", "segmentation", "resampling", "fusion"} | (
-    set(TrainConfig.__annotations__) - {"focal_gamma", "rr_dropout"}
+    set(TrainConfig.__annotations__) - {"focal_gamma", "rr_dropout", "augment"}
 )
 RR = {"rr", "rr_dropout"}
 LATE_RR = {"late_rr", "rr_scale"}
 MLP = {"embed_dim", "dropout"}
 ATTENTION = {*MLP, "heads", "ffn_expansion", "gate", "gate_init"}
 
-LATER = {"backbone_width": 128, "backbone_dropout": 0.1, "rr_loss": 0.5}
+LATER = {"backbone_width": 128, "backbone_dropout": 0.1, "rr_loss": 0.5, "augment": 1.0}
 
 ACTIVE = [
     (of("ecg", "none"), ALWAYS),

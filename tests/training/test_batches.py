@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from study.errors import DataError
-from study.training.batches import STANDS_FOR, EpochShape, MemberBeats, epoch_shape, stand_ins
+from study.training.batches import (
+    STANDS_FOR,
+    Changes,
+    EpochShape,
+    MemberBeats,
+    draw_changes,
+    epoch_shape,
+    stand_ins,
+)
 from study.training.seeding import Streams
 
 _STREAMS = Streams(study_seed=0, seed_index=0, fold=0)
@@ -82,3 +91,27 @@ def test_the_middle_of_five_normal_beats_stands_for_them_within_its_record() -> 
     assert STANDS_FOR == 5
     # Normal beats of record 0: 0 1 3 4 5, of which 3 is in the middle, then 6 alone.
     assert stand_ins(label, record).tolist() == [3, 3, 2, 3, 3, 3, 6, 9, 8, 9, 10]
+
+
+def test_windows_are_scaled_shifted_and_added_to_two_of_a_beat_alike() -> None:
+    added = torch.tensor([[0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
+    change = Changes(torch.tensor([2.0, 1.0]), torch.tensor([1, -2]), added)
+    beats = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    expected = torch.tensor([[4.0, 6.0, 6.5], [4.0, 4.0, 4.0]])
+    assert torch.equal(change.of(beats), expected)
+    both = change.of(torch.stack((beats, -beats), dim=1))
+    assert torch.equal(both[:, 0], expected)
+    assert torch.equal(both[:, 1], torch.tensor([[-4.0, -6.0, -5.5], [-4.0, -4.0, -4.0]]))
+
+
+def test_changes_have_the_strength_that_is_documented_and_the_draws_of_any_other() -> None:
+    """Sds at strength 1: .2 of log factors; of noise and half a sine's square, .1 and .2."""
+    full, half = (
+        draw_changes(EpochShape(40, 100), strength, np.random.default_rng(0))
+        for strength in (1.0, 0.5)
+    )
+    assert np.log(full[0]).std() == pytest.approx(0.2, rel=0.05)
+    assert set(np.unique(full[1])) == set(range(-4, 5))
+    assert full[2].std() == pytest.approx((0.1**2 + 0.2**2 / 2) ** 0.5, rel=0.05)
+    np.testing.assert_allclose(half[2], full[2] / 2)
+    np.testing.assert_allclose(half[0] ** 2, full[0], rtol=1e-6)

@@ -28,6 +28,7 @@ _FULL: dict[str, Any] = {
     "input": "opt3",
     "ema_decay": 0.9,
     "rr_dropout": 0.3,
+    "augment": 1.0,
     "backbone_dropout": 0.3,
     "epochs": 3,
 }

@@ -87,7 +87,7 @@ def of_fusion(fusion: str) -> dict[str, Any]:
     return {"fusion": fusion, "input": inputs_for(fusion)[-1] if late else "opt2"}
 
 
-_OPTIONS = {"gradient_clip": 0.5, "ema_decay": 0.9, "rr_dropout": 0.3}
+_OPTIONS = {"gradient_clip": 0.5, "ema_decay": 0.9, "rr_dropout": 0.3, "augment": 1.0}
 CASES: dict[str, dict[str, Any]] = {
     **{fusion: {**of_fusion(fusion), **_OPTIONS} for fusion in FUSIONS},
     # Each seed has its own permutation of RR.
