@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ _ASCII = {"±": "+-", "…": "...", "²": "^2", "×": "x", "µ": "u"}
 
 _AGAIN_S = 0.05
 """Seconds after which a dropped signal is sent again."""
+
+
+_SELDOM_S = 5.0
+"""Seconds between two lines of progress."""
 
 
 def carry_out(
@@ -71,6 +76,29 @@ def carry_out(
         by = f" by {interrupt}" if str(interrupt) else ""
         _say(f"interrupted{by}; {kept()}")
         return INTERRUPTED
+
+
+def one_thread() -> None:
+    """Let PyTorch and NumPy, imported after this, compute in one thread, as trials do.
+
+    Beside other work OpenMP's threads wait for each other: a page took five times as long with
+    two. A user's own variables stay.
+    """
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def seldom(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that passes on a line of progress if the last one is seconds ago."""
+    said = time.monotonic()
+
+    def pass_on(line: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SELDOM_S:
+            say(line)
+            said = time.monotonic()
+
+    return pass_on
 
 
 def leave(code: int) -> NoReturn:

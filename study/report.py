@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out, leave
+from study.command import DONE, carry_out, leave, one_thread, seldom
 from study.errors import TrackingError
 from study.files import write_whole
 from study.options import add_tracker, add_verbosity, command, set_logging
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
     set_logging(verbose=args.verbose, quiet=args.quiet)
+    one_thread()
     return carry_out(
         lambda: _report(args),
         kept=lambda: "each file that is there is whole, the same command writes the others",
@@ -78,7 +79,8 @@ def _report(args: argparse.Namespace) -> int:
     study = Study.open(
         workspace, args.study, study_storage=args.study_storage, storage=args.storage
     )
-    results = _with_test_set(for_page(load(study, say), say), workspace)
+    results = _with_test_set(for_page(load(study, say, progress=seldom(say)), say), workspace)
+    say("writing the page")
     output = args.output or study.folder / REPORT
     for name, content in report_files(results).items():
         write_whole(output / name, content)

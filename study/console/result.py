@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from study.addresses import shown
+from study.command import seldom
 from study.keys import Outcome
 from study.store.folder import TRIALS
 from study.wording import SYNTHETIC, plural, score_text
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from study.store.study import Study
     from study.tracking.experiment import Experiment
     from study.tuning.session import Summary
-
-_PROGRESS_S = 5.0
-"""Seconds between two progress lines of a long comparison."""
 
 
 def print_result(
@@ -103,15 +100,11 @@ def _results(study: Study, *, comparing: bool, quiet: bool) -> StudyResults:
     """Compute the tables' content; write a comparison's results into the study's folder."""
     from study.reporting.load import keep_comparison, load
 
-    begun = time.monotonic()
-
     def progress(step: str) -> None:
-        nonlocal begun
-        if not quiet and time.monotonic() - begun > _PROGRESS_S:
+        if not quiet:
             print(f"comparing: {step}", file=sys.stderr, flush=True)
-            begun = time.monotonic()
 
-    results = load(study, lambda _: None, comparing=comparing, progress=progress)
+    results = load(study, lambda _: None, comparing=comparing, progress=seldom(progress))
     if results.comparison is not None and study.plan.kind == "compare":
         keep_comparison(study, results.comparison)
     return results

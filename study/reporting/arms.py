@@ -144,18 +144,28 @@ def machine() -> str:
 
 
 def costs_of(configs: Mapping[str, TrialConfig]) -> dict[str, Cost]:
-    """Build one network of each arm and run it."""
+    """Build one network of each arm and run it; arms with the same network share its cost."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    models = {
+        arm: build_model(config.signal, config.model, seed=(0,)).eval()
+        for arm, config in configs.items()
+    }
+    # A placebo, or another late set as wide, changes what a network sees, not the network.
+    networks = {
+        arm: (configs[arm].model, model.windows, model.early, model.n_rr, model.n_shape)
+        for arm, model in models.items()
+    }
+    distinct = {networks[arm]: model for arm, model in models.items()}
     try:
-        return {arm: _cost(config) for arm, config in configs.items()}
+        costs = {network: _cost(model) for network, model in distinct.items()}
     finally:
         torch.set_num_threads(threads)
+    return {arm: costs[network] for arm, network in networks.items()}
 
 
 @torch.inference_mode()
-def _cost(config: TrialConfig) -> Cost:
-    model = build_model(config.signal, config.model, seed=(0,)).eval()
+def _cost(model: Classifier) -> Cost:
     counter = FlopCounterMode(display=False)
     with counter:
         model(*_inputs(model, 1))

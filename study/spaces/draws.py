@@ -99,13 +99,15 @@ def sobol(dimensions: int, seed: int) -> Iterator[list[float]]:
 
     Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points", J. Complexity 14.
     """
+    while not dimensions:
+        yield []
     # Imported here: most studies draw no Sobol points, and start half a second earlier.
     from scipy.stats import qmc
 
-    engine = qmc.Sobol(max(1, dimensions), scramble=True, rng=np.random.default_rng(seed))
+    engine = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
     while True:
         for row in engine.random(_SOBOL_BLOCK):
-            yield [float(coordinate) for coordinate in row[:dimensions]]
+            yield [float(coordinate) for coordinate in row]
 
 
 def uniform(dimensions: int, seed: int, index: int) -> Iterator[list[float]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from study.keys import CLASSES, Outcome
 from study.reporting.page.answer import leading
-from study.reporting.page.curve_bands import GRID, Curve, curves
+from study.reporting.page.curve_bands import GRID, RESAMPLES, Curve, curves
 from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.svg import Panel, span
 from study.reporting.results import StudyResults
@@ -41,7 +41,13 @@ def class_curves(results: StudyResults) -> Iterator[Block]:
         return
     arms = shown_arms(results)
     names = [arm.name for arm in arms]
-    drawn = [[curves(beats, arm, c) for c in range(len(CLASSES))] for arm in arms]
+    drawn = [
+        [
+            curves(beats, arm, c, resamples=RESAMPLES if index < BANDS else 0)
+            for c in range(len(CLASSES))
+        ]
+        for index, arm in enumerate(arms)
+    ]
     recall = "recall (sensitivity)"
     for index, (name, title, x_label, y_label) in enumerate(
         (
