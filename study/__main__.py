@@ -21,6 +21,8 @@ COMMANDS = {
     "report": ("study.report", "write the page of a study and its tables"),
     "evaluate": ("study.evaluate", "the sealed test: its plan, its one opening, other records"),
     "predict": ("study.predict", "classify the beats of a WFDB record"),
+    "demo": ("study.demo", "classify a made-up record with the shipped model"),
+    "champion": ("study.champion", "make such a model from an arm of a comparison"),
     "data": ("study.data.__main__", "show records and beats, and what is left out"),
 }
 """The module whose `main` is each command, imported when it is called; and what it does."""

@@ -1,7 +1,7 @@
 """Classifies the beats of WFDB records: `python -m study.predict --record PATH`.
 
-  python -m study.predict --record data/p01                     with the only registered champion
-  python -m study.predict --record data/p01 --model svt@champion        or @3: a version
+  python -m study.predict --record data/p01                     with the shipped champion
+  python -m study.predict --record data/p01 --model svt@champion        or a registered one
   python -m study.predict --record data/*.hea --model ensemble.pt       a file, several records
   python -m study.predict --record data/p01 --plot-from 12:30 --plot-seconds 20
 
@@ -10,14 +10,16 @@ beats are those of its annotations (.atr), whose labels take no part in the deci
 annotations, GQRS of wfdb.processing finds R peaks. Signal and R peaks are resampled to 360 Hz and
 prepared like the model's training records.
 
-Each record gives three files in --out:
+Each record gives four files in --out:
   NAME.ecgrr   WFDB annotations N, S, V, F at the record's own sampling rate, Q for a beat without
                a class: wfdb.rdann("NAME", "ecgrr"), or any WFDB viewer beside NAME.hea
   NAME.csv     a row a beat: sample, time, class, four probabilities, why a beat has none, and the
                record's own label
   NAME.png     a strip at 25 mm/s: the stretch with the most S, V and F beats, or the one asked for
+  NAME.html    a page with the strip, the beats by class, and the model
 
-The class is the most probable one. A class is no diagnosis: this is a research tool.
+The class is the most probable one. The shipped champion was trained on MIT-BIH's DS1; its
+card is study/models/champion.md. A class is no diagnosis: this is a research tool.
 
 Exit codes: 0 done; 1 a record could not be classified; 2 the options cannot be used, or there is
 no such model; 130 stopped by a signal.
@@ -30,12 +32,13 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out, leave
+from study.command import DONE, carry_out, leave, one_thread
 from study.config import SAMPLING_RATE_HZ
 from study.errors import DataError, UsageError, listed
 from study.files import write_whole
@@ -61,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     args = _parser().parse_args(argv)
     set_logging()
+    one_thread()
     return carry_out(
         lambda: _predict(args),
         kept=lambda: "files of finished records are whole",
@@ -77,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         metavar="NAME@ALIAS",
         help="a registered model: NAME@champion, NAME@3, or NAME for its champion; or the file of "
-        "a seed ensemble (default: the champion, if just one model has one)",
+        "a seed ensemble (default: the shipped champion)",
     )
     add_tracking_uri(parser)
     add_lead(parser, "lead to read")
@@ -100,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_length,
         default=60.0,
         metavar="S",
-        help="length of the strip, at most 600 s; 0 draws none (default 60)",
+        help="length of the strip, at most 600 s; 0 draws none, and no page (default 60)",
     )
     return parser
 
@@ -146,7 +150,7 @@ def _check_outputs(paths: Sequence[Path], args: argparse.Namespace) -> None:
     out: Path = args.out
     records = Counter(_output_name(path) for path in paths)
     faults = [f"two records would write {out / name}.csv" for name, n in records.items() if n > 1]
-    suffixes = [EXTENSION, "csv", *(["png"] if args.plot_seconds else [])]
+    suffixes = [EXTENSION, "csv", *(["png", "html"] if args.plot_seconds else [])]
     files = [out / f"{name}.{suffix}" for name in records for suffix in suffixes]
     existing = ", ".join(str(file) for file in files if file.exists())
     if existing and not args.overwrite:
@@ -164,14 +168,21 @@ def _output_name(path: Path) -> str:
 
 
 def _print_model(model: Loaded) -> None:
+    lines = "\n       ".join(_about(model))
+    print(f"model: {lines}")
+
+
+def _about(model: Loaded) -> list[str]:
+    """Return what a user must know of a model, a line each."""
     ensemble = model.ensemble
-    print(f"model: {_model_line(model)}")
+    lines = [_model_line(model)]
     if "trained_on" in ensemble.about:
-        print(f"       trained on {ensemble.about['trained_on']}")
+        lines.append(f"trained on {ensemble.about['trained_on']}")
     if ensemble.about.get(Tag.DATA_SOURCE) == "synthetic":
-        print(f"note: {SYNTHETIC_MODEL}")
+        lines.append(f"note: {SYNTHETIC_MODEL}")
     if ensemble.config.signal.rr == "placebo":
-        print("note: a control, trained on permuted RR: it has learnt without rhythm")
+        lines.append("note: a control, trained on permuted RR: it has learnt without rhythm")
+    return lines
 
 
 def _model_line(model: Loaded) -> str:
@@ -193,11 +204,12 @@ def _classify_and_write(path: Path, model: Loaded, args: argparse.Namespace) -> 
             f"record {lead.record}",
         )
     classified = classify(record, model.ensemble)
-    _print_record(classified, record, detect=args.detect)
+    notes = _notes(record, detect=args.detect)
+    _print_record(classified, notes)
     args.out.mkdir(parents=True, exist_ok=True)
     # Files are written elsewhere and moved into place, so that each is whole or absent.
     with tempfile.TemporaryDirectory(dir=args.out, prefix=".writing-") as folder:
-        files = _write(Path(folder), _output_name(path), classified, model, args)
+        files = _write(Path(folder), _output_name(path), classified, model, notes, args)
         for file in files:
             os.replace(file, args.out / file.name)
     print(f"  wrote {', '.join(str(args.out / file.name) for file in files)}", flush=True)
@@ -238,7 +250,7 @@ def classify(record: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
     )
 
 
-def _print_record(classified: ClassifiedRecord, record: OneRecord, *, detect: bool) -> None:
+def _print_record(classified: ClassifiedRecord, notes: Sequence[str]) -> None:
     from study.reporting.classified import agreement, beat_counts, clock
 
     rate_hz = classified.sampling_rate_hz
@@ -247,10 +259,10 @@ def _print_record(classified: ClassifiedRecord, record: OneRecord, *, detect: bo
         f"record {classified.name}: lead {classified.lead}, {rate_hz:g} Hz{resampled}, "
         f"{clock(classified.duration_s)}\n  {beat_counts(classified)}"
     )
-    for note in _notes(record, detect=detect):
-        print(f"  note: {note}")
-    if record.annotated is not None:
-        lines = agreement(classified).splitlines()
+    for note in notes:
+        print(textwrap.fill(f"note: {note}", 99, initial_indent="  ", subsequent_indent=" " * 8))
+    if (labels := agreement(classified)) is not None:
+        lines = labels.grid().splitlines()
         print("\n    ".join(["  beside its own labels (one record is no test):", *lines]))
 
 
@@ -261,9 +273,9 @@ def _notes(record: OneRecord, *, detect: bool) -> list[str]:
     if record.annotated is None:
         reason = "--detect" if detect else "it has no beat annotations"
         notes.append(
-            f"{reason}: R peaks are found by {DETECTOR}. A beat that it misses or\n"
-            "        makes up changes the RR intervals of its neighbours too; scores are measured "
-            "on annotated\n        beats, so expect more errors than they say"
+            f"{reason}: R peaks are found by {DETECTOR}. A beat that it misses or makes up "
+            "changes the RR intervals of its neighbours too; scores are measured on annotated "
+            "beats, so expect more errors than they say"
         )
     if record.doubled:
         samples = ", ".join(str(beat.samples[0]) for beat in record.doubled[:3])
@@ -279,7 +291,7 @@ def _notes(record: OneRecord, *, detect: bool) -> list[str]:
     if record.in_ds1:
         notes.append(
             "it is of MIT-BIH's DS1: a model trained on DS1 has learnt this very record, which "
-            "says\n        nothing about new patients"
+            "says nothing about new patients"
         )
     return notes
 
@@ -289,10 +301,12 @@ def _write(
     name: str,
     classified: ClassifiedRecord,
     model: Loaded,
+    notes: Sequence[str],
     args: argparse.Namespace,
 ) -> list[Path]:
     from study.data.annotations import write_annotations
     from study.reporting.classified import beats_csv
+    from study.reporting.record_page import record_page
 
     annotations = write_annotations(
         folder,
@@ -321,7 +335,10 @@ def _write(
         title=f"record {classified.name}, lead {classified.lead}, "
         f"{classified.sampling_rate_hz:g} Hz{detected}\n{_model_line(model)}",
     )
-    return [annotations, table, strip]
+    page = folder / f"{name}.html"
+    about = _about(model)
+    write_whole(page, record_page(classified, model=about, notes=notes, strip=strip.name))
+    return [annotations, table, strip, page]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,14 @@ SYNTHETIC_MODEL = "trained on SYNTHETIC records: its classes say nothing about p
 """Shown with every model trained only on synthetic records."""
 
 
+_TRAINED_ON = {"mitdb": "MIT-BIH's DS1", "synthetic": "a SYNTHETIC DS1", "records": "its study"}
+
+
+def trained_on(n_records: int, kind: str) -> str:
+    """Name the training records; `kind` is the kind of the records."""
+    return f"all {n_records} records of {_TRAINED_ON.get(kind, kind)}"
+
+
 def score_text(value: float, *, signed: bool = False, digits: int = 3) -> str:
     """Return a score without the zero before its point: .519, 1.000, +.023.
 

@@ -143,7 +143,10 @@ print(json.dumps([text, silent, list(sys.modules)]))
 """
 
 
-@pytest.mark.parametrize("program", ["run", "report", "evaluate", "predict", "data.__main__"])
+PROGRAMS = ("run", "report", "evaluate", "predict", "champion", "demo", "data.__main__")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_help_explains_every_option_and_imports_nothing_heavy(program: str) -> None:
     """In a process of its own: this one has imported all of it."""
     words = [sys.executable, "-c", HELP.format(command=f"study.{program}")]

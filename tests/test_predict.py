@@ -71,7 +71,8 @@ def test_a_record_becomes_annotations_a_table_and_a_strip(
     ended = run(*(records / f"p01.{suffix}" for suffix in ("atr", "dat", "hea")), *MODEL)
     assert ended.code == 0
     out = workspace / "predictions"
-    assert sorted(path.name for path in out.iterdir()) == ["p01.csv", "p01.ecgrr", "p01.png"]
+    written = ("ecgrr", "csv", "png", "html")
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"p01.{s}" for s in written)
 
     truth = wfdb.rdann(str(records / "p01"), "atr")
     is_beat = [symbol not in "+~|" for symbol in truth.symbol]
@@ -91,21 +92,24 @@ def test_a_record_becomes_annotations_a_table_and_a_strip(
     signal = ensemble.config.signal
     probs = ensemble.predict(beats.ecg, beats.early_rr(signal), beats.late_rr(signal))
     classified = [row for row in rows if not row["why_none"] and row["own_label"] != "Q"]
-    written = [[float(row[f"prob_{name}"]) for name in "NSVF"] for row in classified]
-    np.testing.assert_allclose(written, probs, atol=1e-6)
+    told = [[float(row[f"prob_{name}"]) for name in "NSVF"] for row in classified]
+    np.testing.assert_allclose(told, probs, atol=1e-6)
     assert [row["class"] for row in classified] == ["NSVF"[c] for c in probs.argmax(axis=1)]
 
     assert ended.out.startswith(
         "model: model.pt: opt3 / daeac / film / seed7 / real, 2 networks\n"
         "       trained on random numbers\n"
-        "note: trained on SYNTHETIC records: its classes say nothing about patients\n"
+        "       note: trained on SYNTHETIC records: its classes say nothing about patients\n"
         "record p01: lead II, 257 Hz, resampled to 360 Hz, 0:40\n"
         f"  {len(rows)} beats: N "
     )
     assert "note: models trained on MIT-BIH have seen lead MLII alone, not II" in ended.out
     assert "beside its own labels (one record is no test):" in ended.out
-    written_files = ", ".join(f"predictions/p01.{suffix}" for suffix in ("ecgrr", "csv", "png"))
-    assert ended.out.endswith(f"  wrote {written_files}\n")
+    files = ", ".join(f"predictions/p01.{suffix}" for suffix in written)
+    assert ended.out.endswith(f"  wrote {files}\n")
+    page = (out / "p01.html").read_text()
+    for text in ("have seen lead MLII alone", 'src="p01.png"', "random numbers", "own label"):
+        assert text in page, text
 
 
 def test_beats_are_found_where_none_are_annotated(
@@ -123,12 +127,13 @@ def test_beats_are_found_where_none_are_annotated(
     assert "note: --detect: R peaks are found by GQRS of" in told
 
 
-def test_the_registered_champion_is_the_default(
+def test_a_registered_champion_is_found_by_its_name(
     run: Run, workspace: Path, records: Path, ensemble: SeedEnsemble
 ) -> None:
     register(ensemble, "svt", experiment="ecg", workspace=workspace)
     command = (records / "p01", *NO_STRIP)
-    assert "model: svt version 1: opt3 / daeac" in run(*command, "--out", "a").out
+    told = run(*command, "--out", "a", "--model", "svt").out
+    assert "model: svt version 1: opt3 / daeac" in told
     assert run(*command, "--out", "b", "--model", "svt@champion").code == 0
     assert run(*command, "--out", "c", *MODEL).code == 0
     tables = [(workspace / out / "p01.csv").read_bytes() for out in "abc"]
@@ -183,7 +188,7 @@ def test_two_records_of_one_name_and_no_model_are_refused(
     twice = "error: --out: two records would write predictions/p01.csv\n"
     assert run(records / "p01", workspace / "p01.hea", *MODEL) == Ended(2, "", twice)
     none = f"error: --model: there is no MLflow store at sqlite:///{workspace}/mlflow.db; {HOW}\n"
-    assert run(records / "p01") == Ended(2, "", none)
+    assert run(records / "p01", "--model", "svt") == Ended(2, "", none)
     assert [path.name for path in workspace.iterdir()] == ["model.pt"]
 
 

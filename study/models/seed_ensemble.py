@@ -1,5 +1,9 @@
 """The networks of one configuration and several seeds as one model: mean probabilities, one file.
 
+A network is surer of new patients than it is right. A temperature undoes that (Guo et al. 2017,
+https://arxiv.org/abs/1706.04599): probabilities are raised to its inverse and shared out anew. The
+most probable class stays the same. `study.statistics.calibration` fits it.
+
 Shapes: S seeds, B beats, T samples (128), R late RR features, D scalars of shape, C
 classes.
 """
@@ -10,6 +14,7 @@ import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 
 import numpy as np
 import torch
@@ -17,12 +22,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-import study
 from study.config import TrialConfig
 from study.errors import CheckpointError, ConfigError
 from study.files import archive_fault
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
+
+FORMAT = "2"
+"""Format of the file. Give it another where a window, an RR feature or a network changes so that
+stored weights would no longer give what they gave: tests/test_demo.py holds what the
+shipped champion decides."""
+
+_READABLE = (FORMAT, "0.1.0")
+"""Files of 0.1.0 have that package's version as their format, and no temperature."""
+
+CHAMPION = "champion.pt"
+"""The shipped model; champion.md beside it is its card, `study.champion` makes both."""
 
 _BATCH = 128
 """Beats of a pass: it is quickest where activations fit a core's cache."""
@@ -37,6 +52,12 @@ class SeedEnsemble:
     # What a user must know. `trained_on` is a line that is shown with every use, `data_source` the
     # kind of the records trained on (see `study.data.source`).
     about: Mapping[str, str] = field(default_factory=dict)
+    temperature: float = 1.0  # of the mean probability; 1 leaves it as it is
+
+    @classmethod
+    def shipped(cls) -> SeedEnsemble:
+        """Return the champion that is part of this package."""
+        return cls.read((files(__package__) / CHAMPION).read_bytes())
 
     @classmethod
     def of_weights(
@@ -44,6 +65,7 @@ class SeedEnsemble:
         config: TrialConfig,
         weights: Sequence[Mapping[str, Tensor]],
         about: Mapping[str, str] | None = None,
+        temperature: float = 1.0,
     ) -> SeedEnsemble:
         """Build the networks of a configuration with given weights, a state dict a seed.
 
@@ -63,7 +85,7 @@ class SeedEnsemble:
                     f"weights are not of this configuration: {config.flat()}: {error}"
                 ) from error
             models.append(model.eval().requires_grad_(False))
-        return cls(config, tuple(models), dict(about or {}))
+        return cls(config, tuple(models), dict(about or {}), temperature)
 
     @classmethod
     def read(cls, content: bytes) -> SeedEnsemble:
@@ -80,6 +102,7 @@ class SeedEnsemble:
             version, config, weights = loaded["version"], loaded["config"], loaded["weights"]
             classes, about = tuple(map(str, loaded["classes"])), dict(loaded["about"])
             config, weights = dict(config), list(weights)
+            temperature = float(loaded.get("temperature", 1.0))
         except (
             RuntimeError,
             EOFError,
@@ -89,16 +112,16 @@ class SeedEnsemble:
             pickle.UnpicklingError,
         ) as error:
             raise CheckpointError(f"the ensemble is damaged ({type(error).__name__})") from error
-        if version != study.__version__:
+        if version not in _READABLE:
             raise CheckpointError(
-                f"the ensemble is of version {version}, this is {study.__version__}"
+                f"the ensemble is of format {version}, this version reads {', '.join(_READABLE)}"
             )
         if classes != CLASSES:
             raise CheckpointError(
                 f"the ensemble has classes {', '.join(classes)}, this version {', '.join(CLASSES)}"
             )
         try:
-            return cls.of_weights(TrialConfig.from_flat(config), weights, about)
+            return cls.of_weights(TrialConfig.from_flat(config), weights, about, temperature)
         except ConfigError as error:
             raise CheckpointError(f"the ensemble is damaged ({error})") from error
 
@@ -107,11 +130,12 @@ class SeedEnsemble:
         buffer = io.BytesIO()
         torch.save(
             {
-                "version": study.__version__,
+                "version": FORMAT,
                 "classes": list(CLASSES),
                 "config": self.config.flat(),
                 "about": dict(self.about),
-                "weights": [model.state_dict() for model in self.models],
+                "temperature": self.temperature,
+                "weights": [_small(model.state_dict()) for model in self.models],
             },
             buffer,
         )
@@ -147,7 +171,7 @@ class SeedEnsemble:
         late_rr: Tensor | None,
         late_shape: Tensor | None = None,
     ) -> Tensor:
-        """Return the mean of the networks' probabilities [B, C]."""
+        """Return the mean of the networks' probabilities [B, C], not calibrated."""
         return self.log_probs(ecg, early_rr, late_rr, late_shape).exp().mean(dim=0)
 
     def predict(
@@ -157,7 +181,28 @@ class SeedEnsemble:
         late_rr: NDArray[np.float32] | None,
         late_shape: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Return `probs` of arrays, which may be read-only, as an array [B, C]."""
+        """Return the probabilities of arrays, which may be read-only, as an array [B, C].
+
+        They have the ensemble's temperature.
+        """
         others = (early_rr, late_rr, late_shape)
         given = [None if rows is None else torch.tensor(rows) for rows in others]
-        return np.asarray(self.probs(torch.tensor(ecg), *given).numpy(), dtype=np.float32)
+        probs = np.asarray(self.probs(torch.tensor(ecg), *given).numpy(), dtype=np.float32)
+        return tempered(probs, self.temperature)
+
+
+def tempered(probs: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return probabilities [B, C] at a temperature; 1 changes no bit."""
+    if temperature == 1.0:
+        return probs
+    powers = (probs / probs.max(axis=1, keepdims=True)) ** (1 / temperature)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _small(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in half precision where that loses nothing."""
+    halves = {name: values.half() for name, values in state.items()}
+    return {
+        name: halves[name] if torch.equal(halves[name].to(values.dtype), values) else values
+        for name, values in state.items()
+    }

@@ -78,13 +78,13 @@ def beat_counts(record: ClassifiedRecord) -> str:
     return f"{len(record.samples)} beats: {classes}{none}{note}"
 
 
-def agreement(record: ClassifiedRecord) -> str:
-    """Return the table of the record's own labels against decided classes; empty without labels.
+def agreement(record: ClassifiedRecord) -> Table | None:
+    """Return the record's own labels against decided classes; None without labels.
 
     Beats without a class are left out; class Q has a row only if it has beats.
     """
     if record.annotated is None:
-        return ""
+        return None
     decided = record.decided
     rows: list[list[Value]] = []
     for name in (*CLASSES, UNCLASSIFIABLE):
@@ -94,14 +94,14 @@ def agreement(record: ClassifiedRecord) -> str:
     return Table(
         name="agreement",
         title="Own labels against decided classes",
-        shows="",
-        reading="",
+        shows="Beats by the record's own label, and by the class that the model decided for.",
+        reading="One record is no test.",
         columns=[
             Column("own label", Kind.NAME),
             *(Column(f"as {name}", Kind.COUNT) for name in CLASSES),
         ],
         rows=rows,
-    ).grid()
+    )
 
 
 def beats_csv(record: ClassifiedRecord) -> str:

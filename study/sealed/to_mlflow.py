@@ -24,7 +24,6 @@ from study.sealed.training import (
     commits_of,
     places_of,
     trained_ensemble,
-    trained_on,
 )
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS
@@ -35,7 +34,7 @@ from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import write_result
 from study.tracking.run_facts import FLOOR as FLOOR_RUN
 from study.tracking.run_facts import STUDY, TRIAL, RunFacts, points_of, trial_name
-from study.wording import score_text
+from study.wording import score_text, trained_on
 
 STAGE = "test"
 """Value of the tag `stage` for results on DS2; a study's runs have `validation`."""

@@ -39,7 +39,7 @@ from study.store.trial_files import WEIGHTS, file_fault
 from study.training.engine import Engine, resolve_precision
 from study.tuning.session import Summary
 from study.tuning.setup import Setup, precision_of, set_up
-from study.wording import plural
+from study.wording import plural, trained_on
 
 FOLDS = 5
 """Number of folds of the cross-validation for thresholds."""
@@ -48,7 +48,6 @@ TRAINING, CROSS_VALIDATION = "training", "cross_validation"
 """Folders of the two studies in the plan's folder."""
 
 _COMMITS = "commits.txt"
-_NAMES = {"mitdb": "MIT-BIH's DS1", "synthetic": "a SYNTHETIC DS1"}
 
 RunStudy = Callable[[Setup, Places], Summary]
 """Runs the owed trials of a study."""
@@ -131,11 +130,6 @@ class Prepared:
     floors: Mapping[str, Callable[[BeatSet], NDArray[np.float32]]]
     digest: str  # digest of all weights and thresholds
     trained_by: tuple[str, ...]  # commits of the code that trained the models
-
-
-def trained_on(n_records: int, kind: str) -> str:
-    """Name the training records; `kind` is the kind of the records."""
-    return f"all {n_records} records of {_NAMES[kind]}"
 
 
 def cuts_of(plan: SealedPlan) -> list[Cut]:

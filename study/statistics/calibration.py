@@ -15,6 +15,11 @@ from study.statistics.predictions import Beats
 BINS = 50
 """Bins of equal count. Few beats are S: with fewer bins, one would hold all that look so."""
 
+_LEAST = 1e-12
+"""Lowest probability whose logarithm is taken."""
+
+_LOG_TEMPERATURES = (-2.0, 2.0)
+
 Float = NDArray[np.float64]
 
 
@@ -49,3 +54,35 @@ def calibration(
     brier = brier_score_loss(positive, probability)
     mean = float(probability.mean())
     return Calibration(probability=means, share=share, mean=mean, brier=float(brier))
+
+
+def fit_temperature(probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
+    """Return the temperature of probabilities [N, C] at which labels [N] are most likely.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599. It is one number: a bias for each class
+    beside it fits some 20 patients better and others worse (docs/predict.md).
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    logs = np.log(np.maximum(probs.astype(np.float64), _LEAST))
+    own = logs[np.arange(len(label)), label]
+
+    def loss(log_temperature: float) -> float:
+        slope = np.exp(-log_temperature)
+        return float((logsumexp(slope * logs, axis=1) - slope * own).mean())
+
+    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(found.x))
+
+
+def log_loss(probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
+    """Return the mean of -log of the probability of the own class, of [N, C]."""
+    own = probs[np.arange(len(label)), label].astype(np.float64)
+    return float(-np.log(np.maximum(own, _LEAST)).mean())
+
+
+def brier_score(probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
+    """Return the mean squared distance of probabilities [N, C] and labels, 0 to 2 (Brier 1950)."""
+    own = np.eye(probs.shape[1])[label]
+    return float(((probs - own) ** 2).sum(axis=1).mean())

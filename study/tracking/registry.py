@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
@@ -39,6 +39,9 @@ from study.tracking.run_facts import as_text
 CHAMPION = "champion"
 """Alias of the version that was registered last."""
 
+SHIPPED = "the shipped champion"
+"""Origin of the model that is part of this package."""
+
 KIND = "model"
 """Value of the tag `kind` of a run that holds a model."""
 
@@ -47,7 +50,8 @@ FILE = "ensemble.pt"
 
 HOW = (
     "`python -m study.evaluate` trains models and registers them with --register NAME; a file of "
-    "a seed ensemble can be given by its path"
+    "a seed ensemble, as `python -m study.champion` makes it, can be given by its path; without "
+    "--model the shipped champion is used"
 )
 
 _PATH = f"data/{FILE}"
@@ -241,21 +245,23 @@ class Loaded:
 
 
 def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = None) -> Loaded:
-    """Return the ensemble of a file, or of a registered model.
+    """Return the shipped ensemble, that of a file, or of a registered model.
 
     Args:
-        reference: Path of a file; `NAME@ALIAS`, `NAME@VERSION`, or `NAME`, which is its champion;
-            None takes the only champion there is.
+        reference: None for the shipped one; path of a file; `NAME@ALIAS`, `NAME@VERSION`, or
+            `NAME`, which is its champion.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
 
     Raises:
         MissingDataError: If it is a path, and there is no such file.
-        UsageError: If there is no such model, alias or version, or none of several was chosen.
+        UsageError: If there is no such model, alias or version.
         CheckpointError: If the file is damaged, or of another version of this package.
         TrackingError: If the store cannot be used.
     """
-    if reference is not None and _is_path(reference):
+    if reference is None:
+        return Loaded(ensemble=SeedEnsemble.shipped(), origin=SHIPPED)
+    if _is_path(reference):
         path = Path(reference)
         if not path.is_file():
             raise MissingDataError(f"--model {reference}: no such file; {HOW}")
@@ -282,14 +288,9 @@ def _is_path(reference: str) -> bool:
     return "/" in reference or reference.endswith(".pt") or Path(reference).is_file()
 
 
-def _resolved(mlflow: Any, reference: str | None) -> tuple[str, str]:
+def _resolved(mlflow: Any, reference: str) -> tuple[str, str]:
     """Return name and version of the registered model that is meant."""
     models = aliases_of(mlflow)
-    if reference is None:
-        champions = [name for name, aliases in models.items() if CHAMPION in aliases]
-        if len(champions) != 1:
-            raise UsageError(_none_or_several(champions))
-        reference = champions[0]
     name, _, which = reference.partition("@")
     which = which or CHAMPION
     if name not in models:
@@ -305,12 +306,6 @@ def _resolved(mlflow: Any, reference: str | None) -> tuple[str, str]:
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return unknown(kind, name, known) if known else f"there is no {kind}; {HOW}"
-
-
-def _none_or_several(champions: Sequence[str]) -> str:
-    if not champions:
-        return f"--model: there is no registered model; {HOW}"
-    return f"--model NAME: choose one of the registered models {', '.join(sorted(champions))}"
 
 
 def _downloaded(mlflow: Any, store: Store, name: str, version: str, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,12 +35,12 @@ def inputs(n_beats: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.fixture
 def ensemble() -> SeedEnsemble:
     about = {"trained_on": "DS1 of MIT-BIH", "data_source": "mitdb"}
-    return SeedEnsemble.of_weights(CONFIG, weights(CONFIG), about)
+    return SeedEnsemble.of_weights(CONFIG, weights(CONFIG), about, temperature=2.0)
 
 
 def test_what_was_written_predicts_alike(ensemble: SeedEnsemble) -> None:
     again = SeedEnsemble.read(ensemble.content())
-    assert (again.config, again.about) == (CONFIG, ensemble.about)
+    assert (again.config, again.about, again.temperature) == (CONFIG, ensemble.about, 2.0)
     assert torch.equal(again.log_probs(*inputs(5)), ensemble.log_probs(*inputs(5)))
 
 
@@ -58,7 +59,11 @@ def test_probabilities_are_the_mean_over_seeds_and_do_not_depend_on_the_batch(
         array.flags.writeable = False
     probs = ensemble.predict(*arrays)
     assert probs.dtype == np.float32
-    np.testing.assert_array_equal(probs, ensemble.probs(*few).numpy())
+    bare = ensemble.probs(*few).numpy()
+    np.testing.assert_array_equal(replace(ensemble, temperature=1.0).predict(*arrays), bare)
+    # p^(1/2), by definition, shared out anew
+    shares = np.sqrt(bare)
+    np.testing.assert_allclose(probs, shares / shares.sum(axis=1, keepdims=True), rtol=1e-5)
 
 
 def test_a_damaged_file_is_refused(ensemble: SeedEnsemble) -> None:
@@ -76,7 +81,8 @@ def test_a_damaged_file_is_refused(ensemble: SeedEnsemble) -> None:
         ({"config": {"fusion": "film", "embed_dim": "x"}}, r"damaged \(configuration: embed_dim"),
         ({"config": 5}, r"damaged \(TypeError\)"),
         ({"weights": [{"x": 5}]}, "weights are not of this configuration"),
-        ({"version": "99.0"}, "the ensemble is of version 99.0, this is "),
+        ({"version": "99"}, "the ensemble is of format 99, this version reads 2, 0.1.0"),
+        ({"temperature": "x"}, r"damaged \(ValueError\)"),
         ({"classes": ["N", "V"]}, "the ensemble has classes N, V, this version N, S, V, F"),
     ],
 )

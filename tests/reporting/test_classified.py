@@ -21,11 +21,12 @@ def test_counts_say_why_beats_have_no_class_and_agreement_leaves_them_out() -> N
     counts, note = beat_counts(replace(record, left_out=gap)).splitlines()
     assert counts.endswith("; no class: first or last beat 2, beside a gap 2")
     assert note == f"note: {GAP_NOTE}"
-    assert agreement(record).splitlines() == [
+    labels = agreement(record)
+    assert labels is not None and labels.grid().splitlines() == [
         "own label  as N  as S  as V  as F",
         "---------  ----  ----  ----  ----",
         "N             1     1     0     0",
         "V             0     0     1     0",
         "Q             1     0     0     0",
     ]
-    assert agreement(replace(record, annotated=None)) == ""
+    assert agreement(replace(record, annotated=None)) is None

@@ -1,0 +1,202 @@
+"""A model from an arm of a finished comparison: `python -m study.champion --study NAME --arm ARM`.
+
+  python -m study.champion --study representation --arm film_causal        film_causal.pt and .md
+  python -m study.predict --record data/p01 --model film_causal.pt         uses it
+
+The arm is trained anew, with fresh seeds, on all records that its study saw: of MIT-BIH those of
+DS1, never DS2. Probabilities are calibrated on the study's out-of-fold predictions. The file has
+weights and settings and nothing that is executed when it is read; beside it is a model card with
+data, licence, figures and limits. The champion that is part of this package was made by
+
+  python -m study.champion --study NAME --arm ARM --output study/models/champion.pt
+
+Exit codes: 0 done; 2 the options, the study or the records cannot be used, or training diverged;
+130 stopped by a signal: the same command starts again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.command import DONE, carry_out, leave, one_thread
+from study.errors import StudyStateError, UsageError, unknown
+from study.files import write_whole
+from study.keys import Tag
+from study.options import add_records, add_verbosity, command, set_logging
+from study.wording import plural, trained_on
+
+if TYPE_CHECKING:
+    from study.config import TrialConfig
+    from study.data.beat_set import BeatSet
+    from study.data.source import Source
+    from study.statistics.predictions import ArmRuns
+    from study.store.study import Study
+
+SEEDS = 3
+"""Default number of networks: more are a larger file, and change the mean little."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = _parser().parse_args(argv)
+    set_logging(verbose=args.verbose, quiet=args.quiet)
+    one_thread()
+    return carry_out(
+        lambda: _make(args),
+        kept=lambda: "nothing was written; the same command starts again",
+        readable=lambda: f"the model is in {_output(args)}",
+        verbose=args.verbose,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command("champion", __doc__)
+    parser.add_argument("--study", required=True, metavar="NAME", help="a finished comparison")
+    parser.add_argument("--arm", required=True, metavar="ARM", help="which of its arms")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        choices=range(1, 11),
+        default=SEEDS,
+        metavar="N",
+        help=f"networks, 1 to 10, whose mean probability is taken (default {SEEDS})",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.pt", help="the model's file (default: ARM.pt)"
+    )
+    add_records(parser.add_argument_group("the records that the study saw"))
+    add_verbosity(parser)
+    return parser
+
+
+def _output(args: argparse.Namespace) -> Path:
+    output: Path = args.output or Path(f"{args.arm}.pt")
+    if output.suffix != ".pt":
+        raise UsageError(f"--output: must end in .pt, as a model's file does, got {output}")
+    return output
+
+
+def _make(args: argparse.Namespace) -> int:
+    from study.data.source import find_source
+    from study.models.rules import arm as parts_of_arm
+    from study.models.seed_ensemble import SeedEnsemble
+    from study.reporting.model_card import evidence, model_card
+    from study.store.study import Study
+
+    output = _output(args)
+    study = Study.open(Path.cwd(), args.study).readable()
+    config, runs = _arm(study, args.arm)
+    source = find_source(
+        data=args.data,
+        data_dirs=args.data_dir,
+        records_dir=args.records,
+        split_file=args.split,
+        workspace=Path.cwd(),
+    )
+    beats = _beats(study, source, config)
+    found = evidence(study.beats, runs, study.objective)
+    weights = _trained(config, beats, study.plan.study_seed, args)
+    records = trained_on(len(beats.record_names), source.kind)
+    about = {
+        "trained_on": f"{records}, {plural(args.seeds, 'seed')}; probabilities calibrated on "
+        f"out-of-fold predictions of study '{study.name}'",
+        Tag.DATA_SOURCE: source.kind,
+        "study_arm": args.arm,
+    }
+    ensemble = SeedEnsemble.of_weights(config, weights, about, found.temperature)
+    content = ensemble.content()
+    write_whole(output, content)
+    card = output.with_suffix(".md")
+    write_whole(card, model_card(ensemble, found, source.databases, size=len(content)))
+    print(f"{output}: {parts_of_arm(config)}, {len(content) / 1000:.0f} kB; card: {card}")
+    return DONE
+
+
+def _arm(study: Study, name: str) -> tuple[TrialConfig, ArmRuns]:
+    """Return the configuration of an arm's first draw, and its out-of-fold predictions."""
+    from dataclasses import replace
+
+    from study.reporting.arm_runs import arm_runs
+
+    if study.plan.kind != "compare":
+        raise UsageError(
+            f"--study {study.name}: is a search, which chose its arms by their scores; compare "
+            f"them first: python -m study.run --confirm {study.name}"
+        )
+    row = study.arm_trials.get(name)
+    if row is None:
+        known = study.arm_trials
+        raise UsageError(f"--arm: {unknown('arm with a complete trial', name, known)}")
+    runs = next(run for run in arm_runs(study)[0] if run.name == name)
+    first = runs.draw == (row.draw or 0)
+    return study.configs[row.number], replace(
+        runs, log_probs=runs.log_probs[first], draw=runs.draw[first], seed=runs.seed[first]
+    )
+
+
+def _beats(study: Study, source: Source, config: TrialConfig) -> BeatSet:
+    """Return all beats that the study saw, as its arm sees them."""
+    import numpy as np
+
+    from study.data.beat_set import default_cache_dir
+    from study.data.prepare import prepare_all
+
+    cut = config.signal.cut
+    cache_dir = default_cache_dir(Path.cwd())
+    beats = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=study.plan.study_seed)[cut]
+    seen = study.beats
+    same = seen.record_names == beats.record_names and np.array_equal(seen.label, beats.label)
+    if source.kind != study.plan.data_source or not same:
+        raise StudyStateError(
+            f"study '{study.name}' saw other beats ({study.plan.data_source}) than those of "
+            f"{source.description}; give its records as it was given them"
+        )
+    return beats
+
+
+def _trained(
+    config: TrialConfig, beats: BeatSet, study_seed: int, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Train networks on all beats; return their weights, which half precision holds."""
+    from study.data.folds import all_records
+    from study.models.cpu_kernels import has_compiled_kernels
+    from study.training.engine import Engine, resolve_precision
+    from study.training.loop import TrialTraining
+
+    training = TrialTraining(
+        config,
+        beats,
+        all_records(beats.record_names),
+        n_seeds=args.seeds,
+        study_seed=study_seed,
+        engine=Engine(resolve_precision("auto", "cpu"), compiled=has_compiled_kernels()),
+    )
+    epochs, begun = config.train.epochs, time.monotonic()
+    while not training.finished:
+        training.run_epoch()
+        left_s = (time.monotonic() - begun) / training.epoch * (epochs - training.epoch)
+        if not args.quiet:
+            print(
+                f"trained {training.epoch} of {plural(epochs, 'epoch')}, {left_s:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+    return [_rounded(state) for state in training.finish().weights]
+
+
+def _rounded(state: dict[str, Any]) -> dict[str, Any]:
+    """Round weights to half precision, which halves the file; statistics stay as they are."""
+    statistics = ("rr_mean", "rr_sd", "running_mean", "running_var", "num_batches_tracked")
+    return {
+        name: values if name.endswith(statistics) else values.half().to(values.dtype)
+        for name, values in state.items()
+    }
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,225 @@
+"""A model's card: what it is, what it was trained on, how well it does, what it is not for.
+
+Its headings follow Mitchell et al. 2019, "Model cards for model reporting"
+(doi:10.1145/3287560.3287596).
+
+Shapes: S seeds, N beats, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.data.catalogue import CATALOGUE, Database
+from study.data.reference.templates import template_text
+from study.keys import CLASSES, Tag
+from study.models import rules
+from study.models.seed_ensemble import SeedEnsemble, tempered
+from study.reporting.table import Column, Kind, Table, interval_text
+from study.statistics.calibration import brier_score, fit_temperature, log_loss
+from study.statistics.comparison import compare
+from study.statistics.findings import ArmResult, ClassFacts, label_of
+from study.statistics.predictions import ArmRuns, Beats
+from study.training.metrics import confusion_matrix, precision, sensitivity
+from study.wording import score_text
+
+_LIMITS = (
+    "No diagnosis: it is a research tool, no medical device, and was tried in no patient's care.",
+    "The intervals above say how much other patients to score would change the figures; other "
+    "patients to train on would change them too.",
+    "It takes R peaks as given. A detector's misses and extra peaks change the RR intervals of "
+    "the neighbours too, and cost more than the figures say.",
+    "Paced patients are not in its records, nor were beats of class Q learnt: it calls such beats "
+    "N, S, V or F.",
+    "S is any supraventricular ectopic beat. In atrial fibrillation every interval is early or "
+    "late, and rhythm does not tell S from N.",
+    "Classes with few effective patients in the table rest on these: do not rely on them.",
+    "It was not scored on MIT-BIH's sealed DS2.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """What an arm's out-of-fold predictions say, and the temperature that they give."""
+
+    result: ArmResult  # of single networks, within folds
+    classes: tuple[ClassFacts, ...]  # what its scores rest on
+    n_patients: int
+    n_seeds: int
+    n_partitions: int
+    label: NDArray[np.int64]  # [N] of the beats in folds
+    raw: NDArray[np.float32]  # [N, C] mean probability over seeds
+    # [N, C] the same, at the temperature of the other folds of the first partition
+    calibrated: NDArray[np.float32]
+    temperature: float  # fitted on all of them
+
+
+def evidence(beats: Beats, runs: ArmRuns, objective: str) -> Evidence:
+    """Score an arm's predictions, and fit and test a temperature.
+
+    It is of the mean over seeds, in use and here. It is tested on the folds of the first
+    partition, each at the temperature of the others.
+    """
+    compared = compare(beats, [runs], objective=objective, choosing=False)
+    held_out = beats.held_out[beats.record]
+    raw = np.exp(runs.log_probs[:, held_out]).mean(axis=0)
+    label = beats.label[held_out]
+    fold = np.asarray(beats.folds_of_record[0])[beats.record[held_out]]
+    calibrated = np.empty(raw.shape, dtype=np.float32)
+    for number in np.unique(fold):
+        here = fold == number
+        calibrated[here] = tempered(raw[here], fit_temperature(raw[~here], label[~here]))
+    return Evidence(
+        result=compared.arms[0],
+        classes=compared.classes,
+        n_patients=len(beats.patients),
+        n_seeds=len(np.unique(runs.seed)),
+        n_partitions=beats.n_partitions,
+        label=label,
+        raw=raw,
+        calibrated=calibrated,
+        temperature=fit_temperature(raw, label),
+    )
+
+
+def model_card(
+    ensemble: SeedEnsemble, found: Evidence, databases: Sequence[str], *, size: int
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        ensemble: The model.
+        found: What its arm's out-of-fold predictions say.
+        databases: Those trained on; those of the catalogue have a licence.
+        size: Of the model's file, bytes.
+    """
+    signal, about = ensemble.config.signal, ensemble.about
+    template = ""
+    if rules.uses_template(ensemble.config):
+        template = f" The patient's usual beat is {template_text(signal.template)}."
+    parameters = sum(p.numel() for p in ensemble.models[0].parameters())
+    settings = ", ".join(f"{k} {v}" for k, v in rules.active_parameters(ensemble.config).items())
+    known = [CATALOGUE[name] for name in databases if name in CATALOGUE]
+    if about[Tag.DATA_SOURCE] == "synthetic":
+        known = []
+    return "\n".join(
+        [
+            f"# Model card: {rules.arm(ensemble.config)}",
+            "",
+            "Tells for each beat of an ECG how probable the AAMI classes N, S, V and F are. "
+            "**It is no diagnosis.**",
+            "",
+            "## Model",
+            "",
+            f"- Mean probability of {len(ensemble.models)} networks of {parameters:,} parameters, "
+            f"trained from different seeds; {size / 1000:.0f} kB, weights in half precision. "
+            "Nothing in the file is executed.",
+            f"- Input: {rules.rr_routes(ensemble.config).text()}.{template}",
+            f"- Settings: {settings}.",
+            f"- Calibrated by a temperature of {found.temperature:.2f} (Guo et al. 2017, "
+            "https://arxiv.org/abs/1706.04599), which leaves the most probable class as it is.",
+            f"- Made by `python -m study.champion`, arm `{about['study_arm']}`.",
+            "",
+            "## Data and licence",
+            "",
+            f"Trained on {about['trained_on']}.",
+            "",
+            *(_licence(database) for database in known),
+            *([] if known else [f"Data: {about[Tag.DATA_SOURCE]}."]),
+            "",
+            *_figures(found),
+            "",
+            "## Limits",
+            "",
+            *(f"- {limit}" for limit in _LIMITS),
+            *(
+                f"- Of {database.title} it has seen lead {database.leads[0]} at "
+                f"{database.sampling_rate_hz:g} Hz. Others are read and resampled, and untried."
+                for database in known
+            ),
+            "",
+        ]
+    )
+
+
+def _licence(database: Database) -> str:
+    return (
+        f"The weights are derived from the {database.title} {database.version} "
+        f"({database.citation}; doi:{database.doi}), which PhysioNet makes available under the "
+        f"{database.licence}. Whoever passes them on must keep this notice. The code that reads "
+        "them is under the MIT licence.\n"
+    )
+
+
+def _figures(found: Evidence) -> list[str]:
+    result = found.result
+    seeds = f"{found.n_seeds} seeds"
+    if found.n_partitions > 1:
+        seeds += f" over {found.n_partitions} partitions into folds"
+    means = [
+        f"{label_of(name)} {interval_text(result.estimates[name])}" for name in ("sv", "macro")
+    ]
+    spreads = [
+        f"{score_text(sd)} over {what}"
+        for what, sd in (("seeds", result.sd_seeds), ("partitions", result.sd_partitions))
+        if np.isfinite(sd)
+    ]
+    losses = [
+        f"{name}: log loss {log_loss(probs, found.label):.3f}, Brier score "
+        f"{brier_score(probs, found.label):.4f}"
+        for name, probs in (("as trained", found.raw), ("calibrated", found.calibrated))
+    ]
+    return [
+        _table(found, seeds).markdown(),
+        "",
+        f"AUPRC {'; '.join(means)}. Standard deviation of S+V: {', '.join(spreads) or 'unknown'}.",
+        "",
+        f"Calibration, of the mean probability over seeds: {'; '.join(losses)}. Each fold of the "
+        "first partition is at the temperature of the others.",
+    ]
+
+
+def _table(found: Evidence, seeds: str) -> Table:
+    decided = found.calibrated.argmax(axis=1)
+    n = len(CLASSES)
+    confusion = confusion_matrix(found.label, decided, n_rows=n, n_columns=n)
+    told, right = sensitivity(confusion), precision(confusion)
+    mean = found.calibrated.mean(axis=0)
+    return Table(
+        name="figures",
+        title="Figures",
+        shows=f"Out of fold, on {found.n_patients} patients who took no part in the training of "
+        f"the network that is scored: n = {len(found.label):,} beats, {seeds}. AUPRC with its "
+        "95 % interval over patients and seeds is of single networks, within folds.",
+        reading="Se and +P are of the most probable class of the mean over seeds, all beats "
+        "together.",
+        columns=[
+            Column("class", Kind.NAME),
+            Column("beats", Kind.COUNT),
+            Column("records", Kind.COUNT),
+            Column("effective patients", Kind.COUNT, digits=1),
+            Column("AUPRC", Kind.INTERVAL),
+            Column("chance"),
+            Column("Se"),
+            Column("+P"),
+            Column("mean probability"),
+        ],
+        rows=[
+            [
+                fact.name,
+                fact.beats,
+                fact.records,
+                fact.effective_patients,
+                found.result.estimates[fact.name],
+                fact.chance,
+                float(told[c]),
+                float(right[c]),
+                float(mean[c]),
+            ]
+            for c, fact in enumerate(found.classes)
+        ],
+    )

@@ -1,0 +1,56 @@
+"""A model from an arm of a finished comparison, and its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study import champion
+from study.models.seed_ensemble import SeedEnsemble
+from tests.command import Ended, here
+from tests.studies import Studies
+
+SPACE = """
+description = "Two fusions"
+compare = { draws = 1, seeds = 2, folds = 2, reference = "film", contrasts = [] }
+fixed = { input = "opt1", embed_dim = 8, epochs = 1, normal_beats_per_epoch = 50 }
+arms = [{ name = "film", fusion = "film" }, { name = "sum", fusion = "expert_sum" }]
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(studies: Studies) -> Path:
+    """A workspace with a finished comparison."""
+    (studies.folder / "two.toml").write_text(SPACE)
+    assert studies.here("two", "two", "--no-track").code == 0
+    return studies.folder
+
+
+def made(workspace: Path, *words: str) -> Ended:
+    records = ("--records", "records", "--split", "split.toml")
+    return here(workspace, ["--study", "two", *records, *words], champion.main)
+
+
+def test_an_arm_becomes_a_calibrated_model_with_a_card(workspace: Path) -> None:
+    ended = made(workspace, "--arm", "sum", "--seeds", "2")
+    assert ended.code == 0, ended
+    content = (workspace / "sum.pt").read_bytes()
+    model = SeedEnsemble.read(content)
+    assert ended.out.startswith("sum.pt: opt1 / daeac / expert_sum / seed7 / real, ")
+    assert (model.config.model.fusion, len(model.models)) == ("expert_sum", 2)
+    assert model.temperature != 1
+    assert model.about["trained_on"].startswith("all 6 records of its study, 2 seeds;")
+    # Two bytes a parameter, not four
+    assert len(content) < 3 * 2 * sum(p.numel() for p in model.models[0].parameters())
+    card = (workspace / "sum.md").read_text()
+    for text in ("**It is no diagnosis.**", "Out of fold, on 6 patients", "2 seeds", "## Limits"):
+        assert text in card, text
+    assert "trained 1 of 1 epoch, 0 s left" in ended.err
+
+
+def test_what_cannot_become_one_is_refused(workspace: Path) -> None:
+    unknown = "--arm: unknown arm with a complete trial 'summ'; known: film, sum."
+    assert unknown in made(workspace, "--arm", "summ").err
+    refused = made(workspace, "--arm", "sum", "--output", "a.bin")
+    assert (refused.code, "--output: must end in .pt" in refused.err) == (2, True)

@@ -1,0 +1,26 @@
+"""The demo: the shipped champion on a made-up record. Its counts hold the champion's content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study import demo
+from study.models.seed_ensemble import SeedEnsemble
+from study.tracking.registry import SHIPPED
+from tests.command import here
+
+COUNTS = "N 195, S 22, V 10, F 0"
+
+
+def test_the_demo_names_strip_and_page_and_the_champion_decides_as_ever(tmp_path: Path) -> None:
+    ended = here(tmp_path, [], demo.main)
+    assert ended.code == 0, ended
+    assert f"model: {SHIPPED}: " in ended.out
+    assert f"beats: {COUNTS}; no class" in ended.out
+    assert "strip:  demo/demo.png\npage:   demo/demo.html\n" in ended.out
+    assert (tmp_path / "demo" / "demo.png").stat().st_size > 20_000
+    assert "the shipped champion" in (tmp_path / "demo" / "demo.html").read_text()
+
+    model = SeedEnsemble.shipped()
+    assert "all 22 records of MIT-BIH's DS1" in model.about["trained_on"]
+    assert model.temperature > 1
