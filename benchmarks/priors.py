@@ -2,10 +2,10 @@
 
   MITDB_DIR=... python benchmarks/priors.py --out FOLDER [--seeds 2]
 
-Trains three arms (`beat` window, `seed7`) on five folds of DS1 with three class weights: those of
-the whole data set, as before they were those of an epoch; `none`; `sqrt_inverse`. Every network is
-scored without and with the logit adjustment, of which training knows nothing. Predictions are kept
-in FOLDER, so that a run that was stopped goes on. DS2 is not read.
+Trains three arms (`beat` window, `published7`) on five folds of DS1 with three class weights:
+those of the whole data set, as before they were those of an epoch; `none`; `sqrt_inverse`. Every
+network is scored without and with the logit adjustment, of which training knows nothing.
+Predictions are kept in FOLDER, so that a run that was stopped goes on. DS2 is not read.
 """
 
 from __future__ import annotations

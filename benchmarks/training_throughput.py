@@ -155,7 +155,7 @@ def _plain(
     placed = DeviceBeats(beats, torch.device("cpu"))
     members = build_members(config, placed, folds.masks(beats), seeds=(0,), study_seed=0)
     data = TensorDataset(
-        placed.windows("beat"), torch.from_numpy(beats.rr["seed7"].copy()), placed.label
+        placed.windows("beat"), torch.from_numpy(beats.rr["published7"].copy()), placed.label
     )
     began = time.perf_counter()
     for fold, ((training, validation), member) in enumerate(

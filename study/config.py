@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Self, get_type_hints
 
 from study.errors import ConfigError, listed, unknown
+from study.keys import EARLIER, today
 
 Cut = tuple[str, ...]
 """A segmentation, a resampling and, if any, a template. Each has a beat set of its own."""
@@ -43,7 +44,7 @@ INPUTS = {
 }
 
 LATE_RR_WIDTH = {
-    "seed7": 7,
+    "published7": 7,
     "ratio7": 7,
     "ratio2": 2,
     "causal": 6,
@@ -167,7 +168,7 @@ class SignalSpec:
     template: str = "none"
     # Rows of the ECG: the beat, scaled by itself; its deviation from the template; or both
     morphology: str = "beat"
-    late_rr: str = "seed7"  # feature set of the late RR vector; see `study.data.rr`
+    late_rr: str = "published7"  # feature set of the late RR vector; see `study.data.rr`
     # Scalars of shape after the late RR vector: none, or two distances of the beat from its
     # template
     late_shape: str = "none"
@@ -310,12 +311,13 @@ class TrialConfig:
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
-        """Build from flat parameter names; missing ones keep their defaults.
+        """Build from flat parameter names; missing ones keep their defaults; words may be earlier.
 
         Raises:
             ConfigError: If a name is unknown or a value is not allowed; all faults together.
         """
         faults = []
+        values = {name: today(value) for name, value in values.items()}
         for name, value in values.items():
             if name in PARAMETERS:
                 faults += value_faults(name, value, PARAMETERS[name])
@@ -351,5 +353,12 @@ def cut_text(cut: Cut) -> str:
 
 def digest_of(values: object) -> str:
     """Return the 12-digit hex digest of a JSON-able value, independent of key order."""
+    return hashlib.sha256(digest_text(values).encode()).hexdigest()[:12]
+
+
+def digest_text(values: object) -> str:
+    """Return the text that a digest is of: JSON in which words stand as in the first studies."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    for earlier, word in EARLIER.items():
+        text = text.replace(json.dumps(word), json.dumps(earlier))
+    return text

@@ -7,6 +7,9 @@ The name implies the direction: higher `auprc`, `auroc`, `f1`, `se`, `ppv`, `sp`
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeVar, cast
+
+T = TypeVar("T")
 
 CLASSES = ("N", "S", "V", "F")
 """AAMI EC57 beat classes, in the order of every class axis [C]. Q is dropped and counted."""
@@ -89,6 +92,22 @@ def sealed_metric(name: str, of: str) -> str:
 def reliance(kind: str, aami_class: str) -> str:
     """Name of an RR reliance: the loss of AUPRC of a class when RR is permuted."""
     return f"rr_reliance_{kind}_{aami_class}"
+
+
+EARLIER = {"seed7": "published7", "seed_experiments": "published_arms"}
+"""Words of older spaces and stored studies, and today's words for them.
+
+They had nothing to do with random seeds. They are read as today's words; digests keep them
+(`study.config.digest_text`), so that an older study is found and resumed.
+"""
+
+
+def today(value: T) -> T:
+    """Return today's form of a value that may be an earlier word, or an arm that has one."""
+    if not isinstance(value, str):
+        return value
+    words = " / ".join(EARLIER.get(word, word) for word in value.split(" / "))
+    return cast(T, words)
 
 
 class Outcome(StrEnum):

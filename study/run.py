@@ -7,7 +7,7 @@
   python -m study.run --space fusion_grid --resume        continue it after a stop
   python -m study.run --status fusion_grid                what is done, running, failed, owed
   python -m study.run --repair fusion_grid                make its storage, MLflow and files agree
-  python -m study.run --space seed_experiments            the published arms, compared
+  python -m study.run --space published_arms            the published arms, compared
   python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
 The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` opens them) and
@@ -157,7 +157,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.tuning.machine import Machine
 
     workspace = Path.cwd()
-    name = args.name or space.name
+    name = args.name or Path(args.space).stem  # `--space` may be an earlier name of the space
     addresses = {"study_storage": args.study_storage, "storage": args.storage}
     places = Places.of(workspace, name, **addresses)
     folder = places.folder

@@ -97,7 +97,7 @@ def test_a_record_becomes_annotations_a_table_and_a_strip(
     assert [row["class"] for row in classified] == ["NSVF"[c] for c in probs.argmax(axis=1)]
 
     assert ended.out.startswith(
-        "model: model.pt: opt3 / daeac / film / seed7 / real, 2 networks\n"
+        "model: model.pt: opt3 / daeac / film / published7 / real, 2 networks\n"
         "       trained on random numbers\n"
         "       note: trained on SYNTHETIC records: its classes say nothing about patients\n"
         "record p01: lead II, 257 Hz, resampled to 360 Hz, 0:40\n"

@@ -55,7 +55,7 @@ def two(workspace: Path, records_source: Source) -> list[str]:
 
 def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
     first = here(workspace, ["--list"]).out
-    for name in ("fusion_compare", "fusion_grid", "fusion_tuning", "seed_experiments", "smoke"):
+    for name in ("fusion_compare", "fusion_grid", "fusion_tuning", "published_arms", "smoke"):
         assert f"\n  {name} " in first
     assert "  smoke              search, 2 configurations\n" in first
     assert first.endswith("studies (studies/): none in this folder\n")
@@ -75,7 +75,7 @@ def test_a_list_shows_spaces_and_studies(workspace: Path) -> None:
         (
             ["--space", "fusion_gird"],
             "unknown space 'fusion_gird'; known: fusion_compare, fusion_grid, fusion_tuning, "
-            "representation, seed_experiments, smoke. Did you mean 'fusion_grid'?",
+            "representation, published_arms, smoke. Did you mean 'fusion_grid'?",
         ),
         (["smoke"], "'smoke' stands without its option; a space is run by --space smoke."),
         (["--space", "nowhere.toml"], "nowhere.toml"),
@@ -147,8 +147,8 @@ def test_a_dry_run_prints_the_plan_and_writes_no_study(workspace: Path, two: lis
     assert ["fold", "N", "S", "V", "F", "records"] in [line.split() for line in lines]
     branches = [line for line in lines if " parameters  " in line]
     assert [line.split("  ")[1] for line in branches] == [
-        "opt1 / daeac / film / seed7 / real",
-        "opt1 / daeac / mhca_time / seed7 / real",
+        "opt1 / daeac / film / published7 / real",
+        "opt1 / daeac / mhca_time / published7 / real",
     ]
     assert all(line.endswith("late vector, window") for line in branches)
     assert "a trial on cpu, 2 at once: at most (early stopping shortens it) " in text

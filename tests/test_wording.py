@@ -36,7 +36,7 @@ def test_p_values_numbers_and_lists() -> None:
 
 
 def test_names_lose_what_all_of_them_share() -> None:
-    arms = ["opt1 / daeac / film / seed7 / real", "opt1 / daeac / mhca / seed7"]
+    arms = ["opt1 / daeac / film / published7 / real", "opt1 / daeac / mhca / published7"]
     assert list(without_shared_parts(arms).values()) == ["film", "mhca"]
     pair = ["opt1 / film / real", "opt1 / film / placebo"]
     assert list(without_shared_parts(pair).values()) == pair, "one would lose every part"

@@ -307,7 +307,8 @@ def _check(cuts: list[Cut]) -> None:
 def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:
     """Return the cache file of a beat set and its key.
 
-    The key also holds the versions of numerical packages: last bits may differ between them.
+    The key also holds the versions of numerical packages, as last bits may differ between them,
+    and the names of the RR sets that the file has.
     """
-    key = digest_of([fingerprint, *(f"{name} {version(name)}" for name in _NUMERICS)])
+    key = digest_of([fingerprint, *FEATURES, *(f"{name} {version(name)}" for name in _NUMERICS)])
     return cache_dir / dataset / f"{'-'.join(cut)}-{key}.beats", key

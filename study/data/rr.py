@@ -87,7 +87,7 @@ def _log(ratio: RRFeature) -> RRFeature:
 
 
 FEATURES: dict[str, tuple[RRFeature, ...]] = {
-    "seed7": (
+    "published7": (
         _PRE,
         RRFeature("post_rr", Causality.NEXT_BEAT),
         RRFeature("local_rr"),
@@ -143,8 +143,8 @@ FEATURES: dict[str, tuple[RRFeature, ...]] = {
         RRFeature("trailing variability"),
     ),
 }
-"""Feature sets by name, in column order; `seed7` and `ratio7` are the author's earlier and later
-`opt1` (docs/published.md).
+"""Feature sets by name, in column order; `published7` and `ratio7` are the author's earlier and
+later `opt1` (docs/published.md).
 
 local_rr is the mean of the current pre_rr and up to nine before it; the running mean that of all
 pre_rr so far, the current one included; global_rr that of the whole record. Running variability is

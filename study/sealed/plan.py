@@ -10,13 +10,12 @@ top level; it can still be read, and its hash is unchanged.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config import Cut, TrialConfig, cut_text, digest_of
+from study.config import Cut, TrialConfig, cut_text, digest_of, digest_text
 from study.data.beat_set import BeatSet
 from study.data.folds import ALL
 from study.errors import PlanError, SpaceError, listed
@@ -79,8 +78,7 @@ class SealedPlan:
             else [origin.name, origin.fingerprint, dict(origin.data)],
             "arms": [[arm.name, _said(arm.config)] for arm in self.arms],
         }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(digest_text(content).encode()).hexdigest()
 
     @property
     def caution(self) -> str:

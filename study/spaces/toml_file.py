@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from study.config import GROUPS, PARAMETERS, PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
-from study.keys import FLOORS, UNRANKED
+from study.keys import FLOORS, UNRANKED, today
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
     ValueCheck,
@@ -56,11 +56,19 @@ def read_tables(text: str) -> tuple[dict[str, Any], list[str]]:
     try:
         tables = tomllib.loads(text)
         repr(tables)  # a fault quotes what it is about, which Python must be able to print
-        return tables, []
+        return _with_words_of_today(tables), []
     except ValueError as error:  # also of a number of more than 4300 digits
         return {}, [f"is not TOML: {error}"]
     except RecursionError:
         return {}, ["is not TOML that can be read: it is nested too deeply"]
+
+
+def _with_words_of_today(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_words_of_today(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_words_of_today(entry) for entry in value]
+    return today(value)
 
 
 def parse_tables(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from study.errors import StudyStateError
+from study.keys import today
 from study.spaces.settings import SCREENING
 from study.store.checks import SHOWN, Fault, faults, other_claim, refuse, steps
 from study.store.folder import CLAIM, SPACE_COPY
@@ -61,6 +62,7 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
     study = Study.at(places, locked_here=True)
     _admit_plan(plan, study, resume=resume, space_text=space_text)
     _refuse_copy(study)
+    _refuse_earlier_words(study)
     study_faults = faults(study, deep=False)
     refuse(study.name, study_faults)
     _name_lost_results(study, study_faults)
@@ -114,6 +116,17 @@ def _space_changes(folder: Path, now: str) -> list[str]:
         return []
     lines = difflib.unified_diff(stored.read_text().splitlines(), now.splitlines(), n=0)
     return [f"space {line}" for line in lines if line[:1] in "+-" and line[:3] not in _HEADERS]
+
+
+def _refuse_earlier_words(study: Study) -> None:
+    """Refuse to go on with a search over words of which one has changed: Optuna cannot."""
+    searched = {value for trial in study.trials.all for value in trial.params.values()}
+    if words := sorted(str(word) for word in searched if today(word) != word):
+        raise StudyStateError(
+            f"study '{study.name}' searches over {', '.join(words)}, today "
+            f"{', '.join(map(today, words))}: go on with the version that began it, or begin it "
+            "again under another --name; its report can be written with any version"
+        )
 
 
 def _refuse_copy(study: Study) -> None:

@@ -8,8 +8,8 @@ from that. All use the trials' folds and beats. A regression weighs classes, and
 as a trial with default settings does: a normal beat counts by how rarely an epoch shows it.
 
 A floor may see what an arm may: some ratios look one beat ahead or need the whole record, as
-`seed7` does, and so does the median beat. The shape is cut from R - 0.25 s to R + 0.28 s in every
-study, so that RR enters through the ratios alone.
+`published7` does, and so does the median beat. The shape is cut from R - 0.25 s to R + 0.28 s in
+every study, so that RR enters through the ratios alone.
 
 Shapes: N and M beats, F features, C classes, R ratios, P partitions into folds.
 """

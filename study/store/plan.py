@@ -15,6 +15,7 @@ from study import __version__
 from study.data.catalogue import CATALOGUE
 from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import write_whole
+from study.keys import today
 from study.store.folder import PLAN_FILE, has_trials, study_names
 from study.wording import listing
 
@@ -78,6 +79,9 @@ class StudyPlan:
     n_partitions: int = 1  # partitions into folds: seed s has those of s mod their number
     version: str = __version__  # version of the study package
     torch: str = ""  # version of PyTorch; empty in plans from before it was recorded
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", today(self.space))
 
     @property
     def has_sealed_test(self) -> bool:

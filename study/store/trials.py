@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.config import TrialConfig
 from study.files import csv_text
-from study.keys import Outcome, Tag
+from study.keys import Outcome, Tag, today
 from study.store.history import METRICS, numbered
 
 PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
@@ -79,7 +79,7 @@ def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:
     return TrialRow(
         number=trial.number,
         digest=attrs[Tag.DIGEST],
-        arm=attrs[Tag.ARM],
+        arm=today(attrs[Tag.ARM]),
         params=dict(trial.params),
         outcome=Outcome(attrs[Tag.OUTCOME]),
         cause=attrs.get(Tag.CAUSE, ""),
@@ -148,7 +148,7 @@ class Proposal:
         return cls(
             config=TrialConfig.from_flat(attrs[CONFIG]),
             digest=attrs[Tag.DIGEST],
-            arm=attrs[Tag.ARM],
+            arm=today(attrs[Tag.ARM]),
             params=trial.params,
             index=attrs[INDEX],
             draw=attrs[DRAW],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from study.config import SignalSpec
 from study.data.folds import ALL
-from study.keys import Outcome, Tag
+from study.keys import Outcome, Tag, today
 from study.store.floors import stored_floors
 from study.store.history import BEGAN, Start, epochs_of
 from study.store.study import Study
@@ -237,7 +237,7 @@ class ShownStudy:
             params=config,
             tags={
                 **self._tags(self._start_at(began[-1])),
-                Tag.ARM: attrs[Tag.ARM],
+                Tag.ARM: today(attrs[Tag.ARM]),
                 Tag.INPUT: config["input"],
                 Tag.FUSION: config["fusion"],
                 Tag.ATTEMPT: str(attrs[Tag.ATTEMPT]),

@@ -140,7 +140,8 @@ TOGETHER: list[Injected] = [
     [
         (
             delete_predictions,
-            "trial   0  opt1 / daeac / concat_proj / seed7 / real: predictions.npz is missing",
+            "trial   0  opt1 / daeac / concat_proj / published7 / real: predictions.npz is "
+            "missing",
             "withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it",
         ),
         (

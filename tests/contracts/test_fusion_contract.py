@@ -53,7 +53,9 @@ BEATS = 6
 Sample = tuple[Tensor, Tensor | None, Tensor | None]
 
 
-def config(input_: str, fusion: str, late_rr: str = "seed7", **options: object) -> TrialConfig:
+def config(
+    input_: str, fusion: str, late_rr: str = "published7", **options: object
+) -> TrialConfig:
     # Beat windows: the rhythm can then enter by the inputs alone.
     names = {"input": input_, "segmentation": "beat", "fusion": fusion, "late_rr": late_rr}
     return TrialConfig.from_flat({**names, **options})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import FixedTrial
 
+from study.config import TrialConfig, digest_of
 from study.models import rules
 from study.models.fusion import FUSIONS
 from study.spaces.load import FOLDER, list_spaces, load_space, override
@@ -21,10 +22,10 @@ NAMED = (
     "fusion_grid",
     "fusion_tuning",
     "representation",
-    "seed_experiments",
+    "published_arms",
     "smoke",
 )
-COMPARE = ("fusion_compare", "seed_experiments")
+COMPARE = ("fusion_compare", "published_arms")
 
 
 def test_there_are_spaces_and_each_is_listed() -> None:
@@ -32,6 +33,17 @@ def test_there_are_spaces_and_each_is_listed() -> None:
     listed = list_spaces()
     assert [space.name for space in listed] == [path.stem for path in FILES]
     assert [space.fault for space in listed] == [""] * len(FILES)
+
+
+def test_earlier_words_are_read_as_those_of_today_and_move_no_digest(tmp_path: Path) -> None:
+    assert load_space("seed_experiments").name == "published_arms"
+    text = (FOLDER / "fusion_grid.toml").read_text()
+    (tmp_path / "fusion_grid.toml").write_text(text.replace("published7", "seed7"))
+    now, before = load_space("fusion_grid"), load_space(tmp_path / "fusion_grid.toml")
+    assert before.digest == now.digest and before.fixed == now.fixed
+    assert "published7" in text and digest_of(["published7"]) == digest_of(["seed7"])
+    stored = TrialConfig().flat() | {"late_rr": "seed7"}
+    assert TrialConfig.from_flat(stored) == TrialConfig()
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -119,7 +131,7 @@ def test_fusion_compare_has_every_fusion_and_one_window() -> None:
     assert not any(rules.rr_routes(point.config).window for point in points)
 
 
-_MHCA = {"fusion": "mhca", "heads": 1, "late_rr": "seed7", "rr_scale": "raw"}
+_MHCA = {"fusion": "mhca", "heads": 1, "late_rr": "published7", "rr_scale": "raw"}
 _MHCA |= {"embed_dim": 64, "gate_init": -2.0, "dropout": 0.2}
 PUBLISHED: list[tuple[str, Mapping[str, object]]] = [
     (
@@ -134,7 +146,7 @@ PUBLISHED: list[tuple[str, Mapping[str, object]]] = [
 
 @pytest.mark.parametrize(("arm", "expected"), PUBLISHED)
 def test_published_experiments_are_as_published(arm: str, expected: Mapping[str, object]) -> None:
-    config = load_space("seed_experiments").arm_configurations()[arm]
+    config = load_space("published_arms").arm_configurations()[arm]
     active = rules.active_parameters(config)
     assert {name: active[name] for name in expected} == expected
     assert (active["resampling"], active.get("rr", "real")) == ("linear", "real")

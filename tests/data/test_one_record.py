@@ -97,7 +97,7 @@ def test_beats_annotated_twice_are_taken_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(record.samples, samples)
     assert record.annotated is not None
     assert (record.annotated[4], record.left_out[4], len(record.doubled)) == ("Q", "", 1)
-    intervals_ms = record.beats(("beat", "linear")).rr["seed7"][:, :2]
+    intervals_ms = record.beats(("beat", "linear")).rr["published7"][:, :2]
     assert intervals_ms == pytest.approx(np.full_like(intervals_ms, 800))
 
 

@@ -98,8 +98,8 @@ def test_kept_and_dropped_beats_are_all_beats(few: Source, sets: Sets) -> None:
         at = np.searchsorted(record.beat_samples, beats.r_peak_sample[kept])
         symbols = [AAMI[symbol] for symbol in record.beat_symbols[at].tolist()]
         assert [CLASSES[label] for label in beats.label[kept]] == symbols
-        expected = rr_features(record.beat_samples, 360)["seed7"][at]
-        np.testing.assert_array_equal(beats.rr["seed7"][kept], expected)
+        expected = rr_features(record.beat_samples, 360)["published7"][at]
+        np.testing.assert_array_equal(beats.rr["published7"][kept], expected)
 
 
 def test_recut_windows_have_the_donors_rr(sets: Sets) -> None:
@@ -108,7 +108,7 @@ def test_recut_windows_have_the_donors_rr(sets: Sets) -> None:
     windows = beats.reliance.windows
     assert windows is not None
     assert windows.shape == (PERMUTATIONS, len(sampled), 128)
-    pre_rr_ms = beats.rr["seed7"][:, 0]
+    pre_rr_ms = beats.rr["published7"][:, 0]
     same_rr = pre_rr_ms[donors] == pre_rr_ms[sampled]
     unchanged = (windows == beats.ecg[sampled]).all(axis=2)
     np.testing.assert_array_equal(unchanged, same_rr)
@@ -135,7 +135,7 @@ def test_recut_window_begins_at_the_records_first_sample_at_the_earliest(
     windows = beats.reliance.windows
     assert windows is not None
     r_peak = beats.r_peak_sample[beats.reliance.beats]
-    donor_rr = np.rint(beats.rr["seed7"][beats.reliance.donors, 0] * 0.36).astype(np.int64)
+    donor_rr = np.rint(beats.rr["published7"][beats.reliance.donors, 0] * 0.36).astype(np.int64)
     too_early = (r_peak - donor_rr + 50 < 0) & (beats.record[beats.reliance.beats] == 1)
     assert too_early.any()
     signal = band_pass(read_record(few.folders[0], "106").signal_mv)
@@ -245,7 +245,7 @@ def test_beat_sets_are_those_of_this_version_of_the_preparation(sets: Sets) -> N
     assert {name: digest.hexdigest()[:12] for name, digest in digests.items()} == {
         "beats": "3d3589949a53",
         "donors": "7291fab68e27",
-        "seed7": "5fffd269aa14",
+        "published7": "5fffd269aa14",
         "ratio7": "738a7345e4f9",
         "ratio2_so_far": "7c23085d5e35",
         "ratio2_record": "5d41f6c927a6",

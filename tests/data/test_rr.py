@@ -27,12 +27,12 @@ PREMATURE = 3
     ("beat", "name", "expected"),
     [
         # pre 400, post 1200, local = running mean (800 + 800 + 400) / 3, global 4000 / 5.
-        (PREMATURE, "seed7", [400, 1200, 2000 / 3, 1 / 3, 800, -400, 0.5]),
+        (PREMATURE, "published7", [400, 1200, 2000 / 3, 1 / 3, 800, -400, 0.5]),
         (PREMATURE, "ratio2_so_far", [0.6, 0.6]),
         (PREMATURE, "ratio2_record", [0.5, 0.6]),
         # Deviations of 800, 800, 400 from their mean: 400/3, 400/3, -800/3.
         (PREMATURE, "causal", [400, 0.6, 0.6, 0.5, 0.5, np.sqrt(2 * 400**2 / 9) / (2000 / 3)]),
-        (PREMATURE + 1, "seed7", [1200, 800, 800, 1.5, 800, 400, 1.5]),
+        (PREMATURE + 1, "published7", [1200, 800, 800, 1.5, 800, 400, 1.5]),
         # 400 over local 2000/3, post 1200 and 800 twice before; 1200 over local and the next 800.
         (PREMATURE, "ratio7", [0.6, 1 / 3, 0.5, 1.8, 5 / 6, 0.5, 1.5]),
         # After 400 and 800; the last interval, 800, stands in for the one after it.
@@ -62,7 +62,7 @@ def test_near_the_ends_of_a_record() -> None:
     for rows in sets.values():
         assert np.isnan(rows[0]).all()
         assert np.isfinite(rows[1:-1]).all()
-    assert np.isnan(sets["seed7"][-1, [1, 3]]).all()
+    assert np.isnan(sets["published7"][-1, [1, 3]]).all()
     # 100 ms before 500 ms: the log of 1/5 is clipped.
     pause = rr_features([0, 1000, 1100, 1600], 1000)["log8"][2]
     assert pause[4] == pytest.approx(-np.log(4))
@@ -85,21 +85,21 @@ def test_a_gap_is_no_interval_and_enters_no_mean() -> None:
         # The beat before the gap lacks what looks ahead.
         ahead = ["post_rr" in feature.name for feature in FEATURES[name]]
         assert np.isnan(rows[last]).tolist() == ahead
-    seed7 = rr_features(marked, 360)["seed7"]
-    np.testing.assert_allclose(seed7[1], [800, 800, 800, 1, 800, 0, 1])
+    published7 = rr_features(marked, 360)["published7"]
+    np.testing.assert_allclose(published7[1], [800, 800, 800, 1, 800, 0, 1])
     # A pause of 6 s is none.
-    assert np.isfinite(rr_features([0, 360, 360 + 2160, 2900], 360)["seed7"][1:3]).all()
+    assert np.isfinite(rr_features([0, 360, 360 + 2160, 2900], 360)["published7"][1:3]).all()
 
 
 def test_local_mean_takes_ten_intervals_and_running_mean_all() -> None:
     intervals = [1000, 1000] + 10 * [500]
     sets = rr_features(np.cumsum([0, *intervals]), 1000)
-    assert sets["seed7"][-1, 2] == 500
+    assert sets["published7"][-1, 2] == 500
     assert sets["ratio2_so_far"][-1, 1] == 1
     assert sets["ratio2_so_far"][-1, 0] == pytest.approx(500 / (7000 / 12))
     assert sets["ratio2_record"][-2, 0] == pytest.approx(500 / (7000 / 12))
     # One beat earlier the ten intervals are 1000 and nine of 500.
-    assert sets["seed7"][-2, 2] == 550
+    assert sets["published7"][-2, 2] == 550
 
 
 @pytest.mark.parametrize("name", FEATURES)

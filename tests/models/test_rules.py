@@ -170,19 +170,19 @@ def test_digest(first: Values, second: Values, same: bool) -> None:
 @pytest.mark.parametrize(
     ("values", "name"),
     [
-        (FILM, "opt1 / daeac / film / seed7 / real"),
+        (FILM, "opt1 / daeac / film / published7 / real"),
         (
             of("opt3", "mhca", late_rr="causal", rr="placebo"),
             "opt3 / daeac / mhca / causal / placebo",
         ),
-        (of("opt1", "mhca", segmentation="centred"), "opt1 / centred / mhca / seed7"),
+        (of("opt1", "mhca", segmentation="centred"), "opt1 / centred / mhca / published7"),
         (of("ecg", "none", segmentation="beat"), "ecg / beat / none"),
-        (of("opt1", "rr_only"), "opt1 / rr_only / seed7 / real"),
+        (of("opt1", "rr_only"), "opt1 / rr_only / published7 / real"),
         (
             FILM | DEVIATION | DISTANCES,
-            "opt1 / daeac / record / deviation / film / seed7 / distances / real",
+            "opt1 / daeac / record / deviation / film / published7 / distances / real",
         ),
-        (FILM | DISTANCES, "opt1 / daeac / record / film / seed7 / distances / real"),
+        (FILM | DISTANCES, "opt1 / daeac / record / film / published7 / distances / real"),
     ],
 )
 def test_arm(values: Values, name: str) -> None:

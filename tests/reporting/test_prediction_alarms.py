@@ -195,7 +195,7 @@ def test_heads_over_one_token_are_found_to_change_nothing(
         trials.append((row, config))
     plan = study_plan(sampler="grid", scheduler="none", epochs=1)
     said = [str(alarm) for alarm in alarms_of(study_of(tmp_path, plan, trials))]
-    arm = "opt1 / daeac / mhca / seed7"
+    arm = "opt1 / daeac / mhca / published7"
     assert (
         f"warning: heads changes nothing in {arm}: equal but for rounding are trials 0 and 1 "
         "(heads = 1; 2); count these trials as one try, and drop parameters without effect"

@@ -184,7 +184,7 @@ def test_a_dry_run_says_what_would_be_done(run: Run, folder: EvaluationFolder) -
     lines = run("--dry-run").out.splitlines()
     assert lines[0].startswith("plan tiny (") and "2 arms x 10 seeds" in lines[0]
     assert {
-        "  rr: opt1 / rr_only / seed7 / real, 1 epoch",
+        "  rr: opt1 / rr_only / published7 / real, 1 epoch",
         "contrasts: rr - rr_placebo",
         "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
         "DS2: 66 files, known by name and hash, not read",

@@ -219,7 +219,7 @@ def test_a_registered_arm_is_the_champion_and_predicts_alike(
     assert not (workspace / "mlflow.db").exists()
     told = run("--register", "svt", "--arm", "rr_placebo", track=True).out
     told += run("--register", "svt", track=True).out
-    assert "arm rr_placebo: " in told and "arm rr: opt1 / rr_only / seed7 / real\n" in told
+    assert "arm rr_placebo: " in told and "arm rr: opt1 / rr_only / published7 / real\n" in told
     assert told.count("  result on DS2: none: DS2 was not opened for this plan\n") == 2
     assert "registered as svt@champion: version 2 (before: version 1)\n" in told
     assert SYNTHETIC_MODEL in told

@@ -224,7 +224,7 @@ CONTENTS = [
         SEARCH,
         2,
         256,
-        [f"opt1 / {cut} / concat_proj / seed7 / real" for cut in ("centred", "fixed")],
+        [f"opt1 / {cut} / concat_proj / published7 / real" for cut in ("centred", "fixed")],
         ["centred/antialiased", "centred/linear", "fixed/antialiased", "fixed/linear"],
     ),
     (COMPARE, 9, 128, ["film", "film_placebo", "ecg"], ["beat/antialiased"]),

@@ -13,6 +13,7 @@ from study import __version__
 from study.config import TrialConfig
 from study.errors import StudyStateError, UsageError
 from study.store.admission import admit, begin
+from study.store.folder import PLAN_FILE
 from study.store.ledger import Ledger
 from study.store.lock import Owner, here
 from study.store.plan import StudyPlan
@@ -37,6 +38,26 @@ def stored(plan: StudyPlan, places: Places, settled: int, attrs: Any = None) -> 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     return Places.of(tmp_path, "tiny")
+
+
+def test_a_study_with_earlier_words_goes_on_unless_it_searches_over_them(
+    plan: StudyPlan, places: Places
+) -> None:
+    now = replace(plan, space="published_arms")
+    stored(now, places, 0)
+    text = (places.folder / PLAN_FILE).read_text()
+    (places.folder / PLAN_FILE).write_text(text.replace("published_arms", "seed_experiments"))
+    study = optuna.load_study(study_name=plan.name, storage=places.url)
+    for number, params in enumerate(({}, {"late_rr": "seed7"})):
+        scored = {"metrics": {"val_auprc_sv": 0.5}, "params": params}
+        row = trial_row(number, "opt1 / daeac / film / seed7 / real", **scored)
+        study.add_trial(optuna_trial(row, TrialConfig()))
+        if not params:
+            admitted = admit(now, places, resume=True)
+            assert admitted is not None
+            assert admitted.study.rows[0].arm == "opt1 / daeac / film / published7 / real"
+    said = "study 'tiny' searches over seed7, today published7: go on with the version that"
+    assert refusal(now, places).startswith(said)
 
 
 def of_two_workspaces(folder: Path, **changes: Any) -> list[Places]:

@@ -51,11 +51,11 @@ def test_features_are_bounded_ratios_their_products_and_the_shape(
 ) -> None:
     x = features("logistic_regression", floor_beats)
     assert x.shape == (len(floor_beats.label), 8 + 36 + 32)
-    seed7 = floor_beats.rr["seed7"].astype(float)
-    assert x[:, 0] == pytest.approx(np.log(seed7[:, 0] / seed7[:, 2]), abs=1e-6), (
+    published7 = floor_beats.rr["published7"].astype(float)
+    assert x[:, 0] == pytest.approx(np.log(published7[:, 0] / published7[:, 2]), abs=1e-6), (
         "pre_rr / local_rr"
     )
-    assert x[:, 4] == pytest.approx(np.log(seed7[:, 3]), abs=1e-6), "pre_rr / post_rr"
+    assert x[:, 4] == pytest.approx(np.log(published7[:, 3]), abs=1e-6), "pre_rr / post_rr"
     assert x[:, 8] == pytest.approx(x[:, 0] ** 2)
     assert x[:, 9] == pytest.approx(x[:, 0] * x[:, 1])
     assert x[:, 44] == pytest.approx(floor_beats.ecg[:, :4].mean(axis=1), abs=1e-6)

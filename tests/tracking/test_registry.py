@@ -126,15 +126,15 @@ def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
     version = client.get_model_version_by_alias(NAME, "champion")
     assert version.tags == {
         "trained_on": "nothing, start 2",
-        "arm": "opt3 / daeac / film / seed7 / real",
+        "arm": "opt3 / daeac / film / published7 / real",
     }
     assert version.description == (
-        "opt3 / daeac / film / seed7 / real: mean probability of 2 networks.\n"
+        "opt3 / daeac / film / published7 / real: mean probability of 2 networks.\n"
         "trained_on: nothing, start 2\n\n"
         "Input, a dict of float32 arrays with a row a beat:\n"
         "- ecg [beats, 128]: window cut as 'daeac', in any unit\n"
         "- early_rr [beats, 2]: study.data.rr, 'ratio2_so_far'\n"
-        "- late_rr [beats, 7]: study.data.rr, 'seed7', unscaled\n\n"
+        "- late_rr [beats, 7]: study.data.rr, 'published7', unscaled\n\n"
         "Output: probabilities of N, S, V, F [beats, 4]."
     )
     run = client.get_run(version.run_id)

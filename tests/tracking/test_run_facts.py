@@ -108,7 +108,7 @@ def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path
         Tag.ENGINE: "fp32, not compiled",
         Tag.GIT_COMMIT: "abc",
         Tag.DEVICE: "cpu",
-        Tag.ARM: "opt1 / daeac / mhca_time / seed7 / real",
+        Tag.ARM: "opt1 / daeac / mhca_time / published7 / real",
         Tag.INPUT: "opt1",
         Tag.FUSION: "mhca_time",
         Tag.ATTEMPT: "1",

@@ -38,7 +38,7 @@ def _beats_of(record_names: str) -> BeatSet:
         bare,
         label=label,
         ecg=ecg.astype(np.float32),
-        rr={"seed7": rr(7), "causal": rr(6), "ratio2_so_far": rr(2), "ratio2_record": rr(2)},
+        rr={"published7": rr(7), "causal": rr(6), "ratio2_so_far": rr(2), "ratio2_record": rr(2)},
         reliance=Reliance(beats=beats, donors=donors, windows=windows.astype(np.float32)),
         fingerprint="tiny",
     )

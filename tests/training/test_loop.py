@@ -175,7 +175,7 @@ def test_returned_weights_are_those_scored(
     model.load_state_dict(result.weights[2])
     model.run_backbone = Engine().backbone(torch.device("cpu"))
     at = tiny_folds.masks(tiny_beats)[2][1]
-    late_rr = torch.from_numpy(tiny_beats.rr["seed7"][at])
+    late_rr = torch.from_numpy(tiny_beats.rr["published7"][at])
     with torch.inference_mode():
         logits = model.eval()(torch.from_numpy(tiny_beats.ecg[at]), None, late_rr)
     assert np.array_equal(logits.log_softmax(dim=1).numpy(), result.log_probs[0, at])
@@ -194,7 +194,7 @@ def test_each_member_has_its_own_weights_and_the_constants_of_its_training_beats
     for weights, (training, _) in zip(
         result.weights[:3], tiny_folds.masks(tiny_beats), strict=True
     ):
-        rows = tiny_beats.rr["seed7"][training]
+        rows = tiny_beats.rr["published7"][training]
         np.testing.assert_allclose(weights["rr_mean"].numpy(), rows.mean(axis=0), rtol=1e-4)
         np.testing.assert_allclose(weights["rr_sd"].numpy(), rows.std(axis=0), rtol=1e-4)
         adjustment = weights["logit_adjustment"].numpy()

@@ -160,7 +160,7 @@ def test_rr_is_permuted_and_the_shape_stays(tiny_beats: BeatSet, rr: str) -> Non
     assert inputs.late_rr is not None and donated.late_rr is not None
     assert torch.equal(donated.late_rr, inputs.late_rr[donors])
     assert torch.equal(donated.ecg, inputs.ecg[index])
-    assert (inputs.late_rr.numpy() == tiny_beats.rr["seed7"]).all() == (rr == "real")
+    assert (inputs.late_rr.numpy() == tiny_beats.rr["published7"]).all() == (rr == "real")
     for seen in (batch, donated):
         assert seen.late_shape is not None
         np.testing.assert_array_equal(seen.late_shape, reference.distances[index])
@@ -236,7 +236,7 @@ def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
         model = build_model(config.signal, config.model, seed=(0,)).eval()
         model.load_state_dict(weights)
         at = sample[fold[sample] == number]
-        rr = torch.from_numpy(tiny_beats.rr["seed7"][at])
+        rr = torch.from_numpy(tiny_beats.rr["published7"][at])
         with torch.inference_mode():
             logits = model(torch.from_numpy(tiny_beats.ecg[at]), None, rr).numpy()
             fusion = cast(ConcatProjected, model.fusion)

@@ -93,7 +93,7 @@ def test_the_best_trial_of_each_arm_is_read_and_placebos_are_not(search: Search)
     assert search.study.unfinished
     assert not replace(search.study, trials=exhausted).unfinished, "nothing more can come"
     scores = scores_of_arms(search.study)
-    assert scores["opt1 / daeac / film / seed7 / placebo"] == 0.60
+    assert scores["opt1 / daeac / film / published7 / placebo"] == 0.60
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_space_of_a_confirmation_builds_the_configurations_of_the_search(
     built = {point.arm: rules.digest(point.config) for point in space.comparisons()}
     assert built == {p.name: p.row.digest for p in pick(search, 3)}
     assert (space.kind, space.seeds, space.folds, space.draws) == ("compare", 7, 2, 1)
-    concat = "opt1_daeac_concat_seed7_real"
+    concat = "opt1_daeac_concat_published7_real"
     assert space.reference == concat
     assert [pair[1] for pair in space.contrasts] == [concat] * 2
     assert space.fixed["epochs"] == 2

@@ -51,7 +51,7 @@ def test_a_search_ends_with_a_table_and_shows_it_again(searched: Ended, studies:
     assert searched.code == 0, searched
     assert searched.out.startswith("Candidates by arm. Mean ± sd over the complete trials")
     for said in (
-        "opt1 / daeac / film / seed7 / real",
+        "opt1 / daeac / film / published7 / real",
         "logistic regression",
         "look further: MLflow: run `mlflow ui`",
         "orchestration: ",
@@ -174,7 +174,7 @@ def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
     assert ended.code == 1, ended
     assert "Failed trials. 1 of 2 trials failed" in ended.out
     assert "ValueError: does not fit" in ended.out
-    assert "opt1 / daeac / film / seed7 / real" in ended.out
+    assert "opt1 / daeac / film / published7 / real" in ended.out
     assert "DS2 has been opened 0 times in this workspace." in ended.out
     assert "look further: tracking: off" in ended.out
     assert ended.err == ""
