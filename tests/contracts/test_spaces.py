@@ -37,9 +37,9 @@ def test_there_are_spaces_and_each_is_listed() -> None:
 
 def test_earlier_words_are_read_as_those_of_today_and_move_no_digest(tmp_path: Path) -> None:
     assert load_space("seed_experiments").name == "published_arms"
-    text = (FOLDER / "fusion_grid.toml").read_text()
-    (tmp_path / "fusion_grid.toml").write_text(text.replace("published7", "seed7"))
-    now, before = load_space("fusion_grid"), load_space(tmp_path / "fusion_grid.toml")
+    text = (FOLDER / "published_arms.toml").read_text()
+    (tmp_path / "published_arms.toml").write_text(text.replace("published7", "seed7"))
+    now, before = load_space("published_arms"), load_space(tmp_path / "published_arms.toml")
     assert before.digest == now.digest and before.fixed == now.fixed
     assert "published7" in text and digest_of(["published7"]) == digest_of(["seed7"])
     stored = TrialConfig().flat() | {"late_rr": "seed7"}
