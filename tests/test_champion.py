@@ -37,7 +37,7 @@ def test_an_arm_becomes_a_calibrated_model_with_a_card(workspace: Path) -> None:
     assert ended.code == 0, ended
     content = (workspace / "sum.pt").read_bytes()
     model = SeedEnsemble.read(content)
-    assert ended.out.startswith("sum.pt: opt1 / daeac / expert_sum / seed7 / real, ")
+    assert ended.out.startswith("sum.pt: opt1 / daeac / expert_sum / published7 / real, ")
     assert (model.config.model.fusion, len(model.models)) == ("expert_sum", 2)
     assert model.temperature != 1
     assert model.about["trained_on"].startswith("all 6 records of its study, 2 seeds;")
