@@ -109,11 +109,11 @@ def _keep_page(args: argparse.Namespace, study: Study, output: Path) -> None:
 
 def _with_test_set(results: StudyResults, workspace: Path) -> StudyResults:
     from study.reporting.sealed_results import sealed_results
-    from study.store.openings import OPENINGS, OpeningsLog
+    from study.store.openings import OpeningsLog
 
     return replace(
         results,
-        openings=OpeningsLog(workspace / OPENINGS).sentence(),
+        openings=OpeningsLog(workspace).sentence(),
         sealed=tuple(sealed_results(workspace, results.study.name)),
     )
 

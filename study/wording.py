@@ -19,9 +19,12 @@ SYNTHETIC_MODEL = "trained on SYNTHETIC records: its classes say nothing about p
 _TRAINED_ON = {"mitdb": "MIT-BIH's DS1", "synthetic": "a SYNTHETIC DS1", "records": "its study"}
 
 
-def trained_on(n_records: int, kind: str) -> str:
-    """Name the training records; `kind` is the kind of the records."""
-    return f"all {n_records} records of {_TRAINED_ON.get(kind, kind)}"
+def trained_on(n_records: int, kind: str, development: str = "mitdb") -> str:
+    """Name the training records, of a kind; `development` says what synthetic ones stand for."""
+    words = _TRAINED_ON.get(kind, kind)
+    if kind == "synthetic" and development != "mitdb":
+        words = f"a SYNTHETIC {development}"
+    return f"all {n_records} records of {words}"
 
 
 def score_text(value: float, *, signed: bool = False, digits: int = 3) -> str:

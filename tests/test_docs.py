@@ -79,7 +79,8 @@ def test_the_examples_are_a_space_and_a_plan(tmp_path: Path) -> None:
     names = {param.name for param in space.params}
     assert names == {"fusion", "embed_dim", "learning_rate", "heads"}
     plan = parse_plan(example_in(SEALED), Path("the example"))
-    assert [arm.name for arm in plan.arms] == ["film", "film_placebo"]
+    by_records = {of: [arm.name for arm in arms] for of, arms in plan.developments.items()}
+    assert by_records == {"mitdb": ["film", "film_placebo"], "mitdb+svdb": ["film_on_mitdb_svdb"]}
     origin = plan.test.origin
     assert origin is not None and list(origin.data) == ["beat/antialiased"]
 

@@ -100,7 +100,9 @@ NAME_DS2 = {
 """The only files that may know which records DS2 has."""
 
 ASK_FOR_TESTS = {"sealed/records.py"}
-"""The only files that may ask `database_source` for the records of a `test`."""
+"""The only files that may ask one of `GIVE_TESTS` for the records of a `test`."""
+
+GIVE_TESTS = {"database_source", "own_source"}
 
 NAME_TESTS = {
     "data/catalogue.py",
@@ -137,7 +139,7 @@ def ways_to_ds2(path: Path, root: Path = STUDY) -> Iterator[str]:
             called = node.func.id if isinstance(node.func, ast.Name) else called
             given = {keyword.arg for keyword in node.keywords}
             # None stands for ** of a mapping, which could hold anything.
-            asks = called == "database_source" and given & {"test", None}
+            asks = called in GIVE_TESTS and given & {"test", None}
             if asks and place not in ASK_FOR_TESTS:
                 yield f"{place}:{node.lineno}: asks {called} for the records of a test"
             if called == "load_cached" and place not in LOAD_CACHED:

@@ -39,7 +39,7 @@ def print_result(
         failures_table,
     )
     from study.store.folder import PAIRS, RECORDS
-    from study.store.openings import OPENINGS, OpeningsLog
+    from study.store.openings import OpeningsLog
 
     plan, rows = study.plan, study.rows
     if summary.stop.cause and not rows:
@@ -62,7 +62,7 @@ def print_result(
     print(f"\n{alarms_text(results.alarms)}\n")
     if plan.has_sealed_test:
         # Knowledge of DS2 biases how a study of DS1 is read.
-        print(OpeningsLog(study.folder.parents[1] / OPENINGS).sentence())
+        print(OpeningsLog(study.folder.parents[1]).sentence())
     if plan.data_source == "synthetic":
         print(SYNTHETIC)
     tables = [PAIRS, RECORDS] if compared else []

@@ -132,9 +132,16 @@ def databases_of(text: str) -> tuple[Database, ...]:
     Raises:
         UsageError: If one is not in the catalogue, or named twice.
     """
+    if faults := database_faults(text):
+        raise UsageError(listed(f"--data {text}", faults))
+    names = text.split("+")
+    return tuple(database for name, database in CATALOGUE.items() if name in names)
+
+
+def database_faults(text: str) -> list[str]:
+    """Return why `databases_of` refuses a text."""
     names = text.split("+")
     faults = [unknown("database", name, CATALOGUE) for name in names if name not in CATALOGUE]
-    faults += [f"{name} is named twice" for name in sorted({*names}) if names.count(name) > 1]
-    if faults:
-        raise UsageError(listed(f"--data {text}", faults))
-    return tuple(database for name, database in CATALOGUE.items() if name in names)
+    return faults + [
+        f"{name} is named twice" for name in sorted({*names}) if names.count(name) > 1
+    ]

@@ -109,7 +109,7 @@ def find_external(
         kind="synthetic" if synthetic else "records",
         dataset=title,
         origins=dict.fromkeys(sorted(records), Origin(database=title, folder=folder, rules=rules)),
-        patients=split.patients if split else {name: name for name in records},
+        patients={name: split.patients[name] if split else name for name in records},
         checksums={
             file: digest
             for record in records.values()

@@ -274,20 +274,21 @@ def synthetic_source(
     )
 
 
-def own_source(folder: Path, split_file: Path) -> Source:
-    """Return the records that a split file names."""
+def own_source(folder: Path, split_file: Path, *, test: bool = False) -> Source:
+    """Return the records that a split file names for development, or for a test."""
     split = load_split(split_file)
     require_folder(folder)
-    checksums = read_all(
-        split.development, lambda name: record_checksums(folder, name), folder=folder
-    )
+    names = split.test if test else split.development
+    if not names:
+        raise UsageError(f"{split_file}: names no records for a test; list some under 'test'")
+    checksums = read_all(names, lambda name: record_checksums(folder, name), folder=folder)
     return Source(
         kind="records",
-        dataset=split.name,
+        dataset=f"{split.name}-test" if test else split.name,
         origins=dict.fromkeys(
-            split.development, Origin(database=split.name, folder=folder, rules=split.rules)
+            names, Origin(database=split.name, folder=folder, rules=split.rules)
         ),
-        patients=split.patients,
+        patients={name: split.patients[name] for name in names},
         checksums={file: digest for sums in checksums.values() for file, digest in sums.items()},
         verified=False,
         description=f"own records '{split.name}' in {folder} ({split_file})",

@@ -19,6 +19,7 @@ FORM = """\
 A split file is TOML:
   name = "mydata"                          names the data set; letters, digits, - and _
   development = ["a01", "a02", "p7/b01"]   record names without suffix, relative to --records
+  test = ["a02", "a03"]                    optional; records that only a sealed test reads
   lead = "II"                              optional; default MLII, else V1, V2, V4, V5
   [patients]                               optional; default: each record is a patient
   a01 = "p1"                               records of one patient always share a fold
@@ -29,7 +30,7 @@ rates from 100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks wi
 """
 """Description of a split file for users."""
 
-_KEYS = ("name", "development", "patients", "lead")
+_KEYS = ("name", "development", "test", "patients", "lead")
 # The name becomes a folder of the cache, where MIT-BIH already uses these.
 _RESERVED = ("DS1", "DS2")
 _SLUG = re.compile(r"[A-Za-z0-9_-]+")
@@ -42,6 +43,7 @@ class Split:
 
     name: str
     development: tuple[str, ...]  # record names, sorted
+    test: tuple[str, ...]  # records that only a sealed test reads, sorted
     patients: Mapping[str, str]  # patient of each record
     leads: tuple[str, ...]  # the lead that the file names, if any
 
@@ -71,16 +73,19 @@ def load_split(path: Path) -> Split:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     faults = [unknown("key", key, _KEYS) for key in values if key not in _KEYS]
-    faults += [*_name_faults(values), *_development_faults(values)]
+    faults += [*_name_faults(values), *_record_faults(values, "development")]
+    faults += _record_faults(values, "test") if "test" in values else []
     faults += [*_patient_faults(values), *_lead_faults(values)]
+    faults = faults or _shared_faults(values)
     if faults:
         raise ConfigError(listed(str(path), faults))
-    names = tuple(sorted(values["development"]))
+    development, test = tuple(sorted(values["development"])), tuple(sorted(values.get("test", ())))
     patients = values.get("patients", {})
     return Split(
         name=values["name"],
-        development=names,
-        patients={name: patients.get(name, name) for name in names},
+        development=development,
+        test=test,
+        patients={name: patients.get(name, name) for name in (*development, *test)},
         leads=(values["lead"],) if "lead" in values else (),
     )
 
@@ -92,24 +97,37 @@ def _name_faults(values: Mapping[str, Any]) -> list[str]:
     return [f"name: {name} is MIT-BIH's; choose another"] if name in _RESERVED else []
 
 
-def _development_faults(values: Mapping[str, Any]) -> list[str]:
-    names = values.get("development")
+def _record_faults(values: Mapping[str, Any], key: str) -> list[str]:
+    names = values.get(key)
     if not isinstance(names, list) or not names:
-        return [f"development: must be a list of one or more record names, got {names!r}"]
+        return [f"{key}: must be a list of one or more record names, got {names!r}"]
     faults = [
-        f"development: must hold record names such as 'a01' or 'p1/a01', got {name!r}"
+        f"{key}: must hold record names such as 'a01' or 'p1/a01', got {name!r}"
         for name in names
         if not isinstance(name, str) or not _RECORD_NAME.fullmatch(name)
     ]
     repeated = sorted({name for name in names if isinstance(name, str) and names.count(name) > 1})
-    return faults + [f"development: '{name}' is listed more than once" for name in repeated]
+    return faults + [f"{key}: '{name}' is listed more than once" for name in repeated]
+
+
+def _shared_faults(values: Mapping[str, Any]) -> list[str]:
+    """Return the test records that are of a patient of the development records."""
+    patients = values.get("patients", {})
+    known = {patients.get(name, name): name for name in values["development"]}
+    return [
+        f"test: '{name}' is of the patient of '{known[patient]}', a development record"
+        for name in values.get("test", ())
+        if (patient := patients.get(name, name)) in known
+    ]
 
 
 def _patient_faults(values: Mapping[str, Any]) -> list[str]:
-    patients, names = values.get("patients", {}), values.get("development")
+    patients = values.get("patients", {})
     if not isinstance(patients, dict):
         return [f"patients: must be a table of record = patient, got {patients!r}"]
-    known = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    lists = [values.get(key) for key in ("development", "test")]
+    names = [name for listed_ in lists if isinstance(listed_, list) for name in listed_]
+    known = [name for name in names if isinstance(name, str)]
     faults = [f"patients: {unknown('record', n, known)}" for n in patients if n not in known]
     return faults + [
         f"patients: {name}: must be a text that is not empty, got {patient!r}"

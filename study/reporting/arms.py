@@ -58,7 +58,7 @@ def facts_of(configs: Mapping[str, TrialConfig]) -> dict[str, ArmFacts]:
             rr=config.signal.rr,
             uses_rr=routes[name].inputs or routes[name].window,
             routes=routes[name].text(),
-            look_ahead=_look_ahead(config),
+            look_ahead=look_ahead(config),
             reference=reference_text(config),
             placebo=_placebo(name, config, configs),
         )
@@ -83,7 +83,8 @@ def reference_text(config: TrialConfig) -> str:
     return f"{', '.join(seen)} from the template {template_text(signal.template)}"
 
 
-def _look_ahead(config: TrialConfig) -> str:
+def look_ahead(config: TrialConfig) -> str:
+    """Say what a legal configuration needs after the beat, or `none`."""
     signal = config.signal
     sets = [name for name in (signal.early_set, signal.late_set) if name is not None]
     causalities = {feature.causality for name in sets for feature in FEATURES[name]}

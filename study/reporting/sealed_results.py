@@ -1,4 +1,4 @@
-"""Results on the sealed test set from plans based on a study, as `study.evaluate` left them."""
+"""Results on DS2 from plans based on a study, as `study.evaluate` left them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ def sealed_results(workspace: Path, study: str) -> list[Sealed]:
     """Return the results of a study's openings, oldest first; a damaged one is left out."""
     openings = []
     for path in (workspace / EVALUATIONS).glob(f"*/opening_*/{RESULT}"):
+        number = path.parent.name.removeprefix("opening_")
+        if not number.isdigit():
+            continue  # of another test set
         try:
             content = json.loads(path.read_text())
             plan = tomllib.loads(content["plan"])
             # A plan of the previous version has its study at the top level.
             if plan.get("test", plan).get("study", {}).get("name") == study:
-                openings.append((int(path.parent.name.split("_")[1]), _sealed(content)))
+                openings.append((int(number), _sealed(content)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return [result for _, result in sorted(openings, key=lambda pair: pair[0])]

@@ -22,7 +22,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     task = options.add_argument_group("what is done").add_mutually_exclusive_group(required=True)
     task.add_argument("--plan", type=Path, metavar="FILE", help="evaluate this plan")
     task.add_argument("--write-plan", metavar="STUDY", help="write a plan from a study's results")
-    task.add_argument("--openings", action="store_true", help="show how often DS2 was opened")
+    task.add_argument(
+        "--openings", action="store_true", help="show how often each test set was opened"
+    )
     write = options.add_argument_group("with --write-plan")
     write.add_argument(
         "--arms",
@@ -36,27 +38,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     write.add_argument(
         "--output", type=Path, metavar="FILE", help="file of the plan (default: STUDY_test.toml)"
     )
+    write.add_argument(
+        "--on",
+        type=_names,
+        default=(),
+        metavar="NAMES",
+        help="what arms train on, as `--data` of a study; of several, as in mitdb+svdb,mitdb, "
+        "each arm on each, as an arm of its own (default: on what the study had)",
+    )
     write.add_argument("--study-storage", metavar="URL", help="Optuna storage of the study")
     _add_plan_options(options.add_argument_group("with --plan"))
-    more = options.add_argument_group("with --records or --register")
-    add_lead(more, "lead to read of --records")
-    more.add_argument(
-        "--split",
-        type=Path,
-        metavar="FILE",
-        help="TOML file that says which of the --records to use, of which patients, and the "
-        "name of the data set (default: all that have beat annotations, each one a patient, under "
-        "the folder's name)",
-    )
-    more.add_argument(
-        "--strict",
-        action="store_true",
-        help="refuse the folder if one record cannot be used (default: leave that record out and "
-        "say so)",
-    )
-    more.add_argument(
-        "--arm", metavar="ARM", help="arm whose ensemble to --register (default: the plan's first)"
-    )
+    _add_records(options.add_argument_group("test set and records, with --plan"))
     add_verbosity(options.add_argument_group("how much it tells"))
     return options
 
@@ -72,14 +64,8 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
     instead.add_argument(
         "--again",
         action="store_true",
-        help="open DS2 once more for a plan that has a result; this opening is counted too",
-    )
-    instead.add_argument(
-        "--records",
-        type=Path,
-        metavar="DIR",
-        help="test the plan's models on this folder of annotated WFDB records instead; trains "
-        "what is not trained, opens nothing",
+        help="open the test set once more for a plan that has a result; this opening is counted "
+        "too",
     )
     instead.add_argument(
         "--register",
@@ -96,16 +82,7 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
         "as they are (default: %(default)s)",
     )
     how.add_argument(
-        "--synthetic",
-        action="store_true",
-        help="rehearse on synthetic records, under rehearsals/: no opening of DS2",
-    )
-    how.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of the MIT-BIH records (default: MITDB_DIR, ./data/mitdb, PhysioNet); with "
-        "--synthetic: of the synthetic records (default: ./data/rehearsal)",
+        "--arm", metavar="ARM", help="arm whose ensemble to --register (default: the plan's first)"
     )
     add_machine(how, "arms")
     how.add_argument(
@@ -117,14 +94,59 @@ def _add_plan_options(how: argparse._ArgumentGroup) -> None:
     add_tracker(how)
 
 
+def _add_records(which: argparse._ArgumentGroup) -> None:
+    which.add_argument(
+        "--test",
+        metavar="NAME",
+        help="the test set: DS2, DS1, a database that no arm trains on, or the name of a --split "
+        "file; each has its own log of openings (default: DS2)",
+    )
+    which.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="rehearse on synthetic records, under rehearsals/: no opening of the test set",
+    )
+    which.add_argument(
+        "--data-dir",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder of a database; with several, once for each, as in svdb=DIR (default: "
+        "MITDB_DIR, SVDB_DIR and so on, ./data/NAME, PhysioNet); with --synthetic: of the "
+        "synthetic records (default: ./data/rehearsal)",
+    )
+    which.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="test the plan's models on this folder of annotated WFDB records instead; trains "
+        "what is not trained, opens nothing. With --test: the folder of one's own records",
+    )
+    which.add_argument(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="TOML file that says which of the --records to use, of which patients, and the "
+        "name of the data set (default: all that have beat annotations, each one a patient, under "
+        "the folder's name); with --test, its `development` trains and its `test` is opened",
+    )
+    which.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse the folder if one record cannot be used (default: leave that record out and "
+        "say so)",
+    )
+    add_lead(which, "lead to read of --records, without --test")
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise argparse.ArgumentTypeError("give names of arms with commas between them, or 'all'")
+        raise argparse.ArgumentTypeError("give names with commas between them")
     return names
 
 
-_OF_WRITING = {"arms", "output", "study_storage"}
+_OF_WRITING = {"arms", "output", "on", "study_storage"}
 _ALLOWED = {
     "openings": {"synthetic"},
     "write_plan": _OF_WRITING,
@@ -151,6 +173,24 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
         if given and there is None
     ]
     faults = [f"{option} goes with {partner}, which is not given" for option, partner in alone]
+    own = args.test is not None
+    faults += [
+        f"{option} goes with --records without --test, which is given"
+        for option, given in (("--lead", args.lead), ("--strict", args.strict))
+        if given and own
+    ]
+    if own and args.records is not None and args.split is None:
+        faults.append("--records with --test needs --split FILE: what trains, and what tests")
+    beside = {"--stop-before-opening": args.stop_before_opening, "--again": args.again}
+    beside["--register"] = args.register is not None
+    if args.records is not None and not own:
+        faults += [
+            f"{option} cannot go with --records without --test, which opens nothing"
+            for option, given in beside.items()
+            if given
+        ]
+    if own and args.register is not None:
+        faults.append("--register tells what DS2 has shown; leave --test out")
     if args.register is not None and args.no_track:
         faults.append(
             "--register writes into MLflow's registry, and --no-track keeps MLflow out; leave one "

@@ -19,7 +19,7 @@ from study.data.source import Source
 from study.data.windows import usable_beats
 from study.errors import ArchiveError, StudyStateError, read_all
 from study.files import read_arrays
-from study.keys import CLASSES, FLOORS
+from study.keys import CLASSES
 from study.reporting.table import Table
 from study.sealed.plan import SealedPlan
 from study.sealed.result import PREDICTIONS
@@ -43,7 +43,9 @@ def bxb_table(plan: SealedPlan, result: Path, source: Source) -> Table:
         DataError: If a record cannot be used.
     """
     path = result / PREDICTIONS
-    log_probs = {name: f"log_probs_{name}" for name in (*(a.name for a in plan.arms), *FLOORS)}
+    log_probs = {
+        name: f"log_probs_{name}" for name in (*(a.name for a in plan.arms), *plan.floors)
+    }
     needed = {"label": ("i", 1), "record": ("i", 1), "record_names": ("U", 1)}
     needed |= {log_probs[arm.name]: ("f", 3) for arm in plan.arms}
     try:

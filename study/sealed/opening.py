@@ -1,8 +1,9 @@
-"""Runs a sealed test in its fixed order: log the opening, read DS2, predict, score, store.
+"""Runs a sealed test in its fixed order: log the opening, read the records, predict, score, store.
 
-Models and thresholds exist before (`study.sealed.training`), and the opening is on disk before DS2
-is read. A failure after that leaves an opening without a result: the same plan, code and models
-continue it, and it counts once. The same models can predict other records without an opening.
+Models and thresholds exist before (`study.sealed.training`), and the opening is on disk before the
+test set is read. A failure after that leaves an opening without a result: the same plan, code and
+models continue it, and it counts once. The same models can predict other records without an
+opening.
 
 Shapes: S seeds, N beats, C classes.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,13 @@ from numpy.typing import NDArray
 import study as package
 from study.config import Cut, TrialConfig, digest_of
 from study.data.beat_set import BeatSet
+from study.data.external import classes_present
 from study.errors import DivergedError
-from study.keys import CLASSES, FLOORS
+from study.keys import CLASSES
 from study.models import rules
 from study.models.classifier import Classifier
-from study.sealed.records import ExternalSet, read_ds2
+from study.sealed.external import ExternalSet
+from study.sealed.records import Records, read_test_set
 from study.sealed.result import EXTERNAL, keep, keep_predictions
 from study.sealed.scoring import (
     Exclusion,
@@ -39,7 +43,7 @@ from study.sealed.tables import Findings
 from study.sealed.training import Prepared, cuts_of
 from study.statistics.predictions import Beats
 from study.store import floors
-from study.store.openings import Opening, OpeningsLog
+from study.store.openings import DS2, Opening, OpeningsLog
 from study.store.plan import git_commit, provenance
 from study.training.device import DeviceBeats, resolve_device
 from study.training.engine import Engine
@@ -50,7 +54,7 @@ Say = Callable[[str], None]
 """Told about progress."""
 
 
-def open_ds2(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
+def open_test_set(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
     """Record an opening, or return the one that left no result.
 
     Returns:
@@ -71,10 +75,12 @@ def open_ds2(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:
         "commit": git_commit(),
         "code": code_digest(),
         "models": prepared.digest,
-        "records": records.source.kind,
-        "ds2": records.ds2_digest,
+        "records": records.kind,
+        "trained_on": {group.development: group.trained_on for group in training.groups},
+        "test_set": records.test.dataset,
+        "files": records.test_digest,
     }
-    same = ("plan_hash", "code", "models", "ds2")
+    same = ("plan_hash", "code", "models", "files")
     earlier = [opening for opening in log.read() if opening.content.get("plan_hash") == plan.hash]
     remark = ""
     if earlier and not folder.has_result(earlier[-1]):
@@ -96,32 +102,44 @@ def code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def evaluate_ds2(prepared: Prepared, opening: Opening, *, cache_dir: Path, say: Say) -> None:
-    """Read DS2, predict it with every model, score the predictions and keep everything.
+def evaluate_test_set(prepared: Prepared, opening: Opening, *, cache_dir: Path, say: Say) -> None:
+    """Read the test set, predict it with every model, score the predictions, keep everything.
 
     Raises:
-        DataError: If a record of DS2 cannot be used.
+        DataError: If a record of it cannot be used.
         DivergedError: If a prediction is not finite.
     """
     training = prepared.training
     plan, records = training.plan, training.records
-    sets = read_ds2(records, cuts_of(plan), cache_dir=cache_dir, study_seed=plan.test.study_seed)
-    beats = beats_of(sets, records.ds2_patients)
+    sets = read_test_set(
+        records, cuts_of(plan), cache_dir=cache_dir, study_seed=plan.test.study_seed
+    )
+    beats = beats_of(sets, records.test.patients, _macro(sets, records))
+    which = "" if records.test.dataset == DS2 else f" of {records.test.dataset}"
     how = (
-        f"Sealed test of plan {plan.title}, opening {opening.number}, "
+        f"Sealed test of plan {plan.title}, opening {opening.number}{which}, "
         f"{opening.content['time']}, commit {opening.content['commit']}.\n{_trained(prepared)}"
     )
+    trained_on = [source.patients.values() for source in records.developments.values()]
     _evaluate(
         prepared,
         sets,
         beats,
-        exclusions(beats, records.source.patients.values()),
+        exclusions(beats, chain.from_iterable(trained_on)),
         subfolder=training.folder.opening(opening).name,
-        records="DS2",
+        records=records.test.dataset,
         how=how,
         about={"opening": dict(opening.content)},
         say=say,
     )
+
+
+def _macro(sets: Mapping[Cut, BeatSet], records: Records) -> tuple[str, ...]:
+    """Return the classes that the macro is the mean of: on DS2 all, as published figures have."""
+    if records.test.dataset == DS2:
+        return CLASSES
+    presence = classes_present(next(iter(sets.values())), records.test.patients)
+    return tuple(of_class.name for of_class in presence if not of_class.left_out)
 
 
 def identity_of(external: ExternalSet, prepared: Prepared) -> str:
@@ -156,8 +174,8 @@ def evaluate_records(prepared: Prepared, external: ExternalSet, *, say: Say) -> 
         "classes": [asdict(presence) for presence in external.presence],
     }
     how = (
-        f"External test of plan {plan.title} on {external.name}, commit {git_commit()}. DS2 "
-        f"was not read.\n{_trained(prepared)}\n{external.text()}"
+        f"External test of plan {plan.title} on {external.name}, commit {git_commit()}. Nothing "
+        f"was opened.\n{_trained(prepared)}\n{external.text()}"
     )
     # A replaced result must be tracked again.
     folder.forget_tracked(folder.external(external.name))
@@ -176,10 +194,14 @@ def evaluate_records(prepared: Prepared, external: ExternalSet, *, say: Say) -> 
 
 def _trained(prepared: Prepared) -> str:
     training = prepared.training
-    return (
-        f"Every arm: {training.plan.seeds} models, each trained on {training.trained_on} "
-        f"({len(training.models.beats.label):,} beats); {training.models.job.engine}."
-    )
+    groups, sentences = training.groups, []
+    for group in groups:
+        names = ", ".join(arm.name for arm in group.arms) if groups[1:] else "Every arm"
+        sentences.append(
+            f"{names}: {training.plan.seeds} models{'' if groups[1:] else ', each'} trained on "
+            f"{group.trained_on} ({len(group.models.beats.label):,} beats)"
+        )
+    return f"{'; '.join(sentences)}; {groups[0].models.job.engine}."
 
 
 def _evaluate(
@@ -195,7 +217,7 @@ def _evaluate(
     say: Say,
 ) -> None:
     plan, folder = prepared.training.plan, prepared.training.folder
-    job = prepared.training.models.job
+    job = prepared.training.groups[0].models.job
     log_probs = predictions(prepared, sets, say)
     # Predictions are stored first: everything else can be computed from them again.
     keep_predictions(plan, folder, subfolder, beats=beats, log_probs=log_probs)
@@ -250,7 +272,7 @@ def predictions(
     # One model at a time on one thread: the last bits then do not depend on the number of cores.
     torch.set_num_threads(1)
     training = prepared.training
-    device = resolve_device(training.models.job.device)
+    device = resolve_device(training.groups[0].models.job.device)
     placed = {cut: DeviceBeats(beat_set, device) for cut, beat_set in sets.items()}
     log_probs = {}
     for arm in training.plan.arms:
@@ -263,8 +285,8 @@ def predictions(
             seeds=training.plan.seed_indices,
             engine=training.engine_here,
         )
-    for name in FLOORS:
-        log_probs[name] = prepared.floors[name](sets[floors.FLOOR_CUT])
+    for name, floor in prepared.floors.items():
+        log_probs[name] = floor(sets[floors.FLOOR_CUT])
     return log_probs
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import ALL
 from study.errors import PlanError, SpaceError, listed
 from study.models import rules
+from study.reporting.arms import look_ahead
 from study.sealed.records import Records
 from study.spaces import toml_file
 from study.spaces.load import checked_space
@@ -30,7 +31,7 @@ from study.store.folder import study_folder
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
 
-_LATER = ("floor",)
+_LATER = ("floor", "development")
 """Settings that plans of the versions before do not have: the hash is of other values alone."""
 
 _NO_ADJUSTMENT = ("logit_adjustment", "none")
@@ -76,9 +77,30 @@ class SealedPlan:
             "study": None
             if origin is None
             else [origin.name, origin.fingerprint, dict(origin.data)],
-            "arms": [[arm.name, _said(arm.config)] for arm in self.arms],
+            "arms": [
+                [arm.name, _said(arm.config), *self._other_records(arm).values()]
+                for arm in self.arms
+            ],
         }
         return hashlib.sha256(digest_text(content).encode()).hexdigest()
+
+    @property
+    def developments(self) -> dict[str, tuple[Arm, ...]]:
+        """The arms that train on the same records, by what these are."""
+        arms: dict[str, tuple[Arm, ...]] = {}
+        for arm in self.arms:
+            of = self.test.development_of(arm.name)
+            arms[of] = (*arms.get(of, ()), arm)
+        return arms
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """Names of all floors: those of every study, fitted on what arms train on."""
+        return tuple(name for of in self.developments for name in self.test.floors_on(of).values())
+
+    def floor_of(self, arm: Arm) -> str:
+        """Return the floor that an arm is held against: it trains on the same records."""
+        return self.test.floors_on(self.test.development_of(arm.name))[self.test.floor]
 
     @property
     def caution(self) -> str:
@@ -110,12 +132,33 @@ class SealedPlan:
         return f"{self.test.name} ({self.hash[:12]})"
 
     def text(self, comments: str = "") -> str:
-        """Return the plan as TOML, after comments; inactive parameters are left out."""
-        return compare_text(self._tables(), comments=comments)
+        """Return the plan as TOML, after comments; inactive parameters are left out.
 
-    def space(self) -> Space:
-        """Return the space that trains it: equal for all files with the same content."""
-        return checked_space(self._tables(), Path(f"{self.test.name}.toml"), self.text())
+        Above each arm stands how far it looks ahead.
+        """
+        remarks = {arm.name: f"look-ahead: {look_ahead(arm.config)}" for arm in self.arms}
+        return compare_text(self._tables(), comments=comments, remarks=remarks)
+
+    def space(self, development: str) -> Space:
+        """Return the space that trains the arms of some records.
+
+        It is equal for all files with the same content.
+        """
+        arms = self.developments[development]
+        plan = self
+        if len(arms) < len(self.arms):
+            # A contrast may name an arm that trains on other records.
+            test = replace(
+                self.test, contrasts=(), development=development, developments={}, origin=None
+            )
+            plan = replace(self, arms=arms, test=test)
+        tables = plan._tables()
+        return checked_space(tables, Path(f"{self.test.name}.toml"), compare_text(tables))
+
+    def _other_records(self, arm: Arm) -> dict[str, str]:
+        """Return what an arm trains on, where the plan's other arms do not."""
+        other = self.test.developments.get(arm.name)
+        return {} if other is None else {"development": other}
 
     def _tables(self) -> dict[str, Any]:
         test, origin = self.test, self.test.origin
@@ -124,10 +167,13 @@ class SealedPlan:
         if origin is not None:
             asked["study"] = asdict(origin)
         return {
-            "description": f"Sealed test {test.name}: each arm trained on all of DS1",
+            "description": f"Sealed test {test.name}: each arm trained on all records",
             "compare": {"draws": 1, "folds": ALL, "seeds": self.seeds},
             "test": asked,
-            "arms": arm_tables(self.arms),
+            "arms": [
+                {"name": table.pop("name"), **self._other_records(arm), **table}
+                for arm, table in zip(self.arms, arm_tables(self.arms), strict=True)
+            ],
         }
 
 
@@ -203,8 +249,8 @@ def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> bool:
     """Check the study that a plan comes from; a plan written by hand has none.
 
     Returns:
-        Whether that study ran on records of this kind. Where synthetic records rehearse the plan
-        of a study on real ones, it did not.
+        Whether arms train on records of the kind that the study had. Where synthetic records
+        rehearse the plan of a study on real ones, they do not.
 
     Raises:
         UsageError: If the study is not there.
@@ -221,18 +267,21 @@ def check_origin(plan: SealedPlan, records: Records, workspace: Path) -> bool:
             f"the plan was written and is {now.fingerprint} now: it was run again, or its plan "
             "was edited. Write the plan anew"
         )
-    alike = stored.data_source == records.source.kind
-    if not alike and not records.source.synthetic:
+    trained_on = records.developments.get(plan.test.development)
+    if trained_on is None:
+        return False
+    alike = stored.data_source == trained_on.kind
+    if not alike and not trained_on.synthetic:
         raise PlanError(
             f"plan {plan.title}: study '{origin.name}' ran on {stored.data_source} "
-            f"records, and this test would be on {records.source.kind} ones; --synthetic "
-            "rehearses the plan"
+            f"records, and test.development has {trained_on.kind} ones; --synthetic rehearses the "
+            "plan"
         )
     return alike
 
 
 def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
-    """Check that DS1 is the same as in the plan's study.
+    """Check that the records that train are the same as in the plan's study.
 
     Raises:
         PlanError: If it differs, where the message names every difference, or if the plan has
@@ -245,8 +294,9 @@ def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
     if not now.keys() & origin.data.keys():
         raise PlanError(
             f"plan {plan.title}: has no fingerprint of study '{origin.name}' for "
-            f"{', '.join(now)}, so that nothing shows that DS1 is what that study saw; write the "
-            "plan anew with an arm that sees an ECG, or leave its [test.study] out"
+            f"{', '.join(now)}, so that nothing shows that {plan.test.development} is what that "
+            "study saw; write the plan anew with an arm that sees an ECG, or leave its "
+            "[test.study] out"
         )
     faults = [
         f"{window}: the study had {then}, today's records and code give {now.get(window)}"
@@ -254,7 +304,8 @@ def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
         if now.get(window, then) != then
     ]
     if faults:
-        heading = f"plan {plan.title}: DS1 is not what study '{origin.name}' saw"
+        development = plan.test.development
+        heading = f"plan {plan.title}: {development} is not what study '{origin.name}' saw"
         raise PlanError(
             listed(heading, faults) + "\nRun the study again with today's records and code"
         )

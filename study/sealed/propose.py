@@ -1,7 +1,7 @@
-"""Writes the plan of a sealed test from a study's results on DS1: its arms and contrasts.
+"""Writes the plan of a sealed test from a study's results: its arms and contrasts.
 
-A test should ask little: each arm scored on DS2 is one more that could look best by chance. So the
-default takes few arms.
+A test should ask little: each arm scored on the test set is one more that could look best by
+chance. So the default takes few arms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
-from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest
+from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, in_order, on
 from study.store.floors import stored_floors
 from study.store.folder import SPACE_COPY
 from study.store.study import Study
@@ -35,7 +35,7 @@ class Candidate:
     arm: str  # its arm's name in the plan
     draw: int  # its nuisance draw, 0 in a search
     config: TrialConfig  # the configuration that it trained
-    score: float  # its objective on DS1
+    score: float  # its objective in the study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,12 @@ class Proposal:
 
 
 def propose(
-    workspace: Path, name: str, *, arms: Sequence[str] = (), storage_url: str | None = None
+    workspace: Path,
+    name: str,
+    *,
+    arms: Sequence[str] = (),
+    train_on: Sequence[str] = (),
+    storage_url: str | None = None,
 ) -> Proposal:
     """Return the plan that tests arms of a study.
 
@@ -61,6 +66,8 @@ def propose(
         arms: Which arms, or `all`. None named: of a comparison its reference, the best arm that
             uses RR, that arm's placebo and the bare ECG; of a search the best configuration and
             its placebo.
+        train_on: What arms train on; of several, each arm on each, as an arm of its own. None
+            named: what the study had.
         storage_url: Optuna storage of the study; None is the one in its folder.
 
     Raises:
@@ -94,13 +101,23 @@ def propose(
         raise PlanError(
             f"study '{name}': none of {', '.join(arm.name for arm in chosen)} has beats that it "
             "saw (an arm without ECG has none of its own), so that nothing in a plan could show "
-            "that DS1 is still the same; name an arm with an ECG too, by --arms"
+            "that its records are still the same; name an arm with an ECG too, by --arms"
         )
+    # Synthetic records stand for those of MIT-BIH, in a rehearsal.
+    development = "mitdb" if stored.data_source == "synthetic" else stored.data_source
+    first, *rest = list(dict.fromkeys(in_order(name) for name in train_on or [development]))
+    others = {arm.name: first for arm in chosen if first != development}
+    twins = {on(arm.name, other): (arm, other) for other in rest for arm in chosen}
+    others |= {name: other for name, (_, other) in twins.items() if other != development}
+    contrasts = [*contrasts, *((chosen[0].name, on(chosen[0].name, other)) for other in rest)]
+    chosen = [*chosen, *(replace(arm, name=name) for name, (arm, _) in twins.items())]
     test = SealedTest(
         name=name,
         metrics=_metrics(stored.objective),
         contrasts=tuple(contrasts),
         floor=floor,
+        development=development,
+        developments=others,
         study_seed=stored.study_seed,
         resamples=DEFAULTS["resamples"],
         permutations=DEFAULTS["permutations"],
@@ -120,11 +137,13 @@ def _floor(folder: Path, objective: str) -> tuple[str, str, list[str]]:
         if math.isfinite(score := floor.metrics.get(objective, math.nan))
     }
     missing = ", ".join(name for name in FLOORS if name not in scores)
-    lacking = [f"no score of {missing} on DS1: a higher floor may not be known"] if missing else []
+    lacking = (
+        [f"no score of {missing} in the study: a higher floor may not be known"] if missing else []
+    )
     if not scores:
         return DEFAULTS["floor"], "", lacking
     shown = ", ".join(f"{name} {score_text(score)}" for name, score in scores.items())
-    return max(scores, key=lambda name: scores[name]), f"Floors on DS1: {shown}.", lacking
+    return max(scores, key=lambda name: scores[name]), f"Floors: {shown}.", lacking
 
 
 def _lacks(plan: SealedPlan) -> Iterator[str]:
@@ -204,7 +223,7 @@ def _of_search(
         arms,
         contrasts,
         (
-            f"The best configuration of each arm, by its cross-validated score on DS1: {shown}. "
+            f"The best configuration of each arm, by its cross-validated score: {shown}. "
             "It was the best of several tries, so that this score is optimistic."
         ),
     )
@@ -237,7 +256,7 @@ def _of_comparison(
         contrasts,
         (
             f"Draw {draw} of the nuisance parameters, whose mean score over these arms is highest "
-            f"of {len(draws)}. Cross-validated scores on DS1: {shown}."
+            f"of {len(draws)}. Cross-validated scores: {shown}."
         ),
     )
 

@@ -4,10 +4,12 @@
       plan.toml                 the plan, as it was understood
       training/                 the study that trains every arm on all of DS1
       cross_validation/         the study of the arms whose thresholds no other study has
-      thresholds.json           decision thresholds, fixed on DS1
-      opening_1/                what that opening gave: tables.txt, result.json, per_record.csv,
-                                predictions.npz
-      external/NAME/            the same of other records
+      thresholds.json           decision thresholds, fixed on the training records
+      training_on_NAME/         the same for arms that train on other records than the plan's own
+      opening_1/                what that opening of DS2 gave: tables.txt, result.json,
+                                per_record.csv, predictions.npz
+      opening_NAME_1/           the same of another test set
+      external/NAME/            the same of other records, without an opening
 
 A rehearsal and its openings are under `rehearsals/`, apart from the real log.
 
@@ -34,7 +36,7 @@ from study.sealed.scoring import Half
 from study.sealed.tables import Findings, result_text
 from study.statistics.predictions import Beats
 from study.store import floors
-from study.store.openings import OPENINGS, Opening, OpeningsLog
+from study.store.openings import DS2, Opening, OpeningsLog, log_name
 
 REHEARSALS = "rehearsals"
 TABLES, PER_RECORD, PREDICTIONS = "tables.txt", "per_record.csv", "predictions.npz"
@@ -46,15 +48,18 @@ _TRACKED = "tracked"
 
 @dataclass(frozen=True, slots=True)
 class EvaluationFolder:
-    """The folder of one plan."""
+    """The folder of one plan; the results of openings in it are of one test set."""
 
     root: Path
+    test_set: str = DS2
 
     @classmethod
-    def of(cls, workspace: Path, plan: SealedPlan, *, rehearsal: bool) -> EvaluationFolder:
+    def of(
+        cls, workspace: Path, plan: SealedPlan, *, rehearsal: bool, test_set: str = DS2
+    ) -> EvaluationFolder:
         """Return the folder of a plan, without creating it."""
         kind = REHEARSALS if rehearsal else EVALUATIONS
-        return cls(workspace / kind / plan.label)
+        return cls(workspace / kind / plan.label, test_set)
 
     @property
     def is_rehearsal(self) -> bool:
@@ -62,9 +67,9 @@ class EvaluationFolder:
         return self.root.parent.name == REHEARSALS
 
     @property
-    def ds2(self) -> str:
+    def words(self) -> str:
         """Name of the test set, in words."""
-        return "a SYNTHETIC DS2" if self.is_rehearsal else "DS2"
+        return f"a SYNTHETIC {self.test_set}" if self.is_rehearsal else self.test_set
 
     def earlier_ensemble(self, arm: str) -> Path:
         """Return where an earlier version kept an arm's seed ensemble."""
@@ -72,7 +77,7 @@ class EvaluationFolder:
 
     def opening(self, opening: Opening) -> Path:
         """Return the folder of an opening's result."""
-        return self.root / f"opening_{opening.number}"
+        return self.root / f"{_opening_of(self.test_set)}{opening.number}"
 
     def external(self, name: str) -> Path:
         """Return the folder of a result on other records."""
@@ -126,10 +131,23 @@ class EvaluationFolder:
         (result / _TRACKED).unlink(missing_ok=True)
 
 
-def openings_log(workspace: Path, *, rehearsal: bool) -> OpeningsLog:
-    """Return the log of openings: the workspace's, or that of its rehearsals."""
+def _opening_of(test_set: str) -> str:
+    return "opening_" if test_set == DS2 else f"opening_{test_set}_"
+
+
+def openings_log(workspace: Path, test_set: str, *, rehearsal: bool) -> OpeningsLog:
+    """Return the log of a test set's openings: the workspace's, or that of its rehearsals."""
+    if not rehearsal:
+        return OpeningsLog(workspace, test_set)
+    return OpeningsLog(workspace / REHEARSALS, test_set, f"REHEARSAL: a SYNTHETIC {test_set}")
+
+
+def opened_sets(workspace: Path, *, rehearsal: bool) -> list[str]:
+    """Return the test sets that have a log of openings; DS2 is always among them, and first."""
     folder = workspace / REHEARSALS if rehearsal else workspace
-    return OpeningsLog(folder / OPENINGS)
+    head, tail = log_name("*").split("*")
+    logs = sorted(path.name for path in folder.glob(f"{head}*{tail}"))
+    return [DS2, *(name.removeprefix(head).removesuffix(tail) for name in logs)]
 
 
 def unlogged_results(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> list[str]:
@@ -138,6 +156,8 @@ def unlogged_results(workspace: Path, log: OpeningsLog, *, rehearsal: bool) -> l
     kind = REHEARSALS if rehearsal else EVALUATIONS
     faults = []
     for path in sorted((workspace / kind).glob(f"*/opening_*/{RESULT}")):
+        if not path.parent.name.removeprefix(_opening_of(log.test_set)).isdigit():
+            continue  # of another test set
         try:
             digest = json.loads(path.read_text())["opening"]["digest"]
         except (ValueError, KeyError, TypeError):

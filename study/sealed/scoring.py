@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.keys import CLASSES, FLOORS, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
+from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_CLASS_BEATS, sealed_metric
 from study.sealed.plan import SealedPlan
 from study.sealed.thresholds import Thresholds, ensemble_of
 from study.statistics.comparison import compare
@@ -90,7 +90,7 @@ def exclusions(beats: Beats, trained_patients: Iterable[str]) -> list[Exclusion]
         if patient in known
     ]
     if shared:
-        reason = "patient is also in DS1"
+        reason = "the patient also trains"
         label = f"without {', '.join(shared)}"
         excluded.append(Exclusion(label=label, records=tuple(shared), why=reason))
     return excluded
@@ -268,6 +268,6 @@ def runs(
             fusion=name,
             **shared,
         )
-        for name in FLOORS
+        for name in plan.floors
     ]
     return [*arms, *floors]

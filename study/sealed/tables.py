@@ -143,7 +143,7 @@ def _ranking(findings: Findings, measure: str) -> Table:
         name=measure,
         title=f"{MEASURE_NAMES[measure]} on {findings.records}, {heading}",
         shows=f"Mean over seeds, with 95 % intervals from {comparison.resamples:,} resamples of "
-        "patients and seeds, conditional on DS1.",
+        "patients and seeds, conditional on what trains.",
         reading="Arms share patients: do not judge by overlap of intervals, but by the contrasts.",
         columns=[
             _ARM,
@@ -161,8 +161,8 @@ def _contrasts(findings: Findings, metric: str) -> Table:
     shown = list(dict.fromkeys([quantity, *RARE]))
     computed = {(pair.first, pair.second): pair for pair in comparison.contrasts}
     paired = [set(pair) for pair in declared]
-    floor = findings.plan.test.floor
-    to_floor = [(a.name, floor) for a in findings.plan.arms if {a.name, floor} not in paired]
+    to_floor = [(arm.name, findings.plan.floor_of(arm)) for arm in findings.plan.arms]
+    to_floor = [pair for pair in to_floor if {*pair} not in paired]
     rows: list[list[Value]] = []
     for first, second in (*declared, *to_floor):
         pair = computed.get((first, second)) or computed[second, first]
@@ -210,7 +210,7 @@ def _decisions(arms: Sequence[ArmScores], prefix: str) -> Table:
     columns = [(m, c) for c in CLASSES for m in _HEADINGS]
     names = [sealed_metric(prefix + m, c) for m, c in columns]
     names.append(sealed_metric(f"{prefix}f1", "macro"))
-    at = "thresholds that are best for F1 on DS1" if prefix else "the most probable class"
+    at = "thresholds that are best for F1 on what trains" if prefix else "the most probable class"
     return Table(
         name=f"{prefix}decisions",
         title=f"Decisions at {at}",

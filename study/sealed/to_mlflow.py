@@ -13,18 +13,14 @@ from typing import Any
 import numpy as np
 
 from study.errors import CheckpointError, UsageError, unknown
-from study.keys import FLOORS, Outcome, Tag
+from study.keys import Outcome, Tag
 from study.models import rules
 from study.models.seed_ensemble import SeedEnsemble
 from study.reporting.sealed_results import RESULT
+from study.sealed.groups import TRAINING, places_of
 from study.sealed.plan import Arm, SealedPlan
 from study.sealed.result import EXTERNAL, PER_RECORD, PREDICTIONS, TABLES, EvaluationFolder
-from study.sealed.training import (
-    TRAINING,
-    commits_of,
-    places_of,
-    trained_ensemble,
-)
+from study.sealed.training import commits_of, trained_ensemble
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS
 from study.store.openings import Opening
@@ -53,7 +49,9 @@ def record_opening(
     }
     counts = {"openings": float(opening.number)}
     results = folder.opening(opening)
-    return _record(experiment, plan, folder, results, on="DS2", tags=tags, metrics=counts)
+    return _record(
+        experiment, plan, folder, results, on=folder.test_set, tags=tags, metrics=counts
+    )
 
 
 def record_external(
@@ -156,7 +154,7 @@ def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str])
             params={"floor": name, **stored[name]["configuration"]},
             tags=tags,
         )
-        for name in FLOORS
+        for name in plan.floors
         if name in stored
     ]
     return [*arms, *floors]
@@ -223,10 +221,11 @@ def registrable(
     arm = arms.get(arm_name) if arm_name else plan.arms[0]
     if arm is None:
         raise UsageError(f"--arm: {unknown('arm', str(arm_name), arms)}")
-    places = places_of(folder, TRAINING, storage)
+    development = plan.test.development_of(arm.name)
+    places = places_of(folder, TRAINING, storage, plan, development)
     ensemble = trained_ensemble(arm, places)
     if ensemble is not None:
-        ensemble = replace(ensemble, about=_about(plan, folder, places))
+        ensemble = replace(ensemble, about=_about(plan, folder, places, development))
     elif (file := folder.earlier_ensemble(arm.name)).exists():
         ensemble = _read_earlier(file, plan, arm)
     else:
@@ -244,10 +243,12 @@ def registrable(
     return replace(ensemble, about={**ensemble.about, **shown})
 
 
-def _about(plan: SealedPlan, folder: EvaluationFolder, places: Places) -> dict[str, str]:
+def _about(
+    plan: SealedPlan, folder: EvaluationFolder, places: Places, development: str
+) -> dict[str, str]:
     """Return the description of the models from their study."""
     kind = StudyPlan.load(places.folder).data_source
-    records = trained_on(len(read_beats(places.folder / BEATS).record_names), kind)
+    records = trained_on(len(read_beats(places.folder / BEATS).record_names), kind, development)
     return {
         "trained_on": f"{records}, {plan.seeds} seeds, for the sealed test '{plan.test.name}'",
         Tag.DATA_SOURCE: kind,
@@ -276,8 +277,8 @@ def _ds2_result(
     if opening is None:
         return "none: DS2 was not opened for this plan"
     if not folder.has_result(opening):
-        return f"none yet: opening {opening.number} of {folder.ds2} has left no result"
+        return f"none yet: opening {opening.number} of {folder.words} has left no result"
     stored = json.loads((folder.opening(opening) / RESULT).read_text())["arms"][arm]
     metric = f"test_ensemble_{plan.test.metrics[0]}"
     value = score_text(metrics_of(stored)[metric])
-    return f"opening {opening.number} of {folder.ds2}: {metric} {value}"
+    return f"opening {opening.number} of {folder.words}: {metric} {value}"

@@ -141,7 +141,8 @@ def combination_faults(space: Space) -> list[str]:
                     illegal.setdefault(fault, _where(point, fault, arm))
                 continue
             legal.append(_legal_point(space, point, config))
-            twin = digests.setdefault(rules.digest(config), arm or "")
+            trained_on = space.test.development_of(arm) if space.test and arm else ""
+            twin = digests.setdefault(f"{rules.digest(config)} {trained_on}", arm or "")
             if arm and not number and twin != arm:
                 faults.append(f"arms.{arm}: is the same configuration as arm {twin}")
         faults += _illegal_faults(illegal, arm)

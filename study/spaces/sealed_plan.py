@@ -10,6 +10,7 @@ name = "film_or_not"
 metrics = ["auprc_sv", "auroc_sv"]             # the first is the primary one
 contrasts = [["film", "film_placebo"]]         # tested, first minus second; default: none
 floor = "logistic_regression"                  # every arm is held against it, in pairs
+development = "mitdb"                          # what arms train on, as `--data` of a study
 study_seed = 0                                 # root of all random streams
 resamples = 2000                               # of patients and seeds, for intervals
 permutations = 10000                           # of records between arms, for p
@@ -19,15 +20,19 @@ precision = "auto"                             # of training, as `--precision` o
 name = "fusion_compare"
 fingerprint = "0123456789ab"                   # of its plan
 data = { "beat/antialiased" = "ab0123456789" } # of its beats, by window
+
+An arm may train on other records: `development = "mitdb+svdb"` in its table. `records` are one's
+own, those of a split file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from study.data.catalogue import database_faults, databases_of
 from study.errors import unknown
 from study.keys import AGGREGATES, CLASSES, FLOORS, PRECISIONS
 
@@ -41,12 +46,16 @@ DEFAULTS: dict[str, Any] = {
     "metrics": ["auprc_sv", "auroc_sv"],
     "contrasts": [],
     "floor": "logistic_regression",
+    "development": "mitdb",
     "study_seed": 0,
     "resamples": 2000,
     "permutations": 10_000,
     "precision": "auto",
 }
 """Every setting of a test, with its default."""
+
+OWN = "records"
+"""Stands for one's own records, those that a split file names for development."""
 
 _STUDY_KEYS = ("name", "fingerprint", "data")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -76,29 +85,75 @@ class SealedTest:
     metrics: tuple[str, ...]  # metrics whose contrasts are computed, the primary one first
     contrasts: tuple[tuple[str, str], ...]  # pairs of arms, first minus second: what is tested
     floor: str  # of `study.keys.FLOORS`: every arm is compared with it
+    development: str  # records that arms train on: databases joined by +, or `records`
+    # Other records that some arms train on, by arm
+    developments: Mapping[str, str] = field(default_factory=dict)
     study_seed: int  # root of all random streams
     resamples: int  # resamples of patients and seeds behind every interval
     permutations: int  # swaps of records behind every p
     precision: str  # of training: `auto`, or one of the others of `study.keys.PRECISIONS`
     origin: Origin | None = None  # where the arms come from; None for a test by hand
 
+    def development_of(self, arm: str) -> str:
+        """Return what an arm trains on."""
+        return self.developments.get(arm, self.development)
+
+    def floors_on(self, development: str) -> dict[str, str]:
+        """Return the floors that are fitted on some records: each one's name in this test."""
+        return {
+            floor: floor if development == self.development else on(floor, development)
+            for floor in FLOORS
+        }
+
+
+def on(name: str, development: str) -> str:
+    """Return the name of an arm or a floor that trains on other records than those beside it."""
+    return f"{name}_on_{development.replace('+', '_')}"
+
 
 def read_test(
-    table: Mapping[str, Any], contrasts: Sequence[tuple[str, str]]
+    table: Mapping[str, Any], developments: Mapping[str, Any]
 ) -> tuple[SealedTest | None, list[str]]:
-    """Return the test of a `[test]` table, and its faults; None if there are any.
+    """Return the test of a `[test]` table, without contrasts, and its faults; None if any.
 
     Args:
         table: The table.
-        contrasts: Its contrasts, checked: they name arms.
+        developments: What arms train on, where their tables say so.
     """
-    values = {**DEFAULTS, **table}
+    values = {**DEFAULTS, **table, "contrasts": ()}
     study = values.pop("study", None)
     faults = [f"test.{fault}" for fault in (*_setting_faults(values), *_study_faults(study))]
+    faults += [
+        f"arms.{arm}.{fault}" for arm, name in developments.items() for fault in _unusable(name)
+    ]
     if faults:
         return None, faults
-    values |= {"metrics": tuple(values["metrics"]), "contrasts": tuple(contrasts)}
+    values["metrics"] = tuple(values["metrics"])
+    values["development"] = in_order(values["development"])
+    others = {arm: in_order(name) for arm, name in developments.items()}
+    values["developments"] = {
+        a: name for a, name in others.items() if name != values["development"]
+    }
     return SealedTest(**values, origin=None if study is None else Origin(**study)), []
+
+
+def in_order(development: str) -> str:
+    """Return records that train by their one name: databases in the order of the catalogue.
+
+    Raises:
+        UsageError: If there is no such database, or one is named twice.
+    """
+    if development == OWN:
+        return OWN
+    return "+".join(database.name for database in databases_of(development))
+
+
+def _unusable(development: Any) -> Iterator[str]:
+    """Yield what is wrong with the name of records that train."""
+    if not isinstance(development, str):
+        yield f"development: must be a text such as 'mitdb+svdb', got {development!r}"
+    elif development != OWN:
+        yield from (f"development: {fault}" for fault in database_faults(development))
 
 
 def _setting_faults(values: Mapping[str, Any]) -> Iterator[str]:
@@ -112,6 +167,7 @@ def _setting_faults(values: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{key}: must be a whole number in [{low}, {high}], got {value!r}"
     if (precision := values["precision"]) not in PRECISIONS:
         yield f"precision: {unknown('value', str(precision), PRECISIONS)}"
+    yield from _unusable(values["development"])
     if (floor := values["floor"]) not in FLOORS:
         yield f"floor: {unknown('floor', str(floor), FLOORS)}"
     name = values.get("name")

@@ -10,12 +10,13 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from study.config import GROUPS, PARAMETERS, PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
-from study.keys import FLOORS, UNRANKED, today
+from study.keys import UNRANKED, today
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
     ValueCheck,
@@ -98,6 +99,7 @@ class _Reader:
             if key not in _SECTIONS:
                 self.faults.append(unknown("key", key, _SECTIONS))
         self._tests = "test" in data and self._kind == "compare"
+        self._developments: dict[str, Any] = {}  # what arms of a test train on, if they say so
         for key in ("params", "exclude") if self._tests else ():
             if key in data:
                 self.faults.append(f"[{key}] means nothing beside [test]: an arm says every value")
@@ -253,6 +255,9 @@ class _Reader:
         for key, value in entry.items():
             if key in ("name", "placebo"):
                 continue
+            if key == "development" and self._tests:
+                self._developments |= {name: value}
+                continue
             own = self._check(key, value)
             if not own and key in drawn:
                 own = [f"{key}: is drawn for every arm by [params]; an arm cannot set it"]
@@ -267,6 +272,8 @@ class _Reader:
         arms = [ArmSpec(name=name, values=values)]
         if placebo is True:
             arms.append(ArmSpec(name=name + PLACEBO_SUFFIX, values={**values, "rr": "placebo"}))
+            if name in self._developments:
+                self._developments[name + PLACEBO_SUFFIX] = self._developments[name]
         return arms
 
     def _pairs(self, arms: Mapping[str, ArmSpec]) -> dict[str, Any]:
@@ -284,16 +291,18 @@ class _Reader:
         return {"reference": str(reference), "contrasts": contrasts}
 
     def _test(self, arms: Mapping[str, ArmSpec]) -> dict[str, Any]:
+        table = self._table("test", self._data["test"])
+        test, faults = read_test(table, self._developments)
+        self.faults += faults
+        used = {test.development_of(arm) for arm in arms} if test else set()
+        floors = {name for of in used for name in test.floors_on(of).values()} if test else set()
         self.faults += [
             f"arms.{name}: is the name of a floor, which every sealed test scores; choose another"
-            for name in FLOORS
-            if name in arms
+            for name in sorted(floors & {*arms})
         ]
-        table = self._table("test", self._data["test"])
-        names = {*arms, *FLOORS} if arms else set()
+        names = {*arms, *floors} if test else set()
         contrasts = self._contrasts("test.contrasts", table.get("contrasts", []), names)
-        test, faults = read_test(table, contrasts)
-        self.faults += faults
+        test = test and replace(test, contrasts=contrasts)
         return {"reference": next(iter(arms), ""), "test": test}
 
     def _contrasts(self, key: str, pairs: Any, arms: set[str]) -> tuple[tuple[str, str], ...]:

@@ -1,9 +1,9 @@
-"""The openings of the sealed test set in a workspace: an append-only file, one line each.
+"""The openings of a sealed test set in a workspace: an append-only file, one line each.
 
-Each line is on disk before anything of DS2 is read. It holds the SHA-256 of the line before and of
-its own content, so that an edit shows. An unreadable line is reported and still counts: somebody
-has seen DS2, whatever the file says now. This module reads no records: tables and pages of DS1
-show its sentence.
+Each line is on disk before anything of the test set is read. It holds the SHA-256 of the line
+before and of its own content, so that an edit shows. An unreadable line is reported and still
+counts: somebody has seen the test set, whatever the file says now. This module reads no records:
+tables and pages of studies show its sentence.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ from typing import IO, Any
 
 from study.errors import StudyStateError
 
-OPENINGS = "test_openings.jsonl"
-"""The file, in the workspace."""
+DS2 = "DS2"
+"""The test set of MIT-BIH, which a plan is for unless another is named."""
+
+
+def log_name(test_set: str = DS2) -> str:
+    """Return the name of a test set's log, in the workspace."""
+    return "test_openings.jsonl" if test_set == DS2 else f"test_openings_{test_set}.jsonl"
+
 
 _PREVIOUS, _DIGEST = "previous", "digest"
 
@@ -52,14 +58,18 @@ class Opening:
 
 
 class OpeningsLog:
-    """The openings of one workspace.
+    """The openings of one test set in one workspace.
 
     Args:
-        path: The file; it need not exist.
+        folder: The workspace, or the folder of its rehearsals.
+        test_set: Name of the test set.
+        words: What messages call it; its name if empty.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, test_set: str = DS2, words: str = "") -> None:
+        self.path = folder / log_name(test_set)
+        self.test_set = test_set
+        self.words = words or test_set
 
     def read(self) -> list[Opening]:
         """Return all openings, oldest first, damaged lines included.
@@ -91,16 +101,12 @@ class OpeningsLog:
             _sync_folder(self.path.parent)
         except OSError as error:
             raise StudyStateError(
-                f"{self.path}: cannot be written ({error.strerror}); DS2 was not opened"
+                f"{self.path}: cannot be written ({error.strerror}); {self.words} was not opened"
             ) from error
         return Opening(number=len(lines) + 1, content=opening)
 
-    def sentence(self, test_set: str = "DS2") -> str:
-        """Say how often DS2 has been opened, and for which plans; then each fault, a line each.
-
-        Args:
-            test_set: Name of the test set: a rehearsal has a stand-in.
-        """
+    def sentence(self) -> str:
+        """Say how often it has been opened, and for which plans; then each fault, a line each."""
         openings = self.read()
         plans: dict[str, int] = {}
         for opening in openings:
@@ -108,7 +114,9 @@ class OpeningsLog:
         names = ", ".join(plan if n == 1 else f"{plan} x {n}" for plan, n in plans.items())
         times = f"{len(openings)} time{'' if len(openings) == 1 else 's'}"
         which = f", for {'this plan' if len(plans) == 1 else 'these plans'}: {names}"
-        lines = [f"{test_set} has been opened {times} in this workspace{which if plans else ''}."]
+        lines = [
+            f"{self.words} has been opened {times} in this workspace{which if plans else ''}."
+        ]
         lines += [f"warning: {opening.fault}" for opening in openings if opening.fault]
         return "\n".join(lines)
 
@@ -119,8 +127,8 @@ class OpeningsLog:
             return []
         except OSError as error:
             raise StudyStateError(
-                f"{self.path}: cannot be read ({error.strerror}), so how often DS2 was opened is "
-                "unknown; mend that first"
+                f"{self.path}: cannot be read ({error.strerror}), so how often {self.words} was "
+                "opened is unknown; mend that first"
             ) from error
         return [
             (line, f"{self.path.name} line {number}")

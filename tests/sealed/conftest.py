@@ -20,7 +20,7 @@ from study.data.synthetic import write_records
 from study.keys import Tag
 from study.models import rules
 from study.sealed.plan import SealedPlan, load_plan
-from study.sealed.records import Records, synthetic_records
+from study.sealed.records import Asked, Records, synthetic_records
 from study.sealed.result import EvaluationFolder
 from study.statistics.predictions import Beats
 from study.store.beats_file import write_beats
@@ -46,6 +46,8 @@ permutations = 100
 precision = "fp32"
 [fixed]
 fusion = "rr_only"
+template = "trailing"
+late_shape = "distances"
 embed_dim = 8
 epochs = 1
 batch_size = 32
@@ -110,13 +112,15 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def records(halves: Path, tmp_path: Path) -> Records:
     """The two halves as the records of a rehearsal."""
-    return synthetic_records(halves, tmp_path)
+    asked = Asked(developments=("mitdb",), data_dirs=[halves], workspace=tmp_path)
+    return synthetic_records(asked)
 
 
 @pytest.fixture
 def ds1(records: Records, cache_dir: Path) -> BeatSet:
     """DS1 of these records, cut as daeac."""
-    return prepare_all(records.source, [CUT], cache_dir=cache_dir, study_seed=0)[CUT]
+    source = records.developments["mitdb"]
+    return prepare_all(source, [CUT], cache_dir=cache_dir, study_seed=0)[CUT]
 
 
 def command_line(halves: Path, *words: object, track: bool = False) -> list[str]:

@@ -29,13 +29,13 @@ def test_escape_beats_of_a_stored_result_count_as_s(
     ended = run("--ec57", "bxb")
     assert "nothing was opened" in ended.out
     assert "with 0 escape beats (e, j, n) in S, as bxb counts." in " ".join(ended.out.split())
-    shutil.copytree(records.source.folders[0], tmp_path / "marked")
+    shutil.copytree(records.test.folders[0], tmp_path / "marked")
     marks = wfdb.rdann(str(tmp_path / "marked" / "100"), "atr")
     symbols = ["j" if symbol == "N" else symbol for symbol in marks.symbol]
     wfdb.wrann("100", "atr", marks.sample, symbol=symbols, write_dir=str(tmp_path / "marked"))
     place, plan = folder.root / "opening_1", trained[1]
-    origin = replace(records.source.origins["101"], folder=tmp_path / "marked")
-    source = replace(records.ds2_source, origins=dict.fromkeys(DS2, origin))
+    origin = replace(records.test.origins["100"], folder=tmp_path / "marked")
+    source = replace(records.test, origins=dict.fromkeys(DS2, origin))
     table = bxb_table(plan, place, source)
     with np.load(place / PREDICTIONS) as arrays:
         is_100 = arrays["record_names"][arrays["record"]] == "100"

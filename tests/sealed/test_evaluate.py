@@ -43,7 +43,7 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
     for said in (
         ", opening 1, ",
         "Every arm: 10 models, each trained on all 6 records of a SYNTHETIC DS1 (",
-        "Decisions at thresholds that are best for F1 on DS1",
+        "Decisions at thresholds that are best for F1 on what trains",
         "a cross-validation of 5 folds",
         "Without some records, mean over seeds.",
         "AAMI EC57 at the most probable class",
@@ -53,7 +53,7 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
         assert said in opened, said
     (line,) = openings(workspace)
     assert line["plan"] == "tiny" and line["arms"] == ["rr", "rr_placebo"] and line["seeds"] == 10
-    assert {"time", "commit", "code", "models", "ds2", "previous", "digest"} <= line.keys()
+    assert {"time", "commit", "code", "models", "files", "previous", "digest"} <= line.keys()
     (path,) = results(workspace)
     result = json.loads(path.read_text())
     assert result["opening"] == line
@@ -109,7 +109,7 @@ def test_a_plan_that_has_a_result_shows_it_and_opens_nothing(
     run: Run, evaluates: Run, workspace: Path, opened: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Neither records nor models are needed to show it.
-    monkeypatch.setattr("study.sealed.records.synthetic_records", interrupted)
+    monkeypatch.setattr("study.sealed.session.synthetic_records", interrupted)
     text = (workspace / "tiny.toml").read_text()
     (workspace / "tiny.toml").write_text(f"# now with a comment\n{text}")
     second = run()
@@ -134,7 +134,7 @@ def test_again_opens_once_more_and_goes_on_after_an_interruption(
     run: Run, workspace: Path, opened: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.sealed.conftest.TrialRun", never)
-    with mock.patch.object(opening, "read_ds2", interrupted):
+    with mock.patch.object(opening, "read_test_set", interrupted):
         assert run("--again").code == 130
     assert run().code == 0, "the first result is there"
     assert (len(openings(workspace)), len(results(workspace))) == (2, 1)
@@ -159,7 +159,7 @@ def test_training_that_is_interrupted_costs_no_opening(
 def test_an_opening_that_left_no_result_is_continued_and_counts_once(
     run: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with mock.patch.object(opening, "read_ds2", interrupted):
+    with mock.patch.object(opening, "read_test_set", interrupted):
         ended = run()
     assert len(openings(workspace)) == 1, "on disk before DS2 is read"
     assert results(workspace) == []
@@ -174,7 +174,7 @@ def test_an_opening_that_left_no_result_is_continued_and_counts_once(
         assert len(predicted["seeds"]) == 10, "what was predicted is there"
     assert len(openings(workspace)) == 1
     monkeypatch.setattr(opening, "code_digest", lambda: "changed")
-    monkeypatch.setattr(opening, "read_ds2", interrupted)
+    monkeypatch.setattr(opening, "read_test_set", interrupted)
     assert "a new one, as code or models have changed since opening 1" in run().err
     assert [line["again"] for line in openings(workspace)] == [False, False]
 
@@ -184,10 +184,12 @@ def test_a_dry_run_says_what_would_be_done(run: Run, folder: EvaluationFolder) -
     lines = run("--dry-run").out.splitlines()
     assert lines[0].startswith("plan tiny (") and "2 arms x 10 seeds" in lines[0]
     assert {
-        "  rr: opt1 / rr_only / published7 / real, 1 epoch",
+        "  rr: opt1 / trailing / rr_only / published7 / distances / real, 1 epoch",
         "contrasts: rr - rr_placebo",
         "metrics: auprc_sv, auroc_sv (primary: auprc_sv)",
-        "DS2: 66 files, known by name and hash, not read",
+        "    distances from the template trailing: median of up to 64 beats before, causal",
+        "    look-ahead: looks one beat ahead; needs the whole record",
+        "test set: DS2, 66 files, known by name and hash, not read",
         "arithmetic: fp32, compiled",
         "models: 0 of 2 arms are trained already",
     } <= set(lines)
@@ -248,6 +250,7 @@ def test_a_study_trains_it_and_everything_is_in_mlflow(
 
 def of_study(workspace: Path, **changes: Any) -> StudyPlan:
     """Leave a study's plan in the workspace, and `tiny.toml` as a plan that comes from it."""
+    changes = {"data_fingerprints": {"daeac/linear/trailing": "2" * 12}} | changes
     study = study_plan(name="smoke", kind="compare", **changes)
     study.save(workspace / "studies" / "smoke")
     fingerprint = digest_of(study.identity())
@@ -261,12 +264,11 @@ def of_study(workspace: Path, **changes: Any) -> StudyPlan:
 def test_a_plan_whose_study_is_another_by_now_is_refused(run: Run, workspace: Path) -> None:
     of_study(workspace)
     said = refusal(run())
-    assert "DS1 is not what study 'smoke' saw: daeac/linear: the study had 222222222222, " in said
+    assert "mitdb is not what study 'smoke' saw: daeac/linear/trailing: the study had 2222" in said
     assert said.endswith("Run the study again with today's records and code")
     of_study(workspace, data_fingerprints={"centred/linear": "1" * 12})
-    assert "has no fingerprint of study 'smoke' for daeac/linear, so that nothing" in refusal(
-        run()
-    )
+    said = "has no fingerprint of study 'smoke' for daeac/linear/trailing, so that nothing"
+    assert said in refusal(run())
     study = of_study(workspace, data_source="mitdb")
     assert run("--dry-run").code == 0, "synthetic records rehearse any plan"
     replace(study, trials=9).save(workspace / "studies/smoke")

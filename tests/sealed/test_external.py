@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import wfdb
 
 from study.data.external import find_external
-from study.data.prepare import prepare
+from study.data.prepare import prepare_all
 from study.data.synthetic import write_records
 from study.errors import CheckpointError
 from study.files import write_whole
@@ -72,7 +73,7 @@ def scored(
     workspace, told = tmp_path_factory.mktemp("scored") / "workspace", {}
     shutil.copytree(trained[0], workspace)
     with here(workspace, cache_dir), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("study.sealed.opening.read_ds2", never)
+        patch.setattr("study.sealed.opening.read_test_set", never)
         patch.setattr("tests.sealed.conftest.TrialRun", never)
         for rate_hz, records in folders.items():
             with redirect_stdout(io.StringIO()) as said:
@@ -92,7 +93,7 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     (workspace, outputs), plan, name = scored, trained[1], f"ward-{rate_hz}"
     told, folder = outputs[rate_hz], EvaluationFolder.of(workspace, plan, rehearsal=True)
     for said in (
-        "DS2 was not read.",
+        "Nothing was opened.",
         f"leads: II (8); sampling rates in Hz: {rate_hz} (8)",
         "models of MIT-BIH have seen lead MLII alone, not II",
         f"AUPRC on {name}, the primary metric first",
@@ -118,8 +119,9 @@ def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
     # The same as the ensemble that is registered says of the same beats.
     signal = plan.arms[0].config.signal
     source = find_external(folders[rate_hz]).source
-    beats = prepare(source, "daeac", signal.resampling_method, cache_dir=cache_dir)
-    probs = ensemble_of(plan, folder).predict(beats.ecg, None, beats.late_rr(signal))
+    (beats,) = prepare_all(source, [signal.cut], cache_dir=cache_dir).values()
+    given = (beats.ecg, None, beats.late_rr(signal), beats.late_shape(signal))
+    probs = ensemble_of(plan, folder).predict(*given)
     np.testing.assert_allclose(np.exp(log_probs).mean(axis=0), probs, atol=1e-6)
     np.testing.assert_array_equal(label, beats.label)
     assert result["external"]["macro"] == ["N", "S", "V"]
@@ -163,7 +165,8 @@ def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
     assert "leads: aVF (6)" in told
     assert told.endswith(f"the result would go to {folder.external('avf')}\n")
     runs = mlflow_runs(mlflow_client(workspace), EXPERIMENTS["synthetic"])
-    assert sorted(run.data.tags["kind"] for run in runs) == ["floor", "study", "trial", "trial"]
+    kinds = Counter(run.data.tags["kind"] for run in runs)
+    assert kinds == {"study": 1, "trial": 2, "floor": 5}
     assert {run.data.tags["stage"] for run in runs} == {"external"}
     (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
     assert parent.info.run_name == "tiny on ward-128"
@@ -219,7 +222,10 @@ def test_a_registered_arm_is_the_champion_and_predicts_alike(
     assert not (workspace / "mlflow.db").exists()
     told = run("--register", "svt", "--arm", "rr_placebo", track=True).out
     told += run("--register", "svt", track=True).out
-    assert "arm rr_placebo: " in told and "arm rr: opt1 / rr_only / published7 / real\n" in told
+    assert (
+        "arm rr_placebo: " in told
+        and "arm rr: opt1 / trailing / rr_only / published7 / distances / real\n" in told
+    )
     assert told.count("  result on DS2: none: DS2 was not opened for this plan\n") == 2
     assert "registered as svt@champion: version 2 (before: version 1)\n" in told
     assert SYNTHETIC_MODEL in told
@@ -230,8 +236,10 @@ def test_a_registered_arm_is_the_champion_and_predicts_alike(
     assert said.items() <= version.tags.items()
     champion = load("svt", workspace=workspace).ensemble
     ensemble = ensemble_of(load_plan(workspace / "tiny.toml"), folder)
-    ecg, rr = (np.random.default_rng(3).normal(size=(6, n)).astype(np.float32) for n in (128, 7))
-    np.testing.assert_array_equal(champion.predict(ecg, None, rr), ensemble.predict(ecg, None, rr))
+    rng = np.random.default_rng(3)
+    ecg, rr, shape = (rng.normal(size=(6, n)).astype(np.float32) for n in (128, 7, 2))
+    given = (ecg, None, rr, shape)
+    np.testing.assert_array_equal(champion.predict(*given), ensemble.predict(*given))
 
 
 def test_a_registered_model_says_what_ds2_has_shown(

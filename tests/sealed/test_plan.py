@@ -50,6 +50,7 @@ name = "film_placebo"
 fusion = "film"
 rr = "placebo"
 learning_rate = 3e-3
+development = "svdb+mitdb"
 """
 
 
@@ -72,9 +73,9 @@ def test_a_plan_by_hand_needs_a_name_and_an_arm() -> None:
     assert (plan.seeds, plan.test.study_seed, plan.test.resamples) == (10, 0, 2000)
     assert (plan.test.precision, plan.test.origin) == ("auto", None)
     assert plan == parsed(TABLES)
-    space = plan.space()
+    space = plan.space("mitdb")
     assert (space.name, space.folds, space.seeds, space.trials) == ("mine", "all", 10, 1)
-    assert parsed("# c\n" + TABLES).space().digest == space.digest
+    assert parsed("# c\n" + TABLES).space("mitdb").digest == space.digest
 
 
 def test_the_plan_that_opened_ds2_has_the_hash_that_was_logged() -> None:
@@ -90,6 +91,7 @@ def test_a_written_plan_is_the_plan_that_is_read() -> None:
     again = parsed(text)
     assert again.text() == plan.text()
     assert again.hash == plan.hash
+    assert "# look-ahead: looks one beat ahead; needs the whole record\n[[arms]]" in text
 
 
 def test_the_hash_is_over_what_is_said() -> None:
@@ -111,10 +113,25 @@ def test_the_hash_is_over_what_is_said() -> None:
         MINIMAL.replace('name = "film"', 'name = "movie"'),
         MINIMAL.replace('"mine"', '"mine"\ncontrasts = [["film", "logistic_regression"]]'),
         MINIMAL.replace('"mine"', '"mine"\nfloor = "logistic_ratios"'),
+        MINIMAL + 'development = "svdb"',
+        MINIMAL.replace('"mine"', '"mine"\ndevelopment = "svdb"'),
     ]
     hashes = {parsed(text).hash for text in other}
     assert len(hashes) == len(other) and plan.hash not in hashes
     assert (len(plan.hash), plan.title) == (64, f"mine ({plan.hash[:12]})")
+
+
+def test_arms_are_told_apart_by_what_they_train_on() -> None:
+    plan = parsed(f'{MINIMAL}{SAME_ARM}\ndevelopment = "svdb+mitdb"')
+    own, other = plan.arms
+    assert own.config == other.config
+    assert plan.developments == {"mitdb": (own,), "mitdb+svdb": (other,)}
+    assert [plan.floor_of(arm) for arm in plan.arms] == [
+        *("logistic_regression", "logistic_regression_on_mitdb_svdb")
+    ]
+    alone = plan.space("mitdb+svdb")
+    assert [arm.name for arm in alone.arms] == ["other"]
+    assert alone.digest == parsed(MINIMAL.replace('"film"', '"other"', 1)).space("mitdb").digest
 
 
 def test_an_arm_has_the_beats_that_its_space_reads() -> None:
@@ -123,8 +140,8 @@ def test_an_arm_has_the_beats_that_its_space_reads() -> None:
             'fusion = "film"', 'fusion = "rr_only"\nsegmentation = "beat"'
         )
     )
-    assert plan.space().cuts() == [arm.cut for arm in plan.arms]
-    assert plan.space().configurations() == [arm.config for arm in plan.arms]
+    assert plan.space("mitdb").cuts() == [arm.cut for arm in plan.arms]
+    assert plan.space("mitdb").configurations() == [arm.config for arm in plan.arms]
 
 
 @pytest.mark.parametrize(

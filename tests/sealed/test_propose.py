@@ -178,6 +178,18 @@ def test_arms_can_be_chosen(comparison: Path) -> None:
     assert none_declared.test.contrasts == (("wide", "film"),), "the first minus each other"
 
 
+def test_arms_can_train_on_several_sets_of_records(comparison: Path) -> None:
+    train_on = ("svdb+mitdb", "mitdb")
+    plan = propose(comparison, "s", arms=("film", "bare"), train_on=train_on).plan
+    assert plan.test.development == "mitdb", "what the study had"
+    assert {of: [arm.name for arm in arms] for of, arms in plan.developments.items()} == {
+        "mitdb+svdb": ["film", "bare"],
+        "mitdb": ["film_on_mitdb", "bare_on_mitdb"],
+    }
+    assert plan.test.contrasts == (("film", "bare"), ("film", "film_on_mitdb"))
+    assert parse_plan(plan.text(), Path("plan.toml")) == plan
+
+
 def test_a_written_plan_can_be_read(comparison: Path) -> None:
     proposal = propose(comparison, "s")
     text = proposal.plan.text(proposal.comments)
@@ -188,7 +200,7 @@ def test_a_written_plan_can_be_read(comparison: Path) -> None:
         *["no contrast", "no placebo of film", "no bare ECG"]
     ]
     assert "film .500, film_placebo .400" in text
-    assert "Floors on DS1: prevalence .100, logistic_regression .300" in text
+    assert "Floors: prevalence .100, logistic_regression .300" in text
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,24 @@ from study.data.prepare import prepare_all
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
-from study.sealed.records import Records, mitdb_records, read_ds2, synthetic_records
+from study.sealed.records import (
+    Asked,
+    Records,
+    canonical,
+    find_records,
+    read_test_set,
+    synthetic_records,
+)
+
+SPLIT = """
+name = "mine"
+development = ["101", "106"]
+test = ["100"]
+"""
+
+
+def asked(workspace: Path, *folders: Path, **more: Any) -> Asked:
+    return Asked(developments=("mitdb",), data_dirs=folders, workspace=workspace, **more)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +46,7 @@ def all_of_mitdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(all_of_mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of files that count as the published ones."""
     sums = {file: sha256_of(all_of_mitdb / file) for file in files_of((*DS1, *DS2))}
-    monkeypatch.setattr("study.data.fetch.published_checksums", lambda *_: sums)
+    monkeypatch.setattr("study.data.catalogue._packaged_checksums", lambda name: sums)
     monkeypatch.delenv("MITDB_DIR", raising=False)
     return Path(shutil.copytree(all_of_mitdb, tmp_path / "mitdb"))
 
@@ -36,28 +54,29 @@ def published(all_of_mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_ds2_is_known_by_name_and_hash(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = mitdb_records(published, tmp_path)
-    assert (records.source.kind, records.source.records) == ("mitdb", DS1)
-    assert sorted(records.ds2) == sorted(files_of(DS2))
-    assert records.ds2["100.dat"] == sha256_of(published / "100.dat")
-    assert records.ds2_patients["202"] == records.source.patients["201"] == "201"
-    changed = replace(records, ds2={**records.ds2, "100.atr": "other"})
-    assert changed.ds2_digest != records.ds2_digest
+    records = find_records(asked(tmp_path, published))
+    trained_on, test = records.developments["mitdb"], records.test
+    assert (trained_on.kind, trained_on.records) == ("mitdb", DS1)
+    assert (test.dataset, sorted(test.checksums)) == ("DS2", sorted(files_of(DS2)))
+    assert test.checksums["100.dat"] == sha256_of(published / "100.dat")
+    assert test.patients["202"] == trained_on.patients["201"] == "201"
+    edited = replace(test, checksums={**test.checksums, "100.atr": "other"})
+    assert replace(records, test=edited).test_digest != records.test_digest
     monkeypatch.setenv("MITDB_DIR", str(published))
-    assert mitdb_records(None, tmp_path).source.folders[0] == published
+    assert find_records(asked(tmp_path)).test.folders[0] == published
 
 
 def test_a_workspace_that_has_all_files_downloads_nothing(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Path, tuple[str, ...]]] = []
-    monkeypatch.setattr(module, "download_records", lambda _, f, names: asked.append((f, names)))
+    names: list[str] = []
+    monkeypatch.setattr(module, "download_records", lambda db, f, of: names.extend((f, *of)))
     own = tmp_path / "data" / "mitdb"
     own.parent.mkdir()
     published.rename(own)
-    assert mitdb_records(None, tmp_path).source.folders[0] == own
+    assert find_records(asked(tmp_path)).test.folders[0] == own
     # What is there is verified and kept; what is not would be fetched, DS2 included.
-    assert asked == [(own, (*DS1, *DS2))]
+    assert names == [own, *DS1, own, *DS2]
 
 
 def test_a_folder_without_ds2_or_with_an_edited_file_of_it_is_refused(
@@ -66,50 +85,82 @@ def test_a_folder_without_ds2_or_with_an_edited_file_of_it_is_refused(
     marks = published / "234.atr"
     whole = marks.read_bytes()
     marks.write_bytes(b"edited")
-    edited = "needs DS2.*234.atr: has SHA-256 .* damaged or edited"
-    with pytest.raises(ChecksumError, match=edited):
-        mitdb_records(published, tmp_path)
+    with pytest.raises(ChecksumError, match="needs DS2.*234.atr: has SHA-256 .* damaged or edit"):
+        find_records(asked(tmp_path, published))
     marks.write_bytes(whole)
     for file in files_of(DS2[:2]):
         (published / file).unlink()
     with pytest.raises(MissingDataError, match=r"needs DS2.*100.atr and 3 more \(6 in all\)"):
-        mitdb_records(published, tmp_path)
+        find_records(asked(tmp_path, published))
+
+
+def test_what_trains_and_what_tests_share_no_file_and_no_patient(
+    published: Path, halves: Path, tmp_path: Path
+) -> None:
+    said = "DS1 cannot test what trains on mitdb: they share 66 files .*; name another test set"
+    with pytest.raises(UsageError, match=said):
+        find_records(asked(tmp_path, published, test_set="DS1"))
+    split = tmp_path / "split.toml"
+    split.write_text(SPLIT)
+    own = Asked(developments=("records",), test_set="mine-test", own=(halves, split))
+    records = find_records(own)
+    assert records.developments["records"].records == ("101", "106")
+    assert records.test.records == ("100",)
+    shutil.copytree(halves, tmp_path / "copied")
+    for suffix in (".dat", ".atr"):
+        shutil.copy(halves / f"101{suffix}", tmp_path / "copied" / f"100{suffix}")
+    copied = replace(own, own=(tmp_path / "copied", split))
+    with pytest.raises(UsageError, match="mine-test cannot test what trains on records: they sh"):
+        find_records(copied)
+    with pytest.raises(UsageError, match="name them by --records DIR and --split FILE"):
+        find_records(replace(own, own=None))
+
+
+def test_test_sets_have_one_name_each(tmp_path: Path) -> None:
+    split = tmp_path / "split.toml"
+    split.write_text(SPLIT)
+    known = {"mitdb": "DS2", "DS2": "DS2", "DS1": "DS1", "svdb": "svdb"}
+    assert {name: canonical(name) for name in known} == known
+    assert canonical("mine", split) == "mine-test"
+    with pytest.raises(UsageError, match="--test: unknown test set 'DS3'; .* Did you mean 'DS"):
+        canonical("DS3")
 
 
 def test_synthetic_records_are_no_mitdb_and_real_ones_no_rehearsal(
     halves: Path, published: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="synthetic records, and a sealed test is on MIT-BIH"):
-        mitdb_records(halves, tmp_path)
+    with pytest.raises(DataError, match="synthetic records, and a sealed test is on real ones"):
+        find_records(asked(tmp_path, halves))
     with pytest.raises(UsageError, match=r"does not hold synthetic records \(synthetic.json is"):
-        synthetic_records(published, tmp_path)
+        synthetic_records(asked(tmp_path, published))
     # What says that they are synthetic does not make them so: their content is what counts.
     shutil.copy(halves / MANIFEST, published)
-    with pytest.raises(UsageError, match=r"101.hea is 101.hea of MIT-BIH, and a rehearsal is on"):
-        synthetic_records(published, tmp_path)
+    with pytest.raises(UsageError, match=r"101.hea is 101.hea of MIT-BIH .*, and a rehearsal is"):
+        synthetic_records(asked(tmp_path, published))
     for file in files_of((*DS1, *DS2[1:])):
         shutil.copy(halves / "103.dat", published / file)
     with pytest.raises(UsageError, match=r"100.hea is 100.hea of MIT-BIH"):
-        synthetic_records(published, tmp_path)
+        synthetic_records(asked(tmp_path, published))
 
 
 def test_a_rehearsal_writes_its_records_and_needs_all_of_ds2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REHEARSAL_S", 30.0)
-    source = synthetic_records(None, tmp_path).source
+    source = synthetic_records(asked(tmp_path)).developments["mitdb"]
     assert source.folders[0] == tmp_path / "data" / "rehearsal"
     assert (source.kind, source.records) == ("synthetic", DS1)
     for file in files_of(["103"]):
         (source.folders[0] / file).unlink()
     with pytest.raises(MissingDataError, match="103: no .hea or .dat or .atr file"):
-        synthetic_records(source.folders[0], tmp_path)
+        synthetic_records(asked(tmp_path, source.folders[0]))
 
 
 def test_each_half_is_read_and_cached_by_itself(records: Records, tmp_path: Path) -> None:
     cut, cache_dir = ("beat", "antialiased"), tmp_path / "beats"
-    ds1 = prepare_all(records.source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
-    assert (ds1.dataset, ds1.record_names) == ("DS1", records.source.records)
-    ds2 = read_ds2(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
+    source = records.developments["mitdb"]
+    ds1 = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
+    assert (ds1.dataset, ds1.record_names) == ("DS1", source.records)
+    ds2 = read_test_set(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
     assert (ds2.dataset, ds2.record_names) == ("DS2", DS2)
     assert {path.parent.name for path in cache_dir.rglob("*.beats")} == {"DS1", "DS2"}

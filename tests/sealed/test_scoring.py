@@ -37,7 +37,7 @@ def test_dominating_records_are_found_in_the_data(beats: Beats) -> None:
         Exclusion(label="without b", records=("b",), why="80% of S"),
         Exclusion(label="without a", records=("a",), why="38% of V"),
         Exclusion(label="without c", records=("c",), why="100% of F"),
-        Exclusion(label="without d", records=("d",), why="patient is also in DS1"),
+        Exclusion(label="without d", records=("d",), why="the patient also trains"),
     ]
     assert [e.label for e in exclusions(beats, [])] == ["without b", "without a", "without c"]
 

@@ -47,21 +47,22 @@ def test_no_study_can_have_used_a_seed() -> None:
 
 def test_arms_are_cross_validated_where_no_study_has_their_predictions(set_up: SetUp) -> None:
     """Five folds of whole patients and one seed, whose scores rank nothing."""
-    training = set_up("")
-    of_thresholds = training.cross_validation
+    (group,) = set_up("").groups
+    of_thresholds = group.cross_validation
     assert of_thresholds is not None
     assert [arm.name for arm in of_thresholds.space.arms] == ["rr", "rr_placebo"]
     assert (of_thresholds.plan.n_folds, of_thresholds.plan.n_seeds) == (5, 1)
     assert of_thresholds.plan.objective == "train_loss"
-    assert of_thresholds.job.folds.fingerprint == training.folds.fingerprint
-    assert (training.models.plan.folds, training.models.plan.n_seeds) == ("all", 10)
+    assert of_thresholds.job.folds.fingerprint == group.folds.fingerprint
+    assert (group.models.plan.folds, group.models.plan.n_seeds) == ("all", 10)
 
 
 def test_a_shared_storage_keeps_plans_apart(
     set_up: SetUp, trained: tuple[Path, SealedPlan], tmp_path: Path
 ) -> None:
     root = tmp_path / "shared" / trained[1].label
-    assert str(set_up(str(tmp_path / "shared")).models.job.storage.root) == str(root / "training")
+    (group,) = set_up(str(tmp_path / "shared")).groups
+    assert str(group.models.job.storage.root) == str(root / "training")
 
 
 KEPT = "training: the disk is full; trained models are kept, and the same command continues"
@@ -87,7 +88,7 @@ def test_what_ends_otherwise_is_no_result(
     fault: str,
 ) -> None:
     # Thresholds come after the models.
-    monkeypatch.setattr("study.sealed.training._thresholds", lambda training, run: {})
+    monkeypatch.setattr("study.sealed.training._thresholds", lambda group, run: {})
     monkeypatch.setattr(Study, "at", lambda places: SimpleNamespace(rows=rows))
     with pytest.raises(error) as caught:
         train(set_up(""), lambda setup, places: Summary(stop=stop))

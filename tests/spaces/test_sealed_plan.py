@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from study.data.catalogue import CATALOGUE
 from study.errors import unknown
 from study.keys import FLOORS
 from study.spaces.sealed_plan import METRICS, Origin, SealedTest
@@ -15,6 +16,7 @@ FULL = SEALED_PLAN.replace("= 10", "= 12").replace(
 metrics = ["auprc_macro"]
 contrasts = [["film", "film_placebo"], ["film", "logistic_regression"]]
 floor = "logistic_ratios"
+development = "svdb+mitdb"
 study_seed = 3
 resamples = 500
 permutations = 200
@@ -36,6 +38,7 @@ def test_every_record_trains_and_nothing_is_scored() -> None:
         metrics=("auprc_sv", "auroc_sv"),
         contrasts=(),
         floor=FLOOR,
+        development="mitdb",
         study_seed=0,
         resamples=2000,
         permutations=10_000,
@@ -51,6 +54,7 @@ def test_everything_a_table_can_say() -> None:
         metrics=("auprc_macro",),
         contrasts=(("film", "film_placebo"), ("film", "logistic_regression")),
         floor="logistic_ratios",
+        development="mitdb+svdb",
         study_seed=3,
         resamples=500,
         permutations=200,
@@ -72,6 +76,8 @@ FAULTS = [
     ("500", "2.5", "test.resamples: must be a whole number in [100, 100000], got 2.5"),
     ('fingerprint = "0123456789ab"', "", "test.study.fingerprint: must be a text, got None"),
     ('name = "film"', f'name = "{FLOOR}"', f"arms.{FLOOR}: is the name of a floor, which"),
+    ('"svdb+mitdb"', '"svbd"', f"test.development: {unknown('database', 'svbd', CATALOGUE)}"),
+    ("placebo =", "development = 1\nplacebo =", "arms.film.development: must be a text such as"),
     ('"logistic_ratios"', '"ratios"', f"test.floor: {unknown('floor', 'ratios', FLOORS)}"),
     ("[[arms]]", "[params]\n[[arms]]", "[params] means nothing beside [test]: an arm says every"),
 ]

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyStateError
-from study.store.openings import OPENINGS, OpeningsLog
+from study.store.openings import OpeningsLog
 
 BROKEN = "the line before it was altered, added or taken away since it was written"
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> OpeningsLog:
-    return OpeningsLog(tmp_path / OPENINGS)
+    return OpeningsLog(tmp_path)
 
 
 def opened(log: OpeningsLog, *plans: str) -> list[str]:
@@ -88,19 +88,20 @@ def test_a_damaged_line_is_named_and_counts(log: OpeningsLog) -> None:
 def test_a_log_that_cannot_be_written_or_read_opens_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyStateError, match=r"cannot be written \(.*\); DS2 was not opened"):
-        OpeningsLog(tmp_path / "file" / OPENINGS).append({"plan": "a"})
-    with pytest.raises(StudyStateError, match="how often DS2 was opened is unknown"):
-        OpeningsLog(tmp_path).read()
+        OpeningsLog(tmp_path / "file").append({"plan": "a"})
+    with pytest.raises(StudyStateError, match="how often svdb was opened is unknown"):
+        OpeningsLog(tmp_path, "svdb").path.mkdir()
+        OpeningsLog(tmp_path, "svdb").read()
 
 
-def _append(path: Path, name: str) -> None:
+def _append(folder: Path, name: str) -> None:
     for _ in range(20):
-        OpeningsLog(path).append({"plan": name})
+        OpeningsLog(folder).append({"plan": name})
 
 
 def test_processes_that_append_at_once_break_no_line(log: OpeningsLog) -> None:
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append, args=(log.path, name)) for name in "ab"]
+    writers = [context.Process(target=_append, args=(log.path.parent, name)) for name in "ab"]
     for writer in writers:
         writer.start()
     for writer in writers:
