@@ -40,7 +40,7 @@ MAX_TEXT = 5000
 """Length of a tag or parameter, in characters, that every MLflow store takes."""
 
 PARAMS = (
-    *("kind", "objective", "sampler", "scheduler", "trials"),
+    *("kind", "data_source", "objective", "sampler", "scheduler", "trials"),
     *("epochs", "folds", "n_partitions", "n_seeds", "study_seed"),
 )
 """The parts of a plan that the study's run shows as parameters."""

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from study.config import SAMPLING_RATE_HZ
+from study.data.catalogue import CATALOGUE
 from study.data.windows import GAP, GAP_NOTE, SEGMENTATIONS, TAPS
 from study.keys import (
     CLASSES,
@@ -113,12 +114,9 @@ def _decisions(results: StudyResults) -> dict[str, str]:
         "kind": "search: proposes candidates, claims nothing"
         if results.searches
         else "comparison: every arm gets the same draws, folds and seeds; nothing is pruned",
-        "split": "inter-patient, AAMI N S V F; "
-        + (
-            "DS1 and DS2 of de Chazal, O'Dwyer & Reilly 2004"
-            if plan.has_sealed_test
-            else f"records: {plan.data_source}"
-        ),
+        "records": plan.data_source,
+        "split": "inter-patient, AAMI N S V F"
+        + ("; DS1 and DS2 of de Chazal, O'Dwyer & Reilly 2004" if plan.has_sealed_test else ""),
         "selection sees": f"{plan.selection_sees}, in folds of whole patients; "
         + ("DS2 is sealed" if plan.has_sealed_test else "none is set aside"),
         "folds": f"{plan.folds} ({plural(plan.n_folds, 'fold')})",
@@ -252,10 +250,12 @@ def _trials(results: StudyResults) -> Iterator[str]:
 
 
 def _data(results: StudyResults) -> Iterator[str]:
-    where = {
-        "mitdb": "the MIT-BIH Arrhythmia Database (Moody & Mark 2001, doi:10.1109/51.932724)",
-        "synthetic": "synthetic records, which say nothing about patients",
-    }.get(results.study.plan.data_source, "the study's own records")
+    plan = results.study.plan
+    where = "the study's own records"
+    if plan.data_source == "synthetic":
+        where = "synthetic records, which say nothing about patients"
+    if databases := [CATALOGUE[name] for name in plan.databases]:
+        where = listing(f"the {database.title} (doi:{database.doi})" for database in databases)
     yield f"Beats of {where} were classified as AAMI {', '.join(CLASSES)}."
     beats = results.beats
     if beats is None:
