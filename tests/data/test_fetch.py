@@ -5,21 +5,29 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from study.data import fetch
-from study.data.catalogue import MITDB
+from study.data.catalogue import CHECKSUMS_LIST, MITDB
 from study.data.fetch import ATTEMPTS, UnreachableError, download_records
-from study.errors import ChecksumError, DiskError, DownloadError, StudyError
+from study.errors import (
+    ChecksumError,
+    DiskError,
+    DownloadError,
+    MissingDataError,
+    StudyError,
+)
 
 FILES = {
     "101.hea": b"101 2 360 650000\n" * 5,
     "101.dat": bytes(range(256)) * 2000,
     "101.atr": b"\1\2" * 900 + b"\0\0",
 }
+PUBLISHED = fetch.published_checksums
 SUMS = {file: hashlib.sha256(content).hexdigest() for file, content in FILES.items()}
 
 
@@ -47,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        file = self.path.removeprefix("/mitdb/1.0.0/")
+        file = self.path.removeprefix("/mitdb/1.0.0/").removeprefix("/other/1.0.0/")
         self.server.requests.append(file)
         if self.server.arrives:
             self.server.arrives.write_bytes(FILES[self.server.arrives.name])
@@ -157,6 +165,24 @@ def test_only_a_server_that_never_answers_is_no_network(server: Server, tmp_path
         download_records(MITDB, folder, ["101"])
     assert len(server.requests) == 1
     assert not folder.exists()
+
+
+def test_a_list_of_checksums_is_fetched_where_the_tool_has_none_and_must_be_the_known_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "published_checksums", PUBLISHED)
+    content = "".join(f"{digest} {file}\n" for file, digest in SUMS.items()).encode()
+    monkeypatch.setitem(FILES, CHECKSUMS_LIST, content)
+    known = replace(MITDB, name="other", list_sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(MissingDataError, match=r"SHA256SUMS\.txt: missing; .*/other/1\.0\.0/"):
+        PUBLISHED(known, tmp_path)
+    download_records(known, tmp_path, ["101"])
+    assert contents(tmp_path) == FILES
+    assert fetch.verified_checksums(known, tmp_path, ["101"]) == SUMS
+    with pytest.raises(ChecksumError, match=r"102\.hea.*: is not in the list of checksums"):
+        fetch.verified_checksums(replace(known, list_sha256=""), tmp_path, ["102"])
+    with pytest.raises(ChecksumError, match="is not the published list of checksums"):
+        PUBLISHED(replace(known, list_sha256="0" * 64), tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(

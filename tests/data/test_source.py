@@ -337,6 +337,10 @@ def test_every_record_of_the_supraventricular_database_is_read(svdb_dir: Path) -
     """Two of its records have beats marked twice; 860 has one at the very end of its signal."""
     external = find_external(svdb_dir, leads=["ECG1"])
     assert (len(external.leads), external.unusable, external.without_beats) == (78, {}, ())
+    source = find_source(data="svdb", data_dirs=[svdb_dir], workspace=svdb_dir)
+    assert source.checksums == external.source.checksums
+    at_the_end = source.read("860")
+    assert (len(at_the_end.signal_mv), at_the_end.beat_samples[-1]) == (648_000, 648_000)
     assert set(external.rates_hz.values()) == {128.0}
     doubled = {name: [d.symbols for d in beats] for name, beats in external.doubled.items()}
     assert doubled == {"865": [("S", "Q"), ("S", "Q")], "884": [("V", "V")]}
