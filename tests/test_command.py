@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from study.__main__ import COMMANDS
 from study.command import carry_out
 from study.errors import StudyStateError
 
@@ -143,13 +144,13 @@ print(json.dumps([text, silent, list(sys.modules)]))
 """
 
 
-PROGRAMS = ("run", "report", "evaluate", "predict", "champion", "demo", "data.__main__")
+PROGRAMS = [module for module, _ in COMMANDS.values()]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_explains_every_option_and_imports_nothing_heavy(program: str) -> None:
     """In a process of its own: this one has imported all of it."""
-    words = [sys.executable, "-c", HELP.format(command=f"study.{program}")]
+    words = [sys.executable, "-c", HELP.format(command=program)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     text, silent, modules = json.loads(done.stdout)
     assert " ".join(text.lower().split()).count("exit codes: 0") == 1
