@@ -241,6 +241,14 @@ def uses_template(config: TrialConfig) -> bool:
     )
 
 
+def shapes_seen(config: TrialConfig) -> tuple[int, str]:
+    """Return how many inputs of the beat's shape an arm sees, and the template beside them."""
+    signal = config.signal
+    windows = 1 + (signal.morphology == "both") if FUSIONS[config.model.fusion].uses_ecg else 0
+    template = signal.template if uses_template(config) else "none"
+    return windows + (signal.n_shape > 0), template
+
+
 def normalised(config: TrialConfig) -> TrialConfig:
     """Return the configuration of the same digest whose inactive parameters have defaults."""
     return TrialConfig.from_flat(active_parameters(config))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from study.config import TrialConfig, cut_text
+from study.models import rules
 from study.reporting.arms import arm_configs
 from study.statistics.predictions import ArmRuns, Beats
 from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor
@@ -64,6 +65,7 @@ def floor_runs(
 
 def _best(study: Study, arm: str, config: TrialConfig) -> ArmRuns:
     log_probs = study.predictions(study.arm_trials[arm])["log_probs"]
+    shapes, template = rules.shapes_seen(config)
     return ArmRuns(
         name=arm,
         log_probs=log_probs,
@@ -73,6 +75,8 @@ def _best(study: Study, arm: str, config: TrialConfig) -> ArmRuns:
         window=config.signal.window,
         fusion=config.model.fusion,
         rr=config.signal.rr,
+        shapes=shapes,
+        template=template,
     )
 
 
@@ -109,6 +113,7 @@ def _arm(
     signal, model = configs[0].signal, configs[0].model
     cut = cut_text(signal.cut)
     seeds = [np.arange(len(part)) for part in log_probs]
+    shapes, template = rules.shapes_seen(configs[0])
     return ArmRuns(
         name=trials[0].arm,
         log_probs=np.concatenate(log_probs),
@@ -118,6 +123,8 @@ def _arm(
         window=signal.window,
         fusion=model.fusion,
         rr=signal.rr,
+        shapes=shapes,
+        template=template,
         fingerprints={
             "records": plan.data_source,
             f"{cut} windows": str(plan.data_fingerprints.get(cut, "unknown")),

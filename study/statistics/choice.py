@@ -38,18 +38,27 @@ SIMPLICITY = (
 _ATTENTION = ("mhca", "mhca_residual", "mhca_time_plain", "mhca_time", "attention_pool")
 
 
-def simplicity(input_: str, fusion: str) -> tuple[bool, int, bool]:
+TEMPLATES_BY_NEED = ("none", "trailing", "learning", "record")
+"""Templates by how much of a record they need: none before all that has one."""
+
+
+def simplicity(
+    input_: str, fusion: str, shapes: int = 1, template: str = "none"
+) -> tuple[bool, int, bool, int, int]:
     """Return the key that sorts arms, the simplest first.
 
     Fewer inputs come before more, so no RR before RR; then the order of `SIMPLICITY`, where a
-    fusion that it does not know is last; then early channels beside a fusion after it alone.
+    fusion that it does not know is last; then early channels beside a fusion after it alone. Arms
+    that only differ in what they see of the beat come last: fewer inputs of shape before more,
+    then by template.
     """
     early, late = INPUTS[input_].early_rr, INPUTS[input_].late_rr
     way = "attention" if fusion in _ATTENTION else fusion
     if way == "none" and early:
         way = "ratio2 early"
     rank = SIMPLICITY.index(way) if way in SIMPLICITY else len(SIMPLICITY)
-    return early or late, rank, early and fusion != "none"
+    beside = early and fusion != "none"
+    return early or late, rank, beside, shapes, TEMPLATES_BY_NEED.index(template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +70,19 @@ class Candidate:
     fusion: str  # fusion type
     score: float  # its objective
     per_fold: Sequence[Mapping[str, float | None]]  # its scores by fold, as `scores.json` has them
+    shapes: int = 1  # inputs of shape: windows, and distances
+    template: str = "none"  # the template that these are beside
 
 
 def simplest_of_search(candidates: Sequence[Candidate], objective: str) -> Candidate:
     """Return the simplest candidate within one standard error over folds of the best."""
     best = max(candidates, key=lambda candidate: candidate.score)
     within = [best, *(c for c in candidates if c is not best and _within(best, c, objective))]
-    return min(within, key=lambda c: (simplicity(c.input, c.fusion), -c.score, c.name))
+    return min(within, key=lambda c: (_simplicity(c), -c.score, c.name))
+
+
+def _simplicity(arm: Candidate | ArmRuns) -> tuple[bool, int, bool, int, int]:
+    return simplicity(arm.input, arm.fusion, arm.shapes, arm.template)
 
 
 def _within(best: Candidate, other: Candidate, objective: str) -> bool:
@@ -109,9 +124,7 @@ def choose(
     within = [
         index for index in range(len(arms)) if index == best or behind[index] <= errors[index]
     ]
-    within.sort(
-        key=lambda index: (simplicity(arms[index].input, arms[index].fusion), behind[index])
-    )
+    within.sort(key=lambda index: (_simplicity(arms[index]), behind[index]))
     corrected, outside, chosen = selection_corrected(values, in_bag[defined], out_of_bag[defined])
     often = {
         arms[index].name: float(chosen[index]) for index in np.argsort(-chosen, kind="stable")

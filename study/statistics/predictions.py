@@ -135,6 +135,8 @@ class ArmRuns:
     window: str  # what it sees of a beat, `SignalSpec.window`; without ECG, that of its space
     fusion: str  # fusion type
     rr: str = "real"  # `real` or `placebo`
+    shapes: int = 1  # inputs of shape: windows, and distances from a template
+    template: str = "none"  # the template that these are beside
     # What it was evaluated on, by name; arms with different values of one name cannot be compared.
     # `Beats.fingerprints` and the plan's data fingerprints.
     fingerprints: Mapping[str, str] = field(default_factory=dict)

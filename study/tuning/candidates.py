@@ -18,7 +18,7 @@ from study.config import TrialConfig
 from study.data.folds import different_folds
 from study.data.source import Source
 from study.errors import StudyStateError, UsageError
-from study.models.rules import active_parameters
+from study.models.rules import active_parameters, shapes_seen
 from study.spaces.toml_text import compare_text
 from study.statistics.choice import Candidate, simplest_of_search
 from study.statistics.predictions import Beats
@@ -85,12 +85,15 @@ def _candidate(study: Study, row: TrialRow, config: TrialConfig) -> Candidate:
             f"trial {row.number}, {row.arm}: {shown(study.files.root)}/{row.digest} has no "
             f"{SCORES}; a study started with --storage keeps its files there"
         )
+    shapes, template = shapes_seen(config)
     return Candidate(
         name=row.arm,
         input=config.signal.input,
         fusion=config.model.fusion,
         score=row.metric(study.objective),
         per_fold=json.loads(content)["per_fold"],
+        shapes=shapes,
+        template=template,
     )
 
 

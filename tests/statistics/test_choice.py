@@ -57,6 +57,9 @@ def test_arms_have_one_order_from_no_rr_to_attention() -> None:
     # Every fusion has a place; one that is plugged in is the least simple.
     assert max(simplicity(*arm)[1] for arm in arms) < len(SIMPLICITY)
     assert simplicity("opt1", "plugged_in")[1] == len(SIMPLICITY)
+    # What is seen of the beat decides last: fewer inputs, then how much of a record is needed.
+    seen = [(1, "none"), (1, "trailing"), (1, "learning"), (1, "record"), (2, "trailing")]
+    assert sorted(seen[::-1], key=lambda s: simplicity("opt1", "film", *s)) == seen
 
 
 def test_a_search_and_a_comparison_name_the_same_simplest_arm(make_arm: MakeArm) -> None:
