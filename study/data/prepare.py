@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.beats import LabelledBeats
-from study.config import N_SAMPLES, SAMPLING_RATE_HZ, Cut, digest_of
+from study.config import N_SAMPLES, SAMPLING_RATE_HZ, Cut, cut_text, digest_of
 from study.data.beat_set import BeatSet, Reference, Reliance, load_cached, store_cached
+from study.data.reference.means import TemplateMeans, telling_record, template_means
 from study.data.reference.templates import (
     SHAPE_CUT,
     TEMPLATES,
@@ -120,6 +121,23 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
     return beats.cut(cut, record.name, "records", study_seed=0, fingerprint="")
 
 
+def draw_templates(source: Source, beats: Mapping[Cut, BeatSet]) -> list[TemplateMeans]:
+    """Return means of beats beside their templates, for each cut that has a template.
+
+    One record is read for them: the one with most beats of S and V both.
+    """
+    drawn = {cut: of_cut for cut, of_cut in beats.items() if of_cut.reference is not None}
+    if not drawn:
+        return []
+    of_any = next(iter(drawn.values()))
+    name = of_any.record_names[telling_record(of_any)]
+    own = _joined([_part(source.read(name))], source.where)
+    return [
+        template_means(cut_text(cut), of_cut, name, *own.templates(cut, cut[-1]), own.label)
+        for cut, of_cut in drawn.items()
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Peaks:
     """Beats by where they are, in record and time order."""
@@ -167,10 +185,10 @@ class _UncutBeats(LabelledBeats):
 
     def _reference(self, cut: Cut, template: str, reliance: Reliance) -> Reference:
         """Compare the beats with their templates, and the re-cut ones with the same."""
-        windows, templates = self._templates(cut, template)
+        windows, templates = self.templates(cut, template)
         shaped = (windows, templates)
         if cut[:2] != SHAPE_CUT:
-            shaped = self._templates(SHAPE_CUT, template)
+            shaped = self.templates(SHAPE_CUT, template)
         recut = None
         if reliance.windows is not None:
             segmentation, resampling, *_ = cut
@@ -185,7 +203,7 @@ class _UncutBeats(LabelledBeats):
             recut=recut,
         )
 
-    def _templates(self, cut: Cut, template: str) -> tuple[Windows, Windows]:
+    def templates(self, cut: Cut, template: str) -> tuple[Windows, Windows]:
         """Return the windows of all beats, mean-free and unscaled, and their templates, [N, T]."""
         segmentation, resampling, *_ = cut
         peaks, used = self.fitting, self.among_fitting

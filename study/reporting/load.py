@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from study.errors import ComparisonError, StudyError
+from study.errors import ComparisonError, StudyError, StudyStateError
 from study.files import write_whole
 from study.reporting.alarms import Alarm
 from study.reporting.arm_runs import arm_runs, floor_runs
@@ -18,7 +18,7 @@ from study.reporting.results import Explanation, StudyResults
 from study.statistics.comparison import compare
 from study.statistics.findings import Comparison
 from study.statistics.predictions import ArmRuns
-from study.store.beats_file import EXCLUSIONS, read_exclusions
+from study.store.beats_file import EXCLUSIONS, read_exclusions, read_template_means
 from study.store.floors import StudyFloor, stored_floors
 from study.store.folder import BEATS, PAIRS, RECORDS, has_trials
 from study.store.study import Study
@@ -145,11 +145,16 @@ def for_page(results: StudyResults, say: Say) -> StudyResults:
         explanations, reason = explanations_of(study)
         if reason:
             gaps["explanations"] = reason
+    try:
+        templates = read_template_means(study.folder)
+    except StudyStateError as error:
+        templates, gaps["templates"] = [], str(error)
     say("measuring what networks cost")
     return replace(
         results,
         dropped=dropped or {},
         explanations=explanations,
+        templates=templates,
         costs=costs_of(arm_configs(study)),
         timed_on=machine(),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from study.data.reference.means import TemplateMeans
 from study.keys import Outcome
 from study.reporting.alarms import Alarm
 from study.statistics.findings import Comparison
@@ -100,6 +101,8 @@ class StudyResults:
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by arm
     timed_on: str = ""  # the machine on which times were measured
     explanations: Mapping[str, Explanation] = field(default_factory=dict)  # by arm
+    # Means of beats beside the templates that arms use; empty where no arm does
+    templates: Sequence[TemplateMeans] = ()
     importance: Importance | None = None  # of the searched parameters
     openings: str = ""  # a sentence on the openings of the sealed test set in this workspace
     sealed: Sequence[Sealed] = ()  # its results for this study

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
+from study.data.reference.means import TemplateMeans
 from study.data.windows import DROP_REASONS
 from study.errors import ArchiveError, ComparisonError, StudyStateError
 from study.files import read_arrays, write_whole
@@ -23,6 +25,14 @@ from study.statistics.predictions import Beats
 
 EXCLUSIONS = "exclusions.json"
 """Beats that no arm of a study sees, by reason."""
+
+TEMPLATE_MEANS = "template_means.npz"
+"""Means of beats beside their templates, for the page."""
+
+_MEANS = {
+    **{"cut": ("U", 1), "record": ("U", 1), "n": ("i", 2), "n_of_record": ("i", 2)},
+    **{"deviation": ("f", 3), "spread": ("f", 3), "beat": ("f", 3), "template": ("f", 2)},
+}
 
 _ARRAYS = {
     **{"label": ("i", 1), "record": ("i", 1)},
@@ -81,6 +91,41 @@ def read_beats(path: Path) -> Beats:
 
 def _texts(array: NDArray[Any]) -> tuple[str, ...]:
     return tuple(map(str, array))
+
+
+def write_template_means(folder: Path, means: Sequence[TemplateMeans]) -> None:
+    """Keep what a page draws of templates in a study's folder."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {
+        item.name: np.stack([np.asarray(getattr(of_cut, item.name)) for of_cut in means])
+        for item in fields(TemplateMeans)
+    }
+    np.savez_compressed(buffer, **arrays)
+    write_whole(folder / TEMPLATE_MEANS, buffer.getvalue())
+
+
+def read_template_means(folder: Path) -> list[TemplateMeans]:
+    """Return what a page draws of templates; nothing where the study has none or lost it.
+
+    Raises:
+        StudyStateError: If the file is damaged.
+    """
+    path = folder / TEMPLATE_MEANS
+    if not path.exists():
+        return []
+    try:
+        arrays = read_arrays(path.read_bytes(), _MEANS)
+        if len({len(arrays[name]) for name in _MEANS}) > 1:
+            raise ArchiveError("has arrays that do not fit each other")
+    except ArchiveError as error:
+        raise StudyStateError(f"{path}: {error}; delete it: the next start writes it") from error
+    return [
+        TemplateMeans(
+            **{name: arrays[name][k] for name in _MEANS}
+            | {name: str(arrays[name][k]) for name in ("cut", "record")}
+        )
+        for k in range(len(arrays["cut"]))
+    ]
 
 
 def write_exclusions(folder: Path, beats: BeatSet) -> None:

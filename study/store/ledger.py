@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 import time
 import uuid
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -76,6 +78,7 @@ class Ledger:
         name: Name of the study.
         sampler: Optuna's sampler, for proposals that are not enumerated.
         epochs: Full budget of a trial.
+        objective: What its dashboard calls the value of a trial; empty for no name.
         reduction_factor: At each rung, one in this many trials goes on; None prunes nothing.
 
     Raises:
@@ -89,6 +92,7 @@ class Ledger:
         name: str,
         sampler: optuna.samplers.BaseSampler | None = None,
         epochs: int = 1,
+        objective: str = "",
         reduction_factor: int | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -114,6 +118,10 @@ class Ledger:
         if Tag.STUDY_ID not in self._study.user_attrs:
             # Written last: a study without an identity was never started.
             self._study.set_user_attr(Tag.STUDY_ID, uuid.uuid4().hex[:12])
+        if objective and self._study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self._study.set_metric_names([objective])
         self._epochs = epochs
         self._rungs = rungs(epochs, reduction_factor or 2)
         self._reduction_factor = reduction_factor

@@ -12,13 +12,19 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from study.addresses import shown
+from study.data.prepare import draw_templates
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import UNRANKED, Outcome
 from study.spaces.optuna_space import make_sampler, notes_on
 from study.spaces.settings import SAMPLED, SCREENING_EPOCHS
 from study.store.admission import Before, admit, begin
-from study.store.beats_file import write_beats, write_exclusions
+from study.store.beats_file import (
+    TEMPLATE_MEANS,
+    write_beats,
+    write_exclusions,
+    write_template_means,
+)
 from study.store.floors import study_floors
 from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
@@ -78,6 +84,7 @@ def open_ledger(setup: Setup, places: Places, before: Before | None) -> Ledger:
         name=plan.name,
         sampler=sampler,
         epochs=plan.epochs,
+        objective=plan.objective,
         reduction_factor=plan.reduction_factor if plan.scheduler == "asha" else None,
     )
 
@@ -177,6 +184,9 @@ def _write_files(setup: Setup, folder: Path) -> None:
     """Write beats, exclusions and space: even a complete study's start restores lost ones."""
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     write_exclusions(folder, setup.beats)
+    if not (folder / TEMPLATE_MEANS).exists():
+        if means := draw_templates(setup.source, setup.job.beats):
+            write_template_means(folder, means)
     write_whole(folder / SPACE_COPY, setup.space.text)
 
 

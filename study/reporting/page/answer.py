@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from study.keys import Outcome, reliance
 from study.reporting.alarms import NO_RELIANCE, Severity
 from study.reporting.page.candidates import search_answers
-from study.reporting.page.dots import arms_as_dots
 from study.reporting.page.html import Answer, Answers, Block, Note, Tone
+from study.reporting.page.ranking import arms_as_dots
 from study.reporting.results import StudyResults
 from study.reporting.table import NOT_ESTIMABLE, interval_text
 from study.reporting.trial_tables import mean_metric
@@ -33,13 +33,7 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
     state = _state(results)
     if state:
         yield state
-    if results.searches:
-        yield Answers(search_answers(results))
-    else:
-        yield Answers(
-            [_which(results), _by_how_much(results), _how_sure(results)]
-            + [_uses_rr(results), _sealed(results), _floor(results)]
-        )
+    yield Answers(answers(results))
     if (dots := arms_as_dots(results)) is not None:
         yield dots
     for alarm in results.alarms:
@@ -52,6 +46,33 @@ def first_screen(results: StudyResults) -> Iterator[Block]:
         yield Note(f"Alarms: no error and no warning{below}.", Tone.GOOD)
     if results.study.plan.has_sealed_test:
         yield Note(results.openings or "No log of openings was read.", Tone.NOTE)
+
+
+def answers(results: StudyResults) -> list[Answer]:
+    """Return the questions of the first screen and their answers."""
+    if results.searches:
+        return search_answers(results)
+    return [
+        *(_which(results), _by_how_much(results), _how_sure(results)),
+        *(_uses_rr(results), _sealed(results), _floor(results)),
+    ]
+
+
+def answer_text(results: StudyResults) -> str:
+    """Return the answers as Markdown, for a description in MLflow."""
+    synthetic = results.study.plan.data_source == "synthetic"
+    return "\n".join(
+        [
+            *([f"**{SYNTHETIC}**", ""] if synthetic else []),
+            *(
+                f"- {question} **{answer}**: {remark}"
+                for question, answer, remark in answers(results)
+            ),
+            "",
+            f"`python -m study.report --study {results.study.name}` writes the page; it is then "
+            "among the files of this run.",
+        ]
+    )
 
 
 def _state(results: StudyResults) -> Note | None:

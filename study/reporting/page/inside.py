@@ -1,6 +1,6 @@
-"""Inside the networks: attention on the mean beat, deletion check, effect of a branch, costs.
+"""Inside: templates, attention on the mean beat, deletion check, effect of a branch, costs.
 
-It also shows the importance of searched parameters.
+It also shows the parameters of trials and their importance.
 """
 
 from __future__ import annotations
@@ -10,28 +10,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from study.data.windows import SEGMENTATIONS
 from study.keys import CLASSES
 from study.models.fusion import FUSIONS
 from study.reporting.page.html import Block, Figure, Note, missing
 from study.reporting.page.parallel import parallel_coordinates
 from study.reporting.page.svg import Panel, span
+from study.reporting.page.templates import templates, time_axis
 from study.reporting.results import Explanation, Importance, StudyResults
 from study.reporting.table import Column, Kind, Table, Value
 from study.statistics.findings import metric_name
 from study.training.results import MASKED_SHARE
 from study.wording import plural, score_text
 
-_WINDOW_S = {
-    name: (cut.start_s, cut.stop_s) for name, cut in SEGMENTATIONS.items() if not cut.from_previous
-}
-"""Window limits relative to the R peak, s; a daeac window starts at the previous beat."""
-
 _OVER_TIME = [name for name, fusion in FUSIONS.items() if fusion.over_time]
 
 
 def inside(results: StudyResults) -> Iterator[Block]:
-    """Yield attention with its deletion check, and the effect of branches."""
+    """Yield what templates show, attention with its deletion check, and the effect of branches."""
+    yield from templates(results)
     explained = results.explanations
     attending = {arm: e for arm, e in explained.items() if e.inspection.attention is not None}
     if attending:
@@ -68,10 +64,9 @@ def inside(results: StudyResults) -> Iterator[Block]:
 def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Figure:
     attention = explanation.inspection.attention
     assert attention is not None
-    segmentation = results.arms[arm].segmentation
-    ends = _WINDOW_S.get(segmentation, (0.0, 1.0))
+    ends, time_name = time_axis(results.arms[arm].segmentation)
     panels = [
-        _class_panel(explanation, c, ends, segmentation)
+        _class_panel(explanation, c, ends, time_name)
         for c in range(len(CLASSES))
         if np.isfinite(attention[c]).all()
     ]
@@ -95,7 +90,7 @@ def _attention(results: StudyResults, arm: str, explanation: Explanation) -> Fig
 
 
 def _class_panel(
-    explanation: Explanation, c: int, ends: tuple[float, float], segmentation: str
+    explanation: Explanation, c: int, ends: tuple[float, float], time_name: str
 ) -> str:
     inspection = explanation.inspection
     attention, beat = inspection.attention, inspection.mean_beat[c]
@@ -107,7 +102,7 @@ def _class_panel(
         x=ends,
         y=(0.0, high),
         title=f"{CLASSES[c]}: mean of {int(inspection.beats[c]):,} beats",
-        x_label="s from R" if segmentation in _WINDOW_S else "share of the window",
+        x_label=time_name,
         y_label="attention, uniform = 1",
     )
     times = np.linspace(*ends, len(weight))

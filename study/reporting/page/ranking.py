@@ -1,12 +1,12 @@
-"""The arms by score, over all records and within each record."""
+"""The arms by score, as dots and in tables, over all records and within each record."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-from study.keys import MIN_BEATS_OF_RECORD
+from study.keys import MIN_BEATS_OF_RECORD, metric
 from study.reporting.comparison_tables import (
     beside_table,
     choice_sentences,
@@ -15,13 +15,36 @@ from study.reporting.comparison_tables import (
     records_table,
 )
 from study.reporting.page.html import Block, Figure, Note, missing
-from study.reporting.page.svg import WIDTH, element, hover, shortened
+from study.reporting.page.svg import (
+    WIDTH,
+    Range,
+    element,
+    hover,
+    shortened,
+    shown,
+    span,
+    ticks,
+)
 from study.reporting.results import StudyResults
+from study.reporting.table import interval_text
 from study.reporting.trial_tables import arms_table, best_table, databases_table
-from study.statistics.findings import Comparison
+from study.statistics.findings import (
+    MEASURE_NAMES,
+    ArmResult,
+    Comparison,
+    Estimate,
+    label_of,
+    parts_of,
+)
 from study.wording import score_text, without_shared_parts
 
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
+
+_WIDTH, _NAMES, _GAP, _LINE, _HEAD = 1160.0, 260.0, 30.0, 18.0, 30.0
+"""Width of the drawing, and of the arms' names; gap of panels; height of a row, and of titles."""
+
+_LONGEST = 40
+"""Longest name, in characters."""
 
 
 def ranking(results: StudyResults) -> Iterator[Block]:
@@ -74,13 +97,13 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
     names = without_shared_parts(arm.name for arm in comparison.arms)
     value = {(row.arm, row.record): row.scores[aami_class] for row in comparison.records}
     beats = {row.record: row.beats[aami_class] for row in comparison.records}
-    shown = [
+    drawn = [
         name
         for name in beats
         if any(math.isfinite(value.get((arm.name, name), math.nan)) for arm in comparison.arms)
     ]
     parts = []
-    for column, record in enumerate(shown):
+    for column, record in enumerate(drawn):
         x = _LEFT + (column + 0.5) * _CELL
         parts.append(f'<text x="{x}" y="14" text-anchor="middle">{escape(record)}</text>')
         parts.append(
@@ -92,9 +115,9 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
             f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">'
             f"{escape(shortened(names[arm.name]))}{hover(arm.name)}</text>"
         )
-        for column, record in enumerate(shown):
+        for column, record in enumerate(drawn):
             parts.append(_cell(value.get((arm.name, record), math.nan), _LEFT + column * _CELL, y))
-    width = _LEFT + _CELL * len(shown) + 4
+    width = _LEFT + _CELL * len(drawn) + 4
     height = _TOP + _ROW * len(comparison.arms) + 4
     return Figure(
         name=f"records_{aami_class}",
@@ -115,7 +138,7 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
                 width=max(width, WIDTH + 1.0),
             )
         ]
-        if shown
+        if drawn
         else [],
         wide=True,
     )
@@ -129,4 +152,128 @@ def _cell(value: float, x: float, y: float) -> str:
         f'fill-opacity="{0.04 + 0.5 * max(value, 0.0):.2f}"/>'
         f'<text x="{x + _CELL / 2}" y="{y + 17}" text-anchor="middle">'
         f"{score_text(value, digits=2)}</text>"
+    )
+
+
+def arms_as_dots(results: StudyResults) -> Figure | None:
+    """Return the arms by score; None where they were not compared."""
+    comparison = results.comparison
+    if comparison is None:
+        return None
+    measure, objective = parts_of(comparison.objective)
+    quantities = list(dict.fromkeys((objective, "S", "V")))
+    controls = [name for name, arm in results.arms.items() if not (arm.real and arm.uses_rr)]
+    legend = ["RR can reach the output"]
+    if any(arm.name in controls for arm in comparison.arms):
+        legend.append("RR cannot, or is permuted")
+    best = (
+        "The best trial of each arm, which is optimistic: a search has chosen it"
+        if results.searches
+        else "Every arm"
+    )
+    return Figure(
+        name="arms",
+        title="Arms by score",
+        shows=f"{best}, with 95 % intervals over patients and seeds.",
+        reading=(
+            "The dashed line is the highest floor. Arms share patients: intervals that overlap do "
+            "not mean equal arms."
+        ),
+        panels=[_drawing(results, comparison, measure, quantities, controls)],
+        legend=legend,
+        wide=True,
+    )
+
+
+def _drawing(
+    results: StudyResults,
+    comparison: Comparison,
+    measure: str,
+    quantities: Sequence[str],
+    controls: Sequence[str],
+) -> str:
+    names = without_shared_parts(arm.name for arm in comparison.arms)
+    bottom = _HEAD + _LINE * len(comparison.arms)
+    parts = []
+    for row, arm in enumerate(comparison.arms):
+        y = _HEAD + (row + 0.5) * _LINE
+        name = names[arm.name]
+        cut = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+        parts.append(
+            f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(cut)}'
+            f"{hover(arm.name)}</text>"
+            f'<path class="grid" d="M{_NAMES} {y}H{_WIDTH}"/>'
+        )
+    width = (_WIDTH - _NAMES - _GAP * (len(quantities) - 1)) / len(quantities)
+    for column, quantity in enumerate(quantities):
+        left = _NAMES + column * (width + _GAP)
+        floor = _highest_floor(results, metric(measure, quantity))
+        title = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
+        parts.append(
+            _panel(comparison.arms, quantity, title, (left, left + width), bottom, floor, controls)
+        )
+    return element(
+        "".join(parts),
+        bottom + 18,
+        describe=f"{MEASURE_NAMES[measure]} of {len(names)} arms",
+        width=_WIDTH,
+    )
+
+
+def _highest_floor(results: StudyResults, name: str) -> float:
+    values = [floor.metrics.get(name, math.nan) for floor in results.floors]
+    return max((value for value in values if math.isfinite(value)), default=math.nan)
+
+
+def _panel(
+    arms: Sequence[ArmResult],
+    quantity: str,
+    title: str,
+    sides: Range,
+    bottom: float,
+    floor: float,
+    controls: Sequence[str],
+) -> str:
+    estimates = [arm.estimates[quantity] for arm in arms]
+    x = span([v for e in estimates for v in (e.value, e.low, e.high)] + [floor])
+    left, right = sides
+
+    def at(value: float) -> float:
+        return left + (value - x[0]) / (x[1] - x[0]) * (right - left)
+
+    parts = [f'<text class="head" x="{left:.0f}" y="11">{escape(title)}</text>']
+    for value in ticks(x):
+        parts.append(
+            f'<path class="grid" d="M{at(value):.1f} {_HEAD - 8}V{bottom}"/><text class="soft" '
+            f'x="{at(value):.1f}" y="{bottom + 13}" text-anchor="middle">{shown(value)}</text>'
+        )
+    if math.isfinite(floor):
+        side = "end" if at(floor) > (left + right) / 2 else "start"
+        parts.append(
+            f'<path class="mark" d="M{at(floor):.1f} {_HEAD - 18}V{bottom}"/><text class="soft" '
+            f'x="{at(floor) + (4 if side == "start" else -4):.1f}" y="{_HEAD - 10}" '
+            f'text-anchor="{side}">floor {score_text(floor)}</text>'
+        )
+    for row, (arm, estimate) in enumerate(zip(arms, estimates, strict=True)):
+        text = f"{arm.name}: {interval_text(estimate)}"
+        parts.append(
+            _dot(estimate, at, _HEAD + (row + 0.5) * _LINE, int(arm.name in controls), text)
+        )
+    return "".join(parts)
+
+
+def _dot(
+    estimate: Estimate, at: Callable[[float], float], y: float, series: int, text: str
+) -> str:
+    if not math.isfinite(estimate.value):
+        return ""
+    line = ""
+    if math.isfinite(estimate.low):
+        line = (
+            f'<path class="whisker s{series}" '
+            f'd="M{at(estimate.low):.1f} {y}H{at(estimate.high):.1f}"/>'
+        )
+    return (
+        f'{line}<circle class="f{series}" cx="{at(estimate.value):.1f}" cy="{y}" r="4">'
+        f"{hover(text)}</circle>"
     )

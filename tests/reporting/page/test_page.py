@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.data.reference.means import TemplateMeans
 from study.keys import CLASSES, Outcome
 from study.reporting.page.answer import contrast_of_first
 from study.reporting.page.curve_bands import GRID, curves
@@ -273,6 +274,25 @@ def test_negative_results_are_sentences_of_their_own(make_results: MakeResults) 
     unused = make_results(rows=[replace(first, metrics=blind), *others])
     said = "That film uses the RR that it is given: permuting it loses .000 of AUPRC S."
     assert said in notes(unused, "not-shown")
+
+
+def test_templates_are_drawn_or_said_to_be_missing(make_results: MakeResults) -> None:
+    results = make_results()
+    assert not any("template" in text for text in notes(results, "inside"))
+    film = replace(results.arms["film"], reference="deviation from the template record")
+    results = replace(results, arms={**results.arms, "film": film})
+    assert notes(results, "inside")[0].startswith("No pictures of templates: the study's next")
+    wave, n = np.ones((4, 128), np.float32), np.full(4, 9)
+    means = TemplateMeans(
+        cut="beat/antialiased/record",
+        record="201",
+        template=wave[0],
+        **dict.fromkeys(("n", "n_of_record"), n),
+        **dict.fromkeys(("deviation", "spread", "beat"), wave),
+    )
+    page = page_of(replace(results, templates=[means]))
+    assert "Deviation from the usual beat, template record" in page
+    assert "Record 201 beside its usual beat, template record" in page
 
 
 def test_attention_is_called_descriptive_and_checked(make_results: MakeResults) -> None:
