@@ -28,7 +28,6 @@ from study.options import add_tracker, add_verbosity, command, set_logging
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
-    from study.store.study import Study
 
 _logger = logging.getLogger(__name__)
 
@@ -85,22 +84,25 @@ def _report(args: argparse.Namespace) -> int:
     for name, content in report_files(results).items():
         write_whole(output / name, content)
     if not args.no_track:
-        _keep_page(args, study, output)
+        _keep_page(args, results, output)
     if not args.quiet:
         print(output / PAGE)
     return DONE
 
 
-def _keep_page(args: argparse.Namespace, study: Study, output: Path) -> None:
-    """Keep the page among the files of the study's run, if it has a run."""
+def _keep_page(args: argparse.Namespace, results: StudyResults, output: Path) -> None:
+    """Keep answer and page with the study's run, if it has a run."""
+    from study.reporting.page.answer import answer_text
     from study.tracking.experiment import Experiment
     from study.tracking.mlflow_runs import find_runs
 
+    study = results.study
     try:
         experiment = Experiment.of_records(study.plan.data_source, args.tracking_uri)
         own, _ = find_runs(experiment, study)
         if own:
             experiment.add_folder(own[0].run_id, output)
+            experiment.tell(own[0].run_id, answer_text(results))
         elif not args.quiet:
             print("the page is not kept in MLflow: it has no run of this study", file=sys.stderr)
     except TrackingError as error:

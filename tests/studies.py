@@ -21,6 +21,7 @@ import optuna
 from study.files import archive_fault
 from study.keys import BEATS_PER_SECOND, EXPERIMENTS, TRAIN_LOSS, Outcome, Tag
 from study.store.trial_files import PREDICTIONS, SCORES
+from study.tracking.names import metric_shown
 from study.tuning.trial import CHECKPOINT, WEIGHTS
 from tests.builders import RATES, Curves, mlflow_client, mlflow_curves, mlflow_runs, space_toml
 from tests.command import Ended, here
@@ -205,7 +206,9 @@ class Studies:
 
     def trials(self, name: str) -> list[optuna.trial.FrozenTrial]:
         url = f"sqlite:///{self.study(name) / 'study.db'}"
-        return list(optuna.load_study(study_name=name, storage=url).trials)
+        study = optuna.load_study(study_name=name, storage=url)
+        assert study.metric_names in (["val_auprc_sv"], ["train_loss"]), "what a dashboard shows"
+        return list(study.trials)
 
     def checkpoints(self, name: str) -> list[Path]:
         return self.files(name, CHECKPOINT)
@@ -241,7 +244,7 @@ class Studies:
         curves, wanted = self.curves(name), self.curves(other)
         assert curves.keys() == wanted.keys()
         for digest, metrics in curves.items():
-            for metric in metrics.keys() - {BEATS_PER_SECOND}:
+            for metric in metrics.keys() - {metric_shown(BEATS_PER_SECOND)}:
                 # As text: NaN is not equal to itself.
                 assert repr(metrics[metric]) == repr(wanted[digest][metric]), f"{digest} {metric}"
 
@@ -262,7 +265,7 @@ class Studies:
                 assert len(set(steps)) == len(steps), f"{digest} {metric}: steps {steps}"
             epochs = len(metrics["val_auprc_sv"])
             assert [step for step, _ in metrics["val_auprc_sv"]] == list(range(1, epochs + 1))
-            for metric in (TRAIN_LOSS, "val_auprc_macro"):
+            for metric in (metric_shown(TRAIN_LOSS), "val_auprc_macro"):
                 assert len(metrics[metric]) == epochs, f"{digest}: {metric}"
 
         complete = sorted(d for d, outcome in outcomes.items() if outcome == Outcome.COMPLETE)

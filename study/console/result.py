@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from study.addresses import shown
 from study.command import seldom
+from study.errors import TrackingError
 from study.keys import Outcome
 from study.store.folder import TRIALS
 from study.wording import SYNTHETIC, plural, score_text
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from study.store.study import Study
     from study.tracking.experiment import Experiment
     from study.tuning.session import Summary
+
+_logger = logging.getLogger(__name__)
 
 
 def print_result(
@@ -65,8 +69,23 @@ def print_result(
         print(OpeningsLog(study.folder.parents[1]).sentence())
     if plan.data_source == "synthetic":
         print(SYNTHETIC)
+    if experiment is not None and not summary.tracking.left:
+        _keep_answer(results, experiment)
     tables = [PAIRS, RECORDS] if compared else []
     _print_where(study, summary, experiment, tables)
+
+
+def _keep_answer(results: StudyResults, experiment: Experiment) -> None:
+    """Describe the study's run in MLflow by what the study answers."""
+    from study.reporting.page.answer import answer_text
+    from study.tracking.mlflow_runs import find_runs
+
+    try:
+        own, _ = find_runs(experiment, results.study)
+        for run in own[:1]:
+            experiment.tell(run.run_id, answer_text(results))
+    except TrackingError as error:
+        _logger.warning("the answer is not kept in MLflow: %s", error)
 
 
 def _print_where(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 from study.errors import TrackingError
-from study.keys import AUPRC_MACRO, AUPRC_SV, AUROC_MACRO, EXPERIMENTS, Outcome, Tag
+from study.keys import EXPERIMENTS
 from study.tracking.mlflow_store import (
     Store,
     alone_with,
@@ -20,13 +17,11 @@ from study.tracking.mlflow_store import (
     find_store,
     follow_move,
 )
+from study.tracking.view import NOTE, note_of, quoted, view_address, view_tag
 
 PARENT = "mlflow.parentRunId"
 
 _PAGE = 1000
-
-COLUMNS = ("input", "fusion", "heads", "gate", "gate_init", "embed_dim")
-"""Parameters that a study's view shows beside the scores."""
 
 
 class Experiment:
@@ -96,6 +91,21 @@ class Experiment:
         with explained(self.store):
             client.delete_run(run_id)
 
+    def show(self, study: str, stage: str) -> None:
+        """Set a study's view, and the note that links all of them; one that a user wrote stays."""
+        client, experiment_id = self.connect()
+        name, value = view_tag(study, stage)
+        tags = {**client.get_experiment(experiment_id).tags, name: value}
+        client.set_experiment_tag(experiment_id, name, value)
+        if (note := note_of(experiment_id, tags)) is not None:
+            client.set_experiment_tag(experiment_id, NOTE, note)
+
+    def tell(self, run_id: str, text: str) -> None:
+        """Set the description of a run."""
+        client, _ = self.connect()
+        with explained(self.store):
+            client.set_tag(run_id, NOTE, text)
+
     def add_folder(self, run_id: str, folder: Path) -> None:
         """Keep a folder among the files of a run, under its own name."""
         client, _ = self.connect()
@@ -106,8 +116,7 @@ class Experiment:
         """Return one line for the user: how to see a study in MLflow."""
         page = ""
         if self._id is not None:
-            page = f"/#/experiments/{self._id}/runs"
-            page += f"?viewStateShareKey={quote(view_key(study))}" if study else ""
+            page = f"/{view_address(self._id, study)}" if study else f"/#/experiments/{self._id}"
         if self.store.is_server:
             return f"MLflow: {self.store.shown.rstrip('/')}{page}"
         option = (
@@ -136,48 +145,6 @@ def search_runs(client: Any, experiment_id: str, tags: Mapping[str, str]) -> lis
         token = page.token
         if not token:
             return runs
-
-
-def quoted(value: str) -> str:
-    """Quote a value for MLflow's search language, which has two kinds of quotes and no escapes."""
-    return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-def view_key(study: str) -> str:
-    """Return the key of a study's view in a link: MLflow allows few characters in a tag's name."""
-    return re.sub(r"[^\w\-. ]", "_", study)
-
-
-def view_tag(study: str, stage: str = "validation") -> tuple[str, str]:
-    """Return name and value of the experiment tag that holds a study's view.
-
-    A view is a table prepared for MLflow's UI: finished trials, with scores beside searched
-    parameters. MLflow does not document its form (tested with 3.17). A UI that does not know it
-    says so and shows its default table; nothing else depends on the view.
-
-    Args:
-        study: Name of the study.
-        stage: Value of the runs' tag `stage`: a test has metrics of its own.
-    """
-    # Pruned and screened trials have scores of fewer epochs: they stay out of this table.
-    terms = {Tag.STUDY: study, Tag.KIND: "trial", Tag.OUTCOME: Outcome.COMPLETE}
-    scores = [AUPRC_SV, AUPRC_MACRO, AUROC_MACRO]
-    if stage != "validation":
-        scores = [name.replace("val_", "test_", 1) for name in scores]
-    state = {
-        "searchFilter": " and ".join(
-            f"tags.{name} = {quoted(value)}" for name, value in terms.items()
-        ),
-        "orderByKey": f"metrics.`{scores[0]}`",
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": [f"metrics.`{name}`" for name in scores]
-        + [f"params.`{name}`" for name in COLUMNS],
-    }
-    return f"mlflow.sharedViewState.{view_key(study)}", json.dumps(state)
 
 
 def _made_experiment(client: Any, name: str, location: str | None) -> str:

@@ -20,8 +20,9 @@ from typing import Any
 from study.keys import Outcome, Tag, today
 from study.store.scratch import scratch
 from study.store.study import Study
-from study.tracking.experiment import PARENT, Experiment, search_runs, view_tag
+from study.tracking.experiment import PARENT, Experiment, search_runs
 from study.tracking.mlflow_store import explained
+from study.tracking.names import ABSENT, metric_shown
 from study.tracking.run_facts import (
     RUNNING,
     STATUS,
@@ -76,7 +77,8 @@ def read_points(client: Any, run: MlflowRun) -> dict[tuple[str, int], list[float
         points = defaultdict[tuple[str, int], list[float]](list)
         for name in run.metrics:
             for point in client.get_metric_history(run.run_id, name):
-                points[name, point.step].append(point.value)
+                # Earlier versions logged the names as they are in the study.
+                points[metric_shown(name), point.step].append(point.value)
         run.points = dict(points)
     return run.points
 
@@ -154,7 +156,12 @@ def difference(facts: RunFacts, run: MlflowRun) -> Difference:
         points = {point.key: [point.value] for point in facts.points}
     return Difference(
         points=[point for point in facts.points if point.key not in points],
-        params={name: value for name, value in params.items() if name not in run.params},
+        params={
+            name: value
+            for name, value in params.items()
+            # A run of an earlier version does not have what its arm does not have.
+            if name not in run.params and not (value == ABSENT and run.params)
+        },
         tags={name: value for name, value in tags.items() if run.tags.get(name) != value},
         past_tags=[n for n in (Tag.OUTCOME, Tag.CAUSE) if n in run.tags and n not in tags],
         status=facts.status if run.status != facts.status else "",
@@ -206,8 +213,7 @@ class StudyRuns:
             self._known[study.key] = parent
             for key, children in self._children(parent.run_id).items():
                 self._known[key] = _without_blanks(client, children)
-            view = view_tag(study.name, study.tags.get(Tag.STAGE, "validation"))
-            client.set_experiment_tag(experiment_id, *view)
+            self._experiment.show(study.name, study.tags.get(Tag.STAGE, "validation"))
             self._parent = parent.run_id
         return not runs
 

@@ -1,8 +1,9 @@
 """MLflow's model registry: writes a seed ensemble as a model version, and loads it again.
 
 A version is a pyfunc whose code is `study.models.served` and whose data is the ensemble's file.
-Nothing is pickled, so that loading needs this package installed. The files belong to a run,
-through which the UI shows the version's origin.
+Nothing is pickled. This package's code is kept with it, so that `mlflow models serve` needs no
+more than the version's own environment. The files belong to a run, through which the UI shows the
+version's origin.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+import study
 from study.data.reference.templates import template_text
 from study.errors import (
     CheckpointError,
@@ -31,10 +33,11 @@ from study.keys import CLASSES, Tag
 from study.models import rules, served
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import input_widths
-from study.tracking.experiment import Experiment, quoted
+from study.tracking.experiment import Experiment
 from study.tracking.mlflow_runs import origin
 from study.tracking.mlflow_store import Store, connect, explained, find_store
 from study.tracking.run_facts import as_text
+from study.tracking.view import quoted
 
 CHAMPION = "champion"
 """Alias of the version that was registered last."""
@@ -157,6 +160,7 @@ def _save(ensemble: SeedEnsemble, folder: Path) -> None:
             folder,
             loader_module=served.__name__,
             data_path=file,
+            code_paths=[str(Path(study.__file__).parent)],
             signature=ModelSignature(
                 inputs=Schema(inputs),
                 outputs=Schema([TensorSpec(real, (-1, len(CLASSES)))]),

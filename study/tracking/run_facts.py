@@ -18,6 +18,7 @@ from study.store.floors import stored_floors
 from study.store.history import BEGAN, Start, epochs_of
 from study.store.study import Study
 from study.store.trials import CONFIG, SECONDS
+from study.tracking.names import metric_shown, with_absent
 
 STUDY, TRIAL, FLOOR = "study", "trial", "floor"
 """Values of the tag `kind`."""
@@ -120,11 +121,11 @@ def points_of(
 ) -> tuple[list[Point], frozenset[str]]:
     """Return the metrics of a step that are finite, and the names of those that are not."""
     finite = [
-        Point(name, step, float(value), in_ms(at_s))
+        Point(metric_shown(name), step, float(value), in_ms(at_s))
         for name, value in metrics.items()
         if math.isfinite(value)
     ]
-    return finite, frozenset(metrics) - {point.name for point in finite}
+    return finite, frozenset(name for name, value in metrics.items() if not math.isfinite(value))
 
 
 def in_ms(at_s: float) -> int:
@@ -234,7 +235,7 @@ class ShownStudy:
             kind=TRIAL,
             digest=digest,
             name=trial_name(last.number, config),
-            params=config,
+            params=with_absent(config),
             tags={
                 **self._tags(self._start_at(began[-1])),
                 Tag.ARM: today(attrs[Tag.ARM]),
@@ -257,7 +258,7 @@ class ShownStudy:
                 kind=FLOOR,
                 digest=floor.digest,
                 name=floor.label,
-                params={"floor": floor.name, **floor.settings},
+                params=with_absent({"fusion": floor.label, "floor": floor.name, **floor.settings}),
                 tags=self._tags(self._start_at(floor.at_s)),
                 points=tuple(points),
                 undefined=undefined,

@@ -70,7 +70,7 @@ def assert_whole(workspace: Path) -> None:
     assert runs["floor"][0] == "FINISHED"
     trials = {status: points for key, (status, points) in runs.items() if len(key) > 5}
     assert trials["FINISHED"]["val_auprc_sv"] == [(1, 0.9), (2, 0.9), (3, 0.9)]
-    assert trials["FINISHED"]["val_patient_auprc_S"] == [(3, 0.45)]
+    assert trials["FINISHED"]["patient/auprc_S"] == [(3, 0.45)]
     assert trials["FAILED"] == {}
 
 

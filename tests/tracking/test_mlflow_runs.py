@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from study.errors import RefusedError, TrackingError
 from study.keys import Outcome, Tag
 from study.tracking.experiment import PARENT, Experiment
 from study.tracking.mlflow_runs import StudyRuns
+from study.tracking.names import ABSENT
 from study.tracking.run_facts import (
     FLOOR,
     STATUS,
@@ -24,6 +26,7 @@ from study.tracking.run_facts import (
     RunFacts,
     points_of,
 )
+from study.tracking.view import NOTE, NOTE_BEGINS
 from tests.builders import mlflow_client, mlflow_curves, mlflow_runs, refused
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
@@ -132,7 +135,7 @@ def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial_however_often_
     assert (run.info.start_time, run.info.end_time) == (101_000, 103_000)
     assert run.data.params == {key: str(value) for key, value in PARAMS.items()}
     assert history(workspace, run, "val_auprc_sv") == [(1, 0.5), (2, 0.6)]
-    assert history(workspace, run, "rr_reliance_total_S") == [(2, 0.1)]
+    assert history(workspace, run, "reliance/total_S") == [(2, 0.1)]
     expected = {
         PARENT: top.info.run_id,
         Tag.KIND: "trial",
@@ -162,7 +165,7 @@ def test_outcomes_are_told_apart_and_undefined_metrics_named(workspace: Path, na
         statuses[Outcome(run.data.tags[Tag.OUTCOME])] = run.info.status
         assert run.data.tags[Tag.CAUSE].startswith("because\nxx")
         assert run.data.tags[Tag.CAUSE].endswith("x (...)")
-        assert run.data.metrics == {"val_loss": 1.0}
+        assert run.data.metrics == {"training/val_loss": 1.0}
         assert run.data.tags[UNDEFINED] == "train_loss, val_auprc_F, val_auprc_S"
     assert statuses == STATUS
 
@@ -170,29 +173,37 @@ def test_outcomes_are_told_apart_and_undefined_metrics_named(workspace: Path, na
 def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
     workspace: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    epochs = {1: {"val_auprc_sv": 0.1}, 2: {"val_auprc_sv": 0.2}}
+    epochs = {1: {"val_auprc_sv": 0.1, "val_auprc_S": 0.1}, 2: {"val_auprc_sv": 0.2}}
     first = opened(workspace, name)
-    first.write(trial(epochs=epochs, outcome="stopped", cause="Ctrl-C"))
+    # An earlier version wrote no groups before the names of metrics.
+    points = [
+        p._replace(name=p.name.replace("class/", "val_")) for p in trial(epochs=epochs).points
+    ]
+    first.write(trial(points=points, outcome="stopped", cause="Ctrl-C"))
     first.write(study(name, "stopped"))
     run_id = run_of(workspace, name, "d1").info.run_id
 
     second = opened(workspace, name)
     again: dict[str, Any] = {"name": "7 film", "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "2"}}
     second.write(study(name))
-    second.write(trial(epochs=epochs, params={**PARAMS, "heads": 4}, **again))
+    second.write(trial(epochs=epochs, params={**PARAMS, "heads": 4, "gate": ABSENT}, **again))
     reopened = run_of(workspace, name, "d1")
     assert (reopened.info.status, reopened.info.run_name) == ("RUNNING", "7 film")
     assert not {Tag.OUTCOME, Tag.CAUSE} & reopened.data.tags.keys()
-    assert reopened.data.params["heads"] == "4"
+    assert reopened.data.params["heads"] == "4" and "gate" not in reopened.data.params
     assert run_of(workspace, name).info.status == "RUNNING"
     assert caplog.records == []
-    epochs[3] = {"val_auprc_sv": 0.3}
+    epochs[3] = {"val_auprc_sv": 0.3, "val_auprc_S": 0.3}
     params = {**PARAMS, "fusion": "mhca"}
     second.write(trial(epochs=epochs, outcome="complete", params=params, **again))
     run = run_of(workspace, name, "d1")
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
     assert (run.data.tags[Tag.ATTEMPT], run.data.params["fusion"]) == ("2", "film")
-    assert history(workspace, run, "val_auprc_sv") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert mlflow_curves(mlflow_client(workspace), run) == {
+        "val_auprc_sv": [(1, 0.1), (2, 0.2), (3, 0.3)],
+        "val_auprc_S": [(1, 0.1)],
+        "class/auprc_S": [(3, 0.3)],
+    }
     assert "parameter fusion is film in MLflow and mhca now; MLflow keeps" in caplog.text
 
 
@@ -285,12 +296,21 @@ def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> No
     place = experiment(workspace)
     StudyRuns(place).open_study(study(name))
     there = mlflow_client(workspace).get_experiment_by_name("ecg")
-    page = f"experiments/{there.experiment_id}/runs?viewStateShareKey={name}"
+    page = f"experiments/{there.experiment_id}/runs?viewStateShareKey={name}&compareRunsMode=CHART"
     assert place.where(name) == (
         f"MLflow: run `mlflow ui` in {workspace}, then open http://127.0.0.1:5000/#/{page}"
     )
     view = there.tags[f"mlflow.sharedViewState.{name}"]
-    assert f"tags.study = '{name}' and tags.kind = 'trial' and tags.outcome = 'complete'" in view
+    assert f"tags.study = '{name}' and tags.kind != 'study' and tags.outcome = 'complete'" in view
+    charts = {chart["type"]: chart for chart in json.loads(view)["compareRunCharts"]}
+    assert charts["SCATTER"]["xaxis"] == {"key": "fusion", "type": "PARAM"}
+    assert charts["PARALLEL"]["selectedParams"] == ["fusion", "heads", "gate", "embed_dim"]
+    assert f"[{name}](#/{page})" in there.tags[NOTE]
+    mlflow_client(workspace).set_experiment_tag(there.experiment_id, NOTE, "my own")
+    StudyRuns(place).open_study(study(name))
+    after = mlflow_client(workspace).get_experiment_by_name("ecg")
+    assert after.tags[NOTE] == "my own"
+    mlflow_client(workspace).set_experiment_tag(there.experiment_id, NOTE, NOTE_BEGINS)
     assert there.artifact_location == str(workspace / "mlruns" / "ecg")
 
 

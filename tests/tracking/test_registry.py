@@ -146,6 +146,8 @@ def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
     assert "loader_module: study.models.served" in (model / "MLmodel").read_text()
     assert [path.name for path in (model / "data").iterdir()] == ["ensemble.pt"]
     assert not list(model.rglob("*.pkl"))
+    # What serves it in an environment of its own.
+    assert (model / "code" / "study" / "models" / "served.py").is_file()
     requirements = (model / "requirements.txt").read_text()
     assert re.fullmatch(r"mlflow==\S+\nnumpy==\S+\ntorch==[\d.]+", requirements)
 

@@ -21,6 +21,7 @@ from study.store.folder import BEATS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.study import Places, Study
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES, WEIGHTS
+from study.tracking.names import ABSENT, metric_shown
 from study.tracking.run_facts import FLOOR, STUDY, TRIAL, RunFacts, ShownStudy, trial_name
 from study.tracking.run_files import BEST_WEIGHTS, gather_files
 from tests.builders import bare_beats, npz, proposal, stored_beats, study_plan
@@ -96,7 +97,9 @@ def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path
     assert facts.name == f"{number} opt1/mhca_time d=8 h=1 g=-2"
     others = {"input": "ecg", "segmentation": "centred", "late_rr": "causal", "rr": "placebo"}
     assert trial_name(7, others) == "7 ecg/centred/causal/placebo", "what is not the default"
-    assert facts.params == rules.active_parameters(CONFIG)
+    active = rules.active_parameters(CONFIG)
+    assert {name: facts.params[name] for name in active} == active
+    assert {facts.params[name] for name in facts.params.keys() - active} == {ABSENT}
     assert facts.tags == {
         Tag.STUDY: PLAN.name,
         Tag.STUDY_ID: ledger.study_id,
@@ -137,7 +140,7 @@ def test_an_epoch_that_another_attempt_ran_again_stays_as_it_was(
     for epoch in (1, 2):
         ledger.record(second, epoch, 0.5, {"beats_per_second": 2.0})
     facts = trial(ledger, folder)
-    assert steps(facts, "beats_per_second") == [(1, 1.0), (2, 2.0)]
+    assert steps(facts, "training/beats_per_second") == [(1, 1.0), (2, 2.0)]
     assert (facts.status, facts.tags[Tag.ATTEMPT]) == ("RUNNING", "2")
     assert (facts.began_s, facts.name[:2]) == (began_s, f"{second} ")
     close(ledger, second, Outcome.COMPLETE)
@@ -169,6 +172,27 @@ def files_of(study: ShownStudy, facts: RunFacts) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def test_metrics_are_grouped_but_for_the_objectives() -> None:
+    shown_as = {
+        "val_auprc_sv": "val_auprc_sv",
+        "val_auroc_macro": "val_auroc_macro",
+        "val_auprc_S": "class/auprc_S",
+        "val_f1_macro": "class/f1_macro",
+        "val_pooled_auprc_S": "pooled/auprc_S",
+        "val_patient_auprc_sv": "patient/auprc_sv",
+        "val_auprc_sv_fold_sd": "spread/auprc_sv_fold_sd",
+        "val_svdb_auprc_S": "database/svdb_auprc_S",
+        "rr_reliance_inputs_S_min": "reliance/inputs_S_min",
+        "gate_mean": "training/gate_mean",
+        "train_loss": "training/train_loss",
+        "test_auprc_S": "test_auprc_S",
+    }
+    assert {name: metric_shown(name) for name in shown_as} == shown_as
+    assert {name: metric_shown(name) for name in shown_as.values()} == {
+        name: name for name in shown_as.values()
+    }, "a grouped name stays"
+
+
 def test_floors_are_those_of_the_folder(ledger: Ledger, folder: Path) -> None:
     prevalence = folder / FOLDER / "prevalence"
     prevalence.mkdir(parents=True)
@@ -179,7 +203,8 @@ def test_floors_are_those_of_the_folder(ledger: Ledger, folder: Path) -> None:
     assert study.keys() == [(FLOOR, "f"), (STUDY, "")]
     facts = run(study, FLOOR, "f")
     assert (facts.name, facts.outcome) == ("floor: prevalence", "complete")
-    assert facts.params == {"floor": "prevalence", "points": 32}
+    params = {"floor": "prevalence", "points": 32, "fusion": "floor: prevalence", "heads": ABSENT}
+    assert facts.params.items() >= params.items()
     assert (steps(facts), facts.undefined) == ([(0, 0.1)], frozenset({"sd"}))
     assert files_of(study, facts).keys() == {SCORES}
 

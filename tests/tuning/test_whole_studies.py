@@ -19,6 +19,7 @@ from study.keys import FLOORS, Outcome, Tag
 from study.store.folder import BEATS, SPACE_COPY
 from study.store.plan import StudyPlan
 from study.store.trial_files import PREDICTIONS, WEIGHTS
+from study.tracking.view import NOTE
 from study.training.loop import TrialTraining
 from study.tuning.trial import TrialJob
 from tests.builders import space_toml
@@ -73,6 +74,7 @@ def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: 
     assert [*studies.audit("search").values()] == [Outcome.COMPLETE, *[Outcome.PRUNED] * 3]
     (parent,) = studies.runs("search", "study")
     assert parent.data.metrics["trials_pruned"] == 3
+    assert "- First candidates **film**: AUPRC S+V ." in parent.data.tags[NOTE]
     (finished,) = [r for r in studies.runs("search", "trial") if r.info.status == "FINISHED"]
     assert studies.trials("search")[0].value == finished.data.metrics["val_auprc_sv"]
 
@@ -83,6 +85,7 @@ def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: 
     for run in floors.values():
         assert (run.info.status, run.data.tags[Tag.OUTCOME]) == ("FINISHED", Outcome.COMPLETE)
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert floors["prevalence"].data.params["fusion"] == "floor: prevalence"
     assert 0 < floors["prevalence"].data.metrics["val_auprc_sv"]
     assert floors["prevalence"].data.metrics["val_auroc_sv"] == 0.5
 
