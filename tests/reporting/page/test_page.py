@@ -287,8 +287,11 @@ def test_templates_are_drawn_or_said_to_be_missing(make_results: MakeResults) ->
         cut="beat/antialiased/record",
         record="201",
         template=wave[0],
-        **dict.fromkeys(("n", "n_of_record"), n),
-        **dict.fromkeys(("deviation", "spread", "beat"), wave),
+        n=n,
+        n_of_record=n,
+        deviation=wave,
+        spread=wave,
+        beat=wave,
     )
     page = page_of(replace(results, templates=[means]))
     assert "Deviation from the usual beat, template record" in page
