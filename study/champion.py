@@ -1,14 +1,15 @@
 """A model from an arm of a finished comparison: `python -m study.champion --study NAME --arm ARM`.
 
-  python -m study.champion --study representation --arm film_causal        film_causal.pt and .md
-  python -m study.predict --record data/p01 --model film_causal.pt         uses it
+  python -m study.champion --study recipe --arm width_64           width_64.pt and width_64.md
+  python -m study.predict --record data/p01 --model width_64.pt    uses it
 
 The arm is trained anew, with fresh seeds, on all records that its study saw: of MIT-BIH those of
 DS1, never DS2. Probabilities are calibrated on the study's out-of-fold predictions. The file has
 weights and settings and nothing that is executed when it is read; beside it is a model card with
-data, licence, figures and limits. The champion that is part of this package was made by
+data, licence, figures and limits. The champion that is part of this package was made so:
 
-  python -m study.champion --study NAME --arm ARM --output study/models/champion.pt
+  python -m study.run --space recipe
+  python -m study.champion --study recipe --arm recipe --seeds 5 --output study/models/champion.pt
 
 Exit codes: 0 done; 2 the options, the study or the records cannot be used, or training diverged;
 130 stopped by a signal: the same command starts again.
@@ -106,6 +107,7 @@ def _make(args: argparse.Namespace) -> int:
         "trained_on": f"{records}, {plural(args.seeds, 'seed')}; probabilities calibrated on "
         f"out-of-fold predictions of study '{study.name}'",
         Tag.DATA_SOURCE: source.kind,
+        "study": study.name,
         "study_arm": args.arm,
     }
     ensemble = SeedEnsemble.of_weights(config, weights, about, found.temperature)

@@ -9,7 +9,7 @@ from study.models.seed_ensemble import SeedEnsemble
 from study.tracking.registry import SHIPPED
 from tests.command import here
 
-COUNTS = "N 195, S 22, V 10, F 0"
+COUNTS = "N 202, S 15, V 10, F 0"
 
 
 def test_the_demo_names_strip_and_page_and_the_champion_decides_as_ever(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from study.data.prepare import prepare
 from study.data.synthetic import write_records
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
-from study.tracking.registry import HOW, register
+from study.tracking.registry import HOW
 from tests.builders import pass_for
 from tests.command import Ended, here
 
@@ -125,21 +125,6 @@ def test_beats_are_found_where_none_are_annotated(
     assert "own labels" not in told
     told = run(records / "p01", "--detect", *MODEL, *NO_STRIP).out
     assert "note: --detect: R peaks are found by GQRS of" in told
-
-
-def test_a_registered_champion_is_found_by_its_name(
-    run: Run, workspace: Path, records: Path, ensemble: SeedEnsemble
-) -> None:
-    register(ensemble, "svt", experiment="ecg", workspace=workspace)
-    command = (records / "p01", *NO_STRIP)
-    told = run(*command, "--out", "a", "--model", "svt").out
-    assert "model: svt version 1: opt3 / daeac" in told
-    assert run(*command, "--out", "b", "--model", "svt@champion").code == 0
-    assert run(*command, "--out", "c", *MODEL).code == 0
-    tables = [(workspace / out / "p01.csv").read_bytes() for out in "abc"]
-    assert tables[0] == tables[1] == tables[2]
-    ended = run(*command, "--out", "d", "--model", "svt@7")
-    assert "error: --model svt: unknown version '7'; known: 1." in ended.err
 
 
 def test_files_that_are_there_are_replaced_only_when_asked(

@@ -31,6 +31,8 @@ _LIMITS = (
     "No diagnosis: it is a research tool, no medical device, and was tried in no patient's care.",
     "The intervals above say how much other patients to score would change the figures; other "
     "patients to train on would change them too.",
+    "Its arm and settings were chosen by scores on these same patients, so that the figures are "
+    "somewhat too good.",
     "It takes R peaks as given. A detector's misses and extra peaks change the RR intervals of "
     "the neighbours too, and cost more than the figures say.",
     "Paced patients are not in its records, nor were beats of class Q learnt: it calls such beats "
@@ -122,7 +124,8 @@ def model_card(
             f"- Settings: {settings}.",
             f"- Calibrated by a temperature of {found.temperature:.2f} (Guo et al. 2017, "
             "https://arxiv.org/abs/1706.04599), which leaves the most probable class as it is.",
-            f"- Made by `python -m study.champion`, arm `{about['study_arm']}`.",
+            f"- Made by `python -m study.champion --study {about['study']} --arm "
+            f"{about['study_arm']} --seeds {len(ensemble.models)}`.",
             "",
             "## Data and licence",
             "",
