@@ -192,7 +192,7 @@ CLOSED = "its Optuna storage cannot be opened"
         (run.main, f"--storage s3://{KEY}@bucket/x?secret_key={SECRET}", "--storage s3://...: ca"),
         (run.main, f"--storage nowhere://{KEY}@bucket/x", "--storage nowhere://...: cannot be "),
         (run.main, f"--address ray://{USER}", "--address ray://127.0.0.1:1: "),
-        (predict.main, f"--record p01 --tracking-uri {SERVER}", "https://127.0.0.1:1"),
+        (predict.main, f"--record p01 --model m --tracking-uri {SERVER}", "https://127.0.0.1:1"),
         (
             report.main,
             f"-v --study x --tracking-uri {SERVER} --study-storage {DATABASE}",
