@@ -13,6 +13,7 @@ import torch
 
 from study.config import TrialConfig
 from study.data.beat_set import BeatSet
+from study.data.catalogue import CATALOGUE
 from study.data.folds import folds_table
 from study.errors import StudyError
 from study.keys import UNRANKED
@@ -209,6 +210,9 @@ def plan_lines(
     arms = len({branch.arm for branch in built})
     yield f"study '{plan.name}': {plan.kind} of space '{plan.space}'\n  {space.description}"
     yield f"records: {setup.source.description}"
+    for name in plan.databases:
+        if missing := CATALOGUE[name].unknown:
+            yield f"note: {name}: {missing}"
     shared = f" over {plan.n_partitions} partitions" if plan.n_partitions > 1 else ""
     yield (
         f"trials: {plan.trials}, arms: {arms}, members per trial: {plan.members} "

@@ -83,7 +83,9 @@ def test_order_of_the_places(
     assert find_source(workspace=tmp_path).folders[0] == tmp_path / "data" / "mitdb"
 
 
-def test_given_folder_that_is_bad_is_an_error(mitdb: Path, tmp_path: Path) -> None:
+def test_given_folder_that_is_bad_is_an_error(
+    mitdb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (mitdb / "106.dat").unlink()
     with pytest.raises(MissingDataError) as caught:
         find_source(data_dirs=[mitdb], workspace=tmp_path)
@@ -93,21 +95,11 @@ def test_given_folder_that_is_bad_is_an_error(mitdb: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="2 faults"):
         find_source(data_dirs=[mitdb], workspace=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
-
-
-def test_folder_without_records_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, file = tmp_path / "records", tmp_path / "file"
-    folder.mkdir()
-    file.write_text("x")
-    places = (tmp_path / "no", "no such folder"), (folder, "not one header"), (file, "Not a dir")
-    for place, fault in places:
+    (tmp_path / "empty").mkdir()
+    for place, fault in ((tmp_path / "empty", "not one header"), (mitdb / "101.hea", "Not a dir")):
         monkeypatch.setenv("MITDB_DIR", str(place))
-        with pytest.raises(DataError, match=f"MITDB_DIR: {place}: .*{fault}") as caught:
+        with pytest.raises(DataError, match=f"MITDB_DIR: {place}: .*{fault}"):
             find_source(workspace=tmp_path)
-        assert isinstance(caught.value, MissingDataError) == (place != file)
-        (folder / "notes.txt").write_text("x")
 
 
 def test_folder_of_the_workspace_is_completed_by_a_download_and_never_altered(
