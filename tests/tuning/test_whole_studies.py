@@ -74,7 +74,7 @@ def test_optuna_and_mlflow_agree_on_trials_and_floors(searched: Ended, studies: 
     assert [*studies.audit("search").values()] == [Outcome.COMPLETE, *[Outcome.PRUNED] * 3]
     (parent,) = studies.runs("search", "study")
     assert parent.data.metrics["trials_pruned"] == 3
-    assert "- First candidates **film**: AUPRC S+V ." in parent.data.tags[NOTE]
+    assert "- First candidates **opt1 / daeac / film / " in parent.data.tags[NOTE]
     (finished,) = [r for r in studies.runs("search", "trial") if r.info.status == "FINISHED"]
     assert studies.trials("search")[0].value == finished.data.metrics["val_auprc_sv"]
 
