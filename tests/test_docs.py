@@ -97,7 +97,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "ben
 
 TEXTS = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 
-OTHER_TOOLS = {"--allowed-hosts", "--signal"}
+OTHER_TOOLS = {"--allowed-hosts", "--env-manager", "--signal"}
 """Options of other programs that the pages name by themselves."""
 
 
