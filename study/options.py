@@ -164,6 +164,11 @@ def _add_confirmation(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_content(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--quick",
+        action="store_true",
+        help="rehearse the space: the same path in minutes, with scores that mean nothing",
+    )
     group.add_argument("--trials", type=_whole, metavar="N", help="configurations of a search")
     group.add_argument(
         "--epochs",
@@ -190,6 +195,11 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--sampler", metavar="NAME", help="tpe, random, grid (every cell), qmc, gp")
     group.add_argument("--scheduler", metavar="NAME", help="asha, screening or none")
     group.add_argument("--objective", metavar="NAME", help=f"one of {', '.join(OBJECTIVES)}")
+    group.add_argument(
+        "--start-from",
+        metavar="STUDY",
+        help="let tpe or gp learn from the trials of this study, which are not counted",
+    )
     group.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="root of all random streams (default 0)"
     )
@@ -262,7 +272,18 @@ def _add_storage(group: argparse._ArgumentGroup) -> None:
 
 def _add_course(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--name", help="name of the study (default: that of its space)")
-    group.add_argument("--resume", action="store_true", help="continue an unfinished study")
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="STUDY",
+        help="go on with an unfinished study, by the command, space and records in its folder; "
+        "without a name: the study that the other options start",
+    )
+    group.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: try failed trials again"
+    )
     group.add_argument(
         "--time-limit",
         type=_seconds,
@@ -277,6 +298,12 @@ def _add_course(group: argparse._ArgumentGroup) -> None:
         "fails. A worker that takes longer than T for one epoch counts as hanging: it is ended, "
         "and its trial is tried again, at most twice. The first epoch includes the worker's "
         "start, the last one the final scores (default none)",
+    )
+    group.add_argument(
+        "--on-end",
+        metavar="COMMAND",
+        help="run this by the shell when the study has ended, in any way but an error; it gets "
+        "STUDY_NAME, STUDY_FOLDER, STUDY_STATE and STUDY_EXIT_CODE",
     )
     group.add_argument(
         "--dry-run",

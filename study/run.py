@@ -4,7 +4,8 @@
   python -m study.run --space smoke                       two trials, about a minute
   python -m study.run --space fusion_grid --dry-run       the plan, every branch built once
   python -m study.run --space fusion_grid                 the main search
-  python -m study.run --space fusion_grid --resume        continue it after a stop
+  python -m study.run --space fusion_grid --quick         the same path in minutes, a rehearsal
+  python -m study.run --resume fusion_grid                continue it after a stop
   python -m study.run --status fusion_grid                what is done, running, failed, owed
   python -m study.run --repair fusion_grid                make its storage, MLflow and files agree
   python -m study.run --space published_arms            the published arms, compared
@@ -25,24 +26,32 @@ no such study, or --repair was asked while it runs.
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.console.confirm import confirm
-from study.errors import StudyError, UsageError, did_you_mean
+from study.console.kept import command_line, own_space, resume_words, resumed
+from study.console.listing import list_lines
+from study.errors import UsageError, did_you_mean
 from study.keys import Outcome
 from study.options import besides, parser, set_logging
-from study.wording import plural
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from study.data.source import Source
     from study.spaces.space import Space
     from study.store.plan import StudyPlan
-    from study.store.study import Places
+    from study.store.study import Places, Study
     from study.tracking.experiment import Experiment
     from study.tuning.machine import Machine
+    from study.tuning.session import Summary
     from study.tuning.setup import Setup
 
 TRIALS_FAILED, TIME_OVER = 1, 3
@@ -71,11 +80,18 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
     if args.list:
         if lost := besides(args, vars(_parser().parse_args([])), {"list"}):
             raise UsageError(f"{', '.join(lost)}: means nothing with --list, which shows all")
-        return _list()
+        print("\n".join(list_lines(Path.cwd())))
+        return DONE
+    if isinstance(args.resume, str):
+        if args.confirm:
+            raise UsageError(f"--resume {args.resume}: --confirm goes on by --resume alone")
+        vars(args).update(vars(resumed(args, _parser())))
     if args.confirm:
         return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
     if args.top is not None:
         raise UsageError("--top: means something with --confirm only")
+    if args.retry_failed and not args.resume:
+        raise UsageError("--retry-failed: means something with --resume only")
     if not args.space:
         raise UsageError("--space NAME is needed; `python -m study.run --list` shows them")
     return _run(args, began)
@@ -95,8 +111,8 @@ def _kept(args: argparse.Namespace) -> str:
         return "finished mends are kept: the same command makes the others"
     if args.confirm:
         return "what is settled is kept: the same command with --resume continues"
-    if _study_of(args):
-        return "what is settled is kept: the same command with --resume continues"
+    if name := _study_of(args):
+        return f"what is settled is kept: `{resume_words(name)}` goes on"
     return "no trial was begun: the same command starts again"
 
 
@@ -116,58 +132,41 @@ def _study_of(args: argparse.Namespace) -> str:
     """Return the name of the study that is run, if it is there already."""
     from study.store.folder import study_names
 
-    # A study's default name is its space's name.
-    name = args.name or Path(args.space or "").stem
+    name = _name(args)
     return name if name in study_names(Path.cwd()) else ""
+
+
+def _name(args: argparse.Namespace) -> str:
+    """Return the name of a study: by default that of its space."""
+    rehearses = "-quick" if args.quick else ""
+    return args.name or Path(args.space or "").stem + rehearses
 
 
 def _parser() -> argparse.ArgumentParser:
     return parser(__doc__)
 
 
-def _list() -> int:
-    from study.spaces.load import list_spaces
-    from study.store.folder import study_folder, study_names
-    from study.store.plan import StudyPlan
-
-    print("spaces (search_spaces/):")
-    for space in list_spaces():
-        size = space.fault or f"{space.kind}, {plural(space.n_configurations, 'configuration')}"
-        print(f"  {space.name:<18} {size}\n  {'':<18} {space.description}")
-    names = study_names(Path.cwd())
-    print("studies (studies/):" if names else "studies (studies/): none in this folder")
-    for name in names:
-        try:
-            plan = StudyPlan.load(study_folder(Path.cwd(), name))
-            budget = f"{plan.trials} trials, data: {plan.data_source}"
-            contents = f"{plan.kind} of space {plan.space}, {budget}"
-        except StudyError:
-            contents = f"cannot be read; `--status {name}` says why"
-        print(f"  {name:<18} {contents}")
-    return DONE
-
-
 def _run(args: argparse.Namespace, began: float) -> int:
     # Before importing PyTorch and Ray, so that a misspelt space is reported at once.
     space = _space(args)
-    from study.console.result import print_result
+    from study.console.result import print_result, run_at_end
     from study.store.lock import locked
     from study.store.plan import StudyPlan
     from study.store.study import Places, Study
     from study.tuning.machine import Machine
 
     workspace = Path.cwd()
-    name = args.name or Path(args.space).stem  # `--space` may be an earlier name of the space
+    name = _name(args)
     addresses = {"study_storage": args.study_storage, "storage": args.storage}
     places = Places.of(workspace, name, **addresses)
     folder = places.folder
     # A missing study cannot be resumed: say so before anything is written.
     begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
-    existing = None
-    if begun and args.dry_run:
-        existing = Study.open(workspace, name, **addresses)
+    existing = Study.open(workspace, name, **addresses) if begun else None
+    more = bool(args.trials or args.retry_failed)
+    says = not (args.quiet or args.dry_run) and (existing is None or existing.unfinished or more)
     machine = Machine.of(args, workspace)
-    setup = _set_up(args, space, places, begun, machine)
+    setup = _set_up(args, space, places, begun, machine, says=says)
     demand = machine.demand(setup, shared_storage=bool(places.storage))
     at_once = machine.room_for(demand)
     if args.dry_run:
@@ -176,16 +175,23 @@ def _run(args: argparse.Namespace, began: float) -> int:
         for line in plan_lines(setup, at_once, existing, run_branches=args.verbose):
             print(line)
         return DONE
-    from study.tuning.session import Options, run_study  # a dry run needs no Ray
+    epoch_s = _header(setup, at_once, existing) if says else math.nan
+    from study.tuning.session import Options, run_study  # what is above needs no Ray
 
+    setup, earlier = _informed(args, setup, existing)
     options = Options(
         places=places,
-        resume=args.resume,
+        resume=bool(args.resume),
+        retry_failed=args.retry_failed,
+        earlier=earlier,
+        command=_command(args, setup.source),
         demand=demand,
         address=args.address,
         deadline_s=args.time_limit,
         trial_limit_s=args.trial_time_limit,
         quiet=args.quiet,
+        at_once=at_once,
+        epoch_s=epoch_s,
         began=began,
     )
     if places.storage:
@@ -194,7 +200,50 @@ def _run(args: argparse.Namespace, began: float) -> int:
         experiment = None if args.no_track else _experiment(args, setup.source.kind, begun)
         summary = run_study(setup, options, experiment)
     study = Study.at(places)
-    print_result(study, summary, experiment, quiet=args.quiet)
+    print_result(study, summary, experiment, quiet=args.quiet, verbose=args.verbose)
+    code = _code(study, summary)
+    if args.on_end:
+        run_at_end(args.on_end, study, code)
+    return code
+
+
+def _header(setup: Setup, at_once: int, existing: Study | None) -> float:
+    """Print how long a study will take and how to stop it; return the seconds of an epoch."""
+    from study.store.trials import Trials
+    from study.tuning.estimate import epoch_seconds
+    from study.tuning.header import before_trials
+
+    epoch_s = epoch_seconds(setup, existing.trials if existing else Trials())
+    _tell(before_trials(setup, at_once, epoch_s, existing, resume_words(setup.plan.name)))
+    return epoch_s
+
+
+def _informed(
+    args: argparse.Namespace, setup: Setup, existing: Study | None
+) -> tuple[Setup, Sequence[FrozenTrial]]:
+    """Return a study that starts from another one, and what its sampler has yet to learn of it."""
+    if not args.start_from:
+        return setup, ()
+    from study.store.study import Study
+    from study.store.trials import INFORMS
+    from study.tuning.earlier import earlier_trials
+
+    setup = replace(setup, plan=replace(setup.plan, start_from=args.start_from))
+    if existing is not None and existing.trials.attrs.get(INFORMS):
+        return setup, ()
+    study = Study.open(Path.cwd(), args.start_from).readable()
+    return setup, earlier_trials(study, setup.space)
+
+
+def _command(args: argparse.Namespace, source: Source) -> str:
+    """Return the command for the study's folder to keep; empty where it goes by that folder."""
+    if isinstance(args.resume, str):
+        return ""
+    return command_line(args, vars(_parser().parse_args([])), source)
+
+
+def _code(study: Study, summary: Summary) -> int:
+    """Return the exit code of a study that has ended."""
     if summary.stop.cause:
         if summary.stop.faulty:
             return REFUSED
@@ -209,11 +258,16 @@ def _set_up(
     places: Places,
     begun: StudyPlan | None,
     machine: Machine,
+    *,
+    says: bool,
 ) -> Setup:
     """Find the records and prepare everything that a study needs before its first trial."""
     from study.data.source import find_source
+    from study.tuning.header import content_lines, trials_line
     from study.tuning.setup import precision_of, set_up
 
+    if says:
+        _tell([*content_lines(space, places.folder.name), trials_line(space)])
     source = find_source(
         data=args.data,
         data_dirs=args.data_dir,
@@ -221,6 +275,8 @@ def _set_up(
         split_file=args.split,
         workspace=Path.cwd(),
     )
+    if says:
+        _tell([f"records: {source.description}"])
     return set_up(
         space,
         source,
@@ -232,6 +288,12 @@ def _set_up(
         storage=places.files,
         cache_dir=machine.cache_dir,
     )
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """Print what a study says before its first trial, where its progress goes."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _experiment(args: argparse.Namespace, kind: str, begun: StudyPlan | None) -> Experiment:
@@ -246,16 +308,18 @@ def _experiment(args: argparse.Namespace, kind: str, begun: StudyPlan | None) ->
 
 
 def _space(args: argparse.Namespace) -> Space:
-    from study.spaces.load import load_space, override
+    from study.spaces.load import load_space, override, rehearsal
 
     space = load_space(args.space)
+    if isinstance(args.resume, str):
+        space = own_space(space)
     if space.test is not None:
         raise UsageError(
             f"--space {args.space}: is the plan of a sealed test; "
             f"`python -m study.evaluate --plan {args.space}` trains and tests it"
         )
     return override(
-        space,
+        rehearsal(space) if args.quick else space,
         trials=args.trials,
         epochs=args.epochs,
         folds=args.folds,

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+import textwrap
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+
+_NARROWEST = 24
+"""Characters that a wrapped column of words in a table needs at least."""
+
+Rows = Sequence[Sequence[str]]
 
 UNDEFINED = "-"
 """Stands for a value that does not exist or is NaN."""
@@ -56,6 +62,24 @@ def listing(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return names of arms without the parts that all of them have, by their full names."""
+    parts = {name: name.split(" / ") for name in names}
+    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    short = {
+        name: " / ".join(part for part in of_name if part not in common)
+        for name, of_name in parts.items()
+    }
+    return short if all(short.values()) else {name: name for name in parts}
+
+
+def shortened(text: str, names: Mapping[str, str]) -> str:
+    """Return a text with short names in the place of full ones."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, names[name])
+    return text
+
+
 def first_few(words: Iterable[str], most: int = 3) -> str:
     """Return the first words and how many more there are: a, b, c and 75 more."""
     every = list(words)
@@ -93,3 +117,74 @@ def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> list[list[s
         ]
         for row in rows
     ]
+
+
+def grid(headings: Sequence[str], cells: Rows, *, words: Container[int], width: int) -> str:
+    """Return a table in lines of at most `width` characters, where that can be.
+
+    Headings are wrapped at spaces only. Columns that do not fit go below, beside the first column
+    again; where a single column of words is too wide, its cells are wrapped.
+
+    Args:
+        headings: Of the columns.
+        cells: Rows of as many cells.
+        words: Indices of the columns that hold words, which stand to the left.
+        width: Characters of a line.
+    """
+    columns = [list(column) for column in zip(headings, *cells, strict=True)]
+    blocks = _blocks(columns, width)
+    texts = []
+    for block in blocks:
+        chosen = [columns[index] for index in block]
+        own = [place for place, index in enumerate(block) if index in words]
+        texts.append("\n".join(_lines(chosen, own, width)))
+    return "\n\n".join(texts)
+
+
+def _blocks(columns: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Return the columns of each block by their index."""
+    if _width_of(columns, wrapped=False) <= width:
+        return [list(range(len(columns)))]
+    blocks = [[0]]
+    for index in range(1, len(columns)):
+        block = [*blocks[-1], index]
+        if len(blocks[-1]) > 1 and _width_of([columns[i] for i in block], wrapped=True) > width:
+            block = [0, index]
+            blocks.append(block)
+        blocks[-1] = block
+    return blocks
+
+
+def _width_of(columns: Sequence[Sequence[str]], *, wrapped: bool) -> int:
+    return sum(_column_width(column, wrapped=wrapped) for column in columns) + 2 * len(columns) - 2
+
+
+def _column_width(column: Sequence[str], *, wrapped: bool) -> int:
+    heading, *cells = column
+    own = max(map(len, heading.split() or [""])) if wrapped else len(heading)
+    return max([own, *map(len, cells)])
+
+
+def _lines(columns: Sequence[Sequence[str]], words: Container[int], width: int) -> Iterator[str]:
+    """Yield the lines of one block."""
+    wrapped = _width_of(columns, wrapped=False) > width
+    widths = [_column_width(column, wrapped=wrapped) for column in columns]
+    if (over := sum(widths) + 2 * len(widths) - 2 - width) > 0:
+        longest = max((i for i in range(len(widths)) if i in words), key=lambda i: widths[i])
+        widths[longest] = max(_NARROWEST, widths[longest] - over)
+    rows = []
+    for number, row in enumerate(zip(*columns, strict=True)):
+        cells = [
+            textwrap.wrap(cell, size, break_long_words=False) or [""]
+            for cell, size in zip(row, widths, strict=True)
+        ]
+        depth = max(map(len, cells))
+        rows += [
+            [cell[line] if line < len(cell) else "" for cell in cells] for line in range(depth)
+        ]
+        if number == 0:
+            n_headings = depth
+    lines = aligned(rows, words)
+    lines.insert(n_headings, ["-" * len(cell) for cell in lines[0]])
+    for line in lines:
+        yield "  ".join(line).rstrip()

@@ -30,6 +30,8 @@ Run = Callable[[Namespace, float], int]
 
 _OF_THE_SEARCH = ("space", "trials", "folds", "sampler", "scheduler", "objective")
 _CHOSEN_FRESH = ("seed", "partition_seed")
+_OF_ALL_STUDIES = ("confirm", "seeds", "epochs", "partitions", "top")
+"""Options of the confirmation that its studies do not have."""
 _SHORTEST_S = 0.1
 
 
@@ -91,7 +93,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
         for study, partition, is_begun in zip(studies, partitions, begun, strict=True):
             now = time.monotonic()
             options = Namespace(**vars(args))
-            options.confirm = options.seeds = options.epochs = options.partitions = None
+            vars(options).update(dict.fromkeys(_OF_ALL_STUDIES))
             options.space, options.name, options.partition_seed = str(path), study.name, partition
             options.seed = search.study.plan.study_seed + 1
             options.resume = args.resume and is_begun

@@ -1,78 +1,117 @@
-"""A study's final output: its tables, its alarms, and where to look further."""
+"""A study's final output: its answer, its tables, its alarms, and what to do next."""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from study.addresses import shown
 from study.command import seldom
+from study.console.answer import answer
+from study.console.kept import RUN, resume_words
 from study.errors import TrackingError
 from study.keys import Outcome
+from study.reporting.alarms import alarms_text
+from study.reporting.comparison_tables import (
+    choice_sentences,
+    comparison_tables,
+    contrasts_table,
+)
+from study.reporting.table import WIDTH, Table, prose
+from study.reporting.trial_tables import (
+    arms_table,
+    best_table,
+    databases_table,
+    failures_table,
+)
 from study.store.folder import TRIALS
-from study.wording import SYNTHETIC, plural, score_text
+from study.store.openings import OpeningsLog
+from study.wording import plural, score_text, short_names, shortened
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
+    from study.statistics.findings import Comparison
     from study.store.study import Study
     from study.tracking.experiment import Experiment
     from study.tuning.session import Summary
 
 _logger = logging.getLogger(__name__)
 
+_WITHOUT_PARAMETERS = 3
+"""Columns of a search's table of best configurations that are no parameters."""
+
 
 def print_result(
-    study: Study, summary: Summary, experiment: Experiment | None, *, quiet: bool
+    study: Study,
+    summary: Summary,
+    experiment: Experiment | None,
+    *,
+    quiet: bool,
+    verbose: bool = False,
 ) -> None:
-    """Print the tables of a study that has ended, its alarms, and where to look further.
+    """Print what a study that has ended found, its tables, its alarms, and what to do next.
 
     Args:
         study: The study as it is after a start.
         summary: How that start ended.
         experiment: Where MLflow mirrors the study; None where it does not.
         quiet: Whether a long comparison prints no progress.
+        verbose: Whether all tables are printed, and how the start itself went.
     """
-    from study.reporting.alarms import alarms_text
-    from study.reporting.comparison_tables import comparison_text
-    from study.reporting.trial_tables import (
-        arms_table,
-        best_table,
-        databases_table,
-        failures_table,
-    )
-    from study.store.folder import PAIRS, RECORDS
-    from study.store.openings import OpeningsLog
-
-    plan, rows = study.plan, study.rows
-    if summary.stop.cause and not rows:
-        _print_where(study, summary, experiment)
-        return
+    plan = study.plan
     if summary.repeated:
         print(f"study '{plan.name}' was complete already: nothing was run")
+    if study.rows:
+        results = _print_findings(study, summary, quiet=quiet, verbose=verbose)
+        if experiment is not None and not summary.tracking.left:
+            _keep_answer(results, experiment)
+    if summary.stop.cause:
+        settled = f"{len(study.rows)} of {plural(plan.trials, 'trial')} settled"
+        print(f"stopped: {summary.stop.cause}; {settled}")
+    if verbose:
+        _print_run_facts(study, summary.overhead)
+    _print_tracking(summary)
+    if study.trials.exhausted:
+        trials = plural(len(study.rows), "trial")
+        print(f"exhausted: no new configuration was left to propose after {trials}")
+    print("Next:")
+    for line in next_lines(study, experiment, _width()):
+        print(line)
+
+
+def _width() -> int:
+    """Return the characters of a line."""
+    return min(WIDTH, shutil.get_terminal_size().columns)
+
+
+def _print_findings(study: Study, summary: Summary, *, quiet: bool, verbose: bool) -> StudyResults:
+    """Print the answer, the tables behind it, and the alarms; return the results."""
     results = _results(study, comparing=not summary.stop.cause, quiet=quiet)
+    width, plan = _width(), study.plan
+    names = short_names(dict.fromkeys(row.arm for row in study.rows))
+    print(prose(f"Answer: {answer(results, names)}", width) + "\n")
     # A search claims nothing: its arms are only held against the floor.
     compared = results.comparison if plan.kind == "compare" else None
     if "comparison" in results.gaps and plan.kind == "compare":
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
-    arms = arms_table(rows, plan.objective, plan.kind, comparison=compared, floors=results.floors)
-    print(comparison_text(compared, arms) if compared else arms.text())
-    by_database = databases_table(rows, plan.objective, plan.databases, results.floors)
-    best = best_table(rows, plan.objective) if plan.kind == "search" else None
-    for table in (by_database, best, failures_table(rows)):
-        if table is not None:
-            print(f"\n{table.text()}")
-    print(f"\n{alarms_text(results.alarms)}\n")
+    for table in _tables(results, compared, verbose=verbose):
+        print(f"{table.renamed(names).text(width)}\n")
+    if common := _common(names):
+        print(prose(f"note: every arm: {common}", width, indent="      ") + "\n")
+    for sentence in choice_sentences(compared) if compared else ():
+        print(prose(sentence, width))
+    for line in shortened(alarms_text(results.alarms), names).splitlines():
+        print(prose(line, width, indent="    "))
     if plan.has_sealed_test:
         # Knowledge of DS2 biases how a study of DS1 is read.
-        print(OpeningsLog(study.folder.parents[1]).sentence())
-    if plan.data_source == "synthetic":
-        print(SYNTHETIC)
-    if experiment is not None and not summary.tracking.left:
-        _keep_answer(results, experiment)
-    tables = [PAIRS, RECORDS] if compared else []
-    _print_where(study, summary, experiment, tables)
+        print(prose(OpeningsLog(study.folder.parents[1]).sentence(), width))
+    print()
+    return results
 
 
 def _keep_answer(results: StudyResults, experiment: Experiment) -> None:
@@ -88,31 +127,68 @@ def _keep_answer(results: StudyResults, experiment: Experiment) -> None:
         _logger.warning("the answer is not kept in MLflow: %s", error)
 
 
-def _print_where(
-    study: Study,
-    summary: Summary,
-    experiment: Experiment | None,
-    tables: Sequence[str] = (),
-) -> None:
-    """Print where to look further, how the study ran, and how to continue it."""
-    plan, n_settled = study.plan, len(study.rows)
-    where = experiment.where(plan.name) if experiment else "tracking: off"
-    print(
-        f"look further: {where}\n"
-        f"              optuna-dashboard {shown(study.places.url)}\n"
-        f"              {', '.join([str(study.folder / TRIALS), *tables])}"
-    )
-    if n_settled:
-        _print_run_facts(study, summary.overhead)
-    _print_tracking(summary)
-    if study.trials.exhausted:
-        trials = plural(n_settled, "trial")
-        print(f"exhausted: no new configuration was left to propose after {trials}")
-    if summary.stop.cause:
-        print(
-            f"stopped: {summary.stop.cause}; {n_settled} of {plural(plan.trials, 'trial')} "
-            "settled. The same command with --resume continues."
-        )
+def _tables(
+    results: StudyResults, compared: Comparison | None, *, verbose: bool
+) -> Iterator[Table]:
+    """Yield the tables of the arms, or all tables, and that of failed trials."""
+    rows, plan = results.study.rows, results.study.plan
+    floors = results.floors
+    arms = arms_table(rows, plan.objective, plan.kind, comparison=compared, floors=floors)
+    if compared and verbose:
+        yield from comparison_tables(compared, arms)
+    else:
+        yield arms
+        contrasts = contrasts_table(compared) if compared else None
+        best = best_table(rows, plan.objective) if plan.kind == "search" else None
+        # Without parameters that vary, the table of the arms says it all.
+        if best is not None and len(best.columns) <= _WITHOUT_PARAMETERS:
+            best = None
+        yield from (table for table in (contrasts, best) if table is not None)
+    by_database = databases_table(rows, plan.objective, plan.databases, floors)
+    yield from (table for table in (by_database, failures_table(rows)) if table is not None)
+
+
+def _common(names: Mapping[str, str]) -> str:
+    """Return the parts that all arms have, which their short names leave out."""
+    full, short = next(iter(names.items()))
+    kept = short.split(" / ")
+    return ", ".join(part for part in full.split(" / ") if part not in kept)
+
+
+def next_lines(study: Study, experiment: Experiment | None, width: int) -> Iterator[str]:
+    """Yield the commands that go on from a study, each with what it does."""
+    run, plan = RUN, study.plan
+    steps = dict[str, str]()
+    if study.unfinished:
+        steps[resume_words(plan.name)] = "goes on with what is left"
+    if study.rows:
+        steps[f"python -m study.report --study {plan.name}"] = "writes the page, with all tables"
+    if failed := sum(row.outcome is Outcome.FAILED for row in study.rows):
+        steps[f"{resume_words(plan.name)} --retry-failed"] = f"tries {failed} failed again"
+    if study.rows and study.space.rehearses:
+        steps[f"{run} --space {plan.space}"] = "runs it in earnest"
+    elif not study.unfinished and study.arm_trials and plan.kind == "search":
+        steps[f"{run} --confirm {plan.name}"] = "compares the candidates afresh"
+    longest = max(map(len, steps), default=0)
+    for command, does in steps.items():
+        line = f"  {command:<{longest}}  {does}"
+        yield line if len(line) <= width else f"  {command}\n      {does}"
+    yield f"  {experiment.where(plan.name) if experiment else 'tracking: off'}"
+
+
+def run_at_end(command: str, study: Study, code: int) -> None:
+    """Run a command of the user's by the shell, which may tell that a study has ended."""
+    facts = {
+        "STUDY_NAME": study.name,
+        "STUDY_FOLDER": str(study.folder),
+        "STUDY_STATE": study.state,
+        "STUDY_EXIT_CODE": str(code),
+    }
+    sys.stdout.flush()
+    # The user's own words, for the user's own shell.
+    ended = subprocess.run(command, shell=True, env={**os.environ, **facts})  # nosec B602
+    if ended.returncode:
+        print(f"--on-end: the command ended with {ended.returncode}", file=sys.stderr)
 
 
 def _results(study: Study, *, comparing: bool, quiet: bool) -> StudyResults:
@@ -139,6 +215,7 @@ def _print_run_facts(study: Study, overhead: float) -> None:
         print(f"rank correlation of {early} and final score: {rank} ({of}n = {n_finished})")
     if overhead == overhead:
         print(f"orchestration: {overhead:.1%} of the slots' wall time")
+    print(f"trials: {study.folder / TRIALS}; optuna-dashboard {shown(study.places.url)}")
 
 
 def _print_tracking(summary: Summary) -> None:

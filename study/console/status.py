@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.console.kept import RUN, resume_words, started_by
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import Outcome
 from study.options import besides
@@ -142,7 +143,11 @@ def _show(read: _Read, *, repair: str = "") -> int:
     study = read.study
     _show_agreement(read)
     if not (study.held or study.gap) and (study.trials.owed or study.not_proposed):
-        print("to go on: the command that started it, with --resume")
+        line = started_by(study.folder)
+        if line:
+            print(f"started by: {line}")
+        own = not line or line.startswith(RUN)
+        print(f"to go on: {resume_words(study.name) if own else f'{line} --resume'}")
     if repair and any(fault.mend for fault in read.faults):
         when = "when it has ended, " if study.held else ""
         print(f"{when}{repair} makes them agree where it can, after showing how")

@@ -9,7 +9,7 @@ from statistics import median
 from study.config import PLACEBO_SUFFIX
 from study.files import csv_text
 from study.keys import CLASSES, MIN_BEATS_OF_RECORD, MIN_EFFECTIVE_PATIENTS
-from study.reporting.table import Column, Kind, Table, Value, prose
+from study.reporting.table import Column, Kind, Table, Value
 from study.statistics.findings import (
     LEVEL,
     MEASURE_NAMES,
@@ -31,13 +31,11 @@ WHAT_P_IS_ABOUT = (
 """Of every test and interval, here, on the page and in the README."""
 
 
-def comparison_text(comparison: Comparison, arms: Table) -> str:
-    """Return the text of a comparison. `arms` is the table of its arms by score."""
+def comparison_tables(comparison: Comparison, arms: Table) -> list[Table]:
+    """Return all tables of a comparison. `arms` is the table of its arms by score."""
     tables = [classes_table(comparison), arms, beside_table(comparison)]
     others = (contrasts_table(comparison), floor_table(comparison), kept_table(comparison))
-    tables += [table for table in others if table is not None]
-    choice = "\n".join(map(prose, choice_sentences(comparison)))
-    return "\n\n".join([*(table.text() for table in tables), *([choice] if choice else [])])
+    return tables + [table for table in others if table is not None]
 
 
 def classes_table(comparison: Comparison) -> Table:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import statistics
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from html import escape
 
 from study.files import csv_text
 from study.statistics.findings import Estimate
-from study.wording import UNDEFINED, aligned, p_text, score_text
+from study.wording import UNDEFINED, aligned, grid, p_text, score_text, shortened
 
 CAUTION = "*"
 """Marks an interval that has a remark below the table."""
@@ -24,8 +24,8 @@ CAUTION = "*"
 NOT_ESTIMABLE = "not estimable"
 """Remark on a score without an interval; a table abbreviates it to n. e."""
 
-_WIDTH = 110
-"""Length of a line of prose on the console, in characters."""
+WIDTH = 110
+"""Length of a line on a console whose width is not known, in characters."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -174,19 +174,28 @@ class Table:
         }
         return [*self.notes, *sorted(marked)]
 
-    def text(self) -> str:
-        """Return the table for the console, under its explanation."""
+    def text(self, width: int = WIDTH) -> str:
+        """Return the table for the console, under its explanation, in lines of this width."""
         table = self._without_details()
         stop = "" if self.title.endswith("?") else "."
         words = f"{self.title}{stop} {self.shows} {self.reading}".strip()
-        notes = "\n".join(prose(f"note: {remark}", indent="      ") for remark in self.remarks)
-        return "\n\n".join(part for part in (prose(words), table.grid(), notes) if part)
+        notes = "\n".join(prose(f"note: {note}", width, indent="      ") for note in self.remarks)
+        return "\n\n".join(
+            part for part in (prose(words, width), table.grid(width), notes) if part
+        )
 
-    def grid(self) -> str:
+    def grid(self, width: int = WIDTH) -> str:
         """Return headings and cells as monospace text: words to the left, numbers to the right."""
-        lines = self._aligned([[column.shown for column in self.columns], *self.cells])
-        lines.insert(1, ["-" * len(heading) for heading in lines[0]])
-        return "\n".join("  ".join(line).rstrip() for line in lines)
+        headings = [column.shown for column in self.columns]
+        return grid(headings, self.cells, words=self._words, width=width)
+
+    def renamed(self, names: Mapping[str, str]) -> Table:
+        """Return the table with other names of arms."""
+        rows = [
+            [shortened(cell, names) if isinstance(cell, str) else cell for cell in row]
+            for row in self.rows
+        ]
+        return replace(self, rows=rows)
 
     def markdown(self) -> str:
         """Return the table as GitHub Markdown, under its heading."""
@@ -262,8 +271,11 @@ class Table:
         }
 
     def _aligned(self, lines: Sequence[Sequence[str]]) -> list[list[str]]:
-        words = [index for index, column in enumerate(self.columns) if column.kind in _WORDS]
-        return aligned(lines, words)
+        return aligned(lines, self._words)
+
+    @property
+    def _words(self) -> list[int]:
+        return [index for index, column in enumerate(self.columns) if column.kind in _WORDS]
 
     def _without_details(self) -> Table:
         essential = [index for index, column in enumerate(self.columns) if not column.detail]
@@ -286,9 +298,11 @@ class Table:
         return header, rows
 
 
-def prose(text: str, *, indent: str = "") -> str:
+def prose(text: str, width: int = WIDTH, *, indent: str = "") -> str:
     """Return text in lines for the console, all but the first indented."""
-    return textwrap.fill(text, _WIDTH, subsequent_indent=indent)
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _parts(value: Value) -> dict[str, str | float | int | None]:

@@ -25,7 +25,7 @@ from study.sealed.thresholds import stored_predictions
 from study.spaces.load import checked_space
 from study.spaces.sealed_plan import on
 from study.spaces.space import Space
-from study.spaces.toml_text import compare_text
+from study.spaces.toml_text import toml_text_of
 from study.store.plan import StudyPlan
 from study.store.study import Places
 from study.store.trial_files import WEIGHTS, file_fault
@@ -176,7 +176,7 @@ def _out_of_fold(plan: SealedPlan, arms: Sequence[Arm], n_folds: int) -> Space:
         "arms": arm_tables(arms),
     }
     path = Path(f"{plan.test.name}-{CROSS_VALIDATION}.toml")
-    space = checked_space(tables, path, compare_text(tables))
+    space = checked_space(tables, path, toml_text_of(tables))
     # Its scores rank no arms; they may be undefined where a fold has too few beats of a class.
     return replace(space, objective=UNRANKED)
 

@@ -26,7 +26,7 @@ from study.spaces import toml_file
 from study.spaces.load import checked_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, Origin, SealedTest
 from study.spaces.space import Space
-from study.spaces.toml_text import compare_text
+from study.spaces.toml_text import toml_text_of
 from study.store.folder import study_folder
 from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
@@ -137,7 +137,7 @@ class SealedPlan:
         Above each arm stands how far it looks ahead.
         """
         remarks = {arm.name: f"look-ahead: {look_ahead(arm.config)}" for arm in self.arms}
-        return compare_text(self._tables(), comments=comments, remarks=remarks)
+        return toml_text_of(self._tables(), comments=comments, remarks=remarks)
 
     def space(self, development: str) -> Space:
         """Return the space that trains the arms of some records.
@@ -153,7 +153,7 @@ class SealedPlan:
             )
             plan = replace(self, arms=arms, test=test)
         tables = plan._tables()
-        return checked_space(tables, Path(f"{self.test.name}.toml"), compare_text(tables))
+        return checked_space(tables, Path(f"{self.test.name}.toml"), toml_text_of(tables))
 
     def _other_records(self, arm: Arm) -> dict[str, str]:
         """Return what an arm trains on, where the plan's other arms do not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,15 @@ from study.config import PARAMETERS, value_faults
 from study.errors import SpaceError, UsageError, listed, unknown
 from study.keys import today
 from study.spaces import toml_file
-from study.spaces.settings import setting_faults
+from study.spaces.settings import REHEARSAL, setting_faults
 from study.spaces.space import Space
+from study.spaces.toml_text import toml_text_of
 
 _PLACES = [parent / "search_spaces" for parent in Path(__file__).resolve().parents[1:3]]
 """Where this project's spaces are: in the package of a wheel, beside the package of a checkout."""
+
+_REHEARSED, _NORMAL_BEATS = 12, 500
+"""Trials of a rehearsal at most, and normal beats of its epoch."""
 
 FOLDER = next(filter(Path.is_dir, _PLACES), _PLACES[-1])
 """Folder of this project's spaces."""
@@ -106,7 +111,50 @@ def override(space: Space, **settings: int | str | None) -> Space:
         faults = checks.sampler_faults(changed) + checks.partition_faults(changed)
     if faults:
         raise UsageError(listed(f"space {space.name}", faults))
-    return changed
+    if changed == space or not space.text:
+        return changed
+    if changed.kind == "search":
+        given["trials"] = changed.trials
+    return replace(changed, text=_changed_text(space, given, epochs))
+
+
+def _changed_text(space: Space, given: Mapping[str, Any], epochs: int | None) -> str:
+    """Return a space's text with other settings: a study's folder keeps what is run."""
+    tables = tomllib.loads(space.text)
+    tables[space.kind] |= given
+    if epochs is not None:
+        _fix(tables, "epochs", epochs)
+    said = given if epochs is None else {**given, "epochs": epochs}
+    changes = ", ".join(f"{name} = {value}" for name, value in said.items())
+    return toml_text_of(tables, comments=f"The space {space.name} with {changes}.")
+
+
+def _fix(tables: dict[str, Any], name: str, value: int) -> None:
+    """Give every configuration of a parsed space one value of a parameter."""
+    tables.setdefault("fixed", {})[name] = value
+    for table in (tables.get("params", {}), *tables.get("arms", ())):
+        table.pop(name, None)
+
+
+def rehearsal(space: Space) -> Space:
+    """Return the smallest space that takes the same path in minutes; its scores mean nothing.
+
+    Each arm is trained once, for an epoch of few normal beats, on two folds with one seed; of a
+    search with many arms, the first.
+    """
+    tables = tomllib.loads(space.text)
+    tables["description"] = f"{REHEARSAL}{space.description}"
+    section: dict[str, Any] = tables[space.kind]
+    section |= {"folds": 2, "seeds": 1}
+    if space.kind == "search":
+        section |= {"trials": min(space.n_proposed, len(space.defaults()), _REHEARSED)}
+        section |= {"scheduler": "none"}
+    else:
+        section |= {"draws": 1, "partitions": 1}
+    _fix(tables, "epochs", 1)
+    _fix(tables, "normal_beats_per_epoch", _NORMAL_BEATS)
+    text = toml_text_of(tables, comments=f"A rehearsal of the space {space.name}.")
+    return checked_space(tables, space.path, text)
 
 
 def _read(name: str, folder: Path) -> tuple[Path, str, str]:

@@ -21,7 +21,7 @@ from optuna.trial import BaseTrial
 
 from study.spaces.draws import Point, holds
 from study.spaces.parameter import Categorical, Parameter, Value
-from study.spaces.settings import ENUMERATED, SAMPLED, SCREENING_EPOCHS
+from study.spaces.settings import ENUMERATED, SAMPLED
 from study.spaces.space import Space
 from study.wording import plural
 
@@ -71,22 +71,13 @@ def make_sampler(name: str, seed: int, space: Space) -> samplers.BaseSampler:
     raise ValueError(f"unknown sampler '{name}'; known: {', '.join((*SAMPLED, *ENUMERATED))}")
 
 
-def notes_on(sampler: str, space: Space) -> list[str]:
-    """Return notes on a search before it begins, a line each.
-
-    They describe its screening, and its sampler's limits in this space.
-    """
+def notes_on(sampler: str, space: Space, at_once: int) -> list[str]:
+    """Return notes on a sampler's limits in a space, with so many trials at once, a line each."""
     if space.kind == "compare":
         return []
     conditional = ", ".join(param.name for param in space.params if param.when)
     notes = []
-    if space.n_finals:
-        notes.append(
-            f"screening: {plural(space.n_proposed, 'configuration')}, each for "
-            f"{plural(SCREENING_EPOCHS, 'epoch')}; then the best of each of "
-            f"{plural(space.n_finals, 'arm')} in full"
-        )
-    if sampler in SAMPLED:
+    if sampler in SAMPLED and at_once > 1:
         notes.append(f"{sampler} proposes by what has finished: repeatable at concurrency 1 only")
     if sampler == "tpe" and conditional:
         notes.append(f"tpe models conditional parameters one by one: {conditional}")

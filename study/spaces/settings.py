@@ -15,6 +15,9 @@ SAMPLED = ("tpe", "gp")
 ENUMERATED = ("grid", "random", "qmc", "draws")
 """Samplers whose configurations follow from the seed and an index alone."""
 
+REHEARSAL = "REHEARSAL (--quick): "
+"""The description of a rehearsal's space begins so."""
+
 SCREENING = "screening"
 SCHEDULERS = ("asha", SCREENING, "none")
 SCREENING_EPOCHS = 1

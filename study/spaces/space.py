@@ -18,7 +18,7 @@ from study.spaces import draws
 from study.spaces.draws import Exclusion, Point
 from study.spaces.parameter import ArmSpec, Parameter, Value
 from study.spaces.sealed_plan import SealedTest
-from study.spaces.settings import SCREENING, SCREENING_EPOCHS
+from study.spaces.settings import REHEARSAL, SCREENING, SCREENING_EPOCHS
 
 _DRAW_SEED = 0
 
@@ -90,6 +90,11 @@ class Space:
         content["params"] = [[type(param).__name__, asdict(param)] for param in self.params]
         content["arms"] = [asdict(arm) for arm in self.arms]
         return digest_of(content)
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether it is a rehearsal by `--quick`, whose scores mean nothing."""
+        return self.description.startswith(REHEARSAL)
 
     @property
     def n_trials(self) -> int:

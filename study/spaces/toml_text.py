@@ -1,4 +1,4 @@
-"""Writes a compare space as TOML; `study.spaces.toml_file` reads it."""
+"""Writes a space as TOML; `study.spaces.toml_file` reads it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def compare_text(
+def toml_text_of(
     tables: Mapping[str, Any], *, comments: str = "", remarks: Mapping[str, str] | None = None
 ) -> str:
-    """Return a compare space as TOML.
+    """Return a space as TOML.
 
     Args:
-        tables: Its content, as the file gives it when it is read: tables, and `arms` as a list.
+        tables: Its content, as the file gives it when it is read: tables, and lists of tables.
         comments: Lines above everything.
         remarks: A comment above an arm, by its name.
     """
@@ -26,9 +26,11 @@ def compare_text(
                 if isinstance(content, Mapping):
                     lines += ["", f"[{name}.{inner}]"]
                     lines += [f"{key} = {_value(value)}" for key, value in content.items()]
-    for arm in tables["arms"]:
-        remark = (remarks or {}).get(arm["name"])
-        lines += ["", *([f"# {remark}"] if remark else []), "[[arms]]", *_assignments(arm)]
+    for name in ("arms", "exclude"):
+        for entry in tables.get(name, ()):
+            remark = (remarks or {}).get(entry.get("name", ""))
+            lines += ["", *([f"# {remark}"] if remark else []), f"[[{name}]]"]
+            lines += _assignments(entry)
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from study.errors import StudyStateError
 from study.keys import today
-from study.spaces.settings import SCREENING
 from study.store.checks import SHOWN, Fault, faults, other_claim, refuse, steps
 from study.store.folder import CLAIM, SPACE_COPY
 from study.store.ledger import Ledger
@@ -18,7 +17,7 @@ from study.store.lock import here
 from study.store.optuna_storage import read_optuna
 from study.store.plan import GROWS, StudyPlan
 from study.store.study import Places, Study
-from study.store.trials import PLACE, PLAN
+from study.store.trials import EXHAUSTED, PLACE, PLAN
 
 _logger = logging.getLogger(__name__)
 
@@ -72,20 +71,15 @@ def admit(plan: StudyPlan, places: Places, *, resume: bool, space_text: str = ""
 def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str) -> None:
     stored = study.plan
     differing = plan.differences(stored)
-    more = plan.kind == "search" and plan.trials >= stored.trials
-    # A screening chooses the trials it trains in full from all of its trials.
-    grows = more and plan.scheduler != SCREENING
+    grows = plan.kind == "search" and plan.trials >= stored.trials
     refused = [line for key, line in differing.items() if not (grows and resume and key == GROWS)]
     if refused:
-        refused += _space_changes(study.folder, space_text)
+        if "space_digest" in differing:
+            refused += _space_changes(study.folder, space_text)
         listing = "\n".join(f"  - {line}" for line in refused)
         hint = ""
-        if more and list(differing) == [GROWS]:
-            hint = (
-                "; with --resume a search goes on to more trials"
-                if grows
-                else "; a screening cannot be made longer (its trials in full are counted here)"
-            )
+        if grows and list(differing) == [GROWS]:
+            hint = "; with --resume a search goes on to more trials"
         remedy = f"give this one another --name, or start it with the same options as before{hint}"
         if "version" in differing:
             remedy = (
@@ -101,7 +95,7 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
         raise StudyStateError(
             f"study '{plan.name}' exists with another plan:\n{listing}\n{remedy}"
         )
-    settled = len(study.rows)
+    settled = len(study.trials.counted)
     if settled < plan.trials and not (resume or study.trials.exhausted):
         raise StudyStateError(
             f"study '{plan.name}' is unfinished ({settled} of {plan.trials} trials settled): "
@@ -177,6 +171,9 @@ def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Before | None
         places.files.write(CLAIM, ledger.study_id.encode())
     if before is None:
         return
+    if plan.trials > before.study.plan.trials:
+        # A space that was exhausted may have more for a search that grows.
+        ledger.note(EXHAUSTED, False)
     for mend, ended in steps(before.faults):
         if mend.at_start:
             mend.do(before.study, ledger, ended)

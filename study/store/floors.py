@@ -290,7 +290,7 @@ def _floor(
     stored = stored_floor(folder)
     if stored is not None and stored.digest == digest:
         return stored
-    say(f"floors: computing {name.replace('_', ' ')}")
+    say(f"fitting {name.replace('_', ' ')}")
     try:
         result = _scored(out_of_fold(name, beats, folds), beats, folds)
     except StudyError as error:

@@ -17,7 +17,7 @@ import math
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -52,6 +52,7 @@ from study.store.trials import (
     EPOCHS,
     EXHAUSTED,
     INDEX,
+    INFORMS,
     OBJECTIVE,
     PROTECTED,
     SECONDS,
@@ -181,6 +182,12 @@ class Ledger:
         """Ask the sampler for a trial; its parameters are suggested by the caller."""
         return self._study.ask()
 
+    def inform(self, earlier: Sequence[FrozenTrial]) -> None:
+        """Add trials of another study for the sampler to learn from, once; no count has them."""
+        if not self.noted(INFORMS):
+            self._study.add_trials(earlier)
+            self.note(INFORMS, len(earlier))
+
     def enqueue(self, proposal: Proposal) -> optuna.Trial:
         """Open a trial with given parameters.
 
@@ -301,6 +308,7 @@ class Ledger:
             if rung in trial.intermediate_values
             and trial.user_attrs.get(Tag.OUTCOME) != Outcome.STOPPED
             and DUPLICATE_OF not in trial.user_attrs
+            and INFORMS not in trial.user_attrs
             and not self._marks.aside(trial.number)
         ]
         n_promoted = max(1, len(reached) // (self._reduction_factor or 1))

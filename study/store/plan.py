@@ -26,7 +26,7 @@ Studies begun before this number existed have none.
 """
 
 GROWS = "trials"
-"""The only part of a search's plan that a resume may change; a screening's plan may not change."""
+"""The only part of a search's plan that a resume may change."""
 
 _OPTIONS = {
     "n_seeds": " (--seeds)",
@@ -38,6 +38,7 @@ _OPTIONS = {
     "sampler": " (--sampler)",
     "scheduler": " (--scheduler)",
     "objective": " (--objective)",
+    "start_from": " (--start-from)",
 }
 """The options that set parts of a plan."""
 
@@ -79,6 +80,7 @@ class StudyPlan:
     n_partitions: int = 1  # partitions into folds: seed s has those of s mod their number
     version: str = __version__  # version of the study package
     torch: str = ""  # version of PyTorch; empty in plans from before it was recorded
+    start_from: str = ""  # study whose trials inform the sampler; empty for none
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", today(self.space))

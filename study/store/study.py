@@ -20,7 +20,8 @@ from study.addresses import secrets_of, shown
 from study.config import TrialConfig
 from study.errors import StudyStateError, UsageError
 from study.files import write_whole
-from study.keys import Outcome, Tag
+from study.keys import UNRANKED, Outcome, Tag
+from study.statistics.findings import metric_name
 from study.statistics.predictions import Beats
 from study.store.beats_file import read_beats
 from study.store.folder import BEATS, SPACE_COPY, study_folder
@@ -31,6 +32,7 @@ from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, read_predictions
 from study.store.trials import CLOSED, CONFIG, PLACE, TRACKER, TrialRow, Trials
+from study.wording import plural, score_text
 
 if TYPE_CHECKING:
     from study.spaces.space import Space
@@ -241,12 +243,13 @@ class Study:
     def not_proposed(self) -> int:
         """Configurations of the budget that are still to be proposed."""
         begun = len(self.trials.settled) + len(self.trials.unsettled)
+        begun -= len(self.rows) - len(self.trials.counted)
         return 0 if self.trials.exhausted else max(0, self.plan.trials - begun)
 
     @property
     def unfinished(self) -> bool:
         """Whether a start would run something."""
-        return not self.trials.exhausted and len(self.rows) < self.plan.trials
+        return not self.trials.exhausted and len(self.trials.counted) < self.plan.trials
 
     @cached_property
     def space(self) -> Space:
@@ -323,6 +326,21 @@ class Study:
     def tracker(self) -> str:
         """The store of its MLflow runs, without credentials; empty for none."""
         return str(self.trials.attrs.get(TRACKER, ""))
+
+    @property
+    def state(self) -> str:
+        """What is settled and owed, and the best score, in words."""
+        if self.gap:
+            return f"nothing is known of its trials: {self.gap}"
+        failed = sum(row.outcome is Outcome.FAILED for row in self.rows)
+        parts = [f"{len(self.trials.counted)} of {plural(self.plan.trials, 'trial')} settled"]
+        parts += [f"{failed} failed"] if failed else []
+        parts += [f"{len(self.trials.owed)} interrupted"] if self.trials.owed else []
+        scores = [row.metric(self.objective) for row in self.rows if row.ranks(self.objective)]
+        if scores and self.objective != UNRANKED:
+            parts.append(f"best {metric_name(self.objective)} {score_text(max(scores))}")
+        now = "running" if self.held else "unfinished" if self.unfinished else "finished"
+        return f"{now}: {', '.join(parts)}"
 
     @property
     def last_start(self) -> str:

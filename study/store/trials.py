@@ -9,7 +9,7 @@ needs neither torch nor Ray.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -30,6 +30,8 @@ OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, CLOSED = "plan", "exhausted", "closed"
 TRACKER = "tracker"
 """The store of a study's MLflow runs, without credentials."""
+INFORMS = "informs"
+"""Of a trial of another study, which only informs the sampler: whose it is."""
 PLACE = "place"
 """Folder and process of the last start."""
 
@@ -205,6 +207,21 @@ class Trials:
         """Every settled configuration as a row of a table, in order of number."""
         return tuple(row_of(trial, self.epochs) for trial in self.settled)
 
+    @cached_property
+    def counted(self) -> tuple[TrialRow, ...]:
+        """The rows that count towards the trials of the plan.
+
+        After a screening, a trial in full counts while its configuration is its arm's best: a
+        screening that is made longer may find a better one.
+        """
+        best = {_params(row) for row in best_screened(self.rows).values()}
+        pairs = zip(self.rows, self.settled, strict=True)
+        return tuple(
+            row
+            for row, trial in pairs
+            if not best or trial.user_attrs[CONFIG]["epochs"] < self.epochs or _params(row) in best
+        )
+
     @property
     def proposals(self) -> list[tuple[TrialRow, Proposal]]:
         """Every settled configuration with its proposal."""
@@ -286,6 +303,22 @@ class Trials:
         from scipy.stats import spearmanr  # imported here, so that a start does not wait for it
 
         return float(spearmanr(early_values, final_values).statistic), len(pairs)
+
+
+def best_screened(rows: Iterable[TrialRow]) -> dict[str, TrialRow]:
+    """Return each arm's best screened trial; of equally good ones, the first."""
+    best: dict[str, TrialRow] = {}
+    for row in sorted(rows, key=lambda row: row.number):
+        value = row.metric(OBJECTIVE)
+        if row.outcome is Outcome.SCREENED and (
+            row.arm not in best or value > best[row.arm].metric(OBJECTIVE)
+        ):
+            best[row.arm] = row
+    return best
+
+
+def _params(row: TrialRow) -> frozenset[tuple[str, Any]]:
+    return frozenset(row.params.items())
 
 
 def _point(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:

@@ -6,7 +6,7 @@ Shapes: S seeds, N beats, C classes, D embedding.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -37,6 +37,7 @@ from study.training.reliance import measure_reliance
 from study.training.results import EpochReport, TrialResult
 from study.training.scores import Scores, score
 from study.training.seeding import FRESH_SEED
+from study.training.serial import Began
 
 
 class TrialTraining:
@@ -116,8 +117,10 @@ class TrialTraining:
         """Whether all epochs are done."""
         return self.epoch >= self.config.train.epochs
 
-    def run_epoch(self) -> EpochReport:
+    def run_epoch(self, tell: Callable[[str], None] | None = None) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
+
+        `tell` hears what it is at: each fold (or member, of several seeds), then the scores.
 
         Where all records train, there is nothing to predict: the loss is all that is known.
 
@@ -132,8 +135,10 @@ class TrialTraining:
             raise StudyStateError(f"training: all {self.epoch} epochs are done")
         start = time.perf_counter()
         # Copying the losses waits for the device, so that the clock is read after training.
-        losses = self._trainer.train_epoch(self.epoch).cpu()
+        losses = self._trainer.train_epoch(self.epoch, self._telling(tell)).cpu()
         trained = time.perf_counter()
+        if tell is not None:
+            tell(f"{self._epoch_now} scoring")
         self.epoch += 1
         self._check_finite(losses, "training loss")
         scores = None
@@ -155,6 +160,17 @@ class TrialTraining:
             seconds_train=trained - start,
             seconds_eval=time.perf_counter() - trained,
         )
+
+    def _telling(self, tell: Callable[[str], None] | None) -> Began | None:
+        """Return what tells in words which member a trainer is at."""
+        if tell is None:
+            return None
+        kind, of = "fold" if self._n_seeds == 1 else "member", len(self._members)
+        return lambda number: tell(f"{self._epoch_now} {kind} {number}/{of}")
+
+    @property
+    def _epoch_now(self) -> str:
+        return f"epoch {self.epoch + 1}/{self.config.train.epochs}"
 
     def finish(self) -> TrialResult:
         """Return predictions, scores, weights and what the networks rely on, after the last epoch.

@@ -13,6 +13,7 @@ from torch import Tensor
 from study.training.device import on_cpu
 from study.training.lockstep import PackedStep
 from study.training.member import EVALUATION_BATCH, Member
+from study.training.serial import Began
 
 _logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Packed:
         """The learning rate of the last step taken."""
         return self._packs[0].last_learning_rate
 
-    def train_epoch(self, epoch: int) -> Tensor:
+    def train_epoch(self, epoch: int, began: Began | None = None) -> Tensor:
         """Train all members for one epoch (from 0); return their mean losses, on the device.
 
         A pack that does not fit into memory in its first epoch is halved, and starts that epoch

@@ -5,7 +5,7 @@ Packed into one model they would be slower there: the activations of one already
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ from study.training.device import to_device
 from study.training.member import Member
 from study.training.optimiser import make_optimiser
 from study.training.seeding import Purpose
+
+Began = Callable[[int], None]
+"""Called with a member's number, from 1, as its training begins."""
 
 
 class Trainer(Protocol):
@@ -33,8 +36,11 @@ class Trainer(Protocol):
     def note(self) -> str:
         """What happened that a user should know; empty if nothing did."""
 
-    def train_epoch(self, epoch: int) -> Tensor:
-        """Train all members for one epoch (from 0); return their mean losses, on the device."""
+    def train_epoch(self, epoch: int, began: Began | None = None) -> Tensor:
+        """Train all members for one epoch (from 0); return their mean losses, on the device.
+
+        Where members train in turn, `began` is called as each begins.
+        """
 
     def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities, [m, C], of the beats that it is to predict.
@@ -81,10 +87,15 @@ class Serial:
         """The learning rate of the last step taken."""
         return float(self._optimisers[0].param_groups[0]["lr"])
 
-    def train_epoch(self, epoch: int) -> Tensor:
+    def train_epoch(self, epoch: int, began: Began | None = None) -> Tensor:
         """Train all members for one epoch (from 0); return their mean losses, on the device."""
+        losses = []
         pairs = zip(self._members, self._optimisers, strict=True)
-        return torch.stack([self._train_epoch(member, adamw, epoch) for member, adamw in pairs])
+        for number, (member, adamw) in enumerate(pairs, start=1):
+            if began is not None:
+                began(number)
+            losses.append(self._train_epoch(member, adamw, epoch))
+        return torch.stack(losses)
 
     def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities, [m, C], of the beats that it is to predict."""

@@ -19,7 +19,7 @@ from study.data.folds import different_folds
 from study.data.source import Source
 from study.errors import StudyStateError, UsageError
 from study.models.rules import active_parameters, shapes_seen
-from study.spaces.toml_text import compare_text
+from study.spaces.toml_text import toml_text_of
 from study.statistics.choice import Candidate, simplest_of_search
 from study.statistics.predictions import Beats
 from study.store.study import Study
@@ -156,7 +156,7 @@ def space_text(
         "one standard error of the best."
     )
     remarks = {p.name: f"Trial {p.row.number}." for p in picks}
-    return compare_text(tables, comments=comments, remarks=remarks)
+    return toml_text_of(tables, comments=comments, remarks=remarks)
 
 
 def admit_space(path: Path, text: str) -> None:

@@ -97,8 +97,7 @@ class Conductor:
         """The fault of the machine that must be mended before the study can go on."""
         self.ended_at: list[float] = []
         for row in trials.rows:
-            if row.outcome is Outcome.COMPLETE:
-                progress.known(row.metric(plan.objective))
+            progress.known(row.outcome, row.metric(plan.objective))
 
     @property
     def owed(self) -> int:
@@ -181,7 +180,8 @@ class Conductor:
         if not left:
             self.waits = bool(screening)
             # An arm whose screened trials all failed has no final.
-            self.exhausted = not (self.waits or self._enough)
+            enough = len(self._ledger.trials().counted) + len(self._live) >= self._plan.trials
+            self.exhausted = not (self.waits or enough)
             return None
         if not (screening or self._said_screened):
             self._said_screened = True
@@ -222,7 +222,7 @@ class Conductor:
         epoch, busy_s = int(result[EPOCH]), float(result[BUSY_SECONDS])
         # A retry counts busy seconds from zero again.
         took_s = busy_s - live.busy_s if busy_s >= live.busy_s else busy_s
-        self._progress.trained(max(0, epoch - live.epochs), took_s)
+        self._progress.trained(live.number, epoch, max(0, epoch - live.epochs), took_s)
         live.epochs = max(live.epochs, epoch)
         live.value = float(metrics.get(self._plan.objective, math.nan))
         live.busy_s = busy_s
@@ -333,7 +333,9 @@ class Conductor:
             traceback=details,
         )
         self._changed(digest)
-        if outcome is not Outcome.STOPPED:
+        if outcome is Outcome.STOPPED:
+            self._progress.stopped(live.number)
+        else:
             self._settled[digest] = row, live.proposal
             self._drop_checkpoint(digest)
             self._progress.ended(

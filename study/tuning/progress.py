@@ -1,27 +1,45 @@
-"""Progress of a running study: a line for each trial event, and a live bar on a terminal."""
+"""What a running study tells: a line for each event and, on a terminal, one that moves."""
 
 from __future__ import annotations
 
 import math
-import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TextIO
 
-from tqdm import tqdm
-
 from study.keys import UNRANKED, Outcome
+from study.statistics.findings import metric_name
 from study.store.trials import Proposal
-from study.wording import plural, score_text
+from study.tuning.screen import Screen
+from study.wording import plural, score_text, short_names
+
+
+@dataclass(slots=True)
+class _Running:
+    """A trial that runs. Times are from `time.monotonic()`."""
+
+    number: int
+    digest: str
+    words: str  # its arm and parameters
+    epochs: int  # of its budget
+    epoch: int  # the last that was reported
+    since: float  # when the present one began
 
 
 class Progress:
-    """Prints events to stderr: plain lines in a pipe or CI, above a bar on a terminal.
+    """Prints events to stderr, and keeps what the moving line shows.
 
     Args:
         total: Trials of the study.
         done: Trials that earlier starts have settled.
         objective: Name of the score.
         epochs: Epochs of all trials that have not settled yet.
-        quiet: Show neither lines nor bar.
+        epoch_s: Estimated seconds of an epoch, until one was timed; NaN if unknown.
+        slots: Trials at once.
+        arms: Names of all arms, to leave out what all have.
+        place: Returns what the trial of a digest is at, such as `epoch 2/6 fold 3/5`, if it tells.
+        quiet: Show nothing.
         stream: Where to print; stderr by default.
     """
 
@@ -32,62 +50,78 @@ class Progress:
         done: int = 0,
         objective: str,
         epochs: int = 0,
+        epoch_s: float = math.nan,
+        slots: int = 1,
+        arms: Iterable[str] = (),
+        place: Callable[[str], str] = lambda digest: "",
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
-        self._stream = stream or sys.stderr
-        self._quiet = quiet
-        self._total = total
-        self._done = done
+        self._screen = Screen(stream, quiet=quiet, moving=self.moving)
+        self._total, self._done = total, done
         self._objective = objective
-        self._best = math.nan
-        self._epochs_left = epochs
+        self._best = self._best_screened = math.nan
+        self._epochs_left, self._epoch_s = epochs, epoch_s
         self._epochs_timed, self._busy_s = 0, 0.0
-        self._running = self._slots = 0
-        self._bar: tqdm | None = None
-        if not quiet and self._stream.isatty():
-            # tqdm's own estimate is left out: it counts the workers' start as training.
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                file=self._stream,
-                dynamic_ncols=True,
-                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-            )
+        self._slots = slots
+        self._names = short_names(arms)
+        self._place = place
+        self._phase = ""
+        self._running: dict[int, _Running] = {}
+
+    def open(self) -> None:
+        """Let the line move: every second on a terminal; elsewhere a plain one a minute."""
+        self._screen.open()
+
+    def close(self) -> None:
+        """Remove the moving line."""
+        self._screen.close()
 
     def line(self, text: str) -> None:
         """Print one line."""
-        if self._quiet:
-            return
-        try:
-            if self._bar is not None:
-                self._bar.write(text, file=self._stream)
-            else:
-                print(text, file=self._stream, flush=True)
-        except OSError:
-            self._quiet = True  # the reader is gone, or the disk of the log is full
+        self._screen.line(text)
 
-    def known(self, value: float) -> None:
-        """Note a finished trial's score, so that the best score covers all starts."""
-        if math.isfinite(value) and not value <= self._best:
+    def phase(self, text: str) -> None:
+        """Say what the study is at while no trial runs."""
+        self._phase = text
+        self._screen.show()
+
+    def known(self, outcome: Outcome, value: float) -> None:
+        """Note a settled trial's score, so that the best score covers all starts."""
+        if outcome is Outcome.COMPLETE and math.isfinite(value) and not value <= self._best:
             self._best = value
+        screened = outcome is Outcome.SCREENED and math.isfinite(value)
+        if screened and not value <= self._best_screened:
+            self._best_screened = value
 
     def started(self, number: int, proposal: Proposal) -> None:
         """Announce that a trial runs."""
-        self._running += 1
-        self._slots = max(self._slots, self._running)
         # In a comparison the arm is a parameter too.
         params = {key: v for key, v in proposal.params.items() if v != proposal.arm}
-        differing = " ".join(f"{key}={_short(value)}" for key, value in params.items())
+        arm = self._names.get(proposal.arm, proposal.arm)
+        differing = [f"{key}={_short(v)}" for key, v in params.items() if str(v) not in arm]
+        words = " ".join([arm, *differing])
+        self._running[number] = _Running(
+            number=number,
+            digest=proposal.digest,
+            words=words,
+            epochs=proposal.config.train.epochs,
+            epoch=0,
+            since=time.monotonic(),
+        )
+        self._slots = max(self._slots, len(self._running))
         begun = f"trial {number:>3} started"
         if proposal.follows is not None:
             begun = f"trial {proposal.follows:>3} goes on as {number} (attempt {proposal.attempt})"
-        self.line(f"{begun}  {proposal.arm}  {differing}")
+        if not self._screen.moves or proposal.follows is not None:
+            self.line(f"{begun}  {words}")
 
-    def trained(self, epochs: int, busy_s: float) -> None:
+    def trained(self, number: int, epoch: int, epochs: int, busy_s: float) -> None:
         """Count epochs of a running trial.
 
         Args:
+            number: Of the trial.
+            epoch: The epoch that it has reported.
             epochs: Epochs beyond the furthest that it had reached; 0 for an epoch that a retry
                 repeats.
             busy_s: Seconds that its last epoch took to train and score.
@@ -95,8 +129,9 @@ class Progress:
         self._epochs_left -= epochs
         self._epochs_timed += 1
         self._busy_s += busy_s
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._state("no score yet"))
+        if number in self._running:
+            self._running[number].epoch = epoch
+            self._running[number].since = time.monotonic()
 
     def ended(
         self,
@@ -121,50 +156,82 @@ class Progress:
             cause: Why it ended early, or an empty string.
         """
         self._done += 1
-        self._running = max(0, self._running - 1)
         self._epochs_left -= untrained
-        if outcome is Outcome.COMPLETE:
-            self.known(value)
-        score = f"{self._objective} {score_text(value)}" if math.isfinite(value) else "no score"
-        reason = f"  {cause.splitlines()[0]}" if cause else ""
-        state = self._state("none in full yet" if outcome is Outcome.SCREENED else "no score yet")
-        self.line(
+        self.known(outcome, value)
+        running = self._running.pop(number, None)
+        score = "no score"
+        if math.isfinite(value) and self._objective != UNRANKED:
+            score = f"{metric_name(self._objective)} {score_text(value)}"
+        said = (
             f"trial {number:>3} {outcome:<8} {score}  {plural(epochs, 'epoch')}, {seconds:.0f} s"
-            f"  [{self._done}/{self._total}, {state}]{reason}"
         )
-        if self._bar is not None:
-            self._bar.set_postfix_str(state)
-            self._bar.update(1)
+        if running:
+            said += f"  {running.words}"
+        if not self._screen.moves:
+            said += f"  [{', '.join(self._state(duration(self.seconds_left())))}]"
+        self.line(f"{said}  {cause.splitlines()[0]}" if cause else said)
 
-    def _state(self, without: str) -> str:
-        """Return the best score (or a remark that there is none) and the time left."""
-        best = f"best {score_text(self._best)}" if math.isfinite(self._best) else without
-        if self._objective == UNRANKED:
-            return f"{self.time_left()} left"
-        return f"{best}, {self.time_left()} left"
+    def stopped(self, number: int) -> None:
+        """Forget a running trial that was stopped."""
+        self._running.pop(number, None)
 
-    def time_left(self) -> str:
+    def moving(self, width: int) -> str:
+        """Return the line that moves, in at most so many characters."""
+        done, *others = self._state(clock(self.seconds_left()))
+        now = [self._now(trial) for trial in list(self._running.values())]
+        for shown in range(len(now), -1, -1):
+            more = [f"{len(now) - shown} more run"] if shown < len(now) else []
+            text = " | ".join([done, *(now[:shown] or [self._phase] * (not now)), *more, *others])
+            if len(text) <= width:
+                break
+        return text[:width]
+
+    def _now(self, trial: _Running) -> str:
+        """Return what a running trial is at."""
+        epoch = f"epoch {min(trial.epoch + 1, trial.epochs)}/{trial.epochs}"
+        return f"{trial.number}: {self._place(trial.digest) or epoch}"
+
+    def _state(self, left: str) -> list[str]:
+        """Return how many trials are done, the best scores so far and the time left."""
+        state = [f"{self._done}/{self._total}"]
+        scores = {"best": self._best, "best screened": self._best_screened}
+        known = [f"{name} {score_text(v)}" for name, v in scores.items() if math.isfinite(v)]
+        if self._objective != UNRANKED:
+            state += known or ["no score yet"]
+        return [*state, f"{left} left"]
+
+    def seconds_left(self) -> float:
         """Return the time for the remaining epochs, run in parallel at the rate so far.
 
         Only training and scoring count: a worker's start is slow on a busy machine, but happens
-        once.
+        once. NaN where no epoch was timed or estimated.
         """
-        if not self._epochs_timed:
-            return "?" if self._epochs_left > 0 else duration(0)
-        per_epoch = self._busy_s / self._epochs_timed / max(1, self._slots)
-        return duration(per_epoch * max(0, self._epochs_left))
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        per_epoch = self._busy_s / self._epochs_timed if self._epochs_timed else self._epoch_s
+        if self._epochs_left <= 0 or math.isnan(per_epoch):
+            return math.nan if self._epochs_left > 0 else 0.0
+        now = time.monotonic()
+        # What the present epochs have taken already: the time left runs down between reports.
+        taken = [now - trial.since for trial in list(self._running.values())]
+        per_epoch = max([per_epoch, *taken])
+        return max(0.0, per_epoch * self._epochs_left - sum(taken)) / self._slots
 
 
 def duration(seconds: float) -> str:
-    """Format a time span: 42 s, 12 min, 3.4 h."""
+    """Format a time span: 42 s, 12 min, 3.4 h; ? where it is unknown."""
+    if math.isnan(seconds):
+        return "?"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def clock(seconds: float) -> str:
+    """Format a time that runs down: 0:42, 12:05, 3:24:00; ? where it is unknown."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _short(value: object) -> str:

@@ -25,7 +25,16 @@ from study.spaces.optuna_space import distributions, suggest
 from study.spaces.settings import SAMPLED, SCREENING, SCREENING_EPOCHS
 from study.spaces.space import Space
 from study.store.ledger import Ledger
-from study.store.trials import CONFIG, DRAW, INDEX, OBJECTIVE, PROTECTED, Proposal, TrialRow
+from study.store.trials import (
+    CONFIG,
+    DRAW,
+    INDEX,
+    OBJECTIVE,
+    PROTECTED,
+    Proposal,
+    TrialRow,
+    best_screened,
+)
 
 ARM = "arm"
 """Parameter of a compare study in Optuna: its arm's name."""
@@ -77,16 +86,11 @@ class Proposals:
         Args:
             settled: Every settled configuration.
         """
-        best: dict[str, tuple[float, Proposal]] = {}
-        known = set()
-        for row, proposal in sorted(settled, key=lambda pair: pair[0].number):
-            known.add(proposal.digest)
-            if row.outcome is Outcome.SCREENED:
-                value = row.metric(OBJECTIVE)
-                if proposal.arm not in best or value > best[proposal.arm][0]:
-                    best[proposal.arm] = value, proposal
-        ranked = sorted(best.values(), key=lambda final: -final[0])
-        finals = [self._searched(proposal.params, full=True) for _, proposal in ranked]
+        pairs = list(settled)
+        best = best_screened(row for row, _ in pairs).values()
+        ranked = sorted(best, key=lambda row: -row.metric(OBJECTIVE))
+        finals = [self._searched(row.params, full=True) for row in ranked]
+        known = {proposal.digest for _, proposal in pairs}
         return [proposal for proposal in finals if proposal.digest not in known]
 
     def _searched(

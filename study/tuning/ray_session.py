@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import ray
 import ray._private.services
 import ray._private.utils
 import ray._private.worker
+from ray.experimental.internal_kv import _internal_kv_get
 from ray.job_config import JobConfig
 
 import study
@@ -30,6 +31,7 @@ from study.errors import StudyStateError, UsageError
 from study.store.scratch import scratch
 from study.training.engine import WORKER_ENVIRONMENT
 from study.tuning.resources import Demand, Resources, plan_resources
+from study.tuning.trial import place_key
 
 STARTS = 3
 """How often the start of a local Ray is tried."""
@@ -126,6 +128,14 @@ def _resources_of_cluster(demand: Demand, address: str) -> Resources:
         return planned
     # Trials write to this node's disk, even if nodes join later.
     return replace(planned, node=f"node:{ray.util.get_node_ip_address()}")
+
+
+def place_of(digest: str) -> str:
+    """Return what a running trial is at, as its worker tells it; empty where it tells nothing."""
+    with suppress(Exception):  # only a screen shows it
+        if ray.is_initialized():
+            return (_internal_kv_get(place_key(digest)) or b"").decode()
+    return ""
 
 
 def nodes_alive() -> list[Mapping[str, float]]:

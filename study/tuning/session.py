@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
 
 from study.addresses import shown
 from study.data.prepare import draw_templates
 from study.errors import StudyStateError
 from study.files import write_whole
 from study.keys import UNRANKED, Outcome
-from study.spaces.optuna_space import make_sampler, notes_on
-from study.spaces.settings import SAMPLED, SCREENING_EPOCHS
+from study.spaces.optuna_space import make_sampler
+from study.spaces.settings import SAMPLED
 from study.store.admission import Before, admit, begin
 from study.store.beats_file import (
     TEMPLATE_MEANS,
@@ -26,19 +27,20 @@ from study.store.beats_file import (
     write_template_means,
 )
 from study.store.floors import study_floors
-from study.store.folder import BEATS, SPACE_COPY, TRIALS
+from study.store.folder import BEATS, COMMAND, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import provenance
 from study.store.scratch import sweep
 from study.store.study import Places, Study
-from study.store.trials import CLOSED, EXHAUSTED, TRACKER, TrialRow, Trials, trials_csv
+from study.store.trials import CLOSED, EXHAUSTED, TRACKER, TrialRow, trials_csv
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import PATIENCE_S, Mirror, Mirrored
 from study.tuning.conductor import Conductor
+from study.tuning.estimate import epochs_left
 from study.tuning.progress import Progress
 from study.tuning.proposals import Proposals
-from study.tuning.ray_session import ray_session
+from study.tuning.ray_session import place_of, ray_session
 from study.tuning.ray_tune import StopSignal, catching_signals, run_trials
 from study.tuning.resources import Demand
 from study.tuning.setup import Setup
@@ -53,11 +55,16 @@ class Options:
 
     places: Places  # where the study's records are
     resume: bool  # whether an unfinished study is continued
+    retry_failed: bool = False  # whether failed trials are tried again
     demand: Demand  # resources that each trial should get
     address: str | None  # Ray cluster to attach to; None starts a local one
     deadline_s: float | None = None  # seconds from `began` after which it stops; None is no limit
     trial_limit_s: float | None = None  # seconds that a trial may take; None is no limit
     quiet: bool  # whether no progress is printed
+    earlier: Sequence[FrozenTrial] = ()  # trials of another study that inform the sampler
+    command: str = ""  # the command line, which the folder keeps; empty keeps an earlier one
+    at_once: int = 1  # trials that will run at once
+    epoch_s: float = math.nan  # estimated seconds of an epoch of a trial; NaN if unknown
     began: float  # `time.monotonic()` at which the command started
 
 
@@ -112,6 +119,10 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
         ledger = open_ledger(setup, options.places, before)
         try:
             begin(setup.plan, options.places, ledger, before)
+            if options.command:
+                write_whole(options.places.folder / COMMAND, options.command + "\n")
+            if options.earlier:
+                ledger.inform(options.earlier)
             return _run_study(setup, options, experiment, ledger)
         finally:
             ledger.release()
@@ -133,14 +144,23 @@ def run_study(setup: Setup, options: Options, experiment: Experiment | None) -> 
 def _run_study(
     setup: Setup, options: Options, experiment: Experiment | None, ledger: Ledger
 ) -> Summary:
-    plan, trials, folder = setup.plan, ledger.trials(), options.places.folder
+    plan, folder = setup.plan, options.places.folder
+    if options.retry_failed:
+        for row in ledger.trials().rows:
+            if row.outcome is Outcome.FAILED:
+                ledger.withdraw(row.number, f"--retry-failed, after: {row.cause}")
+    trials = ledger.trials()
     _write_files(setup, folder)
-    done = len(trials.rows) >= plan.trials or trials.exhausted
+    done = len(trials.counted) >= plan.trials or trials.exhausted
     progress = Progress(
         total=plan.trials,
-        done=len(trials.rows),
+        done=len(trials.counted),
         objective=plan.objective,
-        epochs=_epochs_left(setup, trials),
+        epochs=epochs_left(setup.space, plan, trials),
+        epoch_s=options.epoch_s,
+        slots=options.at_once,
+        arms=setup.space.arm_configurations(),
+        place=place_of,
         quiet=options.quiet,
     )
     if done and ledger.noted(CLOSED):
@@ -162,11 +182,13 @@ def _run_study(
     )
     _announce(setup, progress, settled=len(trials.rows), owed=conductor.owed)
     stop, concurrency, floors_s, tracking = StopSignal(), 0, 0.0, Mirrored()
+    progress.open()
     try:
         # First, so that the page of a running study has them. Not in a thread beside the trials: a
         # fork while BLAS computes, as when Ray starts its processes, would hang.
         floors_s = _floors(setup, folder, progress)
         if not done:
+            progress.phase("starting Ray")
             concurrency = _run_trials(conductor, setup, options, stop)
     except BaseException as error:
         stop.cause = stop.cause or f"{type(error).__name__}: {error}"
@@ -191,10 +213,8 @@ def _write_files(setup: Setup, folder: Path) -> None:
 
 
 def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> None:
-    """Print notes on the sampler and on trials settled by earlier starts."""
+    """Say what earlier starts have settled."""
     plan = setup.plan
-    for note in notes_on(plan.sampler, setup.space):
-        progress.line(f"note: {note}")
     if not (settled or owed):
         return
     progress.line(
@@ -217,8 +237,9 @@ def _close(
     overhead: float,
 ) -> None:
     """Record how a start ended."""
-    rows = ledger.trials().rows
-    if not (stop.cause or conductor.exhausted or len(rows) >= setup.plan.trials):
+    trials = ledger.trials()
+    rows = trials.rows
+    if not (stop.cause or conductor.exhausted or len(trials.counted) >= setup.plan.trials):
         stop.cause, stop.faulty = "Ray ended the run early", True
     write_whole(folder / TRIALS, trials_csv(rows))
     ledger.end_start(
@@ -228,15 +249,6 @@ def _close(
     # Checked only now: a trial still running when the space ran out may have been interrupted.
     ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
     ledger.note(CLOSED, True)
-
-
-def _epochs_left(setup: Setup, trials: Trials) -> int:
-    """Return the number of epochs left in all trials that have not settled."""
-    space, full = setup.space, setup.plan.epochs
-    total = setup.plan.trials * full
-    if space.n_finals:
-        total = space.n_proposed * SCREENING_EPOCHS + space.n_finals * full
-    return total - sum(proposal.config.train.epochs for _, proposal in trials.proposals)
 
 
 def _mirror(
@@ -292,13 +304,13 @@ def _floors(setup: Setup, folder: Path, progress: Progress) -> float:
     """Compute the floors that the folder lacks, and print notes; return the seconds it took."""
     if setup.plan.objective == UNRANKED:  # nothing is ranked against them
         return 0.0
-    floors = study_floors(setup.floor_beats, setup.job.folds, folder, progress.line)
+    floors = study_floors(setup.floor_beats, setup.job.folds, folder, progress.phase)
     for floor in floors:
         if floor.missing:
             progress.line(f"note: no {floor.label}: {floor.missing}")
     took_s = sum(floor.seconds for floor in floors)
     if took_s:
-        progress.line(f"floors: {took_s:.1f} s")
+        progress.line(f"floors: fitted in {took_s:.1f} s")
     return took_s
 
 

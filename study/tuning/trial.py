@@ -13,12 +13,14 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.experimental.internal_kv import _internal_kv_put
 
 from study.config import Cut, TrialConfig
 from study.data.beat_set import BeatSet
@@ -120,6 +122,11 @@ class TrialJob:
         return replace(self.engine, packed=False, compiled=wanted and has_compiled_kernels())
 
 
+def place_key(digest: str) -> str:
+    """Return the key in Ray's store under which a trial tells what it is at."""
+    return f"study:at:{digest}"
+
+
 class TrialRun:
     """One configuration from its first (or checkpointed) epoch to its result."""
 
@@ -167,7 +174,7 @@ class TrialRun:
             # An epoch is saved only after its report was received, that is, when Ray asks for the
             # next one: a continued trial then never skips an epoch that was not recorded.
             self._save()
-        report = self._training.run_epoch()
+        report = self._training.run_epoch(self._tell)
         self._unsaved = True
         self._busy_s += report.seconds_train + report.seconds_eval
         metrics = dict(report.metrics)
@@ -186,6 +193,12 @@ class TrialRun:
             Tag.OUTCOME: outcome,
             Tag.CAUSE: "",
         }
+
+    def _tell(self, place: str) -> None:
+        """Let the driver show what this trial is at, through Ray's own key-value store."""
+        with suppress(Exception):  # only a screen reads it
+            if ray.is_initialized():
+                _internal_kv_put(place_key(rules.digest(self._config)), place)
 
     def _finish(self) -> dict[str, float]:
         begun = time.perf_counter()

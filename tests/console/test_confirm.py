@@ -70,7 +70,7 @@ def test_a_dry_run_and_a_resume_of_nothing_leave_nothing(workspace: Workspace) -
     assert ended.code == 0, ended
     assert "confirming 'tiny': 2 configurations on partition seeds " in ended.out
     assert " (simplest within one standard error of the best)" in ended.out
-    assert "members per trial: 10 (2 folds x 5 seeds), epochs: 1" in ended.out
+    assert "of 1 epoch, 2 arms, 10 members each (2 folds x 5 seeds)" in ended.out
     assert ended.out.count(" parameters  ") == 2, "each arm is built"
     assert ended.out.endswith("and so for each of 3 partitions\n")
     refused = workspace.main("--confirm", "tiny", "--resume")
@@ -78,7 +78,7 @@ def test_a_dry_run_and_a_resume_of_nothing_leave_nothing(workspace: Workspace) -
     assert refused.err.startswith("error: there is no study 'tiny-confirm-p1' in ")
     in_full = workspace.main("--confirm", "tiny", "--epochs", "3", "--dry-run")
     assert " and study seed 1, epochs: 3\n" in in_full.out
-    assert "members per trial: 10 (2 folds x 5 seeds), epochs: 3" in in_full.out
+    assert "of 3 epochs, 2 arms, 10 members each (2 folds x 5 seeds)" in in_full.out
     assert [path.name for path in (workspace.folder / "studies").iterdir()] == ["tiny"]
 
 

@@ -17,7 +17,7 @@ from tests.command import here as run_here
 from tests.tuning.small_study import NAME, PLAN, Start, checkpoint, contents, status
 
 ARM = "opt1 / daeac / {} / published7 / real"
-GO_ON = "to go on: the command that started it, with --resume"
+GO_ON = "to go on: python -m study.run --resume tiny"
 
 
 def refuse_repair(*words: str) -> None:

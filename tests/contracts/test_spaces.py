@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial
 from study.config import TrialConfig, digest_of
 from study.models import rules
 from study.models.fusion import FUSIONS
-from study.spaces.load import FOLDER, list_spaces, load_space, override
+from study.spaces.load import FOLDER, list_spaces, load_space, override, rehearsal
 from study.spaces.optuna_space import distributions, suggest
 from study.spaces.space import Space
 
@@ -75,6 +75,15 @@ def test_header_names_the_command_and_the_counts(space: Space) -> None:
             r"trained in full\."
         )
     assert re.match(told, counts), counts
+
+
+def test_a_rehearsal_is_small_and_says_so(space: Space) -> None:
+    quick = rehearsal(space)
+    assert quick.rehearses and not space.rehearses
+    assert quick.n_trials <= max(12, len(space.arms))
+    assert {config.train.epochs for config in quick.configurations()} == {1}
+    assert (quick.folds, quick.seeds, quick.partitions, quick.scheduler) == (2, 1, 1, "none")
+    assert (quick.name, quick.contrasts) == (space.name, space.contrasts)
 
 
 def test_search_proposes_what_it_can_run(space: Space) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 
 SAVED_WITHIN_S = 5.0
 
-STOPPED = "The same command with --resume continues.\n"
+STOPPED = "python -m study.run --resume "
 
 
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "group"])
@@ -42,7 +42,8 @@ def test_sigterm_while_a_trial_runs_is_written_down_within_seconds(
     assert time.monotonic() - sent < SAVED_WITHIN_S
     ended = start.ended(within_s=30)
     assert ended.code == 130, ended
-    assert f"stopped: SIGTERM received; 0 of 2 trials settled. {STOPPED}" in ended.out
+    assert "stopped: SIGTERM received; 0 of 2 trials settled\n" in ended.out
+    assert f"\n  {STOPPED}{name} " in ended.out
     assert "Alarms" not in ended.out, "there is nothing to be alarmed about yet"
     assert "Traceback" not in ended.err
     assert studies.left() == []

@@ -14,8 +14,9 @@ import pytest
 from study.keys import AUPRC_SV, CLASSES, metric
 from study.reporting.comparison_tables import (
     beside_table,
+    choice_sentences,
     classes_table,
-    comparison_text,
+    comparison_tables,
     contrasts_table,
     floor_table,
     kept_table,
@@ -75,8 +76,10 @@ def read_back(column: Column, value: Value, line: dict[str, str]) -> Value:
 
 def test_the_console_fits_and_says_what_it_shows(beats: Beats, arms: list[ArmRuns]) -> None:
     found = compared(beats, arms, notes=["draw 1 is left out"])
-    text = comparison_text(found, ranking(found))
-    assert max(len(line) for line in text.splitlines()) <= 120
+    texts = [table.text(80) for table in comparison_tables(found, ranking(found))]
+    text = "\n".join([*texts, *choice_sentences(found)])
+    lines = "\n".join(texts).splitlines()
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
     one = found.contrasts[0].estimates["sv"]
     shown = f"+{one.value:.3f} [+{one.low:.3f}, +{one.high:.3f}]".replace("0.", ".")
     assert re.search(rf"\nfilm - its placebo +{re.escape(shown)} ", text)
@@ -101,7 +104,7 @@ def test_console_csv_and_json_have_the_same_digits(beats: Beats, arms: list[ArmR
     exact = json.loads(files["tables.json"])
     for table in tables:
         detail = [column.detail for column in table.columns]
-        grid = table.text().split("\n-")[1].splitlines()[1:]
+        grid = table.text(500).split("\n-")[1].splitlines()[1:]
         for shown_line, cells in zip(grid, table.cells, strict=False):
             shown = [cell for cell, left_out in zip(cells, detail, strict=True) if not left_out]
             assert shown_line.split() == " ".join(shown).split()

@@ -11,7 +11,7 @@ from study.errors import ConfigError, UsageError
 from study.models import rules
 from study.spaces.draws import Point
 from study.spaces.load import SpaceSummary, list_spaces, override
-from tests.builders import MIXED, space_of
+from tests.builders import MIXED, checked_space_of, space_of
 
 SMALL = MIXED.replace("low = 1e-4\nhigh = 1e-2\nlog = true", "values = [1e-3, 2e-3]")
 
@@ -158,6 +158,10 @@ def test_override_changes_settings() -> None:
     assert override(space_of(MIXED), trials=None, sampler=None) == space_of(MIXED)
     assert override(space_of(SMALL), sampler="grid").trials == 360, "every cell is run"
     assert override(space_of(SMALL), sampler="grid", trials=7).trials == 7
+    # A study's folder keeps the text: it must give the same space again.
+    again = checked_space_of(space.text)
+    assert (again.digest, again.trials, space.text != MIXED) == (space.digest, 3, True)
+    assert override(space_of(MIXED), seeds=1).text == MIXED, "nothing is changed"
 
 
 def test_override_of_epochs_wins_over_arms_and_search() -> None:

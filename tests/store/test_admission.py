@@ -153,18 +153,6 @@ def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
     assert StudyPlan.load(places.folder) == before
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_screening_is_not_made_longer_than_what_it_has_chosen_from(
-    plan: StudyPlan, places: Places, resume: bool
-) -> None:
-    screening = replace(plan, kind="search", scheduler="screening")
-    stored(screening, places, 1)
-    assert refusal(replace(screening, trials=5), places, resume=resume) == other(
-        MORE, "; a screening cannot be made longer (its trials in full are counted here)"
-    )
-    assert admit(screening, places, resume=True) is not None
-
-
 def test_results_of_another_study_of_the_same_name_are_not_overwritten(
     plan: StudyPlan, tmp_path: Path
 ) -> None:

@@ -233,14 +233,15 @@ def test_before_the_end_stand_ins_are_predicted_and_in_the_last_epoch_every_beat
     screening, training = (
         small_training(tiny_beats, tiny_folds, screening=steers) for steers in (True, False)
     )
-    stands = stand_ins(tiny_beats.label, tiny_beats.record)
+    stands, told = stand_ins(tiny_beats.label, tiny_beats.record), list[str]()
     for epoch in range(2):
         for each in (screening, training):
-            each.run_epoch()
+            each.run_epoch(told.append)
             predictions = each._predictions
             assert predictions is not None
             replaced = bool((predictions == predictions[:, stands]).all())
             assert replaced is (epoch == 0 or each is screening)
+    assert told[-3:] == ["epoch 2/2 fold 2/3", "epoch 2/2 fold 3/3", "epoch 2/2 scoring"]
     in_full = training.finish().log_probs
     assert screening._predictions is not None
     np.testing.assert_allclose(screening._predictions, in_full[:, stands], rtol=1e-4, atol=1e-5)

@@ -13,13 +13,15 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from study.errors import StudyStateError
+from study.errors import StudyStateError, UsageError
 from study.keys import Outcome, Tag
 from study.store.history import BEGAN
 from study.store.plan import StudyPlan
+from study.store.study import Places, Study
 from study.tuning.conductor import REPEATS_TO_EXHAUSTION
+from study.tuning.earlier import earlier_trials
 from study.tuning.trial import CHECKPOINT
-from tests.builders import RATES, load_text, refused, space_toml
+from tests.builders import RATES, load_text, refused, space_toml, study_plan
 from tests.driver import EPOCHS, Driver
 from tests.tuning.small_study import change
 
@@ -215,6 +217,45 @@ def test_an_interrupted_screening_goes_on_in_both_of_its_parts(start: Starter) -
     uninterrupted = {trial.user_attrs[Tag.DIGEST] for trial in third.trials()}
     assert len(uninterrupted) == 6, "what was owed is what it was, and no other is trained in full"
     assert start(SCREENED).begin() is None
+
+
+def test_a_screening_that_is_made_longer_trains_a_better_best_in_full(start: Starter) -> None:
+    start(SCREENED).run()
+    longer = start(search(sampler="grid", scheduler="screening", trials=6))
+    longer.train_each(0.9, 0.1)
+    assert len(longer.ledger.trials().counted) == 7, "one of the two in full is no best any more"
+    final = longer.next_trial()
+    assert longer.configs[final].train.epochs == EPOCHS
+    longer.train(final, 0.8)
+    assert (len(longer.ledger.trials().counted), len(longer.rows())) == (8, 9)
+    assert longer.begin() is None and not longer.conductor.exhausted
+
+
+def test_trials_of_another_study_inform_the_sampler_and_are_not_counted(
+    start: Starter, tmp_path: Path
+) -> None:
+    text = search(RATES, trials=12, scheduler="none")
+    (tmp_path / "other").mkdir()
+    other = start(text, tmp_path / "other")
+    for key in iter(other.begin, None):
+        other.train(key, 1 - abs(math.log10(other.configs[key].train.learning_rate) + 3))
+    (tmp_path / "other" / "space.toml").write_text(text)
+    other_plan = study_plan(trials=12, epochs=EPOCHS)
+    study = Study(
+        places=Places(folder=other.folder), plan=other_plan, trials=other.ledger.trials()
+    )
+    driver = start(text)
+    earlier = earlier_trials(study, driver.space)
+    assert len(earlier) == 12
+    for _ in range(2):
+        driver.ledger.inform(earlier)
+    assert len(driver.trials()) == 12, "once"
+    driver.run(0.5)
+    assert len(driver.rows()) == 12 and len(driver.trials()) == 24
+    with pytest.raises(UsageError, match="learns from trials; this is by random"):
+        earlier_trials(study, load_text(tmp_path, search(RATES, sampler="random")))
+    with pytest.raises(UsageError, match="none of its 12 settled trials has a score and param"):
+        earlier_trials(study, load_text(tmp_path, search(CELLS)))
 
 
 def test_an_arm_of_which_nothing_could_be_screened_has_nothing_in_full(start: Starter) -> None:

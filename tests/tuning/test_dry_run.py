@@ -12,7 +12,8 @@ from study.data.source import Source
 from study.errors import ConfigError
 from study.models import rules
 from study.models.classifier import build_model
-from study.tuning.dry_run import build_branches, trial_seconds
+from study.tuning.dry_run import build_branches
+from study.tuning.estimate import trial_seconds
 from study.tuning.setup import Setup
 from tests.builders import checked_space_of, set_up_study, space_toml
 

@@ -17,7 +17,7 @@ from study.tuning.ray_tune import Guarded, LostWorker, ProposalSearcher, Stops, 
 from tests.builders import space_of, space_toml
 from tests.command import Ended
 from tests.driver import Driver
-from tests.studies import Studies
+from tests.studies import Start, Studies
 
 SLOWEST_STOP_S = 20.0
 
@@ -52,9 +52,9 @@ def test_a_screening_trains_the_best_of_each_arm_in_full(studies: Studies) -> No
     ended = studies.run(*words)
     assert ended.code == 0, ended
     for said in (
-        "note: screening: 3 configurations, each for 1 epoch; then the best of each of",
-        "screened val_auprc_sv .",
-        "[1/5, none in full yet, ",
+        "\ntrials: 3 screened for 1 epoch + 2 in full for ",
+        "screened AUPRC S+V .",
+        "  [1/5, best screened .",
         "3 configurations screened; the best of each arm is trained in full",
     ):
         assert said in ended.err
@@ -87,10 +87,8 @@ def interrupted(studies: Studies) -> Ended:
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_done(interrupted: Ended, studies: Studies) -> None:
     assert interrupted.code == 130, interrupted
-    assert (
-        "stopped: SIGINT received; 1 of 2 trials settled. "
-        "The same command with --resume continues.\n"
-    ) in interrupted.out
+    assert "stopped: SIGINT received; 1 of 2 trials settled\n" in interrupted.out
+    assert "\nNext:\n  python -m study.run --resume random " in interrupted.out
     assert "Traceback" not in interrupted.err
     assert studies.left() == []
     outcomes = [trial.user_attrs[Tag.OUTCOME] for trial in studies.trials("random")]
@@ -108,7 +106,8 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_done(interrupted: Ended, studies
 def resumed(interrupted: Ended, studies: Studies) -> Ended:
     """The interrupted study with one more trial; its worker is killed after an epoch."""
     began = time.time()
-    start = studies.start("random", "random", "--resume")
+    by_name = ("--resume", "random", "--trials", "3")
+    start = Start(by_name, studies.folder, studies.folder / "by_name", studies.program)
 
     def saved() -> bool:
         return any(p.stat().st_mtime > began for p in studies.checkpoints("random"))

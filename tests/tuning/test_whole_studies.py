@@ -50,18 +50,22 @@ def searched(studies: Studies) -> Ended:
 
 def test_a_search_ends_with_a_table_and_shows_it_again(searched: Ended, studies: Studies) -> None:
     assert searched.code == 0, searched
-    assert searched.out.startswith("Candidates by arm. Mean ± sd over the complete trials")
+    assert searched.out.startswith("Answer: The first candidate by AUPRC S+V: opt1 / daeac / film")
     for said in (
-        "opt1 / daeac / film / published7 / real",
-        "logistic regression",
-        "look further: MLflow: run `mlflow ui`",
-        "orchestration: ",
+        "\nCandidates by arm. Mean ± sd over the complete trials",
+        "\nlogistic regression ",
         "\nAlarms:\n",
-        "note: it is unknown whether early stopping was right: finished trials: 1",
+        "\nNext:\n  python -m study.report --study search  ",
+        "\n  python -m study.run --confirm search  ",
+        "\n  MLflow: run `mlflow ui` in ",
     ):
         assert said in searched.out
+    assert "early stopping was right: finished trials: 1" in " ".join(searched.out.split())
+    assert "orchestration: " not in searched.out
+    for said in ("\ntrials: 4 of up to 3 epochs, 1 arm, ", "\ntime: ", "\nstop: Ctrl-C "):
+        assert said in searched.err
     assert "floor: prevalence" not in searched.out, "the table has it as the level of chance"
-    assert "trial   0 complete val_auprc_sv ." in searched.err
+    assert "trial   0 complete AUPRC S+V ." in searched.err
     again = studies.here("fast", "search")
     assert (again.code, again.err) == (0, "")
     said, *lines = again.out.splitlines()
@@ -131,7 +135,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(studies: Studies) -
     for address in ("127.0.0.1:1", "nowhere", "host:port"):
         refused = studies.here("fast", "far", "--address", address)
         assert refused.code == 2
-        assert refused.err.startswith(f"error: --address {address}: nothing answers there (")
+        assert f"\nerror: --address {address}: nothing answers there (" in refused.err
     assert time.monotonic() - began < 60
     assert not studies.study("far").exists()
 
@@ -140,14 +144,15 @@ def test_a_comparison_runs_every_arm_and_its_placebo(studies: Studies) -> None:
     (studies.folder / "compare.toml").write_text(COMPARE)
     ended = studies.here("compare", "compare")
     assert ended.code == 0, ended
-    assert ended.out.startswith("What each class rests on. ")
-    assert "film - its placebo" in ended.out and "/trials.csv, pairs.csv, records.csv" in ended.out
+    assert re.match(r"Answer: \w+ is first in AUPRC S\+V.*\n", ended.out)
+    assert "\nfilm - its placebo " in ended.out and "What each class rests on" not in ended.out
     runs = studies.runs("compare", "trial")
     assert [*studies.audit("compare").values()] == [Outcome.COMPLETE] * 3
     assert sorted(r.data.tags[Tag.ARM] for r in runs) == ["concat", "film", "film_placebo"]
     assert len({r.data.params["learning_rate"] for r in runs}) == 1, "all run at the same draw"
-    again = studies.here("compare", "compare").out.split("look further")[0]
-    assert again.endswith(ended.out.split("look further")[0]), "asked again, it says the same"
+    again = studies.here("compare", "compare").out.split("\nNext:")[0]
+    assert again.endswith(ended.out.split("\nNext:")[0]), "asked again, it says the same"
+    assert "What each class rests on. " in studies.here("compare", "compare", "-v").out
 
     digest = studies.trials("compare")[0].user_attrs[Tag.DIGEST]
     (studies.study("compare") / "trials" / digest / PREDICTIONS).unlink()
@@ -177,9 +182,8 @@ def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
     assert ended.code == 1, ended
     assert "Failed trials. 1 of 2 trials failed" in ended.out
     assert "ValueError: does not fit" in ended.out
-    assert "opt1 / daeac / film / published7 / real" in ended.out
     assert "DS2 has been opened 0 times in this workspace." in ended.out
-    assert "look further: tracking: off" in ended.out
+    assert "\n  tracking: off\n" in ended.out
     assert ended.err == ""
     assert [trial.state.name for trial in studies.trials("long")] == ["COMPLETE", "FAIL"]
     assert StudyPlan.load(studies.study("long")).data_source == "mitdb"
@@ -189,3 +193,8 @@ def test_a_study_of_mitdb_without_ds2_and_with_a_trial_that_fails(
     assert trained_here(studies.folder, words).code == 1
     recorded = replace(studies, experiment="ecg-rr-fusion")
     assert {r.info.status for r in recorded.runs("long", "trial")} == {"FINISHED", "FAILED"}
+    monkeypatch.setattr(TrialJob, "training", build)
+    tells = ("--on-end", "echo $STUDY_NAME $STUDY_EXIT_CODE $STUDY_STATE > told")
+    assert trained_here(studies.folder, [*words, "--resume", "--retry-failed", *tells]).code == 0
+    assert (studies.folder / "told").read_text().startswith("long 0 finished: 2 of 2 trials sett")
+    assert {r.info.status for r in recorded.runs("long", "trial")} == {"FINISHED"}

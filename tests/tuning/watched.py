@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ class WatchedJob(TrialJob):
         training: Any = TrialJob.training(self, config, device_beats)
         train = training.run_epoch
 
-        def run_epoch() -> EpochReport:
+        def run_epoch(tell: Callable[[str], None]) -> EpochReport:
             here = ray.get_runtime_context()
             ran = Ran(
                 digest=rules.digest(config),
@@ -76,7 +77,7 @@ class WatchedJob(TrialJob):
             self.write(ran)
             while ran.epoch == WAITS_IN and not (self.folder / "go").exists():
                 time.sleep(0.05)
-            report: EpochReport = train()
+            report: EpochReport = train(tell)
             self.write(ran._replace(ended=time.time()))
             return report
 

@@ -1,0 +1,112 @@
+"""The command that started a study: kept in its folder, and read again by `--resume NAME`."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.addresses import redact
+from study.errors import UsageError
+from study.store.folder import COMMAND, SPACE_COPY, study_folder
+
+if TYPE_CHECKING:
+    from study.data.source import Source
+    from study.spaces.space import Space
+
+RUN = "python -m study.run"
+
+_OF_ONE_START = {
+    *("resume", "retry_failed", "time_limit", "dry_run", "verbose", "quiet", "words"),
+}
+"""Options of one start, which the next need not repeat."""
+
+_IN_THE_SPACE = (
+    *("trials", "epochs", "folds", "seeds", "partitions"),
+    *("sampler", "scheduler", "objective", "quick"),
+)
+"""Options that the study's own `space.toml` already has."""
+
+_IN_PLACES = ("storage", "study_storage")
+"""Options that `places.json` already has, or whose credentials no file has."""
+
+
+def resume_words(name: str) -> str:
+    """Return the command that goes on with a study."""
+    return f"{RUN} --resume {name}"
+
+
+def command_line(args: Namespace, defaults: Mapping[str, Any], source: Source) -> str:
+    """Return the command that started a study, without credentials, with its records' folders."""
+    given = {
+        name: value
+        for name, value in vars(args).items()
+        if name not in _OF_ONE_START and value != defaults[name]
+    }
+    if source.kind not in ("records", "synthetic"):
+        # A variable or ./data named them: another shell, or folder, may not.
+        folders = {origin.database: origin.folder for origin in source.origins.values()}
+        given["data_dir"] = [f"{database}={folder}" for database, folder in folders.items()]
+    words = [word for name, value in given.items() for word in _words(name, value)]
+    return " ".join([RUN, *map(shlex.quote, words)])
+
+
+def _words(name: str, value: Any) -> Iterator[str]:
+    option = f"--{name.replace('_', '-')}"
+    for each in value if isinstance(value, list) else [value]:
+        yield option
+        if each is not True:
+            yield redact(each, str(each))  # it keeps a mark where credentials were
+
+
+def started_by(folder: Path) -> str:
+    """Return the command that started a study; empty where it is not kept."""
+    path = folder / COMMAND
+    return path.read_text().strip() if path.exists() else ""
+
+
+def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
+    """Return the options of `--resume NAME`: those of the kept command, and those given now.
+
+    Raises:
+        UsageError: If there is no such study, its command is not kept or is another's, or it had
+            an address with credentials.
+    """
+    from study.store.plan import StudyPlan
+
+    name, defaults = str(args.resume), vars(parser.parse_args([]))
+    folder = study_folder(Path.cwd(), name)
+    StudyPlan.load(folder)  # there is none: says so
+    if args.space or args.name or args.quick:
+        raise UsageError(
+            f"--resume {name}: goes by the study's own folder; leave --space, --name and --quick "
+            "out, or give --resume alone"
+        )
+    line = started_by(folder)
+    if not line.startswith(f"{RUN} "):
+        how = f"was started by `{line}`" if line else f"has no {COMMAND}, as an early version's"
+        raise UsageError(f"study '{name}': {how}: go on with that command and --resume")
+    kept = parser.parse_args(shlex.split(line.removeprefix(RUN)))
+    for option in (*_IN_THE_SPACE, *_IN_PLACES):
+        setattr(kept, option, defaults[option])
+    for option, value in vars(args).items():
+        if value != defaults[option]:
+            setattr(kept, option, value)
+    address = kept.tracking_uri or ""
+    if not args.tracking_uri and "://" in address and "***" in address:
+        raise UsageError(
+            f"study '{name}' was started with --tracking-uri {address}, whose credentials are "
+            "kept in no file: give the option again"
+        )
+    kept.space, kept.name = str(folder / SPACE_COPY), name
+    return kept
+
+
+def own_space(space: Space) -> Space:
+    """Return the space of a study's folder under the name that the study was started by."""
+    from study.store.plan import StudyPlan
+
+    return replace(space, name=StudyPlan.load(space.path.parent).space)
