@@ -148,7 +148,7 @@ def test_rungs_prune_a_worse_trial_but_not_the_first_of_an_arm(start: Starter) -
     assert driver.outcomes() == [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED]
     pruned = driver.rows()[2]
     assert (pruned.epochs, pruned.cause) == (1, "asha stopped it at epoch 1")
-    said = f"trial {pruned.number:>3} pruned   val_auprc_sv .050  1 epoch, "
+    said = f"trial {pruned.number:>3} pruned   AUPRC S+V .050  1 epoch, "
     assert driver.lines[-1].startswith(said)
 
 
