@@ -30,7 +30,6 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,6 @@ from study.keys import Outcome
 from study.options import besides, parser, set_logging
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from study.data.source import Source
     from study.spaces.space import Space
     from study.store.plan import StudyPlan
@@ -153,6 +150,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     from study.store.lock import locked
     from study.store.plan import StudyPlan
     from study.store.study import Places, Study
+    from study.tuning.earlier import informed
     from study.tuning.machine import Machine
 
     workspace = Path.cwd()
@@ -178,7 +176,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     epoch_s = _header(setup, at_once, existing) if says else math.nan
     from study.tuning.session import Options, run_study  # what is above needs no Ray
 
-    setup, earlier = _informed(args, setup, existing)
+    setup, earlier = informed(setup, args.start_from, existing, workspace)
     options = Options(
         places=places,
         resume=bool(args.resume),
@@ -216,23 +214,6 @@ def _header(setup: Setup, at_once: int, existing: Study | None) -> float:
     epoch_s = epoch_seconds(setup, existing.trials if existing else Trials())
     _tell(before_trials(setup, at_once, epoch_s, existing, resume_words(setup.plan.name)))
     return epoch_s
-
-
-def _informed(
-    args: argparse.Namespace, setup: Setup, existing: Study | None
-) -> tuple[Setup, Sequence[FrozenTrial]]:
-    """Return a study that starts from another one, and what its sampler has yet to learn of it."""
-    if not args.start_from:
-        return setup, ()
-    from study.store.study import Study
-    from study.store.trials import INFORMS
-    from study.tuning.earlier import earlier_trials
-
-    setup = replace(setup, plan=replace(setup.plan, start_from=args.start_from))
-    if existing is not None and existing.trials.attrs.get(INFORMS):
-        return setup, ()
-    study = Study.open(Path.cwd(), args.start_from).readable()
-    return setup, earlier_trials(study, setup.space)
 
 
 def _command(args: argparse.Namespace, source: Source) -> str:

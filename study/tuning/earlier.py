@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from optuna.trial import FrozenTrial, create_trial
 
 from study.errors import ConfigError, UsageError
@@ -11,7 +14,30 @@ from study.spaces.settings import SAMPLED
 from study.spaces.space import Space
 from study.store.study import Study
 from study.store.trials import INFORMS, OBJECTIVE, STATES, TrialRow
+from study.tuning.setup import Setup
 from study.wording import plural
+
+
+def informed(
+    setup: Setup, name: str | None, existing: Study | None, workspace: Path
+) -> tuple[Setup, list[FrozenTrial]]:
+    """Return a search that starts from a study, and what its sampler has yet to learn of it.
+
+    Args:
+        setup: The search.
+        name: The study that it starts from; None for none.
+        existing: The search as earlier starts left it.
+        workspace: Where both are.
+
+    Raises:
+        UsageError: If there is no such study, or its trials tell the sampler nothing.
+    """
+    if not name:
+        return setup, []
+    setup = replace(setup, plan=replace(setup.plan, start_from=name))
+    if existing is not None and existing.trials.attrs.get(INFORMS):
+        return setup, []
+    return setup, earlier_trials(Study.open(workspace, name).readable(), setup.space)
 
 
 def earlier_trials(study: Study, space: Space) -> list[FrozenTrial]:
