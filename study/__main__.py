@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": ("study.predict", "classify the beats of a WFDB record"),
     "demo": ("study.demo", "classify a made-up record with the shipped model"),
     "champion": ("study.champion", "make such a model from an arm of a comparison"),
+    "check-plugin": ("study.check_plugin.__main__", "check fusions and backbones of your own"),
     "data": ("study.data.__main__", "show records and beats, and what is left out"),
 }
 """The module whose `main` is each command, imported when it is called; and what it does."""

@@ -106,7 +106,7 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
         "then.",
     )
     lines = [line for text in remarks for line in textwrap.wrap(text, 95)]
-    comments = "\n".join([f"python -m study.evaluate --plan {path}", *lines])
+    comments = "\n".join([proposal.command(path), *lines])
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(plan.text(comments))
@@ -121,7 +121,7 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     print(f"  contrasts: {contrasts or 'none'}")
     for lack in proposal.lacks:
         print(f"  warning: {lack}")
-    print(f"  {plan.seeds} seeds each; look at it, then: python -m study.evaluate --plan {path}")
+    print(f"  {plan.seeds} seeds each; look at it, then: {proposal.command(path)}")
     return DONE
 
 
@@ -129,7 +129,7 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
     from study.sealed.plan import load_plan
     from study.sealed.session import Session
 
-    session = Session(args=args, plan=load_plan(args.plan), workspace=workspace)
+    session = Session(args=args, plan=load_plan(args.plan, args.plugin), workspace=workspace)
     if args.records is not None and args.test is None:
         return _on_records(session)
     plan, folder, log = session.plan, session.folder, session.log

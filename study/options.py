@@ -58,6 +58,18 @@ def add_machine(options: _Group, trials: str) -> None:
     )
 
 
+def add_plugin(options: _Group) -> None:
+    """Add the option for files with fusions and backbones."""
+    options.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file with fusions or backbones (docs/plugins.md); may be given again",
+    )
+
+
 def add_tracking_uri(options: _Group) -> None:
     """Add the option for the address of MLflow."""
     options.add_argument(
@@ -118,6 +130,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--space", metavar="NAME", help="a space of search_spaces/, or a .toml")
     # Words without an option are taken so that the command can say what was meant.
     options.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    add_plugin(options)
     _add_checks(
         options.add_argument_group(
             "look at a study (--storage, --study-storage, --tracking-uri as it was started)"

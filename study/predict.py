@@ -43,7 +43,9 @@ from study.config import SAMPLING_RATE_HZ
 from study.errors import DataError, UsageError, listed
 from study.files import write_whole
 from study.keys import CLASSES, Tag
-from study.options import add_lead, add_tracking_uri, command, set_logging
+from study.models.plugins.plugin import Plugin
+from study.options import add_lead, add_plugin, add_tracking_uri, command, set_logging
+from study.store.folder import PLUGINS, STUDIES
 from study.wording import SYNTHETIC_MODEL
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a registered model: NAME@champion, NAME@3, or NAME for its champion; or the file of "
         "a seed ensemble (default: the shipped champion)",
     )
+    add_plugin(parser)
     add_tracking_uri(parser)
     add_lead(parser, "lead to read")
     parser.add_argument(
@@ -133,7 +136,14 @@ def _predict(args: argparse.Namespace) -> int:
     # A shell's p01* expands to the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))
     _check_outputs(paths, args)
-    model = load(args.model, workspace=Path.cwd(), tracking_uri=args.tracking_uri)
+    # Those of this folder's studies too: a model may have been trained by one.
+    plugins = [*args.plugin, *sorted(Path.cwd().glob(f"{STUDIES}/*/{PLUGINS}/*.py"))]
+    model = load(
+        args.model,
+        workspace=Path.cwd(),
+        tracking_uri=args.tracking_uri,
+        plugins=map(Plugin.at, plugins),
+    )
     _print_model(model)
     code = DONE
     for path in paths:

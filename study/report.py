@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from study.options import add_tracker, add_verbosity, command, set_logging
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
+    from study.store.study import Study
 
 _logger = logging.getLogger(__name__)
 
@@ -66,28 +67,38 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from study.reporting.load import for_page, load
-    from study.reporting.page.page import PAGE, report_files
+    from study.reporting.page.page import PAGE
     from study.store.study import Study
 
     def say(text: str) -> None:
         if not args.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    workspace = Path.cwd()
     study = Study.open(
-        workspace, args.study, study_storage=args.study_storage, storage=args.storage
+        Path.cwd(), args.study, study_storage=args.study_storage, storage=args.storage
     )
-    results = _with_test_set(for_page(load(study, say, progress=seldom(say)), say), workspace)
-    say("writing the page")
     output = args.output or study.folder / REPORT
-    for name, content in report_files(results).items():
-        write_whole(output / name, content)
+    results = write_page(study, output, say)
     if not args.no_track:
         _keep_page(args, results, output)
     if not args.quiet:
         print(output / PAGE)
     return DONE
+
+
+def write_page(study: Study, output: Path, say: Callable[[str], None]) -> StudyResults:
+    """Write the page of a study and its tables into a folder; return its results.
+
+    `say` is given a line for each step that takes a while.
+    """
+    from study.reporting.load import for_page, load
+    from study.reporting.page.page import report_files
+
+    results = _with_test_set(for_page(load(study, say, progress=seldom(say)), say), Path.cwd())
+    say("writing the page")
+    for name, content in report_files(results).items():
+        write_whole(output / name, content)
+    return results
 
 
 def _keep_page(args: argparse.Namespace, results: StudyResults, output: Path) -> None:

@@ -67,6 +67,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
+def start(words: Sequence[str]) -> int:
+    """Do what the command line does, but raise its errors: for `study.api`.
+
+    Raises:
+        StudyError: What the command would print.
+    """
+    began = time.monotonic()
+    try:
+        args = _parser().parse_args(words)
+    except SystemExit as error:  # argparse has printed what is wrong
+        raise UsageError(f"`study.run {' '.join(words)}`: is no such command") from error
+    set_logging(verbose=args.verbose, quiet=args.quiet)
+    return _dispatch(args, began)
+
+
 def _dispatch(args: argparse.Namespace, began: float) -> int:
     if args.words:
         raise UsageError(_meant(args.words[0]))
@@ -288,9 +303,23 @@ def _experiment(args: argparse.Namespace, kind: str, begun: StudyPlan | None) ->
     return experiment
 
 
+def _load_plugins(args: argparse.Namespace) -> None:
+    """Load the plug-ins of `--plugin`, of a study that is there already, and of packages."""
+    from study.models.plugins.plugin import Plugin, load_all
+    from study.store.folder import study_folder
+    from study.store.plan import StudyPlan
+
+    given = [Plugin.at(path) for path in args.plugin]
+    if name := _study_of(args):
+        folder = study_folder(Path.cwd(), name)
+        StudyPlan.load(folder).load_plugins(folder, given)
+    load_all(given)
+
+
 def _space(args: argparse.Namespace) -> Space:
     from study.spaces.load import load_space, override, rehearsal
 
+    _load_plugins(args)
     space = load_space(args.space)
     if isinstance(args.resume, str):
         space = own_space(space)

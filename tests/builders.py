@@ -514,3 +514,9 @@ def classified(
         left_out=np.array(["first or last beat" if name == "-" else "" for name in classes]),
         annotated=None if annotated is None else np.array(list(annotated)),
     )
+
+
+def low_rank() -> str:
+    """Return the plug-in that docs/plugins.md writes."""
+    page = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    return page.split("```python\n")[1].split("```")[0]

@@ -7,14 +7,18 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from study import run
+from study import config, run
+from study.models.backbone import BACKBONES
+from study.models.fusion import FUSIONS
+from study.models.plugins import plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,17 @@ def here(folder: Path, words: Sequence[str], main: Main = run.main) -> Ended:
         except SystemExit as ended:  # of words that no option can be
             code = int(ended.code or 0)
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def fresh_tables() -> Iterator[None]:
+    """Know no plug-in in a block, as a new process does; forget those of the block at its end."""
+    tables: list[dict[Any, Any]] = [FUSIONS, BACKBONES, plugin.LOADED, plugin.ORIGIN]
+    tables += [config.PARAMETERS, config.OWN_OPTIONS, config.LIMITS, config.CHOICES]
+    with ExitStack() as stack:
+        for table in tables:
+            stack.enter_context(mock.patch.dict(table))
+        yield
 
 
 @contextmanager

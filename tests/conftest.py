@@ -28,7 +28,7 @@ from study.store.storage import Storage
 from study.tracking.mlflow_store import connect, find_store
 from study.tuning.trial import TrialJob
 from tests.builders import MakeArm, arm_of, study_plan, write_split
-from tests.command import own_surroundings
+from tests.command import fresh_tables, own_surroundings
 
 if TYPE_CHECKING:
     from tests.studies import Studies
@@ -261,3 +261,10 @@ def arms(make_arm: MakeArm) -> list[ArmRuns]:
         make_arm("film_placebo", rr="placebo"),
         make_arm("concat", fusion="concat", better=0.2),
     ]
+
+
+@pytest.fixture
+def own_tables() -> Iterator[None]:
+    """Take back what plug-ins add to the tables of this process."""
+    with fresh_tables():
+        yield

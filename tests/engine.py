@@ -24,13 +24,20 @@ from tests.command import Ended, here
 
 
 def trained_here(folder: Path, words: Sequence[str]) -> Ended:
-    """Run a study in a folder to its end; all is the command's own but Ray and its workers."""
+    """Run a study in a folder to its end, in this process."""
+    with in_this_process():
+        return here(folder, words)
+
+
+@contextmanager
+def in_this_process() -> Iterator[None]:
+    """Let studies of a block train here; all is the command's own but Ray and its workers."""
     with (
         mock.patch.object(session, "ray_session", _no_ray),
         mock.patch.object(session, "run_trials", _run_trials),
         mock.patch.object(floors, "out_of_fold", _out_of_fold),
     ):
-        return here(folder, words)
+        yield
 
 
 @contextmanager

@@ -28,6 +28,7 @@ ALLOWED = {
     "tracking": _STORE | {"tracking"},
     "tuning": _STORE | {"reporting", "tracking", "tuning"},
     "console": _STORE | {"options", "reporting", "tracking", "tuning", "console"},
+    "api": _STORE | {"api", "report", "reporting", "run"},
     # Its options are the only ones that have a module outside the root.
     "sealed": _STORE | {"options", "reporting", "tracking", "tuning", "sealed"},
 }

@@ -26,9 +26,9 @@ _OF_ONE_START = {
 
 _IN_THE_SPACE = (
     *("trials", "epochs", "folds", "seeds", "partitions"),
-    *("sampler", "scheduler", "objective", "quick"),
+    *("sampler", "scheduler", "objective", "quick", "plugin"),
 )
-"""Options that the study's own `space.toml` already has."""
+"""Options whose content the study's folder already has: its `space.toml`, its plug-ins."""
 
 _IN_PLACES = ("storage", "study_storage")
 """Options that `places.json` already has, or whose credentials no file has."""

@@ -27,7 +27,7 @@ from study.models.backbone import BACKBONES, FEATURES
 from study.models.declared import SHARED, names_of
 from study.models.fusion import FUSIONS
 from study.models.fusion_base import Fusion
-from study.models.plugins import used_by
+from study.models.plugins.plugin import used_by
 
 _PUBLISHED_BACKBONE = "macnn_se"
 _LATER = {name: OWN_OPTIONS[name] for name in ("backbone_width", "backbone_dropout", "rr_loss")}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -27,6 +27,7 @@ from study.errors import CheckpointError, ConfigError
 from study.files import archive_fault
 from study.keys import CLASSES
 from study.models.classifier import Classifier, build_model
+from study.models.plugins.plugin import Plugin, require, used_by
 
 FORMAT = "2"
 """Format of the file. Give it another where a window, an RR feature or a network changes so that
@@ -88,11 +89,16 @@ class SeedEnsemble:
         return cls(config, tuple(models), dict(about or {}), temperature)
 
     @classmethod
-    def read(cls, content: bytes) -> SeedEnsemble:
+    def read(cls, content: bytes, plugins: Iterable[Plugin] = ()) -> SeedEnsemble:
         """Return the ensemble that `content` gave; nothing in it is executed.
+
+        Args:
+            content: Of the file.
+            plugins: Among them are those that its networks are from, if any is.
 
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.
+            PluginError: If a plug-in is missing, or cannot be used.
         """
         # Checked first: PyTorch would load altered weights without an error.
         if fault := archive_fault(content):
@@ -103,6 +109,7 @@ class SeedEnsemble:
             classes, about = tuple(map(str, loaded["classes"])), dict(loaded["about"])
             config, weights = dict(config), list(weights)
             temperature = float(loaded.get("temperature", 1.0))
+            needed = dict(loaded.get("plugins", {}))
         except (
             RuntimeError,
             EOFError,
@@ -120,6 +127,7 @@ class SeedEnsemble:
             raise CheckpointError(
                 f"the ensemble has classes {', '.join(classes)}, this version {', '.join(CLASSES)}"
             )
+        require(needed, plugins)
         try:
             return cls.of_weights(TrialConfig.from_flat(config), weights, about, temperature)
         except ConfigError as error:
@@ -128,8 +136,10 @@ class SeedEnsemble:
     def content(self) -> bytes:
         """Return all of it as the content of a file."""
         buffer = io.BytesIO()
+        plugins = {plugin.name: plugin.digest for plugin in used_by(self.config.model)}
         torch.save(
             {
+                **({"plugins": plugins} if plugins else {}),
                 "version": FORMAT,
                 "classes": list(CLASSES),
                 "config": self.config.flat(),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from study.config import LATE_RR_WIDTH, N_SAMPLES, SignalSpec
 from study.errors import DataError, listed
 from study.keys import CLASSES
+from study.models.plugins.plugin import Plugin
 from study.models.seed_ensemble import SeedEnsemble
 
 _WINDOWS = {"beat": ("ecg",), "deviation": ("deviation",), "both": ("ecg", "deviation")}
@@ -112,5 +113,7 @@ def _standardised(ecg: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _load_pyfunc(path: str) -> ServedEnsemble:
-    """Return the model of a file, as MLflow asks for it."""
-    return ServedEnsemble(SeedEnsemble.read(Path(path).read_bytes()))
+    """Return the model of a file, as MLflow asks for it; its plug-ins lie beside the file."""
+    file = Path(path)
+    plugins = map(Plugin.at, file.parent.glob("*.py"))
+    return ServedEnsemble(SeedEnsemble.read(file.read_bytes(), plugins))

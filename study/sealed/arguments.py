@@ -9,6 +9,7 @@ from study.errors import UsageError, listed
 from study.options import (
     add_lead,
     add_machine,
+    add_plugin,
     add_tracker,
     add_verbosity,
     besides,
@@ -54,6 +55,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def _add_plan_options(how: argparse._ArgumentGroup) -> None:
+    add_plugin(how)
     how.add_argument("--dry-run", action="store_true", help="say what would be done; open nothing")
     instead = how.add_mutually_exclusive_group()
     instead.add_argument(

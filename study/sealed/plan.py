@@ -20,6 +20,7 @@ from study.data.beat_set import BeatSet
 from study.data.folds import ALL
 from study.errors import PlanError, SpaceError, listed
 from study.models import rules
+from study.models.plugins.plugin import Plugin, load_all
 from study.reporting.arms import look_ahead
 from study.sealed.records import Records
 from study.spaces import toml_file
@@ -187,12 +188,14 @@ def arm_tables(arms: Iterable[Arm]) -> list[dict[str, Any]]:
     return [{"name": arm.name, **rules.active_parameters(arm.config)} for arm in arms]
 
 
-def load_plan(path: Path) -> SealedPlan:
-    """Read and check a plan.
+def load_plan(path: Path, plugins: Iterable[Path] = ()) -> SealedPlan:
+    """Read and check a plan, after loading files of plug-ins.
 
     Raises:
         PlanError: If it cannot be read or breaks a rule; all faults together.
+        PluginError: If a plug-in cannot be used.
     """
+    load_all(map(Plugin.at, plugins))
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

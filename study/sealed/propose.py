@@ -20,7 +20,7 @@ from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, in_order, on
 from study.store.floors import stored_floors
-from study.store.folder import SPACE_COPY
+from study.store.folder import PLUGINS, SPACE_COPY
 from study.store.study import Study
 from study.wording import score_text
 
@@ -38,13 +38,19 @@ class Candidate:
     score: float  # its objective in the study
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """A plan, and its origin."""
 
     plan: SealedPlan
     comments: str
     lacks: tuple[str, ...]  # what its result would lack for a reader
+    plugins: tuple[Path, ...] = ()  # the study's copies of the plug-ins that its arms are from
+
+    def command(self, path: Path) -> str:
+        """Return the command that evaluates the plan in a file."""
+        plugins = "".join(f" --plugin {plugin}" for plugin in self.plugins)
+        return f"python -m study.evaluate --plan {path}{plugins}"
 
 
 def propose(
@@ -126,7 +132,12 @@ def propose(
         origin=replace(origin, data=data),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
-    return Proposal(plan=plan, comments=comments, lacks=(*_lacks(plan), *lacking))
+    return Proposal(plan, comments, (*_lacks(plan), *lacking), _plugins(study, workspace))
+
+
+def _plugins(study: Study, workspace: Path) -> tuple[Path, ...]:
+    copies = (study.folder / PLUGINS / f"{name}.py" for name in study.plan.plugins)
+    return tuple(copy.relative_to(workspace) for copy in copies)
 
 
 def _floor(folder: Path, objective: str) -> tuple[str, str, list[str]]:

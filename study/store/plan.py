@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,8 @@ from study.data.catalogue import CATALOGUE
 from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import write_whole
 from study.keys import today
-from study.store.folder import PLAN_FILE, has_trials, study_names
+from study.models.plugins.plugin import Plugin, is_loaded
+from study.store.folder import PLAN_FILE, PLUGINS, has_trials, study_names
 from study.wording import listing
 
 FORM = 2
@@ -39,6 +40,7 @@ _OPTIONS = {
     "scheduler": " (--scheduler)",
     "objective": " (--objective)",
     "start_from": " (--start-from)",
+    "plugins": " (--plugin)",
 }
 """The options that set parts of a plan."""
 
@@ -78,6 +80,8 @@ class StudyPlan:
     data_source: str  # databases joined by +, as in `mitdb+svdb`; or `records` or `synthetic`
     data_fingerprints: Mapping[str, str]  # digest of each beat set, by its cut
     n_partitions: int = 1  # partitions into folds: seed s has those of s mod their number
+    # Digest of the text of each plug-in that its networks are from, by name
+    plugins: Mapping[str, str] = field(default_factory=dict)
     version: str = __version__  # version of the study package
     torch: str = ""  # version of PyTorch; empty in plans from before it was recorded
     start_from: str = ""  # study whose trials inform the sampler; empty for none
@@ -150,6 +154,30 @@ class StudyPlan:
             f"(form {FORM}) cannot read its records: show or resume it with the version that "
             "began it, or begin it again under another --name"
         )
+
+    def load_plugins(self, folder: Path, given: Iterable[Plugin] = ()) -> None:
+        """Load its plug-ins from the study's folder, where no file of that content is given.
+
+        Raises:
+            StudyStateError: If one that is given, or the folder's copy, is another one than the
+                study began with.
+            PluginError: If one is missing or cannot be used.
+        """
+        by_name = {plugin.name: plugin for plugin in given}
+        for name, digest in self.plugins.items():
+            if is_loaded(name, digest):
+                continue
+            path = folder / PLUGINS / f"{name}.py"
+            plugin = by_name[name] if name in by_name else Plugin.at(path)
+            if plugin.digest != digest:
+                where, mend = f"{path}", "bring it back from a copy"
+                if name in by_name:
+                    where, mend = "--plugin", "leave it out, or give this study another --name"
+                raise StudyStateError(
+                    f"{where}: {plugin.file} is not the plug-in that study '{self.name}' began "
+                    f"with (digest {digest}, now {plugin.digest}): {mend}"
+                )
+            plugin.load()
 
     @property
     def members(self) -> int:

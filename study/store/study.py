@@ -21,6 +21,7 @@ from study.config import TrialConfig
 from study.errors import StudyStateError, UsageError
 from study.files import write_whole
 from study.keys import UNRANKED, Outcome, Tag
+from study.models.plugins.plugin import configuration_of
 from study.statistics.findings import metric_name
 from study.statistics.predictions import Beats
 from study.store.beats_file import read_beats
@@ -183,9 +184,11 @@ class Study:
 
         Raises:
             UsageError: If there is no such study.
-            StudyStateError: If its plan cannot be read.
+            StudyStateError: If its plan cannot be read, or a plug-in has changed.
+            PluginError: If a plug-in is missing, or cannot be used.
         """
         folder, plan = places.folder, StudyPlan.load(places.folder)
+        plan.load_plugins(folder)
         owner, held = (None, False) if locked_here else holder(folder)
         every, attrs, gap = read_optuna(places.url, plan.name)
         copy = None if attrs.get(CLOSED) else elsewhere(attrs.get(PLACE), folder)
@@ -282,7 +285,7 @@ class Study:
     @cached_property
     def configs(self) -> dict[int, TrialConfig]:
         """The configuration of each settled trial, by number; defaults where inactive."""
-        return {t.number: TrialConfig.from_flat(t.user_attrs[CONFIG]) for t in self.trials.settled}
+        return {t.number: configuration_of(t.user_attrs[CONFIG]) for t in self.trials.settled}
 
     @cached_property
     def arm_trials(self) -> dict[str, TrialRow]:

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import TrialConfig
 from study.files import csv_text
 from study.keys import Outcome, Tag, today
+from study.models.plugins.plugin import configuration_of
 from study.store.history import METRICS, numbered
 
 PROTECTED, DUPLICATE_OF = "protected", "duplicate_of"
@@ -148,7 +149,7 @@ class Proposal:
         """Return the proposal that a trial was made from."""
         attrs = trial.user_attrs
         return cls(
-            config=TrialConfig.from_flat(attrs[CONFIG]),
+            config=configuration_of(attrs[CONFIG]),
             digest=attrs[Tag.DIGEST],
             arm=today(attrs[Tag.ARM]),
             params=trial.params,

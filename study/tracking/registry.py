@@ -24,6 +24,7 @@ from study.data.reference.templates import template_text
 from study.errors import (
     CheckpointError,
     MissingDataError,
+    PluginError,
     StoreAwayError,
     TrackingError,
     UsageError,
@@ -31,6 +32,7 @@ from study.errors import (
 )
 from study.keys import CLASSES, Tag
 from study.models import rules, served
+from study.models.plugins.plugin import Plugin, used_by
 from study.models.seed_ensemble import SeedEnsemble
 from study.models.served import input_widths
 from study.tracking.experiment import Experiment
@@ -170,6 +172,8 @@ def _save(ensemble: SeedEnsemble, folder: Path) -> None:
             pip_requirements=[f"{name}=={_release(name)}" for name in ("numpy", "torch")],
             metadata={"classes": list(CLASSES), "configuration": ensemble.config.flat()},
         )
+    for plugin in used_by(ensemble.config.model):
+        (folder / "data" / plugin.file).write_text(plugin.text, encoding="utf-8")
 
 
 def _example(width: int) -> Any:
@@ -248,7 +252,13 @@ class Loaded:
     origin: str  # one line for titles: name and version, or the file
 
 
-def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = None) -> Loaded:
+def load(
+    reference: str | None,
+    *,
+    workspace: Path,
+    tracking_uri: str | None = None,
+    plugins: Iterable[Plugin] = (),
+) -> Loaded:
     """Return the shipped ensemble, that of a file, or of a registered model.
 
     Args:
@@ -256,11 +266,13 @@ def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = N
             `NAME`, which is its champion.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
+        plugins: Among them are those that its networks are from, if any is.
 
     Raises:
         MissingDataError: If it is a path, and there is no such file.
         UsageError: If there is no such model, alias or version.
         CheckpointError: If the file is damaged, or of another version of this package.
+        PluginError: If a plug-in of its networks is missing, or cannot be used.
         TrackingError: If the store cannot be used.
     """
     if reference is None:
@@ -269,7 +281,7 @@ def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = N
         path = Path(reference)
         if not path.is_file():
             raise MissingDataError(f"--model {reference}: no such file; {HOW}")
-        return _loaded(path.read_bytes(), path.name)
+        return _loaded(path.read_bytes(), path.name, plugins)
     store = find_store(tracking_uri, workspace)
     if not store.exists():
         raise UsageError(f"--model: there is no MLflow store at {store.shown}; {HOW}")
@@ -278,14 +290,14 @@ def load(reference: str | None, *, workspace: Path, tracking_uri: str | None = N
         name, version = _resolved(mlflow, reference)
         with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
             content = _downloaded(mlflow, store, name, version, Path(folder)).read_bytes()
-    return _loaded(content, f"{name} version {version}")
+    return _loaded(content, f"{name} version {version}", plugins)
 
 
-def _loaded(content: bytes, origin: str) -> Loaded:
+def _loaded(content: bytes, origin: str, plugins: Iterable[Plugin]) -> Loaded:
     try:
-        return Loaded(ensemble=SeedEnsemble.read(content), origin=origin)
-    except CheckpointError as error:
-        raise CheckpointError(f"--model {origin}: {error}") from error
+        return Loaded(ensemble=SeedEnsemble.read(content, plugins), origin=origin)
+    except (CheckpointError, PluginError) as error:
+        raise type(error)(f"--model {origin}: {error}") from error
 
 
 def _is_path(reference: str) -> bool:

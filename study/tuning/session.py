@@ -27,7 +27,7 @@ from study.store.beats_file import (
     write_template_means,
 )
 from study.store.floors import study_floors
-from study.store.folder import BEATS, COMMAND, SPACE_COPY, TRIALS
+from study.store.folder import BEATS, COMMAND, PLUGINS, SPACE_COPY, TRIALS
 from study.store.ledger import Ledger
 from study.store.optuna_storage import storage_fault
 from study.store.plan import provenance
@@ -203,13 +203,15 @@ def _run_study(
 
 
 def _write_files(setup: Setup, folder: Path) -> None:
-    """Write beats, exclusions and space: even a complete study's start restores lost ones."""
+    """Write beats, space and the like: even a complete study's start restores lost ones."""
     write_beats(folder / BEATS, setup.beats, setup.job.folds, setup.source.patients)
     write_exclusions(folder, setup.beats)
     if not (folder / TEMPLATE_MEANS).exists():
         if means := draw_templates(setup.source, setup.job.beats):
             write_template_means(folder, means)
     write_whole(folder / SPACE_COPY, setup.space.text)
+    for plugin in setup.job.plugins:
+        write_whole(folder / PLUGINS / plugin.file, plugin.text)
 
 
 def _announce(setup: Setup, progress: Progress, *, settled: int, owed: int) -> None:

@@ -16,6 +16,7 @@ from study.data.source import Source
 from study.errors import DataError, SpaceError
 from study.keys import CLASSES, MIN_CLASS_BEATS, UNRANKED
 from study.models.cpu_kernels import has_compiled_kernels
+from study.models.plugins.plugin import Plugin, used_by
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
 from study.statistics.findings import members_of, parts_of
@@ -113,10 +114,25 @@ def _one_budget(space: Space) -> int:
     return budgets.pop()
 
 
+def _plugins_of(space: Space) -> tuple[Plugin, ...]:
+    """Return the plug-ins that networks of a space are from, by name."""
+    used = {plugin for config in space.configurations() for plugin in used_by(config.model)}
+    return tuple(sorted(used, key=lambda plugin: plugin.name))
+
+
 def precision_of(asked: str, begun: StudyPlan | None) -> str:
     """Return the precision to train in: a study keeps the precision chosen when it began."""
     # Of "bf16, compiled".
     return begun.engine.partition(",")[0] if begun and asked == "auto" else asked
+
+
+def _engine(precision: str, device: str) -> Engine:
+    return Engine(
+        precision,
+        # Compile now: the kernels are then on disk before several workers ask for them.
+        compiled=device == "cpu" and has_compiled_kernels(),
+        packed=device in ("cuda", "auto"),
+    )
 
 
 def set_up(
@@ -146,12 +162,8 @@ def set_up(
     first = prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
     _check_objective(space, folds, first)
-    engine = Engine(
-        precision,
-        # Compile now: the kernels are then on disk before several workers ask for them.
-        compiled=device == "cpu" and has_compiled_kernels(),
-        packed=device in ("cuda", "auto"),
-    )
+    engine = _engine(precision, device)
+    plugins = _plugins_of(space)
     plan = StudyPlan(
         name=name,
         space=space.name,
@@ -173,6 +185,7 @@ def set_up(
         data_source=source.kind,
         data_fingerprints={cut_text(cut): beat_set.fingerprint for cut, beat_set in beats.items()},
         torch=torch_version(),
+        plugins={plugin.name: plugin.digest for plugin in plugins},
     )
     job = TrialJob(
         beats=beats,
@@ -183,5 +196,6 @@ def set_up(
         storage=storage,
         engine=engine,
         screens=space.scheduler == SCREENING,
+        plugins=plugins,
     )
     return Setup(space=space, source=source, plan=plan, job=job, floor_beats=prepared[FLOOR_CUT])

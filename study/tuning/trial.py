@@ -30,6 +30,7 @@ from study.files import rows_csv
 from study.keys import EPOCH, Outcome, Tag
 from study.models import rules
 from study.models.cpu_kernels import has_compiled_kernels
+from study.models.plugins.plugin import Plugin
 from study.spaces.settings import SCREENING_EPOCHS
 from study.store import trial_files
 from study.store.storage import Storage
@@ -72,6 +73,7 @@ class TrialJob:
     # Whether trials of `SCREENING_EPOCHS` are a screening, which needs only the score that steers
     # the search
     screens: bool = False
+    plugins: tuple[Plugin, ...] = ()  # plug-ins that networks are from, which a worker loads
 
     def screening(self, config: TrialConfig) -> bool:
         """Say whether a configuration has the short budget of a screening."""
@@ -247,6 +249,8 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         # a busy machine, where OpenMP's barriers spin.
         torch.set_num_threads(1)
         _limit_gpu_memory()
+        for plugin in job.plugins:
+            plugin.load()
         self._job = job
         self._run: TrialRun | None = None
         self._on_device: dict[Cut, DeviceBeats] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.abc import ExecutionLoader
 from importlib.metadata import entry_points
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from study.config import ModelConfig
+from study.config import PARAMETERS, ModelConfig, TrialConfig
 from study.errors import ConfigError, PluginError, listed
 
 GROUP = "ecg_fusion.plugins"
@@ -28,8 +28,10 @@ GROUP = "ecg_fusion.plugins"
 _MODULE = "ecg_fusion_plugin_"
 """Prefix of the names under which plug-ins are imported."""
 
-_loaded: dict[str, Plugin] = {}
-_origin: dict[tuple[str, str], Plugin] = {}
+LOADED: dict[str, Plugin] = {}
+"""The plug-ins that this process has loaded, by name."""
+
+ORIGIN: dict[tuple[str, str], Plugin] = {}
 """The plug-in that each fusion and each backbone is from, by table and name."""
 
 
@@ -71,7 +73,7 @@ class Plugin:
             PluginError: If it fails, another file of this name is loaded, or what it has cannot be
                 used; all faults together.
         """
-        known = _loaded.get(self.name)
+        known = LOADED.get(self.name)
         if known == self:
             return
         if known is not None:
@@ -84,8 +86,8 @@ class Plugin:
         _check(self, tables)
         for table, classes in tables.items():
             _known(table).update(classes)
-            _origin.update({(table, name): self for name in classes})
-        _loaded[self.name] = self
+            ORIGIN.update({(table, name): self for name in classes})
+        LOADED[self.name] = self
 
 
 class _Text(ExecutionLoader):
@@ -172,16 +174,39 @@ def _known(table: str) -> dict[str, Any]:
     return FUSIONS if table == "FUSIONS" else BACKBONES
 
 
-def load(files: Iterable[Path]) -> list[Plugin]:
-    """Load the plug-ins of files, and those of installed packages; return those of the files.
+def load_all(given: Iterable[Plugin] = ()) -> None:
+    """Load plug-ins, then those of installed packages whose names are still free.
 
     Raises:
         PluginError: If one cannot be used.
     """
-    given = [Plugin.at(path) for path in files]
-    for plugin in [*given, *_installed()]:
+    for plugin in given:
         plugin.load()
-    return given
+    for plugin in _installed():
+        plugin.load()
+
+
+def require(needed: Mapping[str, str], found: Iterable[Plugin]) -> None:
+    """Load those plug-ins among some that are needed, by name and digest, if they are not yet.
+
+    Raises:
+        PluginError: If one is not among them.
+    """
+    by_digest = {(plugin.name, plugin.digest): plugin for plugin in found}
+    for name, digest in needed.items():
+        if is_loaded(name, digest):
+            continue
+        if (name, digest) not in by_digest:
+            raise PluginError(
+                f"plug-in {name}.py (digest {digest}) is needed and was not found; give it by "
+                "--plugin"
+            )
+        by_digest[name, digest].load()
+
+
+def is_loaded(name: str, digest: str) -> bool:
+    """Whether the plug-in of this name and digest is loaded."""
+    return name in LOADED and LOADED[name].digest == digest
 
 
 def _installed() -> list[Plugin]:
@@ -194,9 +219,25 @@ def _installed() -> list[Plugin]:
             raise PluginError(f"entry point {entry.name} of {GROUP}: {error}") from error
         if spec is None or spec.origin is None:
             raise PluginError(f"entry point {entry.name} of {GROUP}: no module {entry.module}")
-        if entry.name not in _loaded:  # of a study that is continued, its own copy counts
+        if entry.name not in LOADED:  # of a study that goes on, its own copy counts
             plugins.append(Plugin(entry.name, Plugin.at(Path(spec.origin)).text))
     return plugins
+
+
+def configuration_of(values: Mapping[str, Any]) -> TrialConfig:
+    """Build a stored configuration, which may have options that only one class declares.
+
+    Raises:
+        ConfigError: If a name is unknown or a value is not allowed.
+    """
+    if values.keys() - PARAMETERS.keys():
+        _known("FUSIONS")  # importing the classes makes their options known, and takes seconds
+    return TrialConfig.from_flat(values)
+
+
+def classes_of(plugin: Plugin) -> list[tuple[str, str]]:
+    """Return table and name of each fusion and backbone of a loaded plug-in."""
+    return [part for part, origin in ORIGIN.items() if origin == plugin]
 
 
 def used_by(model: ModelConfig) -> tuple[Plugin, ...]:
@@ -204,4 +245,4 @@ def used_by(model: ModelConfig) -> tuple[Plugin, ...]:
     parts = [("FUSIONS", model.fusion)]
     if _known("FUSIONS")[model.fusion].uses_ecg:
         parts.append(("BACKBONES", model.backbone))
-    return tuple(dict.fromkeys(_origin[part] for part in parts if part in _origin))
+    return tuple(dict.fromkeys(ORIGIN[part] for part in parts if part in ORIGIN))

@@ -1,0 +1,92 @@
+"""The page on plug-ins, carried out: from an empty file to the comparison with its placebo."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from study import report
+from study.check_plugin import __main__ as check_plugin
+from study.reporting.page.page import PAGE as PAGE_FILE
+from study.store.study import Study
+from tests.builders import low_rank
+from tests.command import fresh_tables, here
+from tests.studies import Studies
+
+PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+
+SPACE = PAGE.split("```toml\n")[1].split("```")[0]
+
+PLUGIN = ("--plugin", "low_rank.py")
+
+
+@pytest.fixture(scope="module")
+def walked(studies: Studies) -> Studies:
+    (studies.folder / "low_rank.py").write_text(low_rank())
+    small = SPACE.replace("folds = 5", "folds = 2").replace("epochs = 6", "epochs = 1")
+    (studies.folder / "low_rank.toml").write_text(
+        small.replace("[fixed]", "[fixed]\nembed_dim = 8\nnormal_beats_per_epoch = 40")
+    )
+    return studies
+
+
+def test_the_commands_of_the_page_are_those_that_are_tested() -> None:
+    commands = [
+        line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()
+    ]
+    assert commands == [
+        "python -m study.check_plugin low_rank.py",
+        "python -m study.run --plugin low_rank.py --space low_rank.toml --dry-run",
+        "python -m study.run --plugin low_rank.py --space low_rank.toml",
+        "python -m study.report --study low_rank",
+    ]
+
+
+def test_from_an_empty_file_to_its_comparison_with_its_placebo(walked: Studies) -> None:
+    """At the end without the file: the study has its own copy."""
+    folder = walked.folder
+    with fresh_tables():
+        checked = here(folder, ["low_rank.py"], check_plugin.main)
+    assert checked.code == 0 and checked.out.endswith("low_rank.py: no checks failed\n"), checked
+    with fresh_tables():
+        dry = walked.here("low_rank", "low_rank", *PLUGIN, "--dry-run")
+    assert "RR reaches the output by: late vector" in dry.out and dry.code == 0, dry
+    with fresh_tables():
+        ended = walked.here("low_rank", "low_rank", *PLUGIN)
+    assert ended.code == 0 and "low_rank_placebo" in ended.out, ended
+    params = [run.data.params for run in walked.runs("low_rank", "trial")]
+    assert sorted((p["fusion"], p.get("rank", "")) for p in params) == [
+        ("concat_proj", ""),
+        *[("low_rank", "32")] * 2,
+    ]
+    (folder / "low_rank.py").unlink()
+    with fresh_tables():
+        page = here(folder, ["--study", "low_rank"], report.main)
+        assert page.code == 0, page
+    assert "low_rank_placebo" in (walked.study("low_rank") / "report" / PAGE_FILE).read_text()
+    with fresh_tables():
+        again = walked.here("low_rank", "low_rank")
+    assert "was complete already" in again.out, again
+
+
+def test_a_changed_plug_in_is_refused_by_name(walked: Studies) -> None:
+    folder = walked.folder
+    copy = walked.study("low_rank") / "plugins" / "low_rank.py"
+    (folder / "low_rank.py").write_text(low_rank().replace("torch.tanh(self.ecg", "(self.ecg"))
+    with fresh_tables():
+        given = walked.here("low_rank", "low_rank", *PLUGIN, "--resume")
+    assert given.code == 2
+    assert "--plugin: low_rank.py is not the plug-in that study 'low_rank' began with" in given.err
+    copy.write_text(low_rank() + "# changed\n")
+    with fresh_tables():
+        status = here(folder, ["--status", "low_rank"])
+    assert status.code == 2 and f"{copy}: low_rank.py is not the plug-in" in status.err
+    copy.unlink()
+    (folder / "low_rank.py").write_text(low_rank())
+    with fresh_tables():
+        assert walked.here("low_rank", "low_rank", *PLUGIN).code == 0
+    assert copy.read_text() == low_rank(), "a start brings a lost copy back"
+    with fresh_tables():
+        assert Study.open(folder, "low_rank").configs[0].model.fusion == "low_rank"
