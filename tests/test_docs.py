@@ -161,7 +161,7 @@ def test_the_tree_lists_the_folders_and_modules_that_exist() -> None:
     listed = {
         folder: modules.split(", ")
         for folder, modules in re.findall(
-            r"^\| `(study/[a-z/]*)` \| [^|]* \| ([^|]*) \|$", page, re.M
+            r"^\| `(study/[a-z_/]*)` \| [^|]* \| ([^|]*) \|$", page, re.M
         )
     }
     files = [path for path in (ROOT / "study").rglob("*.py") if path.name != "__init__.py"]
