@@ -44,12 +44,18 @@ ANSWER = ("## The answer so far\n\n", "\n[docs/results.md]")
 
 _COMPARISON, _GRID = "fusion_compare/comparison.md", "fusion_grid/tables.md"
 _PUBLISHED, _SEALED = "seed_experiments/tables.md", "fusion_compare_test/tables.txt"
+_HUNDRED, _SECOND = "fusion_compare_100/tables.md", "second_test/tables.txt"
 
 TABLES = {
     "arms": (_COMPARISON, "Arms by AUPRC S+V"),
     "contrasts": (_COMPARISON, "Declared contrasts"),
     "floors": ("fusion_compare/floors.md", "## Floors"),
-    "new floors": ("representation/floors.md", "## Floors"),
+    "shown": ("representation/arms.txt", "Arms by score"),
+    "recipes": ("../../benchmarks/README.md", "## Recipes against memorising"),
+    "hundred arms": (_HUNDRED, "## Arms by score"),
+    "hundred databases": (_HUNDRED, "## Arms by database"),
+    "hundred floors": (_HUNDRED, "## Do arms beat the floor"),
+    "hundred contrasts": (_HUNDRED, "## Declared contrasts"),
     "classes": (_COMPARISON, "What each class rests"),
     "kept": (_COMPARISON, "Is the performance of ECG alone kept?"),
     "published arms": (_PUBLISHED, "## Arms by score"),
@@ -65,8 +71,15 @@ TABLES = {
     "sealed contrasts": (_SEALED, "AUPRC V by 10,000 swaps"),
     "sealed decisions": (_SEALED, "Decisions at the most probable class"),
     "sealed thresholds": (_SEALED, "Decisions at thresholds"),
+    "second arms": (_SECOND, "AUPRC on DS2"),
+    "second auroc": (_SECOND, "AUROC on DS2"),
+    "second contrasts": (_SECOND, "\nV by 10,000 swaps"),
+    "to svdb": ("transfer/from_mitdb.txt", "AUPRC on svdb"),
+    "svdb contrasts": ("transfer/from_mitdb.txt", "Contrasts in AUPRC"),
 }
 """File of each table in docs/results, and words above it."""
+
+_RR_ONLY = "rr_only - its placebo"
 
 _FLOORS = {"chance", *FLOORS, *(name.replace("_", " ") for name in FLOORS)}
 """Rows of the tables of arms that are no network."""
@@ -80,10 +93,14 @@ class Table:
     rows: dict[str, dict[str, str]]  # cells by the first of their row, then by their column's head
 
     def markdown(self, heads: Sequence[str] = ()) -> str:
-        """Return it in Markdown, figures to the right: all columns, or those with these heads."""
+        """Return it in Markdown, figures to the right: all columns, or those with these heads.
+
+        An arm that has no figure there, as its trial did not finish, is left out.
+        """
         heads = heads or list(next(iter(self.rows.values())))
         lines = [[self.corner, *heads], ["---", *["---:"] * len(heads)]]
-        lines += [[first, *(cells[head] for head in heads)] for first, cells in self.rows.items()]
+        rows = {first: [cells[head] for head in heads] for first, cells in self.rows.items()}
+        lines += [[first, *cells] for first, cells in rows.items() if {*cells} - {"-", ""}]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -95,11 +112,13 @@ def table(name: str) -> Table:
     """Return a stored table.
 
     Raises:
-        FigureError: If there is no such table.
+        FigureError: If there is no such table, or its file is missing.
     """
     if name not in TABLES:
         raise FigureError(f"no table '{name}'; tables: {', '.join(TABLES)}")
     file, words = TABLES[name]
+    if not (RESULTS / file).exists():
+        raise FigureError(f"{RESULTS / file} is missing")
     return parsed((RESULTS / file).read_text(), words)
 
 
@@ -181,6 +200,12 @@ def rises() -> list[float]:
     return sorted(numbers("contrasts", "AUPRC S+V", shown))
 
 
+def gains() -> list[float]:
+    """Return what fusions gain over their placebo on 100 patients, least first."""
+    rows = [row for row in table("hundred contrasts").rows if row.endswith("its placebo")]
+    return sorted(numbers("hundred contrasts", "AUPRC S+V [95 %]", set(rows) - {_RR_ONLY}))
+
+
 def changes(*, placebo: bool) -> dict[str, float]:
     """Return by how much each arm with RR changes from the first draw to the second in S+V.
 
@@ -259,6 +284,8 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "number of arms above their placebo": lambda: str(len(rises())),
     "least gain over a placebo": lambda: score(rises()[0]),
     "most gain over a placebo": lambda: score(rises()[-1]),
+    "least gain on 100 patients": lambda: signed(gains()[0]),
+    "most gain on 100 patients": lambda: signed(gains()[-1]),
     "arms that keep V": lambda: " and ".join(
         f"`{row.split()[0]}`"
         for row, cells in table("kept").rows.items()
@@ -285,6 +312,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
         "published contrasts", "adjusted p"
     ),
     "smallest adjusted p in V": lambda: least_p("sealed contrasts", "adjusted"),
+    "smallest adjusted p in V, second opening": lambda: least_p("second contrasts", "adjusted"),
     "least F of the arms": lambda: score(min(networks("sealed arms", "F"))),
     "most F of the arms": lambda: score(max(networks("sealed arms", "F"))),
 }

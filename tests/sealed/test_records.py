@@ -9,16 +9,13 @@ import pytest
 
 from study.data.catalogue import DS1, DS2
 from study.data.fetch import files_of, sha256_of
-from study.data.prepare import prepare_all
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
 from study.sealed.records import (
     Asked,
-    Records,
     canonical,
     find_records,
-    read_test_set,
     synthetic_records,
 )
 
@@ -154,13 +151,3 @@ def test_a_rehearsal_writes_its_records_and_needs_all_of_ds2(
         (source.folders[0] / file).unlink()
     with pytest.raises(MissingDataError, match="103: no .hea or .dat or .atr file"):
         synthetic_records(asked(tmp_path, source.folders[0]))
-
-
-def test_each_half_is_read_and_cached_by_itself(records: Records, tmp_path: Path) -> None:
-    cut, cache_dir = ("beat", "antialiased"), tmp_path / "beats"
-    source = records.developments["mitdb"]
-    ds1 = prepare_all(source, [cut], cache_dir=cache_dir, study_seed=0)[cut]
-    assert (ds1.dataset, ds1.record_names) == ("DS1", source.records)
-    ds2 = read_test_set(records, [cut], cache_dir=cache_dir, study_seed=0)[cut]
-    assert (ds2.dataset, ds2.record_names) == ("DS2", DS2)
-    assert {path.parent.name for path in cache_dir.rglob("*.beats")} == {"DS1", "DS2"}
