@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
 from study.console.confirm import confirm
-from study.console.kept import command_line, own_space, resume_words, resumed
+from study.console.kept import RUN, command_line, own_space, resume_words, resumed
 from study.console.listing import list_lines
 from study.errors import UsageError, did_you_mean
 from study.keys import Outcome
@@ -99,7 +99,10 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
             raise UsageError(f"--resume {args.resume}: --confirm goes on by --resume alone")
         vars(args).update(vars(resumed(args, _parser())))
     if args.confirm:
-        return confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
+        code = confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
+        if code not in (DONE, TRIALS_FAILED):
+            print(f"  {RUN} --confirm {args.confirm} --resume  goes on with all partitions")
+        return code
     if args.top is not None:
         raise UsageError("--top: means something with --confirm only")
     if args.retry_failed and not args.resume:
@@ -176,8 +179,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     # A missing study cannot be resumed: say so before anything is written.
     begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
     existing = Study.open(workspace, name, **addresses) if begun else None
-    more = bool(args.trials or args.retry_failed)
-    says = not (args.quiet or args.dry_run) and (existing is None or existing.unfinished or more)
+    says = _says(args, existing)
     machine = Machine.of(args, workspace)
     setup = _set_up(args, space, places, begun, machine, says=says)
     demand = machine.demand(setup, shared_storage=bool(places.storage))
@@ -218,6 +220,14 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if args.on_end:
         run_at_end(args.on_end, study, code)
     return code
+
+
+def _says(args: argparse.Namespace, existing: Study | None) -> bool:
+    """Say whether a start tells what it will do: not where nothing is run, or all is refused."""
+    goes_on = existing is None or (
+        args.resume and (existing.unfinished or args.trials or args.retry_failed)
+    )
+    return bool(goes_on) and not (args.quiet or args.dry_run)
 
 
 def _header(setup: Setup, at_once: int, existing: Study | None) -> float:
