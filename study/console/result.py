@@ -93,7 +93,7 @@ def _print_findings(study: Study, summary: Summary, *, quiet: bool, verbose: boo
     """Print the answer, the tables behind it, and the alarms; return the results."""
     results = _results(study, comparing=not summary.stop.cause, quiet=quiet)
     width, plan = _width(), study.plan
-    names = short_names(dict.fromkeys(row.arm for row in study.rows))
+    names = short_names(dict.fromkeys([*results.arms, *(row.arm for row in study.rows)]))
     print(prose(f"Answer: {answer(results, names)}", width) + "\n")
     # A search claims nothing: its arms are only held against the floor.
     compared = results.comparison if plan.kind == "compare" else None

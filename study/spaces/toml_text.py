@@ -21,7 +21,8 @@ def toml_text_of(
     lines += _assignments({name: v for name, v in tables.items() if isinstance(v, str)})
     for name, table in tables.items():
         if isinstance(table, Mapping):
-            lines += ["", f"[{name}]", *_assignments(table)]
+            own = _assignments(table)
+            lines += ["", f"[{name}]", *own] if own else []
             for inner, content in table.items():
                 if isinstance(content, Mapping):
                     lines += ["", f"[{name}.{inner}]"]

@@ -174,6 +174,7 @@ class Progress:
     def stopped(self, number: int) -> None:
         """Forget a running trial that was stopped."""
         self._running.pop(number, None)
+        self._phase = "stopping"
 
     def moving(self, width: int) -> str:
         """Return the line that moves, in at most so many characters."""
