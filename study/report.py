@@ -67,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from study.reporting.page.page import PAGE
     from study.store.study import Study
 
     def say(text: str) -> None:
@@ -77,6 +76,8 @@ def _report(args: argparse.Namespace) -> int:
     study = Study.open(
         Path.cwd(), args.study, study_storage=args.study_storage, storage=args.storage
     )
+    from study.reporting.page.page import PAGE  # Last: a wrong name is told at once.
+
     output = args.output or study.folder / REPORT
     results = write_page(study, output, say)
     if not args.no_track:

@@ -118,9 +118,10 @@ class StudyPlan:
         plan = cls.find(folder)
         if plan is None:
             names = study_names(folder.parent.parent)
+            known = f"studies there: {', '.join(names)}" if names else "no study was begun there"
             raise UsageError(
-                f"there is no study '{folder.name}' in {folder.parent}; there is: "
-                f"{', '.join(names) or 'none'}.{did_you_mean(folder.name, names)}"
+                f"there is no study '{folder.name}' in {folder.parent}; {known}."
+                f"{did_you_mean(folder.name, names)}"
             )
         return plan
 

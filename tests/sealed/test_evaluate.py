@@ -275,7 +275,7 @@ def test_a_plan_whose_study_is_another_by_now_is_refused(run: Run, workspace: Pa
     assert "it was run again, or its plan was edited. Write the plan anew" in refusal(run())
     text = (workspace / "tiny.toml").read_text()
     (workspace / "tiny.toml").write_text(text.replace('"smoke"', '"smoky"'))
-    assert "there is: smoke. Did you mean 'smoke'?" in refusal(run())
+    assert "studies there: smoke. Did you mean 'smoke'?" in refusal(run())
     assert openings(workspace) == []
 
 

@@ -248,7 +248,7 @@ def test_unknown_arms_are_named_together(comparison: Path) -> None:
 
 
 def test_a_study_that_cannot_be_proposed_from_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no study 's' in .*; there is: none"):
+    with pytest.raises(UsageError, match="there is no study 's' in .*; no study was begun there"):
         propose(tmp_path, "s")
     compared(tmp_path / "apart", {("film", 0): 0.5, ("concat", 1): 0.5})
     with pytest.raises(PlanError, match="film, concat: have no draw of which all are complete"):
