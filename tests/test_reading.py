@@ -115,7 +115,7 @@ def test_reading_leaves_the_study_as_it_was(workspace: Path, folder: Path, comma
     ("words", "code", "needed"),
     [
         (["--status", NAME, "--no-track"], "0", {"optuna"}),
-        (["--list"], "0", set()),
+        (["--list"], "0", {"optuna"}),
         (["--space", "fusion_gird"], "2", set()),
     ],
     ids=["status", "list", "misspelt"],

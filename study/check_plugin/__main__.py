@@ -20,11 +20,15 @@ BROKEN = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = command("check_plugin", __doc__)
-    parser.add_argument("plugin", type=Path, metavar="FILE.py", help="the plug-in")
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     set_logging()
     return carry_out(lambda: _check(args), kept=lambda: "nothing was written")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command("check_plugin", __doc__)
+    parser.add_argument("plugin", type=Path, metavar="FILE.py", help="the plug-in")
+    return parser
 
 
 def _check(args: argparse.Namespace) -> int:

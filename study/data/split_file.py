@@ -19,7 +19,7 @@ FORM = """\
 A split file is TOML:
   name = "mydata"                          names the data set; letters, digits, - and _
   development = ["a01", "a02", "p7/b01"]   record names without suffix, relative to --records
-  test = ["a02", "a03"]                    optional; records that only a sealed test reads
+  test = ["a03"]                           optional; records that only a sealed test reads
   lead = "II"                              optional; default MLII, else V1, V2, V4, V5
   [patients]                               optional; default: each record is a patient
   a01 = "p1"                               records of one patient always share a fold

@@ -211,6 +211,8 @@ def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[s
 
 
 def _some(points: Iterable[tuple[str, int]]) -> str:
-    names = [f"{name} of epoch {epoch}" for name, epoch in sorted(points)]
+    # The objective, and what else is in no group, first.
+    ordered = sorted(points, key=lambda point: ("/" in point[0], point))
+    names = [f"{name} of epoch {epoch}" for name, epoch in ordered]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -116,7 +116,7 @@ def make_a_blank_second_run_of_the_study(world: World) -> None:
 
 def log_a_metric_twice(world: World) -> None:
     now_ms = int(time.time() * 1000)
-    world.mlflow.log_metric(world.id_of(0), "val_loss", 0.77, step=2, timestamp=now_ms)
+    world.mlflow.log_metric(world.id_of(0), "training/val_loss", 0.77, step=2, timestamp=now_ms)
 
 
 def lose_a_tag_and_a_parameter(world: World) -> None:
@@ -164,12 +164,12 @@ TOGETHER: list[Injected] = [
         (make_a_blank_second_run_of_the_study, "MLflow has a second run of the study, ", ""),
     ],
     [
-        (lose_an_epoch, "its MLflow run has no val_auprc_sv of epoch 2, val_loss of epoch 2", "l"),
+        (lose_an_epoch, "has no val_auprc_sv of epoch 2, training/val_loss of epoch 2", "l"),
         (lose_a_tag_and_a_parameter, "its MLflow run lacks the study's arm", ""),
         (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
     ],
     [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],
-    [(log_a_metric_twice, "has metrics of it twice: val_loss of epoch 2", "delete run ")],
+    [(log_a_metric_twice, "has metrics of it twice: training/val_loss of epoch 2", "delete run ")],
 ]
 """Each with what is said of it, and with what is done about it where that is its own."""
 

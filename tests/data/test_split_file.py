@@ -18,7 +18,7 @@ SPLITS: list[tuple[str, list[str]]] = [
     (
         'name = "x"\ndevelopment = ["a"]\npatient = 1',
         [
-            "unknown key 'patient'; known: development, lead, name, patients. "
+            "unknown key 'patient'; known: development, lead, name, patients, test. "
             "Did you mean 'patients'?"
         ],
     ),
@@ -70,7 +70,7 @@ def test_split_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_what_users_are_told_of_a_split_file_is_one(tmp_path: Path) -> None:
     path = tmp_path / "split.toml"
-    path.write_text("\n".join(line.strip().partition("   ")[0] for line in FORM.splitlines()[1:7]))
+    path.write_text("\n".join(line.strip().partition("   ")[0] for line in FORM.splitlines()[1:8]))
     split = load_split(path)
     assert (split.development, split.leads) == (("a01", "a02", "p7/b01"), ("II",))
-    assert split.patients == {"a01": "p1", "a02": "p1", "p7/b01": "p7/b01"}
+    assert split.patients == {"a01": "p1", "a02": "p1", "a03": "a03", "p7/b01": "p7/b01"}

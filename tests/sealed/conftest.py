@@ -19,6 +19,7 @@ from study.data.prepare import prepare_all
 from study.data.synthetic import write_records
 from study.keys import Tag
 from study.models import rules
+from study.sealed import session
 from study.sealed.plan import SealedPlan, load_plan
 from study.sealed.records import Asked, Records, synthetic_records
 from study.sealed.result import EvaluationFolder
@@ -26,7 +27,6 @@ from study.statistics.predictions import Beats
 from study.store.beats_file import write_beats
 from study.store.folder import BEATS
 from study.store.trial_files import WEIGHTS
-from study.tuning import session
 from study.tuning.session import Options, Summary
 from study.tuning.setup import Setup
 from study.tuning.trial import TrialRun
