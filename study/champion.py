@@ -83,7 +83,7 @@ def _output(args: argparse.Namespace) -> Path:
 
 
 def _make(args: argparse.Namespace) -> int:
-    from study.data.source import find_source
+    from study.data.source import source_asked
     from study.models.rules import arm as parts_of_arm
     from study.models.seed_ensemble import SeedEnsemble
     from study.reporting.model_card import evidence, model_card
@@ -92,13 +92,7 @@ def _make(args: argparse.Namespace) -> int:
     output = _output(args)
     study = Study.open(Path.cwd(), args.study).readable()
     config, runs = _arm(study, args.arm)
-    source = find_source(
-        data=args.data,
-        data_dirs=args.data_dir,
-        records_dir=args.records,
-        split_file=args.split,
-        workspace=Path.cwd(),
-    )
+    source = source_asked(args)
     beats = _beats(study, source, config)
     found = evidence(study.beats, runs, study.objective)
     weights = _trained(config, beats, study.plan.study_seed, args)

@@ -268,19 +268,13 @@ def _set_up(
     says: bool,
 ) -> Setup:
     """Find the records and prepare everything that a study needs before its first trial."""
-    from study.data.source import find_source
+    from study.data.source import source_asked
     from study.tuning.header import content_lines, trials_line
     from study.tuning.setup import precision_of, set_up
 
     if says:
         _tell([*content_lines(space, places.folder.name), trials_line(space)])
-    source = find_source(
-        data=args.data,
-        data_dirs=args.data_dir,
-        records_dir=args.records,
-        split_file=args.split,
-        workspace=Path.cwd(),
-    )
+    source = source_asked(args)
     if says:
         _tell([f"records: {source.description}"])
     return set_up(

@@ -157,15 +157,9 @@ def _open(args: Namespace, name: str) -> Study:
 
 
 def _source(args: Namespace, search: Search) -> Source:
-    from study.data.source import find_source
+    from study.data.source import source_asked
 
-    source = find_source(
-        data=args.data,
-        data_dirs=args.data_dir,
-        records_dir=args.records,
-        split_file=args.split,
-        workspace=Path.cwd(),
-    )
+    source = source_asked(args)
     kind = search.study.plan.data_source
     if source.kind != kind:
         raise UsageError(

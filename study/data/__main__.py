@@ -98,16 +98,10 @@ def _shown(arguments: argparse.Namespace) -> list[str]:
     from study.data.beat_set import default_cache_dir
     from study.data.external import doubled_lines
     from study.data.prepare import prepare
-    from study.data.source import find_source
+    from study.data.source import source_asked
     from study.data.windows import GAP, GAP_NOTE
 
-    source = find_source(
-        data=arguments.data,
-        data_dirs=arguments.data_dir,
-        records_dir=arguments.records,
-        split_file=arguments.split,
-        workspace=Path.cwd(),
-    )
+    source = source_asked(arguments)
     records = [source.read(name) for name in source.records]
     doubled = {record.name: record.doubled for record in records if record.doubled}
     # Any cut serves: all cuts leave out the same beats.

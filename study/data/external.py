@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.beats import effective_patients
-from study.data.annotations import Doubled, read_annotations
+from study.data.annotations import Doubled
 from study.data.beat_set import BeatSet
 from study.data.catalogue import DS1, LEADS
 from study.data.fetch import KnownRecordError, published_among, record_checksums
@@ -29,7 +29,7 @@ from study.data.source import Origin, Source
 from study.data.split_file import load_split
 from study.data.synthetic import MANIFEST
 from study.data.wfdb_header import read_header, require_folder
-from study.data.wfdb_record import ReadingRules, read_lead
+from study.data.wfdb_record import ReadingRules, annotations_of, read_lead
 from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
 from study.errors import DataError, MissingDataError, NoBeatsError, together
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
@@ -165,14 +165,7 @@ def _examine(
         )
     lead = read_lead(folder, name, rules=rules)
     try:
-        annotations = read_annotations(
-            folder,
-            name,
-            n_samples=len(lead.signal_mv),
-            sampling_rate_hz=lead.sampling_rate_hz,
-            frame_rate_hz=lead.frame_rate_hz,
-            shortest_rr_s=rules.shortest_rr_s,
-        )
+        annotations = annotations_of(lead, folder, name, rules=rules)
     except NoBeatsError:
         if must_have_beats:
             raise

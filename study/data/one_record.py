@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import Cut
-from study.data.annotations import AAMI, Annotations, Doubled, merge_doubled, read_annotations
+from study.data.annotations import AAMI, Annotations, Doubled, merge_doubled
 from study.data.beat_set import BeatSet
 from study.data.catalogue import DS1, FILE_SUFFIXES
 from study.data.external import external_rules
 from study.data.fetch import published_among, record_checksums
 from study.data.prepare import prepare_record
 from study.data.wfdb_header import WFDB_ERRORS
-from study.data.wfdb_record import Lead, Record, read_lead, to_record
+from study.data.wfdb_record import Lead, Record, annotations_of, read_lead, to_record
 from study.data.windows import SHORTEST_RR_S, why_unfit
 from study.errors import DataError, NoBeatsError
 
@@ -112,14 +112,7 @@ def _annotated(folder: Path, lead: Lead) -> Annotations | None:
     if not (folder / f"{lead.record}.atr").exists():
         return None
     try:
-        return read_annotations(
-            folder,
-            lead.record,
-            n_samples=len(lead.signal_mv),
-            sampling_rate_hz=lead.sampling_rate_hz,
-            frame_rate_hz=lead.frame_rate_hz,
-            shortest_rr_s=SHORTEST_RR_S,
-        )
+        return annotations_of(lead, folder, lead.record, rules=external_rules())
     except NoBeatsError:  # only rhythm annotations, as in some databases of atrial fibrillation
         return None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,17 @@ class Source:
         """Read one of the records (`DataError` if it cannot be used)."""
         origin = self.origins[name]
         return read_record(origin.folder, name, rules=origin.rules)
+
+
+def source_asked(options: Namespace) -> Source:
+    """Return the records that a command's options ask for, as `find_source`."""
+    return find_source(
+        data=options.data,
+        data_dirs=options.data_dir,
+        records_dir=options.records,
+        split_file=options.split,
+        workspace=Path.cwd(),
+    )
 
 
 def find_source(

@@ -74,7 +74,12 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
     """Read the accepted lead and the beats of one record."""
     require_files(folder, name, (".hea", ".atr"))
     lead = read_lead(folder, name, rules=rules)
-    annotations = read_annotations(
+    return to_record(lead, annotations_of(lead, folder, name, rules=rules))
+
+
+def annotations_of(lead: Lead, folder: Path, name: str, *, rules: ReadingRules) -> Annotations:
+    """Read the annotations of one record beside its lead."""
+    return read_annotations(
         folder,
         name,
         n_samples=len(lead.signal_mv),
@@ -82,7 +87,6 @@ def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -
         frame_rate_hz=lead.frame_rate_hz,
         shortest_rr_s=rules.shortest_rr_s,
     )
-    return to_record(lead, annotations)
 
 
 def read_lead(folder: Path, name: str, *, rules: ReadingRules) -> Lead:
