@@ -63,17 +63,21 @@ def listing(words: Iterable[str]) -> str:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return names of arms without the parts that all of them have, by their full names."""
+    """Return names of arms without the parts that all of them have, by their full names.
+
+    That RR is real is left out too: a name says where it is not. Names stay as they are where one
+    would lose every part, or no longer differ from another.
+    """
     parts = {name: name.split(" / ") for name in names}
-    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    shared = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    shared.add("real")
     short = {
-        name: " / ".join(part for part in of_name if part not in common)
-        for name, of_name in parts.items()
+        name: " / ".join(part for part in own if part not in shared) for name, own in parts.items()
     }
-    return short if all(short.values()) else {name: name for name in parts}
+    return short if len({*short.values(), ""}) > len(short) else {name: name for name in parts}
 
 
-def shortened(text: str, names: Mapping[str, str]) -> str:
+def with_short_names(text: str, names: Mapping[str, str]) -> str:
     """Return a text with short names in the place of full ones."""
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, names[name])
@@ -86,22 +90,6 @@ def first_few(words: Iterable[str], most: int = 3) -> str:
     if len(every) <= most + 1:
         return listing(every)
     return f"{', '.join(every[:most])} and {len(every) - most:,} more"
-
-
-def without_shared_parts(names: Iterable[str], separator: str = " / ") -> dict[str, str]:
-    """Return names without the parts that all of them have: opt1 / daeac / film is opt1 / film.
-
-    That RR is real is left out too: a name says where it is not. Names stay as they are where one
-    would lose every part, or no longer differ from another.
-    """
-    parts = {name: name.split(separator) for name in names}
-    shared = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
-    shared.add("real")
-    short = {
-        name: separator.join(part for part in own if part not in shared)
-        for name, own in parts.items()
-    }
-    return short if len({*short.values(), ""}) > len(short) else {name: name for name in parts}
 
 
 def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> list[list[str]]:

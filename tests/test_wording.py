@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from study.wording import first_few, listing, p_text, plural, score_text, without_shared_parts
+from study.wording import first_few, listing, p_text, plural, score_text, short_names
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,6 @@ def test_p_values_numbers_and_lists() -> None:
 
 def test_names_lose_what_all_of_them_share() -> None:
     arms = ["opt1 / daeac / film / published7 / real", "opt1 / daeac / mhca / published7"]
-    assert list(without_shared_parts(arms).values()) == ["film", "mhca"]
+    assert list(short_names(arms).values()) == ["film", "mhca"]
     pair = ["opt1 / film / real", "opt1 / film / placebo"]
-    assert list(without_shared_parts(pair).values()) == pair, "one would lose every part"
+    assert list(short_names(pair).values()) == pair, "one would lose every part"

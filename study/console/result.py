@@ -31,7 +31,7 @@ from study.reporting.trial_tables import (
 )
 from study.store.folder import TRIALS
 from study.store.openings import OpeningsLog
-from study.wording import plural, score_text, short_names, shortened
+from study.wording import plural, score_text, short_names, with_short_names
 
 if TYPE_CHECKING:
     from study.reporting.results import StudyResults
@@ -105,7 +105,7 @@ def _print_findings(study: Study, summary: Summary, *, quiet: bool, verbose: boo
         print(prose(f"note: every arm: {common}", width, indent="      ") + "\n")
     for sentence in choice_sentences(compared) if compared else ():
         print(prose(sentence, width))
-    for line in shortened(alarms_text(results.alarms), names).splitlines():
+    for line in with_short_names(alarms_text(results.alarms), names).splitlines():
         print(prose(line, width, indent="    "))
     if plan.has_sealed_test:
         # Knowledge of DS2 biases how a study of DS1 is read.

@@ -16,7 +16,7 @@ from html import escape
 
 from study.files import csv_text
 from study.statistics.findings import Estimate
-from study.wording import UNDEFINED, aligned, grid, p_text, score_text, shortened
+from study.wording import UNDEFINED, aligned, grid, p_text, score_text, with_short_names
 
 CAUTION = "*"
 """Marks an interval that has a remark below the table."""
@@ -192,7 +192,7 @@ class Table:
     def renamed(self, names: Mapping[str, str]) -> Table:
         """Return the table with other names of arms."""
         rows = [
-            [shortened(cell, names) if isinstance(cell, str) else cell for cell in row]
+            [with_short_names(cell, names) if isinstance(cell, str) else cell for cell in row]
             for row in self.rows
         ]
         return replace(self, rows=rows)

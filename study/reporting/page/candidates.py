@@ -11,7 +11,7 @@ from study.reporting.results import StudyResults
 from study.reporting.table import interval_text
 from study.reporting.trial_tables import mean_metric
 from study.statistics.findings import metric_name, parts_of
-from study.wording import first_few, listing, plural, score_text, without_shared_parts
+from study.wording import first_few, listing, plural, score_text, short_names
 
 CANDIDATES = 3
 """How many arms are named; `--confirm` compares more of them."""
@@ -32,7 +32,7 @@ def _ranked_arms(results: StudyResults) -> dict[str, float]:
 
 
 def _named(results: StudyResults, arms: list[str]) -> str:
-    names = without_shared_parts(_ranked_arms(results))
+    names = short_names(_ranked_arms(results))
     return first_few([names.get(arm, arm) for arm in arms])
 
 
@@ -60,7 +60,7 @@ def _floor(results: StudyResults) -> Answer:
     differences = {pair.first: pair.estimates[quantity] for pair in pairs}
     clear = [arm for arm, difference in differences.items() if difference.low > 0]
     closest = max(differences, key=lambda arm: (arm in clear, differences[arm].value))
-    name = without_shared_parts(differences)[closest]
+    name = short_names(differences)[closest]
     return (
         question,
         _named(results, clear) if clear else f"none of {plural(len(pairs), 'arm')} is shown to",

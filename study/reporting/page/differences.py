@@ -21,7 +21,7 @@ from study.statistics.findings import (
     parts_of,
     reversed_estimate,
 )
-from study.wording import score_text, without_shared_parts
+from study.wording import score_text, short_names
 
 _SIZE, _LEFT, _TOP = 46.0, 190.0, 26.0
 """Size of a cell of the matrix, and of the space for names, in SVG units."""
@@ -91,7 +91,7 @@ def _whisker(pair: Contrast, quantity: str) -> Whisker:
 
 def matrix(comparison: Comparison) -> Figure:
     """Return the matrix of all paired differences of the objective."""
-    names = without_shared_parts(arm.name for arm in comparison.arms)
+    names = short_names(arm.name for arm in comparison.arms)
     differences: dict[tuple[str, str], Estimate] = {}
     for pair in comparison.contrasts:
         estimate = pair.estimates[parts_of(comparison.objective)[1]]

@@ -36,7 +36,7 @@ from study.statistics.findings import (
     label_of,
     parts_of,
 )
-from study.wording import score_text, without_shared_parts
+from study.wording import score_text, short_names
 
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
 
@@ -94,7 +94,7 @@ def records(results: StudyResults) -> Iterator[Block]:
 
 
 def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
-    names = without_shared_parts(arm.name for arm in comparison.arms)
+    names = short_names(arm.name for arm in comparison.arms)
     value = {(row.arm, row.record): row.scores[aami_class] for row in comparison.records}
     beats = {row.record: row.beats[aami_class] for row in comparison.records}
     drawn = [
@@ -192,7 +192,7 @@ def _drawing(
     quantities: Sequence[str],
     controls: Sequence[str],
 ) -> str:
-    names = without_shared_parts(arm.name for arm in comparison.arms)
+    names = short_names(arm.name for arm in comparison.arms)
     bottom = _HEAD + _LINE * len(comparison.arms)
     parts = []
     for row, arm in enumerate(comparison.arms):
