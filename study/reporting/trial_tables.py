@@ -60,7 +60,9 @@ def arms_table(
     columns += [Column(metric_name(name), score_kind) for name in first]
     columns += [Column(f"sd {of}s") for of in spreads]
     columns += [Column(metric_name(name), detail=k > 0) for k, name in enumerate(others)]
-    counted = [Outcome.COMPLETE, shorter, Outcome.FAILED]
+    # A column of zeros says nothing.
+    ended = {row.outcome for row in rows}
+    counted = [Outcome.COMPLETE, *(o for o in (shorter, Outcome.FAILED) if o in ended)]
     # In a comparison all arms have as many trials, unless the notes say otherwise.
     columns += [Column(str(outcome), Kind.COUNT, detail=bool(estimated)) for outcome in counted]
     lines: list[list[Value]] = []
