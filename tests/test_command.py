@@ -67,9 +67,7 @@ def free() -> None:
     ids=["SIGTERM", "SIGHUP", "while an object is freed"],
 )
 def test_a_signal_ends_a_command_in_order_and_is_named(
-    number: signal.Signals,
-    happens: Callable[[], None],
-    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals, happens: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def work() -> int:
         happens()

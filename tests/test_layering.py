@@ -207,12 +207,7 @@ def test_what_is_reached_is_found() -> None:
         ("benchmarks/x.py", "b.load_cached(a, key)", "1: reads prepared beats from a file"),
     ],
 )
-def test_a_way_to_ds2_is_named(
-    tmp_path: Path,
-    place: str,
-    source: str,
-    fault: str,
-) -> None:
+def test_a_way_to_ds2_is_named(tmp_path: Path, place: str, source: str, fault: str) -> None:
     path = tmp_path / place
     path.parent.mkdir(exist_ok=True)
     path.write_text(source)

@@ -19,7 +19,6 @@ from study.data.beat_set import BeatSet, Reference, Reliance, load_cached, store
 from study.data.reference.means import TemplateMeans, telling_record, template_means
 from study.data.reference.templates import (
     SHAPE_CUT,
-    TEMPLATES,
     Windows,
     deviations,
     distances,
@@ -29,14 +28,13 @@ from study.data.rr import FEATURES, over_gaps, reliance_sample, rr_features
 from study.data.source import Source
 from study.data.wfdb_record import Record
 from study.data.windows import (
-    RESAMPLING,
     SEGMENTATIONS,
     UsableBeats,
     band_pass,
     cut_windows,
     usable_beats,
 )
-from study.errors import ConfigError, DataError, listed, read_all, unknown
+from study.errors import DataError, read_all
 from study.keys import CLASSES
 
 PREPARATION = "log ratios, templates"
@@ -75,11 +73,9 @@ def prepare_all(
     the reliance sample and its permutations.
 
     Raises:
-        ConfigError: If a segmentation, resampling or template is unknown.
         DataError: If a record cannot be used, or no beat is left.
     """
     cuts = list(dict.fromkeys(cuts))
-    _check(cuts)
     rules = {origin.database: asdict(origin.rules) for origin in source.origins.values()}
     identity = {
         "code": PREPARATION,
@@ -115,7 +111,6 @@ def prepare_all(
 
 def prepare_record(record: Record, cut: Cut) -> BeatSet:
     """Return the beats of one record under a cut, without a cache."""
-    _check([cut])
     beats = _joined([_part(record)], f"record {record.name}")
     # No model is trained or measured on these beats: seed and fingerprint do not matter.
     return beats.cut(cut, record.name, "records", study_seed=0, fingerprint="")
@@ -306,20 +301,6 @@ def _fitting(parts: Sequence[_Part]) -> _Peaks:
         # A record's first beat fits no window, so that each of these has a beat before it.
         previous=np.concatenate([k[index - 1] for k, index in zip(samples, at, strict=True)]),
     )
-
-
-def _check(cuts: list[Cut]) -> None:
-    faults = []
-    for segmentation, resampling, *template in cuts:
-        if segmentation not in SEGMENTATIONS:
-            faults.append(unknown("segmentation", segmentation, SEGMENTATIONS))
-        if resampling not in RESAMPLING:
-            faults.append(unknown("resampling", resampling, RESAMPLING))
-        faults += [
-            unknown("template", name, TEMPLATES) for name in template if name not in TEMPLATES
-        ]
-    if faults:
-        raise ConfigError(listed("data preparation", faults))
 
 
 def _cache_file(cache_dir: Path, dataset: str, cut: Cut, fingerprint: str) -> tuple[Path, str]:

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from study.data.reference.trailing import trailing_median, trailing_spread
-from study.errors import DataError
 from study.keys import CLASSES
 
 LOCAL_INTERVALS = 10
@@ -176,17 +175,15 @@ def over_gaps(
 def rr_features(
     beat_samples: ArrayLike, sampling_rate_hz: float, gap: NDArray[np.bool_] | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Return every feature set of a record from the samples of its beat annotations, [K, R] each.
+    """Return every feature set of a record from the samples of its beats, [K, R] each.
+
+    The samples rise, as those of a record that was read do.
 
     Features that need an interval that does not exist are NaN: the first beat and one after a gap
     have no pre_rr, the last beat and one before a gap no post_rr. Gaps are [K - 1]; those of
     `over_gaps` if None.
-
-    Raises:
-        DataError: If two beats share a sample or are out of order.
     """
     samples = np.asarray(beat_samples, dtype=np.int64)
-    _check_order(samples)
     if len(samples) < 2:
         return {name: _nan_rows(len(samples), len(FEATURES[name])) for name in FEATURES}
     interval_ms = np.diff(samples) * (1000.0 / sampling_rate_hz)
@@ -269,16 +266,6 @@ def _shifted(interval_ms: NDArray[np.float64], by: int) -> NDArray[np.float64]:
 
 def _nan_rows(rows: int, columns: int) -> NDArray[np.float32]:
     return np.full((rows, columns), np.nan, dtype=np.float32)
-
-
-def _check_order(samples: NDArray[np.int64]) -> None:
-    wrong = np.flatnonzero(np.diff(samples) <= 0)
-    if len(wrong):
-        at = int(wrong[0])
-        raise DataError(
-            f"beat annotations must be in time order, each at a sample of its own; beat {at + 1} "
-            f"is at sample {samples[at + 1]}, the one before it at {samples[at]}"
-        )
 
 
 def permute_within(record: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

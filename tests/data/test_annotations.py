@@ -12,18 +12,6 @@ from study.data.annotations import merge_doubled, read_annotations, write_annota
 from study.errors import DataError
 
 
-def test_beats_annotated_twice_are_taken_once_where_that_is_asked_for(tmp_path: Path) -> None:
-    samples, symbols = np.array([100, 300, 310, 600]), ["N", "S", "N", "V"]
-    wfdb.wrann("a", "atr", samples, symbol=symbols, fs=128, write_dir=str(tmp_path))
-    assert read_annotations(tmp_path, "a").beat_symbols.tolist() == symbols
-    once = read_annotations(tmp_path, "a", shortest_rr_s=0.2)
-    assert once.beat_samples.tolist() == [100, 300, 600]
-    assert once.beat_symbols.tolist() == ["N", "Q", "V"]
-    assert [beat.samples for beat in once.doubled] == [(300, 310)]
-    # 10 samples are 78 ms at 128 Hz: the rate counts, not the samples.
-    assert len(read_annotations(tmp_path, "a", shortest_rr_s=0.05).beat_samples) == 4
-
-
 def test_annotations_of_another_rate_than_the_signal_are_refused(tmp_path: Path) -> None:
     samples, symbols = np.array([100, 300]), ["N", "N"]
     wfdb.wrann("a", "atr", samples, symbol=symbols, fs=250, write_dir=str(tmp_path))

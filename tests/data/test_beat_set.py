@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from study.data.beat_set import (
-    CACHE_VARIABLE,
     BeatSet,
     _digest,
-    default_cache_dir,
     load_cached,
     store_cached,
 )
@@ -67,10 +65,3 @@ def test_what_cannot_be_used_costs_a_warning_only(
     assert "Is a directory" in caplog.text
     store_cached(tmp_path / "x.beats" / "y.beats", KEY, small_beats)
     assert "the beats are not cached" in caplog.text
-
-
-def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
-    assert default_cache_dir(tmp_path) == tmp_path / ".cache" / "beats"
-    monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
-    assert default_cache_dir(tmp_path) == Path("/elsewhere")

@@ -14,13 +14,7 @@ import pytest
 from study.data import fetch
 from study.data.catalogue import CHECKSUMS_LIST, MITDB
 from study.data.fetch import ATTEMPTS, UnreachableError, download_records
-from study.errors import (
-    ChecksumError,
-    DiskError,
-    DownloadError,
-    MissingDataError,
-    StudyError,
-)
+from study.errors import ChecksumError, DiskError, DownloadError, MissingDataError, StudyError
 
 FILES = {
     "101.hea": b"101 2 360 650000\n" * 5,

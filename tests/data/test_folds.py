@@ -146,12 +146,6 @@ def test_published_holdout_needs_its_records_and_others(names: tuple[str, ...]) 
     )
 
 
-def test_folds_of_other_records_are_refused() -> None:
-    folds = make_folds(DS1, COUNTS)
-    with pytest.raises(DataError, match="^folds '5-fold, partition seed 0': .* are not in DS1$"):
-        folds.masks(bare_beats(COUNTS[:2], ("101", "106")))
-
-
 def test_table_of_folds() -> None:
     names = ("a", "b", "c")
     counts = np.array([[100, 20, 30, 2], [90, 20, 30, 40], [80, 21, 25, 0]])

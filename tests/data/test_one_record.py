@@ -88,8 +88,9 @@ def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Pa
 
 
 def test_beats_annotated_twice_are_taken_once(tmp_path: Path) -> None:
-    samples = write_record(tmp_path, "a")
-    both = np.sort(np.concatenate([samples, samples[4:5] + 2]))
+    """Within 0.2 s, which are 100 samples at 500 Hz."""
+    samples = write_record(tmp_path, "a", rate_hz=500)
+    both = np.sort(np.concatenate([samples, samples[4:5] + 90]))
     symbols = ["N"] * len(both)
     symbols[5] = "V"
     wfdb.wrann("a", "atr", both, symbol=symbols, write_dir=str(tmp_path))

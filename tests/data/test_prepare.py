@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.config import INPUTS, LATE_RR_WIDTH, PUBLISHED_RESAMPLING, SignalSpec
+from study.config import LATE_RR_WIDTH, PUBLISHED_RESAMPLING
 from study.data import prepare as module
 from study.data.annotations import AAMI
 from study.data.beat_set import BeatSet
@@ -25,7 +24,7 @@ from study.data.rr import PERMUTATIONS, rr_features
 from study.data.source import Source, find_source, synthetic_source
 from study.data.wfdb_record import ReadingRules, Record, read_record
 from study.data.windows import band_pass, cut_windows
-from study.errors import ConfigError, DataError
+from study.errors import DataError
 from study.keys import CLASSES
 from tests.builders import assert_same_beats
 
@@ -200,17 +199,6 @@ def test_what_is_changed_is_prepared_anew(
     assert (first.fingerprint != second.fingerprint) == changes_fingerprint
 
 
-def test_unknown_names_are_refused(few: Source, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        prepare_all(few, [("daeca", "linear"), ("beat", "cubic", "none")], cache_dir=tmp_path)
-    for fault in (
-        "unknown segmentation 'daeca'; known: beat,",
-        "unknown resampling 'cubic'",
-        "unknown template 'none'; known: learning, record, trailing",
-    ):
-        assert fault in str(caught.value)
-
-
 def test_bad_records_are_told_together_and_leave_nothing_behind(
     few: Source, tmp_path: Path
 ) -> None:
@@ -269,16 +257,6 @@ def test_beat_sets_are_those_of_this_version_of_the_preparation(sets: Sets) -> N
         for rows in (*new, *logs)
     ]
     assert sums == pytest.approx([29.3591, 40.1735, 373.990, 3.20406, 0.249226, 5.34476], rel=1e-4)
-
-
-def test_any_configuration_finds_its_inputs(sets: Sets) -> None:
-    beats = sets["daeac", "linear"]
-    for late_rr, input_, ratio_mean in product(LATE_RR_WIDTH, INPUTS, ("so_far", "record")):
-        signal = SignalSpec(input=input_, late_rr=late_rr, ratio_mean=ratio_mean)
-        early, late = beats.early_rr(signal), beats.late_rr(signal)
-        assert (early is not None) == signal.option.early_rr
-        assert late is None or late.shape == (len(beats.label), LATE_RR_WIDTH[late_rr])
-        assert (late is not None) == signal.option.late_rr
 
 
 @pytest.mark.data

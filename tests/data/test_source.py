@@ -7,9 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import wfdb
 
 from study.data import fetch
 from study.data.catalogue import CATALOGUE, DS1, MITDB, PATIENT_OF, Database
@@ -309,18 +307,6 @@ def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_togethe
     )
     (tmp_path / "fine.dat").unlink()
     with pytest.raises(DataError, match="5 faults"):
-        find_external(tmp_path)
-
-
-def test_records_without_beats_are_left_out_and_named(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        write_record(tmp_path, name)
-    (tmp_path / "b.atr").unlink()
-    wfdb.wrann("c", "atr", np.array([18]), symbol=["+"], write_dir=str(tmp_path))
-    external = find_external(tmp_path)
-    assert (external.source.records, external.without_beats) == (("a",), ("b", "c"))
-    (tmp_path / "a.atr").unlink()
-    with pytest.raises(MissingDataError, match=r"none of 3 records has beat annotations \(.atr\)"):
         find_external(tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -96,44 +95,3 @@ def test_every_record_and_fold_has_every_class(records: list[Record]) -> None:
     folds = make_folds(DS1, counts, patients=dict(zip(DS1, DS1, strict=True)))
     for names in folds.validation:
         assert counts[[DS1.index(name) for name in names]].sum(axis=0).min() >= 10
-
-
-def test_rhythm_is_as_the_class_demands(records: list[Record]) -> None:
-    """Ratios of the intervals before and after a beat to the record's median N-N interval."""
-    before, both = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    for record in records:
-        rr, classes = np.diff(record.beat_samples), classes_of(record)
-        normal = (classes[1:] == "N") & (classes[:-1] == "N")
-        usual = float(np.median(rr[normal]))
-        for i in range(1, len(classes) - 1):
-            # A neighbour that is ectopic too would blur the pause.
-            if classes[i - 1] == classes[i + 1] == "N" and classes[i] in CLASSES:
-                before[classes[i]].append(rr[i - 1] / usual)
-                both[classes[i]].append((rr[i - 1] + rr[i]) / usual)
-    mean_before = {name: np.mean(values) for name, values in before.items()}
-    mean_both = {name: np.mean(values) for name, values in both.items()}
-    expected = {"N": 1.0, "S": 0.74, "V": 0.65, "F": 0.94}
-    assert mean_before == pytest.approx(expected, abs=0.05)
-    # A full compensatory pause: the beat after V comes when it would have come without it.
-    assert mean_both["V"] == pytest.approx(2.0, abs=0.04)
-    assert mean_both["S"] < 1.9
-
-
-def test_shape_is_as_the_class_demands(records: list[Record]) -> None:
-    """Width of the beat around its R peak, and likeness to the patient's mean N and V beats."""
-    around, shapes = np.arange(-36, 37), []
-    for record in records:
-        inside = (record.beat_samples > 40) & (record.beat_samples < len(record.signal_mv) - 40)
-        windows = record.signal_mv[record.beat_samples[inside, None] + around]
-        windows = windows - np.median(windows, axis=1, keepdims=True)
-        classes = classes_of(record)[inside]
-        shapes.append([windows[classes == name].mean(axis=0) for name in CLASSES])
-    sizes = np.abs(shapes)
-    high = sizes > 0.5 * sizes.max(axis=2, keepdims=True)
-    n, s, v, _ = high.sum(axis=2).mean(axis=0)
-    assert v > 1.7 * n
-    assert s == pytest.approx(n, rel=0.1)
-    to_n, _, to_v, _ = np.mean([np.corrcoef(of_record) for of_record in shapes], axis=0)
-    assert to_n[1] > 0.97
-    assert to_n[2] < to_n[3] < to_n[1]
-    assert to_v[0] < to_v[3] < 0.99

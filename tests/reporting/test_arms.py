@@ -35,11 +35,7 @@ DISTANCES = {"late_shape": "distances", "late_rr": "log_causal"}
             f"distances from {TRAILING}",
             "none",
         ),
-        (
-            {"late_rr": "log8"},
-            "",
-            "looks one beat ahead; needs the whole record",
-        ),
+        ({"late_rr": "log8"}, "", "looks one beat ahead; needs the whole record"),
     ],
 )
 def test_a_template_and_what_it_needs_are_named(

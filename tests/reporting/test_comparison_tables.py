@@ -56,11 +56,7 @@ def ranking(comparison: Comparison) -> Table:
 
 def tables_of(comparison: Comparison) -> list[Table]:
     tables = [ranking(comparison), classes_table(comparison), beside_table(comparison)]
-    optional = (
-        contrasts_table(comparison),
-        floor_table(comparison),
-        kept_table(comparison),
-    )
+    optional = (contrasts_table(comparison), floor_table(comparison), kept_table(comparison))
     return [*tables, *(table for table in optional if table), records_table(comparison)]
 
 

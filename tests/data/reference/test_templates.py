@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.config import CHOICES, N_SAMPLES, SAMPLING_RATE_HZ
+from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.prepare import prepare_record
 from study.data.reference.templates import TEMPLATES, deviations, distances, make_templates
 from study.data.reference.trailing import LAST, trailing_median, trailing_spread
@@ -84,7 +84,3 @@ def test_no_label_moves_a_template_and_no_later_beat_a_causal_one(name: str) -> 
         # Windows up to 2700 + 101 samples end before the filter reaches the change.
         kept = np.allclose(getattr(changed, field)[:5], ours[:5], atol=1e-5)
         assert kept == (TEMPLATES[name].causality is Causality.CAUSAL)
-
-
-def test_the_configuration_names_the_templates() -> None:
-    assert CHOICES["template"] == ("none", *TEMPLATES)
