@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from study.console.confirm import _epochs
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.data.source import Source
 from study.errors import StudyStateError, UsageError
 from study.keys import AUPRC_SV, Outcome
 from study.models import rules
-from study.spaces.space import Space
 from study.store.beats_file import read_beats
 from study.store.trial_files import SCORES
 from study.store.trials import EXHAUSTED
@@ -79,11 +77,6 @@ def search(tmp_path: Path) -> Search:
     return searched(tmp_path)
 
 
-def again(search: Search, top: int, **options: Any) -> Space:
-    """Return the space that confirms the best of a search."""
-    return checked_space_of(space_text(search, pick(search, top), **options))
-
-
 def test_the_best_trial_of_each_arm_is_read_and_placebos_are_not(search: Search) -> None:
     found = [(config.model.fusion, config.model.embed_dim) for _, config in search.best]
     assert found == [("mhca_time", 16), ("film", 8), ("concat", 8)]
@@ -113,32 +106,9 @@ def test_the_best_arms_and_the_simplest_within_one_standard_error_are_picked(
     assert [p.config.model.fusion for p in picks if p.simplest] == ["concat"]
 
 
-def test_the_space_of_a_confirmation_builds_the_configurations_of_the_search(
-    search: Search,
-) -> None:
-    space = again(search, 3, seeds=7)
-    built = {point.arm: rules.digest(point.config) for point in space.comparisons()}
-    assert built == {p.name: p.row.digest for p in pick(search, 3)}
-    assert (space.kind, space.seeds, space.folds, space.draws) == ("compare", 7, 2, 1)
-    concat = "opt1_daeac_concat_published7_real"
-    assert space.reference == concat
-    assert [pair[1] for pair in space.contrasts] == [concat] * 2
-    assert space.fixed["epochs"] == 2
-
-
-def test_a_screening_s_configurations_are_trained_in_full(search: Search) -> None:
-    points = again(search, 3, seeds=5, epochs=6).comparisons()
-    picks = pick(search, 3)
-    assert [_epochs(picks, asked) for asked in (None, 2, 6)] == ["", "", "2, here 6"]
-    searched = {p.name: p.config for p in picks}
-    assert {p.arm: rules.digest(p.config) for p in points} == {
-        name: rules.digest(replace(config, train=replace(config.train, epochs=6)))
-        for name, config in searched.items()
-    }
-
-
 def test_a_hold_out_is_confirmed_on_folds(tmp_path: Path) -> None:
-    assert again(searched(tmp_path, n_folds=1), 1, seeds=5).folds == 5
+    search = searched(tmp_path, n_folds=1)
+    assert checked_space_of(space_text(search, pick(search, 1), seeds=5)).folds == 5
 
 
 def test_what_cannot_be_confirmed_is_refused(search: Search, tmp_path: Path) -> None:
@@ -154,9 +124,7 @@ def test_what_cannot_be_confirmed_is_refused(search: Search, tmp_path: Path) -> 
         read_search(study_of(tmp_path, study_plan(), []))
 
 
-def test_what_a_confirmation_has_begun_with_is_kept_and_named(
-    search: Search, tmp_path: Path
-) -> None:
+def test_what_a_confirmation_began_with_is_kept_and_named(search: Search, tmp_path: Path) -> None:
     path = tmp_path / "tiny-confirm.toml"
     admit_space(path, "nothing is there yet")
     begun = space_text(search, pick(search, 2), seeds=5)

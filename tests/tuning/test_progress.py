@@ -16,7 +16,7 @@ import pytest
 
 from study.keys import Outcome
 from study.tuning import screen
-from study.tuning.progress import Progress, clock, duration
+from study.tuning.progress import Progress
 from tests.builders import proposal, small_config
 
 
@@ -121,12 +121,6 @@ def test_a_narrow_line_counts_the_trials_that_it_has_no_room_for() -> None:
     room = "0/4 | 0: epoch 1/6 | 1: epoch 1/6 | 10 more run | no score yet | 0:00 left"
     assert told.moving(79) == room
     assert told.moving(30) == "0/4 | 12 more run | no score ye"[:30]
-
-
-def test_duration() -> None:
-    told = [duration(seconds) for seconds in (0, 89, 90, 5399, 5400)]
-    assert told == ["0 s", "89 s", "2 min", "90 min", "1.5 h"]
-    assert [clock(s) for s in (4.6, 65, 3661, math.nan)] == ["0:05", "1:05", "1:01:01", "?"]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE, errno.ENOSPC])

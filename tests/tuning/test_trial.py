@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pickle
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,17 +105,7 @@ def test_a_continued_trial_equals_an_uninterrupted_one_to_the_last_bit(
         np.testing.assert_equal(unpacked(left), unpacked(through.files[name]))
 
 
-def test_only_the_last_epoch_ends_a_trial(through: Through) -> None:
-    """An epoch is saved when the next one is asked for."""
-    assert {n: read_checkpoint(c)["epoch"] for n, c in through.checkpoints.items()} == {1: 1, 2: 2}
-    said = [(report[EPOCH], report[Tag.OUTCOME], report[NOTE]) for report in through.reports]
-    assert said == [(1, "", ""), (2, "", ""), (3, Outcome.COMPLETE, "")]
-    assert ["rr_reliance_total_S" in r[METRICS] for r in through.reports] == [False, False, True]
-
-
-def test_a_screened_trial_reports_a_score_that_steers_and_leaves_no_file(
-    through: Through, job: TrialJob
-) -> None:
+def test_a_screened_trial_reports_a_score_that_steers_and_leaves_no_file(job: TrialJob) -> None:
     screening = replace(job, screens=True)
     config = replace(CONFIGURATION, train=replace(CONFIGURATION.train, epochs=1))
     report = TrialRun(config, screening).step()
@@ -144,9 +135,6 @@ def test_a_finished_trial_leaves_its_results(through: Through, small_beats: Beat
     assert len(members(through.files[WEIGHTS])) == 2
     per_record = list(csv.DictReader(io.StringIO(through.files[PER_RECORD].decode())))
     assert {row["record"] for row in per_record} == set(small_beats.record_names)
-
-
-def test_scores_are_kept_with_null_and_a_reason_where_undefined(through: Through) -> None:
     scores = json.loads(through.files[SCORES], parse_constant=pytest.fail)
     final = {n: v for n, v in through.reports[-1][METRICS].items() if n in scores[METRICS]}
     assert scores[METRICS] == {n: v if v == v else None for n, v in final.items()}
@@ -166,7 +154,7 @@ def test_a_damaged_checkpoint_starts_the_trial_again_and_says_so(
 
 def test_an_altered_byte_is_noticed_or_changes_nothing(through: Through) -> None:
     whole = through.checkpoints[1]
-    expected = flat(read_checkpoint(whole))
+    expected = pickle.dumps(read_checkpoint(whole))
     noticed = 0
     for place in np.random.default_rng(0).integers(len(whole), size=60):
         altered = bytearray(whole)
@@ -176,17 +164,8 @@ def test_an_altered_byte_is_noticed_or_changes_nothing(through: Through) -> None
         except CheckpointError:
             noticed += 1
         else:
-            assert flat(state) == expected, f"byte {place} altered the state unnoticed"
+            assert pickle.dumps(state) == expected, f"byte {place} altered the state unnoticed"
     assert noticed > 30
-
-
-def flat(state: Any) -> list[Any]:
-    """Return all leaves of a state, with tensors as their bytes."""
-    if isinstance(state, dict):
-        return [part for key, value in state.items() for part in (key, *flat(value))]
-    if isinstance(state, list | tuple):
-        return [part for value in state for part in flat(value)]
-    return [state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state)]
 
 
 def worker(job: TrialJob) -> FusionTrial:
