@@ -17,6 +17,7 @@ Shapes: N and M beats, F features, C classes, R ratios, P partitions into folds.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 import warnings
@@ -32,7 +33,7 @@ from study.config import TrainConfig, cut_text, digest_of
 from study.data.beat_set import BeatSet
 from study.data.folds import Folds
 from study.data.reference.templates import SHAPE_CUT
-from study.errors import DataError, DivergedError, StudyError
+from study.errors import DataError, DiskError, DivergedError, StudyError
 from study.files import from_json, rows_csv
 from study.keys import CLASSES, FLOORS
 from study.store.history import METRICS
@@ -76,6 +77,8 @@ SETTINGS = {
 """How floors are made, for a tracker to show."""
 
 _MAX_ITERATIONS = 1000
+
+_logger = logging.getLogger(__name__)
 
 Float = NDArray[np.float64]
 
@@ -268,28 +271,40 @@ def study_floors(
     beats: BeatSet,
     folds: Folds,
     folder: Path,
+    cache_dir: Path,
     say: Callable[[str], object] = lambda text: None,
 ) -> list[StudyFloor]:
-    """Return the floors of a study: stored ones from its folder, the others computed.
+    """Return the floors of a study: from its folder, else from the cache, else computed.
 
     Args:
         beats: Cut as `FLOOR_CUT` says.
         folds: Those of the trials.
         folder: The study's folder.
+        cache_dir: Folder where floors are kept for other studies of these beats and folds.
         say: Called with a message before each floor is computed.
     """
-    return [_floor(name, beats, folds, folder / FOLDER / name, say) for name in FLOORS]
+    return [
+        _floor(name, beats, folds, folder / FOLDER, cache_dir / FOLDER, say) for name in FLOORS
+    ]
 
 
 def _floor(
-    name: str, beats: BeatSet, folds: Folds, folder: Path, say: Callable[[str], object]
+    name: str,
+    beats: BeatSet,
+    folds: Folds,
+    folder: Path,
+    cache: Path,
+    say: Callable[[str], object],
 ) -> StudyFloor:
     began = time.perf_counter()
-    storage = Storage.at(folder)
     digest = digest_of([name, _FORM, SETTINGS, beats.fingerprint, folds.fingerprint])
-    stored = stored_floor(folder)
+    place, kept = folder / name, cache / digest / name
+    stored = stored_floor(place)
     if stored is not None and stored.digest == digest:
         return stored
+    if stored_floor(kept) is not None:
+        return _copied(kept, place)
+    storage = Storage.at(place)
     say(f"fitting {name.replace('_', ' ')}")
     try:
         result = _scored(out_of_fold(name, beats, folds), beats, folds)
@@ -299,9 +314,24 @@ def _floor(
     storage.write(PER_RECORD, rows_csv(result.per_record).encode())
     # Written last: where this file exists, the others do too.
     storage.write(SCORES, scores_json(result, **{KEY: digest, MADE_BY: SETTINGS}))
-    stored = stored_floor(folder)
+    stored = stored_floor(place)
     assert stored is not None
+    try:
+        _copied(place, kept)
+    except DiskError as error:
+        _logger.warning("%s; the floor is not cached", error)
     return replace(stored, seconds=time.perf_counter() - began)
+
+
+def _copied(source: Path, target: Path) -> StudyFloor:
+    """Copy a floor's files; return the copy."""
+    for name in (PREDICTIONS, PER_RECORD, SCORES):  # the scores last, as when it is computed
+        content = Storage.at(source).read(name)
+        assert content is not None
+        Storage.at(target).write(name, content)
+    copied = stored_floor(target)
+    assert copied is not None
+    return copied
 
 
 def _scored(log_probs: NDArray[np.float32], beats: BeatSet, folds: Folds) -> TrialResult:

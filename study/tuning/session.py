@@ -306,7 +306,8 @@ def _floors(setup: Setup, folder: Path, progress: Progress) -> float:
     """Compute the floors that the folder lacks, and print notes; return the seconds it took."""
     if setup.plan.objective == UNRANKED:  # nothing is ranked against them
         return 0.0
-    floors = study_floors(setup.floor_beats, setup.job.folds, folder, progress.phase)
+    beats, folds = setup.floor_beats, setup.job.folds
+    floors = study_floors(beats, folds, folder, setup.cache_dir, progress.phase)
     for floor in floors:
         if floor.missing:
             progress.line(f"note: no {floor.label}: {floor.missing}")

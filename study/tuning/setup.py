@@ -37,6 +37,7 @@ class Setup:
         plan: All that shapes its results.
         job: What its trials share: beats, folds, seeds, storage.
         floor_beats: The same beats, cut for the floors.
+        cache_dir: Folder of prepared beats and of floors.
     """
 
     space: Space
@@ -44,6 +45,7 @@ class Setup:
     plan: StudyPlan
     job: TrialJob
     floor_beats: BeatSet
+    cache_dir: Path
 
     @property
     def beats(self) -> BeatSet:
@@ -198,4 +200,11 @@ def set_up(
         screens=space.scheduler == SCREENING,
         plugins=plugins,
     )
-    return Setup(space=space, source=source, plan=plan, job=job, floor_beats=prepared[FLOOR_CUT])
+    return Setup(
+        space=space,
+        source=source,
+        plan=plan,
+        job=job,
+        floor_beats=prepared[FLOOR_CUT],
+        cache_dir=cache_dir,
+    )

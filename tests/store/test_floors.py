@@ -156,7 +156,8 @@ def test_floors_are_scored_as_trials_are_and_kept(
 ) -> None:
     fits = mock.Mock(wraps=floors.out_of_fold)
     monkeypatch.setattr(floors, "out_of_fold", fits)
-    prevalence, logistic, *others = study_floors(floor_beats, small_folds, tmp_path)
+    cache = tmp_path / "cache"
+    prevalence, logistic, *others = study_floors(floor_beats, small_folds, tmp_path, cache)
     assert fits.call_count == 5 and prevalence.seconds > 0 and logistic.seconds > 0
     (counts,) = small_folds.counts(floor_beats)
     share = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
@@ -170,16 +171,17 @@ def test_floors_are_scored_as_trials_are_and_kept(
     stored = json.loads((folder / SCORES).read_text())
     assert stored["metrics"][AUPRC_SV] == logistic.metrics[AUPRC_SV]
 
-    again = study_floors(floor_beats, small_folds, tmp_path)
+    again = study_floors(floor_beats, small_folds, tmp_path, tmp_path / "another cache")
+    study_floors(floor_beats, small_folds, tmp_path / "another study", cache)
     assert all(floor.metrics[AUPRC_SV] > prevalence.metrics[AUPRC_SV] for floor in others)
-    assert fits.call_count == 5, "what is kept is not computed again"
+    assert fits.call_count == 5, "what is kept, or cached, is not computed again"
     digests = [floor.digest for floor in (prevalence, logistic, *others)]
     assert [floor.digest for floor in again] == digests and len({*digests}) == 5
     assert again[1].metrics == pytest.approx(dict(logistic.metrics), nan_ok=True)
-    study_floors(replace(floor_beats, fingerprint="other beats"), small_folds, tmp_path)
-    study_floors(floor_beats, replace(small_folds, fingerprint="other folds"), tmp_path)
+    study_floors(replace(floor_beats, fingerprint="other beats"), small_folds, tmp_path, cache)
+    study_floors(floor_beats, replace(small_folds, fingerprint="other folds"), tmp_path, cache)
     monkeypatch.setitem(floors.SETTINGS, "l2_strength", 2.0)
-    study_floors(floor_beats, small_folds, tmp_path)
+    study_floors(floor_beats, small_folds, tmp_path, cache)
     assert fits.call_count == 20
 
 
@@ -187,7 +189,7 @@ def test_a_floor_that_cannot_be_says_why(
     floor_beats: BeatSet, small_folds: Folds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(floors, "_MAX_ITERATIONS", 1)
-    prevalence, logistic, *_ = study_floors(floor_beats, small_folds, tmp_path)
+    prevalence, logistic, *_ = study_floors(floor_beats, small_folds, tmp_path, tmp_path / "cache")
     assert prevalence.metrics and not prevalence.missing
     assert logistic.missing.endswith(
         "regression: fold 0 of partition 0: no convergence within 1 iterations"
