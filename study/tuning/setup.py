@@ -157,15 +157,22 @@ def set_up(
         UsageError: If the device has no such precision.
     """
     precision = resolve_precision(precision, device)
-    epochs = _one_budget(space)
-    used = space.cuts()
+    epochs, used = _one_budget(space), space.cuts()
     prepared = prepare_all(source, [*used, FLOOR_CUT], cache_dir=cache_dir, study_seed=study_seed)
-    beats = {cut: prepared[cut] for cut in used}
-    first = prepared[used[0]]
+    beats, first = {cut: prepared[cut] for cut in used}, prepared[used[0]]
     folds = plan_folds(space, first, source, partition_seed)
     _check_objective(space, folds, first)
-    engine = _engine(precision, device)
-    plugins = _plugins_of(space)
+    job = TrialJob(
+        beats=beats,
+        folds=folds,
+        n_seeds=space.seeds,
+        study_seed=study_seed,
+        device=device,
+        storage=storage,
+        engine=_engine(precision, device),
+        screens=space.scheduler == SCREENING,
+        plugins=_plugins_of(space),
+    )
     plan = StudyPlan(
         name=name,
         space=space.name,
@@ -183,22 +190,11 @@ def set_up(
         n_partitions=folds.n_partitions,
         n_seeds=space.seeds,
         study_seed=study_seed,
-        engine=str(engine),
+        engine=str(job.engine),
         data_source=source.kind,
         data_fingerprints={cut_text(cut): beat_set.fingerprint for cut, beat_set in beats.items()},
         torch=torch_version(),
-        plugins={plugin.name: plugin.digest for plugin in plugins},
-    )
-    job = TrialJob(
-        beats=beats,
-        folds=folds,
-        n_seeds=space.seeds,
-        study_seed=study_seed,
-        device=device,
-        storage=storage,
-        engine=engine,
-        screens=space.scheduler == SCREENING,
-        plugins=plugins,
+        plugins={plugin.name: plugin.digest for plugin in job.plugins},
     )
     return Setup(
         space=space,
