@@ -12,9 +12,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from study import __version__
-from study.command import DONE, REFUSED, leave
+from study.command import DONE, PROGRAM, REFUSED, leave
 from study.errors import unknown
-from study.options import PROGRAM
 
 COMMANDS = {
     "run": ("study.run", "search or compare: start, resume, confirm, inspect, repair studies"),

@@ -7,6 +7,7 @@ import errno
 import gc
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,12 +15,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
 from study.errors import DiskError, StudyError
 
 DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
+
+PROGRAM = "ecg-fusion"
+"""The one command, of which `study.__main__` runs the others."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end: Ctrl-C; Slurm, Docker and systemd; a closed terminal."""
@@ -34,6 +39,18 @@ _AGAIN_S = 0.05
 
 _SELDOM_S = 5.0
 """Seconds between two lines of progress."""
+
+
+def as_called(text: str) -> str:
+    """Return a text whose commands begin as the user began this one.
+
+    In the code each command is `python -m study.X`; a user of `ecg-fusion` reads `ecg-fusion X`.
+    """
+    if Path(sys.argv[0]).stem != PROGRAM:
+        return text
+    return re.sub(
+        r"python -m study\.(\w+)", lambda name: f"{PROGRAM} {name[1].replace('_', '-')}", text
+    )
 
 
 def carry_out(
@@ -167,7 +184,7 @@ def _text(error: Exception, kept: Callable[[], str]) -> str:
 
 def _say(text: str) -> None:
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(as_called(text), file=sys.stderr, flush=True)
     except OSError:  # the terminal is gone
         _discard(sys.stderr)
 

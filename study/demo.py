@@ -20,7 +20,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.command import DONE, carry_out, leave, one_thread
+from study.command import DONE, as_called, carry_out, leave, one_thread
 from study.options import command, set_logging
 
 NAME, DURATION_S = "demo", 180.0
@@ -51,9 +51,10 @@ def _demo(args: argparse.Namespace) -> int:
     record, out = str(args.out / "record" / NAME), str(args.out)
     code = predict.main(["--record", record, "--out", out, "--overwrite"])
     if code == DONE:
+        own = as_called("python -m study.predict --record PATH")
         print(
             f"strip:  {args.out / NAME}.png\npage:   {args.out / NAME}.html\n"
-            "next:   python -m study.predict --record PATH      your own WFDB record"
+            f"next:   {own}      your own WFDB record"
         )
     return code
 

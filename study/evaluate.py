@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out, leave
+from study.command import DONE, as_called, carry_out, leave
 from study.errors import UsageError
 from study.keys import EXPERIMENTS
 from study.options import set_logging
@@ -121,7 +121,8 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     print(f"  contrasts: {contrasts or 'none'}")
     for lack in proposal.lacks:
         print(f"  warning: {lack}")
-    print(f"  {plan.seeds} seeds each; look at it, then: {proposal.command(path)}")
+    command = as_called(proposal.command(path))
+    print(f"  {plan.seeds} seeds each; look at it, then: {command}")
     return DONE
 
 
@@ -262,7 +263,8 @@ def _register(session: Session) -> int:
     print(registered)
     if args.synthetic:
         print(SYNTHETIC_MODEL)
-    print(f"use it: python -m study.predict --model {args.register}@champion --record PATH")
+    use = f"python -m study.predict --model {args.register}@champion --record PATH"
+    print(as_called(f"use it: {use}"))
     return DONE
 
 

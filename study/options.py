@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from study.command import as_called
 from study.keys import OBJECTIVES, PRECISIONS
-
-PROGRAM = "ecg-fusion"
-"""The one command, of which `study.__main__` runs the others."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -32,12 +29,10 @@ class _Parser(argparse.ArgumentParser):
 
 def command(name: str, description: str | None, epilog: str = "") -> argparse.ArgumentParser:
     """Return the parser of a command, under its description, as it was called."""
-    module = "python -m study."
-    called = f"{PROGRAM} " if Path(sys.argv[0]).stem == PROGRAM else module
     return _Parser(
-        prog=called + name,
-        description=(description or "").replace(module, called),
-        epilog=epilog,
+        prog=as_called(f"python -m study.{name}"),
+        description=as_called(description or ""),
+        epilog=as_called(epilog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -231,8 +226,8 @@ def add_records(group: _Group) -> None:
         "--data",
         default="mitdb",
         metavar="NAMES",
-        help="databases by name, joined by +, as in mitdb+svdb (default mitdb; `python -m "
-        "study.data --help` lists them)",
+        help="databases by name, joined by +, as in mitdb+svdb (default mitdb; "
+        f"`{as_called('python -m study.data')} --help` lists them)",
     )
     group.add_argument(
         "--data-dir",
@@ -249,7 +244,8 @@ def add_records(group: _Group) -> None:
         "--split",
         type=Path,
         metavar="FILE",
-        help="TOML file that says which --records to use (see `python -m study.data --help`)",
+        help="TOML file that says which --records to use (see "
+        f"`{as_called('python -m study.data')} --help`)",
     )
 
 

@@ -38,7 +38,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out, leave, one_thread
+from study.command import DONE, as_called, carry_out, leave, one_thread
 from study.config import SAMPLING_RATE_HZ
 from study.errors import DataError, UsageError, listed
 from study.files import write_whole
@@ -151,7 +151,7 @@ def _predict(args: argparse.Namespace) -> int:
             _classify_and_write(path, model, args)
         except DataError as error:
             code = RECORDS_FAILED
-            print(f"error: {error}", file=sys.stderr)
+            print(as_called(f"error: {error}"), file=sys.stderr)
     return code
 
 

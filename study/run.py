@@ -33,7 +33,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, INTERRUPTED, REFUSED, carry_out, leave
+from study.command import DONE, INTERRUPTED, REFUSED, as_called, carry_out, leave
 from study.console.confirm import confirm
 from study.console.kept import RUN, command_line, own_space, resume_words, resumed
 from study.console.listing import list_lines
@@ -101,7 +101,8 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
     if args.confirm:
         code = confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
         if code not in (DONE, TRIALS_FAILED):
-            print(f"  {RUN} --confirm {args.confirm} --resume  goes on with all partitions")
+            again = as_called(f"{RUN} --confirm {args.confirm} --resume")
+            print(f"  {again}  goes on with all partitions")
         return code
     if args.top is not None:
         raise UsageError("--top: means something with --confirm only")
@@ -137,8 +138,8 @@ def _readable(args: argparse.Namespace) -> str:
         return "studies/ has what was found: `python -m study.run --list` shows the studies"
     if not args.dry_run and (name := _study_of(args)):
         return (
-            f"studies/{name} has what was found: trials.csv, and all tables by `python -m "
-            f"study.report --study {name}`"
+            f"studies/{name} has what was found: trials.csv, and all tables by "
+            f"`python -m study.report --study {name}`"
         )
     return "run it again with another output"
 

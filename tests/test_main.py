@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from study.__main__ import main
@@ -16,12 +17,17 @@ from tests.command import here
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_command_is_run_by_its_name_and_a_misspelt_one_is_named(tmp_path: Path) -> None:
+def test_a_command_is_run_by_its_name_and_texts_name_others_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bin/ecg-fusion"])
     for words, code, said in (
         ([], 2, "ecg-fusion COMMAND ...\n"),
         (["--version"], 0, "ecg-fusion 0."),
         (["predict", "--help"], 0, "exit"),
         (["rnu"], 2, "error: unknown command 'rnu'; known: "),
+        (["run"], 2, "; `ecg-fusion run --list` shows them\n"),
+        (["check-plugin", "-x"], 2, "see ecg-fusion check-plugin --help\n"),
     ):
         ended = here(tmp_path, words, main)
         assert ended.code == code and said in ended.out + ended.err, ended

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.addresses import redact
+from study.command import as_called
 from study.errors import UsageError
 from study.store.folder import COMMAND, SPACE_COPY, study_folder
 
@@ -36,7 +37,7 @@ _IN_PLACES = ("storage", "study_storage")
 
 def resume_words(name: str) -> str:
     """Return the command that goes on with a study."""
-    return f"{RUN} --resume {name}"
+    return as_called(f"{RUN} --resume {name}")
 
 
 def command_line(args: Namespace, defaults: Mapping[str, Any], source: Source) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from study.addresses import shown
-from study.command import seldom
+from study.command import as_called, seldom
 from study.console.answer import answer
 from study.console.kept import RUN, resume_words
 from study.errors import TrackingError
@@ -157,12 +157,13 @@ def _common(names: Mapping[str, str]) -> str:
 
 def next_lines(study: Study, experiment: Experiment | None, width: int) -> Iterator[str]:
     """Yield the commands that go on from a study, each with what it does."""
-    run, plan = RUN, study.plan
+    run, plan = as_called(RUN), study.plan
     steps = dict[str, str]()
     if study.unfinished:
         steps[resume_words(plan.name)] = "goes on with what is left"
     if study.rows:
-        steps[f"python -m study.report --study {plan.name}"] = "writes the page, with all tables"
+        page = as_called(f"python -m study.report --study {plan.name}")
+        steps[page] = "writes the page, with all tables"
     if failed := sum(row.outcome is Outcome.FAILED for row in study.rows):
         steps[f"{resume_words(plan.name)} --retry-failed"] = f"tries {failed} failed again"
     if study.rows and study.space.rehearses:

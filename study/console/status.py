@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.command import as_called
 from study.console.kept import RUN, resume_words, started_by
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import Outcome
@@ -62,7 +63,7 @@ def show_records(args: Namespace, defaults: Mapping[str, Any]) -> int:
     read = _read(args, name)
     if args.repair is None:
         same = " with the same options" if any(getattr(args, option) for option in _WHERE) else ""
-        return _show(read, repair=f"`python -m study.run --repair {name}`{same}")
+        return _show(read, repair=as_called(f"`{RUN} --repair {name}`{same}"))
     _refuse_running(read.study)
     if args.dry_run:
         code = _show(read)
@@ -145,9 +146,10 @@ def _show(read: _Read, *, repair: str = "") -> int:
     if not (study.held or study.gap) and (study.trials.owed or study.not_proposed):
         line = started_by(study.folder)
         if line:
-            print(f"started by: {line}")
+            print(as_called(f"started by: {line}"))
         own = not line or line.startswith(RUN)
-        print(f"to go on: {resume_words(study.name) if own else f'{line} --resume'}")
+        goes_on = resume_words(study.name) if own else as_called(f"{line} --resume")
+        print(f"to go on: {goes_on}")
     if repair and any(fault.mend for fault in read.faults):
         when = "when it has ended, " if study.held else ""
         print(f"{when}{repair} makes them agree where it can, after showing how")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.command import DONE, carry_out
+from study.command import DONE, as_called, carry_out
 from study.data.catalogue import CATALOGUE
 from study.data.split_file import FORM, load_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
@@ -87,7 +87,7 @@ def _report(arguments: argparse.Namespace) -> int:
         else:
             lines, usable = _published(data, data_dirs)
     except (DataError, DownloadError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(as_called(f"error: {error}"), file=sys.stderr)
         return UNUSABLE
     print("\n".join(lines))
     return DONE if usable else UNUSABLE
