@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -80,14 +80,14 @@ def add_tracker(options: _Group) -> None:
     options.add_argument("--no-track", action="store_true", help="leave MLflow alone")
 
 
-def add_lead(options: _Group, purpose: str) -> None:
-    """Add the option for the lead to read."""
+def add_lead(options: _Group, purpose: str, leads: Sequence[str]) -> None:
+    """Add the option for the lead to read; `leads` are read without it, best first."""
     options.add_argument(
         "--lead",
         action="append",
         default=[],
         metavar="NAME",
-        help=f"{purpose}; given again: the next best (default MLII, II, V1, V2, V4, V5)",
+        help=f"{purpose}; given again: the next best (default {', '.join(leads)})",
     )
 
 
@@ -226,8 +226,8 @@ def add_records(group: _Group) -> None:
         "--data",
         default="mitdb",
         metavar="NAMES",
-        help="databases by name, joined by +, as in mitdb+svdb (default mitdb; "
-        f"`{as_called('python -m study.data')} --help` lists them)",
+        help="databases by name, joined by +, as in mitdb+svdb; or synthetic, for made-up "
+        f"records (default mitdb; `{as_called('python -m study.data')} --help` lists them)",
     )
     group.add_argument(
         "--data-dir",

@@ -22,7 +22,7 @@ The class is the most probable one. The shipped champion was trained on MIT-BIH'
 card is study/models/champion.md. A class is no diagnosis: this is a research tool.
 
 Exit codes: 0 done; 1 a record could not be classified; 2 the options cannot be used, or there is
-no such model; 130 stopped by a signal.
+no such record or model; 130 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, as_called, carry_out, leave, one_thread
 from study.config import SAMPLING_RATE_HZ
-from study.errors import DataError, UsageError, listed
+from study.data.catalogue import EXTERNAL_LEADS
+from study.errors import DataError, UsageError, listed, read_all
 from study.files import write_whole
 from study.keys import CLASSES, Tag
 from study.models.plugins.plugin import Plugin
@@ -81,13 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--model",
-        metavar="NAME@ALIAS",
-        help="a registered model: NAME@champion, NAME@3, or NAME for its champion; or the file of "
-        "a seed ensemble (default: the shipped champion)",
+        metavar="MODEL",
+        help="a registered model: NAME@champion, NAME@3, or NAME for its champion, also as "
+        "MLflow writes them, models:/NAME@champion; or the file of a seed ensemble (default: the "
+        "shipped champion)",
     )
     add_plugin(parser)
     add_tracking_uri(parser)
-    add_lead(parser, "lead to read")
+    add_lead(parser, "lead to read", EXTERNAL_LEADS)
     parser.add_argument(
         "--detect", action="store_true", help="find R peaks although there are annotations"
     )
@@ -131,11 +133,16 @@ def _length(text: str) -> float:
 
 def _predict(args: argparse.Namespace) -> int:
     from study.data.one_record import record_path
+    from study.data.wfdb_header import require_files
     from study.tracking.registry import load
 
     # A shell's p01* expands to the header, the signal and the annotations of one record.
     paths = list(dict.fromkeys(record_path(path) for path in args.record))
     _check_outputs(paths, args)
+    # Before the model is read: a mistyped path is the likeliest error.
+    read_all(
+        map(str, paths), lambda path: require_files(Path(), path, (".hea",)), folder="--record"
+    )
     # Those of this folder's studies too: a model may have been trained by one.
     plugins = [*args.plugin, *sorted(Path.cwd().glob(f"{STUDIES}/*/{PLUGINS}/*.py"))]
     model = load(

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, as_called, carry_out, leave
 from study.console.confirm import confirm
-from study.console.kept import RUN, command_line, own_space, resume_words, resumed
+from study.console.kept import RUN, command_line, own_space, resume_words, resumed, started_by
 from study.console.listing import list_lines
 from study.errors import UsageError, did_you_mean
 from study.keys import Outcome
@@ -123,12 +123,16 @@ def _meant(word: str) -> str:
 
 def _kept(args: argparse.Namespace) -> str:
     """Say what is kept of a study that ended early, and how to continue."""
+    from study.store.folder import study_folder
+
     if args.repair:
         return "finished mends are kept: the same command makes the others"
     if args.confirm:
         return "what is settled is kept: the same command with --resume continues"
     if name := _study_of(args):
-        return f"what is settled is kept: `{resume_words(name)}` goes on"
+        line = started_by(study_folder(Path.cwd(), name))
+        by = f" with what `{line}` began" if line else ""
+        return f"what is settled is kept: `{resume_words(name)}` goes on{by}"
     return "no trial was begun: the same command starts again"
 
 

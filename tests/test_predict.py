@@ -144,8 +144,11 @@ def test_files_that_are_there_are_replaced_only_when_asked(
 
 
 def test_a_bad_record_does_not_stop_the_others(run: Run, workspace: Path, records: Path) -> None:
-    ended = run(records / "p99", records / "p01", *MODEL, "--plot-from", "0:05")
-    assert (ended.code, ended.err) == (1, f"error: {records}/p99: no .hea file\n")
+    missing = f"error: {records}/p99: no .hea file\n"
+    assert run(records / "p99", records / "p01", *MODEL) == Ended(2, "", missing)
+    (workspace / "p03.hea").touch()
+    ended = run("p03", records / "p01", *MODEL, "--plot-from", "0:05")
+    assert (ended.code, ended.err[:43]) == (1, "error: p03.hea: cannot be read as a WFDB he")
     assert (workspace / "predictions" / "p01.png").stat().st_size > 20_000
     ended = run(records / "p01", *MODEL, "--out", "other", "--plot-from", "1:00")
     message = "error: record p01: --plot-from: must be before its end at 40 s, got 60 s\n"

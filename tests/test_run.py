@@ -195,6 +195,7 @@ CLOSED = "its Optuna storage cannot be opened"
         (run.main, f"--storage nowhere://{KEY}@bucket/x", "--storage nowhere://...: cannot be "),
         (run.main, f"--address ray://{USER}", "--address ray://127.0.0.1:1: "),
         (predict.main, f"--record p01 --model m --tracking-uri {SERVER}", "https://127.0.0.1:1"),
+        (predict.main, f"--record p01 --model m --tracking-uri {DATABASE}", "//127.0.0.1:1/db: "),
         (
             report.main,
             f"-v --study x --tracking-uri {SERVER} --study-storage {DATABASE}",
@@ -214,6 +215,7 @@ def test_no_credentials_of_an_address_are_told(
 ) -> None:
     """Nobody listens at these ports; the secret is sought in all that is said and written."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (workspace / "p01.hea").touch()
     words = ["-v", *two] if main is run.main else []
     assert main([*words, *options.split()]) == REFUSED
     output = "".join(capfd.readouterr())

@@ -47,7 +47,9 @@ def command_line(args: Namespace, defaults: Mapping[str, Any], source: Source) -
         for name, value in vars(args).items()
         if name not in _OF_ONE_START and value != defaults[name]
     }
-    if source.kind not in ("records", "synthetic"):
+    if source.synthetic:
+        given["data"] = source.kind  # they may have been taken for want of a network
+    elif source.kind != "records":
         # A variable or ./data named them: another shell, or folder, may not.
         folders = {origin.database: origin.folder for origin in source.origins.values()}
         given["data_dir"] = [f"{database}={folder}" for database, folder in folders.items()]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from study.addresses import shown
 from study.command import as_called, seldom
 from study.console.answer import answer
-from study.console.kept import RUN, resume_words
+from study.console.kept import RUN, resume_words, started_by
 from study.errors import TrackingError
 from study.keys import Outcome
 from study.reporting.alarms import alarms_text
@@ -73,6 +73,8 @@ def print_result(
     if summary.stop.cause:
         settled = f"{len(study.rows)} of {plural(plan.trials, 'trial')} settled"
         print(f"stopped: {summary.stop.cause}; {settled}")
+        if line := started_by(study.folder):
+            print(as_called(f"started by: {line}"))
     if verbose:
         _print_run_facts(study, summary.overhead)
     _print_tracking(summary)

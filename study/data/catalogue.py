@@ -125,6 +125,12 @@ PATIENT_OF = MITDB.patient_of
 LEADS = MITDB.leads
 """Leads of MIT-BIH, best first."""
 
+EXTERNAL_LEADS = ("MLII", "II", *LEADS[1:], *CATALOGUE["ltdb"].leads)
+"""Leads read of records that models are only tested on or used for, best first.
+
+MLII is lead II modified for long recordings. The last are the unnamed leads of `svdb` and `ltdb`.
+"""
+
 
 def databases_of(text: str) -> tuple[Database, ...]:
     """Return the databases that `--data` names, joined by +, in the order of the catalogue.

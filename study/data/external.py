@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from study.beats import effective_patients
 from study.data.annotations import Doubled
 from study.data.beat_set import BeatSet
-from study.data.catalogue import DS1, LEADS
+from study.data.catalogue import DS1, EXTERNAL_LEADS
 from study.data.fetch import KnownRecordError, published_among, record_checksums
 from study.data.source import Origin, Source
 from study.data.split_file import load_split
@@ -34,9 +34,6 @@ from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
 from study.errors import DataError, MissingDataError, NoBeatsError, together
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
 from study.wording import first_few, plural
-
-EXTERNAL_LEADS = ("MLII", "II", *LEADS[1:])
-"""Leads used where none is named, best first: MLII is lead II modified for long recordings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

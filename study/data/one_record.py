@@ -77,7 +77,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
 
     Args:
         path: The record, with or without the suffix of one of its files.
-        leads: Accepted leads, best first; `study.data.external.EXTERNAL_LEADS` if empty.
+        leads: Accepted leads, best first; `study.data.catalogue.EXTERNAL_LEADS` if empty.
         detect: Find R peaks even if there are annotations.
 
     Raises:

@@ -2,10 +2,10 @@
 
 A study takes its own records (`--records`, `--split`), or those of databases of the catalogue
 (`--data`). Of each database it takes the first of: a given folder (`--data-dir`, then a variable
-such as `MITDB_DIR`), `./data/NAME`, a download from PhysioNet into it. A study of MIT-BIH alone
-takes synthetic records where there is no network. A given folder that is bad is an error, never a
-reason to fall back. Of MIT-BIH only the files of DS1 are looked at: DS2 is sealed and may be
-absent.
+such as `MITDB_DIR`), `./data/NAME`, a download from PhysioNet into it. `--data synthetic` asks for
+synthetic records, and a study of MIT-BIH alone takes them where there is no network. A given
+folder that is bad is an error, never a reason to fall back. Of MIT-BIH only the files of DS1 are
+looked at: DS2 is sealed and may be absent.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ from study.errors import (
 )
 from study.wording import listing
 
+SYNTHETIC = "synthetic"
+"""What `--data` names instead of databases where synthetic records are meant."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -66,7 +69,7 @@ class Source:
     @property
     def synthetic(self) -> bool:
         """Whether the records are synthetic."""
-        return self.kind == "synthetic"
+        return self.kind == SYNTHETIC
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ def find_source(
     Downloaded and synthetic records go into `data/` of the workspace.
 
     Args:
-        data: The databases, joined by +.
+        data: The databases, joined by +; or `SYNTHETIC`.
         data_dirs: Their folders, each as `NAME=DIR`; of a single database also `DIR`.
         records_dir: The folder of one's own records.
         split_file: Which of these to use.
@@ -134,6 +137,8 @@ def find_source(
     check_options(data, data_dirs, records_dir, split_file)
     if records_dir is not None and split_file is not None:
         return own_source(records_dir, split_file)
+    if data == SYNTHETIC:
+        return _synthetic(workspace, f"--data {SYNTHETIC} asks for them")
     databases = databases_of(data)
     given = given_folders(databases, data_dirs)
     sources = []
@@ -142,9 +147,8 @@ def find_source(
             sources.append(_find(database, given.get(database.name), workspace))
         except UnreachableError as error:
             if databases == (MITDB,):
-                source = synthetic_source(workspace / "data" / "synthetic")
-                _warn_of_synthetic(source.where, error)
-                return source
+                why = f"no folder was given, and PhysioNet cannot be reached ({error})"
+                return _synthetic(workspace, why)
             raise MissingDataError(
                 f"{database.name}: no folder was given, and PhysioNet cannot be reached "
                 f"({error}); give --data-dir {database.name}=DIR or {database.variable}"
@@ -170,8 +174,10 @@ def check_options(
     faults = []
     if data_dirs and records is not None:
         faults.append("--data-dir (of a database) and --records (one's own) exclude each other")
+    if data_dirs and data == SYNTHETIC:
+        faults.append(f"--data-dir (of a database) and --data {SYNTHETIC} exclude each other")
     if data != MITDB.name and records is not None:
-        faults.append("--data (databases) and --records (one's own) exclude each other")
+        faults.append(f"--data {data} and --records (one's own) exclude each other")
     if records is not None and split is None:
         faults.append("--records needs --split FILE, which says which records to use")
     if split is not None and records is None:
@@ -276,7 +282,7 @@ def synthetic_source(
     checksums = write_records(folder, names=names, seed=seed, duration_s=duration_s)
     origin = Origin(database="synthetic", folder=folder, rules=rules_of(MITDB))
     return Source(
-        kind="synthetic",
+        kind=SYNTHETIC,
         dataset="DS1",
         origins=dict.fromkeys(names, origin),
         patients={name: name for name in names},
@@ -307,13 +313,15 @@ def own_source(folder: Path, split_file: Path, *, test: bool = False) -> Source:
     )
 
 
-def _warn_of_synthetic(folder: str, unreachable: UnreachableError) -> None:
+def _synthetic(workspace: Path, why: str) -> Source:
+    """Return the synthetic records of the workspace, under a banner."""
+    source = synthetic_source(workspace / "data" / SYNTHETIC)
     bar = "=" * 78
     _logger.warning(
         "%s",
         f"\n{bar}\nNOT MIT-BIH: THESE ARE SYNTHETIC RECORDS\n"
-        f"Why: no folder was given, and PhysioNet cannot be reached ({unreachable}).\n"
-        f"Records: {folder}\n"
+        f"Why: {why}.\nRecords: {source.where}\n"
         "Results on them say nothing about patients. For the real records give their folder by\n"
         f"--data-dir or {MITDB.variable}, or run again with a network.\n{bar}",
     )
+    return source

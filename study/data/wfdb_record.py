@@ -144,9 +144,8 @@ def accepted_lead(header: Header, rules: ReadingRules) -> tuple[int, str]:
             return channel, lead
     leads, accepted = ", ".join(header.leads) or "none", ", ".join(rules.leads)
     hint = (
-        '; write lead = "..." in the split file, or give --lead to study.evaluate or study.predict'
+        "" if rules.sampling_rate_hz else '; write lead = "..." in the split file, or give --lead'
     )
-    hint = "" if rules.sampling_rate_hz else hint
     raise DataError(
         f"must have a lead that is accepted, best first: {accepted}; got {leads}{hint}",
         header.path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from study.data.catalogue import EXTERNAL_LEADS
 from study.errors import UsageError, listed
 from study.options import (
     add_lead,
@@ -138,7 +139,7 @@ def _add_records(which: argparse._ArgumentGroup) -> None:
         help="refuse the folder if one record cannot be used (default: leave that record out and "
         "say so)",
     )
-    add_lead(which, "lead to read of --records, without --test")
+    add_lead(which, "lead to read of --records, without --test", EXTERNAL_LEADS)
 
 
 def _names(text: str) -> tuple[str, ...]:

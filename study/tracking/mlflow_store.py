@@ -33,6 +33,9 @@ _SQLITE_HEADER = b"SQLite format 3\x00"
 _BESIDE = ("", "-journal", "-wal", "-shm")
 """Suffixes of the files that SQLite may put beside a database while writing."""
 
+_LONGEST_WAIT_S = 20
+"""How long to wait for an answer of a server, s."""
+
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -287,7 +290,24 @@ def brief(store: Store, error: Exception) -> str:
     if cause := re.search(r"\(Caused by \w+\((.*)\)\)", lines[0]):
         reason = cause[1].strip("'\"").rpartition(": ")[2]
         return f"no answer ({re.sub(r'^.Errno -?[0-9]+. ', '', reason)})"
+    if status := re.search(r"failed with error code (\d+) != 200", lines[0]):
+        return f"it answered {status[1]}, as no MLflow server does"
     return lines[0][:500]
+
+
+def _try_database(store: Store) -> None:
+    """Connect to a database server once: MLflow would try ten times, for two minutes and more."""
+    if store.is_server or store.path is not None:
+        return
+    from sqlalchemy import create_engine
+
+    # Drivers for PostgreSQL and MySQL have this name for it; without it they wait for minutes.
+    longest = {} if _scheme(store.uri) == "mssql" else {"connect_timeout": _LONGEST_WAIT_S}
+    engine = create_engine(store.uri, connect_args=longest)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def connect(store: Store) -> Any:
@@ -298,7 +318,7 @@ def connect(store: Store) -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's default, 7 retries of 120 s each, would hold up the whole mirror.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_LONGEST_WAIT_S))
     with warnings.catch_warnings():
         # SQLAlchemy deprecates what MLflow 3.17 uses as soon as its models are imported.
         warnings.simplefilter("ignore")
@@ -310,4 +330,5 @@ def connect(store: Store) -> Any:
             for name in ("mlflow", "alembic", "urllib3.connectionpool"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         make_database(store)
+        _try_database(store)
         return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)

@@ -60,6 +60,7 @@ HOW = (
 )
 
 _PATH = f"data/{FILE}"
+_REGISTERED = "models:/"
 
 _FOLDER = "model"
 _NOT_IN_NAMES = "/:@"
@@ -263,7 +264,7 @@ def load(
 
     Args:
         reference: None for the shipped one; path of a file; `NAME@ALIAS`, `NAME@VERSION`, or
-            `NAME`, which is its champion.
+            `NAME`, which is its champion; also as MLflow writes them, after `models:/`.
         workspace: Folder of the study.
         tracking_uri: As in `find_store`.
         plugins: Among them are those that its networks are from, if any is.
@@ -277,7 +278,8 @@ def load(
     """
     if reference is None:
         return Loaded(ensemble=SeedEnsemble.shipped(), origin=SHIPPED)
-    if _is_path(reference):
+    registered = reference.removeprefix(_REGISTERED)
+    if registered == reference and _is_path(reference):
         path = Path(reference)
         if not path.is_file():
             raise MissingDataError(f"--model {reference}: no such file; {HOW}")
@@ -287,7 +289,7 @@ def load(
         raise UsageError(f"--model: there is no MLflow store at {store.shown}; {HOW}")
     with _advised(), explained(store):
         mlflow = connect(store)
-        name, version = _resolved(mlflow, reference)
+        name, version = _resolved(mlflow, registered)
         with tempfile.TemporaryDirectory(prefix="study-model-") as folder:
             content = _downloaded(mlflow, store, name, version, Path(folder)).read_bytes()
     return _loaded(content, f"{name} version {version}", plugins)
@@ -307,7 +309,8 @@ def _is_path(reference: str) -> bool:
 def _resolved(mlflow: Any, reference: str) -> tuple[str, str]:
     """Return name and version of the registered model that is meant."""
     models = aliases_of(mlflow)
-    name, _, which = reference.partition("@")
+    # MLflow writes models:/NAME@ALIAS, but models:/NAME/VERSION.
+    name, _, which = reference.replace("/", "@", 1).partition("@")
     which = which or CHAMPION
     if name not in models:
         raise UsageError(f"--model: {_unknown('registered model', name, models)}")

@@ -88,7 +88,7 @@ def confirmed(workspace: Workspace) -> Ended:
     """A confirmation that a time limit stopped at once, and that was then resumed."""
     stopped = workspace.main("--confirm", "tiny", "--time-limit", "0.1s")
     assert stopped.code == 3, stopped.err
-    said = "stopped: the study's --time-limit was reached; 0 of 2 trials settled\nNext:\n"
+    said = "stopped: the study's --time-limit was reached; 0 of 2 trials settled\n"
     assert (
         said in stopped.out and "\n  python -m study.run --confirm tiny --resume " in stopped.out
     )

@@ -23,11 +23,11 @@ def kept(source: Source, *words: str) -> str:
 def test_the_command_is_kept_without_credentials_and_what_is_of_one_start(
     records_source: Source,
 ) -> None:
-    words = ["--space", "a b.toml", "--records", "r", "--epochs", "2", "--no-track"]
+    words = ["--space", "a b.toml", "--epochs", "2", "--no-track"]
     once = ["--resume", "--time-limit", "5", "-v", "--tracking-uri", "https://user:s3cr3t@host/x"]
     assert kept(records_source, *words, *once) == (
-        "python -m study.run --space 'a b.toml' --epochs 2 --records r "
-        "--tracking-uri 'https://***@host/x' --no-track"
+        "python -m study.run --space 'a b.toml' --epochs 2 "
+        "--tracking-uri 'https://***@host/x' --no-track --data synthetic"
     )
 
 

@@ -77,6 +77,7 @@ def test_order_of_the_places(
     monkeypatch.setenv("MITDB_DIR", str(shutil.copytree(mitdb, tmp_path / "variable")))
     assert find_source(workspace=tmp_path).folders[0] == tmp_path / "variable"
     assert find_source(data_dirs=[mitdb], workspace=tmp_path).folders[0] == mitdb
+    assert find_source(data="synthetic", workspace=tmp_path).kind == "synthetic"
     monkeypatch.setenv("MITDB_DIR", "")
     assert find_source(workspace=tmp_path).folders[0] == tmp_path / "data" / "mitdb"
 
@@ -211,17 +212,17 @@ def test_faults_of_own_records_come_together(tmp_path: Path) -> None:
 
 def test_records_of_a_folder_are_taken_at_any_rate_by_the_best_lead(tmp_path: Path) -> None:
     folder = tmp_path / "257 Hz"
-    write_record(folder, "a", rate_hz=257, leads=("V5", "II"))
+    write_record(folder, "a", rate_hz=257, leads=("ECG2", "ECG1"))
     write_record(folder, "sub/b", rate_hz=257, leads=("V5", "MLII"))
     external = find_external(folder)
     source = external.source
     assert (source.dataset, source.kind, source.synthetic) == ("257-Hz", "records", False)
     assert source.records == ("a", "sub/b")
     assert source.patients == {"a": "a", "sub/b": "sub/b"}
-    assert external.leads == {"a": "II", "sub/b": "MLII"}
+    assert external.leads == {"a": "ECG1", "sub/b": "MLII"}
     assert external.rates_hz == {"a": 257.0, "sub/b": 257.0}
     assert (external.doubled, external.without_beats) == ({}, ())
-    assert find_external(folder, leads=["V5", "II"]).leads == {"a": "V5", "sub/b": "V5"}
+    assert find_external(folder, leads=["V5", "ECG2"]).leads == {"a": "ECG2", "sub/b": "V5"}
     (folder / MANIFEST).write_text("{}")
     assert find_external(folder).source.synthetic
 
@@ -284,7 +285,7 @@ def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_togethe
     write_record(tmp_path, "c")
     (tmp_path / "c.dat").write_bytes(bytes(14_400))
     write_record(tmp_path, "fine")
-    write_record(tmp_path, "800", leads=("ECG1", "ECG2"))
+    write_record(tmp_path, "800", leads=("aVF", "aVL"))
     header = (tmp_path / "800.hea").read_text()
     for name in range(801, 878):
         (tmp_path / f"{name}.hea").write_text(header.replace("800 2 ", f"{name} 2 "))
@@ -299,8 +300,8 @@ def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_togethe
     assert message.startswith(
         f"{tmp_path}: 4 faults\n"
         "  - 800.hea, 801.hea, 802.hea and 75 more (78 in all): must have a lead that is "
-        "accepted, best first: MLII, II, V1, V2, V4, V5; got ECG1, ECG2; write "
-        'lead = "..." in the split file, or give --lead to study.evaluate or study.predict\n'
+        "accepted, best first: MLII, II, V1, V2, V4, V5, ECG1, ECG, ECG2; got aVF, aVL; "
+        'write lead = "..." in the split file, or give --lead\n'
         "  - a.hea: sampling rate must lie in [100, 10000] Hz, got 50 Hz\n"
         "  - b.atr: truncated: its end mark is missing; fetch the file again\n"
         "  - c.dat: "
@@ -313,7 +314,7 @@ def test_records_that_cannot_be_used_are_left_out_of_a_folder_or_refused_togethe
 @pytest.mark.data
 def test_every_record_of_the_supraventricular_database_is_read(svdb_dir: Path) -> None:
     """Two of its records have beats marked twice; 860 has one at the very end of its signal."""
-    external = find_external(svdb_dir, leads=["ECG1"])
+    external = find_external(svdb_dir)
     assert (len(external.leads), external.unusable, external.without_beats) == (78, {}, ())
     source = find_source(data="svdb", data_dirs=[svdb_dir], workspace=svdb_dir)
     assert source.checksums == external.source.checksums

@@ -70,7 +70,8 @@ def probs_of(ensemble: SeedEnsemble) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("reference", "start"), [(NAME, 2), (f"{NAME}@champion", 2), (f"{NAME}@1", 1)]
+    ("reference", "start"),
+    [(NAME, 2), (f"{NAME}@1", 1), (f"models:/{NAME}@champion", 2), (f"models:/{NAME}/1", 1)],
 )
 def test_what_was_registered_predicts_alike(workspace: Path, reference: str, start: int) -> None:
     loaded = load(reference, workspace=workspace)

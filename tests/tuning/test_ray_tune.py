@@ -87,7 +87,8 @@ def interrupted(studies: Studies) -> Ended:
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_done(interrupted: Ended, studies: Studies) -> None:
     assert interrupted.code == 130, interrupted
-    assert "stopped: SIGINT received; 1 of 2 trials settled\n" in interrupted.out
+    said = "stopped: SIGINT received; 1 of 2 trials settled\nstarted by: python -m study.run "
+    assert said in interrupted.out
     assert "\nNext:\n  python -m study.run --resume random " in interrupted.out
     assert "Traceback" not in interrupted.err
     assert studies.left() == []
