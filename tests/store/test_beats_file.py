@@ -33,9 +33,7 @@ def beats_file(**changed: Any) -> bytes:
         (beats_file(folds_of_record=np.array([[0, 10**9]])), "folds_of_record: must be in [-1,"),
     ],
 )
-def test_beats_that_cannot_be_used_are_refused(
-    tmp_path: Path, content: bytes | None, fault: str
-) -> None:
+def test_unusable_beats_are_refused(tmp_path: Path, content: bytes | None, fault: str) -> None:
     path = tmp_path / "beats.npz"
     if content is not None:
         path.write_bytes(content)

@@ -73,9 +73,7 @@ def test_features_are_bounded_ratios_their_products_and_the_shape(
         features("logistic_ratios", small_beats)
 
 
-def test_a_fold_is_predicted_by_what_other_patients_train(
-    floor_beats: BeatSet, small_folds: Folds
-) -> None:
+def test_a_fold_is_predicted_by_other_patients(floor_beats: BeatSet, small_folds: Folds) -> None:
     """Changing one fold's beats changes what the other fold is told, by another model."""
     (_, first), (_, second) = small_folds.masks(floor_beats)
     before = out_of_fold("logistic_regression", floor_beats, small_folds)

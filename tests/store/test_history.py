@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
-import optuna
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -21,13 +19,8 @@ CONFIG = TrialConfig.from_flat({"fusion": "film", "embed_dim": 8, "epochs": 3})
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}"
-
-
-@pytest.fixture
-def ledger(url: str) -> Ledger:
-    return Ledger(storage_url=url, name="tiny", epochs=3)
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(storage_url=f"sqlite:///{tmp_path / 'study.db'}", name="tiny", epochs=3)
 
 
 def attempt(ledger: Ledger, number: int = 1) -> int:
@@ -37,23 +30,15 @@ def attempt(ledger: Ledger, number: int = 1) -> int:
     return opened
 
 
-def end(ledger: Ledger, trial: int, outcome: Outcome, **more: Any) -> None:
-    ledger.close(trial, outcome, cause="why", metrics={}, epochs=1, seconds=2.0, **more)
-
-
-def stored(url: str) -> optuna.Study:
-    return optuna.load_study(study_name="tiny", storage=url)
-
-
-def test_an_epoch_is_read_back_as_it_was_first(ledger: Ledger, url: str) -> None:
+def test_an_epoch_is_read_back_as_it_was_first(ledger: Ledger) -> None:
     trial = attempt(ledger)
     ledger.record(trial, 1, 0.1 + 0.2, {"val_auprc_sv": 0.1 + 0.2, "val_auprc_F": math.nan})
     ledger.record(trial, 1, 0.9, {"val_auprc_sv": 0.9})
-    end(ledger, trial, Outcome.STOPPED)
+    ledger.close(trial, Outcome.STOPPED, cause="why", metrics={}, epochs=1, seconds=2.0)
     second = attempt(ledger, 2)
     for epoch in (1, 2):
         ledger.record(second, epoch, epoch / 10, {"val_auprc_sv": epoch / 10, "loss": math.inf})
-    trials = stored(url).trials
+    trials = ledger.trials().all
     attrs = [trial.user_attrs for trial in trials]
     epochs = epochs_of(attrs)
     assert list(epochs) == [1, 2]

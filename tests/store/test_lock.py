@@ -64,7 +64,7 @@ def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> No
         assert holder(folder) == (Owner.current(), True)
 
 
-def test_without_locks_a_line_of_another_host_holds_and_the_way_out_is_said(
+def test_without_locks_another_host_s_line_holds_and_the_way_out_is_said(
     tmp_path: Path,
 ) -> None:
     """As on Lustre without flock, where a killed owner's line stays."""
@@ -89,7 +89,7 @@ def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
             pass
 
 
-def test_a_lock_is_given_back_when_its_holder_raises_and_leaves_no_empty_folder(
+def test_a_lock_is_given_back_when_its_holder_raises_and_leaves_no_folder(
     tmp_path: Path,
 ) -> None:
     one, other = tmp_path / "one", tmp_path / "other"

@@ -47,13 +47,6 @@ def test_openings_are_counted_by_plan(log: OpeningsLog) -> None:
     assert [opening.number for opening in log.read()] == [1, 2, 3]
 
 
-def test_an_opening_says_when_and_who(log: OpeningsLog) -> None:
-    opening = log.append({"plan": "a", "commit": "abc"})
-    assert {"time", "host", "user", "previous", "digest"} < opening.content.keys()
-    assert str(opening.content["time"]).endswith("+00:00")
-    assert log.read() == [opening]
-
-
 @pytest.mark.parametrize("number", range(3))
 def test_an_altered_line_shows_wherever_it_is(log: OpeningsLog, number: int) -> None:
     lines = opened(log, "a", "b", "c")

@@ -54,9 +54,7 @@ def trials(url: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["a b#c", "a?b", "a%20b", "a'b\"c", "Zoë", "me:secret@host"])
-def test_a_file_is_where_it_is_said_to_be_whatever_its_folder_is_called(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_file_is_where_it_is_said_to_be_in_any_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "study.db"
     path.parent.mkdir()
     storage = open_storage(sqlite_url(path))
@@ -66,9 +64,7 @@ def test_a_file_is_where_it_is_said_to_be_whatever_its_folder_is_called(
     assert trials(sqlite_url(path)) == 0
 
 
-def test_a_file_on_a_disk_that_hosts_share_is_written_as_sqlite_does(
-    disk: Path, tmp_path: Path
-) -> None:
+def test_a_file_on_a_shared_disk_is_written_as_sqlite_does(disk: Path, tmp_path: Path) -> None:
     disk.write_text("server:/home / nfs4 rw 0 0\n")
     close_storage(open_storage(f"sqlite:///{tmp_path / 'study.db'}"))
     assert journal(tmp_path / "study.db") == "delete"
@@ -104,9 +100,7 @@ def test_the_disk_is_the_one_mounted_nearest(tmp_path: Path, mounts: str, local:
     assert not on_local_disk(Path("/data/study.db"), tmp_path / "nothing")
 
 
-def test_a_local_file_is_written_ahead_read_meanwhile_and_one_file_when_closed(
-    disk: Path, tmp_path: Path
-) -> None:
+def test_a_local_file_is_written_ahead_and_read_meanwhile(disk: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     storage = open_storage(url)
     study = optuna.create_study(study_name="s", storage=storage)

@@ -67,7 +67,7 @@ def ran(script: str, folder: Path) -> int:
     return subprocess.run(words, cwd=Path(__file__).parents[2]).returncode
 
 
-def test_a_folder_goes_with_its_thread_s_process_or_is_swept_and_nothing_else(
+def test_a_folder_goes_with_its_process_or_is_swept_and_nothing_else(
     tmp_path: Path,
 ) -> None:
     assert ran(THREAD, tmp_path) == 0

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from study.errors import RefusedError, StudyStateError
 from study.keys import Outcome, Tag
-from study.store.study import Study
 from study.tracking.experiment import Experiment
 from study.tracking.mirror import Mirror, Mirrored
 from study.tracking.mlflow_runs import StudyRuns
@@ -74,23 +74,16 @@ def assert_whole(workspace: Path) -> None:
     assert trials["FAILED"] == {}
 
 
-def test_a_study_that_was_never_told_is_told_whole_and_once(
-    untold: Start, workspace: Path
-) -> None:
-    reads = list[Study]()
-
-    def read() -> Study:
-        reads.append(untold.read())
-        return reads[-1]
-
+def test_a_study_that_was_never_told_is_told_whole_once(untold: Start, workspace: Path) -> None:
+    read = mock.Mock(wraps=untold.read)
     assert Mirror(experiment(workspace), read).finish() == Mirrored(sent=RUNS)
     # At the begin, at the end, and when runs became due: not once for each run.
-    assert len(reads) <= RUNS
+    assert read.call_count <= RUNS
     assert_whole(workspace)
     assert Mirror(experiment(workspace), untold.read).finish() == Mirrored()
 
 
-def test_a_study_is_told_while_it_runs_and_a_trial_that_was_stopped_goes_on(
+def test_a_study_is_told_while_it_runs_and_a_stopped_trial_goes_on(
     workspace: Path,
 ) -> None:
     start = Start(workspace)
@@ -182,10 +175,7 @@ def test_calls_that_fail_before_or_after_they_are_made_or_are_late_are_recorded_
 
 
 def test_what_the_store_refuses_is_named_and_holds_nothing_up(
-    untold: Start,
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    untold: Start, workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write = StudyRuns.write
 
@@ -194,8 +184,8 @@ def test_what_the_store_refuses_is_named_and_holds_nothing_up(
             raise RefusedError("too long")
         write(self, facts, files)
 
-    monkeypatch.setattr(StudyRuns, "write", refuse_one)
-    mirrored = Mirror(experiment(workspace), untold.read, pauses_s=FAST).finish()
+    with mock.patch.object(StudyRuns, "write", refuse_one):
+        mirrored = Mirror(experiment(workspace), untold.read, pauses_s=FAST).finish()
     assert mirrored == Mirrored(sent=RUNS - 1, refused=1)
     assert " is left out: RefusedError: too long" in caplog.text
     assert len(recorded(workspace)) == RUNS - 1
@@ -232,9 +222,8 @@ def test_a_store_that_was_emptied_gets_everything_again(untold: Start, workspace
     untold.ledger.withdraw(0, "lost")
     mirror.trial_changed(digest)
     assert mirror.finish().left == 0
-    runs = recorded(workspace)
-    assert len(runs) == RUNS
-    assert runs[digest][0] == "KILLED"
+    assert len(recorded(workspace)) == RUNS
+    assert recorded(workspace)[digest][0] == "KILLED"
 
 
 def test_an_optuna_storage_that_is_away_is_tried_again(

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -17,7 +18,6 @@ from study.tracking.experiment import PARENT, Experiment
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.names import ABSENT
 from study.tracking.run_facts import (
-    FLOOR,
     STATUS,
     STUDY,
     TRIAL,
@@ -26,7 +26,7 @@ from study.tracking.run_facts import (
     RunFacts,
     points_of,
 )
-from study.tracking.view import NOTE, NOTE_BEGINS
+from study.tracking.view import NOTE
 from tests.builders import mlflow_client, mlflow_curves, mlflow_runs, refused
 
 PARAMS = {"input": "opt3", "fusion": "film", "embed_dim": 64, "gate_init": -2.0}
@@ -117,7 +117,7 @@ def opened(workspace: Path, name: str, **changes: Any) -> StudyRuns:
     return runs
 
 
-def test_a_study_is_a_parent_run_with_a_nested_run_for_each_trial_however_often_it_is_told(
+def test_a_study_is_a_run_with_one_below_it_for_each_trial_however_often_it_is_told(
     workspace: Path, name: str, files: Path
 ) -> None:
     tags = {Tag.FUSION: "film", Tag.GIT_COMMIT: "abc"}
@@ -207,9 +207,7 @@ def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
     assert "parameter fusion is film in MLflow and mhca now; MLflow keeps" in caplog.text
 
 
-def test_runs_that_nothing_is_known_of_do_not_stay_running_and_blank_ones_go(
-    workspace: Path, name: str
-) -> None:
+def test_unknown_runs_do_not_stay_running_and_blank_ones_go(workspace: Path, name: str) -> None:
     killed = opened(workspace, name)
     killed.write(trial("d1", {1: EPOCH}))
     killed.write(trial("d2"))
@@ -222,25 +220,6 @@ def test_runs_that_nothing_is_known_of_do_not_stay_running_and_blank_ones_go(
     assert left.data.tags[Tag.CAUSE] == "the driver ended without closing it"
     only = run_of(workspace, name, "d2")
     assert (only.info.run_id, only.info.status) == (run.info.run_id, "RUNNING")
-
-
-def test_a_run_whose_end_was_half_written_is_completed(
-    workspace: Path, name: str, files: Path
-) -> None:
-    metrics = {"val_auprc_sv": 0.05, "sd": math.nan}
-    floor = trial("f1", {0: metrics}, "complete", kind=FLOOR, began_s=100.0, ended_s=100.0)
-    opened(workspace, name).write(floor)
-    mlflow_client(workspace).update_run(
-        run_of(workspace, name, "f1").info.run_id, status="RUNNING"
-    )
-    opened(workspace, name).write(floor, files)
-    run = run_of(workspace, name, "f1")
-    assert run.info.status == "FINISHED"
-    assert (run.info.start_time, run.info.end_time) == (100_000, 100_000)
-    assert (run.data.metrics, run.data.tags[UNDEFINED]) == ({"val_auprc_sv": 0.05}, "sd")
-    assert history(workspace, run, "val_auprc_sv") == [(0, 0.05)]
-    (file,) = mlflow_client(workspace).list_artifacts(run.info.run_id)
-    assert file.path == "plan.toml"
 
 
 def test_a_study_id_tells_studies_of_one_name_apart(workspace: Path, name: str) -> None:
@@ -270,32 +249,26 @@ def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name:
     assert runs.open_study(study(name)), "it is made again"
 
 
-def test_an_epoch_is_one_call_and_more_points_than_a_batch_takes_are_several(
-    workspace: Path, name: str, monkeypatch: pytest.MonkeyPatch
+def test_an_epoch_is_one_call_and_what_a_batch_cannot_take_several(
+    workspace: Path, name: str
 ) -> None:
-    def counted(run_id: str, **batch: Any) -> None:
-        sizes.append(len(batch["metrics"]))
-        log_batch(run_id, **batch)
-
     place = experiment(workspace)
     client, _ = place.connect()
-    log_batch, sizes = client.log_batch, list[int]()
     runs = StudyRuns(place)
     runs.open_study(study(name))
-    monkeypatch.setattr(client, "log_batch", counted)
     metrics = {f"metric_{i}": float(i) for i in range(90)}
-    runs.write(trial(epochs={1: dict(list(metrics.items())[:40])}))
-    runs.write(trial(epochs=dict.fromkeys(range(1, 13), metrics), outcome="complete"))
+    with mock.patch.object(client, "log_batch", wraps=client.log_batch) as logged:
+        runs.write(trial(epochs={1: dict(list(metrics.items())[:40])}))
+        runs.write(trial(epochs=dict.fromkeys(range(1, 13), metrics), outcome="complete"))
+    sizes = [len(call.kwargs["metrics"]) for call in logged.call_args_list]
     assert sizes == [40, 800, 12 * 90 - 40 - 800]
-    run = run_of(workspace, name, "d1")
-    assert len(history(workspace, run, "metric_89")) == 12
-    assert run.data.params["fusion"] == "film"
+    assert len(history(workspace, run_of(workspace, name, "d1"), "metric_89")) == 12
 
 
 def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> None:
-    place = experiment(workspace)
+    place = experiment(workspace, name="view")
     StudyRuns(place).open_study(study(name))
-    there = mlflow_client(workspace).get_experiment_by_name("ecg")
+    there = mlflow_client(workspace).get_experiment_by_name("view")
     page = f"experiments/{there.experiment_id}/runs?viewStateShareKey={name}&compareRunsMode=CHART"
     assert place.where(name) == (
         f"MLflow: run `mlflow ui` in {workspace}, then open http://127.0.0.1:5000/#/{page}"
@@ -308,13 +281,10 @@ def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> No
     assert f"[{name}](#/{page})" in there.tags[NOTE]
     mlflow_client(workspace).set_experiment_tag(there.experiment_id, NOTE, "my own")
     StudyRuns(place).open_study(study(name))
-    after = mlflow_client(workspace).get_experiment_by_name("ecg")
-    assert after.tags[NOTE] == "my own"
-    mlflow_client(workspace).set_experiment_tag(there.experiment_id, NOTE, NOTE_BEGINS)
-    assert there.artifact_location == str(workspace / "mlruns" / "ecg")
+    assert mlflow_client(workspace).get_experiment_by_name("view").tags[NOTE] == "my own"
 
 
-def test_looking_makes_nothing_and_a_deleted_experiment_is_explained(
+def test_looking_makes_nothing_and_a_deletion_is_explained(
     workspace: Path, tmp_path: Path
 ) -> None:
     for address in (None, f"sqlite:///{tmp_path}/not there/runs.db"):

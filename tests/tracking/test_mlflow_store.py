@@ -94,9 +94,7 @@ def test_starts_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
 
 
-def test_a_workspace_that_was_moved_or_copied_keeps_its_files_in_it(
-    tmp_path: Path, mlflow_tables: Path
-) -> None:
+def test_a_copied_workspace_keeps_its_files_in_it(tmp_path: Path, mlflow_tables: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "the o'ther \"é"
     here.mkdir()
     shutil.copy(mlflow_tables, here)
