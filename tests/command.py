@@ -32,6 +32,11 @@ class Ended:
     def __str__(self) -> str:
         return f"exit code {self.code}\n{self.out}\n{self.err}"
 
+    def succeeded(self) -> Ended:
+        """Return it, where it ended with 0."""
+        assert self.code == 0, self
+        return self
+
 
 Main = Callable[[Sequence[str]], int]
 """A command."""

@@ -20,7 +20,6 @@ from study.store.plan import StudyPlan
 from study.store.study import Places, Study
 from study.tuning.conductor import REPEATS_TO_EXHAUSTION
 from study.tuning.earlier import earlier_trials
-from study.tuning.trial import CHECKPOINT
 from tests.builders import RATES, load_text, refused, space_toml, study_plan
 from tests.driver import EPOCHS, Driver
 from tests.tuning.small_study import change
@@ -229,9 +228,7 @@ def test_a_screening_that_is_made_longer_trains_a_better_best_in_full(start: Sta
     assert longer.begin() is None and not longer.conductor.exhausted
 
 
-def test_trials_of_another_study_inform_the_sampler_and_are_not_counted(
-    start: Starter, tmp_path: Path
-) -> None:
+def test_trials_of_another_study_inform_a_sampler_alone(start: Starter, tmp_path: Path) -> None:
     text = search(RATES, trials=12, scheduler="none")
     (tmp_path / "other").mkdir()
     other = start(text, tmp_path / "other")
@@ -331,20 +328,6 @@ def test_a_trial_over_its_time_limit_is_failed_where_epochs_are_left(start: Star
     assert ended == [failed, (Outcome.COMPLETE, "")]
 
 
-def test_only_a_trial_that_is_still_owed_keeps_its_checkpoint(start: Starter) -> None:
-    driver = start(search(trials=3))
-    complete, failed, owed = keys = [driver.next_trial() for _ in range(3)]
-    folders = [driver.storage.folder(driver.digest(key)) for key in keys]
-    for folder in folders:
-        folder.write(CHECKPOINT, b"state")
-    driver.train(complete, 0.5)
-    driver.fail(failed, "ValueError: bad")
-    assert driver.conductor.runs(owed)
-    driver.conductor.stop("SIGINT received")
-    assert not driver.conductor.runs(owed)
-    assert [folder.read(CHECKPOINT) for folder in folders] == [None, None, b"state"]
-
-
 def test_a_trial_costs_the_storage_the_same_however_many_went_before(
     start: Starter, request: pytest.FixtureRequest
 ) -> None:
@@ -362,9 +345,7 @@ def test_a_trial_costs_the_storage_the_same_however_many_went_before(
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "qmc"])
-def test_enumerated_proposals_are_the_same_whatever_happened(
-    start: Starter, tmp_path: Path, sampler: str
-) -> None:
+def test_enumerated_proposals_do_not_change(start: Starter, tmp_path: Path, sampler: str) -> None:
     text = search(sampler=sampler, trials=6)
     (tmp_path / "through").mkdir()
     straight = start(text, tmp_path / "through")

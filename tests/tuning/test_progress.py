@@ -114,15 +114,6 @@ def test_a_terminal_gets_lines_above_one_that_moves(monkeypatch: pytest.MonkeyPa
     assert silent.getvalue() == ""
 
 
-def test_a_narrow_line_counts_the_trials_that_it_has_no_room_for() -> None:
-    told = progress()
-    for number in range(12):
-        told.started(number, PROPOSAL)
-    room = "0/4 | 0: epoch 1/6 | 1: epoch 1/6 | 10 more run | no score yet | 0:00 left"
-    assert told.moving(79) == room
-    assert told.moving(30) == "0/4 | 12 more run | no score ye"[:30]
-
-
 @pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE, errno.ENOSPC])
 def test_a_study_goes_on_where_its_progress_cannot_be_written(number: int) -> None:
     class Gone(io.StringIO):

@@ -17,16 +17,13 @@ from study.tuning.resources import Demand, Resources, gpu_share, plan_resources
 GIB = 2**30
 
 
-@pytest.mark.parametrize(
-    ("memory_gib", "share"), [(141, 0.5), (8, 0.5), (6, 0.5), (5, 1.0), (2, 1.0)]
-)
-def test_two_trials_on_a_gpu_that_holds_them(memory_gib: int, share: float) -> None:
-    assert gpu_share(memory_gib * GIB, need_bytes=3 * GIB) == share
+def test_two_trials_on_a_gpu_that_holds_them() -> None:
+    shares = {gib: gpu_share(gib * GIB, need_bytes=3 * GIB) for gib in (141, 8, 6, 5, 2)}
+    assert shares == {141: 0.5, 8: 0.5, 6: 0.5, 5: 1.0, 2: 1.0}
 
 
-@pytest.mark.parametrize(
-    ("nodes", "share", "asked", "expected"),
-    [
+def test_what_fits_is_counted_node_by_node() -> None:
+    for nodes, share, asked, expected in (
         ([(16, 2)], 0.25, None, 8),
         ([(3, 2)], 0.25, None, 3),
         ([(16, 3)], 2.0, None, 1),
@@ -35,14 +32,10 @@ def test_two_trials_on_a_gpu_that_holds_them(memory_gib: int, share: float) -> N
         ([(64, 0), (2, 4)], 1.0, None, 2),
         ([(1, 1), (8, 1)], 0.25, None, 5),
         ([(4, 0), (2, 0)], 0.0, None, 6),
-    ],
-)
-def test_what_fits_is_counted_node_by_node(
-    nodes: list[tuple[int, int]], share: float, asked: int | None, expected: int
-) -> None:
-    demand = Demand(device="cuda", concurrency=asked, gpus_per_trial=share)
-    planned = plan_resources(demand, [{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes])
-    assert planned == Resources(concurrency=expected, gpus_per_trial=share)
+    ):
+        demand = Demand(device="cuda", concurrency=asked, gpus_per_trial=share)
+        planned = plan_resources(demand, [{"CPU": cpu, "GPU": gpu} for cpu, gpu in nodes])
+        assert planned == Resources(concurrency=expected, gpus_per_trial=share), nodes
 
 
 def test_a_container_s_quota_of_cores_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,19 +55,11 @@ def test_without_shared_storage_trials_stay_on_one_node(monkeypatch: pytest.Monk
     assert slots(anywhere, Demand(gpus_per_trial=0.5))() == 10
 
 
-@pytest.mark.parametrize(
-    ("share", "nodes", "said"),
-    [
-        (0.5, [{"CPU": 2}], "--gpus-per-trial 0.5: there is no GPU to share"),
-        (2.0, [{"CPU": 4, "GPU": 1}] * 2, "a trial takes 1 core and 2 GPU of one of 2 nodes"),
-    ],
-    ids=["no GPU", "only two nodes together"],
-)
-def test_what_no_node_can_hold_is_refused(
-    share: float, nodes: list[dict[str, float]], said: str
-) -> None:
-    with pytest.raises(UsageError, match=said):
-        plan_resources(Demand(gpus_per_trial=share), nodes)
+def test_what_no_node_can_hold_is_refused() -> None:
+    with pytest.raises(UsageError, match="--gpus-per-trial 0.5: there is no GPU to share"):
+        plan_resources(Demand(gpus_per_trial=0.5), [{"CPU": 2}])
+    with pytest.raises(UsageError, match="a trial takes 1 core and 2 GPU of one of 2 nodes"):
+        plan_resources(Demand(gpus_per_trial=2.0), [{"CPU": 4, "GPU": 1}] * 2)
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +94,7 @@ def test_ray_serves_no_dashboard_and_is_told_no_credential(
     assert not {"dashboard_host", "_node_ip_address"} & given.keys()
 
 
-def test_a_ray_that_does_not_start_is_started_again_and_then_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_ray_that_does_not_start_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[str] = []
 
     def init(**options: Any) -> None:

@@ -28,9 +28,7 @@ def draws(folder: Path, plan: StudyPlan) -> list[float]:
     return found
 
 
-def test_a_start_after_trials_that_are_owed_does_not_ask_for_the_same_again(
-    tmp_path: Path, plan: StudyPlan
-) -> None:
+def test_a_start_after_owed_trials_asks_for_others(tmp_path: Path, plan: StudyPlan) -> None:
     """It would take them for repeats, and twenty of those for the end of the space."""
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
-import numpy as np
 import pytest
 
-from study.data import prepare
 from study.data.beat_set import BeatSet
-from study.data.source import Source
+from study.data.source import Source, synthetic_source
 from study.errors import DataError, SpaceError
 from study.tuning import setup as own
 from study.tuning.setup import Setup
@@ -50,21 +47,16 @@ def build(small_source: Source, tmp_path: Path, cache: Path) -> Build:
     return partial(set_up_study, tmp_path, source=small_source, cache_dir=cache)
 
 
-@pytest.mark.parametrize(
-    ("device", "compiles", "engine"),
-    [
+def test_what_trials_compute_with_goes_by_the_device(build: Build) -> None:
+    for device, compiles, engine in (
         ("cpu", True, "fp32, compiled"),
         ("cpu", False, "fp32, not compiled"),
         ("cuda", True, "fp32, packed"),
         ("auto", True, "fp32, packed"),
-    ],
-)
-def test_what_trials_compute_with_goes_by_the_device(
-    build: Build, monkeypatch: pytest.MonkeyPatch, device: str, compiles: bool, engine: str
-) -> None:
-    monkeypatch.setattr(own, "has_compiled_kernels", lambda: compiles)
-    setup = build(SEARCH, device=device, precision="fp32")
-    assert str(setup.job.engine) == setup.plan.engine == engine
+    ):
+        with mock.patch.object(own, "has_compiled_kernels", return_value=compiles):
+            setup = build(SEARCH, device=device, precision="fp32")
+        assert str(setup.job.engine) == setup.plan.engine == engine
 
 
 def test_a_plan_holds_what_shapes_the_results(build: Build, small_beats: BeatSet) -> None:
@@ -95,36 +87,18 @@ UNEQUAL = (
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_what_space_or_records_do_not_allow_is_refused(build: Build) -> None:
+    for text, said in (
         (COMPARE.replace('name = "now"', 'name = "now"\nepochs = 2'), UNEQUAL),
         (SEARCH.replace("epochs = 2\n", "") + "[params.epochs]\nvalues = [2, 4]\n", UNEQUAL),
         (SEARCH.replace("folds = 2", 'folds = "published"'), "published"),
         (SEARCH.replace("folds = 2", "folds = 7"), "folds: must be in [2, 6] for 6 patients, got"),
-    ],
-    ids=["arms of unequal budgets", "searched budgets", "published folds", "too many folds"],
-)
-def test_what_the_space_and_the_records_do_not_allow_is_refused(
-    build: Build, text: str, said: str
-) -> None:
-    with pytest.raises((SpaceError, DataError), match=re.escape(said)):
-        build(text)
-
-
-def test_records_on_which_no_trial_would_have_a_score_are_refused(
-    build: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = prepare.prepare_all
-
-    def without_s(*given: Any, **options: Any) -> dict[tuple[str, ...], BeatSet]:
-        return {
-            cut: replace(beats, label=np.where(beats.label == 1, 0, beats.label))
-            for cut, beats in known(*given, **options).items()
-        }
-
-    monkeypatch.setattr(own, "prepare_all", without_s)
-    with pytest.raises(
-        DataError, match=r"no fold has 10 beats of S \(0 in all\) to score, together"
     ):
-        build(SEARCH)
+        with pytest.raises((SpaceError, DataError), match=re.escape(said)):
+            build(text)
+
+
+def test_records_that_would_give_no_score_are_refused(build: Build, tmp_path: Path) -> None:
+    few = synthetic_source(tmp_path / "few", duration_s=30, names=("101", "106"))
+    with pytest.raises(DataError, match=r"no fold has 10 beats of S \(\d+ in all\)"):
+        build(SEARCH, source=few)
