@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import optuna
 import pytest
@@ -40,9 +41,7 @@ def places(tmp_path: Path) -> Places:
     return Places.of(tmp_path, "tiny")
 
 
-def test_earlier_words_go_on_unless_they_are_searched_over(
-    plan: StudyPlan, places: Places
-) -> None:
+def test_earlier_words_go_on_unless_they_are_searched(plan: StudyPlan, places: Places) -> None:
     now = replace(plan, space="published_arms")
     stored(now, places, 0)
     text = (places.folder / PLAN_FILE).read_text()
@@ -75,51 +74,45 @@ def test_a_new_study_and_an_exhausted_one_are_admitted(plan: StudyPlan, places: 
     assert admit(plan, places, resume=False) is not None
 
 
-@pytest.mark.parametrize(
-    ("kind", "trials", "resume", "settled"),
-    [("search", 3, True, 1), ("search", 5, True, 3), ("compare", 3, False, 3)],
-)
 def test_an_unfinished_study_is_resumed_and_a_finished_one_may_start_again(
-    plan: StudyPlan, places: Places, kind: str, trials: int, resume: bool, settled: int
+    plan: StudyPlan, tmp_path: Path
 ) -> None:
-    before = replace(plan, kind=kind, trials=3)
-    stored(before, places, settled)
-    now = replace(before, trials=trials)
-    admitted = admit(now, places, resume=resume)
-    assert admitted is not None and len(admitted.study.rows) == settled
-    begin(now, places, Ledger(storage_url=places.url, name="tiny"), admitted)
-    assert StudyPlan.load(places.folder) == now, "the plan that runs is the plan on disk"
+    for kind, trials, resume, settled in (
+        ("search", 3, True, 1),
+        ("search", 5, True, 3),
+        ("compare", 3, False, 3),
+    ):
+        places = Places.of(tmp_path / f"{kind}{trials}", "tiny")
+        before = replace(plan, kind=kind, trials=3)
+        stored(before, places, settled)
+        now = replace(before, trials=trials)
+        admitted = admit(now, places, resume=resume)
+        assert admitted is not None and len(admitted.study.rows) == settled
+        begin(now, places, Ledger(storage_url=places.url, name="tiny"), admitted)
+        assert StudyPlan.load(places.folder) == now, "the plan that runs is the plan on disk"
 
 
 MORE = "\n  - trials (--trials): was 3, now 5\n"
 SAME = "give this one another --name, or start it with the same options as before"
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes", "resume", "differs", "end"),
-    [
-        ("search", {}, False, "(1 of 3 trials settled): add --resume to continue it", "--name"),
+def test_a_start_that_does_not_fit_changes_nothing(plan: StudyPlan, tmp_path: Path) -> None:
+    unfinished = "(1 of 3 trials settled): add --resume to continue it"
+    cases: list[tuple[str, dict[str, Any], bool, str, str]] = [
+        ("search", {}, False, unfinished, "--name"),
         ("search", {"trials": 5}, False, MORE, "; with --resume a search goes on to more trials"),
         ("search", {"trials": 2}, True, "\n  - trials (--trials): was 3, now 2\n", SAME),
         ("compare", {"trials": 5}, True, MORE, SAME),
-        ("search", {"version": "9"}, True, f"version: was '{__version__}', now '9'\n", "--name"),
-        ("search", {"torch": "9"}, True, "torch: was '2.13.0', now '9'\n", "with any version"),
-    ],
-)
-def test_a_start_that_does_not_fit_is_refused_and_changes_nothing(
-    plan: StudyPlan,
-    places: Places,
-    kind: str,
-    changes: dict[str, Any],
-    resume: bool,
-    differs: str,
-    end: str,
-) -> None:
-    before = replace(plan, kind=kind, torch="2.13.0")
-    stored(before, places, 1)
-    said = refusal(replace(before, **changes), places, resume=resume)
-    assert differs in said and said.endswith(end)
-    assert StudyPlan.load(places.folder) == before
+        ("search", {"version": "9"}, True, f"version: was '{__version__}', now '9'", "--name"),
+        ("search", {"torch": "9"}, True, "torch: was '2.13.0', now '9'", "with any version"),
+    ]
+    for number, (kind, changes, resume, differs, end) in enumerate(cases):
+        places = Places.of(tmp_path / str(number), "tiny")
+        before = replace(plan, kind=kind, torch="2.13.0")
+        stored(before, places, 1)
+        said = refusal(replace(before, **changes), places, resume=resume)
+        assert differs in said and said.endswith(end)
+        assert StudyPlan.load(places.folder) == before
 
 
 def test_results_of_a_namesake_are_not_overwritten(plan: StudyPlan, tmp_path: Path) -> None:
@@ -134,10 +127,7 @@ def test_results_of_a_namesake_are_not_overwritten(plan: StudyPlan, tmp_path: Pa
 
 
 def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
-    plan: StudyPlan,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    plan: StudyPlan, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both have the plan, and the storage is neither's."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"
@@ -150,8 +140,7 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
         "for it, stop it, or give this one another --name"
     )
     caplog.clear()
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("socket.gethostname", lambda: "node7")
+    with mock.patch("socket.gethostname", return_value="node7"):
         admit(plan, other, resume=True)
     end = "did not close it; if that process still runs, stop one of the two"
     assert caplog.messages[0].endswith(f"in {one.folder}, {end}")
@@ -161,9 +150,7 @@ def test_a_copy_of_a_folder_does_not_run_the_study_that_the_other_runs(
     assert not any("did not close it" in said for said in caplog.messages), "it was closed"
 
 
-def test_a_storage_with_another_workspace_s_study_is_refused(
-    plan: StudyPlan, tmp_path: Path
-) -> None:
+def test_a_storage_of_another_workspace_is_refused(plan: StudyPlan, tmp_path: Path) -> None:
     one, other = of_two_workspaces(tmp_path, study_storage=f"sqlite:///{tmp_path / 'shared.db'}")
     stored(plan, one, 0, {PLAN: plan.identity()})
     said = refusal(plan, other, resume=False)

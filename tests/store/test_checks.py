@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +36,10 @@ def executed(statement: str) -> Inject:
     return lambda study: change(study.folder / "study.db", statement)
 
 
+def written(name: str, content: str) -> Inject:
+    return lambda study: file_of(study, 0, name).write_text(content)
+
+
 def lost(name: str) -> Inject:
     return lambda study: (study.folder / name).unlink()
 
@@ -52,19 +55,11 @@ def lose_predictions(study: Study) -> None:
     file_of(study, 0, "predictions.npz").unlink()
 
 
-def change_scores(study: Study) -> None:
-    file_of(study, 0, "scores.json").write_text(json.dumps({"metrics": {"val_auprc_sv": 0.99}}))
-
-
 def leave_a_checkpoint(study: Study) -> None:
     (owed,) = study.trials.owed
     path = file_of(study, 2, "checkpoint.pt")
     path.parent.mkdir(exist_ok=True)
     shutil.copy(study.folder / "trials" / owed.user_attrs["digest"] / path.name, path)
-
-
-def leave_half_a_file(study: Study) -> None:
-    file_of(study, 0, "scores.json.77.part").write_bytes(b"{")
 
 
 def enqueue_a_trial(study: Study) -> None:
@@ -82,20 +77,24 @@ def change_the_plan_of_the_storage(study: Study) -> None:
     ledger.release()
 
 
-SET_RUNNING = executed("update trials set state = 'RUNNING' where number = 0")
-LOSE_THE_END = executed("delete from study_user_attributes where key like 'end:%'")
+HALF_A_FILE = written("scores.json.77.part", "{")
 
 MENDED: list[tuple[Inject, str, int | None, bool]] = [
-    (SET_RUNNING, "interrupted", 0, True),
+    (executed("update trials set state = 'RUNNING' where number = 0"), "interrupted", 0, True),
     (enqueue_a_trial, "interrupted", 5, True),
     (leave_a_checkpoint, "checkpoint of a settled trial", 2, True),
-    (leave_half_a_file, "half a file", None, True),
+    (HALF_A_FILE, "half a file", None, True),
     (lost("trials.csv"), "no table", None, True),
     (cut_the_table, "other table", None, True),
     (lose_predictions, "lost results", 0, False),
     (damage_weights, "lost results", 0, False),
-    (change_scores, "lost results", 0, False),
-    (LOSE_THE_END, "unclosed start", None, False),
+    (written("scores.json", '{"metrics": {"val_auprc_sv": 0.99}}'), "lost results", 0, False),
+    (
+        executed("delete from study_user_attributes where key like 'end:%'"),
+        "unclosed start",
+        None,
+        False,
+    ),
 ]
 """The last is whether a start mends it too; what costs a result is left to a repair."""
 
@@ -171,7 +170,7 @@ def test_a_start_looks_only_whether_results_are_there(workspace: Path) -> None:
 
 
 def test_a_study_that_runs_has_nothing_open(workspace: Path) -> None:
-    for inject in (enqueue_a_trial, leave_a_checkpoint, leave_half_a_file, lost("trials.csv")):
+    for inject in (enqueue_a_trial, leave_a_checkpoint, HALF_A_FILE, lost("trials.csv")):
         inject(read(workspace))
     study = read(workspace)
     running = Study(places=study.places, plan=study.plan, held=True, trials=study.trials)

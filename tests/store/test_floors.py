@@ -17,15 +17,7 @@ from study.data.source import Source
 from study.errors import DataError
 from study.keys import AUPRC_SV, CLASSES
 from study.store import floors
-from study.store.floors import (
-    FITS,
-    FLOOR_CUT,
-    beat_weights,
-    features,
-    fit,
-    out_of_fold,
-    study_floors,
-)
+from study.store.floors import FITS, FLOOR_CUT, beat_weights, features, out_of_fold, study_floors
 from study.store.trial_files import PER_RECORD, PREDICTIONS, SCORES
 
 V = CLASSES.index("V")
@@ -110,26 +102,6 @@ def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
     weighted = weights[label][:, None] * residual
     assert np.abs(weighted.sum(axis=0)).max() < 1e-3 * weights[label].sum()
     assert (fitted(x).argmax(axis=1) == label).mean() > 0.9
-
-
-def part(beats: BeatSet, index: np.ndarray) -> BeatSet:
-    rr = {name: values[index] for name, values in beats.rr.items()}
-    reference = beats.reference
-    assert reference is not None
-    parts = (reference.deviation[index], reference.distances[index])
-    reference = replace(reference, deviation=parts[0], distances=parts[1])
-    at = {"ecg": beats.ecg[index], "label": beats.label[index], "record": beats.record[index]}
-    return replace(beats, rr=rr, reference=reference, **at)
-
-
-def test_a_whole_data_set_predicts_other_beats(floor_beats: BeatSet, small_folds: Folds) -> None:
-    training, validation = small_folds.masks(floor_beats)[0]
-    fitted = fit("logistic_regression", part(floor_beats, training))
-    log_probs = fitted(part(floor_beats, validation))
-    assert log_probs.shape == (1, len(validation), 4) and log_probs.dtype == np.float32
-    # Not the fold's model: the class weights are those of the data set that it is fitted on.
-    near = out_of_fold("logistic_regression", floor_beats, small_folds)[:, validation]
-    assert (log_probs.argmax(axis=2) == near.argmax(axis=2)).mean() > 0.95
 
 
 @pytest.mark.parametrize("trained_on", [(0, 2), (0,)])

@@ -6,8 +6,6 @@ import errno
 import fcntl
 import os
 import socket
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +16,6 @@ import pytest
 from study.errors import StudyStateError
 from study.store.lock import Owner, holder, locked
 from tests.builders import ended_process, refused
-
-HOLD = """
-import sys
-from pathlib import Path
-from study.store.lock import locked
-
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
 
 
 def refusal(folder: Path) -> str:
@@ -45,28 +33,20 @@ def test_a_process_that_runs_is_told_from_one_that_ended_and_one_that_cannot_be_
 
 def test_a_study_in_use_is_refused_naming_process_and_host(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    words = [sys.executable, "-c", HOLD, str(folder)]
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
-    try:
-        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+    with locked(folder):
         assert refusal(folder) == (
-            f"study 'mine' is being run by process {process.pid} on {socket.gethostname()}; "
+            f"study 'mine' is being run by process {os.getpid()} on {socket.gethostname()}; "
             "wait for it, or stop it"
         )
-    finally:
-        process.kill()
-        process.communicate()
-    left, held = holder(folder)
-    assert left is not None
-    assert (left.pid, held) == (process.pid, False), "a killed holder is named, and holds nothing"
+    killed = replace(Owner.current(), pid=ended_process())
+    folder.mkdir(exist_ok=True)
+    (folder / "lock").write_text(killed.line())
+    assert holder(folder) == (killed, False), "a killed holder is named, and holds nothing"
     with locked(folder):
         assert holder(folder) == (Owner.current(), True)
 
 
-def test_without_locks_another_host_s_line_holds_and_the_way_out_is_said(
-    tmp_path: Path,
-) -> None:
+def test_without_locks_another_host_s_line_holds_and_the_way_out_is_said(tmp_path: Path) -> None:
     """As on Lustre without flock, where a killed owner's line stays."""
     lock = tmp_path / "lock"
     lock.write_text(Owner(pid=1, host="node7").line())
@@ -89,9 +69,7 @@ def test_a_look_at_the_lock_does_not_refuse_a_start(tmp_path: Path) -> None:
             pass
 
 
-def test_a_lock_is_given_back_when_its_holder_raises_and_leaves_no_folder(
-    tmp_path: Path,
-) -> None:
+def test_a_lock_is_given_back_when_its_holder_raises_and_leaves_no_folder(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     assert holder(one) == (None, False)
     with pytest.raises(KeyboardInterrupt), locked(one), locked(other):

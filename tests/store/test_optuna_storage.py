@@ -13,13 +13,7 @@ import optuna
 import pytest
 
 from study.store import optuna_storage
-from study.store.optuna_storage import (
-    close_storage,
-    on_local_disk,
-    open_storage,
-    reading,
-    sqlite_url,
-)
+from study.store.optuna_storage import close_storage, open_storage, reading, sqlite_url
 
 KILLED = """
 import os, signal, sys
@@ -82,22 +76,21 @@ def test_a_file_that_is_being_read_is_opened_as_it_is(disk: Path, tmp_path: Path
     assert journal(path) == "delete"
 
 
-@pytest.mark.parametrize(
-    ("mounts", "local"),
-    [
+def test_the_disk_is_the_one_mounted_nearest(tmp_path: Path) -> None:
+    table = tmp_path / "mounts"
+    for mounts, local in (
         ("/dev/sda1 / ext4 rw 0 0", True),
         ("server:/x / nfs4 rw 0 0\n/dev/sdb1 /data xfs rw 0 0", True),
         ("/dev/sda1 / ext4 rw 0 0\nserver:/x /data/my\\040files lustre rw 0 0", False),
         ("/dev/sda1 / ext4 rw 0 0\nserver:/x /database nfs4 rw 0 0", True),
         ("/dev/sdb1 /data xfs rw 0 0\nserver:/x /data nfs4 rw 0 0", False),
         ("unheard / of rw 0 0", False),
-    ],
-)
-def test_the_disk_is_the_one_mounted_nearest(tmp_path: Path, mounts: str, local: bool) -> None:
-    table = tmp_path / "mounts"
-    table.write_text(mounts)
-    assert on_local_disk(Path("/data/my files/study.db"), table) is local
-    assert not on_local_disk(Path("/data/study.db"), tmp_path / "nothing")
+    ):
+        table.write_text(mounts)
+        assert optuna_storage.on_local_disk(Path("/data/my files/study.db"), table) is local, (
+            mounts
+        )
+    assert not optuna_storage.on_local_disk(Path("/data/study.db"), tmp_path / "nothing")
 
 
 def test_a_local_file_is_written_ahead_and_read_meanwhile(disk: Path, tmp_path: Path) -> None:

@@ -83,9 +83,7 @@ def test_a_study_that_was_never_told_is_told_whole_once(untold: Start, workspace
     assert Mirror(experiment(workspace), untold.read).finish() == Mirrored()
 
 
-def test_a_study_is_told_while_it_runs_and_a_stopped_trial_goes_on(
-    workspace: Path,
-) -> None:
+def test_a_study_is_told_while_it_runs_and_a_stopped_trial_goes_on(workspace: Path) -> None:
     start = Start(workspace)
     start.begin("0")
     digest = start.digest("0")

@@ -17,15 +17,7 @@ from study.keys import Outcome, Tag
 from study.tracking.experiment import PARENT, Experiment
 from study.tracking.mlflow_runs import StudyRuns
 from study.tracking.names import ABSENT
-from study.tracking.run_facts import (
-    STATUS,
-    STUDY,
-    TRIAL,
-    UNDEFINED,
-    Point,
-    RunFacts,
-    points_of,
-)
+from study.tracking.run_facts import STATUS, STUDY, TRIAL, UNDEFINED, Point, RunFacts, points_of
 from study.tracking.view import NOTE
 from tests.builders import mlflow_client, mlflow_curves, mlflow_runs, refused
 
@@ -45,15 +37,6 @@ def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def name(request: pytest.FixtureRequest) -> str:
     """The name of a study of the test's own."""
     return str(request.node.name)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A folder with a file for a run."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    (folder / "plan.toml").write_text("trials = 1\n")
-    return folder
 
 
 def experiment(workspace: Path, **changes: Any) -> Experiment:
@@ -77,17 +60,14 @@ def trial(
     **changes: Any,
 ) -> RunFacts:
     """Return a trial with metrics by epoch; every epoch has a time of its own."""
-    points, undefined = list[Point](), frozenset[str]()
-    for epoch, metrics in (epochs or {}).items():
-        more, lost = points_of(metrics, epoch, 101.0 + epoch)
-        points, undefined = points + more, undefined | lost
+    logged = [points_of(metrics, n, 101.0 + n) for n, metrics in (epochs or {}).items()]
     facts = {
         "kind": TRIAL,
         "name": f"{digest} film",
         "params": PARAMS,
         "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "1"},
-        "points": tuple(points),
-        "undefined": undefined,
+        "points": tuple(point for points, _ in logged for point in points),
+        "undefined": frozenset(name for _, undefined in logged for name in undefined),
         "began_s": 101.0,
         "ended_s": 103.0 if outcome else None,
     }
@@ -118,17 +98,18 @@ def opened(workspace: Path, name: str, **changes: Any) -> StudyRuns:
 
 
 def test_a_study_is_a_run_with_one_below_it_for_each_trial_however_often_it_is_told(
-    workspace: Path, name: str, files: Path
+    workspace: Path, name: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "plan.toml").write_text("trials = 1\n")
     tags = {Tag.FUSION: "film", Tag.GIT_COMMIT: "abc"}
     epochs = {1: EPOCH, 2: {**EPOCH, "val_auprc_sv": 0.6, "rr_reliance_total_S": 0.1}}
     # As after a kill at any moment: a new process knows nothing of what was written.
     for _ in range(3):
         runs = opened(workspace, name)
         runs.write(trial(epochs={1: EPOCH}, tags=tags))
-        runs.write(trial(epochs=epochs, outcome="complete", tags=tags), files)
+        runs.write(trial(epochs=epochs, outcome="complete", tags=tags), tmp_path)
         figures = (Point("n_complete", 1, 1.0, 104_000),)
-        runs.write(study(name, "complete", points=figures), files)
+        runs.write(study(name, "complete", points=figures), tmp_path)
 
     top, run = run_of(workspace, name), run_of(workspace, name, "d1")
     assert (run.info.run_name, run.info.status) == ("d1 film", "FINISHED")
@@ -174,24 +155,19 @@ def test_a_resumed_trial_continues_its_run_and_repeats_nothing(
     workspace: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     epochs = {1: {"val_auprc_sv": 0.1, "val_auprc_S": 0.1}, 2: {"val_auprc_sv": 0.2}}
-    first = opened(workspace, name)
     # An earlier version wrote no groups before the names of metrics.
-    points = [
-        p._replace(name=p.name.replace("class/", "val_")) for p in trial(epochs=epochs).points
-    ]
-    first.write(trial(points=points, outcome="stopped", cause="Ctrl-C"))
-    first.write(study(name, "stopped"))
+    points = trial(epochs=epochs).points
+    ungrouped = [point._replace(name=point.name.replace("class/", "val_")) for point in points]
+    opened(workspace, name).write(trial(points=ungrouped, outcome="stopped", cause="Ctrl-C"))
     run_id = run_of(workspace, name, "d1").info.run_id
 
     second = opened(workspace, name)
     again: dict[str, Any] = {"name": "7 film", "tags": {Tag.FUSION: "film", Tag.ATTEMPT: "2"}}
-    second.write(study(name))
     second.write(trial(epochs=epochs, params={**PARAMS, "heads": 4, "gate": ABSENT}, **again))
-    reopened = run_of(workspace, name, "d1")
-    assert (reopened.info.status, reopened.info.run_name) == ("RUNNING", "7 film")
-    assert not {Tag.OUTCOME, Tag.CAUSE} & reopened.data.tags.keys()
-    assert reopened.data.params["heads"] == "4" and "gate" not in reopened.data.params
-    assert run_of(workspace, name).info.status == "RUNNING"
+    run = run_of(workspace, name, "d1")
+    assert (run.info.status, run.info.run_name) == ("RUNNING", "7 film")
+    assert not {Tag.OUTCOME, Tag.CAUSE} & run.data.tags.keys()
+    assert run.data.params["heads"] == "4" and "gate" not in run.data.params
     assert caplog.records == []
     epochs[3] = {"val_auprc_sv": 0.3, "val_auprc_S": 0.3}
     params = {**PARAMS, "fusion": "mhca"}
@@ -249,9 +225,7 @@ def test_what_a_store_that_works_does_not_take_is_refused(workspace: Path, name:
     assert runs.open_study(study(name)), "it is made again"
 
 
-def test_an_epoch_is_one_call_and_what_a_batch_cannot_take_several(
-    workspace: Path, name: str
-) -> None:
+def test_an_epoch_is_one_call_and_many_points_are_several(workspace: Path, name: str) -> None:
     place = experiment(workspace)
     client, _ = place.connect()
     runs = StudyRuns(place)
@@ -284,9 +258,7 @@ def test_where_names_the_command_and_the_table(workspace: Path, name: str) -> No
     assert mlflow_client(workspace).get_experiment_by_name("view").tags[NOTE] == "my own"
 
 
-def test_looking_makes_nothing_and_a_deletion_is_explained(
-    workspace: Path, tmp_path: Path
-) -> None:
+def test_a_look_makes_nothing_and_a_deletion_is_explained(workspace: Path, tmp_path: Path) -> None:
     for address in (None, f"sqlite:///{tmp_path}/not there/runs.db"):
         assert experiment(tmp_path, tracking_uri=address).look() is None
     assert list(tmp_path.iterdir()) == []

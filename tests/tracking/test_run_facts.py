@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from tests.builders import bare_beats, npz, proposal, stored_beats, study_plan
 CONFIG = TrialConfig.from_flat({"fusion": "mhca_time", "embed_dim": 8, "epochs": 2})
 DIGEST = rules.digest(CONFIG)
 PLAN = study_plan(trials=3, epochs=2)
-N_BEATS = 40
 
 
 @pytest.fixture
@@ -48,30 +46,20 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def shown(ledger: Ledger, folder: Path, **plan: Any) -> ShownStudy:
+def shown(ledger: Ledger, folder: Path) -> ShownStudy:
     places = Places(folder=folder)
-    return ShownStudy(
-        Study(places=places, plan=replace(PLAN, **plan), held=True, trials=ledger.trials())
-    )
+    return ShownStudy(Study(places=places, plan=PLAN, held=True, trials=ledger.trials()))
 
 
-def run(study: ShownStudy, kind: str = TRIAL, digest: str = DIGEST) -> RunFacts:
-    facts = study.run(kind, digest)
+def trial(study: ShownStudy) -> RunFacts:
+    facts = study.run(TRIAL, DIGEST)
     assert facts is not None
     return facts
 
 
-def trial(ledger: Ledger, folder: Path) -> RunFacts:
-    return run(shown(ledger, folder))
-
-
-def open_trial(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int:
-    point = proposal(config, attempt=attempt)
-    return ledger.open(ledger.enqueue(point), point)
-
-
-def begin(ledger: Ledger, config: TrialConfig = CONFIG, attempt: int = 1) -> int:
-    number = open_trial(ledger, config, attempt)
+def begin(ledger: Ledger, config: TrialConfig = CONFIG) -> int:
+    point = proposal(config)
+    number = ledger.open(ledger.enqueue(point), point)
     ledger.begin(number)
     return number
 
@@ -84,14 +72,10 @@ def close(ledger: Ledger, number: int, outcome: Outcome, value: float = 0.5, **m
     ledger.close(number, outcome, **{**given, **more})
 
 
-def steps(facts: RunFacts, name: str = "val_auprc_sv") -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in facts.points if point.name == name]
-
-
 def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path) -> None:
     number = begin(ledger)
     ledger.record(number, 1, 0.4, {"val_auprc_sv": 0.4, "val_auprc_F": math.nan})
-    facts = trial(ledger, folder)
+    facts = trial(shown(ledger, folder))
     assert facts.name == f"{number} opt1/mhca_time d=8 h=1 g=-2"
     others = {"input": "ecg", "segmentation": "centred", "late_rr": "causal", "rr": "placebo"}
     assert trial_name(7, others) == "7 ecg/centred/causal/placebo", "what is not the default"
@@ -115,9 +99,10 @@ def test_a_trial_has_its_parameters_tags_and_epochs(ledger: Ledger, folder: Path
         Tag.ATTEMPT: "1",
     }
     assert (facts.status, facts.outcome, facts.ended_s) == ("RUNNING", "", None)
-    assert (steps(facts), facts.undefined) == ([(1, 0.4)], frozenset({"val_auprc_F"}))
+    assert [(p.name, p.step, p.value) for p in facts.points] == [("val_auprc_sv", 1, 0.4)]
+    assert facts.undefined == {"val_auprc_F"}
     close(ledger, number, Outcome.PRUNED, cause="asha stopped it")
-    facts = trial(ledger, folder)
+    facts = trial(shown(ledger, folder))
     assert (facts.status, facts.outcome, facts.cause) == ("KILLED", "pruned", "asha stopped it")
     assert facts.ended_s == pytest.approx(facts.began_s + 3.0)
 
@@ -152,7 +137,7 @@ def test_a_complete_trial_keeps_its_results_and_two_pictures_if_they_can_be_draw
 ) -> None:
     close(ledger, begin(ledger), Outcome.COMPLETE)
     study = shown(ledger, folder)
-    predictions = npz(log_probs=np.zeros((1, N_BEATS, 4), np.float32))
+    predictions = npz(log_probs=np.zeros((1, 40, 4), np.float32))
     results = {PREDICTIONS: predictions, PER_RECORD: b"r\n", SCORES: b"{}"}
     if lost == PREDICTIONS:
         results[PREDICTIONS] = b"damaged"
@@ -160,7 +145,7 @@ def test_a_complete_trial_keeps_its_results_and_two_pictures_if_they_can_be_draw
         study.study.files.folder(DIGEST).write(name, content)
     if lost == BEATS:
         (folder / BEATS).unlink()
-    files = files_of(study, run(study))
+    files = files_of(study, trial(study))
     for name in results:
         assert (f"trial {DIGEST} left no {name} in its storage" in caplog.text) == (lost == "all")
     pictures = {"pr_curves.png", "confusion_matrix.png"}
@@ -179,7 +164,7 @@ def test_an_unfinished_trial_keeps_its_configuration_and_a_failure_its_traceback
     close(ledger, begin(ledger), outcome, traceback=traceback)
     study = shown(ledger, folder)
     expected = {"configuration.json"} | ({"traceback.txt"} if traceback else set())
-    assert files_of(study, run(study)).keys() == expected
+    assert files_of(study, trial(study)).keys() == expected
 
 
 def test_a_study_that_ended_keeps_the_weights_of_its_best(ledger: Ledger, folder: Path) -> None:
