@@ -1,7 +1,7 @@
-"""The command `ecg-fusion`: each of this tool's commands by one word.
+"""The command `ecg-fusion`, which has all commands of this tool as subcommands.
 
 `ecg-fusion run --space fusion_grid` does what `python -m study.run --space fusion_grid` does. It
-also works from a folder that has a folder `study/` of its own, which Python would import instead.
+also works in a folder that has its own `study/`, which `python -m` would import instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMANDS = {
     "check-plugin": ("study.check_plugin.__main__", "check fusions and backbones of your own"),
     "data": ("study.data.__main__", "show records and beats, and what is left out"),
 }
-"""The module whose `main` is each command, imported when it is called; and what it does."""
+"""Module of each command, imported only when the command is called; and what the command does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def _help() -> str:
 
 
 def script() -> NoReturn:
-    """Be the command on a terminal."""
+    """Run the command line and end the process."""
     leave(main())
 
 

@@ -1,7 +1,7 @@
 """Shows addresses of servers, databases and storage without credentials.
 
 Everything before the host, and every value of the query, counts as a credential: passwords, tokens
-and keys have many names there, and a reader misses nothing else.
+and keys go by many names there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def secrets_of(url: str) -> list[str]:
     except ValueError:  # such as brackets around no IPv6 address: no part of it is safe to show
         query, userinfo = rest.partition("?")[2], rest.rpartition("@")[0]
     if not userinfo and "@" in rest.partition("?")[0] and not url.lower().startswith("http"):
-        # An unescaped '/', '?' or '#' in a password ends the host for `urlsplit` alone.
+        # `urlsplit`, unlike drivers, ends the host at an unescaped '/', '?' or '#' of a password.
         userinfo = rest.rpartition("@")[0]
     values = {value for _, value in parse_qsl(query)}
     values |= {pair.partition("=")[2] for pair in query.split("&")}

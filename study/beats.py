@@ -35,9 +35,9 @@ class LabelledBeats:
 def scorable(
     counts: NDArray[np.int64] | NDArray[np.float64], least: int = MIN_CLASS_BEATS
 ) -> NDArray[np.bool_]:
-    """Return for which classes beats can be scored, from their counts [..., C].
+    """Return which classes can be scored, from counts of beats [..., C].
 
-    That takes `least` beats of the class, and beats of others.
+    A class needs at least `least` beats, and beats of other classes beside it.
     """
     return np.asarray(
         (counts >= least) & (counts < counts.sum(axis=-1, keepdims=True)), dtype=bool

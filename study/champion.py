@@ -1,12 +1,12 @@
-"""A model from an arm of a finished comparison: `python -m study.champion --study NAME --arm ARM`.
+"""Makes a model from an arm of a comparison: `python -m study.champion --study NAME --arm ARM`.
 
   python -m study.champion --study recipe --arm width_64           width_64.pt and width_64.md
   python -m study.predict --record data/p01 --model width_64.pt    uses it
 
 The arm is trained anew, with fresh seeds, on all records that its study saw: of MIT-BIH those of
 DS1, never DS2. Probabilities are calibrated on the study's out-of-fold predictions. The file has
-weights and settings and nothing that is executed when it is read; beside it is a model card with
-data, licence, figures and limits. The champion that is part of this package was made so:
+weights and settings, and no code; a model card beside it gives data, licence, figures and limits.
+The shipped champion was made by:
 
   python -m study.run --space recipe
   python -m study.champion --study recipe --arm recipe --seeds 5 --output study/models/champion.pt
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from study.store.study import Study
 
 SEEDS = 3
-"""Default number of networks: more are a larger file, and change the mean little."""
+"""Default number of networks: more make the file larger and change the mean little."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,7 +150,7 @@ def _beats(study: Study, source: Source, config: TrialConfig) -> BeatSet:
     if source.kind != study.plan.data_source or not same:
         raise StudyStateError(
             f"study '{study.name}' saw other beats ({study.plan.data_source}) than those of "
-            f"{source.description}; give its records as it was given them"
+            f"{source.description}; give the options for records that it was run with"
         )
     return beats
 
@@ -158,7 +158,7 @@ def _beats(study: Study, source: Source, config: TrialConfig) -> BeatSet:
 def _trained(
     config: TrialConfig, beats: BeatSet, study_seed: int, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Train networks on all beats; return their weights, which half precision holds."""
+    """Train networks on all beats; return their weights, rounded to half precision."""
     from study.data.folds import all_records
     from study.models.cpu_kernels import has_compiled_kernels
     from study.training.engine import Engine, resolve_precision
@@ -186,7 +186,7 @@ def _trained(
 
 
 def _rounded(state: dict[str, Any]) -> dict[str, Any]:
-    """Round weights to half precision, which halves the file; statistics stay as they are."""
+    """Round weights to half precision, which halves the file; statistics stay exact."""
     statistics = ("rr_mean", "rr_sd", "running_mean", "running_var", "num_batches_tracked")
     return {
         name: values if name.endswith(statistics) else values.half().to(values.dtype)

@@ -36,7 +36,6 @@ _ASCII = {"±": "+-", "…": "...", "²": "^2", "×": "x", "µ": "u"}
 _AGAIN_S = 0.05
 """Seconds after which a dropped signal is sent again."""
 
-
 _SELDOM_S = 5.0
 """Seconds between two lines of progress."""
 
@@ -82,7 +81,7 @@ def carry_out(
             return CLOSED_PIPE
         if verbose:
             traceback.print_exc()
-        # Asking writes to it: only where no file is named can it be what is full.
+        # `_full` has to write to standard output: only ask it where the error names no file.
         unnamed = not isinstance(error, StudyError) and error.filename is None
         if unnamed and isinstance(error, OSError) and _full(sys.stdout):
             _say(f"error: standard output: {error.strerror or error}; {readable()}")
@@ -98,8 +97,8 @@ def carry_out(
 def one_thread() -> None:
     """Let PyTorch and NumPy, imported after this, compute in one thread, as trials do.
 
-    Beside other work OpenMP's threads wait for each other: a page took five times as long with
-    two. A user's own variables stay.
+    On a busy machine OpenMP's threads wait for each other: a page took five times as long with
+    two. Variables that the user has set stay.
     """
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")

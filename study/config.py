@@ -21,7 +21,7 @@ Cut = tuple[str, ...]
 """A segmentation, a resampling and, if any, a template. Each has a beat set of its own."""
 
 N_SAMPLES = 128
-"""Number of samples T of every beat window after resampling."""
+"""Samples T of every beat window after resampling."""
 
 SAMPLING_RATE_HZ = 360
 """Sampling rate at which windows are cut; records at other rates are resampled to it."""
@@ -209,12 +209,12 @@ class SignalSpec:
 
     @property
     def n_shape(self) -> int:
-        """Scalars of shape after the late RR vector."""
+        """Number of scalars of shape after the late RR vector."""
         return 2 if self.option.late_rr and self.late_shape == "distances" else 0
 
     @property
     def window(self) -> str:
-        """What a network sees of a beat: its segmentation, and its template where it sees that."""
+        """Name of what a network sees of a beat: its segmentation, and its template if any."""
         if self.morphology == "beat":
             return self.segmentation
         return f"{self.segmentation}/{self.morphology}/{self.template}"
@@ -272,7 +272,7 @@ class TrainConfig:
     loss: str = "cross_entropy"  # `cross_entropy` or `focal` (Lin et al. 2017, arXiv:1708.02002)
     focal_gamma: float = 2.0  # focusing exponent of the focal loss
     class_weights: str = "sqrt_inverse"  # of the loss, from the classes' frequencies in an epoch
-    # Whether probabilities are brought from the class shares that the loss sees to the true ones
+    # Whether probabilities are corrected from the class shares of the loss to the true ones
     logit_adjustment: str = "prior"
     label_smoothing: float = 0.0  # mass spread over all classes
     learning_rate: float = 2e-3  # peak of the schedule
@@ -311,7 +311,9 @@ class TrialConfig:
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
-        """Build from flat parameter names; missing ones keep their defaults; words may be earlier.
+        """Build from flat parameter names; missing ones keep their defaults.
+
+        Words of older studies (`study.keys.EARLIER`) are read as today's.
 
         Raises:
             ConfigError: If a name is unknown or a value is not allowed; all faults together.
@@ -357,7 +359,7 @@ def digest_of(values: object) -> str:
 
 
 def digest_text(values: object) -> str:
-    """Return the text that a digest is of: JSON in which words stand as in the first studies."""
+    """Return the JSON that `digest_of` hashes, with the words that the first studies used."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     for earlier, word in EARLIER.items():
         text = text.replace(json.dumps(word), json.dumps(earlier))

@@ -4,8 +4,8 @@
   python -m study.demo --out DIR        somewhere else
 
 It needs no network and no records, trains nothing, and takes less than a minute. A program makes
-the record: sinus beats with premature S, V and F beats among them. What the model makes of them
-says nothing about patients. In DIR:
+the record: sinus beats with premature S, V and F beats among them. The classes that the model
+gives them say nothing about patients. In DIR:
   demo.html    a page with the beats by class, the strip and the model: open it in a browser
   demo.png     the strip
   demo.csv     a row a beat; demo.ecgrr the same as WFDB annotations

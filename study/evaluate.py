@@ -102,8 +102,7 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
     plan = proposal.plan
     remarks = (
         f"From study '{name}', its results alone. {proposal.comments}",
-        "Change what you want before a test set is opened; the hash of what it says is logged "
-        "then.",
+        "You may change this plan until a test set is opened: the opening logs its hash.",
     )
     lines = [line for text in remarks for line in textwrap.wrap(text, 95)]
     comments = "\n".join([proposal.command(path), *lines])
@@ -116,8 +115,8 @@ def _write_plan(args: argparse.Namespace, workspace: Path) -> int:
         ) from None
     contrasts = ", ".join(f"{first} - {second}" for first, second in plan.test.contrasts)
     print(f"{path}: plan {plan.title}")
-    for of, arms in plan.developments.items():
-        print(f"  arms on {of}: {', '.join(arm.name for arm in arms)}")
+    for development, arms in plan.developments.items():
+        print(f"  arms on {development}: {', '.join(arm.name for arm in arms)}")
     print(f"  contrasts: {contrasts or 'none'}")
     for lack in proposal.lacks:
         print(f"  warning: {lack}")
@@ -144,7 +143,7 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
         )
         session.track_opening(opening)
     else:
-        opening = _from_records(session)
+        opening = _train_and_open(session)
     if opening is not None:
         session.show(folder.opening(opening), lambda: session.records().test)
         if args.synthetic:
@@ -153,7 +152,7 @@ def _evaluate(args: argparse.Namespace, workspace: Path) -> int:
     return DONE
 
 
-def _from_records(session: Session) -> Opening | None:
+def _train_and_open(session: Session) -> Opening | None:
     """Train, open the test set and store the result; return the opening, or None without one."""
     from study.sealed.opening import evaluate_test_set, open_test_set
     from study.sealed.training import train

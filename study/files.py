@@ -24,11 +24,11 @@ Kind = tuple[str, int]
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file under another name, then move it to its own; the old file stays until then.
+    """Write a file under another name, then rename it; an old file stays whole until then.
 
     Args:
         path: The file.
-        content: Of the file.
+        content: Its text or bytes.
         durable: Wait until the disk has it, so that a power cut does not leave it empty.
 
     Raises:
@@ -54,7 +54,7 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
 
 @contextmanager
 def writing(target: str | Path, n_bytes: int) -> Iterator[None]:
-    """Add the target and size of a block's writes to the error if they fail.
+    """Name the target and the size in the error of a block whose writes fail.
 
     Raises:
         DiskError: If the block raises `OSError`.
@@ -71,7 +71,7 @@ def writing(target: str | Path, n_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def reading(target: str | Path) -> Iterator[None]:
-    """Add the source of a block's reads to the error if they fail.
+    """Name the source in the error of a block whose reads fail.
 
     Raises:
         DiskError: If the block raises `OSError`.
@@ -110,7 +110,7 @@ def rows_csv(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Return values, even arrays, in JSON's types: non-finite numbers become null."""
+    """Return values and arrays in JSON's types; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -133,7 +133,7 @@ def archive_fault(content: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             altered = archive.testzip()
-    except Exception as error:  # no list would be whole: each way of compression has its own
+    except Exception as error:  # each method of compression raises its own
         return f"{type(error).__name__}: {error}"
     return f"the checksum of its part {altered} is wrong" if altered else ""
 
@@ -166,5 +166,5 @@ def read_arrays(
                 f"got {list(got.shape)} {got.dtype}"
             )
     if faults:
-        raise ArchiveError(listed("has not the expected content", faults))
+        raise ArchiveError(listed("lacks the expected content", faults))
     return arrays

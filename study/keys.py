@@ -30,8 +30,8 @@ AUROC_SV = "val_auroc_sv"
 OBJECTIVES = (AUPRC_SV, AUPRC_MACRO, AUROC_SV, AUROC_MACRO)
 
 UNRANKED = TRAIN_LOSS
-"""Stands for an objective where trials are trained for a sealed test: every epoch has it, also
-where nothing is scored, and it ranks nothing."""
+"""Objective of the trials of a sealed test, where no beat is scored: every epoch has a training
+loss, and no trial is ranked by it."""
 
 FLOORS = (
     "prevalence",
@@ -55,7 +55,7 @@ EXPERIMENTS = {
 GATE_MEAN, GATE_MIN, GATE_MAX = "gate_mean", "gate_min", "gate_max"
 
 MIN_CLASS_BEATS = 10
-"""Least beats of a class with which a fold counts in that class's score."""
+"""Beats of a class that a fold needs to count in the class's score."""
 
 MIN_EFFECTIVE_PATIENTS = 5.3
 """Effective number of patients that a class's score needs to be estimable, that is to have an
@@ -63,7 +63,7 @@ interval, a test, and a part in the macro of other records. With n equal patient
 swaps and no two-sided p below 2 / 2^n, which is 5 % at 5.3: with fewer nothing could be shown."""
 
 MIN_BEATS_OF_RECORD = 5
-"""Least beats of a class with which a record counts in the class's patient mean."""
+"""Beats of a class that a record needs to count in the class's patient mean."""
 
 AGGREGATES = {"macro": CLASSES, "sv": ("S", "V")}
 """Means over classes; a mean is undefined where the score of one of its classes is."""
@@ -97,13 +97,13 @@ def reliance(kind: str, aami_class: str) -> str:
 EARLIER = {"seed7": "published7", "seed_experiments": "published_arms"}
 """Words of older spaces and stored studies, and today's words for them.
 
-They had nothing to do with random seeds. They are read as today's words; digests keep them
+The older words wrongly suggest random seeds. They are read as today's words; digests keep them
 (`study.config.digest_text`), so that an older study is found and resumed.
 """
 
 
 def today(value: T) -> T:
-    """Return today's form of a value that may be an earlier word, or an arm that has one."""
+    """Return a value with earlier words, also those in an arm's name, replaced by today's."""
     if not isinstance(value, str):
         return value
     words = " / ".join(EARLIER.get(word, word) for word in value.split(" / "))

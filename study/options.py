@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def command(name: str, description: str | None, epilog: str = "") -> argparse.ArgumentParser:
-    """Return the parser of a command, under its description, as it was called."""
+    """Return the parser of a command; its help names the command as it was called."""
     return _Parser(
         prog=as_called(f"python -m study.{name}"),
         description=as_called(description or ""),
@@ -77,7 +77,7 @@ def add_tracking_uri(options: _Group) -> None:
 def add_tracker(options: _Group) -> None:
     """Add the options for the address of MLflow and for leaving it out."""
     add_tracking_uri(options)
-    options.add_argument("--no-track", action="store_true", help="leave MLflow alone")
+    options.add_argument("--no-track", action="store_true", help="do not use MLflow")
 
 
 def add_lead(options: _Group, purpose: str, leads: Sequence[str]) -> None:
@@ -128,7 +128,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     add_plugin(options)
     _add_checks(
         options.add_argument_group(
-            "look at a study (--storage, --study-storage, --tracking-uri as it was started)"
+            "look at a study (give --storage, --study-storage, --tracking-uri as at its start)"
         )
     )
     _add_confirmation(
@@ -167,7 +167,7 @@ def _add_confirmation(group: argparse._ArgumentGroup) -> None:
         "--confirm", metavar="STUDY", help="compare the best configurations of this search"
     )
     group.add_argument(
-        "--top", type=_whole, metavar="K", help="of how many arms to take the best (default 4)"
+        "--top", type=_whole, metavar="K", help="how many arms to confirm (default 4)"
     )
 
 
@@ -311,7 +311,7 @@ def _add_course(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--on-end",
         metavar="COMMAND",
-        help="run this by the shell when the study has ended, in any way but an error; it gets "
+        help="shell command to run when the study has ended, unless by an error; it gets "
         "STUDY_NAME, STUDY_FOLDER, STUDY_STATE and STUDY_EXIT_CODE",
     )
     group.add_argument(

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder to write to (default: studies/NAME/report)",
     )
-    where = parser.add_argument_group("where the study keeps what, if not in studies/NAME")
+    where = parser.add_argument_group("where the study's files are, if not in studies/NAME")
     where.add_argument("--storage", metavar="PLACE", help="the --storage it was started with")
     where.add_argument("--study-storage", metavar="URL", help="its Optuna storage")
     add_tracker(where)
@@ -76,7 +76,9 @@ def _report(args: argparse.Namespace) -> int:
     study = Study.open(
         Path.cwd(), args.study, study_storage=args.study_storage, storage=args.storage
     )
-    from study.reporting.page.page import PAGE  # Last: a wrong name is told at once.
+    from study.reporting.page.page import (
+        PAGE,
+    )  # Imported late: a wrong study name is reported at once.
 
     output = args.output or study.folder / REPORT
     results = write_page(study, output, say)

@@ -2,13 +2,13 @@
 
   python -m study.run --list                              spaces and studies
   python -m study.run --space smoke                       two trials, about a minute
-  python -m study.run --space fusion_grid --dry-run       the plan, every branch built once
+  python -m study.run --space fusion_grid --dry-run       what it would train, and how long
   python -m study.run --space fusion_grid                 the main search
   python -m study.run --space fusion_grid --quick         the same path in minutes, a rehearsal
   python -m study.run --resume fusion_grid                continue it after a stop
   python -m study.run --status fusion_grid                what is done, running, failed, owed
   python -m study.run --repair fusion_grid                make its storage, MLflow and files agree
-  python -m study.run --space published_arms            the published arms, compared
+  python -m study.run --space published_arms              the published arms, compared
   python -m study.run --confirm fusion_grid               its candidates, on fresh seeds and folds
 
 The current folder is the workspace: mlflow.db and mlruns/ (a bare `mlflow ui` opens them) and
@@ -96,7 +96,9 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
         return DONE
     if isinstance(args.resume, str):
         if args.confirm:
-            raise UsageError(f"--resume {args.resume}: --confirm goes on by --resume alone")
+            raise UsageError(
+                f"--resume {args.resume}: with --confirm, give --resume without a name"
+            )
         vars(args).update(vars(resumed(args, _parser())))
     if args.confirm:
         code = confirm(args, began, _run, go_on=(DONE, TRIALS_FAILED))
@@ -114,7 +116,7 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
 
 
 def _meant(word: str) -> str:
-    """Say how a word is given that stands without its option."""
+    """Say which option a word lacks."""
     from study.spaces.load import FOLDER
 
     hint = did_you_mean(word, (path.stem for path in FOLDER.glob("*.toml")))
@@ -182,11 +184,11 @@ def _run(args: argparse.Namespace, began: float) -> int:
     places = Places.of(workspace, name, **addresses)
     folder = places.folder
     # A missing study cannot be resumed: say so before anything is written.
-    begun = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
-    existing = Study.open(workspace, name, **addresses) if begun else None
-    says = _says(args, existing)
+    stored_plan = StudyPlan.load(folder) if args.resume else StudyPlan.find(folder)
+    existing = Study.open(workspace, name, **addresses) if stored_plan else None
+    announced = _announces(args, existing)
     machine = Machine.of(args, workspace)
-    setup = _set_up(args, space, places, begun, machine, says=says)
+    setup = _set_up(args, space, places, stored_plan, machine, announced=announced)
     demand = machine.demand(setup, shared_storage=bool(places.storage))
     at_once = machine.room_for(demand)
     if args.dry_run:
@@ -195,7 +197,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
         for line in plan_lines(setup, at_once, existing, run_branches=args.verbose):
             print(line)
         return DONE
-    epoch_s = _header(setup, at_once, existing) if says else math.nan
+    epoch_s = _header(setup, at_once, existing) if announced else math.nan
     from study.tuning.session import Options, run_study  # what is above needs no Ray
 
     setup, earlier = informed(setup, args.start_from, existing, workspace)
@@ -217,7 +219,7 @@ def _run(args: argparse.Namespace, began: float) -> int:
     if places.storage:
         places.files.probe()
     with locked(folder):
-        experiment = None if args.no_track else _experiment(args, setup.source.kind, begun)
+        experiment = None if args.no_track else _experiment(args, setup.source.kind, stored_plan)
         summary = run_study(setup, options, experiment)
     study = Study.at(places)
     print_result(study, summary, experiment, quiet=args.quiet, verbose=args.verbose)
@@ -227,8 +229,8 @@ def _run(args: argparse.Namespace, began: float) -> int:
     return code
 
 
-def _says(args: argparse.Namespace, existing: Study | None) -> bool:
-    """Say whether a start tells what it will do: not where nothing is run, or all is refused."""
+def _announces(args: argparse.Namespace, existing: Study | None) -> bool:
+    """Return whether to print what a start will do: not if it runs nothing or is refused."""
     goes_on = existing is None or (
         args.resume and (existing.unfinished or args.trials or args.retry_failed)
     )
@@ -267,20 +269,20 @@ def _set_up(
     args: argparse.Namespace,
     space: Space,
     places: Places,
-    begun: StudyPlan | None,
+    stored_plan: StudyPlan | None,
     machine: Machine,
     *,
-    says: bool,
+    announced: bool,
 ) -> Setup:
     """Find the records and prepare everything that a study needs before its first trial."""
     from study.data.source import source_asked
     from study.tuning.header import content_lines, trials_line
     from study.tuning.setup import precision_of, set_up
 
-    if says:
+    if announced:
         _tell([*content_lines(space, places.folder.name), trials_line(space)])
     source = source_asked(args)
-    if says:
+    if announced:
         _tell([f"records: {source.description}"])
     return set_up(
         space,
@@ -289,7 +291,7 @@ def _set_up(
         study_seed=args.seed,
         partition_seed=args.partition_seed,
         device=machine.device,
-        precision=precision_of(args.precision, begun),
+        precision=precision_of(args.precision, stored_plan),
         storage=places.files,
         cache_dir=machine.cache_dir,
     )
@@ -301,12 +303,12 @@ def _tell(lines: Iterable[str]) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _experiment(args: argparse.Namespace, kind: str, begun: StudyPlan | None) -> Experiment:
+def _experiment(args: argparse.Namespace, kind: str, stored_plan: StudyPlan | None) -> Experiment:
     """Return where MLflow mirrors a study on records of this kind."""
     from study.tracking.experiment import Experiment
 
     experiment = Experiment.of_records(kind, args.tracking_uri)
-    if begun is None:
+    if stored_plan is None:
         # A mistyped address must show before hours of training; later starts need no MLflow.
         experiment.connect()
     return experiment

@@ -65,8 +65,8 @@ def listing(words: Iterable[str]) -> str:
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Return names of arms without the parts that all of them have, by their full names.
 
-    That RR is real is left out too: a name says where it is not. Names stay as they are where one
-    would lose every part, or no longer differ from another.
+    `real` is left out too: only a placebo's name says what its RR is. All names stay as they are
+    if one would lose every part, or no longer differ from another.
     """
     parts = {name: name.split(" / ") for name in names}
     shared = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
@@ -108,7 +108,7 @@ def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> list[list[s
 
 
 def grid(headings: Sequence[str], cells: Rows, *, words: Container[int], width: int) -> str:
-    """Return a table in lines of at most `width` characters, where that can be.
+    """Return a table in lines of at most `width` characters, if possible.
 
     Headings are wrapped at spaces only. Columns that do not fit go below, beside the first column
     again; where a single column of words is too wide, its cells are wrapped.

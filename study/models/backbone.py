@@ -8,7 +8,7 @@ also by a pre-activation residual block (He et al. 2016, arXiv:1603.05027). With
 Linear(256 -> 4) on the pooled map it has 90,532 parameters, with 3 channels 90,556; convolutions
 have biases, SE layers none.
 
-Readings of the text where it leaves a choice, all as in that code: SE scales the joined
+Where the paper leaves a choice, this follows that code: SE scales the joined
 branches, before the residual block; the shortcut of a residual block is the block's raw input;
 ASPP has no image-level branch and no 1x1 projection; padding keeps the length, so that only the
 strided convolution halves it, 128 -> 64.
@@ -37,7 +37,7 @@ STEPS = 64
 """Time steps of the feature map, from 128 samples."""
 
 EPSILON = 1e-5
-"""Added to a variance by `torch.nn.BatchNorm2d`, and by whatever computes batch norm for it."""
+"""Added to a variance by `torch.nn.BatchNorm2d`, and by every other form of it here."""
 
 
 def mean_over_time(x: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-"""Options of the compiler. None lets it assume that there is no NaN, which shows a divergence."""
+"""Options of the compiler. No -ffast-math: it may lose NaN, which shows that a loss diverged."""
 
 FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
-"""How compilers are told to use all that this processor has; the first that one takes is used."""
+"""Options for all instructions of this processor; the first that the compiler accepts is used."""
 
 COMPILERS = ("c++", "g++", "clang++")
 
@@ -36,7 +36,7 @@ FOLDER_VARIABLE = "STUDY_KERNELS_DIR"
 """Environment variable that names the folder of the compiled library."""
 
 LIMIT_S = 120.0
-"""Longest time of a compiler; it takes two seconds."""
+"""Longest time that a compiler may take; it needs two seconds."""
 
 
 class LibraryError(RuntimeError):
@@ -49,7 +49,7 @@ def load_library() -> ctypes.CDLL:
     Without a folder that can be written they are compiled for this process alone.
 
     Raises:
-        LibraryError: If they cannot be compiled, or not be loaded.
+        LibraryError: If they cannot be compiled or loaded.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
@@ -65,7 +65,7 @@ def load_library() -> ctypes.CDLL:
 def _from_folder(folder: Path) -> ctypes.CDLL:
     """Load the library that a folder has for this machine; compile it there where it has none.
 
-    Its name has a digest of its bytes, as loading a library that is cut off kills the process.
+    Its name has a digest of its bytes, because loading a truncated library kills the process.
     """
     identity = _identity()
     for path in folder.glob(f"kernels-{identity}-*.so"):

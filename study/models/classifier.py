@@ -32,17 +32,17 @@ class RunBackbone(Protocol):
     def __call__(self, backbone: MACNNSE, x: Tensor, *, over_time: bool) -> Tensor:
         """Map beats [B, 1, channels, T] to the feature map, or to its mean over time [B, K, 1]."""
 
-    def roughly(self) -> RunBackbone:
+    def in_training_precision(self) -> RunBackbone:
         """Return a runner that evaluates in the type of training, where that is quicker."""
 
 
 class Classifier(nn.Module):
     """Beats and their RR in, logits or log-probabilities out.
 
-    The late vector is that of RR and, after it, the scalars of shape. Its mean and standard
-    deviation are buffers: they are part of a trained model, and belong to the member's training
-    beats (see `set_rr_statistics`). So is what is added to the logits in evaluation, and not in
-    training (`study.training.losses.logit_adjustment`).
+    The late vector has the RR features and then the scalars of shape. Its mean and standard
+    deviation over the member's training beats (see `set_rr_statistics`) are buffers, and so part
+    of a trained model. So is the logit adjustment, which is added in evaluation only
+    (`study.training.losses.logit_adjustment`).
 
     Args:
         backbone: What precedes the fusion; None where the fusion does not use the ECG.
@@ -54,8 +54,8 @@ class Classifier(nn.Module):
 
     Attributes:
         run_backbone: Computes a `MACNNSE` in another way than PyTorch's modules do (see
-            `study.models.cpu_backbone` and `study.models.pack_backbone`), or None. Every other
-            backbone runs as it is written (`run_by`).
+            `study.models.cpu_backbone` and `study.models.pack_backbone`), or None. PyTorch's
+            modules compute every other backbone.
     """
 
     run_backbone: RunBackbone | None = None
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         self.n_rr = n_rr
         self.n_shape = n_shape
         self.standardise_rr = standardise_rr
-        # Buffers, so that they go wherever the weights go: to a checkpoint, to a served model.
+        # Buffers go where the weights go: to a checkpoint, to a served model.
         self.register_buffer("rr_mean", torch.zeros(n_rr + n_shape))
         self.register_buffer("rr_sd", torch.ones(n_rr + n_shape))
         self.register_buffer("logit_adjustment", torch.zeros(N_CLASSES))
@@ -99,7 +99,7 @@ class Classifier(nn.Module):
         return self.backbone is None or type(self.backbone) is MACNNSE
 
     def run_by(self, run_backbone: RunBackbone | None) -> None:
-        """Compute the backbone in another way, if it is one that this way knows."""
+        """Let `run_backbone` compute the backbone if that is a `MACNNSE`."""
         self.run_backbone = run_backbone if self._is_macnn_se else None
 
     def set_rr_statistics(self, mean: Tensor, sd: Tensor) -> None:
@@ -149,14 +149,14 @@ class Classifier(nn.Module):
         return outputs if self.training else outputs + self.logit_adjustment
 
     @contextmanager
-    def roughly(self) -> Iterator[None]:
-        """Evaluate in the type of training while this is open, where that is quicker.
+    def in_training_precision(self) -> Iterator[None]:
+        """Evaluate in the type of training during a block, where that is quicker.
 
         It is less precise: use it for scores that only steer, and for differences of two scores.
         """
         exact = self.run_backbone
         if exact is not None:
-            self.run_backbone = exact.roughly()
+            self.run_backbone = exact.in_training_precision()
         try:
             yield
         finally:

@@ -1,7 +1,8 @@
 """The backbone on a CPU: the network of `study.models.backbone`, in fewer passes over memory.
 
-Convolutions stay oneDNN's, over channels that lie innermost; everything between them is one
-kernel of `study.models.cpu_kernels` each way. Training in bfloat16 halves the activations and the
+oneDNN computes the convolutions, over channels that lie innermost. One kernel of
+`study.models.cpu_kernels` forward and one backward compute all that is between two of them.
+Training in bfloat16 halves the activations and the
 operands of the convolutions, while weights, statistics, sums and gradients of weights stay as they
 are. Evaluation computes in the weights' own type, so that a trial's scores are not rounded; only
 scores before the last epoch, which steer a search, may be.
@@ -57,8 +58,8 @@ class FusedBackbone:
             return self._stage(backbone.aspp_3, backbone.se_3, rows).transpose(1, 2)
         return self._stage(backbone.aspp_3, backbone.se_3, rows, pooled=True)[:, :, None]
 
-    def roughly(self) -> FusedBackbone:
-        """Return what evaluates as in training, where that is less precise."""
+    def in_training_precision(self) -> FusedBackbone:
+        """Return a runner that evaluates in the type of training."""
         return replace(self, exact=False)
 
     def _stage(
@@ -73,7 +74,7 @@ class FusedBackbone:
         squeeze = cast(nn.Linear, excitation.scale[0]).weight
         excite = cast(nn.Linear, excitation.scale[2]).weight
         if not aspp.training:
-            scale, shift = _known(norms)
+            scale, shift = _scale_and_shift(norms)
             evaluate = kernels.affine_tanh_pool if pooled else kernels.affine_tanh_scale
             evaluated: Tensor = evaluate(branches, scale, shift, squeeze, excite)
             return evaluated
@@ -110,7 +111,7 @@ class FusedBackbone:
 
     def _norm_relu(self, norm: nn.BatchNorm2d, rows: Tensor) -> Tensor:
         if not norm.training:
-            return self.kernels.affine_relu(rows, *_known([norm]))
+            return self.kernels.affine_relu(rows, *_scale_and_shift([norm]))
         out, mean, variance = _apply(
             _NormReLU,
             self.kernels.norm_relu,
@@ -142,8 +143,8 @@ def _convolved(conv: nn.Conv2d, rows: Tensor, *, normalised: bool) -> Tensor:
     return _rows(out)
 
 
-def _known(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
-    """Return scale and shift [K] of batch norms side by side, from their running moments."""
+def _scale_and_shift(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
+    """Return scale and shift [K] of joined batch norms, from their running moments."""
 
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(norm, name).detach() for norm in norms])

@@ -1,6 +1,6 @@
-"""What lies between the convolutions of a backbone on a CPU, by compiled functions.
+"""The operations between a backbone's convolutions on a CPU, as compiled functions.
 
-Batch norm with what follows it, forwards and backwards. The compiled functions
+They are batch norm and what follows it, forward and backward. The compiled functions
 (`study.models.build_kernels`) need two or three passes over memory where PyTorch's operations need
 a dozen and `torch.compile` four or five; they are compiled in seconds and loaded in milliseconds.
 Channels lie innermost, [B, T, K], so that every loop runs along consecutive values. Statistics and
@@ -32,7 +32,7 @@ _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 class Moments(NamedTuple):
-    """Of each channel over beats and time, [K]: mean, biased variance, 1 / standard deviation."""
+    """Mean, biased variance and 1 / standard deviation [K] of channels over beats and time."""
 
     mean: Tensor
     variance: Tensor
@@ -40,7 +40,7 @@ class Moments(NamedTuple):
 
 
 class Squeezed(NamedTuple):
-    """What a squeeze-and-excitation saw: means [B, K], hidden layer [B, S], factors [B, K]."""
+    """Values of a squeeze-and-excitation: means [B, K], hidden layer [B, S], factors [B, K]."""
 
     mean: Tensor
     hidden: Tensor
@@ -55,7 +55,7 @@ class Kernels:
     norm_relu: Callable[..., tuple[Tensor, Moments]]
     norm_relu_backward: Callable[..., tuple[Tensor, ...]]  # the gradients of x, weight and bias
     # Joins branches along the channels: tanh of batch norm, scaled by squeeze-and-excitation.
-    # Returns the result, the joined branches, their tanh, their moments, and what the scaling saw.
+    # Returns the result, the joined branches, their tanh, their moments, and the scaling's values.
     norm_tanh_scale: Callable[..., tuple[Tensor, Tensor, Tensor, Moments, Squeezed]]
     # The gradients of weight, bias, squeeze, excite and every branch
     norm_tanh_scale_backward: Callable[..., tuple[Tensor, ...]]
@@ -73,8 +73,8 @@ class Kernels:
 def compiled_kernels(dtype: torch.dtype) -> Kernels | None:
     """Return the kernels to train in a type, and to evaluate in it and in float32.
 
-    None where they cannot be compiled, with a warning; and for float64, which serves to compare
-    ways of training: the network then runs as it is written.
+    None for float64, which serves to compare ways of training; None with a warning where they
+    cannot be compiled. PyTorch's modules then compute the network.
     """
     if dtype not in _SUFFIXES:
         return None
@@ -103,7 +103,7 @@ class _Functions:
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
-        def of(name: str) -> Callable[..., None]:
+        def typed(name: str) -> Callable[..., None]:
             function = getattr(library, f"{name}_{_SUFFIXES[dtype]}")
             function.restype = None
 
@@ -113,22 +113,22 @@ class _Functions:
 
             return call
 
-        self.sums_around = of("sums_around")
-        self.affine_relu = of("affine_relu")
-        self.relu_backward_sums = of("relu_backward_sums")
-        self.relu_backward = of("relu_backward")
-        self.affine_tanh = of("affine_tanh")
-        self.scaled = of("scaled")
-        self.product_over_time = of("product_over_time")
-        self.tanh_backward_sums = of("tanh_backward_sums")
-        self.tanh_backward = of("tanh_backward")
+        self.sums_around = typed("sums_around")
+        self.affine_relu = typed("affine_relu")
+        self.relu_backward_sums = typed("relu_backward_sums")
+        self.relu_backward = typed("relu_backward")
+        self.affine_tanh = typed("affine_tanh")
+        self.scaled = typed("scaled")
+        self.product_over_time = typed("product_over_time")
+        self.tanh_backward_sums = typed("tanh_backward_sums")
+        self.tanh_backward = typed("tanh_backward")
 
 
 def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p:
-    """Return where a tensor's values lie.
+    """Return the address of a tensor's values.
 
     Raises:
-        TypeError: If they do not lie there as a function in C++ reads and writes them.
+        TypeError: If they are of another type, layout or device than the C++ functions expect.
     """
     if tensor is None:
         return ctypes.c_void_p(None)
@@ -144,11 +144,11 @@ def _address(tensor: Tensor | None, activations: torch.dtype) -> ctypes.c_void_p
 class _Compiled:
     """The kernels: compiled functions for passes over activations, PyTorch for small tensors.
 
-    Training has one type of activations; evaluation may have another, hence `of_type`.
+    Training has one type of activations; evaluation may have another, hence `by_type`.
     """
 
-    def __init__(self, functions: _Functions, of_type: dict[torch.dtype, _Functions]) -> None:
-        self._do, self._of_type = functions, of_type
+    def __init__(self, functions: _Functions, by_type: dict[torch.dtype, _Functions]) -> None:
+        self._functions, self._by_type = functions, by_type
 
     def kernels(self) -> Kernels:
         return Kernels(
@@ -166,7 +166,7 @@ class _Compiled:
     def _moments(self, x: Tensor) -> Moments:
         origin = x[0, 0].float()
         total, squares = origin.new_empty(2, x.shape[2]).unbind()
-        self._do.sums_around(x, x, origin, total, squares)
+        self._functions.sums_around(x, x, origin, total, squares)
         return moments_of_sums(origin, total, squares, x.shape[0] * x.shape[1])
 
     def _norm_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
@@ -174,7 +174,7 @@ class _Compiled:
         moments = self._moments(x)
         scale, shift = _affine(moments, weight, bias)
         out = torch.empty_like(x)
-        self._do.affine_relu(x, x, scale, shift, out)
+        self._functions.affine_relu(x, x, scale, shift, out)
         return out, moments
 
     def _norm_relu_backward(
@@ -182,11 +182,11 @@ class _Compiled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         grad, x = grad.contiguous(), x.contiguous()
         d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
-        self._do.relu_backward_sums(
+        self._functions.relu_backward_sums(
             x, grad, out, x, moments.mean, moments.inverse_sd, d_weight, d_bias
         )
         d_x = torch.empty_like(x)
-        self._do.relu_backward(
+        self._functions.relu_backward(
             x, grad, out, x, moments.mean, *_slopes(x, weight, moments, d_weight, d_bias), d_x
         )
         return d_x, d_weight, d_bias
@@ -202,14 +202,14 @@ class _Compiled:
         joined = _joined(branches)
         moments = self._moments(joined)
         scale, shift = _affine(moments, weight, bias)
-        active, mean = torch.empty_like(joined), _of_beats(joined)
-        self._do.affine_tanh(joined, joined, scale, shift, active, mean)
+        active, mean = torch.empty_like(joined), _empty_by_beat(joined)
+        self._functions.affine_tanh(joined, joined, scale, shift, active, mean)
         return joined, active, moments, squeezed_of_mean(mean, squeeze, excite)
 
     def _norm_tanh_scale(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
         joined, active, moments, squeezed = self._norm_tanh(*inputs)
         out = torch.empty_like(active)
-        self._do.scaled(active, active, squeezed.factor, out)
+        self._functions.scaled(active, active, squeezed.factor, out)
         return out, joined, active, moments, squeezed
 
     def _norm_tanh_pool(self, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Moments, Squeezed]:
@@ -227,8 +227,8 @@ class _Compiled:
         moments: Moments,
         squeezed: Squeezed,
     ) -> tuple[Tensor, ...]:
-        grad, d_factor = grad.contiguous(), _of_beats(joined)
-        self._do.product_over_time(joined, grad, active, d_factor)
+        grad, d_factor = grad.contiguous(), _empty_by_beat(joined)
+        self._functions.product_over_time(joined, grad, active, d_factor)
         d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
         constant = d_mean / joined.shape[1]
         gradients = self._tanh_backward(
@@ -268,16 +268,16 @@ class _Compiled:
         mean, _, inverse_sd = moments
         d_weight, d_bias = torch.empty_like(weight), torch.empty_like(weight)
         before = (grad, factor, constant, active, joined, mean)
-        self._do.tanh_backward_sums(joined, *before, inverse_sd, d_weight, d_bias)
+        self._functions.tanh_backward_sums(joined, *before, inverse_sd, d_weight, d_bias)
         d_x = torch.empty_like(joined)
         slopes = _slopes(joined, weight, moments, d_weight, d_bias)
-        self._do.tanh_backward(joined, *before, *slopes, d_x)
-        return d_weight, d_bias, *apart(d_x)
+        self._functions.tanh_backward(joined, *before, *slopes, d_x)
+        return d_weight, d_bias, *split_branches(d_x)
 
     def _affine_relu(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         x = x.contiguous()
         out = torch.empty_like(x)
-        self._of_type[x.dtype].affine_relu(x, x, scale, shift, out)
+        self._by_type[x.dtype].affine_relu(x, x, scale, shift, out)
         return out
 
     def _affine_tanh_scale(
@@ -289,10 +289,11 @@ class _Compiled:
         excite: Tensor,
     ) -> Tensor:
         joined = _joined(branches)
-        do, active, mean = self._of_type[joined.dtype], torch.empty_like(joined), _of_beats(joined)
-        do.affine_tanh(joined, joined, scale, shift, active, mean)
+        functions = self._by_type[joined.dtype]
+        active, mean = torch.empty_like(joined), _empty_by_beat(joined)
+        functions.affine_tanh(joined, joined, scale, shift, active, mean)
         out = joined  # written over: the joined branches are not needed any more
-        do.scaled(active, active, squeezed_of_mean(mean, squeeze, excite).factor, out)
+        functions.scaled(active, active, squeezed_of_mean(mean, squeeze, excite).factor, out)
         return out
 
     def _affine_tanh_pool(
@@ -304,8 +305,8 @@ class _Compiled:
         excite: Tensor,
     ) -> Tensor:
         joined = _joined(branches)
-        mean = _of_beats(joined)
-        self._of_type[joined.dtype].affine_tanh(joined, joined, scale, shift, None, mean)
+        mean = _empty_by_beat(joined)
+        self._by_type[joined.dtype].affine_tanh(joined, joined, scale, shift, None, mean)
         squeezed = squeezed_of_mean(mean, squeeze, excite)
         return squeezed.mean * squeezed.factor
 
@@ -314,8 +315,8 @@ def _joined(branches: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(branches), dim=2).contiguous()
 
 
-def _of_beats(x: Tensor) -> Tensor:
-    """Return room for a sum over time, [B, K]."""
+def _empty_by_beat(x: Tensor) -> Tensor:
+    """Return an empty tensor for a sum over time, [B, K]."""
     return x.new_empty((x.shape[0], x.shape[2]), dtype=torch.float32)
 
 
@@ -360,6 +361,6 @@ def squeeze_backward(
     return d_hidden @ squeeze, d_hidden.T @ mean, d_excited.T @ hidden
 
 
-def apart(joined: Tensor) -> list[Tensor]:
+def split_branches(joined: Tensor) -> list[Tensor]:
     """Return the gradient of each branch, in memory of its own."""
     return [part.contiguous() for part in joined.chunk(len(DILATIONS), dim=2)]

@@ -54,7 +54,7 @@ def names_of(class_: type[Declares]) -> frozenset[str]:
 
 
 def own_options(classes: Iterable[type[Declares]]) -> list[Option]:
-    """Return the options that classes have for themselves; a class may inherit one."""
+    """Return the options that are not shared, each once: a class may inherit one."""
     own = (o for class_ in classes for o in class_.options if isinstance(o, Option))
     return list(dict.fromkeys(own))
 

@@ -65,7 +65,7 @@ class MHCA(Fusion):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the positions; submodules start by themselves."""
+        """Draw the positions; submodules draw their own parameters."""
         if self.positions is not None:
             nn.init.normal_(self.positions, std=0.02)
 

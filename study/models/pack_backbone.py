@@ -1,14 +1,14 @@
 """The backbones of several members at once: the quickest way on a GPU.
 
-The network of `study.models.backbone`, with a first axis for members. Grouped convolutions, which
-this would otherwise be, are slow in float32 (cuDNN runs the gradients of their weights group by
-group), so that a convolution is a product with all its taps, and then a sum of shifted taps:
+The network of `study.models.backbone`, with a first axis for members. Grouped convolutions would
+be slow in float32 (cuDNN runs the gradients of their weights group by group). So each convolution
+is a product with all its taps, and then a sum of shifted taps:
 
     z = w x    [K, branches * taps * out, in] @ [K, in, B * T]
     y[t] = z_left[t - d] + z_centre[t] + z_right[t + d]
 
-One product serves the four branches of a stage, and its two gradients are one product each. What
-lies between products is left to `torch.compile`, which makes a few kernels of it.
+One product serves the four branches of a stage, and its two gradients are one product each.
+`torch.compile` makes a few kernels of all operations between products.
 
 A bias before batch norm gets no gradient here: batch norm subtracts the bias again, so that its
 gradient is zero but for rounding.
@@ -34,7 +34,7 @@ from study.models.backbone import DILATIONS, EPSILON, MACNNSE
 _logger = logging.getLogger(__name__)
 
 PREFIX = "backbone."
-"""Of the names of its parameters and buffers in a classifier's state."""
+"""Prefix of the backbone's parameters and buffers in a classifier's state."""
 
 _MOMENTUM = 0.1
 """Momentum of running moments, as `torch.nn.BatchNorm2d` has it."""
@@ -47,7 +47,7 @@ _SHAPES_COMPILED = 64
 
 
 class Moments(NamedTuple):
-    """Of batch norms side by side: their names, mean and biased variance [K, C], and B * T."""
+    """Moments of joined batch norms: their names, mean and biased variance [K, C], and B * T."""
 
     norms: Sequence[str]
     mean: Tensor
@@ -106,7 +106,7 @@ class PackedBackbone:
         """Return what `_after_stem` does, compiled where that is possible."""
         if self._compiled and not PackedBackbone.refused:
             torch._dynamo.config.recompile_limit = _SHAPES_COMPILED
-            # Compiles the way back now too: a failure must come before running moments change.
+            # Compiles the backward pass too: a failure must come before running moments change.
             torch._functorch.config.force_non_lazy_backward_lowering = True
             try:
                 with warnings.catch_warnings():
@@ -136,8 +136,8 @@ class OneOfAPack:
         packed = PackedBackbone()(state, rows, training=backbone.training, over_time=over_time)
         return packed[0]
 
-    def roughly(self) -> OneOfAPack:
-        """Return itself: evaluation is a small part of the time there."""
+    def in_training_precision(self) -> OneOfAPack:
+        """Return itself: evaluation takes little of the time on such a device."""
         return self
 
 
@@ -164,7 +164,7 @@ class _Pass:
         self._training = training
 
     def stem(self, x: Tensor) -> Tensor:
-        """Convolve beats [K, B, channels, T]: the kernel spans all rows, they are its channels."""
+        """Convolve beats [K, B, channels, T]; the kernel spans all channels."""
         weight = self._state["stem.weight"].transpose(2, 3)
         (rows,) = self.convolved([weight], (1,), x.transpose(1, 2).to(self._dtype))
         return (rows + self._state["stem.bias"][:, :, None, None]).to(self._dtype)
@@ -219,7 +219,7 @@ class _Pass:
     ) -> list[Tensor]:
         """Convolve one input with several kernels [K, out, in, 1, 3], in the wide type.
 
-        A stride is of a kernel without dilation.
+        Only a kernel without dilation may have a stride.
         """
         kernel = torch.stack([weight.squeeze(3) for weight in weights], dim=1)
         kernel = kernel.permute(0, 1, 4, 2, 3).to(self._dtype)  # [K, kernels, tap, out, in]

@@ -32,7 +32,7 @@ from study.models.plugins.plugin import used_by
 _PUBLISHED_BACKBONE = "macnn_se"
 _LATER = {name: OWN_OPTIONS[name] for name in ("backbone_width", "backbone_dropout", "rr_loss")}
 _LATER["augment"] = 0.0
-"""Parameters that came after the first studies, and the values that leave all as it was."""
+"""Parameters that the first studies did not have, and their values that mean off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class RRRoutes:
         return self.early or self.late
 
     def text(self) -> str:
-        """Say it in a line for plans and tables."""
+        """Return these paths in a line for plans and tables."""
         names = {"early channels": self.early, "late vector": self.late, "window": self.window}
         open_ = [name for name, is_open in names.items() if is_open]
         line = f"RR reaches the output by: {', '.join(open_)}" if open_ else "RR cannot be used"
@@ -89,7 +89,7 @@ def check_combination(signal: SignalSpec, model: ModelConfig) -> None:
         )
     elif width != FEATURES and fusion.uses_ecg and "features" not in signature(fusion).parameters:
         faults.append(
-            f"backbone_width: fusion '{model.fusion}' takes maps of {FEATURES} channels alone"
+            f"backbone_width: fusion '{model.fusion}' takes maps of {FEATURES} channels only"
         )
     if faults:
         raise ConfigError(listed("configuration", faults))
@@ -124,8 +124,8 @@ def _pair_fault(signal: SignalSpec, fusion: str) -> str | None:
     early = option.early_rr and class_.uses_ecg
     same = next(n for n in inputs_for(fusion) if INPUTS[n].early_rr == early)
     return (
-        f"input: '{signal.input}' with fusion '{fusion}' is input '{same}' with fusion "
-        f"'{fusion}', whose {unused} it would not use; write input = \"{same}\""
+        f"input: fusion '{fusion}' does not use the {unused} of input '{signal.input}'; "
+        f'write input = "{same}"'
     )
 
 
@@ -191,9 +191,9 @@ def active_parameters(config: TrialConfig) -> dict[str, Any]:
 
     `resampling` is resolved. Parameters without effect for mathematical reasons (heads over one
     token, an RR set that `mhca` is blind to) stay: identical results should be observed, not
-    assumed. What came later is left out where it is off, as templates, the published backbone and
-    `_LATER` are, so that a configuration is the one that it was before; likewise options of
-    fusions and backbones that others have.
+    assumed. Parameters that the first studies did not have (templates, the backbone, `_LATER`) are
+    left out where they are off, so that a configuration keeps its digest. Options of other fusions
+    and backbones are left out too.
     """
     dropped = _inactive(config, FUSIONS[config.model.fusion])
     values = config.flat() | {"resampling": config.signal.resampling_method}
@@ -255,7 +255,7 @@ def normalised(config: TrialConfig) -> TrialConfig:
 
 
 def digest(config: TrialConfig) -> str:
-    """Return the identity of a configuration: of its active parameters, and plug-ins if any."""
+    """Return the digest that identifies a configuration: its active parameters and plug-ins."""
     values = active_parameters(config)
     plugins = [plugin.digest for plugin in used_by(config.model)]
     return digest_of(values | {"plugins": plugins} if plugins else values)

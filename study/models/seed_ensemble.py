@@ -1,8 +1,8 @@
 """The networks of one configuration and several seeds as one model: mean probabilities, one file.
 
-A network is surer of new patients than it is right. A temperature undoes that (Guo et al. 2017,
-https://arxiv.org/abs/1706.04599): probabilities are raised to its inverse and shared out anew. The
-most probable class stays the same. `study.statistics.calibration` fits it.
+A network is more confident on new patients than it is right. A temperature corrects that (Guo et
+al. 2017, https://arxiv.org/abs/1706.04599): probabilities are raised to its inverse and normalised
+again. The most probable class stays the same. `study.statistics.calibration` fits it.
 
 Shapes: S seeds, B beats, T samples (128), R late RR features, D scalars of shape, C
 classes.
@@ -30,9 +30,8 @@ from study.models.classifier import Classifier, build_model
 from study.models.plugins.plugin import Plugin, require, used_by
 
 FORMAT = "2"
-"""Format of the file. Give it another where a window, an RR feature or a network changes so that
-stored weights would no longer give what they gave: tests/test_demo.py holds what the
-shipped champion decides."""
+"""Format of the file. Change it when a window, an RR feature or a network changes so that stored
+weights would give other results: tests/test_demo.py pins what the shipped champion decides."""
 
 _READABLE = (FORMAT, "0.1.0")
 """Files of 0.1.0 have that package's version as their format, and no temperature."""
@@ -93,8 +92,8 @@ class SeedEnsemble:
         """Return the ensemble that `content` gave; nothing in it is executed.
 
         Args:
-            content: Of the file.
-            plugins: Among them are those that its networks are from, if any is.
+            content: Bytes of the file.
+            plugins: Plug-ins that its networks may be from.
 
         Raises:
             CheckpointError: If it is damaged, or of another version or other classes.
@@ -134,7 +133,7 @@ class SeedEnsemble:
             raise CheckpointError(f"the ensemble is damaged ({error})") from error
 
     def content(self) -> bytes:
-        """Return all of it as the content of a file."""
+        """Return the content of its file."""
         buffer = io.BytesIO()
         plugins = {plugin.name: plugin.digest for plugin in used_by(self.config.model)}
         torch.save(
@@ -145,7 +144,7 @@ class SeedEnsemble:
                 "config": self.config.flat(),
                 "about": dict(self.about),
                 "temperature": self.temperature,
-                "weights": [_small(model.state_dict()) for model in self.models],
+                "weights": [_halved(model.state_dict()) for model in self.models],
             },
             buffer,
         )
@@ -191,10 +190,7 @@ class SeedEnsemble:
         late_rr: NDArray[np.float32] | None,
         late_shape: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Return the probabilities of arrays, which may be read-only, as an array [B, C].
-
-        They have the ensemble's temperature.
-        """
+        """Return calibrated probabilities [B, C]; the arrays given may be read-only."""
         others = (early_rr, late_rr, late_shape)
         given = [None if rows is None else torch.tensor(rows) for rows in others]
         probs = np.asarray(self.probs(torch.tensor(ecg), *given).numpy(), dtype=np.float32)
@@ -209,7 +205,7 @@ def tempered(probs: NDArray[np.float32], temperature: float) -> NDArray[np.float
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _small(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights in half precision where that loses nothing."""
     halves = {name: values.half() for name, values in state.items()}
     return {

@@ -150,7 +150,7 @@ def predict(model: Classifier, inputs: Inputs, beats: Tensor, *, exact: bool = T
     """
     model.eval()
     chunks = []
-    with nullcontext() if exact else model.roughly():
+    with nullcontext() if exact else model.in_training_precision():
         for index in torch.split(beats, evaluation_batch(beats.device)):
             batch = inputs.take(index)
             chunks.append(batch.through(model))

@@ -81,7 +81,7 @@ def measure_reliance(
         streams = member.streams
         positions = np.flatnonzero(fold[streams.seed_index % len(fold)] == streams.fold)
         branch = _Branch(member.scored)
-        with member.scored.roughly():
+        with member.scored.in_training_precision():
             for start in range(0, len(positions), size):
                 outputs.add(member, branch, positions[start : start + size])
         shares += [branch.share()] if branch.parts else []

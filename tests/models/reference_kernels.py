@@ -17,9 +17,9 @@ from study.models.cpu_kernels import (
     Kernels,
     Moments,
     Squeezed,
-    apart,
     compiled_kernels,
     moments_of_sums,
+    split_branches,
     squeeze_backward,
     squeezed_of_mean,
 )
@@ -70,7 +70,7 @@ def norm_tanh_backward(
     d_x, d_weight, d_bias = _norm_backward(
         d_active * (1 - active * active), joined, weight, moments
     )
-    return d_weight, d_bias, d_squeeze, d_excite, *apart(d_x)
+    return d_weight, d_bias, d_squeeze, d_excite, *split_branches(d_x)
 
 
 def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

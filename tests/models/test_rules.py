@@ -66,8 +66,8 @@ DISTANCES = {"template": "record", "late_shape": "distances"}
 USES_TEMPLATE = (DEVIATION, DISTANCES, DEVIATION | DISTANCES, DISTANCES | {"morphology": "both"})
 
 REFUSED = [
-    (of("opt1", "none"), 'late RR vector it would not use; write input = "ecg"'),
-    (of("opt3", "rr_only"), 'early channels it would not use; write input = "opt1"'),
+    (of("opt1", "none"), "late RR vector of input 'opt1'; write input = \"ecg\""),
+    (of("opt3", "rr_only"), "early channels of input 'opt3'; write input = \"opt1\""),
     (of("ecg", "none", rr="placebo"), "inputs with RR: opt1, opt2, opt3"),
     (of("opt1", "mhca", rr="placebo"), "rr: 'placebo' is the same as 'real'"),
     (of("opt1", "film", template="record"), "late_shape 'none'; write template = \"none\""),
