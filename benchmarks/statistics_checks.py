@@ -37,7 +37,7 @@ from study.reporting.table import Column, Kind, Table
 from study.statistics.comparison import compare
 from study.statistics.estimates import LEVELS, with_means
 from study.statistics.findings import QUANTITIES as FOUND
-from study.statistics.findings import Comparison, members_of, parts_of
+from study.statistics.findings import Comparison, classes_in, parts_of
 from study.statistics.predictions import ArmRuns, Beats
 from study.statistics.resampling import WeightedScores
 from study.statistics.scored import ScoredArms
@@ -175,7 +175,7 @@ def data_set(design: Design, better: float, seed: int) -> dict[str, Any]:
     swapped = swap_test(
         beats,
         [(arms[k], arms[1]) for k in OTHERS],
-        classes=members_of(quantity),
+        classes=classes_in(quantity),
         measure=measure,
         swaps=draw_swaps(beats, SWAPS, np.random.default_rng([seed, 1])),
     )

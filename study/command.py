@@ -24,7 +24,7 @@ from study.errors import DiskError, StudyError
 DONE, REFUSED, INTERRUPTED, CLOSED_PIPE = 0, 2, 130, 141
 
 PROGRAM = "ecg-fusion"
-"""The one command, of which `study.__main__` runs the others."""
+"""The command whose subcommands are all others (`study.__main__`)."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end: Ctrl-C; Slurm, Docker and systemd; a closed terminal."""

@@ -119,8 +119,8 @@ def _shown(arguments: argparse.Namespace) -> list[str]:
         "intervals.",
         "",
         *("  ".join(row).rstrip() for row in aligned(_databases(source, beats), (0,))),
-        "In brackets: effective patients, as many as would say the same if each had equally many",
-        "beats of the class.",
+        "In brackets: effective patients, the number of patients with equally many beats of the",
+        "class that would say as much.",
         *_about(source),
         *([f"Note: {GAP_NOTE}."] if beats.left_out[GAP] else []),
         *(f"Note: {line}." for line in doubled_lines(doubled)),
@@ -165,7 +165,7 @@ def _databases(source: Source, beats: BeatSet) -> list[list[str]]:
 
 
 def _about(source: Source) -> Iterator[str]:
-    """Yield how to cite the source's databases, and what is not known of them."""
+    """Yield how to cite the source's databases, and what they lack."""
     for name in dict.fromkeys(origin.database for origin in source.origins.values()):
         if database := CATALOGUE.get(name):
             yield f"{name}: {database.licence}. Cite: {database.citation}. doi:{database.doi}"

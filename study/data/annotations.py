@@ -1,8 +1,8 @@
 """Annotation files of WFDB records: reads the reference beats (.atr), writes decided classes.
 
 Some databases, such as the supraventricular one (svdb), annotate beats twice, with labels that may
-differ; MIT-BIH does not. Two beats so close would have impossible RR intervals, and their
-neighbours wrong ones. So annotations closer together than two beats can be count as one beat.
+differ; MIT-BIH does not. Taken as two beats they would give impossible RR intervals. So
+annotations closer together than two beats can be count as one beat.
 """
 
 from __future__ import annotations
@@ -86,9 +86,14 @@ def read_annotations(
 ) -> Annotations:
     """Read the reference annotations (.atr) of one record, beats apart from all others.
 
-    Nearly all beats must lie in the signal if its `n_samples` are given. They are returned at its
-    sampling rate if that is given, and may be counted by it or by its frames. Beat annotations
-    closer together than `shortest_rr_s` are of one beat; without it each is a beat.
+    Args:
+        folder: The record's folder.
+        name: The record's name.
+        n_samples: Length of the signal; nearly all beats must lie in it.
+        sampling_rate_hz: Rate of the signal, at which beats are returned; None is the file's own.
+        frame_rate_hz: Rate of the signal's frames, which the file may count instead of samples.
+        shortest_rr_s: Beat annotations closer together than this are one beat; with None each is
+            a beat.
 
     Raises:
         MissingDataError: If the .atr file is not there.
@@ -105,7 +110,7 @@ def read_annotations(
             f"counts its samples at {counted_hz:g} Hz, but the signal has {rate_hz:g} Hz", path
         )
     samples, symbols = np.asarray(raw.sample, np.int64), np.asarray(raw.symbol, np.str_)
-    samples = samples * max(1, round(rate_hz / counted_hz))  # a whole number a frame
+    samples = samples * max(1, round(rate_hz / counted_hz))  # samples per frame are a whole number
     is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
     # Checked first: a record without beats is left out of a folder, whatever its other faults.
     if not is_beat.any():
@@ -151,7 +156,7 @@ def _check_notes(path: Path, content: bytes) -> None:
             rate_known = float(rate[1]) > 0
         else:
             raise DataError(
-                f"its note {note.decode('latin-1')!r} is none that wfdb can read: one "
+                f"wfdb cannot read its note {note.decode('latin-1')!r}; it reads one "
                 "'## time resolution: HZ', and definitions between their begin and end",
                 path,
             )
@@ -193,7 +198,7 @@ def merge_doubled(
 ) -> Annotations:
     """Make one beat of beat annotations that lie close together.
 
-    Samples and symbols are [annotations], samples not falling. Annotations less than `within`
+    Samples and symbols are [annotations], in order of time. Annotations less than `within`
     samples after a beat's first one belong to the beat, whose position is that first one. It gets
     the first symbol if all are of one AAMI class; otherwise it is unclassifiable.
     """

@@ -61,7 +61,7 @@ class Reliance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
-    """Beats seen beside the patient's usual beat (see `study.data.reference.templates`)."""
+    """How beats differ from the patient's usual beat (see `study.data.reference.templates`)."""
 
     template: str  # how templates were made
     deviation: NDArray[np.float32]  # [N, T] deviations from the templates
@@ -105,12 +105,12 @@ class BeatSet(LabelledBeats):
     def windows(self, morphology: str) -> NDArray[np.float32]:
         """Return the windows that a network sees, [N, T], or [N, 2, T] under `both`."""
         deviation = None if self.reference is None else self.reference.deviation
-        return _seen(morphology, self.ecg, deviation)
+        return _windows_of(morphology, self.ecg, deviation)
 
     def recut(self, morphology: str) -> NDArray[np.float32]:
         """Return the re-cut windows of the reliance sample, [P, M, T] or [P, M, 2, T]."""
         deviation = None if self.reference is None else self.reference.recut
-        return _seen(morphology, self.reliance.windows, deviation)
+        return _windows_of(morphology, self.reliance.windows, deviation)
 
     def late_shape(self, spec: SignalSpec) -> NDArray[np.float32] | None:
         """Return the distances from templates [N, 2] of a configuration, or None without them."""
@@ -128,10 +128,10 @@ class BeatSet(LabelledBeats):
         return None if spec.late_set is None else self.rr[spec.late_set]
 
 
-def _seen(
+def _windows_of(
     morphology: str, beat: NDArray[np.float32] | None, deviation: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """Return windows as a morphology asks for them, from what of them [..., T] is there."""
+    """Return the windows of a morphology: beat or deviation [..., T], or both [..., 2, T]."""
     asked = {"beat": [beat], "deviation": [deviation], "both": [beat, deviation]}[morphology]
     windows = [each for each in asked if each is not None]
     assert len(windows) == len(asked), f"these beats have no {morphology}"
@@ -158,7 +158,7 @@ def load_cached(path: Path, key: str) -> BeatSet | None:
         return _unpacked(content, key)
     except FileNotFoundError:
         return None
-    # An intact file may still be of another version, or of something else.
+    # An intact file may be of another version, or hold something else.
     except (OSError, ArchiveError, LookupError, TypeError, AttributeError, ValueError) as error:
         _logger.warning("%s: cannot be used, preparing the beats anew: %s", path, error)
         return None

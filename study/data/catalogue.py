@@ -35,14 +35,14 @@ class Database:
     doi: str
     sampling_rate_hz: float
     leads: tuple[str, ...]  # accepted leads, best first
-    names: tuple[str, str]  # of its development and its test records
+    names: tuple[str, str]  # names of its development and of its test set
     development: tuple[str, ...]  # records that a study trains and selects on
     test_records: tuple[str, ...]  # records that only a sealed test reads
     left_out: tuple[str, ...]  # records that are not studied
     patient_of: Mapping[str, str]  # patient of each of these records
     beats_once: bool  # whether no beat is annotated twice
     list_sha256: str  # SHA-256 of PhysioNet's list of checksums; empty where it is not known
-    unknown: str  # what cannot be had here
+    unknown: str  # what it does not tell, such as patients
 
     @property
     def has_split(self) -> bool:
@@ -60,9 +60,9 @@ class Database:
         return f"{self.name.upper()}_DIR"
 
     def checksums(self) -> Mapping[str, str]:
-        """Return the published SHA-256 of every file of its records, as far as this tool has it.
+        """Return the published SHA-256 of every file of its records, empty if not in this package.
 
-        Where it has none (empty), the list is fetched with the records (`study.data.fetch`).
+        The list is then fetched with the records (`study.data.fetch`).
         """
         return _packaged_checksums(self.name)
 

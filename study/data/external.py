@@ -1,10 +1,10 @@
 """Records of any folder that models are tested on, and the remarks that a table of scores needs.
 
-Models can be tested on the records of any other folder (`find_external`): another database, or
-one's own. Every record with beat annotations is taken, at any sampling rate from 100 Hz to 10 kHz.
-MIT-BIH's own records, recognised by their content, are refused there: models train on DS1, and DS2
-is sealed. Excerpts of them in other databases (records sel1xx and sel2xx of the QT database, the
-noise stress test) cannot be recognised; leave them out by a split file.
+The folder holds another database, or one's own records (`find_external`). Every record with beat
+annotations is taken, at any sampling rate from 100 Hz to 10 kHz. MIT-BIH's own records, recognised
+by their content, are refused: models train on DS1, and DS2 is sealed. Excerpts of them in other
+databases (records sel1xx and sel2xx of the QT database, the noise stress test) cannot be
+recognised; leave them out by a split file.
 
 Shapes: U patients, C classes.
 """
@@ -82,12 +82,12 @@ def find_external(
     errors: dict[str, DataError] = {}
     for name in names:
         try:
-            # Of a folder the records with beats are meant; of a split file all that it names.
+            # A folder may have records without beats; those of a split file must have some.
             examined[name] = _examine(folder, name, rules, must_have_beats=bool(split))
         except DataError as error:
             errors[name] = error
     for record in list(examined.values()):
-        # What a record joins is no record of its own, unless a split file says so.
+        # A part of a joined record is no record of its own, unless a split file names it.
         for part in record.parts if record and not split else ():
             examined.pop(part, None)
             errors.pop(part, None)

@@ -135,15 +135,15 @@ def make_folds(
     Raises:
         DataError: If there are fewer than two patients or folds, or more folds than patients.
     """
-    owners = [patients.get(name, name) for name in record_names]
-    names = sorted(set(owners))
+    patient_names = [patients.get(name, name) for name in record_names]
+    names = sorted(set(patient_names))
     if len(names) < 2:
         raise DataError(f"folds: need 2 or more patients, got {len(names)}")
     if not 2 <= n_folds <= len(names):
         raise DataError(
             f"folds: must be in [2, {len(names)}] for {len(names)} patients, got {n_folds}"
         )
-    unit_of = np.array([names.index(owner) for owner in owners])
+    unit_of = np.array([names.index(name) for name in patient_names])
     groups = _groups(counts, unit_of, databases)
     rng = np.random.default_rng(np.random.SeedSequence([n_folds, partition_seed]))
     if partition_seed:
@@ -151,10 +151,10 @@ def make_folds(
     partitions = [_Partition(groups, n_folds, rng) for _ in range(_STARTS)]
     # Rounded, so that the last bit of a sum cannot decide between equal partitions.
     best = max(partitions, key=lambda p: (p.counted(), round(p.evenness(), 9)))
-    members: list[list[str]] = [[] for _ in range(n_folds)]
+    fold_records: list[list[str]] = [[] for _ in range(n_folds)]
     for name, unit in zip(record_names, unit_of, strict=True):
-        members[best.fold[unit]].append(name)
-    return _folds(f"{n_folds}-fold, partition seed {partition_seed}", record_names, members)
+        fold_records[best.fold[unit]].append(name)
+    return _folds(f"{n_folds}-fold, partition seed {partition_seed}", record_names, fold_records)
 
 
 def _groups(
@@ -228,8 +228,8 @@ def partitioned(
     )
 
 
-def _folds(name: str, record_names: Sequence[str], members: list[list[str]]) -> Folds:
-    validation = tuple(sorted(tuple(sorted(fold)) for fold in members))
+def _folds(name: str, record_names: Sequence[str], fold_records: list[list[str]]) -> Folds:
+    validation = tuple(sorted(tuple(sorted(fold)) for fold in fold_records))
     fingerprint = digest_of({"records": sorted(record_names), "validation": validation})
     return Folds(name=name, validation=validation, fingerprint=fingerprint)
 
@@ -252,7 +252,7 @@ class _Partition:
         return float(np.sqrt(self._sums() / self.groups.sum(axis=0)).sum())
 
     def counted(self) -> int:
-        """Return how many folds have enough beats to be counted, summed over groups."""
+        """Return how many folds have enough beats to count, summed over groups."""
         return int((self._sums() >= MIN_CLASS_BEATS).sum())
 
     def _sums(self) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from study.beats import LabelledBeats
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ, Cut, cut_text, digest_of
 from study.data.beat_set import BeatSet, Reference, Reliance, load_cached, store_cached
-from study.data.reference.means import TemplateMeans, telling_record, template_means
+from study.data.reference.means import TemplateMeans, record_to_draw, template_means
 from study.data.reference.templates import (
     SHAPE_CUT,
     Windows,
@@ -41,7 +41,7 @@ PREPARATION = "log ratios, templates"
 """Version of the preparation, part of every fingerprint and cache key.
 
 Give it another text whenever the arrays of a beat set change: then caches are made anew, and no
-study goes on with beats that it did not begin with. tests/data/test_prepare.py holds the arrays.
+study goes on with beats that it did not begin with. tests/data/test_prepare.py pins the arrays.
 """
 
 _NUMERICS = ("numpy", "scipy", "wfdb")
@@ -119,13 +119,13 @@ def prepare_record(record: Record, cut: Cut) -> BeatSet:
 def draw_templates(source: Source, beats: Mapping[Cut, BeatSet]) -> list[TemplateMeans]:
     """Return means of beats beside their templates, for each cut that has a template.
 
-    One record is read for them: the one with most beats of S and V both.
+    One record is read for them: the one whose rarer class of S and V has most beats.
     """
     drawn = {cut: of_cut for cut, of_cut in beats.items() if of_cut.reference is not None}
     if not drawn:
         return []
     of_any = next(iter(drawn.values()))
-    name = of_any.record_names[telling_record(of_any)]
+    name = of_any.record_names[record_to_draw(of_any)]
     own = _joined([_part(source.read(name))], source.where)
     return [
         template_means(cut_text(cut), of_cut, name, *own.templates(cut, cut[-1]), own.label)
@@ -135,7 +135,7 @@ def draw_templates(source: Source, beats: Mapping[Cut, BeatSet]) -> list[Templat
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Peaks:
-    """Beats by where they are, in record and time order."""
+    """Positions of beats, in record and time order."""
 
     record: NDArray[np.int64]  # [F] index of the record
     r_peak: NDArray[np.int64]  # [F] sample of the R peak in its record
@@ -181,20 +181,20 @@ class _UncutBeats(LabelledBeats):
     def _reference(self, cut: Cut, template: str, reliance: Reliance) -> Reference:
         """Compare the beats with their templates, and the re-cut ones with the same."""
         windows, templates = self.templates(cut, template)
-        shaped = (windows, templates)
+        of_shape_cut = (windows, templates)
         if cut[:2] != SHAPE_CUT:
-            shaped = self.templates(SHAPE_CUT, template)
+            of_shape_cut = self.templates(SHAPE_CUT, template)
         recut = None
         if reliance.windows is not None:
             segmentation, resampling, *_ = cut
-            again = self._recut(
+            recut_windows = self._recut(
                 segmentation, resampling, reliance.beats, reliance.donors, scaled=False
             )
-            recut = deviations(again, templates[reliance.beats])
+            recut = deviations(recut_windows, templates[reliance.beats])
         return Reference(
             template=template,
             deviation=deviations(windows, templates),
-            distances=distances(deviations(*shaped)),
+            distances=distances(deviations(*of_shape_cut)),
             recut=recut,
         )
 

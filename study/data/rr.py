@@ -177,7 +177,7 @@ def rr_features(
 ) -> dict[str, NDArray[np.float32]]:
     """Return every feature set of a record from the samples of its beats, [K, R] each.
 
-    The samples rise, as those of a record that was read do.
+    The samples must rise.
 
     Features that need an interval that does not exist are NaN: the first beat and one after a gap
     have no pre_rr, the last beat and one before a gap no post_rr. Gaps are [K - 1]; those of
@@ -259,7 +259,7 @@ def _local_mean(interval_ms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _shifted(interval_ms: NDArray[np.float64], by: int) -> NDArray[np.float64]:
-    """Return the interval so many later at each place; the first or last where there is none."""
+    """Return the interval `by` places later at each place; the first or last beyond the ends."""
     at = np.arange(len(interval_ms)) + by
     return interval_ms[np.clip(at, 0, len(interval_ms) - 1)]
 
@@ -293,9 +293,9 @@ def reliance_sample(
     """Choose the beats of the reliance measurement, and the donor of each beat's RR.
 
     Returns:
-        [M] sorted indices of all S, V, F beats and of normal beats drawn in equal numbers from
-        the records as far as these have them; [P, M] index of each one's donor, from a
-        permutation of all beats of its record.
+        [M] sorted indices of all S, V, F beats and of normal beats, equally many of each record
+        that has enough; [P, M] index of each one's donor, from a permutation of all beats of its
+        record.
     """
     normal = np.flatnonzero(label == CLASSES.index("N"))
     normal = normal[_spread(record[normal], _generator(_NORMALS, study_seed))[:NORMAL_SAMPLE]]

@@ -4,8 +4,8 @@ A study takes its own records (`--records`, `--split`), or those of databases of
 (`--data`). Of each database it takes the first of: a given folder (`--data-dir`, then a variable
 such as `MITDB_DIR`), `./data/NAME`, a download from PhysioNet into it. `--data synthetic` asks for
 synthetic records, and a study of MIT-BIH alone takes them where there is no network. A given
-folder that is bad is an error, never a reason to fall back. Of MIT-BIH only the files of DS1 are
-looked at: DS2 is sealed and may be absent.
+folder that cannot be used is an error, and nothing else is tried. Of MIT-BIH only the files of DS1
+are looked at: DS2 is sealed, and may be absent.
 """
 
 from __future__ import annotations

@@ -226,8 +226,8 @@ def _single(path: Path, raw: Any) -> Header:
 def readable(header: Path) -> Iterator[str]:
     """Yield a record as `wfdb` can read it: the record, or a copy with a simpler record line.
 
-    `wfdb` fails at times and dates in other forms than one, which nothing here needs, and takes a
-    length of 0 for an empty signal, though it means that the length is not stated.
+    `wfdb` fails at all but one form of time and date, which are not needed here. It takes a length
+    of 0 for an empty signal, though 0 means that the length is not stated.
     """
     lines = header.read_bytes().splitlines()
     is_content = [bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines]

@@ -171,7 +171,7 @@ def _read_signal(header: Header, channel: int) -> NDArray[np.float32]:
     path = header.path if header.segments else header.signal_path(channel)
     known = signal[np.isfinite(signal)]
     if len(known) == 0:
-        raise DataError(f"lead {header.leads[channel]} has no samples that are not missing", path)
+        raise DataError(f"lead {header.leads[channel]} has only missing samples", path)
     if known.min() == known.max():
         raise DataError(f"lead {header.leads[channel]} is constant: it contains no ECG", path)
     return signal
@@ -206,7 +206,7 @@ def _stored(header: Header, channel: int) -> NDArray[np.float32]:
     path = header.signal_path(channel)
     try:
         with readable(header.path) as record:
-            # As stored, without units, samples before the first included: so it was summed up.
+            # As stored, without units, with samples that skew cuts off: the checksum is theirs.
             raw: Any = wfdb.rdrecord(
                 record,
                 channels=[channel],
@@ -230,7 +230,7 @@ def _stored(header: Header, channel: int) -> NDArray[np.float32]:
 
 
 def _unchanged(signal: NDArray[np.float32], shortest: int) -> NDArray[np.bool_]:
-    """Tell which samples are in a run of equal ones of some length, [samples]."""
+    """Tell which samples are in a run of `shortest` or more equal ones, [samples]."""
     begins = np.append(0, np.flatnonzero(np.diff(signal)) + 1)
     lengths = np.diff(np.append(begins, len(signal)))
     return np.repeat(lengths >= shortest, lengths)

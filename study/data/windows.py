@@ -51,7 +51,7 @@ GAP_NOTE = (
     f"an RR interval over {LONGEST_RR_S:g} s, or with {SILENCE_S:g} s and more without signal, is "
     "a gap in the beats: it enters no mean of RR, and the beats before and after it are left out"
 )
-"""What a reader of numbers of beats must know where some are left out for a `GAP`."""
+"""Note for a reader where beats are left out for a `GAP`."""
 
 SINC_LOBES = 6
 """Half-width of the anti-aliasing kernel, in output samples."""
@@ -136,13 +136,13 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
 def usable_beats(record: Record) -> UsableBeats:
     """Choose the beats of a record that fit every segmentation, and count the others."""
     r_peak = record.beat_samples
-    fit = why_unfit(record)
+    unfit = why_unfit(record)
     classes = _classes(record)
-    reason = np.where(classes == "Q", CLASS_Q, fit)
+    reason = np.where(classes == "Q", CLASS_Q, unfit)
     index = np.flatnonzero(reason == "")
     return UsableBeats(
         index=index,
-        fitting=np.flatnonzero(fit == ""),
+        fitting=np.flatnonzero(unfit == ""),
         r_peak=r_peak[index],
         previous_r_peak=_previous(r_peak)[index],
         label=np.array([CLASSES.index(name) for name in classes[index]], dtype=np.int64),
@@ -161,7 +161,7 @@ def _classes(record: Record) -> NDArray[np.str_]:
 def why_unfit(record: Record) -> NDArray[np.str_]:
     """Return why each beat cannot be classified whatever its class, [K]; empty where it can.
 
-    It is the first of `DROP_REASONS` that applies; class Q is not asked about.
+    It is the first of `DROP_REASONS` that applies, class Q aside.
     """
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
     previous = _previous(r_peak)
@@ -173,7 +173,7 @@ def why_unfit(record: Record) -> NDArray[np.str_]:
     stop = np.max([stop for _, stop in bounds], axis=0)
     leaves = (start < 0) | (stop > n_samples)
     lost = np.append(0, np.cumsum(record.no_signal))
-    holds = {
+    applies = {
         EDGE_BEAT: edge,
         SHORT_RR: r_peak - previous < in_samples(SHORTEST_RR_S),
         GAP: (gap[:-1] | gap[1:])[: len(r_peak)],
@@ -181,7 +181,7 @@ def why_unfit(record: Record) -> NDArray[np.str_]:
         FLAT: _flat(record.signal_mv, r_peak, ~leaves),
         NO_SIGNAL: lost[np.where(leaves, 0, stop)] > lost[np.where(leaves, 0, start)],
     }
-    return np.select(list(holds.values()), list(holds), default="")
+    return np.select(list(applies.values()), list(applies), default="")
 
 
 def _previous(r_peak: NDArray[np.int64]) -> NDArray[np.int64]:

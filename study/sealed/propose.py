@@ -18,7 +18,7 @@ from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
-from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, in_order, on
+from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, canonical, on
 from study.store.floors import stored_floors
 from study.store.folder import PLUGINS, SPACE_COPY
 from study.store.study import Study
@@ -111,7 +111,7 @@ def propose(
         )
     # Synthetic records stand for those of MIT-BIH, in a rehearsal.
     development = "mitdb" if stored.data_source == "synthetic" else stored.data_source
-    first, *rest = list(dict.fromkeys(in_order(name) for name in train_on or [development]))
+    first, *rest = list(dict.fromkeys(canonical(name) for name in train_on or [development]))
     others = {arm.name: first for arm in chosen if first != development}
     twins = {on(arm.name, other): (arm, other) for other in rest for arm in chosen}
     others |= {name: other for name, (_, other) in twins.items() if other != development}

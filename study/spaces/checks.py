@@ -38,7 +38,7 @@ _TABLES: Mapping[str, Mapping[str, object]] = {"fusion": FUSIONS, "backbone": BA
 
 
 def with_class_faults(name: str, value: object) -> list[str]:
-    """Return what is wrong with a parameter of this name and value, also names of classes."""
+    """Return the faults of a parameter of this name and value; names of classes must exist."""
     faults = values_faults(name, value)
     if name in _TABLES and not faults and value not in _TABLES[name]:
         return [f"{name}: {unknown('value', str(value), _TABLES[name])}"]
@@ -46,7 +46,7 @@ def with_class_faults(name: str, value: object) -> list[str]:
 
 
 def space_faults(space: Space, *, sampler: bool = True) -> list[str]:
-    """Return the faults of a space that show in the whole; those of its settings if asked."""
+    """Return the faults of a whole space; with `sampler`, those of its settings too."""
     if faults := _size_faults(space):
         return faults
     of_settings = sampler_faults(space) + partition_faults(space) if sampler else []
@@ -58,7 +58,7 @@ def _arms(space: Space) -> list[str | None]:
 
 
 def _size_faults(space: Space) -> list[str]:
-    """Return that a space has more combinations than can be checked one by one."""
+    """Return the fault that a space has more combinations than can be checked one by one."""
     n_combinations = 0
     for arm in _arms(space):
         rest = islice(space.structures(arm, excluded=True), MOST_COMBINATIONS + 1 - n_combinations)

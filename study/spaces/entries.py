@@ -25,7 +25,7 @@ _RANGE_KEYS = ("low", "high", "step", "log", "default", "when")
 def values_faults(name: str, value: object) -> list[str]:
     """Return what is wrong with a parameter of this name and value.
 
-    A fusion's name is taken as it is: `study.spaces.checks` knows the table of fusions.
+    Any name of a fusion is taken: `study.spaces.checks` knows the table of fusions.
     """
     if name not in PARAMETERS:
         return [unknown("parameter", name, PARAMETERS)]

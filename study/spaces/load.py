@@ -1,4 +1,4 @@
-"""From the name of a space, or settings of the command line, to a space that was checked."""
+"""Reads a space by its name, applies settings of the command line, and checks it."""
 
 from __future__ import annotations
 

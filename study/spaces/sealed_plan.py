@@ -79,7 +79,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedTest:
-    """What a sealed test asks."""
+    """The settings of a sealed test."""
 
     name: str
     metrics: tuple[str, ...]  # metrics whose contrasts are computed, the primary one first
@@ -107,7 +107,7 @@ class SealedTest:
 
 
 def on(name: str, development: str) -> str:
-    """Return the name of an arm or a floor that trains on other records than those beside it."""
+    """Return the name of an arm or a floor that trains on other records than most of the test."""
     return f"{name}_on_{development.replace('+', '_')}"
 
 
@@ -129,16 +129,16 @@ def read_test(
     if faults:
         return None, faults
     values["metrics"] = tuple(values["metrics"])
-    values["development"] = in_order(values["development"])
-    others = {arm: in_order(name) for arm, name in developments.items()}
+    values["development"] = canonical(values["development"])
+    others = {arm: canonical(name) for arm, name in developments.items()}
     values["developments"] = {
         a: name for a, name in others.items() if name != values["development"]
     }
     return SealedTest(**values, origin=None if study is None else Origin(**study)), []
 
 
-def in_order(development: str) -> str:
-    """Return records that train by their one name: databases in the order of the catalogue.
+def canonical(development: str) -> str:
+    """Return the one name of training records: databases in the order of the catalogue.
 
     Raises:
         UsageError: If there is no such database, or one is named twice.
@@ -149,7 +149,7 @@ def in_order(development: str) -> str:
 
 
 def _unusable(development: Any) -> Iterator[str]:
-    """Yield what is wrong with the name of records that train."""
+    """Yield what is wrong with the name of training records."""
     if not isinstance(development, str):
         yield f"development: must be a text such as 'mitdb+svdb', got {development!r}"
     elif development != OWN:

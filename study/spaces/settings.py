@@ -16,7 +16,7 @@ ENUMERATED = ("grid", "random", "qmc", "draws")
 """Samplers whose configurations follow from the seed and an index alone."""
 
 REHEARSAL = "REHEARSAL (--quick): "
-"""The description of a rehearsal's space begins so."""
+"""Prefix of the description of a rehearsal's space."""
 
 SCREENING = "screening"
 SCHEDULERS = ("asha", SCREENING, "none")

@@ -39,7 +39,7 @@ _DIGESTED = (
 )
 """Settings that identify a space besides its parameters and arms.
 
-A resume may ask for more trials.
+`trials` is not among them: a resume may ask for more.
 """
 
 
@@ -80,7 +80,7 @@ class Space:
     arms: tuple[ArmSpec, ...] = ()  # arms, if compare
     exclude: tuple[Exclusion, ...] = ()  # combinations that are left out
     text: str = ""  # the file as it was read
-    # What a sealed test asks of the arms; None where nothing but a study is run
+    # Settings of the sealed test; None where only a study is run
     test: SealedTest | None = None
 
     @property
@@ -202,11 +202,11 @@ class Space:
         return next(islice(legal, index, None))
 
     def structures(self, arm: str | None = None, *, excluded: bool = False) -> Iterator[Point]:
-        """Yield a point for each combination of what decides how a configuration is built.
+        """Yield a point for each combination of the parameters that decide how a network is built.
 
-        That is words, whole numbers of the model, conditions and exclusions; other parameters stay
-        at their default. Of the points of an arm, the one nearest to the defaults comes first.
-        `excluded` yields also the combinations that [[exclude]] leaves out.
+        These are words, whole numbers of the model, and parameters in conditions and exclusions;
+        others stay at their default. Of an arm's points, the one nearest to the defaults comes
+        first. `excluded` also yields the combinations that [[exclude]] leaves out.
         """
         deciding = self._conditions()
         deciding.update(name for entry in self.exclude for name in entry)

@@ -75,7 +75,7 @@ def _with_words_of_today(value: Any) -> Any:
 def parse_tables(
     tables: Mapping[str, Any], check: ValueCheck = values_faults
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what `parse` does, from tables; no fields where faults hide the combinations."""
+    """Return what `parse` does, from tables; no fields if faults hide some combinations."""
     reader = _Reader(tables, check)
     fields = reader.fields()
     return fields if reader.combinations_known else {}, reader.faults
@@ -88,7 +88,7 @@ class _Reader:
         self.faults: list[str] = []
         self._data = data
         self._check = check
-        # Whether all that decides the combinations was read as it is written
+        # Whether every section that decides the combinations was read without a fault
         self.combinations_known = True
         kinds = [kind for kind in KINDS if kind in data]
         self._kind = kinds[0] if kinds else "search"

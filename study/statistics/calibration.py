@@ -1,4 +1,4 @@
-"""Calibration: of the beats that are told a probability, which share is of the class?
+"""Calibration: of the beats given some probability of a class, which share is of that class?
 
 Shapes: R runs, N beats, C classes, B bins.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from study.statistics.predictions import Beats
 
 BINS = 50
-"""Bins of equal count. Few beats are S: with fewer bins, one would hold all that look so."""
+"""Bins of equal count. Few beats are S: with fewer bins, one would hold all that look like S."""
 
 _LEAST = 1e-12
 """Lowest probability whose logarithm is taken."""
@@ -38,7 +38,7 @@ class Calibration:
 def calibration(
     beats: Beats, log_probs: NDArray[np.floating], aami_class: int
 ) -> Calibration | None:
-    """Return the calibration of out-of-fold log-probabilities [R, N, C]; None without such beats.
+    """Return the calibration of out-of-fold log-probabilities [R, N, C], None without such beats.
 
     A bin may hold fewer beats where many have one probability.
     """

@@ -19,7 +19,7 @@ import numpy as np
 
 from study.config import INPUTS
 from study.statistics.estimates import spread
-from study.statistics.findings import Choice, members_of, parts_of
+from study.statistics.findings import Choice, classes_in, parts_of
 from study.statistics.predictions import ArmRuns
 from study.statistics.weighted_metrics import Float
 
@@ -39,7 +39,7 @@ _ATTENTION = ("mhca", "mhca_residual", "mhca_time_plain", "mhca_time", "attentio
 
 
 TEMPLATES_BY_NEED = ("none", "trailing", "learning", "record")
-"""Templates by how much of a record they need: none before all that has one."""
+"""Templates by how much of a record they need, the least first."""
 
 
 def simplicity(
@@ -89,7 +89,7 @@ def _within(best: Candidate, other: Candidate, objective: str) -> bool:
     measure, quantity = parts_of(objective)
     behind = []
     for of_best, of_other in zip(best.per_fold, other.per_fold, strict=True):
-        keys = [f"{measure}_{name}" for name in members_of(quantity)]
+        keys = [f"{measure}_{name}" for name in classes_in(quantity)]
         pairs = [(of_best.get(key), of_other.get(key)) for key in keys]
         differences = [a - b for a, b in pairs if a is not None and b is not None]
         finite = [value for value in differences if math.isfinite(value)]

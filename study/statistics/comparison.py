@@ -44,13 +44,13 @@ def compare(
     Args:
         beats: What they predict.
         arms: Their predictions.
-        floor: What they have to beat; each is held against it in pairs.
+        floor: What they have to beat; each arm is compared with it.
         contrasts: The primary family, declared before: pairs of arm names.
         objective: Metric that arms are ordered by and tested on, such as `val_auprc_sv`.
         resamples: Number of resamples of patients and seeds.
         permutations: Number of swaps of records.
         seed: Of resamples and swaps.
-        choosing: Whether a best arm is named; not where arms were chosen before.
+        choosing: Whether to name a best arm; False if arms were chosen before.
         notes: Further remarks for the reader, such as arms left out.
         progress: Gets a line on each step.
         scored: The same arms, scored by the objective's measure in the same resamples; None

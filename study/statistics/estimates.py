@@ -14,14 +14,14 @@ import numpy as np
 
 from study.beats import effective_patients
 from study.keys import AGGREGATES, CLASSES, MIN_EFFECTIVE_PATIENTS
-from study.statistics.findings import ClassFacts, Estimate, members_of
+from study.statistics.findings import ClassFacts, Estimate, classes_in
 from study.statistics.predictions import Beats
 from study.statistics.weighted_metrics import Float
 
 FEW_IN_ONE_FOLD = 6.0
 """Effective patients of a class below which, with all patients in one fold, the interval of an
-arm's own score covers less than 90 % in simulation. Differences of arms, and folds, are not
-concerned."""
+arm's own score covers less than 90 % in simulation. Differences of arms, and several folds,
+are not affected."""
 
 LEVELS = (0.025, 0.975)
 """Ends of an interval."""
@@ -31,7 +31,7 @@ MAX_UNDEFINED = 0.05
 
 
 def class_facts(beats: Beats, measure: str) -> tuple[ClassFacts, ...]:
-    """Return what the folds have of each class."""
+    """Return how many beats and patients of each class the folds have."""
     held_out = beats.held_out
     counts = np.where(held_out[:, None], beats.counts, 0)
     patients = np.asarray(beats.patient_of_record)
@@ -80,7 +80,7 @@ def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:
     """Return scores by class [..., C] with the means over classes behind, [..., Q]."""
     means = []
     for name in AGGREGATES:
-        some = by_class[..., [CLASSES.index(c) for c in members_of(name, macro)]]
+        some = by_class[..., [CLASSES.index(c) for c in classes_in(name, macro)]]
         means.append(some.mean(axis=-1) if some.shape[-1] else np.full(some.shape[:-1], np.nan))
     return np.concatenate([by_class, np.stack(means, axis=-1)], axis=-1)
 
@@ -88,7 +88,7 @@ def with_means(by_class: Float, macro: tuple[str, ...] = CLASSES) -> Float:
 def estimate(value: float, resampled: Float, why_not: str, caution: str = "") -> Estimate:
     """Return a value with the interval that its resamples [W] give; NaN where undefined.
 
-    `why_not` says why there can be no interval, `caution` what is wrong with it.
+    `why_not` says why there is no interval, `caution` what is wrong with one.
     """
     if why_not or np.isnan(value):
         return Estimate(value=value, se=np.nan, low=np.nan, high=np.nan, remark=why_not)
@@ -117,10 +117,10 @@ def not_estimable(
     quantity: str, facts: Sequence[ClassFacts], macro: tuple[str, ...] = CLASSES
 ) -> str:
     """Say why a quantity has no interval; empty if it has one."""
-    members = members_of(quantity, macro)
-    if not members:
+    classes = classes_in(quantity, macro)
+    if not classes:
         return "not estimable: no class has a part in the macro"
-    weak = [fact for fact in facts if fact.name in members and not fact.estimable]
+    weak = [fact for fact in facts if fact.name in classes and not fact.estimable]
     if not weak:
         return ""
     parts = [
@@ -142,7 +142,7 @@ def undercovered(
     few = [
         f"{fact.name} rests on {fact.effective_patients:.1f} effective patients"
         for fact in facts
-        if fact.name in members_of(quantity, macro) and fact.effective_patients < FEW_IN_ONE_FOLD
+        if fact.name in classes_in(quantity, macro) and fact.effective_patients < FEW_IN_ONE_FOLD
     ]
     if n_folds > 1 or not few:
         return ""

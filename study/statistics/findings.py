@@ -39,7 +39,7 @@ def metric_name(metric: str) -> str:
     return f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
 
 
-def members_of(quantity: str, macro: tuple[str, ...] = CLASSES) -> tuple[str, ...]:
+def classes_in(quantity: str, macro: tuple[str, ...] = CLASSES) -> tuple[str, ...]:
     """Return the classes that a quantity is the mean of; `macro` those of the macro."""
     return macro if quantity == "macro" else AGGREGATES.get(quantity, (quantity,))
 
@@ -58,7 +58,7 @@ class Estimate:
 
 
 def reversed_estimate(difference: Estimate) -> Estimate:
-    """Return a difference the other way round."""
+    """Return a difference with its arms exchanged."""
     return Estimate(
         value=-difference.value,
         se=difference.se,
@@ -122,7 +122,7 @@ class Contrast:
     detectable: float
 
     def shown(self, quantity: str) -> bool:
-        """Return whether a difference is shown: by the adjusted p, or untested by the interval."""
+        """Return whether a difference is shown: by its adjusted p or, untested, its interval."""
         if math.isfinite(self.p_adjusted):
             return self.p_adjusted < LEVEL
         difference = self.estimates[quantity]
@@ -130,7 +130,7 @@ class Contrast:
 
 
 def reversed_contrast(contrast: Contrast) -> Contrast:
-    """Return a contrast the other way round; its tests take both signs alike."""
+    """Return a contrast with its arms exchanged; its p stays, because tests are two-sided."""
     return replace(
         contrast,
         first=contrast.second,
@@ -154,7 +154,7 @@ class Choice:
     """The best arm and its alternatives, placebos left out."""
 
     best: str  # arm with the highest objective
-    value: float  # its score, optimistic because it was chosen by it
+    value: float  # its score, which is too high because the arm was chosen by it
     # The figure to quote: chosen in-bag, scored on out-of-bag patients, at the level of all
     # candidates
     corrected: float

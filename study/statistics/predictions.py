@@ -26,7 +26,7 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldOut:
-    """What one fold of a partition validates on: ranked by itself, by the seeds that have it."""
+    """The beats of one validation fold, which the members of this fold rank."""
 
     partition: int
     fold: int
@@ -42,7 +42,7 @@ class Beats(LabelledBeats):
         ComparisonError: If lengths or indices do not agree, or a patient is in two folds.
     """
 
-    # Patient of each record: records of one patient stand or fall together
+    # Patient of each record: records of one patient are drawn and swapped together
     patient_of_record: tuple[str, ...]
     # Fold that each record validates in, from 0, in each partition; -1 where it is in none
     folds_of_record: tuple[tuple[int, ...], ...]

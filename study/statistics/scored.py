@@ -34,8 +34,8 @@ from study.statistics.findings import (
     Estimate,
     NonInferiority,
     RecordRow,
+    classes_in,
     label_of,
-    members_of,
     parts_of,
 )
 from study.statistics.predictions import ArmRuns, Beats
@@ -277,7 +277,7 @@ class ScoredArms:
         test = swap_test(
             self.beats,
             [(self.arms[first], self.arms[second]) for first, second in indices],
-            classes=members_of(self.quantity, self.beats.macro),
+            classes=classes_in(self.quantity, self.beats.macro),
             measure=self.measure,
             swaps=swaps,
             progress=progress,

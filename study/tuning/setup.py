@@ -19,7 +19,7 @@ from study.models.cpu_kernels import has_compiled_kernels
 from study.models.plugins.plugin import Plugin, used_by
 from study.spaces.settings import SCREENING
 from study.spaces.space import Space
-from study.statistics.findings import members_of, parts_of
+from study.statistics.findings import classes_in, parts_of
 from study.store.floors import FLOOR_CUT
 from study.store.plan import StudyPlan, torch_version
 from study.store.storage import Storage
@@ -89,7 +89,7 @@ def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
     undefined = [
         f"{name} ({counts[0, :, c].sum():,} in all)"
         for c, name in enumerate(CLASSES)
-        if name in members_of(quantity) and not counted[c]
+        if name in classes_in(quantity) and not counted[c]
     ]
     if undefined:
         raise DataError(

@@ -166,5 +166,5 @@ def test_a_note_that_wfdb_would_never_end_at(tmp_path: Path, text: bytes) -> Non
     path.write_bytes(known + whole)
     assert len(read_record(tmp_path, NAME).beat_samples) > 5
     path.write_bytes(known + note(text) + whole)
-    with pytest.raises(DataError, match="r1.atr: its note '## .*' is none that wfdb can read"):
+    with pytest.raises(DataError, match="r1.atr: wfdb cannot read its note '## .*'"):
         read_record(tmp_path, NAME)

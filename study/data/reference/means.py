@@ -29,8 +29,8 @@ class TemplateMeans:
     template: NDArray[np.float32]  # [T] the mean of their templates, mV
 
 
-def telling_record(beats: BeatSet) -> int:
-    """Return the index of the record with most beats of S and V both."""
+def record_to_draw(beats: BeatSet) -> int:
+    """Return the index of the record whose rarer class of S and V has most beats."""
     of_class = beats.counts[:, [CLASSES.index("S"), CLASSES.index("V")]]
     return int(np.lexsort((of_class.sum(axis=1), of_class.min(axis=1)))[-1])
 

@@ -8,8 +8,8 @@ mean-free, but not scaled one by one. A beat's deviation is
 
 sample by sample, the sd taken over the template's samples. Its two distances are logarithms of
 rms deviations from the template: over the window from R - 0.25 s to R + 0.28 s, and over R - 0.08
-s to R + 0.08 s. They are of that window under every segmentation, so that no RR enters through
-the cut; they tell of the beat's shape and are no RR features.
+s to R + 0.08 s. They use these windows under every segmentation, so that no RR enters through
+the cut.
 
 - `record`: the median of all beats of the record. It needs the whole record.
 - `trailing`: the median of the 64 beats before this one, or of all where there are fewer. It is
@@ -45,7 +45,7 @@ SHAPE_CUT = ("beat", "antialiased")
 LEARNING_S = 300.0
 
 QRS_S = 0.08
-"""The second distance is over so much before and after R."""
+"""The second distance is over this much before and after R, s."""
 
 _SMALLEST_DISTANCE = 1 / 64
 

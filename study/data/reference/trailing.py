@@ -1,6 +1,6 @@
-"""Medians of the last values of a row of values, exact to their definition.
+"""Medians of the last values of a series, not approximated.
 
-Shapes: K values in time order, `...` what each value is made of.
+Shapes: K values in time order, `...` the axes of one value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 LAST = 64
-"""How many values a statistic is of, at most: this one and those before it."""
+"""Most values that a statistic is of: this one and those before it."""
 
 _BLOCK = 256
 
@@ -28,7 +28,7 @@ def trailing_spread(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _over_last(rows: NDArray[Any], statistic: Any) -> NDArray[Any]:
-    """Apply a statistic of [k, ..., 64] to the last values; it is told how many there are."""
+    """Apply a statistic of [k, ..., 64] to the last values; it also gets their numbers."""
     if not len(rows):
         return rows
     before = np.full((LAST - 1, *rows.shape[1:]), np.inf, dtype=rows.dtype)
@@ -42,7 +42,7 @@ def _over_last(rows: NDArray[Any], statistic: Any) -> NDArray[Any]:
 
 
 def _median(windows: NDArray[Any], present: NDArray[np.int64]) -> NDArray[Any]:
-    # What is not there is infinite, and so stands behind all that is.
+    # Missing values are infinite, so that they sort last.
     ordered = np.sort(windows, axis=-1)
     at = present.reshape(-1, *(1,) * (windows.ndim - 1))
     low, high = (np.take_along_axis(ordered, k, axis=-1) for k in ((at - 1) // 2, at // 2))

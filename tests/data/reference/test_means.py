@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from study.data.beat_set import Reference
-from study.data.reference.means import telling_record, template_means
+from study.data.reference.means import record_to_draw, template_means
 from study.store.beats_file import read_template_means, write_template_means
 from tests.builders import bare_beats
 
@@ -16,7 +16,7 @@ from tests.builders import bare_beats
 def test_means_by_class_leave_out_classes_whose_beats_could_be_told(tmp_path: Path) -> None:
     # N S V F by record: b has S and V both, c has more of one.
     beats = bare_beats([[9, 0, 7, 0], [5, 6, 5, 4], [9, 1, 90, 0]])
-    assert telling_record(beats) == 1
+    assert record_to_draw(beats) == 1
     deviation = np.tile(beats.label[:, None], 3).astype(np.float32)
     reference = Reference(
         template="record", deviation=deviation, distances=deviation[:, :2], recut=None
