@@ -249,7 +249,7 @@ def members_of(
     members = build_members(
         config,
         DeviceBeats(beats, device),
-        folds_of(beats).masks(beats),
+        folds_of(beats).splits(beats),
         seeds=range(-(-n_members // N_FOLDS)),
         study_seed=0,
         dtype=engine.weights,

@@ -121,7 +121,7 @@ def train(
     while not training.finished:
         training.run_epoch()
     result = training.finish()
-    validation = folds.masks(beats)[0][1]
+    validation = folds.splits(beats)[0][1]
     label = beats.label[validation]
     placed = DeviceBeats(beats, resolve_device(device))
     index = torch.from_numpy(validation).to(placed.device)

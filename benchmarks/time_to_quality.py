@@ -166,7 +166,7 @@ def export(
     source = find_source(workspace=workspace)
     beats = prepare_all(source, space.cuts(), cache_dir=default_cache_dir(workspace), study_seed=0)
     first = next(iter(beats.values()))
-    training = [mask for mask, _ in plan_folds(space, first, source, 0).masks(first)]
+    training = [mask for mask, _ in plan_folds(space, first, source, 0).splits(first)]
     train = space.configurations()[0].train
     shape = epoch_shape(
         [first.label[mask] for mask in training],

@@ -131,7 +131,7 @@ def run(side: str, cache: Path) -> float:
     )
     if side == "prepare":
         return 0.0
-    labels = [beats.label[training] for training, _ in folds.masks(beats)]
+    labels = [beats.label[training] for training, _ in folds.splits(beats)]
     shape = epoch_shape(
         labels,
         normal_beats=config.train.normal_beats_per_epoch,
@@ -153,13 +153,13 @@ def _plain(
 ) -> float:
     """Return the seconds that the usual loop takes for one epoch of all folds."""
     placed = DeviceBeats(beats, torch.device("cpu"))
-    members = build_members(config, placed, folds.masks(beats), seeds=(0,), study_seed=0)
+    members = build_members(config, placed, folds.splits(beats), seeds=(0,), study_seed=0)
     data = TensorDataset(
         placed.windows("beat"), torch.from_numpy(beats.rr["published7"].copy()), placed.label
     )
     began = time.perf_counter()
     for fold, ((training, validation), member) in enumerate(
-        zip(folds.masks(beats), members, strict=True)
+        zip(folds.splits(beats), members, strict=True)
     ):
         model = member.scored
         model.run_backbone = None

@@ -56,7 +56,7 @@ class Folds:
         size = len(self)
         return [self.validation[p * size : (p + 1) * size] for p in range(self.n_partitions)]
 
-    def masks(self, beat_set: BeatSet) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def splits(self, beat_set: BeatSet) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Return the indices of training and validation beats of every fold, [P * K]."""
         return [
             (np.flatnonzero(~validates), np.flatnonzero(validates))

@@ -217,7 +217,7 @@ def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:
     """
     x, weights = features(name, beats), beat_weights(beats.label)
     log_probs = np.full((folds.n_partitions, len(x), len(CLASSES)), np.nan, dtype=np.float32)
-    for number, (training, validation) in enumerate(folds.masks(beats)):
+    for number, (training, validation) in enumerate(folds.splits(beats)):
         partition, fold = divmod(number, len(folds))
         try:
             fitted = FITS[name](x[training], beats.label[training], weights)

@@ -5,13 +5,13 @@ length that all members of the trial share. Normal beats are dealt from one shuf
 other, so that none comes twice before all have come once.
 
 Before the last epoch a score only steers the search. Nine beats of ten are normal and neighbours
-look alike. So before the last epoch every fifth normal beat of a record is predicted and
-represents its neighbours; all S, V and F beats are predicted. Such a score differs from the score
+look alike. So until then only every fifth normal beat of a record is predicted, and represents its
+neighbours; all S, V and F beats are predicted. Such a score differs from the score
 of all beats only by a little noise, and costs a quarter (`benchmarks/README.md`). The last epoch
 predicts every beat.
 
-With `augment` each window is changed a little, in every epoch otherwise: its amplitude, its place
-in time, its baseline, and by noise. RR and scalars of shape stay as they are.
+With `augment` each window is changed a little, differently in every epoch: in amplitude, position
+in time and baseline, and by noise. RR and scalars of shape stay as they are.
 
 Shapes: N beats, B batch, T samples (128).
 """
@@ -64,10 +64,10 @@ def epoch_shape(
 ) -> EpochShape:
     """Return the epoch that fits every member.
 
-    It is as long as the member with most S, V and F training beats needs to have `normal_beats` N
-    beats besides (0: as many as the longest member has), cut into the fewest equal batches of at
-    most `batch_size`. Equal batches instead of full ones keep the share of N beats nearly
-    independent of the batch size.
+    It has the S, V and F beats of the member with most of them, and `normal_beats` N beats (0: as
+    many beats as the largest member). It is cut into the fewest equal batches of at most
+    `batch_size`: unlike full ones, equal batches keep the share of N beats nearly independent of
+    the batch size.
 
     Raises:
         DataError: If a member has no beat to train on.
@@ -85,14 +85,14 @@ def epoch_shape(
 
 
 class Changes(NamedTuple):
-    """How windows are changed: those of an epoch [batches, B] or of a batch [B], in any pack."""
+    """How windows are changed: of an epoch [batches, B], a batch [B] or a pack's batch [K, B]."""
 
     scale: Tensor  # [..., B] factors on windows
     shift: Tensor  # [..., B] samples to the left; what leaves the window is lost, its end repeats
     added: Tensor  # [..., B, T] noise and baseline
 
     def of(self, ecg: Tensor) -> Tensor:
-        """Return windows [..., B, T] or [..., B, 2, T] changed; two of a beat in one way."""
+        """Return changed windows [..., B, T] or [..., B, 2, T]; both of a beat change alike."""
         rows = ecg if ecg.ndim > self.added.ndim else ecg.unsqueeze(-2)
         places = torch.arange(rows.shape[-1], device=rows.device) + self.shift[..., None, None]
         moved = rows.gather(-1, places.clamp(0, rows.shape[-1] - 1).expand(rows.shape))

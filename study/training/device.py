@@ -34,7 +34,7 @@ NODES = Path("/dev")
 def resolve_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is CUDA, else MPS, else the CPU.
 
-    A GPU that PyTorch cannot use is told of before the CPU is taken in its place.
+    A warning names a GPU that PyTorch cannot use before `auto` takes the CPU.
 
     Raises:
         UsageError: If the name is unknown, or there is no such device here.
@@ -50,7 +50,9 @@ def resolve_device(name: str) -> torch.device:
     if kind == "auto":
         kind = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
         if kind == "cpu" and (why := _unusable_gpu()):
-            _logger.warning("%s. Training takes the CPU; with --device cpu this is not said", why)
+            _logger.warning(
+                "%s. Training takes the CPU; --device cpu takes it without this warning", why
+            )
         return torch.device(kind)
     if not available[kind]:
         names = ", ".join(kind for kind in available if available[kind])
@@ -65,7 +67,7 @@ def _unusable_gpu() -> str:
     if hidden or torch.cuda.is_available() or not any(NODES.glob("nvidia[0-9]*")):
         return ""
     cuda = torch.version.cuda
-    has = f"needs a driver for CUDA {cuda}" if cuda else "is built for CPUs alone"
+    has = f"needs a driver for CUDA {cuda}" if cuda else "is built for CPUs only"
     return (
         f"An NVIDIA GPU is here, but this PyTorch ({torch.__version__}) {has}: docs/install.md "
         "has the line that installs one for the driver (`nvidia-smi` names its CUDA)"
@@ -113,7 +115,7 @@ class Inputs:
         return self.donated(replace(self, ecg=self.ecg[index], late_shape=shape), index)
 
     def donated(self, beats: Inputs, donors: Tensor) -> Inputs:
-        """Return beats [B] with the RR of these inputs' beats of an index tensor [B]."""
+        """Return `beats` [B] with the RR of other beats, `donors` [B], of these inputs."""
         return replace(
             beats,
             early_rr=None if self.early_rr is None else self.early_rr[donors],
@@ -173,7 +175,7 @@ class DeviceBeats:
     ) -> Inputs:
         """Return the inputs of a configuration, in the type of the models' weights.
 
-        `order` [N] has the index of the beat whose RR each beat is given; None is its own.
+        `order` [N] is the index of the beat whose RR each beat gets; None leaves each its own.
         """
 
         def placed(rr: NDArray[np.float32] | None) -> Tensor | None:

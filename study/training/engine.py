@@ -24,13 +24,13 @@ from study.training.packs import Packed, largest_pack
 from study.training.serial import Serial, Trainer
 
 BFLOAT16_PAYS = 1.25
-"""Training in bfloat16 is faster as a whole from this gain of a convolution."""
+"""Training as a whole is faster in bfloat16 where a convolution is faster by this factor."""
 
 NO_PACKS = "its members train one by one: its fusion or its backbone has no packed form"
-"""Note of a trial whose network is a plug-in's, and does not say that it packs."""
+"""Note of a trial whose fusion or backbone, a plug-in's, does not declare `packs`."""
 
 _DEVICES = {"tf32": ("cuda",), "bf16": ("cpu", "cuda")}
-"""The devices of precisions that not every device has."""
+"""Devices that have a precision; every device has the others."""
 
 WORKER_ENVIRONMENT = {
     # glibc gives activations back to the kernel after every batch and faults them in again at the
@@ -49,7 +49,7 @@ def resolve_precision(name: str, device: str) -> str:
     A cluster's device is `auto`.
 
     Raises:
-        UsageError: If the name is unknown, or the device does not compute so.
+        UsageError: If the name is unknown, or the device does not have this precision.
     """
     if name not in PRECISIONS:
         raise UsageError(f"--precision: {unknown('precision', name, PRECISIONS)}")

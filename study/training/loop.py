@@ -44,7 +44,7 @@ class TrialTraining:
     """Trains one configuration on all folds and seeds.
 
     Args:
-        folds: Of seed s its members have the folds of partition s mod the number of partitions.
+        folds: The members of seed s have the folds of partition s mod the number of partitions.
         n_seeds: Seeds, shared out over the partitions: a multiple of their number. A fold has a
             member for each seed of its partition.
         study_seed: Root of all random streams.
@@ -53,7 +53,7 @@ class TrialTraining:
             steers a search.
 
     Raises:
-        ConfigError: If the configuration is not allowed, or wants beats cut otherwise.
+        ConfigError: If the configuration is not allowed, or the beats are cut otherwise.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TrialTraining:
         self._device = resolve_device(device)
         engine = engine or Engine()
         self._on_device = device_beats or DeviceBeats(beats, self._device)
-        # What a checkpoint must agree in. The engine too: another one rounds otherwise.
+        # A checkpoint must agree in all of these. The engine too: another one rounds otherwise.
         self._identity: dict[str, str | int] = {
             "configuration": digest(config),
             "beats": beats.fingerprint,
@@ -88,16 +88,16 @@ class TrialTraining:
             "study seed": study_seed,
             "engine": str(engine),
         }
-        masks = folds.masks(beats)
+        splits = folds.splits(beats)
         self._fold = folds.of_beats(beats)
         self._n_beats = len(beats.label)
         self._validates = bool((self._fold >= 0).any())
         self._first_seed = 0 if self._validates else FRESH_SEED
-        self._stands = stand_ins(beats.label, beats.record)
+        self._stand_ins = stand_ins(beats.label, beats.record)
         self._members = build_members(
             config,
             self._on_device,
-            masks,
+            splits,
             seeds=range(self._first_seed, self._first_seed + n_seeds),
             study_seed=study_seed,
             n_partitions=folds.n_partitions,
@@ -120,9 +120,8 @@ class TrialTraining:
     def run_epoch(self, tell: Callable[[str], None] | None = None) -> EpochReport:
         """Train all members for one epoch and score their validation predictions.
 
-        `tell` hears what it is at: each fold (or member, of several seeds), then the scores.
-
-        Where all records train, there is nothing to predict: the loss is all that is known.
+        `tell` is called as each fold (or member, if there are several seeds) begins to train, and
+        as scoring begins. Where all records train, no beat is predicted: only the loss is known.
 
         Scores before the last epoch only steer a search. They are of every fifth normal beat
         (`study.training.batches`) and, where that is quicker, computed in the type of training.
@@ -162,7 +161,7 @@ class TrialTraining:
         )
 
     def _telling(self, tell: Callable[[str], None] | None) -> Began | None:
-        """Return what tells in words which member a trainer is at."""
+        """Return a function that reports which member begins to train."""
         if tell is None:
             return None
         kind, of = "fold" if self._n_seeds == 1 else "member", len(self._members)
@@ -212,7 +211,7 @@ class TrialTraining:
         )
 
     def _without_scores(self) -> TrialResult:
-        """Return what training on all records leaves: weights, and no beat predicted."""
+        """Return the result of training on all records: weights, and no predictions."""
         weights = [on_cpu(member.scored.state_dict()) for member in self._members]
         finite = [all(bool(v.isfinite().all()) for v in state.values()) for state in weights]
         self._check_finite(torch.where(torch.tensor(finite), 0.0, torch.nan), "weights")
@@ -270,7 +269,7 @@ class TrialTraining:
         marks = torch.where(torch.stack(finite), 0.0, torch.nan).cpu()
         self._check_finite(marks, "validation predictions")
         predictions_on_cpu = log_probs.cpu().numpy()
-        return predictions_on_cpu if exact else predictions_on_cpu[:, self._stands]
+        return predictions_on_cpu if exact else predictions_on_cpu[:, self._stand_ins]
 
     def _score(self, log_probs: NDArray[np.float32]) -> Scores:
         beats = self._beats

@@ -76,7 +76,7 @@ class Loss:
     weights: Tensor  # [C] class weights
     gamma: float = 0.0  # focusing exponent; 0 is cross-entropy
     label_smoothing: float = 0.0  # mass spread over all classes
-    rr_weight: float = 0.0  # of the RR expert's own loss, whose outputs then follow: [B, 2C]
+    rr_weight: float = 0.0  # weight of the RR expert's own loss; outputs are then [B, 2C]
 
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the loss of a batch from logits or log-probabilities [B, C] or [B, 2C]."""

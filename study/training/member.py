@@ -179,11 +179,11 @@ def build_members(
     """Return all members, in seed-major order: the first seed with all its folds, then the next.
 
     `splits` has the beats of each fold, partition by partition; seed s has the folds of partition
-    s mod `n_partitions`. `dtype` is of weights, sums and scores. Without `run_backbone` the
-    backbones run as they are written.
+    s mod `n_partitions`. `dtype` is of weights, sums and scores. Without `run_backbone`
+    PyTorch's modules compute the backbones.
     """
     label = beats.beats.label
-    # Of the labels of the whole data set, so that every fold minimises the same loss.
+    # From the labels of the whole data set, so that every fold minimises the same loss.
     weights = class_weights(
         label, config.train.class_weights, normal_beats=config.train.normal_beats_per_epoch
     )

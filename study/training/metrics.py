@@ -24,7 +24,7 @@ def threshold_counts(
     """Return true and false positives at every distinct threshold, from the highest down.
 
     Beats with equal scores pass a threshold together, so that the order of tied beats does not
-    matter. With weights, each beat stands for as many.
+    matter. With weights, each beat counts as many times.
     """
     order = np.argsort(-score)
     ranked = score[order]

@@ -182,12 +182,12 @@ class _Outputs:
         self._add_attention(real, self._beats.label[index], seed, at)
         for p, donors in enumerate(to_device(sample.donors[:, positions], device)):
             donated = member.inputs.donated(real.inputs, donors)
-            permuted = {"inputs": real.given(donated)} if donated.has_rr else {}
+            permuted = {"inputs": real.with_rr(donated)} if donated.has_rr else {}
             if windows is not None:
                 window = windows[p, at]
                 recut = _Encoded(model, replace(real.inputs, ecg=window))
                 permuted["window"] = recut
-                permuted["total"] = recut.given(replace(donated, ecg=window))
+                permuted["total"] = recut.with_rr(replace(donated, ecg=window))
             elif donated.has_rr:
                 permuted["total"] = permuted["inputs"]
             for kind, encoded in permuted.items():
@@ -239,8 +239,8 @@ class _Encoded:
             self._feature_map = feature_map
             self._late_rr = None if late_rr is None else model.scaled(late_rr, None, shape)
 
-    def given(self, inputs: Inputs) -> _Encoded:
-        """Return the same windows with other RR."""
+    def with_rr(self, inputs: Inputs) -> _Encoded:
+        """Return the same windows with the RR of other inputs."""
         return _Encoded(
             self._model, inputs, self._feature_map if inputs.early_rr is None else None
         )
@@ -272,9 +272,9 @@ def masked(ecg: Tensor, rank: Tensor) -> Tensor:
 
 
 class _Branch:
-    """Collects what a model's gated head gets while it is open, to split the logits' variance.
+    """Collects the inputs of a model's gated head during a block, to split the logits' variance.
 
-    Of a model without a gated head nothing is collected.
+    It collects nothing of a model without a gated head.
     """
 
     def __init__(self, model: Classifier) -> None:
@@ -325,7 +325,7 @@ def _reasons(*, has_rr: bool, has_windows: bool) -> dict[str, str]:
 def _compare(
     outputs: _Outputs, scale: _Scale, reasons: dict[str, str]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Return reliances by name, and why those that are NaN are."""
+    """Return reliances by name, and the reasons for those that are NaN."""
     values: dict[str, float] = {}
     undefined: dict[str, str] = {}
     real = outputs.real.cpu().numpy()

@@ -77,8 +77,8 @@ def rank_within(
     """Rank the beats of each group by each class's log-probability [S, N, C].
 
     `group` [P, N] numbers the groups of each partition from 0; a negative one leaves its beat out.
-    A group counts for a class with `min_beats` beats of it. With `weight` [N] each beat stands for
-    as many.
+    A group counts for a class with `min_beats` beats of it. With `weight` [N] each beat counts as
+    many times.
     """
     n_seeds, n_classes = len(log_probs), len(CLASSES)
     values = {name: np.full((n_seeds, n_groups, n_classes), np.nan) for name in RANKING}
@@ -87,9 +87,9 @@ def rank_within(
     np.add.at(counts, (partition, group[partition, beat], label[beat]), 1)
     counted = scorable(counts, min_beats)
     for p, g in np.argwhere(counted.any(axis=2)):
-        members = np.flatnonzero(group[p] == g)
-        scores, labels = log_probs[:, members], label[members]
-        weights = None if weight is None else weight[members]
+        beats = np.flatnonzero(group[p] == g)
+        scores, labels = log_probs[:, beats], label[beats]
+        weights = None if weight is None else weight[beats]
         for c in np.flatnonzero(counted[p, g]):
             positive = labels == c
             for s in range(p, n_seeds, len(group)):
@@ -116,11 +116,11 @@ class _Collected:
         for aami_class, value in zip(CLASSES, by_class, strict=True):
             self.add(metric(name, aami_class), value, reason.format(aami_class))
         for aggregate, classes in AGGREGATES.items():
-            mean, missing = _over(by_class, classes), _undefined(by_class, classes)
+            mean, missing = _mean_over(by_class, classes), _undefined(by_class, classes)
             self.add(metric(name, aggregate), float(mean), f"undefined for {', '.join(missing)}")
 
 
-def _over(by_class: Float, classes: Sequence[str]) -> Float:
+def _mean_over(by_class: Float, classes: Sequence[str]) -> Float:
     """Return the mean over some classes of [..., C]; NaN where one is."""
     mean: Float = by_class[..., [CLASSES.index(c) for c in classes]].mean(axis=-1)
     return mean
@@ -166,11 +166,11 @@ def score(
         collected.add_classes(f"patient_{name}", records.by_class(name).mean(axis=0), reason)
         _add_spread(collected, name, folds)
     for database in dict.fromkeys(databases):
-        of_it = np.isin(record, np.flatnonzero(np.equal(databases, database)))
+        in_database = np.isin(record, np.flatnonzero(np.equal(databases, database)))
         within = rank_within(
             log_probs,
             label,
-            np.where(of_it, fold, -1),
+            np.where(in_database, fold, -1),
             n_groups=n_folds,
             min_beats=MIN_CLASS_BEATS,
         )
@@ -216,11 +216,11 @@ def _add_spread(collected: _Collected, name: str, folds: Grouped) -> None:
     """Add the standard deviation of each aggregate over seeds, and over folds."""
     by_class = folds.by_class(name)
     for aggregate, classes in AGGREGATES.items():
-        spreads = {"seed": _over(by_class, classes)}
+        spreads = {"seed": _mean_over(by_class, classes)}
         of_seeds = folds.values[name]
         n_partitions = len(folds.counts)
         parts = [of_seeds[p::n_partitions].mean(axis=0) for p in range(n_partitions)]
-        by_fold = _over(np.concatenate(parts), classes)
+        by_fold = _mean_over(np.concatenate(parts), classes)
         spreads["fold"] = by_fold[~np.isnan(by_fold)]
         for over, values in spreads.items():
             sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

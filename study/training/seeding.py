@@ -1,7 +1,7 @@
 """Random streams: by study seed, seed index, fold and purpose, never by configuration.
 
-Two arms of a study thus see the same order of beats and the same normal beats. A stream that
-serves one epoch is numbered by it, so that a checkpoint needs no generator.
+Two arms of a study thus see the same order of beats and the same normal beats. Each
+epoch has a stream of its own number, so that a checkpoint stores no generator.
 """
 
 from __future__ import annotations

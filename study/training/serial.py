@@ -1,6 +1,6 @@
 """Members trained one after the other: the quickest way on a CPU.
 
-Packed into one model they would be slower there: the activations of one already fill a core.
+Packed into one model they would be slower there: the activations of one member fill a core.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Trainer(Protocol):
     def predict(self, *, exact: bool) -> list[Tensor]:
         """Return each member's log-probabilities, [m, C], of the beats that it is to predict.
 
-        `exact` is of all validation beats, in the weights' own type; else of the steering ones
-        and, where it is quicker, in the type of training.
+        `exact` predicts all validation beats in the weights' own type; else only the steering
+        beats are predicted and, where it is quicker, in the type of training.
         """
 
     def state_dicts(self) -> list[dict[str, Any]]:
-        """Return each member's model, optimiser and average; random streams are by epoch."""
+        """Return each member's model, optimiser and average; random streams need no state."""
 
     def load_state_dicts(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Take over states of `state_dicts`."""

@@ -103,7 +103,7 @@ def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
             batch.through(model.eval())
 
     step_s, eval_s = _time_of(train_step), _time_of(predict) / len(held)
-    masks = setup.job.folds.masks(beats)
+    masks = setup.job.folds.splits(beats)
     shape = epoch_shape(
         [beats.label[index] for index, _ in masks],
         normal_beats=config.train.normal_beats_per_epoch,

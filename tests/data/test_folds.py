@@ -36,7 +36,7 @@ def test_every_record_validates_in_exactly_one_fold(n_folds: int, partition_seed
     assert all(folds.validation)
     assert sorted(name for fold in folds.validation for name in fold) == sorted(DS1)
     (of_beats,) = folds.of_beats(BEATS)
-    for fold, (train, validation) in enumerate(folds.masks(BEATS)):
+    for fold, (train, validation) in enumerate(folds.splits(BEATS)):
         np.testing.assert_array_equal(validation, np.flatnonzero(of_beats == fold))
         np.testing.assert_array_equal(train, np.flatnonzero(of_beats != fold))
         assert {DS1[r] for r in BEATS.record[validation]} == set(folds.validation[fold])
@@ -127,7 +127,7 @@ def test_more_folds_than_patients(n_folds: int, patients: dict[str, str], messag
 def test_published_holdout() -> None:
     folds = published_holdout(DS1)
     assert (folds.name, folds.validation) == ("published", (PUBLISHED_VALIDATION,))
-    ((train, validation),) = folds.masks(BEATS)
+    ((train, validation),) = folds.splits(BEATS)
     assert len({*BEATS.record[train]}) == 17
     assert folds.counts(BEATS).tolist() == [[[9424, 247, 371, 20]]]
     assert len(validation) == 9424 + 247 + 371 + 20

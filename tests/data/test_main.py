@@ -56,8 +56,8 @@ def test_table_counts_beats_by_class_and_what_is_left_out(
         "\n"
         "database  records  patients         N        S        V        F\n"
         "mine            2         2  25 (2.0)  4 (1.0)  4 (1.0)  6 (1.0)\n"
-        "In brackets: effective patients, as many as would say the same if each had equally many\n"
-        "beats of the class.\n"
+        "In brackets: effective patients, the number of patients with equally many beats of the\n"
+        "class that would say as much.\n"
     )
 
 

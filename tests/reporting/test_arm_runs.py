@@ -106,7 +106,7 @@ def test_a_finished_study_is_read_back(
     assert film.log_probs[2:] == pytest.approx(expected.astype(np.float32))
     assert film.fingerprints["beat/antialiased windows"] == "2" * 12
     check_comparable(study.beats, arms)
-    labels = [small_beats.label[training] for training, _ in small_folds.masks(small_beats)]
+    labels = [small_beats.label[training] for training, _ in small_folds.splits(small_beats)]
     shape = epoch_shape(labels, normal_beats=40, batch_size=TrainConfig().batch_size)
     assert film.beats_trained == 2 * SEEDS * len(labels) * EPOCHS * shape.beats
     comparison = load(study, print).comparison

@@ -67,7 +67,7 @@ def test_features_are_bounded_ratios_their_products_and_the_shape(
 
 def test_a_fold_is_predicted_by_other_patients(floor_beats: BeatSet, small_folds: Folds) -> None:
     """Changing one fold's beats changes what the other fold is told, by another model."""
-    (_, first), (_, second) = small_folds.masks(floor_beats)
+    (_, first), (_, second) = small_folds.splits(floor_beats)
     before = out_of_fold("logistic_regression", floor_beats, small_folds)
     assert np.exp(before).sum(axis=2) == pytest.approx(1.0, abs=1e-5)
     after = out_of_fold("logistic_regression", changed(floor_beats, first), small_folds)
@@ -80,7 +80,7 @@ def test_prevalence_is_the_share_among_training_beats_and_no_beat_without_a_fold
     floor_beats: BeatSet, small_folds: Folds
 ) -> None:
     one = replace(small_folds, validation=small_folds.validation[:1])
-    ((training, validation),) = one.masks(floor_beats)
+    ((training, validation),) = one.splits(floor_beats)
     log_probs = out_of_fold("prevalence", floor_beats, one)[0]
     share = np.bincount(floor_beats.label[training], minlength=4) / len(training)
     assert np.exp(log_probs[validation]) == pytest.approx(np.tile(share, (len(validation), 1)))
@@ -108,7 +108,7 @@ def test_the_regression_is_the_weighted_optimum(floor_beats: BeatSet) -> None:
 def test_a_class_that_a_fold_has_not_to_train_on_is_improbable(
     floor_beats: BeatSet, small_folds: Folds, trained_on: tuple[int, ...]
 ) -> None:
-    training, validation = small_folds.masks(floor_beats)[1]
+    training, validation = small_folds.splits(floor_beats)[1]
     label = floor_beats.label.copy()
     label[training] = np.where(np.isin(label[training], trained_on), label[training], 0)
     beats = replace(floor_beats, label=label)

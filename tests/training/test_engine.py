@@ -63,7 +63,7 @@ def test_devices_go_by_name_and_a_gpu_is_not_left_in_silence(
     monkeypatch.setattr(device, "NODES", tmp_path)
     assert (resolve_device("auto").type, caplog.text) == ("cpu", "")
     (tmp_path / "nvidia0").touch()
-    for cuda, why in ((None, "is built for CPUs alone"), ("13.0", "needs a driver for CUDA 13.0")):
+    for cuda, why in ((None, "is built for CPUs only"), ("13.0", "needs a driver for CUDA 13.0")):
         monkeypatch.setattr(torch.version, "cuda", cuda)
         assert resolve_device("auto").type == "cpu"
         assert caplog.messages[-1].startswith("An NVIDIA GPU is here") and why in caplog.text

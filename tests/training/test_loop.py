@@ -174,7 +174,7 @@ def test_returned_weights_are_those_scored(
     model = build_model(config.signal, config.model, seed=(9, 9, 9))
     model.load_state_dict(result.weights[2])
     model.run_backbone = Engine().backbone(torch.device("cpu"))
-    at = tiny_folds.masks(tiny_beats)[2][1]
+    at = tiny_folds.splits(tiny_beats)[2][1]
     late_rr = torch.from_numpy(tiny_beats.rr["published7"][at])
     with torch.inference_mode():
         logits = model.eval()(torch.from_numpy(tiny_beats.ecg[at]), None, late_rr)
@@ -192,7 +192,7 @@ def test_each_member_has_its_own_weights_and_the_constants_of_its_training_beats
     # The data set has 36 S, 42 V and 30 F, an epoch 40 N; a member has 88 N to train on.
     counted = np.array([40, 36, 42, 30]) ** -0.5 * [40 / 88, 1, 1, 1]
     for weights, (training, _) in zip(
-        result.weights[:3], tiny_folds.masks(tiny_beats), strict=True
+        result.weights[:3], tiny_folds.splits(tiny_beats), strict=True
     ):
         rows = tiny_beats.rr["published7"][training]
         np.testing.assert_allclose(weights["rr_mean"].numpy(), rows.mean(axis=0), rtol=1e-4)

@@ -51,7 +51,7 @@ def members(few_beats: BeatSet, few_folds: Folds) -> Members:
         return build_members(
             small_config(**{**small, **values}),
             DeviceBeats(beside_template(few_beats), CPU),
-            few_folds.masks(few_beats),
+            few_folds.splits(few_beats),
             seeds=range(n_seeds),
             study_seed=3,
             dtype=engine.weights,
