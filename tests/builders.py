@@ -241,7 +241,8 @@ def _toml(value: Any) -> str:
 
 def space_of(text: str) -> Space:
     """Build a space of this text without a file; it has no fault of form."""
-    fields, faults = toml_file.parse(text)
+    tables, _ = toml_file.read_tables(text)
+    fields, faults = toml_file.parse_tables(tables)
     assert faults == []
     return Space(name="s", path=Path("s.toml"), text=text, **fields)
 

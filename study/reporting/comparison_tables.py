@@ -24,9 +24,9 @@ from study.statistics.findings import (
 from study.wording import listing, plural, score_text
 
 WHAT_P_IS_ABOUT = (
-    "Intervals and p are about these trained models: what other patients to score and other seeds "
-    "would change. What other patients to train on would change is not in them, and equal ways of "
-    "fusing are called different more often than p says."
+    "Intervals and p hold for these trained models: they cover other patients to score and other "
+    "seeds, not other patients to train on. So equal ways of fusing are called different more "
+    "often than p says."
 )
 """Of every test and interval, here, on the page and in the README."""
 

@@ -46,12 +46,6 @@ _OF_TEST = ("draws", "folds", "seeds")
 """Settings of `[compare]` beside a `[test]` table."""
 
 
-def parse(text: str, check: ValueCheck = values_faults) -> tuple[dict[str, Any], list[str]]:
-    """Return the fields of `study.spaces.space.Space` and all faults, each with its key."""
-    tables, faults = read_tables(text)
-    return ({}, faults) if faults else parse_tables(tables, check)
-
-
 def read_tables(text: str) -> tuple[dict[str, Any], list[str]]:
     """Return the tables of a TOML file, or why it has none."""
     try:
@@ -75,7 +69,10 @@ def _with_words_of_today(value: Any) -> Any:
 def parse_tables(
     tables: Mapping[str, Any], check: ValueCheck = values_faults
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what `parse` does, from tables; no fields if faults hide some combinations."""
+    """Return the fields of `study.spaces.space.Space` and all faults, each with its key.
+
+    There are no fields if faults hide some combinations.
+    """
     reader = _Reader(tables, check)
     fields = reader.fields()
     return fields if reader.combinations_known else {}, reader.faults
