@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Self, get_type_hints
 
 from study.errors import ConfigError, listed, unknown
-from study.keys import EARLIER, today
+from study.keys import EARLIER, current_word
 
 Cut = tuple[str, ...]
 """A segmentation, a resampling and, if any, a template. Each has a beat set of its own."""
@@ -319,7 +319,7 @@ class TrialConfig:
             ConfigError: If a name is unknown or a value is not allowed; all faults together.
         """
         faults = []
-        values = {name: today(value) for name, value in values.items()}
+        values = {name: current_word(value) for name, value in values.items()}
         for name, value in values.items():
             if name in PARAMETERS:
                 faults += value_faults(name, value, PARAMETERS[name])

@@ -95,15 +95,15 @@ def reliance(kind: str, aami_class: str) -> str:
 
 
 EARLIER = {"seed7": "published7", "seed_experiments": "published_arms"}
-"""Words of older spaces and stored studies, and today's words for them.
+"""Words of older spaces and stored studies, and the current words for them.
 
-The older words wrongly suggest random seeds. They are read as today's words; digests keep them
+The older words wrongly suggest random seeds. They are read as the current words; digests keep them
 (`study.config.digest_text`), so that an older study is found and resumed.
 """
 
 
-def today(value: T) -> T:
-    """Return a value with earlier words, also those in an arm's name, replaced by today's."""
+def current_word(value: T) -> T:
+    """Return a value, or the name of an arm, with earlier words replaced by current ones."""
     if not isinstance(value, str):
         return value
     words = " / ".join(EARLIER.get(word, word) for word in value.split(" / "))

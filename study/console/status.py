@@ -103,7 +103,7 @@ def _read(args: Namespace, name: str, *, locked_here: bool = False) -> _Read:
     compared, tracker = True, "nothing was told to any tracker"
     if args.no_track:
         compared, tracker = False, "left out (--no-track)"
-    elif not study.gap:
+    elif not study.unreadable:
         of_tracker, compared, tracker = _tracker(args, study)
         listed += of_tracker
     return _Read(
@@ -143,7 +143,7 @@ def _show(read: _Read, *, repair: str = "") -> int:
     print(f"MLflow: {read.tracker}")
     study = read.study
     _show_agreement(read)
-    if not (study.held or study.gap) and (study.trials.owed or study.not_proposed):
+    if not (study.held or study.unreadable) and (study.trials.owed or study.not_proposed):
         line = started_by(study.folder)
         if line:
             print(as_called(f"started by: {line}"))
@@ -188,8 +188,8 @@ def _status(study: Study) -> Iterator[str]:
     )
     if study.held:
         yield f"it is being run by {study.owner or 'another process'}"
-    elif study.gap:
-        yield f"nobody runs it; nothing is known of its trials: {study.gap}"
+    elif study.unreadable:
+        yield f"nobody runs it; nothing is known of its trials: {study.unreadable}"
         return
     else:
         yield f"nobody runs it; {study.last_start}"

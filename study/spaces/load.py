@@ -10,7 +10,7 @@ from typing import Any
 
 from study.config import PARAMETERS, value_faults
 from study.errors import SpaceError, UsageError, listed, unknown
-from study.keys import today
+from study.keys import current_word
 from study.spaces import toml_file
 from study.spaces.settings import REHEARSAL, setting_faults
 from study.spaces.space import Space
@@ -204,7 +204,7 @@ def _locate(name: str, folder: Path) -> tuple[Path, str]:
             )
         return path, name
     known = [path.stem for path in folder.glob("*.toml")]
-    name = today(name)
+    name = current_word(name)
     if name not in known:
         raise SpaceError(f"{unknown('space', name, known)} (A file ends in .toml.)")
     return folder / f"{name}.toml", f"{folder.name}/{name}.toml"

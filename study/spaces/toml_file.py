@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from study.config import GROUPS, PARAMETERS, PLACEBO_SUFFIX
 from study.data.folds import ALL
 from study.errors import unknown
-from study.keys import UNRANKED, today
+from study.keys import UNRANKED, current_word
 from study.spaces.draws import Exclusion
 from study.spaces.entries import (
     ValueCheck,
@@ -63,7 +63,7 @@ def _with_words_of_today(value: Any) -> Any:
         return {key: _with_words_of_today(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_with_words_of_today(entry) for entry in value]
-    return today(value)
+    return current_word(value)
 
 
 def parse_tables(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from study.errors import StudyStateError
-from study.keys import today
+from study.keys import current_word
 from study.store.checks import SHOWN, Fault, faults, other_claim, refuse, steps
 from study.store.folder import CLAIM, SPACE_COPY
 from study.store.ledger import Ledger
@@ -22,6 +22,7 @@ from study.store.trials import EXHAUSTED, PLACE, PLAN
 _logger = logging.getLogger(__name__)
 
 _HEADERS = ("---", "+++")
+"""Beginnings of the two first lines of a diff, which name its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _admit_plan(plan: StudyPlan, study: Study, *, resume: bool, space_text: str)
 
 
 def _space_changes(folder: Path, now: str) -> list[str]:
-    """Return the lines in which the space differs from the one that the study was started with."""
+    """Return the lines in which the space differs from that of the study's first start."""
     stored = folder / SPACE_COPY
     if not stored.exists():
         return []
@@ -113,13 +114,13 @@ def _space_changes(folder: Path, now: str) -> list[str]:
 
 
 def _refuse_earlier_words(study: Study) -> None:
-    """Refuse to go on with a search over words of which one has changed: Optuna cannot."""
+    """Refuse to continue a search one of whose values was renamed: Optuna cannot."""
     searched = {value for trial in study.trials.all for value in trial.params.values()}
-    if words := sorted(str(word) for word in searched if today(word) != word):
+    if words := sorted(str(word) for word in searched if current_word(word) != word):
         raise StudyStateError(
-            f"study '{study.name}' searches over {', '.join(words)}, today "
-            f"{', '.join(map(today, words))}: go on with the version that began it, or begin it "
-            "again under another --name; its report can be written with any version"
+            f"study '{study.name}' searches over {', '.join(words)}, now called "
+            f"{', '.join(map(current_word, words))}: continue it with the version that began it, "
+            "or begin it again under another --name; its report can be written with any version"
         )
 
 
@@ -162,7 +163,8 @@ def _name_lost_results(study: Study, faults: Sequence[Fault]) -> None:
 def begin(plan: StudyPlan, places: Places, ledger: Ledger, before: Before | None) -> None:
     """Record this start's folder and process, and mend what a start may mend."""
     if before is not None and not before.study.plan.torch:
-        plan = replace(plan, torch="")  # a sealed test's plan may name this study's plan by digest
+        # A plan of a sealed test may name this older plan by its digest: leave it unchanged.
+        plan = replace(plan, torch="")
     plan.save(places.folder)
     places.note()
     ledger.note(PLACE, here(places.folder))

@@ -24,20 +24,31 @@ from study.files import read_arrays, write_whole
 from study.statistics.predictions import Beats
 
 EXCLUSIONS = "exclusions.json"
-"""Beats that no arm of a study sees, by reason."""
+"""File with the number of beats that no arm of a study sees, by reason."""
 
 TEMPLATE_MEANS = "template_means.npz"
-"""Means of beats beside their templates, for the page."""
+"""File with means of beats and of their templates, for the page."""
 
 _MEANS = {
-    **{"cut": ("U", 1), "record": ("U", 1), "n": ("i", 2), "n_of_record": ("i", 2)},
-    **{"deviation": ("f", 3), "spread": ("f", 3), "beat": ("f", 3), "template": ("f", 2)},
+    "cut": ("U", 1),
+    "record": ("U", 1),
+    "n": ("i", 2),
+    "n_of_record": ("i", 2),
+    "deviation": ("f", 3),
+    "spread": ("f", 3),
+    "beat": ("f", 3),
+    "template": ("f", 2),
 }
+"""Arrays of `template_means.npz`, with kind and dimensions."""
 
 _ARRAYS = {
-    **{"label": ("i", 1), "record": ("i", 1)},
-    **{"record_names": ("U", 1), "folds_of_record": ("i", 2), "patient_of_record": ("U", 1)},
+    "label": ("i", 1),
+    "record": ("i", 1),
+    "record_names": ("U", 1),
+    "folds_of_record": ("i", 2),
+    "patient_of_record": ("U", 1),
 }
+"""Arrays of `beats.npz` that are read, with kind and dimensions."""
 
 
 def write_beats(path: Path, beats: BeatSet, folds: Folds, patient_of: Mapping[str, str]) -> None:
@@ -94,7 +105,7 @@ def _texts(array: NDArray[Any]) -> tuple[str, ...]:
 
 
 def write_template_means(folder: Path, means: Sequence[TemplateMeans]) -> None:
-    """Keep what a page draws of templates in a study's folder."""
+    """Write the means that a page draws of templates into a study's folder."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
         item.name: np.stack([np.asarray(getattr(of_cut, item.name)) for of_cut in means])
@@ -105,7 +116,7 @@ def write_template_means(folder: Path, means: Sequence[TemplateMeans]) -> None:
 
 
 def read_template_means(folder: Path) -> list[TemplateMeans]:
-    """Return what a page draws of templates; nothing where the study has none or lost it.
+    """Return the means that a page draws of templates; an empty list where the file is missing.
 
     Raises:
         StudyStateError: If the file is damaged.
@@ -129,13 +140,13 @@ def read_template_means(folder: Path) -> list[TemplateMeans]:
 
 
 def write_exclusions(folder: Path, beats: BeatSet) -> None:
-    """Count the beats that were left out, by reason, in a study's folder."""
+    """Write how many beats were left out, by reason, into a study's folder."""
     counts = {reason: beats.left_out[reason] for reason in DROP_REASONS}
     write_whole(folder / EXCLUSIONS, json.dumps(counts, indent=1))
 
 
 def read_exclusions(folder: Path) -> dict[str, int] | None:
-    """Return the counts of a study's folder, None where it has none."""
+    """Return the number of beats left out, by reason; None where the file is missing."""
     path = folder / EXCLUSIONS
     if not path.exists():
         return None

@@ -53,7 +53,7 @@ class Fault:
     kind: str  # its name among the kinds of faults
     found: str  # what is wrong, in words that follow the trial's name
     trial: int | None = None  # its trial's number; None where it is about the study
-    digest: str = ""  # its trial's digest, or that of a floor; empty where it is about the study
+    digest: str = ""  # digest of its trial or floor; empty where it is about the study
     target: str = ""  # what the mend deletes: a file in the trial's folder, a path, or a run
     # How it is mended; None where only the user can, and `found` says how
     mend: Mend | None = None
@@ -68,7 +68,7 @@ def faults(study: Study, *, deep: bool = True) -> list[Fault]:
         deep: Whether results are read and verified; a start only checks that they exist.
     """
     claims = other_claim(study.files, study.study_id)
-    if study.gap:
+    if study.unreadable:
         return list(_storage_away(study)) or list(claims)
     checks = (_interrupted, _unclosed, _other_plan, _space_copy, _beats)
     listed = [fault for check in checks for fault in check(study)] + list(claims)
@@ -97,7 +97,7 @@ def refuse(name: str, faults: Sequence[Fault]) -> None:
 
 
 def trials_of(faults: Sequence[Fault]) -> str:
-    """Name the trials that faults are of."""
+    """Name the trials that have these faults."""
     numbers = sorted({fault.trial for fault in faults if fault.trial is not None})
     if not numbers:
         return "the study"
@@ -109,8 +109,8 @@ def _storage_away(study: Study) -> Iterator[Fault]:
     if has_trials(study.folder):
         yield Fault(
             kind="storage away",
-            found=f"the Optuna storage: {study.gap}; give --study-storage as the study was "
-            "started with, or bring the file back from a copy",
+            found=f"the Optuna storage: {study.unreadable}; give the --study-storage that the "
+            "study was started with, or bring the file back from a copy",
             refused=True,
         )
 

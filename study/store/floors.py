@@ -4,12 +4,13 @@
 linear in log ratios of RR intervals, in products of these ratios, and in the beat's shape. The
 others are linear in the ratios: `logistic_ratios` alone, `logistic_ratios_distances` with two
 distances of the beat from its record's median beat, `logistic_ratios_deviation` with its deviation
-from that. All use the trials' folds and beats. A regression weighs classes, and corrects for it,
-as a trial with default settings does: a normal beat counts by how rarely an epoch shows it.
+from that. All use the trials' folds and beats. A regression has the class weights and the logit
+adjustment of a trial with default settings. An epoch of such a trial shows only some normal beats;
+in a regression all normal beats count, with a lower weight.
 
-A floor may see what an arm may: some ratios look one beat ahead or need the whole record, as
-`published7` does, and so does the median beat. The shape is cut from R - 0.25 s to R + 0.28 s in
-every study, so that RR enters through the ratios alone.
+Some ratios look one beat ahead or need the whole record, as `published7` does; the median beat
+needs the whole record too. The shape is cut from R - 0.25 s to R + 0.28 s in every study, so that
+RR enters through the ratios alone.
 
 Shapes: N and M beats, F features, C classes, R ratios, P partitions into folds.
 """
@@ -48,7 +49,7 @@ from study.store.trial_files import (
 from study.training.results import TrialResult
 
 _FORM = 3
-"""Version of the computation: raise it when floors change, and stored ones are computed anew."""
+"""Version of the computation: raise it when it changes, and stored floors are computed anew."""
 
 FOLDER = "floors"
 """Folder of the floors in a study's folder; each floor has a subfolder of its name."""
@@ -64,12 +65,12 @@ SHAPE_POINTS = 32
 
 L2_STRENGTH = 1.0
 
-_TRIALS = TrainConfig()
+_DEFAULTS = TrainConfig()
 
 SETTINGS = {
-    "class_weights": _TRIALS.class_weights,
-    "normal_beats_per_epoch": _TRIALS.normal_beats_per_epoch,
-    "logit_adjustment": _TRIALS.logit_adjustment,
+    "class_weights": _DEFAULTS.class_weights,
+    "normal_beats_per_epoch": _DEFAULTS.normal_beats_per_epoch,
+    "logit_adjustment": _DEFAULTS.logit_adjustment,
     "segmentation": FLOOR_CUT[0],
     "shape_points": SHAPE_POINTS,
     "l2_strength": L2_STRENGTH,
@@ -87,7 +88,7 @@ Predictor = Callable[[Float], Float]
 
 
 def features(name: str, beats: BeatSet) -> Float:
-    """Return the features that a floor of `FLOORS` is given of all beats, [N, F].
+    """Return the features of all beats for a floor of `FLOORS`, [N, F].
 
     Args:
         name: The floor.
@@ -114,17 +115,17 @@ def features(name: str, beats: BeatSet) -> Float:
 
 
 def _points(windows: NDArray[np.float32]) -> Float:
-    """Return windows [N, T] by so many points, [N, SHAPE_POINTS]."""
+    """Average windows [N, T] to [N, SHAPE_POINTS]."""
     points = windows.reshape(len(windows), SHAPE_POINTS, -1).mean(axis=2, dtype=np.float64)
     return np.asarray(points)
 
 
 def beat_weights(label: NDArray[np.int64]) -> Float:
-    """Return how many beats each beat of a class counts as, [C], by a data set's labels."""
+    """Return the weight of a beat of each class, [C], from all labels [N] of a data set."""
     from study.training.losses import class_weights, times_shown  # needs torch
 
-    normal_beats = _TRIALS.normal_beats_per_epoch
-    weights = class_weights(label, _TRIALS.class_weights, normal_beats=normal_beats)
+    normal_beats = _DEFAULTS.normal_beats_per_epoch
+    weights = class_weights(label, _DEFAULTS.class_weights, normal_beats=normal_beats)
     return weights * times_shown(label, normal_beats=normal_beats)
 
 
@@ -144,7 +145,7 @@ def logistic_regression(x: Float, label: NDArray[np.int64], weights: Float) -> P
     Raises:
         DivergedError: If it does not converge.
     """
-    # Imported here: most that read floors fit none.
+    # Imported here: most readers of floors fit none.
     from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -201,7 +202,7 @@ FITS: dict[str, Callable[[Float, NDArray[np.int64], Float], Predictor]] = {
     **dict.fromkeys(FLOORS, logistic_regression),
     "prevalence": prevalence,
 }
-"""Fits a floor: from features [N, F], labels [N] and `beat_weights` [C] to a `Predictor`."""
+"""Functions that fit a floor: features [N, F], labels [N], `beat_weights` [C] to a `Predictor`."""
 
 
 def out_of_fold(name: str, beats: BeatSet, folds: Folds) -> NDArray[np.float32]:

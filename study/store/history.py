@@ -1,4 +1,4 @@
-"""What Optuna keeps of a study besides outcomes: each trial's epochs, each start of the driver.
+"""Attributes of a study in Optuna: each trial's epochs, each start of the driver.
 
 Epochs are attributes of their trial, starts are attributes of the study. This is the only copy:
 MLflow shows it.
@@ -16,10 +16,10 @@ METRICS = "metrics"
 """Key under which an epoch, an ended trial, an ended start and a file of scores keep metrics."""
 
 EPOCH, START, END = "epoch", "start", "end"
-"""A number follows each: `epoch:3`."""
+"""Kinds of numbered attributes, such as `epoch:3`."""
 
 BEGAN, TRACEBACK = "began", "traceback"
-"""Of a trial: when a worker first had it, in seconds since 1970; the message of its failure."""
+"""Attributes of a trial: when a worker first had it, s since 1970; the traceback of a failure."""
 
 
 def name_of(kind: str, number: int) -> str:
@@ -28,7 +28,7 @@ def name_of(kind: str, number: int) -> str:
 
 
 def numbered(kind: str, attrs: Mapping[str, Any]) -> dict[int, Any]:
-    """Return the attributes of a kind by their number, in its order."""
+    """Return the attributes of a kind by number, in order."""
     pairs = ((name.partition(":"), value) for name, value in attrs.items())
     values = {
         int(n): value for (attr_kind, _, n), value in pairs if attr_kind == kind and n.isdigit()
@@ -38,13 +38,13 @@ def numbered(kind: str, attrs: Mapping[str, Any]) -> dict[int, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch of a trial reported."""
+    """The report of one epoch of a trial."""
 
     at_s: float  # when, seconds since 1970
-    metrics: Mapping[str, float]  # its metrics; NaN where one was undefined
+    metrics: Mapping[str, float]  # NaN where one was undefined
 
     def attr(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return it in JSON's types."""
         values = {name: float(value) for name, value in self.metrics.items()}
         return {"at": round(self.at_s, 3), METRICS: to_json(values)}
 

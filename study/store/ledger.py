@@ -72,14 +72,14 @@ _LONGEST_TRACEBACK = 20_000
 
 
 class Ledger:
-    """Opens, resumes and keeps the Optuna study of one study.
+    """Writes the Optuna study of one study; creates it where it does not exist.
 
     Args:
         storage_url: SQLAlchemy URL of the storage, or one that is open.
         name: Name of the study.
         sampler: Optuna's sampler, for proposals that are not enumerated.
         epochs: Full budget of a trial.
-        objective: What its dashboard calls the value of a trial; empty for no name.
+        objective: Name of a trial's value in Optuna's dashboard; empty for no name.
         reduction_factor: At each rung, one in this many trials goes on; None prunes nothing.
 
     Raises:
@@ -183,7 +183,7 @@ class Ledger:
         return self._study.ask()
 
     def inform(self, earlier: Sequence[FrozenTrial]) -> None:
-        """Add trials of another study for the sampler to learn from, once; no count has them."""
+        """Add another study's trials for the sampler to learn from, once; they do not count."""
         if not self.noted(INFORMS):
             self._study.add_trials(earlier)
             self.note(INFORMS, len(earlier))
@@ -301,7 +301,7 @@ class Ledger:
             self._study.tell(trial, final, state=STATES[outcome])
 
     def _promoted(self, rung: int, value: float) -> bool:
-        """Say whether a value is in the best share of those that have reached its rung so far."""
+        """Say whether a value is among the best of those that have reached its rung so far."""
         reached = [
             trial.intermediate_values[rung]
             for trial in self._study.get_trials(deepcopy=False)
@@ -309,7 +309,7 @@ class Ledger:
             and trial.user_attrs.get(Tag.OUTCOME) != Outcome.STOPPED
             and DUPLICATE_OF not in trial.user_attrs
             and INFORMS not in trial.user_attrs
-            and not self._marks.aside(trial.number)
+            and not self._marks.voids(trial.number)
         ]
         n_promoted = max(1, len(reached) // (self._reduction_factor or 1))
         return value >= sorted(reached, reverse=True)[n_promoted - 1]
@@ -346,7 +346,7 @@ class Ledger:
         return row_of(self._storage.get_trial(trial._trial_id), self._epochs)
 
     def trials(self) -> Trials:
-        """Return all trials as the storage has them now; those running here are not lost."""
+        """Return all trials as the storage has them now; running ones do not count as lost."""
         return Trials(
             all=tuple(self._study.get_trials(deepcopy=False)),
             attrs=self._study.user_attrs,

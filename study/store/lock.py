@@ -1,6 +1,6 @@
 """The lock of a study: one process holds it.
 
-Its start time tells this process from a later one with the same number.
+The lock names the process by its number and its start time: the system reuses numbers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Owner:
 
 
 def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str] | None:
-    """Return process and folder of a start that `here` described, if it ran in another folder."""
+    """Return the process and folder of a start, as `here` noted them, if its folder is another."""
     owner = Owner.read(str(start.get("owner", ""))) if start else None
     if start is None or owner is None or start.get("folder") == str(folder.resolve()):
         return None
@@ -74,7 +74,7 @@ def elsewhere(start: Mapping[str, Any] | None, folder: Path) -> tuple[Owner, str
 
 
 def here(folder: Path) -> dict[str, str]:
-    """Return a start's description of itself: its folder and its process."""
+    """Return the folder and the process of this start, to be noted in the study."""
     return {"folder": str(folder.resolve()), "owner": Owner.current().line()}
 
 
@@ -151,7 +151,7 @@ def _acquired(folder: Path) -> TextIO:
 
 
 def holder(folder: Path) -> tuple[Owner | None, bool]:
-    """Return who holds or last held a study without releasing it; and whether it is held now."""
+    """Return the process that a study's lock names, and whether it holds the lock now."""
     try:
         with (folder / _LOCK).open() as file:
             owner = Owner.read(file.read())

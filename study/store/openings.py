@@ -1,9 +1,8 @@
 """The openings of a sealed test set in a workspace: an append-only file, one line each.
 
 Each line is on disk before anything of the test set is read. It holds the SHA-256 of the line
-before and of its own content, so that an edit shows. An unreadable line is reported and still
-counts: somebody has seen the test set, whatever the file says now. This module reads no records:
-tables and pages of studies show its sentence.
+before and of its own content, so that an edit shows. An unreadable line is reported and counts as
+an opening. This module reads no records, so that pages of studies can use it.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ _PREVIOUS, _DIGEST = "previous", "digest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """One line."""
+    """One line of the log."""
 
-    number: int  # its place in the file, from 1
+    number: int  # number of the line, from 1
     # Its content; empty if it cannot be read
     content: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""  # what is wrong with it; empty if nothing is
 
     @property
     def digest(self) -> str:
-        """Digest of its content, as stated in the line."""
+        """Digest of its content, as the line states it."""
         return str(self.content.get(_DIGEST, ""))
 
     @property
@@ -106,7 +105,7 @@ class OpeningsLog:
         return Opening(number=len(lines) + 1, content=opening)
 
     def sentence(self) -> str:
-        """Say how often it has been opened, and for which plans; then each fault, a line each."""
+        """Say how often the test set was opened, for which plans; then each fault in a line."""
         openings = self.read()
         plans: dict[str, int] = {}
         for opening in openings:

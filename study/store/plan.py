@@ -15,7 +15,7 @@ from study import __version__
 from study.data.catalogue import CATALOGUE
 from study.errors import StudyStateError, UsageError, did_you_mean
 from study.files import write_whole
-from study.keys import today
+from study.keys import current_word
 from study.models.plugins.plugin import Plugin, is_loaded
 from study.store.folder import PLAN_FILE, PLUGINS, has_trials, study_names
 from study.wording import listing
@@ -45,7 +45,7 @@ _OPTIONS = {
 """The options that set parts of a plan."""
 
 _FOLLOWS = {
-    # Seed and digests enter other digests, which would suggest that the records had changed.
+    # Otherwise another seed would look as if the records had changed.
     "study_seed": {"data_fingerprints"},
     "data_source": {"data_fingerprints", "folds", "fold_fingerprint"},
     "folds": {"fold_fingerprint", "n_folds", "n_partitions", "space_digest"},
@@ -87,7 +87,7 @@ class StudyPlan:
     start_from: str = ""  # study whose trials inform the sampler; empty for none
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "space", today(self.space))
+        object.__setattr__(self, "space", current_word(self.space))
 
     @property
     def has_sealed_test(self) -> bool:
@@ -157,11 +157,10 @@ class StudyPlan:
         )
 
     def load_plugins(self, folder: Path, given: Iterable[Plugin] = ()) -> None:
-        """Load its plug-ins from the study's folder, where no file of that content is given.
+        """Load its plug-ins: those that are given, the others from the study's folder.
 
         Raises:
-            StudyStateError: If one that is given, or the folder's copy, is another one than the
-                study began with.
+            StudyStateError: If the content of one differs from what the study began with.
             PluginError: If one is missing or cannot be used.
         """
         by_name = {plugin.name: plugin for plugin in given}
@@ -186,7 +185,7 @@ class StudyPlan:
         return self.n_folds * self.n_seeds
 
     def identity(self) -> dict[str, Any]:
-        """Return the plan as JSON has it; a plan that is older than a part has no such key."""
+        """Return the plan in JSON's types; older plans have no `torch`."""
         plan = dict(json.loads(json.dumps(asdict(self))))
         if not self.torch:
             del plan["torch"]
@@ -201,9 +200,9 @@ class StudyPlan:
             write_whole(path, text, durable=True)
 
     def differences(self, other: StudyPlan) -> dict[str, str]:
-        """Return what differs from a stored plan, a line each, by its name in the plan.
+        """Return a line on each difference from a stored plan, by its name in the plan.
 
-        A difference that only follows from another one is left out.
+        Differences that only follow from another one are left out.
         """
         planned, stored = self.identity(), other.identity()
         differing = {key for key in planned.keys() & stored if planned[key] != stored[key]}

@@ -21,10 +21,10 @@ from study.store.lock import Owner
 _PREFIX, _OWNER = "study-", "owner"
 
 _ELSEWHERE = (Path("/tmp"), Path("/var/tmp"))  # nosec B108: mkdtemp makes folders of our own
-"""Where a folder goes when the path of TMPDIR is too long, as in a batch job."""
+"""Used when the path of TMPDIR is too long, as in a batch job."""
 
 _NAME = re.compile(_PREFIX + "([0-9a-f]+)-.+")
-"""Prefix of a folder's name; the process's number in hexadecimal follows, for want of a marker."""
+"""A folder's name, with the process's number in hexadecimal in case the marker is missing."""
 
 _UNMARKED_S = 1.0
 """A folder older than this without a marker: its process was killed before it wrote one."""

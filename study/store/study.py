@@ -140,11 +140,11 @@ class Study:
     plan: StudyPlan
     owner: Owner | None = None  # process that holds its lock, or ended without releasing it
     held: bool = False  # whether it is being run
-    # Process and folder of the last start, where it ran in a copy of this folder, which has
-    # another lock, and did not close the study
+    # Process and folder of the last start, if it ran in a copy of this folder (which has its own
+    # lock) and did not close the study
     copy: tuple[Owner, str] | None = None
     trials: Trials = Trials()  # its trials, from the Optuna storage
-    gap: str = ""  # why its trials cannot be read; empty where they can
+    unreadable: str = ""  # why its trials cannot be read; empty where they can
 
     @classmethod
     def open(
@@ -171,16 +171,16 @@ class Study:
         """
         places = Places.of(workspace, name, study_storage=study_storage, storage=storage)
         study = cls.at(places, locked_here=locked_here)
-        if study.gap and places.by_option:
+        if study.unreadable and places.by_option:
             raise UsageError(
-                f"--study-storage: {study.gap}; give the address that study '{name}' was started "
-                "with"
+                f"--study-storage: {study.unreadable}; give the address that study '{name}' was "
+                "started with"
             )
         return study
 
     @classmethod
     def at(cls, places: Places, *, locked_here: bool = False) -> Self:
-        """Read a study from the places of its records; `gap` says why its storage cannot be read.
+        """Read a study from its places; `unreadable` says why its storage cannot be read.
 
         Raises:
             UsageError: If there is no such study.
@@ -190,13 +190,19 @@ class Study:
         folder, plan = places.folder, StudyPlan.load(places.folder)
         plan.load_plugins(folder)
         owner, held = (None, False) if locked_here else holder(folder)
-        every, attrs, gap = read_optuna(places.url, plan.name)
+        every, attrs, unreadable = read_optuna(places.url, plan.name)
         copy = None if attrs.get(CLOSED) else elsewhere(attrs.get(PLACE), folder)
         if copy is not None and copy[0].runs():
             owner, held = copy[0], True
         trials = Trials(all=every, attrs=attrs, epochs=plan.epochs, running=held)
         return cls(
-            places=places, plan=plan, owner=owner, held=held, copy=copy, trials=trials, gap=gap
+            places=places,
+            plan=plan,
+            owner=owner,
+            held=held,
+            copy=copy,
+            trials=trials,
+            unreadable=unreadable,
         )
 
     def readable(self) -> Self:
@@ -205,10 +211,10 @@ class Study:
         Raises:
             StudyStateError: If its storage could not be read.
         """
-        if self.gap:
+        if self.unreadable:
             raise StudyStateError(
-                f"study '{self.name}': {self.gap}; give the Optuna storage that it was started "
-                "with by --study-storage, or bring it back from a copy"
+                f"study '{self.name}': {self.unreadable}; give the Optuna storage that it was "
+                "started with by --study-storage, or bring it back from a copy"
             )
         return self
 
@@ -256,7 +262,7 @@ class Study:
 
     @cached_property
     def space(self) -> Space:
-        """The space that it was started with, and the command line's changes to it.
+        """The space that it runs, the command line's changes included.
 
         Raises:
             StudyStateError: If it is not there.
@@ -296,12 +302,12 @@ class Study:
                 continue
             before = chosen.get(row.arm)
             if self.plan.kind == "compare":
-                stands = before is None or (row.draw or 0) < (before.draw or 0)
+                replaces = before is None or (row.draw or 0) < (before.draw or 0)
             else:
-                stands = before is None or row.metric(self.objective) > before.metric(
+                replaces = before is None or row.metric(self.objective) > before.metric(
                     self.objective
                 )
-            if stands:
+            if replaces:
                 chosen[row.arm] = row
         return chosen
 
@@ -333,8 +339,8 @@ class Study:
     @property
     def state(self) -> str:
         """What is settled and owed, and the best score, in words."""
-        if self.gap:
-            return f"nothing is known of its trials: {self.gap}"
+        if self.unreadable:
+            return f"nothing is known of its trials: {self.unreadable}"
         failed = sum(row.outcome is Outcome.FAILED for row in self.rows)
         parts = [f"{len(self.trials.counted)} of {plural(self.plan.trials, 'trial')} settled"]
         parts += [f"{failed} failed"] if failed else []
@@ -369,6 +375,6 @@ class Study:
         ]
         if stops:
             return f"the last start was stopped{when}: {stops[-1]}"
-        # One that was stopped while the floors were computed has no trial that says so.
+        # A start that was stopped while floors were computed has no trial that says so.
         stopped = bool(self.starts) and self.starts[-1].outcome == Outcome.STOPPED
         return f"the last start {'was stopped' if stopped else 'ended'}{when}"

@@ -33,9 +33,12 @@ _PROGRESS, _STATE = "progress.json", "state.pt"
 """The parts of a checkpoint."""
 
 _INSPECTED = {"sampled_beats": ("i", 1), "mean_beat": ("f", 2)}
-_BESIDES = {
-    **{"gates": ("f", 2), "confusion": ("iuf", 2), "attention": ("f", 3)},
-    **{"deletion": ("f", 1), "branch_share": ("f", 1)},
+_OPTIONAL = {
+    "gates": ("f", 2),
+    "confusion": ("iuf", 2),
+    "attention": ("f", 3),
+    "deletion": ("f", 1),
+    "branch_share": ("f", 1),
     **_INSPECTED,
 }
 """Optional arrays of `predictions.npz`, with kind and dimensions."""
@@ -69,7 +72,7 @@ def pack_checkpoint(epoch: int, state: bytes) -> bytes:
 
 
 def checkpoint_epoch(content: bytes) -> int:
-    """Return the epoch after which a trial with this checkpoint goes on.
+    """Return the epoch after which a trial continues from this checkpoint.
 
     Raises:
         CheckpointError: If it is damaged or of another version: the trial would start from the
@@ -115,7 +118,7 @@ def read_predictions(
     if content is None:
         return None
     try:
-        arrays = read_arrays(content, _LOG_PROBS, _BESIDES)
+        arrays = read_arrays(content, _LOG_PROBS, _OPTIONAL)
         shape, expected = arrays["log_probs"].shape, (n_beats, len(CLASSES))
         if not shape[0] or shape[1:] != expected:
             raise ArchiveError(

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.config import TrialConfig
 from study.files import csv_text
-from study.keys import Outcome, Tag, today
+from study.keys import Outcome, Tag, current_word
 from study.models.plugins.plugin import configuration_of
 from study.store.history import METRICS, numbered
 
@@ -30,11 +30,11 @@ INDEX, EPOCHS, SECONDS = "index", "epochs", "seconds"
 OBJECTIVE, CONFIG, DRAW = "objective", "config", "draw"
 PLAN, EXHAUSTED, CLOSED = "plan", "exhausted", "closed"
 TRACKER = "tracker"
-"""The store of a study's MLflow runs, without credentials."""
+"""Attribute of the study: the store of its MLflow runs, without credentials."""
 INFORMS = "informs"
-"""Of a trial of another study, which only informs the sampler: whose it is."""
+"""Attribute of another study's trial, which only informs the sampler: where it is from."""
 PLACE = "place"
-"""Folder and process of the last start."""
+"""Attribute of the study: folder and process of its last start."""
 
 SUPERSEDED, WITHDRAWN = "superseded", "withdrawn"
 """Marks of finished trials: the number of the attempt that followed; why it is owed again."""
@@ -67,8 +67,8 @@ class Marks:
         """Return the marks among a study's attributes."""
         return cls(numbered(SUPERSEDED, attrs), numbered(WITHDRAWN, attrs))
 
-    def aside(self, number: int) -> bool:
-        """Whether a trial's outcome no longer counts."""
+    def voids(self, number: int) -> bool:
+        """Whether a mark says that a trial's outcome no longer counts."""
         return number in self.superseded or number in self.withdrawn
 
 
@@ -82,7 +82,7 @@ def row_of(trial: FrozenTrial, full_epochs: int) -> TrialRow:
     return TrialRow(
         number=trial.number,
         digest=attrs[Tag.DIGEST],
-        arm=today(attrs[Tag.ARM]),
+        arm=current_word(attrs[Tag.ARM]),
         params=dict(trial.params),
         outcome=Outcome(attrs[Tag.OUTCOME]),
         cause=attrs.get(Tag.CAUSE, ""),
@@ -134,14 +134,14 @@ class Proposal:
 
     config: TrialConfig  # what the trial trains
     digest: str  # identity of the configuration: equal digests mean equal training
-    arm: str  # the arm: comparisons treat all other parameters as nuisance
+    arm: str  # its arm
     params: Mapping[str, Any]  # the searched (or drawn) parameters only
     # Their Optuna distributions
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     index: int | None = None  # position in an enumerated sequence; None for a sampled proposal
     draw: int | None = None  # index of the nuisance draw in a compare study
     attempt: int = 1  # 1, or one more than the attempt that was interrupted
-    follows: int | None = None  # number of the trial that was that attempt
+    follows: int | None = None  # number of that attempt's trial
     protected: bool = False  # never pruned: the first trial of its arm, at the space's defaults
 
     @classmethod
@@ -151,7 +151,7 @@ class Proposal:
         return cls(
             config=configuration_of(attrs[CONFIG]),
             digest=attrs[Tag.DIGEST],
-            arm=today(attrs[Tag.ARM]),
+            arm=current_word(attrs[Tag.ARM]),
             params=trial.params,
             index=attrs[INDEX],
             draw=attrs[DRAW],
@@ -171,7 +171,7 @@ class Trials:
 
     @cached_property
     def marks(self) -> Marks:
-        """What was said of finished trials after their end."""
+        """Marks set on finished trials after their end."""
         return Marks.of(self.attrs)
 
     @cached_property
@@ -201,7 +201,7 @@ class Trials:
 
     def _counts(self, trial: FrozenTrial) -> bool:
         outcome = trial.user_attrs.get(Tag.OUTCOME)
-        return outcome in COUNTED and not self.marks.aside(trial.number)
+        return outcome in COUNTED and not self.marks.voids(trial.number)
 
     @cached_property
     def rows(self) -> tuple[TrialRow, ...]:

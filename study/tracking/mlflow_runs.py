@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.keys import Outcome, Tag, today
+from study.keys import Outcome, Tag, current_word
 from study.store.scratch import scratch
 from study.store.study import Study
 from study.tracking.experiment import PARENT, Experiment, search_runs
@@ -119,7 +119,7 @@ def _runs_with(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list
             name=run.info.run_name,
             status=run.info.status,
             tags=dict(run.data.tags),
-            params={name: today(value) for name, value in run.data.params.items()},
+            params={name: current_word(value) for name, value in run.data.params.items()},
             metrics=tuple(run.data.metrics),
         )
         for run in search_runs(client, experiment_id, tags)

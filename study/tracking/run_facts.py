@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from study.config import SignalSpec
 from study.data.folds import ALL
-from study.keys import Outcome, Tag, today
+from study.keys import Outcome, Tag, current_word
 from study.store.floors import stored_floors
 from study.store.history import BEGAN, Start, epochs_of
 from study.store.study import Study
@@ -238,7 +238,7 @@ class ShownStudy:
             params=with_absent(config),
             tags={
                 **self._tags(self._start_at(began[-1])),
-                Tag.ARM: today(attrs[Tag.ARM]),
+                Tag.ARM: current_word(attrs[Tag.ARM]),
                 Tag.INPUT: config["input"],
                 Tag.FUSION: config["fusion"],
                 Tag.ATTEMPT: str(attrs[Tag.ATTEMPT]),

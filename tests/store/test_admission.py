@@ -55,7 +55,7 @@ def test_earlier_words_go_on_unless_they_are_searched(plan: StudyPlan, places: P
             admitted = admit(now, places, resume=True)
             assert admitted is not None
             assert admitted.study.rows[0].arm == "opt1 / daeac / film / published7 / real"
-    said = "study 'tiny' searches over seed7, today published7: go on with the version that"
+    said = "study 'tiny' searches over seed7, now called published7: continue it with the"
     assert refusal(now, places).startswith(said)
 
 
@@ -163,7 +163,7 @@ def test_a_mistyped_storage_of_a_study_that_has_results_is_refused_and_not_made(
     stored(plan, places, 1)
     (places.folder / "beats.npz").write_bytes(b"")
     mistyped = replace(places, study_storage=f"sqlite:///{tmp_path / 'stdy.db'}", by_option=True)
-    assert "stdy.db does not exist; give --study-storage as" in refusal(plan, mistyped)
+    assert "stdy.db does not exist; give the --study-storage" in refusal(plan, mistyped)
     assert not (tmp_path / "stdy.db").exists()
 
 
