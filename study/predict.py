@@ -47,7 +47,7 @@ from study.keys import CLASSES, Tag
 from study.models.plugins.plugin import Plugin
 from study.options import add_lead, add_plugin, add_tracking_uri, command, set_logging
 from study.store.folder import PLUGINS, STUDIES
-from study.wording import SYNTHETIC_MODEL
+from study.wording import SYNTHETIC_MODEL, clock
 
 if TYPE_CHECKING:
     from study.data.one_record import OneRecord
@@ -268,7 +268,7 @@ def classify(record: OneRecord, ensemble: SeedEnsemble) -> ClassifiedRecord:
 
 
 def _print_record(classified: ClassifiedRecord, notes: Sequence[str]) -> None:
-    from study.reporting.classified import agreement, beat_counts, clock
+    from study.reporting.classified import agreement, beat_counts
 
     rate_hz = classified.sampling_rate_hz
     resampled = "" if rate_hz == SAMPLING_RATE_HZ else f", resampled to {SAMPLING_RATE_HZ} Hz"

@@ -51,6 +51,15 @@ def p_text(value: float) -> str:
     return "<.001" if value < 0.001 else score_text(value)
 
 
+def clock(seconds: float) -> str:
+    """Return a time as m:ss or h:mm:ss: 0:42, 12:05, 3:24:00; ? where it is unknown."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def plural(number: int, noun: str) -> str:
     """Return a number with its noun: 1 trial, 2 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

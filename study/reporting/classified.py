@@ -60,13 +60,6 @@ class ClassifiedRecord:
         return np.array([*CLASSES, UNCLASSIFIABLE])[self.decided]
 
 
-def clock(seconds: float) -> str:
-    """Return a time in a record as h:mm:ss or m:ss."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
-
-
 def beat_counts(record: ClassifiedRecord) -> str:
     """Return a line of beats by decided class, and why other beats have no class."""
     counts = Counter(record.decided.tolist())

@@ -11,9 +11,9 @@ from study.reporting.classified import (
     ClassifiedRecord,
     agreement,
     beat_counts,
-    clock,
 )
 from study.reporting.page.html import Answers, Block, Figure, Note, Section, Tone, page_html
+from study.wording import clock
 
 _MEANINGS = ("normal", "supraventricular ectopic", "ventricular ectopic", "fusion of both")
 

@@ -19,7 +19,8 @@ from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from study.keys import CLASSES, COLOURS
-from study.reporting.classified import NO_CLASS, ClassifiedRecord, clock
+from study.reporting.classified import NO_CLASS, ClassifiedRecord
+from study.wording import clock
 
 ROW_S = 10.0
 """Duration of a row."""

@@ -127,8 +127,7 @@ def propose(
         study_seed=stored.study_seed,
         resamples=DEFAULTS["resamples"],
         permutations=DEFAULTS["permutations"],
-        # From "bf16, compiled": whether kernels compile depends on the machine.
-        precision=stored.engine.partition(",")[0],
+        precision=stored.precision,
         origin=replace(origin, data=data),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))

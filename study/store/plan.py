@@ -180,6 +180,11 @@ class StudyPlan:
             plugin.load()
 
     @property
+    def precision(self) -> str:
+        """The precision of its arithmetic: the first part of its engine."""
+        return self.engine.partition(",")[0]
+
+    @property
     def members(self) -> int:
         """Members of one trial."""
         return self.n_folds * self.n_seeds

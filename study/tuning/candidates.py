@@ -48,7 +48,7 @@ class Pick:
 
     name: str
     row: TrialRow  # its trial in the search
-    config: TrialConfig  # the configuration
+    config: TrialConfig
     simplest: bool  # whether the one-standard-error rule picks it
 
 
@@ -123,8 +123,8 @@ def space_text(
         epochs: Epochs of each trial; None keeps those of the search.
     """
     study = search.study
-    own = {} if epochs is None else {"epochs": epochs}
-    values = {p.name: active_parameters(p.config) | own for p in picks}
+    changed = {} if epochs is None else {"epochs": epochs}
+    values = {p.name: active_parameters(p.config) | changed for p in picks}
     first = next(iter(values.values()))
     fixed = {
         name: value
@@ -160,10 +160,10 @@ def space_text(
 
 
 def admit_space(path: Path, text: str) -> None:
-    """Refuse a space that differs from the one that the confirmation began with.
+    """Refuse a space other than the one that the confirmation began with.
 
     Raises:
-        StudyStateError: If they differ: the search has gone on since, or other options were given.
+        StudyStateError: If it is another: the search has continued, or other options were given.
     """
     if path.exists() and (begun := path.read_text()) != text:
         raise StudyStateError(

@@ -44,7 +44,7 @@ class _Live:
     busy_s: float = 0.0  # seconds of training and scoring that the last try has reported
     tried_at: float = math.inf  # when the last try began
     heard_at: float = math.inf  # last sign of life; infinite where none is expected
-    noted: bool = False  # whether the last try's first report, which may hold a note, has come
+    noted: bool = False  # whether the last try has reported: its first report may hold a note
     overdue: bool = False  # whether the last try took longer than a trial may
     hangs: int = 0  # number of workers ended because they hung
     why_lost: str = ""  # why the last worker was lost
@@ -105,7 +105,7 @@ class Conductor:
         return len(self._owed)
 
     def propose(self, key: str) -> dict[str, Any] | None:
-        """Open the next trial under an engine's key; None when none is left, or it `waits`."""
+        """Open the next trial under an engine's key; None if none is left or the study `waits`."""
         repeats = 0
         self.waits = False
         while not self.exhausted:
@@ -113,7 +113,7 @@ class Conductor:
             if opened is None:
                 return None
             trial, proposal = opened
-            if proposal.digest not in self._settled and not self._runs(proposal.digest):
+            if proposal.digest not in self._settled and not self._is_live(proposal.digest):
                 number = self._ledger.open(trial, proposal)
                 self._live[key] = _Live(number, proposal, time.monotonic())
                 return proposal.config.flat()
@@ -130,7 +130,7 @@ class Conductor:
                 )
         return None
 
-    def _runs(self, digest: str) -> bool:
+    def _is_live(self, digest: str) -> bool:
         return any(live.proposal.digest == digest for live in self._live.values())
 
     @property
@@ -160,7 +160,7 @@ class Conductor:
         return None
 
     def _screened_or_final(self) -> tuple[Any, Proposal] | None:
-        """Return the next one to screen; after the last, an arm's best to train in full."""
+        """Return the next trial to screen; after the last, the best of an arm to train in full."""
         screens = self._proposals.screens
         live = [item.proposal for item in self._live.values()]
         screening = [proposal.arm for proposal in live if screens(proposal)]
@@ -175,7 +175,7 @@ class Conductor:
         left = [
             final
             for final in finals
-            if final.arm not in screening and not self._runs(final.digest)
+            if final.arm not in screening and not self._is_live(final.digest)
         ]
         if not left:
             self.waits = bool(screening)
@@ -290,7 +290,7 @@ class Conductor:
         Args:
             key: The trial.
             cause: Why.
-            faulty: Whether that is the machine's fault: the trial stays owed, and the study ends.
+            faulty: Whether the machine is at fault: then the trial stays owed and the study ends.
         """
         if faulty:
             self.fault = self.fault or cause

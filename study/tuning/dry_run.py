@@ -77,7 +77,7 @@ def build_branches(setup: Setup, *, run: bool) -> Iterator[Branch]:
 
 
 def _differing(config: TrialConfig, every: list[TrialConfig]) -> str:
-    """Name the values of a configuration that others of the same arm parts do not have."""
+    """Name the values by which a configuration differs from others of the same arm."""
     alike = [rules.active_parameters(c) for c in every if rules.arm(c) == rules.arm(config)]
     values = rules.active_parameters(config).items()
     return ", ".join(
@@ -137,7 +137,7 @@ def plan_lines(
 def _time_line(setup: Setup, concurrency: int, existing: Study | None) -> str:
     trials = existing.trials if existing else Trials()
     epoch_s = epoch_seconds(setup, trials)
-    if math.isnan(epoch_s):  # a header does without, but this is what a dry run is for
+    if math.isnan(epoch_s):  # a header leaves the time out; a dry run must give it
         epoch_s = trial_seconds(setup) / setup.plan.epochs
     line = time_text(setup, concurrency, epoch_s, trials)
     floors_s = floor_seconds(setup, existing)

@@ -21,7 +21,7 @@ from study.wording import plural
 def informed(
     setup: Setup, name: str | None, existing: Study | None, workspace: Path
 ) -> tuple[Setup, list[FrozenTrial]]:
-    """Return a search that starts from a study, and what its sampler has yet to learn of it.
+    """Return a search that starts from a study, and that study's trials if it lacks them yet.
 
     Args:
         setup: The search.
@@ -41,7 +41,7 @@ def informed(
 
 
 def earlier_trials(study: Study, space: Space) -> list[FrozenTrial]:
-    """Return a study's trials with a score whose parameters are a point of a search's space.
+    """Return a study's scored trials whose parameters are a point of a search's space.
 
     Raises:
         UsageError: If the search's sampler learns nothing from them, they have another objective,

@@ -41,7 +41,7 @@ def epochs_left(space: Space, plan: StudyPlan, trials: Trials) -> int:
 
 
 def epoch_seconds(setup: Setup, trials: Trials) -> float:
-    """Return the seconds of a trial's epoch: as its settled trials took, else by a few steps.
+    """Return the seconds of an epoch of a trial: from settled trials, else from a few steps.
 
     NaN on a GPU or a cluster before a trial has settled: there the steps themselves take long.
     """
@@ -54,7 +54,7 @@ def epoch_seconds(setup: Setup, trials: Trials) -> float:
 
 
 def seconds_left(setup: Setup, at_once: int, epoch_s: float, trials: Trials) -> float:
-    """Return the seconds that the trials left will take, so many at once."""
+    """Return the seconds that the remaining trials will take, `at_once` in parallel."""
     left = epochs_left(setup.space, setup.plan, trials)
     return epoch_s * max(left / at_once, min(left, setup.plan.epochs))
 
@@ -69,7 +69,7 @@ def trial_seconds(setup: Setup) -> float:
     on_device: dict[int, DeviceBeats] = {}
     seconds = []
     configs = list(setup.space.arm_configurations().values())
-    # Of many arms, a few over their whole range: all would take longer than they tell.
+    # At most `TIMED_ARMS` arms, spread over their list: timing all would take too long.
     for config in configs[:: -(-len(configs) // TIMED_ARMS)]:
         placed = placed_beats(setup.job.beats_of(config), device, on_device)
         measure = _cpu_seconds if device.type == "cpu" else _gpu_seconds
@@ -78,7 +78,7 @@ def trial_seconds(setup: Setup) -> float:
 
 
 def _gpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> float:
-    """Time an epoch of all members together, after one to warm up: a GPU takes little time."""
+    """Time an epoch of all members together, after one to warm up."""
     training = setup.job.training(replace(config, train=replace(config.train, epochs=2)), placed)
     training.run_epoch()
     report = training.run_epoch()
@@ -111,12 +111,13 @@ def _cpu_seconds(setup: Setup, config: TrialConfig, placed: DeviceBeats) -> floa
     )
     held_out = np.concatenate([index for _, index in masks])
     stands = stand_ins(beats.label, beats.record)
-    steering = int((stands[held_out] == held_out).sum())
+    # Only the last epoch scores every beat.
+    n_steered = int((stands[held_out] == held_out).sum())
     epochs, n_seeds = config.train.epochs, setup.job.n_seeds
     # Each seed predicts what the folds of its partition hold out.
     n_partitions = setup.job.folds.n_partitions
     predicted = n_seeds * (
-        ((epochs - 1) * steering + len(held_out)) / n_partitions + _reliance_passes(config, beats)
+        ((epochs - 1) * n_steered + len(held_out)) / n_partitions + _reliance_passes(config, beats)
     )
     return epochs * setup.plan.members * shape.batches * step_s + predicted * eval_s
 
@@ -131,7 +132,7 @@ def _time_of(step: Callable[[], None]) -> float:
 
 
 def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
-    """Return how many beats pass the backbone in measuring one seed's RR reliance."""
+    """Return how many beats pass the backbone to measure one seed's RR reliance."""
     sample, early = beats.reliance, config.signal.option.early_rr
     # Once unchanged; then with swapped RR in the channels, in the window, and in both.
     others = early + (sample.windows is not None) * (1 + early)
@@ -139,7 +140,7 @@ def _reliance_passes(config: TrialConfig, beats: BeatSet) -> int:
 
 
 def floor_seconds(setup: Setup, existing: Study | None) -> float:
-    """Estimate the seconds that a start spends on floors, from the slow one's first fold."""
+    """Estimate the seconds that floors take, from the first fold of the slowest one."""
     if setup.plan.objective == UNRANKED or (existing and floors.stored_floors(existing.folder)):
         return 0.0
     folds, began = setup.job.folds, time.perf_counter()

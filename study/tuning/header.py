@@ -1,4 +1,4 @@
-"""What a study says of itself before it begins: what it runs, on what, how long, how to stop."""
+"""Lines printed before a study's trials: its question, trials and time, and how to stop it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from study.tuning.setup import Setup
 from study.wording import plural
 
 BUSY_LOAD = 1.0
-"""A load of the last minute above this means other work: an estimate alone causes less."""
+"""A load of the last minute above this means other work; the estimate itself causes less."""
 
 
 def content_lines(space: Space, name: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ def time_text(setup: Setup, at_once: int, epoch_s: float, trials: Trials) -> str
 def before_trials(
     setup: Setup, at_once: int, epoch_s: float, existing: Study | None, resume: str
 ) -> Iterator[str]:
-    """Yield what is known of a study once its records are prepared.
+    """Yield the state, time and notes of a study whose beats are prepared.
 
     Args:
         setup: The study.

@@ -28,7 +28,7 @@ class Machine:
 
     @classmethod
     def of(cls, args: Namespace, workspace: Path) -> Self:
-        """Read the options; compiled kernels will be kept beside the prepared beats.
+        """Read the options, and set the folder of compiled kernels for this process and workers.
 
         Raises:
             UsageError: If the device is not there.

@@ -1,4 +1,4 @@
-"""What a running study tells: a line for each event and, on a terminal, one that moves."""
+"""Shows a running study: a line for each event and, on a terminal, a line that moves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from study.keys import UNRANKED, Outcome
 from study.statistics.findings import metric_name
 from study.store.trials import Proposal
 from study.tuning.screen import Screen
-from study.wording import plural, score_text, short_names
+from study.wording import clock, plural, score_text, short_names
 
 
 @dataclass(slots=True)
@@ -21,10 +21,10 @@ class _Running:
 
     number: int
     digest: str
-    words: str  # its arm and parameters
-    epochs: int  # of its budget
-    epoch: int  # the last that was reported
-    since: float  # when the present one began
+    label: str  # its arm and parameters
+    epochs: int  # its budget
+    epoch: int  # the last epoch that was reported
+    since: float  # when the present epoch began
 
 
 class Progress:
@@ -37,8 +37,8 @@ class Progress:
         epochs: Epochs of all trials that have not settled yet.
         epoch_s: Estimated seconds of an epoch, until one was timed; NaN if unknown.
         slots: Trials at once.
-        arms: Names of all arms, to leave out what all have.
-        place: Returns what the trial of a digest is at, such as `epoch 2/6 fold 3/5`, if it tells.
+        arms: Names of all arms, to leave out the parts that all have.
+        place: Returns where the trial of a digest is, such as `epoch 2/6 fold 3/5`, if known.
         quiet: Show nothing.
         stream: Where to print; stderr by default.
     """
@@ -70,7 +70,7 @@ class Progress:
         self._running: dict[int, _Running] = {}
 
     def open(self) -> None:
-        """Let the line move: every second on a terminal; elsewhere a plain one a minute."""
+        """Begin: a moving line every second on a terminal, else a plain line every minute."""
         self._screen.open()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Progress:
         self._screen.line(text)
 
     def phase(self, text: str) -> None:
-        """Say what the study is at while no trial runs."""
+        """Set the text that stands in the moving line while no trial runs."""
         self._phase = text
         self._screen.show()
 
@@ -100,11 +100,11 @@ class Progress:
         params = {key: v for key, v in proposal.params.items() if v != proposal.arm}
         arm = self._names.get(proposal.arm, proposal.arm)
         differing = [f"{key}={_short(v)}" for key, v in params.items() if str(v) not in arm]
-        words = " ".join([arm, *differing])
+        label = " ".join([arm, *differing])
         self._running[number] = _Running(
             number=number,
             digest=proposal.digest,
-            words=words,
+            label=label,
             epochs=proposal.config.train.epochs,
             epoch=0,
             since=time.monotonic(),
@@ -114,19 +114,18 @@ class Progress:
         if proposal.follows is not None:
             begun = f"trial {proposal.follows:>3} goes on as {number} (attempt {proposal.attempt})"
         if not self._screen.moves or proposal.follows is not None:
-            self.line(f"{begun}  {words}")
+            self.line(f"{begun}  {label}")
 
-    def trained(self, number: int, epoch: int, epochs: int, busy_s: float) -> None:
-        """Count epochs of a running trial.
+    def trained(self, number: int, epoch: int, new_epochs: int, busy_s: float) -> None:
+        """Record that a running trial has reported an epoch.
 
         Args:
             number: Of the trial.
             epoch: The epoch that it has reported.
-            epochs: Epochs beyond the furthest that it had reached; 0 for an epoch that a retry
-                repeats.
+            new_epochs: Epochs that it had not reported before; 0 where a retry repeats one.
             busy_s: Seconds that its last epoch took to train and score.
         """
-        self._epochs_left -= epochs
+        self._epochs_left -= new_epochs
         self._epochs_timed += 1
         self._busy_s += busy_s
         if number in self._running:
@@ -162,14 +161,14 @@ class Progress:
         score = "no score"
         if math.isfinite(value) and self._objective != UNRANKED:
             score = f"{metric_name(self._objective)} {score_text(value)}"
-        said = (
+        text = (
             f"trial {number:>3} {outcome:<8} {score}  {plural(epochs, 'epoch')}, {seconds:.0f} s"
         )
         if running:
-            said += f"  {running.words}"
+            text += f"  {running.label}"
         if not self._screen.moves:
-            said += f"  [{', '.join(self._state(duration(self.seconds_left())))}]"
-        self.line(f"{said}  {cause.splitlines()[0]}" if cause else said)
+            text += f"  [{', '.join(self._state(duration(self.seconds_left())))}]"
+        self.line(f"{text}  {cause.splitlines()[0]}" if cause else text)
 
     def stopped(self, number: int) -> None:
         """Forget a running trial that was stopped."""
@@ -177,7 +176,7 @@ class Progress:
         self._phase = "stopping"
 
     def moving(self, width: int) -> str:
-        """Return the line that moves, in at most so many characters."""
+        """Return the line that moves, in at most `width` characters."""
         done, *others = self._state(clock(self.seconds_left()))
         now = [self._now(trial) for trial in list(self._running.values())]
         for shown in range(len(now), -1, -1):
@@ -188,7 +187,7 @@ class Progress:
         return text[:width]
 
     def _now(self, trial: _Running) -> str:
-        """Return what a running trial is at."""
+        """Return where a running trial is."""
         epoch = f"epoch {min(trial.epoch + 1, trial.epochs)}/{trial.epochs}"
         return f"{trial.number}: {self._place(trial.digest) or epoch}"
 
@@ -211,7 +210,7 @@ class Progress:
         if self._epochs_left <= 0 or math.isnan(per_epoch):
             return math.nan if self._epochs_left > 0 else 0.0
         now = time.monotonic()
-        # What the present epochs have taken already: the time left runs down between reports.
+        # Seconds of the present epochs so far: the time left runs down between reports.
         taken = [now - trial.since for trial in list(self._running.values())]
         per_epoch = max([per_epoch, *taken])
         return max(0.0, per_epoch * self._epochs_left - sum(taken)) / self._slots
@@ -224,15 +223,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def clock(seconds: float) -> str:
-    """Format a time that runs down: 0:42, 12:05, 3:24:00; ? where it is unknown."""
-    if math.isnan(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _short(value: object) -> str:

@@ -1,8 +1,8 @@
-"""What a study proposes next: owed trials, then the arms' defaults, then the sampler.
+"""Makes a study's proposals: owed trials, then each arm's defaults, then those of the sampler.
 
 A screening trains every configuration for a short budget of its own, whose learning rate falls to
-zero; then the best of each arm is trained in full. So only full budgets compare arms; the
-screening only chooses within an arm.
+zero; then the best of each arm is trained in full. The screening chooses within an arm; arms are
+compared by trials in full alone.
 
 Grid, random and quasi-random proposals are enumerated by index, so that earlier outcomes do not
 change them; a compare study is enumerated entirely. Only tpe and gp use outcomes.
@@ -47,10 +47,10 @@ class Proposals:
         self._space = space
         self._seed = seed
         self._screens = space.scheduler == SCREENING
-        self._fixed = list(self._leading())
+        self._first = list(self._first_proposals())
         self._cells: list[Proposal] | None = None
 
-    def _leading(self) -> Iterator[Proposal]:
+    def _first_proposals(self) -> Iterator[Proposal]:
         """Yield the first proposals: all of a comparison, or each arm's defaults in a search."""
         if self._space.kind == "search":
             for index, params in enumerate(self._space.defaults()):
@@ -115,11 +115,11 @@ class Proposals:
 
     def enumerated(self, index: int) -> Proposal | None:
         """Return the proposal of an index; None where the sampler decides, or at the end."""
-        if index < len(self._fixed):
-            return self._fixed[index]
+        if index < len(self._first):
+            return self._first[index]
         if self._space.kind == "compare" or self._space.sampler in SAMPLED:
             return None
-        position = index - len(self._fixed)
+        position = index - len(self._first)
         if self._space.sampler == "grid":
             cells = self._grid()
             if position >= len(cells):
@@ -130,7 +130,7 @@ class Proposals:
 
     def _grid(self) -> list[Proposal]:
         if self._cells is None:
-            done = {proposal.digest for proposal in self._fixed}
+            done = {proposal.digest for proposal in self._first}
             cells = [self._searched(params) for params in self._space.grid()]
             self._cells = [cell for cell in cells if cell.digest not in done]
         return self._cells
@@ -150,7 +150,7 @@ class Proposals:
         # A trial that was complete had passed its rungs; later trials may have raised them.
         protected = attrs[PROTECTED] or attrs[Tag.OUTCOME] == Outcome.COMPLETE
         if self._space.kind == "compare":
-            proposal: Proposal = self._fixed[attrs[INDEX]]
+            proposal: Proposal = self._first[attrs[INDEX]]
         else:
             # A screened and a full trial of a configuration differ only in their epochs.
             full = attrs[CONFIG]["epochs"] != SCREENING_EPOCHS

@@ -104,10 +104,10 @@ def _attach(address: str) -> None:
             "node of the cluster and give HOST:PORT or 'auto'"
         )
     # Ray sends the package to workers that have no checkout.
-    travels = {"py_modules": [str(_HOME / "study")], "env_vars": WORKER_ENVIRONMENT}
+    runtime_env = {"py_modules": [str(_HOME / "study")], "env_vars": WORKER_ENVIRONMENT}
     try:
         with _starting():
-            ray.init(address=address, runtime_env=travels, job_config=_job(), **_QUIET)
+            ray.init(address=address, runtime_env=runtime_env, job_config=_job(), **_QUIET)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StudyStateError(
             f"--address {address}: no Ray cluster answers ({error}); "
@@ -131,7 +131,7 @@ def _resources_of_cluster(demand: Demand, address: str) -> Resources:
 
 
 def place_of(digest: str) -> str:
-    """Return what a running trial is at, as its worker tells it; empty where it tells nothing."""
+    """Return where a running trial is, from its worker; empty if unknown."""
     with suppress(Exception):  # only a screen shows it
         if ray.is_initialized():
             return (_internal_kv_get(place_key(digest)) or b"").decode()
@@ -181,9 +181,10 @@ class _OwnGroup(ray._private.services.ConsolePopen):  # type: ignore[misc]
 
 
 def _job() -> Any:
-    """Return a job whose workers import from the current folder only this very package.
+    """Return a job whose workers search, of the driver's own folders, only that of this package.
 
-    Ray puts that folder and the command's first: a folder `study/` there would be imported.
+    Ray puts the current folder and the command's folder first on their path: workers would import
+    a folder `study/` that lies there.
     """
     job = JobConfig()
     serialise = job._serialize
@@ -219,7 +220,7 @@ def _starting() -> Iterator[None]:
         raise KeyboardInterrupt("SIGTERM") from None
     finally:
         services.ConsolePopen, utils.get_entrypoint_name = popen, command_line
-        _hear_sigterm(own)
+        _restore_sigterm(own)
 
 
 @contextmanager
@@ -250,7 +251,7 @@ def _arriving_signals() -> Iterator[Callable[[], bytes]]:
         os.close(writer)
 
 
-def _hear_sigterm(handler: Any) -> None:
+def _restore_sigterm(handler: Any) -> None:
     """Put the process's own handler of SIGTERM back.
 
     When a driver begins, Ray puts its own handler first, in Python and in C++; when the driver
@@ -302,11 +303,11 @@ def leave_ray() -> None:
     if node is not None:
         kill = node.kill_all_processes
 
-        def kill_and_hear(*given: Any, **options: Any) -> None:
-            _hear_sigterm(own)
+        def kill_with_our_handler(*given: Any, **options: Any) -> None:
+            _restore_sigterm(own)
             kill(*given, **options)
 
-        node.kill_all_processes = kill_and_hear
+        node.kill_all_processes = kill_with_our_handler
     gc.collect()
     collecting = gc.isenabled()
     gc.disable()
@@ -317,6 +318,6 @@ def leave_ray() -> None:
         ray.shutdown()
         raise
     finally:
-        _hear_sigterm(own)
+        _restore_sigterm(own)
         if collecting:
             gc.enable()

@@ -187,7 +187,7 @@ class Guarded:
 
 
 class _Unsaved:
-    """Keeps out of Ray's snapshot of the driver, which nothing reads."""
+    """Is left out of Ray's snapshot of the driver, which nothing reads."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -23,7 +23,7 @@ class Screen:
     Args:
         stream: Where to print; None is stderr.
         quiet: Print nothing.
-        moving: Returns the moving line, in at most so many characters.
+        moving: Returns the moving line; called with its greatest length in characters.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Screen:
         """Begin to show the moving line."""
         if self._quiet or self._ticker is not None:
             return
-        # A warning would else be printed into the moving line.
+        # Otherwise a warning would be printed into the moving line.
         for handler in logging.getLogger().handlers if self.moves else ():
             handler.addFilter(self._make_room)
         self._ticker = threading.Thread(target=self._tick, daemon=True, name="progress")

@@ -184,8 +184,8 @@ def _run_study(
     stop, concurrency, floors_s, tracking = StopSignal(), 0, 0.0, Mirrored()
     progress.open()
     try:
-        # First, so that the page of a running study has them. Not in a thread beside the trials: a
-        # fork while BLAS computes, as when Ray starts its processes, would hang.
+        # Before the trials, so that the page of a running study has them. Not in a thread beside
+        # them: Ray forks as it starts its processes, and a fork while BLAS computes hangs.
         floors_s = _floors(setup, folder, progress)
         if not done:
             progress.phase("starting Ray")
@@ -248,7 +248,7 @@ def _close(
         Outcome.STOPPED if stop.cause else Outcome.COMPLETE,
         _study_metrics(rows, setup.plan.objective) | {"orchestration_share": overhead},
     )
-    # Checked only now: a trial still running when the space ran out may have been interrupted.
+    # Known only now: a trial that was running when the space ran out may have been interrupted.
     ledger.note(EXHAUSTED, conductor.exhausted and not stop.cause)
     ledger.note(CLOSED, True)
 
@@ -320,8 +320,7 @@ def _floors(setup: Setup, folder: Path, progress: Progress) -> float:
 def _overhead(conductor: Conductor, concurrency: int, began: float) -> float:
     """Return the share of slot time that was neither training nor evaluation.
 
-    The last trials' time beside idle slots is left out: it only shows that the number of trials is
-    no multiple of the slots.
+    Slots that are idle while the last trials run do not count.
     """
     now = time.monotonic()
     slots = min(concurrency, conductor.begun)

@@ -83,7 +83,7 @@ def _check_objective(space: Space, folds: Folds, beats: BeatSet) -> None:
     if space.folds == ALL or space.objective == UNRANKED:  # nothing is ranked by a score
         return
     counts = folds.counts(beats)
-    # In every partition: a seed has the folds of one.
+    # A class must count in every partition: each seed has the folds of only one.
     counted = np.asarray(scorable(counts).any(axis=1).all(axis=0))
     _, quantity = parts_of(space.objective)
     undefined = [
@@ -117,15 +117,14 @@ def _one_budget(space: Space) -> int:
 
 
 def _plugins_of(space: Space) -> tuple[Plugin, ...]:
-    """Return the plug-ins that networks of a space are from, by name."""
+    """Return the plug-ins that a space uses, by name."""
     used = {plugin for config in space.configurations() for plugin in used_by(config.model)}
     return tuple(sorted(used, key=lambda plugin: plugin.name))
 
 
 def precision_of(asked: str, begun: StudyPlan | None) -> str:
     """Return the precision to train in: a study keeps the precision chosen when it began."""
-    # Of "bf16, compiled".
-    return begun.engine.partition(",")[0] if begun and asked == "auto" else asked
+    return begun.precision if begun and asked == "auto" else asked
 
 
 def _engine(precision: str, device: str) -> Engine:

@@ -73,7 +73,7 @@ class TrialJob:
     # Whether trials of `SCREENING_EPOCHS` are a screening, which needs only the score that steers
     # the search
     screens: bool = False
-    plugins: tuple[Plugin, ...] = ()  # plug-ins that networks are from, which a worker loads
+    plugins: tuple[Plugin, ...] = ()  # plug-ins that a worker loads
 
     def screening(self, config: TrialConfig) -> bool:
         """Say whether a configuration has the short budget of a screening."""
@@ -125,7 +125,7 @@ class TrialJob:
 
 
 def place_key(digest: str) -> str:
-    """Return the key in Ray's store under which a trial tells what it is at."""
+    """Return the key in Ray's store under which a trial says where it is."""
     return f"study:at:{digest}"
 
 
@@ -173,8 +173,8 @@ class TrialRun:
     def step(self) -> dict[str, Any]:
         """Train one epoch of all members; after the last, finish and write the result."""
         if self._unsaved:
-            # An epoch is saved only after its report was received, that is, when Ray asks for the
-            # next one: a continued trial then never skips an epoch that was not recorded.
+            # An epoch is saved only after its report was received: when Ray asks for the next one.
+            # So a continued trial never skips an epoch that was not recorded.
             self._save()
         report = self._training.run_epoch(self._tell)
         self._unsaved = True
@@ -197,7 +197,7 @@ class TrialRun:
         }
 
     def _tell(self, place: str) -> None:
-        """Let the driver show what this trial is at, through Ray's own key-value store."""
+        """Let the driver show where this trial is, through Ray's own key-value store."""
         with suppress(Exception):  # only a screen reads it
             if ray.is_initialized():
                 _internal_kv_put(place_key(rules.digest(self._config)), place)
