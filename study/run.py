@@ -34,12 +34,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.command import DONE, INTERRUPTED, REFUSED, as_called, carry_out, leave
+from study.console.arguments import parser
 from study.console.confirm import confirm
 from study.console.kept import RUN, command_line, own_space, resume_words, resumed, started_by
 from study.console.listing import list_lines
 from study.errors import UsageError, did_you_mean
 from study.keys import Outcome
-from study.options import besides, parser, set_logging
+from study.options import given_besides, set_logging
 
 if TYPE_CHECKING:
     from study.data.source import Source
@@ -90,7 +91,7 @@ def _dispatch(args: argparse.Namespace, began: float) -> int:
 
         return show_records(args, vars(_parser().parse_args([])))
     if args.list:
-        if lost := besides(args, vars(_parser().parse_args([])), {"list"}):
+        if lost := given_besides(args, vars(_parser().parse_args([])), {"list"}):
             raise UsageError(f"{', '.join(lost)}: means nothing with --list, which shows all")
         print("\n".join(list_lines(Path.cwd())))
         return DONE

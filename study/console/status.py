@@ -15,7 +15,7 @@ from study.command import as_called
 from study.console.kept import RUN, resume_words, started_by
 from study.errors import StudyError, StudyStateError, TrackingError, UsageError
 from study.keys import Outcome
-from study.options import besides
+from study.options import given_besides
 from study.wording import first_few, plural
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _check(args: Namespace, defaults: Mapping[str, Any]) -> None:
         raise UsageError("--status, --repair: give one; --repair shows the status first")
     option = "--status" if args.repair is None else "--repair"
     allowed = _ALLOWED | ({"dry_run"} if args.repair is not None else set())
-    lost = besides(args, defaults, allowed)
+    lost = given_besides(args, defaults, allowed)
     if lost:
         known = ", ".join(f"--{name.replace('_', '-')}" for name in _WHERE)
         known += "" if args.repair is None else ", --dry-run"

@@ -46,7 +46,7 @@ _SHAPES_COMPILED = 64
 """Shapes that a worker compiles at most: members, batch sizes and inputs differ between trials."""
 
 
-class Moments(NamedTuple):
+class BatchMoments(NamedTuple):
     """Moments of joined batch norms: their names, mean and biased variance [K, C], and B * T."""
 
     norms: Sequence[str]
@@ -102,7 +102,7 @@ class PackedBackbone:
             _track(state, batch_moments)
         return feature_map
 
-    def _run(self, *arguments: Any) -> tuple[Tensor, list[Moments]]:
+    def _run(self, *arguments: Any) -> tuple[Tensor, list[BatchMoments]]:
         """Return what `_after_stem` does, compiled where that is possible."""
         if self._compiled and not PackedBackbone.refused:
             torch._dynamo.config.recompile_limit = _SHAPES_COMPILED
@@ -143,7 +143,7 @@ class OneOfAPack:
 
 def _after_stem(
     state: Mapping[str, Tensor], x: Tensor, dtype: torch.dtype, training: bool, over_time: bool
-) -> tuple[Tensor, list[Moments]]:
+) -> tuple[Tensor, list[BatchMoments]]:
     """Return what `PackedBackbone` makes of the stem's [K, C, B, T], and the moments found."""
     network = _Pass(state, dtype, training)
     rows = network.residual("residual_1", network.stage("aspp_1", "se_1", x), stride=1)
@@ -157,7 +157,7 @@ class _Pass:
     """One pass through the network, [K, C, B, T] all along; `state` is that of the backbone."""
 
     def __init__(self, state: Mapping[str, Tensor], dtype: torch.dtype, training: bool) -> None:
-        self.moments: list[Moments] = []
+        self.moments: list[BatchMoments] = []
         self._state = state
         self._dtype = dtype
         self._wide = torch.float32 if dtype is torch.bfloat16 else dtype
@@ -205,7 +205,7 @@ class _Pass:
         if self._training:
             variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)
             n = x.shape[2] * x.shape[3]
-            self.moments.append(Moments(norms, mean.detach(), variance.detach(), n))
+            self.moments.append(BatchMoments(norms, mean.detach(), variance.detach(), n))
         else:
             mean = self._joined([f"{norm}.running_mean" for norm in norms])
             variance = self._joined([f"{norm}.running_var" for norm in norms])
@@ -249,7 +249,7 @@ def _products(kernels: Tensor, x: Tensor) -> Sequence[Tensor]:
 
 
 @torch.no_grad()
-def _track(state: Mapping[str, Tensor], moments: Moments) -> None:
+def _track(state: Mapping[str, Tensor], moments: BatchMoments) -> None:
     """Update running moments as `torch.nn.BatchNorm2d` does, with the unbiased variance."""
     n_norms = len(moments.norms)
     unbiased = moments.variance * (moments.n / (moments.n - 1))

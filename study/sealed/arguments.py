@@ -13,8 +13,8 @@ from study.options import (
     add_plugin,
     add_tracker,
     add_verbosity,
-    besides,
     command,
+    given_besides,
 )
 
 
@@ -207,7 +207,7 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
     defaults = {name: options.get_default(name) for name in vars(args)}
     task = next((name for name in _ALLOWED if getattr(args, name) != defaults[name]), "plan")
     allowed = _ALLOWED.get(task, defaults.keys() - _OF_WRITING)
-    lost = besides(args, defaults, {task, *allowed})
+    lost = given_besides(args, defaults, {task, *allowed})
     faults += [
         f"{option} means nothing with --{task.replace('_', '-')}"
         for option in lost

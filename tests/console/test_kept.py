@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from study.console.arguments import parser
 from study.console.kept import command_line, resumed
 from study.data.source import Source
 from study.errors import UsageError
-from study.options import parser
 from study.store.folder import COMMAND, study_folder
 from tests.builders import study_plan
 
