@@ -45,8 +45,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         type=_names,
         default=(),
         metavar="NAMES",
-        help="what arms train on, as `--data` of a study; of several, as in mitdb+svdb,mitdb, "
-        "each arm on each, as an arm of its own (default: on what the study had)",
+        help="what arms train on, written as `--data` of a study; with several, as in "
+        "mitdb+svdb,mitdb, each arm trains on each, as an arm of its own (default: what the study "
+        "had)",
     )
     write.add_argument("--study-storage", metavar="URL", help="Optuna storage of the study")
     _add_plan_options(options.add_argument_group("with --plan"))
@@ -170,29 +171,34 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
         "--strict": ("--records", args.strict, args.records),
         "--arm": ("--register", args.arm is not None, args.register),
     }
-    alone = [
+    without_partner = [
         (option, partner)
         for option, (partner, given, there) in partners.items()
         if given and there is None
     ]
-    faults = [f"{option} goes with {partner}, which is not given" for option, partner in alone]
-    own = args.test is not None
+    faults = [
+        f"{option} goes with {partner}, which is not given" for option, partner in without_partner
+    ]
+    names_test_set = args.test is not None
     faults += [
         f"{option} goes with --records without --test, which is given"
         for option, given in (("--lead", args.lead), ("--strict", args.strict))
-        if given and own
+        if given and names_test_set
     ]
-    if own and args.records is not None and args.split is None:
+    if names_test_set and args.records is not None and args.split is None:
         faults.append("--records with --test needs --split FILE: what trains, and what tests")
-    beside = {"--stop-before-opening": args.stop_before_opening, "--again": args.again}
-    beside["--register"] = args.register is not None
-    if args.records is not None and not own:
+    about_openings = {
+        "--stop-before-opening": args.stop_before_opening,
+        "--again": args.again,
+        "--register": args.register is not None,
+    }
+    if args.records is not None and not names_test_set:
         faults += [
             f"{option} cannot go with --records without --test, which opens nothing"
-            for option, given in beside.items()
+            for option, given in about_openings.items()
             if given
         ]
-    if own and args.register is not None:
+    if names_test_set and args.register is not None:
         faults.append("--register tells what DS2 has shown; leave --test out")
     if args.register is not None and args.no_track:
         faults.append(
@@ -207,11 +213,11 @@ def check(args: argparse.Namespace, options: argparse.ArgumentParser) -> None:
     defaults = {name: options.get_default(name) for name in vars(args)}
     task = next((name for name in _ALLOWED if getattr(args, name) != defaults[name]), "plan")
     allowed = _ALLOWED.get(task, defaults.keys() - _OF_WRITING)
-    lost = given_besides(args, defaults, {task, *allowed})
+    meaningless = given_besides(args, defaults, {task, *allowed})
     faults += [
         f"{option} means nothing with --{task.replace('_', '-')}"
-        for option in lost
-        if option not in (name for name, _ in alone)
+        for option in meaningless
+        if option not in (name for name, _ in without_partner)
     ]
     if faults:
         raise UsageError(listed("options", faults))

@@ -1,9 +1,9 @@
 """The EC57 table of a stored result as PhysioNet's `bxb` counts it: escape beats with S.
 
 The study has atrial, nodal and supraventricular escape beats (e, j, n) in N, as de Chazal et al.
-2004 (doi:10.1109/TBME.2004.827359); `bxb` has them in S (its function `amap`). Only what a beat
-counts as differs here: labels, training, thresholds and the stored result are as they were. Their
-symbols are read from the annotations again, since predictions hold classes alone.
+2004 (doi:10.1109/TBME.2004.827359); `bxb` has them in S (its function `amap`). Only this table
+differs: labels, training, thresholds and the stored result stay as they are. The symbols are read
+from the annotations again, since predictions hold classes alone.
 
 Shapes: S seeds, N beats, C classes.
 """

@@ -1,4 +1,4 @@
-"""Records outside of a sealed test that its models are tested on: nothing is opened for them."""
+"""Other records that the models of a sealed test are tested on, without an opening."""
 
 from __future__ import annotations
 

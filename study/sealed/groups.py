@@ -1,4 +1,4 @@
-"""What training the arms of a plan needs, a group for each set of records that arms train on.
+"""Sets up the training of a plan's arms: a group for each set of records that arms train on.
 
 An arm is a trial of a study that trains on all these records, with a member for each seed. If the
 plan's original study has no out-of-fold predictions of an arm, a second study cross-validates the
@@ -50,11 +50,11 @@ class Group:
     places: Places  # of the study that trains the arms
     models: Setup  # the study that trains the arms on all these records
     folds: Folds  # folds of the records, for thresholds
-    cross_validation_places: Places  # of the study of arms without stored predictions
-    cross_validation: Setup | None  # that study; None without such arms
+    cross_validation_places: Places  # of the study that cross-validates other arms
+    cross_validation: Setup | None  # that study; None if the plan's own study has all arms
     # Out-of-fold predictions that the plan's own study has, by arm
     stored: Mapping[str, NDArray[np.float32]]
-    origin: str  # name of that study
+    origin: str  # name of the plan's own study
 
     @property
     def trained_on(self) -> str:
@@ -103,7 +103,7 @@ def set_up_group(
     `as_origin` says that the plan's own study may have had the same records.
 
     Raises:
-        PlanError: If these have changed since.
+        PlanError: If the records have changed since the plan was written.
         DataError: If a record cannot be used.
         UsageError: If the device has no such precision.
     """
@@ -127,8 +127,8 @@ def set_up_group(
 
     arms = plan.developments[development]
     models = study_of(plan.space(development), TRAINING)
-    own = development == plan.test.development and plan.test.origin is not None
-    if own and as_origin:
+    is_origin = development == plan.test.development and plan.test.origin is not None
+    if is_origin and as_origin:
         check_data(plan, models.job.beats)
     beats = models.beats
     folds = make_folds(
@@ -138,7 +138,7 @@ def set_up_group(
         patients=source.patients,
         databases=beats.databases,
     )
-    stored = dict(_stored_predictions(plan, models, workspace, storage)) if own else {}
+    stored = dict(_stored_predictions(plan, models, workspace, storage)) if is_origin else {}
     unstored = [arm for arm in arms if arm.name not in stored]
     cross_validation = None
     if unstored:

@@ -51,7 +51,7 @@ from study.training.loop import check_cut
 from study.training.member import predict, seed_inputs
 
 Say = Callable[[str], None]
-"""Told about progress."""
+"""Called with a message on progress."""
 
 
 def open_test_set(prepared: Prepared, log: OpeningsLog) -> tuple[Opening, str]:

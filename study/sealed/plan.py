@@ -33,10 +33,10 @@ from study.store.plan import StudyPlan
 from study.training.seeding import FRESH_SEED
 
 _LATER = ("floor", "development")
-"""Settings that plans of the versions before do not have: the hash is of other values alone."""
+"""Settings that older plans do not have; their default values do not enter the hash."""
 
 _NO_ADJUSTMENT = ("logit_adjustment", "none")
-"""What plans of the previous version mean without saying so."""
+"""Parameter and value that every plan of the previous version implies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class SealedPlan:
             if origin is None
             else [origin.name, origin.fingerprint, dict(origin.data)],
             "arms": [
-                [arm.name, _said(arm.config), *self._other_records(arm).values()]
+                [arm.name, _stated(arm.config), *self._other_records(arm).values()]
                 for arm in self.arms
             ],
         }
@@ -87,34 +87,38 @@ class SealedPlan:
 
     @property
     def developments(self) -> dict[str, tuple[Arm, ...]]:
-        """The arms that train on the same records, by what these are."""
+        """The arms by the records that they train on."""
         arms: dict[str, tuple[Arm, ...]] = {}
         for arm in self.arms:
-            of = self.test.development_of(arm.name)
-            arms[of] = (*arms.get(of, ()), arm)
+            development = self.test.development_of(arm.name)
+            arms[development] = (*arms.get(development, ()), arm)
         return arms
 
     @property
     def floors(self) -> tuple[str, ...]:
         """Names of all floors: those of every study, fitted on what arms train on."""
-        return tuple(name for of in self.developments for name in self.test.floors_on(of).values())
+        return tuple(
+            name
+            for development in self.developments
+            for name in self.test.floors_on(development).values()
+        )
 
     def floor_of(self, arm: Arm) -> str:
-        """Return the floor that an arm is held against: it trains on the same records."""
+        """Return the floor that an arm is compared with: it trains on the same records."""
         return self.test.floors_on(self.test.development_of(arm.name))[self.test.floor]
 
     @property
     def caution(self) -> str:
-        """Warning that the hash stands for other models than it once did; empty if it does not."""
+        """Warning that the plan now trains other models than before; empty if it does not."""
         trains = [arm.config.train for arm in self.arms]
         if any(train.logit_adjustment != "none" for train in trains) or all(
             train.class_weights == "none" for train in trains
         ):
             return ""
         return (
-            f"plan {self.title} has the hash that it had before there was a logit_adjustment, and "
-            "trains other models now: class_weights are of the classes' frequencies in an epoch, "
-            "and were of those in all of DS1"
+            f"plan {self.title} has the hash that it had before there was a logit_adjustment, but "
+            "now trains other models: class_weights follow the classes' frequencies in an epoch, "
+            "and not, as before, those in all of DS1"
         )
 
     @property
@@ -163,14 +167,14 @@ class SealedPlan:
 
     def _tables(self) -> dict[str, Any]:
         test, origin = self.test, self.test.origin
-        asked = {name: getattr(test, name) for name in ("name", *DEFAULTS)}
-        asked |= {"metrics": list(test.metrics), "contrasts": [list(p) for p in test.contrasts]}
+        settings = {name: getattr(test, name) for name in ("name", *DEFAULTS)}
+        settings |= {"metrics": list(test.metrics), "contrasts": [list(p) for p in test.contrasts]}
         if origin is not None:
-            asked["study"] = asdict(origin)
+            settings["study"] = asdict(origin)
         return {
             "description": f"Sealed test {test.name}: each arm trained on all records",
             "compare": {"draws": 1, "folds": ALL, "seeds": self.seeds},
-            "test": asked,
+            "test": settings,
             "arms": [
                 {"name": table.pop("name"), **self._other_records(arm), **table}
                 for arm, table in zip(self.arms, arm_tables(self.arms), strict=True)
@@ -178,7 +182,8 @@ class SealedPlan:
         }
 
 
-def _said(config: TrialConfig) -> dict[str, Any]:
+def _stated(config: TrialConfig) -> dict[str, Any]:
+    """Return the active parameters that enter the hash."""
     active = rules.active_parameters(config)
     return {name: value for name, value in active.items() if (name, value) != _NO_ADJUSTMENT}
 
@@ -221,7 +226,7 @@ def parse_plan(text: str, path: Path) -> SealedPlan:
             f"{path}: is a space without [test], not the plan of a sealed test; `--write-plan "
             "STUDY` writes one from a study"
         )
-    # As `SealedPlan.space` has them, so that an arm's beats are those of its space.
+    # Normalised as in `SealedPlan.space`, so that an arm's beats are those of its space.
     arms = [
         Arm(name=point.arm, config=rules.normalised(point.config)) for point in space.comparisons()
     ]
@@ -229,7 +234,7 @@ def parse_plan(text: str, path: Path) -> SealedPlan:
 
 
 def _in_tables(plan: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a plan of the previous version in today's form, and any other unchanged."""
+    """Return a plan of the previous version in the present form, and any other unchanged."""
     if {"compare", "search", "test"} & plan.keys() or not {"name", "arms"} & plan.keys():
         return plan
     return {
@@ -287,8 +292,8 @@ def check_data(plan: SealedPlan, beats: Mapping[Cut, BeatSet]) -> None:
     """Check that the records that train are the same as in the plan's study.
 
     Raises:
-        PlanError: If it differs, where the message names every difference, or if the plan has
-            nothing to tell that by.
+        PlanError: If they differ (the message names every difference), or if the plan has no
+            fingerprint to compare.
     """
     origin = plan.test.origin
     if origin is None:

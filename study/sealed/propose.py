@@ -1,7 +1,7 @@
 """Writes the plan of a sealed test from a study's results: its arms and contrasts.
 
-A test should ask little: each arm scored on the test set is one more that could look best by
-chance. So the default takes few arms.
+By default it takes few arms: each arm scored on the test set is one more that could look best by
+chance.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """A plan, and its origin."""
+class ProposedPlan:
+    """A plan, and remarks on it."""
 
     plan: SealedPlan
-    comments: str
+    comments: str  # where it is from, for the head of its file
     lacks: tuple[str, ...]  # what its result would lack for a reader
-    plugins: tuple[Path, ...] = ()  # the study's copies of the plug-ins that its arms are from
+    plugins: tuple[Path, ...] = ()  # the study's copies of the plug-ins that it uses
 
     def command(self, path: Path) -> str:
         """Return the command that evaluates the plan in a file."""
@@ -60,7 +60,7 @@ def propose(
     arms: Sequence[str] = (),
     train_on: Sequence[str] = (),
     storage_url: str | None = None,
-) -> Proposal:
+) -> ProposedPlan:
     """Return the plan that tests arms of a study.
 
     Of a comparison all arms get the same nuisance draw: the one with the best mean objective of
@@ -72,8 +72,8 @@ def propose(
         arms: Which arms, or `all`. None named: of a comparison its reference, the best arm that
             uses RR, that arm's placebo and the bare ECG; of a search the best configuration and
             its placebo.
-        train_on: What arms train on; of several, each arm on each, as an arm of its own. None
-            named: what the study had.
+        train_on: What arms train on; with several, each arm trains on each, as an arm of its own.
+            None named: what the study had.
         storage_url: Optuna storage of the study; None is the one in its folder.
 
     Raises:
@@ -131,7 +131,7 @@ def propose(
         origin=replace(origin, data=data),
     )
     plan = SealedPlan(test=test, seeds=MIN_SEEDS, arms=tuple(chosen))
-    return Proposal(plan, comments, (*_lacks(plan), *lacking), _plugins(study, workspace))
+    return ProposedPlan(plan, comments, (*_lacks(plan), *lacking), _plugins(study, workspace))
 
 
 def _plugins(study: Study, workspace: Path) -> tuple[Path, ...]:

@@ -2,8 +2,8 @@
 
 A test set is the test records of a database (DS2 of MIT-BIH), a whole database, DS1, or the test
 records of one's own split file. Before it is opened its files are known by name and hash alone.
-What trains and what tests must share no file and no patient; DS1 and DS2 are the published split,
-in which records 201 and 202 are of one patient.
+What trains and what tests must share no file and no patient. The one exception is the published
+split: records 201 of DS1 and 202 of DS2 are of one patient.
 
 A rehearsal uses synthetic records of the same names, in their own folders.
 """
@@ -52,7 +52,7 @@ class Records:
     """What a plan's arms train on, and what they are tested on."""
 
     developments: Mapping[str, Source]  # by the names that the plan has for them
-    # The content of its files is unread, except for their hashes: for an opening alone
+    # Of its files only names and hashes are known: an opening alone reads their content
     test: Source
 
     @property
@@ -118,8 +118,8 @@ def find_records(asked: Asked) -> Records:
 def synthetic_records(asked: Asked) -> Records:
     """Find or write synthetic records under the same names.
 
-    A folder that is given must hold all of DS2 where that is the test set, and some of the rest;
-    else they are in the workspace's `data/rehearsal` and are written where absent.
+    A given folder must hold all records of DS2 if that is the test set, and some of the others.
+    Without one, missing records are written into the workspace's `data/rehearsal`.
 
     Raises:
         UsageError: If a folder given does not hold synthetic records, or has a published file.

@@ -32,7 +32,7 @@ from study.files import rows_csv, to_json, write_whole
 from study.models import rules
 from study.reporting.sealed_results import EVALUATIONS, RESULT
 from study.sealed.plan import SealedPlan
-from study.sealed.scoring import Half
+from study.sealed.scoring import Scores
 from study.sealed.tables import Findings, result_text
 from study.statistics.predictions import Beats
 from study.store import floors
@@ -72,7 +72,7 @@ class EvaluationFolder:
         return f"a SYNTHETIC {self.test_set}" if self.is_rehearsal else self.test_set
 
     def earlier_ensemble(self, arm: str) -> Path:
-        """Return where an earlier version kept an arm's seed ensemble."""
+        """Return the file in which an earlier version kept an arm's seed ensemble."""
         return self.root / "ensembles" / f"{arm}.pt"
 
     def opening(self, opening: Opening) -> Path:
@@ -214,8 +214,8 @@ def keep(
             arm.name: {
                 "configuration": configs.get(arm.name, dict(floors.SETTINGS)),
                 "thresholds": arm.thresholds.as_json(),
-                "seeds": _half(arm.seeds),
-                "ensemble": _half(arm.ensemble),
+                "seeds": _scores(arm.seeds),
+                "ensemble": _scores(arm.ensemble),
             }
             for arm in findings.arms
         },
@@ -230,12 +230,12 @@ def keep(
     folder.write_json(f"{subfolder}/{RESULT}", result)
 
 
-def _half(half: Half) -> dict[str, Any]:
+def _scores(scores: Scores) -> dict[str, Any]:
     return {
-        "values": half.values,
-        "without": half.without,
-        "ec57": half.ec57,
-        "confusion": half.confusion,
+        "values": scores.values,
+        "without": scores.without,
+        "ec57": scores.ec57,
+        "confusion": scores.confusion,
     }
 
 

@@ -43,7 +43,7 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Half:
+class Scores:
     """The scores of one set of predictions: of all seeds, or of their ensemble (S = 1)."""
 
     values: Mapping[str, Float]  # [S] by metric name
@@ -59,8 +59,8 @@ class ArmScores:
     """All scores of an arm."""
 
     name: str
-    seeds: Half  # of every seed
-    ensemble: Half  # of the seed ensemble
+    seeds: Scores  # of every seed
+    ensemble: Scores  # of the seed ensemble
     thresholds: Thresholds  # origin of the fixed thresholds
     # One row for each record: areas are means over seeds, ratios pool the beats of all seeds
     per_record: list[dict[str, Any]]
@@ -110,19 +110,19 @@ def score_arm(
     rows = [{k: v for k, v in row.items() if k != "fold"} for row in whole.per_record]
     return ArmScores(
         name=name,
-        seeds=_half(log_probs, beats, thresholds.single, left_out),
-        ensemble=_half(ensemble_of(log_probs), beats, thresholds.ensemble, left_out),
+        seeds=_scores(log_probs, beats, thresholds.single, left_out),
+        ensemble=_scores(ensemble_of(log_probs), beats, thresholds.ensemble, left_out),
         thresholds=thresholds,
         per_record=[{"arm": name, **row} for row in rows],
     )
 
 
-def _half(
+def _scores(
     log_probs: NDArray[np.floating],
     beats: Beats,
     thresholds: Float,
     left_out: Iterable[Exclusion],
-) -> Half:
+) -> Scores:
     confusion = confusions_by_record(
         log_probs, beats.label, beats.record, n_records=len(beats.record_names)
     )
@@ -143,7 +143,7 @@ def _half(
         out = [beats.record_names.index(name) for name in exclusion.records]
         group = np.where(np.isin(beats.record, out), -1, 0)
         without[exclusion.label] = _named(_ranking(log_probs, beats, group), beats.macro)
-    return Half(
+    return Scores(
         values=_named(by_class, beats.macro),
         without=without,
         ec57=gross_and_average(confusion),
@@ -211,7 +211,7 @@ def _scored(plan: SealedPlan, beats: Beats, arms: Sequence[ArmRuns], metric: str
 
 
 def _objective(metric: str) -> str:
-    # On DS1 the same measures and classes have other names.
+    """Return the name that a metric of the plan has in a study."""
     return f"val_{metric}"
 
 
@@ -264,7 +264,7 @@ def runs(
             name=name,
             log_probs=np.broadcast_to(log_probs[name].astype(np.float32), expected),
             input=name,
-            window="",  # no arm's window: it is not held against the bare ECG, as in a study
+            window="",  # no arm's window, so that it is not compared with the bare ECG
             fusion=name,
             **shared,
         )

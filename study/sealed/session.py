@@ -114,7 +114,11 @@ class Session:
     def track_opening(self, opening: Opening) -> None:
         """Track the result of an opening."""
         place, kind = self.folder.opening(opening), str(opening.content.get("records"))
-        self.track(place, kind, lambda to: record_opening(to, self.plan, self.folder, opening))
+        self.track(
+            place,
+            kind,
+            lambda experiment: record_opening(experiment, self.plan, self.folder, opening),
+        )
 
     def track(self, place: Path, kind: str, record: Callable[[Experiment], str]) -> None:
         """Track a result that is not in the tracker yet; `kind` is the kind of its records."""

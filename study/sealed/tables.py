@@ -34,7 +34,7 @@ _QUANTITIES = (*AGGREGATES, *CLASSES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """The content of all tables."""
+    """Everything that the tables show."""
 
     plan: SealedPlan
     how: str  # opening, commit, data and arithmetic, in words

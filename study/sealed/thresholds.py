@@ -1,4 +1,4 @@
-"""The decision thresholds of each arm, fixed on DS1 before DS2 is opened.
+"""The decision thresholds of each arm, fixed before a test set is opened.
 
 They come from out-of-fold predictions: no model predicted a beat that it was trained on.
 
@@ -69,7 +69,7 @@ def stored_predictions(places: Places, arm: Arm, beats: BeatSet) -> NDArray[np.f
     Args:
         places: Where the study's records are.
         arm: The arm; the study must have exactly its configuration.
-        beats: DS1 as it is today.
+        beats: The present beats of the records that train.
 
     Raises:
         StudyStateError: If its beats or these predictions are damaged.

@@ -92,7 +92,7 @@ def _record(
     metrics: Mapping[str, float],
 ) -> str:
     result = json.loads((results / RESULT).read_text())
-    every = {
+    common_tags = {
         **result["provenance"],
         **tags,
         Tag.ENGINE: result["engine"],
@@ -100,14 +100,14 @@ def _record(
         "mlflow.source.name": "python -m study.evaluate",
         Tag.STUDY: f"{plan.test.name} on {on}",
     }
-    arms = _parts(plan, result["arms"], every)
+    arms = _parts(plan, result["arms"], common_tags)
     primary = f"test_{plan.test.metrics[0]}"
     best = {
         f"{arm.name}_{primary}": metrics_of(result["arms"][arm.name])[primary] for arm in plan.arms
     }
-    whole = _run(
+    parent = _run(
         STUDY,
-        every[Tag.STUDY],
+        common_tags[Tag.STUDY],
         {**metrics, **best},
         params={
             "seeds": plan.seeds,
@@ -117,15 +117,15 @@ def _record(
             "resamples": plan.test.resamples,
             "trained_by": ", ".join(result["trained_by"]),
         },
-        tags=every,
+        tags=common_tags,
     )
     files = [results / name for name in (TABLES, RESULT, PER_RECORD, PREDICTIONS)]
-    write_result(experiment, whole, arms, [folder.root / "plan.toml", *files])
-    return whole.name
+    write_result(experiment, parent, arms, [folder.root / "plan.toml", *files])
+    return parent.name
 
 
 def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str]) -> list[RunFacts]:
-    """Return the facts of a run for each arm, and one for the floor."""
+    """Return the facts of a run for each arm and each floor."""
     arms = []
     for number, arm in enumerate(plan.arms):
         params = stored[arm.name]["configuration"]
@@ -162,7 +162,7 @@ def _parts(plan: SealedPlan, stored: Mapping[str, Any], tags: Mapping[str, str])
 
 def _run(kind: str, name: str, metrics: Mapping[str, float], **more: Any) -> RunFacts:
     now_s = time.time()
-    # The parent run has its figures at their own step, like a study's run.
+    # The metrics of a parent run are at step 1, like those of a study's run.
     points, undefined = points_of(metrics, int(kind == STUDY), now_s)
     return RunFacts(
         kind=kind,

@@ -1,4 +1,4 @@
-"""Trains the models of a plan as studies, and fixes thresholds: all that precedes an opening."""
+"""Before an opening: trains the models of a plan as studies, and fixes the thresholds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Training:
     plan: SealedPlan  # the plan
     folder: EvaluationFolder  # where its models go
     records: Records  # those that train, and names and hashes of the files of the test set
-    groups: tuple[Group, ...]  # arms by what they train on
+    groups: tuple[Group, ...]  # the arms by the records that they train on
 
     @property
     def engine_here(self) -> Engine:
@@ -99,8 +99,7 @@ class Prepared:
     training: Training  # what the models were trained from
     ensembles: Mapping[str, SeedEnsemble]  # all seeds of each arm, by its name
     thresholds: Mapping[str, Thresholds]  # thresholds of each arm and each floor, by name
-    # Predicts other beats by a floor, which is fitted on all training records, as [1, N, C]; by
-    # name
+    # By name of a floor fitted on all training records: a function that predicts beats, [1, N, C]
     floors: Mapping[str, Callable[[BeatSet], NDArray[np.float32]]]
     digest: str  # digest of all weights and thresholds
     trained_by: tuple[str, ...]  # commits of the code that trained the models
@@ -127,8 +126,7 @@ def set_up_training(
     own folders.
 
     Raises:
-        PlanError: If the plan's study is not there or was run on other records, or these have
-            changed since.
+        PlanError: If the plan's study was run on other records, or these have changed since.
         DataError: If a record cannot be used.
         UsageError: If the device has no such precision.
     """
