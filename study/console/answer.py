@@ -1,4 +1,4 @@
-"""What a study found, in a sentence or two."""
+"""A study's answer on the console, in a sentence or two."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from study.reporting.results import StudyResults
 from study.reporting.table import interval_text
 from study.reporting.trial_tables import arms_in_order
 from study.statistics.findings import metric_name, parts_of
+from study.store.floors import highest_floor
 from study.wording import SYNTHETIC, listing, p_text, plural, score_text
 
 _NAMED = 3
@@ -58,16 +59,14 @@ def _candidates(results: StudyResults, names: Mapping[str, str]) -> str:
         f"the first candidate{'s' if len(first) > 1 else ''} by {metric_name(objective)}: "
         f"{scores}. A search gives arms unequal tries and names no winner."
     )
-    floors = {floor.words: floor.metrics.get(objective, math.nan) for floor in results.floors}
-    known = {label: value for label, value in floors.items() if math.isfinite(value)}
-    if known:
-        highest = max(known, key=lambda label: known[label])
-        text += f" The highest floor, {highest}, scores {score_text(known[highest])}."
+    if (highest := highest_floor(results.floors, objective)) is not None:
+        score = score_text(highest.metrics[objective])
+        text += f" The highest floor, {highest.words}, scores {score}."
     return text
 
 
 def _compared(results: StudyResults, names: Mapping[str, str]) -> str:
-    """Say what the leading arm scores, what it leads by, and whether that is shown."""
+    """Say the leading arm's score, its lead, and whether a difference is shown."""
     comparison, objective = results.comparison, results.study.objective
     name, quantity = metric_name(objective), parts_of(objective)[1]
     if comparison is None:

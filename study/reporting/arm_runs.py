@@ -1,8 +1,7 @@
-"""The predictions that represent each arm of a study in a comparison."""
+"""The predictions that represent each arm of a study, and its floor, in a comparison."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from study.config import TrialConfig, cut_text
 from study.models import rules
 from study.reporting.arms import arm_configs
 from study.statistics.predictions import ArmRuns, Beats
-from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor
+from study.store.floors import FLOOR_CUT, FOLDER, StudyFloor, highest_floor
 from study.store.storage import Storage
 from study.store.study import Study
 from study.store.trial_files import read_predictions
@@ -37,16 +36,15 @@ def floor_runs(
 ) -> ArmRuns | None:
     """Return the predictions of the highest floor, in as many runs as arms have.
 
-    A floor has no seeds and no draws: a run has what it predicts in its seed's partition. None
-    without a floor, or where its predictions are not there or not of the study's partitions.
+    A floor has no seeds and no draws: each run has the floor's predictions in the partition of its
+    seed. None without a floor, or if its predictions are missing or of other partitions.
 
     Raises:
         StudyStateError: If its predictions are damaged.
     """
-    scored = [f for f in floors if math.isfinite(f.metrics.get(study.objective, math.nan))]
-    if not scored or not arms:
+    highest = highest_floor(floors, study.objective)
+    if highest is None or not arms:
         return None
-    highest = max(scored, key=lambda floor: floor.metrics[study.objective])
     folder = Storage.at(study.folder / FOLDER)
     arrays = read_predictions(folder, highest.name, n_beats=len(study.beats.label))
     if arrays is None or len(arrays["log_probs"]) != study.beats.n_partitions:
@@ -98,7 +96,7 @@ def _compared(study: Study) -> tuple[list[ArmRuns], list[str]]:
     trials = [
         [ended[arm.name, draw] for draw in sorted(shared)] for arm in space.arms if draws[arm.name]
     ]
-    # Not the configurations of trials, which lack what does not apply: see `arm_configs`.
+    # Configurations of trials lack parameters that do not apply: see `arm_configs`.
     configs = {(point.arm, point.draw): point.config for point in space.comparisons()}
     return [_arm(study, of_arm, configs) for of_arm in trials if of_arm], left_out
 

@@ -19,7 +19,7 @@ from study.models import rules
 from study.sealed.plan import Arm, SealedPlan, origin_of
 from study.spaces.load import load_space
 from study.spaces.sealed_plan import DEFAULTS, MIN_SEEDS, SealedTest, canonical, on
-from study.store.floors import stored_floors
+from study.store.floors import highest_floor, stored_floors
 from study.store.folder import PLUGINS, SPACE_COPY
 from study.store.study import Study
 from study.wording import score_text
@@ -141,19 +141,21 @@ def _plugins(study: Study, workspace: Path) -> tuple[Path, ...]:
 
 def _floor(folder: Path, objective: str) -> tuple[str, str, list[str]]:
     """Return the highest floor of a study, a sentence on all that it scored, and what it lacks."""
+    floors = stored_floors(folder)
     scores = {
         floor.name: score
-        for floor in stored_floors(folder)
+        for floor in floors
         if math.isfinite(score := floor.metrics.get(objective, math.nan))
     }
     missing = ", ".join(name for name in FLOORS if name not in scores)
     lacking = (
         [f"no score of {missing} in the study: a higher floor may not be known"] if missing else []
     )
-    if not scores:
+    highest = highest_floor(floors, objective)
+    if highest is None:
         return DEFAULTS["floor"], "", lacking
     shown = ", ".join(f"{name} {score_text(score)}" for name, score in scores.items())
-    return max(scores, key=lambda name: scores[name]), f"Floors: {shown}.", lacking
+    return highest.name, f"Floors: {shown}.", lacking
 
 
 def _lacks(plan: SealedPlan) -> Iterator[str]:

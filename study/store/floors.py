@@ -22,7 +22,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -365,6 +365,12 @@ def stored_floors(study: Path) -> list[StudyFloor]:
     """Return the floors in a study's folder, in the order of `FLOORS`."""
     floors = (stored_floor(study / FOLDER / name) for name in FLOORS)
     return [floor for floor in floors if floor is not None]
+
+
+def highest_floor(floors: Iterable[StudyFloor], metric: str) -> StudyFloor | None:
+    """Return the floor with the highest finite value of a metric; None where none has one."""
+    known = [floor for floor in floors if math.isfinite(floor.metrics.get(metric, math.nan))]
+    return max(known, key=lambda floor: floor.metrics[metric], default=None)
 
 
 def stored_floor(folder: Path) -> StudyFloor | None:

@@ -36,6 +36,7 @@ from study.statistics.findings import (
     label_of,
     parts_of,
 )
+from study.store.floors import highest_floor
 from study.wording import score_text, short_names
 
 _CELL, _ROW, _LEFT, _TOP = 40.0, 26.0, 190.0, 36.0
@@ -207,7 +208,9 @@ def _drawing(
     width = (_WIDTH - _NAMES - _GAP * (len(quantities) - 1)) / len(quantities)
     for column, quantity in enumerate(quantities):
         left = _NAMES + column * (width + _GAP)
-        floor = _highest_floor(results, metric(measure, quantity))
+        name = metric(measure, quantity)
+        highest = highest_floor(results.floors, name)
+        floor = highest.metrics[name] if highest else math.nan
         title = f"{MEASURE_NAMES[measure]} {label_of(quantity)}"
         parts.append(
             _panel(comparison.arms, quantity, title, (left, left + width), bottom, floor, controls)
@@ -218,11 +221,6 @@ def _drawing(
         describe=f"{MEASURE_NAMES[measure]} of {len(names)} arms",
         width=_WIDTH,
     )
-
-
-def _highest_floor(results: StudyResults, name: str) -> float:
-    values = [floor.metrics.get(name, math.nan) for floor in results.floors]
-    return max((value for value in values if math.isfinite(value)), default=math.nan)
 
 
 def _panel(
