@@ -116,7 +116,7 @@ def _keep_page(args: argparse.Namespace, results: StudyResults, output: Path) ->
         own, _ = find_runs(experiment, study)
         if own:
             experiment.add_folder(own[0].run_id, output)
-            experiment.tell(own[0].run_id, answer_text(results))
+            experiment.describe(own[0].run_id, answer_text(results))
         elif not args.quiet:
             print("the page is not kept in MLflow: it has no run of this study", file=sys.stderr)
     except TrackingError as error:

@@ -1,7 +1,7 @@
 """Studies from Python: `from study import api`, then `api.run("smoke", trials=2)`.
 
-`run` and `open` are functions of this package and not of `study`, where `study.run` is the module
-of the command: one name would mean two things.
+`run` and `open` are functions of this package and not of `study`: `study.run` is already the
+module of the command.
 """
 
 from study.api.handle import Study, open, run

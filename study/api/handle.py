@@ -1,6 +1,6 @@
-"""What Python code gets of a study: tables as data frames, and its page.
+"""A study for Python code: tables as data frames, and its page.
 
-The commands do the work; the current folder is the workspace, as it is theirs.
+The commands do the work; the current folder is the workspace.
 """
 
 from __future__ import annotations

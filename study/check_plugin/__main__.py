@@ -1,9 +1,9 @@
 """Checks a plug-in: `python -m study.check_plugin FILE.py`.
 
 Each fusion and each backbone of the file is built with every input that it goes with, and must
-keep what those of the package keep: docs/plugins.md lists the checks. Nothing is trained.
+pass the checks that those of the package pass (docs/plugins.md lists them). Nothing is trained.
 
-Exit codes: 0 it keeps them all; 1 it does not; 2 the file cannot be used.
+Exit codes: 0 all checks passed; 1 a check failed; 2 the file cannot be used.
 """
 
 from __future__ import annotations

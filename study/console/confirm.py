@@ -31,7 +31,7 @@ Run = Callable[[Namespace, float], int]
 _OF_THE_SEARCH = ("space", "trials", "folds", "sampler", "scheduler", "objective")
 _CHOSEN_FRESH = ("seed", "partition_seed")
 _OF_ALL_STUDIES = ("confirm", "seeds", "epochs", "partitions", "top")
-"""Options of the confirmation that its studies do not have."""
+"""Options of the confirmation itself, which its studies do not get."""
 _SHORTEST_S = 0.1
 
 
@@ -75,7 +75,7 @@ def confirm(args: Namespace, began: float, run: Run, *, go_on: Sequence[int]) ->
     if any(begun):
         admit_space(space, text)
     elif args.resume:
-        StudyPlan.load(studies[0])  # there is none: says so
+        StudyPlan.load(studies[0])  # raises: there is no such study
     with scratch() as aside:
         # A dry run leaves no files behind.
         path = aside / space.name if args.dry_run else space
@@ -209,7 +209,7 @@ def _table(args: Namespace, search: Search, picks: Sequence[Pick], studies: Sequ
 
 
 def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
-    """Say which epochs the search had and which the confirmation, where they differ."""
+    """Name the epochs of the search and of the confirmation, if they differ."""
     searched = sorted({chosen.config.train.epochs for chosen in picks})
     if asked is None or searched == [asked]:
         return ""
@@ -217,9 +217,9 @@ def _epochs(picks: Sequence[Pick], asked: int | None) -> str:
 
 
 def _floor(folders: Sequence[Path], objective: str) -> Confirmed | None:
-    """Return the highest floor of a search and its confirmations; None where these have none.
+    """Return the floor with the highest mean score over a search and its confirmations, or None.
 
-    All their scores choose it alike, so that its change between them comes from the folds alone.
+    The search counts as one of them, so that the change of the floor comes from the folds alone.
     """
     from study.reporting.confirmation import Confirmed
     from study.store.floors import stored_floors

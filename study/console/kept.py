@@ -32,7 +32,7 @@ _IN_THE_SPACE = (
 """Options whose content the study's folder already has: its `space.toml`, its plug-ins."""
 
 _IN_PLACES = ("storage", "study_storage")
-"""Options that `places.json` already has, or whose credentials no file has."""
+"""Options that `places.json` has, or whose credentials are kept in no file."""
 
 
 def resume_words(name: str) -> str:
@@ -50,7 +50,7 @@ def command_line(args: Namespace, defaults: Mapping[str, Any], source: Source) -
     if source.synthetic:
         given["data"] = source.kind  # they may have been taken for want of a network
     elif source.kind != "records":
-        # A variable or ./data named them: another shell, or folder, may not.
+        # A variable or ./data may have named them, which another shell or folder lacks.
         folders = {origin.database: origin.folder for origin in source.origins.values()}
         given["data_dir"] = [f"{database}={folder}" for database, folder in folders.items()]
     words = [word for name, value in given.items() for word in _words(name, value)]
@@ -82,7 +82,7 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
 
     name, defaults = str(args.resume), vars(parser.parse_args([]))
     folder = study_folder(Path.cwd(), name)
-    StudyPlan.load(folder)  # there is none: says so
+    StudyPlan.load(folder)  # raises if there is no such study
     if args.space or args.name or args.quick:
         raise UsageError(
             f"--resume {name}: goes by the study's own folder; leave --space, --name and --quick "
@@ -109,7 +109,7 @@ def resumed(args: Namespace, parser: ArgumentParser) -> Namespace:
 
 
 def own_space(space: Space) -> Space:
-    """Return the space of a study's folder under the name that the study was started by."""
+    """Return the space of a study's folder, under the name of the space that was started."""
     from study.store.plan import StudyPlan
 
     return replace(space, name=StudyPlan.load(space.path.parent).space)

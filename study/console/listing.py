@@ -1,4 +1,4 @@
-"""The spaces there are, and the studies of this folder with their state."""
+"""Lists all spaces, and the studies of this folder with their state."""
 
 from __future__ import annotations
 

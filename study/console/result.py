@@ -54,14 +54,14 @@ def print_result(
     quiet: bool,
     verbose: bool = False,
 ) -> None:
-    """Print what a study that has ended found, its tables, its alarms, and what to do next.
+    """Print the answer of a study after a start, its tables, its alarms, and what to do next.
 
     Args:
         study: The study as it is after a start.
         summary: How that start ended.
         experiment: Where MLflow mirrors the study; None where it does not.
         quiet: Whether a long comparison prints no progress.
-        verbose: Whether all tables are printed, and how the start itself went.
+        verbose: Whether all tables are printed, and the costs of the start.
     """
     plan = study.plan
     if summary.repeated:
@@ -97,7 +97,7 @@ def _print_findings(study: Study, summary: Summary, *, quiet: bool, verbose: boo
     width, plan = _width(), study.plan
     names = short_names(dict.fromkeys([*results.arms, *(row.arm for row in study.rows)]))
     print(prose(f"Answer: {answer(results, names)}", width) + "\n")
-    # A search claims nothing: its arms are only held against the floor.
+    # A search claims nothing: it compares its arms only with the floor.
     compared = results.comparison if plan.kind == "compare" else None
     if "comparison" in results.gaps and plan.kind == "compare":
         print(f"note: the arms are not compared: {results.gaps['comparison']}")
@@ -117,14 +117,14 @@ def _print_findings(study: Study, summary: Summary, *, quiet: bool, verbose: boo
 
 
 def _keep_answer(results: StudyResults, experiment: Experiment) -> None:
-    """Describe the study's run in MLflow by what the study answers."""
+    """Set the study's answer as the description of its run in MLflow."""
     from study.reporting.page.answer import answer_text
     from study.tracking.mlflow_runs import find_runs
 
     try:
         own, _ = find_runs(experiment, results.study)
         for run in own[:1]:
-            experiment.tell(run.run_id, answer_text(results))
+            experiment.describe(run.run_id, answer_text(results))
     except TrackingError as error:
         _logger.warning("the answer is not kept in MLflow: %s", error)
 
@@ -180,7 +180,7 @@ def next_lines(study: Study, experiment: Experiment | None, width: int) -> Itera
 
 
 def run_at_end(command: str, study: Study, code: int) -> None:
-    """Run a command of the user's by the shell, which may tell that a study has ended."""
+    """Run the user's own shell command after the end of a study."""
     facts = {
         "STUDY_NAME": study.name,
         "STUDY_FOLDER": str(study.folder),

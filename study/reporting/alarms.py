@@ -30,10 +30,10 @@ keeps the best with a probability of .84; with a correlation of .3, .59.
 """
 
 ENOUGH_TRIALS = 10
-"""Below this number of finished trials the correlation says nothing."""
+"""With fewer finished trials the correlation says nothing."""
 
 MANY_FAILED = 0.2
-"""Above this share of failed trials the others are no fair sample of their arms."""
+"""If a larger share of trials failed, the others are no fair sample of their arms."""
 
 
 class Severity(StrEnum):
@@ -62,7 +62,7 @@ class Alarm:
 
 
 def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) -> list[Alarm]:
-    """Name arms that get real RR as a number and do not use it.
+    """Name arms that get real RR, in channels or a late vector, and do not use it.
 
     `can_use_rr` says for each such arm whether RR can reach the output at all.
     """
@@ -80,10 +80,10 @@ def reliance_alarms(rows: Sequence[TrialRow], can_use_rr: Mapping[str, bool]) ->
         evidence = "permuting it changes no output at all"
         alarms.append(_not_used(Severity.ERROR, exact, evidence))
     if within:
-        told = [lost if len(within) == 1 else f"{lost} ({arm})" for arm, lost in within.items()]
+        losses = [lost if len(within) == 1 else f"{lost} ({arm})" for arm, lost in within.items()]
         evidence = (
             f"permuting it loses, within ±{score_text(NO_RELIANCE, digits=2)} of AUPRC S and V, "
-            f"{'; '.join(told)}"
+            f"{'; '.join(losses)}"
         )
         alarms.append(_not_used(Severity.WARNING, list(within), evidence))
     if blind:
@@ -110,18 +110,18 @@ def _not_used(severity: Severity, arms: Sequence[str], evidence: str) -> Alarm:
 
 
 def _lost(unused: Sequence[TrialRow], n_trials: int) -> str:
-    """Say what an arm's trials lose that do not use their RR."""
+    """Say what those trials of an arm lose that do not use their RR."""
     lost, window = (
         [_mean_lost(unused, kind, name) for name in RELIANCE_CLASSES]
         for kind in ("inputs", "window")
     )
-    figures, elsewhere = (
+    figures, in_window = (
         " and ".join(score_text(round(value, 3), signed=True) for value in values)
         for values in (lost, window)
     )
-    told = f"{figures} in {len(unused)} of {plural(n_trials, 'trial')}"
+    text = f"{figures} in {len(unused)} of {plural(n_trials, 'trial')}"
     has_window = all(map(math.isfinite, window))
-    return f"{told}, and permuting the window {elsewhere}" if has_window else told
+    return f"{text}, and permuting the window {in_window}" if has_window else text
 
 
 def _unused(row: TrialRow) -> bool:
@@ -178,7 +178,7 @@ def screening_alarm() -> Alarm:
 
 
 def failure_alarms(rows: Sequence[TrialRow]) -> list[Alarm]:
-    """Report how many trials failed, how many diverged, and which arms lost all."""
+    """Report how many trials failed, how many diverged, and which arms have no other trial."""
     failed = [row for row in rows if row.outcome is Outcome.FAILED]
     if not failed:
         return []
@@ -211,16 +211,16 @@ def floor_alarms(comparison: Comparison) -> list[Alarm]:
     pairs, counts, evidence = comparison.above_floor, [], []
     for quantity in dict.fromkeys([objective, "S", "V"]):
         differences = {pair.first: pair.estimates[quantity] for pair in pairs}
-        # An arm that is not estimable has only its point, and shows nothing.
+        # A difference that is not estimable has no interval, and shows nothing.
         within = {arm: d for arm, d in differences.items() if not d.low > 0}
         if not within:
             continue
         # The arms closest to beating it come first.
         ordered = sorted(within.items(), key=lambda item: -item[1].value)
-        told = [f"{arm} {interval_text(d, signed=True)}" for arm, d in ordered]
+        texts = [f"{arm} {interval_text(d, signed=True)}" for arm, d in ordered]
         name = metric_name(f"val_{measure}_{quantity}")
         counts.append(f"{len(within)} of {plural(len(pairs), 'arm')} in {name}")
-        evidence.append(f"in {name} by {first_few(told)}")
+        evidence.append(f"in {name} by {first_few(texts)}")
     if not counts:
         return []
     return [

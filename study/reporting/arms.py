@@ -31,8 +31,8 @@ _ALONE, _BATCHES = 15, 3
 def arm_configs(study: Study) -> dict[str, TrialConfig]:
     """Return the configuration that represents each arm, in the order of the space.
 
-    What does not apply to an arm is as its space fixes it: `rr_only` belongs to the window of its
-    space, though it sees none. Configurations of trials lack it.
+    Parameters that do not apply to an arm have the values that the space fixes: `rr_only` belongs
+    to the window of its space, although it sees none. Configurations of trials lack them.
     """
     if study.plan.kind == "compare":
         first = [point for point in study.space.comparisons() if point.draw == 0]
@@ -84,7 +84,7 @@ def reference_text(config: TrialConfig) -> str:
 
 
 def look_ahead(config: TrialConfig) -> str:
-    """Say what a legal configuration needs after the beat, or `none`."""
+    """Say what a legal configuration needs from after the beat, or `none`."""
     signal = config.signal
     sets = [name for name in (signal.early_set, signal.late_set) if name is not None]
     causalities = {feature.causality for name in sets for feature in FEATURES[name]}

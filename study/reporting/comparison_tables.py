@@ -81,7 +81,7 @@ def classes_table(comparison: Comparison) -> Table:
 
 
 def beside_table(comparison: Comparison) -> Table:
-    """Return the scores without the largest record, by record, and with all folds pooled."""
+    """Return the scores without the largest record, within records, and with all folds pooled."""
     largest = {fact.name: fact.largest_record or "its largest" for fact in comparison.classes}
     _, objective = parts_of(comparison.objective)
     means = [] if objective in CLASSES else [objective]
@@ -185,7 +185,7 @@ def _detectable(pairs: Sequence[Contrast], name: str) -> list[str]:
 
 
 def _disagreeing(pairs: Sequence[Contrast], objective: str) -> list[str]:
-    """Say why interval and p of a contrast may disagree, where they do."""
+    """Return a note on contrasts whose interval and p disagree, if there are any."""
     names = [
         pair_name(pair)
         for pair in pairs

@@ -44,8 +44,8 @@ def confirmation_text(
 
     Args:
         arms: What was confirmed.
-        floor: A floor on the same folds: nobody chose it, so that its change comes from the folds
-            alone. None where there is none.
+        floor: A floor on the same folds, or None. Nobody chose it: its change comes from the folds
+            alone.
         search: Name of the search.
         objective: The metric in the table.
         reference: The arm that others are compared with.

@@ -20,7 +20,7 @@ ENOUGH_TRIALS = 20
 
 
 def of_one_budget(rows: Sequence[TrialRow], objective: str) -> tuple[list[TrialRow], str]:
-    """Return the trials of most configurations that had equally many epochs, and their outcome.
+    """Return the largest set of trials with equally many epochs, and their outcome.
 
     A screening trains every configuration for one epoch, and only one of each arm in full.
     """

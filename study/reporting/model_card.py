@@ -56,7 +56,7 @@ class Evidence:
     n_partitions: int
     label: NDArray[np.int64]  # [N] of the beats in folds
     raw: NDArray[np.float32]  # [N, C] mean probability over seeds
-    # [N, C] the same, at the temperature of the other folds of the first partition
+    # [N, C] the same with the temperature of the other folds of the first partition
     calibrated: NDArray[np.float32]
     temperature: float  # fitted on all of them
 
@@ -64,8 +64,8 @@ class Evidence:
 def evidence(beats: Beats, runs: ArmRuns, objective: str) -> Evidence:
     """Score an arm's predictions, and fit and test a temperature.
 
-    It is of the mean over seeds, in use and here. It is tested on the folds of the first
-    partition, each at the temperature of the others.
+    The temperature is for the mean probability over seeds. It is tested on each fold of the first
+    partition, with the temperature that the other folds give.
     """
     compared = compare(beats, [runs], objective=objective, choosing=False)
     held_out = beats.held_out[beats.record]

@@ -1,4 +1,4 @@
-"""All alarms of a study, with those from predictions: idle parameters, constant models.
+"""All alarms of a study; those from its predictions: parameters without effect, constant models.
 
 Shapes: S seeds, N beats, C classes, P partitions into folds.
 """
@@ -85,7 +85,7 @@ def _facts(study: Study) -> dict[str, PredictionFacts]:
 
 
 def _given_rr(rows: Sequence[TrialRow], configs: Mapping[int, TrialConfig]) -> dict[str, bool]:
-    """Return, for arms that get real RR as a number, whether RR can reach the output."""
+    """Return the arms with real RR in channels or a late vector: can it reach the output?"""
     can_use_rr = {}
     for row in rows:
         config = configs[row.number]

@@ -1,7 +1,4 @@
-"""The input of tables and page: a study as it was read, and the results computed from it.
-
-`gaps` has the reason for each missing result, so that a section can state it.
-"""
+"""The input of tables and page: a study as it was read, and the results computed from it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A table is described once and rendered as text, HTML, Markdown, LaTeX, CSV and JSON.
+"""Describes a table once and renders it as text, HTML, Markdown, LaTeX, CSV and JSON.
 
-Its cells hold numbers. How a number is written follows from the kind of its column, so that no two
-renderings can differ by a digit; CSV and JSON keep the numbers in full.
+Its cells hold numbers. The kind of a column decides how its numbers are written, so that no two
+renderings differ by a digit; CSV and JSON keep the numbers in full.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ Value = str | float | int | Estimate | Spread | None
 class Column:
     """A column."""
 
-    heading: str  # its name; the name of intervals is shown with their level
+    heading: str  # its name; a column of intervals is shown with their level
     kind: Kind = Kind.SCORE  # kind of its content
     signed: bool = False  # whether its scores are differences, written with their sign
     digits: int | None = None  # digits of a score or a count; None means 3 and 0
@@ -306,7 +306,7 @@ def prose(text: str, width: int = WIDTH, *, indent: str = "") -> str:
 
 
 def _parts(value: Value) -> dict[str, str | float | int | None]:
-    """Return the numbers of a cell by what their heading has after the column's."""
+    """Return the numbers of a cell, by the suffix of their heading."""
     if isinstance(value, Estimate):
         numbers = {"": value.value, " low": value.low, " high": value.high}
         return {name: central(number) for name, number in numbers.items()}

@@ -45,7 +45,7 @@ def arms_table(
         kind: `search` or `compare`, of the space.
         arms: Arms that may have no trial yet.
         comparison: Of a compare study, what it found.
-        floors: What stands below the arms.
+        floors: Floors, shown below the arms.
     """
     if kind == "search":
         comparison = None
@@ -101,7 +101,7 @@ def arms_table(
 
 
 def _columns(objective: str) -> tuple[list[str], list[str]]:
-    """Return the metrics that the console has room for, and those of the page besides."""
+    """Return the metrics for which the console has room, and the others of the page."""
     measure, _ = parts_of(objective)
     other = "auroc" if measure == "auprc" else "auprc"
     first = [objective, metric(measure, "S"), metric(measure, "V")]
@@ -218,7 +218,7 @@ def databases_table(
     databases: Sequence[str],
     floors: Sequence[StudyFloor] = (),
 ) -> Table | None:
-    """Return the arms' AUPRC within each database; None of a study on one."""
+    """Return the arms' AUPRC within each database; None for a study on one database."""
     if len(databases) < 2:
         return None
     shown = [(database, of) for database in databases for of in ("sv", "S", "V")]
@@ -279,7 +279,7 @@ def failures_table(rows: Sequence[TrialRow]) -> Table | None:
 
 
 def shorter_outcome(rows: Iterable[TrialRow]) -> Outcome:
-    """Return what trials of fewer epochs than a full one are: a search screens, or it prunes."""
+    """Return the outcome of trials with fewer epochs: screened in a screening, else pruned."""
     screened = any(row.outcome is Outcome.SCREENED for row in rows)
     return Outcome.SCREENED if screened else Outcome.PRUNED
 

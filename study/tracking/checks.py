@@ -48,7 +48,7 @@ def tracker_faults(study: Study, experiment: Experiment) -> list[Fault]:
 
 
 class _Mends:
-    """How MLflow is mended.
+    """The mends of MLflow.
 
     Args:
         experiment: Where the study's runs are.
@@ -118,7 +118,7 @@ class _Comparison:
                 yield from self._unknown(run)
 
     def _unknown(self, run: MlflowRun) -> Iterator[Fault]:
-        """Return the faults of a run that belongs to no part of the study."""
+        """Return the faults of a run that is of no part of the study."""
         kind, digest = run.key
         if run.status == RUNNING and not self._held:
             finding = f"MLflow's run {run.run_id}, which the study does not know, is RUNNING"
@@ -159,9 +159,9 @@ class _Comparison:
     def _wrong(
         self, facts: RunFacts, found: str, run: MlflowRun, only_there: Set[tuple[str, int]]
     ) -> Fault:
-        """Return the fault of a run that its mend deletes, unless it alone has some metric."""
-        told_again = only_there <= {point.key for point in facts.points}
-        if run.blank or (told_again and facts.kind != STUDY):
+        """Return the fault of a wrong run; its mend deletes it, unless it alone has a metric."""
+        in_study = only_there <= {point.key for point in facts.points}
+        if run.blank or (in_study and facts.kind != STUDY):
             return self._fault(facts, found, self._mends.delete, run.run_id)
         reason = "has trials below it" if facts.kind == STUDY else "has more than the study itself"
         return self._fault(
@@ -211,7 +211,7 @@ def _lacks(facts: RunFacts, run: MlflowRun, different: Difference) -> Iterator[s
 
 
 def _some(points: Iterable[tuple[str, int]]) -> str:
-    # The objective, and what else is in no group, first.
+    # Metrics without a group, such as the objective, come first.
     ordered = sorted(points, key=lambda point: ("/" in point[0], point))
     names = [f"{name} of epoch {epoch}" for name, epoch in ordered]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""

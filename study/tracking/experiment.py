@@ -1,4 +1,4 @@
-"""An MLflow experiment: connects when needed, creates it, searches its runs, shows its address."""
+"""Connects to an MLflow experiment, creates it, searches its runs, and gives its address."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ class Experiment:
     @classmethod
     def of_records(cls, kind: str, tracking_uri: str | None) -> Self:
         """Return the experiment of results on records of a kind (see `study.data.source`)."""
-        # Results on synthetic records never stand among real results.
-        # Those on any databases stand together: each run names its own.
+        # Synthetic records have their own experiment. All databases share one: runs name them.
         name = EXPERIMENTS.get(kind, EXPERIMENTS["mitdb"])
         return cls(tracking_uri=tracking_uri, name=name, workspace=Path.cwd())
 
@@ -92,7 +91,7 @@ class Experiment:
             client.delete_run(run_id)
 
     def show(self, study: str, stage: str) -> None:
-        """Set a study's view, and the note that links all of them; one that a user wrote stays."""
+        """Set a study's view, and the note that links all views; a note by a user stays."""
         client, experiment_id = self.connect()
         name, value = view_tag(study, stage)
         tags = {**client.get_experiment(experiment_id).tags, name: value}
@@ -100,7 +99,7 @@ class Experiment:
         if (note := note_of(experiment_id, tags)) is not None:
             client.set_experiment_tag(experiment_id, NOTE, note)
 
-    def tell(self, run_id: str, text: str) -> None:
+    def describe(self, run_id: str, text: str) -> None:
         """Set the description of a run."""
         client, _ = self.connect()
         with explained(self.store):
@@ -113,7 +112,7 @@ class Experiment:
             client.log_artifacts(run_id, str(folder), folder.name)
 
     def where(self, study: str = "") -> str:
-        """Return one line for the user: how to see a study in MLflow."""
+        """Return a line that says how to see a study in MLflow."""
         page = ""
         if self._id is not None:
             page = f"/{view_address(self._id, study)}" if study else f"/#/experiments/{self._id}"

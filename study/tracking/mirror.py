@@ -36,7 +36,7 @@ _LAST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrored:
-    """Counts of the runs that a mirror sent and could not send."""
+    """How many runs a mirror sent, and how many it could not send."""
 
     sent: int = 0  # runs of which MLflow got something new
     left: int = 0  # runs that may still be incomplete or missing in MLflow
@@ -64,12 +64,12 @@ class Mirror:
         self._read = read
         self._runs = StudyRuns(experiment, suspects)
         self._pauses_s = pauses_s
-        self._moved = threading.Condition()
+        self._progress = threading.Condition()
         self._shown, self._outdated = ShownStudy(read()), False
         # An ordered set: a dict without values.
         self._due: dict[Key, None] = dict.fromkeys(self._shown.keys())
         self._taken: Key | None = None
-        self._moved_at = 0.0
+        self._progress_at = 0.0
         self._written, self._refused = set[Key](), set[Key]()
         self._ending, self._given_up = threading.Event(), threading.Event()
         # A daemon: a store that does not answer must not keep the process.
@@ -87,11 +87,11 @@ class Mirror:
         """
         self._add(key for key in ShownStudy(self._read()).keys() if key[0] != TRIAL)
         self._ending.set()
-        with self._moved:
-            self._moved.notify_all()
-            self._moved_at = time.monotonic()
-            while self._left and (wait_s := self._moved_at + patience_s - time.monotonic()) > 0:
-                self._moved.wait(wait_s)
+        with self._progress:
+            self._progress.notify_all()
+            self._progress_at = time.monotonic()
+            while self._left and (wait_s := self._progress_at + patience_s - time.monotonic()) > 0:
+                self._progress.wait(wait_s)
             ended = Mirrored(sent=len(self._written), left=self._left, refused=len(self._refused))
         self._given_up.set()
         if not ended.left:
@@ -103,18 +103,18 @@ class Mirror:
         return len(self._due.keys() | ({self._taken} if self._taken else set()))
 
     def _add(self, keys: Iterable[Key]) -> None:
-        with self._moved:
+        with self._progress:
             self._due |= dict.fromkeys(keys)
             self._outdated = True
-            self._moved.notify_all()
+            self._progress.notify_all()
 
     def _next(self) -> Key | None:
         """Wait for a run that changed, the study's own last; None when there is no more."""
-        with self._moved:
+        with self._progress:
             while not self._due:
                 if self._ending.is_set():
                     return None
-                self._moved.wait()
+                self._progress.wait()
             self._taken = min(self._due, key=lambda key: key[0] == STUDY)
             del self._due[self._taken]
             return self._taken
@@ -144,14 +144,14 @@ class Mirror:
             if failures:
                 _logger.info("tracking: the store takes what it is sent again")
             pause_s, failures = self._pauses_s[0], 0
-            with self._moved:
+            with self._progress:
                 self._written |= {key} if wrote else set()
-                self._taken, self._moved_at = None, time.monotonic()
-                self._moved.notify_all()
+                self._taken, self._progress_at = None, time.monotonic()
+                self._progress.notify_all()
 
     def _sync(self, key: Key) -> bool:
         """Log what MLflow lacks of a run; return whether it lacked anything."""
-        with self._moved:
+        with self._progress:
             outdated, self._outdated = self._outdated, False
         if outdated:
             # Read once for all runs that are due; a later change makes it outdated again.
@@ -180,7 +180,7 @@ class Mirror:
             self._runs.write(facts, folder)
 
     def _refuse(self, key: Key, error: Exception) -> None:
-        with self._moved:
+        with self._progress:
             self._refused.add(key)
         _logger.warning(
             "tracking: the run of %s is left out: %s: %s",
@@ -191,7 +191,7 @@ class Mirror:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether a later try may succeed, as the store or a disk is only away."""
+    """Whether a later try may succeed: the store or a disk may be away for a time."""
     if isinstance(error, RefusedError):
         return False
     return isinstance(error, TrackingError | StudyStateError | OSError)

@@ -1,7 +1,7 @@
 """Reads a study's runs in MLflow, compares them with the study's facts, and writes differences.
 
-A run's content is known or read before anything is added. An added value has the time of its
-event, by which the store itself tells a repeated value from a new one.
+Before it adds to a run, it reads the run, unless it knows its content. Each added value has the
+time of its event, so that the store can tell a repeated value from a new one.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def difference(facts: RunFacts, run: MlflowRun) -> Difference:
         params={
             name: value
             for name, value in params.items()
-            # A run of an earlier version does not have what its arm does not have.
+            # An earlier version logged no parameters that the arm does not have.
             if name not in run.params and not (value == ABSENT and run.params)
         },
         tags={name: value for name, value in tags.items() if run.tags.get(name) != value},
@@ -202,7 +202,7 @@ class StudyRuns:
 
     def open_study(self, study: RunFacts) -> bool:
         """Find or create the study's own run; return whether it was created."""
-        with self._told():
+        with self._request():
             client, experiment_id = self._experiment.connect()
             self._known.clear()
             runs = _runs_with(client, experiment_id, study.identity)
@@ -239,7 +239,7 @@ class StudyRuns:
         """
         if self.has(facts):
             return
-        with self._told():
+        with self._request():
             client, _ = self._experiment.connect()
             run = self._known.get(facts.key) or self._create(facts)
             read_points(client, run)
@@ -266,7 +266,7 @@ class StudyRuns:
         Args:
             known: Kind and digest of the runs that the study has.
         """
-        with self._told():
+        with self._request():
             client, _ = self._experiment.connect()
             for key, runs in self._children(self._parent).items():
                 _without_blanks(client, runs)
@@ -299,7 +299,8 @@ class StudyRuns:
         return run
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _request(self) -> Iterator[None]:
+        """Name the store in errors, and read the runs again after one."""
         try:
             with explained(self._experiment.store, self._works):
                 yield
@@ -369,11 +370,11 @@ def origin(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_result(
-    experiment: Experiment, whole: RunFacts, parts: Iterable[RunFacts], files: Iterable[Path] = ()
+    experiment: Experiment, parent: RunFacts, parts: Iterable[RunFacts], files: Iterable[Path] = ()
 ) -> None:
     """Write a final result: a parent run with files, and a run for each part."""
     runs = StudyRuns(experiment)
-    runs.open_study(whole)
+    runs.open_study(parent)
     for part in parts:
         runs.write(part)
     with scratch() as temporary:
@@ -381,4 +382,4 @@ def write_result(
         folder.mkdir()
         for path in files:
             shutil.copy(path, folder)
-        runs.write(whole, folder)
+        runs.write(parent, folder)

@@ -18,7 +18,7 @@ ABSENT = "none"
 """Value of a parameter that an arm does not have."""
 
 ALWAYS = (*ARM_PARTS, "heads", "gate", "gate_init", "embed_dim")
-"""Parameters that every trial's run has: charts call a parameter that is not there unknown."""
+"""Parameters that every trial's run has: a chart shows a missing parameter as unknown."""
 
 _TRAINING = {TRAIN_LOSS, VAL_LOSS, LEARNING_RATE, BEATS_PER_SECOND}
 
@@ -36,8 +36,8 @@ _OF_DATABASE = re.compile(r"val_\w+_auprc_\w+")
 def metric_shown(name: str) -> str:
     """Return a metric's name in MLflow, whose UI groups names by what is before a slash.
 
-    The means that a study may have as its objective keep their names, as has what an earlier
-    version logged and what is no metric of a trial.
+    Three kinds keep their names: means that can be an objective, names from earlier versions, and
+    metrics that are not of a trial.
     """
     if name in OBJECTIVES:
         return name
@@ -57,5 +57,5 @@ def metric_shown(name: str) -> str:
 
 
 def with_absent(params: Mapping[str, object]) -> dict[str, object]:
-    """Return a configuration's parameters, with a word for those that it does not have."""
+    """Return a configuration's parameters; those that it does not have are `ABSENT`."""
     return {**dict.fromkeys(ALWAYS, ABSENT), **params}

@@ -127,7 +127,7 @@ def register(
 
 @contextmanager
 def _advised() -> Iterator[None]:
-    """Add advice to the error of an unreachable store, which registering cannot do without."""
+    """Add advice to the error of an unreachable store."""
     try:
         yield
     except StoreAwayError as error:

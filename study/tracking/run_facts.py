@@ -227,7 +227,7 @@ class ShownStudy:
         withdrawn = self.study.trials.marks.withdrawn.get(last.number)
         if withdrawn is not None:
             outcome, cause = str(Outcome.STOPPED), f"owed again: {withdrawn}"
-        # The last attempt may be one that no worker had yet.
+        # The last attempt may not have had a worker yet.
         began = [float(t.user_attrs[BEGAN]) for t in attempts if BEGAN in t.user_attrs]
         points, undefined = _points(attempts)
         config = attrs[CONFIG]

@@ -1,4 +1,4 @@
-"""The files that MLflow keeps with the runs of a study, gathered when they are sent."""
+"""Gathers the files that MLflow keeps with the runs of a study."""
 
 from __future__ import annotations
 

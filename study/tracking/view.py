@@ -25,7 +25,7 @@ NOTE = "mlflow.note.content"
 """Tag with the text that MLflow's UI shows as a description."""
 
 NOTE_BEGINS = "To compare the runs of a study, open its view:"
-"""By this line a note is known to be ours: one that a user wrote stays."""
+"""First line of every note that this module writes; a note that a user wrote stays."""
 
 _VIEW, _SECTION = "mlflow.sharedViewState.", "compare"
 
@@ -112,7 +112,7 @@ def _charts(objective: str) -> list[dict[str, object]]:
 
 
 def note_of(experiment_id: str, tags: Mapping[str, str]) -> str | None:
-    """Return the note of an experiment, from its tags; None where its own note stays."""
+    """Return the note of an experiment, from its tags; None where a user wrote the note."""
     if not tags.get(NOTE, NOTE_BEGINS).startswith(NOTE_BEGINS):
         return None
     views = sorted(name.removeprefix(_VIEW) for name in tags if name.startswith(_VIEW))

@@ -27,7 +27,7 @@ GRID = np.linspace(0.01, 1.0, 100)
 
 RESAMPLES = 400
 MOST_RUNS = 5
-"""Most runs of an arm in each fold: more change a curve little."""
+"""Largest number of runs of an arm in each fold: further runs change a curve little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

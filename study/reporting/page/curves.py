@@ -19,7 +19,7 @@ from study.wording import listing, plural, score_text
 
 MOST_ARMS = 4
 BANDS = 2
-"""Number of arms with bands: more bands would hide each other."""
+"""Number of arms with bands: further bands would hide each other."""
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 ENDINGS = ("complete", "pruned", "failed", "not settled", "screened")

@@ -1,4 +1,4 @@
-"""What a reader should know before believing the page: alarms, failures, unshown claims."""
+"""Alarms, failures, claims that the study does not support, and the sealed test."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def alarms(results: StudyResults) -> Iterator[Block]:
 
 
 def not_shown(results: StudyResults) -> Iterator[Block]:
-    """Yield the negative results."""
+    """Yield the claims that the study does not support."""
     if not results.ranked:
         yield missing("Nothing was shown", "no trial is complete")
         return

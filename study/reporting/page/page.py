@@ -41,7 +41,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[StudyResults], Iterable[Block]]], ...]
     ("methods", "Methods paragraph", methods),
     ("provenance", "Provenance", provenance),
 )
-"""Anchor, title, and functions that yield the blocks of each section, in page order."""
+"""Anchor, title and function of each section, in page order; the function yields its blocks."""
 
 FOLDED = {"calibration", "protocol", "literature", "provenance"}
 """Anchors of sections that a click opens."""

@@ -19,17 +19,17 @@ from study.store.trials import TrialRow
 from study.wording import UNDEFINED, plural, score_text
 
 MOST_LINES = 300
-"""Trials that are drawn, the best first: more lines would hide each other."""
+"""Largest number of trials that are drawn, the best ones: more would hide each other."""
 
 _WIDTH, _SIDE, _TOP, _HEIGHT = 1160.0, 70.0, 40.0, 260.0
 _SERIES = 8
 """Number of the page's colours."""
 
 _MOST_WORDS = 8
-"""With more values than this, numbers stand at their place on a scale."""
+"""With more values than this, numbers are drawn on a scale."""
 
 Line = Mapping[str, object]
-"""A trial's parameters and scores by axis; an arm lacks a parameter that it does not have."""
+"""A trial's parameters and scores by axis, without the parameters that its arm does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Axis:
     name: str
     ends: tuple[float, float]  # of its scale
     marks: Mapping[float, str]  # what is written beside it, by place on the scale
-    places: Mapping[str, float]  # places of the values that are words; empty for a scale
+    places: Mapping[str, float]  # place of each value; empty for a scale of numbers
 
     def at(self, value: object) -> float:
         """Return the height of a value, in SVG units."""
@@ -87,7 +87,7 @@ def _parameters(results: StudyResults, row: TrialRow) -> dict[str, object]:
 def _varying(lines: Sequence[Line]) -> list[str]:
     """Return the parameters that differ between lines that have them, the parts of an arm first.
 
-    A part of an arm differs also from its absence.
+    A part of an arm also counts as differing if some lines lack it.
     """
     names = dict.fromkeys(name for line in lines for name in line)
     order = dict.fromkeys([*(name for name in ARM_PARTS if name in names), *names])

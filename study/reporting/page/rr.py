@@ -1,4 +1,4 @@
-"""The value of RR: arms by entry of RR, against placebos, and the loss when RR is permuted."""
+"""The value of RR: arms by entry of RR, differences from placebos, losses when RR is permuted."""
 
 from __future__ import annotations
 

@@ -246,5 +246,5 @@ def shown(value: float) -> str:
 
 
 def hover(text: str) -> str:
-    """Return the words that show where a pointer rests on an element."""
+    """Return the text that shows while the pointer is on an element."""
     return f"<title>{escape(text)}</title>" if text else ""

@@ -1,4 +1,4 @@
-"""What arms see beside a template: mean deviations by class, and one record's usual beat."""
+"""Templates: mean deviations from them by class, and one record beside its own."""
 
 from __future__ import annotations
 
