@@ -27,9 +27,9 @@ class LabelledBeats:
     @property
     def counts(self) -> NDArray[np.int64]:
         """Beats per record and class, [records, C]."""
-        table = np.zeros((len(self.record_names), len(CLASSES)), dtype=np.int64)
-        np.add.at(table, (self.record, self.label), 1)
-        return table
+        shape = len(self.record_names), len(CLASSES)
+        cells = np.bincount(self.record * shape[1] + self.label, minlength=shape[0] * shape[1])
+        return cells.reshape(shape)
 
 
 def scorable(

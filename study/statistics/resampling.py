@@ -88,8 +88,13 @@ class WeightedScores:
         weights: Float,
         measure: str,
         progress: Callable[[str], None] | None = None,
+        *,
+        classes: Sequence[str] = CLASSES,
     ) -> Self:
-        """Score comparable arms (see `check_comparable`) under weights of records [W, G]."""
+        """Score comparable arms (see `check_comparable`) under weights of records [W, G].
+
+        Classes not asked for are NaN.
+        """
         counts, folds = beats.counts, list(beats.folds)
         distinct, combinations = [], []
         for held in folds:
@@ -102,7 +107,7 @@ class WeightedScores:
                 progress(f"scoring {arm.name} ({index + 1} of {len(arms)})")
             by_arm.append(
                 [
-                    _fold_values(beats, arm, held, unique, measure)
+                    _fold_values(beats, arm, held, unique, measure, classes)
                     for held, unique in zip(folds, distinct, strict=True)
                 ]
             )
@@ -161,7 +166,14 @@ class WeightedScores:
         return mean
 
 
-def _fold_values(beats: Beats, arm: ArmRuns, held: HeldOut, weights: Float, measure: str) -> Float:
+def _fold_values(
+    beats: Beats,
+    arm: ArmRuns,
+    held: HeldOut,
+    weights: Float,
+    measure: str,
+    classes: Sequence[str],
+) -> Float:
     """Return one arm's scores of a fold, [D, S, U, C]."""
     rows, records = held.rows, held.records
     row_of = np.full(len(beats.record_names), -1)
@@ -170,7 +182,7 @@ def _fold_values(beats: Beats, arm: ArmRuns, held: HeldOut, weights: Float, meas
     order = arm.runs_on(held.partition, beats.n_partitions)
     distinct = order[:1] if arm.one_model else order
     values = np.full((len(distinct), len(weights), len(CLASSES)), np.nan)
-    for c in range(len(CLASSES)):
+    for c in map(CLASSES.index, classes):
         positive = label == c
         if not positive.any():
             continue

@@ -62,7 +62,8 @@ class ScoredArms:
     values: Float  # [A, Q] as they are
     resampled: Float  # [A, W, Q] in resamples of patients and seeds
     in_bag: Float  # [A, W, Q] in the same resamples of patients, seeds averaged
-    # [A, W, Q] on the patients that these left out; W is 0 unless a best arm is to be named
+    # [A, W, Q] on the patients that these left out, of the objective alone: other classes are NaN;
+    # W is 0 unless a best arm is to be named
     out_of_bag: Float
 
     @classmethod
@@ -86,12 +87,14 @@ class ScoredArms:
         without = np.ones((len(CLASSES), n_records))
         for c, fact in enumerate(facts):
             without[c, [name == fact.largest_record for name in beats.record_names]] = 0.0
-        blocks = [np.ones((1, n_records)), without, np.eye(n_records), drawn]
-        blocks += [drawn == 0] if choosing else []
-        scores = WeightedScores.of(beats, arms, np.vstack(blocks) * 1.0, measure, progress)
-        first = 1 + len(CLASSES) + n_records
-        inside = slice(first, first + resamples)
-        outside = slice(first + resamples, first + 2 * resamples)
+        weights = np.vstack([np.ones((1, n_records)), without, np.eye(n_records), drawn])
+        scores = WeightedScores.of(beats, arms, weights, measure, progress)
+        inside = slice(len(weights) - resamples, None)
+        left_out = scores.by_class(slice(0))
+        if choosing:
+            members = classes_in(quantity, beats.macro)
+            outside = WeightedScores.of(beats, arms, (drawn == 0) * 1.0, measure, classes=members)
+            left_out = outside.by_class()
         n_seeds = len(np.unique(arms[0].seed))
         seeds = SeedShares.drawn(beats, n_seeds, resamples, rng)
         return cls(
@@ -104,7 +107,7 @@ class ScoredArms:
             values=with_means(scores.by_class(slice(0, 1)), beats.macro)[:, 0],
             resampled=with_means(scores.by_class(inside, seeds), beats.macro),
             in_bag=with_means(scores.by_class(inside), beats.macro),
-            out_of_bag=with_means(scores.by_class(outside), beats.macro),
+            out_of_bag=with_means(left_out, beats.macro),
         )
 
     @property

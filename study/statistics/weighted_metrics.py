@@ -1,7 +1,8 @@
 """Ranking metrics for many weightings of the records at once.
 
 All beats of a record share a weight. So a ranking is reduced once to counts by record at the
-thresholds where precision is read, and a weighting is then a row of a matrix product.
+thresholds where precision is read, and a weighting is then a row of a matrix product. Weights are
+whole numbers, and so weighted counts are exact in single precision, up to 2^24 beats.
 
 Shapes: N beats, G records, T thresholds, U weightings.
 """
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
+Counts = NDArray[np.float32]
 Int = NDArray[np.int64]
 
-_ROWS, _COLUMNS = 64, 512
+_ROWS, _COLUMNS = 256, 512
 """Weightings and thresholds of one matrix product, so that its parts stay in a core's cache."""
 
 
@@ -25,10 +27,10 @@ _ROWS, _COLUMNS = 64, 512
 class Ranking:
     """One class against the rest, as counts by record at every score of a positive beat."""
 
-    positives: Float  # [G, T] positive beats at or above each threshold, highest first
-    beats: Float  # [G, T] all beats at or above it
-    above: Float  # [G, T] all beats strictly above it
-    negatives: Float  # [G] all beats that are not positive
+    positives: Counts  # [G, T] positive beats at or above each threshold, highest first
+    beats: Counts  # [G, T] all beats at or above it
+    above: Counts  # [G, T] all beats strictly above it
+    negatives: Counts  # [G] all beats that are not positive
 
     @classmethod
     def of(
@@ -49,17 +51,17 @@ class Ranking:
         enters: Int = (exceeded - read)[tie]
         passes: Int = exceeded[tie]
 
-        def cumulative(first: Int, of: Int) -> Float:
+        def cumulative(first: Int, of: Int) -> Counts:
             width = n_thresholds + 1
             cells = np.bincount(of * width + first, minlength=n_records * width)
             table = cells.reshape(n_records, width)[:, :n_thresholds]
-            return np.cumsum(table, axis=1, dtype=np.float64)
+            return np.cumsum(table, axis=1, dtype=np.float32)
 
         return cls(
             positives=cumulative(enters[positive], record[positive]),
             beats=cumulative(enters, record),
             above=cumulative(passes, record),
-            negatives=np.bincount(record[~positive], minlength=n_records).astype(np.float64),
+            negatives=np.bincount(record[~positive], minlength=n_records).astype(np.float32),
         )
 
     def average_precision(self, weights: Float) -> Float:
@@ -67,19 +69,18 @@ class Ranking:
 
         Weights are [U, G], of each record's beats.
         """
-        area = np.zeros(len(weights))
-        for first in range(0, len(weights), _ROWS):
-            rows = slice(first, first + _ROWS)
-            block = weights[rows]
-            before = np.zeros((len(block), 1))
-            for start in range(0, self.positives.shape[1], _COLUMNS):
-                columns = slice(start, start + _COLUMNS)
-                true = block @ self.positives[:, columns]
-                total = block @ self.beats[:, columns]
-                total[total == 0] = 1.0
-                gained = np.diff(true, prepend=before)
-                area[rows] += np.einsum("ut,ut->u", gained, np.divide(true, total, out=total))
-                before = true[:, -1:]
+        area, single = np.zeros(len(weights)), weights.astype(np.float32)
+        gained = np.diff(self.positives, prepend=np.float32(0))
+        for g, of_record in enumerate(gained):
+            # Where the record counts its positive beats do, and no weighted total is 0.
+            rows, columns = np.flatnonzero(weights[:, g]), np.flatnonzero(of_record)
+            for start in range(0, len(columns), _COLUMNS):
+                block = columns[start : start + _COLUMNS]
+                positives, beats = self.positives[:, block], self.beats[:, block]
+                for first in range(0, len(rows), _ROWS):
+                    some = rows[first : first + _ROWS]
+                    precision = single[some] @ positives / (single[some] @ beats)
+                    area[some] += weights[some, g] * (precision @ of_record[block])
         return _share(area, weights @ self.positives[:, -1])
 
     def area_under_roc(self, weights: Float) -> Float:
@@ -87,9 +88,10 @@ class Ranking:
 
         Weights are [U, G], of each record's beats.
         """
-        gained = np.diff(self.positives, prepend=0.0)
-        before = self.positives - gained
-        not_below = (self.beats - self.positives + self.above - before) / 2
+        positives = self.positives.astype(np.float64)
+        gained = np.diff(positives, prepend=0.0)
+        before = positives - gained
+        not_below = (self.beats - positives + self.above - before) / 2
         won = gained @ (self.negatives[:, None] - not_below).T
         area = np.einsum("ug,ug->u", weights @ won, weights)
         return _share(area, (weights @ self.positives[:, -1]) * (weights @ self.negatives))
