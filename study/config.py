@@ -54,6 +54,13 @@ LATE_RR_WIDTH = {
 }
 """Features R of each late RR vector (see `study.data.rr`)."""
 
+WINDOWS: dict[str, tuple[str, ...]] = {
+    "beat": ("beat",),
+    "deviation": ("deviation",),
+    "both": ("beat", "deviation"),
+}
+"""What each `morphology` shows: the beat, scaled by itself; its deviation from its template."""
+
 PUBLISHED_RESAMPLING = {
     "daeac": "linear",
     "centred": "linear",
@@ -67,7 +74,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "segmentation": tuple(PUBLISHED_RESAMPLING),
     "resampling": ("auto", "linear", "antialiased"),
     "template": ("none", "record", "trailing", "learning"),
-    "morphology": ("beat", "deviation", "both"),
+    "morphology": tuple(WINDOWS),
     "late_rr": tuple(LATE_RR_WIDTH),
     "late_shape": ("none", "distances"),
     "ratio_mean": ("so_far", "record"),
@@ -166,8 +173,7 @@ class SignalSpec:
     # The patient's usual beat, which `morphology` and `late_shape` compare with; see
     # `study.data.reference.templates`
     template: str = "none"
-    # Rows of the ECG: the beat, scaled by itself; its deviation from the template; or both
-    morphology: str = "beat"
+    morphology: str = "beat"  # rows of the ECG; see `WINDOWS`
     late_rr: str = "published7"  # feature set of the late RR vector; see `study.data.rr`
     # Scalars of shape after the late RR vector: none, or two distances of the beat from its
     # template
@@ -203,9 +209,14 @@ class SignalSpec:
         return PUBLISHED_RESAMPLING[self.segmentation] if auto else self.resampling
 
     @property
+    def windows(self) -> tuple[str, ...]:
+        """What a network with ECG sees of a beat: `beat`, `deviation`, or both."""
+        return WINDOWS[self.morphology]
+
+    @property
     def channels(self) -> int:
         """Rows of the network's input: windows, and early ratios."""
-        return self.option.channels + (self.morphology == "both")
+        return self.option.channels + len(self.windows) - 1
 
     @property
     def n_shape(self) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.beats import LabelledBeats
-from study.config import Cut, SignalSpec
+from study.config import WINDOWS, Cut, SignalSpec
 from study.errors import ArchiveError, DiskError
 from study.files import read_arrays, write_whole
 
@@ -132,7 +132,7 @@ def _windows_of(
     morphology: str, beat: NDArray[np.float32] | None, deviation: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """Return the windows of a morphology: beat or deviation [..., T], or both [..., 2, T]."""
-    asked = {"beat": [beat], "deviation": [deviation], "both": [beat, deviation]}[morphology]
+    asked = [{"beat": beat, "deviation": deviation}[name] for name in WINDOWS[morphology]]
     windows = [each for each in asked if each is not None]
     assert len(windows) == len(asked), f"these beats have no {morphology}"
     return windows[0] if len(windows) == 1 else np.stack(windows, axis=-2)

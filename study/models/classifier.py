@@ -270,7 +270,7 @@ def build_model(signal: SignalSpec, model: ModelConfig, *, seed: Sequence[int]) 
         features = FEATURES if backbone is None else backbone.features
         classifier = Classifier(
             backbone=backbone,
-            windows=2 if signal.morphology == "both" else 1,
+            windows=len(signal.windows),
             early=option.early_rr,
             n_rr=n_rr,
             n_shape=signal.n_shape,

@@ -235,16 +235,18 @@ def _inactive(config: TrialConfig, fusion: type[Fusion]) -> set[str]:
 
 def uses_template(config: TrialConfig) -> bool:
     """Return whether anything made with a template is among a legal configuration's inputs."""
-    signal = config.signal
-    return signal.n_shape > 0 or (
-        signal.morphology != "beat" and FUSIONS[config.model.fusion].uses_ecg
-    )
+    return config.signal.n_shape > 0 or sees_deviation(config)
+
+
+def sees_deviation(config: TrialConfig) -> bool:
+    """Return whether a window shows a legal configuration how the beat deviates from it."""
+    return "deviation" in config.signal.windows and FUSIONS[config.model.fusion].uses_ecg
 
 
 def shapes_seen(config: TrialConfig) -> tuple[int, str]:
     """Return how many inputs of the beat's shape an arm sees, and the template beside them."""
     signal = config.signal
-    windows = 1 + (signal.morphology == "both") if FUSIONS[config.model.fusion].uses_ecg else 0
+    windows = len(signal.windows) if FUSIONS[config.model.fusion].uses_ecg else 0
     template = signal.template if uses_template(config) else "none"
     return windows + (signal.n_shape > 0), template
 

@@ -21,8 +21,8 @@ from study.keys import CLASSES
 from study.models.plugins.plugin import Plugin
 from study.models.seed_ensemble import SeedEnsemble
 
-_WINDOWS = {"beat": ("ecg",), "deviation": ("deviation",), "both": ("ecg", "deviation")}
-"""Windows that a network sees, by morphology."""
+_INPUTS = {"beat": "ecg", "deviation": "deviation"}
+"""Inputs that are windows, by what they show of a beat."""
 
 _STANDARD = 1e-5
 """A window whose mean and standard deviation are this close to 0 and 1 stays as it is."""
@@ -37,7 +37,7 @@ def input_widths(signal: SignalSpec) -> dict[str, int]:
     `study.data.reference.templates` gives them. `early_rr` and `late_rr` are RR features as
     `study.data.rr` gives them.
     """
-    widths = {name: N_SAMPLES for name in _WINDOWS[signal.morphology]}
+    widths = {_INPUTS[name]: N_SAMPLES for name in signal.windows}
     if signal.option.early_rr:
         widths["early_rr"] = 2
     if signal.option.late_rr:
@@ -71,7 +71,7 @@ class ServedEnsemble:
         faults = self._faults(given)
         if faults:
             raise DataError(listed("model input", faults))
-        names = _WINDOWS[self.ensemble.config.signal.morphology]
+        names = [_INPUTS[name] for name in self.ensemble.config.signal.windows]
         if len(given[names[0]]) == 0:
             return np.empty((0, len(CLASSES)), dtype=np.float32)
         if "ecg" in names:

@@ -77,9 +77,8 @@ def reference_text(config: TrialConfig) -> str:
     if not rules.uses_template(config):
         return ""
     signal = config.signal
-    windows = {"beat": [], "deviation": ["deviation"], "both": ["beat", "deviation"]}
-    seen = windows[signal.morphology] if FUSIONS[config.model.fusion].uses_ecg else []
-    seen = [*seen, *(["distances"] if signal.n_shape else [])]
+    seen = list(signal.windows) if rules.sees_deviation(config) else []
+    seen += ["distances"] if signal.n_shape else []
     return f"{', '.join(seen)} from the template {template_text(signal.template)}"
 
 

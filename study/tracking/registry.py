@@ -215,9 +215,9 @@ def _description(ensemble: SeedEnsemble) -> str:
     if signal.template != "none":
         text = template_text(signal.template)
         source = f"study.data.reference.templates, from the template {text}"
-    if signal.morphology != "deviation":
+    if "beat" in signal.windows:
         lines.append(f"- ecg [beats, 128]: window cut as '{signal.segmentation}', in any unit")
-    if signal.morphology != "beat":
+    if "deviation" in signal.windows:
         lines.append(
             f"- deviation [beats, 128]: of the window cut as '{signal.segmentation}', {source}"
         )

@@ -134,13 +134,12 @@ def in_ms(at_s: float) -> int:
 
 
 def as_text(values: Mapping[str, object]) -> dict[str, str]:
-    """Return parameters or tags as MLflow keeps them: as text of bounded length."""
-    return {name: shortened(str(value)) for name, value in values.items()}
-
-
-def shortened(text: str) -> str:
-    """Return a text cut to the length that a store takes, with a mark of the cut."""
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 6]} (...)"
+    """Return parameters or tags as MLflow keeps them: as text, cut to the length it takes."""
+    texts = {name: str(value) for name, value in values.items()}
+    return {
+        name: text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 6]} (...)"
+        for name, text in texts.items()
+    }
 
 
 def trial_name(number: int, params: Mapping[str, object]) -> str:

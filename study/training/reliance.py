@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from study.config import WINDOWS
 from study.data.beat_set import BeatSet
 from study.keys import CLASSES, MIN_CLASS_BEATS, RELIANCE_CLASSES, RELIANCE_KINDS, reliance
 from study.models.blocks import GatedHead
@@ -88,7 +89,7 @@ def measure_reliance(
     reasons = _reasons(has_rr=members[0].inputs.has_rr, has_windows=sample.windows is not None)
     values, undefined = _compare(outputs, scale, reasons)
     scored = scale.scored
-    shown = beats.beats.windows("beat" if morphology == "beat" else "deviation")
+    shown = beats.beats.windows(WINDOWS[morphology][-1])
     inspection = Inspection(
         beats=np.bincount(label[scored], minlength=len(CLASSES)),
         mean_beat=_mean_by_class(shown[sample.beats[scored]], label[scored]),

@@ -8,7 +8,7 @@ from html import escape
 
 from study.reporting.comparison_tables import contrasts_table, kept_table, pair_name
 from study.reporting.page.html import Block, Figure, missing
-from study.reporting.page.svg import WIDTH, Whisker, element, shortened, whiskers
+from study.reporting.page.svg import WIDTH, Whisker, element, row_label, whiskers
 from study.reporting.results import StudyResults
 from study.reporting.table import interval_text
 from study.statistics.findings import (
@@ -106,7 +106,7 @@ def matrix(comparison: Comparison) -> Figure:
         y, middle = _TOP + row * _SIZE, _LEFT + (row + 0.5) * _SIZE
         parts.append(
             f'<text x="{_LEFT - 8}" y="{y + _SIZE / 2 + 4}" text-anchor="end">'
-            f'{escape(shortened(names[first]))} <tspan class="soft">{row + 1}</tspan></text>'
+            f'{escape(row_label(names[first]))} <tspan class="soft">{row + 1}</tspan></text>'
             f'<text class="soft" x="{middle}" y="{_TOP - 8}" text-anchor="middle">{row + 1}</text>'
         )
         for column, second in enumerate(names):

@@ -20,7 +20,7 @@ from study.reporting.page.svg import (
     Range,
     element,
     hover,
-    shortened,
+    row_label,
     shown,
     span,
     ticks,
@@ -114,7 +114,7 @@ def _heat_map(comparison: Comparison, aami_class: str) -> Figure:
         y = _TOP + row * _ROW
         parts.append(
             f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">'
-            f"{escape(shortened(names[arm.name]))}{hover(arm.name)}</text>"
+            f"{escape(row_label(names[arm.name]))}{hover(arm.name)}</text>"
         )
         for column, record in enumerate(drawn):
             parts.append(_cell(value.get((arm.name, record), math.nan), _LEFT + column * _CELL, y))

@@ -210,7 +210,7 @@ def whiskers(title: str, rows: Sequence[tuple[str, Sequence[Whisker]]], *, kind:
     return element("".join(parts), bottom + 18, describe=f"{kind} of {title}")
 
 
-def shortened(name: str) -> str:
+def row_label(name: str) -> str:
     """Return a name that fits beside a row."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
