@@ -43,6 +43,15 @@ BEAT_SYMBOLS = frozenset(AAMI)
 UNCLASSIFIABLE = "Q"
 """WFDB's symbol of a beat of unknown class: it is left out and counted as class Q."""
 
+LONGEST_RR_S = 6.0
+"""A longer interval is a gap: beats were not marked, or there were none to mark, as while the
+ventricles flutter. Pauses of a heart that goes on last "up to 6 seconds" in record 232 of MIT-BIH
+(https://archive.physionet.org/physiobank/database/html/mitdbdir/records.htm)."""
+
+SILENCE_S = 2.0
+"""A stretch without signal as long as this may hide beats: missing samples, or equal ones. A quiet
+baseline between slow beats, coarsely sampled, is shorter."""
+
 _MOST_OUTSIDE = 0.01
 """Share of a record's beats that may be marked outside its signal: they are left out."""
 
@@ -253,3 +262,19 @@ def write_annotations(
         write_dir=str(folder),
     )
     return folder / f"{name}.{extension}"
+
+
+def over_gaps(
+    beat_samples: NDArray[np.int64],
+    sampling_rate_hz: float,
+    no_signal: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Tell which of the intervals between a record's beats are gaps, [K - 1].
+
+    `no_signal` tells which samples are missing or part of a stretch without signal, [samples].
+    """
+    gap = np.diff(beat_samples) > LONGEST_RR_S * sampling_rate_hz
+    if no_signal is not None and no_signal.any():
+        lost = np.append(0, np.cumsum(no_signal))[np.clip(beat_samples, 0, len(no_signal))]
+        gap |= np.diff(lost) >= SILENCE_S * sampling_rate_hz
+    return gap

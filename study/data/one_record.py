@@ -27,7 +27,7 @@ from study.data.fetch import published_among, record_checksums
 from study.data.prepare import prepare_record
 from study.data.wfdb_header import WFDB_ERRORS
 from study.data.wfdb_record import Lead, Record, annotations_of, read_lead, to_record
-from study.data.windows import SHORTEST_RR_S, why_unfit
+from study.data.windows import SHORTEST_RR_S, gaps_of, why_unfit
 from study.errors import DataError, NoBeatsError
 
 DETECTOR = "GQRS of wfdb.processing"
@@ -103,7 +103,7 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
         annotated=None if annotations is None else _classes(annotations),
         doubled=beats.doubled,
         in_ds1=published_among(checksums, DS1) is not None,
-        left_out=why_unfit(resampled),
+        left_out=why_unfit(resampled, gaps_of(resampled)),
         resampled=resampled,
     )
 

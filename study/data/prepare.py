@@ -24,7 +24,7 @@ from study.data.reference.templates import (
     distances,
     make_templates,
 )
-from study.data.rr import FEATURES, over_gaps, reliance_sample, rr_features
+from study.data.rr import FEATURES, reliance_sample, rr_features
 from study.data.source import Source
 from study.data.wfdb_record import Record
 from study.data.windows import (
@@ -253,9 +253,8 @@ class _Part:
 
 def _part(record: Record) -> _Part:
     beats = usable_beats(record)
-    gap = over_gaps(record.beat_samples, SAMPLING_RATE_HZ, record.no_signal)
     try:
-        rr = rr_features(record.beat_samples, SAMPLING_RATE_HZ, gap)
+        rr = rr_features(record.beat_samples, SAMPLING_RATE_HZ, beats.gap)
     except DataError as error:
         raise DataError(error.fault, f"record {record.name}") from error
     return _Part(

@@ -16,25 +16,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from study.data.annotations import over_gaps
 from study.data.reference.trailing import trailing_median, trailing_spread
+from study.data.windows import Causality
 from study.keys import CLASSES
 
 LOCAL_INTERVALS = 10
 """Intervals in the local mean: the current pre_rr and up to nine before it."""
-
-LONGEST_RR_S = 6.0
-"""A longer interval is a gap: beats were not marked, or there were none to mark, as while the
-ventricles flutter. Pauses of a heart that goes on last "up to 6 seconds" in record 232 of MIT-BIH
-(https://archive.physionet.org/physiobank/database/html/mitdbdir/records.htm)."""
-
-SILENCE_S = 2.0
-"""A stretch without signal as long as this may hide beats: missing samples, or equal ones. A quiet
-baseline between slow beats, coarsely sampled, is shorter."""
 
 LARGEST_LOG = math.log(4)
 """Logs of ratios are clipped to +- this: beside a pause one interval can be many times another."""
@@ -47,20 +39,6 @@ NORMAL_SAMPLE = 1000
 
 # First words of the seed sequences: they separate these streams from all others of a study.
 _PLACEBO, _DONORS, _NORMALS = 7001, 7002, 7003
-
-
-class Causality(StrEnum):
-    """The beats of the record that a feature needs, apart from the filter.
-
-    The band-pass runs forward and backward over the whole record: every window, the causal ones
-    too, depends on 256 samples (0.71 s) after its end.
-    """
-
-    CAUSAL = "causal"
-    NEXT_BEAT = "looks one beat ahead"
-    NEXT_TWO_BEATS = "looks two beats ahead"
-    LEARNING = "needs the first five minutes"
-    RECORD = "needs the whole record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +132,6 @@ one missing after post_rr. At a gap, the intervals before or after are those on 
 Logs of ratios are clipped to +-log 4. The trailing median is that of the current pre_rr and up to
 63 before it; trailing variability is their median absolute deviation over that median.
 """
-
-
-def over_gaps(
-    beat_samples: NDArray[np.int64],
-    sampling_rate_hz: float,
-    no_signal: NDArray[np.bool_] | None = None,
-) -> NDArray[np.bool_]:
-    """Tell which of the intervals between a record's beats are gaps, [K - 1].
-
-    `no_signal` tells which samples are missing or part of a stretch without signal, [samples].
-    """
-    gap = np.diff(beat_samples) > LONGEST_RR_S * sampling_rate_hz
-    if no_signal is not None and no_signal.any():
-        lost = np.append(0, np.cumsum(no_signal))[np.clip(beat_samples, 0, len(no_signal))]
-        gap |= np.diff(lost) >= SILENCE_S * sampling_rate_hz
-    return gap
 
 
 def rr_features(

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
-from study.data.annotations import Annotations, Doubled, read_annotations
+from study.data.annotations import SILENCE_S, Annotations, Doubled, read_annotations
 from study.data.catalogue import LEADS
-from study.data.rr import SILENCE_S
 from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, readable, require_files
 from study.errors import ChecksumError, DataError
 

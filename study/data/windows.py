@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
-from study.data.annotations import AAMI
-from study.data.rr import LONGEST_RR_S, SILENCE_S, over_gaps
+from study.data.annotations import AAMI, LONGEST_RR_S, SILENCE_S, over_gaps
 from study.data.wfdb_record import Record
 from study.keys import CLASSES
 
@@ -57,6 +57,20 @@ SINC_LOBES = 6
 """Half-width of the anti-aliasing kernel, in output samples."""
 
 _CHUNK_WINDOWS = 4096
+
+
+class Causality(StrEnum):
+    """The beats of the record that a feature needs, apart from the filter.
+
+    The band-pass runs forward and backward over the whole record: every window, the causal ones
+    too, depends on 256 samples (0.71 s) after its end.
+    """
+
+    CAUSAL = "causal"
+    NEXT_BEAT = "looks one beat ahead"
+    NEXT_TWO_BEATS = "looks two beats ahead"
+    LEARNING = "needs the first five minutes"
+    RECORD = "needs the whole record"
 
 
 def reasons_text(left_out: Mapping[str, int]) -> str:
@@ -107,6 +121,7 @@ class UsableBeats:
     previous_r_peak: NDArray[np.int64]  # [N] sample of the R peak before, of any class
     label: NDArray[np.int64]  # [N] index into `CLASSES`
     dropped: Mapping[str, int]  # beats left out by reason; unused reasons are absent
+    gap: NDArray[np.bool_]  # [K - 1] whether the interval after each beat but the last is a gap
 
 
 def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -136,7 +151,8 @@ def band_pass(signal_mv: NDArray[np.float32]) -> NDArray[np.float64]:
 def usable_beats(record: Record) -> UsableBeats:
     """Choose the beats of a record that fit every segmentation, and count the others."""
     r_peak = record.beat_samples
-    unfit = why_unfit(record)
+    gap = gaps_of(record)
+    unfit = why_unfit(record, gap)
     classes = _classes(record)
     reason = np.where(classes == "Q", CLASS_Q, unfit)
     index = np.flatnonzero(reason == "")
@@ -151,6 +167,7 @@ def usable_beats(record: Record) -> UsableBeats:
             for name in DROP_REASONS
             if (count := int(np.count_nonzero(reason == name)))
         },
+        gap=gap,
     )
 
 
@@ -158,15 +175,20 @@ def _classes(record: Record) -> NDArray[np.str_]:
     return np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
 
 
-def why_unfit(record: Record) -> NDArray[np.str_]:
+def gaps_of(record: Record) -> NDArray[np.bool_]:
+    """Tell which of the intervals between a record's beats are gaps, [K - 1]."""
+    return over_gaps(record.beat_samples, SAMPLING_RATE_HZ, record.no_signal)
+
+
+def why_unfit(record: Record, gap: NDArray[np.bool_]) -> NDArray[np.str_]:
     """Return why each beat cannot be classified whatever its class, [K]; empty where it can.
 
-    It is the first of `DROP_REASONS` that applies, class Q aside.
+    It is the first of `DROP_REASONS` that applies, class Q aside. Gaps are [K - 1].
     """
     r_peak, n_samples = record.beat_samples, len(record.signal_mv)
     previous = _previous(r_peak)
     edge = np.isin(np.arange(len(r_peak)), (0, len(r_peak) - 1))
-    gap = np.concatenate([[False], over_gaps(r_peak, SAMPLING_RATE_HZ, record.no_signal), [False]])
+    beside = np.concatenate([[False], gap, [False]])
     # A beat must fit into the windows of all segmentations, or arms would see different beats.
     bounds = [cut.bounds(r_peak, previous) for cut in SEGMENTATIONS.values()]
     start = np.min([start for start, _ in bounds], axis=0)
@@ -176,7 +198,7 @@ def why_unfit(record: Record) -> NDArray[np.str_]:
     applies = {
         EDGE_BEAT: edge,
         SHORT_RR: r_peak - previous < in_samples(SHORTEST_RR_S),
-        GAP: (gap[:-1] | gap[1:])[: len(r_peak)],
+        GAP: (beside[:-1] | beside[1:])[: len(r_peak)],
         LEAVES_RECORD: leaves,
         FLAT: _flat(record.signal_mv, r_peak, ~leaves),
         NO_SIGNAL: lost[np.where(leaves, 0, stop)] > lost[np.where(leaves, 0, start)],

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import N_SAMPLES, PLACEBO_SUFFIX, SignalSpec, TrialConfig
 from study.data.reference.templates import TEMPLATES, template_text
-from study.data.rr import FEATURES, Causality
-from study.data.windows import SEGMENTATIONS
+from study.data.rr import FEATURES
+from study.data.windows import SEGMENTATIONS, Causality
 from study.errors import StudyStateError
 from study.models import rules
 from study.models.classifier import Classifier, build_model

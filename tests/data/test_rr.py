@@ -9,12 +9,12 @@ from study.data.rr import (
     FEATURES,
     NORMAL_SAMPLE,
     PERMUTATIONS,
-    Causality,
     permute_within,
     placebo_order,
     reliance_sample,
     rr_features,
 )
+from study.data.windows import Causality
 from study.keys import CLASSES
 
 # At 1000 Hz a sample is a millisecond: intervals 800, 800, 400 (premature), 1200 (pause), 800.

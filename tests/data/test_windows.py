@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from scipy.signal import filtfilt, firwin
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
-from study.data.rr import over_gaps
 from study.data.wfdb_record import Record
 from study.data.windows import (
     BAND_HZ,
@@ -168,4 +167,4 @@ def test_beats_without_signal_are_left_out_and_two_seconds_without_are_a_gap() -
     record.no_signal[2719] = True
     dropped = {"first or last beat": 2, "beside a gap": 2, "no signal": 4}
     assert usable_beats(record).dropped == dropped
-    assert over_gaps(record.beat_samples, 360, record.no_signal).nonzero()[0].tolist() == [4]
+    assert usable_beats(record).gap.nonzero()[0].tolist() == [4]

@@ -32,8 +32,7 @@ from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.reference.trailing import trailing_median
-from study.data.rr import Causality
-from study.data.windows import SEGMENTATIONS, in_samples
+from study.data.windows import SEGMENTATIONS, Causality, in_samples
 
 Windows = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from study.config import N_SAMPLES, SAMPLING_RATE_HZ
 from study.data.prepare import prepare_record
 from study.data.reference.templates import TEMPLATES, deviations, distances, make_templates
 from study.data.reference.trailing import LAST, trailing_median, trailing_spread
-from study.data.rr import Causality
+from study.data.windows import Causality
 from tests.data.test_windows import record_of
 
 # Two records; a beat each minute, and one at minute 5, which is after the learning period.
