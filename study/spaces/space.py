@@ -264,13 +264,11 @@ class Space:
             return {point.arm: point.config for point in self.comparisons() if point.draw == 0}
         return {rules.arm(config): config for config in map(self.configuration, self.defaults())}
 
-    def largest_batch(self) -> int:
-        """Return the largest batch size that a configuration can have."""
-        sizes = [config.train.batch_size for config in self.configurations()]
-        for param in self.params:
-            if param.name == "batch_size":
-                sizes += [int(value) for value in param.points()]
-        return max(sizes)
+    def largest(self, name: str) -> int:
+        """Return the largest value of a parameter that a configuration can have."""
+        values = [config.flat()[name] for config in self.configurations()]
+        values += [v for param in self.params if param.name == name for v in param.points()]
+        return max(map(int, values))
 
     def cuts(self) -> list[Cut]:
         """Return the segmentations, resampling methods and templates of the configurations."""

@@ -150,7 +150,7 @@ class Engine:
             return Serial(members, autocast=lower, note=NO_PACKS)
         return Packed(
             members,
-            largest=largest_pack(device, members[0].shape.batch_size),
+            largest=largest_pack(device, members[0]),
             dtype=lower,
             tf32=self.precision == "tf32",
             graphed=on_gpu,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from study.models.backbone import FEATURES
 from study.training.device import on_cpu
 from study.training.lockstep import PackedStep
 from study.training.member import EVALUATION_BATCH, Member
@@ -20,36 +21,41 @@ _logger = logging.getLogger(__name__)
 CONTEXT_BYTES = 2**30
 """Bytes of a process: CUDA context, libraries and their workspaces (an estimate)."""
 
-BYTES_PER_BEAT = 2**21
-"""Bytes of a beat in a training step: what the backward pass needs, and gradients on their way.
+BYTES_PER_BEAT = 2**21 // FEATURES
+"""Bytes of a beat in a training step, for each channel of the backbone's feature map: what the
+backward pass needs, and gradients on their way.
 
 `benchmarks/gpu_step.py` counts it: about half of this; the rest is room.
 """
 
-_BYTES_EVALUATED = 2**20
-"""Bytes of a beat in evaluation: the last stage's products and what is computed from them."""
+_BYTES_EVALUATED = 2**20 // FEATURES
+"""The same in evaluation: the last stage's products and what is computed from them."""
 
 _USED = 0.9
 """Share of the memory that plans may use: allocators leave gaps."""
 
 
-def training_bytes(n_members: int, batch_size: int, shared_bytes: int) -> int:
+def training_bytes(n_members: int, batch_size: int, width: int, shared_bytes: int) -> int:
     """Return the bytes that a process needs to train members in lockstep; 1 trains in turn.
 
-    `shared_bytes` is the size of the beats that all members share.
+    `width` is that of their backbones, `shared_bytes` the size of the beats that all share.
     """
     step = n_members * batch_size * BYTES_PER_BEAT
-    return CONTEXT_BYTES + shared_bytes + max(step, EVALUATION_BATCH * _BYTES_EVALUATED)
+    evaluation = EVALUATION_BATCH * _BYTES_EVALUATED
+    return CONTEXT_BYTES + shared_bytes + width * max(step, evaluation)
 
 
-def largest_pack(device: torch.device, batch_size: int) -> int:
-    """Return how many members fit into a device's free memory, within this process's share."""
+def largest_pack(device: torch.device, member: Member) -> int:
+    """Return how many such members fit into a device's free memory, in this process's share."""
     if device.type != "cuda":
         return sys.maxsize
     free, total = torch.cuda.mem_get_info(device)
     share = total * torch.cuda.get_per_process_memory_fraction(device)
     unreserved = share - torch.cuda.memory_reserved(device)
-    return max(1, int(_USED * min(free, unreserved) / (batch_size * BYTES_PER_BEAT)))
+    backbone = member.model.backbone
+    width = FEATURES if backbone is None else backbone.features
+    of_member = member.shape.batch_size * width * BYTES_PER_BEAT
+    return max(1, int(_USED * min(free, unreserved) / of_member))
 
 
 class Packed:

@@ -51,7 +51,12 @@ class Machine:
             device=job.device,
             concurrency=self.concurrency,
             gpus_per_trial=self.gpus_per_trial,
-            trial_gpu_bytes=training_bytes(plan.members, setup.space.largest_batch(), job.nbytes),
+            trial_gpu_bytes=training_bytes(
+                plan.members,
+                setup.space.largest("batch_size"),
+                setup.space.largest("backbone_width"),
+                job.nbytes,
+            ),
             shared_storage=shared_storage,
         )
 

@@ -242,6 +242,6 @@ def test_what_a_space_contains(
     """All configurations of a comparison, those of a branch each of a search."""
     space = space_of(text)
     assert len(space.configurations()) == n_configurations
-    assert space.largest_batch() == largest_batch
+    assert space.largest("batch_size") == largest_batch
     assert list(space.arm_configurations()) == arms
     assert ["/".join(cut) for cut in space.cuts()] == cuts

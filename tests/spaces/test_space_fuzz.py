@@ -73,7 +73,7 @@ def through(path: Path, content: bytes) -> None:
         assert configs
         assert space.arm_configurations()
         assert space.cuts()
-        assert space.largest_batch() >= 2
+        assert space.largest("batch_size") >= 2
         assert len(space.digest) == 12
         if space.kind == "search":
             assert space.configuration(space.random(0, 0))
