@@ -76,20 +76,19 @@ def curves(
 
 def _read(ranking: Ranking, weights: Float) -> Float:
     """Return precision and sensitivity [2, U, P] under weightings [U, G]."""
-    true = weights @ ranking.positives
-    decided = weights @ ranking.beats
-    negatives = weights @ ranking.negatives
+    single = weights.astype(np.float32)
+    true, decided = single @ ranking.positives, single @ ranking.beats
+    false, negatives = decided - true, weights @ ranking.negatives
     read = np.full((2, len(weights), len(GRID)), np.nan)
     for u in range(len(weights)):
-        if true[u, -1] == 0 or negatives[u] == 0:
+        positives = float(true[u, -1])
+        if positives == 0 or negatives[u] == 0:
             continue
-        recall = true[u] / true[u, -1]
-        precision = np.divide(true[u], decided[u], out=np.ones_like(recall), where=decided[u] > 0)
-        at = np.minimum(np.searchsorted(recall, GRID - 1e-9), len(recall) - 1)
-        read[0, u] = precision[at]
-        false = (decided[u] - true[u]) / negatives[u]
-        reached = np.append(0.0, recall)
-        read[1, u] = reached[np.searchsorted(false, GRID, side="right")]
+        at = np.searchsorted(true[u], ((GRID - 1e-9) * positives).astype(np.float32))
+        at = np.minimum(at, true.shape[1] - 1)
+        read[0, u] = true[u, at] / decided[u, at]
+        passed = np.searchsorted(false[u], (GRID * negatives[u]).astype(np.float32), side="right")
+        read[1, u] = np.where(passed > 0, true[u, passed - 1], 0) / positives
     return read
 
 
