@@ -14,6 +14,14 @@ T = TypeVar("T")
 CLASSES = ("N", "S", "V", "F")
 """AAMI EC57 beat classes, in the order of every class axis [C]. Q is dropped and counted."""
 
+SYMBOLS = {"N": "NLRejBn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ?"}
+"""WFDB's symbols of the beats of each class: ANSI/AAMI EC57.
+
+The atrial and nodal escape beats (e, j) are in N, as in de Chazal, O'Dwyer and Reilly 2004. B, n
+and r have the class of their nearest relative: B (unspecified bundle branch block) of the blocks L
+and R, n (supraventricular escape) of e and j, r (R-on-T) of the premature V.
+"""
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """One for each class, distinct for colour-blind readers (Okabe & Ito 2008)."""
 

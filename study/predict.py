@@ -6,9 +6,9 @@
   python -m study.predict --record data/p01 --plot-from 12:30 --plot-seconds 20
 
 A record is a header (.hea) with its signals, at 100 Hz to 10 kHz; it is named without suffix. Its
-beats are those of its annotations (.atr), whose labels take no part in the decision. Without
-annotations, GQRS of wfdb.processing finds R peaks. Signal and R peaks are resampled to 360 Hz and
-prepared like the model's training records.
+beats are those of its annotations (the first of .atr, .ecg, .qrs that is there), whose labels take
+no part in the decision. Without annotations, GQRS of wfdb.processing finds R peaks. Signal and R
+peaks are resampled to 360 Hz and prepared like the model's training records.
 
 Each record gives four files in --out:
   NAME.ecgrr   WFDB annotations N, S, V, F at the record's own sampling rate, Q for a beat without
@@ -287,10 +287,11 @@ def _notes(record: OneRecord, *, detect: bool) -> list[str]:
     from study.data.one_record import DETECTOR
 
     notes = []
-    if record.annotated is None:
-        reason = "--detect" if detect else "it has no beat annotations"
+    if record.found_by:
+        lacks = "beat annotations" if record.found_by == DETECTOR else "classes of beats"
+        reason = "--detect" if detect else f"it has no {lacks}"
         notes.append(
-            f"{reason}: R peaks are found by {DETECTOR}. A beat that it misses or makes up "
+            f"{reason}: R peaks are found by {record.found_by}. A beat that it misses or makes up "
             "changes the RR intervals of its neighbours too; scores are measured on annotated "
             "beats, so expect more errors than they say"
         )

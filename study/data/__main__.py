@@ -2,7 +2,9 @@
 
 python -m study.data                                      find the records, show their table
 python -m study.data --data-dir DIR --check               verify MIT-BIH files one by one
-python -m study.data --records DIR --split FILE           your own WFDB records
+python -m study.data --records DIR                        what a folder of your own records has
+python -m study.data --records DIR --write-split FILE     the same as a split file, to be edited
+python -m study.data --records DIR --split FILE           what a study by this file would use
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from study.command import DONE, as_called, carry_out
 from study.data.catalogue import CATALOGUE
-from study.data.split_file import FORM, load_split
+from study.data.split_file import FORM, load_split, write_split
 from study.errors import DataError, DownloadError, MissingDataError, UsageError
-from study.keys import CLASSES
+from study.keys import CLASSES, SYMBOLS
 from study.options import add_records, command
-from study.wording import UNDEFINED, aligned
+from study.wording import UNDEFINED, aligned, plural
 
 # Modules that need arrays are imported where they are used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -39,11 +41,12 @@ _DATABASES = "\n".join(
 )
 
 _EPILOG = f"""\
-Records are looked for in this order: --records with --split; --data-dir; a variable such as
+Records are looked for in this order: --records; --data-dir; a variable such as
 MITDB_DIR; ./data/NAME; a download from PhysioNet into that folder (MIT-BIH: 43 MB; if it breaks
 off, the files that have arrived are kept); of MIT-BIH alone, without a network, synthetic records
 in ./data/synthetic. If a folder that you give cannot be used, the command ends with an error. Of
-MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent.
+MIT-BIH a study reads DS1 alone: DS2 is sealed, and its files may be absent. A study of --records
+needs --split.
 
 Databases:
 {_DATABASES}
@@ -59,8 +62,9 @@ exit codes:
 _COUNTS = ("beats", *CLASSES, "Q", "other")
 """Columns of counts of annotations in the table of records."""
 
-_WORDS = (0, 1, 2, 3 + len(_COUNTS))
-"""Columns with text: record, patient, lead, reasons for exclusion."""
+_ABOUT = ("record", "patient", "lead", "others", "Hz", "min")
+_WORDS = (0, 1, 2, 3, len(_ABOUT) + len(_COUNTS))
+"""Columns with text: record, patient, leads, reasons for exclusion."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,14 +78,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from study.data.source import check_options
+    from study.data.source import check_options, source_asked
 
     data, data_dirs = arguments.data, arguments.data_dir
     records_dir, split_file = arguments.records, arguments.split
+    proposes = records_dir is not None and split_file is None
     try:
-        check_options(data, data_dirs, records_dir, split_file)
-        if not arguments.check:
-            lines, usable = _shown(arguments), True
+        check_options(
+            data, data_dirs, records_dir, split_file, proposes=proposes and not arguments.check
+        )
+        if arguments.write_split and (not proposes or arguments.check):
+            raise UsageError("--write-split: goes with --records alone, which it is made of")
+        if proposes:
+            lines, usable = list(_proposed(records_dir, arguments.write_split)), True
+        elif not arguments.check:
+            lines, usable = _shown(source_asked(arguments)), True
         elif records_dir is not None:
             lines, usable = _own(records_dir, split_file)
         else:
@@ -93,15 +104,36 @@ def _report(arguments: argparse.Namespace) -> int:
     return DONE if usable else UNUSABLE
 
 
-def _shown(arguments: argparse.Namespace) -> list[str]:
+def _proposed(folder: Path, written: Path | None) -> Iterator[str]:
+    """Yield what of a folder a study can use, and how; write a split file if asked."""
+    from study.data.external import propose_split
+    from study.data.source import split_source
+
+    proposed = propose_split(folder)
+    split = proposed.split
+    source = split_source(folder, split, split.development, "(no split file)")
+    if written:
+        write_split(written, split)
+    yield from _shown(source)
+    yield from (f"left out: {name}: {fault}" for name, fault in proposed.left_out.items())
+    yield ""
+    if not written:
+        yield "A study needs a split file, which says whose each record is. To write one:"
+        yield f"  {as_called('python -m study.data')} --records {folder} --write-split own.toml"
+        return
+    yield f"{written}: names {plural(len(source.records), 'record')}, each as a patient. Say there"
+    yield "which are of one person; then:"
+    run = as_called("python -m study.run")
+    yield f"  {run} --space fusion_compare --records {folder} --split {written} --dry-run"
+
+
+def _shown(source: Source) -> list[str]:
     """Return the table of the records that a study would use."""
     from study.data.beat_set import default_cache_dir
     from study.data.external import doubled_lines
     from study.data.prepare import prepare
-    from study.data.source import source_asked
     from study.data.windows import GAP, GAP_NOTE
 
-    source = source_asked(arguments)
     records = [source.read(name) for name in source.records]
     doubled = {record.name: record.doubled for record in records if record.doubled}
     # Any cut serves: all cuts leave out the same beats.
@@ -113,6 +145,8 @@ def _shown(arguments: argparse.Namespace) -> list[str]:
         "",
         *("  ".join(row).rstrip() for row in aligned(_rows(source, records, beats), _WORDS)),
         "",
+        *_symbols(records),
+        "",
         f"A study uses {len(beats.label)} beats of {len(records)} records. Counts are of "
         "annotations, before",
         "anything is left out; 'other' annotations are not beats and do not count in RR "
@@ -121,7 +155,7 @@ def _shown(arguments: argparse.Namespace) -> list[str]:
         *("  ".join(row).rstrip() for row in aligned(_databases(source, beats), (0,))),
         "In brackets: effective patients, the number of patients with equally many beats of the",
         "class that would say as much.",
-        *_about(source),
+        *_citations(source),
         *([f"Note: {GAP_NOTE}."] if beats.left_out[GAP] else []),
         *(f"Note: {line}." for line in doubled_lines(doubled)),
     ]
@@ -131,18 +165,46 @@ def _rows(source: Source, records: Sequence[Record], beats: BeatSet) -> list[lis
     from study.data.annotations import AAMI
     from study.data.windows import reasons_text
 
-    rows = [["record", "patient", "lead", *_COUNTS, "left out"]]
+    rows = [[*_ABOUT, *_COUNTS, "left out"]]
     totals: Counter[str] = Counter()
     for record in records:
         counts = Counter(AAMI[symbol] for symbol in record.beat_symbols.tolist())
         counts |= {"beats": len(record.beat_symbols)}
         counts |= {"other": sum(record.other_annotations.values())}
         left_out = reasons_text(beats.dropped.get(record.name, {}))
-        words = [record.name, source.patients[record.name], record.lead]
-        rows.append([*words, *_numbers(counts), left_out or UNDEFINED])
+        rows.append([*_about_record(source, record), *_numbers(counts), left_out or UNDEFINED])
         totals += counts
     left_out = reasons_text(beats.left_out)
-    return [*rows, ["total", "", "", *_numbers(totals), left_out or UNDEFINED]]
+    empty = [""] * (len(_ABOUT) - 1)
+    return [*rows, ["total", *empty, *_numbers(totals), left_out or UNDEFINED]]
+
+
+def _about_record(source: Source, record: Record) -> list[str]:
+    """Return a record's patient, leads, sampling rate and duration, as `_ABOUT` names them."""
+    from study.config import SAMPLING_RATE_HZ
+    from study.data.wfdb_header import read_header
+    from study.data.wfdb_record import accepted_lead
+
+    origin = source.origins[record.name]
+    header = read_header(origin.folder, record.name)
+    channel, lead = accepted_lead(header, origin.rules)
+    others = ", ".join(header.leads[:channel] + header.leads[channel + 1 :])
+    minutes = len(record.signal_mv) / SAMPLING_RATE_HZ / 60
+    rate = f"{header.rate_hz(channel):g}"
+    patient = source.patients[record.name]
+    return [record.name, patient, lead, others or UNDEFINED, rate, f"{minutes:.1f}"]
+
+
+def _symbols(records: Sequence[Record]) -> Iterator[str]:
+    """Yield by which symbols the beats of each class are annotated."""
+    counts = Counter(symbol for record in records for symbol in record.beat_symbols.tolist())
+    others = sum((Counter(record.other_annotations) for record in records), Counter[str]())
+    yield "Annotated as:"
+    for name, symbols in SYMBOLS.items():
+        if found := [f"{symbol} {counts[symbol]}" for symbol in symbols if counts[symbol]]:
+            yield f"  {name:<6} {', '.join(found)}"
+    if others:
+        yield f"  {'other':<6} {', '.join(f'{s} {n}' for s, n in others.most_common())}"
 
 
 def _databases(source: Source, beats: BeatSet) -> list[list[str]]:
@@ -164,7 +226,7 @@ def _databases(source: Source, beats: BeatSet) -> list[list[str]]:
     return rows
 
 
-def _about(source: Source) -> Iterator[str]:
+def _citations(source: Source) -> Iterator[str]:
     """Yield how to cite the source's databases, and what they lack."""
     for name in dict.fromkeys(origin.database for origin in source.origins.values()):
         if database := CATALOGUE.get(name):
@@ -262,6 +324,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="check every file of a folder against the published SHA-256, or read each of your "
         "own records; downloads nothing",
+    )
+    parser.add_argument(
+        "--write-split",
+        type=Path,
+        metavar="FILE",
+        help="write a split file that names the --records that can be used, each as a patient",
     )
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="say more; given twice, say everything"

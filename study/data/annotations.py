@@ -1,4 +1,4 @@
-"""Annotation files of WFDB records: reads the reference beats (.atr), writes decided classes.
+"""Annotation files of WFDB records: reads their beats (`ANNOTATIONS`), writes decided classes.
 
 Some databases, such as the supraventricular one (svdb), annotate beats twice, with labels that may
 differ; MIT-BIH does not. Taken as two beats they would give impossible RR intervals. So
@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,19 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
+from study.data.catalogue import ANNOTATIONS
 from study.data.wfdb_header import WFDB_ERRORS, require_files
 from study.errors import DataError, NoBeatsError
-from study.keys import CLASSES
+from study.keys import CLASSES, SYMBOLS
 
-_SYMBOLS_OF = {"N": "NLRejBn", "S": "AaJS", "V": "VEr", "F": "F", "Q": "/fQ?"}
-
-AAMI = MappingProxyType({s: name for name, symbols in _SYMBOLS_OF.items() for s in symbols})
-"""AAMI class, one of `AAMI_CLASSES`, of every beat symbol: ANSI/AAMI EC57.
-
-The atrial and nodal escape beats (e, j) are in N, as in de Chazal, O'Dwyer and Reilly 2004. B, n
-and r have the class of their nearest relative: B (unspecified bundle branch block) of the blocks L
-and R, n (supraventricular escape) of e and j, r (R-on-T) of the premature V.
-"""
+AAMI = MappingProxyType({s: name for name, symbols in SYMBOLS.items() for s in symbols})
+"""AAMI class, one of `AAMI_CLASSES`, of every beat symbol."""
 
 AAMI_CLASSES = (*CLASSES, "Q")
 """Classes of the annotation counts; Q (paced, fused with paced, unclassifiable) is not studied."""
@@ -51,6 +45,9 @@ ventricles flutter. Pauses of a heart that goes on last "up to 6 seconds" in rec
 SILENCE_S = 2.0
 """A stretch without signal as long as this may hide beats: missing samples, or equal ones. A quiet
 baseline between slow beats, coarsely sampled, is shorter."""
+
+_DETECTED = frozenset("N|")
+"""Symbols by which a detector marks beats, whose classes it does not tell."""
 
 _MOST_OUTSIDE = 0.01
 """Share of a record's beats that may be marked outside its signal: they are left out."""
@@ -82,6 +79,13 @@ class Annotations:
     beat_symbols: NDArray[np.str_]  # [beats] their WFDB symbols, each in `BEAT_SYMBOLS`
     other_annotations: Mapping[str, int]  # count of each annotation symbol that is not a beat
     doubled: tuple[Doubled, ...] = ()  # beats that were annotated more than once, in order of time
+    labelled: bool = True  # whether symbols tell classes; a detector's do not
+
+
+def annotation_file(folder: Path, name: str) -> Path:
+    """Return the first of a record's annotation files that is there; its .atr if none is."""
+    paths = [folder / f"{name}{suffix}" for suffix in ANNOTATIONS]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def read_annotations(
@@ -92,8 +96,11 @@ def read_annotations(
     sampling_rate_hz: float | None = None,
     frame_rate_hz: float | None = None,
     shortest_rr_s: float | None = None,
+    must_be_labelled: bool = True,
 ) -> Annotations:
-    """Read the reference annotations (.atr) of one record, beats apart from all others.
+    """Read the annotations of one record, beats apart from all others.
+
+    A .ecg or .qrs file may be a detector's, with no beat but N: then the beats have no classes.
 
     Args:
         folder: The record's folder.
@@ -103,15 +110,17 @@ def read_annotations(
         frame_rate_hz: Rate of the signal's frames, which the file may count instead of samples.
         shortest_rr_s: Beat annotations closer together than this are one beat; with None each is
             a beat.
+        must_be_labelled: Refuse a detector's file.
 
     Raises:
-        MissingDataError: If the .atr file is not there.
-        NoBeatsError: If none of its annotations is a beat.
+        MissingDataError: If there is no file of them.
+        NoBeatsError: If none of its annotations is a beat, or, where they must be labelled, it is
+            a detector's.
         DataError: If it is truncated or cannot be read, does not fit the signal, or has
             annotations out of order or two beats at one sample.
     """
-    path = folder / f"{name}.atr"
-    raw = _read(folder, name)
+    path = annotation_file(folder, name)
+    raw = _read(path)
     counted_hz = float(raw.fs or frame_rate_hz or sampling_rate_hz or SAMPLING_RATE_HZ)
     rate_hz = sampling_rate_hz or counted_hz
     if not any(math.isclose(counted_hz, known) for known in (rate_hz, frame_rate_hz or rate_hz)):
@@ -122,6 +131,16 @@ def read_annotations(
     samples = samples * max(1, round(rate_hz / counted_hz))  # samples per frame are a whole number
     is_beat = np.isin(symbols, sorted(BEAT_SYMBOLS))
     # Checked first: a record without beats is left out of a folder, whatever its other faults.
+    kinds = BEAT_SYMBOLS | _DETECTED
+    kinds &= set(symbols.tolist())
+    labelled = path.suffix == ANNOTATIONS[0] or not kinds <= _DETECTED
+    if kinds and not labelled and must_be_labelled:
+        raise NoBeatsError(
+            f"marks beats by {' and '.join(sorted(kinds))} alone, as a detector does: without "
+            f"classes they can be neither learnt nor scored; name it {ANNOTATIONS[0]} if an "
+            "annotator judged them",
+            path,
+        )
     if not is_beat.any():
         raise NoBeatsError(f"has no beats among {len(samples)} annotations", path)
     # Where beats may be annotated twice, two annotations at one sample are one beat, no fault.
@@ -129,21 +148,21 @@ def read_annotations(
         raise DataError(fault, path)
     others = dict(sorted(Counter(symbols[~is_beat].tolist()).items()))
     within = (shortest_rr_s or 0.0) * rate_hz
-    return merge_doubled(samples[is_beat], symbols[is_beat], within, others)
+    merged = merge_doubled(samples[is_beat], symbols[is_beat], within, others)
+    return replace(merged, labelled=labelled)
 
 
-def _read(folder: Path, name: str) -> Any:
-    """Return the annotations of a record as `wfdb` reads them."""
+def _read(path: Path) -> Any:
+    """Return the annotations of a file as `wfdb` reads them."""
     import wfdb
 
-    path = folder / f"{name}.atr"
-    require_files(folder, name, (".atr",))
+    require_files(path.parent, path.stem, (path.suffix,))
     try:
         content = path.read_bytes()
         _check_notes(path, content)
         # Two zero bytes end every annotation file; without them the reader loses beats silently.
         if content[-2:] == b"\0\0":
-            return wfdb.rdann(str(folder / name), "atr")
+            return wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
     except DataError:
         raise
     except WFDB_ERRORS as error:

@@ -19,6 +19,9 @@ from study.errors import UsageError, listed, unknown
 FILE_SUFFIXES = (".hea", ".dat", ".atr")
 """Files of one record of a database: header, signals, reference annotations."""
 
+ANNOTATIONS = (".atr", ".ecg", ".qrs")
+"""Suffixes of beat annotations: of a record the first that is there is read."""
+
 CHECKSUMS_LIST = "SHA256SUMS.txt"
 """Name of PhysioNet's list of checksums, among a database's files."""
 

@@ -14,26 +14,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.beats import effective_patients
-from study.data.annotations import Doubled
+from study.data.annotations import Doubled, annotation_file
 from study.data.beat_set import BeatSet
-from study.data.catalogue import DS1, EXTERNAL_LEADS
+from study.data.catalogue import ANNOTATIONS, DS1, EXTERNAL_LEADS, LEADS
 from study.data.fetch import KnownRecordError, published_among, record_checksums
 from study.data.source import Origin, Source
-from study.data.split_file import load_split
+from study.data.split_file import RECORD_NAME, Split, load_split
 from study.data.synthetic import MANIFEST
-from study.data.wfdb_header import read_header, require_folder
-from study.data.wfdb_record import ReadingRules, annotations_of, read_lead
+from study.data.wfdb_header import Header, read_header, require_folder
+from study.data.wfdb_record import ReadingRules, annotations_of, read_lead, read_record
 from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
 from study.errors import DataError, MissingDataError, NoBeatsError, together
 from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
-from study.wording import first_few, plural
+from study.wording import first_few, listing, plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class External:
     rates_hz: Mapping[str, float]  # the sampling rate of each record's files
     # Beats annotated more than once, of each record that has some
     doubled: Mapping[str, tuple[Doubled, ...]]
-    without_beats: tuple[str, ...]  # records left out because they have no annotations
+    without_beats: tuple[str, ...]  # records left out, as no beat of theirs has a class
     unusable: Mapping[str, str]  # records left out for a fault, and the fault
 
 
@@ -97,7 +97,8 @@ def find_external(
         raise together(list(errors.values()), folder)
     if not records:
         raise MissingDataError(
-            f"--records {folder}: none of {len(examined)} records has beat annotations (.atr)"
+            f"--records {folder}: none of {len(examined)} records has beats with classes "
+            f"({listing(ANNOTATIONS)})"
         )
     # A manifest marks synthetic records anywhere, so that their scores never look real.
     synthetic = (folder / MANIFEST).exists()
@@ -125,6 +126,66 @@ def find_external(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """What a split file could say of a folder's records."""
+
+    split: Split  # those that a study can use, each a patient
+    left_out: Mapping[str, str]  # those that it cannot use, and why
+
+
+def propose_split(folder: Path) -> Proposed:
+    """Find the records of a folder and its subfolders that a study can use, and read each.
+
+    Their lead is the best that all have; else the best of MIT-BIH's, where each has one of these;
+    else the one that most have.
+
+    Raises:
+        DataError: If none can be used; all faults together.
+    """
+    require_folder(folder)
+    headers: dict[str, Header] = {}
+    errors: dict[str, DataError] = {}
+    for name in _record_names(folder):
+        try:
+            headers[name] = read_header(folder, name)
+        except DataError as error:
+            errors[name] = error
+    for name, header in list(headers.items()):
+        for part in _parts(name, header):
+            headers.pop(part, None)
+            errors.pop(part, None)
+    split = Split(name=_slug(folder), leads=_shared_lead(list(headers.values())))
+    for name in headers:
+        try:
+            if not RECORD_NAME.fullmatch(name):
+                raise DataError("its name has more than letters, digits, - and _", folder / name)
+            record_checksums(folder, name)
+            read_record(folder, name, rules=split.rules)
+        except DataError as error:
+            errors[name] = error
+    usable = tuple(name for name in headers if name not in errors)
+    if not usable:
+        raise together(list(errors.values()), folder)
+    return Proposed(
+        split=replace(split, development=usable, patients={name: name for name in usable}),
+        left_out={name: _fault_of(name, error) for name, error in sorted(errors.items())},
+    )
+
+
+def _shared_lead(headers: Sequence[Header]) -> tuple[str, ...]:
+    """Return the lead to name in a split file; none where its default serves as well."""
+    leads = [dict.fromkeys(lead.casefold() for lead in header.leads) for header in headers]
+    counts = Counter(lead for own in leads for lead in own)
+    rank = {lead.casefold(): -place for place, lead in enumerate(EXTERNAL_LEADS)}
+    # Of leads that as many have the best known one; else the first.
+    best = max(counts, key=lambda lead: (counts[lead], rank.get(lead, -len(rank))))
+    default = all(any(lead.casefold() in own for lead in LEADS) for own in leads)
+    if default and (counts[best] < len(headers) or best == LEADS[0].casefold()):
+        return ()
+    return (next(lead for header in headers for lead in header.leads if lead.casefold() == best),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Examined:
     lead: str
@@ -150,7 +211,7 @@ def _examine(
     folder: Path, name: str, rules: ReadingRules, *, must_have_beats: bool
 ) -> _Examined | None:
     """Examine one record; None if it has no beats and does not need any."""
-    if not must_have_beats and not (folder / f"{name}.atr").exists():
+    if not must_have_beats and not annotation_file(folder, name).exists():
         return None
     checksums = record_checksums(folder, name)
     known = published_among(checksums, DS1)
@@ -167,15 +228,19 @@ def _examine(
         if must_have_beats:
             raise
         return None
-    header = read_header(folder, name)
-    parts = [header.layout, *(part.header.path.stem for part in header.segments if part.header)]
     return _Examined(
         lead=lead.name,
         rate_hz=lead.sampling_rate_hz,
         doubled=annotations.doubled,
         checksums=checksums,
-        parts=tuple((Path(name).parent / part).as_posix() for part in parts if part),
+        parts=_parts(name, read_header(folder, name)),
     )
+
+
+def _parts(name: str, header: Header) -> tuple[str, ...]:
+    """Return the records that a record joins, and its layout, as a folder names them."""
+    parts = [header.layout, *(part.header.path.stem for part in header.segments if part.header)]
+    return tuple((Path(name).parent / part).as_posix() for part in parts if part)
 
 
 def _slug(folder: Path) -> str:
@@ -251,7 +316,7 @@ def describe(external: External, beat_set: BeatSet) -> str:
     if beat_set.left_out[GAP]:
         lines.append(GAP_NOTE)
     if external.without_beats:
-        lines.append(f"no beat annotations, left out: {', '.join(external.without_beats)}")
+        lines.append(f"no beats with classes, left out: {', '.join(external.without_beats)}")
     faults: dict[str, list[str]] = {}
     for name, fault in external.unusable.items():
         faults.setdefault(fault, []).append(name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from study.data.annotations import annotation_file
 from study.data.catalogue import (
     CHECKSUMS_LIST,
     DS2,
@@ -118,11 +119,12 @@ def record_checksums(folder: Path, name: str, *, annotated: bool = True) -> dict
     Raises:
         DataError: If a file is missing, cannot be used, or is one of the sealed DS2.
     """
-    require_files(folder, name, (".hea", ".atr") if annotated else (".hea",))
+    annotations = annotation_file(folder, name)
+    require_files(folder, name, (".hea", annotations.suffix) if annotated else (".hea",))
     header = read_header(folder, name)
     files = [(Path(name).parent / file).as_posix() for file in header.all_files]
-    if (folder / f"{name}.atr").exists():
-        files.append(f"{name}.atr")
+    if annotations.exists():
+        files.append(f"{name}{annotations.suffix}")
     try:
         checksums = {file: sha256_of(folder / file) for file in files}
     except OSError as error:

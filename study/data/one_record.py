@@ -2,9 +2,9 @@
 
 The network does not see the record's own labels: a beat is left out because of its position, never
 because of its annotation. In a record without beat annotations, the GQRS detector of `wfdb` finds
-the R peaks. Of the two detectors of `wfdb.processing`, XQRS misses premature wide beats, which a
-classifier must find. GQRS finds them, but judges beats by their height in millivolts: so it gets
-the signal scaled to the usual height.
+the R peaks; a .ecg or .qrs file may have those of another detector. Of the two of
+`wfdb.processing`, XQRS misses premature wide beats, which a classifier must find. GQRS finds them,
+but judges beats by their height in millivolts: so it gets the signal scaled to the usual height.
 
 Shapes: K beats of the record.
 """
@@ -12,16 +12,22 @@ Shapes: K beats of the record.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from study.config import Cut
-from study.data.annotations import AAMI, Annotations, Doubled, merge_doubled
+from study.data.annotations import (
+    AAMI,
+    Annotations,
+    Doubled,
+    annotation_file,
+    merge_doubled,
+)
 from study.data.beat_set import BeatSet
-from study.data.catalogue import DS1, FILE_SUFFIXES
+from study.data.catalogue import ANNOTATIONS, DS1, FILE_SUFFIXES
 from study.data.external import external_rules
 from study.data.fetch import published_among, record_checksums
 from study.data.prepare import prepare_record
@@ -55,6 +61,7 @@ class OneRecord:
     samples: NDArray[np.int64]  # [K] sample of each R peak, at the lead's own rate
     # [K] AAMI class that each beat is annotated as, or None where R peaks were found
     annotated: NDArray[np.str_] | None
+    found_by: str  # what found the R peaks; empty where beats are annotated with classes
     doubled: tuple[Doubled, ...]  # beats that were annotated more than once
     in_ds1: bool  # whether it is a record of MIT-BIH's DS1, by its content
     # [K] why a beat cannot be classified, one of `study.data.windows.DROP_REASONS`; empty where it
@@ -69,11 +76,11 @@ class OneRecord:
 
 def record_path(path: Path) -> Path:
     """Return a record's path without suffix, also if one of its files was named."""
-    return path.with_suffix("") if path.suffix in FILE_SUFFIXES else path
+    return path.with_suffix("") if path.suffix in (*FILE_SUFFIXES, *ANNOTATIONS) else path
 
 
 def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> OneRecord:
-    """Read a record with its own beat annotations (.atr), or find R peaks where it has none.
+    """Read a record with its own beat annotations, or find R peaks where it has none.
 
     Args:
         path: The record, with or without the suffix of one of its files.
@@ -100,7 +107,8 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
     return OneRecord(
         lead=lead,
         samples=beats.beat_samples,
-        annotated=None if annotations is None else _classes(annotations),
+        annotated=_classes(beats) if beats.labelled else None,
+        found_by="" if beats.labelled else _finder(path) if annotations else DETECTOR,
         doubled=beats.doubled,
         in_ds1=published_among(checksums, DS1) is not None,
         left_out=why_unfit(resampled, gaps_of(resampled)),
@@ -109,10 +117,12 @@ def read_one(path: Path, *, leads: Sequence[str] = (), detect: bool = False) -> 
 
 
 def _annotated(folder: Path, lead: Lead) -> Annotations | None:
-    if not (folder / f"{lead.record}.atr").exists():
+    if not annotation_file(folder, lead.record).exists():
         return None
     try:
-        return annotations_of(lead, folder, lead.record, rules=external_rules())
+        return annotations_of(
+            lead, folder, lead.record, rules=external_rules(), must_be_labelled=False
+        )
     except NoBeatsError:  # only rhythm annotations, as in some databases of atrial fibrillation
         return None
 
@@ -120,7 +130,12 @@ def _annotated(folder: Path, lead: Lead) -> Annotations | None:
 def _detected(lead: Lead) -> Annotations:
     samples = find_r_peaks(lead)
     symbols = np.full(len(samples), _NO_LABEL)
-    return merge_doubled(samples, symbols, SHORTEST_RR_S * lead.sampling_rate_hz)
+    merged = merge_doubled(samples, symbols, SHORTEST_RR_S * lead.sampling_rate_hz)
+    return replace(merged, labelled=False)
+
+
+def _finder(path: Path) -> str:
+    return f"the detector that wrote {annotation_file(path.parent, path.name).name}"
 
 
 def _classes(annotations: Annotations) -> NDArray[np.str_]:

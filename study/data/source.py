@@ -25,7 +25,7 @@ from study.data.fetch import (
     record_checksums,
     verified_checksums,
 )
-from study.data.split_file import load_split
+from study.data.split_file import Split, load_split
 from study.data.synthetic import write_records
 from study.data.wfdb_header import require_folder
 from study.data.wfdb_record import ReadingRules, Record, read_record
@@ -168,9 +168,17 @@ def _find(database: Database, given: Path | None, workspace: Path) -> Source:
 
 
 def check_options(
-    data: str, data_dirs: Sequence[str | Path], records: Path | None, split: Path | None
+    data: str,
+    data_dirs: Sequence[str | Path],
+    records: Path | None,
+    split: Path | None,
+    *,
+    proposes: bool = False,
 ) -> None:
-    """Check that the options for records fit together (`UsageError` if not)."""
+    """Check that the options for records fit together (`UsageError` if not).
+
+    `proposes` says that a command without a split file proposes one.
+    """
     faults = []
     if data_dirs and records is not None:
         faults.append("--data-dir (of a database) and --records (one's own) exclude each other")
@@ -178,8 +186,11 @@ def check_options(
         faults.append(f"--data-dir (of a database) and --data {SYNTHETIC} exclude each other")
     if data != MITDB.name and records is not None:
         faults.append(f"--data {data} and --records (one's own) exclude each other")
-    if records is not None and split is None:
-        faults.append("--records needs --split FILE, which says which records to use")
+    if records is not None and split is None and not proposes:
+        faults.append(
+            "--records needs --split FILE, which says which records to use; `python -m study.data "
+            "--records DIR` shows them and writes one"
+        )
     if split is not None and records is None:
         faults.append("--split needs --records DIR, the folder of the records it names")
     if faults:
@@ -299,6 +310,13 @@ def own_source(folder: Path, split_file: Path, *, test: bool = False) -> Source:
     names = split.test if test else split.development
     if not names:
         raise UsageError(f"{split_file}: names no records for a test; list some under 'test'")
+    return split_source(folder, split, names, f"({split_file})", test=test)
+
+
+def split_source(
+    folder: Path, split: Split, names: Sequence[str], by: str, *, test: bool = False
+) -> Source:
+    """Return some records of a split; `by` says where it is from."""
     checksums = read_all(names, lambda name: record_checksums(folder, name), folder=folder)
     return Source(
         kind="records",
@@ -309,7 +327,7 @@ def own_source(folder: Path, split_file: Path, *, test: bool = False) -> Source:
         patients={name: split.patients[name] for name in names},
         checksums={file: digest for sums in checksums.values() for file, digest in sums.items()},
         verified=False,
-        description=f"own records '{split.name}' in {folder} ({split_file})",
+        description=f"own records '{split.name}' in {folder} {by}",
     )
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.data.catalogue import LEADS
+from study.data.catalogue import ANNOTATIONS, LEADS
 from study.errors import ConfigError, MissingDataError, listed, unknown
+from study.keys import SYMBOLS
+from study.wording import listing
 
 if TYPE_CHECKING:
     from study.data.wfdb_record import ReadingRules
 
-FORM = """\
+_SYMBOLS = "\n".join(
+    f"  {name if name != 'Q' else 'left out':<9} {' '.join(symbols)}"
+    for name, symbols in SYMBOLS.items()
+)
+
+FORM = f"""\
 A split file is TOML:
   name = "mydata"                          names the data set; letters, digits, - and _
   development = ["a01", "a02", "p7/b01"]   record names without suffix, relative to --records
@@ -24,9 +32,14 @@ A split file is TOML:
   [patients]                               optional; default: each record is a patient
   a01 = "p1"                               records of one patient always share a fold
   a02 = "p1"
-Each record needs a header (.hea), its signal file and beat annotations (.atr). A record of several
-segments (WFDB's multi-segment records) is one record, and its segments are not named. Sampling
-rates from 100 Hz to 10 kHz will do: signals are resampled to 360 Hz, R peaks with them.
+Each record needs a header (.hea), its signal file and beat annotations: the first of
+{listing(ANNOTATIONS)} that is there. A record of several segments (WFDB's multi-segment records)
+is one record, and its segments are not named. Sampling rates from 100 Hz to 10 kHz will do:
+signals are resampled to 360 Hz, R peaks with them.
+
+Beats by the symbol of their annotation; all other symbols are no beats:
+{_SYMBOLS}
+A .ecg or .qrs file that has only N or | is a detector's: it names no classes and cannot be used.
 """
 """Description of a split file for users."""
 
@@ -34,7 +47,13 @@ _KEYS = ("name", "development", "test", "patients", "lead")
 # The name becomes a folder of the cache, where MIT-BIH already uses these.
 _RESERVED = ("DS1", "DS2")
 _SLUG = re.compile(r"[A-Za-z0-9_-]+")
-_RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+"""What a split file can name."""
+
+_ADVICE = """\
+# The records of a folder that a study can use. Each counts as a patient: name those of one person
+# under [patients], as in  a01 = "p1". Records for a sealed test alone go under  test = ["a03"].
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +61,10 @@ class Split:
     """The content of a split file."""
 
     name: str
-    development: tuple[str, ...]  # record names, sorted
-    test: tuple[str, ...]  # records that only a sealed test reads, sorted
-    patients: Mapping[str, str]  # patient of each record
-    leads: tuple[str, ...]  # the lead that the file names, if any
+    development: tuple[str, ...] = ()  # record names, sorted
+    test: tuple[str, ...] = ()  # records that only a sealed test reads, sorted
+    patients: Mapping[str, str] = field(default_factory=dict)  # patient of each record
+    leads: tuple[str, ...] = ()  # the lead that the file names, if any
 
     @property
     def rules(self) -> ReadingRules:
@@ -57,6 +76,22 @@ class Split:
         return ReadingRules(
             leads=self.leads or LEADS, sampling_rate_hz=None, shortest_rr_s=SHORTEST_RR_S
         )
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split file of records for development, each a patient, with advice.
+
+    Raises:
+        ConfigError: If there is a file already.
+    """
+    lines = [f"name = {json.dumps(split.name)}"]
+    lines.append(f"development = {json.dumps(split.development, indent=2)}")
+    lines += [f"lead = {json.dumps(lead)}" for lead in split.leads]
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_ADVICE + "\n".join(lines) + "\n")
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: is there already; give another file") from error
 
 
 def load_split(path: Path) -> Split:
@@ -104,7 +139,7 @@ def _record_faults(values: Mapping[str, Any], key: str) -> list[str]:
     faults = [
         f"{key}: must hold record names such as 'a01' or 'p1/a01', got {name!r}"
         for name in names
-        if not isinstance(name, str) or not _RECORD_NAME.fullmatch(name)
+        if not isinstance(name, str) or not RECORD_NAME.fullmatch(name)
     ]
     repeated = sorted({name for name in names if isinstance(name, str) and names.count(name) > 1})
     return faults + [f"{key}: '{name}' is listed more than once" for name in repeated]

@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import SAMPLING_RATE_HZ
-from study.data.annotations import SILENCE_S, Annotations, Doubled, read_annotations
+from study.data.annotations import (
+    SILENCE_S,
+    Annotations,
+    Doubled,
+    annotation_file,
+    read_annotations,
+)
 from study.data.catalogue import LEADS
 from study.data.wfdb_header import WFDB_ERRORS, Header, read_header, readable, require_files
 from study.errors import ChecksumError, DataError
@@ -71,12 +77,14 @@ class Lead:
 
 def read_record(folder: Path, name: str, *, rules: ReadingRules = MITDB_RULES) -> Record:
     """Read the accepted lead and the beats of one record."""
-    require_files(folder, name, (".hea", ".atr"))
+    require_files(folder, name, (".hea", annotation_file(folder, name).suffix))
     lead = read_lead(folder, name, rules=rules)
     return to_record(lead, annotations_of(lead, folder, name, rules=rules))
 
 
-def annotations_of(lead: Lead, folder: Path, name: str, *, rules: ReadingRules) -> Annotations:
+def annotations_of(
+    lead: Lead, folder: Path, name: str, *, rules: ReadingRules, must_be_labelled: bool = True
+) -> Annotations:
     """Read the annotations of one record beside its lead."""
     return read_annotations(
         folder,
@@ -85,6 +93,7 @@ def annotations_of(lead: Lead, folder: Path, name: str, *, rules: ReadingRules) 
         sampling_rate_hz=lead.sampling_rate_hz,
         frame_rate_hz=lead.frame_rate_hz,
         shortest_rr_s=rules.shortest_rr_s,
+        must_be_labelled=must_be_labelled,
     )
 
 

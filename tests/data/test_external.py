@@ -29,7 +29,7 @@ def test_description_of_a_folder(tmp_path: Path) -> None:
         f"external records 'ward' in {folder}: 2 records of 2 patients, {len(beats.label)} beats",
         "leads: II (2); sampling rates in Hz: 128 (2)",
         "beats left out: first or last beat 4",
-        "no beat annotations, left out: c, d",
+        "no beats with classes, left out: c, d",
         "N has no part in the macro: 44 beats of 2 patients say as much as 2.0 patients would, "
         "needs 5.3",
         *(f"{name} has no part in the macro: absent" for name in "SVF"),
@@ -46,7 +46,7 @@ def test_description_of_a_folder(tmp_path: Path) -> None:
     ]
     for name in ("a", "b"):
         (folder / f"{name}.atr").unlink()
-    with pytest.raises(MissingDataError, match=r"none of 4 records has beat annotations \(.atr\)"):
+    with pytest.raises(MissingDataError, match="none of 4 records has beats with classes"):
         find_external(folder)
 
 

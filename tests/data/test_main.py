@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import wfdb
 
+from study import run
 from study.data.__main__ import main
 from study.data.fetch import published_checksums
-from study.data.source import Source
+from study.data.source import Source, own_source
+from study.data.split_file import load_split
+from study.data.synthetic import write_records
 from tests.builders import write_record
+from tests.command import here
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +50,15 @@ def test_table_counts_beats_by_class_and_what_is_left_out(
         "source     own records 'mine' in mine (split.toml)\n"
         "checksums  SHA-256 of 6 files: hashed; none are published for these records\n"
         "\n"
-        "record  patient  lead  beats   N  S  V  F  Q  other  left out\n"
-        "a01     a01      MLII     24  15  5  4  0  0      0  first or last beat 2\n"
-        "a02     p9       V1       24  12  0  0  6  6      0  class Q 6, first or last beat 1\n"
-        "total                     48  27  5  4  6  6      0  class Q 6, first or last beat 3\n"
+        "record  patient  lead  others   Hz  min  beats   N  S  V  F  Q  other  left out\n"
+        "a01     a01      MLII  V1      360  0.3     24  15  5  4  0  0      0  "
+        "first or last beat 2\n"
+        "a02     p9       V1    V5      360  0.3     24  12  0  0  6  6      0  "
+        "class Q 6, first or last beat 1\n"
+        "total                                       48  27  5  4  6  6      0  "
+        "class Q 6, first or last beat 3\n"
+        "\n"
+        "Annotated as:\n  N      N 27\n  S      A 5\n  V      V 4\n  F      F 6\n  Q      ? 6\n"
         "\n"
         "A study uses 39 beats of 2 records. Counts are of annotations, before\n"
         "anything is left out; 'other' annotations are not beats and do not count in RR "
@@ -79,7 +89,9 @@ def test_table_notes_gaps_and_beats_annotated_twice(
 CODES = {
     "unknown option": (["--recordz"], 2, "unrecognized arguments: --recordz"),
     "half of a pair": (["--split", "s.toml"], 2, "--split needs --records DIR"),
-    "other half": (["--records", "a"], 2, "data options: --records needs --split FILE"),
+    "other half": (["--records", "a", "--check"], 2, "data options: --records needs --split FILE"),
+    "proposal of nothing": (["--records", "."], 1, ".: no WFDB records in it"),
+    "split of what": (["--write-split", "s.toml"], 2, "--write-split: goes with --records alone"),
     "two sources": (
         ["--data-dir", "a", "--records", "a", "--split", "s.toml"],
         *(2, "data options: --data-dir (of a database) and --records"),
@@ -103,6 +115,43 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: st
     assert captured.out == ""
     assert message in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+def test_a_folder_shows_what_a_study_can_use_and_becomes_a_split_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Leads II and V5, which all have; a03 has a detector's marks alone, a04 no annotations."""
+    for name in ("a01", "p/a02", "a03", "a04"):
+        write_record(tmp_path / "mine", name, symbols="NNAV", duration_s=20, leads=("V5", "II"))
+    for name, suffix in (("p/a02", "ecg"), ("a03", "qrs")):
+        (tmp_path / "mine" / f"{name}.atr").rename(tmp_path / "mine" / f"{name}.{suffix}")
+    wfdb.wrann("a03", "qrs", np.array([180, 468]), ["|", "N"], write_dir=str(tmp_path / "mine"))
+    (tmp_path / "mine" / "a04.atr").unlink()
+    assert main(["--records", "mine", "--write-split", "own.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "\np/a02   p/a02    II    V5      360  0.3     24  12   6   6  0  0 " in out
+    assert "\nleft out: a03: marks beats by N and | alone, as a detector does: " in out
+    assert "\nleft out: a04: no .atr file\n" in out
+    assert "\nown.toml: names 2 records, each as a patient. " in out
+    split = load_split(tmp_path / "own.toml")
+    assert (split.name, split.development, split.leads) == ("mine", ("a01", "p/a02"), ("II",))
+    assert "p/a02.ecg" in own_source(Path("mine"), Path("own.toml")).checksums
+    assert main(["--records", "mine", "--write-split", "own.toml"]) == 2
+    assert "own.toml: is there already" in capsys.readouterr().err
+
+
+def test_the_walk_of_the_docs_from_a_folder_to_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On records of half a minute, where `--data synthetic` has five."""
+    write_records(tmp_path / "data" / "synthetic", duration_s=30)
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    walk = re.findall(r"^.venv/bin/python -m study.(data|run) (.*)$", page.read_text(), re.M)
+    assert len(walk) == 4
+    for command, words in walk:
+        ended = here(tmp_path, words.split(), {"data": main, "run": run.main}[command])
+        assert ended.code == 0, ended
+    assert "\nfolds: 2-fold" in ended.out
 
 
 def test_check_of_mitbih_goes_file_by_file(

@@ -12,7 +12,7 @@ import pytest
 import wfdb
 
 from study.data.annotations import AAMI, read_annotations
-from study.data.one_record import OneRecord, find_r_peaks, read_one
+from study.data.one_record import DETECTOR, OneRecord, find_r_peaks, read_one
 from study.data.prepare import prepare
 from study.data.source import Source, synthetic_source
 from study.data.synthetic import write_records
@@ -58,9 +58,16 @@ def test_beats_are_those_of_a_study_and_those_of_class_q(
     assert (one.left_out == "").mean() > 0.9
 
 
-def test_labels_take_no_part(one: OneRecord, bare: Path) -> None:
-    wfdb.wrann("208", "atr", one.samples, symbol=["V"] * len(one.samples), write_dir=str(bare))
+@pytest.mark.parametrize(
+    ("suffix", "symbol", "found_by"),
+    [("atr", "V", ""), ("ecg", "V", ""), ("qrs", "N", "the detector that wrote 208.qrs")],
+)
+def test_labels_take_no_part(
+    one: OneRecord, bare: Path, suffix: str, symbol: str, found_by: str
+) -> None:
+    wfdb.wrann("208", suffix, one.samples, symbol=[symbol] * len(one.samples), write_dir=str(bare))
     other = read_one(bare / "208")
+    assert (other.found_by, other.annotated is None) == (found_by, bool(found_by))
     np.testing.assert_array_equal(other.left_out, one.left_out)
     cut = ("beat", "antialiased")
     np.testing.assert_array_equal(other.beats(cut).ecg, one.beats(cut).ecg)
@@ -84,6 +91,7 @@ def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Pa
     for other in (read_one(bare / "208"), read_one(source.folders[0] / "208", detect=True)):
         assert other.annotated is None
         np.testing.assert_array_equal(other.samples, record.samples)
+        assert other.found_by == DETECTOR
         assert len(other.beats(("daeac", "linear")).label) == (other.left_out == "").sum()
 
 

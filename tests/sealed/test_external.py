@@ -192,7 +192,7 @@ def test_records_that_cannot_test_a_model_are_refused_before_training(
         path.unlink()
     relabel(normal, "AaJSejVE", "N")
     for more, said in (
-        ([bare], f"--records {bare}: none of 8 records has beat annotations (.atr)"),
+        ([bare], f"--records {bare}: none of 8 records has beats with "),
         ([folders[128], "--lead", "V9"], "must have a lead that is accepted, best first: V9; got"),
         ([normal], "no class but N can be scored: one of S, V, F needs 10 beats, got N "),
     ):
