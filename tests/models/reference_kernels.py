@@ -13,28 +13,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from study.models.cpu_kernels import (
-    Kernels,
-    Moments,
-    Squeezed,
-    compiled_kernels,
-    moments_of_sums,
-    split_branches,
-    squeeze_backward,
-    squeezed_of_mean,
-)
+from study.models import cpu_kernels
 
-Joined = tuple[Tensor, Tensor, Tensor, Moments, Squeezed]
+Joined = tuple[Tensor, Tensor, Tensor, cpu_kernels.Moments, cpu_kernels.Squeezed]
 
 
-def norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
+def norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, cpu_kernels.Moments]:
     wide = _wide(x)
     moments = _moments(wide)
     return _affine(wide, moments, weight, bias).relu().to(x.dtype), moments
 
 
 def norm_relu_backward(
-    grad: Tensor, x: Tensor, out: Tensor, weight: Tensor, moments: Moments
+    grad: Tensor, x: Tensor, out: Tensor, weight: Tensor, moments: cpu_kernels.Moments
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _norm_backward(torch.where(out > 0, _wide(grad), 0.0), x, weight, moments)
 
@@ -58,19 +49,17 @@ def norm_tanh_backward(
     weight: Tensor,
     squeeze: Tensor,
     excite: Tensor,
-    moments: Moments,
-    squeezed: Squeezed,
+    moments: cpu_kernels.Moments,
+    squeezed: cpu_kernels.Squeezed,
 ) -> tuple[Tensor, ...]:
     """From the gradient of the scaled tanh [B, T, K], or from that of its mean [B, K]."""
     n_steps, active = joined.shape[1], _wide(active)
     grad = _wide(grad) if grad.dim() == 3 else (grad / n_steps)[:, None].expand_as(active)
     d_factor = (grad * active).sum(1)
-    d_mean, d_squeeze, d_excite = squeeze_backward(d_factor, squeeze, excite, squeezed)
+    d_mean, d_squeeze, d_excite = cpu_kernels.squeeze_backward(d_factor, squeeze, excite, squeezed)
     d_active = grad * squeezed.factor[:, None] + (d_mean / n_steps)[:, None]
-    d_x, d_weight, d_bias = _norm_backward(
-        d_active * (1 - active * active), joined, weight, moments
-    )
-    return d_weight, d_bias, d_squeeze, d_excite, *split_branches(d_x)
+    d_x, d_weight, d_bias = _norm_backward(d_active * (1 - active**2), joined, weight, moments)
+    return d_weight, d_bias, d_squeeze, d_excite, *cpu_kernels.split_branches(d_x)
 
 
 def affine_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -96,27 +85,29 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype is torch.bfloat16 else x
 
 
-def _moments(x: Tensor) -> Moments:
+def _moments(x: Tensor) -> cpu_kernels.Moments:
     # Both sums in one pass. Taken from one of the values, they do not cancel (Chan, Golub &
     # LeVeque 1983, doi:10.1080/00031305.1983.10483115).
     origin = x[0, 0]
     centred = x - origin
     n = x.shape[0] * x.shape[1]
-    return moments_of_sums(origin, centred.sum((0, 1)), (centred * centred).sum((0, 1)), n)
+    return cpu_kernels.moments_of_sums(
+        origin, centred.sum((0, 1)), (centred * centred).sum((0, 1)), n
+    )
 
 
-def _affine(x: Tensor, moments: Moments, weight: Tensor, bias: Tensor) -> Tensor:
+def _affine(x: Tensor, moments: cpu_kernels.Moments, weight: Tensor, bias: Tensor) -> Tensor:
     scale = weight * moments.inverse_sd
     return x * scale + (bias - moments.mean * scale)
 
 
-def _squeeze(active: Tensor, squeeze: Tensor, excite: Tensor) -> Squeezed:
-    return squeezed_of_mean(active.sum(1) / active.shape[1], squeeze, excite)
+def _squeeze(active: Tensor, squeeze: Tensor, excite: Tensor) -> cpu_kernels.Squeezed:
+    return cpu_kernels.squeezed_of_mean(active.sum(1) / active.shape[1], squeeze, excite)
 
 
 def _norm_tanh(
     branches: Sequence[Tensor], weight: Tensor, bias: Tensor, squeeze: Tensor, excite: Tensor
-) -> tuple[Tensor, Tensor, Moments, Squeezed]:
+) -> tuple[Tensor, Tensor, cpu_kernels.Moments, cpu_kernels.Squeezed]:
     joined = torch.cat(list(branches), dim=2)
     wide = _wide(joined)
     moments = _moments(wide)
@@ -126,7 +117,7 @@ def _norm_tanh(
 
 
 def _norm_backward(
-    g: Tensor, x: Tensor, weight: Tensor, moments: Moments
+    g: Tensor, x: Tensor, weight: Tensor, moments: cpu_kernels.Moments
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias from that of the normalised values, [B, T, K]."""
     n = x.shape[0] * x.shape[1]
@@ -137,7 +128,7 @@ def _norm_backward(
     return d_x.to(x.dtype), d_weight, d_bias
 
 
-PLAIN = Kernels(
+PLAIN = cpu_kernels.Kernels(
     norm_relu,
     norm_relu_backward,
     norm_tanh_scale,
@@ -150,8 +141,8 @@ PLAIN = Kernels(
 )
 
 
-def compiled(dtype: torch.dtype) -> Kernels:
+def compiled(dtype: torch.dtype) -> cpu_kernels.Kernels:
     """Return the kernels that are tested against these, for activations of a type."""
-    kernels = compiled_kernels(dtype)
+    kernels = cpu_kernels.compiled_kernels(dtype)
     assert kernels is not None
     return kernels

@@ -12,6 +12,7 @@ import pytest
 
 from study.models import build_kernels
 from study.models.build_kernels import FOLDER_VARIABLE, LibraryError, load_library
+from tests.builders import refused
 
 
 @pytest.fixture
@@ -24,7 +25,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def whole(folder: Path) -> Path:
-    """Compile the kernels; return the library that is kept."""
     load_library()
     (library,) = folder.iterdir()
     return library
@@ -43,9 +43,7 @@ def has_kernels(library: ctypes.CDLL) -> bool:
     return hasattr(library, "tanh_backward_bfloat16")
 
 
-def test_what_was_compiled_is_kept_and_taken_again(
-    whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_compiled_is_taken_again(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = whole.stat().st_mtime_ns
     monkeypatch.setattr(build_kernels, "COMPILERS", ())
     assert has_kernels(load_library())
@@ -70,9 +68,7 @@ def test_a_library_that_is_damaged_is_compiled_again(whole: Path) -> None:
     assert bytes(3000) != library.read_bytes()[9000:12000]
 
 
-def test_a_compiler_of_ones_own_makes_a_library_of_its_own(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_compiler(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that knows no processor of its own is asked to compile for any."""
     script = 'case "$*" in *=native*) echo unknown processor >&2; exit 1;; esac\nexec c++ -O1 "$@"'
     compiler(tmp_path, monkeypatch, script)
@@ -81,9 +77,7 @@ def test_a_compiler_of_ones_own_makes_a_library_of_its_own(
 
 
 @pytest.mark.parametrize("named", ["a file", "below a file", "nothing"])
-def test_where_it_cannot_be_kept_it_is_compiled_for_this_process(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, named: str
-) -> None:
+def test_unkept_it_is_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     folder.write_text("in the way")
     if named != "a file":
         below = folder / "kernels"
@@ -131,14 +125,10 @@ def test_without_a_compiler_it_says_which_are_looked_for(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", named)
-    with pytest.raises(LibraryError) as caught:
-        load_library()
-    assert str(caught.value) == message
+    assert refused(LibraryError, load_library) == message
 
 
-def test_a_compiler_that_never_ends_is_ended_with_its_children(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_compiler(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler(tmp_path, monkeypatch, f"sleep 600 & echo $! > '{tmp_path}/child'; wait")
     monkeypatch.setattr(build_kernels, "LIMIT_S", 1.0)
     with pytest.raises(LibraryError, match="not done after 1 s"):

@@ -19,7 +19,6 @@ class Echo(Fusion):
     options = frozenset()
 
     def forward(self, feature_map: Tensor, rr: Tensor | None) -> Tensor:
-        """Return RR."""
         assert rr is not None
         return rr
 
@@ -36,9 +35,7 @@ SCALED = (LATE - MEAN) / torch.tensor([100, 0.2, 1])
     [(True, SCALED, torch.zeros(3)), (False, LATE, MEAN)],
     ids=["std", "raw"],
 )
-def test_late_rr_is_scaled_and_where_hidden_the_mean(
-    standardise: bool, expected: Tensor, hidden: Tensor
-) -> None:
+def test_late_rr_is_scaled_or_hidden(standardise: bool, expected: Tensor, hidden: Tensor) -> None:
     model = Classifier(
         backbone=None, early=False, n_rr=3, standardise_rr=standardise, fusion=Echo()
     )

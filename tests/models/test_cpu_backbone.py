@@ -35,9 +35,7 @@ def written(backbone: MACNNSE, beats: Tensor, *, over_time: bool) -> Tensor:
 
 @pytest.mark.parametrize("over_time", [True, False])
 @pytest.mark.parametrize(("channels", "features"), [(1, 256), (4, 128)])
-def test_equals_the_backbone_over_training_steps_and_in_evaluation(
-    channels: int, features: int, over_time: bool
-) -> None:
+def test_equals_the_backbone_step_by_step(channels: int, features: int, over_time: bool) -> None:
     """In float64, outputs, gradients, running moments and weights agree to rounding."""
     plain, ours, beats = backbones(channels, torch.float64, features)
     fused = FusedBackbone(torch.float64, PLAIN)

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import ModelConfig, SignalSpec, TrialConfig
+from study.config import TrialConfig
 from study.errors import CheckpointError
 from study.models.classifier import build_model
 from study.models.seed_ensemble import SeedEnsemble
 
-CONFIG = TrialConfig(
-    signal=SignalSpec(input="opt3"), model=ModelConfig(fusion="film", embed_dim=8)
-)
+CONFIG = TrialConfig.from_flat({"input": "opt3", "fusion": "film", "embed_dim": 8})
 
 
 def weights(config: TrialConfig, n_seeds: int = 2) -> list[dict[str, torch.Tensor]]:
@@ -44,9 +42,7 @@ def test_what_was_written_predicts_alike(ensemble: SeedEnsemble) -> None:
     assert torch.equal(again.log_probs(*inputs(5)), ensemble.log_probs(*inputs(5)))
 
 
-def test_probabilities_are_the_mean_over_seeds_and_do_not_depend_on_the_batch(
-    ensemble: SeedEnsemble,
-) -> None:
+def test_probabilities_are_means_over_seeds_whatever_the_batch(ensemble: SeedEnsemble) -> None:
     beats = inputs(300)
     log_probs = ensemble.log_probs(*beats)
     assert log_probs.shape == (2, 300, 4)
@@ -86,9 +82,7 @@ def test_a_damaged_file_is_refused(ensemble: SeedEnsemble) -> None:
         ({"classes": ["N", "V"]}, "the ensemble has classes N, V, this version N, S, V, F"),
     ],
 )
-def test_a_whole_file_that_holds_something_else_is_refused(
-    ensemble: SeedEnsemble, changed: dict[str, object], fault: str
-) -> None:
+def test_a_foreign_file(ensemble: SeedEnsemble, changed: dict[str, object], fault: str) -> None:
     buffer = io.BytesIO()
     torch.save({**torch.load(io.BytesIO(ensemble.content())), **changed}, buffer)
     with pytest.raises(CheckpointError, match=fault):

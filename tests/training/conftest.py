@@ -67,7 +67,6 @@ def tiny_beats() -> BeatSet:
 
 @pytest.fixture(scope="session")
 def tiny_folds() -> Folds:
-    """Three folds of two records each."""
     return Folds(name="tiny", validation=(("a", "b"), ("c", "d"), ("e", "f")), fingerprint="abc")
 
 
@@ -79,5 +78,4 @@ def few_beats() -> BeatSet:
 
 @pytest.fixture(scope="session")
 def few_folds() -> Folds:
-    """Three folds of one record each."""
     return Folds(name="few", validation=(("a",), ("b",), ("c",)), fingerprint="abc")

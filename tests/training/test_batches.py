@@ -7,7 +7,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from study.errors import DataError
 from study.training.batches import (
     STANDS_FOR,
     Changes,
@@ -44,11 +43,6 @@ def test_epoch_shape(
     assert epoch_shape(folds, normal_beats=normal_beats, batch_size=batch_size) == expected
 
 
-def test_a_fold_without_training_beats_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"no beat to train on in fold\(s\) \[1\]; use fewer"):
-        epoch_shape([_labels(5, 5), _labels(0, 0)], normal_beats=5, batch_size=4)
-
-
 def _member(label: NDArray[np.int64], streams: Streams = _STREAMS) -> MemberBeats:
     return MemberBeats(np.arange(len(label)) + 1000, label, streams)
 
@@ -76,13 +70,6 @@ def test_normal_beats_are_fresh_until_all_have_come_whatever_epochs_came_before(
     assert len(sum(normals[:4], [])) == len(set(sum(normals[:4], []))) == 100
     assert len(set(normals[4])) == 25
     assert np.array_equal(epochs[3], _member(_labels(100, 20)).epoch(3, shape))
-
-
-def test_when_all_normal_beats_are_wanted_no_epoch_misses_one() -> None:
-    label = _labels(50, 10)
-    shape = epoch_shape([label, _labels(60, 13)], normal_beats=0, batch_size=16)
-    for epoch in range(3):
-        assert set(_member(label).epoch(epoch, shape).ravel()) == set(range(1000, 1060))
 
 
 def test_the_middle_of_five_normal_beats_stands_for_them_within_its_record() -> None:

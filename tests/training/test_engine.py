@@ -13,13 +13,11 @@ from study.errors import UsageError
 from study.training import device, engine
 from study.training.device import resolve_device
 from study.training.engine import Engine, bfloat16_gain, resolve_precision
-from tests.builders import small_training
+from tests.builders import refused, small_training
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(3.0, "bf16"), (1.2, "fp32"), (0.5, "fp32")])
-def test_auto_takes_what_the_processor_convolves_faster(
-    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str
-) -> None:
+def test_auto_is_the_faster(monkeypatch: pytest.MonkeyPatch, gain: float, expected: str) -> None:
     monkeypatch.setattr(engine, "bfloat16_gain", lambda: gain)
     assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("auto", "cuda") == "fp32"
@@ -57,9 +55,7 @@ def test_devices_go_by_name_and_a_gpu_is_not_left_in_silence(
         ("cdua", "unknown device 'cdua'; known: auto, cpu, cuda, mps. Did you mean 'cuda'?"),
         ("cuda:1", "'cuda:1' is not available here; available: cpu"),
     ):
-        with pytest.raises(UsageError) as error:
-            resolve_device(name)
-        assert str(error.value) == f"device: {fault}"
+        assert refused(UsageError, resolve_device, name) == f"device: {fault}"
     monkeypatch.setattr(device, "NODES", tmp_path)
     assert (resolve_device("auto").type, caplog.text) == ("cpu", "")
     (tmp_path / "nvidia0").touch()
@@ -71,9 +67,7 @@ def test_devices_go_by_name_and_a_gpu_is_not_left_in_silence(
             resolve_device("cuda")
 
 
-def test_last_scores_are_exact_and_those_before_need_not_be(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
+def test_the_last_scores_alone_must_be_exact(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     engine = Engine("bf16", compiled=True)
     training = small_training(tiny_beats, tiny_folds, engine=engine, fusion="mhca", embed_dim=64)
     for exact in (False, True):

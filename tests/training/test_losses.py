@@ -22,9 +22,7 @@ _LABEL = np.repeat([0, 1, 2], [100, 25, 4])
         ("sqrt_inverse", 16, [5, 4, 10, 0]),
     ],
 )
-def test_class_weights_are_of_the_frequencies_in_an_epoch(
-    kind: str, normal_beats: int, proportions: list[float]
-) -> None:
+def test_class_weights_of_an_epoch(kind: str, normal_beats: int, proportions: list[float]) -> None:
     expected = np.array(proportions) / np.mean(proportions[:3])
     weights = class_weights(_LABEL, kind, normal_beats=normal_beats)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)

@@ -42,14 +42,10 @@ def members(few_beats: BeatSet, few_folds: Folds) -> Members:
     """A factory of the members of a small trial: three a seed, without dropout."""
 
     def make(n_seeds: int = 1, engine: Engine = EXACT, **values: Any) -> list[Member]:
-        small = {
-            "fusion": "rr_only",
-            "dropout": 0.0,
-            "batch_size": 16,
-            "normal_beats_per_epoch": 8,
-        }
+        usual = {"fusion": "rr_only", "dropout": 0.0}
+        usual |= {"batch_size": 16, "normal_beats_per_epoch": 8}
         return build_members(
-            small_config(**{**small, **values}),
+            small_config(**{**usual, **values}),
             DeviceBeats(beside_template(few_beats), CPU),
             few_folds.splits(few_beats),
             seeds=range(n_seeds),
@@ -180,9 +176,7 @@ def test_dropout_differs_between_members_and_is_distributed_as_alone(members: Me
     assert 0.75 < together.std() / alone.std() < 1.33
 
 
-def test_a_packed_trial_repeats_itself_and_scores_as_a_serial_one(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
+def test_a_packed_trial_repeats_itself(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
     def result(engine: Engine) -> TrialResult:
         values: dict[str, Any] = {**of_fusion("mhca_time"), "dropout": 0.0, "rr_dropout": 0.2}
         trial = small_training(tiny_beats, tiny_folds, engine=engine, epochs=1, **values)
@@ -204,9 +198,7 @@ def test_lower_precision_trains_a_pack(members: Members) -> None:
     torch.testing.assert_close(lower, full, rtol=0.1, atol=0.05)
 
 
-def test_a_compiled_backbone_is_one_graph_and_trains_alike(
-    members: Members, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_backbone_is_one_graph(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced forwards and backwards; what Triton makes of the graph is seen on a GPU only.
 
     That of a mean over time is traced below, where the compiler refuses it.
@@ -268,9 +260,7 @@ class _NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_a_step_never_waits_for_the_device(
-    fusion: str, members: Members, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_never_wait(fusion: str, members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     def printed(tensor: Tensor) -> str:
         raise AssertionError("a tensor is printed, which reads its values")
 
@@ -282,9 +272,7 @@ def test_a_step_never_waits_for_the_device(
     assert bool(pack._losses.isfinite().all())
 
 
-def test_products_are_rounded_in_training_alone(
-    members: Members, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_training_rounds_products(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.backends.cuda.matmul
     precisions: list[tuple[bool, str]] = []
     outputs_of = PackedStep._outputs_of

@@ -80,36 +80,22 @@ def test_rr_only_does_not_see_the_window(trained: Trained) -> None:
         assert extremes[0] <= result.metrics[reliance("inputs", c)] <= extremes[1]
 
 
-@pytest.mark.parametrize(
-    ("values", "unmeasured", "total", "reason"),
-    [
-        ({"input": "ecg"}, "inputs", "window", "the input has no RR to permute"),
-        (
-            {"input": "opt2", "segmentation": "centred"},
-            "window",
-            "inputs",
-            "only daeac windows are cut by RR",
-        ),
-    ],
-)
-def test_where_rr_enters_in_one_way_the_total_is_that(
-    trained: Trained, values: dict[str, str], unmeasured: str, total: str, reason: str
-) -> None:
-    result = trained(fusion="none", **values)
-    assert np.isnan(result.metrics[reliance(unmeasured, "S")])
-    assert result.undefined[reliance(unmeasured, "S")] == reason
-    for c in ("S", "V", "max_change"):
-        assert result.metrics[reliance("total", c)] == result.metrics[reliance(total, c)]
-    assert _change(result, total) > 0
-
-
-def test_where_rr_enters_nowhere_nothing_counts(trained: Trained) -> None:
-    result = trained(input="ecg", fusion="none", segmentation="centred")
+def test_where_rr_enters_in_one_way_the_total_is_that(trained: Trained) -> None:
+    no_rr, no_window = "the input has no RR to permute", "only daeac windows are cut by RR"
+    for values, unmeasured, total, reason in (
+        ({"input": "ecg"}, "inputs", "window", no_rr),
+        ({"input": "opt2", "segmentation": "centred"}, "window", "inputs", no_window),
+    ):
+        result = trained(fusion="none", **values)
+        assert np.isnan(result.metrics[reliance(unmeasured, "S")])
+        assert result.undefined[reliance(unmeasured, "S")] == reason
+        for c in ("S", "V", "max_change"):
+            assert result.metrics[reliance("total", c)] == result.metrics[reliance(total, c)]
+        assert _change(result, total) > 0
+    nowhere = trained(input="ecg", fusion="none", segmentation="centred")
     names = [reliance(kind, c) for kind in RELIANCE_KINDS for c in ("S", "V", "max_change")]
-    assert all(np.isnan(result.metrics[name]) for name in names)
-    assert result.undefined[reliance("total", "S")] == (
-        "the input has no RR to permute, and only daeac windows are cut by RR"
-    )
+    assert all(np.isnan(nowhere.metrics[name]) for name in names)
+    assert nowhere.undefined[reliance("total", "S")] == f"{no_rr}, and {no_window}"
 
 
 @pytest.mark.parametrize(
@@ -166,12 +152,9 @@ def test_rr_is_permuted_and_the_shape_stays(tiny_beats: BeatSet, rr: str) -> Non
         np.testing.assert_array_equal(seen.late_shape, reference.distances[index])
 
 
-def test_with_nothing_permuted_the_sample_scores_as_the_trial_does(
-    tiny_beats: BeatSet, tiny_folds: Folds
-) -> None:
-    training = small_training(
-        tiny_beats, tiny_folds, input="opt1", fusion="mhca_time", heads=2, epochs=1
-    )
+def test_unpermuted_the_sample_scores_as_the_trial(tiny_beats: BeatSet, tiny_folds: Folds) -> None:
+    values: dict[str, Any] = {"input": "opt1", "fusion": "mhca_time", "heads": 2, "epochs": 1}
+    training = small_training(tiny_beats, tiny_folds, **values)
     score = _finished(training).metrics["val_auprc_S"]
     sampled = tiny_beats.reliance.beats
     assert len(sampled) == len(tiny_beats.label), "all normal beats: there are few"
@@ -187,9 +170,7 @@ def test_with_nothing_permuted_the_sample_scores_as_the_trial_does(
     assert np.bincount(tiny_beats.record[fewer.beats[at]], weights[at]) == pytest.approx(n_normal)
     assert (weights[~at] == 1).all()
     for some_beats, tolerance in ((tiny_beats, 1e-12), (beats, 0.05)):
-        again = small_training(
-            some_beats, tiny_folds, input="opt1", fusion="mhca_time", heads=2, epochs=1
-        )
+        again = small_training(some_beats, tiny_folds, **values)
         again.load_state_dict(training.state_dict())
         inspection = _inspection(again.finish())
         assert inspection.deletion["nothing"] == pytest.approx(score, abs=tolerance)
@@ -223,9 +204,7 @@ def test_what_is_sampled_is_described(tiny_beats: BeatSet, trained: Trained) -> 
     )
 
 
-def test_the_branch_share_is_the_branchs_part_of_a_logits_variance(
-    tiny_beats: BeatSet, tiny_folds: Folds, trained: Trained
-) -> None:
+def test_branch_share_by_hand(tiny_beats: BeatSet, tiny_folds: Folds, trained: Trained) -> None:
     """Of a linear head it can be had from its inputs; the ECG has the rest."""
     values: dict[str, Any] = {"input": "opt1", "fusion": "concat_proj", "dropout": 0.0}
     result = trained(**values)

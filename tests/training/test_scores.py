@@ -152,31 +152,3 @@ def test_decisions_are_pooled_over_folds_and_the_loss_is_the_mean_log_probabilit
     np.testing.assert_allclose(ours, np.mean(of_seeds, axis=0))
     log_probs = case.log_probs[:, np.arange(len(case.label)), case.label]
     assert scores.values["val_loss"] == pytest.approx(-np.mean(log_probs))
-
-
-def test_beats_in_no_fold_do_not_count() -> None:
-    case, without = _Case(), _Case()
-    case.fold[case.record >= 4] = -1
-    case.log_probs[:, case.record >= 4] = np.nan
-    in_fold = without.record < 4
-    without.log_probs = without.log_probs[:, in_fold]
-    without.label, without.record, without.fold = (
-        array[in_fold] for array in (without.label, without.record, without.fold)
-    )
-    ours, expected = case.score(), without.score()
-    assert ours.values == pytest.approx(expected.values, nan_ok=True)
-    assert [row["record"] for row in ours.per_record] == ["r0", "r1", "r2", "r3"]
-
-
-def test_per_record_and_per_fold_tables() -> None:
-    case = _Case()
-    scores = case.score()
-    row = scores.per_record[4]
-    assert [row[key] for key in ("record", "fold", "beats", "beats_S")] == ["r4", "1", 63, 8]
-    at = case.record == 4
-    auroc = [reference.roc_auc_score(case.label[at] == 2, s[at, 2]) for s in case.log_probs]
-    assert row["auroc_V"] == pytest.approx(np.mean(auroc))
-    assert [row["fold"] for row in scores.per_fold] == [0, 1, 2]
-    assert np.mean([row["auprc_S"] for row in scores.per_fold]) == pytest.approx(
-        scores.values["val_auprc_S"]
-    )

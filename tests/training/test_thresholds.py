@@ -27,14 +27,6 @@ def test_no_other_threshold_has_a_higher_f1() -> None:
         assert best == pytest.approx(max(f1_score(truth, scores >= t) for t in scores))
 
 
-def test_a_threshold_lies_between_two_probabilities() -> None:
-    probs = np.array([[0.1, 0.9], [0.4, 0.6], [0.7, 0.3], [0.9, 0.1]])
-    log_probs = np.log(np.concatenate([probs / 2, probs / 2], axis=1))[None]
-    thresholds = best_f1_thresholds(log_probs, np.array([0, 1, 0, 0]))
-    assert thresholds[0] == pytest.approx((0.05 + 0) / 1, abs=1e-9), "below all: nothing lower"
-    assert thresholds[1] == pytest.approx((0.3 + 0.15) / 2)
-
-
 def test_a_class_without_beats_has_none() -> None:
     log_probs, label = predictions(1)
     thresholds = best_f1_thresholds(log_probs, np.where(label == 3, 0, label))
