@@ -36,7 +36,6 @@ from study.store.plan import StudyPlan
 from study.store.storage import Storage
 from study.store.study import Places, Study
 from study.store.trials import STATES, Proposal, TrialRow, Trials
-from study.training.engine import Engine
 from study.training.loop import TrialTraining
 from study.tuning.setup import Setup, set_up
 from study.tuning.trial import BUSY_SECONDS, METRICS, NOTE, SECONDS
@@ -87,25 +86,11 @@ def small_config(**values: Any) -> TrialConfig:
     return TrialConfig.from_flat({"input": "opt1", "fusion": "rr_only", **small, **values})
 
 
-def small_training(
-    beats: BeatSet,
-    folds: Folds,
-    *,
-    n_seeds: int = 1,
-    engine: Engine | None = None,
-    screening: bool = False,
-    **values: Any,
-) -> TrialTraining:
-    """Return the training of a `small_config`."""
-    return TrialTraining(
-        small_config(**values),
-        beats,
-        folds,
-        n_seeds=n_seeds,
-        study_seed=0,
-        engine=engine,
-        screening=screening,
-    )
+def small_training(beats: BeatSet, folds: Folds, **values: Any) -> TrialTraining:
+    """Return the training of a `small_config`, on as many seeds and as is said."""
+    usual: dict[str, Any] = {"n_seeds": 1, "engine": None, "screening": False}
+    given = {name: values.pop(name, value) for name, value in usual.items()}
+    return TrialTraining(small_config(**values), beats, folds, study_seed=0, **given)
 
 
 def proposal(config: TrialConfig, **more: Any) -> Proposal:
@@ -156,36 +141,16 @@ def study_of(
 
 MIXED = """
 description = "every kind of parameter"
-[search]
-sampler = "tpe"
-trials = 12
-[fixed]
-segmentation = "beat"
-[params.heads]
-values = [1, 2]
-when = { fusion = ["mhca", "mhca_time"] }
-[params.fusion]
-values = ["film", "mhca", "mhca_time"]
-[params.embed_dim]
-low = 16
-high = 48
-step = 16
-[params.dropout]
-low = 0.1
-high = 0.5
-step = 0.2
-[params.learning_rate]
-low = 1e-4
-high = 1e-2
-log = true
-[params.loss]
-values = ["cross_entropy", "focal"]
-[params.focal_gamma]
-low = 1
-high = 3
-step = 1
-default = 1
-when = { loss = ["focal"] }
+search = { sampler = "tpe", trials = 12 }
+fixed = { segmentation = "beat" }
+[params]
+heads = { values = [1, 2], when = { fusion = ["mhca", "mhca_time"] } }
+fusion = { values = ["film", "mhca", "mhca_time"] }
+embed_dim = { low = 16, high = 48, step = 16 }
+dropout = { low = 0.1, high = 0.5, step = 0.2 }
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+loss = { values = ["cross_entropy", "focal"] }
+focal_gamma = { low = 1, high = 3, step = 1, default = 1, when = { loss = ["focal"] } }
 """
 """A space with conditions and every kind of parameter."""
 
@@ -418,7 +383,6 @@ def arm_of(
 
 
 def refused(error: type[Exception], call: Callable[..., object], *given: Any, **more: Any) -> str:
-    """Return what a call is refused with."""
     with pytest.raises(error) as caught:
         call(*given, **more)
     return str(caught.value)
@@ -468,7 +432,6 @@ def ended_process() -> int:
 
 
 def npz(**arrays: Any) -> bytes:
-    """Return the content of an npz file."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -37,26 +37,10 @@ torch.set_num_threads(1)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-LONGEST = (
-    "test_killed_drivers.py",
-    "test_signals.py",
-    "test_full_disks.py",
-    "test_workers.py",
-    "test_trackers.py",
-    "test_networks.py",
-    "test_ray_tune.py",
-    "test_cluster.py",
-    "test_whole_studies.py",
-    "test_packs.py",
-    "test_confirm.py",
-    "test_evaluate.py",
-    "test_external.py",
-    "test_status.py",
-    "test_cpu_backbone.py",
-    "test_engine.py",
-    "test_postgres.py",
-    "test_slurm.py",
-)
+LONGEST = """
+    killed_drivers signals full_disks workers trackers networks ray_tune cluster whole_studies
+    packs confirm evaluate external status cpu_backbone engine postgres slurm
+""".split()
 """Files that take longest: begun first, so that none runs alone at the end."""
 
 
@@ -67,7 +51,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first: processes take files in this order."""
-    rank = {name: number for number, name in enumerate(LONGEST)}
+    rank = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
 
 
@@ -103,13 +87,11 @@ def real_records(variable: str) -> Path:
 
 @pytest.fixture(scope="session")
 def mitdb_dir() -> Path:
-    """Folder of the MIT-BIH Arrhythmia Database."""
     return real_records("MITDB_DIR")
 
 
 @pytest.fixture(scope="session")
 def svdb_dir() -> Path:
-    """Folder of the MIT-BIH Supraventricular Arrhythmia Database."""
     return real_records("SVDB_DIR")
 
 
@@ -117,13 +99,6 @@ def svdb_dir() -> Path:
 def records_source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """Short synthetic WFDB records, in the names of DS1, as the source of a study."""
     return synthetic_source(tmp_path_factory.mktemp("synthetic"), duration_s=120)
-
-
-@pytest.fixture(scope="session")
-def beat_set(records_source: Source, tmp_path_factory: pytest.TempPathFactory) -> BeatSet:
-    """A small synthetic beat set, cut as daeac."""
-    cache = tmp_path_factory.mktemp("beats")
-    return prepare(records_source, "daeac", "linear", cache_dir=cache)
 
 
 NAMES = ("101", "106", "108", "109", "112", "114")
@@ -220,7 +195,6 @@ def workspace(made_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def folder(workspace: Path) -> Path:
-    """The folder of that study."""
     return workspace / "studies" / "tiny"
 
 

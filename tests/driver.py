@@ -76,7 +76,6 @@ class Driver:
 
     @property
     def lines(self) -> list[str]:
-        """Lines for the user."""
         return self._screen.getvalue().splitlines()
 
     def begin(self, key: str = "") -> str | None:
@@ -96,7 +95,6 @@ class Driver:
         return key
 
     def digest(self, key: str) -> str:
-        """Return the digest of a trial that was begun."""
         return rules.digest(self.configs[key])
 
     def epoch(self, key: str, epoch: int, value: float) -> bool:
@@ -129,25 +127,20 @@ class Driver:
         self.conductor.completed(key, result)
 
     def train_each(self, *values: float) -> None:
-        """Run a trial for each value, one after the other."""
         for value in values:
             self.train(self.next_trial(), value)
 
     def run(self, value: float = 0.5) -> None:
-        """Run one trial after the other until nothing is left."""
         while (key := self.begin()) is not None:
             self.train(key, value)
 
     def rows(self) -> list[TrialRow]:
-        """Return every settled configuration."""
         return list(self.ledger.trials().rows)
 
     def outcomes(self) -> list[Outcome]:
-        """Return the outcomes of all settled trials."""
         return [row.outcome for row in self.rows()]
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        """Return all trials of the Optuna study."""
         return optuna.load_study(study_name=self._name, storage=self.url).trials
 
     def proposed(self) -> list[tuple[int, str]]:

@@ -27,7 +27,6 @@ def free_port() -> int:
 
 
 def _programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs: that of PATH, or Debian's newest."""
     on_path = shutil.which("pg_ctl")
     if on_path:
         return Path(on_path).resolve().parent

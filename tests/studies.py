@@ -102,7 +102,6 @@ class Start:
             )
 
     def said(self) -> str:
-        """Return what it told so far on stderr."""
         return self._files[1].read_text()
 
     def wait_for(self, happened: Callable[[], bool], event: str) -> None:
@@ -114,7 +113,6 @@ class Start:
             time.sleep(0.02)
 
     def ended(self, within_s: float = LIMIT_S) -> Ended:
-        """Wait for its end."""
         try:
             code = self.process.wait(within_s)
         except BaseException:
@@ -158,7 +156,6 @@ class Studies:
         return Start(self.words(space, name, *more), self.folder, log, self.program)
 
     def words(self, space: str, name: str, *more: str) -> list[str]:
-        """Return the options of a study."""
         # Each study would measure which precision is faster; curves are compared to the last bit.
         words = ["--space", f"{space}.toml", "--name", name, "--device", "cpu"]
         words += ["--precision", "fp32"]
@@ -168,7 +165,6 @@ class Studies:
         return words
 
     def run(self, space: str, name: str, *more: str) -> Ended:
-        """Run it to its end."""
         return self.start(space, name, *more).ended()
 
     def with_checkpoint(self, name: str) -> Start:
@@ -222,7 +218,6 @@ class Studies:
         return {a[Tag.DIGEST]: a[Tag.OUTCOME] for a in settled}
 
     def runs(self, name: str, kind: str) -> list[Any]:
-        """Return MLflow's runs of a study."""
         terms = f"tags.study = '{name}' and tags.kind = '{kind}'"
         return mlflow_runs(self.mlflow, self.experiment, terms)
 
@@ -281,7 +276,6 @@ class Studies:
         return outcomes
 
     def status(self, name: str) -> Ended:
-        """Ask the study's own status."""
         tracker = ("--tracking-uri", self.tracker) if self.tracker else ()
         return here(self.folder, ("--status", name, *tracker))
 

@@ -21,7 +21,6 @@ arms = [{ name = "film", fusion = "film" }, { name = "sum", fusion = "expert_sum
 
 @pytest.fixture(scope="module")
 def workspace(studies: Studies) -> Path:
-    """A workspace with a finished comparison."""
     (studies.folder / "two.toml").write_text(SPACE)
     assert studies.here("two", "two", "--no-track").code == 0
     return studies.folder

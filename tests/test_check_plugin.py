@@ -33,10 +33,7 @@ def walked(studies: Studies) -> Studies:
 
 
 def test_the_commands_of_the_page_are_those_that_are_tested() -> None:
-    commands = [
-        line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()
-    ]
-    assert commands == [
+    assert "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.S)).splitlines() == [
         "python -m study.check_plugin low_rank.py",
         "python -m study.run --plugin low_rank.py --space low_rank.toml --dry-run",
         "python -m study.run --plugin low_rank.py --space low_rank.toml",

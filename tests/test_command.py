@@ -115,9 +115,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     ],
     ids=["ASCII", "closed", "errors closed", "full"],
 )
-def test_output_that_cannot_be_written_changes_no_result(
-    output: str, code: int, out: str, err: str
-) -> None:
+def test_unwritable_output_changes_no_result(output: str, code: int, out: str, err: str) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHON": sys.executable}
     done = subprocess.run(
         ["sh", "-c", f'"$PYTHON" -c "$0" 1 {output}', PRINTER],
@@ -154,11 +152,3 @@ def test_help_explains_every_option_and_imports_nothing_heavy(program: str) -> N
     assert " ".join(text.lower().split()).count("exit codes: 0") == 1
     assert silent == []
     assert [name for name in HEAVY if name in modules] == []
-
-
-def test_leaving_keeps_the_exit_code_and_does_what_is_registered() -> None:
-    words = "import atexit; from study.command import leave; atexit.register(print, 1); leave(3)"
-    ended = subprocess.run(
-        [sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "1\n", "")

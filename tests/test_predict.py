@@ -11,7 +11,7 @@ import pytest
 import wfdb
 
 from study import predict
-from study.config import ModelConfig, SignalSpec, TrialConfig
+from study.config import TrialConfig
 from study.data.external import find_external
 from study.data.prepare import prepare
 from study.data.synthetic import write_records
@@ -29,9 +29,7 @@ NO_STRIP = ("--plot-seconds", 0)
 @pytest.fixture(scope="module")
 def ensemble() -> SeedEnsemble:
     """A small ensemble with random weights."""
-    config = TrialConfig(
-        signal=SignalSpec(input="opt3"), model=ModelConfig(fusion="film", embed_dim=8)
-    )
+    config = TrialConfig.from_flat({"input": "opt3", "fusion": "film", "embed_dim": 8})
     states = [build_model(config.signal, config.model, seed=(s,)).state_dict() for s in range(2)]
     return SeedEnsemble.of_weights(config, states, ABOUT)
 
@@ -60,7 +58,6 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(workspace: Path) -> Run:
-    """Classifies records in the workspace."""
     return lambda *words: here(workspace, ["--record", *map(str, words)], predict.main)
 
 
@@ -112,9 +109,7 @@ def test_a_record_becomes_annotations_a_table_and_a_strip(
         assert text in page, text
 
 
-def test_beats_are_found_where_none_are_annotated(
-    run: Run, workspace: Path, records: Path
-) -> None:
+def test_beats_are_found_where_none_is_annotated(run: Run, workspace: Path, records: Path) -> None:
     told = run(records / "p02", *MODEL, *NO_STRIP).out
     table = (workspace / "predictions" / "p02.csv").read_text().splitlines()
     own_label = table[0].split(",").index("own_label")
@@ -127,9 +122,7 @@ def test_beats_are_found_where_none_are_annotated(
     assert "note: --detect: R peaks are found by GQRS of" in told
 
 
-def test_files_that_are_there_are_replaced_only_when_asked(
-    run: Run, workspace: Path, records: Path
-) -> None:
+def test_files_are_replaced_only_when_asked(run: Run, workspace: Path, records: Path) -> None:
     command = (records / "p01", *MODEL, *NO_STRIP)
     assert run(*command).code == 0
     table = workspace / "predictions" / "p01.csv"
@@ -170,9 +163,7 @@ def test_sealed_records_are_refused_and_trained_ones_told(
     assert not (workspace / "other").exists()
 
 
-def test_two_records_of_one_name_and_no_model_are_refused(
-    run: Run, workspace: Path, records: Path
-) -> None:
+def test_one_name_twice_and_no_model_are_refused(run: Run, workspace: Path, records: Path) -> None:
     twice = "error: --out: two records would write predictions/p01.csv\n"
     assert run(records / "p01", workspace / "p01.hea", *MODEL) == Ended(2, "", twice)
     none = f"error: --model: there is no MLflow store at sqlite:///{workspace}/mlflow.db; {HOW}\n"

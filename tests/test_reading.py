@@ -49,9 +49,7 @@ def refuses(command: str, address: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mistyped_sqlite_storage_is_an_error_and_makes_nothing(
-    workspace: Path, command: str
-) -> None:
+def test_a_mistyped_sqlite_storage_makes_nothing(workspace: Path, command: str) -> None:
     (workspace / f"{NAME}.toml").write_text(SPACE)
     urls = {name: f"sqlite:///{workspace}/{name}.db" for name in ("absent", "bare", "other")}
     with create_engine(urls["bare"]).begin() as connection:
@@ -68,9 +66,7 @@ def test_a_mistyped_sqlite_storage_is_an_error_and_makes_nothing(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mistyped_postgres_storage_is_an_error_and_makes_no_table(
-    server: str, workspace: Path, command: str
-) -> None:
+def test_a_mistyped_postgres_makes_no_table(server: str, workspace: Path, command: str) -> None:
     (workspace / f"{NAME}.toml").write_text(SPACE)
     tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     ask(f"{server}/postgres", "DROP DATABASE IF EXISTS empty", "CREATE DATABASE empty")
@@ -81,9 +77,7 @@ def test_a_mistyped_postgres_storage_is_an_error_and_makes_no_table(
     assert contents(workspace) == before
 
 
-def test_a_postgres_storage_that_is_read_is_not_changed(
-    server: str, workspace: Path, folder: Path
-) -> None:
+def test_reading_changes_no_postgres_storage(server: str, workspace: Path, folder: Path) -> None:
     ask(f"{server}/postgres", "DROP DATABASE IF EXISTS full_one", "CREATE DATABASE full_one")
     address = f"{server}/full_one"
     storages = [open_storage(url) for url in (f"sqlite:///{folder / 'study.db'}", address)]
@@ -120,15 +114,11 @@ def test_reading_leaves_the_study_as_it_was(workspace: Path, folder: Path, comma
     ],
     ids=["status", "list", "misspelt"],
 )
-def test_what_only_reads_needs_no_engine(
-    workspace: Path, words: list[str], code: str, needed: set[str]
-) -> None:
+def test_no_engine_to_read(workspace: Path, words: list[str], code: str, needed: set[str]) -> None:
     """A process of its own, whose modules are its own."""
     program = f"import sys; from study.run import main; print(main({words}), *sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
-    )
-    ended, *loaded = done.stdout.splitlines()[-1].split()
+    done = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)
+    ended, *loaded = done.splitlines()[-1].split()
     assert ended == code
     heavy = {"torch", "ray", "mlflow", "optuna", "scipy.stats", "matplotlib"}
     assert heavy & set(loaded) == needed

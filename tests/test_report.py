@@ -42,7 +42,6 @@ def trained(studies: Studies, mlflow_tables: Path) -> Path:
 
 @pytest.fixture
 def workspace(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The workspace as the current folder."""
     monkeypatch.chdir(trained)
     return trained
 

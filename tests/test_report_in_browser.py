@@ -23,6 +23,9 @@ from study.statistics.findings import Estimate
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+OPTIONS = "--headless=new --no-sandbox --disable-gpu --enable-logging=stderr --v=0".split()
+OPTIONS += ["--virtual-time-budget=2000", "--dump-dom"]
+
 WIDTHS = (390, 820)
 """Of a phone and of a tablet."""
 
@@ -32,7 +35,6 @@ CELL_ENDS = ((0.01, 0.3), (-0.1, 0.3), (-0.3, -0.01))
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """Path of a Chromium; the test is skipped where there is none."""
     given = os.environ.get("CHROMIUM")
     path = given or next((path for name in NAMES if (path := shutil.which(name))), None)
     if not path:
@@ -79,23 +81,8 @@ def opened(chromium: str, content: str, folder: Path) -> str:
     """Return the document after its scripts ran; the console must be silent."""
     path = folder / "page.html"
     path.write_text(content)
-    done = subprocess.run(
-        [
-            chromium,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={folder / 'profile'}",
-            "--enable-logging=stderr",
-            "--v=0",
-            "--virtual-time-budget=2000",
-            "--dump-dom",
-            path.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    words = [chromium, f"--user-data-dir={folder / 'profile'}", *OPTIONS, path.as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert console == []
     return done.stdout
@@ -105,9 +92,7 @@ def with_script(content: str, script: str) -> str:
     return content.replace("</body>", f"<script>{script}</script></body>")
 
 
-def test_the_page_runs_sorts_and_shows_bold_pairs_bold(
-    chromium: str, page: str, tmp_path: Path
-) -> None:
+def test_the_page_sorts_and_shows_pairs_bold(chromium: str, page: str, tmp_path: Path) -> None:
     script = """
       const head = document.querySelectorAll("th")[1];
       const order = () => [...document.querySelectorAll("tbody tr")]

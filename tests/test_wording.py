@@ -2,29 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-import pytest
-
-from study.wording import first_few, listing, p_text, plural, score_text, short_names
-
-
-@pytest.mark.parametrize(
-    ("value", "signed", "text"),
-    [
-        (0.5194, False, ".519"),
-        (1.0, False, "1.000"),
-        (0.99996, False, "1.000"),
-        (0.0226, True, "+.023"),
-        (-0.0226, True, "-.023"),
-        (-0.0004, True, ".000"),
-        (0.0004, True, "+.000"),
-        (math.nan, True, "-"),
-        (math.inf, False, "-"),
-    ],
-)
-def test_a_score_has_no_zero_before_its_point(value: float, signed: bool, text: str) -> None:
-    assert score_text(value, signed=signed) == text
+from study.wording import first_few, listing, p_text, plural, short_names
 
 
 def test_p_values_numbers_and_lists() -> None:

@@ -6,46 +6,13 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 
-import pytest
 import torch
 
 from benchmarks.driven import parts
-from benchmarks.profile_study import PARTS, Clock, ClockedJob
+from benchmarks.profile_study import PARTS, ClockedJob
 from study.config import TrialConfig
 from study.tuning.trial import TrialJob, TrialRun
-
-
-def test_a_part_is_timed_without_the_parts_within_it_even_when_it_raises() -> None:
-    now = [0.0]
-    clock = Clock(lambda: now[0])
-
-    def work(seconds: float) -> str:
-        now[0] += seconds
-        if seconds > 5:
-            raise ValueError("broken")
-        return "done"
-
-    module = SimpleNamespace(work=work)
-    clock.time(module, "work", "working")
-    clock.enter("outer")
-    now[0] += 100
-    assert module.work(2) == "done"
-    with pytest.raises(ValueError, match="^broken$"):
-        module.work(10)
-    assert clock.part == "outer"
-    clock.enter("evaluation", whole=True)  # in which no other is told apart
-    for part, whole in (("forward", False), ("another whole one", True)):
-        clock.enter(part, whole=whole)
-        now[0] += 3
-        clock.leave()
-    clock.leave()
-    now[0] += 1
-    clock.leave()
-    now[0] += 1000
-    assert clock.part == ""
-    assert clock.seconds == {"outer": 101, "working": 12, "evaluation": 6}
 
 
 def test_a_job_brings_clocks_to_the_process_it_is_sent_to(job: TrialJob, tmp_path: Path) -> None:

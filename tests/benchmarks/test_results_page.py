@@ -24,11 +24,9 @@ def test_a_table_of_markdown_or_of_text(text: str, words: str) -> None:
 
 
 def test_every_reference_without_a_figure_and_every_score_without_a_reference_is_named() -> None:
-    source = (
-        "{{arms: film: AUPRC S}} {{arms: flim: AUPRC S}} {{arm: film: S}} {{best}} .519, +.023"
-    )
+    page = "{{arms: film: AUPRC S}} {{arms: flim: AUPRC S}} {{arm: film: S}} {{best}} .519, +.023"
     with pytest.raises(FigureError) as caught:
-        rendered(source + ", in 0.25 s with torch 2.13.0")
+        rendered(page + ", in 0.25 s with torch 2.13.0")
     faults = str(caught.value).splitlines()
     assert [fault.split(";")[0].split(":")[0] for fault in faults] == [
         "table 'arms' has no row 'flim'",

@@ -14,15 +14,7 @@ from study.models.classifier import RunBackbone
 from study.models.cpu_backbone import FusedBackbone
 from study.models.fusion import FUSIONS
 from study.models.pack_backbone import OneOfAPack
-from study.models.plugins.contract import (
-    BEATS,
-    CHECKS,
-    Case,
-    cases_of_backbone,
-    cases_of_fusion,
-    each,
-    faults,
-)
+from study.models.plugins import contract
 from study.models.rules import inputs_for
 from tests.models.reference_kernels import PLAIN
 
@@ -50,14 +42,14 @@ def test_table_is_complete() -> None:
     assert all(fusion.packs for fusion in FUSIONS.values()), "a GPU trains them together"
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", contract.CHECKS)
 @pytest.mark.parametrize("name", [*FUSIONS, *BACKBONES])
 def test_the_contract_is_kept(name: str, check: str) -> None:
-    cases = cases_of_fusion(name) if name in FUSIONS else cases_of_backbone(name)
-    assert [fault for case in cases for fault in faults(check, case)] == []
+    cases = contract.cases_of_fusion(name) if name in FUSIONS else contract.cases_of_backbone(name)
+    assert [fault for case in cases for fault in contract.faults(check, case)] == []
 
 
-def size(case: Case, **values: Any) -> int:
+def size(case: contract.Case, **values: Any) -> int:
     return sum(p.numel() for p in case.model(embed_dim=64, **values).parameters())
 
 
@@ -65,7 +57,7 @@ def size(case: Case, **values: Any) -> int:
 def test_declarations_and_size(fusion: str) -> None:
     class_ = FUSIONS[fusion]
     input_ = next(i for i in inputs_for(fusion) if INPUTS[i].channels == 1)
-    found = size(Case(input=input_, fusion=fusion))
+    found = size(contract.Case(input=input_, fusion=fusion))
     assert (class_.uses_rr, class_.takes_late_rr, found) == EXPECTED[fusion]
 
 
@@ -73,10 +65,10 @@ def test_declarations_and_size(fusion: str) -> None:
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_blind_fusions_are_bit_identical_under_any_rr(fusion: str, training: bool) -> None:
     """Also where RR is handed to them directly, and under the dropout of training."""
-    case = Case(input="opt1" if fusion == "mhca" else "ecg", fusion=fusion)
+    case = contract.Case(input="opt1" if fusion == "mhca" else "ecg", fusion=fusion)
     model = case.model(heads=4).fusion.train(training)
-    feature_map = torch.randn(BEATS, 256, 64)
-    rr = torch.randn(BEATS, 7, requires_grad=True)
+    feature_map = torch.randn(contract.BEATS, 256, 64)
+    rr = torch.randn(contract.BEATS, 7, requires_grad=True)
 
     def logits(values: Tensor) -> Tensor:
         torch.manual_seed(3)
@@ -84,7 +76,7 @@ def test_blind_fusions_are_bit_identical_under_any_rr(fusion: str, training: boo
         return output
 
     before = logits(rr)
-    for values in (rr.flip(0), torch.zeros(BEATS, 7), 1e4 * rr, -rr):
+    for values in (rr.flip(0), torch.zeros(contract.BEATS, 7), 1e4 * rr, -rr):
         assert torch.equal(logits(values), before)
     before.square().sum().backward()
     assert rr.grad is None or torch.count_nonzero(rr.grad) == 0
@@ -92,9 +84,9 @@ def test_blind_fusions_are_bit_identical_under_any_rr(fusion: str, training: boo
 
 def test_attention_over_time_and_a_narrow_backbone() -> None:
     for fusion in FUSIONS:
-        case = Case(input=inputs_for(fusion)[0], fusion=fusion)
+        case = contract.Case(input=inputs_for(fusion)[0], fusion=fusion)
         model = case.model(backbone_width=128)
-        assert model(*case.sample()).shape == (BEATS, 4)
+        assert model(*case.sample()).shape == (contract.BEATS, 4)
         weights = model.fusion.attention(*model.encode(*case.sample(), None))
         expected = fusion in ("mhca_time_plain", "mhca_time", "attention_pool")
         assert (weights is not None) is expected, fusion
@@ -105,12 +97,10 @@ def test_attention_over_time_and_a_narrow_backbone() -> None:
 @pytest.mark.parametrize(
     "other", [FusedBackbone(torch.float64, PLAIN), OneOfAPack()], ids=["fused", "packed"]
 )
-def test_runs_fused_and_packed_as_it_is_written(
-    other: RunBackbone, input_: str, fusion: str, training: bool
-) -> None:
+def test_fused_and_packed(other: RunBackbone, input_: str, fusion: str, training: bool) -> None:
     """In float64, with what the fusion says of `over_time`: outputs and gradients to rounding."""
-    case = Case(input=input_, fusion=fusion)
-    inputs = each(case.sample(), Tensor.double)
+    case = contract.Case(input=input_, fusion=fusion)
+    inputs = contract.each(case.sample(), Tensor.double)
     runs = []
     for run_backbone in (None, other):
         model = case.model(dropout=0.0).double().train(training)
@@ -130,7 +120,7 @@ def test_runs_fused_and_packed_as_it_is_written(
 @pytest.mark.parametrize("training", [True, False])
 def test_runs_with_a_backbone_in_bfloat16(input_: str, fusion: str, training: bool) -> None:
     """Weights, their gradients and scores stay float32; bfloat16 has 8 bits, .004 an operation."""
-    case = Case(input=input_, fusion=fusion)
+    case = contract.Case(input=input_, fusion=fusion)
     model = case.model(dropout=0.0).train(training)
     written = model(*case.sample())
     model.run_backbone = FusedBackbone(torch.bfloat16, PLAIN, exact=False)

@@ -12,18 +12,12 @@ from optuna.trial import FixedTrial
 from study.config import TrialConfig, digest_of
 from study.models import rules
 from study.models.fusion import FUSIONS
-from study.spaces.load import FOLDER, list_spaces, load_space, override, rehearsal
+from study.spaces.load import FOLDER, load_space, rehearsal
 from study.spaces.optuna_space import distributions, suggest
 from study.spaces.space import Space
 
 FILES = sorted(FOLDER.rglob("*.toml"))
 COMPARE = ("fusion_compare", "published_arms")
-
-
-def test_there_are_spaces_and_each_is_listed() -> None:
-    listed = list_spaces()
-    assert [space.name for space in listed] == [path.stem for path in FILES]
-    assert [space.fault for space in listed] == [""] * len(FILES)
 
 
 def test_earlier_words_are_read_as_those_of_today_and_move_no_digest(tmp_path: Path) -> None:
@@ -39,7 +33,6 @@ def test_earlier_words_are_read_as_those_of_today_and_move_no_digest(tmp_path: P
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
 def space(request: pytest.FixtureRequest) -> Space:
-    """Each space of the project."""
     path: Path = request.param
     return load_space(path)
 
@@ -95,14 +88,6 @@ def test_search_proposes_what_it_can_run(space: Space) -> None:
         assert distributions(space, point).keys() == point.keys()
         config = space.configuration(point)
         assert set(point) <= set(rules.active_parameters(config))
-
-
-def test_grid_of_fusion_grid_has_every_cell_once() -> None:
-    space = override(load_space("fusion_grid"), sampler="grid")
-    cells = list(space.grid())
-    digests = {rules.digest(space.configuration(cell)) for cell in cells}
-    # 2 inputs x 3 widths x (3 fusions without attention + 5 gates x (1 + 4 + 4 heads))
-    assert space.trials == space.grid_size() == len(cells) == len(digests) == 2 * 3 * (3 + 5 * 9)
 
 
 @pytest.mark.parametrize("name", COMPARE)

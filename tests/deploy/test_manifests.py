@@ -28,9 +28,7 @@ RAY_CLUSTER = set(
     headGroupSpec headServiceAnnotations managedBy rayVersion suspend upgradeStrategy
     workerGroupSpecs""".split()
 )
-HEAD = set(
-    "enableIngress headService labels rayStartParams resources serviceType template".split()
-)
+HEAD = {*"enableIngress headService labels rayStartParams resources serviceType template".split()}
 WORKERS = set(
     """groupName idleTimeoutSeconds labels maxReplicas minReplicas numOfHosts rayStartParams
     replicas resources scaleStrategy suspend template""".split()

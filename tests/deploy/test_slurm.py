@@ -53,8 +53,6 @@ if "--resume" not in words:
 
 @dataclass
 class Job:
-    """How a job went."""
-
     id: int
     address: str  # where the head was to be
     code: int

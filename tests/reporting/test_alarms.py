@@ -90,9 +90,7 @@ def test_rungs_that_do_not_order_are_told() -> None:
 
 
 @pytest.mark.parametrize(("rho", "kept"), [(ENOUGH_RANK_CORRELATION, 0.84), (0.3, 0.59)])
-def test_the_limit_of_the_rank_correlation_is_what_its_reason_says(
-    rho: float, kept: float
-) -> None:
+def test_the_limit_of_the_rank_correlation_has_its_reason(rho: float, kept: float) -> None:
     """Normal scores of 30 configurations; Pearson's r from Spearman's by Pearson 1907, 2 sin."""
     rng = np.random.default_rng(0)
     r = 2 * math.sin(math.pi * rho / 6)

@@ -7,7 +7,6 @@ import pytest
 from study.config import TrialConfig
 from study.reporting.arms import facts_of
 
-RECORD = "the template record: median beat of the record, needs the whole record"
 TRAILING = "the template trailing: median of up to 64 beats before, causal"
 DEVIATION = {"morphology": "deviation", "late_rr": "log_causal"}
 DISTANCES = {"late_shape": "distances", "late_rr": "log_causal"}
@@ -16,13 +15,7 @@ DISTANCES = {"late_shape": "distances", "late_rr": "log_causal"}
 @pytest.mark.parametrize(
     ("values", "reference", "look_ahead"),
     [
-        ({"late_rr": "log_causal"}, "", "none"),
         ({**DEVIATION, "template": "trailing"}, f"deviation from {TRAILING}", "none"),
-        (
-            {**DEVIATION, "template": "record"},
-            f"deviation from {RECORD}",
-            "needs the whole record",
-        ),
         (
             {**DISTANCES, "template": "learning", "morphology": "both"},
             "beat, deviation, distances from the template learning: median beat of the first five "
@@ -38,9 +31,7 @@ DISTANCES = {"late_shape": "distances", "late_rr": "log_causal"}
         ({"late_rr": "log8"}, "", "looks one beat ahead; needs the whole record"),
     ],
 )
-def test_a_template_and_what_it_needs_are_named(
-    values: dict[str, str], reference: str, look_ahead: str
-) -> None:
+def test_what_an_arm_needs(values: dict[str, str], reference: str, look_ahead: str) -> None:
     base = {"input": "opt1", "segmentation": "beat", "fusion": "film"}
     facts = facts_of({"arm": TrialConfig.from_flat(base | values)})["arm"]
     assert (facts.reference, facts.look_ahead) == (reference, look_ahead)

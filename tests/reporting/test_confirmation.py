@@ -38,10 +38,8 @@ def test_what_was_searched_stands_beside_what_is_confirmed() -> None:
 def test_the_optimism_is_stated_with_what_the_folds_alone_change() -> None:
     text = shown(FILM, CONCAT)
     assert "Optimism seen: +.030, mean of search - confirmed.\n" in text
-    by_folds = (
-        "Nobody chose the floor: its search - confirmed, +.010, is due to the folds alone.\n"
-    )
-    assert by_folds in text
+    folds = "Nobody chose the floor: its search - confirmed, +.010, is due to the folds alone.\n"
+    assert folds in text
     remains = "Optimism that remains: seeds and folds are fresh, patients are not."
     assert remains in text
     assert "Nobody chose" not in shown(FILM, CONCAT, floor=None)
@@ -49,7 +47,7 @@ def test_the_optimism_is_stated_with_what_the_folds_alone_change() -> None:
     text = shown(FILM, CONCAT, epochs="1, here 6")
     assert "Epochs of the search: 1, here 6. Search - confirmed mixes the effects of " in text
     assert "Optimism seen" not in text
-    assert by_folds in text and remains in text
+    assert folds in text and remains in text
 
 
 def test_an_arm_without_a_score_in_a_partition_has_no_mean() -> None:

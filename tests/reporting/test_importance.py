@@ -43,9 +43,7 @@ def rows(n: int, outcome: Outcome, epochs: int) -> list[TrialRow]:
 
 
 @pytest.mark.parametrize(("outcome", "epochs"), [(Outcome.COMPLETE, 6), (Outcome.SCREENED, 1)])
-def test_the_parameter_that_decides_has_the_largest_share(
-    space: Space, outcome: Outcome, epochs: int
-) -> None:
+def test_what_decides_has_the_largest_share(space: Space, outcome: Outcome, epochs: int) -> None:
     found = importance(rows(ENOUGH_TRIALS, outcome, epochs), OBJECTIVE, space, {})
     assert found is not None
     assert (found.trials, found.kind) == (ENOUGH_TRIALS, outcome)

@@ -81,18 +81,6 @@ def test_members_that_are_constant_are_counted() -> None:
     assert (found.members, found.flat, found.one_class) == (4, 1, {"N": 1, "V": 1})
 
 
-def test_facts_are_of_all_seeds_and_of_the_beats_in_folds_to_the_last_bit() -> None:
-    values, other = log_probs(), log_probs()
-    assert np.array_equal(describe_predictions(values, FOLD[None]).sample, values[:, FOLD >= 0])
-    many = np.zeros((3, 5000, 4), dtype=np.float32)
-    assert describe_predictions(many, np.zeros((1, 5000), int)).sample.shape == (3, 500, 4)
-    digest = describe_predictions(values, FOLD[None]).digest
-    other[:, FOLD < 0] = 0.0
-    assert describe_predictions(other, FOLD[None]).digest == digest
-    other[0, 0, 0] = np.nextafter(other[0, 0, 0], np.float32(1))
-    assert describe_predictions(other, FOLD[None]).digest != digest
-
-
 def test_a_parameter_that_changes_nothing_is_named_once_with_its_values() -> None:
     widths = ((1, 32), (4, 32), (1, 64), (8, 64), (8, 128))
     rows = [row(n, heads=heads, embed_dim=dim) for n, (heads, dim) in enumerate(widths)]
@@ -144,12 +132,7 @@ SEARCH = """
 description = "heads over one token"
 search = { sampler = "grid", folds = 2 }
 params.heads = { values = [1, 2] }
-[fixed]
-fusion = "mhca"
-embed_dim = 8
-epochs = 1
-normal_beats_per_epoch = 40
-dropout = 0.0
+fixed = { fusion = "mhca", embed_dim = 8, epochs = 1, normal_beats_per_epoch = 40, dropout = 0.0 }
 """
 
 SCREENING = """
@@ -176,9 +159,7 @@ def alarms_of(study: Study, found: Comparison | None = None) -> list[Alarm]:
     return study_alarms(study, comparison=found)
 
 
-def test_heads_over_one_token_are_found_to_change_nothing(
-    job: TrialJob, small_beats: BeatSet, tmp_path: Path
-) -> None:
+def test_heads_over_one_token_found(job: TrialJob, small_beats: BeatSet, tmp_path: Path) -> None:
     """The softmax over one key is 1 for any number of heads, and only the order of sums differs.
 
     Without dropout, which draws for each head.
@@ -252,9 +233,3 @@ def test_what_stopped_or_screened_trials_is_judged(study: Study) -> None:
         "trains one of each arm in full; do not read screened configurations as worse: "
         "--scheduler none trains them all"
     )
-
-
-def test_trials_without_files_are_left_out(study: Study) -> None:
-    for row in study.rows:
-        study.files.folder(row.digest).delete(PREDICTIONS)
-    assert alarms_of(study) == []

@@ -31,14 +31,10 @@ def drawn(
         # Three beats from 40 s on are more than two from 10 s on; of equals the earlier.
         ("N" * 10 + "SNV" + "N" * 27 + "FVS" + "N" * 17, 10, 39),
         ("N" * 10 + "SNV" + "N" * 27 + "FVN" + "N" * 17, 10, 9),
-        # The stretch stays inside the record.
-        ("N" * 57 + "VV-", 10, 50),
-        ("-V" + "N" * 58, 100, 0),
+        ("N" * 57 + "VV-", 10, 50),  # the stretch stays inside the record
     ],
 )
-def test_the_stretch_with_most_abnormal_beats_is_found(
-    classes: str, length_s: float, start_s: float
-) -> None:
+def test_the_most_abnormal_stretch_is_found(classes: str, length_s: float, start_s: float) -> None:
     assert busiest_start(classified(classes), length_s) == start_s
 
 
@@ -56,19 +52,6 @@ def test_a_second_is_25_mm_and_a_millivolt_10_mm_as_on_paper(tmp_path: Path) -> 
     np.testing.assert_allclose(steps, 25 * mm, atol=3)
     height = np.ptp(np.flatnonzero(row[:, edges[0]]))
     assert height == pytest.approx(15 * mm, abs=3)
-
-
-def test_own_labels_show_where_they_differ_and_the_same_record_makes_the_same_file(
-    tmp_path: Path,
-) -> None:
-    same, other = (classified("NNVNN-", annotated=own) for own in ("NNVNNQ", "NNSNNQ"))
-    image, again, differing = (
-        drawn(tmp_path / f"{name}.png", record, 0, 10)
-        for name, record in (("a", same), ("b", same), ("c", other))
-    )
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert image.shape == differing.shape
-    assert (image != differing).any()
 
 
 @pytest.mark.parametrize(

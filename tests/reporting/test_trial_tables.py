@@ -113,14 +113,6 @@ def test_compare_shows_spread_over_seeds_and_folds() -> None:
     assert "sd seeds" not in cells(ranked(rows), "film")
 
 
-def test_compare_says_when_arms_are_not_paired() -> None:
-    note = "arms have unequal numbers of complete trials: their means are not paired"
-    equal = [row(1), row(2, arm="mhca")]
-    assert note not in ranked(equal, "compare").notes
-    assert note in ranked([*equal, row(3)], "compare").notes
-    assert note not in ranked([*equal, row(3)], "search").notes
-
-
 def test_undefined_metrics_are_left_out_of_their_mean_and_said() -> None:
     metrics = [{"val_auprc_S": 0.2}, {"val_auprc_S": NAN}, {"val_auprc_S": 0.4}]
     table = ranked([row(i, metrics=values) for i, values in enumerate(metrics)])

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from study.spaces.draws import Point
-from study.spaces.optuna_space import distribution, make_sampler, notes_on, suggest
+from study.spaces.optuna_space import distribution, make_sampler, suggest
 from study.spaces.parameter import Parameter, Range
 from tests.builders import MIXED, space_of
 
@@ -53,11 +53,3 @@ def test_a_sampler_proposes_legal_points_by_its_seed(name: str) -> None:
 
     assert proposed(1) == proposed(1)
     assert proposed(1) != proposed(2)
-
-
-def test_limits_of_a_sampler_are_named() -> None:
-    assert notes_on("random", SPACE, at_once=2) == []
-    order, *limits = notes_on("gp", SPACE, at_once=2)
-    assert order == "gp proposes by what has finished: repeatable at concurrency 1 only"
-    assert limits == ["gp cannot model conditional parameters, and draws them: heads, focal_gamma"]
-    assert notes_on("gp", SPACE, at_once=1) == limits

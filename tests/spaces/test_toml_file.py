@@ -45,14 +45,11 @@ PARAM_FAULTS = [
     ("input", 'values = ["opt1", "op3"]', "unknown value 'op3'"),
     ("heads", "values = []", "values must be a list of at least one value, got []"),
     ("heads", "values = [1, 2, 1]", "values must differ, got 1 more than once"),
-    ("heads", "values = [1, 2]\ndefault = true", "default must be one of the values, got True"),
     ("heads", "values = [1]\nlow = 1\nhigh = 2", "needs either values = [...] or low and high"),
     ("dropout", "low = 0.0\nhgh = 0.5\nhigh = 0.5", "unknown key 'hgh'"),
-    ("dropout", "low = 0.0", "high is missing: a range needs low and high"),
     ("dropout", "low = 0.0\nhigh = 1.5", "high: must be in [0, 0.95], got 1.5"),
     ("dropout", "low = 0.0\nhigh = 0.5\nlog = true", "`low > 0` must hold with log = true"),
     ("dropout", "low = 0.0\nhigh = 0.5\nstep = 0.2", "whole steps must lead from low to high"),
-    ("dropout", "low = 0.0\nhigh = 0.5\nstep = inf", "step must be a finite number above 0"),
     ("dropout", "low = 0.0\nhigh = 0.4\ndefault = 0.5", "default must lie in the range"),
     ("learning_rate", "low = 1e-8\nhigh = 1.0\nstep = 1e-40", "a range must have at most 1000000"),
     ("input", "low = 0\nhigh = 1", "is a word, not a number: give values = [...]"),
@@ -76,16 +73,12 @@ OF_SEARCH = [
     ("fusion =", "fuson =", "fixed: unknown parameter 'fuson'"),
     ("fusion =", "heads = 1\nfusion =", "fixed: heads: is also in [params]; leave one of them"),
     (HEADS, "", "params: nothing to search; give at least one [params.NAME]"),
-    (HEADS, "[params]\nheads = 4", "params.heads: must be a table with values, or with low and"),
-    (HEADS, f"{HEADS}[serch]\nx = 1", "unknown key 'serch'"),
     (HEADS, f"{HEADS}[compare]", "needs exactly one of [search] and [compare], but got both"),
     (HEADS, f"{HEADS}[[arms]]", "[[arms]] means nothing in a search space"),
     (HEADS, f"{HEADS}[[exclude]]\nhead = 1", "exclude[1]: unknown searched parameter with values"),
-    (HEADS, f"{HEADS}[[exclude]]\nheads = [1, 3]", "exclude[1]: heads: unknown value '3'; known"),
     ("trials = 3", 'trials = 3\nfolds = "publshed"', "search.folds: must be a whole number in [2"),
 ]
 OF_COMPARE = [
-    ("draws = 2", "draws = 2\ntrials = 4", "compare.trials: unknown setting 'trials'"),
     (DROPOUT, "", "compare.draws: must be 1, as [params] has nothing to draw; got 2"),
     ('= "film"', '= "flim"', "compare.reference: unknown arm 'flim'"),
     ('reference = "film"\n', "", f"compare.reference: is missing; arms: {ARMS}"),
@@ -93,7 +86,6 @@ OF_COMPARE = [
     ('"concat"\n', '"concat"\ndropout = 0.1\n', "arms.concat: dropout: is drawn for every arm by"),
     ("placebo = true", 'placebo = true\nrr = "placebo"', "arms.film: placebo: the arm has rr ="),
     ('name = "concat"', 'name = "film"', "arms.film: the name is used more than once"),
-    ('name = "concat"', 'name = "a/b"', "arms[2]: name must be letters, digits, - and _, at most"),
 ]
 
 

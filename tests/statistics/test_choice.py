@@ -79,9 +79,7 @@ def test_a_search_and_a_comparison_name_the_same_simplest_arm(make_arm: MakeArm)
         assert simplest_of_search(candidates, AUPRC_SV).name == compared.simplest, arms
 
 
-def test_the_simplest_within_one_standard_error_of_the_paired_difference(
-    make_arm: MakeArm,
-) -> None:
+def test_the_simplest_within_one_standard_error_of_a_paired_difference(make_arm: MakeArm) -> None:
     """All arms vary by .1, but film and concat together: only their difference is small."""
     rng = np.random.default_rng(0)
     common, own = rng.normal(0, 0.1, 1000), rng.normal(0, 0.1, (3, 1000))

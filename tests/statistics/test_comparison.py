@@ -59,11 +59,9 @@ def test_seeds_spread_within_partitions(beats: Beats, make_arm: MakeArm, seeds: 
     film = next(arm for arm in found.arms if arm.name == "film")
 
     def score(seed: int) -> float:
-        in_folds = [both.fold[seed % 2] == fold for fold in range(2)]
+        folds = [both.fold[seed % 2] == fold for fold in range(2)]
         run = arms[0].log_probs[seed, :, 2]
-        return float(
-            np.mean([average_precision_score(both.label[k] == 2, run[k]) for k in in_folds])
-        )
+        return float(np.mean([average_precision_score(both.label[k] == 2, run[k]) for k in folds]))
 
     scores = np.array([score(seed) for seed in range(seeds)]).reshape(-1, 2)
     within = math.sqrt(scores.var(axis=0, ddof=1).mean()) if seeds == 4 else math.nan
@@ -72,9 +70,7 @@ def test_seeds_spread_within_partitions(beats: Beats, make_arm: MakeArm, seeds: 
     assert found.resampling.startswith("patients of all folds together, of partitions")
 
 
-def test_a_floor_is_compared_in_pairs_and_takes_no_other_part(
-    beats: Beats, arms: list[ArmRuns], make_arm: MakeArm
-) -> None:
+def test_a_floor_is_paired(beats: Beats, arms: list[ArmRuns], make_arm: MakeArm) -> None:
     floor = make_arm("floor", better=0.3)
     found, without = compared(beats, arms, floor=floor), compared(beats, arms)
     assert [pair.first for pair in found.above_floor] == [arm.name for arm in found.arms]
@@ -101,13 +97,6 @@ def test_a_clear_difference_is_found_and_none_is_not(beats: Beats, arms: list[Ar
     assert same.contrasts[0].p == 1.0
     interval = same.contrasts[0].estimates["sv"]
     assert (interval.value, interval.low, interval.high) == (0.0, 0.0, 0.0)
-
-
-def test_the_seed_decides_the_resamples(beats: Beats, arms: list[ArmRuns]) -> None:
-    one, other, again = (compared(beats, arms, seed=seed) for seed in (0, 1, 0))
-    assert one.contrasts[0] == again.contrasts[0]
-    of_one, of_other = (found.contrasts[0].estimates["S"] for found in (one, other))
-    assert of_one.low != of_other.low and of_one.value == of_other.value
 
 
 def test_placebos_are_never_chosen(beats: Beats, arms: list[ArmRuns]) -> None:
@@ -137,9 +126,7 @@ def test_ecg_performance_is_kept_lost_or_not_shown(beats: Beats, make_arm: MakeA
     ]
 
 
-def test_what_rests_on_one_patient_has_no_interval_and_no_test(
-    beats: Beats, arms: list[ArmRuns]
-) -> None:
+def test_what_rests_on_one_patient_has_no_interval(beats: Beats, arms: list[ArmRuns]) -> None:
     """F is in one record alone, enough for its fold to count."""
     label = np.where((beats.label == 3) & (beats.record != 5), 0, beats.label)
     label[np.flatnonzero(beats.record == 5)[:10]] = 3
@@ -180,10 +167,7 @@ def test_an_interval_that_covers_too_little_is_marked(beats: Beats, arms: list[A
     assert compared(folds, arms).arms[0].estimates["V"].remark == ""
 
 
-def test_unlike_arms_and_unknown_names_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
-    unlike = [replace(arm, fingerprints={"beat windows": arm.name}) for arm in arms[:2]]
-    with pytest.raises(ComparisonError, match="these arms cannot be compared: beat windows diff"):
-        compared(beats, unlike)
+def test_unknown_names_are_refused(beats: Beats, arms: list[ArmRuns]) -> None:
     with pytest.raises(ComparisonError) as caught:
         compared(beats, arms, contrasts=[("film", "concta")], objective="val_auprc_SV")
     head, *faults = str(caught.value).split("\n  - ")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from study.statistics.estimates import class_facts, estimate, not_estimable, spread, with_means
+from study.statistics.estimates import class_facts, estimate, spread, with_means
 from study.statistics.predictions import Beats
 
 
@@ -24,15 +23,6 @@ def test_facts_of_a_class(beats: Beats) -> None:
     assert s.records == 7
     assert n.estimable and f.estimable
     assert [fact.chance for fact in class_facts(beats, "auroc")] == [0.5] * 4
-
-
-def test_a_class_that_counts_in_no_fold_is_not_estimable(beats: Beats) -> None:
-    label = beats.label.copy()
-    for record in range(9):
-        label[np.flatnonzero((beats.record == record) & (label == 1))[2:]] = 0
-    facts = class_facts(replace(beats, label=label), "auprc")
-    assert facts[1].folds == 0 and math.isnan(facts[1].chance)
-    assert not_estimable("S", facts) == "not estimable: no fold has enough S beats"
 
 
 def test_the_means_over_classes_come_behind_them() -> None:

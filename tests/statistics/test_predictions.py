@@ -12,15 +12,6 @@ from study.statistics.predictions import Beats, check_comparable
 from tests.builders import MakeArm
 
 
-def test_patients_and_folds_of_beats(beats: Beats) -> None:
-    assert beats.patients == ("100", "101", "102", "104", "105", "106", "107")
-    assert beats.n_folds == 2
-    of_103 = beats.record == 3
-    assert set(beats.patient[of_103]) == {1} and set(beats.fold[0, of_103]) == {0}
-    assert set(beats.patient[beats.record == 8]) == {-1}
-    assert beats.counts_by_fold.tolist() == [[[120, 48, 56, 24], [132, 36, 86, 24]]]
-
-
 def test_a_fold_counts_with_ten_beats_of_a_class_and_others() -> None:
     label = np.array([0] * 20 + [1] * 10 + [2] * 9 + [0] * 12)
     fold = Beats(
@@ -66,29 +57,4 @@ def test_what_differs_is_named_with_the_arms_on_each_side(beats: Beats, make_arm
         "these arms cannot be compared: 2 faults\n"
         f"  - folds differ: {mine} of these beats, film, ecg; {theirs} of mhca\n"
         "  - daeac/linear windows differ: aaa of film, mhca; bbb of ecg"
-    )
-
-
-def test_draws_seeds_shapes_and_missing_predictions(beats: Beats, make_arm: MakeArm) -> None:
-    holed = make_arm("holed")
-    holed.log_probs[1, 7, 2] = np.nan
-    short = make_arm("short")
-    arms = [
-        make_arm("film"),
-        make_arm("one_draw", draws=1),
-        holed,
-        replace(short, log_probs=short.log_probs[:, :9]),
-        make_arm("film"),
-    ]
-    with pytest.raises(ComparisonError) as caught:
-        check_comparable(beats, arms)
-    n = len(beats.label)
-    assert str(caught.value) == (
-        "these arms cannot be compared: 4 faults\n"
-        "  - holed: 1 predictions of beats in folds are not finite\n"
-        f"  - short: log_probs must be [R, {n}, 4] with R = 6 pairs of draw and seed, "
-        "got [6, 9, 4]\n"
-        "  - draws and seeds differ: 6 runs (draws [0, 1], seeds [0, 1, 2]) in film, holed, "
-        "short, film; 3 runs (draws [0], seeds [0, 1, 2]) in one_draw\n"
-        "  - film: is given twice"
     )

@@ -82,9 +82,7 @@ def test_seeds_are_drawn_by_fold_and_one_seed_stays(beats: Beats) -> None:
     assert (SeedShares.drawn(beats, 1, 10, np.random.default_rng(0)).seed == 1.0).all()
 
 
-def test_with_partitions_scores_and_swaps_are_means_of_each_seed_on_its_own(
-    beats: Beats, make_arm: MakeArm
-) -> None:
+def test_with_partitions_each_seed_is_scored_on_its_own(beats: Beats, make_arm: MakeArm) -> None:
     """Two partitions and seeds, one draw; the same weights and swaps of records in both."""
     other = (0, 1, 0, 1, 0, 1, 0, 1, -1)
     both = replace(beats, folds_of_record=(*beats.folds_of_record, other))

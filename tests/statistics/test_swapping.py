@@ -44,9 +44,7 @@ def test_differences_after_swaps_equal_plain_loops(beats: Beats, make_arm: MakeA
         assert found.null[k] == pytest.approx(expected, abs=1e-6)
 
 
-def test_runs_are_paired_and_swapping_everything_turns_the_difference_around(
-    beats: Beats, make_arm: MakeArm
-) -> None:
+def test_runs_are_paired_and_swapping_all_turns_the_sign(beats: Beats, make_arm: MakeArm) -> None:
     one, order = make_arm("one"), [3, 1, 5, 0, 2, 4]
     shuffled = {name: getattr(one, name)[order] for name in ("log_probs", "draw", "seed")}
     again, other = replace(one, name="again", **shuffled), make_arm("other", better=0.5)

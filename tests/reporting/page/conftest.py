@@ -54,7 +54,6 @@ PLAN = study_plan(
 
 
 def row_of(number: int, arm: str, value: float, **changes: Any) -> TrialRow:
-    """Return a complete trial."""
     metrics = {AUPRC_SV: value, "val_auroc_sv": 0.9, "val_auprc_macro": value}
     metrics |= {metric("auprc", name): value for name in CLASSES}
     for kind in ("inputs", "total"):
