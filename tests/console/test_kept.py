@@ -13,55 +13,30 @@ from study.errors import UsageError
 from study.store.folder import COMMAND, study_folder
 from tests.builders import study_plan
 
-DEFAULTS = vars(parser("").parse_args([]))
 
-
-def kept(source: Source, *words: str) -> str:
-    return command_line(parser("").parse_args(words), DEFAULTS, source)
-
-
-def test_the_command_is_kept_without_credentials_and_what_is_of_one_start(
+def test_the_command_is_kept_but_credentials_and_one_start_s_words(
     records_source: Source,
 ) -> None:
     words = ["--space", "a b.toml", "--epochs", "2", "--no-track"]
     once = ["--resume", "--time-limit", "5", "-v", "--tracking-uri", "https://user:s3cr3t@host/x"]
-    assert kept(records_source, *words, *once) == (
+    args, defaults = parser("").parse_args([*words, *once]), vars(parser("").parse_args([]))
+    assert command_line(args, defaults, records_source) == (
         "python -m study.run --space 'a b.toml' --epochs 2 "
         "--tracking-uri 'https://***@host/x' --no-track --data synthetic"
     )
 
 
-@pytest.mark.parametrize(
-    ("line", "given", "fault"),
-    [
-        ("python -m study.run", ["--space", "x"], "goes by the study's own folder; leave --space"),
-        ("", [], "has no command.txt"),
-        ("python -m study.evaluate --plan p", [], "was started by `python -m study.evaluate"),
-        ("python -m study.run --tracking-uri https://***@h", [], "credentials are kept in no"),
-    ],
-)
-def test_what_cannot_be_resumed_by_its_name_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, given: list[str], fault: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    study_plan(name="tiny").save(study_folder(tmp_path, "tiny"))
-    if line:
-        (study_folder(tmp_path, "tiny") / COMMAND).write_text(line)
-    with pytest.raises(UsageError, match=fault):
-        resumed(parser("").parse_args(["--resume", "tiny", *given]), parser(""))
-
-
-def test_a_study_is_resumed_by_its_name_with_what_it_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_resumed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = study_folder(tmp_path, "tiny")
     study_plan(name="tiny").save(folder)
-    words = "--space smoke --trials 3 --seed 4 --partition-seed 5 --records r --concurrency 1"
-    (folder / COMMAND).write_text(f"python -m study.run {words} --storage x\n")
-    given = parser("").parse_args(["--resume", "tiny", "--concurrency", "2", "-q"])
-    args = resumed(given, parser(""))
-    assert (args.name, args.space) == ("tiny", str(folder / "space.toml"))
-    assert (args.seed, args.partition_seed, str(args.records)) == (4, 5, "r")
-    assert (args.concurrency, args.quiet) == (2, True), "what is given now counts"
-    assert (args.trials, args.storage) == (None, None), "space.toml and places.json have these"
+    for line, given, fault in (
+        ("", [], "has no command.txt"),
+        ("python -m study.run", ["--space", "x"], "goes by the study's own folder; leave --space"),
+        ("python -m study.evaluate --plan p", [], "was started by `python -m study.evaluate"),
+        ("python -m study.run --tracking-uri https://***@h", [], "credentials are kept in no"),
+    ):
+        if line:
+            (folder / COMMAND).write_text(line)
+        with pytest.raises(UsageError, match=fault):
+            resumed(parser("").parse_args(["--resume", "tiny", *given]), parser(""))

@@ -55,10 +55,6 @@ class World:
     def id_of(self, key: int | str) -> str:
         return str(self.run_of(key).info.run_id)
 
-    def change_mlflow(self, statement: str, number: int) -> None:
-        """Change MLflow's database by a statement with the run of a trial."""
-        change(self.workspace / "mlflow.db", statement, self.id_of(number))
-
     def points(self, number: int) -> Curves:
         """Return step and value of every metric of a trial."""
         return mlflow_curves(self.mlflow, self.run_of(number))
@@ -83,30 +79,18 @@ def leave_a_checkpoint(world: World) -> None:
     shutil.copy(world.of(4, "checkpoint.pt"), world.of(2, "checkpoint.pt"))
 
 
+def told(method: str, key: int | str, *given: Any, **more: Any) -> Inject:
+    """Return what tells MLflow something of a run."""
+    return lambda world: getattr(world.mlflow, method)(world.id_of(key), *given, **more)
+
+
 def running(key: int | str) -> Inject:
-    """Return what lets a run look as if it were running."""
-
-    def set_running(world: World) -> None:
-        world.mlflow.update_run(world.id_of(key), status="RUNNING")
-
-    return set_running
+    return told("update_run", key, status="RUNNING")
 
 
-def set_another_outcome(world: World) -> None:
-    world.mlflow.set_tag(world.id_of(2), Tag.OUTCOME, "complete")
-    world.mlflow.set_terminated(world.id_of(2), "FINISHED")
-
-
-def delete_a_run(world: World) -> None:
-    world.mlflow.delete_run(world.id_of(1))
-
-
-def make_a_second_run(world: World) -> None:
-    first = world.run_of(0)
-    second = world.mlflow.create_run(first.info.experiment_id, tags=first.data.tags)
-    world.mlflow.log_param(second.info.run_id, "fusion", "film")
-    world.mlflow.log_metric(second.info.run_id, "val_loss", 0.3, step=1)
-    world.mlflow.set_terminated(second.info.run_id)
+def changed(number: int, statement: str) -> Inject:
+    """Return what changes MLflow's database by a statement with the run of a trial."""
+    return lambda world: change(world.workspace / "mlflow.db", statement, world.id_of(number))
 
 
 def make_a_blank_second_run_of_the_study(world: World) -> None:
@@ -114,58 +98,57 @@ def make_a_blank_second_run_of_the_study(world: World) -> None:
     world.mlflow.create_run(first.info.experiment_id, tags=first.data.tags)
 
 
+def make_a_second_run(world: World) -> None:
+    first = world.run_of(0)
+    second = world.mlflow.create_run(first.info.experiment_id, tags=first.data.tags)
+    world.mlflow.log_metric(second.info.run_id, "val_loss", 0.3, step=1)
+    world.mlflow.set_terminated(second.info.run_id)
+
+
 def log_a_metric_twice(world: World) -> None:
     now_ms = int(time.time() * 1000)
     world.mlflow.log_metric(world.id_of(0), "training/val_loss", 0.77, step=2, timestamp=now_ms)
 
 
-def lose_a_tag_and_a_parameter(world: World) -> None:
-    world.mlflow.delete_tag(world.id_of(1), Tag.ARM)
-    world.change_mlflow("delete from params where key = 'fusion' and run_uuid = ?", 1)
-
-
-def lose_an_epoch(world: World) -> None:
-    world.change_mlflow("delete from metrics where step = 2 and run_uuid = ?", 0)
-
-
-def change_a_value(world: World) -> None:
-    of_score = "step = 3 and key = 'val_auprc_sv' and run_uuid = ?"
-    world.change_mlflow(f"update metrics set value = 0.99 where {of_score}", 1)
-
-
 Injected = list[tuple[Inject, str, str]]
 
+DELETE_A_RUN = told("delete_run", 1)
 RUNNING = "is RUNNING, and nothing runs it: it is"
+OTHER_VALUE = "update metrics set value = 0.99 where step = 3 and key = 'val_auprc_sv'"
 TOGETHER: list[Injected] = [
     [
         (
             delete_predictions,
-            "trial   0  opt1 / daeac / concat_proj / published7 / real: predictions.npz is "
-            "missing",
+            "trial   0  opt1 / daeac / concat_proj / published7 / real: predictions.npz is miss",
             "withdraw the outcome of trial 0, whose predictions.npz is missing: --resume runs it",
         ),
-        (
-            leave_a_checkpoint,
-            "and its checkpoint.pt is still there",
-            "delete checkpoint.pt of tri",
-        ),
-        (delete_a_run, "MLflow has no run of it", "log what MLflow lacks of trials 1, 2, 4"),
-        (
-            set_another_outcome,
-            "its MLflow run says FINISHED, outcome 'complete': it is pruned",
-            "",
-        ),
+        (leave_a_checkpoint, "and its checkpoint.pt is still there", "delete checkpoint.pt of t"),
+        (DELETE_A_RUN, "MLflow has no run of it", "log what MLflow lacks of trials 1, 2, 4"),
+        (told("set_tag", 2, Tag.OUTCOME, "complete"), "outcome 'complete': it is pruned", ""),
         (running(4), f"its MLflow run {RUNNING} stopped", ""),
     ],
     [
         (running(0), f"its MLflow run {RUNNING} complete", "log what MLflow lacks of"),
-        (change_a_value, "has metrics of it with other values: val_auprc_sv of epoch 3", "delete"),
+        (
+            changed(1, f"{OTHER_VALUE} and run_uuid = ?"),
+            "has metrics of it with other values: val_auprc_sv of epoch 3",
+            "delete",
+        ),
         (running("floor"), f"MLflow's run of floor: prevalence {RUNNING} com", ""),
         (make_a_blank_second_run_of_the_study, "MLflow has a second run of the study, ", ""),
     ],
     [
-        (lose_an_epoch, "has no val_auprc_sv of epoch 2, training/val_loss of epoch 2", "l"),
-        (lose_a_tag_and_a_parameter, "its MLflow run lacks the study's arm", ""),
+        (
+            changed(0, "delete from metrics where step = 2 and run_uuid = ?"),
+            "has no val_auprc_sv of epoch 2, training/val_loss of epoch 2",
+            "l",
+        ),
+        (told("delete_tag", 1, Tag.ARM), "its MLflow run lacks the study's arm", ""),
+        (
+            changed(1, "delete from params where key = 'fusion' and run_uuid = ?"),
+            "its MLflow run has no parameter fusion",
+            "",
+        ),
         (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
     ],
     [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],
@@ -174,7 +157,7 @@ TOGETHER: list[Injected] = [
 """Each with what is said of it, and with what is done about it where that is its own."""
 
 
-@pytest.mark.parametrize("injected", TOGETHER, ids=lambda injected: injected[0][0].__name__)
+@pytest.mark.parametrize("injected", TOGETHER)
 def test_disagreements_are_named_and_repaired_once(world: World, injected: Injected) -> None:
     before = world.points(0)
     for inject, _, _ in injected:
@@ -204,7 +187,7 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
 
 
 def test_a_dry_run_shows_what_would_be_done_and_does_nothing(world: World) -> None:
-    for inject in (delete_predictions, leave_a_checkpoint, delete_a_run):
+    for inject in (delete_predictions, leave_a_checkpoint, DELETE_A_RUN):
         inject(world)
     _, told = status()
     before = contents(world.folder)

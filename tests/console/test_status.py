@@ -10,21 +10,13 @@ import pytest
 
 from study.store import trials
 from study.store.ledger import Ledger
-from study.store.lock import Owner, here, locked
-from study.store.trials import CLOSED
+from study.store.lock import Owner, locked
 from tests.command import Ended
 from tests.command import here as run_here
 from tests.tuning.small_study import NAME, PLAN, Start, checkpoint, contents, status
 
 ARM = "opt1 / daeac / {} / published7 / real"
 GO_ON = "to go on: python -m study.run --resume tiny"
-
-
-def refuse_repair(*words: str) -> None:
-    """See that a study that is being run is not repaired, shown only or not."""
-    said = f"error: study 'tiny' is being run by {Owner.current()}; wait for it, or stop it\n"
-    for dry in ((), ("--dry-run",)):
-        assert run_here(Path.cwd(), ["--repair", NAME, *words, *dry]) == Ended(2, "", said)
 
 
 def test_an_interrupted_study_whose_records_agree(workspace: Path) -> None:
@@ -48,9 +40,7 @@ def test_an_interrupted_study_whose_records_agree(workspace: Path) -> None:
     assert contents(workspace) == before, "a status changes nothing and leaves nothing"
 
 
-def test_a_study_that_runs_is_read_beside_its_driver_and_not_repaired(
-    workspace: Path, folder: Path
-) -> None:
+def test_a_study_that_runs_is_read_and_not_repaired(workspace: Path, folder: Path) -> None:
     """Its driver writes ahead and has trials and runs open, which is no disagreement."""
     with locked(folder):
         start = Start(workspace)
@@ -61,7 +51,9 @@ def test_a_study_that_runs_is_read_beside_its_driver_and_not_repaired(
         start.mirror = None  # its thread has ended: to finish it again would wait for its patience
         before = contents(workspace)
         code, lines = status()
-        refuse_repair()
+        said = f"error: study 'tiny' is being run by {Owner.current()}; wait for it, or stop it\n"
+        for dry in ((), ("--dry-run",)):
+            assert run_here(Path.cwd(), ["--repair", NAME, *dry]) == Ended(2, "", said)
         assert contents(workspace) == before
         start.leave()
     assert lines[1] == f"it is being run by {Owner.current()}"
@@ -70,39 +62,21 @@ def test_a_study_that_runs_is_read_beside_its_driver_and_not_repaired(
     assert (code, lines[-1]) == (0, "the three records agree, as far as they can while it runs")
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "it has no checkpoint"),
+def test_what_starts_again_says_why(folder: Path) -> None:
+    (path,) = (folder / "trials").glob("*/checkpoint.pt")
+    for content, said in (
         (checkpoint(2)[:-200], "its checkpoint is damaged (BadZipFile: File is not a zip file)"),
         (checkpoint(2, "0.0.9"), "its checkpoint is of version 0.0.9, this is 0.1.0"),
-    ],
-    ids=["none", "cut", "other version"],
-)
-def test_an_owed_trial_that_starts_again_says_why(
-    folder: Path, content: bytes | None, said: str
-) -> None:
-    (path,) = (folder / "trials").glob("*/checkpoint.pt")
-    if content is None:
-        path.unlink()
-    else:
-        path.write_bytes(content)
-    code, lines = status()
-    (owed,) = [line for line in lines if line.startswith("owed:")]
-    assert owed.endswith(f": starts again: {said} (attempt 1: SIGINT received)")
-    assert code == 0, "the next start begins it anew: nothing is lost that another record has"
-
-
-def test_no_trial_has_files_where_another_place_was_meant(folder: Path, tmp_path: Path) -> None:
-    """Without the option that the study was started with, nothing may count as lost."""
-    elsewhere = tmp_path / "elsewhere"
-    shutil.move(folder / "trials", elsewhere / NAME)
-    code, lines = status()
-    said = f"  {folder}/trials has no file of any complete trial; give the --storage that the "
-    assert (code, any(line.startswith(said) for line in lines)) == (1, True)
-    code, lines = status(option="--repair")
-    assert (code, lines[-1]) == (1, "repair: none of it can be repaired")
-    assert status("--storage", str(elsewhere))[0] == 0
+        (None, "it has no checkpoint"),
+    ):
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        code, lines = status()
+        (owed,) = [line for line in lines if line.startswith("owed:")]
+        assert owed.endswith(f": starts again: {said} (attempt 1: SIGINT received)")
+        assert code == 0, "the next start begins it anew: nothing is lost that another record has"
 
 
 @pytest.mark.parametrize("lost", ["study.db", "nothing"])
@@ -119,9 +93,7 @@ def test_a_storage_that_is_gone_is_named_and_not_made(folder: Path, lost: str) -
     assert not (folder / "study.db").exists()
 
 
-def test_what_could_not_be_compared_is_said_and_not_known_to_agree(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_what_could_not_be_compared_is_not_known_to_agree(folder: Path, tmp_path: Path) -> None:
     code, lines = status("--tracking-uri", f"sqlite:///{tmp_path}")
     assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-3]
     assert (code, lines[-2:]) == (1, ["the records but MLflow's agree", GO_ON])
@@ -152,18 +124,6 @@ def test_without_a_tracker_nothing_of_it_is_read_or_owed(
     assert lines[-3].startswith("MLflow: nothing was told to any tracker; the study's own command")
     assert (code, lines[-2:]) == (0, ["the three records agree", GO_ON])
     assert not (tmp_path / "mlflow.db").exists()
-
-
-def test_a_study_that_a_copy_of_its_folder_runs_is_held(workspace: Path, folder: Path) -> None:
-    """Both have the plan, and the Optuna storage is neither's."""
-    storage = ("--study-storage", f"sqlite:///{workspace / 'shared.db'}")
-    shutil.copy(folder / "study.db", workspace / "shared.db")
-    ledger = Ledger(storage_url=storage[1], name=NAME)
-    ledger.note(CLOSED, False)
-    ledger.note(trials.PLACE, here(workspace / "copy"))
-    lines = status(*storage)[1]
-    assert lines[1] == f"it is being run by {Owner.current()}"
-    refuse_repair(*storage)
 
 
 def test_a_damaged_storage_is_named_by_what_the_database_says_of_it(folder: Path) -> None:

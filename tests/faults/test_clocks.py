@@ -30,8 +30,7 @@ def test_a_study_goes_on_after_the_clock_was_set_back(studies: Studies) -> None:
     start.process.send_signal(signal.SIGKILL)
     start.ended()
     earlier = replace(studies, program=(sys.executable, "-c", A_DAY_EARLIER))
-    ended = earlier.run("fast", name, "--resume")
-    assert ended.code == 0, ended
+    earlier.run("fast", name, "--resume").succeeded()
     assert len(studies.audit(name)) == 4
     assert studies.left() == []
 
@@ -44,6 +43,5 @@ def test_a_study_that_runs_cannot_be_started_again_and_is_not_hurt(studies: Stud
         refused = studies.here("long", name, *lasting, *option)
         assert refused.code == 2, refused
         assert f"study '{name}' is being run by process {first.process.pid} on " in refused.err
-    ended = first.ended()
-    assert ended.code == 0, ended
+    first.ended().succeeded()
     assert list(studies.audit(name).values()) == [Outcome.COMPLETE]

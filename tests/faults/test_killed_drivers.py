@@ -10,7 +10,8 @@ import os
 import random
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,40 +33,36 @@ ONE_START = 8
 """Events of a trial and a half; three such starts are about the whole study."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """When a driver is killed: seconds after the command, or after something is written down."""
-
-    after_s: float = 0.0
-    events: int = 0  # of this start that are written down before; 0 counts seconds only
-    then_s: float = 0.0  # to wait after the last of them
-
-
-def drawn(seed: str) -> list[Moment]:
+def drawn(seed: str) -> list[dict[str, Any]]:
     """Draw the three moments of a study: mostly while trials run, some before the first."""
     rng = random.Random(seed)
-    moments = []
+    moments: list[dict[str, Any]] = []
     for _ in range(3):
         if rng.random() < 0.3:
-            moments.append(Moment(after_s=rng.uniform(0.05, STARTUP_S)))
+            moments.append({"after_s": rng.uniform(0.05, STARTUP_S)})
         else:
-            moments.append(Moment(events=rng.randint(1, ONE_START), then_s=rng.uniform(0, 0.3)))
+            moments.append({"events": rng.randint(1, ONE_START), "then_s": rng.uniform(0, 0.3)})
     return moments
 
 
-def kill(studies: Studies, name: str, moment: Moment, *more: str) -> bool:
-    """Start a study and kill its driver at a moment; return whether it was not over before."""
+def kill(
+    studies: Studies, name: str, *, after_s: float = 0.0, events: int = 0, then_s: float = 0.0
+) -> bool:
+    """Start or resume a study and kill its driver; return whether it was not over before.
+
+    It is killed some seconds after the command, or after it has written so many events.
+    """
     before = studies.events(name)
-    start = studies.start("fast", name, *more)
+    start = studies.start("fast", name, *resume(studies, name))
 
     def has_come() -> bool:
-        if moment.events:
-            return studies.events(name) >= before + moment.events
-        return time.monotonic() - start.began >= moment.after_s
+        if events:
+            return studies.events(name) >= before + events
+        return time.monotonic() - start.began >= after_s
 
     while start.process.poll() is None and not has_come():
         time.sleep(0.01)
-    time.sleep(moment.then_s)
+    time.sleep(then_s)
     start.process.send_signal(signal.SIGKILL)
     ended = start.ended()
     assert ended.code in (0, -signal.SIGKILL), ended
@@ -80,8 +77,7 @@ def resume(studies: Studies, name: str) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def outcomes(studies: Studies) -> dict[str, str]:
     """Outcomes of a study that nothing happens to, `whole`."""
-    ended = studies.here("fast", "whole")
-    assert ended.code == 0, ended
+    studies.here("fast", "whole").succeeded()
     outcomes = studies.audit("whole")
     assert set(outcomes.values()) == {Outcome.COMPLETE, Outcome.PRUNED}
     return outcomes
@@ -91,8 +87,8 @@ def test_a_study_killed_at_its_start_in_a_trial_and_at_its_end_is_whole(
     studies: Studies, outcomes: dict[str, str]
 ) -> None:
     name = "thrice"
-    assert kill(studies, name, Moment(after_s=2.0))
-    assert kill(studies, name, Moment(events=4, then_s=0.05), *resume(studies, name))
+    assert kill(studies, name, after_s=2.0)
+    assert kill(studies, name, events=4, then_s=0.05)
     # At its end: every trial is settled, the tracker's last changes are not sent.
     start = studies.start("fast", name, "--resume")
     start.wait_for(lambda: "[4/4" in start.said(), "its last trial")
@@ -103,8 +99,7 @@ def test_a_study_killed_at_its_start_in_a_trial_and_at_its_end_is_whole(
 
 def goes_on(studies: Studies, name: str, outcomes: dict[str, str]) -> None:
     """Run what a killed study still owes; all records must be those of `whole`."""
-    ended = studies.run("fast", name, *resume(studies, name))
-    assert ended.code == 0, ended
+    studies.run("fast", name, *resume(studies, name)).succeeded()
     assert studies.audit(name) == outcomes
     studies.assert_same_curves(name, "whole")
     assert studies.left() == [], "the next start deletes what a killed one left"
@@ -116,9 +111,5 @@ def test_a_study_killed_three_times_at_random_is_whole(
 ) -> None:
     fits_floors, name = replace(studies, own_floors=True), f"killed-{number}"
     print(f"KILL_SEED={SEED} repeats the moments of this run")  # pytest shows it on failure
-    kills = [
-        kill(fits_floors, name, moment, *resume(studies, name))
-        for moment in drawn(f"{SEED}/{number}")
-    ]
-    assert any(kills)
+    assert any([kill(fits_floors, name, **moment) for moment in drawn(f"{SEED}/{number}")])
     goes_on(studies, name, outcomes)

@@ -90,8 +90,7 @@ def test_sigterm_while_ray_starts_loses_nothing(studies: Studies, after_s: float
     start.process.send_signal(signal.SIGTERM)
     ended = start.ended(within_s=30)
     assert ended.code != 0, ended
-    ended = studies.run("long", name, "--resume")
-    assert ended.code == 0, ended
+    ended = studies.run("long", name, "--resume").succeeded()
     assert studies.left() == []
     assert len(studies.audit(name)) == 2
 
@@ -112,9 +111,7 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(studies: Studies) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_anything_is_begun_says_so(
-    studies: Studies, number: signal.Signals
-) -> None:
+def test_a_signal_before_the_beginning_says_so(studies: Studies, number: signal.Signals) -> None:
     name = f"early-{number.name}"
     start = studies.start("long", name)
     lock = studies.study(name) / "lock"

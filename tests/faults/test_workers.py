@@ -84,9 +84,7 @@ def test_workers_that_ray_ends_because_the_machine_is_full_fail_their_trials(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_ray_that_is_ended_from_outside_costs_no_trial(
-    studies: Studies, number: signal.Signals
-) -> None:
+def test_a_ray_ended_by_others_costs_no_trial(studies: Studies, number: signal.Signals) -> None:
     """As by `ray stop`, which ends every Ray of a machine."""
     name = f"without-ray-{number.name}"
     start = studies.with_checkpoint(name)

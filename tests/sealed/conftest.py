@@ -158,30 +158,35 @@ def trained(
 
 
 @pytest.fixture(scope="session")
-def opened_once(
+def evaluated_once(
     tmp_path_factory: pytest.TempPathFactory,
     trained: tuple[Path, SealedPlan],
     halves: Path,
     cache_dir: Path,
-) -> tuple[Path, str]:
-    """The same after an opening, and what the command has said."""
-    folder = tmp_path_factory.mktemp("opened") / "workspace"
-    shutil.copytree(trained[0], folder)
-    with here(folder, cache_dir), redirect_stdout(io.StringIO()) as said:
-        assert evaluated(halves) == 0
-    return folder, said.getvalue()
+) -> Callable[..., tuple[Path, str]]:
+    """Evaluates with these words in a copy of that workspace; gives it and what was said."""
+
+    def evaluate_once(*words: object) -> tuple[Path, str]:
+        folder = tmp_path_factory.mktemp("evaluated") / "workspace"
+        shutil.copytree(trained[0], folder)
+        with here(folder, cache_dir), redirect_stdout(io.StringIO()) as said:
+            assert evaluated(halves, *words) == 0
+        return folder, said.getvalue()
+
+    return evaluate_once
+
+
+@pytest.fixture(scope="session")
+def opened_once(evaluated_once: Callable[..., tuple[Path, str]]) -> tuple[Path, str]:
+    """A workspace after an opening, and what the command has said."""
+    return evaluated_once()
 
 
 @pytest.fixture
-def workspace(
-    request: pytest.FixtureRequest,
-    trained: tuple[Path, SealedPlan],
-    cache_dir: Path,
-    tmp_path: Path,
-) -> Iterator[Path]:
+def workspace(request: pytest.FixtureRequest, cache_dir: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy to work in; of the workspace that has an opening where a test takes `opened`."""
     has_opening = "opened" in request.fixturenames
-    source = request.getfixturevalue("opened_once")[0] if has_opening else trained[0]
+    source = request.getfixturevalue("opened_once" if has_opening else "trained")[0]
     folder = tmp_path / "workspace"
     shutil.copytree(source, folder)
     with here(folder, cache_dir):

@@ -11,19 +11,14 @@ import wfdb
 from study.data.catalogue import DS2
 from study.errors import StudyStateError
 from study.sealed.bxb import bxb_table
-from study.sealed.plan import SealedPlan
+from study.sealed.plan import load_plan
 from study.sealed.records import Records
 from study.sealed.result import PREDICTIONS, EvaluationFolder
 from tests.sealed.conftest import Run
 
 
 def test_escape_beats_of_a_stored_result_count_as_s(
-    run: Run,
-    opened: str,
-    folder: EvaluationFolder,
-    trained: tuple[Path, SealedPlan],
-    records: Records,
-    tmp_path: Path,
+    run: Run, opened: str, folder: EvaluationFolder, records: Records, tmp_path: Path
 ) -> None:
     """Record 100 gets its N beats marked as nodal escape; what was called is as it was."""
     ended = run("--ec57", "bxb")
@@ -33,7 +28,7 @@ def test_escape_beats_of_a_stored_result_count_as_s(
     marks = wfdb.rdann(str(tmp_path / "marked" / "100"), "atr")
     symbols = ["j" if symbol == "N" else symbol for symbol in marks.symbol]
     wfdb.wrann("100", "atr", marks.sample, symbol=symbols, write_dir=str(tmp_path / "marked"))
-    place, plan = folder.root / "opening_1", trained[1]
+    place, plan = folder.root / "opening_1", load_plan(Path("tiny.toml"))
     origin = replace(records.test.origins["100"], folder=tmp_path / "marked")
     source = replace(records.test, origins=dict.fromkeys(DS2, origin))
     table = bxb_table(plan, place, source)

@@ -61,6 +61,8 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
     arm = result["arms"]["rr"]
     assert len(arm["seeds"]["values"]["test_auprc_S"]) == 10
     assert len(arm["ensemble"]["values"]["test_auprc_S"]) == 1
+    prevalence, logistic = (result["arms"][name]["seeds"]["values"] for name in FLOORS[:2])
+    assert logistic["test_auprc_V"][0] > 2 * prevalence["test_auprc_V"][0]
     compared = result["comparisons"]["auprc_sv"]
     estimates = {arm["name"]: arm["estimates"] for arm in compared["arms"]}
     assert estimates["rr"]["sv"]["value"] == pytest.approx(
@@ -78,9 +80,7 @@ def test_a_plan_is_trained_opened_scored_and_kept(workspace: Path, opened: str) 
     assert not (workspace / "test_openings.jsonl").exists(), "a rehearsal is no opening"
 
 
-def test_the_page_of_a_study_has_the_result_of_a_plan_that_rests_on_it(
-    workspace: Path, opened: str
-) -> None:
+def test_the_page_of_a_study_has_its_sealed_result(workspace: Path, opened: str) -> None:
     (path,) = results(workspace)
     content = json.loads(path.read_text())
     content["plan"] += '\n[test.study]\nname = "s"\n'
@@ -279,24 +279,20 @@ def test_a_plan_whose_study_is_another_by_now_is_refused(run: Run, workspace: Pa
     assert openings(workspace) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
+def test_what_cannot_be_evaluated_writes_nothing(evaluates: Run, workspace: Path) -> None:
+    (workspace / "few.toml").write_text('name = "few"\nseeds = 9\n[[arms]]\nname = "film"\n')
+    before = sorted(workspace.rglob("*"))
+    for words, said in (
         ("--write-plan smok", "there is no study 'smok' in "),
         ("--plan few.toml", "few.toml: compare.seeds: must be 10 or more"),
         ("--plan tiny.toml --data-dir nowhere", "--data-dir: nowhere: no such folder; give the f"),
+        ("--plan tiny.toml --synthetic --test DS3", "--test: unknown test set 'DS3'; "),
         ("--plan a --lead II", "options: --lead goes with --records, which is not given"),
         ("--plan a --ec57 bxb --dry-run", "options: --ec57 cannot go with --register, "),
         ("--openings --dry-run", "options: --dry-run means nothing with --openings"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
-    evaluates: Run, workspace: Path, words: str, said: str
-) -> None:
-    (workspace / "few.toml").write_text('name = "few"\nseeds = 9\n[[arms]]\nname = "film"\n')
-    before = sorted(workspace.rglob("*"))
-    assert said in refusal(evaluates(*words.split()))
-    assert sorted(workspace.rglob("*")) == before
+    ):
+        assert said in refusal(evaluates(*words.split()))
+        assert sorted(workspace.rglob("*")) == before
 
 
 def test_a_second_process_waits_its_turn(run: Run, folder: EvaluationFolder) -> None:

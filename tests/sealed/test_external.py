@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections import Counter
-from contextlib import redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -26,31 +26,26 @@ from study.sealed.to_mlflow import registrable
 from study.tracking.registry import load
 from study.wording import SYNTHETIC, SYNTHETIC_MODEL, score_text
 from tests.builders import mlflow_client, mlflow_runs, pass_for
-from tests.sealed.conftest import Run, evaluated, here, interrupted, never, refusal
+from tests.sealed.conftest import Run, never, refusal
 
 NAMES = tuple(f"p{n:02}" for n in range(1, 9))
-ARMS = ("rr", "rr_placebo", *FLOORS)
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Eight patients without F at two sampling rates, with leads that MIT-BIH does not have.
+def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight patients without F, at a rate and with leads that MIT-BIH does not have.
 
-    At 257 Hz a beat of p01 is annotated twice.
+    A beat of p01 is annotated twice.
     """
-    root = tmp_path_factory.mktemp("others")
-    folders = {rate_hz: root / f"ward-{rate_hz}" for rate_hz in (128, 257)}
-    for rate_hz, folder in folders.items():
-        write_records(
-            folder, names=NAMES, duration_s=90, sampling_rate_hz=rate_hz, leads=("II", "aVF")
-        )
-        relabel(folder, "F", "Q")
-    old = wfdb.rdann(str(folders[257] / "p01"), "atr")
+    folder = tmp_path_factory.mktemp("others") / "ward"
+    write_records(folder, names=NAMES, duration_s=90, sampling_rate_hz=257, leads=("II", "aVF"))
+    relabel(folder, "F", "Q")
+    old = wfdb.rdann(str(folder / "p01"), "atr")
     at = [i for i, symbol in enumerate(old.symbol) if symbol == "N"][5]
     sample = np.insert(old.sample, at + 1, old.sample[at] + 1)
     symbol = [*old.symbol[: at + 1], "V", *old.symbol[at + 1 :]]
-    wfdb.wrann("p01", "atr", sample, symbol=symbol, write_dir=str(folders[257]))
-    return folders
+    wfdb.wrann("p01", "atr", sample, symbol=symbol, write_dir=str(folder))
+    return folder
 
 
 def relabel(folder: Path, symbols: str, new: str) -> None:
@@ -62,63 +57,43 @@ def relabel(folder: Path, symbols: str, new: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def scored(
-    tmp_path_factory: pytest.TempPathFactory,
-    trained: tuple[Path, SealedPlan],
-    folders: dict[int, Path],
-    halves: Path,
-    cache_dir: Path,
-) -> tuple[Path, dict[int, str]]:
-    """A workspace with results on both folders, and what the command has said of each."""
-    workspace, told = tmp_path_factory.mktemp("scored") / "workspace", {}
-    shutil.copytree(trained[0], workspace)
-    with here(workspace, cache_dir), pytest.MonkeyPatch.context() as patch:
+def scored(evaluated_once: Callable[..., tuple[Path, str]], ward: Path) -> tuple[Path, str]:
+    """A workspace with results on these records, and what the command has said."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.sealed.opening.read_test_set", never)
         patch.setattr("tests.sealed.conftest.TrialRun", never)
-        for rate_hz, records in folders.items():
-            with redirect_stdout(io.StringIO()) as said:
-                assert evaluated(halves, "--records", records) == 0
-            told[rate_hz] = said.getvalue()
-    return workspace, told
+        return evaluated_once("--records", ward)
 
 
-@pytest.mark.parametrize("rate_hz", [128, 257])
 def test_other_records_are_scored_by_the_trained_models_and_ds2_stays_closed(
-    scored: tuple[Path, dict[int, str]],
-    trained: tuple[Path, SealedPlan],
-    folders: dict[int, Path],
-    cache_dir: Path,
-    rate_hz: int,
+    scored: tuple[Path, str], trained: tuple[Path, SealedPlan], ward: Path, cache_dir: Path
 ) -> None:
-    (workspace, outputs), plan, name = scored, trained[1], f"ward-{rate_hz}"
-    told, folder = outputs[rate_hz], EvaluationFolder.of(workspace, plan, rehearsal=True)
+    (workspace, told), plan = scored, trained[1]
+    folder = EvaluationFolder.of(workspace, plan, rehearsal=True)
     for said in (
         "Nothing was opened.",
-        f"leads: II (8); sampling rates in Hz: {rate_hz} (8)",
+        "leads: II (8); sampling rates in Hz: 257 (8)",
         "models of MIT-BIH have seen lead MLII alone, not II",
-        f"AUPRC on {name}, the primary metric first",
+        "AUPRC on ward, the primary metric first",
+        "annotated more than once within 0.2 s",
         SYNTHETIC,
         "DS2 was not opened.",
     ):
         assert said in told, said
-    assert ("annotated more than once within 0.2 s" in told) == (rate_hz == 257)
-    results = folder.external(name)
+    results = folder.external("ward")
     names = ["per_record.csv", "predictions.npz", "result.json", "tables.txt"]
     assert sorted(path.name for path in results.iterdir()) == names
     assert told.startswith((results / "tables.txt").read_text().rstrip("\n"))
     result = json.loads((results / "result.json").read_text())
-    assert tuple(sorted(result["arms"])) == tuple(sorted(ARMS))
-    doubled = {
-        record: [beat["symbols"] for beat in beats]
-        for record, beats in result["external"]["doubled"].items()
-    }
-    assert doubled == ({"p01": [["N", "V"]]} if rate_hz == 257 else {})
+    assert result["arms"].keys() == {"rr", "rr_placebo", *FLOORS}
+    ((record, (beat,)),) = result["external"]["doubled"].items()
+    assert (record, beat["symbols"]) == ("p01", ["N", "V"])
     with np.load(results / "predictions.npz") as arrays:
         log_probs, label = arrays["log_probs_rr"], arrays["label"]
         assert tuple(arrays["record_names"]) == NAMES
     # The same as the ensemble that is registered says of the same beats.
     signal = plan.arms[0].config.signal
-    source = find_external(folders[rate_hz]).source
+    source = find_external(ward).source
     (beats,) = prepare_all(source, [signal.cut], cache_dir=cache_dir).values()
     given = (beats.ecg, None, beats.late_rr(signal), beats.late_shape(signal))
     probs = ensemble_of(plan, folder).predict(*given)
@@ -143,25 +118,19 @@ def ensemble_of(plan: SealedPlan, folder: EvaluationFolder) -> SeedEnsemble:
 
 
 def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
-    run: Run,
-    workspace: Path,
-    folder: EvaluationFolder,
-    folders: dict[int, Path],
-    scored: tuple[Path, dict[int, str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Run, workspace: Path, folder: EvaluationFolder, ward: Path, scored: tuple[Path, str]
 ) -> None:
     shutil.copytree(scored[0], workspace, dirs_exist_ok=True)
-    monkeypatch.setattr("study.sealed.opening.evaluate_records", never)
-    for _ in range(2):  # the second adds nothing
-        told = run("--records", folders[128], track=True).out
-        assert "has a result on ward-128: shown as it is" in told
+    with mock.patch("study.sealed.opening.evaluate_records", never):
+        for _ in range(2):  # the second adds nothing
+            told = run("--records", ward, track=True).out
+            assert "has a result on ward: shown as it is" in told
     # Another lead of the same name of records.
-    said = refusal(run("--records", folders[128], "--lead", "aVF"))
-    assert "has the result of other records or leads under the name 'ward-128'" in said
-    split = tmp_path / "split.toml"
+    said = refusal(run("--records", ward, "--lead", "aVF"))
+    assert "has the result of other records or leads under the name 'ward'" in said
+    split = workspace / "split.toml"
     split.write_text(f'name = "avf"\ndevelopment = {list(NAMES[:6])}\nlead = "aVF"\n')
-    told = run("--records", folders[128], "--split", split, "--dry-run").out
+    told = run("--records", ward, "--split", split, "--dry-run").out
     assert "leads: aVF (6)" in told
     assert told.endswith(f"the result would go to {folder.external('avf')}\n")
     runs = mlflow_runs(mlflow_client(workspace), EXPERIMENTS["synthetic"])
@@ -169,49 +138,33 @@ def test_what_is_there_is_shown_tracked_once_and_not_replaced_by_other_records(
     assert kinds == {"study": 1, "trial": 2, "floor": 5}
     assert {run.data.tags["stage"] for run in runs} == {"external"}
     (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
-    assert parent.info.run_name == "tiny on ward-128"
+    assert parent.info.run_name == "tiny on ward"
 
 
-def test_records_of_ds2_are_refused(
-    run: Run, folders: dict[int, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    signal = folders[128] / "p01.dat"
+def test_records_of_ds2_are_refused(run: Run, ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal = ward / "p01.dat"
     pass_for(monkeypatch, signal, "100.dat")
-    said = refusal(run("--records", folders[128]))
+    said = refusal(run("--records", ward))
     assert f"{signal}: is 100.dat of MIT-BIH's DS2, which is sealed" in said
 
 
 def test_records_that_cannot_test_a_model_are_refused_before_training(
-    run: Run, workspace: Path, folders: dict[int, Path], tmp_path: Path
+    run: Run, workspace: Path, ward: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(workspace / "rehearsals")  # nothing is trained
     bare, normal = tmp_path / "bare", tmp_path / "normal"
     for folder in (bare, normal):
-        shutil.copytree(folders[128], folder)
+        shutil.copytree(ward, folder)
     for path in bare.glob("*.atr"):
         path.unlink()
     relabel(normal, "AaJSejVE", "N")
     for more, said in (
         ([bare], f"--records {bare}: none of 8 records has beats with "),
-        ([folders[128], "--lead", "V9"], "must have a lead that is accepted, best first: V9; got"),
+        ([ward, "--lead", "V9"], "must have a lead that is accepted, best first: V9; got"),
         ([normal], "no class but N can be scored: one of S, V, F needs 10 beats, got N "),
     ):
         assert said in refusal(run("--records", *more))
     assert not (workspace / "rehearsals").exists()
-
-
-def test_what_is_not_trained_is_trained_first_and_a_dry_run_does_nothing(
-    run: Run, folder: EvaluationFolder, folders: dict[int, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = sorted(folder.root.glob("training/trials/*/weights.pt"))
-    weights[0].unlink()
-    told = run("--records", folders[128], "--dry-run").out
-    assert "models: 1 of 2 arms are trained already\ninstead of DS2, which stays closed:" in told
-    assert told.endswith(f"the result would go to {folder.external('ward-128')}\n")
-    assert not folder.external("ward-128").exists()
-    monkeypatch.setattr("study.sealed.opening.evaluate_records", interrupted)
-    assert run("--records", folders[128]).code == 130
-    assert weights[0].exists()
 
 
 def test_a_registered_arm_is_the_champion_and_predicts_alike(
@@ -242,9 +195,7 @@ def test_a_registered_arm_is_the_champion_and_predicts_alike(
     np.testing.assert_array_equal(champion.predict(*given), ensemble.predict(*given))
 
 
-def test_a_registered_model_says_what_ds2_has_shown(
-    run: Run, workspace: Path, opened: str
-) -> None:
+def test_a_registered_model_says_what_ds2_showed(run: Run, workspace: Path, opened: str) -> None:
     (path,) = workspace.glob("rehearsals/*/opening_1/result.json")
     stored = json.loads(path.read_text())["arms"]["rr"]["ensemble"]["values"]
     value = score_text(stored["test_auprc_sv"][0])

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from study.config import TrialConfig, digest_of
-from study.errors import PlanError, StudyStateError, UsageError
+from study.errors import PlanError, UsageError
 from study.keys import FLOORS
 from study.models import rules
 from study.sealed.plan import SealedPlan, parse_plan
@@ -24,44 +24,22 @@ from study.store.ledger import Ledger
 from study.store.plan import StudyPlan
 from study.store.trial_files import SCORES as SCORES_FILE
 from study.store.trials import EXHAUSTED
-from tests.builders import optuna_trial, small_config, study_plan, trial_row
+from tests.builders import RATES, optuna_trial, small_config, space_toml, study_plan, trial_row
 
-COMPARE = """
-description = "four arms, two draws"
-[compare]
-draws = 2
-reference = "concat"
-contrasts = [["film", "film_placebo"], ["concat", "bare"], ["wide", "bare"]]
-[fixed]
-segmentation = "beat"
-epochs = 2
-[params.learning_rate]
-low = 1e-3
-high = 1e-2
-log = true
-[[arms]]
-name = "film"
-fusion = "film"
-template = "record"
-late_shape = "distances"
-placebo = true
-[[arms]]
-name = "concat"
-fusion = "concat"
-[[arms]]
-name = "bare"
-input = "ecg"
-fusion = "none"
-[[arms]]
-name = "wide"
-fusion = "film"
-embed_dim = 128
-[[arms]]
-name = "bare_daeac"
-input = "ecg"
-fusion = "none"
-segmentation = "daeac"
-"""
+ARMS: dict[str, dict[str, Any]] = {
+    "film": {"fusion": "film", "template": "record", "late_shape": "distances", "placebo": True},
+    "concat": {"fusion": "concat"},
+    "bare": {"input": "ecg", "fusion": "none"},
+    "wide": {"fusion": "film", "embed_dim": 128},
+    "bare_daeac": {"input": "ecg", "fusion": "none", "segmentation": "daeac"},
+}
+CONTRASTS = [["film", "film_placebo"], ["concat", "bare"], ["wide", "bare"]]
+COMPARE = space_toml(
+    RATES,
+    fixed={"segmentation": "beat", "epochs": 2},
+    arms=[{"name": name, **arm} for name, arm in ARMS.items()],
+    settings={"draws": 2, "reference": "concat", "contrasts": CONTRASTS},
+)
 
 PLAN = study_plan(
     name="s",
@@ -138,9 +116,7 @@ def proposed(workspace: Path, *arms: str) -> SealedPlan:
     return propose(workspace, "s", arms=arms).plan
 
 
-def test_a_comparison_is_tested_by_its_best_arm_and_what_that_is_read_against(
-    comparison: Path,
-) -> None:
+def test_a_comparison_is_tested_by_its_best_arm_and_its_controls(comparison: Path) -> None:
     plan = proposed(comparison)
     # Not bare_daeac, which scores best: it uses no RR, and has another window than film. Bare
     # has film's window, though film has other beats: with their distances from a template.
@@ -176,6 +152,8 @@ def test_arms_can_be_chosen(comparison: Path) -> None:
     assert some.test.contrasts == (("wide", "bare"),), "what the space declares of them"
     none_declared = proposed(comparison, "wide", "film")
     assert none_declared.test.contrasts == (("wide", "film"),), "the first minus each other"
+    with pytest.raises(UsageError, match="(?s)unknown arm 'flim'.*unknown arm 'concta'"):
+        proposed(comparison, "flim", "concta")
 
 
 def test_arms_can_train_on_several_sets_of_records(comparison: Path) -> None:
@@ -196,9 +174,8 @@ def test_a_written_plan_can_be_read(comparison: Path) -> None:
     assert parse_plan(text, Path("plan.toml")).hash == proposal.plan.hash
     assert proposal.lacks == ()
     lacks = propose(comparison, "s", arms=("film",)).lacks
-    assert [lack.split(":")[0] for lack in lacks] == [
-        *["no contrast", "no placebo of film", "no bare ECG"]
-    ]
+    found = [lack.split(":")[0] for lack in lacks]
+    assert found == ["no contrast", "no placebo of film", "no bare ECG"]
     assert "film .500, film_placebo .400" in text
     assert "Floors: prevalence .100, logistic_regression .300" in text
 
@@ -219,9 +196,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace
 
 
-def test_a_search_is_tested_by_its_best_configuration_and_that_one_s_placebo(
-    search: Path,
-) -> None:
+def test_a_search_is_tested_by_its_best_configuration_and_its_placebo(search: Path) -> None:
     plan = proposed(search)
     assert [arm.name for arm in plan.arms] == ["opt1-film", "opt1-film_placebo"]
     best, placebo = (arm.config for arm in plan.arms)
@@ -242,11 +217,6 @@ def test_arms_of_a_search_are_named_by_what_tells_them_apart(search: Path) -> No
     assert "no score of prevalence, logistic_reg" in propose(search, "s").lacks[-1]
 
 
-def test_unknown_arms_are_named_together(comparison: Path) -> None:
-    with pytest.raises(UsageError, match="(?s)unknown arm 'flim'.*unknown arm 'concta'"):
-        proposed(comparison, "flim", "concta")
-
-
 def test_a_study_that_cannot_be_proposed_from_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no study 's' in .*; no study was begun there"):
         propose(tmp_path, "s")
@@ -265,9 +235,7 @@ def test_a_study_that_cannot_be_proposed_from_is_refused(tmp_path: Path) -> None
         proposed(tmp_path)
 
 
-def test_an_unfinished_study_is_told_and_ranks_arms_on_the_draws_that_all_have(
-    tmp_path: Path, comparison: Path
-) -> None:
+def test_an_unfinished_study_ranks_arms_on_draws_of_all(tmp_path: Path, comparison: Path) -> None:
     # Draw 1 suits every arm, and only some have got to it.
     scores = {(arm, 0): both[0] for arm, both in SCORES.items()}
     compared(tmp_path, scores | {("concat", 1): 0.9, ("wide", 1): 0.9})
@@ -279,16 +247,3 @@ def test_an_unfinished_study_is_told_and_ranks_arms_on_the_draws_that_all_have(
     ledger.note(EXHAUSTED, True)
     ledger.release()
     assert "UNFINISHED" not in propose(tmp_path, "s").comments, "nothing more can come"
-
-
-def test_a_study_whose_storage_is_elsewhere_asks_for_it(tmp_path: Path, comparison: Path) -> None:
-    shutil.copytree(comparison / "studies", tmp_path / "studies")
-    database = study_folder(tmp_path, "s") / "study.db"
-    # With what is written ahead, where an open connection has not merged it yet.
-    for part in database.parent.glob("study.db*"):
-        part.rename(tmp_path / part.name.replace("study", "moved"))
-    with pytest.raises(StudyStateError, match="give the Optuna storage .* by --study-storage"):
-        proposed(tmp_path)
-    assert not database.exists()
-    plan = propose(tmp_path, "s", storage_url=f"sqlite:///{tmp_path / 'moved.db'}").plan
-    assert len(plan.arms) == 4

@@ -12,12 +12,7 @@ from study.data.fetch import files_of, sha256_of
 from study.data.synthetic import MANIFEST, write_records
 from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
-from study.sealed.records import (
-    Asked,
-    canonical,
-    find_records,
-    synthetic_records,
-)
+from study.sealed.records import Asked, find_records, synthetic_records
 
 SPLIT = """
 name = "mine"
@@ -76,9 +71,7 @@ def test_a_workspace_that_has_all_files_downloads_nothing(
     assert names == [own, *DS1, own, *DS2]
 
 
-def test_a_folder_without_ds2_or_with_an_edited_file_of_it_is_refused(
-    published: Path, tmp_path: Path
-) -> None:
+def test_ds2_that_is_missing_or_edited_is_refused(published: Path, tmp_path: Path) -> None:
     marks = published / "234.atr"
     whole = marks.read_bytes()
     marks.write_bytes(b"edited")
@@ -91,9 +84,7 @@ def test_a_folder_without_ds2_or_with_an_edited_file_of_it_is_refused(
         find_records(asked(tmp_path, published))
 
 
-def test_what_trains_and_what_tests_share_no_file_and_no_patient(
-    published: Path, halves: Path, tmp_path: Path
-) -> None:
+def test_what_trains_is_not_what_tests(published: Path, halves: Path, tmp_path: Path) -> None:
     said = "DS1 cannot test what trains on mitdb: they share 66 files .*; name another test set"
     with pytest.raises(UsageError, match=said):
         find_records(asked(tmp_path, published, test_set="DS1"))
@@ -111,16 +102,6 @@ def test_what_trains_and_what_tests_share_no_file_and_no_patient(
         find_records(copied)
     with pytest.raises(UsageError, match="name them by --records DIR and --split FILE"):
         find_records(replace(own, own=None))
-
-
-def test_test_sets_have_one_name_each(tmp_path: Path) -> None:
-    split = tmp_path / "split.toml"
-    split.write_text(SPLIT)
-    known = {"mitdb": "DS2", "DS2": "DS2", "DS1": "DS1", "svdb": "svdb"}
-    assert {name: canonical(name) for name in known} == known
-    assert canonical("mine", split) == "mine-test"
-    with pytest.raises(UsageError, match="--test: unknown test set 'DS3'; .* Did you mean 'DS"):
-        canonical("DS3")
 
 
 def test_synthetic_records_are_no_mitdb_and_real_ones_no_rehearsal(

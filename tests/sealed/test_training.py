@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -16,7 +17,6 @@ from study.sealed.result import EvaluationFolder
 from study.sealed.training import Training, set_up_training, train
 from study.spaces.settings import SETTINGS
 from study.store.study import Study
-from study.store.trials import TrialRow
 from study.training.seeding import FRESH_SEED
 from study.tuning.ray_tune import StopSignal
 from study.tuning.session import Summary
@@ -45,9 +45,11 @@ def test_no_study_can_have_used_a_seed() -> None:
     assert SETTINGS["seeds"].high == FRESH_SEED
 
 
-def test_arms_are_cross_validated_where_no_study_has_their_predictions(set_up: SetUp) -> None:
+def test_arms_are_cross_validated_where_no_study_has_their_predictions(
+    set_up: SetUp, trained: tuple[Path, SealedPlan], tmp_path: Path
+) -> None:
     """Five folds of whole patients and one seed, whose scores rank nothing."""
-    (group,) = set_up("").groups
+    (group,) = set_up(str(tmp_path / "shared")).groups
     of_thresholds = group.cross_validation
     assert of_thresholds is not None
     assert [arm.name for arm in of_thresholds.space.arms] == ["rr", "rr_placebo"]
@@ -55,14 +57,8 @@ def test_arms_are_cross_validated_where_no_study_has_their_predictions(set_up: S
     assert of_thresholds.plan.objective == "train_loss"
     assert of_thresholds.job.folds.fingerprint == group.folds.fingerprint
     assert (group.models.plan.folds, group.models.plan.n_seeds) == ("all", 10)
-
-
-def test_a_shared_storage_keeps_plans_apart(
-    set_up: SetUp, trained: tuple[Path, SealedPlan], tmp_path: Path
-) -> None:
-    root = tmp_path / "shared" / trained[1].label
-    (group,) = set_up(str(tmp_path / "shared")).groups
-    assert str(group.models.job.storage.root) == str(root / "training")
+    of_plan = tmp_path / "shared" / trained[1].label
+    assert str(group.models.job.storage.root) == str(of_plan / "training"), "plans are kept apart"
 
 
 KEPT = "training: the disk is full; trained models are kept, and the same command continues"
@@ -70,26 +66,18 @@ LACKING = "the weights.pt of arm rr is missing; delete the folder"
 DIVERGED = trial_row(arm="rr", outcome=Outcome.FAILED, cause="diverged")
 
 
-@pytest.mark.parametrize(
-    ("stop", "rows", "error", "fault"),
-    [
+def test_what_ends_otherwise_is_no_result(set_up: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Thresholds come after the models.
+    monkeypatch.setattr("study.sealed.training._thresholds", lambda group, run: {})
+    training = set_up("")
+    for stop, rows, error, fault in (
         (StopSignal("SIGTERM received", interrupted=True), [], KeyboardInterrupt, ""),
         (StopSignal("the disk is full"), [], StudyStateError, KEPT),
         (StopSignal(), [DIVERGED], DivergedError, "arm rr: diverged"),
         (StopSignal(), [], StudyStateError, LACKING),
-    ],
-)
-def test_what_ends_otherwise_is_no_result(
-    set_up: SetUp,
-    monkeypatch: pytest.MonkeyPatch,
-    stop: StopSignal,
-    rows: list[TrialRow],
-    error: type[BaseException],
-    fault: str,
-) -> None:
-    # Thresholds come after the models.
-    monkeypatch.setattr("study.sealed.training._thresholds", lambda group, run: {})
-    monkeypatch.setattr(Study, "at", lambda places: SimpleNamespace(rows=rows))
-    with pytest.raises(error) as caught:
-        train(set_up(""), lambda setup, places: Summary(stop=stop))
-    assert fault in str(caught.value)
+    ):
+        ended = mock.Mock(return_value=Summary(stop=stop))
+        with mock.patch.object(Study, "at", return_value=SimpleNamespace(rows=rows)):
+            with pytest.raises(error) as caught:
+                train(training, ended)
+        assert fault in str(caught.value)
