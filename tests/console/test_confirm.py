@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from unittest import mock
@@ -34,74 +33,65 @@ SPACE = space_toml(
 )
 
 
-@dataclass
-class Workspace:
-    """A folder with records and a search."""
+def main(folder: Path, *words: str) -> Ended:
+    return trained_here(folder, [*OPTIONS, "--no-track", *words])
 
-    folder: Path
 
-    def main(self, *words: str) -> Ended:
-        return trained_here(self.folder, [*OPTIONS, "--no-track", *words])
-
-    def study(self, name: str) -> Study:
-        return Study.open(self.folder, name)
-
-    def scores(self, name: str) -> dict[str, float]:
-        """Return the objective by arm, as a confirmation names it."""
-        rows = self.study(name).rows
-        return {row.arm.replace(" / ", "_"): row.metric(AUPRC_SV) for row in rows}
+def scores(folder: Path, name: str) -> dict[str, float]:
+    """Return the objective by arm, as a confirmation names it."""
+    rows = Study.open(folder, name).rows
+    return {row.arm.replace(" / ", "_"): row.metric(AUPRC_SV) for row in rows}
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("workspace")
     source = synthetic_source(folder / "made", duration_s=30, names=NAMES)
     (folder / "records").symlink_to(source.folders[0])
     write_split(folder, NAMES)
     (folder / "tiny.toml").write_text(SPACE)
     with own_surroundings():
-        workspace = Workspace(folder)
-        workspace.main("--space", "tiny.toml").succeeded()
-        yield workspace
+        main(folder, "--space", "tiny.toml").succeeded()
+        yield folder
 
 
-def test_a_dry_run_and_a_resume_of_nothing_leave_nothing(workspace: Workspace) -> None:
-    ended = workspace.main("--confirm", "tiny", "--dry-run").succeeded()
+def test_a_dry_run_and_a_resume_of_nothing_leave_nothing(workspace: Path) -> None:
+    ended = main(workspace, "--confirm", "tiny", "--dry-run").succeeded()
     assert "confirming 'tiny': 2 configurations on partition seeds " in ended.out
     assert " (simplest within one standard error of the best)" in ended.out
     assert "of 1 epoch, 2 arms, 10 members each (2 folds x 5 seeds)" in ended.out
     assert ended.out.count(" parameters  ") == 2, "each arm is built"
     assert ended.out.endswith("and so for each of 3 partitions\n")
-    refused = workspace.main("--confirm", "tiny", "--resume")
+    refused = main(workspace, "--confirm", "tiny", "--resume")
     assert refused.code == 2
     assert refused.err.startswith("error: there is no study 'tiny-confirm-p1' in ")
-    in_full = workspace.main("--confirm", "tiny", "--epochs", "3", "--dry-run")
+    in_full = main(workspace, "--confirm", "tiny", "--epochs", "3", "--dry-run")
     assert " and study seed 1, epochs: 3\n" in in_full.out
     assert "of 3 epochs, 2 arms, 10 members each (2 folds x 5 seeds)" in in_full.out
-    assert [path.name for path in (workspace.folder / "studies").iterdir()] == ["tiny"]
+    assert [path.name for path in (workspace / "studies").iterdir()] == ["tiny"]
 
 
 @pytest.fixture(scope="module")
-def confirmed(workspace: Workspace) -> Ended:
+def confirmed(workspace: Path) -> Ended:
     """A confirmation that a time limit stopped at once, and that was then resumed."""
-    stopped = workspace.main("--confirm", "tiny", "--time-limit", "0.1s")
+    stopped = main(workspace, "--confirm", "tiny", "--time-limit", "0.1s")
     assert stopped.code == 3, stopped.err
     said = "stopped: the study's --time-limit was reached; 0 of 2 trials settled\n"
     assert (
         said in stopped.out and "\n  python -m study.run --confirm tiny --resume " in stopped.out
     )
-    refused = workspace.main("--confirm", "tiny")
+    refused = main(workspace, "--confirm", "tiny")
     assert refused.code == 2
     assert refused.err.startswith("error: study 'tiny-confirm-p1' is unfinished (0 of 2 trials ")
-    return workspace.main("--confirm", "tiny", "--resume")
+    return main(workspace, "--confirm", "tiny", "--resume")
 
 
 STUDIES = [f"tiny-confirm-p{number}" for number in (1, 2, 3)]
 
 
-def test_each_partition_has_fresh_seeds_and_folds(confirmed: Ended, workspace: Workspace) -> None:
+def test_each_partition_has_fresh_seeds_and_folds(confirmed: Ended, workspace: Path) -> None:
     assert confirmed.code == 0, confirmed.err
-    studies = [workspace.study(name) for name in ("tiny", *STUDIES)]
+    studies = [Study.open(workspace, name) for name in ("tiny", *STUDIES)]
     plans = [study.plan for study in studies]
     assert len({plan.fold_fingerprint for plan in plans}) == 4
     assert [plan.study_seed for plan in plans] == [0, 1, 1, 1]
@@ -111,22 +101,22 @@ def test_each_partition_has_fresh_seeds_and_folds(confirmed: Ended, workspace: W
     assert settled == [settled[0]] * 4
 
 
-def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Workspace) -> None:
-    scores = [workspace.scores(name) for name in STUDIES]
-    rr_only, concat = sorted(scores[0], reverse=True)
+def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: Path) -> None:
+    scored = [scores(workspace, name) for name in STUDIES]
+    rr_only, concat = sorted(scored[0], reverse=True)
     table = confirmed.out.split("Confirmation of 'tiny'. AUPRC S+V: mean ± sd over 3 fold ")[1]
     reference = next(line for line in table.splitlines() if re.search(r" - +-$", line)).split()[0]
     other = {rr_only: concat, concat: rr_only}[reference]
-    paired = [by_arm[other] - by_arm[reference] for by_arm in scores]
+    paired = [by_arm[other] - by_arm[reference] for by_arm in scored]
     (line,) = (line for line in table.splitlines() if line.startswith(other))
     assert f"{score_text(fmean(paired), signed=True)} ± " in line
     assert line.endswith(f"{sum(value > 0 for value in paired)} of 3")
-    assert f"  {score_text(workspace.scores('tiny')[other])}  " in line
+    assert f"  {score_text(scores(workspace, 'tiny')[other])}  " in line
     assert "Optimism seen: " in table
     floors = [
         {
             floor.label: floor.metrics[AUPRC_SV]
-            for floor in stored_floors(workspace.study(name).folder)
+            for floor in stored_floors(Study.open(workspace, name).folder)
         }
         for name in ("tiny", *STUDIES)
     ]
@@ -136,20 +126,20 @@ def test_differences_are_paired_within_partitions(confirmed: Ended, workspace: W
     assert "Optimism that remains: seeds and folds are fresh, patients are not." in table
 
 
-def test_what_is_done_is_shown_again_and_not_run(confirmed: Ended, workspace: Workspace) -> None:
-    again = workspace.main("--confirm", "tiny").succeeded()
+def test_what_is_done_is_shown_again_and_not_run(confirmed: Ended, workspace: Path) -> None:
+    other = main(workspace, "--confirm", "tiny", "--seeds", "6", "--epochs", "6", "--dry-run")
+    assert other.code == 2
+    assert "began with other epochs (1, here 6) and seeds (5, here 6) than this c" in other.err
+    again = main(workspace, "--confirm", "tiny").succeeded()
     assert again.out.count("was complete already: nothing was run") == 3
     split = "Confirmation of 'tiny'"
     assert again.out.split(split)[1] == confirmed.out.split(split)[1]
-    other = workspace.main("--confirm", "tiny", "--seeds", "6", "--epochs", "6", "--dry-run")
-    assert other.code == 2
-    assert "began with other epochs (1, here 6) and seeds (5, here 6) than this c" in other.err
 
 
 def test_a_failed_trial_does_not_keep_other_partitions_from_running(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(workspace.folder)
+    monkeypatch.chdir(workspace)
     args = run._parser().parse_args(
         ["--confirm", "tiny", "--name", "other", "--records", "records", "--split", "split.toml"]
     )

@@ -35,7 +35,6 @@ class World:
         return optuna.load_study(study_name=NAME, storage=storage).trials
 
     def of(self, number: int, name: str) -> Path:
-        """Return a file of a trial."""
         return self.folder / "trials" / self.digests[number] / name
 
     @property
@@ -43,7 +42,6 @@ class World:
         return mlflow_client(self.workspace)
 
     def runs(self) -> list[Any]:
-        """Return all MLflow runs that are not deleted."""
         return mlflow_runs(self.mlflow, EXPERIMENT)
 
     def run_of(self, key: int | str) -> Any:
@@ -114,7 +112,10 @@ Injected = list[tuple[Inject, str, str]]
 
 DELETE_A_RUN = told("delete_run", 1)
 RUNNING = "is RUNNING, and nothing runs it: it is"
-OTHER_VALUE = "update metrics set value = 0.99 where step = 3 and key = 'val_auprc_sv'"
+OTHER = "update metrics set value = 0.99 where step = 3 and key = 'val_auprc_sv' and run_uuid = ?"
+CHANGE_A_VALUE = changed(1, OTHER)
+LOSE_AN_EPOCH = changed(0, "delete from metrics where step = 2 and run_uuid = ?")
+LOSE_A_PARAMETER = changed(1, "delete from params where key = 'fusion' and run_uuid = ?")
 TOGETHER: list[Injected] = [
     [
         (
@@ -129,26 +130,14 @@ TOGETHER: list[Injected] = [
     ],
     [
         (running(0), f"its MLflow run {RUNNING} complete", "log what MLflow lacks of"),
-        (
-            changed(1, f"{OTHER_VALUE} and run_uuid = ?"),
-            "has metrics of it with other values: val_auprc_sv of epoch 3",
-            "delete",
-        ),
+        (CHANGE_A_VALUE, "has metrics of it with other values: val_auprc_sv of epoch 3", "delete"),
         (running("floor"), f"MLflow's run of floor: prevalence {RUNNING} com", ""),
         (make_a_blank_second_run_of_the_study, "MLflow has a second run of the study, ", ""),
     ],
     [
-        (
-            changed(0, "delete from metrics where step = 2 and run_uuid = ?"),
-            "has no val_auprc_sv of epoch 2, training/val_loss of epoch 2",
-            "l",
-        ),
+        (LOSE_AN_EPOCH, "has no val_auprc_sv of epoch 2, training/val_loss of epoch 2", "l"),
         (told("delete_tag", 1, Tag.ARM), "its MLflow run lacks the study's arm", ""),
-        (
-            changed(1, "delete from params where key = 'fusion' and run_uuid = ?"),
-            "its MLflow run has no parameter fusion",
-            "",
-        ),
+        (LOSE_A_PARAMETER, "its MLflow run has no parameter fusion", ""),
         (running(NAME), f"MLflow's run of the study {RUNNING} stopped", ""),
     ],
     [(make_a_second_run, "MLflow has a second run of it, ", "delete run ")],

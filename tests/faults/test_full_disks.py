@@ -54,28 +54,26 @@ def twice(studies: Studies, name: str, disk: str, size: str, *more: str) -> tupl
         code, out, err = (studies.folder / f"{which}.{what}" for what in ("code", "out", "err"))
         return Ended(int(code.read_text()), out.read_text(), err.read_text())
 
-    first, second = ended("first"), ended("second")
+    first, second = ended("first"), ended("second").succeeded()
     assert "Traceback" not in first.err, first
     assert (studies.folder / "halves").read_text() == "", "nothing half-written stays"
     return first, second
 
 
 def test_where_checkpoints_do_not_fit(studies: Studies) -> None:
-    first, second = twice(studies, "small-store", "store", "100k", "--storage", "store")
+    first, _ = twice(studies, "small-store", "store", "100k", "--storage", "store")
     assert first.code == 2, first
     assert f"stopped: {studies.folder}/store/small-store/" in first.out
     assert "cannot be written (No space left on device); it takes " in first.out
     assert "trial   0 retried  " in first.err
-    assert second.code == 0, second
     assert len(studies.outcomes("small-store")) == 4
 
 
 def test_where_the_study_itself_does_not_fit(studies: Studies) -> None:
-    first, second = twice(studies, "small-study", "studies/small-study", "700k")
+    first, _ = twice(studies, "small-study", "studies/small-study", "700k")
     assert first.code == 2, first
     assert "No space left on device" in first.err or "disk is full" in first.err
     assert "small-study" in first.err
-    assert second.code == 0, second
     assert len(studies.audit("small-study")) == 4
 
 
@@ -86,13 +84,11 @@ def test_where_the_tracker_does_not_fit(studies: Studies) -> None:
     )
     assert first.code == 0, first
     assert " runs may be incomplete in MLflow" in first.out
-    assert second.code == 0, second
     assert "MLflow was brought up to date for " in second.out
 
 
 def test_where_the_cache_does_not_fit(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_CACHE_DIR", str(studies.folder / "cache"))
-    first, second = twice(studies, "small-cache", "cache", "20k", "--trials", "1")
+    first, _ = twice(studies, "small-cache", "cache", "20k", "--trials", "1")
     assert first.code == 0, first
     assert "cannot be written (" in first.err and "the beats are not cached" in first.err
-    assert second.code == 0, second

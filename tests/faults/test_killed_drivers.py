@@ -20,9 +20,6 @@ from tests.studies import Studies
 
 pytestmark = pytest.mark.faults
 
-STUDIES = 4
-"""Studies that are killed at three drawn moments each."""
-
 SEED = os.environ.get("KILL_SEED") or f"{time.time():.0f}"
 """What the moments are drawn from: another in each run."""
 
@@ -105,7 +102,7 @@ def goes_on(studies: Studies, name: str, outcomes: dict[str, str]) -> None:
     assert studies.left() == [], "the next start deletes what a killed one left"
 
 
-@pytest.mark.parametrize("number", range(STUDIES))
+@pytest.mark.parametrize("number", range(4))
 def test_a_study_killed_three_times_at_random_is_whole(
     studies: Studies, outcomes: dict[str, str], number: int
 ) -> None:

@@ -19,9 +19,6 @@ from tests.studies import Studies
 
 pytestmark = pytest.mark.faults
 
-AWAY_S = 60.0
-LOCKED_S = 30.0
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -42,7 +39,7 @@ def test_a_server_down_for_a_minute_gets_everything_once(studies: Studies, serve
     assert time.monotonic() - stopped < PATIENCE_S + 60
     assert ended.err.count("Nothing waits for it and nothing is lost") == 1
     assert " runs may be incomplete in MLflow" in ended.out
-    time.sleep(max(0.0, AWAY_S - (time.monotonic() - stopped)))
+    time.sleep(max(0.0, 60.0 - (time.monotonic() - stopped)))
     server.start()
     ended = tracked.run("fast", name).succeeded()
     assert "MLflow was brought up to date for " in ended.out
@@ -58,7 +55,7 @@ def test_a_database_locked_for_half_a_minute_gets_everything_once(studies: Studi
         locked.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
         start.wait_for(lambda: "[4/4" in start.said(), "all trials, none of which waits for it")
-        time.sleep(max(0.0, LOCKED_S - (time.monotonic() - began)))
+        time.sleep(max(0.0, 30.0 - (time.monotonic() - began)))
     ended = start.ended().succeeded()
     if "MLflow may lack" in ended.out:
         ended = studies.run("fast", name)

@@ -129,11 +129,6 @@ def command_line(halves: Path, *words: object, track: bool = False) -> list[str]
     return [*plan, *([] if track else ["--no-track"]), *map(str, words)]
 
 
-def evaluated(halves: Path, *words: object) -> int:
-    """Evaluate `tiny.toml` in this process."""
-    return evaluate.main(command_line(halves, *words))
-
-
 @contextmanager
 def here(folder: Path, cache_dir: Path) -> Iterator[None]:
     """Work in a folder, where studies run in this process."""
@@ -153,7 +148,7 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.toml").write_text(PLAN)
     with here(folder, cache_dir):
-        assert evaluated(halves, "-q", "--stop-before-opening") == 0
+        assert evaluate.main(command_line(halves, "-q", "--stop-before-opening")) == 0
     return folder, load_plan(folder / "tiny.toml")
 
 
@@ -170,7 +165,7 @@ def evaluated_once(
         folder = tmp_path_factory.mktemp("evaluated") / "workspace"
         shutil.copytree(trained[0], folder)
         with here(folder, cache_dir), redirect_stdout(io.StringIO()) as said:
-            assert evaluated(halves, *words) == 0
+            assert evaluate.main(command_line(halves, *words)) == 0
         return folder, said.getvalue()
 
     return evaluate_once

@@ -14,12 +14,6 @@ from study.errors import ChecksumError, DataError, MissingDataError, UsageError
 from study.sealed import records as module
 from study.sealed.records import Asked, find_records, synthetic_records
 
-SPLIT = """
-name = "mine"
-development = ["101", "106"]
-test = ["100"]
-"""
-
 
 def asked(workspace: Path, *folders: Path, **more: Any) -> Asked:
     return Asked(developments=("mitdb",), data_dirs=folders, workspace=workspace, **more)
@@ -89,7 +83,7 @@ def test_what_trains_is_not_what_tests(published: Path, halves: Path, tmp_path: 
     with pytest.raises(UsageError, match=said):
         find_records(asked(tmp_path, published, test_set="DS1"))
     split = tmp_path / "split.toml"
-    split.write_text(SPLIT)
+    split.write_text('name = "mine"\ndevelopment = ["101", "106"]\ntest = ["100"]\n')
     own = Asked(developments=("records",), test_set="mine-test", own=(halves, split))
     records = find_records(own)
     assert records.developments["records"].records == ("101", "106")

@@ -157,7 +157,7 @@ def test_a_storage_of_another_workspace_is_refused(plan: StudyPlan, tmp_path: Pa
     assert "holds a study 'tiny' that is not of this works" in said
 
 
-def test_a_mistyped_storage_of_a_study_that_has_results_is_refused_and_not_made(
+def test_a_mistyped_storage_is_refused_and_not_made(
     plan: StudyPlan, places: Places, tmp_path: Path
 ) -> None:
     stored(plan, places, 1)

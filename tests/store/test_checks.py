@@ -78,6 +78,7 @@ def change_the_plan_of_the_storage(study: Study) -> None:
 
 
 HALF_A_FILE = written("scores.json.77.part", "{")
+LOSE_THE_END = executed("delete from study_user_attributes where key like 'end:%'")
 
 MENDED: list[tuple[Inject, str, int | None, bool]] = [
     (executed("update trials set state = 'RUNNING' where number = 0"), "interrupted", 0, True),
@@ -89,12 +90,7 @@ MENDED: list[tuple[Inject, str, int | None, bool]] = [
     (lose_predictions, "lost results", 0, False),
     (damage_weights, "lost results", 0, False),
     (written("scores.json", '{"metrics": {"val_auprc_sv": 0.99}}'), "lost results", 0, False),
-    (
-        executed("delete from study_user_attributes where key like 'end:%'"),
-        "unclosed start",
-        None,
-        False,
-    ),
+    (LOSE_THE_END, "unclosed start", None, False),
 ]
 """The last is whether a start mends it too; what costs a result is left to a repair."""
 

@@ -30,24 +30,14 @@ def floor_beats(small_source: Source, tmp_path_factory: pytest.TempPathFactory) 
     return prepare_all(small_source, [FLOOR_CUT], cache_dir=cache_dir)[FLOOR_CUT]
 
 
-def changed(beats: BeatSet, index: np.ndarray) -> BeatSet:
-    """Return beats whose shape and rhythm are others' in some places."""
-    ecg, rr = beats.ecg.copy(), {name: values.copy() for name, values in beats.rr.items()}
-    for values in (ecg, *rr.values()):
-        values[index] = values[index][::-1]
-    return replace(beats, ecg=ecg, rr=rr)
-
-
 def test_features_are_bounded_ratios_their_products_and_the_shape(
     floor_beats: BeatSet, small_beats: BeatSet
 ) -> None:
     x = features("logistic_regression", floor_beats)
     assert x.shape == (len(floor_beats.label), 8 + 36 + 32)
-    published7 = floor_beats.rr["published7"].astype(float)
-    assert x[:, 0] == pytest.approx(np.log(published7[:, 0] / published7[:, 2]), abs=1e-6), (
-        "pre_rr / local_rr"
-    )
-    assert x[:, 4] == pytest.approx(np.log(published7[:, 3]), abs=1e-6), "pre_rr / post_rr"
+    pre_rr, _, local_rr, ratio = floor_beats.rr["published7"].astype(float)[:, :4].T
+    assert x[:, 0] == pytest.approx(np.log(pre_rr / local_rr), abs=1e-6)
+    assert x[:, 4] == pytest.approx(np.log(ratio), abs=1e-6), "pre_rr / post_rr"
     assert x[:, 8] == pytest.approx(x[:, 0] ** 2)
     assert x[:, 9] == pytest.approx(x[:, 0] * x[:, 1])
     assert x[:, 44] == pytest.approx(floor_beats.ecg[:, :4].mean(axis=1), abs=1e-6)
@@ -70,7 +60,11 @@ def test_a_fold_is_predicted_by_other_patients(floor_beats: BeatSet, small_folds
     (_, first), (_, second) = small_folds.splits(floor_beats)
     before = out_of_fold("logistic_regression", floor_beats, small_folds)
     assert np.exp(before).sum(axis=2) == pytest.approx(1.0, abs=1e-5)
-    after = out_of_fold("logistic_regression", changed(floor_beats, first), small_folds)
+    ecg, rr = floor_beats.ecg.copy(), {name: v.copy() for name, v in floor_beats.rr.items()}
+    for values in (ecg, *rr.values()):
+        values[first] = values[first][::-1]
+    swapped = replace(floor_beats, ecg=ecg, rr=rr)
+    after = out_of_fold("logistic_regression", swapped, small_folds)
     # The first fold's model never saw its own beats: swapped beats swap their predictions.
     assert np.array_equal(after[:, first[::-1]], before[:, first])
     assert np.abs(after[:, second] - before[:, second]).max() > 1e-3

@@ -14,9 +14,12 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from study.config import TrialConfig
 from study.keys import Outcome, Tag
+from study.store.history import BEGAN, epochs_of
 from study.store.ledger import Ledger
 from study.store.trials import Proposal, TrialRow, rungs
 from tests import builders
@@ -223,3 +226,33 @@ def test_a_withdrawn_trial_is_owed_and_counts_no_more(url: str) -> None:
     marks = {name: value for name, value in attrs.items() if ":" in name}
     assert marks == {"withdrawn:0": why, "superseded:0": number}
     assert scores(again) == {1: 0.8, number: 0.9}
+
+
+def test_an_epoch_is_read_back_as_it_was_first(url: str) -> None:
+    ledger, point = open_ledger(url), proposal(0.1)
+    first = begin(ledger, point)
+    ledger.begin(first)
+    ledger.record(first, 1, 0.1 + 0.2, {"val_auprc_sv": 0.1 + 0.2, "val_auprc_F": math.nan})
+    ledger.record(first, 1, 0.9, {"val_auprc_sv": 0.9})
+    ledger.close(first, Outcome.STOPPED, cause="why", metrics={}, epochs=1, seconds=2.0)
+    second = begin(ledger, replace(point, attempt=2))
+    ledger.begin(second)
+    for epoch in (1, 2):
+        ledger.record(second, epoch, epoch / 10, {"val_auprc_sv": epoch / 10, "loss": math.inf})
+    attrs = [trial.user_attrs for trial in stored(url)]
+    epochs = epochs_of(attrs)
+    assert list(epochs) == [1, 2]
+    assert ledger.trials().curves == {second: {1: 0.1 + 0.2, 2: 0.2}}
+    assert epochs[1].metrics["val_auprc_sv"] == 0.1 + 0.2, "to the last bit"
+    assert math.isnan(epochs[1].metrics["val_auprc_F"])
+    assert math.isnan(epochs[2].metrics["loss"])
+    assert attrs[0][BEGAN] <= epochs[1].at_s <= attrs[1][BEGAN] <= epochs[2].at_s
+
+
+def test_an_epoch_is_one_transaction(url: str) -> None:
+    ledger, commits = open_ledger(url), list[object]()
+    trial, count = begin(ledger, proposal(0.1)), commits.append
+    event.listen(Engine, "commit", count)
+    ledger.record(trial, 1, 0.5, {f"metric_{i}": float(i) for i in range(90)})
+    event.remove(Engine, "commit", count)
+    assert len(commits) == 1

@@ -1,4 +1,4 @@
-"""Whether a trial's files are whole."""
+"""Where a trial's files are, and whether they are whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.errors import StudyStateError
+from study.errors import StudyStateError, UsageError
 from study.store.storage import Storage
 from study.store.trial_files import PREDICTIONS, SCORES, WEIGHTS, file_fault, read_predictions
 from tests.builders import npz, refused
@@ -41,3 +41,11 @@ def test_each_kind_of_file_is_judged() -> None:
         ("per_record.csv", b"", "is empty"),
     ):
         assert file_fault(name, content).startswith(fault)
+
+
+def test_a_subfolder_lies_before_the_options_of_its_storage() -> None:
+    bucket = Storage.at("s3://bucket/studies?region=eu-west-1")
+    assert bucket.folder("tiny", "d").root == "s3://bucket/studies/tiny/d?region=eu-west-1"
+    assert Storage("/a folder/what?").folder("tiny").root == "/a folder/what?/tiny"
+    said = refused(UsageError, Storage.at, "nowhere://user:secret@bucket/x")
+    assert said.startswith("--storage nowhere://...: cannot be opened")

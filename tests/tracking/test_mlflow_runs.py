@@ -35,7 +35,6 @@ def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """The name of a study of the test's own."""
     return str(request.node.name)
 
 

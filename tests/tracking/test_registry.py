@@ -48,13 +48,6 @@ def registered_in(workspace: Path, ensemble: SeedEnsemble, name: str = NAME) -> 
     return register(ensemble, name, experiment="ecg", workspace=workspace)
 
 
-@pytest.fixture
-def fresh(mlflow_tables: Path, tmp_path: Path) -> Path:
-    """A workspace of the test's own, with nothing registered."""
-    shutil.copy(mlflow_tables, tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def workspace(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with two versions of one model; the second is champion."""
@@ -125,15 +118,8 @@ def test_what_the_registry_shows_of_a_version(workspace: Path) -> None:
         "trained_on": "nothing, start 2",
         "arm": "opt3 / daeac / film / published7 / real",
     }
-    assert version.description == (
-        "opt3 / daeac / film / published7 / real: mean probability of 2 networks.\n"
-        "trained_on: nothing, start 2\n\n"
-        "Input, a dict of float32 arrays with a row a beat:\n"
-        "- ecg [beats, 128]: window cut as 'daeac', in any unit\n"
-        "- early_rr [beats, 2]: study.data.rr, 'ratio2_so_far'\n"
-        "- late_rr [beats, 7]: study.data.rr, 'published7', unscaled\n\n"
-        "Output: probabilities of N, S, V, F [beats, 4]."
-    )
+    for said in ("mean probability of 2 networks", "- early_rr [beats, 2]: ", ", unscaled\n"):
+        assert said in version.description
     run = client.get_run(version.run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", f"model {NAME}")
     assert run.data.params["fusion"] == "film"
@@ -160,7 +146,10 @@ def test_unknown_models_are_refused_with_the_known_ones(workspace: Path) -> None
     assert said == f"--model models/none.pt: no such file; {HOW}"
 
 
-def test_a_registry_that_is_empty_has_lost_files_or_a_version_more(fresh: Path) -> None:
+def test_a_registry_that_is_empty_has_lost_files_or_a_version_more(
+    mlflow_tables: Path, tmp_path: Path
+) -> None:
+    fresh = Path(shutil.copy(mlflow_tables, tmp_path)).parent
     said = refused(UsageError, load, "svt", workspace=fresh)
     assert said == f"--model: there is no registered model; {HOW}"
     first = registered_in(fresh, ensemble_of(1), "gone")

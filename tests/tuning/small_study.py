@@ -61,7 +61,6 @@ class Away(Experiment):
     """An experiment whose store cannot be reached."""
 
     def connect(self) -> tuple[Any, str]:
-        """Fail."""
         raise TrackingError("tracking: no answer")
 
 
@@ -91,7 +90,6 @@ class Start(Driver):
         return self.mirror.trial_changed
 
     def read(self) -> Study:
-        """Return the study as it is now."""
         places, trials = Places(folder=self.folder), self.ledger.trials()
         return Study(places=places, plan=PLAN, held=True, trials=trials)
 

@@ -23,7 +23,6 @@ from study.tuning import candidates
 from study.tuning.candidates import Search, pick, read_search, scores_of_arms, space_text
 from tests.builders import (
     checked_space_of,
-    refused,
     small_config,
     stored_beats,
     study_of,
@@ -109,25 +108,6 @@ def test_what_cannot_be_confirmed_is_refused(search: Search, tmp_path: Path) -> 
         read_search(search.study)
     with pytest.raises(StudyStateError, match="none of its 0 settled trials is complete"):
         read_search(study_of(tmp_path, study_plan(), []))
-
-
-def test_what_a_confirmation_began_with_is_kept_and_named(search: Search, tmp_path: Path) -> None:
-    path = tmp_path / "tiny-confirm.toml"
-    candidates.admit_space(path, "nothing is there yet")
-    begun = space_text(search, pick(search, 2), seeds=5)
-    both = space_text(search, pick(search, 2), seeds=6, epochs=3)
-    for content, text, said in (
-        (begun, both, "epochs (2, here 3) and seeds (5, here 6)"),
-        (begun, space_text(search, pick(search, 1), seeds=5), "configurations"),
-        ("not = [TOML", begun, "content"),
-    ):
-        path.write_text(content)
-        candidates.admit_space(path, content)
-        assert refused(StudyStateError, candidates.admit_space, path, text) == (
-            f"{path}: the confirmation began with other {said} than this command gives; give the "
-            "options that it was started with, or another --name"
-        )
-        assert path.read_text() == content
 
 
 def test_records_that_allow_too_few_partitions_are_told(

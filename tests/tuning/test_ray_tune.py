@@ -19,8 +19,6 @@ from tests.command import Ended
 from tests.driver import Driver
 from tests.studies import Start, Studies
 
-SLOWEST_STOP_S = 20.0
-
 SCREENING = space_toml(
     {"fusion": ["film", "concat_proj"], "learning_rate": [0.003, 1e-8]},
     fixed={"embed_dim": 8, "batch_size": 32, "epochs": 2, "normal_beats_per_epoch": 40},
@@ -79,7 +77,7 @@ def interrupted(studies: Studies) -> Ended:
 
     start.wait_for(in_the_second, "a checkpoint of the second trial")
     os.killpg(start.process.pid, signal.SIGINT)
-    return start.ended(within_s=SLOWEST_STOP_S)
+    return start.ended(within_s=20.0)
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_done(interrupted: Ended, studies: Studies) -> None:

@@ -1,4 +1,4 @@
-"""From a space and records to a plan: which cuts, which folds, what is written down."""
+"""From a space and records to a plan and its ledger: which cuts, folds and draws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import pytest
 from study.data.beat_set import BeatSet
 from study.data.source import Source, synthetic_source
 from study.errors import DataError, SpaceError
+from study.store.admission import Before
+from study.store.study import Places, Study
 from study.tuning import setup as own
+from study.tuning.session import open_ledger
 from study.tuning.setup import Setup
 from tests.builders import set_up_study, space_toml
 
@@ -81,10 +84,7 @@ def test_a_comparison_prepares_each_cut_once(build: Build) -> None:
         assert setup.job.beats_of(config).segmentation == config.signal.segmentation
 
 
-UNEQUAL = (
-    "epochs: must be the same in every configuration, otherwise a longer budget would look like a "
-    "better arm; give it under [fixed]"
-)
+UNEQUAL = "epochs: must be the same in every configuration"
 
 
 def test_what_space_or_records_do_not_allow_is_refused(build: Build) -> None:
@@ -102,3 +102,20 @@ def test_records_that_would_give_no_score_are_refused(build: Build, tmp_path: Pa
     few = synthetic_source(tmp_path / "few", duration_s=30, names=("101", "106"))
     with pytest.raises(DataError, match=r"no fold has 10 beats of S \(\d+ in all\)"):
         build(SEARCH, source=few)
+
+
+def test_a_start_after_owed_trials_asks_for_others(build: Build, tmp_path: Path) -> None:
+    """It would take them for repeats, and twenty of those for the end of the space."""
+    setup = build(SEARCH.replace('"random"', '"tpe"'))
+    one, two = (Places(folder=tmp_path / name) for name in ("one", "two"))
+
+    def draws(places: Places, before: Before | None = None) -> list[float]:
+        ledger = open_ledger(setup, places, before)
+        found = [ledger.ask().suggest_float("dropout", 0.0, 0.5) for _ in range(5)]
+        ledger.release()
+        return found
+
+    first = draws(one)
+    assert first == draws(two), "a study's first start is repeatable"
+    setup.plan.save(one.folder)
+    assert not set(first) & set(draws(one, Before(Study.at(one), [])))

@@ -27,6 +27,7 @@ from tests.command import Ended
 from tests.engine import trained_here
 from tests.studies import Studies
 
+CONTRASTS = [["film", "film_placebo"]]
 COMPARE = space_toml(
     {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}},
     fixed={"embed_dim": 8, "epochs": 1, "normal_beats_per_epoch": 40},
@@ -34,12 +35,7 @@ COMPARE = space_toml(
         {"name": "film", "fusion": "film", "placebo": True},
         {"name": "concat", "fusion": "concat"},
     ],
-    settings={
-        "draws": 1,
-        "folds": 2,
-        "reference": "concat",
-        "contrasts": [["film", "film_placebo"]],
-    },
+    settings={"draws": 1, "folds": 2, "reference": "concat", "contrasts": CONTRASTS},
 )
 
 
