@@ -157,7 +157,7 @@ def _show(read: _Read, *, repair: str = "") -> int:
 
 
 def _show_agreement(read: _Read) -> None:
-    which = "the three records" if read.compared else "the records but MLflow's"
+    which = "Optuna, MLflow and the files" if read.compared else "Optuna and the files"
     if not read.faults:
         running = ", as far as they can while it runs" if read.study.held else ""
         print(f"{which} agree{running}")

@@ -18,6 +18,8 @@ from study.keys import Outcome, Tag
 from tests.builders import Curves, mlflow_client, mlflow_curves, mlflow_runs
 from tests.tuning.small_study import EXPERIMENT, NAME, Start, change, contents, status
 
+AGREE = "Optuna, MLflow and the files agree"
+
 
 @dataclass
 class World:
@@ -153,7 +155,7 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
         inject(world)
     code, lines = status()
     assert code == 1
-    start = next(i for i, line in enumerate(lines) if line.startswith("the three records disag"))
+    start = next(i for i, line in enumerate(lines) if line.startswith("Optuna, MLflow and"))
     for _, said, _ in injected:
         assert any(said in line for line in lines[start + 1 :]), lines
     assert lines[-1] == (
@@ -165,7 +167,7 @@ def test_disagreements_are_named_and_repaired_once(world: World, injected: Injec
     for _, _, step in injected:
         assert any(step in line for line in done[len(lines) :]), done
     assert not any("NOT DONE" in line for line in done), done
-    assert "the three records agree" in done[len(lines) :]
+    assert AGREE in done[len(lines) :]
     assert code == 0
     assert repair()[1][-1] == "repair: nothing to do"
 
@@ -221,7 +223,7 @@ def test_a_trial_whose_results_are_lost_is_run_again_and_settled_once(world: Wor
     code, lines = status()
     assert lines[1].startswith("nobody runs it; the last start ended at 20")
     assert "besides: 2 superseded attempts: trial 0 went on as 5 and trial 4 went on as 6" in lines
-    assert (code, lines[-1]) == (0, "the three records agree")
+    assert (code, lines[-1]) == (0, AGREE)
 
 
 def test_a_killed_driver_leaves_nothing_running_after_a_repair(world: World) -> None:
@@ -272,7 +274,7 @@ def test_what_was_not_sent_to_mlflow_is_sent_by_a_repair(
     assert (code, world.run_of(4).info.status) == (1, "KILLED")
     assert any(line.startswith("  trial   5") and said in line for line in lines), lines
     code, done = repair()
-    assert (code, done[-1]) == (0, "the three records agree")
+    assert (code, done[-1]) == (0, AGREE)
     assert "1 of 1: 2 runs brought up to date" in done, done
     assert {world.run_of(key).info.status for key in (4, NAME)} == {"FINISHED"}
     assert world.points(4)["val_auprc_sv"] == [(1, 0.95), (2, 0.96), (3, 0.96)]
@@ -294,7 +296,7 @@ def test_without_its_tracker_a_repair_mends_the_rest(world: World) -> None:
     delete_predictions(world)
     code, lines = repair("--no-track")
     owed = "what is owed is run by the study's own command with --resume"
-    assert (code, lines[-2:]) == (0, ["the records but MLflow's agree", owed])
+    assert (code, lines[-2:]) == (0, ["Optuna and the files agree", owed])
     assert world.run_of(0).info.status == "FINISHED"
     assert repair()[0] == 0
     assert world.run_of(0).info.status == "KILLED"
@@ -309,6 +311,6 @@ def test_a_tracker_that_has_nothing_gets_the_whole_study(world: World) -> None:
     assert lines[-1].startswith("`python -m study.run --repair tiny` with the same options makes")
     assert not (world.workspace / "other.db").exists()
     code, done = repair(*other)
-    assert (code, done[-2]) == (0, "the three records agree")
+    assert (code, done[-2]) == (0, AGREE)
     (world.workspace / "other.db").rename(world.workspace / "mlflow.db")
     assert world.points(0) == before

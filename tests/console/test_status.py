@@ -16,6 +16,7 @@ from tests.command import here as run_here
 from tests.tuning.small_study import NAME, PLAN, Start, checkpoint, contents, status
 
 ARM = "opt1 / daeac / {} / published7 / real"
+AGREE = "Optuna, MLflow and the files agree"
 GO_ON = "to go on: python -m study.run --resume tiny"
 
 
@@ -33,7 +34,7 @@ def test_an_interrupted_study_whose_records_agree(workspace: Path) -> None:
         "(attempt 1: SIGINT received)",
         f"failed:  trial   3  {ARM.format('concat_proj')}: ValueError: bad",
         f"MLflow: compared with sqlite:///{workspace}/mlflow.db",
-        "the three records agree",
+        AGREE,
         GO_ON,
     ]
     assert code == 0
@@ -59,7 +60,7 @@ def test_a_study_that_runs_is_read_and_not_repaired(workspace: Path, folder: Pat
     assert lines[1] == f"it is being run by {Owner.current()}"
     assert lines[2].endswith(" 1 failed, 1 running, 0 owed, 0 not proposed yet")
     assert f"running: trial   5  {ARM.format('film')}: epoch 2 of 3 reported" in lines
-    assert (code, lines[-1]) == (0, "the three records agree, as far as they can while it runs")
+    assert (code, lines[-1]) == (0, f"{AGREE}, as far as they can while it runs")
 
 
 def test_what_starts_again_says_why(folder: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_storage_that_is_gone_is_named_and_not_made(folder: Path, lost: str) -
 def test_what_could_not_be_compared_is_not_known_to_agree(folder: Path, tmp_path: Path) -> None:
     code, lines = status("--tracking-uri", f"sqlite:///{tmp_path}")
     assert f"NOT COMPARED: tracking: {tmp_path} is a folder, not an SQLite database" in lines[-3]
-    assert (code, lines[-2:]) == (1, ["the records but MLflow's agree", GO_ON])
+    assert (code, lines[-2:]) == (1, ["Optuna and the files agree", GO_ON])
 
     ledger = Ledger(storage_url=f"sqlite:///{folder / 'study.db'}", name=NAME)
     ledger.note(trials.TRACKER, "http://host:5000")
@@ -111,7 +112,7 @@ def test_without_a_tracker_nothing_of_it_is_read_or_owed(
 ) -> None:
     (workspace / "mlflow.db").unlink()
     code, lines = status("--no-track")
-    said = ["MLflow: left out (--no-track)", "the records but MLflow's agree", GO_ON]
+    said = ["MLflow: left out (--no-track)", "Optuna and the files agree", GO_ON]
     assert (code, lines[-3:]) == (0, said)
     assert not (workspace / "mlflow.db").exists()
 
@@ -122,7 +123,7 @@ def test_without_a_tracker_nothing_of_it_is_read_or_owed(
     start.end("SIGINT received")
     code, lines = status()
     assert lines[-3].startswith("MLflow: nothing was told to any tracker; the study's own command")
-    assert (code, lines[-2:]) == (0, ["the three records agree", GO_ON])
+    assert (code, lines[-2:]) == (0, [AGREE, GO_ON])
     assert not (tmp_path / "mlflow.db").exists()
 
 
