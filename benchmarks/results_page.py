@@ -75,6 +75,7 @@ TABLES = {
     "second auroc": (_SECOND, "AUROC on DS2"),
     "second contrasts": (_SECOND, "\nV by 10,000 swaps"),
     "to svdb": ("transfer/from_mitdb.txt", "AUPRC on svdb"),
+    "svdb ensembles": ("transfer/from_mitdb.txt", "AUPRC of the seed ensembles"),
     "to DS1": ("transfer/from_svdb.txt", "AUPRC on DS1"),
     "svdb contrasts": ("transfer/from_mitdb.txt", "Contrasts in AUPRC"),
 }
