@@ -42,18 +42,21 @@ def calibration(
 
     A bin may hold fewer beats where many have one probability.
     """
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import brier_score_loss
-
     validated = beats.held_out[beats.record]
     positive = np.tile(beats.label[validated] == aami_class, len(log_probs))
     if not positive.any():
         return None
     probability = np.exp(log_probs[:, validated, aami_class].astype(np.float64)).ravel()
-    share, means = calibration_curve(positive, probability, n_bins=BINS, strategy="quantile")
-    brier = brier_score_loss(positive, probability)
-    mean = float(probability.mean())
-    return Calibration(probability=means, share=share, mean=mean, brier=float(brier))
+    edges = np.percentile(probability, np.linspace(0, 100, BINS + 1))
+    of_bin = np.searchsorted(edges[1:-1], probability)
+    n = np.bincount(of_bin, minlength=BINS)
+    told, found = np.bincount(of_bin, probability, BINS), np.bincount(of_bin, positive, BINS)
+    return Calibration(
+        probability=told[n > 0] / n[n > 0],
+        share=found[n > 0] / n[n > 0],
+        mean=float(probability.mean()),
+        brier=float(((probability - positive) ** 2).mean()),
+    )
 
 
 def fit_temperature(probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from study.data.reference.means import TemplateMeans
 from study.data.reference.templates import LARGEST_DEVIATION, template_text
@@ -45,21 +46,25 @@ def _parts(means: TemplateMeans) -> tuple[str, str]:
     return segmentation, template
 
 
+def _axes(
+    means: TemplateMeans, titles: Mapping[int, str], y: Range, y_label: str
+) -> Iterator[tuple[int, Panel, NDArray[np.float64]]]:
+    """Yield each class that has a title, its empty panel, and the times of samples."""
+    ends, name = time_axis(_parts(means)[0])
+    times = np.linspace(*ends, len(means.template))
+    for c, title in titles.items():
+        title = f"{CLASSES[c]}: {title}"
+        yield c, Panel(x=ends, y=y, title=title, x_label=name, y_label=y_label), times
+
+
 def _deviations(means: TemplateMeans, number: int) -> Figure:
     segmentation, template = _parts(means)
-    ends, name = time_axis(segmentation)
     low, high = means.deviation - means.spread, means.deviation + means.spread
     y = span([float(v) for v in np.concatenate([low, high]).ravel()], around=0.0)
+    there = [c for c in range(len(CLASSES)) if np.isfinite(means.deviation[c]).all()]
+    titles = {c: f"{int(means.n[c]):,} beats" for c in there}
     panels = []
-    for c in np.flatnonzero(np.isfinite(means.deviation).all(axis=1)):
-        panel = Panel(
-            x=ends,
-            y=y,
-            title=f"{CLASSES[c]}: {int(means.n[c]):,} beats",
-            x_label=name,
-            y_label="deviation, sd of the template",
-        )
-        times = np.linspace(*ends, means.deviation.shape[1])
+    for c, panel, times in _axes(means, titles, y, "deviation, sd of the template"):
         panel.band(times, low[c], high[c], series=0)
         panel.level(0.0)
         panel.line(times, means.deviation[c])
@@ -81,19 +86,11 @@ def _deviations(means: TemplateMeans, number: int) -> Figure:
 
 def _record(means: TemplateMeans, number: int) -> Figure:
     segmentation, template = _parts(means)
-    ends, name = time_axis(segmentation)
     there = [c for c in range(len(CLASSES)) if np.isfinite(means.beat[c]).all()]
     y = span([float(v) for v in np.concatenate([means.beat[there].ravel(), means.template])])
-    times = np.linspace(*ends, len(means.template))
+    titles = {c: f"mean of {int(means.n_of_record[c]):,} beats" for c in there}
     panels = []
-    for c in there:
-        panel = Panel(
-            x=ends,
-            y=y,
-            title=f"{CLASSES[c]}: mean of {int(means.n_of_record[c]):,} beats",
-            x_label=name,
-            y_label="mV, mean-free",
-        )
+    for c, panel, times in _axes(means, titles, y, "mV, mean-free"):
         panel.line(times, means.template, style="mark")
         panel.line(times, means.beat[c])
         panels.append(panel.svg())
