@@ -7,7 +7,7 @@ Shapes: N beats, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,16 @@ def scorable(
     return np.asarray(
         (counts >= least) & (counts < counts.sum(axis=-1, keepdims=True)), dtype=bool
     )
+
+
+def counts_of_patients(
+    record_names: Sequence[str], counts: NDArray[np.int64], patients: Mapping[str, str]
+) -> NDArray[np.int64]:
+    """Return beats by patient and class [patients, C], from those of records [records, C]."""
+    unit = np.unique([patients[name] for name in record_names], return_inverse=True)[1]
+    of_patients = np.zeros((int(unit.max()) + 1, counts.shape[1]), dtype=np.int64)
+    np.add.at(of_patients, unit, counts)
+    return of_patients
 
 
 def effective_patients(weights: Sequence[float]) -> float:

@@ -130,9 +130,8 @@ def _proposed(folder: Path, written: Path | None) -> Iterator[str]:
 def _shown(source: Source) -> list[str]:
     """Return the table of the records that a study would use."""
     from study.data.beat_set import default_cache_dir
-    from study.data.external import doubled_lines
     from study.data.prepare import prepare
-    from study.data.windows import GAP, GAP_NOTE
+    from study.data.windows import GAP, GAP_NOTE, doubled_lines
 
     records = [source.read(name) for name in source.records]
     doubled = {record.name: record.doubled for record in records if record.doubled}
@@ -211,8 +210,7 @@ def _databases(source: Source, beats: BeatSet) -> list[list[str]]:
     """Return the table of databases: the beats that a study uses, and their patients."""
     import numpy as np
 
-    from study.beats import effective_patients
-    from study.data.external import counts_of_patients
+    from study.beats import counts_of_patients, effective_patients
 
     names, rows = np.array(beats.record_names), [["database", "records", "patients", *CLASSES]]
     of_record = np.array([source.origins[name].database for name in beats.record_names])

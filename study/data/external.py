@@ -1,28 +1,21 @@
-"""Records of any folder that models are tested on, and the remarks that a table of scores needs.
+"""Records of any folder that models are tested on.
 
 The folder holds another database, or one's own records (`find_external`). Every record with beat
 annotations is taken, at any sampling rate from 100 Hz to 10 kHz. MIT-BIH's own records, recognised
 by their content, are refused: models train on DS1, and DS2 is sealed. Excerpts of them in other
 databases (records sel1xx and sel2xx of the QT database, the noise stress test) cannot be
 recognised; leave them out by a split file.
-
-Shapes: U patients, C classes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from study.beats import effective_patients
 from study.data.annotations import Doubled, annotation_file
-from study.data.beat_set import BeatSet
 from study.data.catalogue import ANNOTATIONS, DS1, EXTERNAL_LEADS, LEADS
 from study.data.fetch import KnownRecordError, published_among, record_checksums
 from study.data.source import Origin, Source
@@ -30,10 +23,9 @@ from study.data.split_file import RECORD_NAME, Split, load_split
 from study.data.synthetic import MANIFEST
 from study.data.wfdb_header import Header, read_header, require_folder
 from study.data.wfdb_record import ReadingRules, annotations_of, read_lead, read_record
-from study.data.windows import GAP, GAP_NOTE, SHORTEST_RR_S, reasons_text
+from study.data.windows import SHORTEST_RR_S
 from study.errors import DataError, MissingDataError, NoBeatsError, together
-from study.keys import CLASSES, MIN_CLASS_BEATS, MIN_EFFECTIVE_PATIENTS
-from study.wording import first_few, listing, plural
+from study.wording import listing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -247,109 +239,3 @@ def _slug(folder: Path) -> str:
     """Name a data set after its folder; MIT-BIH's names are reserved."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-") or "records"
     return f"{name}-external" if name in ("DS1", "DS2") else name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassPresence:
-    """The support of a class in some records."""
-
-    name: str  # one of `CLASSES`
-    beats: int  # its number of beats
-    patients: int  # number of patients with such beats
-    effective_patients: float  # effective number of patients (as if all had equally many beats)
-    left_out: str  # why the macro leaves it out; empty where it does not
-
-
-def classes_present(beat_set: BeatSet, patients: Mapping[str, str]) -> tuple[ClassPresence, ...]:
-    """Return each class's beats and patients, and whether it can be scored.
-
-    A class is left out of the macro where it is absent, has fewer than `MIN_CLASS_BEATS` beats,
-    or an effective number of patients below `MIN_EFFECTIVE_PATIENTS`.
-    """
-    counts = counts_of_patients(beat_set.record_names, beat_set.counts, patients)
-    return tuple(_presence(name, counts[:, c].tolist()) for c, name in enumerate(CLASSES))
-
-
-def counts_of_patients(
-    record_names: Sequence[str], counts: NDArray[np.int64], patients: Mapping[str, str]
-) -> NDArray[np.int64]:
-    """Return beats by patient and class [U, C], from those of records [records, C]."""
-    unit = np.unique([patients[name] for name in record_names], return_inverse=True)[1]
-    of_patients = np.zeros((int(unit.max()) + 1, counts.shape[1]), dtype=np.int64)
-    np.add.at(of_patients, unit, counts)
-    return of_patients
-
-
-def _presence(name: str, counts: Sequence[int]) -> ClassPresence:
-    beats, patients = sum(counts), sum(n > 0 for n in counts)
-    effective = effective_patients(counts)
-    reason = ""
-    if not beats:
-        reason = "absent"
-    elif beats < MIN_CLASS_BEATS:
-        reason = f"{beats} beats, needs {MIN_CLASS_BEATS}"
-    elif effective < MIN_EFFECTIVE_PATIENTS:
-        reason = (
-            f"{beats} beats of {patients} patients say as much as {effective:.1f} patients "
-            f"would, needs {MIN_EFFECTIVE_PATIENTS:g}"
-        )
-    return ClassPresence(
-        name=name, beats=beats, patients=patients, effective_patients=effective, left_out=reason
-    )
-
-
-def describe(external: External, beat_set: BeatSet) -> str:
-    """Return remarks on the records behind a table of scores.
-
-    They name leads and rates, records and beats left out with reasons, beats annotated twice, and
-    the classes left out of the macro.
-    """
-    source = external.source
-    records, patients = len(source.records), len(set(source.patients.values()))
-    lines = [
-        f"{source.description}: {plural(records, 'record')} of {plural(patients, 'patient')}, "
-        f"{len(beat_set.label)} beats",
-        f"leads: {_tally(external.leads.values())}; sampling rates in Hz: "
-        f"{_tally(f'{rate:g}' for rate in external.rates_hz.values())}",
-        f"beats left out: {reasons_text(beat_set.left_out) or 'none'}",
-    ]
-    if beat_set.left_out[GAP]:
-        lines.append(GAP_NOTE)
-    if external.without_beats:
-        lines.append(f"no beats with classes, left out: {', '.join(external.without_beats)}")
-    faults: dict[str, list[str]] = {}
-    for name, fault in external.unusable.items():
-        faults.setdefault(fault, []).append(name)
-    for fault, names in faults.items():
-        lines.append(f"cannot be used, left out: {first_few(names)}: {fault}")
-    lines += doubled_lines(external.doubled)
-    for presence in classes_present(beat_set, source.patients):
-        if presence.left_out:
-            lines.append(f"{presence.name} has no part in the macro: {presence.left_out}")
-    return "\n".join(lines)
-
-
-def _tally(values: Iterable[str]) -> str:
-    return ", ".join(f"{value} ({n})" for value, n in Counter(values).most_common())
-
-
-def doubled_lines(doubled: Mapping[str, tuple[Doubled, ...]]) -> list[str]:
-    """Say which records have beats with more than one annotation, and what became of these."""
-    if not doubled:
-        return []
-    each = ", ".join(f"{name} ({len(beats)})" for name, beats in doubled.items())
-    lines = [
-        f"annotated more than once within {SHORTEST_RR_S:g} s, taken as one beat at the first "
-        f"mark: {each}"
-    ]
-    unlike = {name: [b for b in beats if not b.agree] for name, beats in doubled.items()}
-    examples = [
-        f"{name} ({len(beats)}; {' and '.join(beats[0].symbols)} at sample {beats[0].samples[0]})"
-        for name, beats in unlike.items()
-        if beats
-    ]
-    if examples:
-        lines.append(
-            f"of these marked as different classes, left out as class Q: {', '.join(examples)}"
-        )
-    return lines

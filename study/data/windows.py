@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import N_SAMPLES, SAMPLING_RATE_HZ
-from study.data.annotations import AAMI, LONGEST_RR_S, SILENCE_S, over_gaps
+from study.data.annotations import AAMI, LONGEST_RR_S, SILENCE_S, Doubled, over_gaps
 from study.data.wfdb_record import Record
 from study.keys import CLASSES
 
@@ -77,6 +77,28 @@ def reasons_text(left_out: Mapping[str, int]) -> str:
     """Return numbers of beats by reason as text, in the order of `DROP_REASONS`."""
     counts = ((reason, left_out.get(reason, 0)) for reason in DROP_REASONS)
     return ", ".join(f"{reason} {count}" for reason, count in counts if count)
+
+
+def doubled_lines(doubled: Mapping[str, tuple[Doubled, ...]]) -> list[str]:
+    """Say which records have beats with more than one annotation, and what became of these."""
+    if not doubled:
+        return []
+    each = ", ".join(f"{name} ({len(beats)})" for name, beats in doubled.items())
+    lines = [
+        f"annotated more than once within {SHORTEST_RR_S:g} s, taken as one beat at the first "
+        f"mark: {each}"
+    ]
+    unlike = {name: [b for b in beats if not b.agree] for name, beats in doubled.items()}
+    examples = [
+        f"{name} ({len(beats)}; {' and '.join(beats[0].symbols)} at sample {beats[0].samples[0]})"
+        for name, beats in unlike.items()
+        if beats
+    ]
+    if examples:
+        lines.append(
+            f"of these marked as different classes, left out as class Q: {', '.join(examples)}"
+        )
+    return lines
 
 
 def in_samples(seconds: float) -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from study.config import Cut, digest_of
 from study.data.beat_set import BeatSet
-from study.data.external import ClassPresence, External, classes_present, describe
+from study.data.external import External
 from study.data.prepare import prepare_all
 from study.errors import DataError
 from study.keys import CLASSES, MIN_CLASS_BEATS
+from study.sealed.remarks import ClassPresence, classes_present, describe
 
 _WIDTH = 110
 

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 import study as package
 from study.config import Cut, TrialConfig, digest_of
 from study.data.beat_set import BeatSet
-from study.data.external import classes_present
 from study.errors import DivergedError
 from study.keys import CLASSES
 from study.models import rules
 from study.models.classifier import Classifier
 from study.sealed.external import ExternalSet
 from study.sealed.records import Records, read_test_set
+from study.sealed.remarks import classes_present
 from study.sealed.result import EXTERNAL, keep, keep_predictions
 from study.sealed.scoring import (
     Exclusion,

@@ -1,4 +1,4 @@
-"""What is told of records before they are used: classes, patients, what was left out."""
+"""What is told of other records: classes, patients, what was left out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 import wfdb
 
 from study.data.annotations import Doubled
-from study.data.external import ClassPresence, classes_present, describe, find_external
+from study.data.external import find_external
 from study.data.prepare import prepare
 from study.errors import MissingDataError
+from study.sealed.remarks import ClassPresence, classes_present, describe
 from tests.builders import bare_beats, write_record
 
 
